@@ -1,0 +1,89 @@
+//! What a run says while it works. The export only emits these values; `report` turns them into
+//! bars, lines or JSON, in English or Chinese.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
+use crate::run::{Counts, Kind, Summary};
+
+/// Something to show, in the order in which it happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    Started {
+        kind: Kind,
+        dry_run: bool,
+    },
+    /// Another process holds the lock and the run waits for it.
+    Waiting {
+        holder: String,
+        at_most: Duration,
+    },
+    Notice(Notice),
+    /// The end of what this run reads. Not said by full runs, which read everything.
+    Boundary(SourceTime),
+    ListingTenants,
+    /// About how many invoices there are to read, where that is known.
+    Expected(u64),
+    TenantStarted {
+        tenant: Tenant,
+        /// Where the window starts; None for a tenant's first export.
+        after: Option<SourceTime>,
+        /// None in a full run, which has no window.
+        upto: Option<SourceTime>,
+    },
+    /// Invoices dealt with so far, in all tenants.
+    Progress {
+        invoices: u64,
+        bytes: u64,
+    },
+    Rejected {
+        tenant: Option<Tenant>,
+        id: InvoiceId,
+        number: Option<String>,
+        reason: Reason,
+    },
+    TenantDone {
+        tenant: Tenant,
+        counts: Counts,
+    },
+    TenantFailed {
+        tenant: Tenant,
+        error: String,
+    },
+    Finished(Box<Summary>),
+}
+
+/// Something the operator should know though the run goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The index is missing; the statement that creates it.
+    MissingIndex { statement: String },
+    /// The account may not see open transactions: the overlap alone covers late commits.
+    OpenWorkUnknown,
+    /// Work has been open since then; keys are read again from before it.
+    OpenWork { since: SourceTime },
+    /// There is no state, but a tree with files: a full run takes it over.
+    TakingOver { output: PathBuf },
+    /// An old state was set aside by `--fresh`.
+    SetAside { to: PathBuf },
+    /// An earlier run died; what it left in doubt is read again.
+    Recovering { files: u64 },
+    /// All keys are read, without a lower bound.
+    Doubt(Doubt),
+    /// The watermark lay ahead of the boundary and was pulled back to it.
+    PulledBack { tenant: Tenant, from: SourceTime, to: SourceTime },
+    /// A superseded file was left because it is not what we wrote.
+    LeftInPlace { path: String },
+}
+
+/// Why a run reads keys without a lower bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Another server answers than last time.
+    OtherServer,
+    /// The server's clock moved against ours, or went back.
+    ClockMoved,
+    /// The tree is newer than the state: an older state was restored.
+    StateRestored,
+}

@@ -1,0 +1,179 @@
+//! What is exported: an invoice, its key and its document.
+//!
+//! Pure types. An id, a tenant and a number are kept exactly as the server prints them and are
+//! compared as bytes: `acme` and `ACME` are two tenants, whatever the column's collation says.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+/// The row's primary key, as the server prints it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct InvoiceId(pub String);
+
+/// The row's `ftenant_id`, as the server prints it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tenant(pub String);
+
+/// The row's `fupdate_time` as the server prints it, with all its decimals. It is compared by the
+/// server or as text and never converted: within one column all values have the same length, and a
+/// whole second sorts before its own fractions.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceTime(pub String);
+
+/// SHA-256 of a document.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Digest(pub [u8; 32]);
+
+/// What the index alone tells about a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    pub id: InvoiceId,
+    pub tenant: Tenant,
+    /// None where the column is NULL.
+    pub time: Option<SourceTime>,
+}
+
+/// One exportable row without its document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invoice {
+    pub id: InvoiceId,
+    pub tenant: Tenant,
+    pub country: Option<String>,
+    /// `yyyymmdd`; whatever the server made of an impossible date otherwise, which is then rejected.
+    pub date: String,
+    pub number: String,
+    pub time: Option<SourceTime>,
+}
+
+/// An invoice and the bytes of its document.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub invoice: Invoice,
+    pub document: Vec<u8>,
+}
+
+/// What came of reading one row.
+#[derive(Clone, Debug)]
+pub enum Fetched {
+    Row(Row),
+    /// The row is an invoice, but it could not be turned into one.
+    Unreadable {
+        id: InvoiceId,
+        tenant: Option<Tenant>,
+        number: Option<String>,
+        time: Option<SourceTime>,
+        reason: Reason,
+    },
+}
+
+/// Why an invoice cannot be exported. The cause lies in the data; trouble on our side (disk,
+/// permission, sync) is never a reject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The document is not UTF-8; offset of the first bad byte.
+    NotUtf8 { offset: usize },
+    /// The document is not JSON; what the parser says, without any of the document.
+    NotJson { detail: String },
+    /// `fissue_date` is not a day of the calendar.
+    ImpossibleDate { date: String },
+    /// The document is larger than `--max-document`.
+    TooLarge { bytes: u64 },
+    /// Another invoice with the greater (source time, id) has the same path.
+    PathTaken { path: String, by: InvoiceId },
+    /// Something that is not a file lies where the file should go.
+    PathBlocked { path: String },
+    /// The server cannot return this row, though it returns others.
+    Unreadable { detail: String },
+}
+
+impl Reason {
+    /// The word stored in the state and printed in JSON.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotUtf8 { .. } => "not-utf8",
+            Self::NotJson { .. } => "not-json",
+            Self::ImpossibleDate { .. } => "impossible-date",
+            Self::TooLarge { .. } => "too-large",
+            Self::PathTaken { .. } => "path-taken",
+            Self::PathBlocked { .. } => "path-blocked",
+            Self::Unreadable { .. } => "unreadable",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotUtf8 { offset } => write!(f, "the document is not UTF-8 at byte {offset}"),
+            Self::NotJson { detail } => write!(f, "the document is not JSON: {detail}"),
+            Self::ImpossibleDate { date } => write!(f, "the issue date {date:?} is not a day of the calendar"),
+            Self::TooLarge { bytes } => write!(f, "the document has {bytes} bytes, more than --max-document allows"),
+            Self::PathTaken { path, by } => write!(f, "its path {path} belongs to invoice id {by}"),
+            Self::PathBlocked { path } => write!(f, "something that is not a file lies at {path}"),
+            Self::Unreadable { detail } => write!(f, "the server cannot return the row: {detail}"),
+        }
+    }
+}
+
+/// Ids that are whole numbers are ordered by value, others by their bytes: what decides between two
+/// invoices of one path and one source time.
+impl Ord for InvoiceId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let digits = |id: &Self| id.0.bytes().all(|b| b.is_ascii_digit());
+        if digits(self) && digits(other) {
+            (self.0.len(), &self.0).cmp(&(other.0.len(), &other.0))
+        } else {
+            self.0.cmp(&other.0)
+        }
+    }
+}
+
+impl PartialOrd for InvoiceId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+macro_rules! text {
+    ($($name:ident)*) => {$(
+        impl $name {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.to_owned())
+            }
+        }
+    )*};
+}
+text!(InvoiceId Tenant SourceTime);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numeric_ids_are_ordered_by_value_and_others_by_bytes() {
+        assert!(InvoiceId::from("9") < InvoiceId::from("10"));
+        assert!(InvoiceId::from("18446744073709551615") > InvoiceId::from("9223372036854775807"));
+        assert!(InvoiceId::from("a9") > InvoiceId::from("a10"));
+    }
+}

@@ -1,0 +1,183 @@
+//! Refusals that have an exit code and a remedy of their own. Everything else is an ordinary error
+//! (exit 1). The English text is here; `report` has the Chinese one.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::run::Kind;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Wrong usage.
+    Usage(String),
+    UnknownTenant(String),
+    /// Another run of ours holds the lock.
+    Locked {
+        holder: String,
+        lock: PathBuf,
+    },
+    /// The script holds its lock folder, or left it behind.
+    ScriptLocked {
+        folder: PathBuf,
+        age: Duration,
+    },
+    StateMissing {
+        state: PathBuf,
+    },
+    /// No state, but the tree holds files: an incremental run would not know what they are.
+    TreeWithoutState {
+        output: PathBuf,
+        state: PathBuf,
+    },
+    StateDamaged {
+        state: PathBuf,
+        detail: String,
+    },
+    StateNewer {
+        state: PathBuf,
+        version: i64,
+        known: i64,
+    },
+    OtherSource {
+        state: PathBuf,
+        recorded: String,
+        given: String,
+    },
+    /// The state has published into a tree, but this one does not carry its mark.
+    MarkMissing {
+        output: PathBuf,
+        state: PathBuf,
+    },
+    MarkForeign {
+        output: PathBuf,
+        state: PathBuf,
+    },
+    /// The tree is older than the state says: rolled back, or another volume.
+    TreeRolledBack {
+        output: PathBuf,
+        tree_run: i64,
+        state_run: i64,
+    },
+    NetworkFileSystem {
+        path: PathBuf,
+    },
+    NamesFolded {
+        output: PathBuf,
+    },
+    NotOwner {
+        path: PathBuf,
+    },
+}
+
+impl Refusal {
+    /// The process's exit code, as documented in the README.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::UnknownTenant(_) => 2,
+            Self::Locked { .. } | Self::ScriptLocked { .. } => 4,
+            Self::NamesFolded { .. } => 1,
+            Self::StateMissing { .. }
+            | Self::TreeWithoutState { .. }
+            | Self::StateDamaged { .. }
+            | Self::StateNewer { .. }
+            | Self::OtherSource { .. }
+            | Self::MarkMissing { .. }
+            | Self::MarkForeign { .. }
+            | Self::TreeRolledBack { .. }
+            | Self::NetworkFileSystem { .. }
+            | Self::NotOwner { .. } => 5,
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(text) => f.write_str(text),
+            Self::UnknownTenant(tenant) => {
+                write!(f, "there is no tenant {tenant:?} in the source; check the spelling, also upper and lower case")
+            }
+            Self::Locked { holder, lock } => {
+                write!(f, "another run holds the lock {}: {holder}; wait for it or stop it", lock.display())
+            }
+            Self::ScriptLocked { folder, age } => write!(
+                f,
+                "the export script holds the lock folder {} (for {}); if no script is running any more, remove it with: rm -r '{}'",
+                folder.display(),
+                humantime::format_duration(*age),
+                folder.display()
+            ),
+            Self::StateMissing { state } => write!(
+                f,
+                "there is no state at {} and --require-state was given; check --output and --state-dir, or run once without it",
+                state.display()
+            ),
+            Self::TreeWithoutState { output, state } => write!(
+                f,
+                "{} holds exported files, but there is no state at {}; check --state-dir, take the tree over with `run --mode full`, or start anew with `run --fresh`",
+                output.display(),
+                state.display()
+            ),
+            Self::StateDamaged { state, detail } => write!(
+                f,
+                "the state {} cannot be used: {detail}; nothing was changed; put a backup in its place, or set it aside and start anew with `run --fresh`",
+                state.display()
+            ),
+            Self::StateNewer { state, version, known } => write!(
+                f,
+                "the state {} has schema version {version}, this program knows {known}; use the newer program",
+                state.display()
+            ),
+            Self::OtherSource { state, recorded, given } => write!(
+                f,
+                "the state {} belongs to the source {recorded}, not to {given}; use another --output for another source",
+                state.display()
+            ),
+            Self::MarkMissing { output, state } => write!(
+                f,
+                "{} is not the tree that the state {} describes: its mark .export_state/lock is missing (volume not mounted, or a mistyped --output?); to fill this folder from the start, use `run --fresh`",
+                output.display(),
+                state.display()
+            ),
+            Self::MarkForeign { output, state } => write!(
+                f,
+                "{} carries the mark of another state than {}; check --output and --state-dir, or start anew with `run --fresh`",
+                output.display(),
+                state.display()
+            ),
+            Self::TreeRolledBack { output, tree_run, state_run } => write!(
+                f,
+                "{} was last published by run {tree_run}, but the state says run {state_run}: the tree was rolled back or is a copy; restore the newer tree, or start anew with `run --fresh`",
+                output.display()
+            ),
+            Self::NetworkFileSystem { path } => write!(
+                f,
+                "{} lies on a network file system, on which a state is not safe; name a local folder with --state-dir",
+                path.display()
+            ),
+            Self::NamesFolded { output } => write!(
+                f,
+                "the file system of {} does not tell upper from lower case (or normalises names), so two invoices could overwrite each other; use another file system",
+                output.display()
+            ),
+            Self::NotOwner { path } => write!(
+                f,
+                "{} belongs to another user; run as that user, or give it to this one with chown",
+                path.display()
+            ),
+        }
+    }
+}
+
+/// Who holds the lock, in words.
+pub fn holder_text(kind: &str, pid: u32, host: &str, since: &str) -> String {
+    format!("{kind} run, pid {pid} on {host}, since {since}")
+}
+
+/// A run waits for a run of the other mode, because the documented crontab starts both at 2:00.
+pub fn may_wait(own: Kind, held: &str) -> bool {
+    held != own.as_str()
+}

@@ -1,0 +1,134 @@
+//! One execution: its kind, its outcome, its counts, who started it.
+
+use std::fmt;
+use std::ops::AddAssign;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::invoice::{SourceTime, Tenant};
+
+/// The number of a run; greater is later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(pub i64);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a run reads, and whether it moves watermarks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Every invoice; moves no watermark.
+    Full,
+    /// What changed since the watermark; moves it.
+    Incremental,
+    /// Every invoice of a given window; moves no watermark.
+    Backfill,
+}
+
+impl Kind {
+    /// The word used in the state, in messages and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Incremental => "incremental",
+            Self::Backfill => "backfill",
+        }
+    }
+}
+
+/// How a run ended. A run that died has no outcome of its own; the next one records it as
+/// `interrupted`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Success,
+    /// Done, but a tenant failed or rows were newly rejected.
+    Partial,
+    Failed,
+}
+
+impl Outcome {
+    /// The word used in the state and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Every row read is accounted for: written + unchanged + rejected + gone = seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Invoices whose document was asked for.
+    pub seen: u64,
+    /// Files written, new or changed.
+    pub written: u64,
+    /// Invoices whose file was right already.
+    pub unchanged: u64,
+    /// Invoices that cannot be exported, newly or still.
+    pub rejected: u64,
+    /// Rows that were no invoice any more when their document was asked for.
+    pub gone: u64,
+    /// Of the seen ones: those below the watermark that earlier runs could not see.
+    pub late: u64,
+    /// Files removed because their invoice has a new path.
+    pub removed: u64,
+    /// Bytes of the written files.
+    pub bytes: u64,
+}
+
+impl Counts {
+    pub fn balances(&self) -> bool {
+        self.written + self.unchanged + self.rejected + self.gone == self.seen
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.seen += other.seen;
+        self.written += other.written;
+        self.unchanged += other.unchanged;
+        self.rejected += other.rejected;
+        self.gone += other.gone;
+        self.late += other.late;
+        self.removed += other.removed;
+        self.bytes += other.bytes;
+    }
+}
+
+/// Who started a run, for the record.
+#[derive(Clone, Debug)]
+pub struct Starter {
+    pub user: String,
+    pub host: String,
+    pub pid: u32,
+    /// The command line; it never holds a secret, passwords on it are refused.
+    pub command_line: String,
+    pub at: DateTime<Utc>,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// None for a dry run, which is not recorded.
+    pub run: Option<RunId>,
+    pub kind: Kind,
+    pub outcome: Outcome,
+    pub boundary: SourceTime,
+    pub since: Option<SourceTime>,
+    /// How many tenants were looked at.
+    pub tenants: u64,
+    pub failed_tenants: Vec<(Tenant, String)>,
+    pub counts: Counts,
+    pub new_rejects: u64,
+    pub open_rejects: u64,
+    pub elapsed: Duration,
+    pub output: PathBuf,
+    pub state: PathBuf,
+}

@@ -1,0 +1,152 @@
+//! Where invoices come from: MySQL and MariaDB (`mysql.rs`) or an embedded SQLite file (`sqlite.rs`)
+//! with the same table. `sample.rs` makes such a file for the demo.
+//!
+//! A source only reads. Statements are short pages; nothing is held open between them.
+
+use std::fmt;
+
+use anyhow::Error;
+
+use crate::event::Notice;
+use crate::invoice::{Fetched, InvoiceId, Key, SourceTime, Tenant};
+use crate::run::RunId;
+use crate::window::{Clock, OpenWork, Span};
+
+
+pub mod sample;
+
+
+/// What a source calls itself, without secrets: `mysql://host:3306/database.t_invoice` or
+/// `sqlite:/path/file.db.t_invoice`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceName(pub String);
+
+/// The name of the table's columns and the status that makes a row an invoice.
+#[derive(Clone, Debug)]
+pub struct TableNames {
+    pub table: String,
+    pub tenant: String,
+    pub country: String,
+    pub date: String,
+    pub number: String,
+    pub status: String,
+    pub document: String,
+    pub time: String,
+    /// None takes the single-column primary key from the catalogue.
+    pub id: Option<String>,
+    pub issued: String,
+}
+
+impl Default for TableNames {
+    fn default() -> Self {
+        Self {
+            table: "t_invoice".into(),
+            tenant: "ftenant_id".into(),
+            country: "fcountry".into(),
+            date: "fissue_date".into(),
+            number: "finvoice_no".into(),
+            status: "fissue_status".into(),
+            document: "fext_field".into(),
+            time: "fupdate_time".into(),
+            id: None,
+            issued: "3".into(),
+        }
+    }
+}
+
+/// What is needed to connect.
+#[derive(Clone)]
+pub struct Access {
+    /// `mysql://user@host:3306/database`, `mysql://user@localhost/database?socket=/path` or
+    /// `sqlite:path`.
+    pub url: url::Url,
+    pub password: Option<String>,
+    pub names: TableNames,
+    /// The zone in which a DATETIME column was written; None is the server's own.
+    pub time_zone: Option<String>,
+}
+
+/// A tenant as the source lists it. Where the column's collation folds spellings, one stands for
+/// several, and which one changes with updates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub spelling: Tenant,
+    /// The greatest source time of the tenant's issued rows, also of those without a document.
+    pub newest: Option<SourceTime>,
+}
+
+/// How far a scan of keys has come. Keys come in the order (source time, id), NULL times first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyCursor {
+    Start,
+    After(Key),
+}
+
+/// Why a read failed, as far as the caller has to tell.
+#[derive(Debug)]
+pub enum Fault {
+    /// The server refused this statement; the connection is good.
+    Statement(Error),
+    /// The connection is gone and was thrown away.
+    Connection(Error),
+    /// Whoever takes the rows wants no more of them.
+    Consumer(Error),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Statement(error) | Self::Connection(error) | Self::Consumer(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// Takes rows one by one as they arrive. It may block: that is how memory stays bounded.
+pub type Sink<'a> = dyn FnMut(Fetched) -> anyhow::Result<()> + 'a;
+
+/// One connection to the table of invoices. An invoice is a row with the issued status whose
+/// document, number and date are not NULL; every statement that reads documents says so in full.
+pub trait Source: Send {
+    fn name(&self) -> SourceName;
+
+    /// From now on every statement carries a comment with the number of this run.
+    fn label(&mut self, run: RunId);
+
+    /// Who answers: changes when another server does.
+    fn identity(&mut self) -> Result<String, Fault>;
+
+    /// What the operator should know about this source.
+    fn notices(&self) -> Vec<Notice>;
+
+    fn clock(&mut self) -> Result<Clock, Fault>;
+
+    /// The start of the oldest transaction or statement that may still commit rows. Running
+    /// statements are looked at before open transactions, and both before any row.
+    fn open_work(&mut self) -> Result<OpenWork, Fault>;
+
+    /// All tenants with issued rows, in one loose index scan.
+    fn tenants(&mut self) -> Result<Vec<Listed>, Fault>;
+
+    /// Whether any row, issued or not, belongs to exactly this tenant.
+    fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, Fault>;
+
+    /// About how many rows the table has; cheap.
+    fn estimate(&mut self) -> Result<Option<u64>, Fault>;
+
+    /// At most `limit` keys of issued rows of the tenant and of every spelling that the collation
+    /// calls equal, index-only, in the order (source time, id). A span without a lower bound
+    /// includes keys without a source time, first.
+    fn keys(&mut self, tenant: &Tenant, span: &Span, from: &KeyCursor, limit: usize) -> Result<Vec<Key>, Fault>;
+
+    /// The invoices among these ids, in primary-key order. Ids that are no invoice (any more) do not
+    /// come; the answer is compared as bytes, so no other id comes either.
+    fn documents(&mut self, ids: &[InvoiceId], sink: &mut Sink<'_>) -> Result<(), Fault>;
+
+    /// At most `limit` invoices after the given id in primary-key order. Returns how many came.
+    fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, Fault>;
+
+    /// A second connection to the same source.
+    fn again(&self) -> Result<Box<dyn Source>, Fault>;
+}

@@ -1,0 +1,2 @@
+pub mod name;
+pub mod walk;

@@ -1,0 +1,130 @@
+//! Which source times a run reads: boundary, watermark, look-back.
+//!
+//! Pure. All times are the server's wall clock as text; the only arithmetic is "so many seconds
+//! earlier", for bounds that may err on the early side.
+
+use std::time::Duration;
+
+use chrono::{NaiveDateTime, TimeDelta};
+
+use crate::invoice::SourceTime;
+
+/// Shown where a tenant has no watermark yet, as the script did.
+pub const BASELINE: &str = "1970-01-01 00:00:00";
+
+/// The server's clock at the start of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// Whole seconds, in the zone in which `fupdate_time` is read.
+    pub now: SourceTime,
+    /// The same moment in seconds since 1970, to be compared with our own clock.
+    pub unix: i64,
+}
+
+/// What is going on in the server that may still commit rows with source times of the past.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenWork {
+    None,
+    /// The start of the oldest open transaction or writing statement.
+    Since(SourceTime),
+    /// We may not look (no PROCESS privilege).
+    Unknown,
+}
+
+/// Source times to read: open at the left, closed at the right.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// None reads everything, also rows without a usable source time.
+    pub after: Option<SourceTime>,
+    pub upto: Option<SourceTime>,
+}
+
+impl OpenWork {
+    pub fn since(&self) -> Option<&SourceTime> {
+        match self {
+            Self::Since(start) => Some(start),
+            Self::None | Self::Unknown => None,
+        }
+    }
+}
+
+impl Clock {
+    /// The end of what a run may read. A lag of less than a second would let the boundary lie in a
+    /// second that is not over, in which rows with the same source time may still appear.
+    pub fn boundary(&self, lag: Duration) -> SourceTime {
+        earlier(&self.now, lag.max(Duration::from_secs(1))).unwrap_or_else(|| self.now.clone())
+    }
+}
+
+/// The time `by` before `time` in whole seconds, rounded down; None where `time` is no date (zero
+/// dates) or the result would lie before the year 1.
+pub fn earlier(time: &SourceTime, by: Duration) -> Option<SourceTime> {
+    let parsed = NaiveDateTime::parse_from_str(time.as_str().get(..19)?, "%Y-%m-%d %H:%M:%S").ok()?;
+    let by = TimeDelta::try_seconds(i64::try_from(by.as_secs()).ok()?)?;
+    let result = parsed.checked_sub_signed(by).filter(|at| at.format("%Y").to_string().len() == 4)?;
+    Some(SourceTime(result.format("%Y-%m-%d %H:%M:%S").to_string()))
+}
+
+/// Where a tenant's next run starts reading keys again: the least of the boundary, the newest source
+/// time the tenant has shown and the start of the oldest open work, minus the overlap. None means
+/// everything, which is also the answer when a time is no date.
+pub fn look_back(
+    boundary: &SourceTime,
+    newest: Option<&SourceTime>,
+    work: &OpenWork,
+    overlap: Duration,
+) -> Option<SourceTime> {
+    let least = [Some(boundary), newest, work.since()].into_iter().flatten().min()?;
+    earlier(least, overlap)
+}
+
+/// Rows with a source time below this count as seen when their document was read. Open work is
+/// given the overlap as a margin: a statement that waited for a metadata lock has a source time
+/// before the start that the server shows.
+pub fn settled_below(boundary: &SourceTime, work: &OpenWork, overlap: Duration) -> SourceTime {
+    let held = work.since().map(|start| earlier(start, overlap).unwrap_or_else(|| SourceTime::from("")));
+    held.into_iter().chain([boundary.clone()]).min().unwrap_or_else(|| boundary.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> SourceTime {
+        SourceTime::from(text)
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn the_boundary_is_the_servers_clock_minus_the_lag() {
+        let clock = Clock { now: time("2025-11-28 16:35:00"), unix: 0 };
+        assert_eq!(clock.boundary(Duration::from_secs(300)), time("2025-11-28 16:30:00"));
+        assert_eq!(clock.boundary(Duration::ZERO), time("2025-11-28 16:34:59"));
+    }
+
+    #[test]
+    fn the_look_back_follows_the_newest_time_that_the_tenant_has_shown() {
+        let boundary = time("2025-11-28 16:30:00");
+        let newest = time("2025-11-28 08:30:00.250000");
+        assert_eq!(look_back(&boundary, Some(&newest), &OpenWork::None, HOUR), Some(time("2025-11-28 07:30:00")));
+        let ahead = time("2025-11-29 00:30:00");
+        assert_eq!(look_back(&boundary, Some(&ahead), &OpenWork::None, HOUR), Some(time("2025-11-28 15:30:00")));
+    }
+
+    #[test]
+    fn open_work_holds_the_look_back_and_what_counts_as_settled() {
+        let boundary = time("2025-11-28 16:30:00");
+        let work = OpenWork::Since(time("2025-11-28 12:00:00"));
+        assert_eq!(look_back(&boundary, Some(&boundary), &work, HOUR), Some(time("2025-11-28 11:00:00")));
+        assert_eq!(settled_below(&boundary, &work, HOUR), time("2025-11-28 11:00:00"));
+        assert_eq!(settled_below(&boundary, &OpenWork::None, HOUR), boundary);
+    }
+
+    #[test]
+    fn a_time_that_is_no_date_reads_everything() {
+        let zero = time("0000-00-00 00:00:00");
+        assert_eq!(look_back(&time("2025-11-28 16:30:00"), Some(&zero), &OpenWork::None, HOUR), None);
+        assert_eq!(earlier(&time("0001-01-01 00:00:00"), HOUR), None);
+    }
+}
