@@ -94,6 +94,7 @@ impl Refusal {
 impl std::error::Error for Refusal {}
 
 impl fmt::Display for Refusal {
+    #[expect(clippy::too_many_lines, reason = "a list of sentences")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(text) => f.write_str(text),

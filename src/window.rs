@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use chrono::{NaiveDateTime, TimeDelta};
+use chrono::{Datelike, NaiveDateTime, TimeDelta};
 
 use crate::invoice::SourceTime;
 
@@ -61,7 +61,7 @@ impl Clock {
 pub fn earlier(time: &SourceTime, by: Duration) -> Option<SourceTime> {
     let parsed = NaiveDateTime::parse_from_str(time.as_str().get(..19)?, "%Y-%m-%d %H:%M:%S").ok()?;
     let by = TimeDelta::try_seconds(i64::try_from(by.as_secs()).ok()?)?;
-    let result = parsed.checked_sub_signed(by).filter(|at| at.format("%Y").to_string().len() == 4)?;
+    let result = parsed.checked_sub_signed(by).filter(|at| at.year() >= 1)?;
     Some(SourceTime(result.format("%Y-%m-%d %H:%M:%S").to_string()))
 }
 

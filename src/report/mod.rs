@@ -1,1 +1,257 @@
+//! The only printer of the program: events become bars, lines or JSON, errors become one line.
+//!
+//! It knows the vocabulary and nothing else: never the source, the tree or the state. Results go to
+//! stdout; progress, log lines and errors to stderr.
 
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::event::Event;
+use crate::refusal::Refusal;
+use crate::run::Summary;
+
+mod bars;
+mod chinese;
+mod closing;
+mod english;
+mod json;
+mod lines;
+mod words;
+
+use bars::Bars;
+use lines::{Level, Line, Lines};
+use words::Words;
+
+/// Between two lines of progress where there is no bar.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+/// The language of a run's lines and errors. JSON stays English.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lang {
+    En,
+    Zh,
+}
+
+impl Lang {
+    /// The first variable that is set and not empty decides, as for every program.
+    pub fn from_locale(lc_all: Option<&str>, lc_messages: Option<&str>, lang: Option<&str>) -> Self {
+        let locale = [lc_all, lc_messages, lang].into_iter().flatten().find(|value| !value.is_empty());
+        match locale.and_then(|locale| locale.get(..2)) {
+            Some(language) if language.eq_ignore_ascii_case("zh") => Self::Zh,
+            Some(_) | None => Self::En,
+        }
+    }
+
+    fn words(self) -> &'static dyn Words {
+        match self {
+            Self::En => &english::English,
+            Self::Zh => &chinese::Chinese,
+        }
+    }
+}
+
+/// The form of what goes to stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Warnings, errors and the closing block.
+    Quiet,
+    Normal,
+    /// Also every reject and every number of a tenant.
+    Verbose,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// A bar on a terminal, a line every few seconds elsewhere.
+    Auto,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub lang: Lang,
+    pub format: Format,
+    pub verbosity: Verbosity,
+    pub progress: Progress,
+}
+
+/// May be shared by threads; what one call prints stays together.
+pub struct Reporter {
+    printer: Mutex<Printer>,
+}
+
+struct Printer {
+    words: &'static dyn Words,
+    format: Format,
+    lines: Lines,
+    bars: Option<Bars>,
+    out: Box<dyn Write + Send>,
+    err: Box<dyn Write + Send>,
+    /// With JSON there is exactly one object on stdout, also when a run that was summed up fails.
+    object_printed: bool,
+}
+
+impl Reporter {
+    /// Prints to the process's stdout and stderr.
+    pub fn new(settings: Settings) -> Self {
+        let words = settings.lang.words();
+        let wanted = settings.progress == Progress::Auto && settings.verbosity != Verbosity::Quiet;
+        let bars = (wanted && io::stderr().is_terminal()).then(|| Bars::on_stderr(words));
+        Self::build(settings, bars, Box::new(io::stdout()), Box::new(io::stderr()))
+    }
+
+    /// Prints to these writers as to files, without a bar.
+    pub fn to_writers(settings: Settings, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
+        Self::build(settings, None, out, err)
+    }
+
+    fn build(settings: Settings, bars: Option<Bars>, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
+        let words = settings.lang.words();
+        let as_lines = settings.progress == Progress::Auto && bars.is_none();
+        let lines = Lines::new(words, settings.verbosity, as_lines.then_some(PROGRESS_EVERY));
+        let printer = Printer { words, format: settings.format, lines, bars, out, err, object_printed: false };
+        Self { printer: Mutex::new(printer) }
+    }
+
+    pub fn event(&self, event: &Event) {
+        self.printer().event(event, Instant::now());
+    }
+
+    /// Says what ended the command.
+    pub fn error(&self, error: &anyhow::Error) {
+        self.printer().error(error);
+    }
+
+    /// A result in plain words, without a prefix. With JSON it goes to stderr, because stdout
+    /// belongs to the one object.
+    pub fn line(&self, text: &str) {
+        let mut printer = self.printer();
+        let text: String = text.lines().map(|line| lines::escaped(line) + "\n").collect();
+        match printer.format {
+            Format::Text => printer.print_out(&text),
+            Format::Json => printer.print_err(&text),
+        }
+    }
+
+    /// A thread that panicked while printing leaves nothing half that the next line could break.
+    fn printer(&self) -> MutexGuard<'_, Printer> {
+        self.printer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Printer {
+    fn event(&mut self, event: &Event, now: Instant) {
+        let lines = self.lines.event(event, now);
+        if let Some(bars) = &self.bars {
+            bars.event(event);
+        }
+        self.print_err(&block(&lines));
+        if let Event::Finished(summary) = event {
+            self.finished(summary);
+        }
+    }
+
+    fn finished(&mut self, summary: &Summary) {
+        let text = match self.format {
+            Format::Text => block(&closing::closing(self.words, summary)),
+            Format::Json => {
+                self.object_printed = true;
+                json::finished(summary) + "\n"
+            }
+        };
+        self.print_out(&text);
+    }
+
+    fn error(&mut self, error: &anyhow::Error) {
+        if let Some(bars) = &self.bars {
+            bars.clear();
+        }
+        let mut lines = self.lines.remaining();
+        lines.push(Line::new(Level::Error, chain_text(error, self.words)));
+        self.print_err(&block(&lines));
+        if self.format == Format::Json && !self.object_printed {
+            self.object_printed = true;
+            let object = json::failed(&chain_text(error, Lang::En.words()), exit_code(error));
+            self.print_out(&(object + "\n"));
+        }
+    }
+
+    fn print_out(&mut self, text: &str) {
+        let Self { bars, out, err, .. } = self;
+        above(bars.as_ref(), || {
+            let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+            // Whoever closed the pipe has read enough; a full disk is worth a word.
+            if let Err(error) = written
+                && error.kind() != io::ErrorKind::BrokenPipe
+            {
+                let line = Line::new(Level::Warn, format!("cannot write to standard output: {error}"));
+                put(err, &block(&[line]));
+            }
+        });
+    }
+
+    fn print_err(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        let Self { bars, err, .. } = self;
+        above(bars.as_ref(), || put(err, text));
+    }
+}
+
+fn above(bars: Option<&Bars>, print: impl FnOnce()) {
+    match bars {
+        Some(bars) => bars.above(print),
+        None => print(),
+    }
+}
+
+/// When the log itself cannot be written, there is nowhere left to say so, and an export must not
+/// end because nobody listens.
+fn put(err: &mut impl Write, text: &str) {
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+}
+
+fn block(lines: &[Line]) -> String {
+    lines.iter().map(|line| line.render() + "\n").collect()
+}
+
+/// The exit code of a command that ended with this error.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    refusal(error).map_or(1, Refusal::exit_code)
+}
+
+/// A refusal may be the error, the context of one, or the cause of one.
+fn refusal(error: &anyhow::Error) -> Option<&Refusal> {
+    error.downcast_ref().or_else(|| error.chain().find_map(|cause| cause.downcast_ref()))
+}
+
+fn chain_text(error: &anyhow::Error, words: &dyn Words) -> String {
+    let refusal = refusal(error).map(|refusal| (refusal.to_string(), words.refusal(refusal)));
+    let mut told: Vec<String> = Vec::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // Some errors quote their cause themselves.
+        if told.last().is_some_and(|before| before.ends_with(&cause)) {
+            continue;
+        }
+        told.push(cause);
+    }
+    for text in &mut told {
+        if let Some((english, translated)) = &refusal
+            && text == english
+        {
+            text.clone_from(translated);
+        }
+    }
+    told.join(": ")
+}
+
+#[cfg(test)]
+mod tests;

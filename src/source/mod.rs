@@ -12,9 +12,11 @@ use crate::invoice::{Fetched, InvoiceId, Key, SourceTime, Tenant};
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork, Span};
 
-
+mod catalogue;
+pub mod mysql;
 pub mod sample;
-
+mod sql;
+pub mod sqlite;
 
 /// What a source calls itself, without secrets: `mysql://host:3306/database.t_invoice` or
 /// `sqlite:/path/file.db.t_invoice`.
@@ -149,4 +151,28 @@ pub trait Source: Send {
 
     /// A second connection to the same source.
     fn again(&self) -> Result<Box<dyn Source>, Fault>;
+}
+
+/// Connects to the source that the URL names.
+pub fn open(access: &Access) -> Result<Box<dyn Source>, Fault> {
+    match access.url.scheme() {
+        "mysql" => Ok(Box::new(mysql::MySql::connect(access)?)),
+        "sqlite" => Ok(Box::new(sqlite::Sqlite::open(access)?)),
+        other => Err(Fault::Connection(anyhow::anyhow!(
+            "the source {other}: is not known; use mysql://user@host:3306/database or sqlite:path"
+        ))),
+    }
+}
+
+/// Undoes the percent-encoding of a part of a URL.
+fn decoded(part: &str) -> anyhow::Result<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let [first, after @ ..] = rest {
+        let hex = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        let encoded = hex.filter(|_| *first == b'%').and_then(|two| u8::from_str_radix(two, 16).ok());
+        bytes.push(encoded.unwrap_or(*first));
+        rest = if encoded.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("a part of the source's URL is not UTF-8"))
 }

@@ -1,0 +1,467 @@
+//! MySQL and MariaDB: the connection, its session, and who may still commit. The only file that names the `mysql` crate.
+//!
+//! A connection is taken out of its place for every statement and put back only if the statement
+//! ended well or the server refused it: after anything else it could answer with old rows. A
+//! password leaves this file only towards the server; `Opts` prints it, so it is never formatted.
+
+use std::net::ToSocketAddrs;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, ensure};
+use mysql::prelude::Queryable;
+use mysql::{Conn, MySqlError, OptsBuilder, Value};
+use url::Url;
+
+use super::catalogue::Catalogue;
+use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
+use super::{Access, Fault, KeyCursor, Listed, Sink, Source, SourceName, decoded};
+use crate::event::Notice;
+use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
+use crate::run::RunId;
+use crate::window::{Clock, OpenWork, Span};
+
+/// Server errors after which another connection may do better: the server is going away, this
+/// connection is being closed or too old, or the statement waited in vain or was killed. None of
+/// them says anything about a row.
+const TRY_AGAIN: [u16; 13] = [1053, 1077, 1078, 1079, 1152, 1184, 1205, 1213, 1317, 1927, 3032, 3169, 4031];
+/// The account lacks a privilege.
+const ACCESS_DENIED: u16 = 1227;
+
+/// One connection to the table, and what was learnt about it.
+pub struct MySql {
+    statements: Statements,
+    notices: Vec<Notice>,
+    link: Link,
+}
+
+impl MySql {
+    pub fn connect(access: &Access) -> Result<Self, Fault> {
+        let mut link = Link::open(access)?;
+        let catalogue = Catalogue::read(&mut link, &access.names)?;
+        let table = catalogue.check(&access.names).map_err(Fault::Statement)?;
+        link.integer_id = table.integer_id;
+        link.zone = table.zone.or_else(|| access.time_zone.clone());
+        link.keep_zone()?;
+        Ok(Self { statements: table.statements, notices: table.notices, link })
+    }
+}
+
+impl Source for MySql {
+    fn name(&self) -> SourceName {
+        SourceName(format!("{}.{}", self.link.place.name(), self.statements.names.table))
+    }
+
+    fn label(&mut self, run: RunId) {
+        self.link.comment = format!("/* invoice-export run {run} */");
+    }
+
+    fn identity(&mut self) -> Result<String, Fault> {
+        let sql = self.link.server.flavour.identity();
+        self.link.texts(sql).map(|parts| parts.join(" "))
+    }
+
+    fn notices(&self) -> Vec<Notice> {
+        self.notices.clone()
+    }
+
+    fn clock(&mut self) -> Result<Clock, Fault> {
+        let parts = self.link.texts("SELECT CAST(NOW() AS CHAR), CAST(UNIX_TIMESTAMP() AS CHAR)")?;
+        let [now, unix] = parts.as_slice() else {
+            return Err(Fault::Statement(anyhow!("the server did not tell its time")));
+        };
+        let unix = unix.parse().context("the server's time is no number").map_err(Fault::Statement)?;
+        Ok(Clock { now: SourceTime(now.clone()), unix })
+    }
+
+    fn open_work(&mut self) -> Result<OpenWork, Fault> {
+        // Statements first: one that ends in between is then still seen as a transaction.
+        let found = self.link.oldest_statement().and_then(|statement| Ok((statement, self.link.oldest_transaction()?)));
+        match found {
+            Ok((statement, transaction)) => {
+                let oldest = [statement, transaction].into_iter().flatten().min();
+                Ok(oldest.map_or(OpenWork::None, |start| OpenWork::Since(SourceTime(start))))
+            }
+            Err(Fault::Statement(error)) if code(&error) == Some(ACCESS_DENIED) => Ok(OpenWork::Unknown),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn tenants(&mut self) -> Result<Vec<Listed>, Fault> {
+        self.statements.tenants(&mut self.link)
+    }
+
+    fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, Fault> {
+        self.statements.has_tenant(&mut self.link, tenant)
+    }
+
+    fn estimate(&mut self) -> Result<Option<u64>, Fault> {
+        let sql = "SELECT CAST(TABLE_ROWS AS CHAR) FROM information_schema.TABLES \
+                   WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
+        let rows = self.link.all(sql, &[Bind::Text(self.statements.names.table.clone())])?;
+        Ok(rows.into_iter().flatten().next().and_then(|cell| lossy(cell).parse().ok()))
+    }
+
+    fn keys(&mut self, tenant: &Tenant, span: &Span, from: &KeyCursor, limit: usize) -> Result<Vec<Key>, Fault> {
+        self.statements.keys(&mut self.link, tenant, span, from, limit)
+    }
+
+    fn documents(&mut self, ids: &[InvoiceId], sink: &mut Sink<'_>) -> Result<(), Fault> {
+        self.statements.documents(&mut self.link, ids, sink)
+    }
+
+    fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, Fault> {
+        self.statements.page(&mut self.link, after, limit, sink)
+    }
+
+    fn again(&self) -> Result<Box<dyn Source>, Fault> {
+        let mut second = Self::connect(&self.link.access)?;
+        if second.link.server.identity != self.link.server.identity {
+            return Err(other_server(&self.link.server.identity, &second.link.server.identity));
+        }
+        second.link.comment.clone_from(&self.link.comment);
+        Ok(Box::new(second))
+    }
+}
+
+/// Where the URL points, without a password.
+struct Place {
+    user: String,
+    host: String,
+    port: u16,
+    database: String,
+    socket: Option<String>,
+}
+
+impl Place {
+    fn parse(url: &Url) -> anyhow::Result<Self> {
+        let mut socket = None;
+        for (name, value) in url.query_pairs() {
+            ensure!(name == "socket", "the source's URL has an unknown part {name}=; only socket= is known");
+            socket = Some(value.into_owned());
+        }
+        let host = url.host_str().filter(|host| !host.is_empty()).unwrap_or("localhost");
+        let database = decoded(url.path().trim_matches('/'))?;
+        ensure!(!database.is_empty(), "the source's URL names no database: mysql://user@host:3306/database");
+        Ok(Self {
+            user: decoded(url.username())?,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: url.port().unwrap_or(3306),
+            database,
+            socket,
+        })
+    }
+
+    fn name(&self) -> String {
+        match &self.socket {
+            Some(socket) => format!("mysql://{socket}/{}", self.database),
+            None if self.host.contains(':') => format!("mysql://[{}]:{}/{}", self.host, self.port, self.database),
+            None => format!("mysql://{}:{}/{}", self.host, self.port, self.database),
+        }
+    }
+
+    fn options(&self, password: Option<&str>) -> OptsBuilder {
+        OptsBuilder::new()
+            .user(Some(self.user.as_str()))
+            .pass(password)
+            .db_name(Some(self.database.as_str()))
+            // Otherwise the crate leaves a tunnel to 127.0.0.1 for a local server's socket.
+            .prefer_socket(false)
+            .socket(self.socket.as_deref())
+            .tcp_connect_timeout(Some(Duration::from_secs(10)))
+            .read_timeout(Some(Duration::from_secs(300)))
+            .write_timeout(Some(Duration::from_secs(60)))
+            .tcp_keepalive_time_ms(Some(30_000))
+            .tcp_keepalive_probe_interval_secs(Some(10))
+            .tcp_keepalive_probe_count(Some(6))
+            .max_allowed_packet(Some(1 << 30))
+            .connect_attrs(Some([("program_name", concat!("invoice-export ", env!("CARGO_PKG_VERSION")))].into()))
+    }
+
+    /// Tries every address of the host; the crate would give up at the first that refuses.
+    fn dial(&self, password: Option<&str>) -> Result<Conn, Fault> {
+        let named = |fault| match fault {
+            Fault::Statement(error) | Fault::Connection(error) | Fault::Consumer(error) => {
+                Fault::Connection(error.context(format!("cannot connect to {}", self.name())))
+            }
+        };
+        let options = self.options(password);
+        if self.socket.is_some() {
+            return Conn::new(options).map_err(|error| named(fault(error)));
+        }
+        let addresses = (self.host.as_str(), self.port)
+            .to_socket_addrs()
+            .map_err(|error| named(Fault::Connection(anyhow!("cannot resolve {}: {error}", self.host))))?;
+        let mut failed = Fault::Connection(anyhow!("{} has no address", self.host));
+        for address in addresses {
+            let options = options.clone().ip_or_hostname(Some(address.ip().to_string())).tcp_port(address.port());
+            match Conn::new(options) {
+                Ok(conn) => return Ok(conn),
+                Err(error @ mysql::Error::MySqlError(_)) => return Err(named(fault(error))),
+                Err(error) => failed = fault(error),
+            }
+        }
+        Err(named(failed))
+    }
+}
+
+/// Which of the two servers, where they differ.
+#[derive(Clone, Copy)]
+enum Flavour {
+    MySql,
+    MariaDb,
+}
+
+impl Flavour {
+    fn identity(self) -> &'static str {
+        match self {
+            Self::MySql => "SELECT @@GLOBAL.server_uuid",
+            Self::MariaDb => "SELECT @@GLOBAL.server_id, @@GLOBAL.hostname, @@GLOBAL.port",
+        }
+    }
+
+    fn isolation(self) -> &'static str {
+        match self {
+            Self::MySql => "@@SESSION.transaction_isolation",
+            Self::MariaDb => "@@SESSION.tx_isolation",
+        }
+    }
+}
+
+/// Who answers.
+struct Server {
+    identity: String,
+    flavour: Flavour,
+    processes: &'static str,
+}
+
+/// A connection that can be lost and made again.
+struct Link {
+    access: Access,
+    place: Place,
+    server: Server,
+    /// The session's time zone; None is the server's own.
+    zone: Option<String>,
+    integer_id: bool,
+    comment: String,
+    conn: Option<Conn>,
+}
+
+impl Link {
+    fn open(access: &Access) -> Result<Self, Fault> {
+        let place = Place::parse(&access.url).map_err(Fault::Connection)?;
+        let mut conn = place.dial(access.password.as_deref())?;
+        let server = begin_session(&mut conn).map_err(at_connecting)?;
+        Ok(Self {
+            access: access.clone(),
+            place,
+            server,
+            zone: None,
+            integer_id: false,
+            comment: "/* invoice-export */".to_owned(),
+            conn: Some(conn),
+        })
+    }
+
+    fn take(&mut self) -> Result<Conn, Fault> {
+        if let Some(conn) = self.conn.take() {
+            return Ok(conn);
+        }
+        let mut conn = self.place.dial(self.access.password.as_deref())?;
+        let server = begin_session(&mut conn).map_err(at_connecting)?;
+        if server.identity != self.server.identity {
+            return Err(other_server(&self.server.identity, &server.identity));
+        }
+        set_zone(&mut conn, self.zone.as_deref())?;
+        Ok(conn)
+    }
+
+    fn keep_zone(&mut self) -> Result<(), Fault> {
+        let mut conn = self.take()?;
+        set_zone(&mut conn, self.zone.as_deref())?;
+        self.conn = Some(conn);
+        Ok(())
+    }
+
+    fn value(&self, bind: &Bind) -> Value {
+        let number = |text: &str| text.parse().map(Value::Int).or_else(|_| text.parse().map(Value::UInt)).ok();
+        match bind {
+            Bind::Count(count) => Value::UInt(*count),
+            Bind::Id(id) if self.integer_id => number(id).unwrap_or_else(|| id.into()),
+            Bind::Text(text) | Bind::Id(text) => text.into(),
+        }
+    }
+
+    /// The columns of a one-row answer.
+    fn texts(&mut self, sql: &str) -> Result<Vec<String>, Fault> {
+        Ok(self.all(sql, &[])?.into_iter().flatten().map(lossy).collect())
+    }
+
+    /// The start of the oldest running statement that can write, a second early because ages are
+    /// whole seconds.
+    fn oldest_statement(&mut self) -> Result<Option<String>, Fault> {
+        let sql = format!(
+            "SELECT COMMAND, USER, LEFT(INFO, 1000), CAST(FROM_UNIXTIME(UNIX_TIMESTAMP() - `TIME` - 1) AS CHAR) \
+             FROM {} WHERE ID <> CONNECTION_ID()",
+            self.server.processes
+        );
+        let rows = self.all(&sql, &[])?;
+        Ok(rows.into_iter().filter_map(running_since).min())
+    }
+
+    /// The start of the oldest transaction that can write. The server prints it in the zone of its
+    /// operating system, whatever the session's is.
+    fn oldest_transaction(&mut self) -> Result<Option<String>, Fault> {
+        let sql = "SELECT CAST(CONVERT_TZ(MIN(trx_started), 'SYSTEM', @@SESSION.time_zone) AS CHAR) \
+                   FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id <> CONNECTION_ID() \
+                   AND trx_is_read_only = 0 AND trx_autocommit_non_locking = 0";
+        Ok(self.all(sql, &[])?.into_iter().flatten().flatten().next().map(|start| lossy(Some(start))))
+    }
+}
+
+impl Engine for Link {
+    fn query(&mut self, sql: &str, binds: &[Bind], each: &mut Each<'_>) -> Result<(), Fault> {
+        let mut conn = self.take()?;
+        let binds = binds.iter().map(|bind| self.value(bind)).collect();
+        let mut stopped = false;
+        let outcome = stream(&mut conn, &format!("{} {sql}", self.comment), binds, &mut |row| {
+            each(row).inspect_err(|_| stopped = true)
+        });
+        if !stopped && matches!(outcome, Ok(()) | Err(Fault::Statement(_))) {
+            self.conn = Some(conn);
+        }
+        outcome
+    }
+}
+
+fn stream(conn: &mut Conn, sql: &str, binds: Vec<Value>, each: &mut Each<'_>) -> Result<(), Fault> {
+    let mut answer = conn.exec_iter(sql, binds).map_err(fault)?;
+    while let Some(row) = answer.next() {
+        let row = row.map_err(fault)?.unwrap_raw().into_iter().map(|value| value.and_then(bytes)).collect();
+        if let Err(fault) = each(row) {
+            // Dropping the answer would read the rest of it first. The caller drops the connection
+            // instead, with which the rest goes.
+            std::mem::forget(answer);
+            return Err(fault);
+        }
+    }
+    Ok(())
+}
+
+/// Makes the session what the statements rely on, whatever the server's defaults are, and reads back
+/// what would cost data.
+fn begin_session(conn: &mut Conn) -> Result<Server, Fault> {
+    let flavour = match plain(conn, "SELECT VERSION(), @@version_comment")? {
+        answer if answer.iter().any(|text| text.contains("MariaDB")) => Flavour::MariaDb,
+        _ => Flavour::MySql,
+    };
+    conn.query_drop("SET NAMES utf8mb4").map_err(fault)?;
+    conn.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY").map_err(fault)?;
+    conn.query_drop(
+        "SET SESSION autocommit = 1, sql_select_limit = 18446744073709551615, sql_mode = '', \
+         lock_wait_timeout = 10, net_write_timeout = GREATEST(@@SESSION.net_write_timeout, 600)",
+    )
+    .map_err(fault)?;
+    if let Flavour::MariaDb = flavour {
+        // A long `IN (…)` would become a join with a temporary table, which is read in another order.
+        conn.query_drop("SET SESSION in_predicate_conversion_threshold = 0").map_err(fault)?;
+    }
+    let session = format!("SELECT @@SESSION.character_set_results, @@SESSION.autocommit, {}", flavour.isolation());
+    let session = plain(conn, &session)?;
+    if session != ["utf8mb4", "1", "READ-COMMITTED"] {
+        return Err(Fault::Connection(anyhow!(
+            "the server did not accept the session settings: {}",
+            session.join(", ")
+        )));
+    }
+    let processes = match flavour {
+        Flavour::MySql if plain(conn, "SELECT @@GLOBAL.performance_schema")? == ["1"] => {
+            "performance_schema.processlist"
+        }
+        _ => "information_schema.PROCESSLIST",
+    };
+    Ok(Server { identity: plain(conn, flavour.identity())?.join(" "), flavour, processes })
+}
+
+fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), Fault> {
+    let Some(zone) = zone else { return Ok(()) };
+    conn.exec_drop("SET SESSION time_zone = ?", (zone,)).map_err(fault).map_err(|refused| match refused {
+        Fault::Statement(error) => Fault::Connection(error.context(format!(
+            "the server does not know the time zone {zone}; load its zone tables, or give an offset such as +08:00"
+        ))),
+        other => other,
+    })
+}
+
+/// A one-row answer in the text protocol, before the session is set up.
+fn plain(conn: &mut Conn, sql: &str) -> Result<Vec<String>, Fault> {
+    let mut answer = conn.query_iter(sql).map_err(fault)?;
+    let mut texts = Vec::new();
+    for row in answer.by_ref() {
+        texts.extend(row.map_err(fault)?.unwrap_raw().into_iter().map(|value| lossy(value.and_then(bytes))));
+    }
+    Ok(texts)
+}
+
+fn fault(error: mysql::Error) -> Fault {
+    match error {
+        mysql::Error::MySqlError(error) if TRY_AGAIN.contains(&error.code) => Fault::Connection(error.into()),
+        mysql::Error::MySqlError(error) => Fault::Statement(error.into()),
+        mysql::Error::IoError(error) => Fault::Connection(anyhow!("the connection broke: {error}")),
+        mysql::Error::CodecError(error) => Fault::Connection(anyhow!("the server's answer is broken: {error}")),
+        mysql::Error::DriverError(error) => Fault::Connection(anyhow!("{error}")),
+        mysql::Error::TlsError(error) => Fault::Connection(anyhow!("{error}")),
+        mysql::Error::UrlError(_) | mysql::Error::FromValueError(_) | mysql::Error::FromRowError(_) => {
+            Fault::Connection(anyhow!("the server's answer cannot be read"))
+        }
+    }
+}
+
+fn code(error: &anyhow::Error) -> Option<u16> {
+    error.downcast_ref::<MySqlError>().map(|error| error.code)
+}
+
+fn at_connecting(fault: Fault) -> Fault {
+    match fault {
+        Fault::Statement(error) => Fault::Connection(error.context("the session could not be set up")),
+        other => other,
+    }
+}
+
+fn other_server(before: &str, now: &str) -> Fault {
+    Fault::Connection(anyhow!("another server answers than before: {now}, not {before}"))
+}
+
+fn bytes(value: Value) -> Cell {
+    match value {
+        Value::NULL => None,
+        Value::Bytes(bytes) => Some(bytes),
+        Value::Int(number) => Some(number.to_string().into_bytes()),
+        Value::UInt(number) => Some(number.to_string().into_bytes()),
+        other => Some(other.as_sql(true).trim_matches('\'').as_bytes().to_vec()),
+    }
+}
+
+/// The start of a process's statement if it may change rows; a row is command, user, text, start.
+fn running_since(row: Vec<Cell>) -> Option<String> {
+    let mut row = row.into_iter();
+    let (command, user, text, start) = (lossy(row.next()?), lossy(row.next()?), row.next()?, lossy(row.next()?));
+    let idle = matches!(command.as_str(), "Sleep" | "Daemon" | "Connect" | "Killed" | "Quit")
+        || ["Binlog Dump", "Slave_", "Replica_", "Register Slave", "Register Replica", "Group Replication"]
+            .iter()
+            .any(|name| command.starts_with(name))
+        || matches!(user.as_str(), "system user" | "event_scheduler");
+    let reads = text.is_some_and(|text| only_reads(&lossy(Some(text))));
+    (!idle && !reads).then_some(start)
+}
+
+/// Whether a statement is a plain SELECT or SHOW. Ours are, and so need no rule of their own.
+fn only_reads(statement: &str) -> bool {
+    let mut rest = statement.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
+    // The server executes what stands in `/*! */` and `/*M! */`.
+    while let Some(comment) = rest.strip_prefix("/*").filter(|text| !text.starts_with(['!', 'M'])) {
+        let Some((_, after)) = comment.split_once("*/") else { return false };
+        rest = after.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
+    }
+    let word = rest.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+    word.eq_ignore_ascii_case("SELECT") || word.eq_ignore_ascii_case("SHOW")
+}

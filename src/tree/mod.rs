@@ -1,2 +1,171 @@
+//! The output: `<tenant>/<country>/<yyyymmdd>+<number>.json`.
+//!
+//! `name.rs` says where an invoice lies, `publish.rs` puts files there so that a reader sees a whole
+//! old or a whole new one even after a power cut, `mark.rs` ties the tree to its state and `walk.rs`
+//! walks it. Below the output everything is reached relative to directory handles and no symlink is
+//! followed; the output itself may be one.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use self::name::TreePath;
+
+pub mod mark;
 pub mod name;
+pub mod publish;
+pub mod stage;
 pub mod walk;
+
+/// Where everything of ours lies in the output, hidden from whoever lists the tenants.
+pub const PRIVATE: &str = ".export_state";
+
+/// Folders kept open at a time; fewer than the usual limit of 1024 handles leaves.
+const OPEN_FOLDERS: usize = 256;
+
+/// How a published file is made to survive a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// One `syncfs` for a batch of files.
+    Batch,
+    /// One `fsync` for each file, for old kernels and foreign mounts.
+    File,
+}
+
+/// An open output folder.
+#[derive(Debug)]
+pub struct Tree {
+    output: PathBuf,
+    /// Opened once: it is also the handle of `syncfs`, which reports an error once per handle.
+    root: OwnedFd,
+    folders: Mutex<HashMap<String, Arc<OwnedFd>>>,
+}
+
+/// What lies at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum There {
+    Nothing,
+    /// A file with exactly these bytes.
+    Same,
+    /// A file with other bytes, or a symlink, which is replaced and never followed.
+    Other,
+    /// A folder, a device, a pipe: not to be replaced.
+    Blocked,
+}
+
+impl Tree {
+    /// Opens the output, which must exist.
+    pub fn open(output: &Path) -> anyhow::Result<Self> {
+        let root = rustix::fs::openat(CWD, output, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .with_context(|| format!("open the output {}", output.display()))?;
+        Ok(Self { output: output.to_path_buf(), root, folders: Mutex::default() })
+    }
+
+    /// Opens the output, if there is one.
+    pub fn look(output: &Path) -> anyhow::Result<Option<Self>> {
+        if output.try_exists().with_context(|| format!("look for the output {}", output.display()))? {
+            Self::open(output).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    pub fn output(&self) -> &Path {
+        &self.output
+    }
+
+    /// Whether a regular file of this size lies at the path.
+    pub fn has_file(&self, path: &TreePath, size: u64) -> io::Result<bool> {
+        let Some(folder) = self.folder(path.folder())? else { return Ok(false) };
+        match rustix::fs::statat(&*folder, path.file(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode).is_file() && stat.st_size.cast_unsigned() == size),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Compares what lies at a path with a document.
+    pub fn compare(&self, path: &TreePath, document: &[u8]) -> io::Result<There> {
+        let Some(folder) = self.folder(path.folder())? else { return Ok(There::Nothing) };
+        let mut file = match open_file(&folder, path.file()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(There::Nothing),
+            Err(Errno::LOOP) => return Ok(There::Other),
+            // A socket, or a device without a driver.
+            Err(Errno::NXIO) => return Ok(There::Blocked),
+            Err(error) => return Err(error.into()),
+        };
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Ok(There::Blocked);
+        }
+        if metadata.len() != document.len() as u64 {
+            return Ok(There::Other);
+        }
+        let mut present = Vec::with_capacity(document.len());
+        file.read_to_end(&mut present)?;
+        Ok(if present == document { There::Same } else { There::Other })
+    }
+
+    /// An open handle of `tenant/country`; None if there is no such folder.
+    fn folder(&self, folder: &str) -> io::Result<Option<Arc<OwnedFd>>> {
+        if let Some(open) = self.open_folders().get(folder) {
+            return Ok(Some(Arc::clone(open)));
+        }
+        let handle = match open_beneath(&self.root, folder) {
+            Ok(handle) => Arc::new(handle),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut folders = self.open_folders();
+        if folders.len() >= OPEN_FOLDERS {
+            folders.clear();
+        }
+        folders.insert(folder.to_owned(), Arc::clone(&handle));
+        Ok(Some(handle))
+    }
+
+    fn open_folders(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<OwnedFd>>> {
+        // The map is whole after every statement, so a thread that panicked leaves it usable.
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens a regular file for reading without following a symlink and without waiting for a pipe.
+fn open_file(folder: &OwnedFd, name: &str) -> rustix::io::Result<fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(fs::File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?))
+}
+
+/// Opens a folder below another one: no symlink, no way out, no other file system (which our `syncfs`
+/// would not reach).
+fn open_beneath(root: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve =
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+        // Kernels before 5.6, and containers whose filter does not know the call.
+        Err(Errno::NOSYS | Errno::PERM) => open_step_by_step(root, path, flags),
+        result => result,
+    }
+}
+
+fn open_step_by_step(root: &OwnedFd, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let device = rustix::fs::fstat(root)?.st_dev;
+    let mut handle: Option<OwnedFd> = None;
+    for component in path.split('/') {
+        let next = rustix::fs::openat(handle.as_ref().unwrap_or(root), component, flags, Mode::empty())?;
+        if rustix::fs::fstat(&next)?.st_dev != device {
+            return Err(Errno::XDEV);
+        }
+        handle = Some(next);
+    }
+    handle.ok_or(Errno::INVAL)
+}

@@ -1,1 +1,130 @@
+//! What lies in the output already. The only user of `walkdir`; it reads names, never contents, and
+//! changes nothing.
 
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use walkdir::{DirEntry, WalkDir};
+
+/// A file's depth below the output: tenant, country, file.
+const FILE_DEPTH: usize = 3;
+
+/// Whether the output holds any `*/*/*.json`; looks no further than the first one.
+pub fn has_files(output: &Path) -> anyhow::Result<bool> {
+    files(output).next().transpose().map(|file| file.is_some())
+}
+
+/// The paths of all `*/*/*.json`, relative to the output and sorted within each folder. The output
+/// itself may be a symlink, what lies below it is not followed.
+pub fn files(output: &Path) -> impl Iterator<Item = anyhow::Result<PathBuf>> {
+    let entries = WalkDir::new(output).max_depth(FILE_DEPTH).sort_by_file_name().into_iter();
+    let entries = entries.filter_entry(|entry| entry.depth() == 0 || !is_not_ours(entry));
+    entries.filter_map(move |entry| match entry {
+        Ok(entry) if is_exported(&entry) => {
+            let path = entry.path();
+            Some(Ok(path.strip_prefix(output).unwrap_or(path).to_path_buf()))
+        }
+        Ok(_) => None,
+        // No output yet, or somebody removed the entry since its folder was read.
+        Err(error) if error.io_error().is_some_and(|cause| cause.kind() == ErrorKind::NotFound) => None,
+        Err(error) => {
+            Some(Err(error).with_context(|| format!("cannot look for exported files in {}", output.display())))
+        }
+    })
+}
+
+/// Hidden names are never an invoice's. `lost+found` is where a volume is mounted, and readable by
+/// root alone.
+fn is_not_ours(entry: &DirEntry) -> bool {
+    let name = entry.file_name().as_encoded_bytes();
+    name.starts_with(b".") || (entry.depth() == 1 && name == b"lost+found")
+}
+
+fn is_exported(entry: &DirEntry) -> bool {
+    entry.depth() == FILE_DEPTH
+        && entry.file_type().is_file()
+        && entry.file_name().as_encoded_bytes().ends_with(b".json")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn tree(files: &[&str]) -> TempDir {
+        let output = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = output.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "{}").unwrap();
+        }
+        output
+    }
+
+    #[test]
+    fn a_missing_and_an_empty_output_hold_no_files() {
+        let output = tree(&[]);
+        assert!(!has_files(output.path()).unwrap());
+        assert!(!has_files(&output.path().join("missing")).unwrap());
+        fs::create_dir_all(output.path().join("1/CN/folder.json")).unwrap();
+        assert!(!has_files(output.path()).unwrap());
+    }
+
+    #[test]
+    fn one_exported_file_is_found_among_other_things() {
+        let output = tree(&["README", "1/notes.json", "1/CN/notes.txt", "2/DE/20251128+1.json"]);
+        assert!(has_files(output.path()).unwrap());
+        assert!(has_files(tree(&["票据/中国/任意.json"]).path()).unwrap());
+    }
+
+    #[test]
+    fn only_files_at_the_depth_of_invoices_count() {
+        let output = tree(&["a.json", "1/a.json", "1/CN/deeper/a.json", "1/CN/a.json.tmp"]);
+        assert!(!has_files(output.path()).unwrap());
+    }
+
+    #[test]
+    fn state_hidden_and_foreign_folders_are_passed_over() {
+        let output = tree(&[
+            ".export_state/staging/a.json",
+            ".git/CN/a.json",
+            "1/.hidden/a.json",
+            "1/CN/.a.json",
+            "lost+found/CN/a.json",
+        ]);
+        assert!(!has_files(output.path()).unwrap());
+    }
+
+    #[test]
+    fn a_linked_output_is_followed_and_links_below_it_are_not() {
+        let real = tree(&["1/CN/20251128+1.json"]);
+        let other = tree(&["1/CN/notes.txt"]);
+        symlink(real.path(), other.path().join("output")).unwrap();
+        symlink(real.path().join("1"), other.path().join("2")).unwrap();
+        symlink(real.path().join("1/CN"), other.path().join("1/DE")).unwrap();
+        symlink(real.path().join("1/CN/20251128+1.json"), other.path().join("1/CN/20251128+1.json")).unwrap();
+        assert!(has_files(&other.path().join("output")).unwrap());
+        assert!(!has_files(other.path()).unwrap());
+    }
+
+    #[test]
+    fn a_name_that_is_not_text_is_a_name() {
+        let output = tree(&["1/CN/notes.txt"]);
+        let name = std::ffi::OsStr::from_bytes(b"\xff.json");
+        fs::write(output.path().join("1/CN").join(name), "{}").unwrap();
+        assert!(has_files(output.path()).unwrap());
+    }
+
+    #[test]
+    fn an_output_that_cannot_be_read_is_an_error() {
+        let output = tree(&["file"]);
+        let error = has_files(&output.path().join("file/below")).unwrap_err();
+        assert!(error.to_string().starts_with("cannot look for exported files in "), "{error:#}");
+    }
+}

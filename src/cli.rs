@@ -1,0 +1,151 @@
+//! The command line, as clap sees it: flags, their variables and their help. What they mean together
+//! is decided in `config.rs`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Export issued invoices from MySQL or MariaDB, one JSON file each, completely or only what changed.
+///
+/// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but a tenant failed or rows were newly
+/// rejected; 4 another run holds the lock; 5 the state was refused.
+#[derive(Debug, Parser)]
+#[command(name = "invoice-export", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Export invoices
+    Run(Box<Run>),
+    /// Make an embedded sample source and export it; no server needed
+    Demo(Demo),
+}
+
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Where invoices come from: mysql://user@host:3306/database, the same with ?socket=/path, or
+    /// sqlite:path
+    ///
+    /// A password comes from MYSQL_PWD, --password-file or the URL in INVOICE_EXPORT_SOURCE, never
+    /// from the command line.
+    #[arg(long, global = true, env = "INVOICE_EXPORT_SOURCE", hide_env_values = true, value_name = "URL")]
+    pub source: Option<String>,
+    /// A file whose first line is the password
+    #[arg(long, global = true, env = "INVOICE_EXPORT_PASSWORD_FILE", value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// The folder of exported files; created if missing
+    #[arg(long, global = true, env = "INVOICE_EXPORT_OUTPUT", value_name = "DIR", default_value = "../context")]
+    pub output: PathBuf,
+    /// Where the state is kept, on a local file system [default: <output>/.export_state]
+    #[arg(long, global = true, env = "INVOICE_EXPORT_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// What the result on stdout looks like
+    #[arg(long, global = true, env = "INVOICE_EXPORT_FORMAT", value_enum, default_value = "text")]
+    pub format: Format,
+    /// Language of lines and errors [default: that of the locale]
+    #[arg(long, global = true, env = "INVOICE_EXPORT_LANG", value_enum)]
+    pub lang: Option<Lang>,
+    /// Only warnings, errors and the result
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// More lines
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// No bar and no progress lines
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Everything, or what changed since the last incremental run [default: full]
+    #[arg(long, env = "INVOICE_EXPORT_MODE", value_enum)]
+    pub mode: Option<Mode>,
+    /// Read and check everything, but write nothing at all
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Only this tenant; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub tenant: Vec<String>,
+    /// Export again what has a source time after this one ("2025-11-28 10:00:00" or "2025-11-28")
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// ... up to and including this one [default: the boundary]
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// How far the boundary lies behind the server's clock
+    #[arg(long, env = "INVOICE_EXPORT_SAFETY_LAG", value_parser = humantime::parse_duration, default_value = "5m", value_name = "TIME")]
+    pub safety_lag: Duration,
+    /// How far below the watermark keys are read again, for transactions that commit late
+    #[arg(long, env = "INVOICE_EXPORT_OVERLAP", value_parser = humantime::parse_duration, default_value = "1h", value_name = "TIME")]
+    pub overlap: Duration,
+    /// How long to wait for a run of the other mode; one of the same mode is never waited for
+    #[arg(long, env = "INVOICE_EXPORT_LOCK_WAIT", value_parser = humantime::parse_duration, default_value = "10m", value_name = "TIME")]
+    pub lock_wait: Duration,
+    /// Threads that check and write files
+    #[arg(long, env = "INVOICE_EXPORT_WRITERS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "N")]
+    pub writers: u16,
+    /// One sync for a batch of files, or one for each file (old kernels, foreign mounts)
+    #[arg(long, env = "INVOICE_EXPORT_DURABILITY", value_enum, default_value = "batch")]
+    pub durability: Durability,
+    /// Set an existing state aside (it is kept) and start anew; files that are right are kept
+    #[arg(long)]
+    pub fresh: bool,
+    /// Fail if there is no state; recommended in crontabs once the first run is through
+    #[arg(long, env = "INVOICE_EXPORT_REQUIRE_STATE", conflicts_with = "fresh")]
+    pub require_state: bool,
+    /// Larger documents are rejected
+    #[arg(long, env = "INVOICE_EXPORT_MAX_DOCUMENT", default_value = "256MiB", value_name = "SIZE")]
+    pub max_document: ByteSize,
+    /// The zone in which a DATETIME column was written, as the server knows it [default: the server's own]
+    #[arg(long, env = "INVOICE_EXPORT_TIME_ZONE", value_name = "ZONE")]
+    pub time_zone: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// A folder that does not exist yet
+    #[arg(value_name = "DIR", default_value = "invoice-export-demo")]
+    pub folder: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    Full,
+    Incremental,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Durability {
+    Batch,
+    File,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Lang {
+    En,
+    Zh,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn clap_finds_no_contradiction_in_the_command_line() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,93 @@
+//! One short file per subcommand: open, call, report. Here also the few things that come from outside:
+//! the clock, and who we are.
+
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+
+use crate::cli::{self, Cli, Command, Common};
+use crate::config;
+use crate::report::{self, Reporter};
+use crate::run::Starter;
+
+mod demo;
+mod run;
+
+/// Runs the program. Everything that goes wrong ends here, in one line.
+pub fn main() -> ExitCode {
+    let parsed = Cli::command().try_get_matches().and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok((cli, matches))
+    });
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            // Help and version are "errors" too. If even they cannot be printed, nothing can.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let reporter = Reporter::new(report_settings(&cli.common));
+    match dispatch(&cli, &matches, &reporter) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            reporter.error(&error);
+            ExitCode::from(report::exit_code(&error))
+        }
+    }
+}
+
+fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
+    // clap hands the flags that every command knows down to the command's own matches.
+    let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
+    match &cli.command {
+        Command::Run(args) => run::run(&cli.common, args, matches, reporter),
+        Command::Demo(args) => demo::run(args, reporter),
+    }
+}
+
+fn report_settings(common: &Common) -> report::Settings {
+    let locale = || {
+        let variable = |name| config::variable(name);
+        report::Lang::from_locale(
+            variable("LC_ALL").as_deref(),
+            variable("LC_MESSAGES").as_deref(),
+            variable("LANG").as_deref(),
+        )
+    };
+    report::Settings {
+        lang: common.lang.map_or_else(locale, |lang| match lang {
+            cli::Lang::En => report::Lang::En,
+            cli::Lang::Zh => report::Lang::Zh,
+        }),
+        format: match common.format {
+            cli::Format::Text => report::Format::Text,
+            cli::Format::Json => report::Format::Json,
+        },
+        verbosity: match (common.quiet, common.verbose) {
+            (true, _) => report::Verbosity::Quiet,
+            (_, true) => report::Verbosity::Verbose,
+            _ => report::Verbosity::Normal,
+        },
+        progress: if common.no_progress { report::Progress::Never } else { report::Progress::Auto },
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+/// Who runs this. Cron sets LOGNAME; where nothing is set the number of the user is better than
+/// nothing.
+fn starter() -> Starter {
+    let user = ["LOGNAME", "USER"].into_iter().find_map(config::variable);
+    Starter {
+        user: user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        pid: std::process::id(),
+        command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "),
+        at: now(),
+    }
+}

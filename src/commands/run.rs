@@ -1,0 +1,21 @@
+//! `run`: export invoices.
+
+use clap::ArgMatches;
+
+use crate::cli::{Common, Run};
+use crate::report::Reporter;
+use crate::run::Outcome;
+use crate::{config, export};
+
+/// Something failed or was newly rejected, though the run is done.
+const PARTIAL: u8 = 3;
+
+pub(super) fn run(common: &Common, args: &Run, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
+    let order = config::order(common, args, matches, super::starter(), super::now)?;
+    let summary = export::run(&order, &mut |event| reporter.event(&event))?;
+    Ok(match summary.outcome {
+        Outcome::Success => 0,
+        Outcome::Partial => PARTIAL,
+        Outcome::Failed => 1,
+    })
+}

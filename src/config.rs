@@ -1,0 +1,185 @@
+//! Settings: flags over variables over defaults, checked together. The only reader of the
+//! environment.
+//!
+//! A password never comes from the command line, where every user of the machine can read it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use url::Url;
+
+use crate::cli::{Common, Durability, Mode, Run};
+use crate::export::plan::StatePolicy;
+use crate::export::{self, Order};
+use crate::invoice::{SourceTime, Tenant};
+use crate::refusal::Refusal;
+use crate::run::{Kind, Starter};
+use crate::source::{Access, TableNames};
+use crate::tree;
+
+/// The name of the state's file in the state folder.
+const STATE_FILE: &str = "state.db";
+
+/// A variable of the environment; None if it is unset, empty or not UTF-8.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// What one `run` is to do.
+pub fn order(
+    common: &Common,
+    run: &Run,
+    matches: &ArgMatches,
+    starter: Starter,
+    now: fn() -> DateTime<Utc>,
+) -> anyhow::Result<Order> {
+    let (since, until) = (time(run.since.as_deref(), "--since")?, time(run.until.as_deref(), "--until")?);
+    let kind = kind(run, matches, since.as_ref(), until.as_ref())?;
+    if let (Some(since), Some(until)) = (&since, &until)
+        && since >= until
+    {
+        return Err(usage(format!("--since {since} is not before --until {until}")));
+    }
+    Ok(Order {
+        kind,
+        mode: if run.dry_run || dry_run_variable()? { export::Mode::DryRun } else { export::Mode::Export },
+        tenants: run.tenant.iter().map(|tenant| Tenant(tenant.clone())).collect(),
+        since,
+        until,
+        access: access(common, run.time_zone.clone(), matches)?,
+        output: common.output.clone(),
+        state: state_path(common),
+        policy: match (run.fresh, run.require_state) {
+            (true, _) => StatePolicy::Fresh,
+            (_, true) => StatePolicy::Required,
+            _ => StatePolicy::Ordinary,
+        },
+        safety_lag: run.safety_lag,
+        overlap: run.overlap,
+        lock_wait: run.lock_wait,
+        writers: usize::from(run.writers),
+        durability: match run.durability {
+            Durability::Batch => tree::Durability::Batch,
+            Durability::File => tree::Durability::File,
+        },
+        max_document: run.max_document.as_u64(),
+        starter,
+        now,
+    })
+}
+
+pub fn state_path(common: &Common) -> PathBuf {
+    let folder = common.state_dir.clone().unwrap_or_else(|| common.output.join(tree::PRIVATE));
+    folder.join(STATE_FILE)
+}
+
+/// `EXPORT_MODE` is the script's variable. A window makes a backfill, which has no mode; a mode that
+/// only a crontab's variable names does not stand in its way.
+fn kind(
+    run: &Run,
+    matches: &ArgMatches,
+    since: Option<&SourceTime>,
+    until: Option<&SourceTime>,
+) -> anyhow::Result<Kind> {
+    if since.is_some() || until.is_some() {
+        if matches.value_source("mode") == Some(ValueSource::CommandLine) {
+            return Err(usage("--since and --until export a window again and have no --mode".to_owned()));
+        }
+        return Ok(Kind::Backfill);
+    }
+    let of_script = || match variable("EXPORT_MODE").as_deref() {
+        None | Some("full") => Ok(Mode::Full),
+        Some("incremental") => Ok(Mode::Incremental),
+        Some(other) => Err(usage(format!("EXPORT_MODE is {other:?}; it can be full or incremental"))),
+    };
+    Ok(match run.mode.map_or_else(of_script, Ok)? {
+        Mode::Full => Kind::Full,
+        Mode::Incremental => Kind::Incremental,
+    })
+}
+
+fn dry_run_variable() -> anyhow::Result<bool> {
+    match variable("DRY_RUN").as_deref() {
+        None | Some("false" | "0" | "no") => Ok(false),
+        Some("true" | "1" | "yes") => Ok(true),
+        Some(other) => Err(usage(format!("DRY_RUN is {other:?}; it can be true or false"))),
+    }
+}
+
+/// A time as the server prints it, in whole seconds or with decimals; a day alone is its midnight.
+fn time(text: Option<&str>, flag: &str) -> anyhow::Result<Option<SourceTime>> {
+    let Some(text) = text else { return Ok(None) };
+    let spaced = text.replacen('T', " ", 1);
+    if NaiveDate::parse_from_str(&spaced, "%Y-%m-%d").is_ok_and(|_| spaced.len() == 10) {
+        return Ok(Some(SourceTime(format!("{spaced} 00:00:00"))));
+    }
+    match NaiveDateTime::parse_from_str(&spaced, "%Y-%m-%d %H:%M:%S%.f") {
+        Ok(_) if spaced.len() >= 19 => Ok(Some(SourceTime(spaced))),
+        _ => Err(usage(format!("{flag} {text:?} is no time; write \"2025-11-28 10:00:00\" or \"2025-11-28\""))),
+    }
+}
+
+fn access(common: &Common, time_zone: Option<String>, matches: &ArgMatches) -> anyhow::Result<Access> {
+    let Some(text) = &common.source else {
+        return Err(usage(
+            "no source given; name it with --source or INVOICE_EXPORT_SOURCE, for example mysql://user@host:3306/database"
+                .to_owned(),
+        ));
+    };
+    // The text may hold a password, so the parser's error does not repeat it.
+    let mut url = Url::parse(text).map_err(|error| usage(format!("the source is not a URL: {error}")))?;
+    let from_url = url.password().map(percent_decode);
+    if from_url.is_some() && matches.value_source("source") == Some(ValueSource::CommandLine) {
+        return Err(usage(
+            "a password on the command line can be read by every user of this machine; use MYSQL_PWD or --password-file"
+                .to_owned(),
+        ));
+    }
+    // A URL that cannot have a password has none to remove.
+    let _ = url.set_password(None);
+    let password = match &common.password_file {
+        Some(file) => Some(first_line(file)?),
+        None => variable("MYSQL_PWD").or(from_url),
+    };
+    Ok(Access { url, password, names: TableNames::default(), time_zone })
+}
+
+fn percent_decode(text: &str) -> String {
+    // `Url` holds the password encoded; a query pair is decoded by the same rules, but for `+`.
+    let pair = format!("p={}", text.replace('+', "%2B").replace('&', "%26"));
+    url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
+fn first_line(file: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(file).with_context(|| format!("read the password file {}", file.display()))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+fn usage(text: String) -> anyhow::Error {
+    Refusal::Usage(text).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_its_midnight_and_decimals_are_kept() {
+        let parsed = |text| time(Some(text), "--since").unwrap().unwrap().0;
+        assert_eq!(parsed("2025-11-28"), "2025-11-28 00:00:00");
+        assert_eq!(parsed("2025-11-28T10:00:00.125"), "2025-11-28 10:00:00.125");
+        for wrong in ["yesterday", "2025-13-01", "2025-11-28 10", "2025-11-28 25:00:00", "2025-1-2"] {
+            assert!(time(Some(wrong), "--since").is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_url_is_decoded() {
+        assert_eq!(percent_decode("a%40b+c%26"), "a@b+c&");
+    }
+}

@@ -1,0 +1,149 @@
+//! A batch: what is published and recorded together, and who claims which path in it.
+
+use std::collections::{HashMap, HashSet};
+use std::mem;
+
+use crate::invoice::{Digest, InvoiceId, Tenant};
+use crate::run::Counts;
+use crate::state::ledger::{Entry, Origin};
+use crate::state::record::Record;
+use crate::state::tenants::Advance;
+use crate::state::todo::Reject;
+use crate::tree::name::TreePath;
+use crate::tree::publish::{Changes, Placement, Removal};
+use crate::tree::stage::Staged;
+
+/// Everything decided since the last batch was recorded.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    entries: HashMap<InvoiceId, (Entry, Origin)>,
+    owners: HashMap<TreePath, Vec<InvoiceId>>,
+    placements: HashMap<TreePath, Placement>,
+    removals: HashMap<TreePath, Removal>,
+    displaced: HashSet<InvoiceId>,
+    leftovers: Vec<(TreePath, InvoiceId, Digest)>,
+    cleared: Vec<TreePath>,
+    rejects: HashMap<InvoiceId, Reject>,
+    gone: Vec<InvoiceId>,
+    pub tenants: HashMap<Tenant, Counts>,
+    pub advances: Vec<Advance>,
+    bytes: u64,
+}
+
+impl Batch {
+    /// How many decisions it holds.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() + self.rejects.len() + self.gone.len() + self.displaced.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+            && self.advances.is_empty()
+            && self.removals.is_empty()
+            && self.cleared.is_empty()
+            && self.tenants.is_empty()
+    }
+
+    /// Bytes of the staged documents.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Where the batch puts an invoice.
+    pub(super) fn entry(&self, id: &InvoiceId) -> Option<&Entry> {
+        self.entries.get(id).map(|(entry, _)| entry)
+    }
+
+    /// Whether what the ledger says of an invoice no longer holds.
+    pub(super) fn overrules(&self, id: &InvoiceId) -> bool {
+        self.entries.contains_key(id) || self.displaced.contains(id)
+    }
+
+    pub(super) fn owners(&self, path: &TreePath) -> impl Iterator<Item = (InvoiceId, Digest)> {
+        let ids = self.owners.get(path).map(Vec::as_slice).unwrap_or_default();
+        ids.iter().filter_map(|id| self.entry(id).map(|entry| (id.clone(), entry.digest)))
+    }
+
+    /// Gives an invoice its path. A path that is claimed is not removed.
+    pub(super) fn enter(&mut self, entry: Entry, origin: Origin) {
+        self.forget(&entry.id);
+        self.rejects.remove(&entry.id);
+        self.removals.remove(&entry.path);
+        self.owners.entry(entry.path.clone()).or_default().push(entry.id.clone());
+        self.entries.insert(entry.id.clone(), (entry, origin));
+    }
+
+    /// Puts a staged document where it goes, and returns the one that it replaces.
+    pub(super) fn place(&mut self, placement: Placement, size: u64) -> Option<Staged> {
+        self.bytes += size;
+        self.placements.insert(placement.path.clone(), placement).map(|before| before.staged)
+    }
+
+    /// The invoice's file belongs to another one now.
+    pub(super) fn displace(&mut self, id: &InvoiceId) {
+        self.forget(id);
+        self.displaced.insert(id.clone());
+    }
+
+    pub(super) fn remove(&mut self, removal: Removal) {
+        self.removals.insert(removal.path.clone(), removal);
+    }
+
+    pub(super) fn leave(&mut self, path: TreePath, id: InvoiceId, digest: Digest) {
+        self.leftovers.push((path, id, digest));
+    }
+
+    pub(super) fn clear_doubt(&mut self, path: TreePath) {
+        self.cleared.push(path);
+    }
+
+    pub(super) fn reject(&mut self, reject: Reject) {
+        self.rejects.insert(reject.id.clone(), reject);
+    }
+
+    pub(super) fn gone(&mut self, id: InvoiceId) {
+        self.gone.push(id);
+    }
+
+    /// The file of this invoice could not be put in place.
+    pub(super) fn drop_failed(&mut self, id: &InvoiceId) {
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: &InvoiceId) {
+        if let Some((before, _)) = self.entries.remove(id)
+            && let Some(owners) = self.owners.get_mut(&before.path)
+        {
+            owners.retain(|owner| owner != id);
+        }
+    }
+
+    /// Takes out what belongs into the tree.
+    pub(super) fn take_changes(&mut self) -> Changes {
+        let mut placements: Vec<Placement> = mem::take(&mut self.placements).into_values().collect();
+        // Neighbours in a folder are put there one after the other.
+        placements.sort_by(|a, b| a.path.cmp(&b.path));
+        let adopted = self.entries.values().filter(|(_, origin)| *origin == Origin::Adopted);
+        let adopted = adopted.map(|(entry, _)| entry.path.clone()).collect();
+        Changes { placements, adopted, removals: mem::take(&mut self.removals).into_values().collect() }
+    }
+
+    /// Takes out what belongs into the state, which leaves an empty batch.
+    pub(super) fn take_record(&mut self, totals: Counts) -> Record {
+        let batch = mem::take(self);
+        let mut entries: Vec<(Entry, Origin)> = batch.entries.into_values().collect();
+        // In the order of the ledger's key, so that SQLite fills its pages one after the other.
+        entries.sort_by(|(a, _), (b, _)| a.id.0.cmp(&b.id.0));
+        Record {
+            entries,
+            displaced: batch.displaced.into_iter().collect(),
+            rejects: batch.rejects.into_values().collect(),
+            gone: batch.gone,
+            leftovers: batch.leftovers,
+            cleared: batch.cleared,
+            tenants: batch.tenants,
+            totals,
+            advances: batch.advances,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What happens to one row before anybody decides about its path: is it exportable, is its file
+//! right already, and if not, its document is written to staging. Runs in several threads.
+
+use serde::de::IgnoredAny;
+
+use crate::invoice::{Digest, Fetched, Invoice, Reason, Row};
+use crate::state::ledger::Entry;
+use crate::state::todo::Reject;
+use crate::tree::name::TreePath;
+use crate::tree::publish::{concerns_one_tenant, digest};
+use crate::tree::stage::{Stage, Staged};
+use crate::tree::{There, Tree};
+
+/// Where documents are compared and staged. A dry run has no stage, and no tree if there is none yet.
+#[derive(Clone, Copy)]
+pub(super) struct Desk<'a> {
+    pub tree: Option<&'a Tree>,
+    pub stage: Option<&'a Stage>,
+    pub presence: Presence,
+    /// Bytes.
+    pub max_document: u64,
+}
+
+/// Whether an invoice counts as unchanged only if its file lies there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// Full runs and backfills put back what somebody took away.
+    Checked,
+    /// Incremental runs do not: whoever takes files away once consumed is not given them again.
+    Assumed,
+}
+
+/// What may be believed about a file that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    Ledger,
+    /// A run died that may have written it: it is written again.
+    Nothing,
+}
+
+/// An exportable invoice and what its file needs.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub invoice: Invoice,
+    pub path: TreePath,
+    pub digest: Digest,
+    pub size: u64,
+    pub file: FileState,
+}
+
+#[derive(Debug)]
+pub(super) enum FileState {
+    /// The ledger has it, and the file is right.
+    Unchanged,
+    /// The ledger does not have it, but the file is right.
+    Adopted,
+    /// It must be written. None in a dry run.
+    Staged(Option<Staged>),
+}
+
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Candidate(Candidate),
+    Reject(Reject),
+    /// Something on our side that concerns this tenant only.
+    Trouble {
+        invoice: Invoice,
+        error: String,
+    },
+}
+
+impl Desk<'_> {
+    /// An error ends the run.
+    pub(super) fn check(&self, fetched: Fetched, known: Option<&Entry>, trust: Trust) -> anyhow::Result<Verdict> {
+        let Row { invoice, document } = match fetched {
+            Fetched::Row(row) => row,
+            Fetched::Unreadable { id, tenant, number, time, reason } => {
+                return Ok(Verdict::Reject(Reject { id, tenant, number, time, reason }));
+            }
+        };
+        if let Err(reason) = self.exportable(&invoice, &document) {
+            return Ok(reject(invoice, reason));
+        }
+        let path = TreePath::of(&invoice.tenant, invoice.country.as_deref(), &invoice.date, &invoice.number);
+        let digest = digest(&document);
+        let size = document.len() as u64;
+        let file = match self.file_state(&path, digest, &document, known, trust) {
+            Ok(There::Same) if known.is_some_and(|known| known.path == path && known.digest == digest) => {
+                FileState::Unchanged
+            }
+            Ok(There::Same) => FileState::Adopted,
+            Ok(There::Nothing | There::Other) => {
+                FileState::Staged(self.stage.map(|stage| stage.write(&document)).transpose()?)
+            }
+            Ok(There::Blocked) => return Ok(reject(invoice, Reason::PathBlocked { path: path.to_string() })),
+            Err(error) if concerns_one_tenant(&error) => {
+                return Ok(Verdict::Trouble { invoice, error: format!("look at {path}: {error}") });
+            }
+            Err(error) => return Err(anyhow::Error::new(error).context(format!("look at {path}"))),
+        };
+        Ok(Verdict::Candidate(Candidate { invoice, path, digest, size, file }))
+    }
+
+    fn exportable(&self, invoice: &Invoice, document: &[u8]) -> Result<(), Reason> {
+        let date = &invoice.date;
+        if date.len() != 8
+            || !date.bytes().all(|byte| byte.is_ascii_digit())
+            || chrono::NaiveDate::parse_from_str(date, "%Y%m%d").is_err()
+        {
+            return Err(Reason::ImpossibleDate { date: date.clone() });
+        }
+        if document.len() as u64 > self.max_document {
+            return Err(Reason::TooLarge { bytes: document.len() as u64 });
+        }
+        // The JSON check alone would let broken UTF-8 inside a string pass.
+        let text = std::str::from_utf8(document).map_err(|error| Reason::NotUtf8 { offset: error.valid_up_to() })?;
+        match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Reason::NotJson { detail: error.to_string() }),
+        }
+    }
+
+    /// Whether the right file is there. What the ledger says is enough where it may be believed.
+    fn file_state(
+        &self,
+        path: &TreePath,
+        digest: Digest,
+        document: &[u8],
+        known: Option<&Entry>,
+        trust: Trust,
+    ) -> std::io::Result<There> {
+        let Some(tree) = self.tree else { return Ok(There::Nothing) };
+        let size = document.len() as u64;
+        match known {
+            _ if trust == Trust::Nothing => Ok(match tree.compare(path, document)? {
+                There::Blocked => There::Blocked,
+                _ => There::Other,
+            }),
+            Some(known) if known.path == *path && known.digest == digest => {
+                let there = self.presence == Presence::Assumed || tree.has_file(path, size)?;
+                Ok(if there { There::Same } else { There::Nothing })
+            }
+            _ => tree.compare(path, document),
+        }
+    }
+}
+
+fn reject(invoice: Invoice, reason: Reason) -> Verdict {
+    let Invoice { id, tenant, number, time, .. } = invoice;
+    Verdict::Reject(Reject { id, tenant: Some(tenant), number: Some(number), time, reason })
+}

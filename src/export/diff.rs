@@ -1,0 +1,351 @@
+//! The reading side of a run, in a thread of its own: the to-do list by primary key, then either the
+//! key diff (keys from the index, minus what the ledger holds settled, then the documents of the rest)
+//! or the whole table in primary-key order. It changes nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use crossbeam_channel::Sender;
+
+use super::budget::{Budget, Permit};
+use super::check::Trust;
+use super::plan::{Group, Others, Reading};
+use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
+use crate::source::{Fault, KeyCursor, Source};
+use crate::state::ledger::{Entry, Lookup};
+use crate::state::todo::{Todo, Why};
+use crate::window::Span;
+
+/// Keys asked for at a time: index entries of some 60 bytes.
+const KEYS_A_PAGE: usize = 10_000;
+/// Documents asked for in one statement.
+const DOCUMENTS_A_PAGE: usize = 500;
+/// Rows of one statement of a full scan.
+const ROWS_A_PAGE: usize = 1_000;
+
+/// What a row belongs to: a group of tenants, the to-do list or a full scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Part {
+    Todo,
+    Group(usize),
+    Table,
+}
+
+/// One row on its way to be checked.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub part: Part,
+    pub fetched: Fetched,
+    pub known: Option<Entry>,
+    pub trust: Trust,
+    pub late: bool,
+    pub permit: Permit,
+}
+
+/// What the reading side tells whoever decides.
+#[derive(Debug)]
+pub(super) enum Told {
+    Begun(usize),
+    /// Asked for by primary key, but no invoice any more.
+    Gone {
+        part: Part,
+        id: InvoiceId,
+        tenant: Option<Tenant>,
+        late: bool,
+    },
+    /// All rows of this part were handed over: so many, and the spellings of its tenant with the
+    /// newest source time each has shown here.
+    Read {
+        part: Part,
+        rows: u64,
+        spellings: BTreeMap<Tenant, Option<SourceTime>>,
+    },
+    Failed {
+        part: Part,
+        error: String,
+    },
+}
+
+/// What is read after the to-do list.
+pub(super) enum Scope {
+    Table,
+    Groups { groups: Vec<Group>, compare: Compare },
+}
+
+/// Whether keys that the ledger holds settled are read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compare {
+    Keys,
+    Documents,
+}
+
+/// An id whose document is asked for.
+struct Wanted {
+    id: InvoiceId,
+    tenant: Option<Tenant>,
+    known: Option<Entry>,
+    trust: Trust,
+    late: bool,
+}
+
+pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
+    pub source: Box<dyn Source>,
+    pub lookup: Lookup,
+    pub jobs: Sender<Job>,
+    pub tell: T,
+    pub budget: &'a Arc<Budget>,
+    pub visited: HashSet<InvoiceId>,
+}
+
+impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
+    /// Reads everything. An error is one that ends the run; what concerns one tenant is told.
+    pub(super) fn read(&mut self, todo: Vec<Todo>, scope: &Scope) -> Result<(), Fault> {
+        self.read_todo(todo)?;
+        match scope {
+            Scope::Table => self.read_table(),
+            Scope::Groups { groups, compare } => {
+                for (n, group) in groups.iter().enumerate() {
+                    self.say(Told::Begun(n))?;
+                    match self.read_group(Part::Group(n), group, *compare) {
+                        Err(Fault::Statement(error)) => {
+                            self.say(Told::Failed { part: Part::Group(n), error: format!("{error:#}") })?;
+                        }
+                        result => result?,
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// First, so that a scan finds what was in doubt already written, and skips it.
+    fn read_todo(&mut self, todo: Vec<Todo>) -> Result<(), Fault> {
+        let mut rows = 0;
+        let mut wanted = Vec::new();
+        for Todo { id, why, tenant } in todo {
+            let trust = if why == Why::Doubt { Trust::Nothing } else { Trust::Ledger };
+            let known = self.known(&id)?;
+            self.visited.insert(id.clone());
+            wanted.push(Wanted { id, tenant, known, trust, late: false });
+        }
+        wanted.sort_by(|a, b| a.id.cmp(&b.id));
+        rows += self.fetch_all(Part::Todo, wanted)?;
+        self.say(Told::Read { part: Part::Todo, rows, spellings: BTreeMap::new() })
+    }
+
+    fn read_group(&mut self, part: Part, group: &Group, compare: Compare) -> Result<(), Fault> {
+        let mut spellings: BTreeMap<Tenant, Option<SourceTime>> = BTreeMap::new();
+        let mut rows = 0;
+        if let Reading::Keys(span) = &group.reading {
+            rows += self.read_span(part, group, span, compare, &mut spellings)?;
+            let is_member = |tenant: &Tenant| group.members.iter().any(|member| member.tenant == *tenant);
+            if let Some(after) = &span.after
+                && compare == Compare::Keys
+                && !spellings.keys().all(is_member)
+            {
+                // A spelling never seen before may have older rows, which its first window includes.
+                let below = Span { after: None, upto: Some(after.clone()) };
+                rows += self.read_span(part, group, &below, compare, &mut spellings)?;
+            }
+        }
+        self.say(Told::Read { part, rows, spellings })
+    }
+
+    fn read_span(
+        &mut self,
+        part: Part,
+        group: &Group,
+        span: &Span,
+        compare: Compare,
+        spellings: &mut BTreeMap<Tenant, Option<SourceTime>>,
+    ) -> Result<u64, Fault> {
+        let mut cursor = KeyCursor::Start;
+        let mut rows = 0;
+        loop {
+            let keys = self.source.keys(&group.asked, span, &cursor, KEYS_A_PAGE)?;
+            let Some(last) = keys.last().cloned() else { return Ok(rows) };
+            let full_page = keys.len() >= KEYS_A_PAGE;
+            let mut wanted = Vec::new();
+            for key in keys {
+                let is_member = group.members.iter().any(|member| member.tenant == key.tenant);
+                if group.others == Others::LeftOut && !is_member {
+                    continue;
+                }
+                let newest = spellings.entry(key.tenant.clone()).or_default();
+                *newest = newest.take().max(key.time.clone());
+                wanted.extend(self.unless_seen(group, key, compare)?);
+            }
+            // The server finds neighbours in the primary key on one page of its disk.
+            wanted.sort_by(|a, b| a.id.cmp(&b.id));
+            rows += self.fetch_all(part, wanted)?;
+            if !full_page {
+                return Ok(rows);
+            }
+            cursor = KeyCursor::After(last);
+        }
+    }
+
+    fn unless_seen(&self, group: &Group, key: Key, compare: Compare) -> Result<Option<Wanted>, Fault> {
+        if self.visited.contains(&key.id)
+            || (compare == Compare::Keys && self.lookup.has_seen(&key).map_err(Fault::Consumer)?)
+        {
+            return Ok(None);
+        }
+        let known = self.known(&key.id)?;
+        let watermark =
+            group.members.iter().find(|member| member.tenant == key.tenant).and_then(|m| m.watermark.as_ref());
+        let below = watermark.zip(key.time.as_ref()).is_some_and(|(watermark, time)| time <= watermark);
+        let new = known.as_ref().is_none_or(|known| known.time != key.time);
+        let late = compare == Compare::Keys && below && new;
+        Ok(Some(Wanted { id: key.id, tenant: Some(key.tenant), known, trust: Trust::Ledger, late }))
+    }
+
+    fn known(&self, id: &InvoiceId) -> Result<Option<Entry>, Fault> {
+        self.lookup.entry(id).map_err(Fault::Consumer)
+    }
+
+    /// Hands over the documents of these ids and says which are gone. Returns how many rows came.
+    fn fetch_all(&mut self, part: Part, wanted: Vec<Wanted>) -> Result<u64, Fault> {
+        let mut rows = 0;
+        let mut rest = wanted.into_iter().peekable();
+        while rest.peek().is_some() {
+            let ids: Vec<InvoiceId>;
+            let mut page: HashMap<InvoiceId, Wanted>;
+            {
+                let chunk: Vec<Wanted> = rest.by_ref().take(DOCUMENTS_A_PAGE).collect();
+                ids = chunk.iter().map(|wanted| wanted.id.clone()).collect();
+                page = chunk.into_iter().map(|wanted| (wanted.id.clone(), wanted)).collect();
+            }
+            rows += self.fetch_page(part, &ids, &mut page)?;
+            for (id, wanted) in page {
+                self.say(Told::Gone { part, id, tenant: wanted.tenant, late: wanted.late })?;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Takes what came out of `page`. A page that fails is read row by row.
+    fn fetch_page(
+        &mut self,
+        part: Part,
+        ids: &[InvoiceId],
+        page: &mut HashMap<InvoiceId, Wanted>,
+    ) -> Result<u64, Fault> {
+        let asked = page.len();
+        match self.fetch(part, ids, page) {
+            Err(Fault::Statement(_)) => {}
+            result => return result.map(|()| (asked - page.len()) as u64),
+        }
+        let mut poisoned = Vec::new();
+        for id in ids {
+            if !page.contains_key(id) {
+                continue;
+            }
+            match self.fetch(part, std::slice::from_ref(id), page) {
+                Err(Fault::Statement(error)) => poisoned.push((id.clone(), format!("{error:#}"))),
+                result => result?,
+            }
+        }
+        self.reject_poisoned(part, poisoned, page)?;
+        Ok((asked - page.len()) as u64)
+    }
+
+    /// A row that fails alone is a reject; if no row can be read, the rows are not to blame.
+    fn reject_poisoned(
+        &mut self,
+        part: Part,
+        poisoned: Vec<(InvoiceId, String)>,
+        page: &mut HashMap<InvoiceId, Wanted>,
+    ) -> Result<(), Fault> {
+        if let Some((_, error)) = poisoned.first()
+            && self.source.page(None, 1, &mut |_| Ok(())).is_err()
+        {
+            return Err(Fault::Statement(anyhow!("{error}")));
+        }
+        for (id, detail) in poisoned {
+            let Some(wanted) = page.remove(&id) else { continue };
+            let fetched = Fetched::Unreadable {
+                id,
+                tenant: wanted.tenant.clone(),
+                number: None,
+                time: None,
+                reason: Reason::Unreadable { detail },
+            };
+            send(&self.jobs, self.budget, part, fetched, Some(wanted)).map_err(Fault::Consumer)?;
+        }
+        Ok(())
+    }
+
+    fn fetch(&mut self, part: Part, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
+        let (jobs, budget) = (&self.jobs, self.budget);
+        self.source.documents(ids, &mut |fetched| match page.remove(id_of(&fetched)) {
+            Some(wanted) => send(jobs, budget, part, fetched, Some(wanted)),
+            None => Ok(()),
+        })
+    }
+
+    fn read_table(&mut self) -> Result<(), Fault> {
+        let mut after: Option<InvoiceId> = None;
+        let mut rows = 0;
+        loop {
+            let page = self.read_rows(after.as_ref(), &mut rows);
+            match page {
+                Ok((last, ROWS_A_PAGE)) => after = last.or(after),
+                Ok(_) => break,
+                Err(Fault::Statement(error)) => {
+                    self.say(Told::Failed { part: Part::Table, error: format!("{error:#}") })?;
+                    return Ok(());
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        self.say(Told::Read { part: Part::Table, rows, spellings: BTreeMap::new() })
+    }
+
+    /// One page of the table. Returns the last id and how many rows came.
+    fn read_rows(&mut self, after: Option<&InvoiceId>, rows: &mut u64) -> Result<(Option<InvoiceId>, usize), Fault> {
+        let mut last = None;
+        let (jobs, budget, lookup, visited) = (&self.jobs, self.budget, &self.lookup, &self.visited);
+        let count = self.source.page(after, ROWS_A_PAGE, &mut |fetched| {
+            let id = id_of(&fetched).clone();
+            last = Some(id.clone());
+            if visited.contains(&id) {
+                return Ok(());
+            }
+            let known = lookup.entry(&id)?;
+            *rows += 1;
+            let wanted = Wanted { id, tenant: None, known, trust: Trust::Ledger, late: false };
+            send(jobs, budget, Part::Table, fetched, Some(wanted))
+        })?;
+        Ok((last, count))
+    }
+
+    fn say(&mut self, told: Told) -> Result<(), Fault> {
+        (self.tell)(told).map_err(Fault::Consumer)
+    }
+}
+
+pub(super) fn id_of(fetched: &Fetched) -> &InvoiceId {
+    match fetched {
+        Fetched::Row(row) => &row.invoice.id,
+        Fetched::Unreadable { id, .. } => id,
+    }
+}
+
+fn send(
+    jobs: &Sender<Job>,
+    budget: &Arc<Budget>,
+    part: Part,
+    fetched: Fetched,
+    wanted: Option<Wanted>,
+) -> anyhow::Result<()> {
+    let bytes = match &fetched {
+        Fetched::Row(row) => row.document.len(),
+        Fetched::Unreadable { .. } => 0,
+    };
+    let permit = budget.take(bytes);
+    let (known, trust, late) =
+        wanted.map_or((None, Trust::Ledger, false), |wanted| (wanted.known, wanted.trust, wanted.late));
+    jobs.send(Job { part, fetched, known, trust, late, permit }).map_err(|_| anyhow!("the run has ended"))
+}

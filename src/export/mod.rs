@@ -1,0 +1,492 @@
+//! Where source, tree and state meet, and nowhere else.
+//!
+//! `run` is one execution from lock to last record. `plan.rs` decides without I/O whether it may start
+//! and what it reads; `diff.rs` reads in one thread; `check.rs` checks rows in several; `pipeline.rs`
+//! gives out paths, publishes and records in one, with `batch.rs` (what goes together) and
+//! `contest.rs` (two invoices that want one path). `budget.rs` bounds memory.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use crate::event::{Event, Notice};
+use crate::invoice::{SourceTime, Tenant};
+use crate::lock::{self, Held};
+use crate::refusal::Refusal;
+use crate::run::{Counts, Kind, Outcome, RunId, Starter, Summary};
+use crate::source::{self, Access, Listed, Source};
+use crate::state::State;
+use crate::state::ledger::Lookup;
+use crate::state::record::Record;
+use crate::state::runs::{End, LastTime, OpenRun, PullBack, Start};
+use crate::state::tenants::KnownTenant;
+use crate::tree::mark::{self, Mark};
+use crate::tree::publish::{Changes, Published};
+use crate::tree::stage::{self, Stage};
+use crate::tree::{Durability, Tree, walk};
+use crate::window::{Clock, OpenWork, Span, settled_below};
+
+use self::check::{Desk, Presence};
+use self::diff::{Compare, Scope};
+use self::drive::drive;
+use self::pipeline::{Clerk, Post};
+use self::plan::{Found, HowToRead, Incremental, StatePolicy, TreeUse};
+
+mod batch;
+mod budget;
+mod check;
+mod contest;
+mod diff;
+mod drive;
+mod pipeline;
+pub mod plan;
+
+/// What the operator wants.
+pub struct Order {
+    pub kind: Kind,
+    pub mode: Mode,
+    /// Empty means all.
+    pub tenants: Vec<Tenant>,
+    /// The window of a backfill: `(since, until]`.
+    pub since: Option<SourceTime>,
+    pub until: Option<SourceTime>,
+    pub access: Access,
+    pub output: PathBuf,
+    /// The state's file.
+    pub state: PathBuf,
+    pub policy: StatePolicy,
+    pub safety_lag: Duration,
+    pub overlap: Duration,
+    pub lock_wait: Duration,
+    /// Threads that check and stage rows.
+    pub writers: usize,
+    pub durability: Durability,
+    /// Bytes.
+    pub max_document: u64,
+    pub starter: Starter,
+    /// Our own clock, for the record only.
+    pub now: fn() -> DateTime<Utc>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Export,
+    /// Reads and checks everything and leaves no trace.
+    DryRun,
+}
+
+/// What is fixed once a run has looked at the server.
+#[derive(Clone, Debug)]
+struct Settings {
+    kind: Kind,
+    boundary: SourceTime,
+    since: Option<SourceTime>,
+    work: OpenWork,
+    overlap: Duration,
+    settled_below: SourceTime,
+}
+
+impl Settings {
+    fn moves_watermarks(&self) -> bool {
+        self.kind == Kind::Incremental
+    }
+}
+
+/// What the server said before anything was read.
+struct Present {
+    clock: Clock,
+    server: String,
+    listed: Vec<Listed>,
+    settings: Settings,
+}
+
+/// What it takes to change tree and state. A dry run has none.
+struct Writing<'a> {
+    tree: &'a Tree,
+    stage: &'a Stage,
+    held: &'a Held,
+    run: &'a OpenRun,
+    /// Written before the first batch is published; None afterwards.
+    mark: Option<Mark>,
+}
+
+impl Writing<'_> {
+    fn publish(&mut self, changes: &Changes) -> anyhow::Result<Published> {
+        if let Some(mark) = self.mark.take_if(|_| !changes.is_empty()) {
+            self.held.write_mark(&mark)?;
+        }
+        self.tree.publish(self.stage, changes)
+    }
+
+    fn record(&self, state: &mut State, published: &Published, record: &Record) -> anyhow::Result<()> {
+        state.record(self.run, published, record)?;
+        self.stage.drop_list()
+    }
+}
+
+/// Carries out one run and says what came of it.
+pub fn run(order: &Order, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary> {
+    let started = Instant::now();
+    tell(Event::Started { kind: order.kind, dry_run: order.mode == Mode::DryRun });
+    let source = source::open(&order.access)?;
+    source.notices().into_iter().for_each(|notice| tell(Event::Notice(notice)));
+    match order.mode {
+        Mode::DryRun => look(order, source, started, tell),
+        Mode::Export => export(order, source, started, tell),
+    }
+}
+
+fn export(
+    order: &Order,
+    mut source: Box<dyn Source>,
+    started: Instant,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<Summary> {
+    refuse_before_anything_is_made(order)?;
+    let (tree, held) = lock::acquire(&order.output, &order.state, order.kind, &order.starter, order.lock_wait, tell)?;
+    let (mut state, begun, marked_run) = open_state(order, &tree, &held, tell)?;
+    let last = state.last_time()?;
+    refuse_other_source(order, &last, source.as_ref())?;
+    let present = ask_server(order, source.as_mut(), tell)?;
+    refuse_unknown_tenants(order, &present.listed, Some(&state), source.as_mut())?;
+    recover(&tree, &mut state, tell)?;
+    let run = begin(order, &present, begun, &last, marked_run, source.as_ref(), &mut state, tell)?;
+    source.label(run.id);
+    let stage = Stage::create(&tree, order.durability)?;
+    let mark = Mark { state_id: last.state_id, run: run.id.0 };
+    let writing = Writing { tree: &tree, stage: &stage, held: &held, run: &run, mark: Some(mark) };
+    let result = carry_out(order, &present, source, Some(&mut state), Some(&tree), Some(writing), tell);
+    let end = |outcome, error| End {
+        outcome,
+        at: (order.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
+        error,
+        tenants: 0,
+        counts: None,
+        failed: Vec::new(),
+    };
+    let carried_out = match result {
+        Ok(carried_out) => carried_out,
+        Err(error) => {
+            // What went wrong first is what the operator must know; the next run finds this one dead.
+            let _ = state.finish(run, &end(Outcome::Failed, Some(format!("{error:#}"))));
+            let _ = state.close();
+            return Err(error);
+        }
+    };
+    stage::remove(tree.output())?;
+    let id = run.id;
+    let outcome = carried_out.outcome();
+    let open_rejects = state.open_rejects()?;
+    let failed = carried_out.failed.clone().into_iter().collect();
+    state.finish(
+        run,
+        &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..end(outcome, None) },
+    )?;
+    state.close()?;
+    let summary = carried_out.summary(order, &present.settings, Some(id), open_rejects, started);
+    tell(Event::Finished(Box::new(summary.clone())));
+    Ok(summary)
+}
+
+/// A dry run: the same reading and checking, no lock, no file, no folder, no state.
+fn look(
+    order: &Order,
+    mut source: Box<dyn Source>,
+    started: Instant,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<Summary> {
+    let tree = Tree::look(&order.output)?;
+    let mut state = if order.policy == StatePolicy::Fresh { None } else { State::look(&order.state)? };
+    let last = state.as_ref().map(State::last_time).transpose()?;
+    judge(order, last.as_ref(), mark::look(&order.output)?.as_ref())?;
+    if let Some(last) = &last {
+        refuse_other_source(order, last, source.as_ref())?;
+    }
+    let present = ask_server(order, source.as_mut(), tell)?;
+    refuse_unknown_tenants(order, &present.listed, state.as_ref(), source.as_mut())?;
+    let open_rejects = state.as_ref().map_or(Ok(0), State::open_rejects)?;
+    let carried_out = carry_out(order, &present, source, state.as_mut(), tree.as_ref(), None, tell)?;
+    let summary = carried_out.summary(order, &present.settings, None, open_rejects, started);
+    tell(Event::Finished(Box::new(summary.clone())));
+    Ok(summary)
+}
+
+/// What came of reading, deciding and writing.
+struct CarriedOut {
+    totals: Counts,
+    failed: BTreeMap<Tenant, String>,
+    tenants: u64,
+    new_rejects: u64,
+}
+
+impl CarriedOut {
+    fn outcome(&self) -> Outcome {
+        if self.failed.is_empty() && self.new_rejects == 0 { Outcome::Success } else { Outcome::Partial }
+    }
+
+    fn summary(
+        self,
+        order: &Order,
+        settings: &Settings,
+        run: Option<RunId>,
+        open_rejects: u64,
+        started: Instant,
+    ) -> Summary {
+        Summary {
+            run,
+            kind: order.kind,
+            outcome: self.outcome(),
+            boundary: settings.boundary.clone(),
+            since: order.since.clone(),
+            tenants: self.tenants,
+            failed_tenants: self.failed.into_iter().collect(),
+            counts: self.totals,
+            new_rejects: self.new_rejects,
+            open_rejects,
+            elapsed: started.elapsed(),
+            output: order.output.clone(),
+            state: order.state.clone(),
+        }
+    }
+}
+
+/// Reads, checks, decides and writes, in its threads.
+fn carry_out(
+    order: &Order,
+    present: &Present,
+    mut source: Box<dyn Source>,
+    state: Option<&mut State>,
+    tree: Option<&Tree>,
+    writing: Option<Writing<'_>>,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<CarriedOut> {
+    let known = state.as_deref().map_or(Ok(Vec::new()), State::tenants)?;
+    let scope = scope(order, present, &known);
+    if matches!(scope, Scope::Table) {
+        let before = state.as_deref().map_or(Ok(None), State::last_full_count)?;
+        if let Some(expected) = before.filter(|count| *count > 0).map_or_else(|| source.estimate(), |c| Ok(Some(c)))? {
+            tell(Event::Expected(expected));
+        }
+    }
+    let mut todo = state.as_deref().map_or(Ok(Vec::new()), State::todo)?;
+    if !order.tenants.is_empty() {
+        todo.retain(|todo| todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant)));
+    }
+    let doubted = state.as_deref().map_or(Ok(Vec::new()), State::doubted_paths)?;
+    let lookup = state.as_deref().map_or_else(|| Ok(Lookup::nothing()), State::lookup)?;
+    let desk = Desk {
+        tree,
+        stage: writing.as_ref().map(|writing| writing.stage),
+        presence: if order.kind == Kind::Incremental { Presence::Assumed } else { Presence::Checked },
+        max_document: order.max_document,
+    };
+    let server = present.server.clone();
+    let label = writing.as_ref().map(|writing| writing.run.id);
+    let open_second = move || second_source(&order.access, &server, label);
+    let mut clerk = Clerk::new(Post {
+        settings: &present.settings,
+        desk,
+        state,
+        writing,
+        groups: scope.groups(),
+        doubted,
+        retried: todo.iter().map(|todo| todo.id.clone()).collect(),
+        tell,
+        open_second: &open_second,
+    });
+    drive(&mut clerk, source, lookup, todo, &scope, order.writers)?;
+    let tenants = clerk.tenants();
+    let outcome = clerk.outcome;
+    Ok(CarriedOut { totals: outcome.totals, failed: outcome.failed, tenants, new_rejects: outcome.new_rejects })
+}
+
+fn second_source(access: &Access, server: &str, label: Option<RunId>) -> anyhow::Result<Box<dyn Source>> {
+    let mut second = source::open(access)?;
+    anyhow::ensure!(second.identity()? == server, "another server answers than at the start of the run; run again");
+    if let Some(run) = label {
+        second.label(run);
+    }
+    Ok(second)
+}
+
+/// What the run reads.
+fn scope(order: &Order, present: &Present, known: &[KnownTenant]) -> Scope {
+    let groups = |how| plan::groups(&present.listed, &order.tenants, known, &how);
+    let settings = &present.settings;
+    match order.kind {
+        Kind::Full if order.tenants.is_empty() => Scope::Table,
+        Kind::Full => Scope::Groups { groups: groups(HowToRead::Span(Span::default())), compare: Compare::Documents },
+        Kind::Backfill => {
+            let span = Span { after: order.since.clone(), upto: Some(settings.boundary.clone()) };
+            Scope::Groups { groups: groups(HowToRead::Span(span)), compare: Compare::Documents }
+        }
+        Kind::Incremental => {
+            let Settings { boundary, work, overlap, .. } = settings;
+            let how = HowToRead::Incremental(Incremental { known, boundary, work, overlap: *overlap });
+            Scope::Groups { groups: groups(how), compare: Compare::Keys }
+        }
+    }
+}
+
+/// Who answers, what time it is there, what is still open: in this order and before any row is read.
+/// What was committed before the look at open work is visible to later reads, what was not is open.
+fn ask_server(order: &Order, source: &mut dyn Source, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Present> {
+    let server = source.identity()?;
+    let clock = source.clock()?;
+    let work = source.open_work()?;
+    match &work {
+        OpenWork::Unknown => tell(Event::Notice(Notice::OpenWorkUnknown)),
+        OpenWork::Since(since) if *since < clock.boundary(order.safety_lag) => {
+            tell(Event::Notice(Notice::OpenWork { since: since.clone() }));
+        }
+        OpenWork::Since(_) | OpenWork::None => {}
+    }
+    let boundary = clock.boundary(order.safety_lag);
+    let boundary = order.until.clone().filter(|until| *until < boundary).unwrap_or(boundary);
+    tell(Event::Boundary(boundary.clone()));
+    let settings = Settings {
+        kind: order.kind,
+        since: order.since.clone(),
+        overlap: order.overlap,
+        settled_below: settled_below(&boundary, &work, order.overlap),
+        boundary,
+        work,
+    };
+    let listed = if order.kind == Kind::Full && order.tenants.is_empty() {
+        Vec::new()
+    } else {
+        tell(Event::ListingTenants);
+        source.tenants()?
+    };
+    Ok(Present { clock, server, listed, settings })
+}
+
+#[expect(clippy::too_many_arguments, reason = "called once; everything known at the start of a run")]
+fn begin(
+    order: &Order,
+    present: &Present,
+    begun: plan::Start,
+    last: &LastTime,
+    marked_run: i64,
+    source: &dyn Source,
+    state: &mut State,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<OpenRun> {
+    let Present { clock, server, settings, .. } = present;
+    let clock_offset = clock.unix - (order.now)().timestamp();
+    let doubts = plan::doubts(last, begun, server, clock.unix, clock_offset, order.safety_lag);
+    doubts.iter().for_each(|doubt| tell(Event::Notice(Notice::Doubt(*doubt))));
+    let run = state.begin(&Start {
+        kind: order.kind,
+        starter: order.starter.clone(),
+        source: source.name().0,
+        server: server.clone(),
+        server_unix: clock.unix,
+        clock_offset,
+        boundary: settings.boundary.clone(),
+        since: settings.since.clone(),
+        doubts,
+        marked_run,
+    })?;
+    if settings.moves_watermarks() {
+        let back = plan::pull_backs(&state.tenants()?, &settings.boundary);
+        if !back.is_empty() {
+            state.pull_back(&run, &back, &settings.boundary, &order.starter)?;
+        }
+        for PullBack { tenant, from } in back {
+            tell(Event::Notice(Notice::PulledBack { tenant, from, to: settings.boundary.clone() }));
+        }
+    }
+    Ok(run)
+}
+
+/// Takes over what a dead run left: from here on the state knows what is in doubt, and staging may go.
+fn recover(tree: &Tree, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
+    let targets = stage::left_in_doubt(tree.output())?;
+    if !targets.is_empty() {
+        tell(Event::Notice(Notice::Recovering { files: targets.len() as u64 }));
+        state.doubt(&targets)?;
+    }
+    stage::remove(tree.output())
+}
+
+/// Where the output carries no mark nothing is created before it is clear that the run may start.
+fn refuse_before_anything_is_made(order: &Order) -> anyhow::Result<()> {
+    if order.policy == StatePolicy::Fresh || mark::look(&order.output)?.is_some() {
+        return Ok(());
+    }
+    let last = State::look(&order.state)?.as_ref().map(State::last_time).transpose()?;
+    judge(order, last.as_ref(), None).map(|_| ())
+}
+
+fn judge(order: &Order, last: Option<&LastTime>, mark: Option<&Mark>) -> anyhow::Result<plan::Start> {
+    let known = last.is_some_and(|last| last.published_run > 0);
+    // Looking for files costs a walk, which only matters where the state knows of none.
+    let tree = if !known && walk::has_files(&order.output)? { TreeUse::HasFiles } else { TreeUse::Empty };
+    let found = Found { output: &order.output, state: &order.state, last, mark, tree };
+    Ok(plan::start(&found, order.kind, order.policy)?)
+}
+
+/// Opens the state, or makes one where that is harmless, and ties the tree to it. Returns the run in
+/// the tree's mark too.
+fn open_state(
+    order: &Order,
+    tree: &Tree,
+    held: &Held,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<(State, plan::Start, i64)> {
+    if order.policy == StatePolicy::Fresh {
+        let suffix = order.starter.at.format("%Y%m%dT%H%M%SZ").to_string();
+        if let Some(to) = held.set_state_aside(&suffix)? {
+            tell(Event::Notice(Notice::SetAside { to }));
+        }
+    }
+    let state = held.open_state()?;
+    let last = state.as_ref().map(State::last_time).transpose()?;
+    let mark = held.mark()?;
+    let marked_run = mark.as_ref().map_or(0, |mark| mark.run);
+    let begun = judge(order, last.as_ref(), mark.as_ref())?;
+    if begun == plan::Start::TakeOver {
+        tell(Event::Notice(Notice::TakingOver { output: order.output.clone() }));
+    }
+    let state = state.map_or_else(|| held.create_state(), Ok)?;
+    if matches!(begun, plan::Start::Anew | plan::Start::TakeOver) {
+        mark::refuse_folded_names(tree)?;
+        held.write_mark(&Mark { state_id: state.last_time()?.state_id, run: marked_run })?;
+    }
+    Ok((state, begun, marked_run))
+}
+
+fn refuse_other_source(order: &Order, last: &LastTime, source: &dyn Source) -> anyhow::Result<()> {
+    let given = source.name().0;
+    match &last.source {
+        Some(recorded) if *recorded != given => {
+            Err(Refusal::OtherSource { state: order.state.clone(), recorded: recorded.clone(), given }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refuse_unknown_tenants(
+    order: &Order,
+    listed: &[Listed],
+    state: Option<&State>,
+    source: &mut dyn Source,
+) -> anyhow::Result<()> {
+    if order.tenants.is_empty() {
+        return Ok(());
+    }
+    let known = state.map_or(Ok(Vec::new()), State::tenants).context("look for tenants")?;
+    for tenant in &order.tenants {
+        let is_known = known.iter().any(|known| known.tenant == *tenant)
+            || listed.iter().any(|listed| listed.spelling == *tenant)
+            || source.has_tenant(tenant)?;
+        if !is_known {
+            return Err(Refusal::UnknownTenant(tenant.to_string()).into());
+        }
+    }
+    Ok(())
+}

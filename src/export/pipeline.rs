@@ -1,0 +1,493 @@
+//! The deciding side of a run: one thread that gives out paths, over the ledger and the batch in
+//! flight, closes batches, publishes and records them, in this order and in no other.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use super::batch::Batch;
+use super::check::{Candidate, Desk, FileState, Verdict};
+use super::diff::{Part, Told};
+use super::plan::{Group, Member};
+use super::{Settings, Writing};
+use crate::event::{Event, Notice};
+use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
+use crate::run::{Counts, Kind};
+use crate::source::Source;
+use crate::state::State;
+use crate::state::ledger::{Entry, Origin};
+use crate::state::tenants::Advance;
+use crate::state::todo::Reject;
+use crate::tree::name::TreePath;
+use crate::tree::publish::{Placement, Published, Removal};
+use crate::window;
+
+/// A batch is closed when it holds this much, or after this time. The first ones are smaller: whoever
+/// watches a first export sees files within a second.
+const BATCH_FILES: usize = 8_000;
+const BATCH_BYTES: u64 = 64 << 20;
+const BATCH_TIME: Duration = Duration::from_secs(3);
+const FIRST_BATCH_FILES: usize = 250;
+const PROGRESS_EVERY: u64 = 100;
+
+/// What a checked row says to the deciding thread.
+pub(super) struct Checked {
+    pub part: Part,
+    pub late: bool,
+    pub verdict: Verdict,
+}
+
+/// How far a part of the run has come.
+#[derive(Default)]
+struct PartState {
+    received: u64,
+    /// How many rows there are, once the reader is through, and whose they are.
+    expected: Option<(u64, BTreeMap<Tenant, Option<SourceTime>>)>,
+}
+
+/// The thread that decides.
+pub(super) struct Clerk<'a> {
+    pub settings: &'a Settings,
+    pub desk: Desk<'a>,
+    pub state: Option<&'a mut State>,
+    /// None in a dry run.
+    pub writing: Option<Writing<'a>>,
+    pub groups: &'a [Group],
+    pub doubted: Vec<TreePath>,
+    pub tell: &'a mut dyn FnMut(Event),
+    pub open_second: &'a dyn Fn() -> anyhow::Result<Box<dyn Source>>,
+    pub(super) batch: Batch,
+    pub outcome: Outcome,
+    second: Option<Box<dyn Source>>,
+    parts: HashMap<Part, PartState>,
+    ready: Vec<Tenant>,
+    opened: Instant,
+    limit: usize,
+    written: HashMap<Tenant, u64>,
+    retried: HashSet<InvoiceId>,
+    started: HashSet<Tenant>,
+}
+
+/// What came of the run so far.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub totals: Counts,
+    pub tenants: BTreeMap<Tenant, Counts>,
+    pub failed: BTreeMap<Tenant, String>,
+    pub new_rejects: u64,
+}
+
+/// Everything that a clerk does not make up by itself.
+pub(super) struct Post<'a> {
+    pub settings: &'a Settings,
+    pub desk: Desk<'a>,
+    pub state: Option<&'a mut State>,
+    pub writing: Option<Writing<'a>>,
+    pub groups: &'a [Group],
+    pub doubted: Vec<TreePath>,
+    /// The ids on the to-do list, which leave it when they are exported though nothing changed.
+    pub retried: HashSet<InvoiceId>,
+    pub tell: &'a mut dyn FnMut(Event),
+    pub open_second: &'a dyn Fn() -> anyhow::Result<Box<dyn Source>>,
+}
+
+impl<'a> Clerk<'a> {
+    pub(super) fn new(post: Post<'a>) -> Self {
+        let Post { settings, desk, state, writing, groups, doubted, retried, tell, open_second } = post;
+        Self {
+            settings,
+            desk,
+            state,
+            writing,
+            groups,
+            doubted,
+            tell,
+            open_second,
+            retried,
+            batch: Batch::default(),
+            outcome: Outcome::default(),
+            second: None,
+            parts: HashMap::new(),
+            ready: Vec::new(),
+            opened: Instant::now(),
+            limit: FIRST_BATCH_FILES,
+            written: HashMap::new(),
+            started: HashSet::new(),
+        }
+    }
+
+    /// Takes a checked row.
+    pub(super) fn take(&mut self, checked: Checked) -> anyhow::Result<()> {
+        let Checked { part, late, verdict } = checked;
+        self.meet(part, &verdict);
+        self.count(tenant_of(&verdict), |counts| {
+            counts.seen += 1;
+            counts.late += u64::from(late);
+        });
+        match verdict {
+            Verdict::Candidate(candidate) => self.claim(candidate)?,
+            other => self.decide_without_path(other)?,
+        }
+        self.parts.entry(part).or_default().received += 1;
+        self.after(part)?;
+        if self.outcome.totals.seen.is_multiple_of(PROGRESS_EVERY) {
+            let Counts { seen: invoices, bytes, .. } = self.outcome.totals;
+            (self.tell)(Event::Progress { invoices, bytes });
+        }
+        Ok(())
+    }
+
+    /// Takes word from the reading side.
+    pub(super) fn hear(&mut self, told: Told) -> anyhow::Result<()> {
+        match told {
+            Told::Begun(n) => {
+                for member in &self.groups[n].members {
+                    self.start(&member.tenant, member.watermark.clone());
+                }
+                Ok(())
+            }
+            Told::Gone { part, id, tenant, late } => {
+                self.count(tenant.as_ref(), |counts| {
+                    counts.seen += 1;
+                    counts.late += u64::from(late);
+                });
+                self.gone(id, tenant.as_ref());
+                self.after(part)
+            }
+            Told::Read { part, rows, spellings } => {
+                self.parts.entry(part).or_default().expected = Some((rows, spellings));
+                self.after(part)
+            }
+            Told::Failed { part, error } => match part {
+                Part::Group(n) => {
+                    let members: Vec<Tenant> = self.groups[n].members.iter().map(|m| m.tenant.clone()).collect();
+                    members.iter().for_each(|tenant| self.fail(tenant, error.clone()));
+                    Ok(())
+                }
+                Part::Todo | Part::Table => Err(anyhow::anyhow!(error)),
+            },
+        }
+    }
+
+    /// Publishes and records what is left.
+    pub(super) fn close(&mut self) -> anyhow::Result<()> {
+        self.flush()
+    }
+
+    /// Says what came of tenants that no group stands for.
+    pub(super) fn say_farewell(&mut self) {
+        if self.groups.is_empty() {
+            for tenant in &self.started {
+                self.ready.push(tenant.clone());
+            }
+            self.ready.sort();
+            self.say_done();
+        }
+    }
+
+    /// How many tenants were looked at.
+    pub(super) fn tenants(&self) -> u64 {
+        self.started.len() as u64
+    }
+
+    /// A tenant's first row starts it where no group did.
+    fn meet(&mut self, part: Part, verdict: &Verdict) {
+        let Some(tenant) = tenant_of(verdict) else { return };
+        if part != Part::Todo && !self.started.contains(tenant) {
+            self.start(&tenant.clone(), None);
+        }
+    }
+
+    fn start(&mut self, tenant: &Tenant, watermark: Option<SourceTime>) {
+        let upto = (self.settings.kind != Kind::Full).then(|| self.settings.boundary.clone());
+        let after = if self.settings.since.is_some() { self.settings.since.clone() } else { watermark };
+        (self.tell)(Event::TenantStarted { tenant: tenant.clone(), after, upto });
+        self.started.insert(tenant.clone());
+    }
+
+    fn count(&mut self, tenant: Option<&Tenant>, add: impl Fn(&mut Counts)) {
+        add(&mut self.outcome.totals);
+        if let Some(tenant) = tenant {
+            add(self.outcome.tenants.entry(tenant.clone()).or_default());
+            add(self.batch.tenants.entry(tenant.clone()).or_default());
+        }
+    }
+
+    pub(super) fn count_rival(&mut self, verdict: Option<&Verdict>) {
+        self.count(verdict.and_then(tenant_of), |counts| counts.seen += 1);
+    }
+
+    /// Where an invoice lies, as far as it is decided.
+    pub(super) fn current(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
+        if self.batch.overrules(id) {
+            return Ok(self.batch.entry(id).cloned());
+        }
+        self.state.as_ref().map_or(Ok(None), |state| state.entry(id))
+    }
+
+    /// Other invoices that name a path, as far as it is decided.
+    fn owners(&self, id: &InvoiceId, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
+        let recorded = self.state.as_ref().map_or(Ok(Vec::new()), |state| state.owners(path))?;
+        let recorded = recorded.into_iter().filter(|(owner, _)| !self.batch.overrules(owner));
+        Ok(recorded.chain(self.batch.owners(path)).filter(|(owner, _)| owner != id).collect())
+    }
+
+    /// Other invoices that name a path with other content.
+    pub(super) fn rivals(&self, id: &InvoiceId, path: &TreePath, digest: Digest) -> anyhow::Result<Vec<InvoiceId>> {
+        let owners = self.owners(id, path)?;
+        Ok(owners.into_iter().filter(|(_, theirs)| *theirs != digest).map(|(owner, _)| owner).collect())
+    }
+
+    fn claim(&mut self, candidate: Candidate) -> anyhow::Result<()> {
+        if self.outcome.failed.contains_key(&candidate.invoice.tenant) {
+            self.discard(&candidate);
+            self.count(Some(&candidate.invoice.tenant), |counts| counts.seen -= 1);
+            return Ok(());
+        }
+        if self.rivals(&candidate.invoice.id, &candidate.path, candidate.digest)?.is_empty() {
+            self.accept(candidate)
+        } else {
+            self.contest(candidate)
+        }
+    }
+
+    /// Gives a candidate its path.
+    pub(super) fn accept(&mut self, candidate: Candidate) -> anyhow::Result<()> {
+        let Candidate { invoice, path, digest, size, file } = candidate;
+        let before = self.current(&invoice.id)?;
+        let settled = invoice.time.as_ref().is_some_and(|time| *time < self.settings.settled_below);
+        let entry = Entry {
+            id: invoice.id.clone(),
+            tenant: invoice.tenant.clone(),
+            time: invoice.time,
+            path: path.clone(),
+            digest,
+            size,
+            settled,
+        };
+        if let Some(before) = &before
+            && before.path != path
+        {
+            self.supersede(before, &invoice.number)?;
+        }
+        let origin = match file {
+            FileState::Unchanged if before.as_ref() == Some(&entry) && !self.retried.contains(&entry.id) => {
+                self.count(Some(&invoice.tenant), |counts| counts.unchanged += 1);
+                return Ok(());
+            }
+            FileState::Unchanged => Origin::Kept,
+            FileState::Adopted => Origin::Adopted,
+            FileState::Staged(_) => Origin::Written,
+        };
+        self.count(Some(&invoice.tenant), |counts| match origin {
+            Origin::Written => (counts.written, counts.bytes) = (counts.written + 1, counts.bytes + size),
+            Origin::Adopted | Origin::Kept => counts.unchanged += 1,
+        });
+        self.batch.enter(entry, origin);
+        if let FileState::Staged(Some(staged)) = file {
+            let placement = Placement { id: invoice.id, tenant: invoice.tenant, path, staged };
+            if let Some(replaced) = self.batch.place(placement, size)
+                && let Some(stage) = self.desk.stage
+            {
+                stage.discard(&replaced);
+            }
+        }
+        Ok(())
+    }
+
+    /// The invoice leaves its old path. If the id carries another invoice number now, it is another
+    /// invoice: ids are used again after a restore or a TRUNCATE. Then the file is not ours to remove.
+    fn supersede(&mut self, before: &Entry, number: &str) -> anyhow::Result<()> {
+        if !self.owners(&before.id, &before.path)?.is_empty() {
+            return Ok(());
+        }
+        let (path, id, digest) = (before.path.clone(), before.id.clone(), before.digest);
+        if before.path.same_number(number) {
+            self.batch.remove(Removal { id, path, digest: Some(digest) });
+        } else {
+            self.batch.leave(path, id, digest);
+        }
+        Ok(())
+    }
+
+    pub(super) fn decide_without_path(&mut self, verdict: Verdict) -> anyhow::Result<()> {
+        match verdict {
+            Verdict::Reject(reject) => self.reject(reject),
+            Verdict::Trouble { invoice, error } => {
+                self.count(Some(&invoice.tenant), |counts| counts.seen -= 1);
+                self.fail(&invoice.tenant, error);
+                Ok(())
+            }
+            Verdict::Candidate(candidate) => self.claim(candidate),
+        }
+    }
+
+    pub(super) fn reject(&mut self, reject: Reject) -> anyhow::Result<()> {
+        self.count(reject.tenant.as_ref(), |counts| counts.rejected += 1);
+        let open = self.state.as_ref().map_or(Ok(false), |state| state.is_open_reject(&reject.id))?;
+        if !open {
+            self.outcome.new_rejects += 1;
+            let Reject { id, tenant, number, reason, .. } = reject.clone();
+            (self.tell)(Event::Rejected { tenant, id, number, reason });
+        }
+        self.batch.reject(reject);
+        Ok(())
+    }
+
+    pub(super) fn gone(&mut self, id: InvoiceId, tenant: Option<&Tenant>) {
+        self.count(tenant, |counts| counts.gone += 1);
+        self.batch.gone(id);
+    }
+
+    pub(super) fn discard(&self, candidate: &Candidate) {
+        if let (FileState::Staged(Some(staged)), Some(stage)) = (&candidate.file, self.desk.stage) {
+            stage.discard(staged);
+        }
+    }
+
+    fn fail(&mut self, tenant: &Tenant, error: String) {
+        if !self.outcome.failed.contains_key(tenant) {
+            (self.tell)(Event::TenantFailed { tenant: tenant.clone(), error: error.clone() });
+            self.outcome.failed.insert(tenant.clone(), error);
+        }
+    }
+
+    pub(super) fn second_source(&mut self) -> anyhow::Result<&mut Box<dyn Source>> {
+        match &mut self.second {
+            Some(source) => Ok(source),
+            none => Ok(none.insert((self.open_second)()?)),
+        }
+    }
+
+    /// Closes what is complete.
+    fn after(&mut self, part: Part) -> anyhow::Result<()> {
+        let state = self.parts.entry(part).or_default();
+        if state.expected.as_ref().is_some_and(|(rows, _)| *rows == state.received)
+            && let Some((_, spellings)) = self.parts.remove(&part).and_then(|state| state.expected)
+        {
+            match part {
+                Part::Todo => self.clear_doubt()?,
+                Part::Group(n) => self.complete(&self.groups[n], &spellings),
+                Part::Table => {}
+            }
+        }
+        let old = self.opened.elapsed() >= BATCH_TIME;
+        if self.batch.len() >= self.limit || self.batch.bytes() >= BATCH_BYTES || (old && !self.batch.is_empty()) {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// All rows of a group are decided: its watermarks move with the batch that holds the last one.
+    fn complete(&mut self, group: &Group, spellings: &BTreeMap<Tenant, Option<SourceTime>>) {
+        let is_member = |tenant: &Tenant| group.members.iter().any(|member| member.tenant == *tenant);
+        let strangers = spellings.keys().filter(|tenant| !is_member(tenant)).map(|tenant| Member {
+            tenant: tenant.clone(),
+            watermark: None,
+            newest: None,
+        });
+        let members: Vec<Member> = group.members.iter().cloned().chain(strangers).collect();
+        for Member { tenant, newest, .. } in &members {
+            self.ready.push(tenant.clone());
+            if !self.settings.moves_watermarks() {
+                continue;
+            }
+            // What the source lists is the newest of all spellings.
+            let newest = match members.len() {
+                1 => group.newest.clone(),
+                _ => newest.clone().max(spellings.get(tenant).cloned().flatten()),
+            };
+            let Settings { boundary, work, overlap, .. } = self.settings;
+            self.batch.advances.push(Advance {
+                tenant: tenant.clone(),
+                relative: members[0].tenant.clone(),
+                watermark: boundary.clone(),
+                look_back: window::look_back(boundary, newest.as_ref(), work, *overlap),
+                newest,
+                written: 0,
+            });
+        }
+    }
+
+    /// Everything in doubt was read again: files that nobody names now stem from a run that died.
+    fn clear_doubt(&mut self) -> anyhow::Result<()> {
+        if !self.outcome.failed.is_empty() {
+            return Ok(());
+        }
+        let nobody = InvoiceId::from("");
+        for path in std::mem::take(&mut self.doubted) {
+            if self.owners(&nobody, &path)?.is_empty() {
+                self.batch.remove(Removal { id: nobody.clone(), path: path.clone(), digest: None });
+            }
+            self.batch.clear_doubt(path);
+        }
+        Ok(())
+    }
+
+    /// Publishes the batch, then records it.
+    fn flush(&mut self) -> anyhow::Result<()> {
+        self.opened = Instant::now();
+        self.limit = BATCH_FILES.min(self.limit * 2);
+        if !self.batch.is_empty() {
+            let changes = self.batch.take_changes();
+            let mut published = Published::nothing();
+            if let Some(writing) = &mut self.writing {
+                published = writing.publish(&changes)?;
+            }
+            self.note(&published);
+            let failed = &self.outcome.failed;
+            self.batch.advances.retain(|advance| !failed.contains_key(&advance.tenant));
+            for (tenant, added) in &self.batch.tenants {
+                *self.written.entry(tenant.clone()).or_default() += added.written;
+            }
+            for advance in &mut self.batch.advances {
+                advance.written = self.written.get(&advance.tenant).copied().unwrap_or_default();
+            }
+            let record = self.batch.take_record(self.outcome.totals);
+            if let (Some(state), Some(writing)) = (self.state.as_deref_mut(), &self.writing) {
+                writing.record(state, &published, &record)?;
+            }
+        }
+        self.say_done();
+        Ok(())
+    }
+
+    fn say_done(&mut self) {
+        for tenant in std::mem::take(&mut self.ready) {
+            if !self.outcome.failed.contains_key(&tenant) {
+                let counts = self.outcome.tenants.get(&tenant).copied().unwrap_or_default();
+                (self.tell)(Event::TenantDone { tenant, counts });
+            }
+        }
+    }
+
+    /// What publishing found out: removed files, files that are not ours, tenants that are blocked.
+    fn note(&mut self, published: &Published) {
+        for (id, tenant, error) in published.failed() {
+            if let Some(size) = self.batch.entry(id).map(|entry| entry.size) {
+                self.count(Some(tenant), |counts| {
+                    counts.seen -= 1;
+                    counts.written -= 1;
+                    counts.bytes -= size;
+                });
+            }
+            self.batch.drop_failed(id);
+            self.fail(tenant, error.clone());
+        }
+        for id in published.movers() {
+            let tenant = self.batch.entry(id).map(|entry| entry.tenant.clone());
+            self.count(tenant.as_ref(), |counts| counts.removed += 1);
+        }
+        for (id, path, digest) in published.left() {
+            (self.tell)(Event::Notice(Notice::LeftInPlace { path: path.to_string() }));
+            self.batch.leave(path.clone(), id.clone(), *digest);
+        }
+    }
+}
+
+fn tenant_of(verdict: &Verdict) -> Option<&Tenant> {
+    match verdict {
+        Verdict::Candidate(candidate) => Some(&candidate.invoice.tenant),
+        Verdict::Trouble { invoice, .. } => Some(&invoice.tenant),
+        Verdict::Reject(reject) => reject.tenant.as_ref(),
+    }
+}

@@ -1,0 +1,381 @@
+//! Decisions, without I/O: may this run start here, is anything in doubt, which keys are read.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::event::Doubt;
+use crate::invoice::{SourceTime, Tenant};
+use crate::refusal::Refusal;
+use crate::run::Kind;
+use crate::source::Listed;
+use crate::state::runs::{LastTime, PullBack};
+use crate::state::tenants::KnownTenant;
+use crate::tree::mark::Mark;
+use crate::window::{OpenWork, Span, earlier};
+
+/// What was found where a run is to start.
+#[derive(Clone, Debug)]
+pub struct Found<'a> {
+    pub output: &'a Path,
+    pub state: &'a Path,
+    /// None where there is no state.
+    pub last: Option<&'a LastTime>,
+    pub mark: Option<&'a Mark>,
+    pub tree: TreeUse,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TreeUse {
+    Empty,
+    HasFiles,
+}
+
+/// What the operator asked for, as far as it decides whether a run may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatePolicy {
+    /// Makes a state where there is none, if that is harmless.
+    Ordinary,
+    /// `--require-state`
+    Required,
+    /// `--fresh`: the old state was set aside.
+    Fresh,
+}
+
+/// How a run starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// State and tree belong together.
+    GoOn,
+    /// As before, but the state is older than the tree.
+    Restored,
+    /// Nothing was exported here yet.
+    Anew,
+    /// A full run takes a tree over that the state does not know.
+    TakeOver,
+}
+
+/// Whether state and tree belong together. A volume that is not mounted, was rolled back or mistyped
+/// must not be filled quietly, and a lost state must not be started anew without a word.
+pub fn start(found: &Found<'_>, kind: Kind, policy: StatePolicy) -> Result<Start, Refusal> {
+    let (output, state) = (found.output.to_path_buf(), found.state.to_path_buf());
+    let Some(last) = found.last else {
+        return match policy {
+            StatePolicy::Required => Err(Refusal::StateMissing { state }),
+            StatePolicy::Fresh => Ok(Start::Anew),
+            StatePolicy::Ordinary => newcomer(found, kind),
+        };
+    };
+    match found.mark {
+        Some(mark) if mark.state_id == last.state_id => {
+            if mark.run < last.published_run {
+                return Err(Refusal::TreeRolledBack { output, tree_run: mark.run, state_run: last.published_run });
+            }
+            Ok(if mark.run > last.last_run { Start::Restored } else { Start::GoOn })
+        }
+        _ if last.published_run == 0 && policy == StatePolicy::Fresh => Ok(Start::Anew),
+        // Made by a run that died before it could mark the tree.
+        _ if last.published_run == 0 => newcomer(found, kind),
+        Some(_) => Err(Refusal::MarkForeign { output, state }),
+        None => Err(Refusal::MarkMissing { output, state }),
+    }
+}
+
+fn newcomer(found: &Found<'_>, kind: Kind) -> Result<Start, Refusal> {
+    let marked = found.mark.is_some_and(|mark| mark.run > 0);
+    if !marked && found.tree == TreeUse::Empty {
+        return Ok(Start::Anew);
+    }
+    match kind {
+        Kind::Full => Ok(Start::TakeOver),
+        Kind::Incremental | Kind::Backfill => {
+            Err(Refusal::TreeWithoutState { output: found.output.to_path_buf(), state: found.state.to_path_buf() })
+        }
+    }
+}
+
+/// Reasons to read keys without a lower bound.
+pub fn doubts(last: &LastTime, start: Start, server: &str, server_unix: i64, offset: i64, lag: Duration) -> Vec<Doubt> {
+    let moved = last.clock_offset.is_some_and(|before| before.abs_diff(offset) > lag.as_secs() / 2);
+    let back = last.server_unix.is_some_and(|before| server_unix < before);
+    let other = last.server.as_deref().is_some_and(|before| before != server);
+    [(other, Doubt::OtherServer), (moved || back, Doubt::ClockMoved), (start == Start::Restored, Doubt::StateRestored)]
+        .into_iter()
+        .filter_map(|(holds, doubt)| holds.then_some(doubt))
+        .collect()
+}
+
+/// Watermarks that lie ahead of the boundary.
+pub fn pull_backs(known: &[KnownTenant], boundary: &SourceTime) -> Vec<PullBack> {
+    let ahead = |tenant: &KnownTenant| tenant.watermark.clone().filter(|watermark| watermark > boundary);
+    known
+        .iter()
+        .filter_map(|tenant| ahead(tenant).map(|from| PullBack { tenant: tenant.tenant.clone(), from }))
+        .collect()
+}
+
+/// Tenants that are read together: the spellings that the source's collation calls equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The spelling that the source is asked for.
+    pub asked: Tenant,
+    /// The spellings to be exported, as far as they are known.
+    pub members: Vec<Member>,
+    /// Whether a spelling that turns up belongs to this run.
+    pub others: Others,
+    pub newest: Option<SourceTime>,
+    pub reading: Reading,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub tenant: Tenant,
+    pub watermark: Option<SourceTime>,
+    pub newest: Option<SourceTime>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    Exported,
+    /// `--tenant` names the ones to export.
+    LeftOut,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Nothing can have changed.
+    Nothing,
+    Keys(Span),
+}
+
+/// What the groups of an incremental run are made from.
+pub struct Incremental<'a> {
+    pub known: &'a [KnownTenant],
+    pub boundary: &'a SourceTime,
+    pub work: &'a OpenWork,
+    pub overlap: Duration,
+}
+
+impl Incremental<'_> {
+    /// How a group is read: from the least look-back among its members, without a lower bound if one
+    /// of them is new, not at all if nothing can have changed.
+    fn reading(&self, relatives: &[&KnownTenant], newest: Option<&SourceTime>, unknown: usize) -> Reading {
+        if unknown == 0 && relatives.iter().all(|tenant| self.is_quiet(tenant, newest)) {
+            return Reading::Nothing;
+        }
+        let after = match unknown {
+            0 => relatives.iter().map(|tenant| tenant.look_back.clone()).min().flatten(),
+            _ => None,
+        };
+        Reading::Keys(Span { after, upto: Some(self.boundary.clone()) })
+    }
+
+    /// Its newest source time is what it was, lies below the watermark minus the overlap, and no work
+    /// is open, nor was when the look-back was set.
+    fn is_quiet(&self, tenant: &KnownTenant, newest: Option<&SourceTime>) -> bool {
+        let (Some(watermark), Some(newest), Some(look_back)) = (&tenant.watermark, newest, &tenant.look_back) else {
+            return false;
+        };
+        let overlap = |time: &SourceTime| earlier(time, self.overlap);
+        *self.work == OpenWork::None
+            && tenant.newest.as_ref() == Some(newest)
+            && overlap(watermark).is_some_and(|bound| *newest < bound)
+            && overlap(newest).is_some_and(|bound| *look_back >= bound)
+    }
+}
+
+/// The groups to read, in the order in which the source lists them.
+pub fn groups(listed: &[Listed], chosen: &[Tenant], known: &[KnownTenant], how: &HowToRead<'_>) -> Vec<Group> {
+    let mut groups: Vec<Group> = listed.iter().map(|listed| group(listed, known, how)).collect();
+    if chosen.is_empty() {
+        return groups;
+    }
+    let missing = |groups: &[Group], tenant: &Tenant| {
+        !groups.iter().any(|group| group.members.iter().any(|member| member.tenant == *tenant))
+    };
+    for tenant in chosen {
+        if missing(&groups, tenant) {
+            // Listed under a spelling that we do not know to be the same, or without issued rows.
+            groups.push(group(&Listed { spelling: tenant.clone(), newest: None }, known, how));
+        }
+    }
+    for group in &mut groups {
+        group.members.retain(|member| chosen.contains(&member.tenant));
+        group.others = Others::LeftOut;
+        // The source is asked for one that is exported, so a wrong guess about spellings costs nothing.
+        if let Some(member) = group.members.first() {
+            group.asked = member.tenant.clone();
+        }
+    }
+    groups.retain(|group| !group.members.is_empty());
+    groups
+}
+
+/// Which keys a run reads.
+pub enum HowToRead<'a> {
+    Incremental(Incremental<'a>),
+    /// The same for every tenant.
+    Span(Span),
+}
+
+fn group(listed: &Listed, known: &[KnownTenant], how: &HowToRead<'_>) -> Group {
+    let family = known.iter().find(|tenant| tenant.tenant == listed.spelling).map(|tenant| tenant.family);
+    let relatives: Vec<&KnownTenant> = known.iter().filter(|tenant| Some(tenant.family) == family).collect();
+    let mut members: Vec<Member> = relatives
+        .iter()
+        .map(|tenant| Member {
+            tenant: tenant.tenant.clone(),
+            watermark: tenant.watermark.clone(),
+            newest: tenant.newest.clone(),
+        })
+        .collect();
+    let unknown = usize::from(relatives.is_empty());
+    if unknown == 1 {
+        members.push(Member { tenant: listed.spelling.clone(), watermark: None, newest: None });
+    }
+    let reading = match how {
+        HowToRead::Incremental(incremental) => incremental.reading(&relatives, listed.newest.as_ref(), unknown),
+        HowToRead::Span(span) => Reading::Keys(span.clone()),
+    };
+    Group { asked: listed.spelling.clone(), members, others: Others::Exported, newest: listed.newest.clone(), reading }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OVERLAP: Duration = Duration::from_secs(3600);
+
+    fn time(text: &str) -> SourceTime {
+        SourceTime::from(text)
+    }
+
+    fn tenant(name: &str, family: i64, watermark: &str, look_back: Option<&str>, newest: &str) -> KnownTenant {
+        KnownTenant {
+            tenant: Tenant::from(name),
+            family,
+            watermark: Some(time(watermark)),
+            look_back: look_back.map(time),
+            newest: Some(time(newest)),
+        }
+    }
+
+    fn listed(name: &str, newest: &str) -> Listed {
+        Listed { spelling: Tenant::from(name), newest: Some(time(newest)) }
+    }
+
+    fn plan(known: &[KnownTenant], listed: &[Listed], work: &OpenWork) -> Vec<Group> {
+        let boundary = time("2025-11-28 16:30:00");
+        let how = Incremental { known, boundary: &boundary, work, overlap: OVERLAP };
+        groups(listed, &[], known, &HowToRead::Incremental(how))
+    }
+
+    fn after(group: &Group) -> Option<&str> {
+        match &group.reading {
+            Reading::Keys(span) => span.after.as_ref().map(SourceTime::as_str),
+            Reading::Nothing => panic!("{group:?} is not read"),
+        }
+    }
+
+    #[test]
+    fn a_new_tenant_is_read_without_a_lower_bound() {
+        let groups = plan(&[], &[listed("1", "2025-11-28 16:00:00")], &OpenWork::None);
+        assert_eq!(after(&groups[0]), None);
+    }
+
+    #[test]
+    fn a_quiet_tenant_is_not_read_at_all() {
+        let known = [tenant("1", 1, "2025-11-28 15:30:00", Some("2025-11-28 11:00:00"), "2025-11-28 12:00:00")];
+        let quiet = [listed("1", "2025-11-28 12:00:00")];
+        assert_eq!(plan(&known, &quiet, &OpenWork::None)[0].reading, Reading::Nothing);
+        let work = OpenWork::Since(time("2025-11-28 16:29:00"));
+        assert_eq!(after(&plan(&known, &quiet, &work)[0]), Some("2025-11-28 11:00:00"));
+        assert_eq!(after(&plan(&known, &quiet, &OpenWork::Unknown)[0]), Some("2025-11-28 11:00:00"));
+        let busy = [listed("1", "2025-11-28 12:00:01")];
+        assert_eq!(after(&plan(&known, &busy, &OpenWork::None)[0]), Some("2025-11-28 11:00:00"));
+    }
+
+    #[test]
+    fn a_look_back_that_open_work_held_is_read_though_the_tenant_is_quiet_now() {
+        let known = [tenant("1", 1, "2025-11-28 15:30:00", Some("2025-11-28 08:00:00"), "2025-11-28 12:00:00")];
+        let quiet = [listed("1", "2025-11-28 12:00:00")];
+        assert_eq!(after(&plan(&known, &quiet, &OpenWork::None)[0]), Some("2025-11-28 08:00:00"));
+    }
+
+    #[test]
+    fn an_emptied_look_back_reads_everything() {
+        let known = [tenant("1", 1, "2025-11-28 15:30:00", None, "2025-11-28 12:00:00")];
+        assert_eq!(after(&plan(&known, &[listed("1", "2025-11-28 12:00:00")], &OpenWork::None)[0]), None);
+    }
+
+    #[test]
+    fn spellings_of_one_family_are_read_from_the_least_look_back_among_them() {
+        let known = [
+            tenant("acme", 1, "2025-11-28 15:30:00", Some("2025-11-28 14:00:00"), "2025-11-28 15:00:00"),
+            tenant("ACME", 1, "2025-11-28 15:30:00", Some("2025-11-28 07:00:00"), "2025-11-28 08:00:00"),
+            tenant("other", 3, "2025-11-28 15:30:00", Some("2025-11-28 01:00:00"), "2025-11-28 02:00:00"),
+        ];
+        let groups = plan(&known, &[listed("ACME", "2025-11-28 16:00:00")], &OpenWork::None);
+        assert_eq!(after(&groups[0]), Some("2025-11-28 07:00:00"));
+        assert_eq!(groups[0].members.len(), 2);
+    }
+
+    fn last(published_run: i64, last_run: i64) -> LastTime {
+        LastTime { state_id: "a".into(), published_run, last_run, ..LastTime::default() }
+    }
+
+    fn mark(state_id: &str, run: i64) -> Mark {
+        Mark { state_id: state_id.into(), run }
+    }
+
+    fn begin(last: Option<&LastTime>, mark: Option<&Mark>, tree: TreeUse, kind: Kind) -> Result<Start, Refusal> {
+        let found = Found { output: Path::new("out"), state: Path::new("state.db"), last, mark, tree };
+        start(&found, kind, StatePolicy::Ordinary)
+    }
+
+    #[test]
+    fn a_tree_that_is_not_the_states_own_is_refused() {
+        use Kind::Incremental;
+        let state = last(7, 7);
+        assert_eq!(begin(Some(&state), Some(&mark("a", 7)), TreeUse::HasFiles, Incremental), Ok(Start::GoOn));
+        let missing = begin(Some(&state), None, TreeUse::Empty, Incremental);
+        assert!(matches!(missing, Err(Refusal::MarkMissing { .. })), "{missing:?}");
+        let foreign = begin(Some(&state), Some(&mark("b", 9)), TreeUse::HasFiles, Incremental);
+        assert!(matches!(foreign, Err(Refusal::MarkForeign { .. })), "{foreign:?}");
+        let old = begin(Some(&state), Some(&mark("a", 6)), TreeUse::HasFiles, Incremental);
+        assert!(matches!(old, Err(Refusal::TreeRolledBack { tree_run: 6, state_run: 7, .. })), "{old:?}");
+    }
+
+    #[test]
+    fn a_restored_state_is_recognised_and_doubted() {
+        let state = last(7, 8);
+        let begun = begin(Some(&state), Some(&mark("a", 9)), TreeUse::HasFiles, Kind::Incremental);
+        assert_eq!(begun, Ok(Start::Restored));
+        let lag = Duration::from_secs(300);
+        assert_eq!(doubts(&state, Start::Restored, "s", 0, 0, lag), [Doubt::StateRestored]);
+    }
+
+    #[test]
+    fn without_a_state_only_a_full_run_takes_files_over() {
+        assert_eq!(begin(None, None, TreeUse::Empty, Kind::Incremental), Ok(Start::Anew));
+        assert_eq!(begin(None, None, TreeUse::HasFiles, Kind::Full), Ok(Start::TakeOver));
+        let refused = begin(None, None, TreeUse::HasFiles, Kind::Incremental);
+        assert!(matches!(refused, Err(Refusal::TreeWithoutState { .. })), "{refused:?}");
+        let refused = begin(None, Some(&mark("a", 3)), TreeUse::Empty, Kind::Incremental);
+        assert!(matches!(refused, Err(Refusal::TreeWithoutState { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn another_server_or_a_clock_that_moved_is_in_doubt() {
+        let before = LastTime {
+            server: Some("one".into()),
+            server_unix: Some(1000),
+            clock_offset: Some(2),
+            ..LastTime::default()
+        };
+        let lag = Duration::from_secs(300);
+        assert_eq!(doubts(&before, Start::GoOn, "one", 1100, 100, lag), []);
+        assert_eq!(doubts(&before, Start::GoOn, "two", 1100, 2, lag), [Doubt::OtherServer]);
+        assert_eq!(doubts(&before, Start::GoOn, "one", 1100, 153, lag), [Doubt::ClockMoved]);
+        assert_eq!(doubts(&before, Start::GoOn, "one", 999, 2, lag), [Doubt::ClockMoved]);
+    }
+}

@@ -1,0 +1,221 @@
+//! The lock: one run at a time for a tree and its state.
+//!
+//! Ours is `flock` on `.export_state/lock`, which the kernel frees on any death; the file is never
+//! deleted. While it is held, the script's lock folder is held too, so that the script and we keep
+//! out of each other's way. The script's own folder is never broken: we cannot know whether it lives.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
+use serde_json::{Value, json};
+
+use crate::event::Event;
+use crate::refusal::{self, Refusal};
+use crate::run::{Kind, Starter};
+use crate::state::State;
+use crate::tree::mark::{self, Mark, SECTOR};
+use crate::tree::{PRIVATE, Tree};
+
+const SCRIPT_LOCK: &str = ".export.lock";
+const OWNER: &str = "owner";
+/// How often a waiting run asks again.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// The lock, held until this is dropped. Whatever changes tree or state needs it.
+#[derive(Debug)]
+pub struct Held {
+    file: File,
+    /// The lock of a state folder that does not lie in the output.
+    _state_lock: Option<File>,
+    script_lock: PathBuf,
+    state: PathBuf,
+}
+
+impl Held {
+    pub fn mark(&self) -> anyhow::Result<Option<Mark>> {
+        mark::read(&self.file)
+    }
+
+    pub fn write_mark(&self, mark: &Mark) -> anyhow::Result<()> {
+        mark::write(&self.file, mark)
+    }
+
+    pub fn open_state(&self) -> anyhow::Result<Option<State>> {
+        State::open(&self.state)
+    }
+
+    pub fn create_state(&self) -> anyhow::Result<State> {
+        State::create(&self.state)
+    }
+
+    pub fn set_state_aside(&self, suffix: &str) -> anyhow::Result<Option<PathBuf>> {
+        crate::state::open::set_aside(&self.state, suffix)
+    }
+}
+
+/// Creates the output if it is missing and takes its lock. Waits for a run of another mode for at
+/// most `patience`; refuses at once for one of its own.
+pub fn acquire(
+    output: &Path,
+    state: &Path,
+    kind: Kind,
+    starter: &Starter,
+    patience: Duration,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<(Tree, Held)> {
+    let private = output.join(PRIVATE);
+    fs::create_dir_all(&private).with_context(|| format!("create {}", private.display()))?;
+    let tree = Tree::open(output)?;
+    let holder = json!({
+        "kind": kind.as_str(), "pid": starter.pid, "host": starter.host,
+        "since": starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+    });
+    let mut waiting = Waiting { kind, patience, since: Instant::now(), told: false };
+    let file = lock_file(&private.join(mark::FILE), &mut waiting, tell)?;
+    let state_folder = state.parent().unwrap_or(Path::new("."));
+    let state_lock = if same_folder(state_folder, &private) {
+        None
+    } else {
+        fs::create_dir_all(state_folder).with_context(|| format!("create {}", state_folder.display()))?;
+        let file = lock_file(&state_folder.join(mark::FILE), &mut waiting, tell)?;
+        mark::write_sector(&file, SECTOR, &holder).context("write who holds the lock")?;
+        Some(file)
+    };
+    mark::write_sector(&file, SECTOR, &holder).context("write who holds the lock")?;
+    let script_lock = take_script_lock(&private, &holder)?;
+    Ok((tree, Held { file, _state_lock: state_lock, script_lock, state: state.to_path_buf() }))
+}
+
+struct Waiting {
+    kind: Kind,
+    patience: Duration,
+    since: Instant,
+    told: bool,
+}
+
+fn lock_file(path: &Path, waiting: &mut Waiting, tell: &mut dyn FnMut(Event)) -> anyhow::Result<File> {
+    loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .with_context(|| format!("open the lock {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) if is_still(&file, path) => return Ok(file),
+            // Somebody put another file in its place between opening and locking.
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => wait(&file, path, waiting, tell)?,
+            Err(TryLockError::Error(error)) => {
+                return Err(error)
+                    .with_context(|| format!("lock {} (does its file system know locks?)", path.display()));
+            }
+        }
+    }
+}
+
+fn is_still(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+/// Waits a moment, or refuses if waiting is over or was never allowed.
+fn wait(file: &File, path: &Path, waiting: &mut Waiting, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
+    let holder = mark::read_sector(file, SECTOR).with_context(|| format!("read {}", path.display()))?;
+    let text =
+        |name: &str| holder.as_ref().and_then(|holder| holder.get(name)?.as_str()).unwrap_or("unknown").to_owned();
+    let pid = holder.as_ref().and_then(|holder| holder.get("pid")?.as_u64()).unwrap_or_default();
+    let holder =
+        refusal::holder_text(&text("kind"), u32::try_from(pid).unwrap_or_default(), &text("host"), &text("since"));
+    if !refusal::may_wait(waiting.kind, &text("kind")) || waiting.since.elapsed() >= waiting.patience {
+        return Err(Refusal::Locked { holder, lock: path.to_path_buf() }.into());
+    }
+    if !waiting.told {
+        waiting.told = true;
+        tell(Event::Waiting { holder, at_most: waiting.patience });
+    }
+    std::thread::sleep(ASK_EVERY.min(waiting.patience));
+    Ok(())
+}
+
+fn same_folder(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+/// Moves a folder with an owner file to where the script makes its own. A plain rename would replace
+/// the script's empty folder.
+fn take_script_lock(private: &Path, holder: &Value) -> anyhow::Result<PathBuf> {
+    let lock = private.join(SCRIPT_LOCK);
+    let aside = aside(&lock);
+    remove_folder(&aside)?;
+    fs::create_dir(&aside).with_context(|| format!("create {}", aside.display()))?;
+    let mut owner = holder.clone();
+    owner["program"] = json!("invoice-export");
+    fs::write(aside.join(OWNER), format!("{owner}\n")).with_context(|| format!("write {}", aside.display()))?;
+    for _ in 0..2 {
+        match rustix::fs::renameat_with(CWD, &aside, CWD, &lock, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(lock),
+            Err(Errno::EXIST | Errno::NOTEMPTY) => {
+                if let Err(error) = reclaim(&lock) {
+                    remove_folder(&aside)?;
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error).with_context(|| format!("make the lock folder {}", lock.display())),
+        }
+    }
+    remove_folder(&aside)?;
+    bail!("the lock folder {} comes back as soon as it is removed", lock.display());
+}
+
+/// Removes a lock folder that a dead run of ours left: we hold the lock, so it cannot be alive.
+fn reclaim(lock: &Path) -> anyhow::Result<()> {
+    if lock.join(OWNER).try_exists().with_context(|| format!("look at {}", lock.display()))? {
+        return release(lock);
+    }
+    let age = fs::metadata(lock).and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
+    let age = Duration::from_secs(age.unwrap_or_default().as_secs());
+    Err(Refusal::ScriptLocked { folder: lock.to_path_buf(), age }.into())
+}
+
+/// Moves the folder away before it is emptied: an empty one under its name would look like the
+/// script's.
+fn release(lock: &Path) -> anyhow::Result<()> {
+    let aside = aside(lock).with_extension("old");
+    remove_folder(&aside)?;
+    fs::rename(lock, &aside).with_context(|| format!("rename {}", lock.display()))?;
+    remove_folder(&aside)
+}
+
+/// Beside the lock; the name is ours alone, since we hold the lock.
+fn aside(lock: &Path) -> PathBuf {
+    lock.with_file_name(format!("{SCRIPT_LOCK}.new"))
+}
+
+fn remove_folder(folder: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // The lock itself goes with the file. A folder that stays is reclaimed by the next run.
+        let _ = release(&self.script_lock);
+    }
+}

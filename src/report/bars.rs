@@ -1,0 +1,116 @@
+//! The bar on a terminal: with total, rate and time left where the number of invoices is known, a
+//! spinner with count and rate elsewhere.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+use super::lines::escaped;
+use super::words::Words;
+use crate::event::Event;
+
+/// Slow enough to cost nothing, fast enough to look alive.
+const REDRAWS_PER_SECOND: u8 = 8;
+const TICK: Duration = Duration::from_millis(250);
+
+pub(super) struct Bars {
+    bar: ProgressBar,
+    words: &'static dyn Words,
+}
+
+impl Bars {
+    pub(super) fn on_stderr(words: &'static dyn Words) -> Self {
+        Self::on(ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND), words)
+    }
+
+    fn on(target: ProgressDrawTarget, words: &'static dyn Words) -> Self {
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_style(style(words.spinner()));
+        Self { bar, words }
+    }
+
+    pub(super) fn event(&self, event: &Event) {
+        match event {
+            Event::Started { .. } => self.bar.enable_steady_tick(TICK),
+            Event::Expected(invoices) => {
+                self.bar.set_length(*invoices);
+                self.bar.set_style(style(self.words.bar()));
+            }
+            // A full run has no window, and no single tenant at work.
+            Event::TenantStarted { tenant, upto: Some(_), .. } => {
+                self.bar.set_message(escaped(&self.words.at_work(tenant)));
+            }
+            Event::Progress { invoices, .. } => {
+                // The total was an estimate.
+                if self.bar.length().is_some_and(|length| length < *invoices) {
+                    self.bar.set_length(*invoices);
+                }
+                self.bar.set_position(*invoices);
+            }
+            Event::Finished(_) => self.clear(),
+            Event::Waiting { .. }
+            | Event::Notice(_)
+            | Event::Boundary(_)
+            | Event::ListingTenants
+            | Event::TenantStarted { .. }
+            | Event::Rejected { .. }
+            | Event::TenantDone { .. }
+            | Event::TenantFailed { .. } => {}
+        }
+    }
+
+    /// Takes the bar away while something is printed.
+    pub(super) fn above(&self, print: impl FnOnce()) {
+        self.bar.suspend(print);
+    }
+
+    pub(super) fn clear(&self) {
+        self.bar.disable_steady_tick();
+        self.bar.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are constants, and a test parses each.
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        // A bar that cannot be drawn has no one to tell.
+        let _ = write!(out, "{:.0}/s", state.per_sec());
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::chinese::Chinese;
+    use super::super::english::English;
+    use super::*;
+    use crate::invoice::{SourceTime, Tenant};
+
+    #[test]
+    fn every_template_can_be_parsed() {
+        for words in [&English as &dyn Words, &Chinese] {
+            for template in [words.bar(), words.spinner()] {
+                assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bar_has_the_expected_total_and_outgrows_it_when_there_is_more() {
+        let bars = Bars::on(ProgressDrawTarget::hidden(), &English);
+        assert_eq!(bars.bar.length(), None);
+        bars.event(&Event::Expected(100));
+        bars.event(&Event::Progress { invoices: 40, bytes: 1 });
+        assert_eq!((bars.bar.position(), bars.bar.length()), (40, Some(100)));
+        bars.event(&Event::Progress { invoices: 140, bytes: 1 });
+        assert_eq!((bars.bar.position(), bars.bar.length()), (140, Some(140)));
+    }
+
+    #[test]
+    fn the_tenant_at_work_is_shown_without_its_control_characters() {
+        let bars = Bars::on(ProgressDrawTarget::hidden(), &English);
+        let upto = Some(SourceTime::from("2025-11-28 16:30:00"));
+        bars.event(&Event::TenantStarted { tenant: Tenant::from("a\u{1b}c"), after: None, upto });
+        assert_eq!(bars.bar.message(), "tenant a\\u001bc");
+    }
+}

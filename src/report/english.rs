@@ -1,0 +1,257 @@
+//! The English of runs. Refusals and reasons word themselves, because errors and the state quote
+//! them in English too.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::words::{Mode, Tally, Words};
+use crate::event::{Doubt, Notice};
+use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
+use crate::refusal::Refusal;
+use crate::run::{Counts, Kind, Outcome, Summary};
+use crate::window::BASELINE;
+
+pub(super) struct English;
+
+fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// What was done, and in a dry run what would be.
+fn done(mode: Mode, participle: &str) -> String {
+    if mode.dry_run { format!("would be {participle}") } else { participle.to_owned() }
+}
+
+fn span(duration: Duration) -> String {
+    match duration {
+        short if short < Duration::from_secs(1) => format!("{} ms", short.as_millis().max(1)),
+        middling if middling < Duration::from_secs(60) => format!("{:.1} s", middling.as_secs_f64()),
+        long => humantime::format_duration(Duration::from_secs(long.as_secs())).to_string(),
+    }
+}
+
+fn doubt(doubt: Doubt) -> &'static str {
+    match doubt {
+        Doubt::OtherServer => "another server answers than last time",
+        Doubt::ClockMoved => "the server's clock moved against ours, or went back",
+        Doubt::StateRestored => "the tree is newer than the state, which was restored from a backup",
+    }
+}
+
+impl Words for English {
+    fn dry_run(&self) -> String {
+        "dry run: everything is read and checked, nothing is written".to_owned()
+    }
+
+    fn mode(&self, kind: Kind) -> String {
+        format!("mode: {}", kind.as_str())
+    }
+
+    fn title(&self, kind: Kind) -> String {
+        format!("{} export", kind.as_str())
+    }
+
+    fn waiting(&self, holder: &str, at_most: Duration) -> String {
+        format!("waiting for another run to end, at most {}: {holder}", span(at_most))
+    }
+
+    fn boundary(&self, boundary: &SourceTime) -> String {
+        format!("boundary: {boundary}")
+    }
+
+    fn listing_tenants(&self) -> String {
+        "listing tenants...".to_owned()
+    }
+
+    fn progress(&self, mode: Mode, invoices: u64) -> String {
+        let verb = if mode.dry_run { "checked" } else { "exported" };
+        format!("{} {verb} so far...", count(invoices, "invoice"))
+    }
+
+    fn notice(&self, notice: &Notice) -> String {
+        match notice {
+            Notice::MissingIndex { statement } => {
+                format!("the index for incremental runs is missing, so they are slow; create it with: {statement}")
+            }
+            Notice::OpenWorkUnknown => {
+                "the account lacks the PROCESS privilege and cannot see open transactions: only --overlap covers late commits"
+                    .to_owned()
+            }
+            Notice::OpenWork { since } => {
+                format!("work has been open in the server since {since}; the next run reads again from before it")
+            }
+            Notice::TakingOver { output } => {
+                format!("there is no state, but {} holds exported files: this run takes them over", output.display())
+            }
+            Notice::SetAside { to } => format!("the old state was set aside to {}, not deleted", to.display()),
+            Notice::Recovering { files } => {
+                format!("an earlier run died; {} it left in doubt are read again", count(*files, "file"))
+            }
+            Notice::Doubt(reason) => format!("{}: all keys are compared, without a lower bound", doubt(*reason)),
+            Notice::PulledBack { tenant, from, to } => {
+                format!("tenant {tenant}: its watermark {from} lay ahead of the boundary and is pulled back to {to}")
+            }
+            Notice::LeftInPlace { path } => {
+                format!("the superseded file {path} stays, because its content is not what was exported")
+            }
+        }
+    }
+
+    fn tenant_started(
+        &self,
+        kind: Kind,
+        tenant: &Tenant,
+        after: Option<&SourceTime>,
+        upto: Option<&SourceTime>,
+    ) -> String {
+        let upto = upto.map_or("...", SourceTime::as_str);
+        match (kind, after) {
+            (Kind::Full, _) => format!("tenant {tenant}: started"),
+            (Kind::Incremental, None) => format!("tenant {tenant}: first export, from the baseline {BASELINE}"),
+            (Kind::Backfill, None) => format!("tenant {tenant}: {BASELINE} -> {upto}"),
+            (Kind::Incremental | Kind::Backfill, Some(after)) => format!("tenant {tenant}: {after} -> {upto}"),
+        }
+    }
+
+    fn tenant_done(&self, mode: Mode, tenant: &Tenant, counts: &Counts) -> String {
+        let exported = mode.exported(counts);
+        let what = match mode.kind {
+            Kind::Full if mode.dry_run => "checked".to_owned(),
+            Kind::Full => "done".to_owned(),
+            Kind::Incremental if exported == 0 => "nothing new".to_owned(),
+            Kind::Incremental => format!("{} {}", count(exported, "new invoice"), done(mode, "exported")),
+            Kind::Backfill if exported == 0 => "nothing in this window".to_owned(),
+            Kind::Backfill => format!("{} {}", count(exported, "invoice"), done(mode, "exported")),
+        };
+        match counts.rejected {
+            0 => format!("tenant {tenant}: {what}"),
+            rejected => format!("tenant {tenant}: {what}, {rejected} cannot be exported"),
+        }
+    }
+
+    fn tenant_counts(&self, tenant: &Tenant, counts: &Counts) -> String {
+        let Counts { seen, written, unchanged, rejected, gone, late, removed, bytes } = counts;
+        format!(
+            "tenant {tenant}: seen {seen}, written {written}, unchanged {unchanged}, rejected {rejected}, gone {gone}, late {late}, removed {removed}, {}",
+            ByteSize::b(*bytes)
+        )
+    }
+
+    fn tenant_failed(&self, tenant: &Tenant, error: &str) -> String {
+        format!("tenant {tenant}: failed: {error}")
+    }
+
+    fn rejected(&self, tenant: Option<&Tenant>, id: &InvoiceId, number: Option<&str>, reason: &Reason) -> String {
+        let tenant = tenant.map_or("unknown tenant".to_owned(), |tenant| format!("tenant {tenant}"));
+        let invoice = number.map_or(format!("invoice id {id}"), |number| format!("invoice {number} (id {id})"));
+        format!("{tenant}: {invoice} cannot be exported: {reason}")
+    }
+
+    fn more_rejected(&self, more: u64) -> String {
+        format!("... and {more} more that cannot be exported")
+    }
+
+    fn finished(&self, mode: Mode, summary: &Summary) -> String {
+        let what = match mode.dry_run {
+            true => format!("{} dry run", mode.kind.as_str()),
+            false => format!("{} export", mode.kind.as_str()),
+        };
+        let failed = summary.failed_tenants.len() as u64;
+        let troubles = [
+            (failed, format!("{} failed", count(failed, "tenant"))),
+            (summary.new_rejects, format!("{} newly cannot be exported", count(summary.new_rejects, "invoice"))),
+        ];
+        let troubles: Vec<_> = troubles.into_iter().filter(|(number, _)| 0 < *number).map(|(_, text)| text).collect();
+        match summary.outcome {
+            Outcome::Success if mode.dry_run => format!("{what} complete, nothing was written!"),
+            Outcome::Success => format!("{what} complete!"),
+            Outcome::Partial if troubles.is_empty() => format!("{what} only partly done"),
+            Outcome::Partial => format!("{what} done, but {}", troubles.join(" and ")),
+            Outcome::Failed => format!("{what} failed; what was recorded before stands"),
+        }
+    }
+
+    fn tenants(&self, _kind: Kind, tenants: u64) -> String {
+        format!("tenants: {tenants}")
+    }
+
+    fn exported(&self, mode: Mode, invoices: u64) -> String {
+        let noun = if mode.kind == Kind::Incremental { "new invoice" } else { "invoice" };
+        format!("{}: {}", done(mode, "exported"), count(invoices, noun))
+    }
+
+    fn state(&self, mode: Mode, state: &Path) -> String {
+        let untouched = if mode.dry_run { " (untouched)" } else { "" };
+        format!("state: {}{untouched}", state.display())
+    }
+
+    fn window(&self, since: Option<&SourceTime>, boundary: &SourceTime) -> String {
+        format!("window: {} -> {boundary}", since.map_or(BASELINE, SourceTime::as_str))
+    }
+
+    fn tally(&self, mode: Mode, tally: Tally, number: u64) -> String {
+        match tally {
+            Tally::Unchanged => format!("unchanged: {} whose file was right already", count(number, "invoice")),
+            Tally::Gone => format!("gone: {} that ceased to be an invoice before it was read", count(number, "row")),
+            Tally::Late => format!("late: {} below the watermark, unseen until now", count(number, "invoice")),
+            Tally::Removed => format!("{}: {}", done(mode, "removed"), count(number, "superseded file")),
+        }
+    }
+
+    fn rejects(&self, summary: &Summary) -> String {
+        format!(
+            "cannot be exported: {} ({} newly), {} open",
+            count(summary.counts.rejected, "invoice"),
+            summary.new_rejects,
+            summary.open_rejects
+        )
+    }
+
+    fn failed_tenant(&self, tenant: &Tenant, error: &str) -> String {
+        format!("failed tenant {tenant}: {error}")
+    }
+
+    fn volume(&self, mode: Mode, bytes: u64) -> String {
+        format!("{}: {}", done(mode, "written"), ByteSize::b(bytes))
+    }
+
+    fn elapsed(&self, elapsed: Duration) -> String {
+        format!("took: {}", span(elapsed))
+    }
+
+    fn refusal(&self, refusal: &Refusal) -> String {
+        refusal.to_string()
+    }
+
+    fn at_work(&self, tenant: &Tenant) -> String {
+        format!("tenant {tenant}")
+    }
+
+    fn bar(&self) -> &'static str {
+        "{bar:30} {pos}/{len} invoices, {rate}, {eta} left {wide_msg}"
+    }
+
+    fn spinner(&self) -> &'static str {
+        "{spinner} {pos} invoices, {rate}, {elapsed} {wide_msg}"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_not_plural() {
+        assert_eq!(count(1, "invoice"), "1 invoice");
+        assert_eq!(count(0, "invoice"), "0 invoices");
+    }
+
+    #[test]
+    fn durations_are_as_precise_as_they_are_short() {
+        assert_eq!(span(Duration::from_micros(20)), "1 ms");
+        assert_eq!(span(Duration::from_millis(12_345)), "12.3 s");
+        assert_eq!(span(Duration::from_millis(3_725_900)), "1h 2m 5s");
+    }
+}

@@ -1,0 +1,133 @@
+//! The JSON that a run leaves on stdout: one object, in English whatever the language.
+//!
+//! The field names are an interface that others build upon. Add to them, never rename.
+
+use serde::Serialize;
+
+use super::lines::escaped;
+use crate::run::Summary;
+
+/// What came of a run.
+#[derive(Serialize)]
+struct Finished<'a> {
+    /// The number of the run in the history; null for a dry run, which is not recorded.
+    run: Option<i64>,
+    dry_run: bool,
+    /// `full`, `incremental` or `backfill`.
+    kind: &'static str,
+    /// `success`, `partial` or `failed`.
+    outcome: &'static str,
+    /// Source times stay as the server prints them: their zone is the server's.
+    boundary: &'a str,
+    since: Option<&'a str>,
+    tenants: u64,
+    failed_tenants: Vec<FailedTenant<'a>>,
+    seen: u64,
+    written: u64,
+    unchanged: u64,
+    rejected: u64,
+    gone: u64,
+    late: u64,
+    removed: u64,
+    bytes: u64,
+    new_rejects: u64,
+    open_rejects: u64,
+    seconds: f64,
+    output: String,
+    state: String,
+}
+
+#[derive(Serialize)]
+struct FailedTenant<'a> {
+    tenant: &'a str,
+    error: &'a str,
+}
+
+/// What ended a run, or kept it from starting.
+#[derive(Serialize)]
+struct Failed<'a> {
+    error: &'a str,
+    exit_code: u8,
+}
+
+pub(super) fn finished(summary: &Summary) -> String {
+    let counts = &summary.counts;
+    let failed = summary.failed_tenants.iter();
+    line(&Finished {
+        run: summary.run.map(|run| run.0),
+        dry_run: summary.run.is_none(),
+        kind: summary.kind.as_str(),
+        outcome: summary.outcome.as_str(),
+        boundary: summary.boundary.as_str(),
+        since: summary.since.as_ref().map(|since| since.as_str()),
+        tenants: summary.tenants,
+        failed_tenants: failed.map(|(tenant, error)| FailedTenant { tenant: tenant.as_str(), error }).collect(),
+        seen: counts.seen,
+        written: counts.written,
+        unchanged: counts.unchanged,
+        rejected: counts.rejected,
+        gone: counts.gone,
+        late: counts.late,
+        removed: counts.removed,
+        bytes: counts.bytes,
+        new_rejects: summary.new_rejects,
+        open_rejects: summary.open_rejects,
+        seconds: summary.elapsed.as_secs_f64(),
+        output: summary.output.display().to_string(),
+        state: summary.state.display().to_string(),
+    })
+}
+
+pub(super) fn failed(error: &str, exit_code: u8) -> String {
+    line(&Failed { error, exit_code })
+}
+
+/// What JSON leaves unescaped can still steer a terminal (U+009B and the like).
+fn line(object: &impl Serialize) -> String {
+    // Only maps with keys that are no strings and failing `Serialize` impls are errors here, and
+    // the objects above have neither.
+    escaped(&serde_json::to_string(object).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::super::tests::summary;
+    use super::*;
+    use crate::invoice::Tenant;
+    use crate::run::{Counts, Kind, Outcome, RunId};
+
+    #[test]
+    fn the_summary_has_the_documented_fields_with_numbers_as_numbers() {
+        let summary = Summary {
+            run: Some(RunId(12)),
+            outcome: Outcome::Partial,
+            failed_tenants: vec![(Tenant::from("7\u{9b}"), "lost \"it\"\n".to_owned())],
+            counts: Counts { seen: 36, written: 1, unchanged: 2, rejected: 3, gone: 30, late: 4, removed: 5, bytes: 6 },
+            new_rejects: 2,
+            open_rejects: 9,
+            elapsed: Duration::from_millis(1500),
+            ..summary(Kind::Incremental)
+        };
+        let text = finished(&summary);
+        assert!(!text.contains(char::is_control), "{text}");
+        let expected = json!({
+            "run": 12, "dry_run": false, "kind": "incremental", "outcome": "partial",
+            "boundary": "2025-11-28 16:30:00", "since": null, "tenants": 3,
+            "failed_tenants": [{"tenant": "7\u{9b}", "error": "lost \"it\"\n"}],
+            "seen": 36, "written": 1, "unchanged": 2, "rejected": 3, "gone": 30, "late": 4, "removed": 5, "bytes": 6,
+            "new_rejects": 2, "open_rejects": 9, "seconds": 1.5,
+            "output": "../context", "state": "../context/.export_state/.last_export_time",
+        });
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_dry_run_has_no_number() {
+        let dry: Value = serde_json::from_str(&finished(&Summary { run: None, ..summary(Kind::Full) })).unwrap();
+        assert_eq!((&dry["run"], &dry["dry_run"]), (&Value::Null, &json!(true)));
+    }
+}

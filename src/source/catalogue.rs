@@ -1,0 +1,188 @@
+//! What the catalogue of MySQL and MariaDB says about the table, whether it can be exported, and how
+//! the statements are worded for it. It names no driver.
+
+use anyhow::{Context, bail, ensure};
+
+use super::sql::{Bind, Engine, Statements, Wording, id_column, lossy, missing, quoted};
+use super::{Fault, TableNames};
+use crate::event::Notice;
+
+/// The table's columns and indexes.
+pub(super) struct Catalogue {
+    columns: Vec<Column>,
+    indexes: Vec<Index>,
+}
+
+struct Column {
+    name: String,
+    /// `bigint`
+    kind: String,
+    nullable: bool,
+}
+
+struct Index {
+    name: String,
+    unique: bool,
+    columns: Vec<String>,
+}
+
+/// What follows from it.
+pub(super) struct Table {
+    pub statements: Statements,
+    pub notices: Vec<Notice>,
+    pub integer_id: bool,
+    /// The zone that the source time's type demands.
+    pub zone: Option<String>,
+}
+
+impl Catalogue {
+    pub(super) fn read(engine: &mut impl Engine, names: &TableNames) -> Result<Self, Fault> {
+        let of_table = "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
+        let table = [Bind::Text(names.table.clone())];
+        let sql = format!("SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE FROM information_schema.COLUMNS {of_table}");
+        let mut columns = Vec::new();
+        for row in engine.all(&sql, &table)? {
+            let mut row = row.into_iter().map(lossy);
+            if let (Some(name), Some(kind), Some(nullable)) = (row.next(), row.next(), row.next()) {
+                columns.push(Column { name, kind: kind.to_lowercase(), nullable: nullable != "NO" });
+            }
+        }
+        let sql = format!(
+            "SELECT INDEX_NAME, NON_UNIQUE, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS {of_table} \
+             ORDER BY INDEX_NAME, SEQ_IN_INDEX"
+        );
+        let mut indexes: Vec<Index> = Vec::new();
+        for row in engine.all(&sql, &table)? {
+            let [name, non_unique, column, prefix] = row.as_slice() else { continue };
+            // An index over the beginning of a column or over an expression orders no column.
+            let column = if prefix.is_none() { lossy(column.clone()) } else { String::new() };
+            let name = lossy(name.clone());
+            match indexes.last_mut().filter(|index| index.name == name) {
+                Some(index) => index.columns.push(column),
+                None => {
+                    let unique = non_unique.as_deref() == Some(b"0");
+                    indexes.push(Index { name, unique, columns: vec![column] });
+                }
+            }
+        }
+        Ok(Self { columns, indexes })
+    }
+
+    pub(super) fn check(&self, names: &TableNames) -> anyhow::Result<Table> {
+        ensure!(
+            !self.columns.is_empty(),
+            "there is no table {} in this database that this account may read; check the URL's database and the table's name",
+            names.table
+        );
+        missing(names, |name| self.column(name).is_ok())?;
+        let primary = self.indexes.iter().find(|index| index.name == "PRIMARY");
+        let id = id_column(names, primary.map_or(&[], |index| &index.columns))?;
+        let by_id = self.unique_index(names, &id)?;
+        let integer_id = self.column(&id)?.is_integer();
+        ensure!(
+            integer_id || matches!(self.column(&id)?.kind.as_str(), "char" | "varchar" | "uuid"),
+            "the id column {id} has the type {}; only integers and CHAR or VARCHAR columns can be ids",
+            self.column(&id)?.kind
+        );
+        let tenant = self.column(&names.tenant)?;
+        ensure!(
+            !tenant.is_binary(),
+            "the tenant column {} has the type {}, which has no text; only text and numbers can name tenants",
+            names.tenant,
+            tenant.kind
+        );
+        let time = self.column(&names.time)?;
+        let zone = match time.kind.as_str() {
+            "timestamp" => Some("+00:00".to_owned()),
+            "datetime" => None,
+            other => bail!("the time column {} has the type {other}; it must be DATETIME or TIMESTAMP", names.time),
+        };
+        let mut wanted = vec![names.tenant.as_str(), &names.status, &names.time];
+        if by_id != "PRIMARY" {
+            wanted.push(&id);
+        }
+        let by_time = self.index_on(&wanted);
+        let notices = if by_time.is_some() { Vec::new() } else { vec![missing_index(names, &wanted)] };
+        let wording = self.wording(names, &id, by_id, by_time)?;
+        let statements = Statements { names: names.clone(), id, timeless: time.nullable, wording };
+        Ok(Table { statements, notices, integer_id, zone })
+    }
+
+    fn wording(&self, names: &TableNames, id: &str, by_id: &str, by_time: Option<&str>) -> anyhow::Result<Wording> {
+        let (time, date, tenant) = (quoted(&names.time), quoted(&names.date), quoted(&names.tenant));
+        let use_index = |index: &str| format!("FORCE INDEX ({})", quoted(index));
+        // An issue date that is a moment falls on the day that the server's own zone gives it, also
+        // where source times are read in UTC.
+        let day = match (self.column(&names.time)?.kind.as_str(), self.column(&names.date)?.kind.as_str()) {
+            ("timestamp", "timestamp") => format!("CONVERT_TZ({date}, @@SESSION.time_zone, @@GLOBAL.time_zone)"),
+            _ => date.clone(),
+        };
+        Ok(Wording {
+            id: self.column(id)?.text(),
+            tenant: self.column(&names.tenant)?.text(),
+            country: self.column(&names.country)?.text(),
+            date: format!("COALESCE(DATE_FORMAT({day}, '%Y%m%d'), CAST({date} AS CHAR))"),
+            number: self.column(&names.number)?.text(),
+            time: format!("CAST({time} AS CHAR)"),
+            newest: format!("CAST(MAX({time}) AS CHAR)"),
+            same_tenant: format!(
+                "CAST(CONVERT({tenant} USING utf8mb4) AS BINARY) = CAST(CONVERT(? USING utf8mb4) AS BINARY)"
+            ),
+            by_time: by_time.map(use_index).unwrap_or_default(),
+            by_id: use_index(by_id),
+        })
+    }
+
+    /// Column names are compared as the server does.
+    fn column(&self, name: &str) -> anyhow::Result<&Column> {
+        let name = name.to_lowercase();
+        let found = self.columns.iter().find(|column| column.name.to_lowercase() == name);
+        found.with_context(|| format!("there is no column {name}"))
+    }
+
+    fn unique_index(&self, names: &TableNames, id: &str) -> anyhow::Result<&str> {
+        let index = self.indexes.iter().find(|index| index.unique && index.covers(&[id]) && index.columns.len() == 1);
+        match index {
+            Some(index) if !self.column(id)?.nullable => Ok(&index.name),
+            _ => bail!(
+                "the column {id} of the table {} cannot be the id: it must be NOT NULL and have a unique index of its own",
+                names.table
+            ),
+        }
+    }
+
+    fn index_on(&self, columns: &[&str]) -> Option<&str> {
+        self.indexes.iter().find(|index| index.covers(columns)).map(|index| index.name.as_str())
+    }
+}
+
+fn missing_index(names: &TableNames, columns: &[&str]) -> Notice {
+    let columns: Vec<_> = columns.iter().map(|name| quoted(name)).collect();
+    let statement = format!("CREATE INDEX idx_incremental_export ON {} ({})", quoted(&names.table), columns.join(", "));
+    Notice::MissingIndex { statement }
+}
+
+impl Index {
+    /// Whether the index begins with these columns in this order.
+    fn covers(&self, columns: &[&str]) -> bool {
+        self.columns.len() >= columns.len()
+            && columns.iter().zip(&self.columns).all(|(wanted, has)| wanted.to_lowercase() == has.to_lowercase())
+    }
+}
+
+impl Column {
+    fn is_integer(&self) -> bool {
+        matches!(self.kind.as_str(), "tinyint" | "smallint" | "mediumint" | "int" | "bigint")
+    }
+
+    fn is_binary(&self) -> bool {
+        self.kind.contains("binary") || self.kind.contains("blob") || self.kind == "bit"
+    }
+
+    /// Texts come as they are: a CAST would replace bytes that are no text instead of showing them.
+    fn text(&self) -> String {
+        let name = quoted(&self.name);
+        let is_text = self.kind.contains("char") || self.kind.contains("text") || self.kind == "enum";
+        if is_text || self.is_binary() { name } else { format!("CAST({name} AS CHAR)") }
+    }
+}

@@ -1,0 +1,133 @@
+//! The ledger: which file belongs to which invoice, and which version of it counts as seen.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::State;
+use crate::invoice::{Digest, InvoiceId, Key, SourceTime, Tenant};
+use crate::tree::name::TreePath;
+
+/// One exported invoice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub id: InvoiceId,
+    pub tenant: Tenant,
+    pub time: Option<SourceTime>,
+    pub path: TreePath,
+    pub digest: Digest,
+    pub size: u64,
+    pub settled: bool,
+}
+
+/// How an entry came about, for the record of which run wrote the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Written,
+    /// The file was there with the same bytes.
+    Adopted,
+    /// Only what we know of the row changed, not its file.
+    Kept,
+}
+
+/// A reading connection for the thread that compares keys with the ledger. Without a state it knows
+/// nothing.
+pub struct Lookup {
+    conn: Option<Connection>,
+}
+
+const COLUMNS: &str = "l.id, t.name, l.time, l.path, l.sha256, l.size, l.settled";
+
+impl Lookup {
+    /// For a dry run without a state.
+    pub fn nothing() -> Self {
+        Self { conn: None }
+    }
+
+    pub fn entry(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
+        self.conn.as_ref().map_or(Ok(None), |conn| Ok(entry(conn, id)?))
+    }
+
+    /// Whether the ledger holds this version of the row, settled, for this tenant.
+    pub fn has_seen(&self, key: &Key) -> anyhow::Result<bool> {
+        let Some(conn) = &self.conn else { return Ok(false) };
+        let mut query = conn.prepare_cached(
+            "SELECT l.settled AND l.time IS ?2 AND t.name = ?3 FROM ledger l JOIN tenant t ON t.n = l.tenant WHERE l.id = ?1",
+        )?;
+        let time = key.time.as_ref().map(SourceTime::as_str);
+        let seen = query.query_row(params![key.id.as_str(), time, key.tenant.as_str()], |row| row.get(0)).optional()?;
+        Ok(seen.unwrap_or(false))
+    }
+
+    pub fn is_empty(&self) -> anyhow::Result<bool> {
+        let Some(conn) = &self.conn else { return Ok(true) };
+        Ok(conn.query_row("SELECT NOT EXISTS (SELECT 1 FROM ledger)", [], |row| row.get(0))?)
+    }
+}
+
+impl State {
+    pub fn lookup(&self) -> anyhow::Result<Lookup> {
+        Ok(Lookup { conn: Some(self.reading_connection()?) })
+    }
+
+    pub fn entry(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
+        self.read(|conn| entry(conn, id))
+    }
+
+    /// The invoices that name a path, with the digest of its content.
+    pub fn owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
+        self.read(|conn| {
+            let mut query = conn.prepare_cached("SELECT id, sha256 FROM ledger WHERE path = ?1")?;
+            let rows = query.query_map([path.as_str()], |row| Ok((InvoiceId(row.get(0)?), Digest(row.get(1)?))))?;
+            rows.collect()
+        })
+    }
+}
+
+fn entry(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<Entry>> {
+    let sql = format!("SELECT {COLUMNS} FROM ledger l JOIN tenant t ON t.n = l.tenant WHERE l.id = ?1");
+    conn.prepare_cached(&sql)?.query_row([id.as_str()], from_row).optional()
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    let path: String = row.get(3)?;
+    let Some(path) = TreePath::parse(&path) else {
+        let error = format!("the ledger holds the impossible path {path:?}");
+        return Err(rusqlite::Error::FromSqlConversionFailure(3, rusqlite::types::Type::Text, error.into()));
+    };
+    Ok(Entry {
+        id: InvoiceId(row.get(0)?),
+        tenant: Tenant(row.get(1)?),
+        time: row.get::<_, Option<String>>(2)?.map(SourceTime),
+        path,
+        digest: Digest(row.get(4)?),
+        size: row.get::<_, i64>(5)?.cast_unsigned(),
+        settled: row.get(6)?,
+    })
+}
+
+/// Enters an invoice, or its new version. `first_run` stays; `run` only moves when the file does.
+pub(super) fn enter(conn: &Connection, run: i64, tenant: i64, entry: &Entry, origin: Origin) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO ledger (id, tenant, time, path, sha256, size, first_run, run, settled)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8)
+         ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, time = excluded.time, path = excluded.path,
+             sha256 = excluded.sha256, size = excluded.size, settled = excluded.settled,
+             run = CASE ?9 WHEN 'kept' THEN run ELSE excluded.run END",
+    )?
+    .execute(params![
+        entry.id.as_str(),
+        tenant,
+        entry.time.as_ref().map(SourceTime::as_str),
+        entry.path.as_str(),
+        entry.digest.0,
+        entry.size.cast_signed(),
+        run,
+        entry.settled,
+        if origin == Origin::Kept { "kept" } else { "moved" },
+    ])?;
+    Ok(())
+}
+
+pub(super) fn forget(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<()> {
+    conn.prepare_cached("DELETE FROM ledger WHERE id = ?1")?.execute([id.as_str()])?;
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! Creating, opening and upgrading the state.
+//!
+//! A wrong path must never make an empty state, so opening and creating are two functions. A new
+//! state is built under another name, synced and renamed: it is there whole or not at all. WAL with
+//! `synchronous=FULL` is what survives a power cut (WAL with NORMAL loses every commit since the last
+//! checkpoint); both are read back.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::{State, explain};
+use crate::refusal::Refusal;
+
+/// "ivex" in ASCII, at byte 68 of the file.
+const APPLICATION_ID: i32 = 0x6976_6578;
+
+/// The schema's history: appended to, never edited.
+const SCHEMA: [&str; 1] = [include_str!("../../state-schema/0001_state.sql")];
+
+/// The version of the schema that this program knows.
+const KNOWN: i64 = SCHEMA.len() as i64;
+
+/// What may be done with an open state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Write,
+    /// Reads and leaves no trace, not even a file of SQLite's beside the state.
+    Look,
+}
+
+/// What lies where the state should be.
+enum Found {
+    Nothing,
+    State { version: i64 },
+}
+
+impl State {
+    /// Opens an existing state for writing, or says that there is none. Upgrades an older one.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Option<Self>> {
+        match inspect(path)? {
+            Found::Nothing => Ok(None),
+            Found::State { version } => {
+                refuse_what_we_cannot_keep(path)?;
+                let conn = connect(path, Access::Write)?;
+                upgrade(&conn, version).map_err(|error| explain(error, path)).context("upgrade the state's schema")?;
+                Ok(Some(Self { conn, path: path.to_path_buf(), access: Access::Write }))
+            }
+        }
+    }
+
+    /// Opens an existing state only to look at it.
+    pub fn look(path: &Path) -> anyhow::Result<Option<Self>> {
+        match inspect(path)? {
+            Found::Nothing => Ok(None),
+            Found::State { .. } => {
+                let conn = connect(path, Access::Look)?;
+                Ok(Some(Self { conn, path: path.to_path_buf(), access: Access::Look }))
+            }
+        }
+    }
+
+    /// Creates a state where there is none.
+    pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
+        let folder = path.parent().context("the state's path has no folder")?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(folder)
+            .with_context(|| format!("create {}", folder.display()))?;
+        refuse_network(folder)?;
+        let aside = path.with_extension("db.new");
+        remove_with_companions(&aside)?;
+        build(&aside).with_context(|| format!("create the state {}", aside.display()))?;
+        fs::rename(&aside, path).with_context(|| format!("rename {} to {}", aside.display(), path.display()))?;
+        File::open(folder).and_then(|dir| dir.sync_all()).with_context(|| format!("sync {}", folder.display()))?;
+        Self::open(path)?.context("the new state is not there")
+    }
+
+    /// A second connection for another thread that only reads.
+    pub(super) fn reading_connection(&self) -> anyhow::Result<Connection> {
+        let conn = connect(&self.path, self.access)?;
+        conn.pragma_update(None, "query_only", true)?;
+        Ok(conn)
+    }
+}
+
+/// Moves a state aside, with everything that belongs to it, and returns where to. It is never
+/// deleted.
+pub(crate) fn set_aside(path: &Path, suffix: &str) -> anyhow::Result<Option<PathBuf>> {
+    let mut target = path.as_os_str().to_owned();
+    target.push(format!(".aside-{suffix}"));
+    let target = PathBuf::from(target);
+    ensure!(!target.exists(), "{} is already there", target.display());
+    // SQLite's companions first: a state without its log is older, a log without its state is nothing.
+    let mut moved = None;
+    for companion in ["", "-wal", "-shm"] {
+        let (from, to) = (with_suffix(path, companion), with_suffix(&target, companion));
+        match fs::rename(&from, &to) {
+            Ok(()) => moved = Some(target.clone()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("rename {} to {}", from.display(), to.display())),
+        }
+    }
+    Ok(moved)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn remove_with_companions(path: &Path) -> anyhow::Result<()> {
+    for companion in ["", "-wal", "-shm", "-journal"] {
+        let file = with_suffix(path, companion);
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("remove {}", file.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Reads the header by ourselves: SQLite would take an empty file for a new database. This happens
+/// before SQLite has the file open; closing it later would drop SQLite's locks.
+fn inspect(path: &Path) -> anyhow::Result<Found> {
+    let damaged =
+        |detail: &str| Err(Refusal::StateDamaged { state: path.to_path_buf(), detail: detail.to_owned() }.into());
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(error).with_context(|| format!("open the state {}", path.display())),
+    };
+    let length = file.metadata().with_context(|| format!("look at the state {}", path.display()))?.len();
+    let mut header = [0; 100];
+    if length < header.len() as u64 {
+        return damaged(&format!("it has only {length} bytes"));
+    }
+    file.read_exact(&mut header).with_context(|| format!("read the state {}", path.display()))?;
+    let number = |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    if !header.starts_with(b"SQLite format 3\0") {
+        return damaged("it is not an SQLite file");
+    }
+    if number(68) != APPLICATION_ID {
+        return damaged("it is an SQLite file of another program");
+    }
+    let version = i64::from(number(60));
+    if version > KNOWN {
+        return Err(Refusal::StateNewer { state: path.to_path_buf(), version, known: KNOWN }.into());
+    }
+    Ok(Found::State { version })
+}
+
+fn connect(path: &Path, access: Access) -> anyhow::Result<Connection> {
+    let open = || {
+        let conn = match access {
+            Access::Write => {
+                Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?
+            }
+            Access::Look => look_at(path)?,
+        };
+        conn.busy_timeout(Duration::from_secs(30))?;
+        harden(&conn)?;
+        Ok(conn)
+    };
+    let conn =
+        open().map_err(|error| explain(error, path)).with_context(|| format!("open the state {}", path.display()))?;
+    if access == Access::Write {
+        make_durable(&conn).map_err(|error| match error.downcast::<rusqlite::Error>() {
+            Ok(error) => explain(error, path),
+            Err(error) => error,
+        })?;
+    }
+    Ok(conn)
+}
+
+/// Where no log lies beside the state nobody has it open, and SQLite need not lock (which would leave
+/// files beside it). Where one lies, they are there already.
+fn look_at(path: &Path) -> rusqlite::Result<Connection> {
+    let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if with_suffix(path, "-wal").exists() {
+        return Connection::open_with_flags(path, read_only);
+    }
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    match url::Url::from_file_path(absolute) {
+        Ok(mut uri) => {
+            uri.set_query(Some("immutable=1"));
+            Connection::open_with_flags(uri.as_str(), read_only | OpenFlags::SQLITE_OPEN_URI)
+        }
+        Err(()) => Connection::open_with_flags(path, read_only),
+    }
+}
+
+fn harden(conn: &Connection) -> rusqlite::Result<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    conn.pragma_update(None, "trusted_schema", false)?;
+    conn.pragma_update(None, "cell_size_check", true)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn make_durable(conn: &Connection) -> anyhow::Result<()> {
+    let mode: String = conn.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    let synchronous: i64 = conn.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+    if mode != "wal" || synchronous != 2 {
+        bail!(
+            "the state cannot be made durable here (journal_mode {mode}, synchronous {synchronous}); use another file system"
+        );
+    }
+    Ok(())
+}
+
+fn build(path: &Path) -> anyhow::Result<()> {
+    // Mode and existence by ourselves; SQLite gives its log the same mode.
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    harden(&conn)?;
+    conn.pragma_update(None, "application_id", APPLICATION_ID)?;
+    upgrade(&conn, 0)?;
+    conn.execute("INSERT INTO meta (only_row, state_id) VALUES (1, lower(hex(randomblob(16))))", [])?;
+    make_durable(&conn)?;
+    conn.close().map_err(|(_, error)| error)?;
+    File::open(path)?.sync_all()?;
+    Ok(())
+}
+
+/// One transaction for all that is missing.
+fn upgrade(conn: &Connection, version: i64) -> rusqlite::Result<()> {
+    let missing = usize::try_from(version).map_or(&SCHEMA[..], |applied| &SCHEMA[applied.min(SCHEMA.len())..]);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let tx = rusqlite::Transaction::new_unchecked(conn, rusqlite::TransactionBehavior::Immediate)?;
+    for step in missing {
+        tx.execute_batch(step)?;
+    }
+    tx.pragma_update(None, "user_version", KNOWN)?;
+    tx.commit()
+}
+
+fn refuse_what_we_cannot_keep(path: &Path) -> anyhow::Result<()> {
+    let owner = fs::metadata(path).with_context(|| format!("look at the state {}", path.display()))?.uid();
+    if owner != rustix::process::geteuid().as_raw() {
+        return Err(Refusal::NotOwner { path: path.to_path_buf() }.into());
+    }
+    refuse_network(path)
+}
+
+/// WAL needs shared memory and honest locks, which network file systems do not give. The numbers are
+/// the magic ones of statfs(2).
+fn refuse_network(path: &Path) -> anyhow::Result<()> {
+    const NFS: i64 = 0x6969;
+    const SMB: i64 = 0x517B;
+    const CIFS: i64 = 0xFF53_4D42;
+    const SMB2: i64 = 0xFE53_4D42;
+    const NINE_P: i64 = 0x0102_1997;
+    const AFS: i64 = 0x5346_414F;
+    const CEPH: i64 = 0x00C3_6400;
+    let kind =
+        rustix::fs::statfs(path).with_context(|| format!("look at the file system of {}", path.display()))?.f_type;
+    if [NFS, SMB, CIFS, SMB2, NINE_P, AFS, CEPH].contains(&(kind as i64 & 0xFFFF_FFFF)) {
+        return Err(Refusal::NetworkFileSystem { path: path.to_path_buf() }.into());
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! Recording a published batch: ledger, to-do, rejects, totals and watermarks in one transaction.
+
+use std::collections::HashMap;
+
+use rusqlite::{Transaction, params};
+
+use super::ledger::{Entry, Origin};
+use super::runs::{OpenRun, put_counts, put_tenant};
+use super::tenants::Advance;
+use super::todo::{Reject, Why};
+use super::{State, ledger, tenants, todo};
+use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
+use crate::run::Counts;
+use crate::tree::name::TreePath;
+use crate::tree::publish::Published;
+
+/// What a batch changes in the state.
+#[derive(Debug, Default)]
+pub struct Record {
+    pub entries: Vec<(Entry, Origin)>,
+    /// Invoices whose file now belongs to another one. They are read again by the next run.
+    pub displaced: Vec<InvoiceId>,
+    pub rejects: Vec<Reject>,
+    /// Rows that are no invoice any more. Their ledger rows stay for `verify`.
+    pub gone: Vec<InvoiceId>,
+    /// Files that were left though no invoice names them any more.
+    pub leftovers: Vec<(TreePath, InvoiceId, Digest)>,
+    /// Doubt about these files is settled.
+    pub cleared: Vec<TreePath>,
+    /// What was done for each tenant since the last record.
+    pub tenants: HashMap<Tenant, Counts>,
+    /// The run's totals so far.
+    pub totals: Counts,
+    pub advances: Vec<Advance>,
+}
+
+impl State {
+    /// Records what was published. `Published` is the proof that the files are durable.
+    pub fn record(&mut self, run: &OpenRun, published: &Published, record: &Record) -> anyhow::Result<()> {
+        self.transaction(|tx| {
+            if published.changed_the_tree() {
+                tx.prepare_cached("UPDATE meta SET published_run = ?1")?.execute([run.id.0])?;
+            }
+            for id in &record.displaced {
+                ledger::forget(tx, id)?;
+                todo::put(tx, run.id.0, id, Why::Displaced, None)?;
+            }
+            enter_all(tx, run, &record.entries)?;
+            for reject in &record.rejects {
+                todo::refuse(tx, run.id.0, reject)?;
+            }
+            for id in &record.gone {
+                todo::done(tx, run.id.0, id, "gone")?;
+            }
+            put_paths(tx, run, published, record)?;
+            put_progress(tx, run, record)
+        })
+    }
+}
+
+fn enter_all(tx: &Transaction<'_>, run: &OpenRun, entries: &[(Entry, Origin)]) -> rusqlite::Result<()> {
+    let mut numbers: HashMap<&Tenant, i64> = HashMap::new();
+    for (entry, origin) in entries {
+        let tenant = match numbers.get(&entry.tenant) {
+            Some(n) => *n,
+            None => *numbers.entry(&entry.tenant).or_insert(tenants::number(tx, &entry.tenant)?),
+        };
+        ledger::enter(tx, run.id.0, tenant, entry, *origin)?;
+        todo::done(tx, run.id.0, &entry.id, "exported")?;
+        let action = match origin {
+            Origin::Written => "written",
+            Origin::Adopted => "adopted",
+            Origin::Kept => continue,
+        };
+        log(tx, run, &entry.path, action)?;
+        tx.prepare_cached("DELETE FROM leftover WHERE path = ?1")?.execute([entry.path.as_str()])?;
+    }
+    Ok(())
+}
+
+fn put_paths(tx: &Transaction<'_>, run: &OpenRun, published: &Published, record: &Record) -> rusqlite::Result<()> {
+    for path in published.removed() {
+        log(tx, run, path, "removed")?;
+    }
+    for (path, id, digest) in &record.leftovers {
+        tx.prepare_cached(
+            "INSERT INTO leftover (path, id, sha256, run) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (path) DO UPDATE SET id = excluded.id, sha256 = excluded.sha256, run = excluded.run",
+        )?
+        .execute(params![path.as_str(), id.as_str(), digest.0, run.id.0])?;
+    }
+    for path in &record.cleared {
+        tx.prepare_cached("DELETE FROM doubt_path WHERE path = ?1")?.execute([path.as_str()])?;
+    }
+    Ok(())
+}
+
+fn put_progress(tx: &Transaction<'_>, run: &OpenRun, record: &Record) -> rusqlite::Result<()> {
+    put_counts(tx, run.id, &record.totals)?;
+    // Before the watermarks move, since a tenant's row keeps the old one.
+    for (tenant, added) in record.tenants.iter().filter(|(_, added)| **added != Counts::default()) {
+        put_tenant(tx, run.id, tenant, added)?;
+    }
+    for advance in &record.advances {
+        // Its row may stem from an earlier batch; a tenant with nothing new has none.
+        note_advance(tx, run, &advance.tenant, &advance.watermark)?;
+        tenants::advance(tx, run.id.0, advance)?;
+    }
+    Ok(())
+}
+
+fn note_advance(tx: &Transaction<'_>, run: &OpenRun, tenant: &Tenant, to: &SourceTime) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "UPDATE run_tenant SET new_watermark = ?3 WHERE run = ?1 AND tenant = (SELECT n FROM tenant WHERE name = ?2)",
+    )?
+    .execute(params![run.id.0, tenant.as_str(), to.as_str()])?;
+    Ok(())
+}
+
+fn log(tx: &Transaction<'_>, run: &OpenRun, path: &TreePath, action: &str) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT INTO file_log (run, path, action) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+        .execute(params![run.id.0, path.as_str(), action])?;
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! The history of runs. A run is opened once, brought forward by its batches and finished once;
+//! triggers in the schema refuse any change after that.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{State, tenants};
+use crate::event::Doubt;
+use crate::invoice::{SourceTime, Tenant};
+use crate::run::{Counts, Kind, Outcome, RunId, Starter};
+
+/// What was true when the state was last used, to be compared with now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LastTime {
+    pub state_id: String,
+    pub source: Option<String>,
+    pub server: Option<String>,
+    pub server_unix: Option<i64>,
+    pub clock_offset: Option<i64>,
+    /// The last run that changed the tree.
+    pub published_run: i64,
+    /// The last run there was.
+    pub last_run: i64,
+}
+
+/// Everything that is known at the start of a run.
+#[derive(Clone, Debug)]
+pub struct Start {
+    pub kind: Kind,
+    pub starter: Starter,
+    pub source: String,
+    pub server: String,
+    pub server_unix: i64,
+    pub clock_offset: i64,
+    pub boundary: SourceTime,
+    pub since: Option<SourceTime>,
+    pub doubts: Vec<Doubt>,
+    /// The run in the tree's mark; new runs have greater numbers, also after a restore.
+    pub marked_run: i64,
+}
+
+/// A run in progress. It ends in `State::finish`, which takes it.
+#[derive(Debug)]
+pub struct OpenRun {
+    pub id: RunId,
+}
+
+/// A watermark that lies ahead of the boundary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullBack {
+    pub tenant: Tenant,
+    pub from: SourceTime,
+}
+
+/// How a run ended, with its final counts.
+#[derive(Clone, Debug)]
+pub struct End {
+    pub outcome: Outcome,
+    pub at: String,
+    pub tenants: u64,
+    /// None leaves what the last batch recorded.
+    pub counts: Option<Counts>,
+    pub failed: Vec<(Tenant, String)>,
+    pub error: Option<String>,
+}
+
+impl State {
+    pub fn last_time(&self) -> anyhow::Result<LastTime> {
+        self.read(|conn| {
+            conn.query_row(
+                "SELECT state_id, source, server, server_unix, clock_offset, published_run,
+                        (SELECT coalesce(max(id), 0) FROM run) FROM meta",
+                [],
+                |row| {
+                    Ok(LastTime {
+                        state_id: row.get(0)?,
+                        source: row.get(1)?,
+                        server: row.get(2)?,
+                        server_unix: row.get(3)?,
+                        clock_offset: row.get(4)?,
+                        published_run: row.get(5)?,
+                        last_run: row.get(6)?,
+                    })
+                },
+            )
+        })
+    }
+
+    /// How many invoices the last full run read, to show how far the next one has come.
+    pub fn last_full_count(&self) -> anyhow::Result<Option<u64>> {
+        self.read(|conn| {
+            conn.query_row(
+                "SELECT seen FROM run WHERE status IN ('success', 'partial') AND kind = 'full' ORDER BY id DESC LIMIT 1",
+                [],
+                |row| row.get::<_, i64>(0),
+            )
+            .optional()
+        })
+        .map(|seen| seen.map(i64::cast_unsigned))
+    }
+
+    /// Opens a run. Runs still called running are dead, since we hold the lock. Doubt is made lasting
+    /// here: it empties every look-back, so a run that dies does not forget it.
+    pub fn begin(&mut self, start: &Start) -> anyhow::Result<OpenRun> {
+        self.transaction(|tx| {
+            let at = rfc3339(start);
+            tx.execute(
+                "UPDATE run SET status = 'interrupted', finished = ?1 WHERE status = 'running'",
+                [&at],
+            )?;
+            tx.execute(
+                "UPDATE meta SET source = ?1, server = ?2, server_unix = ?3, clock_offset = ?4",
+                params![start.source, start.server, start.server_unix, start.clock_offset],
+            )?;
+            if !start.doubts.is_empty() {
+                tx.execute("UPDATE tenant SET look_back = NULL", [])?;
+            }
+            let id = tx.query_row(
+                "INSERT INTO run (id, kind, status, started, since, boundary, user, host, pid, command_line, version)
+                 VALUES (1 + max(?1, (SELECT coalesce(max(id), 0) FROM run)), ?2, 'running', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                 RETURNING id",
+                params![
+                    start.marked_run,
+                    start.kind.as_str(),
+                    at,
+                    start.since.as_ref().map(SourceTime::as_str),
+                    start.boundary.as_str(),
+                    start.starter.user,
+                    start.starter.host,
+                    start.starter.pid,
+                    start.starter.command_line,
+                    env!("CARGO_PKG_VERSION"),
+                ],
+                |row| row.get(0),
+            )?;
+            Ok(OpenRun { id: RunId(id) })
+        })
+    }
+
+    /// Pulls watermarks back to the boundary, on record.
+    pub fn pull_back(
+        &mut self,
+        run: &OpenRun,
+        back: &[PullBack],
+        to: &SourceTime,
+        starter: &Starter,
+    ) -> anyhow::Result<()> {
+        self.transaction(|tx| {
+            for PullBack { tenant, from } in back {
+                let n = tenants::number(tx, tenant)?;
+                tx.execute("UPDATE tenant SET watermark = ?2 WHERE n = ?1", params![n, to.as_str()])?;
+                tx.execute(
+                    "INSERT INTO watermark_change (at, run, tenant, old, new, why, user, host)
+                     VALUES (?1, ?2, ?3, ?4, ?5, 'it lay ahead of the boundary', ?6, ?7)",
+                    params![
+                        starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+                        run.id.0,
+                        n,
+                        from.as_str(),
+                        to.as_str(),
+                        starter.user,
+                        starter.host
+                    ],
+                )?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends a run for good.
+    pub fn finish(&mut self, run: OpenRun, end: &End) -> anyhow::Result<()> {
+        self.transaction(|tx| {
+            for (tenant, error) in &end.failed {
+                tenants::fail(tx, run.id.0, tenant)?;
+                put_tenant(tx, run.id, tenant, &Counts::default())?;
+                tx.execute(
+                    "UPDATE run_tenant SET error = ?3 WHERE run = ?1 AND tenant = ?2",
+                    params![run.id.0, tenants::number(tx, tenant)?, error],
+                )?;
+            }
+            if let Some(counts) = &end.counts {
+                put_counts(tx, run.id, counts)?;
+            }
+            tx.execute(
+                "UPDATE run SET status = ?2, finished = ?3, tenants = ?4, error = ?5 WHERE id = ?1",
+                params![run.id.0, end.outcome.as_str(), end.at, end.tenants.cast_signed(), end.error],
+            )?;
+            Ok(())
+        })
+    }
+}
+
+fn rfc3339(start: &Start) -> String {
+    start.starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
+
+/// Brings the totals of a running run forward.
+pub(super) fn put_counts(conn: &Connection, run: RunId, counts: &Counts) -> rusqlite::Result<()> {
+    let Counts { seen, written, unchanged, rejected, gone, late, removed, bytes } = *counts;
+    conn.prepare_cached(
+        "UPDATE run SET seen = ?2, written = ?3, unchanged = ?4, rejected = ?5, gone = ?6, late = ?7, removed = ?8,
+                bytes = ?9 WHERE id = ?1",
+    )?
+    .execute([
+        run.0,
+        signed(seen),
+        signed(written),
+        signed(unchanged),
+        signed(rejected),
+        signed(gone),
+        signed(late),
+        signed(removed),
+        signed(bytes),
+    ])?;
+    Ok(())
+}
+
+/// Adds to what a run did for one tenant. Called before the watermark moves: the row keeps the old one.
+pub(super) fn put_tenant(conn: &Connection, run: RunId, tenant: &Tenant, added: &Counts) -> rusqlite::Result<()> {
+    let Counts { seen, written, unchanged, rejected, gone, late, removed, bytes } = *added;
+    let n = tenants::number(conn, tenant)?;
+    conn.prepare_cached(
+        "INSERT INTO run_tenant (run, tenant, old_watermark, seen, written, unchanged, rejected, gone, late, removed, bytes)
+         VALUES (?1, ?2, (SELECT watermark FROM tenant WHERE n = ?2), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+         ON CONFLICT (run, tenant) DO UPDATE SET seen = seen + excluded.seen, written = written + excluded.written, unchanged = unchanged + excluded.unchanged,
+             rejected = rejected + excluded.rejected, gone = gone + excluded.gone, late = late + excluded.late,
+             removed = removed + excluded.removed, bytes = bytes + excluded.bytes",
+    )?
+    .execute(params![
+        run.0,
+        n,
+        signed(seen),
+        signed(written),
+        signed(unchanged),
+        signed(rejected),
+        signed(gone),
+        signed(late),
+        signed(removed),
+        signed(bytes),
+    ])?;
+    Ok(())
+}
+
+/// SQLite's integers are signed; no count of ours comes near the difference.
+fn signed(count: u64) -> i64 {
+    count.cast_signed()
+}

@@ -1,0 +1,101 @@
+//! Watermarks and look-backs, one row per spelling of a tenant.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::State;
+use crate::invoice::{SourceTime, Tenant};
+
+/// What the state knows of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownTenant {
+    pub tenant: Tenant,
+    /// The same number for all spellings that the source's collation calls equal.
+    pub family: i64,
+    pub watermark: Option<SourceTime>,
+    /// Where the next run starts reading keys; None: from the beginning.
+    pub look_back: Option<SourceTime>,
+    pub newest: Option<SourceTime>,
+}
+
+/// A watermark at its new place, with what the next run needs to know.
+#[derive(Clone, Debug)]
+pub struct Advance {
+    pub tenant: Tenant,
+    /// A spelling of the same family that may be known already.
+    pub relative: Tenant,
+    pub watermark: SourceTime,
+    pub look_back: Option<SourceTime>,
+    pub newest: Option<SourceTime>,
+    pub written: u64,
+}
+
+impl State {
+    pub fn tenants(&self) -> anyhow::Result<Vec<KnownTenant>> {
+        self.read(|conn| {
+            let mut query = conn.prepare("SELECT name, family, watermark, look_back, newest FROM tenant ORDER BY n")?;
+            let rows = query.query_map([], |row| {
+                Ok(KnownTenant {
+                    tenant: Tenant(row.get(0)?),
+                    family: row.get(1)?,
+                    watermark: row.get::<_, Option<String>>(2)?.map(SourceTime),
+                    look_back: row.get::<_, Option<String>>(3)?.map(SourceTime),
+                    newest: row.get::<_, Option<String>>(4)?.map(SourceTime),
+                })
+            })?;
+            rows.collect()
+        })
+    }
+}
+
+/// The number of a tenant, which is entered if it is new.
+pub(super) fn number(conn: &Connection, tenant: &Tenant) -> rusqlite::Result<i64> {
+    let known: Option<i64> = conn
+        .prepare_cached("SELECT n FROM tenant WHERE name = ?1")?
+        .query_row([tenant.as_str()], |row| row.get(0))
+        .optional()?;
+    if let Some(n) = known {
+        return Ok(n);
+    }
+    conn.prepare_cached(
+        "INSERT INTO tenant (name, family) VALUES (?1, 1 + (SELECT coalesce(max(n), 0) FROM tenant)) RETURNING n",
+    )?
+    .query_row([tenant.as_str()], |row| row.get(0))
+}
+
+pub(super) fn advance(conn: &Connection, run: i64, to: &Advance) -> rusqlite::Result<()> {
+    let n = number(conn, &to.tenant)?;
+    if to.relative != to.tenant {
+        join_families(conn, n, number(conn, &to.relative)?)?;
+    }
+    conn.prepare_cached(
+        "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = ?4, last_run = ?5, last_written = ?6,
+                last_outcome = 'success' WHERE n = ?1",
+    )?
+    .execute(params![
+        n,
+        to.watermark.as_str(),
+        to.look_back.as_ref().map(SourceTime::as_str),
+        to.newest.as_ref().map(SourceTime::as_str),
+        run,
+        to.written.cast_signed(),
+    ])?;
+    Ok(())
+}
+
+/// Two spellings that one scan returned belong together, and with them all their relatives.
+fn join_families(conn: &Connection, a: i64, b: i64) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "UPDATE tenant SET family = (SELECT min(family) FROM tenant WHERE n IN (?1, ?2))
+         WHERE family IN (SELECT family FROM tenant WHERE n IN (?1, ?2))
+           AND (SELECT count(DISTINCT family) FROM tenant WHERE n IN (?1, ?2)) = 2",
+    )?
+    .execute([a, b])?;
+    Ok(())
+}
+
+pub(super) fn fail(conn: &Connection, run: i64, tenant: &Tenant) -> rusqlite::Result<()> {
+    let n = number(conn, tenant)?;
+    conn.prepare_cached("UPDATE tenant SET last_run = ?2, last_written = 0, last_outcome = 'failed' WHERE n = ?1")?
+        .execute([n, run])?;
+    Ok(())
+}

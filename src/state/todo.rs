@@ -1,0 +1,156 @@
+//! The to-do list and the rejects: what the next run reads by primary key, whatever its window.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{State, tenants};
+use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
+use crate::tree::name::TreePath;
+
+/// Why an id is on the to-do list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It could not be exported; the reject stays open until it can.
+    Reject,
+    /// Another invoice took its path.
+    Displaced,
+    /// A run died that may have touched its file: nothing on disk is trusted.
+    Doubt,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Todo {
+    pub id: InvoiceId,
+    pub why: Why,
+    pub tenant: Option<Tenant>,
+}
+
+/// An invoice that could not be exported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    pub id: InvoiceId,
+    pub tenant: Option<Tenant>,
+    pub number: Option<String>,
+    pub time: Option<SourceTime>,
+    pub reason: Reason,
+}
+
+/// Open rejects that one run reads again at the most, oldest first: the list may be as long as the
+/// table, memory may not. What is in doubt after a crash is always read; a batch bounds it.
+const RETRIED_AT_MOST: i64 = 50_000;
+
+impl State {
+    pub fn todo(&self) -> anyhow::Result<Vec<Todo>> {
+        self.read(|conn| {
+            let mut query = conn.prepare(
+                "SELECT d.id, d.why, t.name FROM todo d LEFT JOIN tenant t ON t.n = d.tenant WHERE d.why = 'doubt'
+                 UNION ALL SELECT * FROM (
+                     SELECT d.id, d.why, t.name FROM todo d LEFT JOIN tenant t ON t.n = d.tenant
+                     WHERE d.why <> 'doubt' ORDER BY d.run, d.id LIMIT ?1)",
+            )?;
+            let rows = query.query_map([RETRIED_AT_MOST], |row| {
+                let why = match row.get::<_, String>(1)?.as_str() {
+                    "doubt" => Why::Doubt,
+                    "displaced" => Why::Displaced,
+                    _ => Why::Reject,
+                };
+                Ok(Todo { id: InvoiceId(row.get(0)?), why, tenant: row.get::<_, Option<String>>(2)?.map(Tenant) })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Files that a run which died may have written.
+    pub fn doubted_paths(&self) -> anyhow::Result<Vec<TreePath>> {
+        self.read(|conn| {
+            let mut query = conn.prepare("SELECT path FROM doubt_path")?;
+            let rows = query.query_map([], |row| row.get::<_, String>(0))?;
+            rows.filter_map(|path| path.map(|path| TreePath::parse(&path)).transpose()).collect()
+        })
+    }
+
+    pub fn open_rejects(&self) -> anyhow::Result<u64> {
+        self.read(|conn| {
+            conn.query_row("SELECT count(*) FROM reject WHERE closed_run IS NULL", [], |row| row.get::<_, i64>(0))
+        })
+        .map(i64::cast_unsigned)
+    }
+
+    pub fn is_open_reject(&self, id: &InvoiceId) -> anyhow::Result<bool> {
+        self.read(|conn| is_open(conn, id))
+    }
+
+    /// Records what a dead run left in doubt: its targets, the invoices it wrote there and those that
+    /// the ledger says lie there.
+    pub fn doubt(&mut self, targets: &[(InvoiceId, TreePath)]) -> anyhow::Result<()> {
+        self.transaction(|tx| {
+            let run: i64 = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
+            for (id, path) in targets {
+                put(tx, run, id, Why::Doubt, None)?;
+                tx.prepare_cached(
+                    "INSERT INTO todo (id, why, tenant, run) SELECT id, 'doubt', tenant, ?2 FROM ledger WHERE path = ?1
+                     ON CONFLICT (id) DO UPDATE SET why = 'doubt'",
+                )?
+                .execute(params![path.as_str(), run])?;
+                tx.prepare_cached("INSERT INTO doubt_path (path) VALUES (?1) ON CONFLICT DO NOTHING")?
+                    .execute([path.as_str()])?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn is_open(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT 1 FROM reject WHERE id = ?1 AND closed_run IS NULL")?.exists([id.as_str()])
+}
+
+/// An id stays in doubt until it is dealt with, whatever else happens to it.
+pub(super) fn put(conn: &Connection, run: i64, id: &InvoiceId, why: Why, tenant: Option<i64>) -> rusqlite::Result<()> {
+    let why = match why {
+        Why::Reject => "reject",
+        Why::Displaced => "displaced",
+        Why::Doubt => "doubt",
+    };
+    conn.prepare_cached(
+        "INSERT INTO todo (id, why, tenant, run) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (id) DO UPDATE SET why = excluded.why, tenant = coalesce(excluded.tenant, tenant)",
+    )?
+    .execute(params![id.as_str(), why, tenant, run])?;
+    Ok(())
+}
+
+/// Opens a reject, or keeps the open one with what is wrong now.
+pub(super) fn refuse(conn: &Connection, run: i64, reject: &Reject) -> rusqlite::Result<()> {
+    let tenant = reject.tenant.as_ref().map(|tenant| tenants::number(conn, tenant)).transpose()?;
+    put(conn, run, &reject.id, Why::Reject, tenant)?;
+    let opened: Option<i64> = conn
+        .prepare_cached("SELECT opened_run FROM reject WHERE id = ?1 AND closed_run IS NULL")?
+        .query_row([reject.id.as_str()], |row| row.get(0))
+        .optional()?;
+    conn.prepare_cached(
+        "INSERT INTO reject (id, opened_run, tenant, number, time, reason, detail, last_run)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (id, opened_run) DO UPDATE SET tenant = excluded.tenant, number = excluded.number,
+             time = excluded.time, reason = excluded.reason, detail = excluded.detail, last_run = excluded.last_run,
+             closed_run = NULL, closed_how = NULL",
+    )?
+    .execute(params![
+        reject.id.as_str(),
+        opened.unwrap_or(run),
+        reject.tenant.as_ref().map(Tenant::as_str),
+        reject.number,
+        reject.time.as_ref().map(SourceTime::as_str),
+        reject.reason.code(),
+        reject.reason.to_string(),
+        run,
+    ])?;
+    Ok(())
+}
+
+/// Takes an id off the list and closes its reject.
+pub(super) fn done(conn: &Connection, run: i64, id: &InvoiceId, how: &str) -> rusqlite::Result<()> {
+    if conn.prepare_cached("DELETE FROM todo WHERE id = ?1")?.execute([id.as_str()])? == 1 {
+        conn.prepare_cached("UPDATE reject SET closed_run = ?2, closed_how = ?3 WHERE id = ?1 AND closed_run IS NULL")?
+            .execute(params![id.as_str(), run, how])?;
+    }
+    Ok(())
+}

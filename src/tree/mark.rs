@@ -1,0 +1,104 @@
+//! The mark: which state describes this tree, and which run published into it last.
+//!
+//! It is the first half of `.export_state/lock`, a file that is never deleted. A volume that is not
+//! mounted, was replaced or rolled back has no mark, another one or an older one, and must not be
+//! filled quietly.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::Context;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use serde_json::{Value, json};
+
+use super::{PRIVATE, Tree, open_beneath};
+use crate::refusal::Refusal;
+
+/// The lock file's name below `.export_state`.
+pub const FILE: &str = "lock";
+
+/// The mark has a sector of its own, so that it is replaced whole.
+pub const SECTOR: u64 = 512;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub state_id: String,
+    /// The last run that published; 0 before the first.
+    pub run: i64,
+}
+
+/// Reads the mark of an open lock file; None if it was never marked.
+pub fn read(file: &File) -> anyhow::Result<Option<Mark>> {
+    let Some(value) = read_sector(file, 0).context("read the mark")? else { return Ok(None) };
+    let state_id = value.get("state").and_then(Value::as_str).map(str::to_owned);
+    let run = value.get("run").and_then(Value::as_i64);
+    Ok(state_id.zip(run).map(|(state_id, run)| Mark { state_id, run }))
+}
+
+/// Reads the mark of a tree that is only looked at.
+pub fn look(output: &Path) -> anyhow::Result<Option<Mark>> {
+    let path = output.join(PRIVATE).join(FILE);
+    match File::open(&path) {
+        Ok(file) => read(&file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("open {}", path.display())),
+    }
+}
+
+/// Makes the mark durable before the run publishes anything.
+pub fn write(file: &File, mark: &Mark) -> anyhow::Result<()> {
+    write_sector(file, 0, &json!({ "state": mark.state_id, "run": mark.run }))
+        .and_then(|()| file.sync_all())
+        .context("write the mark")
+}
+
+/// Reads one line of JSON; None where there is none.
+pub fn read_sector(file: &File, at: u64) -> io::Result<Option<Value>> {
+    let mut sector = [0; SECTOR as usize];
+    let mut filled = 0;
+    while filled < sector.len() {
+        match file.read_at(&mut sector[filled..], at + filled as u64)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    let line = sector[..filled].split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(serde_json::from_slice(line).ok())
+}
+
+/// Writes one line of JSON, padded with blanks to a whole sector.
+pub fn write_sector(file: &File, at: u64, value: &Value) -> io::Result<()> {
+    let line = format!("{:<width$}\n", value.to_string(), width = SECTOR as usize - 1);
+    if line.len() != SECTOR as usize {
+        return Err(io::Error::other(format!("{} bytes do not fit into the lock file", line.len())));
+    }
+    file.write_all_at(line.as_bytes(), at)
+}
+
+/// Refuses a file system on which two names of ours may be one file. Asked once, before the tree is
+/// marked for the first time.
+pub fn refuse_folded_names(tree: &Tree) -> anyhow::Result<()> {
+    // Upper and lower case; composed and decomposed.
+    for (one, other) in [("probe-case", "PROBE-CASE"), ("probe-\u{e9}", "probe-e\u{301}")] {
+        if same_name(tree, one, other).context("try out how the file system treats names")? {
+            return Err(Refusal::NamesFolded { output: tree.output().to_path_buf() }.into());
+        }
+    }
+    Ok(())
+}
+
+fn same_name(tree: &Tree, one: &str, other: &str) -> io::Result<bool> {
+    let folder = open_beneath(&tree.root, PRIVATE)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    drop(rustix::fs::openat(&folder, one, flags, Mode::from_raw_mode(0o600))?);
+    let found = match rustix::fs::statat(&folder, other, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => true,
+        Err(Errno::NOENT) => false,
+        Err(error) => return Err(error.into()),
+    };
+    rustix::fs::unlinkat(&folder, one, AtFlags::empty())?;
+    Ok(found)
+}

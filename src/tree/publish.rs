@@ -1,0 +1,302 @@
+//! Publishing a batch: the order of steps that survives a power cut.
+//!
+//! 1. the documents and the list of their targets lie in staging
+//! 2. one sync makes both durable
+//! 3. rename each document into place
+//! 4. remove the paths that their invoices left
+//! 5. sync every folder touched, and the parents of new ones
+//!
+//! Only then the batch may be recorded; `Published` is the proof. A sync that fails ends the run:
+//! asked a second time the kernel may answer that all is well though the data is lost.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use anyhow::{Context, bail};
+use rustix::fs::{AtFlags, Mode};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+
+use super::name::TreePath;
+use super::stage::{Stage, Staged};
+use super::{Durability, Tree, open_beneath, open_file};
+use crate::invoice::{Digest, InvoiceId, Tenant};
+
+/// A staged document and where it goes.
+#[derive(Debug)]
+pub struct Placement {
+    pub id: InvoiceId,
+    pub tenant: Tenant,
+    pub path: TreePath,
+    pub staged: Staged,
+}
+
+/// A path that its invoice left.
+#[derive(Clone, Debug)]
+pub struct Removal {
+    pub id: InvoiceId,
+    pub path: TreePath,
+    /// What we wrote there; anything else is left. None removes the file whatever it holds: a dead run
+    /// may have written it and no invoice names it.
+    pub digest: Option<Digest>,
+}
+
+/// What a batch does to the tree.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub placements: Vec<Placement>,
+    /// Files that were there with the right bytes, whoever wrote them and however recently: they are
+    /// synced with the batch.
+    pub adopted: Vec<TreePath>,
+    pub removals: Vec<Removal>,
+}
+
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        self.placements.is_empty() && self.removals.is_empty() && self.adopted.is_empty()
+    }
+}
+
+/// Proof that a batch is durable, and what became of it.
+#[derive(Debug, Default)]
+pub struct Published {
+    changed: Changed,
+    removed: Vec<(InvoiceId, TreePath)>,
+    left: Vec<(InvoiceId, TreePath, Digest)>,
+    failed: Vec<(InvoiceId, Tenant, String)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Changed {
+    #[default]
+    Nothing,
+    Tree,
+}
+
+impl Published {
+    /// A batch without files, which is durable by nature.
+    pub fn nothing() -> Self {
+        Self::default()
+    }
+
+    pub fn changed_the_tree(&self) -> bool {
+        self.changed == Changed::Tree
+    }
+
+    pub fn removed(&self) -> impl Iterator<Item = &TreePath> {
+        self.removed.iter().map(|(_, path)| path)
+    }
+
+    /// The invoices whose old files were removed.
+    pub fn movers(&self) -> impl Iterator<Item = &InvoiceId> {
+        self.removed.iter().map(|(id, _)| id)
+    }
+
+    /// Superseded files that hold something else than what we wrote.
+    pub fn left(&self) -> &[(InvoiceId, TreePath, Digest)] {
+        &self.left
+    }
+
+    /// Files that could not be put in place for a reason that concerns their tenant only.
+    pub fn failed(&self) -> &[(InvoiceId, Tenant, String)] {
+        &self.failed
+    }
+}
+
+impl Tree {
+    /// Publishes a batch. An error means that nothing of it may be recorded.
+    pub fn publish(&self, stage: &Stage, changes: &Changes) -> anyhow::Result<Published> {
+        if changes.is_empty() {
+            return Ok(Published::nothing());
+        }
+        let mut published = Published { changed: Changed::Tree, ..Published::default() };
+        let mut touched = BTreeSet::new();
+        let list = stage.write_list(changes.placements.iter().map(|file| (&file.id, &file.path)))?;
+        self.sync_staged(stage, &list, &changes.adopted)?;
+        self.rename_all(stage, &changes.placements, &mut published, &mut touched)?;
+        self.remove_all(&changes.removals, &mut published, &mut touched)?;
+        touched.extend(changes.adopted.iter().map(|path| path.folder().to_owned()));
+        touched.extend(changes.adopted.iter().flat_map(|path| [path.tenant().to_owned(), String::new()]));
+        self.sync_folders(&touched)?;
+        Ok(published)
+    }
+
+    /// The list is synced after the file system: kernels before 5.17 report some errors of `syncfs`
+    /// only there.
+    fn sync_staged(&self, stage: &Stage, list: &std::fs::File, adopted: &[TreePath]) -> anyhow::Result<()> {
+        let sync = || {
+            match stage.durability {
+                Durability::Batch => rustix::fs::syncfs(&self.root)?,
+                Durability::File => {
+                    for path in adopted {
+                        let folder = self.folder(path.folder())?.ok_or(Errno::NOENT)?;
+                        open_file(&folder, path.file())?.sync_all()?;
+                    }
+                    rustix::fs::fsync(&stage.handle)?;
+                    rustix::fs::fsync(open_beneath(&self.root, super::PRIVATE)?)?;
+                }
+            }
+            list.sync_all()
+        };
+        sync().context("sync the staged files to disk; the run ends here, the next one writes them again")
+    }
+
+    fn rename_all(
+        &self,
+        stage: &Stage,
+        placements: &[Placement],
+        published: &mut Published,
+        touched: &mut BTreeSet<String>,
+    ) -> anyhow::Result<()> {
+        for placement in placements {
+            let path = &placement.path;
+            let mut place = || -> io::Result<()> {
+                let folder = self.make_folder(path, touched)?;
+                Ok(rustix::fs::renameat(&stage.handle, placement.staged.file(), &*folder, path.file())?)
+            };
+            match place() {
+                Ok(()) => {
+                    touched.insert(path.folder().to_owned());
+                }
+                Err(error) if concerns_one_tenant(&error) => {
+                    stage.discard(&placement.staged);
+                    let error = format!("put {path} in place: {error}");
+                    published.failed.push((placement.id.clone(), placement.tenant.clone(), error));
+                }
+                Err(error) => return Err(error).with_context(|| format!("put {path} in place")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the folder of a path, and makes it where it is missing.
+    fn make_folder(
+        &self,
+        path: &TreePath,
+        touched: &mut BTreeSet<String>,
+    ) -> io::Result<std::sync::Arc<std::os::fd::OwnedFd>> {
+        if let Some(folder) = self.folder(path.folder())? {
+            return Ok(folder);
+        }
+        let mode = Mode::from_raw_mode(0o777);
+        if make(rustix::fs::mkdirat(&self.root, path.tenant(), mode))? {
+            touched.insert(String::new());
+        }
+        let tenant = open_beneath(&self.root, path.tenant())?;
+        if make(rustix::fs::mkdirat(&tenant, path.country(), mode))? {
+            touched.insert(path.tenant().to_owned());
+        }
+        self.folder(path.folder())?.ok_or_else(|| io::Error::from(Errno::NOENT))
+    }
+
+    fn remove_all(
+        &self,
+        removals: &[Removal],
+        published: &mut Published,
+        touched: &mut BTreeSet<String>,
+    ) -> anyhow::Result<()> {
+        for removal in removals {
+            let removed = self.remove_if_ours(removal).with_context(|| format!("remove {}", removal.path))?;
+            match (removed, removal.digest) {
+                (Removed::Yes, _) => {
+                    touched.insert(removal.path.folder().to_owned());
+                    published.removed.push((removal.id.clone(), removal.path.clone()));
+                }
+                (Removed::NotOurs, Some(digest)) => {
+                    published.left.push((removal.id.clone(), removal.path.clone(), digest));
+                }
+                (Removed::NotOurs, None) | (Removed::WasNotThere, _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_if_ours(&self, removal: &Removal) -> io::Result<Removed> {
+        let Some(folder) = self.folder(removal.path.folder())? else { return Ok(Removed::WasNotThere) };
+        let file = removal.path.file();
+        match open_file(&folder, file) {
+            Ok(content) => {
+                if !content.metadata()?.is_file() {
+                    return Ok(Removed::NotOurs);
+                }
+                if let Some(digest) = removal.digest
+                    && digest_of(content)? != digest
+                {
+                    return Ok(Removed::NotOurs);
+                }
+            }
+            Err(Errno::NOENT) => return Ok(Removed::WasNotThere),
+            Err(Errno::LOOP) => return Ok(Removed::NotOurs),
+            Err(error) => return Err(error.into()),
+        }
+        rustix::fs::unlinkat(&*folder, file, AtFlags::empty())?;
+        Ok(Removed::Yes)
+    }
+
+    /// `""` is the output itself.
+    fn sync_folders(&self, touched: &BTreeSet<String>) -> anyhow::Result<()> {
+        for name in touched {
+            let sync = || -> io::Result<()> {
+                match name.as_str() {
+                    "" => rustix::fs::fsync(&self.root)?,
+                    tenant if !tenant.contains('/') => rustix::fs::fsync(open_beneath(&self.root, tenant)?)?,
+                    folder => rustix::fs::fsync(&*self.folder(folder)?.ok_or(Errno::NOENT)?)?,
+                }
+                Ok(())
+            };
+            if let Err(error) = sync() {
+                bail!(
+                    "sync the folder {name:?} to disk: {error}; the run ends here, the next one writes its files again"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Removed {
+    Yes,
+    WasNotThere,
+    NotOurs,
+}
+
+fn make(result: rustix::io::Result<()>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A tenant's folder that is a file, a symlink, a mount point or not ours to write holds up this
+/// tenant; a full or broken disk holds up the run.
+pub fn concerns_one_tenant(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    const LOCAL: [Errno; 7] =
+        [Errno::ACCESS, Errno::PERM, Errno::NOTDIR, Errno::ISDIR, Errno::LOOP, Errno::XDEV, Errno::NOTEMPTY];
+    errno.is_some_and(|errno| LOCAL.contains(&errno))
+}
+
+fn digest_of(mut content: std::fs::File) -> io::Result<Digest> {
+    let mut hasher = Sha256::new();
+    io::copy(&mut content, &mut Hashing(&mut hasher))?;
+    Ok(Digest(hasher.finalize().into()))
+}
+
+/// The digest of a document.
+pub fn digest(document: &[u8]) -> Digest {
+    Digest(Sha256::digest(document).into())
+}
+
+struct Hashing<'a>(&'a mut Sha256);
+
+impl io::Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+//! Runs the real binary on a table, and says what its output must be.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use walkdir::WalkDir;
+
+use super::table::Table;
+
+/// Far longer than any run of a test; a run that hangs fails its test instead of all tests.
+const ENDS_WITHIN: Duration = Duration::from_secs(300);
+
+/// Relative path and content of every file.
+pub(crate) type Tree = BTreeMap<String, Vec<u8>>;
+
+pub(crate) struct Exporter<'a> {
+    table: &'a Table,
+    folder: TempDir,
+    env: Vec<(OsString, OsString)>,
+}
+
+/// What came of a process.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A process at work, killed if the test does not wait for it.
+pub(crate) struct Running {
+    child: Option<Child>,
+}
+
+impl<'a> Exporter<'a> {
+    /// Exports this table into an output folder of its own, which does not exist yet.
+    pub(crate) fn new(table: &'a Table) -> Self {
+        let folder = tempfile::tempdir().expect("make a folder for the output");
+        let exporter = Self { table, folder, env: Vec::new() };
+        let output = exporter.output();
+        exporter.env("INVOICE_EXPORT_SOURCE", table.url()).env("INVOICE_EXPORT_OUTPUT", output)
+    }
+
+    /// A later value for the same name wins.
+    pub(crate) fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    pub(crate) fn output(&self) -> PathBuf {
+        self.folder.path().join("context")
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.output().join(".export_state/state.db")
+    }
+
+    /// The binary with an environment that holds nothing of ours but PATH.
+    pub(crate) fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_invoice-export"));
+        command.args(args).env_clear().current_dir(self.folder.path());
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.folder.path());
+        command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC").envs(self.env.iter().cloned());
+        command
+    }
+
+    pub(crate) fn run(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Finished {
+        self.spawn(args).wait()
+    }
+
+    pub(crate) fn spawn(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Running {
+        Running::new(&mut self.command(args))
+    }
+
+    /// Everything in the output but `.export_state`.
+    pub(crate) fn tree(&self) -> Tree {
+        let content = |file: &Path| fs::read(file).unwrap_or_else(|error| panic!("read {}: {error}", file.display()));
+        self.files().into_iter().map(|(path, file)| (path, content(&file))).collect()
+    }
+
+    /// Inode and time of every file: what changes when a file is touched.
+    pub(crate) fn stamps(&self) -> BTreeMap<String, (u64, i128)> {
+        let stamp = |file: &Path| {
+            let data = fs::symlink_metadata(file).unwrap_or_else(|error| panic!("stat {}: {error}", file.display()));
+            (data.ino(), i128::from(data.mtime()) * 1_000_000_000 + i128::from(data.mtime_nsec()))
+        };
+        self.files().into_iter().map(|(path, file)| (path, stamp(&file))).collect()
+    }
+
+    /// The output is what the table says, and nothing else lies there.
+    pub(crate) fn assert_agrees(&self) {
+        let hidden: Vec<_> = names(&self.output()).into_iter().filter(|name| name.starts_with('.')).collect();
+        assert!(hidden.iter().all(|name| name == ".export_state"), "hidden in the output: {hidden:?}");
+        let staged = names(&self.output().join(".export_state/staging"));
+        assert!(staged.is_empty(), "left in staging: {staged:?}");
+        let differences = differences(&table_tree(self.table), &self.tree());
+        assert!(differences.is_empty(), "the tree is not what the table says:\n{}", differences.join("\n"));
+    }
+
+    fn files(&self) -> Vec<(String, PathBuf)> {
+        let output = self.output();
+        let walk = WalkDir::new(&output).min_depth(1).into_iter();
+        walk.filter_entry(|entry| entry.depth() != 1 || entry.file_name() != ".export_state")
+            // There is no output before the first run.
+            .filter_map(|entry| entry.ok().filter(|entry| !entry.file_type().is_dir()))
+            .map(|entry| {
+                let path = entry.path().strip_prefix(&output).expect("the walk stays below its root");
+                (path.to_str().expect("names are UTF-8").to_owned(), entry.path().to_owned())
+            })
+            .collect()
+    }
+}
+
+/// What the tree must hold: the documented query and the documented names. For ordinary names only.
+pub(crate) fn table_tree(table: &Table) -> Tree {
+    let rows = table.query_bytes(
+        "SELECT ftenant_id, fcountry, fissue_date, finvoice_no, fext_field FROM t_invoice WHERE fissue_status = 3
+         AND fext_field IS NOT NULL AND finvoice_no IS NOT NULL AND fissue_date IS NOT NULL",
+    );
+    let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap_or_default()).expect("names are UTF-8");
+    rows.into_iter()
+        .map(|row| {
+            let country = Some(text(&row[1])).filter(|country| !country.is_empty()).unwrap_or("UNKNOWN".into());
+            let (tenant, date, number) = (text(&row[0]), text(&row[2]).replace('-', ""), text(&row[3]));
+            for name in [&tenant, &country, &number] {
+                let ordinary = name.chars().all(|c| c.is_alphanumeric() || "_-".contains(c));
+                assert!(ordinary && !name.is_empty(), "{name:?} is no ordinary name: compare its file by hand");
+            }
+            let document = row[4].clone().expect("the query asks for documents that are not NULL");
+            (format!("{tenant}/{country}/{date}+{number}.json"), document)
+        })
+        .collect()
+}
+
+/// The first differences, in words.
+pub(crate) fn differences(wanted: &Tree, found: &Tree) -> Vec<String> {
+    let missing = wanted.iter().filter_map(|(path, content)| match found.get(path) {
+        None => Some(format!("missing: {path}")),
+        Some(other) if other != content => Some(format!("other content: {path}: {}", excerpt(other))),
+        Some(_) => None,
+    });
+    let extra = found.keys().filter(|path| !wanted.contains_key(*path)).map(|path| format!("not in the table: {path}"));
+    missing.chain(extra).take(10).collect()
+}
+
+impl Finished {
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert!(self.status.code() == Some(code), "expected exit {code}, got {self}");
+        self
+    }
+
+    /// Standard output as one JSON value.
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("stdout is not JSON ({error}): {self}"))
+    }
+
+    /// Killed by SIGKILL, which leaves no exit code.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.status.signal() == Some(Signal::KILL.as_raw())
+    }
+}
+
+impl std::fmt::Display for Finished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}\n--- stdout\n{}\n--- stderr\n{}", self.status, self.stdout, self.stderr)
+    }
+}
+
+impl Running {
+    /// For a command that `Exporter::command` made and the test changed.
+    pub(crate) fn new(command: &mut Command) -> Self {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Self { child: Some(child.expect("start the exporter")) }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("a process that was not waited for takes signals");
+    }
+
+    /// Waits for its end, and fails the test if that does not come.
+    pub(crate) fn wait(mut self) -> Finished {
+        let pid = self.pid();
+        let child = self.child.take().expect("it is waited for once");
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || sender.send(child.wait_with_output()));
+        let Ok(output) = receiver.recv_timeout(ENDS_WITHIN) else {
+            let _ = kill_process(pid, Signal::KILL);
+            panic!("the exporter did not end within {ENDS_WITHIN:?}");
+        };
+        let output = output.expect("read what the exporter says");
+        let text = |bytes| String::from_utf8(bytes).expect("what the exporter says is UTF-8");
+        Finished { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(self.child.as_ref().expect("it is waited for once"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The names in a folder; none where there is no folder.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.map(|entry| entry.expect("list the output").file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn excerpt(content: &[u8]) -> String {
+    String::from_utf8_lossy(content).chars().take(80).collect()
+}

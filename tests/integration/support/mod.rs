@@ -1,0 +1,18 @@
+//! What the integration tests stand on: real servers, real tables, the real binary.
+//!
+//! It knows the documented behaviour only; nothing here calls the exporter's own code, so that a
+//! mistake there cannot hide in its tests.
+#![allow(dead_code, unused_imports, reason = "a harness offers more than today's tests use")]
+
+pub(crate) mod database;
+pub(crate) mod embedded;
+pub(crate) mod exporter;
+pub(crate) mod sample;
+pub(crate) mod server;
+pub(crate) mod supervisor;
+pub(crate) mod table;
+
+pub(crate) use database::Database;
+pub(crate) use exporter::Exporter;
+pub(crate) use server::{Flavor, Server, Settings, server};
+pub(crate) use table::{Row, Table, on_every_source};
