@@ -29,6 +29,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Common {
     /// Where invoices come from: mysql://user@host:3306/database, the same with ?socket=/path, or
     /// sqlite:path
@@ -69,7 +70,7 @@ pub struct Run {
     #[arg(long, env = "INVOICE_EXPORT_MODE", value_enum)]
     pub mode: Option<Mode>,
     /// Read and check everything, but write nothing at all
-    #[arg(long)]
+    #[arg(long, env = "INVOICE_EXPORT_DRY_RUN")]
     pub dry_run: bool,
     /// Only this tenant; may be given several times
     #[arg(long, value_name = "ID")]

@@ -1,15 +1,75 @@
-//! the map comes last
-pub mod cli;
-pub mod commands;
-pub mod config;
-pub mod event;
-pub mod export;
+//! # invoice-export
+//!
+//! Exports issued invoices from MySQL or MariaDB to one JSON file each, completely or only what
+//! changed, for many tenants, and keeps its state in one SQLite file. This page is the map; read the
+//! modules in the order in which they stand here.
+//!
+//! ## What is promised, and who keeps it
+//!
+//! 1. **Nothing is lost.** [`window`] says from where on keys are read again, `export::plan` when they
+//!    are read without a lower bound, `export::diff` compares them with the ledger.
+//! 2. **Nothing is half.** [`tree::publish`]: stage, sync, rename, sync, and only then
+//!    [`state::record`]. What a dead run left in doubt is known from its list ([`tree::stage`]).
+//! 3. **Nothing is silent.** [`run::Counts`] balance: written + unchanged + rejected + gone = seen.
+//!    Rejects are kept in [`state::todo`] and read again by every run.
+//! 4. **Nothing is touched for nothing.** `export::check` compares before it writes.
+//! 5. **Everything is on record.** [`state::runs`]; triggers refuse changes to finished runs.
+//! 6. **It costs what changed.** Keys come from the index alone, documents by primary key, queues are
+//!    bounded in bytes (`export::budget`).
+//!
+//! ## The way of an invoice
+//!
+//! ```text
+//!  source ──keys──▶ diff ──rows──▶ check (threads) ──▶ pipeline (one thread) ──▶ tree ──▶ state
+//!                   ▲   ledger     JSON, SHA-256,       who gets which path,      publish   record
+//!                   └── look-up    stage the document   batches
+//! ```
+//!
+//! [`export::run`] is where it starts. One thread reads, some check and stage, one decides, publishes
+//! and records; each step is ahead of the next by a bounded number of bytes.
+//!
+//! ## The modules
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`invoice`] [`window`] [`run`] [`event`] [`refusal`] | the words; pure types, no I/O |
+//! | [`source`] | where rows come from: MySQL and MariaDB, or an SQLite file |
+//! | [`tree`] | the output: names, staging, publishing, the mark |
+//! | [`state`] | what we remember: watermarks, ledger, to-do, history |
+//! | [`lock`] | one run at a time, ours and the script's |
+//! | [`export`] | where source, tree and state meet, and nowhere else |
+//! | [`cli`] [`config`] | the command line, and what it means |
+//! | [`report`] | the only printer: bars, lines in two languages, JSON |
+//! | [`commands`] | one short file per subcommand |
+//!
+//! Imports point upwards in this table only, and `report` sees the words alone;
+//! `tests/integration/architecture.rs` keeps it so.
+//!
+//! ## Where this differs from the design it was built on
+//!
+//! * A row counts as settled only if its source time lies below the oldest open work **minus the
+//!   overlap**. A statement that waits for a metadata lock has a source time before the start that the
+//!   server shows, so a second version of the same second could otherwise pass for the first.
+//! * A tenant whose look-back was held by open work is read once more after that work has ended, even
+//!   though its newest source time did not change: the work may have committed older rows.
+//! * Doubt (another server, a clock that moved, a restored state) empties every look-back in the
+//!   transaction that opens the run. So it outlives a run that dies in between.
+//! * When a spelling of a tenant turns up that the state does not know, the keys below the window are
+//!   read in the same run, not in the next one.
+//! * If no row of a page can be read, the table is to blame and the tenant fails; rows become rejects
+//!   only while others can still be read.
+
 pub mod invoice;
-pub mod lock;
-pub mod refusal;
-pub mod report;
-pub mod run;
-pub mod source;
-pub mod state;
-pub mod tree;
 pub mod window;
+pub mod run;
+pub mod event;
+pub mod refusal;
+pub mod source;
+pub mod tree;
+pub mod state;
+pub mod lock;
+pub mod export;
+pub mod cli;
+pub mod config;
+pub mod report;
+pub mod commands;
