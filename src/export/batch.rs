@@ -105,17 +105,24 @@ impl Batch {
         self.gone.push(id);
     }
 
-    /// The file of this invoice could not be put in place.
-    pub(super) fn drop_failed(&mut self, id: &InvoiceId) {
-        self.forget(id);
+    pub(super) fn rejects(&self, id: &InvoiceId) -> bool {
+        self.rejects.contains_key(id)
     }
 
-    fn forget(&mut self, id: &InvoiceId) {
-        if let Some((before, _)) = self.entries.remove(id)
-            && let Some(owners) = self.owners.get_mut(&before.path)
-        {
+    /// The file could not be put in place: takes out the invoices that it was written for.
+    pub(super) fn drop_failed(&mut self, path: &TreePath) -> Vec<Entry> {
+        let owners = self.owners.get(path).cloned().unwrap_or_default();
+        let written = |id: &InvoiceId| self.entries.get(id).is_some_and(|(_, origin)| *origin == Origin::Written);
+        let unwritten: Vec<InvoiceId> = owners.into_iter().filter(|id| written(id)).collect();
+        unwritten.iter().filter_map(|id| self.forget(id)).collect()
+    }
+
+    fn forget(&mut self, id: &InvoiceId) -> Option<Entry> {
+        let (before, _) = self.entries.remove(id)?;
+        if let Some(owners) = self.owners.get_mut(&before.path) {
             owners.retain(|owner| owner != id);
         }
+        Some(before)
     }
 
     /// Takes out what belongs into the tree.

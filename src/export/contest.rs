@@ -29,7 +29,7 @@ impl Clerk<'_> {
     /// Settles the contest that this candidate began. Its own document is read again too.
     pub(super) fn contest(&mut self, candidate: Candidate) -> anyhow::Result<()> {
         self.discard(&candidate);
-        let claimant = candidate.invoice.id.clone();
+        let (claimant, tenant) = (candidate.invoice.id.clone(), candidate.invoice.tenant.clone());
         let fresh = self.read_rivals(&candidate)?;
         let winners = winners(&fresh);
         for id in fresh.keys() {
@@ -37,10 +37,14 @@ impl Clerk<'_> {
         }
         for (id, verdict) in fresh {
             // The claimant was counted as seen by whoever handed it over.
-            if id != claimant {
+            let counted = (id == claimant).then_some(&tenant);
+            if counted.is_none() {
                 self.count_rival(verdict.as_ref());
             }
-            self.settle(&id, verdict, &winners)?;
+            match verdict {
+                Some(verdict) => self.settle(verdict, &winners)?,
+                None => self.gone(id, counted),
+            }
         }
         Ok(())
     }
@@ -100,16 +104,7 @@ impl Clerk<'_> {
         Ok(())
     }
 
-    fn settle(
-        &mut self,
-        id: &InvoiceId,
-        verdict: Option<Verdict>,
-        winners: &HashMap<TreePath, Winner>,
-    ) -> anyhow::Result<()> {
-        let Some(verdict) = verdict else {
-            self.gone(id.clone(), None);
-            return Ok(());
-        };
+    fn settle(&mut self, verdict: Verdict, winners: &HashMap<TreePath, Winner>) -> anyhow::Result<()> {
         let Verdict::Candidate(candidate) = verdict else { return self.decide_without_path(verdict) };
         let Some(winner) = winners.get(&candidate.path) else { bail!("nobody won {}", candidate.path) };
         if winner.digest == candidate.digest {

@@ -23,6 +23,7 @@ use crate::state::ledger::Lookup;
 use crate::state::record::Record;
 use crate::state::runs::{End, LastTime, OpenRun, PullBack, Start};
 use crate::state::tenants::KnownTenant;
+use crate::state::todo::{Todo, Why};
 use crate::tree::mark::{self, Mark};
 use crate::tree::publish::{Changes, Published};
 use crate::tree::stage::{self, Stage};
@@ -273,7 +274,9 @@ fn carry_out(
     }
     let mut todo = state.as_deref().map_or(Ok(Vec::new()), State::todo)?;
     if !order.tenants.is_empty() {
-        todo.retain(|todo| todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant)));
+        // What a dead run left in doubt is cleared up whoever it belongs to.
+        let chosen = |todo: &Todo| todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant));
+        todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
     }
     let doubted = state.as_deref().map_or(Ok(Vec::new()), State::doubted_paths)?;
     let lookup = state.as_deref().map_or_else(|| Ok(Lookup::nothing()), State::lookup)?;

@@ -18,7 +18,7 @@ use crate::state::ledger::{Entry, Origin};
 use crate::state::tenants::Advance;
 use crate::state::todo::Reject;
 use crate::tree::name::TreePath;
-use crate::tree::publish::{Placement, Published, Removal};
+use crate::tree::publish::{Failure, Placement, Published, Removal};
 use crate::window;
 
 /// A batch is closed when it holds this much, or after this time. The first ones are smaller: whoever
@@ -324,7 +324,7 @@ impl<'a> Clerk<'a> {
     pub(super) fn reject(&mut self, reject: Reject) -> anyhow::Result<()> {
         self.count(reject.tenant.as_ref(), |counts| counts.rejected += 1);
         let open = self.state.as_ref().map_or(Ok(false), |state| state.is_open_reject(&reject.id))?;
-        if !open {
+        if !open && !self.batch.rejects(&reject.id) {
             self.outcome.new_rejects += 1;
             let Reject { id, tenant, number, reason, .. } = reject.clone();
             (self.tell)(Event::Rejected { tenant, id, number, reason });
@@ -462,15 +462,14 @@ impl<'a> Clerk<'a> {
 
     /// What publishing found out: removed files, files that are not ours, tenants that are blocked.
     fn note(&mut self, published: &Published) {
-        for (id, tenant, error) in published.failed() {
-            if let Some(size) = self.batch.entry(id).map(|entry| entry.size) {
+        for Failure { tenant, path, error, .. } in published.failed() {
+            for Entry { size, .. } in self.batch.drop_failed(path) {
                 self.count(Some(tenant), |counts| {
                     counts.seen -= 1;
                     counts.written -= 1;
                     counts.bytes -= size;
                 });
             }
-            self.batch.drop_failed(id);
             self.fail(tenant, error.clone());
         }
         for id in published.movers() {

@@ -95,7 +95,9 @@ fn newcomer(found: &Found<'_>, kind: Kind) -> Result<Start, Refusal> {
 
 /// Reasons to read keys without a lower bound.
 pub fn doubts(last: &LastTime, start: Start, server: &str, server_unix: i64, offset: i64, lag: Duration) -> Vec<Doubt> {
-    let moved = last.clock_offset.is_some_and(|before| before.abs_diff(offset) > lag.as_secs() / 2);
+    // Both clocks are read in whole seconds, one after the other.
+    let tolerance = lag.as_secs().max(10) / 2;
+    let moved = last.clock_offset.is_some_and(|before| before.abs_diff(offset) > tolerance);
     let back = last.server_unix.is_some_and(|before| server_unix < before);
     let other = last.server.as_deref().is_some_and(|before| before != server);
     [(other, Doubt::OtherServer), (moved || back, Doubt::ClockMoved), (start == Start::Restored, Doubt::StateRestored)]

@@ -9,7 +9,7 @@
 //! Only then the batch may be recorded; `Published` is the proof. A sync that fails ends the run:
 //! asked a second time the kernel may answer that all is well though the data is lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 
 use anyhow::{Context, bail};
@@ -63,7 +63,16 @@ pub struct Published {
     changed: Changed,
     removed: Vec<(InvoiceId, TreePath)>,
     left: Vec<(InvoiceId, TreePath, Digest)>,
-    failed: Vec<(InvoiceId, Tenant, String)>,
+    failed: Vec<Failure>,
+}
+
+/// A file that could not be put in place for a reason that concerns its tenant only.
+#[derive(Debug)]
+pub struct Failure {
+    pub id: InvoiceId,
+    pub tenant: Tenant,
+    pub path: TreePath,
+    pub error: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,8 +106,7 @@ impl Published {
         &self.left
     }
 
-    /// Files that could not be put in place for a reason that concerns their tenant only.
-    pub fn failed(&self) -> &[(InvoiceId, Tenant, String)] {
+    pub fn failed(&self) -> &[Failure] {
         &self.failed
     }
 }
@@ -161,7 +169,8 @@ impl Tree {
                 Err(error) if concerns_one_tenant(&error) => {
                     stage.discard(&placement.staged);
                     let error = format!("put {path} in place: {error}");
-                    published.failed.push((placement.id.clone(), placement.tenant.clone(), error));
+                    let (id, tenant) = (placement.id.clone(), placement.tenant.clone());
+                    published.failed.push(Failure { id, tenant, path: path.clone(), error });
                 }
                 Err(error) => return Err(error).with_context(|| format!("put {path} in place")),
             }
@@ -195,7 +204,9 @@ impl Tree {
         published: &mut Published,
         touched: &mut BTreeSet<String>,
     ) -> anyhow::Result<()> {
-        for removal in removals {
+        let failed: HashSet<InvoiceId> = published.failed.iter().map(|failure| failure.id.clone()).collect();
+        // Where the new file is not in place, the old one stays.
+        for removal in removals.iter().filter(|removal| !failed.contains(&removal.id)) {
             let removed = self.remove_if_ours(removal).with_context(|| format!("remove {}", removal.path))?;
             match (removed, removal.digest) {
                 (Removed::Yes, _) => {
