@@ -1,12 +1,14 @@
 //! The closing block of a run: the result that goes to stdout.
 
+use super::Verbosity;
 use super::lines::{Level, Line, RULE};
 use super::words::{Mode, Tally, Words};
 use crate::run::{Kind, Outcome, Summary};
 
 /// What the users' documentation shows comes first and as it is there; numbers it does not know
-/// follow, where they are not zero.
-pub(super) fn closing(words: &dyn Words, summary: &Summary) -> Vec<Line> {
+/// follow, where they are not zero and say something about invoices; how much and how long is for
+/// whoever asks, so that an ordinary run ends as documented.
+pub(super) fn closing(words: &dyn Words, summary: &Summary, verbosity: Verbosity) -> Vec<Line> {
     let mode = Mode { kind: summary.kind, dry_run: summary.run.is_none() };
     let level = match summary.outcome {
         Outcome::Success => Level::Success,
@@ -23,6 +25,10 @@ pub(super) fn closing(words: &dyn Words, summary: &Summary) -> Vec<Line> {
         Kind::Backfill => lines.push(Line::info(words.window(summary.since.as_ref(), &summary.boundary))),
     }
     lines.extend(details(words, mode, summary));
+    if verbosity == Verbosity::Verbose {
+        lines.push(Line::info(words.volume(mode, summary.counts.bytes)));
+        lines.push(Line::info(words.elapsed(summary.elapsed)));
+    }
     lines
 }
 
@@ -42,12 +48,6 @@ fn details(words: &dyn Words, mode: Mode, summary: &Summary) -> Vec<Line> {
     for (tenant, error) in &summary.failed_tenants {
         lines.push(Line::new(Level::Warn, words.failed_tenant(tenant, error)));
     }
-    if 0 < counts.bytes {
-        lines.push(Line::info(words.volume(mode, counts.bytes)));
-    }
-    if !summary.elapsed.is_zero() {
-        lines.push(Line::info(words.elapsed(summary.elapsed)));
-    }
     lines
 }
 
@@ -63,7 +63,7 @@ mod tests {
     use crate::run::{Counts, RunId};
 
     fn rendered(words: &dyn Words, summary: &Summary) -> Vec<String> {
-        closing(words, summary).iter().map(Line::render).collect()
+        closing(words, summary, Verbosity::Normal).iter().map(Line::render).collect()
     }
 
     /// Everything that can be told, told.
@@ -102,17 +102,18 @@ mod tests {
                 "[INFO] 删除旧文件: 6 个(路径已变)",
                 "[WARN] 无法导出: 3 条记录(本次新增 2 条)，待处理共 5 条",
                 "[WARN] 失败租户 7: connection lost",
-                "[INFO] 写入: 3.0 MiB",
-                "[INFO] 耗时: 12.3 秒",
             ]
         );
+        let verbose = closing(&Chinese, &troubled(), Verbosity::Verbose);
+        let told: Vec<String> = verbose[lines.len()..].iter().map(Line::render).collect();
+        assert_eq!(told, ["[INFO] 写入: 3.0 MiB", "[INFO] 耗时: 12.3 秒"]);
     }
 
     #[test]
     fn english_tells_the_same_lines() {
-        let english = closing(&English, &troubled());
+        let english = closing(&English, &troubled(), Verbosity::Normal);
         let levels = |lines: &[Line]| lines.iter().map(|line| line.level).collect::<Vec<_>>();
-        assert_eq!(levels(&english), levels(&closing(&Chinese, &troubled())));
+        assert_eq!(levels(&english), levels(&closing(&Chinese, &troubled(), Verbosity::Normal)));
         assert_eq!(
             english[1].text,
             "incremental export done, but 1 tenant failed and 2 invoices newly cannot be exported"

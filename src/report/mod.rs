@@ -90,6 +90,7 @@ pub struct Reporter {
 struct Printer {
     words: &'static dyn Words,
     format: Format,
+    verbosity: Verbosity,
     lines: Lines,
     bars: Option<Bars>,
     out: Box<dyn Write + Send>,
@@ -116,7 +117,8 @@ impl Reporter {
         let words = settings.lang.words();
         let as_lines = settings.progress == Progress::Auto && bars.is_none();
         let lines = Lines::new(words, settings.verbosity, as_lines.then_some(PROGRESS_EVERY));
-        let printer = Printer { words, format: settings.format, lines, bars, out, err, object_printed: false };
+        let Settings { format, verbosity, .. } = settings;
+        let printer = Printer { words, format, verbosity, lines, bars, out, err, object_printed: false };
         Self { printer: Mutex::new(printer) }
     }
 
@@ -133,7 +135,7 @@ impl Reporter {
     /// belongs to the one object.
     pub fn line(&self, text: &str) {
         let mut printer = self.printer();
-        let text: String = text.lines().map(|line| lines::escaped(line) + "\n").collect();
+        let text: String = text.split('\n').map(|line| lines::escaped(line) + "\n").collect();
         match printer.format {
             Format::Text => printer.print_out(&text),
             Format::Json => printer.print_err(&text),
@@ -160,7 +162,7 @@ impl Printer {
 
     fn finished(&mut self, summary: &Summary) {
         let text = match self.format {
-            Format::Text => block(&closing::closing(self.words, summary)),
+            Format::Text => block(&closing::closing(self.words, summary, self.verbosity)),
             Format::Json => {
                 self.object_printed = true;
                 json::finished(summary) + "\n"
