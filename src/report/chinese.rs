@@ -1,6 +1,7 @@
 //! The Chinese of runs: the lines that the users' documentation shows, to the letter, and the rest
 //! in the same style (half-width colons and brackets, full-width commas).
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -242,6 +243,15 @@ impl Words for Chinese {
 
     fn refusal(&self, refusal: &Refusal) -> String {
         refusal_text(refusal)
+    }
+
+    fn remedy(&self, kind: ErrorKind) -> Option<&'static str> {
+        match kind {
+            ErrorKind::PermissionDenied => Some("请给运行本程序的用户写权限，或指定其他目录"),
+            ErrorKind::ReadOnlyFilesystem => Some("请以可写方式挂载，或指定其他目录"),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some("请释放磁盘空间；下次运行会从此处继续"),
+            _ => None,
+        }
     }
 
     fn at_work(&self, tenant: &Tenant) -> String {

@@ -1,6 +1,7 @@
 //! The English of runs. Refusals and reasons word themselves, because errors and the state quote
 //! them in English too.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -223,6 +224,17 @@ impl Words for English {
 
     fn refusal(&self, refusal: &Refusal) -> String {
         refusal.to_string()
+    }
+
+    fn remedy(&self, kind: ErrorKind) -> Option<&'static str> {
+        match kind {
+            ErrorKind::PermissionDenied => Some("make it writable for the user who runs this, or name another folder"),
+            ErrorKind::ReadOnlyFilesystem => Some("mount it writable, or name another folder"),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                Some("free some space; the next run goes on from here")
+            }
+            _ => None,
+        }
     }
 
     fn at_work(&self, tenant: &Tenant) -> String {

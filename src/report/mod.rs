@@ -252,7 +252,16 @@ fn chain_text(error: &anyhow::Error, words: &dyn Words) -> String {
             text.clone_from(translated);
         }
     }
+    told.extend(kind(error).and_then(|kind| words.remedy(kind)).map(str::to_owned));
     told.join(": ")
+}
+
+/// What the operating system objected to, whoever reported it.
+fn kind(error: &anyhow::Error) -> Option<io::ErrorKind> {
+    error.chain().find_map(|cause| {
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        io.or_else(|| cause.downcast_ref::<rustix::io::Errno>().map(|errno| errno.kind()))
+    })
 }
 
 #[cfg(test)]

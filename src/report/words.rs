@@ -1,6 +1,7 @@
 //! What a language must be able to say. A language only words things: which line is said, with
 //! which level, in which order and where is decided in `lines.rs` and `closing.rs`.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ pub(super) trait Words: Sync {
     fn elapsed(&self, elapsed: Duration) -> String;
 
     fn refusal(&self, refusal: &Refusal) -> String;
+    /// What to do about an error of the operating system, where something can be done.
+    fn remedy(&self, kind: ErrorKind) -> Option<&'static str>;
 
     /// The tenant at work, beside the bar.
     fn at_work(&self, tenant: &Tenant) -> String;

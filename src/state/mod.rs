@@ -66,8 +66,9 @@ impl State {
 
 /// A damaged file is a refusal with a way out, anything else an ordinary error.
 fn explain(error: rusqlite::Error, path: &Path) -> anyhow::Error {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
     match error.sqlite_error_code() {
+        Some(DiskFull) => std::io::Error::new(std::io::ErrorKind::StorageFull, "the disk is full").into(),
         Some(DatabaseCorrupt | NotADatabase) => {
             Refusal::StateDamaged { state: path.to_path_buf(), detail: error.to_string() }.into()
         }

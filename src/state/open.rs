@@ -77,7 +77,9 @@ impl State {
         refuse_network(folder)?;
         let aside = path.with_extension("db.new");
         remove_with_companions(&aside)?;
-        build(&aside).with_context(|| format!("create the state {}", aside.display()))?;
+        build(&aside)
+            .map_err(|error| explain_any(error, &aside))
+            .with_context(|| format!("create the state {}", aside.display()))?;
         fs::rename(&aside, path).with_context(|| format!("rename {} to {}", aside.display(), path.display()))?;
         File::open(folder).and_then(|dir| dir.sync_all()).with_context(|| format!("sync {}", folder.display()))?;
         Self::open(path)?.context("the new state is not there")
@@ -175,10 +177,7 @@ fn connect(path: &Path, access: Access) -> anyhow::Result<Connection> {
     let conn =
         open().map_err(|error| explain(error, path)).with_context(|| format!("open the state {}", path.display()))?;
     if access == Access::Write {
-        make_durable(&conn).map_err(|error| match error.downcast::<rusqlite::Error>() {
-            Ok(error) => explain(error, path),
-            Err(error) => error,
-        })?;
+        make_durable(&conn).map_err(|error| explain_any(error, path))?;
     }
     Ok(conn)
 }
@@ -197,6 +196,13 @@ fn look_at(path: &Path) -> rusqlite::Result<Connection> {
             Connection::open_with_flags(uri.as_str(), read_only | OpenFlags::SQLITE_OPEN_URI)
         }
         Err(()) => Connection::open_with_flags(path, read_only),
+    }
+}
+
+fn explain_any(error: anyhow::Error, path: &Path) -> anyhow::Error {
+    match error.downcast::<rusqlite::Error>() {
+        Ok(error) => explain(error, path),
+        Err(error) => error,
     }
 }
 
