@@ -289,27 +289,25 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         let mut after: Option<InvoiceId> = None;
         let mut rows = 0;
         loop {
-            let page = self.read_rows(after.as_ref(), &mut rows);
-            match page {
-                Ok((last, ROWS_A_PAGE)) => after = last.or(after),
-                Ok(_) => break,
-                Err(Fault::Statement(error)) => {
-                    self.say(Told::Failed { part: Part::Table, error: format!("{error:#}") })?;
-                    return Ok(());
-                }
-                Err(fault) => return Err(fault),
+            let came = match self.read_rows(&mut after, &mut rows) {
+                Err(Fault::Statement(_)) => self.read_around(&mut after, &mut rows)?,
+                result => result?,
+            };
+            if came < ROWS_A_PAGE {
+                break;
             }
         }
         self.say(Told::Read { part: Part::Table, rows, spellings: BTreeMap::new() })
     }
 
-    /// One page of the table. Returns the last id and how many rows came.
-    fn read_rows(&mut self, after: Option<&InvoiceId>, rows: &mut u64) -> Result<(Option<InvoiceId>, usize), Fault> {
-        let mut last = None;
+    /// One page of the table. Moves `after` on with each row, also in a page that fails later. Returns
+    /// how many rows came.
+    fn read_rows(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, Fault> {
         let (jobs, budget, lookup, visited) = (&self.jobs, self.budget, &self.lookup, &self.visited);
-        let count = self.source.page(after, ROWS_A_PAGE, &mut |fetched| {
+        let from = after.clone();
+        self.source.page(from.as_ref(), ROWS_A_PAGE, &mut |fetched| {
             let id = id_of(&fetched).clone();
-            last = Some(id.clone());
+            *after = Some(id.clone());
             if visited.contains(&id) {
                 return Ok(());
             }
@@ -317,8 +315,22 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             *rows += 1;
             let wanted = Wanted { id, tenant: None, known, trust: Trust::Ledger, late: false };
             send(jobs, budget, Part::Table, fetched, Some(wanted))
-        })?;
-        Ok((last, count))
+        })
+    }
+
+    /// The next rows one by one, since a page with one of them cannot be read.
+    fn read_around(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, Fault> {
+        let ids = self.source.ids(after.as_ref(), ROWS_A_PAGE)?;
+        let mut page = HashMap::new();
+        for id in ids.iter().filter(|id| !self.visited.contains(*id)) {
+            let known = self.known(id)?;
+            let wanted = Wanted { id: id.clone(), tenant: None, known, trust: Trust::Ledger, late: false };
+            page.insert(id.clone(), wanted);
+        }
+        // What does not come was no invoice to begin with.
+        *rows += self.fetch_page(Part::Table, &ids, &mut page)?;
+        *after = ids.last().cloned().or(after.take());
+        Ok(ids.len())
     }
 
     fn say(&mut self, told: Told) -> Result<(), Fault> {

@@ -81,10 +81,10 @@ fn style(template: &str) -> ProgressStyle {
 
 #[cfg(test)]
 mod tests {
-    use super::super::chinese::Chinese;
-    use super::super::english::English;
     use super::*;
     use crate::invoice::{SourceTime, Tenant};
+    use crate::report::chinese::Chinese;
+    use crate::report::english::English;
 
     #[test]
     fn every_template_can_be_parsed() {

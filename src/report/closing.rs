@@ -55,11 +55,11 @@ fn details(words: &dyn Words, mode: Mode, summary: &Summary) -> Vec<Line> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::chinese::Chinese;
-    use super::super::english::English;
-    use super::super::tests::summary;
     use super::*;
     use crate::invoice::Tenant;
+    use crate::report::chinese::Chinese;
+    use crate::report::english::English;
+    use crate::report::tests::summary;
     use crate::run::{Counts, RunId};
 
     fn rendered(words: &dyn Words, summary: &Summary) -> Vec<String> {

@@ -95,9 +95,9 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::super::tests::summary;
     use super::*;
     use crate::invoice::Tenant;
+    use crate::report::tests::summary;
     use crate::run::{Counts, Kind, Outcome, RunId};
 
     #[test]

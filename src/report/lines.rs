@@ -251,9 +251,9 @@ fn notice_level(notice: &Notice) -> Level {
 
 #[cfg(test)]
 mod tests {
-    use super::super::english::English;
     use super::*;
     use crate::invoice::{InvoiceId, Reason, SourceTime};
+    use crate::report::english::English;
 
     fn lines(verbosity: Verbosity, kind: Kind) -> (Lines, Instant) {
         let start = Instant::now();

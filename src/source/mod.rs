@@ -1,5 +1,6 @@
 //! Where invoices come from: MySQL and MariaDB (`mysql.rs`) or an embedded SQLite file (`sqlite.rs`)
-//! with the same table. `sample.rs` makes such a file for the demo.
+//! with the same table; `sql.rs` has the statements that they share and `catalogue.rs` what a server
+//! says about the table. `sample.rs` makes such a file for the demo.
 //!
 //! A source only reads. Statements are short pages; nothing is held open between them.
 
@@ -89,7 +90,8 @@ pub enum KeyCursor {
 pub enum Fault {
     /// The server refused this statement; the connection is good.
     Statement(Error),
-    /// The connection is gone and was thrown away.
+    /// The connection is gone, or said something after which only a new one may do better (a lock
+    /// that did not come, a shutdown, a kill); it was thrown away and the next call makes another.
     Connection(Error),
     /// Whoever takes the rows wants no more of them.
     Consumer(Error),
@@ -149,15 +151,16 @@ pub trait Source: Send {
     /// At most `limit` invoices after the given id in primary-key order. Returns how many came.
     fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, Fault>;
 
-    /// A second connection to the same source.
-    fn again(&self) -> Result<Box<dyn Source>, Fault>;
+    /// At most `limit` ids of issued rows after the given one, without touching their documents: the
+    /// way around a row that no page with it can be read.
+    fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, Fault>;
 }
 
 /// Connects to the source that the URL names.
 pub fn open(access: &Access) -> Result<Box<dyn Source>, Fault> {
     match access.url.scheme() {
-        "mysql" => Ok(Box::new(mysql::MySql::connect(access)?)),
-        "sqlite" => Ok(Box::new(sqlite::Sqlite::open(access)?)),
+        "mysql" => Ok(Box::new(self::mysql::MySql::connect(access)?)),
+        "sqlite" => Ok(Box::new(self::sqlite::Sqlite::open(access)?)),
         other => Err(Fault::Connection(anyhow::anyhow!(
             "the source {other}: is not known; use mysql://user@host:3306/database or sqlite:path"
         ))),

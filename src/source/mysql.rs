@@ -1,4 +1,5 @@
-//! MySQL and MariaDB: the connection, its session, and who may still commit. The only file that names the `mysql` crate.
+//! MySQL and MariaDB: the connection, its session, and who may still commit. The only file that
+//! names the `mysql` crate.
 //!
 //! A connection is taken out of its place for every statement and put back only if the statement
 //! ended well or the server refused it: after anything else it could answer with old rows. A
@@ -23,9 +24,9 @@ use crate::window::{Clock, OpenWork, Span};
 /// Server errors after which another connection may do better: the server is going away, this
 /// connection is being closed or too old, or the statement waited in vain or was killed. None of
 /// them says anything about a row.
-const TRY_AGAIN: [u16; 13] = [1053, 1077, 1078, 1079, 1152, 1184, 1205, 1213, 1317, 1927, 3032, 3169, 4031];
+const TRY_AGAIN: [u16; 14] = [1047, 1053, 1077, 1078, 1079, 1152, 1184, 1205, 1213, 1317, 1927, 3032, 3169, 4031];
 /// The account lacks a privilege.
-const ACCESS_DENIED: u16 = 1227;
+const ACCESS_DENIED: [u16; 2] = [1142, 1227];
 
 /// One connection to the table, and what was learnt about it.
 pub struct MySql {
@@ -81,7 +82,7 @@ impl Source for MySql {
                 let oldest = [statement, transaction].into_iter().flatten().min();
                 Ok(oldest.map_or(OpenWork::None, |start| OpenWork::Since(SourceTime(start))))
             }
-            Err(Fault::Statement(error)) if code(&error) == Some(ACCESS_DENIED) => Ok(OpenWork::Unknown),
+            Err(Fault::Statement(error)) if is_denied(&error) => Ok(OpenWork::Unknown),
             Err(fault) => Err(fault),
         }
     }
@@ -113,13 +114,8 @@ impl Source for MySql {
         self.statements.page(&mut self.link, after, limit, sink)
     }
 
-    fn again(&self) -> Result<Box<dyn Source>, Fault> {
-        let mut second = Self::connect(&self.link.access)?;
-        if second.link.server.identity != self.link.server.identity {
-            return Err(other_server(&self.link.server.identity, &second.link.server.identity));
-        }
-        second.link.comment.clone_from(&self.link.comment);
-        Ok(Box::new(second))
+    fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, Fault> {
+        self.statements.ids(&mut self.link, after, limit)
     }
 }
 
@@ -416,8 +412,8 @@ fn fault(error: mysql::Error) -> Fault {
     }
 }
 
-fn code(error: &anyhow::Error) -> Option<u16> {
-    error.downcast_ref::<MySqlError>().map(|error| error.code)
+fn is_denied(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<MySqlError>().is_some_and(|error| ACCESS_DENIED.contains(&error.code))
 }
 
 fn at_connecting(fault: Fault) -> Fault {
@@ -464,4 +460,56 @@ fn only_reads(statement: &str) -> bool {
     }
     let word = rest.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
     word.eq_ignore_ascii_case("SELECT") || word.eq_ignore_ascii_case("SHOW")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shows(command: &str, user: &str, text: Option<&str>) -> bool {
+        let cell = |text: &str| Some(text.as_bytes().to_vec());
+        running_since(vec![cell(command), cell(user), text.and_then(cell), cell("2025-11-28 16:30:00")]).is_some()
+    }
+
+    #[test]
+    fn statements_that_may_write_are_open_work() {
+        for text in [
+            "UPDATE t SET a = 1",
+            "  insert into t select 1",
+            "COMMIT",
+            "CALL close_month()",
+            "/* SELECT */ DELETE FROM t",
+            "/*! INSERT */ INTO t VALUES (1)",
+            "/*M!100100 INSERT */ INTO t VALUES (1)",
+            "/* a comment that has been cut",
+            "WITH a AS (SELECT 1) UPDATE t SET b = 1",
+            "",
+        ] {
+            assert!(shows("Query", "app", Some(text)), "{text}");
+        }
+        assert!(shows("Query", "app", None) && shows("Execute", "app", Some("UPDATE t SET a = ?")));
+    }
+
+    #[test]
+    fn readers_idlers_and_replication_are_no_open_work() {
+        for text in ["SELECT 1", "/* a */ /* b */ ((select 1) UNION (SELECT 2))", "show processlist"] {
+            assert!(!shows("Query", "app", Some(text)), "{text}");
+        }
+        let update = Some("UPDATE t SET a = 1");
+        for command in ["Sleep", "Daemon", "Binlog Dump", "Binlog Dump GTID", "Slave_SQL", "Connect"] {
+            assert!(!shows(command, "app", update), "{command}");
+        }
+        assert!(!shows("Query", "system user", update) && !shows("Query", "event_scheduler", None));
+    }
+
+    #[test]
+    fn a_url_says_where_and_as_whom() {
+        let place = |url: &str| Place::parse(&url.parse().unwrap());
+        let socket = place("mysql://a%20b:p%40w@localhost/shop?socket=/run/my%20sql.sock").unwrap();
+        assert_eq!((socket.user.as_str(), socket.socket.as_deref()), ("a b", Some("/run/my sql.sock")));
+        let six = place("mysql://root@[::1]/shop").unwrap();
+        assert_eq!((six.host.as_str(), six.port, six.name().as_str()), ("::1", 3306, "mysql://[::1]:3306/shop"));
+        assert_eq!(place("mysql://db:3307/caf%C3%A9").unwrap().name(), "mysql://db:3307/café");
+        assert!(place("mysql://db:3307/").is_err() && place("mysql://db/x?tls=1").is_err());
+    }
 }

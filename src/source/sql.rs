@@ -255,6 +255,28 @@ impl Statements {
         Ok(came)
     }
 
+    pub(super) fn ids(
+        &self,
+        engine: &mut impl Engine,
+        after: Option<&InvoiceId>,
+        limit: usize,
+    ) -> Result<Vec<InvoiceId>, Fault> {
+        let (id, status) = (quoted(&self.id), quoted(&self.names.status));
+        let mut filter = Filter { text: format!("{status} = ?"), binds: vec![Bind::Text(self.names.issued.clone())] };
+        if let Some(last) = after {
+            filter.and(&format!("{id} > ?"), [Bind::Id(last.0.clone())]);
+        }
+        let Wording { id: printed, by_id, .. } = &self.wording;
+        let sql = format!(
+            "SELECT {printed} FROM {} {by_id} WHERE {} ORDER BY {id} LIMIT ?",
+            quoted(&self.names.table),
+            filter.text
+        );
+        filter.binds.push(Bind::Count(limit as u64));
+        let rows = engine.all(&sql, &filter.binds)?;
+        Ok(rows.into_iter().flatten().map(|cell| InvoiceId(lossy(cell))).collect())
+    }
+
     /// The whole definition of an invoice.
     fn invoices(&self) -> Filter {
         let [status, document, number, date] =

@@ -105,8 +105,8 @@ impl Source for Sqlite {
         self.statements.page(&mut self.file, after, limit, sink)
     }
 
-    fn again(&self) -> Result<Box<dyn Source>, Fault> {
-        Ok(Box::new(Self::open(&self.access)?))
+    fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, Fault> {
+        self.statements.ids(&mut self.file, after, limit)
     }
 }
 

@@ -3,4 +3,5 @@
 mod architecture;
 mod migration;
 mod server_harness;
+mod source;
 mod support;
