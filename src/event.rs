@@ -75,6 +75,10 @@ pub enum Notice {
     PulledBack { tenant: Tenant, from: SourceTime, to: SourceTime },
     /// A superseded file was left because it is not what we wrote.
     LeftInPlace { path: String },
+    /// The tenant shows source times ahead of the server's clock; they wait for their window.
+    TimesAhead { tenant: Tenant, newest: SourceTime },
+    /// Invoices without a usable source time: only full runs, and runs in doubt, read them.
+    WithoutTime { invoices: u64 },
 }
 
 /// Why a run reads keys without a lower bound.

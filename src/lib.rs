@@ -49,7 +49,8 @@
 //!
 //! * A row counts as settled only if its source time lies below the oldest open work **minus the
 //!   overlap**. A statement that waits for a metadata lock has a source time before the start that the
-//!   server shows, so a second version of the same second could otherwise pass for the first.
+//!   server shows, so a second version of the same second could otherwise pass for the first. Work
+//!   that began after the boundary, of which a busy server always has some, holds nothing up.
 //! * A tenant whose look-back was held by open work is read once more after that work has ended, even
 //!   though its newest source time did not change: the work may have committed older rows.
 //! * Doubt (another server, a clock that moved, a restored state) empties every look-back in the

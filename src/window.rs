@@ -40,6 +40,16 @@ pub struct Span {
 }
 
 impl OpenWork {
+    /// Whether something may still commit rows with source times up to the boundary. Work that began
+    /// after it commits rows of later windows: a busy server always has some.
+    pub fn reaches_below(&self, boundary: &SourceTime) -> bool {
+        match self {
+            Self::None => false,
+            Self::Since(start) => start < boundary,
+            Self::Unknown => true,
+        }
+    }
+
     pub fn since(&self) -> Option<&SourceTime> {
         match self {
             Self::Since(start) => Some(start),
@@ -78,12 +88,14 @@ pub fn look_back(
     earlier(least, overlap)
 }
 
-/// Rows with a source time below this count as seen when their document was read. Open work is
-/// given the overlap as a margin: a statement that waited for a metadata lock has a source time
-/// before the start that the server shows.
+/// Rows with a source time below this count as seen when their document was read. Work open since
+/// before the boundary is given the overlap as a margin: a statement that waited for a metadata lock
+/// has a source time before the start that the server shows.
 pub fn settled_below(boundary: &SourceTime, work: &OpenWork, overlap: Duration) -> SourceTime {
-    let held = work.since().map(|start| earlier(start, overlap).unwrap_or_else(|| SourceTime::from("")));
-    held.into_iter().chain([boundary.clone()]).min().unwrap_or_else(|| boundary.clone())
+    match work {
+        OpenWork::Since(start) if start < boundary => earlier(start, overlap).unwrap_or_else(|| SourceTime::from("")),
+        OpenWork::Since(_) | OpenWork::None | OpenWork::Unknown => boundary.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +131,8 @@ mod tests {
         assert_eq!(look_back(&boundary, Some(&boundary), &work, HOUR), Some(time("2025-11-28 11:00:00")));
         assert_eq!(settled_below(&boundary, &work, HOUR), time("2025-11-28 11:00:00"));
         assert_eq!(settled_below(&boundary, &OpenWork::None, HOUR), boundary);
+        let later = OpenWork::Since(time("2025-11-28 16:34:59"));
+        assert_eq!(settled_below(&boundary, &later, HOUR), boundary);
     }
 
     #[test]

@@ -342,7 +342,7 @@ fn ask_server(order: &Order, source: &mut dyn Source, tell: &mut dyn FnMut(Event
     let work = source.open_work()?;
     match &work {
         OpenWork::Unknown => tell(Event::Notice(Notice::OpenWorkUnknown)),
-        OpenWork::Since(since) if *since < clock.boundary(order.safety_lag) => {
+        OpenWork::Since(since) if work.reaches_below(&clock.boundary(order.safety_lag)) => {
             tell(Event::Notice(Notice::OpenWork { since: since.clone() }));
         }
         OpenWork::Since(_) | OpenWork::None => {}
@@ -364,6 +364,11 @@ fn ask_server(order: &Order, source: &mut dyn Source, tell: &mut dyn FnMut(Event
         tell(Event::ListingTenants);
         source.tenants()?
     };
+    for Listed { spelling, newest } in &listed {
+        if let Some(newest) = newest.clone().filter(|newest| *newest > clock.now) {
+            tell(Event::Notice(Notice::TimesAhead { tenant: spelling.clone(), newest }));
+        }
+    }
     Ok(Present { clock, server, listed, settings })
 }
 

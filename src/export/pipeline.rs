@@ -65,6 +65,7 @@ pub(super) struct Clerk<'a> {
     written: HashMap<Tenant, u64>,
     retried: HashSet<InvoiceId>,
     started: HashSet<Tenant>,
+    timeless: u64,
 }
 
 /// What came of the run so far.
@@ -112,6 +113,7 @@ impl<'a> Clerk<'a> {
             limit: FIRST_BATCH_FILES,
             written: HashMap::new(),
             started: HashSet::new(),
+            timeless: 0,
         }
     }
 
@@ -119,6 +121,7 @@ impl<'a> Clerk<'a> {
     pub(super) fn take(&mut self, checked: Checked) -> anyhow::Result<()> {
         let Checked { part, late, verdict } = checked;
         self.meet(part, &verdict);
+        self.timeless += u64::from(!has_usable_time(&verdict));
         self.count(tenant_of(&verdict), |counts| {
             counts.seen += 1;
             counts.late += u64::from(late);
@@ -173,8 +176,11 @@ impl<'a> Clerk<'a> {
         self.flush()
     }
 
-    /// Says what came of tenants that no group stands for.
+    /// Says what only shows at the end: what came of tenants that no group stands for.
     pub(super) fn say_farewell(&mut self) {
+        if self.timeless > 0 {
+            (self.tell)(Event::Notice(Notice::WithoutTime { invoices: self.timeless }));
+        }
         if self.groups.is_empty() {
             for tenant in &self.started {
                 self.ready.push(tenant.clone());
@@ -480,6 +486,16 @@ impl<'a> Clerk<'a> {
             (self.tell)(Event::Notice(Notice::LeftInPlace { path: path.to_string() }));
             self.batch.leave(path.clone(), id.clone(), *digest);
         }
+    }
+}
+
+/// NULL is no time, nor is the zero date that MySQL may hold.
+fn has_usable_time(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Candidate(Candidate { invoice, .. }) | Verdict::Trouble { invoice, .. } => {
+            invoice.time.as_ref().is_some_and(|time| !time.as_str().starts_with("0000-"))
+        }
+        Verdict::Reject(_) => true,
     }
 }
 

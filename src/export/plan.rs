@@ -172,13 +172,13 @@ impl Incremental<'_> {
     }
 
     /// Its newest source time is what it was, lies below the watermark minus the overlap, and no work
-    /// is open, nor was when the look-back was set.
+    /// is open that reaches below the boundary, nor was when the look-back was set.
     fn is_quiet(&self, tenant: &KnownTenant, newest: Option<&SourceTime>) -> bool {
         let (Some(watermark), Some(newest), Some(look_back)) = (&tenant.watermark, newest, &tenant.look_back) else {
             return false;
         };
         let overlap = |time: &SourceTime| earlier(time, self.overlap);
-        *self.work == OpenWork::None
+        !self.work.reaches_below(self.boundary)
             && tenant.newest.as_ref() == Some(newest)
             && overlap(watermark).is_some_and(|bound| *newest < bound)
             && overlap(newest).is_some_and(|bound| *look_back >= bound)
@@ -289,6 +289,8 @@ mod tests {
         let known = [tenant("1", 1, "2025-11-28 15:30:00", Some("2025-11-28 11:00:00"), "2025-11-28 12:00:00")];
         let quiet = [listed("1", "2025-11-28 12:00:00")];
         assert_eq!(plan(&known, &quiet, &OpenWork::None)[0].reading, Reading::Nothing);
+        let later = OpenWork::Since(time("2025-11-28 16:34:59"));
+        assert_eq!(plan(&known, &quiet, &later)[0].reading, Reading::Nothing);
         let work = OpenWork::Since(time("2025-11-28 16:29:00"));
         assert_eq!(after(&plan(&known, &quiet, &work)[0]), Some("2025-11-28 11:00:00"));
         assert_eq!(after(&plan(&known, &quiet, &OpenWork::Unknown)[0]), Some("2025-11-28 11:00:00"));

@@ -114,6 +114,12 @@ impl Words for Chinese {
                 format!("租户 {tenant}: 上次导出时间 {from} 晚于导出时间边界，已退回到 {to}")
             }
             Notice::LeftInPlace { path } => format!("旧文件 {path} 的内容不是本程序导出的，保留不动"),
+            Notice::TimesAhead { tenant, newest } => {
+                format!("租户 {tenant}: 更新时间晚于数据库时钟(最晚 {newest})，到时或由全量导出处理")
+            }
+            Notice::WithoutTime { invoices } => {
+                format!("{invoices} 条记录没有可用的更新时间，其变化只有全量导出能发现")
+            }
         }
     }
 

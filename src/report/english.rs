@@ -97,6 +97,13 @@ impl Words for English {
             Notice::LeftInPlace { path } => {
                 format!("the superseded file {path} stays, because its content is not what was exported")
             }
+            Notice::TimesAhead { tenant, newest } => format!(
+                "tenant {tenant} has source times ahead of the server's clock (up to {newest}); they are exported when their time has come, or by a full run"
+            ),
+            Notice::WithoutTime { invoices } => format!(
+                "{} no usable source time; changes to such rows are seen by full runs only",
+                if *invoices == 1 { "1 invoice has".to_owned() } else { format!("{invoices} invoices have") }
+            ),
         }
     }
 

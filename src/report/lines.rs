@@ -245,7 +245,9 @@ fn notice_level(notice: &Notice) -> Level {
         | Notice::Recovering { .. }
         | Notice::Doubt(_)
         | Notice::PulledBack { .. }
-        | Notice::LeftInPlace { .. } => Level::Warn,
+        | Notice::LeftInPlace { .. }
+        | Notice::TimesAhead { .. }
+        | Notice::WithoutTime { .. } => Level::Warn,
     }
 }
 
