@@ -51,8 +51,8 @@
 //!   overlap**. A statement that waits for a metadata lock has a source time before the start that the
 //!   server shows, so a second version of the same second could otherwise pass for the first. Work
 //!   that began after the boundary, of which a busy server always has some, holds nothing up.
-//! * A tenant whose look-back was held by open work is read once more after that work has ended, even
-//!   though its newest source time did not change: the work may have committed older rows.
+//! * A tenant whose keys were read while work was open is read once more after that work has ended,
+//!   even though its newest source time did not change: the work may have committed older rows.
 //! * Doubt (another server, a clock that moved, a restored state) empties every look-back in the
 //!   transaction that opens the run. So it outlives a run that dies in between.
 //! * When a spelling of a tenant turns up that the state does not know, the keys below the window are

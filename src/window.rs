@@ -75,6 +75,9 @@ pub fn earlier(time: &SourceTime, by: Duration) -> Option<SourceTime> {
     Some(SourceTime(result.format("%Y-%m-%d %H:%M:%S").to_string()))
 }
 
+/// Work is shown as open since a whole second, in which its first rows may lie.
+const WORK_MARGIN: Duration = Duration::from_secs(60);
+
 /// Where a tenant's next run starts reading keys again: the least of the boundary, the newest source
 /// time the tenant has shown and the start of the oldest open work, minus the overlap. None means
 /// everything, which is also the answer when a time is no date.
@@ -84,8 +87,11 @@ pub fn look_back(
     work: &OpenWork,
     overlap: Duration,
 ) -> Option<SourceTime> {
-    let least = [Some(boundary), newest, work.since()].into_iter().flatten().min()?;
-    earlier(least, overlap)
+    let shown = earlier([Some(boundary), newest].into_iter().flatten().min()?, overlap)?;
+    match work.since() {
+        Some(start) => Some(shown.min(earlier(start, overlap.max(WORK_MARGIN))?)),
+        None => Some(shown),
+    }
 }
 
 /// Rows with a source time below this count as seen when their document was read. Work open since
@@ -93,7 +99,9 @@ pub fn look_back(
 /// has a source time before the start that the server shows.
 pub fn settled_below(boundary: &SourceTime, work: &OpenWork, overlap: Duration) -> SourceTime {
     match work {
-        OpenWork::Since(start) if start < boundary => earlier(start, overlap).unwrap_or_else(|| SourceTime::from("")),
+        OpenWork::Since(start) if start < boundary => {
+            earlier(start, overlap.max(WORK_MARGIN)).unwrap_or_else(|| SourceTime::from(""))
+        }
         OpenWork::Since(_) | OpenWork::None | OpenWork::Unknown => boundary.clone(),
     }
 }

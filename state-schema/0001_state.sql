@@ -24,6 +24,7 @@ CREATE TABLE tenant (
   watermark  TEXT,               -- exported and recorded up to here; NULL: nothing yet
   look_back  TEXT,               -- the next run reads keys from here on; NULL: from the beginning
   newest     TEXT,               -- the greatest source time the tenant has shown
+  held       INTEGER NOT NULL DEFAULT 0 CHECK (held IN (0, 1)),  -- 1: work was open when its keys were read last
   last_run   INTEGER,            -- the last incremental run that dealt with it
   last_written INTEGER NOT NULL DEFAULT 0,  -- files it wrote then
   last_outcome TEXT CHECK (last_outcome IN ('success', 'failed'))

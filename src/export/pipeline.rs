@@ -19,7 +19,7 @@ use crate::state::tenants::Advance;
 use crate::state::todo::Reject;
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Failure, Placement, Published, Removal};
-use crate::window;
+use crate::window::{self, OpenWork};
 
 /// A batch is closed when it holds this much, or after this time. The first ones are smaller: whoever
 /// watches a first export sees files within a second.
@@ -409,6 +409,7 @@ impl<'a> Clerk<'a> {
                 watermark: boundary.clone(),
                 look_back: window::look_back(boundary, newest.as_ref(), work, *overlap),
                 newest,
+                held: *work != OpenWork::None,
                 written: 0,
             });
         }

@@ -15,6 +15,8 @@ pub struct KnownTenant {
     /// Where the next run starts reading keys; None: from the beginning.
     pub look_back: Option<SourceTime>,
     pub newest: Option<SourceTime>,
+    /// Work was open when its keys were read last: it may have committed older rows since.
+    pub held: bool,
 }
 
 /// A watermark at its new place, with what the next run needs to know.
@@ -26,13 +28,15 @@ pub struct Advance {
     pub watermark: SourceTime,
     pub look_back: Option<SourceTime>,
     pub newest: Option<SourceTime>,
+    pub held: bool,
     pub written: u64,
 }
 
 impl State {
     pub fn tenants(&self) -> anyhow::Result<Vec<KnownTenant>> {
         self.read(|conn| {
-            let mut query = conn.prepare("SELECT name, family, watermark, look_back, newest FROM tenant ORDER BY n")?;
+            let mut query =
+                conn.prepare("SELECT name, family, watermark, look_back, newest, held FROM tenant ORDER BY n")?;
             let rows = query.query_map([], |row| {
                 Ok(KnownTenant {
                     tenant: Tenant(row.get(0)?),
@@ -40,6 +44,7 @@ impl State {
                     watermark: row.get::<_, Option<String>>(2)?.map(SourceTime),
                     look_back: row.get::<_, Option<String>>(3)?.map(SourceTime),
                     newest: row.get::<_, Option<String>>(4)?.map(SourceTime),
+                    held: row.get(5)?,
                 })
             })?;
             rows.collect()
@@ -68,14 +73,15 @@ pub(super) fn advance(conn: &Connection, run: i64, to: &Advance) -> rusqlite::Re
         join_families(conn, n, number(conn, &to.relative)?)?;
     }
     conn.prepare_cached(
-        "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = ?4, last_run = ?5, last_written = ?6,
-                last_outcome = 'success' WHERE n = ?1",
+        "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = ?4, held = ?5, last_run = ?6,
+                last_written = ?7, last_outcome = 'success' WHERE n = ?1",
     )?
     .execute(params![
         n,
         to.watermark.as_str(),
         to.look_back.as_ref().map(SourceTime::as_str),
         to.newest.as_ref().map(SourceTime::as_str),
+        to.held,
         run,
         to.written.cast_signed(),
     ])?;

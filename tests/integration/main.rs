@@ -1,6 +1,7 @@
 //! One binary for all tests that need real parts: servers, processes, file systems.
 
 mod architecture;
+mod full;
 mod migration;
 mod server_harness;
 mod source;

@@ -40,11 +40,7 @@ impl Embedded {
     }
 
     pub(crate) fn query_bytes(&self, sql: &str) -> Vec<Cells> {
-        let conn = self.connect();
-        let mut statement = conn.prepare(sql).unwrap_or_else(|error| panic!("{error} in: {sql}"));
-        let columns = statement.column_count();
-        let rows = statement.query_map([], |row| (0..columns).map(|at| row.get_ref(at).map(bytes)).collect());
-        rows.and_then(Iterator::collect).unwrap_or_else(|error| panic!("{error} in: {sql}"))
+        rows(&self.connect(), sql)
     }
 
     pub(crate) fn load(&self, sample: &Sample) {
@@ -61,6 +57,13 @@ impl Embedded {
         }
         transaction.commit().expect("commit the sample rows");
     }
+}
+
+pub(crate) fn rows(conn: &Connection, sql: &str) -> Vec<Cells> {
+    let mut statement = conn.prepare(sql).unwrap_or_else(|error| panic!("{error} in: {sql}"));
+    let columns = statement.column_count();
+    let rows = statement.query_map([], |row| (0..columns).map(|at| row.get_ref(at).map(bytes)).collect());
+    rows.and_then(Iterator::collect).unwrap_or_else(|error| panic!("{error} in: {sql}"))
 }
 
 fn bytes(value: ValueRef<'_>) -> Option<Vec<u8>> {

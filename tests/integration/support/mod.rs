@@ -9,6 +9,7 @@ pub(crate) mod embedded;
 pub(crate) mod exporter;
 pub(crate) mod sample;
 pub(crate) mod server;
+pub(crate) mod state;
 pub(crate) mod supervisor;
 pub(crate) mod table;
 
