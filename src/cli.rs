@@ -90,6 +90,9 @@ pub struct Run {
     /// How long to wait for a run of the other mode; one of the same mode is never waited for
     #[arg(long, env = "INVOICE_EXPORT_LOCK_WAIT", value_parser = humantime::parse_duration, default_value = "10m", value_name = "TIME")]
     pub lock_wait: Duration,
+    /// How long a lost connection is tried again, as long as nothing comes
+    #[arg(long, env = "INVOICE_EXPORT_RETRY_FOR", value_parser = humantime::parse_duration, default_value = "5m", value_name = "TIME")]
+    pub retry_for: Duration,
     /// Threads that check and write files
     #[arg(long, env = "INVOICE_EXPORT_WRITERS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "N")]
     pub writers: u16,

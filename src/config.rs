@@ -62,6 +62,7 @@ pub fn order(
         safety_lag: run.safety_lag,
         overlap: run.overlap,
         lock_wait: run.lock_wait,
+        retry_for: run.retry_for,
         writers: usize::from(run.writers),
         durability: match run.durability {
             Durability::Batch => tree::Durability::Batch,

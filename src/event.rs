@@ -77,6 +77,8 @@ pub enum Notice {
     LeftInPlace { path: String },
     /// The tenant shows source times ahead of the server's clock; they wait for their window.
     TimesAhead { tenant: Tenant, newest: SourceTime },
+    /// The connection was lost; another attempt follows after the pause.
+    Retrying { error: String, pause: Duration },
     /// Invoices without a usable source time: only full runs, and runs in doubt, read them.
     WithoutTime { invoices: u64 },
 }

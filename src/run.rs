@@ -128,6 +128,8 @@ pub struct Summary {
     pub counts: Counts,
     pub new_rejects: u64,
     pub open_rejects: u64,
+    /// Attempts after a lost connection.
+    pub retries: u64,
     pub elapsed: Duration,
     pub output: PathBuf,
     pub state: PathBuf,

@@ -106,6 +106,7 @@ CREATE TABLE run (
   late         INTEGER NOT NULL DEFAULT 0,   -- of the seen ones: below the watermark, unseen by earlier runs
   removed      INTEGER NOT NULL DEFAULT 0,
   bytes        INTEGER NOT NULL DEFAULT 0,
+  retries      INTEGER NOT NULL DEFAULT 0,   -- attempts after a lost connection
   error        TEXT
 ) STRICT;
 CREATE INDEX run_status ON run (status, id);

@@ -87,6 +87,7 @@ fn order(database: &Path, output: &Path, kind: Kind) -> anyhow::Result<Order> {
         safety_lag: Duration::from_secs(300),
         overlap: Duration::from_secs(3600),
         lock_wait: Duration::ZERO,
+        retry_for: Duration::ZERO,
         writers: 2,
         durability: Durability::Batch,
         max_document: 256 << 20,

@@ -21,7 +21,7 @@ pub(super) struct Batch {
     placements: HashMap<TreePath, Placement>,
     removals: HashMap<TreePath, Removal>,
     displaced: HashSet<InvoiceId>,
-    leftovers: Vec<(TreePath, InvoiceId, Digest)>,
+    leftovers: HashMap<TreePath, (InvoiceId, Digest)>,
     cleared: Vec<TreePath>,
     rejects: HashMap<InvoiceId, Reject>,
     gone: Vec<InvoiceId>,
@@ -64,11 +64,12 @@ impl Batch {
         ids.iter().filter_map(|id| self.entry(id).map(|entry| (id.clone(), entry.digest)))
     }
 
-    /// Gives an invoice its path. A path that is claimed is not removed.
+    /// Gives an invoice its path. A path that is claimed is neither removed nor left over.
     pub(super) fn enter(&mut self, entry: Entry, origin: Origin) {
         self.forget(&entry.id);
         self.rejects.remove(&entry.id);
         self.removals.remove(&entry.path);
+        self.leftovers.remove(&entry.path);
         self.owners.entry(entry.path.clone()).or_default().push(entry.id.clone());
         self.entries.insert(entry.id.clone(), (entry, origin));
     }
@@ -90,7 +91,7 @@ impl Batch {
     }
 
     pub(super) fn leave(&mut self, path: TreePath, id: InvoiceId, digest: Digest) {
-        self.leftovers.push((path, id, digest));
+        self.leftovers.insert(path, (id, digest));
     }
 
     pub(super) fn clear_doubt(&mut self, path: TreePath) {
@@ -146,7 +147,7 @@ impl Batch {
             displaced: batch.displaced.into_iter().collect(),
             rejects: batch.rejects.into_values().collect(),
             gone: batch.gone,
-            leftovers: batch.leftovers,
+            leftovers: batch.leftovers.into_iter().map(|(path, (id, digest))| (path, id, digest)).collect(),
             cleared: batch.cleared,
             tenants: batch.tenants,
             totals,

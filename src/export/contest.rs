@@ -73,11 +73,20 @@ impl Clerk<'_> {
     /// Reads rows by key on a connection of our own, since the reader's is busy.
     fn read_again(&mut self, ids: &[InvoiceId]) -> anyhow::Result<Vec<(InvoiceId, Option<Verdict>)>> {
         let mut rows: HashMap<InvoiceId, Fetched> = HashMap::new();
-        let second = self.second_source()?;
-        second.documents(ids, &mut |fetched| {
+        while let Err(fault) = self.second_source()?.documents(ids, &mut |fetched| {
             rows.insert(id_of(&fetched).clone(), fetched);
             Ok(())
-        })?;
+        }) {
+            let mut paused = None;
+            self.patience.wait(fault, |error, pause| {
+                paused = Some((format!("{error:#}"), pause));
+                Ok(())
+            })?;
+            if let Some((error, pause)) = paused {
+                self.retrying(error, pause);
+            }
+        }
+        self.patience.progress();
         let mut verdicts = Vec::new();
         for id in ids {
             let verdict = match rows.remove(id) {

@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use crossbeam_channel::Sender;
 
 use super::budget::{Budget, Permit};
 use super::check::Trust;
+use super::patience::Patience;
 use super::plan::{Group, Others, Reading};
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::source::{Fault, KeyCursor, Source};
@@ -65,6 +67,11 @@ pub(super) enum Told {
         part: Part,
         error: String,
     },
+    /// The connection was lost; another attempt follows after the pause.
+    Retrying {
+        error: String,
+        pause: Duration,
+    },
 }
 
 /// What is read after the to-do list.
@@ -96,6 +103,7 @@ pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
     pub tell: T,
     pub budget: &'a Arc<Budget>,
     pub visited: HashSet<InvoiceId>,
+    pub patience: Patience,
 }
 
 impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
@@ -163,7 +171,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         let mut cursor = KeyCursor::Start;
         let mut rows = 0;
         loop {
-            let keys = self.source.keys(&group.asked, span, &cursor, KEYS_A_PAGE)?;
+            let keys = self.patiently(|reader| reader.source.keys(&group.asked, span, &cursor, KEYS_A_PAGE))?;
             let Some(last) = keys.last().cloned() else { return Ok(rows) };
             let full_page = keys.len() >= KEYS_A_PAGE;
             let mut wanted = Vec::new();
@@ -233,7 +241,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         page: &mut HashMap<InvoiceId, Wanted>,
     ) -> Result<u64, Fault> {
         let asked = page.len();
-        match self.fetch(part, ids, page) {
+        match self.patiently(|reader| reader.fetch(part, ids, page)) {
             Err(Fault::Statement(_)) => {}
             result => return result.map(|()| (asked - page.len()) as u64),
         }
@@ -242,7 +250,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             if !page.contains_key(id) {
                 continue;
             }
-            match self.fetch(part, std::slice::from_ref(id), page) {
+            match self.patiently(|reader| reader.fetch(part, std::slice::from_ref(id), page)) {
                 Err(Fault::Statement(error)) => poisoned.push((id.clone(), format!("{error:#}"))),
                 result => result?,
             }
@@ -289,7 +297,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         let mut after: Option<InvoiceId> = None;
         let mut rows = 0;
         loop {
-            let came = match self.read_rows(&mut after, &mut rows) {
+            let came = match self.patiently(|reader| reader.read_rows(&mut after, &mut rows)) {
                 Err(Fault::Statement(_)) => self.read_around(&mut after, &mut rows)?,
                 result => result?,
             };
@@ -300,7 +308,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         self.say(Told::Read { part: Part::Table, rows, spellings: BTreeMap::new() })
     }
 
-    /// One page of the table. Moves `after` on with each row, also in a page that fails later. Returns
+    /// One page of the table, or what is left of one that broke off. Moves `after` on with each row, also in a page that fails later. Returns
     /// how many rows came.
     fn read_rows(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, Fault> {
         let (jobs, budget, lookup, visited) = (&self.jobs, self.budget, &self.lookup, &self.visited);
@@ -320,7 +328,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// The next rows one by one, since a page with one of them cannot be read.
     fn read_around(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, Fault> {
-        let ids = self.source.ids(after.as_ref(), ROWS_A_PAGE)?;
+        let ids = self.patiently(|reader| reader.source.ids(after.as_ref(), ROWS_A_PAGE))?;
         let mut page = HashMap::new();
         for id in ids.iter().filter(|id| !self.visited.contains(*id)) {
             let known = self.known(id)?;
@@ -331,6 +339,21 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         *rows += self.fetch_page(Part::Table, &ids, &mut page)?;
         *after = ids.last().cloned().or(after.take());
         Ok(ids.len())
+    }
+
+    /// Tries again, from where it stopped, what failed because the connection was lost.
+    fn patiently<R>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<R, Fault>) -> Result<R, Fault> {
+        loop {
+            let fault = match attempt(self) {
+                Err(fault @ Fault::Connection(_)) => fault,
+                result => {
+                    self.patience.progress();
+                    return result;
+                }
+            };
+            let tell = &mut self.tell;
+            self.patience.wait(fault, |error, pause| tell(Told::Retrying { error: format!("{error:#}"), pause }))?;
+        }
     }
 
     fn say(&mut self, told: Told) -> Result<(), Fault> {

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::budget::Budget;
 use super::check::Desk;
 use super::diff::{Job, Reader, Scope, Told};
+use super::patience::Patience;
 use super::pipeline::{Checked, Clerk};
 use super::plan::Group;
 use crate::source::{Fault, Source};
@@ -46,6 +47,7 @@ pub(super) fn drive(
     todo: Vec<Todo>,
     scope: &Scope,
     writers: usize,
+    patience: Patience,
 ) -> anyhow::Result<()> {
     let budget = Budget::new(DOCUMENTS_IN_FLIGHT);
     let (jobs, waiting) = bounded::<Job>(JOBS_IN_FLIGHT);
@@ -61,7 +63,7 @@ pub(super) fn drive(
         let budget = &budget;
         threads.spawn(move || {
             let tell = |told| messages.send(Message::Told(told)).map_err(|_| anyhow!("the run has ended"));
-            let mut reader = Reader { source, lookup, jobs, tell, budget, visited: Default::default() };
+            let mut reader = Reader { source, lookup, jobs, tell, budget, visited: Default::default(), patience };
             if let Err(Fault::Statement(error) | Fault::Connection(error) | Fault::Consumer(error)) =
                 reader.read(todo, scope)
             {

@@ -33,6 +33,7 @@ use crate::window::{Clock, OpenWork, Span, settled_below};
 use self::check::{Desk, Presence};
 use self::diff::{Compare, Scope};
 use self::drive::drive;
+use self::patience::Patience;
 use self::pipeline::{Clerk, Post};
 use self::plan::{Found, HowToRead, Incremental, StatePolicy, TreeUse};
 
@@ -42,6 +43,7 @@ mod check;
 mod contest;
 mod diff;
 mod drive;
+mod patience;
 mod pipeline;
 pub mod plan;
 
@@ -62,6 +64,8 @@ pub struct Order {
     pub safety_lag: Duration,
     pub overlap: Duration,
     pub lock_wait: Duration,
+    /// How long a lost connection is tried again without any progress.
+    pub retry_for: Duration,
     /// Threads that check and stage rows.
     pub writers: usize,
     pub durability: Durability,
@@ -165,6 +169,7 @@ fn export(
         at: (order.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
         error,
         tenants: 0,
+        retries: 0,
         counts: None,
         failed: Vec::new(),
     };
@@ -184,7 +189,13 @@ fn export(
     let failed = carried_out.failed.clone().into_iter().collect();
     state.finish(
         run,
-        &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..end(outcome, None) },
+        &End {
+            tenants: carried_out.tenants,
+            retries: carried_out.retries,
+            counts: Some(carried_out.totals),
+            failed,
+            ..end(outcome, None)
+        },
     )?;
     state.close()?;
     let summary = carried_out.summary(order, &present.settings, Some(id), open_rejects, started);
@@ -221,6 +232,7 @@ struct CarriedOut {
     failed: BTreeMap<Tenant, String>,
     tenants: u64,
     new_rejects: u64,
+    retries: u64,
 }
 
 impl CarriedOut {
@@ -247,6 +259,7 @@ impl CarriedOut {
             counts: self.totals,
             new_rejects: self.new_rejects,
             open_rejects,
+            retries: self.retries,
             elapsed: started.elapsed(),
             output: order.output.clone(),
             state: order.state.clone(),
@@ -295,15 +308,17 @@ fn carry_out(
         state,
         writing,
         groups: scope.groups(),
+        patience: Patience::new(order.retry_for),
         doubted,
         retried: todo.iter().map(|todo| todo.id.clone()).collect(),
         tell,
         open_second: &open_second,
     });
-    drive(&mut clerk, source, lookup, todo, &scope, order.writers)?;
+    drive(&mut clerk, source, lookup, todo, &scope, order.writers, Patience::new(order.retry_for))?;
     let tenants = clerk.tenants();
     let outcome = clerk.outcome;
-    Ok(CarriedOut { totals: outcome.totals, failed: outcome.failed, tenants, new_rejects: outcome.new_rejects })
+    let pipeline::Outcome { totals, failed, new_rejects, retries, .. } = outcome;
+    Ok(CarriedOut { totals, failed, tenants, new_rejects, retries })
 }
 
 fn second_source(access: &Access, server: &str, label: Option<RunId>) -> anyhow::Result<Box<dyn Source>> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::batch::Batch;
 use super::check::{Candidate, Desk, FileState, Verdict};
 use super::diff::{Part, Told};
+use super::patience::Patience;
 use super::plan::{Group, Member};
 use super::{Settings, Writing};
 use crate::event::{Event, Notice};
@@ -52,6 +53,7 @@ pub(super) struct Clerk<'a> {
     /// None in a dry run.
     pub writing: Option<Writing<'a>>,
     pub groups: &'a [Group],
+    pub(super) patience: Patience,
     pub doubted: Vec<TreePath>,
     pub tell: &'a mut dyn FnMut(Event),
     pub open_second: &'a dyn Fn() -> anyhow::Result<Box<dyn Source>>,
@@ -75,6 +77,7 @@ pub(super) struct Outcome {
     pub tenants: BTreeMap<Tenant, Counts>,
     pub failed: BTreeMap<Tenant, String>,
     pub new_rejects: u64,
+    pub retries: u64,
 }
 
 /// Everything that a clerk does not make up by itself.
@@ -84,6 +87,7 @@ pub(super) struct Post<'a> {
     pub state: Option<&'a mut State>,
     pub writing: Option<Writing<'a>>,
     pub groups: &'a [Group],
+    pub patience: Patience,
     pub doubted: Vec<TreePath>,
     /// The ids on the to-do list, which leave it when they are exported though nothing changed.
     pub retried: HashSet<InvoiceId>,
@@ -93,13 +97,14 @@ pub(super) struct Post<'a> {
 
 impl<'a> Clerk<'a> {
     pub(super) fn new(post: Post<'a>) -> Self {
-        let Post { settings, desk, state, writing, groups, doubted, retried, tell, open_second } = post;
+        let Post { settings, desk, state, writing, groups, patience, doubted, retried, tell, open_second } = post;
         Self {
             settings,
             desk,
             state,
             writing,
             groups,
+            patience,
             doubted,
             tell,
             open_second,
@@ -160,6 +165,10 @@ impl<'a> Clerk<'a> {
                 self.parts.entry(part).or_default().expected = Some((rows, spellings));
                 self.after(part)
             }
+            Told::Retrying { error, pause } => {
+                self.retrying(error, pause);
+                Ok(())
+            }
             Told::Failed { part, error } => match part {
                 Part::Group(n) => {
                     let members: Vec<Tenant> = self.groups[n].members.iter().map(|m| m.tenant.clone()).collect();
@@ -169,6 +178,11 @@ impl<'a> Clerk<'a> {
                 Part::Todo | Part::Table => Err(anyhow::anyhow!(error)),
             },
         }
+    }
+
+    pub(super) fn retrying(&mut self, error: String, pause: Duration) {
+        self.outcome.retries += 1;
+        (self.tell)(Event::Notice(Notice::Retrying { error, pause }));
     }
 
     /// Publishes and records what is left.

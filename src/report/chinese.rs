@@ -117,6 +117,7 @@ impl Words for Chinese {
             Notice::TimesAhead { tenant, newest } => {
                 format!("租户 {tenant}: 更新时间晚于数据库时钟(最晚 {newest})，到时或由全量导出处理")
             }
+            Notice::Retrying { error, pause } => format!("{error}；{:.1} 秒后重试", pause.as_secs_f64()),
             Notice::WithoutTime { invoices } => {
                 format!("{invoices} 条记录没有可用的更新时间，其变化只有全量导出能发现")
             }

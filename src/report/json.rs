@@ -32,6 +32,7 @@ struct Finished<'a> {
     bytes: u64,
     new_rejects: u64,
     open_rejects: u64,
+    retries: u64,
     seconds: f64,
     output: String,
     state: String,
@@ -72,6 +73,7 @@ pub(super) fn finished(summary: &Summary) -> String {
         bytes: counts.bytes,
         new_rejects: summary.new_rejects,
         open_rejects: summary.open_rejects,
+        retries: summary.retries,
         seconds: summary.elapsed.as_secs_f64(),
         output: summary.output.display().to_string(),
         state: summary.state.display().to_string(),
@@ -109,6 +111,7 @@ mod tests {
             counts: Counts { seen: 36, written: 1, unchanged: 2, rejected: 3, gone: 30, late: 4, removed: 5, bytes: 6 },
             new_rejects: 2,
             open_rejects: 9,
+            retries: 4,
             elapsed: Duration::from_millis(1500),
             ..summary(Kind::Incremental)
         };
@@ -119,7 +122,7 @@ mod tests {
             "boundary": "2025-11-28 16:30:00", "since": null, "tenants": 3,
             "failed_tenants": [{"tenant": "7\u{9b}", "error": "lost \"it\"\n"}],
             "seen": 36, "written": 1, "unchanged": 2, "rejected": 3, "gone": 30, "late": 4, "removed": 5, "bytes": 6,
-            "new_rejects": 2, "open_rejects": 9, "seconds": 1.5,
+            "new_rejects": 2, "open_rejects": 9, "retries": 4, "seconds": 1.5,
             "output": "../context", "state": "../context/.export_state/.last_export_time",
         });
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);

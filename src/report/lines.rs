@@ -247,6 +247,7 @@ fn notice_level(notice: &Notice) -> Level {
         | Notice::PulledBack { .. }
         | Notice::LeftInPlace { .. }
         | Notice::TimesAhead { .. }
+        | Notice::Retrying { .. }
         | Notice::WithoutTime { .. } => Level::Warn,
     }
 }

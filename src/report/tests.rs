@@ -58,6 +58,7 @@ pub(super) fn summary(kind: Kind) -> Summary {
         counts: Counts::default(),
         new_rejects: 0,
         open_rejects: 0,
+        retries: 0,
         elapsed: Duration::ZERO,
         output: "../context".into(),
         state: "../context/.export_state/.last_export_time".into(),

@@ -57,6 +57,7 @@ pub struct End {
     pub outcome: Outcome,
     pub at: String,
     pub tenants: u64,
+    pub retries: u64,
     /// None leaves what the last batch recorded.
     pub counts: Option<Counts>,
     pub failed: Vec<(Tenant, String)>,
@@ -181,8 +182,8 @@ impl State {
                 put_counts(tx, run.id, counts)?;
             }
             tx.execute(
-                "UPDATE run SET status = ?2, finished = ?3, tenants = ?4, error = ?5 WHERE id = ?1",
-                params![run.id.0, end.outcome.as_str(), end.at, end.tenants.cast_signed(), end.error],
+                "UPDATE run SET status = ?2, finished = ?3, tenants = ?4, retries = ?5, error = ?6 WHERE id = ?1",
+                params![run.id.0, end.outcome.as_str(), end.at, signed(end.tenants), signed(end.retries), end.error],
             )?;
             Ok(())
         })

@@ -2,7 +2,9 @@
 
 mod architecture;
 mod full;
+mod incremental;
 mod migration;
+mod retries;
 mod server_harness;
 mod source;
 mod support;

@@ -1,0 +1,86 @@
+//! Patience with a server that went away: what failed because of the connection is tried again, from
+//! where it stopped, with pauses that grow, until it has failed for `--retry-for` without any progress.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::source::Fault;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(super) struct Patience {
+    retry_for: Duration,
+    /// Since when nothing has come, and how long the last pause was.
+    failing: Option<(Instant, Duration)>,
+}
+
+impl Patience {
+    pub(super) fn new(retry_for: Duration) -> Self {
+        Self { retry_for, failing: None }
+    }
+
+    /// Something came: the next failure starts counting anew.
+    pub(super) fn progress(&mut self) {
+        self.failing = None;
+    }
+
+    /// Waits before the next attempt, after having said so; gives the fault back if it is not one of
+    /// the connection, or if it has lasted too long.
+    pub(super) fn wait(
+        &mut self,
+        fault: Fault,
+        mut say: impl FnMut(&anyhow::Error, Duration) -> anyhow::Result<()>,
+    ) -> Result<(), Fault> {
+        let Fault::Connection(error) = fault else { return Err(fault) };
+        let (since, last) = self.failing.unwrap_or((Instant::now(), FIRST_PAUSE / 2));
+        let pause = jittered((last * 2).min(LONGEST_PAUSE));
+        if since.elapsed() + pause > self.retry_for {
+            return Err(Fault::Connection(error));
+        }
+        self.failing = Some((since, (last * 2).min(LONGEST_PAUSE)));
+        say(&error, pause).map_err(Fault::Consumer)?;
+        thread::sleep(pause);
+        Ok(())
+    }
+}
+
+/// Between half of it and all of it, so that many clients of one server do not come back at once.
+fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().build_hasher().finish() % 1000;
+    pause / 2 + pause.mul_f64(random as f64 / 2000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    fn lost() -> Fault {
+        Fault::Connection(anyhow!("lost"))
+    }
+
+    #[test]
+    fn only_a_lost_connection_is_waited_for() {
+        let mut patience = Patience::new(Duration::from_secs(60));
+        let refused = patience.wait(Fault::Statement(anyhow!("no such table")), |_, _| panic!("it must not wait"));
+        assert!(matches!(refused, Err(Fault::Statement(_))));
+    }
+
+    #[test]
+    fn patience_ends_when_the_next_pause_would_outlast_it() {
+        let mut patience = Patience::new(Duration::from_millis(100));
+        assert!(matches!(patience.wait(lost(), |_, _| panic!("it must not wait")), Err(Fault::Connection(_))));
+    }
+
+    #[test]
+    fn a_pause_is_jittered_but_never_longer_than_it_should_be() {
+        for _ in 0..100 {
+            let pause = jittered(Duration::from_secs(4));
+            assert!((Duration::from_secs(2)..=Duration::from_secs(4)).contains(&pause), "{pause:?}");
+        }
+    }
+}
