@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::support::exporter::numbers;
 use crate::support::{Exporter, Row, on_every_source};
 
 const SAMPLE: &str = "1:0.6,10:0.3,89:0.1";
@@ -16,9 +17,9 @@ fn a_full_run_makes_the_tree_that_the_table_says() {
         exporter.assert_state_is_sound();
         let files = exporter.tree().len();
         assert!(files > 350, "{files} files");
-        assert_eq!((&summary["seen"], &summary["written"]), (&files.into(), &files.into()));
+        assert_eq!(numbers(&summary, ["seen", "written"]), [files as u64, files as u64]);
         let bytes: usize = exporter.tree().values().map(Vec::len).sum();
-        assert_eq!((&summary["bytes"], &summary["tenants"]), (&bytes.into(), &3.into()));
+        assert_eq!(numbers(&summary, ["bytes", "tenants"]), [bytes as u64, 3]);
         assert_eq!(exporter.ask_one("SELECT count(*) FROM ledger"), files.to_string());
         assert_eq!(exporter.ask_one("SELECT count(*) FROM file_log WHERE action = 'written'"), files.to_string());
     });
@@ -36,7 +37,7 @@ fn a_second_full_run_touches_nothing_and_reports_unchanged() {
         let recorded = ledger();
         let summary = exporter.run(["run", "--format", "json"]).expect(0).json();
         assert_eq!(exporter.stamps(), before);
-        assert_eq!((&summary["written"], &summary["bytes"]), (&0.into(), &0.into()));
+        assert_eq!(numbers(&summary, ["written", "bytes"]), [0, 0]);
         assert_eq!(summary["unchanged"], before.len());
         assert_eq!(ledger(), recorded);
         assert_eq!(exporter.ask("SELECT path FROM file_log WHERE run = 2"), [""; 0]);

@@ -1,9 +1,12 @@
 //! One binary for all tests that need real parts: servers, processes, file systems.
 
 mod architecture;
+mod dropin;
 mod full;
 mod incremental;
 mod migration;
+mod paths;
+mod rejects;
 mod retries;
 mod server_harness;
 mod source;

@@ -142,6 +142,12 @@ pub(crate) fn table_tree(table: &Table) -> Tree {
         .collect()
 }
 
+/// Numbers of a run's JSON.
+#[track_caller]
+pub(crate) fn numbers<const N: usize>(summary: &serde_json::Value, names: [&str; N]) -> [u64; N] {
+    names.map(|name| summary[name].as_u64().unwrap_or_else(|| panic!("no number {name} in {summary}")))
+}
+
 /// The first differences, in words.
 pub(crate) fn differences(wanted: &Tree, found: &Tree) -> Vec<String> {
     let missing = wanted.iter().filter_map(|(path, content)| match found.get(path) {
