@@ -3,6 +3,7 @@
 mod architecture;
 mod dropin;
 mod full;
+mod history;
 mod incremental;
 mod migration;
 mod paths;

@@ -1,0 +1,38 @@
+//! The history of runs is append-only: SQLite itself refuses changes, whoever asks.
+
+use std::process::Command;
+
+use crate::support::exporter::Exporter;
+use crate::support::table::{Row, Table};
+
+fn sqlite3(state: &std::path::Path, sql: &str) -> (bool, String) {
+    let output =
+        Command::new("sqlite3").arg(state).arg(sql).output().expect("sqlite3 is missing: apt-get install sqlite3");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), text.into_owned())
+}
+
+#[test]
+fn debians_own_sqlite3_reads_the_state_and_cannot_change_finished_history() {
+    let table = Table::embedded();
+    table.insert(&Row::default());
+    let exporter = Exporter::new(&table);
+    exporter.run(["run", "--mode", "incremental"]).expect(0);
+    let state = exporter.state();
+    let (read, text) = sqlite3(&state, "SELECT kind, status, written FROM run; SELECT action FROM file_log");
+    assert!(read && text == "incremental|success|1\nwritten\n", "{text}");
+    for change in [
+        "UPDATE run SET written = 2",
+        "UPDATE run SET status = 'running'",
+        "DELETE FROM run",
+        "UPDATE run_tenant SET written = 2",
+        "DELETE FROM run_tenant",
+        "INSERT INTO run_tenant SELECT run, tenant + 1, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL FROM run_tenant",
+        "UPDATE file_log SET path = 'x'",
+        "DELETE FROM file_log",
+        "INSERT INTO watermark_change VALUES (1, '', 1, 1, NULL, NULL, '', '', ''); DELETE FROM watermark_change",
+    ] {
+        let (changed, text) = sqlite3(&state, change);
+        assert!(!changed && (text.contains("history") || text.contains("History")), "{change}: {text}");
+    }
+}
