@@ -41,6 +41,13 @@ pub struct Common {
     /// A file whose first line is the password
     #[arg(long, global = true, env = "INVOICE_EXPORT_PASSWORD_FILE", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
+    /// How a connection by TCP is encrypted and the server checked [default: not at all to this
+    /// machine, VERIFY_IDENTITY to any other]
+    #[arg(long, global = true, env = "INVOICE_EXPORT_SSL_MODE", value_enum, ignore_case = true, value_name = "MODE")]
+    pub ssl_mode: Option<SslMode>,
+    /// Trusted certificates (PEM) [default: the system's]
+    #[arg(long, global = true, env = "INVOICE_EXPORT_SSL_CA", value_name = "FILE")]
+    pub ssl_ca: Option<PathBuf>,
     /// The folder of exported files; created if missing
     #[arg(long, global = true, env = "INVOICE_EXPORT_OUTPUT", value_name = "DIR", default_value = "../context")]
     pub output: PathBuf,
@@ -142,6 +149,16 @@ pub enum Format {
 pub enum Lang {
     En,
     Zh,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum SslMode {
+    Disabled,
+    Preferred,
+    Required,
+    VerifyCa,
+    VerifyIdentity,
 }
 
 #[cfg(test)]

@@ -12,13 +12,13 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use url::Url;
 
-use crate::cli::{Common, Durability, Mode, Run};
+use crate::cli::{Common, Durability, Mode, Run, SslMode};
 use crate::export::plan::StatePolicy;
 use crate::export::{self, Order};
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::{Kind, Starter};
-use crate::source::{Access, TableNames};
+use crate::source::{Access, TableNames, Tls, TlsMode};
 use crate::tree;
 
 /// The name of the state's file in the state folder.
@@ -147,7 +147,18 @@ fn access(common: &Common, time_zone: Option<String>, matches: &ArgMatches) -> a
         Some(file) => Some(first_line(file)?),
         None => variable("MYSQL_PWD").or(from_url),
     };
-    Ok(Access { url, password, names: TableNames::default(), time_zone })
+    let tls = Tls { mode: common.ssl_mode.map(tls_mode), ca: common.ssl_ca.clone() };
+    Ok(Access { url, password, names: TableNames::default(), time_zone, tls })
+}
+
+fn tls_mode(mode: SslMode) -> TlsMode {
+    match mode {
+        SslMode::Disabled => TlsMode::Disabled,
+        SslMode::Preferred => TlsMode::Preferred,
+        SslMode::Required => TlsMode::Required,
+        SslMode::VerifyCa => TlsMode::VerifyCa,
+        SslMode::VerifyIdentity => TlsMode::VerifyIdentity,
+    }
 }
 
 fn percent_decode(text: &str) -> String {

@@ -14,7 +14,7 @@ use crate::export::plan::StatePolicy;
 use crate::export::{self, Mode, Order};
 use crate::report::Reporter;
 use crate::run::Kind;
-use crate::source::{Access, TableNames, sample};
+use crate::source::{Access, TableNames, Tls, sample};
 use crate::tree::{Durability, PRIVATE, walk};
 
 /// Files of each tenant that are shown.
@@ -80,7 +80,7 @@ fn order(database: &Path, output: &Path, kind: Kind) -> anyhow::Result<Order> {
         tenants: Vec::new(),
         since: None,
         until: None,
-        access: Access { url, password: None, names: TableNames::default(), time_zone: None },
+        access: Access { url, password: None, names: TableNames::default(), time_zone: None, tls: Tls::default() },
         output: output.to_path_buf(),
         state: output.join(PRIVATE).join("state.db"),
         policy: StatePolicy::Ordinary,

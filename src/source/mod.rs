@@ -67,6 +67,30 @@ pub struct Access {
     pub names: TableNames,
     /// The zone in which a DATETIME column was written; None is the server's own.
     pub time_zone: Option<String>,
+    pub tls: Tls,
+}
+
+/// How a connection by TCP is encrypted and whether the server is checked.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// None: in the clear to this machine, `VerifyIdentity` to any other.
+    pub mode: Option<TlsMode>,
+    /// A file of trusted certificates; None is the system's bundle.
+    pub ca: Option<std::path::PathBuf>,
+}
+
+/// MySQL's own words for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    Disabled,
+    /// Encrypted if the server can, in the clear otherwise.
+    Preferred,
+    /// Encrypted, with whoever answers.
+    Required,
+    /// The certificate is trusted.
+    VerifyCa,
+    /// The certificate is trusted and names the host.
+    VerifyIdentity,
 }
 
 /// A tenant as the source lists it. Where the column's collation folds spellings, one stands for

@@ -5,17 +5,18 @@
 //! ended well or the server refused it: after anything else it could answer with old rows. A
 //! password leaves this file only towards the server; `Opts` prints it, so it is never formatted.
 
-use std::net::ToSocketAddrs;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use mysql::prelude::Queryable;
-use mysql::{Conn, MySqlError, OptsBuilder, Value};
+use mysql::{Conn, DriverError, MySqlError, OptsBuilder, SslOpts, Value};
 use url::Url;
 
 use super::catalogue::Catalogue;
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
-use super::{Access, Fault, KeyCursor, Listed, Sink, Source, SourceName, decoded};
+use super::{Access, Fault, KeyCursor, Listed, Sink, Source, SourceName, TlsMode, decoded};
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
 use crate::run::RunId;
@@ -173,30 +174,89 @@ impl Place {
             .connect_attrs(Some([("program_name", concat!("invoice-export ", env!("CARGO_PKG_VERSION")))].into()))
     }
 
-    /// Tries every address of the host; the crate would give up at the first that refuses.
-    fn dial(&self, password: Option<&str>) -> Result<Conn, Fault> {
+    /// Connects as safely as was asked for.
+    fn dial(&self, access: &Access) -> Result<Conn, Fault> {
         let named = |fault| match fault {
             Fault::Statement(error) | Fault::Connection(error) | Fault::Consumer(error) => {
                 Fault::Connection(error.context(format!("cannot connect to {}", self.name())))
             }
         };
-        let options = self.options(password);
+        let options = self.options(access.password.as_deref());
         if self.socket.is_some() {
             return Conn::new(options).map_err(|error| named(fault(error)));
         }
-        let addresses = (self.host.as_str(), self.port)
-            .to_socket_addrs()
-            .map_err(|error| named(Fault::Connection(anyhow!("cannot resolve {}: {error}", self.host))))?;
-        let mut failed = Fault::Connection(anyhow!("{} has no address", self.host));
-        for address in addresses {
+        let mode = access.tls.mode.unwrap_or(if self.is_local() { TlsMode::Disabled } else { TlsMode::VerifyIdentity });
+        let ssl = ssl_options(mode, access.tls.ca.as_deref()).map_err(|error| named(Fault::Connection(error)))?;
+        // A certificate names the host, so the host's name must reach the crate.
+        let by_name = mode == TlsMode::VerifyIdentity;
+        match self.dial_each(&options.clone().ssl_opts(ssl), by_name) {
+            Err(mysql::Error::DriverError(DriverError::TlsNotSupported)) if mode == TlsMode::Preferred => {
+                self.dial_each(&options, by_name).map_err(|error| named(fault(error)))
+            }
+            result => result.map_err(|error| named(tls_fault(error))),
+        }
+    }
+
+    /// Tries every address of the host; the crate would give up at the first that refuses.
+    fn dial_each(&self, options: &OptsBuilder, by_name: bool) -> mysql::Result<Conn> {
+        if by_name {
+            return Conn::new(options.clone().ip_or_hostname(Some(self.host.as_str())).tcp_port(self.port));
+        }
+        let mut failed = mysql::Error::IoError(std::io::Error::other(format!("{} has no address", self.host)));
+        let addresses = (self.host.as_str(), self.port).to_socket_addrs();
+        let unknown = |error| std::io::Error::other(format!("cannot resolve {}: {error}", self.host));
+        for address in addresses.map_err(unknown)? {
             let options = options.clone().ip_or_hostname(Some(address.ip().to_string())).tcp_port(address.port());
             match Conn::new(options) {
-                Ok(conn) => return Ok(conn),
-                Err(error @ mysql::Error::MySqlError(_)) => return Err(named(fault(error))),
-                Err(error) => failed = fault(error),
+                // A server that answered has the last word.
+                Err(
+                    error @ (mysql::Error::IoError(_) | mysql::Error::DriverError(DriverError::CouldNotConnect(_))),
+                ) => {
+                    failed = error;
+                }
+                result => return result,
             }
         }
-        Err(named(failed))
+        Err(failed)
+    }
+
+    fn is_local(&self) -> bool {
+        self.host == "localhost" || self.host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    }
+}
+
+/// Where Debian, Red Hat and Alpine keep the certificates that the system trusts.
+const SYSTEM_CERTIFICATES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+fn ssl_options(mode: TlsMode, ca: Option<&Path>) -> anyhow::Result<Option<SslOpts>> {
+    let verified = || -> anyhow::Result<SslOpts> {
+        let system = || SYSTEM_CERTIFICATES.iter().map(PathBuf::from).find(|file| file.exists());
+        let Some(file) = ca.map(Path::to_path_buf).or_else(system) else { return Ok(SslOpts::default()) };
+        std::fs::File::open(&file).with_context(|| format!("cannot read the certificates in {}", file.display()))?;
+        Ok(SslOpts::default().with_root_cert_path(Some(file)))
+    };
+    Ok(match mode {
+        TlsMode::Disabled => None,
+        TlsMode::Preferred | TlsMode::Required => Some(SslOpts::default().with_danger_accept_invalid_certs(true)),
+        TlsMode::VerifyCa => Some(verified()?.with_danger_skip_domain_validation(true)),
+        TlsMode::VerifyIdentity => Some(verified()?),
+    })
+}
+
+/// What only happens because of TLS, with what to do.
+fn tls_fault(error: mysql::Error) -> Fault {
+    match error {
+        mysql::Error::DriverError(DriverError::TlsNotSupported) => Fault::Connection(anyhow!(
+            "the server offers no TLS; let its administrator turn it on, or accept a connection in the clear with --ssl-mode DISABLED"
+        )),
+        // The handshake's error comes wrapped in others, as text.
+        mysql::Error::IoError(_) | mysql::Error::CodecError(_) if error.to_string().contains("certificate") => {
+            Fault::Connection(anyhow!(
+                "the server's certificate is not accepted ({error}); name its CA with --ssl-ca, or encrypt without checking who answers with --ssl-mode REQUIRED"
+            ))
+        }
+        error => fault(error),
     }
 }
 
@@ -245,7 +305,7 @@ struct Link {
 impl Link {
     fn open(access: &Access) -> Result<Self, Fault> {
         let place = Place::parse(&access.url).map_err(Fault::Connection)?;
-        let mut conn = place.dial(access.password.as_deref())?;
+        let mut conn = place.dial(access)?;
         let server = begin_session(&mut conn).map_err(at_connecting)?;
         Ok(Self {
             access: access.clone(),
@@ -262,7 +322,7 @@ impl Link {
         if let Some(conn) = self.conn.take() {
             return Ok(conn);
         }
-        let mut conn = self.place.dial(self.access.password.as_deref())?;
+        let mut conn = self.place.dial(&self.access)?;
         let server = begin_session(&mut conn).map_err(at_connecting)?;
         if server.identity != self.server.identity {
             return Err(other_server(&self.server.identity, &server.identity));

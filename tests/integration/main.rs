@@ -1,5 +1,7 @@
 //! One binary for all tests that need real parts: servers, processes, file systems.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
 mod architecture;
 mod dropin;
 mod full;
@@ -12,3 +14,4 @@ mod retries;
 mod server_harness;
 mod source;
 mod support;
+mod tls;

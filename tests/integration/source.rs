@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use invoice_export::event::Notice;
 use invoice_export::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use invoice_export::run::RunId;
-use invoice_export::source::{self, Access, Fault, KeyCursor, Listed, Source, TableNames, sample};
+use invoice_export::source::{self, Access, Fault, KeyCursor, Listed, Source, TableNames, Tls, sample};
 use invoice_export::window::{OpenWork, Span};
 use mysql::Conn;
 use mysql::prelude::Queryable;
@@ -20,7 +20,13 @@ use crate::support::database::Database;
 use crate::support::{Flavor, Row, Server, Settings, Table, on_every_source, server};
 
 fn access(url: &str) -> Access {
-    Access { url: url.parse().unwrap(), password: None, names: TableNames::default(), time_zone: None }
+    Access {
+        url: url.parse().unwrap(),
+        password: None,
+        names: TableNames::default(),
+        time_zone: None,
+        tls: Tls::default(),
+    }
 }
 
 fn open(url: &str) -> Box<dyn Source> {

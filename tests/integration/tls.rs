@@ -1,0 +1,134 @@
+//! TLS with a CA of our own: who is believed, who is refused, and what is said then.
+
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::support::exporter::{Exporter, Finished};
+use crate::support::server::{Flavor, Server, Settings};
+use crate::support::table::{Row, Table};
+
+/// A CA and one server certificate of it.
+struct Certificates {
+    folder: TempDir,
+}
+
+impl Certificates {
+    /// `days` below zero makes a certificate that has expired.
+    fn new(names: &str, days: i32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("names"), format!("subjectAltName={names}\n")).unwrap();
+        let certificates = Self { folder };
+        certificates.openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -subj /CN=TestCA -days 2");
+        certificates.openssl("req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=database");
+        certificates.openssl(&format!(
+            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days {days} -extfile names"
+        ));
+        certificates
+    }
+
+    fn openssl(&self, arguments: &str) {
+        let mut command = Command::new("openssl");
+        let output = command.args(arguments.split(' ')).current_dir(self.folder.path()).output();
+        let output = output.expect("openssl is missing: apt-get install openssl");
+        assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn ca(&self) -> String {
+        self.file("ca.pem")
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// A server with this certificate. It reads the files once, at its start.
+    fn server(&self) -> Server {
+        let options = [("ca", "ca.pem"), ("cert", "server.pem"), ("key", "server.key")];
+        let options = options.map(|(name, file)| &*format!("--ssl-{name}={}", self.file(file)).leak());
+        Server::fresh_with(Flavor::MariaDb, Settings { options: options.to_vec().leak(), ..Settings::default() })
+    }
+}
+
+/// Runs with this mode, as a user who is let in by TLS only.
+fn run(exporter: &Exporter<'_>, mode: &str, ca: Option<&Path>) -> Finished {
+    let mut arguments = vec!["run".to_owned(), "--dry-run".to_owned(), "--ssl-mode".to_owned(), mode.to_owned()];
+    arguments.extend(ca.into_iter().flat_map(|ca| ["--ssl-ca".to_owned(), ca.display().to_string()]));
+    exporter.run(arguments)
+}
+
+fn table_for_tls_only(server: &Server) -> (Table, String) {
+    let table = Table::on(server);
+    table.insert(&Row::default());
+    table.execute("CREATE USER secure@'%' REQUIRE SSL");
+    table.execute("GRANT SELECT ON *.* TO secure@'%'");
+    let url = table.url().replace("root@", "secure@");
+    (table, url)
+}
+
+fn assert_refused(finished: Finished, why: &str, remedy: &str) {
+    let finished = finished.expect(1);
+    let errors: Vec<&str> = finished.stderr.lines().filter(|line| line.starts_with("[ERROR]")).collect();
+    assert!(matches!(errors[..], [error] if error.contains(why) && error.contains(remedy)), "{finished}");
+}
+
+#[test]
+fn a_server_with_a_certificate_of_the_named_ca_is_believed_and_another_ca_is_not() {
+    let certificates = Certificates::new("IP:127.0.0.1", 2);
+    let server = certificates.server();
+    let (table, url) = table_for_tls_only(&server);
+    let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", url);
+    let ca = certificates.ca();
+    for mode in ["VERIFY_IDENTITY", "verify_ca", "REQUIRED", "PREFERRED"] {
+        run(&exporter, mode, Some(Path::new(&ca))).expect(0);
+    }
+    let others = Certificates::new("IP:127.0.0.1", 2);
+    let other = others.ca();
+    for mode in ["VERIFY_IDENTITY", "VERIFY_CA"] {
+        assert_refused(run(&exporter, mode, Some(Path::new(&other))), "certificate", "--ssl-ca");
+        assert_refused(run(&exporter, mode, None), "certificate", "--ssl-ca");
+    }
+    run(&exporter, "REQUIRED", Some(Path::new(&other))).expect(0);
+    assert_refused(run(&exporter, "DISABLED", None), "denied", "");
+    assert_refused(
+        run(&exporter, "VERIFY_CA", Some(Path::new("no-such-file.pem"))),
+        "no-such-file.pem",
+        "No such file",
+    );
+}
+
+#[test]
+fn a_certificate_for_another_host_passes_verify_ca_only_and_an_expired_one_neither() {
+    let foreign = Certificates::new("DNS:db.example", 2);
+    let server = foreign.server();
+    let (table, url) = table_for_tls_only(&server);
+    let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", url);
+    let ca = foreign.ca();
+    run(&exporter, "VERIFY_CA", Some(Path::new(&ca))).expect(0);
+    assert_refused(run(&exporter, "VERIFY_IDENTITY", Some(Path::new(&ca))), "not valid for", "--ssl-mode");
+
+    let expired = Certificates::new("IP:127.0.0.1", -1);
+    let server = expired.server();
+    let (table, url) = table_for_tls_only(&server);
+    let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", url);
+    let ca = expired.ca();
+    for mode in ["VERIFY_IDENTITY", "VERIFY_CA"] {
+        assert_refused(run(&exporter, mode, Some(Path::new(&ca))), "certificate", "--ssl-mode");
+    }
+}
+
+#[test]
+fn a_server_without_tls_is_used_in_the_clear_only_where_that_was_allowed() {
+    let options = &["--skip-ssl"];
+    let server = Server::fresh_with(Flavor::MariaDb, Settings { options, ..Settings::default() });
+    let table = Table::on(&server);
+    table.insert(&Row::default());
+    let exporter = Exporter::new(&table);
+    for mode in ["PREFERRED", "DISABLED"] {
+        run(&exporter, mode, None).expect(0);
+    }
+    for mode in ["REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"] {
+        assert_refused(run(&exporter, mode, None), "offers no TLS", "--ssl-mode DISABLED");
+    }
+}
