@@ -12,7 +12,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use url::Url;
 
-use crate::cli::{Common, Durability, Mode, Run, SslMode};
+use crate::cli::{Common, Durability, Mode, Names, Run, SslMode};
 use crate::export::plan::StatePolicy;
 use crate::export::{self, Order};
 use crate::invoice::{SourceTime, Tenant};
@@ -51,7 +51,7 @@ pub fn order(
         tenants: run.tenant.iter().map(|tenant| Tenant(tenant.clone())).collect(),
         since,
         until,
-        access: access(common, run.time_zone.clone(), matches)?,
+        access: access(common, run, matches)?,
         output: common.output.clone(),
         state: state_path(common),
         policy: match (run.fresh, run.require_state) {
@@ -125,7 +125,7 @@ fn time(text: Option<&str>, flag: &str) -> anyhow::Result<Option<SourceTime>> {
     }
 }
 
-fn access(common: &Common, time_zone: Option<String>, matches: &ArgMatches) -> anyhow::Result<Access> {
+fn access(common: &Common, run: &Run, matches: &ArgMatches) -> anyhow::Result<Access> {
     let Some(text) = &common.source else {
         return Err(usage(
             "no source given; name it with --source or INVOICE_EXPORT_SOURCE, for example mysql://user@host:3306/database"
@@ -148,7 +148,22 @@ fn access(common: &Common, time_zone: Option<String>, matches: &ArgMatches) -> a
         None => variable("MYSQL_PWD").or(from_url),
     };
     let tls = Tls { mode: common.ssl_mode.map(tls_mode), ca: common.ssl_ca.clone() };
-    Ok(Access { url, password, names: TableNames::default(), time_zone, tls })
+    Ok(Access { url, password, names: table_names(&run.names), time_zone: run.time_zone.clone(), tls })
+}
+
+fn table_names(names: &Names) -> TableNames {
+    TableNames {
+        table: names.table.clone(),
+        tenant: names.tenant_column.clone(),
+        country: names.country_column.clone(),
+        date: names.date_column.clone(),
+        number: names.number_column.clone(),
+        status: names.status_column.clone(),
+        document: names.document_column.clone(),
+        time: names.time_column.clone(),
+        id: names.id_column.clone(),
+        issued: names.issued_status.clone(),
+    }
 }
 
 fn tls_mode(mode: SslMode) -> TlsMode {

@@ -77,7 +77,7 @@ pub(super) fn missing(names: &TableNames, has: impl Fn(&str) -> bool) -> anyhow:
         return Ok(());
     }
     bail!(
-        "the table {} has no column {} that this account may read; name its columns in the configuration, or grant SELECT on them",
+        "the table {} has no column {} that this account may read; if it is called otherwise, name it with --time-column and the like; otherwise grant SELECT on it",
         names.table,
         missing.join(", ")
     )
@@ -89,10 +89,13 @@ pub(super) fn id_column(names: &TableNames, primary: &[String]) -> anyhow::Resul
         (Some(named), _) => Ok(named.clone()),
         (None, [only]) => Ok(only.clone()),
         (None, []) => {
-            bail!("the table {} has no primary key; name a unique column that is NOT NULL as the id", names.table)
+            bail!(
+                "the table {} has no primary key; name a unique column that is NOT NULL with --id-column",
+                names.table
+            )
         }
         (None, several) => bail!(
-            "the primary key of the table {} has {} columns ({}); name a single unique column that is NOT NULL as the id",
+            "the primary key of the table {} has {} columns ({}); name a single unique column that is NOT NULL with --id-column",
             names.table,
             several.len(),
             several.join(", ")
