@@ -161,7 +161,11 @@ fn catalogue(file: &mut File, names: &TableNames) -> Result<Statements, Fault> {
 
 /// A column is its name, whether it is NOT NULL, and its place in the primary key.
 fn check(columns: &[Vec<String>], unique: &[String], names: &TableNames) -> anyhow::Result<Statements> {
-    ensure!(!columns.is_empty(), "there is no table {} in this file; if it is called otherwise, name it with --table", names.table);
+    ensure!(
+        !columns.is_empty(),
+        "there is no table {} in this file; if it is called otherwise, name it with --table",
+        names.table
+    );
     let column = |name: &str| columns.iter().find(|column| column[0].eq_ignore_ascii_case(name));
     missing(names, |name| column(name).is_some())?;
     let primary: Vec<_> = columns.iter().filter(|column| column[2] != "0").map(|column| column[0].clone()).collect();

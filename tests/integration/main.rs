@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
 mod architecture;
+mod crash;
 mod dropin;
 mod full;
 mod history;
+mod hostile;
 mod incremental;
 mod migration;
 mod paths;

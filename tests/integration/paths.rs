@@ -113,7 +113,11 @@ fn two_invoices_that_swap_their_numbers_swap_their_files() {
             }
             scene.agree();
             scene.update(20, "finvoice_no = CASE fid WHEN 1 THEN 'B' ELSE 'A' END WHERE fid IN (1, 2)");
-            scene.agree();
+            let summary = scene.agree();
+            assert_eq!(
+                numbers(&summary, ["written", "rejected", "gone"]),
+                [if documents[0] == "{}" { 0 } else { 2 }, 0, 0]
+            );
             assert_eq!(scene.ledger(), ["1 1/CN/20251128+B.json", "2 1/CN/20251128+A.json"]);
             assert_eq!(scene.exporter.ask("SELECT path FROM leftover"), [""; 0]);
         });
