@@ -11,7 +11,7 @@ use super::check::{Candidate, Trust, Verdict};
 use super::diff::id_of;
 use super::pipeline::Clerk;
 use crate::invoice::{Digest, Fetched, InvoiceId, Reason, SourceTime};
-use crate::state::todo::Reject;
+use crate::state::todo::{Reject, Why};
 use crate::tree::name::TreePath;
 
 /// Rivals read for one contest at the most. A longer chain is left to the next run, which goes on
@@ -39,7 +39,7 @@ impl Clerk<'_> {
             // The claimant was counted as seen by whoever handed it over.
             let counted = (id == claimant).then_some(&tenant);
             if counted.is_none() {
-                self.count_rival(verdict.as_ref());
+                self.count_rival(&id, verdict.as_ref());
             }
             match verdict {
                 Some(verdict) => self.settle(verdict, &winners)?,
@@ -92,7 +92,9 @@ impl Clerk<'_> {
             let verdict = match rows.remove(id) {
                 Some(fetched) => {
                     let known = self.current(id)?;
-                    Some(self.desk.check(fetched, known.as_ref(), Trust::Ledger)?)
+                    let doubted = self.retried.get(id) == Some(&Why::Doubt);
+                    let trust = if doubted { Trust::Nothing } else { Trust::Ledger };
+                    Some(self.desk.check(fetched, known.as_ref(), trust)?)
                 }
                 None => None,
             };

@@ -310,7 +310,7 @@ fn carry_out(
         groups: scope.groups(),
         patience: Patience::new(order.retry_for),
         doubted,
-        retried: todo.iter().map(|todo| todo.id.clone()).collect(),
+        retried: todo.iter().map(|todo| (todo.id.clone(), todo.why)).collect(),
         tell,
         open_second: &open_second,
     });

@@ -17,7 +17,7 @@ use crate::source::Source;
 use crate::state::State;
 use crate::state::ledger::{Entry, Origin};
 use crate::state::tenants::Advance;
-use crate::state::todo::Reject;
+use crate::state::todo::{Reject, Why};
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Failure, Placement, Published, Removal};
 use crate::window::{self, OpenWork};
@@ -29,6 +29,8 @@ const BATCH_BYTES: u64 = 64 << 20;
 const BATCH_TIME: Duration = Duration::from_secs(3);
 const FIRST_BATCH_FILES: usize = 250;
 const PROGRESS_EVERY: u64 = 100;
+/// Rivals remembered, so that a row that comes again is not counted again; more are counted twice.
+const CONTESTED_AT_MOST: usize = 100_000;
 
 /// What a checked row says to the deciding thread.
 pub(super) struct Checked {
@@ -65,7 +67,9 @@ pub(super) struct Clerk<'a> {
     opened: Instant,
     limit: usize,
     written: HashMap<Tenant, u64>,
-    retried: HashSet<InvoiceId>,
+    pub(super) retried: HashMap<InvoiceId, Why>,
+    /// Rivals of a contest that the reader has yet to bring, or has brought already.
+    contested: HashSet<InvoiceId>,
     started: HashSet<Tenant>,
     timeless: u64,
 }
@@ -90,7 +94,7 @@ pub(super) struct Post<'a> {
     pub patience: Patience,
     pub doubted: Vec<TreePath>,
     /// The ids on the to-do list, which leave it when they are exported though nothing changed.
-    pub retried: HashSet<InvoiceId>,
+    pub retried: HashMap<InvoiceId, Why>,
     pub tell: &'a mut dyn FnMut(Event),
     pub open_second: &'a dyn Fn() -> anyhow::Result<Box<dyn Source>>,
 }
@@ -117,6 +121,7 @@ impl<'a> Clerk<'a> {
             opened: Instant::now(),
             limit: FIRST_BATCH_FILES,
             written: HashMap::new(),
+            contested: HashSet::new(),
             started: HashSet::new(),
             timeless: 0,
         }
@@ -125,6 +130,14 @@ impl<'a> Clerk<'a> {
     /// Takes a checked row.
     pub(super) fn take(&mut self, checked: Checked) -> anyhow::Result<()> {
         let Checked { part, late, verdict } = checked;
+        if self.contested.remove(id_of(&verdict)) {
+            // It was read again since, with its rivals, and dealt with.
+            if let Verdict::Candidate(candidate) = &verdict {
+                self.discard(candidate);
+            }
+            self.parts.entry(part).or_default().received += 1;
+            return self.after(part);
+        }
         self.meet(part, &verdict);
         self.timeless += u64::from(!has_usable_time(&verdict));
         self.count(tenant_of(&verdict), |counts| {
@@ -153,6 +166,7 @@ impl<'a> Clerk<'a> {
                 }
                 Ok(())
             }
+            Told::Gone { part, id, .. } if self.contested.remove(&id) => self.after(part),
             Told::Gone { part, id, tenant, late } => {
                 self.count(tenant.as_ref(), |counts| {
                     counts.seen += 1;
@@ -232,7 +246,10 @@ impl<'a> Clerk<'a> {
         }
     }
 
-    pub(super) fn count_rival(&mut self, verdict: Option<&Verdict>) {
+    pub(super) fn count_rival(&mut self, id: &InvoiceId, verdict: Option<&Verdict>) {
+        if self.contested.len() < CONTESTED_AT_MOST {
+            self.contested.insert(id.clone());
+        }
         self.count(verdict.and_then(tenant_of), |counts| counts.seen += 1);
     }
 
@@ -290,7 +307,7 @@ impl<'a> Clerk<'a> {
             self.supersede(before, &invoice.number)?;
         }
         let origin = match file {
-            FileState::Unchanged if before.as_ref() == Some(&entry) && !self.retried.contains(&entry.id) => {
+            FileState::Unchanged if before.as_ref() == Some(&entry) && !self.retried.contains_key(&entry.id) => {
                 self.count(Some(&invoice.tenant), |counts| counts.unchanged += 1);
                 return Ok(());
             }
@@ -511,6 +528,13 @@ fn has_usable_time(verdict: &Verdict) -> bool {
             invoice.time.as_ref().is_some_and(|time| !time.as_str().starts_with("0000-"))
         }
         Verdict::Reject(_) => true,
+    }
+}
+
+fn id_of(verdict: &Verdict) -> &InvoiceId {
+    match verdict {
+        Verdict::Candidate(Candidate { invoice, .. }) | Verdict::Trouble { invoice, .. } => &invoice.id,
+        Verdict::Reject(reject) => &reject.id,
     }
 }
 
