@@ -118,6 +118,18 @@ impl Batch {
         unwritten.iter().filter_map(|id| self.forget(id)).collect()
     }
 
+    /// Takes an invoice out again, as if it had not come yet. Returns its document if no twin needs it.
+    pub(super) fn withdraw(&mut self, id: &InvoiceId) -> Option<(Entry, Origin, Option<Staged>)> {
+        let (_, origin) = self.entries.get(id)?;
+        let origin = *origin;
+        let entry = self.forget(id)?;
+        self.removals.retain(|_, removal| removal.id != *id);
+        self.leftovers.retain(|_, (owner, _)| owner != id);
+        let twins = self.owners.get(&entry.path).is_some_and(|owners| !owners.is_empty());
+        let staged = if twins { None } else { self.placements.remove(&entry.path).map(|placement| placement.staged) };
+        Some((entry, origin, staged))
+    }
+
     fn forget(&mut self, id: &InvoiceId) -> Option<Entry> {
         let (before, _) = self.entries.remove(id)?;
         if let Some(owners) = self.owners.get_mut(&before.path) {

@@ -46,6 +46,15 @@ pub(super) struct Candidate {
     pub digest: Digest,
     pub size: u64,
     pub file: FileState,
+    /// What the ledger said when this was found out.
+    pub known: Option<Entry>,
+}
+
+impl Candidate {
+    /// Whether the file is said to be right already.
+    pub(super) fn is_written(&self) -> bool {
+        matches!(self.file, FileState::Unchanged | FileState::Adopted)
+    }
 }
 
 #[derive(Debug)]
@@ -98,7 +107,7 @@ impl Desk<'_> {
             }
             Err(error) => return Err(anyhow::Error::new(error).context(format!("look at {path}"))),
         };
-        Ok(Verdict::Candidate(Candidate { invoice, path, digest, size, file }))
+        Ok(Verdict::Candidate(Candidate { invoice, path, digest, size, file, known: known.cloned() }))
     }
 
     fn exportable(&self, invoice: &Invoice, document: &[u8]) -> Result<(), Reason> {

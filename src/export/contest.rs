@@ -1,22 +1,37 @@
-//! Two invoices want one path with different documents. Nobody is believed on what was read before:
-//! all rivals are read again by key, and their rivals, until everybody who may be concerned is known.
-//! Then the greater (source time, id) gets the path; a rival that moved off gets its new one in the
-//! same batch, which is how swaps and chains of moves come out right in any order.
+//! Two invoices want one path with different documents, or what was found out about a row no longer
+//! holds because of what was decided since. Nobody is believed then: such rows wait until the batch is
+//! published and recorded, so that disk and ledger tell the truth. Then they are read again by key, with
+//! their rivals, and the rivals' rivals. The greater (source time, id) gets the path; a rival that moved
+//! off gets its new one in the same batch, which is how swaps and chains of moves come out right in any
+//! order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem;
 
 use anyhow::bail;
 
 use super::check::{Candidate, Trust, Verdict};
 use super::diff::id_of;
 use super::pipeline::Clerk;
-use crate::invoice::{Digest, Fetched, InvoiceId, Reason, SourceTime};
+use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
+use crate::source::Fault;
+use crate::state::ledger::{Entry, Origin};
 use crate::state::todo::{Reject, Why};
 use crate::tree::name::TreePath;
 
-/// Rivals read for one contest at the most. A longer chain is left to the next run, which goes on
-/// from its losers.
-const RIVALS_AT_MOST: usize = 1_000;
+/// Rows that wait at the most before they are settled.
+pub(super) const WAITING_AT_MOST: usize = 500;
+/// Rows read for one settlement at the most, with rivals. Rivals beyond that lose their path if it is
+/// taken, and are read by the next run.
+const READ_AT_MOST: usize = 5_000;
+/// Documents asked for in one statement.
+const DOCUMENTS_A_PAGE: usize = 100;
+
+/// A row that waits, and what it wanted.
+pub(super) struct Waiting {
+    tenant: Tenant,
+    path: TreePath,
+}
 
 /// Who gets a contested path.
 struct Winner {
@@ -25,97 +40,149 @@ struct Winner {
     digest: Digest,
 }
 
+/// Rows as they are now; None for those that are no invoice any more.
+type Fresh = BTreeMap<InvoiceId, Option<Verdict>>;
+
 impl Clerk<'_> {
-    /// Settles the contest that this candidate began. Its own document is read again too.
-    pub(super) fn contest(&mut self, candidate: Candidate) -> anyhow::Result<()> {
-        self.discard(&candidate);
-        let (claimant, tenant) = (candidate.invoice.id.clone(), candidate.invoice.tenant.clone());
-        let fresh = self.read_rivals(&candidate)?;
+    /// Puts a row aside until the batch is recorded, and with it the rivals that the batch holds: what
+    /// may be overruled is better not published first. They count as seen once they are settled.
+    pub(super) fn contest_later(&mut self, candidate: &Candidate, rivals: &[InvoiceId]) {
+        self.discard(candidate);
+        for rival in rivals {
+            let Some((entry, origin, staged)) = self.batch.withdraw(rival) else { continue };
+            if let (Some(staged), Some(stage)) = (&staged, self.desk.stage) {
+                stage.discard(staged);
+            }
+            self.count(Some(&entry.tenant), |counts| {
+                counts.seen -= 1;
+                match origin {
+                    Origin::Written => (counts.written, counts.bytes) = (counts.written - 1, counts.bytes - entry.size),
+                    Origin::Adopted | Origin::Kept => counts.unchanged -= 1,
+                }
+            });
+            self.waiting.insert(entry.id, Waiting { tenant: entry.tenant, path: entry.path });
+        }
+        let Candidate { invoice, path, .. } = candidate;
+        self.count(Some(&invoice.tenant), |counts| counts.seen -= 1);
+        self.waiting.insert(invoice.id.clone(), Waiting { tenant: invoice.tenant.clone(), path: path.clone() });
+    }
+
+    /// Whether a row that waits wants the path that this one is about to leave: then they are settled
+    /// together, and the path never lies empty.
+    pub(super) fn is_awaited(&self, candidate: &Candidate) -> anyhow::Result<bool> {
+        if self.waiting.is_empty() {
+            return Ok(false);
+        }
+        let current = self.current(&candidate.invoice.id)?;
+        Ok(current.is_some_and(|entry| {
+            entry.path != candidate.path && self.waiting.values().any(|waiting| waiting.path == entry.path)
+        }))
+    }
+
+    /// Settles what waits.
+    pub(super) fn settle(&mut self) -> anyhow::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        // A dry run changes neither disk nor ledger, so its batch is all that knows of its decisions.
+        if self.writing.is_some() {
+            self.flush()?;
+        }
+        self.decided = true;
+        let waiting = mem::take(&mut self.waiting);
+        let fresh = self.read_with_rivals(waiting.keys().cloned().collect())?;
         let winners = winners(&fresh);
-        for id in fresh.keys() {
-            self.clear_way(id, &winners)?;
+        for (path, winner) in &winners {
+            // Whoever has the path with other content loses it, and is on the to-do list until it has
+            // a new one.
+            for rival in self.rivals(&winner.id, path, winner.digest)? {
+                self.batch.displace(&rival);
+            }
         }
         for (id, verdict) in fresh {
-            // The claimant was counted as seen by whoever handed it over.
-            let counted = (id == claimant).then_some(&tenant);
-            if counted.is_none() {
-                self.count_rival(&id, verdict.as_ref());
+            let tenant = waiting.get(&id).map(|waiting| &waiting.tenant);
+            if tenant.is_none() && !self.is_news(verdict.as_ref())? {
+                continue;
+            }
+            match tenant {
+                Some(tenant) => self.count(Some(tenant), |counts| counts.seen += 1),
+                None => self.count_rival(&id, verdict.as_ref()),
             }
             match verdict {
-                Some(verdict) => self.settle(verdict, &winners)?,
-                None => self.gone(id, counted),
+                Some(verdict) => self.award(verdict, &winners)?,
+                None => self.gone(id, tenant),
             }
         }
         Ok(())
     }
 
-    /// Everybody who may be concerned, as they are now; None for rows that are no invoice any more.
-    fn read_rivals(&mut self, candidate: &Candidate) -> anyhow::Result<BTreeMap<InvoiceId, Option<Verdict>>> {
-        let mut fresh: BTreeMap<InvoiceId, Option<Verdict>> = BTreeMap::new();
-        let mut ask: BTreeSet<InvoiceId> = BTreeSet::from([candidate.invoice.id.clone()]);
-        ask.extend(self.rivals(&candidate.invoice.id, &candidate.path, candidate.digest)?);
-        while !ask.is_empty() {
-            let ids: Vec<InvoiceId> = std::mem::take(&mut ask).into_iter().collect();
-            for (id, verdict) in self.read_again(&ids)? {
-                if let Some(Verdict::Candidate(rival)) = &verdict {
-                    let more = self.rivals(&id, &rival.path, rival.digest)?;
-                    ask.extend(more.into_iter().filter(|id| !ids.contains(id) && !fresh.contains_key(id)));
-                }
-                fresh.insert(id, verdict);
+    /// Everybody who may be concerned.
+    fn read_with_rivals(&mut self, mut ask: BTreeSet<InvoiceId>) -> anyhow::Result<Fresh> {
+        let mut fresh = Fresh::new();
+        while !ask.is_empty() && fresh.len() < READ_AT_MOST {
+            let ids: Vec<InvoiceId> = mem::take(&mut ask).into_iter().collect();
+            for page in ids.chunks(DOCUMENTS_A_PAGE) {
+                self.read_again(page, &mut fresh)?;
             }
-            if fresh.len() > RIVALS_AT_MOST {
-                break;
+            for id in &ids {
+                if let Some(Some(Verdict::Candidate(candidate))) = fresh.get(id) {
+                    let rivals = self.rivals(id, &candidate.path, candidate.digest)?;
+                    ask.extend(rivals.into_iter().filter(|rival| !fresh.contains_key(rival)));
+                }
             }
         }
         Ok(fresh)
     }
 
     /// Reads rows by key on a connection of our own, since the reader's is busy.
-    fn read_again(&mut self, ids: &[InvoiceId]) -> anyhow::Result<Vec<(InvoiceId, Option<Verdict>)>> {
-        let mut rows: HashMap<InvoiceId, Fetched> = HashMap::new();
-        while let Err(fault) = self.second_source()?.documents(ids, &mut |fetched| {
-            rows.insert(id_of(&fetched).clone(), fetched);
-            Ok(())
-        }) {
-            let mut paused = None;
-            self.patience.wait(fault, |error, pause| {
-                paused = Some((format!("{error:#}"), pause));
+    fn read_again(&mut self, ids: &[InvoiceId], fresh: &mut Fresh) -> anyhow::Result<()> {
+        let mut known: HashMap<&InvoiceId, (Option<Entry>, Trust)> = HashMap::new();
+        for id in ids {
+            let doubted = self.retried.get(id) == Some(&Why::Doubt);
+            known.insert(id, (self.current(id)?, if doubted { Trust::Nothing } else { Trust::Ledger }));
+        }
+        let desk = self.desk;
+        loop {
+            let missing: Vec<InvoiceId> = ids.iter().filter(|id| !fresh.contains_key(*id)).cloned().collect();
+            let read = self.second_source()?.documents(&missing, &mut |fetched| {
+                let id = id_of(&fetched).clone();
+                if let Some((known, trust)) = known.get(&id) {
+                    let verdict = desk.check(fetched, known.as_ref(), *trust)?;
+                    fresh.insert(id, Some(verdict));
+                }
                 Ok(())
-            })?;
-            if let Some((error, pause)) = paused {
-                self.retrying(error, pause);
+            });
+            match read {
+                Ok(()) => break,
+                Err(fault) => self.pause(fault)?,
             }
         }
         self.patience.progress();
-        let mut verdicts = Vec::new();
         for id in ids {
-            let verdict = match rows.remove(id) {
-                Some(fetched) => {
-                    let known = self.current(id)?;
-                    let doubted = self.retried.get(id) == Some(&Why::Doubt);
-                    let trust = if doubted { Trust::Nothing } else { Trust::Ledger };
-                    Some(self.desk.check(fetched, known.as_ref(), trust)?)
-                }
-                None => None,
-            };
-            verdicts.push((id.clone(), verdict));
-        }
-        Ok(verdicts)
-    }
-
-    /// An invoice whose file is about to hold another document loses its ledger row, and is on the
-    /// to-do list until it has a new one.
-    fn clear_way(&mut self, id: &InvoiceId, winners: &HashMap<TreePath, Winner>) -> anyhow::Result<()> {
-        if let Some(current) = self.current(id)?
-            && let Some(winner) = winners.get(&current.path)
-            && winner.digest != current.digest
-        {
-            self.batch.displace(id);
+            fresh.entry(id.clone()).or_insert(None);
         }
         Ok(())
     }
 
-    fn settle(&mut self, verdict: Verdict, winners: &HashMap<TreePath, Winner>) -> anyhow::Result<()> {
+    fn pause(&mut self, fault: Fault) -> anyhow::Result<()> {
+        let mut paused = None;
+        self.patience.wait(fault, |error, pause| {
+            paused = Some((format!("{error:#}"), pause));
+            Ok(())
+        })?;
+        if let Some((error, pause)) = paused {
+            self.retrying(error, pause);
+        }
+        Ok(())
+    }
+
+    /// Whether anything about a rival that was only asked for its opinion is to be decided.
+    fn is_news(&self, verdict: Option<&Verdict>) -> anyhow::Result<bool> {
+        let Some(Verdict::Candidate(candidate)) = verdict else { return Ok(true) };
+        Ok(!candidate.is_written() || self.current(&candidate.invoice.id)?.is_none())
+    }
+
+    fn award(&mut self, verdict: Verdict, winners: &HashMap<TreePath, Winner>) -> anyhow::Result<()> {
         let Verdict::Candidate(candidate) = verdict else { return self.decide_without_path(verdict) };
         let Some(winner) = winners.get(&candidate.path) else { bail!("nobody won {}", candidate.path) };
         if winner.digest == candidate.digest {
@@ -135,7 +202,7 @@ impl Clerk<'_> {
 }
 
 /// The greatest (source time, id) of each path.
-fn winners(fresh: &BTreeMap<InvoiceId, Option<Verdict>>) -> HashMap<TreePath, Winner> {
+fn winners(fresh: &Fresh) -> HashMap<TreePath, Winner> {
     let mut winners: HashMap<TreePath, Winner> = HashMap::new();
     for (id, verdict) in fresh {
         let Some(Verdict::Candidate(candidate)) = verdict else { continue };

@@ -24,6 +24,7 @@ const JOBS_IN_FLIGHT: usize = 512;
 /// published.
 const MESSAGES_IN_FLIGHT: usize = 8_192;
 
+#[expect(clippy::large_enum_variant, reason = "most messages are of the large kind, and a box for each is dearer")]
 enum Message {
     Checked(Checked),
     Told(Told),

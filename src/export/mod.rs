@@ -150,7 +150,7 @@ fn export(
     started: Instant,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Summary> {
-    refuse_before_anything_is_made(order)?;
+    refuse_before_anything_is_made(order, source.as_mut())?;
     let (tree, held) = lock::acquire(&order.output, &order.state, order.kind, &order.starter, order.lock_wait, tell)?;
     let (mut state, begun, marked_run) = open_state(order, &tree, &held, tell)?;
     let last = state.last_time()?;
@@ -436,13 +436,19 @@ fn recover(tree: &Tree, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyho
     stage::remove(tree.output())
 }
 
-/// Where the output carries no mark nothing is created before it is clear that the run may start.
-fn refuse_before_anything_is_made(order: &Order) -> anyhow::Result<()> {
-    if order.policy == StatePolicy::Fresh || mark::look(&order.output)?.is_some() {
+/// Where the output carries no mark nothing is created, and with `--fresh` nothing is set aside, before
+/// it is clear that the run may start.
+fn refuse_before_anything_is_made(order: &Order, source: &mut dyn Source) -> anyhow::Result<()> {
+    if order.policy == StatePolicy::Fresh {
+        return refuse_unknown_tenants(order, &[], None, source);
+    }
+    if mark::look(&order.output)?.is_some() {
         return Ok(());
     }
-    let last = State::look(&order.state)?.as_ref().map(State::last_time).transpose()?;
-    judge(order, last.as_ref(), None).map(|_| ())
+    let state = State::look(&order.state)?;
+    let last = state.as_ref().map(State::last_time).transpose()?;
+    judge(order, last.as_ref(), None)?;
+    refuse_unknown_tenants(order, &[], state.as_ref(), source)
 }
 
 fn judge(order: &Order, last: Option<&LastTime>, mark: Option<&Mark>) -> anyhow::Result<plan::Start> {

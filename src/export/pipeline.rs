@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::check::{Candidate, Desk, FileState, Verdict};
+use super::contest::{WAITING_AT_MOST, Waiting};
 use super::diff::{Part, Told};
 use super::patience::Patience;
 use super::plan::{Group, Member};
@@ -68,10 +69,14 @@ pub(super) struct Clerk<'a> {
     limit: usize,
     written: HashMap<Tenant, u64>,
     pub(super) retried: HashMap<InvoiceId, Why>,
-    /// Rivals of a contest that the reader has yet to bring, or has brought already.
+    /// Rows that wait for the batch to be recorded, to be read again with their rivals.
+    pub(super) waiting: BTreeMap<InvoiceId, Waiting>,
+    /// Rivals that were dealt with and that the reader may yet bring.
     contested: HashSet<InvoiceId>,
     started: HashSet<Tenant>,
     timeless: u64,
+    /// Whether this run has given out any path: until then what the reader knew of the ledger holds.
+    pub(super) decided: bool,
 }
 
 /// What came of the run so far.
@@ -121,9 +126,11 @@ impl<'a> Clerk<'a> {
             opened: Instant::now(),
             limit: FIRST_BATCH_FILES,
             written: HashMap::new(),
+            waiting: BTreeMap::new(),
             contested: HashSet::new(),
             started: HashSet::new(),
             timeless: 0,
+            decided: false,
         }
     }
 
@@ -201,6 +208,7 @@ impl<'a> Clerk<'a> {
 
     /// Publishes and records what is left.
     pub(super) fn close(&mut self) -> anyhow::Result<()> {
+        self.settle()?;
         self.flush()
     }
 
@@ -238,7 +246,7 @@ impl<'a> Clerk<'a> {
         self.started.insert(tenant.clone());
     }
 
-    fn count(&mut self, tenant: Option<&Tenant>, add: impl Fn(&mut Counts)) {
+    pub(super) fn count(&mut self, tenant: Option<&Tenant>, add: impl Fn(&mut Counts)) {
         add(&mut self.outcome.totals);
         if let Some(tenant) = tenant {
             add(self.outcome.tenants.entry(tenant.clone()).or_default());
@@ -280,17 +288,37 @@ impl<'a> Clerk<'a> {
             self.count(Some(&candidate.invoice.tenant), |counts| counts.seen -= 1);
             return Ok(());
         }
-        if self.rivals(&candidate.invoice.id, &candidate.path, candidate.digest)?.is_empty() {
-            self.accept(candidate)
-        } else {
-            self.contest(candidate)
+        if !self.decided && candidate.is_written() && candidate.known.is_some() {
+            return self.accept(candidate);
+        }
+        let rivals = self.rivals(&candidate.invoice.id, &candidate.path, candidate.digest)?;
+        if rivals.is_empty() && self.still_holds(&candidate)? && !self.is_awaited(&candidate)? {
+            return self.accept(candidate);
+        }
+        self.contest_later(&candidate, &rivals);
+        if self.waiting.len() >= WAITING_AT_MOST { self.settle() } else { Ok(()) }
+    }
+
+    /// Whether the file of an invoice is as right as it was when its row was checked: what was decided
+    /// since may have changed it.
+    fn still_holds(&self, candidate: &Candidate) -> anyhow::Result<bool> {
+        if !candidate.is_written() {
+            return Ok(true);
+        }
+        let held = |entry: &Entry| (entry.path.clone(), entry.digest);
+        if self.current(&candidate.invoice.id)?.as_ref().map(held) != candidate.known.as_ref().map(held) {
+            return Ok(false);
+        }
+        match self.desk.tree {
+            Some(tree) if self.outcome.totals.removed > 0 => Ok(tree.has_file(&candidate.path, candidate.size)?),
+            _ => Ok(true),
         }
     }
 
     /// Gives a candidate its path.
     pub(super) fn accept(&mut self, candidate: Candidate) -> anyhow::Result<()> {
-        let Candidate { invoice, path, digest, size, file } = candidate;
-        let before = self.current(&invoice.id)?;
+        let Candidate { invoice, path, digest, size, file, known } = candidate;
+        let before = if self.decided { self.current(&invoice.id)? } else { known };
         let settled = invoice.time.as_ref().is_some_and(|time| *time < self.settings.settled_below);
         let entry = Entry {
             id: invoice.id.clone(),
@@ -319,6 +347,7 @@ impl<'a> Clerk<'a> {
             Origin::Written => (counts.written, counts.bytes) = (counts.written + 1, counts.bytes + size),
             Origin::Adopted | Origin::Kept => counts.unchanged += 1,
         });
+        self.decided |= origin != Origin::Kept;
         self.batch.enter(entry, origin);
         if let FileState::Staged(Some(staged)) = file {
             let placement = Placement { id: invoice.id, tenant: invoice.tenant, path, staged };
@@ -398,9 +427,11 @@ impl<'a> Clerk<'a> {
     /// Closes what is complete.
     fn after(&mut self, part: Part) -> anyhow::Result<()> {
         let state = self.parts.entry(part).or_default();
-        if state.expected.as_ref().is_some_and(|(rows, _)| *rows == state.received)
-            && let Some((_, spellings)) = self.parts.remove(&part).and_then(|state| state.expected)
-        {
+        let complete = state.expected.as_ref().is_some_and(|(rows, _)| *rows == state.received);
+        if complete {
+            self.settle()?;
+        }
+        if complete && let Some((_, spellings)) = self.parts.remove(&part).and_then(|state| state.expected) {
             match part {
                 Part::Todo => self.clear_doubt()?,
                 Part::Group(n) => self.complete(&self.groups[n], &spellings),
@@ -462,15 +493,16 @@ impl<'a> Clerk<'a> {
     }
 
     /// Publishes the batch, then records it.
-    fn flush(&mut self) -> anyhow::Result<()> {
+    pub(super) fn flush(&mut self) -> anyhow::Result<()> {
         self.opened = Instant::now();
         self.limit = BATCH_FILES.min(self.limit * 2);
         if !self.batch.is_empty() {
             let changes = self.batch.take_changes();
-            let mut published = Published::nothing();
-            if let Some(writing) = &mut self.writing {
-                published = writing.publish(&changes)?;
-            }
+            let published = match (&mut self.writing, self.desk.tree) {
+                (Some(writing), _) => writing.publish(&changes)?,
+                (None, Some(tree)) => tree.would_remove(&changes.removals)?,
+                (None, None) => Published::nothing(),
+            };
             self.note(&published);
             let failed = &self.outcome.failed;
             self.batch.advances.retain(|advance| !failed.contains_key(&advance.tenant));

@@ -199,13 +199,13 @@ impl Place {
 
     /// Tries every address of the host; the crate would give up at the first that refuses.
     fn dial_each(&self, options: &OptsBuilder, by_name: bool) -> mysql::Result<Conn> {
+        let unknown = |error| std::io::Error::other(format!("cannot resolve {}: {error}", self.host));
+        let addresses = (self.host.as_str(), self.port).to_socket_addrs().map_err(unknown)?;
         if by_name {
             return Conn::new(options.clone().ip_or_hostname(Some(self.host.as_str())).tcp_port(self.port));
         }
         let mut failed = mysql::Error::IoError(std::io::Error::other(format!("{} has no address", self.host)));
-        let addresses = (self.host.as_str(), self.port).to_socket_addrs();
-        let unknown = |error| std::io::Error::other(format!("cannot resolve {}: {error}", self.host));
-        for address in addresses.map_err(unknown)? {
+        for address in addresses {
             let options = options.clone().ip_or_hostname(Some(address.ip().to_string())).tcp_port(address.port());
             match Conn::new(options) {
                 // A server that answered has the last word.
@@ -279,6 +279,17 @@ impl Flavour {
         match self {
             Self::MySql => "@@SESSION.transaction_isolation",
             Self::MariaDb => "@@SESSION.tx_isolation",
+        }
+    }
+
+    /// Sets what only one of them has. A page takes as long as whoever takes its rows.
+    fn session(self) -> &'static str {
+        match self {
+            // Without the second, the number of rows is that of up to a day ago.
+            Self::MySql => "SET SESSION max_execution_time = 0 /*!80000 , information_schema_stats_expiry = 0 */",
+            // Without the second, a long `IN (…)` would become a join with a temporary table, which is
+            // read in another order.
+            Self::MariaDb => "SET SESSION max_statement_time = 0, in_predicate_conversion_threshold = 0",
         }
     }
 }
@@ -414,13 +425,10 @@ fn begin_session(conn: &mut Conn) -> Result<Server, Fault> {
     conn.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY").map_err(fault)?;
     conn.query_drop(
         "SET SESSION autocommit = 1, sql_select_limit = 18446744073709551615, sql_mode = '', \
-         lock_wait_timeout = 10, net_write_timeout = GREATEST(@@SESSION.net_write_timeout, 600)",
+         lock_wait_timeout = 10, net_write_timeout = CAST(GREATEST(@@SESSION.net_write_timeout, 600) AS UNSIGNED)",
     )
     .map_err(fault)?;
-    if let Flavour::MariaDb = flavour {
-        // A long `IN (…)` would become a join with a temporary table, which is read in another order.
-        conn.query_drop("SET SESSION in_predicate_conversion_threshold = 0").map_err(fault)?;
-    }
+    conn.query_drop(flavour.session()).map_err(fault)?;
     let session = format!("SELECT @@SESSION.character_set_results, @@SESSION.autocommit, {}", flavour.isolation());
     let session = plain(conn, &session)?;
     if session != ["utf8mb4", "1", "READ-COMMITTED"] {
@@ -429,11 +437,12 @@ fn begin_session(conn: &mut Conn) -> Result<Server, Fault> {
             session.join(", ")
         )));
     }
-    let processes = match flavour {
-        Flavour::MySql if plain(conn, "SELECT @@GLOBAL.performance_schema")? == ["1"] => {
-            "performance_schema.processlist"
-        }
-        _ => "information_schema.PROCESSLIST",
+    // On MariaDB it does not exist, and on MySQL it is empty where the performance schema is off.
+    let shown = plain(conn, "SELECT COUNT(*) FROM performance_schema.processlist WHERE ID = CONNECTION_ID()");
+    let processes = match shown {
+        Ok(count) if count == ["1"] => "performance_schema.processlist",
+        Ok(_) | Err(Fault::Statement(_)) => "information_schema.PROCESSLIST",
+        Err(fault) => return Err(fault),
     };
     Ok(Server { identity: plain(conn, flavour.identity())?.join(" "), flavour, processes })
 }

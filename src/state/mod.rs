@@ -67,8 +67,12 @@ impl State {
 /// A damaged file is a refusal with a way out, anything else an ordinary error.
 fn explain(error: rusqlite::Error, path: &Path) -> anyhow::Error {
     use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
+    // SQLite has a code of its own where no room is left for the memory that its log is shared by.
+    let no_room = |error: &rusqlite::ffi::Error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
     match error.sqlite_error_code() {
-        Some(DiskFull) => std::io::Error::new(std::io::ErrorKind::StorageFull, "the disk is full").into(),
+        Some(code) if code == DiskFull || error.sqlite_error().is_some_and(no_room) => {
+            std::io::Error::new(std::io::ErrorKind::StorageFull, "the disk is full").into()
+        }
         Some(DatabaseCorrupt | NotADatabase) => {
             Refusal::StateDamaged { state: path.to_path_buf(), detail: error.to_string() }.into()
         }

@@ -180,7 +180,9 @@ fn connect(path: &Path, access: Access) -> anyhow::Result<Connection> {
     let conn =
         open().map_err(|error| explain(error, path)).with_context(|| format!("open the state {}", path.display()))?;
     if access == Access::Write {
-        make_durable(&conn).map_err(|error| explain_any(error, path))?;
+        make_durable(&conn)
+            .map_err(|error| explain_any(error, path))
+            .with_context(|| format!("open the state {}", path.display()))?;
     }
     Ok(conn)
 }

@@ -11,6 +11,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use rustix::fs::{AtFlags, Mode};
@@ -111,6 +113,17 @@ impl Published {
     }
 }
 
+impl Published {
+    fn note(&mut self, removal: &Removal, look: &Whose) {
+        let (id, path) = (removal.id.clone(), removal.path.clone());
+        match (look, removal.digest) {
+            (Whose::Ours(_), _) => self.removed.push((id, path)),
+            (Whose::Foreign, Some(digest)) => self.left.push((id, path, digest)),
+            (Whose::Foreign, None) | (Whose::Nobodys, _) => {}
+        }
+    }
+}
+
 impl Tree {
     /// Publishes a batch. An error means that nothing of it may be recorded.
     pub fn publish(&self, stage: &Stage, changes: &Changes) -> anyhow::Result<Published> {
@@ -179,11 +192,7 @@ impl Tree {
     }
 
     /// Opens the folder of a path, and makes it where it is missing.
-    fn make_folder(
-        &self,
-        path: &TreePath,
-        touched: &mut BTreeSet<String>,
-    ) -> io::Result<std::sync::Arc<std::os::fd::OwnedFd>> {
+    fn make_folder(&self, path: &TreePath, touched: &mut BTreeSet<String>) -> io::Result<Arc<OwnedFd>> {
         if let Some(folder) = self.folder(path.folder())? {
             return Ok(folder);
         }
@@ -207,41 +216,42 @@ impl Tree {
         let failed: HashSet<InvoiceId> = published.failed.iter().map(|failure| failure.id.clone()).collect();
         // Where the new file is not in place, the old one stays.
         for removal in removals.iter().filter(|removal| !failed.contains(&removal.id)) {
-            let removed = self.remove_if_ours(removal).with_context(|| format!("remove {}", removal.path))?;
-            match (removed, removal.digest) {
-                (Removed::Yes, _) => {
-                    touched.insert(removal.path.folder().to_owned());
-                    published.removed.push((removal.id.clone(), removal.path.clone()));
-                }
-                (Removed::NotOurs, Some(digest)) => {
-                    published.left.push((removal.id.clone(), removal.path.clone(), digest));
-                }
-                (Removed::NotOurs, None) | (Removed::WasNotThere, _) => {}
+            let look = self.whose(removal).with_context(|| format!("remove {}", removal.path))?;
+            if let Whose::Ours(folder) = &look {
+                rustix::fs::unlinkat(&**folder, removal.path.file(), AtFlags::empty())
+                    .with_context(|| format!("remove {}", removal.path))?;
+                touched.insert(removal.path.folder().to_owned());
             }
+            published.note(removal, &look);
         }
         Ok(())
     }
 
-    fn remove_if_ours(&self, removal: &Removal) -> io::Result<Removed> {
-        let Some(folder) = self.folder(removal.path.folder())? else { return Ok(Removed::WasNotThere) };
-        let file = removal.path.file();
-        match open_file(&folder, file) {
-            Ok(content) => {
-                if !content.metadata()?.is_file() {
-                    return Ok(Removed::NotOurs);
-                }
-                if let Some(digest) = removal.digest
-                    && digest_of(content)? != digest
-                {
-                    return Ok(Removed::NotOurs);
-                }
-            }
-            Err(Errno::NOENT) => return Ok(Removed::WasNotThere),
-            Err(Errno::LOOP) => return Ok(Removed::NotOurs),
-            Err(error) => return Err(error.into()),
+    /// What publishing these removals would come to.
+    pub fn would_remove(&self, removals: &[Removal]) -> anyhow::Result<Published> {
+        let mut published = Published::nothing();
+        for removal in removals {
+            let look = self.whose(removal).with_context(|| format!("look at {}", removal.path))?;
+            published.note(removal, &look);
         }
-        rustix::fs::unlinkat(&*folder, file, AtFlags::empty())?;
-        Ok(Removed::Yes)
+        Ok(published)
+    }
+
+    /// Whether a superseded file is still what we wrote.
+    fn whose(&self, removal: &Removal) -> io::Result<Whose> {
+        let Some(folder) = self.folder(removal.path.folder())? else { return Ok(Whose::Nobodys) };
+        let content = match open_file(&folder, removal.path.file()) {
+            Ok(content) => content,
+            Err(Errno::NOENT) => return Ok(Whose::Nobodys),
+            Err(Errno::LOOP) => return Ok(Whose::Foreign),
+            Err(error) => return Err(error.into()),
+        };
+        let ours = content.metadata()?.is_file()
+            && match removal.digest {
+                Some(digest) => digest_of(content)? == digest,
+                None => true,
+            };
+        Ok(if ours { Whose::Ours(folder) } else { Whose::Foreign })
     }
 
     /// `""` is the output itself.
@@ -265,10 +275,12 @@ impl Tree {
     }
 }
 
-enum Removed {
-    Yes,
-    WasNotThere,
-    NotOurs,
+enum Whose {
+    /// The handle of its folder.
+    Ours(Arc<OwnedFd>),
+    Foreign,
+    /// It is not there.
+    Nobodys,
 }
 
 fn make(result: rustix::io::Result<()>) -> io::Result<bool> {

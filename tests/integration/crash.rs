@@ -3,28 +3,16 @@
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::exporter::{Finished, Running, numbers};
+use crate::support::exporter::{numbers, run_with};
 use crate::support::state::meddle;
 use crate::support::{Exporter, Row, Table, on_every_source};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const ROWS: i64 = 60;
-
-/// Runs with something injected into a system call, as `renameat:signal=KILL:when=3`.
-fn run_with(exporter: &Exporter<'_>, inject: &str, args: &[&str]) -> Finished {
-    let plain = exporter.command(args);
-    let call = inject.split(':').next().unwrap_or_default();
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={inject}")]);
-    strace.arg(plain.get_program()).args(plain.get_args()).env_clear();
-    strace.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    Running::new(&mut strace).wait()
-}
 
 /// Everything is as if nobody had died.
 #[track_caller]

@@ -5,12 +5,16 @@
 mod architecture;
 mod crash;
 mod dropin;
+mod dryrun;
 mod full;
+mod histories;
 mod history;
 mod hostile;
 mod incremental;
+mod locks;
 mod migration;
 mod paths;
+mod refusals;
 mod rejects;
 mod retries;
 mod server_harness;

@@ -205,6 +205,25 @@ fn of_two_documents_with_one_source_time_the_greater_id_wins() {
 }
 
 #[test]
+fn the_winner_of_a_path_keeps_a_file_that_was_right_already() {
+    in_every_run(|scene| {
+        scene.insert(50, &Row { id: 9, document: "[1]", ..Row::default() });
+        scene.agree();
+        scene.update(40, "finvoice_no = 'OTHER' WHERE fid = 9");
+        scene.run(0);
+        let stamp = scene.exporter.stamps()[CN];
+        let time = scene.table.ago(20 * MINUTE);
+        for (id, document) in [(1, "[2]"), (2, "[1]")] {
+            scene.table.insert(&Row { id, document, time: &time, ..Row::default() });
+        }
+        scene.exporter.run(["run", "--mode", scene.mode, "--writers", "1"]).expect(3);
+        scene.assert_content(CN, "[1]");
+        scene.exporter.assert_state_is_sound();
+        assert_eq!(scene.exporter.stamps()[CN], stamp, "nobody touched it");
+    });
+}
+
+#[test]
 fn a_newer_document_takes_a_path_from_its_holder_and_an_older_one_does_not() {
     in_every_run(|scene| {
         scene.insert(30, &Row { id: 5, document: r#"{"of": 5}"#, ..Row::default() });

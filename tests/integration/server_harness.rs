@@ -7,64 +7,78 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::exporter::Running;
-use crate::support::{Exporter, Flavor, Row, Server, Settings, Table, exporter, on_every_source, server};
+use crate::support::{
+    Exporter, Flavor, Row, Server, Settings, Table, exporter, on_every_flavor, on_every_source, server,
+};
 
 #[test]
 fn a_database_is_private_to_its_test() {
-    let (mine, other) = (server(Flavor::MariaDb).database(), server(Flavor::MariaDb).database());
-    mine.execute("CREATE TABLE t (a INT)");
-    assert_eq!(mine.query("SHOW TABLES"), [[Some("t".to_owned())]]);
-    assert!(other.query("SHOW TABLES").is_empty());
+    on_every_flavor(|flavor| {
+        let (mine, other) = (server(flavor).database(), server(flavor).database());
+        mine.execute("CREATE TABLE t (a INT)");
+        assert_eq!(mine.query("SHOW TABLES"), [[Some("t".to_owned())]]);
+        assert!(other.query("SHOW TABLES").is_empty());
+    });
 }
 
 #[test]
 fn a_database_is_gone_after_its_test() {
-    let database = server(Flavor::MariaDb).database();
-    let name = database.query("SELECT DATABASE()");
-    let survivor = server(Flavor::MariaDb).database();
-    drop(database);
-    assert!(!survivor.query("SHOW DATABASES").contains(&name[0]));
+    on_every_flavor(|flavor| {
+        let database = server(flavor).database();
+        let name = database.query("SELECT DATABASE()");
+        let survivor = server(flavor).database();
+        drop(database);
+        assert!(!survivor.query("SHOW DATABASES").contains(&name[0]));
+    });
 }
 
 #[test]
 fn a_server_answers_over_tcp_and_over_its_socket() {
-    let database = server(Flavor::MariaDb).database();
-    for url in [database.url(), database.socket_url()] {
-        let mut conn = mysql::Conn::new(url.as_str()).unwrap();
-        let name: Option<String> = mysql::prelude::Queryable::query_first(&mut conn, "SELECT DATABASE()").unwrap();
-        assert!(url.contains(&name.unwrap()), "{url}");
-    }
+    on_every_flavor(|flavor| {
+        let database = server(flavor).database();
+        for url in [database.url(), database.socket_url()] {
+            let mut conn = mysql::Conn::new(url.as_str()).unwrap();
+            let name: Option<String> = mysql::prelude::Queryable::query_first(&mut conn, "SELECT DATABASE()").unwrap();
+            assert!(url.contains(&name.unwrap()), "{url}");
+        }
+    });
 }
 
 #[test]
 fn a_server_of_its_own_can_be_killed_and_restarted_with_its_data() {
-    let mut own = Server::fresh(Flavor::MariaDb);
-    let database = own.database();
-    database.execute("CREATE TABLE t (a INT)");
-    database.execute("INSERT INTO t VALUES (1)");
-    let (pid, url) = (own.pid(), database.url());
-    own.kill();
-    assert!(mysql::Conn::new(url.as_str()).is_err());
-    own.restart();
-    assert_ne!(own.pid(), pid);
-    assert_eq!(database.query("SELECT a FROM t"), [[Some("1".to_owned())]]);
+    on_every_flavor(|flavor| {
+        let mut own = Server::fresh(flavor);
+        let database = own.database();
+        database.execute("CREATE TABLE t (a INT)");
+        database.execute("INSERT INTO t VALUES (1)");
+        let (pid, url) = (own.pid(), database.url());
+        own.kill();
+        assert!(mysql::Conn::new(url.as_str()).is_err());
+        own.restart();
+        assert_ne!(own.pid(), pid);
+        assert_eq!(database.query("SELECT a FROM t"), [[Some("1".to_owned())]]);
+    });
 }
 
 #[test]
 fn a_server_of_its_own_lives_in_the_zone_that_it_is_given() {
-    let settings = Settings { os_zone: "Asia/Tokyo", options: &["--default-time-zone=+08:00"] };
-    let own = Server::fresh_with(Flavor::MariaDb, settings);
-    let zones = own.database().query("SELECT @@system_time_zone, @@time_zone");
-    assert_eq!(zones, [[Some("JST".to_owned()), Some("+08:00".to_owned())]]);
+    on_every_flavor(|flavor| {
+        let settings = Settings { os_zone: "Asia/Tokyo", options: &["--default-time-zone=+08:00"] };
+        let own = Server::fresh_with(flavor, settings);
+        let zones = own.database().query("SELECT @@system_time_zone, @@time_zone");
+        assert_eq!(zones, [[Some("JST".to_owned()), Some("+08:00".to_owned())]]);
+    });
 }
 
 #[test]
 fn a_server_is_gone_with_its_folder_when_it_is_dropped() {
-    let own = Server::fresh(Flavor::MariaDb);
-    let (pid, dir) = (own.pid(), own.dir().to_owned());
-    assert!(is_running(pid) && dir.exists());
-    drop(own);
-    assert!(!is_running(pid) && !dir.exists());
+    on_every_flavor(|flavor| {
+        let own = Server::fresh(flavor);
+        let (pid, dir) = (own.pid(), own.dir().to_owned());
+        assert!(is_running(pid) && dir.exists());
+        drop(own);
+        assert!(!is_running(pid) && !dir.exists());
+    });
 }
 
 const OWNER: &str = "INVOICE_EXPORT_TEST_OWNS_A_SERVER";
@@ -123,13 +137,14 @@ fn a_source_tells_times_around_its_clock() {
 
 #[test]
 fn the_sample_is_the_same_in_every_source() {
-    let (embedded, maria) = (Table::embedded(), Table::on(server(Flavor::MariaDb)));
-    for table in [&embedded, &maria] {
+    let first = std::cell::OnceCell::new();
+    on_every_source(|table| {
         table.load_sample(200, 7, "1:0.6,10:0.3,89:0.1");
-    }
-    let tree = exporter::table_tree(&embedded);
+        let tree = exporter::table_tree(table);
+        assert_eq!(exporter::differences(first.get_or_init(|| tree.clone()), &tree), Vec::<String>::new());
+    });
+    let tree = first.into_inner().unwrap();
     assert!(tree.len() > 150 && tree.len() < 200, "{} invoices", tree.len());
-    assert_eq!(exporter::differences(&tree, &exporter::table_tree(&maria)), Vec::<String>::new());
     let document = tree.values().next().unwrap();
     serde_json::from_slice::<serde_json::Value>(document).unwrap();
 }

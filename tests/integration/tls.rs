@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::support::exporter::{Exporter, Finished};
 use crate::support::server::{Flavor, Server, Settings};
-use crate::support::table::{Row, Table};
+use crate::support::table::{Row, Table, on_every_flavor};
 
 /// A CA and one server certificate of it.
 struct Certificates {
@@ -44,10 +44,10 @@ impl Certificates {
     }
 
     /// A server with this certificate. It reads the files once, at its start.
-    fn server(&self) -> Server {
+    fn server(&self, flavor: Flavor) -> Server {
         let options = [("ca", "ca.pem"), ("cert", "server.pem"), ("key", "server.key")];
         let options = options.map(|(name, file)| &*format!("--ssl-{name}={}", self.file(file)).leak());
-        Server::fresh_with(Flavor::MariaDb, Settings { options: options.to_vec().leak(), ..Settings::default() })
+        Server::fresh_with(flavor, Settings { options: options.to_vec().leak(), ..Settings::default() })
     }
 }
 
@@ -75,60 +75,69 @@ fn assert_refused(finished: Finished, why: &str, remedy: &str) {
 
 #[test]
 fn a_server_with_a_certificate_of_the_named_ca_is_believed_and_another_ca_is_not() {
-    let certificates = Certificates::new("IP:127.0.0.1", 2);
-    let server = certificates.server();
-    let (table, url) = table_for_tls_only(&server);
-    let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", url);
-    let ca = certificates.ca();
-    for mode in ["VERIFY_IDENTITY", "verify_ca", "REQUIRED", "PREFERRED"] {
-        run(&exporter, mode, Some(Path::new(&ca))).expect(0);
-    }
-    let others = Certificates::new("IP:127.0.0.1", 2);
-    let other = others.ca();
-    for mode in ["VERIFY_IDENTITY", "VERIFY_CA"] {
-        assert_refused(run(&exporter, mode, Some(Path::new(&other))), "certificate", "--ssl-ca");
-        assert_refused(run(&exporter, mode, None), "certificate", "--ssl-ca");
-    }
-    run(&exporter, "REQUIRED", Some(Path::new(&other))).expect(0);
-    assert_refused(run(&exporter, "DISABLED", None), "denied", "");
-    assert_refused(
-        run(&exporter, "VERIFY_CA", Some(Path::new("no-such-file.pem"))),
-        "no-such-file.pem",
-        "No such file",
-    );
+    on_every_flavor(|flavor| {
+        let certificates = Certificates::new("IP:127.0.0.1", 2);
+        let server = certificates.server(flavor);
+        let (table, url) = table_for_tls_only(&server);
+        let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", url);
+        let ca = certificates.ca();
+        for mode in ["VERIFY_IDENTITY", "verify_ca", "REQUIRED", "PREFERRED"] {
+            run(&exporter, mode, Some(Path::new(&ca))).expect(0);
+        }
+        let others = Certificates::new("IP:127.0.0.1", 2);
+        let other = others.ca();
+        for mode in ["VERIFY_IDENTITY", "VERIFY_CA"] {
+            assert_refused(run(&exporter, mode, Some(Path::new(&other))), "certificate", "--ssl-ca");
+            assert_refused(run(&exporter, mode, None), "certificate", "--ssl-ca");
+        }
+        run(&exporter, "REQUIRED", Some(Path::new(&other))).expect(0);
+        assert_refused(run(&exporter, "DISABLED", None), "denied", "");
+        assert_refused(
+            run(&exporter, "VERIFY_CA", Some(Path::new("no-such-file.pem"))),
+            "no-such-file.pem",
+            "No such file",
+        );
+    });
 }
 
 #[test]
 fn a_certificate_for_another_host_passes_verify_ca_only_and_an_expired_one_neither() {
-    let foreign = Certificates::new("DNS:db.example", 2);
-    let server = foreign.server();
-    let (table, url) = table_for_tls_only(&server);
-    let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", url);
-    let ca = foreign.ca();
-    run(&exporter, "VERIFY_CA", Some(Path::new(&ca))).expect(0);
-    assert_refused(run(&exporter, "VERIFY_IDENTITY", Some(Path::new(&ca))), "not valid for", "--ssl-mode");
+    on_every_flavor(|flavor| {
+        let foreign = Certificates::new("DNS:db.example", 2);
+        let server = foreign.server(flavor);
+        let (table, url) = table_for_tls_only(&server);
+        let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", url);
+        let ca = foreign.ca();
+        run(&exporter, "VERIFY_CA", Some(Path::new(&ca))).expect(0);
+        assert_refused(run(&exporter, "VERIFY_IDENTITY", Some(Path::new(&ca))), "not valid for", "--ssl-mode");
 
-    let expired = Certificates::new("IP:127.0.0.1", -1);
-    let server = expired.server();
-    let (table, url) = table_for_tls_only(&server);
-    let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", url);
-    let ca = expired.ca();
-    for mode in ["VERIFY_IDENTITY", "VERIFY_CA"] {
-        assert_refused(run(&exporter, mode, Some(Path::new(&ca))), "certificate", "--ssl-mode");
-    }
+        let expired = Certificates::new("IP:127.0.0.1", -1);
+        let server = expired.server(flavor);
+        let (table, url) = table_for_tls_only(&server);
+        let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", url);
+        let ca = expired.ca();
+        for mode in ["VERIFY_IDENTITY", "VERIFY_CA"] {
+            assert_refused(run(&exporter, mode, Some(Path::new(&ca))), "certificate", "--ssl-mode");
+        }
+    });
 }
 
 #[test]
 fn a_server_without_tls_is_used_in_the_clear_only_where_that_was_allowed() {
-    let options = &["--skip-ssl"];
-    let server = Server::fresh_with(Flavor::MariaDb, Settings { options, ..Settings::default() });
-    let table = Table::on(&server);
-    table.insert(&Row::default());
-    let exporter = Exporter::new(&table);
-    for mode in ["PREFERRED", "DISABLED"] {
-        run(&exporter, mode, None).expect(0);
-    }
-    for mode in ["REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"] {
-        assert_refused(run(&exporter, mode, None), "offers no TLS", "--ssl-mode DISABLED");
-    }
+    on_every_flavor(|flavor| {
+        let options: &[&str] = match flavor {
+            Flavor::MariaDb => &["--skip-ssl"],
+            Flavor::MySql => &["--tls-version="],
+        };
+        let server = Server::fresh_with(flavor, Settings { options, ..Settings::default() });
+        let table = Table::on(&server);
+        table.insert(&Row::default());
+        let exporter = Exporter::new(&table);
+        for mode in ["PREFERRED", "DISABLED"] {
+            run(&exporter, mode, None).expect(0);
+        }
+        for mode in ["REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"] {
+            assert_refused(run(&exporter, mode, None), "offers no TLS", "--ssl-mode DISABLED");
+        }
+    });
 }

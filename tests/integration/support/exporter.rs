@@ -142,6 +142,17 @@ pub(crate) fn table_tree(table: &Table) -> Tree {
         .collect()
 }
 
+/// Runs with something injected into a system call, as `renameat:signal=KILL:when=3`.
+pub(crate) fn run_with(exporter: &Exporter<'_>, inject: &str, args: &[&str]) -> Finished {
+    let plain = exporter.command(args);
+    let call = inject.split(':').next().unwrap_or_default();
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={inject}")]);
+    strace.arg(plain.get_program()).args(plain.get_args()).env_clear();
+    strace.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Running::new(&mut strace).wait()
+}
+
 /// Numbers of a run's JSON.
 #[track_caller]
 pub(crate) fn numbers<const N: usize>(summary: &serde_json::Value, names: [&str; N]) -> [u64; N] {
@@ -215,7 +226,7 @@ impl Running {
         Finished { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(self.child.as_ref().expect("it is waited for once"))
     }
 }

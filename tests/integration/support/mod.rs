@@ -7,6 +7,7 @@
 pub(crate) mod database;
 pub(crate) mod embedded;
 pub(crate) mod exporter;
+pub(crate) mod listing;
 pub(crate) mod sample;
 pub(crate) mod server;
 pub(crate) mod state;
@@ -16,4 +17,4 @@ pub(crate) mod table;
 pub(crate) use database::Database;
 pub(crate) use exporter::Exporter;
 pub(crate) use server::{Flavor, Server, Settings, server};
-pub(crate) use table::{Row, Table, on_every_source};
+pub(crate) use table::{Row, Table, on_every_flavor, on_every_source};

@@ -18,6 +18,7 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flavor {
     MariaDb,
+    MySql,
 }
 
 /// What a test may want to be different in a server of its own.
@@ -38,8 +39,10 @@ impl Default for Settings {
 /// The server that all tests share. It cannot be killed: that takes a `&mut Server`.
 pub(crate) fn server(flavor: Flavor) -> &'static Server {
     static MARIADB: LazyLock<Server> = LazyLock::new(|| Server::fresh(Flavor::MariaDb));
+    static MYSQL: LazyLock<Server> = LazyLock::new(|| Server::fresh(Flavor::MySql));
     match flavor {
         Flavor::MariaDb => &MARIADB,
+        Flavor::MySql => &MYSQL,
     }
 }
 
@@ -140,31 +143,61 @@ impl Flavor {
     /// The data folder of a new server, made once for all.
     fn new_data(self) -> &'static Path {
         static MARIADB: LazyLock<(Supervisor, PathBuf)> = LazyLock::new(|| Flavor::MariaDb.initialised());
+        static MYSQL: LazyLock<(Supervisor, PathBuf)> = LazyLock::new(|| Flavor::MySql.initialised());
         match self {
             Self::MariaDb => &MARIADB.1,
+            Self::MySql => &MYSQL.1,
         }
     }
 
     fn initialised(self) -> (Supervisor, PathBuf) {
         let mut supervisor = Supervisor::new(Settings::default().os_zone);
+        std::fs::write(first_statements(supervisor.dir()), ROOT_OVER_TCP).expect("write the first statements");
         let code = supervisor.run(&self.initialise(supervisor.dir()));
         assert!(code == 0, "the data folder of {self:?} could not be made:\n{}", supervisor.log());
         let data = supervisor.dir().join("data");
+        // It would give the same identity to all servers that begin with a copy.
+        let _ = std::fs::remove_file(data.join("auto.cnf"));
         (supervisor, data)
     }
 
     /// The command that fills an empty data folder.
     fn initialise(self, dir: &Path) -> Vec<String> {
-        let Self::MariaDb = self;
-        let program = installed("mariadb-install-db", "mariadb-server");
-        let options = ["--auth-root-authentication-method=normal", "--skip-test-db"];
-        [program, "--no-defaults".into()].into_iter().chain(options.map(String::from)).chain(basics(dir)).collect()
+        let (program, options) = match self {
+            Self::MariaDb => (
+                installed("mariadb-install-db", "mariadb-server"),
+                vec!["--auth-root-authentication-method=normal".into(), "--skip-test-db".into()],
+            ),
+            Self::MySql => (
+                unpacked("mysqld"),
+                vec![
+                    "--initialize-insecure".into(),
+                    format!("--init-file={}", first_statements(dir).display()),
+                    // Every server copies it; it grows when one starts.
+                    "--innodb-redo-log-capacity=8M".into(),
+                ],
+            ),
+        };
+        [program, "--no-defaults".into()].into_iter().chain(options).chain(self.basics(dir)).collect()
     }
 
     /// The command that runs the server in the foreground.
     fn serve(self, dir: &Path, address: &Address, further: &[&str]) -> Vec<String> {
-        let Self::MariaDb = self;
-        let program = installed("mariadbd", "mariadb-server");
+        let (program, special): (_, &[&str]) = match self {
+            Self::MariaDb => (installed("mariadbd", "mariadb-server"), &["--performance-schema=OFF"]),
+            Self::MySql => (
+                unpacked("mysqld"),
+                &[
+                    "--mysqlx=OFF",
+                    "--skip-log-bin",
+                    "--secure-file-priv=NULL",
+                    "--innodb-redo-log-capacity=128M",
+                    // The performance schema sizes itself by these.
+                    "--table-open-cache=400",
+                    "--table-definition-cache=400",
+                ],
+            ),
+        };
         let own = [
             format!("--socket={}", address.socket.display()),
             format!("--port={}", address.port),
@@ -178,29 +211,36 @@ impl Flavor {
             "--collation-server=utf8mb4_general_ci",
             "--local-infile=1",
             "--innodb-flush-log-at-trx-commit=2",
-            "--performance-schema=OFF",
         ];
-        let options = options.iter().chain(further).map(|&option| option.into());
-        [program, "--no-defaults".into()].into_iter().chain(basics(dir)).chain(own).chain(options).collect()
+        let options = options.iter().chain(special).chain(further).map(|&option| option.into());
+        [program, "--no-defaults".into()].into_iter().chain(self.basics(dir)).chain(own).chain(options).collect()
+    }
+
+    /// The options that making the data folder and running the server must share.
+    fn basics(self, dir: &Path) -> Vec<String> {
+        let mut options = vec![
+            format!("--datadir={}", dir.join("data").display()),
+            // A server that starts deletes what others have in a temporary folder that they share.
+            format!("--tmpdir={}", dir.display()),
+            // A killed process loses nothing that it has given to the kernel; only power cuts need syncs.
+            "--innodb-flush-method=nosync".into(),
+            "--innodb-buffer-pool-size=64M".into(),
+        ];
+        if self == Self::MariaDb {
+            options.extend(["--debug-no-sync".into(), "--innodb-log-file-size=16M".into()]);
+        }
+        if rustix::process::geteuid().is_root() {
+            options.push("--user=root".into());
+        }
+        options
     }
 }
 
-/// The options that making the data folder and running the server must share.
-fn basics(dir: &Path) -> Vec<String> {
-    let mut options = vec![
-        format!("--datadir={}", dir.join("data").display()),
-        // A server that starts deletes what others have in a temporary folder that they share.
-        format!("--tmpdir={}", dir.display()),
-        // A killed process loses nothing that it has given to the kernel; only power cuts need syncs.
-        "--innodb-flush-method=nosync".into(),
-        "--debug-no-sync".into(),
-        "--innodb-log-file-size=16M".into(),
-        "--innodb-buffer-pool-size=64M".into(),
-    ];
-    if rustix::process::geteuid().is_root() {
-        options.push("--user=root".into());
-    }
-    options
+/// What MySQL executes while it makes its data folder, with which it knows root on its socket only.
+const ROOT_OVER_TCP: &str = "CREATE USER root@'127.0.0.1'; GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n";
+
+fn first_statements(dir: &Path) -> PathBuf {
+    dir.join("first.sql")
 }
 
 /// The full path of a program. Servers live in folders that an ordinary user's PATH leaves out.
@@ -211,6 +251,16 @@ fn installed(name: &str, package: &str) -> String {
         panic!("the tests need {name}: `apt-get install {package}`, or run scripts/test");
     };
     folder.join(name).display().to_string()
+}
+
+/// A program of the MySQL that scripts/mysql-server unpacks; the folder is the one that it prints.
+fn unpacked(name: &str) -> String {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = || set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+    let folder = set("INVOICE_EXPORT_MYSQL").or_else(|| Some(cache()?.join("invoice-export/mysql")));
+    let program = folder.unwrap_or_default().join("bin").join(name);
+    assert!(program.is_file(), "the tests need MySQL: run scripts/test, which unpacks it");
+    program.display().to_string()
 }
 
 fn free_port() -> u16 {

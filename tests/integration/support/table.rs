@@ -48,10 +48,21 @@ impl Default for Row<'_> {
 /// which ones it failed.
 pub(crate) fn on_every_source(scenario: impl Fn(&Table)) {
     let on_mariadb: fn() -> Table = || Table::on(server(Flavor::MariaDb));
-    let failures: Vec<String> = [("MariaDB", on_mariadb), ("SQLite", Table::embedded)]
+    let on_mysql: fn() -> Table = || Table::on(server(Flavor::MySql));
+    let sources = [("MariaDB", on_mariadb), ("MySQL", on_mysql), ("SQLite", Table::embedded)];
+    on_each(sources, |table| scenario(&table()));
+}
+
+/// Runs the scenario with every flavor of server, and says with which ones it failed.
+pub(crate) fn on_every_flavor(scenario: impl Fn(Flavor)) {
+    on_each([("MariaDB", Flavor::MariaDb), ("MySQL", Flavor::MySql)], scenario);
+}
+
+fn on_each<T, const N: usize>(places: [(&str, T); N], scenario: impl Fn(T)) {
+    let failures: Vec<String> = places
         .into_iter()
-        .filter_map(|(name, table)| {
-            let panic = catch_unwind(AssertUnwindSafe(|| scenario(&table()))).err()?;
+        .filter_map(|(name, place)| {
+            let panic = catch_unwind(AssertUnwindSafe(|| scenario(place))).err()?;
             let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             Some(format!("on {name}: {}", text.unwrap_or("a panic without a message")))
         })

@@ -1,0 +1,228 @@
+//! One run at a time: our own lock, the script's lock folder, and a state that two outputs share.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::exporter::{Exporter, Finished, Running};
+use crate::support::table::{Row, Table};
+
+const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
+
+/// A run that has its lock and waits for the state, which the test keeps for itself. It goes on as
+/// soon as `state` is dropped.
+struct AtWork {
+    run: Running,
+    state: Connection,
+    owner: Value,
+}
+
+fn script_lock(output: &Path) -> PathBuf {
+    output.join(".export_state/.export.lock")
+}
+
+/// An output with one invoice, exported.
+fn exported(exporter: Exporter<'_>) -> Exporter<'_> {
+    exporter.run(INCREMENTAL).expect(0);
+    exporter
+}
+
+fn table() -> Table {
+    let table = Table::embedded();
+    table.insert(&Row::default());
+    table
+}
+
+/// A new invoice that every later run must export.
+fn arrive(table: &Table, id: i64) {
+    let time = table.ago(Duration::from_secs(600));
+    table.insert(&Row { id, number: &format!("INV{id}"), time: &time, ..Row::default() });
+}
+
+fn at_work(exporter: &Exporter<'_>, state: &Path) -> AtWork {
+    let state = Connection::open(state).unwrap();
+    state.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let run = exporter.spawn(INCREMENTAL);
+    let owner = script_lock(&exporter.output()).join("owner");
+    // The folder is moved in with its owner file; it is the last thing that a run takes.
+    let owner = loop {
+        if let Ok(text) = fs::read_to_string(&owner) {
+            break serde_json::from_str(&text).unwrap();
+        }
+        assert!(run.is_alive(), "the run ended before it took its lock: {}", run.wait());
+        std::thread::yield_now();
+    };
+    AtWork { run, state, owner }
+}
+
+impl AtWork {
+    fn goes_on(self) -> Finished {
+        drop(self.state);
+        self.run.wait()
+    }
+}
+
+#[track_caller]
+fn error(finished: &Finished) -> &str {
+    let errors: Vec<&str> = finished.stderr.lines().filter(|line| line.starts_with("[ERROR]")).collect();
+    assert!(errors.len() == 1, "one error is expected: {finished}");
+    errors[0]
+}
+
+#[test]
+fn of_two_incremental_runs_one_works_and_the_other_says_at_once_who_holds_the_lock() {
+    let table = table();
+    let exporter = exported(Exporter::new(&table));
+    arrive(&table, 2);
+    let first = at_work(&exporter, &exporter.state());
+    let second = exporter.run(INCREMENTAL).expect(4);
+    assert!(first.run.is_alive(), "the second run waited for the first one");
+    let lock = exporter.output().join(".export_state/lock");
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let pid = first.run.pid().as_raw_pid();
+    assert_eq!(first.owner["pid"], pid, "{}", first.owner);
+    for fact in ["incremental", &format!("pid {pid}"), &host, &lock.display().to_string()] {
+        assert!(error(&second).contains(fact), "{fact} is missing: {second}");
+    }
+    assert!(!second.stderr.contains("waiting"), "{second}");
+    first.goes_on().expect(0);
+    exporter.assert_agrees();
+    exporter.assert_state_is_sound();
+    assert_eq!(exporter.ask_one("SELECT count(*) FROM run"), "2");
+}
+
+#[test]
+fn runs_that_start_at_the_same_moment_leave_one_that_works() {
+    let table = table();
+    let exporter = exported(Exporter::new(&table));
+    for id in 2..12 {
+        arrive(&table, id);
+        let runs: Vec<_> = (0..3).map(|_| exporter.spawn(INCREMENTAL)).collect();
+        let mut codes: Vec<_> = runs.into_iter().map(|run| run.wait().status.code().unwrap()).collect();
+        codes.sort_unstable();
+        // One that comes after another has ended works too.
+        assert!(codes[0] == 0 && codes.iter().all(|code| [0, 4].contains(code)), "{codes:?}");
+        exporter.assert_agrees();
+        exporter.assert_state_is_sound();
+    }
+}
+
+#[test]
+fn a_full_run_waits_for_an_incremental_one_says_so_once_and_then_works() {
+    let table = table();
+    let exporter = exported(Exporter::new(&table));
+    let first = at_work(&exporter, &exporter.state());
+    arrive(&table, 2);
+    let mut full = exporter.command(["run", "--mode", "full"]);
+    let mut full = full.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(full.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let waiting = lines.find(|line| line.contains("waiting")).expect("the full run says that it waits");
+    assert!(waiting.contains(&format!("pid {}", first.run.pid().as_raw_pid())), "{waiting}");
+    first.goes_on().expect(0);
+    let rest: Vec<String> = lines.collect();
+    assert!(full.wait().unwrap().success(), "{rest:?}");
+    assert!(!rest.iter().any(|line| line.contains("waiting")), "{rest:?}");
+    exporter.assert_agrees();
+    assert_eq!(exporter.ask("SELECT kind, status FROM run ORDER BY id")[2], "full success");
+}
+
+#[test]
+fn a_full_run_waits_no_longer_than_it_was_told() {
+    let table = table();
+    let exporter = exported(Exporter::new(&table));
+    let first = at_work(&exporter, &exporter.state());
+    let since = Instant::now();
+    let full = exporter.run(["run", "--mode", "full", "--lock-wait", "1s"]).expect(4);
+    assert!(since.elapsed() >= Duration::from_secs(1), "it gave up after {:?}", since.elapsed());
+    assert!(first.run.is_alive() && error(&full).contains("incremental"), "{full}");
+    assert_eq!(full.stderr.matches("waiting").count(), 1, "{full}");
+    let chinese = exporter.run(["run", "--mode", "full", "--lock-wait", "0s", "--lang", "zh"]).expect(4);
+    let lock = exporter.output().join(".export_state/lock");
+    assert!(error(&chinese).contains("另一个导出进程") && error(&chinese).contains(lock.to_str().unwrap()));
+    first.goes_on().expect(0);
+}
+
+#[test]
+fn the_scripts_own_lock_folder_is_respected_and_left_as_it_is() {
+    let table = table();
+    let exporter = exported(Exporter::new(&table));
+    let folder = script_lock(&exporter.output());
+    fs::create_dir(&folder).unwrap();
+    let stamp = || fs::metadata(&folder).map(|data| (data.ino(), data.mtime(), data.mtime_nsec())).unwrap();
+    let (before, tree) = (stamp(), exporter.stamps());
+    arrive(&table, 2);
+    let shown = folder.display().to_string();
+    for (lang, remedy) in [("en", "remove it"), ("zh", "请删除它")] {
+        for mode in ["full", "incremental"] {
+            let refused = exporter.run(["run", "--mode", mode, "--lang", lang]).expect(4);
+            let text = error(&refused);
+            assert!(text.contains(remedy) && text.contains(&format!("rm -r '{shown}'")), "{text}");
+            assert_eq!((stamp(), exporter.stamps()), (before, tree.clone()));
+            assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        }
+    }
+    // As the message says.
+    assert!(Command::new("sh").args(["-c", &format!("rm -r '{shown}'")]).status().unwrap().success());
+    exporter.run(INCREMENTAL).expect(0);
+    exporter.assert_agrees();
+}
+
+#[test]
+fn while_a_run_is_at_work_the_script_cannot_make_its_lock_folder_and_afterwards_it_can() {
+    let table = table();
+    let exporter = exported(Exporter::new(&table));
+    let folder = script_lock(&exporter.output());
+    let first = at_work(&exporter, &exporter.state());
+    let mkdir = || Command::new("mkdir").arg(&folder).stderr(Stdio::null()).status().unwrap().success();
+    assert!(!mkdir(), "the script would have started beside the run");
+    first.goes_on().expect(0);
+    let private = exporter.output().join(".export_state");
+    let mut left: Vec<_> = fs::read_dir(private).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["lock", "state.db"]);
+    assert!(mkdir(), "the script cannot start after the run");
+}
+
+#[test]
+fn a_lock_folder_that_a_killed_run_left_is_taken_back_by_the_next_run() {
+    let table = table();
+    let exporter = exported(Exporter::new(&table));
+    let first = at_work(&exporter, &exporter.state());
+    first.run.signal(Signal::KILL);
+    assert!(first.goes_on().was_killed());
+    assert!(script_lock(&exporter.output()).join("owner").exists());
+    arrive(&table, 2);
+    exporter.run(INCREMENTAL).expect(0);
+    assert!(!script_lock(&exporter.output()).exists());
+    exporter.assert_agrees();
+}
+
+#[test]
+fn a_state_that_two_outputs_share_is_locked_too() {
+    let table = table();
+    let folder = tempfile::tempdir().unwrap();
+    let exporter = || Exporter::new(&table).env("INVOICE_EXPORT_STATE_DIR", folder.path());
+    let (one, other) = (exported(exporter()), exporter());
+    let state = folder.path().join("state.db");
+    // With its mark, so that it passes for the tree that the state describes.
+    assert!(Command::new("cp").arg("-a").args([one.output(), other.output()]).status().unwrap().success());
+    let first = at_work(&one, &state);
+    let lock = folder.path().join("lock").display().to_string();
+    for arguments in [&INCREMENTAL[..], &["run", "--mode", "incremental", "--fresh"]] {
+        let second = other.run(arguments).expect(4);
+        let pid = format!("pid {}", first.run.pid().as_raw_pid());
+        assert!(error(&second).contains(&lock) && error(&second).contains(&pid), "{second}");
+        assert!(!script_lock(&other.output()).exists());
+    }
+    first.goes_on().expect(0);
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name == "lock" || name == "state.db"), "{left:?}");
+    other.run(INCREMENTAL).expect(0);
+}

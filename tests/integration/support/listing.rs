@@ -1,0 +1,43 @@
+//! What lies in folders, with everything that changes when somebody touches it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use walkdir::WalkDir;
+
+use super::state::mark;
+
+/// What a command may leave behind though it changed nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Traces {
+    None,
+    /// Whoever asks for the lock leaves a line about itself behind the mark, and lock and state lie in
+    /// folders in which other files came and went.
+    OfTheLock,
+}
+
+/// Kind, inode, owner, mode, time and content of everything in these folders; nothing of a missing
+/// one.
+pub(crate) fn everything_in(folders: &[&Path], allowed: Traces) -> BTreeMap<String, String> {
+    let entries = folders.iter().flat_map(|folder| WalkDir::new(folder)).filter_map(Result::ok);
+    entries.map(|entry| (entry.path().display().to_string(), describe(entry.path(), allowed))).collect()
+}
+
+fn describe(path: &Path, allowed: Traces) -> String {
+    let data = fs::symlink_metadata(path).expect("look at an entry");
+    let is_lock = data.is_file() && path.file_name().is_some_and(|name| name == "lock");
+    let content = match () {
+        () if is_lock && allowed == Traces::OfTheLock => mark(path),
+        () if data.is_file() => format!("{:x?}", Sha256::digest(fs::read(path).expect("read a file"))),
+        () => String::new(),
+    };
+    let has_lock = data.is_dir() && path.join("lock").exists();
+    let time = match allowed {
+        Traces::OfTheLock if is_lock || has_lock => String::new(),
+        Traces::OfTheLock | Traces::None => format!("{}.{:09}", data.mtime(), data.mtime_nsec()),
+    };
+    format!("{:o} of {} inode {} at {time}: {content}", data.mode(), data.uid(), data.ino())
+}
