@@ -186,7 +186,7 @@ fn reclaim(lock: &Path) -> anyhow::Result<()> {
         return release(lock);
     }
     let age = fs::metadata(lock).and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
-    let age = Duration::from_secs(age.unwrap_or_default().as_secs());
+    let age = Duration::from_secs(age.unwrap_or_default().as_secs().max(1));
     Err(Refusal::ScriptLocked { folder: lock.to_path_buf(), age }.into())
 }
 

@@ -22,7 +22,7 @@ pub(crate) enum Traces {
 /// Kind, inode, owner, mode, time and content of everything in these folders; nothing of a missing
 /// one.
 pub(crate) fn everything_in(folders: &[&Path], allowed: Traces) -> BTreeMap<String, String> {
-    let entries = folders.iter().flat_map(|folder| WalkDir::new(folder)).filter_map(Result::ok);
+    let entries = folders.iter().flat_map(WalkDir::new).filter_map(Result::ok);
     entries.map(|entry| (entry.path().display().to_string(), describe(entry.path(), allowed))).collect()
 }
 
