@@ -68,6 +68,38 @@ pub enum Refusal {
     NotOwner {
         path: PathBuf,
     },
+    CannotConnect {
+        source: String,
+        obstacle: Obstacle,
+        detail: String,
+    },
+    ConnectionLost {
+        source: String,
+        detail: String,
+    },
+    TableMissing {
+        table: String,
+    },
+    ColumnsMissing {
+        table: String,
+        columns: String,
+    },
+    TableUnreadable {
+        table: String,
+        detail: String,
+    },
+}
+
+/// What keeps us out of the source, as far as the remedy differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Nobody answers.
+    Unreachable,
+    /// User or password.
+    Login,
+    Database,
+    /// The detail says what to do.
+    Other,
 }
 
 impl Refusal {
@@ -76,7 +108,12 @@ impl Refusal {
         match self {
             Self::Usage(_) | Self::UnknownTenant(_) => 2,
             Self::Locked { .. } | Self::ScriptLocked { .. } => 4,
-            Self::NamesFolded { .. } => 1,
+            Self::NamesFolded { .. }
+            | Self::CannotConnect { .. }
+            | Self::ConnectionLost { .. }
+            | Self::TableMissing { .. }
+            | Self::ColumnsMissing { .. }
+            | Self::TableUnreadable { .. } => 1,
             Self::StateMissing { .. }
             | Self::TreeWithoutState { .. }
             | Self::StateDamaged { .. }
@@ -169,6 +206,31 @@ impl fmt::Display for Refusal {
                 "{} belongs to another user; run as that user, or give it to this one with chown",
                 path.display()
             ),
+            Self::CannotConnect { source, obstacle, detail } => {
+                let remedy = match obstacle {
+                    Obstacle::Unreachable => {
+                        "; check the host and the port in --source, and that the server is running"
+                    }
+                    Obstacle::Login => "; check the user in --source and the password (MYSQL_PWD or --password-file)",
+                    Obstacle::Database => "; check the database in --source, and that this user may use it",
+                    Obstacle::Other => "",
+                };
+                write!(f, "cannot connect to {source}: {detail}{remedy}")
+            }
+            Self::ConnectionLost { source, detail } => {
+                write!(f, "the connection to {source} was lost: {detail}; check that the server is running")
+            }
+            Self::TableMissing { table } => write!(
+                f,
+                "there is no table {table} that this account may read; check the database in --source and the table's name (--table), or grant SELECT on it"
+            ),
+            Self::ColumnsMissing { table, columns } => write!(
+                f,
+                "the table {table} has no column {columns} that this account may read; if it is called otherwise, name it with --time-column and the like; otherwise grant SELECT on it"
+            ),
+            Self::TableUnreadable { table, detail } => {
+                write!(f, "this account may not read the table {table}: {detail}; grant SELECT on it")
+            }
         }
     }
 }

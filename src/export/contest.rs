@@ -186,7 +186,7 @@ impl Clerk<'_> {
         let Verdict::Candidate(candidate) = verdict else { return self.decide_without_path(verdict) };
         let Some(winner) = winners.get(&candidate.path) else { bail!("nobody won {}", candidate.path) };
         if winner.digest == candidate.digest {
-            return self.accept(candidate);
+            return self.accept_unless_failed(candidate);
         }
         self.discard(&candidate);
         let Candidate { invoice, path, .. } = candidate;

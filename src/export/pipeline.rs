@@ -283,17 +283,12 @@ impl<'a> Clerk<'a> {
     }
 
     fn claim(&mut self, candidate: Candidate) -> anyhow::Result<()> {
-        if self.outcome.failed.contains_key(&candidate.invoice.tenant) {
-            self.discard(&candidate);
-            self.count(Some(&candidate.invoice.tenant), |counts| counts.seen -= 1);
-            return Ok(());
-        }
         if !self.decided && candidate.is_written() && candidate.known.is_some() {
-            return self.accept(candidate);
+            return self.accept_unless_failed(candidate);
         }
         let rivals = self.rivals(&candidate.invoice.id, &candidate.path, candidate.digest)?;
         if rivals.is_empty() && self.still_holds(&candidate)? && !self.is_awaited(&candidate)? {
-            return self.accept(candidate);
+            return self.accept_unless_failed(candidate);
         }
         self.contest_later(&candidate, &rivals);
         if self.waiting.len() >= WAITING_AT_MOST { self.settle() } else { Ok(()) }
@@ -315,8 +310,18 @@ impl<'a> Clerk<'a> {
         }
     }
 
+    /// Rows of a tenant that has failed are left to the next run.
+    pub(super) fn accept_unless_failed(&mut self, candidate: Candidate) -> anyhow::Result<()> {
+        if self.outcome.failed.contains_key(&candidate.invoice.tenant) {
+            self.discard(&candidate);
+            self.count(Some(&candidate.invoice.tenant), |counts| counts.seen -= 1);
+            return Ok(());
+        }
+        self.accept(candidate)
+    }
+
     /// Gives a candidate its path.
-    pub(super) fn accept(&mut self, candidate: Candidate) -> anyhow::Result<()> {
+    fn accept(&mut self, candidate: Candidate) -> anyhow::Result<()> {
         let Candidate { invoice, path, digest, size, file, known } = candidate;
         let before = if self.decided { self.current(&invoice.id)? } else { known };
         let settled = invoice.time.as_ref().is_some_and(|time| *time < self.settings.settled_below);

@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use super::words::{Mode, Tally, Words};
 use crate::event::{Doubt, Notice};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
-use crate::refusal::Refusal;
+use crate::refusal::{Obstacle, Refusal};
 use crate::run::{Counts, Kind, Outcome, Summary};
 use crate::window::BASELINE;
 
@@ -320,7 +320,32 @@ fn refusal_text(refusal: &Refusal) -> String {
         Refusal::NotOwner { path } => {
             format!("{} 属于另一个用户；请以该用户运行，或用 chown 改为当前用户所有", at(path))
         }
+        Refusal::CannotConnect { source, obstacle, detail } => cannot_connect(source, *obstacle, detail),
+        Refusal::ConnectionLost { source, detail } => {
+            format!("与 {source} 的连接中断: {detail}；请检查数据库服务器是否在运行")
+        }
+        Refusal::TableMissing { table } => {
+            format!(
+                "没有表 {table}，或当前账号无权读取；请检查 --source 中的数据库名和表名(--table)，或授予 SELECT 权限"
+            )
+        }
+        Refusal::ColumnsMissing { table, columns } => format!(
+            "表 {table} 没有列 {columns}，或当前账号无权读取；如果列名不同，请用 --time-column 等参数指定，否则请授予 SELECT 权限"
+        ),
+        Refusal::TableUnreadable { table, detail } => {
+            format!("当前账号无权读取表 {table}: {detail}；请授予 SELECT 权限")
+        }
     }
+}
+
+fn cannot_connect(source: &str, obstacle: Obstacle, detail: &str) -> String {
+    let remedy = match obstacle {
+        Obstacle::Unreachable => "；请检查 --source 中的主机和端口，以及数据库服务器是否在运行",
+        Obstacle::Login => "；请检查 --source 中的用户名和密码(MYSQL_PWD 或 --password-file)",
+        Obstacle::Database => "；请检查 --source 中的数据库名，以及该用户是否有权使用它",
+        Obstacle::Other => "",
+    };
+    format!("无法连接 {source}: {detail}{remedy}")
 }
 
 fn script_locked(folder: &Path, age: Duration) -> String {
@@ -376,6 +401,15 @@ mod tests {
             Refusal::NetworkFileSystem { path: state.clone() },
             Refusal::NamesFolded { output },
             Refusal::NotOwner { path: state },
+            Refusal::CannotConnect {
+                source: "mysql://db:3306/shop".to_owned(),
+                obstacle: Obstacle::Login,
+                detail: "ERROR 1045".to_owned(),
+            },
+            Refusal::ConnectionLost { source: "mysql://db:3306/shop".to_owned(), detail: "errno 104".to_owned() },
+            Refusal::TableMissing { table: "t_invoice".to_owned() },
+            Refusal::ColumnsMissing { table: "t_invoice".to_owned(), columns: "fid2".to_owned() },
+            Refusal::TableUnreadable { table: "t_invoice".to_owned(), detail: "ERROR 1142".to_owned() },
         ]
     }
 

@@ -246,10 +246,9 @@ fn chain_text(error: &anyhow::Error, words: &dyn Words) -> String {
         told.push(cause);
     }
     for text in &mut told {
-        if let Some((english, translated)) = &refusal
-            && text == english
-        {
-            text.clone_from(translated);
+        // It may stand behind the place that it is about.
+        if let Some((english, translated)) = &refusal {
+            *text = text.replace(english, translated);
         }
     }
     told.extend(kind(error).and_then(|kind| words.remedy(kind)).map(str::to_owned));

@@ -6,6 +6,7 @@ use anyhow::{Context, bail, ensure};
 use super::sql::{Bind, Engine, Statements, Wording, id_column, lossy, missing, quoted};
 use super::{Fault, TableNames};
 use crate::event::Notice;
+use crate::refusal::Refusal;
 
 /// The table's columns and indexes.
 pub(super) struct Catalogue {
@@ -65,20 +66,33 @@ impl Catalogue {
                 }
             }
         }
-        // An index that the optimizer was told to ignore is listed, but cannot be asked for.
-        indexes.retain(|index| {
-            let sql = format!("SELECT 1 FROM {} {} LIMIT 0", quoted(&names.table), index.forced());
-            index.name == "PRIMARY" || engine.all(&sql, &[]).is_ok()
-        });
-        Ok(Self { columns, indexes })
+        let catalogue = Self { columns, indexes };
+        if catalogue.columns.is_empty() { Ok(catalogue) } else { catalogue.tried_out(engine, names) }
+    }
+
+    /// A table may be listed that the account cannot read, and an index that the optimizer was told to
+    /// ignore, which cannot be asked for.
+    fn tried_out(mut self, engine: &mut impl Engine, names: &TableNames) -> Result<Self, Fault> {
+        let table = quoted(&names.table);
+        engine.all(&format!("SELECT 1 FROM {table} LIMIT 0"), &[]).map_err(|fault| match fault {
+            Fault::Statement(error) => {
+                let (table, detail) = (names.table.clone(), format!("{error:#}"));
+                Fault::Statement(Refusal::TableUnreadable { table, detail }.into())
+            }
+            other => other,
+        })?;
+        for index in std::mem::take(&mut self.indexes) {
+            match engine.all(&format!("SELECT 1 FROM {table} {} LIMIT 0", index.forced()), &[]) {
+                Err(Fault::Statement(_)) if index.name != "PRIMARY" => {}
+                Err(fault @ (Fault::Connection(_) | Fault::Consumer(_))) => return Err(fault),
+                Ok(_) | Err(Fault::Statement(_)) => self.indexes.push(index),
+            }
+        }
+        Ok(self)
     }
 
     pub(super) fn check(&self, names: &TableNames) -> anyhow::Result<Table> {
-        ensure!(
-            !self.columns.is_empty(),
-            "there is no table {} in this database that this account may read; check the URL's database and the table's name",
-            names.table
-        );
+        ensure!(!self.columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
         missing(names, |name| self.column(name).is_ok())?;
         let primary = self.indexes.iter().find(|index| index.name == "PRIMARY");
         let id = id_column(names, primary.map_or(&[], |index| &index.columns))?;

@@ -1,6 +1,7 @@
 //! Where invoices come from: MySQL and MariaDB (`mysql.rs`) or an embedded SQLite file (`sqlite.rs`)
 //! with the same table; `sql.rs` has the statements that they share and `catalogue.rs` what a server
-//! says about the table. `sample.rs` makes such a file for the demo.
+//! says about the table, `processes.rs` which of its statements may still write. `sample.rs` makes such
+//! a file for the demo.
 //!
 //! A source only reads. Statements are short pages; nothing is held open between them.
 
@@ -10,11 +11,13 @@ use anyhow::Error;
 
 use crate::event::Notice;
 use crate::invoice::{Fetched, InvoiceId, Key, SourceTime, Tenant};
+use crate::refusal::Refusal;
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork, Span};
 
 mod catalogue;
 pub mod mysql;
+mod processes;
 pub mod sample;
 mod sql;
 pub mod sqlite;
@@ -121,6 +124,16 @@ pub enum Fault {
     Consumer(Error),
 }
 
+impl Fault {
+    /// Says where a refused statement was.
+    fn at(self, place: String) -> Self {
+        match self {
+            Self::Statement(error) => Self::Statement(error.context(place)),
+            other => other,
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -129,7 +142,13 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for Fault {
+    /// What `report` knows to word in another language.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let (Self::Statement(error) | Self::Connection(error) | Self::Consumer(error)) = self;
+        error.downcast_ref::<Refusal>().map(|refusal| refusal as _)
+    }
+}
 
 /// Takes rows one by one as they arrive. It may block: that is how memory stays bounded.
 pub type Sink<'a> = dyn FnMut(Fetched) -> anyhow::Result<()> + 'a;

@@ -15,10 +15,12 @@ use mysql::{Conn, DriverError, MySqlError, OptsBuilder, SslOpts, Value};
 use url::Url;
 
 use super::catalogue::Catalogue;
+use super::processes::running_since;
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
 use super::{Access, Fault, KeyCursor, Listed, Sink, Source, SourceName, TlsMode, decoded};
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
+use crate::refusal::{Obstacle, Refusal};
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork, Span};
 
@@ -39,8 +41,9 @@ pub struct MySql {
 impl MySql {
     pub fn connect(access: &Access) -> Result<Self, Fault> {
         let mut link = Link::open(access)?;
-        let catalogue = Catalogue::read(&mut link, &access.names)?;
-        let table = catalogue.check(&access.names).map_err(Fault::Statement)?;
+        let table = Catalogue::read(&mut link, &access.names)
+            .and_then(|catalogue| catalogue.check(&access.names).map_err(Fault::Statement))
+            .map_err(|fault| fault.at(link.place.name()))?;
         link.integer_id = table.integer_id;
         link.zone = table.zone.or_else(|| access.time_zone.clone());
         link.keep_zone()?;
@@ -176,25 +179,27 @@ impl Place {
 
     /// Connects as safely as was asked for.
     fn dial(&self, access: &Access) -> Result<Conn, Fault> {
-        let named = |fault| match fault {
-            Fault::Statement(error) | Fault::Connection(error) | Fault::Consumer(error) => {
-                Fault::Connection(error.context(format!("cannot connect to {}", self.name())))
-            }
-        };
+        let refused = |error: mysql::Error| self.refused(obstacle(&error), tls_fault(error));
         let options = self.options(access.password.as_deref());
         if self.socket.is_some() {
-            return Conn::new(options).map_err(|error| named(fault(error)));
+            return Conn::new(options).map_err(refused);
         }
         let mode = access.tls.mode.unwrap_or(if self.is_local() { TlsMode::Disabled } else { TlsMode::VerifyIdentity });
-        let ssl = ssl_options(mode, access.tls.ca.as_deref()).map_err(|error| named(Fault::Connection(error)))?;
+        let ssl = ssl_options(mode, access.tls.ca.as_deref())
+            .map_err(|error| self.refused(Obstacle::Other, Fault::Connection(error)))?;
         // A certificate names the host, so the host's name must reach the crate.
         let by_name = mode == TlsMode::VerifyIdentity;
         match self.dial_each(&options.clone().ssl_opts(ssl), by_name) {
             Err(mysql::Error::DriverError(DriverError::TlsNotSupported)) if mode == TlsMode::Preferred => {
-                self.dial_each(&options, by_name).map_err(|error| named(fault(error)))
+                self.dial_each(&options, by_name).map_err(refused)
             }
-            result => result.map_err(|error| named(tls_fault(error))),
+            result => result.map_err(refused),
         }
+    }
+
+    fn refused(&self, obstacle: Obstacle, fault: Fault) -> Fault {
+        let detail = fault.to_string();
+        Fault::Connection(Refusal::CannotConnect { source: self.name(), obstacle, detail }.into())
     }
 
     /// Tries every address of the host; the crate would give up at the first that refuses.
@@ -257,6 +262,17 @@ fn tls_fault(error: mysql::Error) -> Fault {
             ))
         }
         error => fault(error),
+    }
+}
+
+fn obstacle(error: &mysql::Error) -> Obstacle {
+    use DriverError::{ConnectTimeout, CouldNotConnect};
+    match error {
+        mysql::Error::MySqlError(error) if [1045, 1698].contains(&error.code) => Obstacle::Login,
+        mysql::Error::MySqlError(error) if [1044, 1049].contains(&error.code) => Obstacle::Database,
+        mysql::Error::DriverError(CouldNotConnect(_) | ConnectTimeout) => Obstacle::Unreachable,
+        mysql::Error::IoError(error) if !error.to_string().contains("certificate") => Obstacle::Unreachable,
+        _ => Obstacle::Other,
     }
 }
 
@@ -396,7 +412,7 @@ impl Engine for Link {
         if !stopped && matches!(outcome, Ok(()) | Err(Fault::Statement(_))) {
             self.conn = Some(conn);
         }
-        outcome
+        outcome.map_err(|fault| if stopped { fault } else { lost(fault, &self.place) })
     }
 }
 
@@ -481,6 +497,16 @@ fn fault(error: mysql::Error) -> Fault {
     }
 }
 
+/// A server that could still say why has not gone away.
+fn lost(fault: Fault, place: &Place) -> Fault {
+    match fault {
+        Fault::Connection(error) if !error.is::<MySqlError>() => {
+            Fault::Connection(Refusal::ConnectionLost { source: place.name(), detail: format!("{error:#}") }.into())
+        }
+        other => other,
+    }
+}
+
 fn is_denied(error: &anyhow::Error) -> bool {
     error.downcast_ref::<MySqlError>().is_some_and(|error| ACCESS_DENIED.contains(&error.code))
 }
@@ -506,70 +532,9 @@ fn bytes(value: Value) -> Cell {
     }
 }
 
-/// The start of a process's statement if it may change rows; a row is command, user, text, start.
-fn running_since(row: Vec<Cell>) -> Option<String> {
-    let mut row = row.into_iter();
-    let (command, user, text, start) = (lossy(row.next()?), lossy(row.next()?), row.next()?, lossy(row.next()?));
-    let idle = matches!(command.as_str(), "Sleep" | "Daemon" | "Connect" | "Killed" | "Quit")
-        || ["Binlog Dump", "Slave_", "Replica_", "Register Slave", "Register Replica", "Group Replication"]
-            .iter()
-            .any(|name| command.starts_with(name))
-        || matches!(user.as_str(), "system user" | "event_scheduler");
-    let reads = text.is_some_and(|text| only_reads(&lossy(Some(text))));
-    (!idle && !reads).then_some(start)
-}
-
-/// Whether a statement is a plain SELECT or SHOW. Ours are, and so need no rule of their own.
-fn only_reads(statement: &str) -> bool {
-    let mut rest = statement.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
-    // The server executes what stands in `/*! */` and `/*M! */`.
-    while let Some(comment) = rest.strip_prefix("/*").filter(|text| !text.starts_with(['!', 'M'])) {
-        let Some((_, after)) = comment.split_once("*/") else { return false };
-        rest = after.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
-    }
-    let word = rest.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
-    word.eq_ignore_ascii_case("SELECT") || word.eq_ignore_ascii_case("SHOW")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn shows(command: &str, user: &str, text: Option<&str>) -> bool {
-        let cell = |text: &str| Some(text.as_bytes().to_vec());
-        running_since(vec![cell(command), cell(user), text.and_then(cell), cell("2025-11-28 16:30:00")]).is_some()
-    }
-
-    #[test]
-    fn statements_that_may_write_are_open_work() {
-        for text in [
-            "UPDATE t SET a = 1",
-            "  insert into t select 1",
-            "COMMIT",
-            "CALL close_month()",
-            "/* SELECT */ DELETE FROM t",
-            "/*! INSERT */ INTO t VALUES (1)",
-            "/*M!100100 INSERT */ INTO t VALUES (1)",
-            "/* a comment that has been cut",
-            "WITH a AS (SELECT 1) UPDATE t SET b = 1",
-            "",
-        ] {
-            assert!(shows("Query", "app", Some(text)), "{text}");
-        }
-        assert!(shows("Query", "app", None) && shows("Execute", "app", Some("UPDATE t SET a = ?")));
-    }
-
-    #[test]
-    fn readers_idlers_and_replication_are_no_open_work() {
-        for text in ["SELECT 1", "/* a */ /* b */ ((select 1) UNION (SELECT 2))", "show processlist"] {
-            assert!(!shows("Query", "app", Some(text)), "{text}");
-        }
-        let update = Some("UPDATE t SET a = 1");
-        for command in ["Sleep", "Daemon", "Binlog Dump", "Binlog Dump GTID", "Slave_SQL", "Connect"] {
-            assert!(!shows(command, "app", update), "{command}");
-        }
-        assert!(!shows("Query", "system user", update) && !shows("Query", "event_scheduler", None));
-    }
 
     #[test]
     fn a_url_says_where_and_as_whom() {

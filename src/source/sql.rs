@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow, bail};
 
 use super::{Fault, KeyCursor, Listed, Sink, TableNames};
 use crate::invoice::{Fetched, Invoice, InvoiceId, Key, Reason, Row, SourceTime, Tenant};
+use crate::refusal::Refusal;
 use crate::window::Span;
 
 /// One column of one row: None is NULL.
@@ -76,11 +77,7 @@ pub(super) fn missing(names: &TableNames, has: impl Fn(&str) -> bool) -> anyhow:
     if missing.is_empty() {
         return Ok(());
     }
-    bail!(
-        "the table {} has no column {} that this account may read; if it is called otherwise, name it with --time-column and the like; otherwise grant SELECT on it",
-        names.table,
-        missing.join(", ")
-    )
+    Err(Refusal::ColumnsMissing { table: names.table.clone(), columns: missing.join(", ") }.into())
 }
 
 /// The id's column: the one that was named, or the primary key if it is a single column.

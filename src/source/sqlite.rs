@@ -13,6 +13,7 @@ use super::sql::{Bind, Cell, Each, Engine, Statements, Wording, id_column, lossy
 use super::{Access, Fault, KeyCursor, Listed, Sink, Source, SourceName, TableNames, decoded};
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
+use crate::refusal::Refusal;
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork, Span};
 
@@ -161,11 +162,7 @@ fn catalogue(file: &mut File, names: &TableNames) -> Result<Statements, Fault> {
 
 /// A column is its name, whether it is NOT NULL, and its place in the primary key.
 fn check(columns: &[Vec<String>], unique: &[String], names: &TableNames) -> anyhow::Result<Statements> {
-    ensure!(
-        !columns.is_empty(),
-        "there is no table {} in this file; if it is called otherwise, name it with --table",
-        names.table
-    );
+    ensure!(!columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
     let column = |name: &str| columns.iter().find(|column| column[0].eq_ignore_ascii_case(name));
     missing(names, |name| column(name).is_some())?;
     let primary: Vec<_> = columns.iter().filter(|column| column[2] != "0").map(|column| column[0].clone()).collect();

@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+mod adoption;
 mod architecture;
 mod crash;
 mod dropin;
 mod dryrun;
+mod errors;
 mod full;
 mod histories;
 mod history;
