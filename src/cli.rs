@@ -51,7 +51,7 @@ pub struct Common {
     /// The folder of exported files; created if missing
     #[arg(long, global = true, env = "INVOICE_EXPORT_OUTPUT", value_name = "DIR", default_value = "../context")]
     pub output: PathBuf,
-    /// Where the state is kept, on a local file system [default: <output>/.export_state]
+    /// Where the state is kept, on a local file system [default: .export_state in the output]
     #[arg(long, global = true, env = "INVOICE_EXPORT_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// What the result on stdout looks like
