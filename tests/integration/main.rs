@@ -19,6 +19,7 @@ mod paths;
 mod refusals;
 mod rejects;
 mod retries;
+mod selection;
 mod server_harness;
 mod source;
 mod support;
