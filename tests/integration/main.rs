@@ -24,3 +24,4 @@ mod server_harness;
 mod source;
 mod support;
 mod tls;
+mod variants;
