@@ -134,3 +134,26 @@ fn large_deep_and_broken_documents_are_exported_or_rejected_by_name() {
         assert_eq!(exporter.tree()["1/CN/20251128+LARGE.json"], large.as_bytes());
     });
 }
+
+#[test]
+fn a_document_of_forty_megabytes_is_exported_whole() {
+    on_every_source(|table| {
+        widen(table);
+        for id in 1..=3 {
+            table.insert(&Row { id, number: &format!("INV{id}"), ..Row::default() });
+        }
+        let large = if let Table::Server(_) = table {
+            "CONCAT('\"', REPEAT('x', 41943040), '\"')"
+        } else {
+            "'\"' || hex(zeroblob(20971520)) || '\"'"
+        };
+        table.execute(&format!("UPDATE t_invoice SET fext_field = {large} WHERE fid = 2"));
+        let exporter = Exporter::new(table);
+        exporter.run(["run"]).expect(0);
+        let tree = exporter.tree();
+        assert_eq!(tree.len(), 3);
+        let document = &tree["1/CN/20251128+INV2.json"];
+        assert_eq!((document.len(), document[0], document[41_943_041]), (41_943_042, b'"', b'"'));
+        assert_eq!(exporter.run(["run", "--format", "json"]).expect(0).json()["unchanged"], 3);
+    });
+}

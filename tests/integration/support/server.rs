@@ -210,6 +210,7 @@ impl Flavor {
             "--character-set-server=utf8mb4",
             "--collation-server=utf8mb4_general_ci",
             "--local-infile=1",
+            "--max-allowed-packet=64M",
             "--innodb-flush-log-at-trx-commit=2",
         ];
         let options = options.iter().chain(special).chain(further).map(|&option| option.into());
