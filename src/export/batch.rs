@@ -20,6 +20,8 @@ pub(super) struct Batch {
     owners: HashMap<TreePath, Vec<InvoiceId>>,
     placements: HashMap<TreePath, Placement>,
     removals: HashMap<TreePath, Removal>,
+    /// Removals that came to nothing because another invoice took the path.
+    taken_over: HashMap<TreePath, Removal>,
     displaced: HashSet<InvoiceId>,
     leftovers: HashMap<TreePath, (InvoiceId, Digest)>,
     cleared: Vec<TreePath>,
@@ -68,7 +70,9 @@ impl Batch {
     pub(super) fn enter(&mut self, entry: Entry, origin: Origin) {
         self.forget(&entry.id);
         self.rejects.remove(&entry.id);
-        self.removals.remove(&entry.path);
+        if let Some(removal) = self.removals.remove(&entry.path) {
+            self.taken_over.insert(entry.path.clone(), removal);
+        }
         self.leftovers.remove(&entry.path);
         self.owners.entry(entry.path.clone()).or_default().push(entry.id.clone());
         self.entries.insert(entry.id.clone(), (entry, origin));
@@ -124,10 +128,22 @@ impl Batch {
         let origin = *origin;
         let entry = self.forget(id)?;
         self.removals.retain(|_, removal| removal.id != *id);
+        self.taken_over.retain(|_, removal| removal.id != *id);
         self.leftovers.retain(|_, (owner, _)| owner != id);
         let twins = self.owners.get(&entry.path).is_some_and(|owners| !owners.is_empty());
-        let staged = if twins { None } else { self.placements.remove(&entry.path).map(|placement| placement.staged) };
+        if twins {
+            return Some((entry, origin, None));
+        }
+        if let Some(removal) = self.taken_over.remove(&entry.path) {
+            self.removals.insert(entry.path.clone(), removal);
+        }
+        let staged = self.placements.remove(&entry.path).map(|placement| placement.staged);
         Some((entry, origin, staged))
+    }
+
+    /// The invoice that is about to leave this path empty.
+    pub(super) fn leaver(&self, path: &TreePath) -> Option<InvoiceId> {
+        self.removals.get(path).map(|removal| removal.id.clone())
     }
 
     fn forget(&mut self, id: &InvoiceId) -> Option<Entry> {
@@ -145,6 +161,7 @@ impl Batch {
         placements.sort_by(|a, b| a.path.cmp(&b.path));
         let adopted = self.entries.values().filter(|(_, origin)| *origin == Origin::Adopted);
         let adopted = adopted.map(|(entry, _)| entry.path.clone()).collect();
+        self.taken_over.clear();
         Changes { placements, adopted, removals: mem::take(&mut self.removals).into_values().collect() }
     }
 

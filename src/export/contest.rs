@@ -44,12 +44,16 @@ struct Winner {
 type Fresh = BTreeMap<InvoiceId, Option<Verdict>>;
 
 impl Clerk<'_> {
-    /// Puts a row aside until the batch is recorded, and with it the rivals that the batch holds: what
-    /// may be overruled is better not published first. They count as seen once they are settled.
+    /// Puts a row aside until the batch is recorded, and with it the rivals that the batch holds and
+    /// those that are about to leave its path: what may be overruled is better not published first, and
+    /// a path that somebody wants never lies empty. They count as seen once they are settled.
     pub(super) fn contest_later(&mut self, candidate: &Candidate, rivals: &[InvoiceId]) {
         self.discard(candidate);
-        for rival in rivals {
-            let Some((entry, origin, staged)) = self.batch.withdraw(rival) else { continue };
+        let mut aside: Vec<InvoiceId> = rivals.to_vec();
+        aside.extend(self.batch.leaver(&candidate.path));
+        while let Some(id) = aside.pop() {
+            let Some((entry, origin, staged)) = self.batch.withdraw(&id) else { continue };
+            aside.extend(self.batch.leaver(&entry.path));
             if let (Some(staged), Some(stage)) = (&staged, self.desk.stage) {
                 stage.discard(staged);
             }
