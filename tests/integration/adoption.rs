@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::exporter::Exporter;
+use crate::support::exporter::{Exporter, numbers};
 use crate::support::server::{Flavor, server};
-use crate::support::table::{Table, on_every_source};
+use crate::support::table::{Row, Table, on_every_source};
 
 const ROWS: u32 = 24_552;
 const TENANTS: &str = "1:0.6,10:0.3,89:0.1";
@@ -119,5 +120,55 @@ fn after_an_incremental_export_tree_and_table_agree_and_nothing_else_was_touched
         assert!(touched.iter().copied().eq(expected.iter().map(String::as_str)), "other files were touched");
         assert_eq!(after.len(), before.len() + 50);
         exporter.assert_state_is_sound();
+    });
+}
+
+#[test]
+fn of_a_tree_that_is_taken_over_only_what_is_wrong_is_replaced() {
+    on_every_source(|table| {
+        table.load_sample(60, 9, "1:0.6,10:0.4");
+        let exporter = Exporter::new(table);
+        exporter.run(["run"]).expect(0);
+        fs::remove_dir_all(exporter.output().join(".export_state")).unwrap();
+        let tree = exporter.tree();
+        let victims: Vec<&String> = tree.keys().step_by(15).collect();
+        let file = |path: &str| exporter.output().join(path);
+        let mut same_size = tree[victims[0]].clone();
+        same_size[1] ^= 1;
+        fs::write(file(victims[0]), same_size).unwrap();
+        fs::write(file(victims[1]), "").unwrap();
+        fs::remove_file(file(victims[2])).unwrap();
+        let stray = file("1/CN/20200101+STRAY.json");
+        fs::create_dir_all(stray.parent().unwrap()).unwrap();
+        fs::write(&stray, "not ours").unwrap();
+        let (inode, before) = (fs::metadata(&stray).unwrap().ino(), exporter.stamps());
+
+        let summary = exporter.run(["run", "--format", "json"]).expect(0).json();
+        assert_eq!(numbers(&summary, ["written", "unchanged"]), [3, tree.len() as u64 - 3]);
+        assert_eq!(fs::metadata(&stray).unwrap().ino(), inode, "what no invoice names is left alone");
+        fs::remove_file(&stray).unwrap();
+        exporter.assert_agrees();
+        exporter.assert_state_is_sound();
+        let after = exporter.stamps();
+        let touched: Vec<&String> = after.keys().filter(|path| before.get(*path) != after.get(*path)).collect();
+        assert_eq!(touched, victims[..3]);
+        assert_eq!(exporter.ask("SELECT count(*) FROM file_log WHERE action = 'written'"), ["3"]);
+    });
+}
+
+#[test]
+fn an_adopted_file_is_ours_from_then_on() {
+    on_every_source(|table| {
+        table.insert(&Row::default());
+        let exporter = Exporter::new(table);
+        let old = exporter.output().join("1/CN/20251128+INV001.json");
+        fs::create_dir_all(old.parent().unwrap()).unwrap();
+        fs::write(&old, Row::default().document).unwrap();
+        exporter.run(["run"]).expect(0);
+        assert_eq!(exporter.ask("SELECT action FROM file_log"), ["adopted"]);
+        table.execute("UPDATE t_invoice SET fcountry = 'DE', fupdate_time = '2025-11-29 00:00:00'");
+        exporter.run(["run", "--mode", "incremental"]).expect(0);
+        exporter.assert_agrees();
+        assert!(!old.exists());
     });
 }

@@ -15,6 +15,7 @@ mod hostile;
 mod incremental;
 mod locks;
 mod migration;
+mod output;
 mod paths;
 mod refusals;
 mod rejects;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::support::exporter::Exporter;
+use crate::support::exporter::{Exporter, numbers};
 use crate::support::table::{Row, Table, on_every_source};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -84,5 +84,138 @@ fn a_window_is_open_at_the_left_and_closed_at_the_right_and_puts_back_what_diffe
         let untouched = ["1/CN/20251128+INV1.json", "1/CN/20251128+INV4.json"];
         assert!(untouched.iter().all(|path| exporter.stamps()[*path] == before[*path]));
         assert_eq!(exporter.ask("SELECT watermark FROM tenant"), watermark, "a window moves no watermark");
+    });
+}
+
+#[test]
+fn a_tenant_that_fails_keeps_the_watermark_that_it_had() {
+    on_every_source(|table| {
+        three_tenants(table);
+        let exporter = Exporter::new(table);
+        exporter.run(["run", "--mode", "incremental", "--safety-lag", "10m"]).expect(0);
+        let marks = || exporter.ask("SELECT watermark FROM tenant ORDER BY name");
+        let before = marks();
+        for (id, tenant) in [(11, "1"), (12, "10"), (13, "89")] {
+            table.insert(&Row { id, tenant, number: "NEW", time: &table.ago(30 * MINUTE), ..Row::default() });
+        }
+        let (folder, aside) = (exporter.output().join("10"), exporter.output().with_file_name("aside"));
+        fs::rename(&folder, &aside).unwrap();
+        fs::write(&folder, "in the way").unwrap();
+        exporter.run(["run", "--mode", "incremental"]).expect(3);
+        assert_eq!([0, 1, 2].map(|n| marks()[n] == before[n]), [false, true, false]);
+        let outcomes = exporter.ask("SELECT name, last_outcome FROM tenant ORDER BY name");
+        assert_eq!(outcomes, ["1 success", "10 failed", "89 success"]);
+        fs::remove_file(&folder).unwrap();
+        fs::rename(aside, folder).unwrap();
+        exporter.run(["run", "--mode", "incremental"]).expect(0);
+        exporter.assert_agrees();
+        exporter.assert_state_is_sound();
+    });
+}
+
+#[test]
+fn a_link_in_the_place_of_a_tenants_folder_is_not_followed() {
+    on_every_source(|table| {
+        three_tenants(table);
+        let exporter = Exporter::new(table);
+        let elsewhere = exporter.output().with_file_name("elsewhere");
+        fs::create_dir_all(exporter.output()).unwrap();
+        fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, exporter.output().join("10")).unwrap();
+        exporter.run(["run"]).expect(3);
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+        fs::remove_file(exporter.output().join("10")).unwrap();
+        exporter.run(["run"]).expect(0);
+        exporter.assert_agrees();
+    });
+}
+
+#[test]
+fn an_obstacle_in_one_country_fails_its_tenant_only() {
+    on_every_source(|table| {
+        three_tenants(table);
+        table.insert(&Row { id: 7, tenant: "10", country: Some("DE"), ..Row::default() });
+        let exporter = Exporter::new(table);
+        fs::create_dir_all(exporter.output().join("10")).unwrap();
+        fs::write(exporter.output().join("10/DE"), "in the way").unwrap();
+        let summary = exporter.run(["run", "--mode", "incremental", "--format", "json"]).expect(3).json();
+        assert_eq!(summary["failed_tenants"].as_array().unwrap().len(), 1, "{summary}");
+        fs::remove_file(exporter.output().join("10/DE")).unwrap();
+        exporter.run(["run", "--mode", "incremental"]).expect(0);
+        exporter.assert_agrees();
+        exporter.assert_state_is_sound();
+    });
+}
+
+#[test]
+fn a_full_run_of_one_tenant_mends_it_alone() {
+    on_every_source(|table| {
+        three_tenants(table);
+        let exporter = Exporter::new(table);
+        exporter.run(["run"]).expect(0);
+        for tenant in ["1", "10"] {
+            fs::remove_dir_all(exporter.output().join(tenant)).unwrap();
+        }
+        exporter.run(["run", "--tenant", "10"]).expect(0);
+        assert_eq!(paths(&exporter), ["10/CN/20251128+INV001.json", "89/CN/20251128+INV001.json"]);
+    });
+}
+
+#[test]
+fn a_chosen_tenant_is_meant_with_its_very_spelling() {
+    on_every_source(|table| {
+        for (id, tenant) in (1..).zip(["acme", "ACME"]) {
+            table.insert(&Row { id, tenant, time: &table.ago(50 * MINUTE), ..Row::default() });
+        }
+        for mode in ["incremental", "full"] {
+            let exporter = Exporter::new(table);
+            exporter.run(["run", "--mode", mode, "--tenant", "ACME"]).expect(0);
+            assert_eq!(exporter.tree().into_keys().collect::<Vec<_>>(), ["ACME/CN/20251128+INV001.json"]);
+            exporter.run(["run", "--mode", "incremental"]).expect(0);
+            exporter.assert_agrees();
+        }
+    });
+}
+
+#[test]
+fn rejects_of_other_tenants_are_not_read_again() {
+    on_every_source(|table| {
+        three_tenants(table);
+        let document = |document: &str| {
+            table.execute(&format!(
+                "UPDATE t_invoice SET fext_field = '{document}', fupdate_time = fupdate_time WHERE fid = 1"
+            ));
+        };
+        document("{");
+        let exporter = Exporter::new(table);
+        let run = |code, tenant: &[&str]| {
+            let args = ["run", "--mode", "incremental", "--format", "json"];
+            numbers(
+                &exporter.run(args.iter().chain(tenant)).expect(code).json(),
+                ["rejected", "written", "open_rejects"],
+            )
+        };
+        assert_eq!(run(3, &[]), [1, 2, 1]);
+        document("{}");
+        assert_eq!(run(0, &["--tenant", "10"]), [0, 0, 1]);
+        assert_eq!(run(0, &["--tenant", "1"]), [0, 1, 0]);
+        exporter.assert_agrees();
+    });
+}
+
+#[test]
+fn a_window_ends_at_the_boundary_whatever_it_was_told() {
+    on_every_source(|table| {
+        for (id, number, time) in [
+            (1, "PAST", table.ago(60 * MINUTE)),
+            (2, "RECENT", table.ago(MINUTE)),
+            (3, "AHEAD", table.ahead(60 * MINUTE)),
+        ] {
+            table.insert(&Row { id, number, time: &time, ..Row::default() });
+        }
+        // A mode that the environment names for other runs is no obstacle.
+        let exporter = Exporter::new(table).env("EXPORT_MODE", "incremental");
+        exporter.run(["run", "--since", "2025-11-28", "--until", "2999-01-01"]).expect(0);
+        assert_eq!(paths(&exporter), ["1/CN/20251128+PAST.json"]);
     });
 }
