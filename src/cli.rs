@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Export issued invoices from MySQL or MariaDB, one JSON file each, completely or only what changed.
 ///
 /// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but a tenant failed or rows were newly
-/// rejected; 4 another run holds the lock; 5 the state was refused.
+/// rejected; 4 another run holds the lock; 5 the state was refused; 6 something was found.
 #[derive(Debug, Parser)]
 #[command(name = "invoice-export", version, max_term_width = 100)]
 pub struct Cli {
@@ -24,8 +24,39 @@ pub struct Cli {
 pub enum Command {
     /// Export invoices
     Run(Box<Run>),
+    /// Every tenant: how far it is exported, how its last run ended, what cannot be exported
+    Status(Status),
+    /// Runs and changes of the state, newest first; or one of them in full
+    History(History),
+    /// One verdict on one invoice: is it exported, and if not, why
+    Why(Why),
+    /// Correct, back up, restore and check the state
+    #[command(subcommand)]
+    State(StateCommand),
+    /// Take the watermarks of the script's state file over
+    ImportLegacyState(ImportLegacyState),
+    /// Write the watermarks in the form of the script's state file
+    ExportLegacyState(ExportLegacyState),
     /// Make an embedded sample source and export it; no server needed
     Demo(Demo),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StateCommand {
+    /// Move a tenant's watermark; what was exported above it is compared again
+    Set(Set),
+    /// Take watermarks away, so that the next incremental run compares every invoice
+    Reset(Reset),
+    /// Copy the state, checked and whole, also while a run is at work
+    Backup(Backup),
+    /// List the backups, newest first
+    Backups,
+    /// Put a backup in the place of the state
+    Restore(Restore),
+    /// Is the state whole, and does it hold together?
+    Check(Check),
+    /// Let the state belong to the source that is given now
+    AdoptSource(AdoptSource),
 }
 
 #[derive(Debug, Args)]
@@ -88,12 +119,8 @@ pub struct Run {
     /// ... up to and including this one [default: the boundary]
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
-    /// How far the boundary lies behind the server's clock
-    #[arg(long, env = "INVOICE_EXPORT_SAFETY_LAG", value_parser = humantime::parse_duration, default_value = "5m", value_name = "TIME")]
-    pub safety_lag: Duration,
-    /// How far below the watermark keys are read again, for transactions that commit late
-    #[arg(long, env = "INVOICE_EXPORT_OVERLAP", value_parser = humantime::parse_duration, default_value = "1h", value_name = "TIME")]
-    pub overlap: Duration,
+    #[command(flatten)]
+    pub margins: Margins,
     /// How long to wait for a run of the other mode; one of the same mode is never waited for
     #[arg(long, env = "INVOICE_EXPORT_LOCK_WAIT", value_parser = humantime::parse_duration, default_value = "10m", value_name = "TIME")]
     pub lock_wait: Duration,
@@ -115,11 +142,182 @@ pub struct Run {
     /// Larger documents are rejected
     #[arg(long, env = "INVOICE_EXPORT_MAX_DOCUMENT", default_value = "256MiB", value_name = "SIZE")]
     pub max_document: ByteSize,
-    /// The zone in which a DATETIME column was written, as the server knows it [default: the server's own]
-    #[arg(long, env = "INVOICE_EXPORT_TIME_ZONE", value_name = "ZONE")]
-    pub time_zone: Option<String>,
+    /// Back the state up before an incremental run if the last such backup is older; 0s: never
+    #[arg(long, env = "INVOICE_EXPORT_BACKUP_EVERY", value_parser = humantime::parse_duration, default_value = "24h", value_name = "TIME")]
+    pub backup_every: Duration,
+    /// How many of these backups are kept
+    #[arg(long, env = "INVOICE_EXPORT_KEEP_BACKUPS", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
+    pub keep_backups: u16,
+    /// Write the script's state file after the run, for monitoring that reads it
+    #[arg(long, env = "INVOICE_EXPORT_MIRROR_LEGACY_STATE")]
+    pub mirror_legacy_state: bool,
     #[command(flatten)]
     pub names: Names,
+}
+
+/// How much later than now and earlier than the watermark rows may still appear.
+#[derive(Debug, Args)]
+pub struct Margins {
+    /// How far the boundary lies behind the server's clock
+    #[arg(long, env = "INVOICE_EXPORT_SAFETY_LAG", value_parser = humantime::parse_duration, default_value = "5m", value_name = "TIME")]
+    pub safety_lag: Duration,
+    /// How far below the watermark keys are read again, for transactions that commit late
+    #[arg(long, env = "INVOICE_EXPORT_OVERLAP", value_parser = humantime::parse_duration, default_value = "1h", value_name = "TIME")]
+    pub overlap: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Exit 6 if a tenant lags farther behind than this
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub stale_after: Option<Duration>,
+    /// List the invoices that cannot be exported instead
+    #[arg(long, conflicts_with = "stale_after")]
+    pub rejects: bool,
+    #[command(flatten)]
+    pub margins: Margins,
+    #[command(flatten)]
+    pub names: Names,
+}
+
+#[derive(Debug, Args)]
+pub struct History {
+    /// A run (its number, `last` or `last-failed`) or a change (`c3`)
+    #[arg(value_name = "RUN")]
+    pub which: Option<String>,
+    /// The paths that the run wrote and removed
+    #[arg(long, requires = "which")]
+    pub files: bool,
+    /// Only the paths, each ended by a zero byte, for `rsync --from0 --files-from=-`
+    #[arg(short = '0', long, requires = "files")]
+    pub null: bool,
+    /// Only runs that did something for this tenant, and changes of its watermark
+    #[arg(long, value_name = "ID", conflicts_with = "which")]
+    pub tenant: Option<String>,
+    /// Only runs with this status
+    #[arg(long, value_enum, value_name = "STATUS", conflicts_with = "which")]
+    pub status: Option<RunStatus>,
+    /// Only entries of this kind
+    #[arg(long, value_enum, value_name = "KIND", conflicts_with = "which")]
+    pub kind: Option<EntryKind>,
+    /// Only what started at this time or later (UTC, "2025-11-28 10:00:00" or "2025-11-28")
+    #[arg(long, value_name = "TIME", conflicts_with = "which")]
+    pub since: Option<String>,
+    /// ... and not later than this one
+    #[arg(long, value_name = "TIME", conflicts_with = "which")]
+    pub until: Option<String>,
+    /// How many entries; 0: all
+    #[arg(long, default_value_t = 20, value_name = "N", conflicts_with = "which")]
+    pub limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct Why {
+    /// The invoice's number
+    pub number: String,
+    /// Only this tenant
+    #[arg(long, value_name = "ID")]
+    pub tenant: Option<String>,
+    #[command(flatten)]
+    pub margins: Margins,
+    #[command(flatten)]
+    pub names: Names,
+}
+
+/// What every command that changes the state has.
+#[derive(Debug, Args)]
+pub struct Changing {
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// How long to wait for a run to end
+    #[arg(long, env = "INVOICE_EXPORT_LOCK_WAIT", value_parser = humantime::parse_duration, default_value = "10m", value_name = "TIME")]
+    pub lock_wait: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct Set {
+    #[arg(value_name = "TENANT")]
+    pub tenant: String,
+    /// In the source's own clock: "2025-11-28 10:00:00" or "2025-11-28"
+    #[arg(value_name = "TIME")]
+    pub time: String,
+    #[command(flatten)]
+    pub changing: Changing,
+    #[command(flatten)]
+    pub margins: Margins,
+    #[command(flatten)]
+    pub names: Names,
+}
+
+#[derive(Debug, Args)]
+pub struct Reset {
+    #[arg(value_name = "TENANT", required_unless_present = "all")]
+    pub tenant: Option<String>,
+    /// Every tenant
+    #[arg(long, conflicts_with = "tenant")]
+    pub all: bool,
+    #[command(flatten)]
+    pub changing: Changing,
+}
+
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// Where to [default: a new file in the state folder's `backups`]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// A backup, or `latest`
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub changing: Changing,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Read every page and every row
+    #[arg(long)]
+    pub deep: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AdoptSource {
+    #[command(flatten)]
+    pub changing: Changing,
+    #[command(flatten)]
+    pub names: Names,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportLegacyState {
+    /// [default: .export_state/.last_export_time in the output]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Show old and new watermarks, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Let watermarks go backwards
+    #[arg(long)]
+    pub overwrite: bool,
+    /// How far below the imported time keys are read again
+    #[arg(long, env = "INVOICE_EXPORT_OVERLAP", value_parser = humantime::parse_duration, default_value = "1h", value_name = "TIME")]
+    pub overlap: Duration,
+    #[command(flatten)]
+    pub changing: Changing,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportLegacyState {
+    /// `-` is standard output [default: .export_state/.last_export_time in the output]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
 }
 
 /// What the table and its columns are called.
@@ -149,6 +347,9 @@ pub struct Names {
     /// The status that makes a row an invoice
     #[arg(long, env = "INVOICE_EXPORT_ISSUED_STATUS", value_name = "VALUE", default_value = "3")]
     pub issued_status: String,
+    /// The zone in which a DATETIME column was written, as the server knows it [default: the server's own]
+    #[arg(long, env = "INVOICE_EXPORT_TIME_ZONE", value_name = "ZONE")]
+    pub time_zone: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -173,7 +374,35 @@ pub enum Durability {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Text,
+    /// The same as text
+    Table,
     Json,
+    /// For results that have rows
+    Csv,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RunStatus {
+    Running,
+    Success,
+    Partial,
+    Failed,
+    Cancelled,
+    Interrupted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EntryKind {
+    Full,
+    Incremental,
+    Backfill,
+    Set,
+    Reset,
+    Import,
+    Restore,
+    AdoptSource,
+    PullBack,
+    Upgrade,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -51,7 +51,7 @@ pub fn order(
         tenants: run.tenant.iter().map(|tenant| Tenant(tenant.clone())).collect(),
         since,
         until,
-        access: access(common, run, matches)?,
+        access: access(common, &run.names, matches)?,
         output: common.output.clone(),
         state: state_path(common),
         policy: match (run.fresh, run.require_state) {
@@ -59,8 +59,8 @@ pub fn order(
             (_, true) => StatePolicy::Required,
             _ => StatePolicy::Ordinary,
         },
-        safety_lag: run.safety_lag,
-        overlap: run.overlap,
+        safety_lag: run.margins.safety_lag,
+        overlap: run.margins.overlap,
         lock_wait: run.lock_wait,
         retry_for: run.retry_for,
         writers: usize::from(run.writers),
@@ -113,7 +113,7 @@ fn dry_run_variable() -> anyhow::Result<bool> {
 }
 
 /// A time as the server prints it, in whole seconds or with decimals; a day alone is its midnight.
-fn time(text: Option<&str>, flag: &str) -> anyhow::Result<Option<SourceTime>> {
+pub fn time(text: Option<&str>, flag: &str) -> anyhow::Result<Option<SourceTime>> {
     let Some(text) = text else { return Ok(None) };
     let spaced = text.replacen('T', " ", 1);
     if NaiveDate::parse_from_str(&spaced, "%Y-%m-%d").is_ok_and(|_| spaced.len() == 10) {
@@ -125,7 +125,8 @@ fn time(text: Option<&str>, flag: &str) -> anyhow::Result<Option<SourceTime>> {
     }
 }
 
-fn access(common: &Common, run: &Run, matches: &ArgMatches) -> anyhow::Result<Access> {
+/// How to reach the source that the command line names.
+pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::Result<Access> {
     let Some(text) = &common.source else {
         return Err(usage(
             "no source given; name it with --source or INVOICE_EXPORT_SOURCE, for example mysql://user@host:3306/database"
@@ -148,7 +149,7 @@ fn access(common: &Common, run: &Run, matches: &ArgMatches) -> anyhow::Result<Ac
         None => variable("MYSQL_PWD").or(from_url),
     };
     let tls = Tls { mode: common.ssl_mode.map(tls_mode), ca: common.ssl_ca.clone() };
-    Ok(Access { url, password, names: table_names(&run.names), time_zone: run.time_zone.clone(), tls })
+    Ok(Access { url, password, names: table_names(names), time_zone: names.time_zone.clone(), tls })
 }
 
 fn table_names(names: &Names) -> TableNames {

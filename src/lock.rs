@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::event::Event;
 use crate::refusal::{self, Refusal};
-use crate::run::{Kind, Starter};
+use crate::run::Starter;
 use crate::state::State;
 use crate::tree::mark::{self, Mark, SECTOR};
 use crate::tree::{PRIVATE, Tree};
@@ -59,12 +59,12 @@ impl Held {
     }
 }
 
-/// Creates the output if it is missing and takes its lock. Waits for a run of another mode for at
-/// most `patience`; refuses at once for one of its own.
+/// Creates the output if it is missing and takes its lock. Waits for whoever holds it for another
+/// purpose (`full`, `state set`) for at most `patience`; refuses at once for one of its own.
 pub fn acquire(
     output: &Path,
     state: &Path,
-    kind: Kind,
+    purpose: &str,
     starter: &Starter,
     patience: Duration,
     tell: &mut dyn FnMut(Event),
@@ -73,10 +73,10 @@ pub fn acquire(
     fs::create_dir_all(&private).with_context(|| format!("create {}", private.display()))?;
     let tree = Tree::open(output)?;
     let holder = json!({
-        "kind": kind.as_str(), "pid": starter.pid, "host": starter.host,
+        "kind": purpose, "pid": starter.pid, "host": starter.host,
         "since": starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
     });
-    let mut waiting = Waiting { kind, patience, since: Instant::now(), told: false };
+    let mut waiting = Waiting { purpose, patience, since: Instant::now(), told: false };
     let file = lock_file(&private.join(mark::FILE), &mut waiting, tell)?;
     let state_folder = state.parent().unwrap_or(Path::new("."));
     let state_lock = if same_folder(state_folder, &private) {
@@ -92,14 +92,14 @@ pub fn acquire(
     Ok((tree, Held { file, _state_lock: state_lock, script_lock, state: state.to_path_buf() }))
 }
 
-struct Waiting {
-    kind: Kind,
+struct Waiting<'a> {
+    purpose: &'a str,
     patience: Duration,
     since: Instant,
     told: bool,
 }
 
-fn lock_file(path: &Path, waiting: &mut Waiting, tell: &mut dyn FnMut(Event)) -> anyhow::Result<File> {
+fn lock_file(path: &Path, waiting: &mut Waiting<'_>, tell: &mut dyn FnMut(Event)) -> anyhow::Result<File> {
     loop {
         let file = OpenOptions::new()
             .read(true)
@@ -129,14 +129,14 @@ fn is_still(file: &File, path: &Path) -> bool {
 }
 
 /// Waits a moment, or refuses if waiting is over or was never allowed.
-fn wait(file: &File, path: &Path, waiting: &mut Waiting, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
+fn wait(file: &File, path: &Path, waiting: &mut Waiting<'_>, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
     let holder = mark::read_sector(file, SECTOR).with_context(|| format!("read {}", path.display()))?;
     let text =
         |name: &str| holder.as_ref().and_then(|holder| holder.get(name)?.as_str()).unwrap_or("unknown").to_owned();
     let pid = holder.as_ref().and_then(|holder| holder.get("pid")?.as_u64()).unwrap_or_default();
     let holder =
         refusal::holder_text(&text("kind"), u32::try_from(pid).unwrap_or_default(), &text("host"), &text("since"));
-    if !refusal::may_wait(waiting.kind, &text("kind")) || waiting.since.elapsed() >= waiting.patience {
+    if !refusal::may_wait(waiting.purpose, &text("kind")) || waiting.since.elapsed() >= waiting.patience {
         return Err(Refusal::Locked { holder, lock: path.to_path_buf() }.into());
     }
     if !waiting.told {

@@ -5,8 +5,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::run::Kind;
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Wrong usage.
@@ -23,6 +21,10 @@ pub enum Refusal {
         age: Duration,
     },
     StateMissing {
+        state: PathBuf,
+    },
+    /// A command that needs a state finds none.
+    NoState {
         state: PathBuf,
     },
     /// No state, but the tree holds files: an incremental run would not know what they are.
@@ -115,6 +117,7 @@ impl Refusal {
             | Self::ColumnsMissing { .. }
             | Self::TableUnreadable { .. } => 1,
             Self::StateMissing { .. }
+            | Self::NoState { .. }
             | Self::TreeWithoutState { .. }
             | Self::StateDamaged { .. }
             | Self::StateNewer { .. }
@@ -151,6 +154,11 @@ impl fmt::Display for Refusal {
             Self::StateMissing { state } => write!(
                 f,
                 "there is no state at {} and --require-state was given; check --output and --state-dir, or run once without it",
+                state.display()
+            ),
+            Self::NoState { state } => write!(
+                f,
+                "there is no state at {}; check --output and --state-dir; a first run makes one",
                 state.display()
             ),
             Self::TreeWithoutState { output, state } => write!(
@@ -235,12 +243,13 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Who holds the lock, in words.
-pub fn holder_text(kind: &str, pid: u32, host: &str, since: &str) -> String {
-    format!("{kind} run, pid {pid} on {host}, since {since}")
+/// Who holds the lock, in words: a run by its mode, other commands by their name.
+pub fn holder_text(purpose: &str, pid: u32, host: &str, since: &str) -> String {
+    let run = if matches!(purpose, "full" | "incremental" | "backfill") { " run" } else { "" };
+    format!("{purpose}{run}, pid {pid} on {host}, since {since}")
 }
 
 /// A run waits for a run of the other mode, because the documented crontab starts both at 2:00.
-pub fn may_wait(own: Kind, held: &str) -> bool {
-    held != own.as_str()
+pub fn may_wait(own: &str, held: &str) -> bool {
+    held != own
 }

@@ -8,11 +8,18 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use crate::cli::{self, Cli, Command, Common};
 use crate::config;
+use crate::refusal::Refusal;
 use crate::report::{self, Reporter};
 use crate::run::Starter;
+use crate::state::State;
 
 mod demo;
+mod history;
+mod legacy;
 mod run;
+mod state;
+mod status;
+mod why;
 
 /// Runs the program. Everything that goes wrong ends here, in one line.
 pub fn main() -> ExitCode {
@@ -43,6 +50,12 @@ fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Res
     let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
     match &cli.command {
         Command::Run(args) => run::run(&cli.common, args, matches, reporter),
+        Command::Status(args) => status::run(&cli.common, args, matches, reporter),
+        Command::History(args) => history::run(&cli.common, args, reporter),
+        Command::Why(args) => why::run(&cli.common, args, matches, reporter),
+        Command::State(command) => state::run(&cli.common, command, matches, reporter),
+        Command::ImportLegacyState(args) => legacy::import(&cli.common, args, reporter),
+        Command::ExportLegacyState(args) => legacy::export(&cli.common, args, reporter),
         Command::Demo(args) => demo::run(args, reporter),
     }
 }
@@ -62,8 +75,9 @@ fn report_settings(common: &Common) -> report::Settings {
             cli::Lang::Zh => report::Lang::Zh,
         }),
         format: match common.format {
-            cli::Format::Text => report::Format::Text,
+            cli::Format::Text | cli::Format::Table => report::Format::Text,
             cli::Format::Json => report::Format::Json,
+            cli::Format::Csv => report::Format::Csv,
         },
         verbosity: match (common.quiet, common.verbose) {
             (true, _) => report::Verbosity::Quiet,
@@ -90,4 +104,10 @@ fn starter() -> Starter {
         command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "),
         at: now(),
     }
+}
+
+/// The state, only to be read.
+fn look(common: &Common) -> anyhow::Result<State> {
+    let path = config::state_path(common);
+    State::look(&path)?.ok_or_else(|| Refusal::NoState { state: path }.into())
 }

@@ -151,7 +151,8 @@ fn export(
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Summary> {
     refuse_before_anything_is_made(order, source.as_mut())?;
-    let (tree, held) = lock::acquire(&order.output, &order.state, order.kind, &order.starter, order.lock_wait, tell)?;
+    let (tree, held) =
+        lock::acquire(&order.output, &order.state, order.kind.as_str(), &order.starter, order.lock_wait, tell)?;
     let (mut state, begun, marked_run) = open_state(order, &tree, &held, tell)?;
     let last = state.last_time()?;
     refuse_other_source(order, &last, source.as_ref())?;
@@ -417,7 +418,7 @@ fn begin(
     if settings.moves_watermarks() {
         let back = plan::pull_backs(&state.tenants()?, &settings.boundary);
         if !back.is_empty() {
-            state.pull_back(&run, &back, &settings.boundary, &order.starter)?;
+            state.pull_back(&back, &settings.boundary, &order.starter)?;
         }
         for PullBack { tenant, from } in back {
             tell(Event::Notice(Notice::PulledBack { tenant, from, to: settings.boundary.clone() }));

@@ -289,6 +289,10 @@ fn refusal_text(refusal: &Refusal) -> String {
                 "已指定 --require-state，但没有状态文件 {state}；请检查 --output 和 --state-dir，或不带该参数运行一次"
             )
         }
+        Refusal::NoState { state } => {
+            let state = at(state);
+            format!("没有状态文件 {state}；请检查 --output 和 --state-dir；首次运行会创建它")
+        }
         Refusal::TreeWithoutState { output, state } => tree_without_state(output, state),
         Refusal::StateDamaged { state, detail } => format!(
             "状态文件 {} 无法使用: {detail}；未做任何改动；请用备份替换它，或用 `run --fresh` 将其移开并重新开始",
@@ -387,6 +391,7 @@ mod tests {
             Refusal::Locked { holder: "pid 7".to_owned(), lock: "/srv/tree/lock".into() },
             Refusal::ScriptLocked { folder: "/srv/tree/.export.lock".into(), age: Duration::from_secs(90) },
             Refusal::StateMissing { state: state.clone() },
+            Refusal::NoState { state: state.clone() },
             Refusal::TreeWithoutState { output: output.clone(), state: state.clone() },
             Refusal::StateDamaged { state: state.clone(), detail: "page 3".to_owned() },
             Refusal::StateNewer { state: state.clone(), version: 9, known: 1 },

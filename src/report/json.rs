@@ -84,6 +84,10 @@ pub(super) fn failed(error: &str, exit_code: u8) -> String {
     line(&Failed { error, exit_code })
 }
 
+pub(super) fn value(value: &serde_json::Value) -> String {
+    line(value)
+}
+
 /// What JSON leaves unescaped can still steer a terminal (U+009B and the like).
 fn line(object: &impl Serialize) -> String {
     // Only maps with keys that are no strings and failing `Serialize` impls are errors here, and

@@ -17,10 +17,12 @@ mod closing;
 mod english;
 mod json;
 mod lines;
+pub mod table;
 mod words;
 
 use bars::Bars;
 use lines::{Level, Line, Lines};
+use table::{Details, Table};
 use words::Words;
 
 /// Between two lines of progress where there is no bar.
@@ -56,6 +58,7 @@ impl Lang {
 pub enum Format {
     Text,
     Json,
+    Csv,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,8 +141,37 @@ impl Reporter {
         let text: String = text.split('\n').map(|line| lines::escaped(line) + "\n").collect();
         match printer.format {
             Format::Text => printer.print_out(&text),
-            Format::Json => printer.print_err(&text),
+            Format::Json | Format::Csv => printer.print_err(&text),
         }
+    }
+
+    /// A result with rows.
+    pub fn table(&self, table: &Table) {
+        let mut printer = self.printer();
+        let text = match printer.format {
+            Format::Text => table.text(),
+            Format::Json => json::value(&table.json()) + "\n",
+            Format::Csv => table.csv(),
+        };
+        printer.object_printed = true;
+        printer.print_out(&text);
+    }
+
+    /// A result about one thing. As CSV it is its first table.
+    pub fn details(&self, details: &Details) {
+        let mut printer = self.printer();
+        let text = match printer.format {
+            Format::Text => details.text(),
+            Format::Json => json::value(&details.json()) + "\n",
+            Format::Csv => details.tables.first().map(|(_, table)| table.csv()).unwrap_or_default(),
+        };
+        printer.object_printed = true;
+        printer.print_out(&text);
+    }
+
+    /// Bytes for another program, as they are: paths that end in a zero byte.
+    pub fn raw(&self, bytes: &[u8]) {
+        self.printer().print_bytes(bytes);
     }
 
     /// A thread that panicked while printing leaves nothing half that the next line could break.
@@ -162,7 +194,7 @@ impl Printer {
 
     fn finished(&mut self, summary: &Summary) {
         let text = match self.format {
-            Format::Text => block(&closing::closing(self.words, summary, self.verbosity)),
+            Format::Text | Format::Csv => block(&closing::closing(self.words, summary, self.verbosity)),
             Format::Json => {
                 self.object_printed = true;
                 json::finished(summary) + "\n"
@@ -186,9 +218,13 @@ impl Printer {
     }
 
     fn print_out(&mut self, text: &str) {
+        self.print_bytes(text.as_bytes());
+    }
+
+    fn print_bytes(&mut self, bytes: &[u8]) {
         let Self { bars, out, err, .. } = self;
         above(bars.as_ref(), || {
-            let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+            let written = out.write_all(bytes).and_then(|()| out.flush());
             // Whoever closed the pipe has read enough; a full disk is worth a word.
             if let Err(error) = written
                 && error.kind() != io::ErrorKind::BrokenPipe

@@ -2,7 +2,7 @@
 //!
 //! `open.rs` creates, opens and upgrades it, `tenants.rs` keeps watermarks, `ledger.rs` says which
 //! file belongs to which invoice, `todo.rs` what is still to be done or was rejected, `runs.rs` the
-//! history. `record.rs` writes a published batch, everything of it in one transaction: the file in
+//! history, `changes.rs` what was changed otherwise. `record.rs` writes a published batch, everything of it in one transaction: the file in
 //! the tree comes first, the state second.
 //!
 //! Only whoever holds the lock may open a state for writing (`lock::Held::open_state`).
@@ -14,6 +14,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::refusal::Refusal;
 
+pub mod changes;
 pub mod ledger;
 pub mod open;
 pub mod record;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use rusqlite::backup::Backup;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
@@ -22,7 +23,8 @@ use crate::refusal::Refusal;
 const APPLICATION_ID: i32 = 0x6976_6578;
 
 /// The schema's history: appended to, never edited.
-const SCHEMA: [&str; 1] = [include_str!("../../state-schema/0001_state.sql")];
+const SCHEMA: [&str; 2] =
+    [include_str!("../../state-schema/0001_state.sql"), include_str!("../../state-schema/0002_changes.sql")];
 
 /// The version of the schema that this program knows.
 const KNOWN: i64 = SCHEMA.len() as i64;
@@ -62,8 +64,13 @@ impl State {
     pub fn look(path: &Path) -> anyhow::Result<Option<Self>> {
         match inspect(path)? {
             Found::Nothing => Ok(None),
-            Found::State { .. } => {
-                let conn = connect(path, Access::Look)?;
+            Found::State { version } => {
+                let mut conn = connect(path, Access::Look)?;
+                if version < KNOWN {
+                    conn = upgraded_copy(&conn, version)
+                        .map_err(|error| explain(error, path))
+                        .with_context(|| format!("read the state {}, which is of an older version", path.display()))?;
+                }
                 Ok(Some(Self { conn, path: path.to_path_buf(), access: Access::Look }))
             }
         }
@@ -94,6 +101,14 @@ impl State {
         conn.pragma_update(None, "query_only", true)?;
         Ok(conn)
     }
+}
+
+/// A copy in memory, so that whoever only looks sees one schema and leaves no trace.
+fn upgraded_copy(old: &Connection, version: i64) -> rusqlite::Result<Connection> {
+    let mut copy = Connection::open_in_memory()?;
+    Backup::new(old, &mut copy)?.run_to_completion(i32::MAX, Duration::ZERO, None)?;
+    upgrade(&copy, version)?;
+    Ok(copy)
 }
 
 /// Moves a state aside, with everything that belongs to it, and returns where to. It is never

@@ -3,7 +3,8 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{State, tenants};
+use super::changes::{Change, ChangeKind};
+use super::{State, changes, tenants};
 use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
 use crate::run::{Counts, Kind, Outcome, RunId, Starter};
@@ -138,29 +139,18 @@ impl State {
     }
 
     /// Pulls watermarks back to the boundary, on record.
-    pub fn pull_back(
-        &mut self,
-        run: &OpenRun,
-        back: &[PullBack],
-        to: &SourceTime,
-        starter: &Starter,
-    ) -> anyhow::Result<()> {
+    pub fn pull_back(&mut self, back: &[PullBack], to: &SourceTime, starter: &Starter) -> anyhow::Result<()> {
         self.transaction(|tx| {
+            let change = Change::new(ChangeKind::PullBack, starter, Some("it lay ahead of the boundary"));
+            let change = changes::note(tx, &change)?;
             for PullBack { tenant, from } in back {
                 let n = tenants::number(tx, tenant)?;
-                tx.execute("UPDATE tenant SET watermark = ?2 WHERE n = ?1", params![n, to.as_str()])?;
+                changes::note_watermark(tx, change, n, Some(from), Some(to))?;
+                // A look-back ahead of the boundary would leave out what lies between: it comes from an
+                // imported time, not from what was read.
                 tx.execute(
-                    "INSERT INTO watermark_change (at, run, tenant, old, new, why, user, host)
-                     VALUES (?1, ?2, ?3, ?4, ?5, 'it lay ahead of the boundary', ?6, ?7)",
-                    params![
-                        starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-                        run.id.0,
-                        n,
-                        from.as_str(),
-                        to.as_str(),
-                        starter.user,
-                        starter.host
-                    ],
+                    "UPDATE tenant SET watermark = ?2, look_back = CASE WHEN look_back <= ?2 THEN look_back END WHERE n = ?1",
+                    params![n, to.as_str()],
                 )?;
             }
             Ok(())

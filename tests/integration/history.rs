@@ -30,7 +30,10 @@ fn debians_own_sqlite3_reads_the_state_and_cannot_change_finished_history() {
         "INSERT INTO run_tenant SELECT run, tenant + 1, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL FROM run_tenant",
         "UPDATE file_log SET path = 'x'",
         "DELETE FROM file_log",
-        "INSERT INTO watermark_change VALUES (1, '', 1, 1, NULL, NULL, '', '', ''); DELETE FROM watermark_change",
+        "INSERT INTO watermark_change VALUES (1, 1, NULL, NULL); DELETE FROM watermark_change",
+        "INSERT INTO watermark_change VALUES (1, 1, NULL, NULL); UPDATE watermark_change SET new = old",
+        "INSERT INTO state_change (kind, at, last_run, user, host) VALUES ('set', '', 1, '', ''); DELETE FROM state_change",
+        "INSERT INTO state_change (kind, at, last_run, user, host) VALUES ('set', '', 1, '', ''); UPDATE state_change SET user = 'x'",
     ] {
         let (changed, text) = sqlite3(&state, change);
         assert!(!changed && (text.contains("history") || text.contains("History")), "{change}: {text}");

@@ -1,0 +1,193 @@
+//! Changes of the state that are no ordinary progress of a run, each on record: who, when, why, and
+//! what was there before.
+
+use anyhow::bail;
+use rusqlite::{Connection, Transaction, params};
+
+use super::{State, tenants};
+use crate::invoice::{SourceTime, Tenant};
+use crate::run::Starter;
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    Set,
+    Reset,
+    Import,
+    Restore,
+    AdoptSource,
+    /// A run found a watermark ahead of its boundary.
+    PullBack,
+    /// The schema was brought up to date.
+    Upgrade,
+}
+
+impl ChangeKind {
+    /// The word used in the state, in messages and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Reset => "reset",
+            Self::Import => "import",
+            Self::Restore => "restore",
+            Self::AdoptSource => "adopt-source",
+            Self::PullBack => "pull-back",
+            Self::Upgrade => "upgrade",
+        }
+    }
+}
+
+/// A change for the record.
+#[derive(Clone, Debug)]
+pub struct Change<'a> {
+    pub kind: ChangeKind,
+    pub starter: &'a Starter,
+    pub reason: Option<&'a str>,
+    /// What was imported or restored.
+    pub file: Option<&'a ReadFile>,
+    /// Adopted source: its name; upgrade: the schema's version; restore: where the replaced state lies.
+    pub old: Option<String>,
+    pub new: Option<String>,
+}
+
+impl<'a> Change<'a> {
+    pub fn new(kind: ChangeKind, starter: &'a Starter, reason: Option<&'a str>) -> Self {
+        Self { kind, starter, reason, file: None, old: None, new: None }
+    }
+}
+
+/// A file that was read, as the record names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadFile {
+    pub path: String,
+    /// In hex.
+    pub sha256: String,
+    pub lines: Option<u64>,
+}
+
+/// What moving watermarks came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    pub watermarks: Vec<MovedWatermark>,
+    /// Exported invoices whose documents the next incremental run fetches and compares.
+    pub unsettled: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MovedWatermark {
+    pub tenant: Tenant,
+    pub old: Option<SourceTime>,
+    pub new: Option<SourceTime>,
+}
+
+impl State {
+    /// Moves one watermark. Everything exported above it becomes unsettled: it is fetched and compared
+    /// again, as somebody who edits the script's state file expects.
+    pub fn set_watermark(
+        &mut self,
+        tenant: &Tenant,
+        to: &SourceTime,
+        look_back: Option<&SourceTime>,
+        change: &Change<'_>,
+    ) -> anyhow::Result<Moved> {
+        self.transaction(|tx| {
+            let mut moved = Moved::default();
+            let n = note(tx, change)?;
+            move_one(tx, n, tenant, Some(to), look_back, &mut moved)?;
+            Ok(moved)
+        })
+    }
+
+    /// Takes watermarks away.
+    pub fn reset_watermarks(&mut self, of: &[Tenant], change: &Change<'_>) -> anyhow::Result<Moved> {
+        self.transaction(|tx| {
+            let mut moved = Moved::default();
+            let n = note(tx, change)?;
+            for tenant in of {
+                move_one(tx, n, tenant, None, None, &mut moved)?;
+            }
+            Ok(moved)
+        })
+    }
+
+    /// Lets the state belong to another source. All keys are compared by the next run, whoever answers.
+    pub fn adopt_source(&mut self, name: &str, change: &Change<'_>) -> anyhow::Result<()> {
+        if self.last_time()?.source.as_deref() == Some(name) {
+            bail!("the state belongs to {name} already; nothing was changed");
+        }
+        self.transaction(|tx| {
+            let old = tx.query_row("SELECT source FROM meta", [], |row| row.get(0))?;
+            note(tx, &Change { old, new: Some(name.to_owned()), ..change.clone() })?;
+            tx.execute("UPDATE meta SET source = ?1", [name])?;
+            tx.execute("UPDATE tenant SET look_back = NULL", [])?;
+            Ok(())
+        })
+    }
+}
+
+/// Puts a change on record and returns its number.
+pub(super) fn note(tx: &Connection, change: &Change<'_>) -> rusqlite::Result<i64> {
+    let Change { kind, starter, reason, file, old, new } = change;
+    tx.query_row(
+        "INSERT INTO state_change (kind, at, last_run, user, host, command_line, reason, file, sha256, lines, old, new)
+         VALUES (?1, ?2, (SELECT coalesce(max(id), 0) FROM run), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) RETURNING n",
+        params![
+            kind.as_str(),
+            starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            starter.user,
+            starter.host,
+            starter.command_line,
+            reason,
+            file.map(|file| file.path.as_str()),
+            file.map(|file| file.sha256.as_str()),
+            file.and_then(|file| file.lines).map(u64::cast_signed),
+            old,
+            new,
+        ],
+        |row| row.get(0),
+    )
+}
+
+/// The move of a watermark, as part of a change.
+pub(super) fn note_watermark(
+    tx: &Connection,
+    change: i64,
+    tenant: i64,
+    old: Option<&SourceTime>,
+    new: Option<&SourceTime>,
+) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT INTO watermark_change (change, tenant, old, new) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![change, tenant, old.map(SourceTime::as_str), new.map(SourceTime::as_str)])?;
+    Ok(())
+}
+
+/// Without `newest` the tenant does not count as quiet, so the next run does look at it.
+pub(super) fn move_one(
+    tx: &Transaction<'_>,
+    change: i64,
+    tenant: &Tenant,
+    to: Option<&SourceTime>,
+    look_back: Option<&SourceTime>,
+    moved: &mut Moved,
+) -> rusqlite::Result<()> {
+    let n = tenants::number(tx, tenant)?;
+    let old: Option<String> = tx.query_row("SELECT watermark FROM tenant WHERE n = ?1", [n], |row| row.get(0))?;
+    let old = old.map(SourceTime);
+    note_watermark(tx, change, n, old.as_ref(), to)?;
+    tx.execute(
+        "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = NULL WHERE n = ?1",
+        params![n, to.map(SourceTime::as_str), look_back.map(SourceTime::as_str)],
+    )?;
+    moved.unsettled += unsettle(tx, n, to)?;
+    moved.watermarks.push(MovedWatermark { tenant: tenant.clone(), old, new: to.cloned() });
+    Ok(())
+}
+
+/// What lies above a time counts as seen no longer; None is everything. Returns how much that is.
+pub(super) fn unsettle(tx: &Connection, tenant: i64, above: Option<&SourceTime>) -> rusqlite::Result<u64> {
+    let changed = tx.execute(
+        "UPDATE ledger SET settled = 0 WHERE tenant = ?1 AND settled = 1 AND (?2 IS NULL OR time IS NULL OR time > ?2)",
+        params![tenant, above.map(SourceTime::as_str)],
+    )?;
+    Ok(changed as u64)
+}

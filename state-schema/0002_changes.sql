@@ -1,0 +1,52 @@
+-- What was done to the state other than by a run's ordinary progress, and the indexes that the history
+-- is filtered by.
+
+-- One row per change: a command of an operator, or a watermark that a run pulled back.
+CREATE TABLE state_change (
+  n            INTEGER PRIMARY KEY,
+  kind         TEXT NOT NULL CHECK (kind IN ('set', 'reset', 'import', 'restore', 'adopt-source', 'pull-back', 'upgrade')),
+  at           TEXT NOT NULL,
+  last_run     INTEGER NOT NULL, -- the last run there was then; of a pull-back: the run that did it
+  user         TEXT NOT NULL,
+  host         TEXT NOT NULL,
+  command_line TEXT,             -- NULL where a run did it, or it was not recorded yet
+  reason       TEXT,             -- --reason, or why a run did it
+  file         TEXT,             -- what was imported or restored
+  sha256       TEXT,             -- of that file, in hex
+  lines        INTEGER,          -- of an imported file
+  old          TEXT,             -- adopt-source: the source; upgrade: the schema's version; restore: where the replaced state lies
+  new          TEXT              -- adopt-source: the source; upgrade: the schema's version
+) STRICT;
+CREATE INDEX state_change_kind ON state_change (kind, n);
+CREATE INDEX state_change_at ON state_change (at);
+
+-- The watermarks that a change moved.
+ALTER TABLE watermark_change RENAME TO watermark_change_1;
+CREATE TABLE watermark_change (
+  change  INTEGER NOT NULL,      -- state_change.n
+  tenant  INTEGER NOT NULL,      -- tenant.n
+  old     TEXT,                  -- NULL: none
+  new     TEXT,                  -- NULL: taken away
+  PRIMARY KEY (change, tenant)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX watermark_change_tenant ON watermark_change (tenant, change);
+
+-- Until now only runs changed watermarks, by pulling them back.
+INSERT INTO state_change (kind, at, last_run, user, host, reason)
+  SELECT 'pull-back', min(at), run, min(user), min(host), min(why) FROM watermark_change_1 GROUP BY run;
+INSERT OR IGNORE INTO watermark_change (change, tenant, old, new)
+  SELECT c.n, w.tenant, w.old, w.new FROM watermark_change_1 w
+  JOIN state_change c ON c.kind = 'pull-back' AND c.last_run = w.run;
+DROP TABLE watermark_change_1;
+
+CREATE TRIGGER state_change_is_final BEFORE UPDATE ON state_change
+BEGIN SELECT RAISE(ABORT, 'history cannot be changed'); END;
+CREATE TRIGGER state_change_stays BEFORE DELETE ON state_change
+BEGIN SELECT RAISE(ABORT, 'history cannot be deleted'); END;
+CREATE TRIGGER watermark_change_is_final BEFORE UPDATE ON watermark_change
+BEGIN SELECT RAISE(ABORT, 'history cannot be changed'); END;
+CREATE TRIGGER watermark_change_stays BEFORE DELETE ON watermark_change
+BEGIN SELECT RAISE(ABORT, 'history cannot be deleted'); END;
+
+CREATE INDEX run_kind ON run (kind, id);
+CREATE INDEX run_started ON run (started);
