@@ -50,3 +50,16 @@ BEGIN SELECT RAISE(ABORT, 'history cannot be deleted'); END;
 
 CREATE INDEX run_kind ON run (kind, id);
 CREATE INDEX run_started ON run (started);
+
+-- INSERT OR REPLACE deletes without asking the triggers that refuse a DELETE.
+CREATE TRIGGER run_is_not_replaced BEFORE INSERT ON run WHEN EXISTS (SELECT 1 FROM run WHERE id = new.id)
+BEGIN SELECT RAISE(ABORT, 'history cannot be changed'); END;
+CREATE TRIGGER file_log_is_complete BEFORE INSERT ON file_log
+WHEN (SELECT status FROM run WHERE id = new.run) <> 'running'
+BEGIN SELECT RAISE(ABORT, 'a finished run is history and cannot be changed'); END;
+CREATE TRIGGER state_change_is_not_replaced BEFORE INSERT ON state_change
+WHEN EXISTS (SELECT 1 FROM state_change WHERE n = new.n)
+BEGIN SELECT RAISE(ABORT, 'history cannot be changed'); END;
+CREATE TRIGGER watermark_change_is_not_replaced BEFORE INSERT ON watermark_change
+WHEN EXISTS (SELECT 1 FROM watermark_change WHERE (change, tenant) = (new.change, new.tenant))
+BEGIN SELECT RAISE(ABORT, 'history cannot be changed'); END;

@@ -31,9 +31,14 @@ fn debians_own_sqlite3_reads_the_state_and_cannot_change_finished_history() {
         "UPDATE file_log SET path = 'x'",
         "DELETE FROM file_log",
         "INSERT INTO watermark_change VALUES (1, 1, NULL, NULL); DELETE FROM watermark_change",
-        "INSERT INTO watermark_change VALUES (1, 1, NULL, NULL); UPDATE watermark_change SET new = old",
+        "INSERT INTO watermark_change VALUES (2, 1, NULL, NULL); UPDATE watermark_change SET new = old",
         "INSERT INTO state_change (kind, at, last_run, user, host) VALUES ('set', '', 1, '', ''); DELETE FROM state_change",
         "INSERT INTO state_change (kind, at, last_run, user, host) VALUES ('set', '', 1, '', ''); UPDATE state_change SET user = 'x'",
+        "INSERT OR REPLACE INTO run SELECT * FROM run",
+        "INSERT OR REPLACE INTO run_tenant SELECT * FROM run_tenant",
+        "INSERT INTO file_log VALUES (1, 'x', 'written')",
+        "INSERT OR REPLACE INTO state_change SELECT * FROM state_change",
+        "INSERT OR REPLACE INTO watermark_change SELECT * FROM watermark_change",
     ] {
         let (changed, text) = sqlite3(&state, change);
         assert!(!changed && (text.contains("history") || text.contains("History")), "{change}: {text}");
