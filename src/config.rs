@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::cli::{Common, Durability, Mode, Names, Run, SslMode};
 use crate::export::plan::StatePolicy;
-use crate::export::{self, Order};
+use crate::export::{self, Backups, Order};
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::{Kind, Starter};
@@ -69,6 +69,10 @@ pub fn order(
             Durability::File => tree::Durability::File,
         },
         max_document: run.max_document.as_u64(),
+        backups: Backups {
+            every: Some(run.backup_every).filter(|every| !every.is_zero()),
+            keep: usize::from(run.keep_backups),
+        },
         starter,
         now,
     })
@@ -110,6 +114,11 @@ fn dry_run_variable() -> anyhow::Result<bool> {
         Some("true" | "1" | "yes") => Ok(true),
         Some(other) => Err(usage(format!("DRY_RUN is {other:?}; it can be true or false"))),
     }
+}
+
+/// A time that is the whole point of a command.
+pub fn required_time(text: &str) -> anyhow::Result<SourceTime> {
+    time(Some(text), "the time")?.ok_or_else(|| usage("no time given".to_owned()))
 }
 
 /// A time as the server prints it, in whole seconds or with decimals; a day alone is its midnight.

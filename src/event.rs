@@ -67,6 +67,8 @@ pub enum Notice {
     TakingOver { output: PathBuf },
     /// An old state was set aside by `--fresh`.
     SetAside { to: PathBuf },
+    /// The state could not be backed up.
+    NoBackup { error: String },
     /// An earlier run died; what it left in doubt is read again.
     Recovering { files: u64 },
     /// All keys are read, without a lower bound.

@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use crate::event::Event;
 use crate::refusal::{self, Refusal};
 use crate::run::Starter;
-use crate::state::State;
+use crate::state::restore::{Replaced, restore};
+use crate::state::{State, backup};
 use crate::tree::mark::{self, Mark, SECTOR};
 use crate::tree::{PRIVATE, Tree};
 
@@ -35,6 +36,7 @@ pub struct Held {
     _state_lock: Option<File>,
     script_lock: PathBuf,
     state: PathBuf,
+    starter: Starter,
 }
 
 impl Held {
@@ -47,11 +49,20 @@ impl Held {
     }
 
     pub fn open_state(&self) -> anyhow::Result<Option<State>> {
-        State::open(&self.state)
+        State::open(&self.state, &self.starter)
     }
 
     pub fn create_state(&self) -> anyhow::Result<State> {
-        State::create(&self.state)
+        State::create(&self.state, &self.starter)
+    }
+
+    pub fn restore_state(&self, from: &Path, reason: Option<&str>) -> anyhow::Result<Replaced> {
+        restore(&self.state, from, self.mark()?.as_ref(), &self.starter, reason)
+    }
+
+    /// Removes the oldest automatic backups beyond a number.
+    pub fn prune_backups(&self, keep: usize) -> anyhow::Result<()> {
+        backup::prune(&self.state, keep)
     }
 
     pub fn set_state_aside(&self, suffix: &str) -> anyhow::Result<Option<PathBuf>> {
@@ -89,7 +100,8 @@ pub fn acquire(
     };
     mark::write_sector(&file, SECTOR, &holder).context("write who holds the lock")?;
     let script_lock = take_script_lock(&private, &holder)?;
-    Ok((tree, Held { file, _state_lock: state_lock, script_lock, state: state.to_path_buf() }))
+    let (state, starter) = (state.to_path_buf(), starter.clone());
+    Ok((tree, Held { file, _state_lock: state_lock, script_lock, state, starter }))
 }
 
 struct Waiting<'a> {

@@ -36,6 +36,10 @@ pub enum Refusal {
         state: PathBuf,
         detail: String,
     },
+    BackupUnusable {
+        backup: PathBuf,
+        detail: String,
+    },
     StateNewer {
         state: PathBuf,
         version: i64,
@@ -120,6 +124,7 @@ impl Refusal {
             | Self::NoState { .. }
             | Self::TreeWithoutState { .. }
             | Self::StateDamaged { .. }
+            | Self::BackupUnusable { .. }
             | Self::StateNewer { .. }
             | Self::OtherSource { .. }
             | Self::MarkMissing { .. }
@@ -169,8 +174,13 @@ impl fmt::Display for Refusal {
             ),
             Self::StateDamaged { state, detail } => write!(
                 f,
-                "the state {} cannot be used: {detail}; nothing was changed; put a backup in its place, or set it aside and start anew with `run --fresh`",
+                "the state {} cannot be used: {detail}; nothing was changed; bring the last backup back with `state restore latest`, or set the state aside and start anew with `run --fresh`",
                 state.display()
+            ),
+            Self::BackupUnusable { backup, detail } => write!(
+                f,
+                "the backup {} cannot be restored: {detail}; nothing was changed; choose another one from `state backups`",
+                backup.display()
             ),
             Self::StateNewer { state, version, known } => write!(
                 f,
@@ -179,7 +189,7 @@ impl fmt::Display for Refusal {
             ),
             Self::OtherSource { state, recorded, given } => write!(
                 f,
-                "the state {} belongs to the source {recorded}, not to {given}; use another --output for another source",
+                "the state {} belongs to the source {recorded}, not to {given}; use another --output for another source, or, if it is the same table under another name, `state adopt-source`",
                 state.display()
             ),
             Self::MarkMissing { output, state } => write!(

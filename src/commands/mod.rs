@@ -13,6 +13,7 @@ use crate::report::{self, Reporter};
 use crate::run::Starter;
 use crate::state::State;
 
+mod consent;
 mod demo;
 mod history;
 mod legacy;

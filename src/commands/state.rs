@@ -1,15 +1,276 @@
-//! `state`.
+//! `state`: correct, back up, restore and check what the runs remember.
 
+use std::path::Path;
+
+use anyhow::ensure;
 use clap::ArgMatches;
 
-use crate::cli::{Common, StateCommand};
+use super::consent;
+use crate::cli::{AdoptSource, Backup, Changing, Check, Common, Reset, Restore, Set, StateCommand};
+use crate::invoice::{SourceTime, Tenant};
+use crate::lock::{self, Held};
+use crate::refusal::Refusal;
 use crate::report::Reporter;
+use crate::report::table::{Cell, Details, Table};
+use crate::run::Starter;
+use crate::source::{self, Source};
+use crate::state::State;
+use crate::state::backup::{self, Occasion};
+use crate::state::changes::{Change, ChangeKind, Moved, MovedWatermark};
+use crate::state::integrity::{Depth, Finding};
+use crate::state::restore::Replaced;
+use crate::tree::mark;
+use crate::window::{BASELINE, earlier};
+use crate::{config, export};
+
+/// `state check` found something.
+const FOUND: u8 = 6;
 
 pub(super) fn run(
-    _common: &Common,
-    _command: &StateCommand,
-    _matches: &ArgMatches,
-    _reporter: &Reporter,
+    common: &Common,
+    command: &StateCommand,
+    matches: &ArgMatches,
+    reporter: &Reporter,
 ) -> anyhow::Result<u8> {
-    anyhow::bail!("not there yet")
+    let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
+    match command {
+        StateCommand::Set(args) => set(common, args, matches, reporter),
+        StateCommand::Reset(args) => reset(common, args, reporter),
+        StateCommand::Backup(args) => back_up(common, args, reporter),
+        StateCommand::Backups => backups(common, reporter),
+        StateCommand::Restore(args) => restore(common, args, reporter),
+        StateCommand::Check(args) => check(common, args, reporter),
+        StateCommand::AdoptSource(args) => adopt_source(common, args, matches, reporter),
+    }
+}
+
+fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
+    let tenant = Tenant(args.tenant.clone());
+    let to = config::required_time(&args.time)?;
+    let state = super::look(common)?;
+    let mut source = source::open(&config::access(common, &args.names, matches)?)?;
+    export::refuse_other_source(state.path(), &state.last_time()?, source.as_ref())?;
+    let old = known_watermark(&state, &tenant, source.as_mut())?;
+    let now = source.clock()?.now;
+    if to > now {
+        return Err(Refusal::Usage(format!("{to} lies ahead of the server's clock ({now})")).into());
+    }
+    let from = old.as_ref().map_or(BASELINE, SourceTime::as_str);
+    let meaning = if old.as_ref() < Some(&to) {
+        "invoices in between that are not exported yet will be left out"
+    } else {
+        "what lies above will be fetched and compared again"
+    };
+    let question = format!("move the watermark of tenant {tenant} from {from} to {to}? {meaning};");
+    consent::agreed(reporter, &args.changing, &question)?;
+    let (held, mut state, starter) = locked(common, "state set", &args.changing, reporter)?;
+    let backup = state.back_up(Occasion::Before(ChangeKind::Set), starter.at)?;
+    let look_back = earlier(&to, args.margins.overlap);
+    let change = Change::new(ChangeKind::Set, &starter, args.changing.reason.as_deref());
+    let moved = state.set_watermark(&tenant, &to, look_back.as_ref(), &change)?;
+    state.close()?;
+    drop(held);
+    reporter.details(&moved_details(&moved, &backup));
+    Ok(0)
+}
+
+/// The tenant's watermark; a tenant that neither the state nor the source knows is a mistype.
+fn known_watermark(state: &State, tenant: &Tenant, source: &mut dyn Source) -> anyhow::Result<Option<SourceTime>> {
+    let known = state.tenants()?.into_iter().find(|known| known.tenant == *tenant);
+    match known {
+        Some(known) => Ok(known.watermark),
+        None if source.has_tenant(tenant)? => Ok(None),
+        None => Err(Refusal::UnknownTenant(tenant.to_string()).into()),
+    }
+}
+
+fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u8> {
+    let known: Vec<Tenant> = super::look(common)?.tenants()?.into_iter().map(|known| known.tenant).collect();
+    let chosen = match &args.tenant {
+        None => known,
+        Some(name) if known.iter().any(|tenant| tenant.as_str() == name) => vec![Tenant(name.clone())],
+        Some(name) => {
+            return Err(Refusal::Usage(format!(
+                "the state knows no tenant {name:?}; check the spelling, also upper and lower case"
+            ))
+            .into());
+        }
+    };
+    let whose = args.tenant.as_ref().map_or_else(
+        || format!("the watermarks of all {} tenants", chosen.len()),
+        |tenant| format!("the watermark of tenant {tenant}"),
+    );
+    let question = format!("take away {whose}? the next incremental run fetches and compares every invoice;");
+    consent::agreed(reporter, &args.changing, &question)?;
+    let (held, mut state, starter) = locked(common, "state reset", &args.changing, reporter)?;
+    let backup = state.back_up(Occasion::Before(ChangeKind::Reset), starter.at)?;
+    let change = Change::new(ChangeKind::Reset, &starter, args.changing.reason.as_deref());
+    let moved = state.reset_watermarks(&chosen, &change)?;
+    state.close()?;
+    drop(held);
+    reporter.details(&moved_details(&moved, &backup));
+    Ok(0)
+}
+
+fn moved_details(moved: &Moved, backup: &Path) -> Details {
+    let time = |time: &Option<SourceTime>| Cell::from(time.as_ref().map(SourceTime::as_str));
+    let row = |moved: &MovedWatermark| vec![Cell::text(moved.tenant.as_str()), time(&moved.old), time(&moved.new)];
+    Details {
+        facts: vec![
+            ("compared_again_by_the_next_incremental_run", Cell::Number(moved.unsettled.cast_signed())),
+            ("state_before", Cell::text(backup.display().to_string())),
+        ],
+        tables: vec![(
+            "watermarks",
+            Table { columns: &["tenant", "old", "new"], rows: moved.watermarks.iter().map(row).collect() },
+        )],
+    }
+}
+
+fn back_up(common: &Common, args: &Backup, reporter: &Reporter) -> anyhow::Result<u8> {
+    let state = super::look(common)?;
+    let path = match &args.file {
+        Some(file) => state.back_up_to(file).map(|()| file.clone()),
+        None => state.back_up(Occasion::Manual, super::now()),
+    }?;
+    reporter.details(&Details { facts: vec![("backup", Cell::text(path.display().to_string()))], tables: Vec::new() });
+    Ok(0)
+}
+
+fn backups(common: &Common, reporter: &Reporter) -> anyhow::Result<u8> {
+    let rows = backup::list(&config::state_path(common))?.into_iter().map(|backup| {
+        vec![
+            Cell::text(backup.made.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
+            Cell::text(backup.occasion),
+            Cell::Bytes(backup.size),
+            Cell::text(backup.path.display().to_string()),
+        ]
+    });
+    reporter.table(&Table { columns: &["made", "occasion", "bytes", "file"], rows: rows.collect() });
+    Ok(0)
+}
+
+fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Result<u8> {
+    let state = config::state_path(common);
+    let latest = args.file.as_os_str() == "latest";
+    let from = if latest { backup::latest(&state)? } else { Some(args.file.clone()) };
+    let Some(from) = from else {
+        return Err(Refusal::Usage(format!("there is no backup beside {}", state.display())).into());
+    };
+    // Looking for the lock would make folders in a mistyped output.
+    if mark::look(&common.output)?.is_none() {
+        return Err(Refusal::MarkMissing { output: common.output.clone(), state: from }.into());
+    }
+    let question =
+        format!("put {} in the place of {}? what happened since is read again;", from.display(), state.display());
+    consent::agreed(reporter, &args.changing, &question)?;
+    let starter = super::starter();
+    let held = lock(common, "state restore", &args.changing, &starter, reporter)?;
+    let replaced = held.restore_state(&from, args.changing.reason.as_deref())?;
+    let replaced = match replaced {
+        Replaced::Nothing => Cell::None,
+        Replaced::BackedUp(path) | Replaced::SetAside(path) => Cell::text(path.display().to_string()),
+    };
+    let facts = vec![
+        ("restored", Cell::text(from.display().to_string())),
+        ("state_before", replaced),
+        ("next", Cell::text("the next incremental run compares all keys and reads what happened since")),
+    ];
+    reporter.details(&Details { facts, tables: Vec::new() });
+    Ok(0)
+}
+
+fn check(common: &Common, args: &Check, reporter: &Reporter) -> anyhow::Result<u8> {
+    let state = super::look(common)?;
+    let mut findings = state.check(if args.deep { Depth::Deep } else { Depth::Quick })?;
+    findings.extend(tree_findings(common, &state)?);
+    let rows: Vec<Vec<Cell>> =
+        findings.iter().map(|finding| vec![Cell::text(&finding.what), Cell::text(finding.remedy)]).collect();
+    let found = !rows.is_empty();
+    let facts = vec![
+        ("state", Cell::text(state.path().display().to_string())),
+        ("result", Cell::text(if found { "something was found" } else { "whole, and it holds together" })),
+    ];
+    let findings = Table { columns: &["finding", "what_to_do"], rows };
+    reporter.details(&Details { facts, tables: vec![("findings", findings)] });
+    Ok(if found { FOUND } else { 0 })
+}
+
+/// Whether state and tree belong together, and what a dead run left between them.
+fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let last = state.last_time()?;
+    let output = common.output.display();
+    match mark::look(&common.output)? {
+        Some(mark) if mark.state_id != last.state_id => findings.push(Finding {
+            what: format!("the tree {output} carries the mark of another state"),
+            remedy: "check --output and --state-dir",
+        }),
+        Some(mark) if mark.run < last.published_run => findings.push(Finding {
+            what: format!(
+                "the tree {output} was last published by run {}, the state says {}",
+                mark.run, last.published_run
+            ),
+            remedy: "bring the newer tree back, or start anew with `run --fresh`",
+        }),
+        None if last.published_run > 0 => findings.push(Finding {
+            what: format!("the tree {output} has no mark"),
+            remedy: "is the volume mounted, is --output right? to fill it from the start: `run --fresh`",
+        }),
+        _ => {}
+    }
+    Ok(findings)
+}
+
+fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
+    let state = super::look(common)?;
+    let source = source::open(&config::access(common, &args.names, matches)?)?;
+    let given = source.name().0;
+    let recorded = state.last_time()?.source;
+    ensure!(recorded.as_ref() != Some(&given), "the state belongs to {given} already; nothing was changed");
+    let from = recorded.as_deref().unwrap_or("no source");
+    let question = format!(
+        "let the state belong to {given} instead of {from}? it must be the same table; the next incremental run compares all keys;"
+    );
+    consent::agreed(reporter, &args.changing, &question)?;
+    let (held, mut state, starter) = locked(common, "state adopt-source", &args.changing, reporter)?;
+    let backup = state.back_up(Occasion::Before(ChangeKind::AdoptSource), starter.at)?;
+    let change = Change::new(ChangeKind::AdoptSource, &starter, args.changing.reason.as_deref());
+    state.adopt_source(&given, &change)?;
+    state.close()?;
+    drop(held);
+    let facts = vec![
+        ("source_before", Cell::from(recorded)),
+        ("source", Cell::text(given)),
+        ("state_before", Cell::text(backup.display().to_string())),
+    ];
+    reporter.details(&Details { facts, tables: Vec::new() });
+    Ok(0)
+}
+
+/// The lock, and the state to be changed.
+fn locked(
+    common: &Common,
+    purpose: &str,
+    changing: &Changing,
+    reporter: &Reporter,
+) -> anyhow::Result<(Held, State, Starter)> {
+    let starter = super::starter();
+    let held = lock(common, purpose, changing, &starter, reporter)?;
+    let state = held.open_state()?;
+    let state = state.ok_or_else(|| Refusal::NoState { state: config::state_path(common) })?;
+    Ok((held, state, starter))
+}
+
+fn lock(
+    common: &Common,
+    purpose: &str,
+    changing: &Changing,
+    starter: &Starter,
+    reporter: &Reporter,
+) -> anyhow::Result<Held> {
+    let state = config::state_path(common);
+    let mut tell = |event| reporter.event(&event);
+    let (_, held) = lock::acquire(&common.output, &state, purpose, starter, changing.lock_wait, &mut tell)?;
+    Ok(held)
 }

@@ -6,7 +6,7 @@
 //! `contest.rs` (two invoices that want one path). `budget.rs` bounds memory.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -19,6 +19,7 @@ use crate::refusal::Refusal;
 use crate::run::{Counts, Kind, Outcome, RunId, Starter, Summary};
 use crate::source::{self, Access, Listed, Source};
 use crate::state::State;
+use crate::state::backup::{self, Occasion, REGULAR};
 use crate::state::ledger::Lookup;
 use crate::state::record::Record;
 use crate::state::runs::{End, LastTime, OpenRun, PullBack, Start};
@@ -71,9 +72,19 @@ pub struct Order {
     pub durability: Durability,
     /// Bytes.
     pub max_document: u64,
+    pub backups: Backups,
     pub starter: Starter,
     /// Our own clock, for the record only.
     pub now: fn() -> DateTime<Utc>,
+}
+
+/// Which backups of the state incremental runs make before they move watermarks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backups {
+    /// None: no backups.
+    pub every: Option<Duration>,
+    /// How many are kept.
+    pub keep: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,10 +166,13 @@ fn export(
         lock::acquire(&order.output, &order.state, order.kind.as_str(), &order.starter, order.lock_wait, tell)?;
     let (mut state, begun, marked_run) = open_state(order, &tree, &held, tell)?;
     let last = state.last_time()?;
-    refuse_other_source(order, &last, source.as_ref())?;
+    refuse_other_source(&order.state, &last, source.as_ref())?;
     let present = ask_server(order, source.as_mut(), tell)?;
     refuse_unknown_tenants(order, &present.listed, Some(&state), source.as_mut())?;
     recover(&tree, &mut state, tell)?;
+    if order.kind == Kind::Incremental && last.last_run > 0 {
+        back_up(order, &state, &held, tell)?;
+    }
     let run = begin(order, &present, begun, &last, marked_run, source.as_ref(), &mut state, tell)?;
     source.label(run.id);
     let stage = Stage::create(&tree, order.durability)?;
@@ -216,7 +230,7 @@ fn look(
     let last = state.as_ref().map(State::last_time).transpose()?;
     judge(order, last.as_ref(), mark::look(&order.output)?.as_ref())?;
     if let Some(last) = &last {
-        refuse_other_source(order, last, source.as_ref())?;
+        refuse_other_source(&order.state, last, source.as_ref())?;
     }
     let present = ask_server(order, source.as_mut(), tell)?;
     refuse_unknown_tenants(order, &present.listed, state.as_ref(), source.as_mut())?;
@@ -427,6 +441,27 @@ fn begin(
     Ok(run)
 }
 
+/// A backup that cannot be made must not keep invoices from being exported; a state that turns out to
+/// be damaged must.
+fn back_up(order: &Order, state: &State, held: &Held, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
+    let Some(every) = order.backups.every else { return Ok(()) };
+    let at = order.starter.at;
+    let made = backup::list(state.path())?.into_iter().find(|backup| backup.occasion.starts_with(REGULAR));
+    // One from the future, after a clock went wrong, counts for nothing.
+    if made.is_some_and(|made| (at - made.made).to_std().is_ok_and(|age| age < every)) {
+        return Ok(());
+    }
+    let result = state.back_up(Occasion::Regular, at).and_then(|_| held.prune_backups(order.backups.keep));
+    match result {
+        Err(error) if error.chain().any(|cause| cause.is::<Refusal>()) => Err(error),
+        Err(error) => {
+            tell(Event::Notice(Notice::NoBackup { error: format!("{error:#}") }));
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
 /// Takes over what a dead run left: from here on the state knows what is in doubt, and staging may go.
 fn recover(tree: &Tree, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
     let targets = stage::left_in_doubt(tree.output())?;
@@ -490,11 +525,12 @@ fn open_state(
     Ok((state, begun, marked_run))
 }
 
-fn refuse_other_source(order: &Order, last: &LastTime, source: &dyn Source) -> anyhow::Result<()> {
+/// A state describes one source; another one's invoices must not be taken for its own.
+pub fn refuse_other_source(state: &Path, last: &LastTime, source: &dyn Source) -> anyhow::Result<()> {
     let given = source.name().0;
     match &last.source {
         Some(recorded) if *recorded != given => {
-            Err(Refusal::OtherSource { state: order.state.clone(), recorded: recorded.clone(), given }.into())
+            Err(Refusal::OtherSource { state: state.to_path_buf(), recorded: recorded.clone(), given }.into())
         }
         _ => Ok(()),
     }

@@ -108,6 +108,7 @@ impl Words for Chinese {
                 format!("没有状态文件，但 {} 中已有导出文件；本次运行将接管这些文件", output.display())
             }
             Notice::SetAside { to } => format!("旧的状态文件已移到 {}，没有删除", to.display()),
+            Notice::NoBackup { error } => format!("运行继续，但状态文件未能备份: {error}"),
             Notice::Recovering { files } => format!("之前的运行意外终止；将重新读取其未确认的 {files} 个文件"),
             Notice::Doubt(reason) => format!("{}；本次不设时间下限，核对全部记录", doubt(*reason)),
             Notice::PulledBack { tenant, from, to } => {
@@ -295,14 +296,20 @@ fn refusal_text(refusal: &Refusal) -> String {
         }
         Refusal::TreeWithoutState { output, state } => tree_without_state(output, state),
         Refusal::StateDamaged { state, detail } => format!(
-            "状态文件 {} 无法使用: {detail}；未做任何改动；请用备份替换它，或用 `run --fresh` 将其移开并重新开始",
+            "状态文件 {} 无法使用: {detail}；未做任何改动；请用 `state restore latest` 恢复最近的备份，或用 `run --fresh` 将其移开并重新开始",
             at(state)
         ),
+        Refusal::BackupUnusable { backup, detail } => {
+            format!("备份 {} 无法恢复: {detail}；未做任何改动；请用 `state backups` 另选一个", at(backup))
+        }
         Refusal::StateNewer { state, version, known } => {
             format!("状态文件 {} 的版本是 {version}，本程序只支持到 {known}；请使用新版程序", at(state))
         }
         Refusal::OtherSource { state, recorded, given } => {
-            format!("状态文件 {} 属于数据源 {recorded}，不属于 {given}；其他数据源请使用另外的 --output", at(state))
+            format!(
+                "状态文件 {} 属于数据源 {recorded}，不属于 {given}；其他数据源请使用另外的 --output；若只是同一张表换了名称，请用 `state adopt-source`",
+                at(state)
+            )
         }
         Refusal::MarkMissing { output, state } => mark_missing(output, state),
         Refusal::MarkForeign { output, state } => format!(
@@ -394,6 +401,7 @@ mod tests {
             Refusal::NoState { state: state.clone() },
             Refusal::TreeWithoutState { output: output.clone(), state: state.clone() },
             Refusal::StateDamaged { state: state.clone(), detail: "page 3".to_owned() },
+            Refusal::BackupUnusable { backup: state.clone(), detail: "page 3".to_owned() },
             Refusal::StateNewer { state: state.clone(), version: 9, known: 1 },
             Refusal::OtherSource {
                 state: state.clone(),

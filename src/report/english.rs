@@ -87,6 +87,7 @@ impl Words for English {
                 format!("there is no state, but {} holds exported files: this run takes them over", output.display())
             }
             Notice::SetAside { to } => format!("the old state was set aside to {}, not deleted", to.display()),
+            Notice::NoBackup { error } => format!("the run goes on, but the state could not be backed up: {error}"),
             Notice::Recovering { files } => {
                 format!("an earlier run died; {} it left in doubt are read again", count(*files, "file"))
             }

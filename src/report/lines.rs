@@ -242,6 +242,7 @@ fn notice_level(notice: &Notice) -> Level {
         Notice::MissingIndex { .. }
         | Notice::OpenWorkUnknown
         | Notice::TakingOver { .. }
+        | Notice::NoBackup { .. }
         | Notice::Recovering { .. }
         | Notice::Doubt(_)
         | Notice::PulledBack { .. }

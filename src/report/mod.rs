@@ -169,6 +169,18 @@ impl Reporter {
         printer.print_out(&text);
     }
 
+    /// A question to whoever sits at the terminal; the answer follows on the same line.
+    pub fn ask(&self, question: &str) {
+        let mut printer = self.printer();
+        printer.print_err(&format!("{} ", lines::escaped(question)));
+    }
+
+    /// Something the operator should know, though the command goes on.
+    pub fn warn(&self, text: &str) {
+        let line = Line::new(Level::Warn, text);
+        self.printer().print_err(&block(&[line]));
+    }
+
     /// Bytes for another program, as they are: paths that end in a zero byte.
     pub fn raw(&self, bytes: &[u8]) {
         self.printer().print_bytes(bytes);

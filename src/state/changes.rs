@@ -1,7 +1,6 @@
 //! Changes of the state that are no ordinary progress of a run, each on record: who, when, why, and
 //! what was there before.
 
-use anyhow::bail;
 use rusqlite::{Connection, Transaction, params};
 
 use super::{State, tenants};
@@ -48,11 +47,13 @@ pub struct Change<'a> {
     /// Adopted source: its name; upgrade: the schema's version; restore: where the replaced state lies.
     pub old: Option<String>,
     pub new: Option<String>,
+    /// Restore: the last run of the replaced state. Later runs have greater numbers.
+    pub last_run: i64,
 }
 
 impl<'a> Change<'a> {
     pub fn new(kind: ChangeKind, starter: &'a Starter, reason: Option<&'a str>) -> Self {
-        Self { kind, starter, reason, file: None, old: None, new: None }
+        Self { kind, starter, reason, file: None, old: None, new: None, last_run: 0 }
     }
 }
 
@@ -112,9 +113,6 @@ impl State {
 
     /// Lets the state belong to another source. All keys are compared by the next run, whoever answers.
     pub fn adopt_source(&mut self, name: &str, change: &Change<'_>) -> anyhow::Result<()> {
-        if self.last_time()?.source.as_deref() == Some(name) {
-            bail!("the state belongs to {name} already; nothing was changed");
-        }
         self.transaction(|tx| {
             let old = tx.query_row("SELECT source FROM meta", [], |row| row.get(0))?;
             note(tx, &Change { old, new: Some(name.to_owned()), ..change.clone() })?;
@@ -127,10 +125,10 @@ impl State {
 
 /// Puts a change on record and returns its number.
 pub(super) fn note(tx: &Connection, change: &Change<'_>) -> rusqlite::Result<i64> {
-    let Change { kind, starter, reason, file, old, new } = change;
+    let Change { kind, starter, reason, file, old, new, last_run } = change;
     tx.query_row(
         "INSERT INTO state_change (kind, at, last_run, user, host, command_line, reason, file, sha256, lines, old, new)
-         VALUES (?1, ?2, (SELECT coalesce(max(id), 0) FROM run), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) RETURNING n",
+         VALUES (?1, ?2, max(?12, (SELECT coalesce(max(id), 0) FROM run)), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) RETURNING n",
         params![
             kind.as_str(),
             starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
@@ -143,6 +141,7 @@ pub(super) fn note(tx: &Connection, change: &Change<'_>) -> rusqlite::Result<i64
             file.and_then(|file| file.lines).map(u64::cast_signed),
             old,
             new,
+            last_run,
         ],
         |row| row.get(0),
     )

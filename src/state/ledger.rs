@@ -1,8 +1,10 @@
 //! The ledger: which file belongs to which invoice, and which version of it counts as seen.
 
+use std::path::PathBuf;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::State;
+use super::{State, explain};
 use crate::invoice::{Digest, InvoiceId, Key, SourceTime, Tenant};
 use crate::tree::name::TreePath;
 
@@ -31,7 +33,7 @@ pub enum Origin {
 /// A reading connection for the thread that compares keys with the ledger. Without a state it knows
 /// nothing.
 pub struct Lookup {
-    conn: Option<Connection>,
+    state: Option<(Connection, PathBuf)>,
 }
 
 const COLUMNS: &str = "l.id, t.name, l.time, l.path, l.sha256, l.size, l.settled";
@@ -39,33 +41,40 @@ const COLUMNS: &str = "l.id, t.name, l.time, l.path, l.sha256, l.size, l.settled
 impl Lookup {
     /// For a dry run without a state.
     pub fn nothing() -> Self {
-        Self { conn: None }
+        Self { state: None }
     }
 
     pub fn entry(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
-        self.conn.as_ref().map_or(Ok(None), |conn| Ok(entry(conn, id)?))
+        self.ask(None, |conn| entry(conn, id))
     }
 
     /// Whether the ledger holds this version of the row, settled, for this tenant.
     pub fn has_seen(&self, key: &Key) -> anyhow::Result<bool> {
-        let Some(conn) = &self.conn else { return Ok(false) };
-        let mut query = conn.prepare_cached(
-            "SELECT l.settled AND l.time IS ?2 AND t.name = ?3 FROM ledger l JOIN tenant t ON t.n = l.tenant WHERE l.id = ?1",
-        )?;
-        let time = key.time.as_ref().map(SourceTime::as_str);
-        let seen = query.query_row(params![key.id.as_str(), time, key.tenant.as_str()], |row| row.get(0)).optional()?;
-        Ok(seen.unwrap_or(false))
+        self.ask(false, |conn| {
+            let mut query = conn.prepare_cached(
+                "SELECT l.settled AND l.time IS ?2 AND t.name = ?3 FROM ledger l JOIN tenant t ON t.n = l.tenant WHERE l.id = ?1",
+            )?;
+            let time = key.time.as_ref().map(SourceTime::as_str);
+            let seen = query.query_row(params![key.id.as_str(), time, key.tenant.as_str()], |row| row.get(0));
+            Ok(seen.optional()?.unwrap_or(false))
+        })
     }
 
     pub fn is_empty(&self) -> anyhow::Result<bool> {
-        let Some(conn) = &self.conn else { return Ok(true) };
-        Ok(conn.query_row("SELECT NOT EXISTS (SELECT 1 FROM ledger)", [], |row| row.get(0))?)
+        self.ask(true, |conn| conn.query_row("SELECT NOT EXISTS (SELECT 1 FROM ledger)", [], |row| row.get(0)))
+    }
+
+    fn ask<T>(&self, otherwise: T, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
+        match &self.state {
+            Some((conn, path)) => question(conn).map_err(|error| explain(error, path)),
+            None => Ok(otherwise),
+        }
     }
 }
 
 impl State {
     pub fn lookup(&self) -> anyhow::Result<Lookup> {
-        Ok(Lookup { conn: Some(self.reading_connection()?) })
+        Ok(Lookup { state: Some((self.reading_connection()?, self.path.clone())) })
     }
 
     pub fn entry(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {

@@ -14,10 +14,13 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::refusal::Refusal;
 
+pub mod backup;
 pub mod changes;
+pub mod integrity;
 pub mod ledger;
 pub mod open;
 pub mod record;
+pub mod restore;
 pub mod runs;
 pub mod tenants;
 pub mod todo;
@@ -77,6 +80,23 @@ fn explain(error: rusqlite::Error, path: &Path) -> anyhow::Error {
         Some(DatabaseCorrupt | NotADatabase) => {
             Refusal::StateDamaged { state: path.to_path_buf(), detail: error.to_string() }.into()
         }
+        _ if is_nonsense(&error) => {
+            Refusal::StateDamaged { state: path.to_path_buf(), detail: error.to_string() }.into()
+        }
         _ => error.into(),
+    }
+}
+
+/// What the schema rules out: SQLite has no checksums, so flipped bytes may show only as a value that
+/// cannot be, or as a table that is missing.
+fn is_nonsense(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+    match error {
+        FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..) => true,
+        rusqlite::Error::QueryReturnedNoRows => true,
+        rusqlite::Error::SqlInputError { msg, .. } | rusqlite::Error::SqliteFailure(_, Some(msg)) => {
+            msg.starts_with("no such table") || msg.starts_with("no such column") || msg.contains("malformed")
+        }
+        _ => false,
     }
 }

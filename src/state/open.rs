@@ -16,8 +16,11 @@ use rusqlite::backup::Backup;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::backup::Occasion;
+use super::changes::{Change, ChangeKind, note};
 use super::{State, explain};
 use crate::refusal::Refusal;
+use crate::run::Starter;
 
 /// "ivex" in ASCII, at byte 68 of the file.
 const APPLICATION_ID: i32 = 0x6976_6578;
@@ -32,6 +35,9 @@ const KNOWN: i64 = SCHEMA.len() as i64;
 /// SQLite's page cache for each of a run's two connections, in KiB.
 const CACHE_KIB: i64 = 16 * 1024;
 
+/// What SQLite keeps beside a state that is open or was not closed.
+const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
 /// What may be done with an open state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
@@ -41,21 +47,28 @@ pub(super) enum Access {
 }
 
 /// What lies where the state should be.
-enum Found {
+pub(super) enum Found {
     Nothing,
     State { version: i64 },
 }
 
 impl State {
-    /// Opens an existing state for writing, or says that there is none. Upgrades an older one.
-    pub(crate) fn open(path: &Path) -> anyhow::Result<Option<Self>> {
+    /// Opens an existing state for writing, or says that there is none. Upgrades an older one, which is
+    /// backed up first.
+    pub(crate) fn open(path: &Path, starter: &Starter) -> anyhow::Result<Option<Self>> {
         match inspect(path)? {
             Found::Nothing => Ok(None),
             Found::State { version } => {
                 refuse_what_we_cannot_keep(path)?;
                 let conn = connect(path, Access::Write)?;
-                upgrade(&conn, version).map_err(|error| explain(error, path)).context("upgrade the state's schema")?;
-                Ok(Some(Self { conn, path: path.to_path_buf(), access: Access::Write }))
+                let state = Self { conn, path: path.to_path_buf(), access: Access::Write };
+                if version < KNOWN {
+                    state.back_up(Occasion::Before(ChangeKind::Upgrade), starter.at)?;
+                    upgrade(&state.conn, version, Some(starter))
+                        .map_err(|error| explain(error, path))
+                        .context("upgrade the state's schema")?;
+                }
+                Ok(Some(state))
             }
         }
     }
@@ -77,7 +90,7 @@ impl State {
     }
 
     /// Creates a state where there is none.
-    pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn create(path: &Path, starter: &Starter) -> anyhow::Result<Self> {
         let folder = path.parent().context("the state's path has no folder")?;
         fs::DirBuilder::new()
             .recursive(true)
@@ -90,9 +103,11 @@ impl State {
         build(&aside)
             .map_err(|error| explain_any(error, &aside))
             .with_context(|| format!("create the state {}", aside.display()))?;
+        // SQLite would play a log that a lost or moved state left behind back into the new one.
+        move_companions(path, &with_suffix(path, ".orphaned"))?;
         fs::rename(&aside, path).with_context(|| format!("rename {} to {}", aside.display(), path.display()))?;
-        File::open(folder).and_then(|dir| dir.sync_all()).with_context(|| format!("sync {}", folder.display()))?;
-        Self::open(path)?.context("the new state is not there")
+        sync_folder_of(path)?;
+        Self::open(path, starter)?.context("the new state is not there")
     }
 
     /// A second connection for another thread that only reads.
@@ -107,7 +122,7 @@ impl State {
 fn upgraded_copy(old: &Connection, version: i64) -> rusqlite::Result<Connection> {
     let mut copy = Connection::open_in_memory()?;
     Backup::new(old, &mut copy)?.run_to_completion(i32::MAX, Duration::ZERO, None)?;
-    upgrade(&copy, version)?;
+    upgrade(&copy, version, None)?;
     Ok(copy)
 }
 
@@ -118,41 +133,68 @@ pub(crate) fn set_aside(path: &Path, suffix: &str) -> anyhow::Result<Option<Path
     target.push(format!(".aside-{suffix}"));
     let target = PathBuf::from(target);
     ensure!(!target.exists(), "{} is already there", target.display());
-    // SQLite's companions first: a state without its log is older, a log without its state is nothing.
-    let mut moved = None;
-    for companion in ["", "-wal", "-shm"] {
-        let (from, to) = (with_suffix(path, companion), with_suffix(&target, companion));
-        match fs::rename(&from, &to) {
-            Ok(()) => moved = Some(target.clone()),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("rename {} to {}", from.display(), to.display())),
-        }
+    let state = rename_if_there(path, &target)?;
+    let companions = move_companions(path, &target)?;
+    Ok((state || companions).then_some(target))
+}
+
+/// Moves what SQLite keeps beside a state to beside another name of it. Returns whether there was
+/// anything.
+pub(super) fn move_companions(path: &Path, target: &Path) -> anyhow::Result<bool> {
+    let mut moved = false;
+    for companion in COMPANIONS {
+        moved |= rename_if_there(&with_suffix(path, companion), &with_suffix(target, companion))?;
     }
     Ok(moved)
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+fn rename_if_there(from: &Path, to: &Path) -> anyhow::Result<bool> {
+    match fs::rename(from, to) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("rename {} to {}", from.display(), to.display())),
+    }
+}
+
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-fn remove_with_companions(path: &Path) -> anyhow::Result<()> {
-    for companion in ["", "-wal", "-shm", "-journal"] {
-        let file = with_suffix(path, companion);
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("remove {}", file.display()));
-            }
-            _ => {}
+pub(super) fn remove_with_companions(path: &Path) -> anyhow::Result<()> {
+    remove_if_there(path)?;
+    remove_companions(path)
+}
+
+pub(super) fn remove_companions(path: &Path) -> anyhow::Result<()> {
+    COMPANIONS.iter().try_for_each(|companion| remove_if_there(&with_suffix(path, companion)))
+}
+
+fn remove_if_there(file: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", file.display()))
         }
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Mode and existence by ourselves; SQLite gives its log the same mode.
+pub(super) fn create(path: &Path) -> anyhow::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(0o600);
+    options.open(path).with_context(|| format!("create {}", path.display()))
+}
+
+pub(super) fn sync_folder_of(path: &Path) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).with_context(|| format!("sync {}", folder.display()))
 }
 
 /// Reads the header by ourselves: SQLite would take an empty file for a new database. This happens
 /// before SQLite has the file open; closing it later would drop SQLite's locks.
-fn inspect(path: &Path) -> anyhow::Result<Found> {
+pub(super) fn inspect(path: &Path) -> anyhow::Result<Found> {
     let damaged =
         |detail: &str| Err(Refusal::StateDamaged { state: path.to_path_buf(), detail: detail.to_owned() }.into());
     let mut file = match File::open(path) {
@@ -180,7 +222,7 @@ fn inspect(path: &Path) -> anyhow::Result<Found> {
     Ok(Found::State { version })
 }
 
-fn connect(path: &Path, access: Access) -> anyhow::Result<Connection> {
+pub(super) fn connect(path: &Path, access: Access) -> anyhow::Result<Connection> {
     let open = || {
         let conn = match access {
             Access::Write => {
@@ -252,12 +294,11 @@ fn make_durable(conn: &Connection) -> anyhow::Result<()> {
 }
 
 fn build(path: &Path) -> anyhow::Result<()> {
-    // Mode and existence by ourselves; SQLite gives its log the same mode.
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    create(path)?;
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     harden(&conn)?;
     conn.pragma_update(None, "application_id", APPLICATION_ID)?;
-    upgrade(&conn, 0)?;
+    upgrade(&conn, 0, None)?;
     conn.execute("INSERT INTO meta (only_row, state_id) VALUES (1, lower(hex(randomblob(16))))", [])?;
     make_durable(&conn)?;
     conn.close().map_err(|(_, error)| error)?;
@@ -265,8 +306,8 @@ fn build(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One transaction for all that is missing.
-fn upgrade(conn: &Connection, version: i64) -> rusqlite::Result<()> {
+/// One transaction for all that is missing, on record where somebody is to be named.
+pub(super) fn upgrade(conn: &Connection, version: i64, starter: Option<&Starter>) -> rusqlite::Result<()> {
     let missing = usize::try_from(version).map_or(&SCHEMA[..], |applied| &SCHEMA[applied.min(SCHEMA.len())..]);
     if missing.is_empty() {
         return Ok(());
@@ -276,6 +317,10 @@ fn upgrade(conn: &Connection, version: i64) -> rusqlite::Result<()> {
         tx.execute_batch(step)?;
     }
     tx.pragma_update(None, "user_version", KNOWN)?;
+    if let Some(starter) = starter {
+        let change = Change::new(ChangeKind::Upgrade, starter, None);
+        note(&tx, &Change { old: Some(version.to_string()), new: Some(KNOWN.to_string()), ..change })?;
+    }
     tx.commit()
 }
 

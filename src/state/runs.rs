@@ -118,7 +118,8 @@ impl State {
             }
             let id = tx.query_row(
                 "INSERT INTO run (id, kind, status, started, since, boundary, user, host, pid, command_line, version)
-                 VALUES (1 + max(?1, (SELECT coalesce(max(id), 0) FROM run)), ?2, 'running', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                 VALUES (1 + max(?1, (SELECT coalesce(max(id), 0) FROM run), (SELECT coalesce(max(last_run), 0) FROM state_change)),
+                     ?2, 'running', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
                  RETURNING id",
                 params![
                     start.marked_run,

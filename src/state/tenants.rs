@@ -1,9 +1,12 @@
 //! Watermarks and look-backs, one row per spelling of a tenant.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::State;
 use crate::invoice::{SourceTime, Tenant};
+use crate::window::earlier;
 
 /// What the state knows of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,9 +50,25 @@ impl State {
                     held: row.get(5)?,
                 })
             })?;
-            rows.collect()
+            let tenants: Vec<KnownTenant> = rows.collect::<rusqlite::Result<_>>()?;
+            tenants.iter().try_for_each(plausible)?;
+            Ok(tenants)
         })
     }
+}
+
+/// SQLite has no checksums. A flipped byte here could make a run start later than it should, and rows
+/// would be lost without a word.
+fn plausible(known: &KnownTenant) -> rusqlite::Result<()> {
+    let is_time = |time: &SourceTime| earlier(time, Duration::ZERO).is_some();
+    let times = [&known.watermark, &known.look_back];
+    let ordered = known.look_back.is_none() || known.look_back <= known.watermark;
+    if times.into_iter().flatten().all(is_time) && ordered {
+        return Ok(());
+    }
+    let [watermark, look_back] = times.map(|time| time.as_ref().map_or("none", SourceTime::as_str));
+    let detail = format!("tenant {} cannot have the watermark {watermark} and the look-back {look_back}", known.tenant);
+    Err(rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, detail.into()))
 }
 
 /// The number of a tenant, which is entered if it is new.

@@ -1,0 +1,167 @@
+//! Putting a backup in the place of the state. The new state is built beside the old one and renamed
+//! over it: whoever dies in between leaves the old one or the new one.
+//!
+//! A log of the old state must never lie beside the new one, because SQLite would play it back into
+//! it. So it is emptied first, or, where the old state is damaged, moved aside with it.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use rusqlite::Connection;
+use sha2::{Digest, Sha256};
+
+use super::backup::{self, Occasion, unusable};
+use super::changes::{Change, ChangeKind, ReadFile, note};
+use super::open::{self, Access, Found, create, sync_folder_of, with_suffix};
+use super::{State, explain};
+use crate::refusal::Refusal;
+use crate::run::Starter;
+use crate::tree::mark::Mark;
+
+/// What became of the state that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// There was none.
+    Nothing,
+    BackedUp(PathBuf),
+    /// It is damaged: set aside with everything that belongs to it.
+    SetAside(PathBuf),
+}
+
+/// Restores a backup. The keys of all tenants are compared by the next run, so what happened since is
+/// read again and nothing is lost.
+pub(crate) fn restore(
+    state: &Path,
+    from: &Path,
+    mark: Option<&Mark>,
+    starter: &Starter,
+    reason: Option<&str>,
+) -> anyhow::Result<Replaced> {
+    let (backup, version) = open_backup(from)?;
+    refuse_strange(from, &backup, version, state, mark)?;
+    let (replaced, last_run) = keep_old(state, starter)?;
+    let aside = with_suffix(state, ".new");
+    open::remove_with_companions(&aside)?;
+    let file = ReadFile { path: from.display().to_string(), sha256: sha256(from)?, lines: None };
+    let old = match &replaced {
+        Replaced::Nothing => None,
+        Replaced::BackedUp(path) | Replaced::SetAside(path) => Some(path.display().to_string()),
+    };
+    let change = Change { file: Some(&file), old, last_run, ..Change::new(ChangeKind::Restore, starter, reason) };
+    let new_file = create(&aside)?;
+    backup::copy(&backup, &aside, |copy| {
+        open::upgrade(copy, version, Some(starter))?;
+        note(copy, &change)?;
+        copy.execute("UPDATE tenant SET look_back = NULL", [])?;
+        Ok(())
+    })
+    .map_err(|error| unusable(from, explain(error, from)))?;
+    new_file.sync_all().with_context(|| format!("sync {}", aside.display()))?;
+    if let Replaced::SetAside(to) = &replaced {
+        open::move_companions(state, to)?;
+    }
+    open::remove_companions(state)?;
+    fs::rename(&aside, state).with_context(|| format!("rename {} to {}", aside.display(), state.display()))?;
+    sync_folder_of(state)?;
+    Ok(replaced)
+}
+
+fn open_backup(from: &Path) -> anyhow::Result<(Connection, i64)> {
+    match open::inspect(from).map_err(|error| unusable(from, error))? {
+        Found::Nothing => {
+            Err(Refusal::Usage(format!("there is no backup {}; see `invoice-export state backups`", from.display()))
+                .into())
+        }
+        Found::State { version } => {
+            let conn = open::connect(from, Access::Look).map_err(|error| unusable(from, error))?;
+            Ok((conn, version))
+        }
+    }
+}
+
+/// A backup of another tree must not replace the state of this one, nor one that is newer than it.
+fn refuse_strange(
+    from: &Path,
+    backup: &Connection,
+    version: i64,
+    state: &Path,
+    mark: Option<&Mark>,
+) -> anyhow::Result<()> {
+    let meta = backup.query_row("SELECT state_id, published_run FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)));
+    let (state_id, published_run): (String, i64) = meta.map_err(|error| unusable(from, explain(error, from)))?;
+    ensure!(version > 0, unusable(from, anyhow::anyhow!("it has no schema")));
+    let output = || state.parent().and_then(Path::parent).unwrap_or(state).to_path_buf();
+    match mark {
+        Some(mark) if mark.state_id != state_id => {
+            Err(Refusal::MarkForeign { output: output(), state: from.to_path_buf() }.into())
+        }
+        None => Err(Refusal::MarkMissing { output: output(), state: from.to_path_buf() }.into()),
+        Some(mark) if mark.run < published_run => {
+            Err(Refusal::TreeRolledBack { output: output(), tree_run: mark.run, state_run: published_run }.into())
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// A state that is whole is backed up and its log emptied; a damaged one gets a second name. Returns its
+/// last run too, as far as that can be read.
+fn keep_old(state: &Path, starter: &Starter) -> anyhow::Result<(Replaced, i64)> {
+    if !state.exists() {
+        return Ok((Replaced::Nothing, 0));
+    }
+    match back_up_and_close(state, starter) {
+        Ok((path, last_run)) => Ok((Replaced::BackedUp(path), last_run)),
+        Err(error) if error.downcast_ref::<Refusal>().is_some_and(is_damage) => {
+            let aside = with_suffix(state, &format!(".aside-{}", starter.at.format("%Y%m%dT%H%M%SZ")));
+            match fs::hard_link(state, &aside) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    Err(error).with_context(|| format!("keep {} as {}", state.display(), aside.display()))
+                }
+                _ => Ok((Replaced::SetAside(aside), 0)),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_damage(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::StateDamaged { .. })
+}
+
+fn back_up_and_close(state: &Path, starter: &Starter) -> anyhow::Result<(PathBuf, i64)> {
+    let found = open::inspect(state)?;
+    let Found::State { .. } = found else { return Err(Refusal::NoState { state: state.to_path_buf() }.into()) };
+    let conn = open::connect(state, Access::Write)?;
+    let old = State { conn, path: state.to_path_buf(), access: Access::Write };
+    old.assert_whole()?;
+    let path = old.back_up(Occasion::Before(ChangeKind::Restore), starter.at)?;
+    let last_run = old.last_time()?.last_run;
+    old.empty_log()?;
+    old.close()?;
+    Ok((path, last_run))
+}
+
+fn sha256(file: &Path) -> anyhow::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut reader = File::open(file).with_context(|| format!("open {}", file.display()))?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match reader.read(&mut buffer).with_context(|| format!("read {}", file.display()))? {
+            0 => break,
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+impl State {
+    /// Everything into the one file. Readers can stand in the way; they are waited for.
+    fn empty_log(&self) -> anyhow::Result<()> {
+        let blocked: bool =
+            self.read(|conn| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)))?;
+        ensure!(!blocked, "somebody is reading the state {}; try again", self.path.display());
+        Ok(())
+    }
+}
