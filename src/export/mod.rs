@@ -47,6 +47,7 @@ mod drive;
 mod patience;
 mod pipeline;
 pub mod plan;
+pub mod why;
 
 /// What the operator wants.
 pub struct Order {

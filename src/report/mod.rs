@@ -169,6 +169,17 @@ impl Reporter {
         printer.print_out(&text);
     }
 
+    /// Results about several things, with a blank line between them; as JSON an array.
+    pub fn each(&self, results: &[Details]) {
+        let mut printer = self.printer();
+        let text = match printer.format {
+            Format::Text | Format::Csv => results.iter().map(Details::text).collect::<Vec<_>>().join("\n"),
+            Format::Json => json::value(&results.iter().map(Details::json).collect()) + "\n",
+        };
+        printer.object_printed = true;
+        printer.print_out(&text);
+    }
+
     /// A question to whoever sits at the terminal; the answer follows on the same line.
     pub fn ask(&self, question: &str) {
         let mut printer = self.printer();

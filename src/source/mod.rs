@@ -105,6 +105,20 @@ pub struct Listed {
     pub newest: Option<SourceTime>,
 }
 
+/// What there is to see of a row, whether it is an invoice or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    pub id: InvoiceId,
+    pub tenant: Option<Tenant>,
+    pub number: Option<String>,
+    pub time: Option<SourceTime>,
+    pub status: Option<String>,
+    /// The status is the one that makes a row an invoice.
+    pub issued: bool,
+    pub has_document: bool,
+    pub has_date: bool,
+}
+
 /// How far a scan of keys has come. Keys come in the order (source time, id), NULL times first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyCursor {
@@ -193,6 +207,10 @@ pub trait Source: Send {
 
     /// At most `limit` invoices after the given id in primary-key order. Returns how many came.
     fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, Fault>;
+
+    /// Rows with exactly this number, and rows with these ids, whatever their status. For one question of
+    /// an operator: without an index on the number it reads the whole table.
+    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<Sighting>, Fault>;
 
     /// At most `limit` ids of issued rows after the given one, without touching their documents: the
     /// way around a row that no page with it can be read.

@@ -17,7 +17,7 @@ use url::Url;
 use super::catalogue::Catalogue;
 use super::processes::running_since;
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
-use super::{Access, Fault, KeyCursor, Listed, Sink, Source, SourceName, TlsMode, decoded};
+use super::{Access, Fault, KeyCursor, Listed, Sighting, Sink, Source, SourceName, TlsMode, decoded};
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
 use crate::refusal::{Obstacle, Refusal};
@@ -116,6 +116,10 @@ impl Source for MySql {
 
     fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, Fault> {
         self.statements.page(&mut self.link, after, limit, sink)
+    }
+
+    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<Sighting>, Fault> {
+        self.statements.find(&mut self.link, number, ids)
     }
 
     fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, Fault> {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use anyhow::{Context, anyhow, bail};
 
-use super::{Fault, KeyCursor, Listed, Sink, TableNames};
+use super::{Fault, KeyCursor, Listed, Sighting, Sink, TableNames};
 use crate::invoice::{Fetched, Invoice, InvoiceId, Key, Reason, Row, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::window::Span;
@@ -20,6 +20,9 @@ pub(super) enum Bind {
     Id(String),
     Count(u64),
 }
+
+/// Rows of one number that are looked at; more are a table that numbers nothing.
+const FOUND_AT_MOST: u64 = 1_000;
 
 /// Takes the rows of an answer as they arrive; the first fault ends the answer.
 pub(super) type Each<'a> = dyn FnMut(Vec<Cell>) -> Result<(), Fault> + 'a;
@@ -277,6 +280,40 @@ impl Statements {
         Ok(rows.into_iter().flatten().map(|cell| InvoiceId(lossy(cell))).collect())
     }
 
+    pub(super) fn find(
+        &self,
+        engine: &mut impl Engine,
+        number: &str,
+        ids: &[InvoiceId],
+    ) -> Result<Vec<Sighting>, Fault> {
+        let Wording { id, tenant, number: printed, time, .. } = &self.wording;
+        let TableNames { status, document, date, .. } = &self.names;
+        let [status, document, date] = [status, document, date].map(|name| quoted(name));
+        let select = format!(
+            "SELECT {id}, {tenant}, {printed}, {time}, {status}, {status} = ?, {document} IS NOT NULL, {date} IS NOT NULL \
+             FROM {} WHERE",
+            quoted(&self.names.table)
+        );
+        let issued = || Bind::Text(self.names.issued.clone());
+        let sql = format!("{select} {} = ? LIMIT ?", quoted(&self.names.number));
+        let mut rows = engine.all(&sql, &[issued(), Bind::Text(number.to_owned()), Bind::Count(FOUND_AT_MOST)])?;
+        if !ids.is_empty() {
+            let marks = vec!["?"; ids.len()].join(", ");
+            let binds = ids.iter().map(|id| Bind::Id(id.0.clone()));
+            let sql = format!("{select} {} IN ({marks})", quoted(&self.id));
+            rows.extend(engine.all(&sql, &std::iter::once(issued()).chain(binds).collect::<Vec<_>>())?);
+        }
+        let mut found: Vec<Sighting> = Vec::new();
+        for row in rows {
+            let row = sighting(row).map_err(Fault::Statement)?;
+            let asked = row.number.as_deref() == Some(number) || ids.contains(&row.id);
+            if asked && found.iter().all(|known| known.id != row.id) {
+                found.push(row);
+            }
+        }
+        Ok(found)
+    }
+
     /// The whole definition of an invoice.
     fn invoices(&self) -> Filter {
         let [status, document, number, date] =
@@ -333,6 +370,22 @@ fn key(row: Vec<Cell>) -> anyhow::Result<Key> {
         id: InvoiceId(needed(id, "id")?),
         tenant: Tenant(needed(tenant, "tenant")?),
         time: text(time)?.map(SourceTime),
+    })
+}
+
+fn sighting(row: Vec<Cell>) -> anyhow::Result<Sighting> {
+    let [id, tenant, number, time, status, issued, has_document, has_date] = cells(row)?;
+    let readable = |cell: Cell| cell.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let is_true = |cell: Cell| lossy(cell) == "1";
+    Ok(Sighting {
+        id: InvoiceId(needed(id, "id")?),
+        tenant: readable(tenant).map(Tenant),
+        number: readable(number),
+        time: readable(time).map(SourceTime),
+        status: readable(status),
+        issued: is_true(issued),
+        has_document: is_true(has_document),
+        has_date: is_true(has_date),
     })
 }
 

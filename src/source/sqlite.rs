@@ -10,7 +10,7 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
 use super::sql::{Bind, Cell, Each, Engine, Statements, Wording, id_column, lossy, missing, quoted};
-use super::{Access, Fault, KeyCursor, Listed, Sink, Source, SourceName, TableNames, decoded};
+use super::{Access, Fault, KeyCursor, Listed, Sighting, Sink, Source, SourceName, TableNames, decoded};
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
 use crate::refusal::Refusal;
@@ -104,6 +104,10 @@ impl Source for Sqlite {
 
     fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, Fault> {
         self.statements.page(&mut self.file, after, limit, sink)
+    }
+
+    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<Sighting>, Fault> {
+        self.statements.find(&mut self.file, number, ids)
     }
 
     fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, Fault> {

@@ -91,7 +91,7 @@ impl State {
     }
 }
 
-fn entry(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<Entry>> {
+pub(super) fn entry(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<Entry>> {
     let sql = format!("SELECT {COLUMNS} FROM ledger l JOIN tenant t ON t.n = l.tenant WHERE l.id = ?1");
     conn.prepare_cached(&sql)?.query_row([id.as_str()], from_row).optional()
 }

@@ -24,6 +24,7 @@ pub mod restore;
 pub mod runs;
 pub mod tenants;
 pub mod todo;
+pub mod trace;
 
 /// An open state.
 pub struct State {

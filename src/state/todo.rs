@@ -99,7 +99,7 @@ impl State {
     }
 }
 
-fn is_open(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<bool> {
+pub(super) fn is_open(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<bool> {
     conn.prepare_cached("SELECT 1 FROM reject WHERE id = ?1 AND closed_run IS NULL")?.exists([id.as_str()])
 }
 

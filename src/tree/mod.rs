@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use self::name::TreePath;
+use crate::invoice::Digest;
 
 pub mod mark;
 pub mod name;
@@ -112,6 +113,16 @@ impl Tree {
         let mut present = Vec::with_capacity(document.len());
         file.read_to_end(&mut present)?;
         Ok(if present == document { There::Same } else { There::Other })
+    }
+
+    /// The digest of what lies at a path; None if nothing does. What is no file is an error.
+    pub fn digest(&self, path: &TreePath) -> io::Result<Option<Digest>> {
+        let Some(folder) = self.folder(path.folder())? else { return Ok(None) };
+        match open_file(&folder, path.file()) {
+            Ok(file) => publish::digest_of(file).map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// An open handle of `tenant/country`; None if there is no such folder.

@@ -300,7 +300,7 @@ pub fn concerns_one_tenant(error: &io::Error) -> bool {
     errno.is_some_and(|errno| LOCAL.contains(&errno))
 }
 
-fn digest_of(mut content: std::fs::File) -> io::Result<Digest> {
+pub(super) fn digest_of(mut content: std::fs::File) -> io::Result<Digest> {
     let mut hasher = Sha256::new();
     io::copy(&mut content, &mut Hashing(&mut hasher))?;
     Ok(Digest(hasher.finalize().into()))

@@ -1,0 +1,114 @@
+//! Everything that the state knows of one invoice.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::State;
+use super::ledger::{Entry, entry};
+use super::todo::is_open;
+use crate::invoice::{InvoiceId, SourceTime, Tenant};
+use crate::run::RunId;
+use crate::tree::name::TreePath;
+
+/// A run as far as an invoice's story needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunNote {
+    pub id: RunId,
+    pub kind: String,
+    /// RFC 3339, UTC.
+    pub started: String,
+    pub user: String,
+    pub host: String,
+}
+
+/// Why an invoice could not be exported, since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenReject {
+    pub tenant: Option<Tenant>,
+    pub number: Option<String>,
+    pub time: Option<SourceTime>,
+    pub reason: String,
+    pub detail: String,
+    pub opened: RunNote,
+    pub last_run: RunId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    pub id: InvoiceId,
+    pub entry: Option<Entry>,
+    /// The run that entered the invoice, and the run that wrote its file or took it over.
+    pub first_run: Option<RunNote>,
+    pub last_run: Option<RunNote>,
+    pub reject: Option<OpenReject>,
+    /// The next run reads it again, whatever its window.
+    pub on_todo_list: bool,
+}
+
+impl State {
+    /// The ids that the state knows under an invoice number. Reads the whole index of paths.
+    pub fn ids_of(&self, number: &str) -> anyhow::Result<Vec<InvoiceId>> {
+        // The file's name but for the date, which no path lacks.
+        let name = TreePath::of(&Tenant("-".into()), None, "19700101", number);
+        let ending = name.file().get("19700101".len()..).unwrap_or_default().to_owned();
+        self.read(|conn| {
+            let mut query = conn.prepare(
+                "SELECT id FROM ledger WHERE substr(path, -length(?1)) = ?1
+                 UNION SELECT id FROM reject WHERE number = ?2 AND closed_run IS NULL LIMIT 1000",
+            )?;
+            let ids = query.query_map([ending.as_str(), number], |row| row.get(0).map(InvoiceId))?;
+            ids.collect()
+        })
+    }
+
+    pub fn trace(&self, id: &InvoiceId) -> anyhow::Result<Trace> {
+        self.read(|conn| {
+            let runs = conn
+                .query_row("SELECT first_run, run FROM ledger WHERE id = ?1", [id.as_str()], |row| {
+                    Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+                })
+                .optional()?;
+            let note = |n: Option<i64>| n.map_or(Ok(None), |n| run_note(conn, n));
+            Ok(Trace {
+                id: id.clone(),
+                entry: entry(conn, id)?,
+                first_run: note(runs.map(|(first, _)| first))?,
+                last_run: note(runs.map(|(_, last)| last))?,
+                reject: if is_open(conn, id)? { open_reject(conn, id)? } else { None },
+                on_todo_list: conn.prepare("SELECT 1 FROM todo WHERE id = ?1")?.exists([id.as_str()])?,
+            })
+        })
+    }
+}
+
+fn run_note(conn: &Connection, run: i64) -> rusqlite::Result<Option<RunNote>> {
+    conn.query_row("SELECT id, kind, started, user, host FROM run WHERE id = ?1", [run], |row| {
+        Ok(RunNote {
+            id: RunId(row.get(0)?),
+            kind: row.get(1)?,
+            started: row.get(2)?,
+            user: row.get(3)?,
+            host: row.get(4)?,
+        })
+    })
+    .optional()
+}
+
+fn open_reject(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<OpenReject>> {
+    let row = conn
+        .query_row(
+            "SELECT opened_run, last_run, tenant, number, time, reason, detail FROM reject
+             WHERE id = ?1 AND closed_run IS NULL",
+            [id.as_str()],
+            |row| {
+                let opened: i64 = row.get(0)?;
+                let last_run = RunId(row.get(1)?);
+                let [tenant, number, time]: [Option<String>; 3] = [row.get(2)?, row.get(3)?, row.get(4)?];
+                Ok((opened, last_run, tenant, number, time, row.get(5)?, row.get(6)?))
+            },
+        )
+        .optional()?;
+    let Some((opened, last_run, tenant, number, time, reason, detail)) = row else { return Ok(None) };
+    let Some(opened) = run_note(conn, opened)? else { return Ok(None) };
+    let (tenant, time) = (tenant.map(Tenant), time.map(SourceTime));
+    Ok(Some(OpenReject { tenant, number, time, reason, detail, opened, last_run }))
+}
