@@ -168,7 +168,7 @@ impl fmt::Display for Refusal {
             ),
             Self::TreeWithoutState { output, state } => write!(
                 f,
-                "{} holds exported files, but there is no state at {}; check --state-dir, take the tree over with `run --mode full`, or start anew with `run --fresh`",
+                "{} holds exported files, but there is no state at {}; check --state-dir, bring a backup back with `state restore latest`, go on from the script's state with `import-legacy-state`, take the tree over with `run --mode full`, or start anew with `run --fresh`",
                 output.display(),
                 state.display()
             ),

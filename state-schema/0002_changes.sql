@@ -63,3 +63,7 @@ BEGIN SELECT RAISE(ABORT, 'history cannot be changed'); END;
 CREATE TRIGGER watermark_change_is_not_replaced BEFORE INSERT ON watermark_change
 WHEN EXISTS (SELECT 1 FROM watermark_change WHERE (change, tenant) = (new.change, new.tenant))
 BEGIN SELECT RAISE(ABORT, 'history cannot be changed'); END;
+
+-- 1: an operator moved the watermark, so files of unsettled invoices that are not there are written
+-- again. An incremental run does not do so otherwise: somebody may have taken them away.
+ALTER TABLE tenant ADD COLUMN recheck INTEGER NOT NULL DEFAULT 0 CHECK (recheck IN (0, 1));

@@ -26,7 +26,8 @@ pub(super) struct Desk<'a> {
 pub(super) enum Presence {
     /// Full runs and backfills put back what somebody took away.
     Checked,
-    /// Incremental runs do not: whoever takes files away once consumed is not given them again.
+    /// Incremental runs do not, unless an operator set the watermark back: whoever takes files away once
+    /// consumed is not given them again.
     Assumed,
 }
 
@@ -146,7 +147,8 @@ impl Desk<'_> {
                 _ => There::Other,
             }),
             Some(known) if known.path == *path && known.digest == digest => {
-                let there = self.presence == Presence::Assumed || tree.has_file(path, size)?;
+                let assumed = self.presence == Presence::Assumed && !known.recheck;
+                let there = assumed || tree.has_file(path, size)?;
                 Ok(if there { There::Same } else { There::Nothing })
             }
             _ => tree.compare(path, document),

@@ -333,6 +333,7 @@ impl<'a> Clerk<'a> {
             digest,
             size,
             settled,
+            recheck: false,
         };
         if let Some(before) = &before
             && before.path != path

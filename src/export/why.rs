@@ -336,7 +336,7 @@ fn waits(
     let late =
         format!("its source time {time} lies below the watermark: it was committed late, or its time set by hand");
     if look_back {
-        return say(late, "the next incremental run reads keys from before that and exports it");
+        return say(late, "the next incremental run exports it: it reads keys from before that time");
     }
     say(
         format!("{late}, and below what the next incremental run reads"),

@@ -291,8 +291,7 @@ fn refusal_text(refusal: &Refusal) -> String {
             )
         }
         Refusal::NoState { state } => {
-            let state = at(state);
-            format!("没有状态文件 {state}；请检查 --output 和 --state-dir；首次运行会创建它")
+            format!("没有状态文件 {}；请检查 --output 和 --state-dir；首次运行会创建它", at(state))
         }
         Refusal::TreeWithoutState { output, state } => tree_without_state(output, state),
         Refusal::StateDamaged { state, detail } => format!(
@@ -367,7 +366,7 @@ fn script_locked(folder: &Path, age: Duration) -> String {
 
 fn tree_without_state(output: &Path, state: &Path) -> String {
     format!(
-        "{} 中已有导出文件，但没有状态文件 {}；请检查 --state-dir，或用 `run --mode full` 接管这些文件，或用 `run --fresh` 重新开始",
+        "{} 中已有导出文件，但没有状态文件 {}；请检查 --state-dir，或用 `state restore latest` 恢复备份，或用 `import-legacy-state` 接续脚本的状态，或用 `run --mode full` 接管这些文件，或用 `run --fresh` 重新开始",
         output.display(),
         state.display()
     )

@@ -90,6 +90,8 @@ impl State {
     }
 
     fn copy_whole(&self, to: &Path) -> anyhow::Result<()> {
+        // What no run would start with is nothing to come back to.
+        self.tenants()?;
         let file = create(to)?;
         file.try_lock().with_context(|| format!("lock {}", to.display()))?;
         copy(&self.conn, to, |_| Ok(())).map_err(|error| explain(error, &self.path))?;

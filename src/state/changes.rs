@@ -174,7 +174,7 @@ pub(super) fn move_one(
     let old = old.map(SourceTime);
     note_watermark(tx, change, n, old.as_ref(), to)?;
     tx.execute(
-        "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = NULL WHERE n = ?1",
+        "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = NULL, recheck = 1 WHERE n = ?1",
         params![n, to.map(SourceTime::as_str), look_back.map(SourceTime::as_str)],
     )?;
     moved.unsettled += unsettle(tx, n, to)?;

@@ -56,14 +56,14 @@ const RULES: [Rule; 14] = [
     Rule {
         depth: Depth::Quick,
         what: "watermarks or look-backs of these tenants are no times",
-        remedy: SET,
+        remedy: RESTORE,
         sql: "SELECT name FROM tenant WHERE (watermark IS NOT NULL AND datetime(watermark) IS NULL)
                  OR (look_back IS NOT NULL AND datetime(look_back) IS NULL)",
     },
     Rule {
         depth: Depth::Quick,
         what: "the look-backs of these tenants lie above their watermarks",
-        remedy: SET,
+        remedy: RESTORE,
         sql: "SELECT name FROM tenant WHERE look_back > coalesce(watermark, '')",
     },
     Rule {

@@ -18,6 +18,8 @@ pub struct Entry {
     pub digest: Digest,
     pub size: u64,
     pub settled: bool,
+    /// An operator asked for it again: it counts as unchanged only if its file lies there. Only read.
+    pub recheck: bool,
 }
 
 /// How an entry came about, for the record of which run wrote the file.
@@ -36,7 +38,7 @@ pub struct Lookup {
     state: Option<(Connection, PathBuf)>,
 }
 
-const COLUMNS: &str = "l.id, t.name, l.time, l.path, l.sha256, l.size, l.settled";
+const COLUMNS: &str = "l.id, t.name, l.time, l.path, l.sha256, l.size, l.settled, t.recheck AND NOT l.settled";
 
 impl Lookup {
     /// For a dry run without a state.
@@ -110,6 +112,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
         digest: Digest(row.get(4)?),
         size: row.get::<_, i64>(5)?.cast_unsigned(),
         settled: row.get(6)?,
+        recheck: row.get(7)?,
     })
 }
 

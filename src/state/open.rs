@@ -42,51 +42,41 @@ const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     Write,
-    /// Reads and leaves no trace, not even a file of SQLite's beside the state.
+    /// Reads and leaves no trace, not even a file of SQLite's beside the state. Of a state with an older
+    /// schema a copy in memory is read.
     Look,
 }
 
 /// What lies where the state should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
-    State { version: i64 },
+    State,
 }
 
 impl State {
     /// Opens an existing state for writing, or says that there is none. Upgrades an older one, which is
     /// backed up first.
     pub(crate) fn open(path: &Path, starter: &Starter) -> anyhow::Result<Option<Self>> {
-        match inspect(path)? {
-            Found::Nothing => Ok(None),
-            Found::State { version } => {
-                refuse_what_we_cannot_keep(path)?;
-                let conn = connect(path, Access::Write)?;
-                let state = Self { conn, path: path.to_path_buf(), access: Access::Write };
-                if version < KNOWN {
-                    state.back_up(Occasion::Before(ChangeKind::Upgrade), starter.at)?;
-                    upgrade(&state.conn, version, Some(starter))
-                        .map_err(|error| explain(error, path))
-                        .context("upgrade the state's schema")?;
-                }
-                Ok(Some(state))
-            }
+        if inspect(path)? == Found::Nothing {
+            return Ok(None);
         }
+        refuse_what_we_cannot_keep(path)?;
+        let state = Self { conn: connect(path, Access::Write)?, path: path.to_path_buf(), access: Access::Write };
+        let explained = |error| explain(error, path);
+        if version(&state.conn).map_err(explained)? < KNOWN {
+            state.back_up(Occasion::Before(ChangeKind::Upgrade), starter.at)?;
+            upgrade(&state.conn, Some(starter)).map_err(explained).context("upgrade the state's schema")?;
+        }
+        Ok(Some(state))
     }
 
     /// Opens an existing state only to look at it.
     pub fn look(path: &Path) -> anyhow::Result<Option<Self>> {
-        match inspect(path)? {
-            Found::Nothing => Ok(None),
-            Found::State { version } => {
-                let mut conn = connect(path, Access::Look)?;
-                if version < KNOWN {
-                    conn = upgraded_copy(&conn, version)
-                        .map_err(|error| explain(error, path))
-                        .with_context(|| format!("read the state {}, which is of an older version", path.display()))?;
-                }
-                Ok(Some(Self { conn, path: path.to_path_buf(), access: Access::Look }))
-            }
+        if inspect(path)? == Found::Nothing {
+            return Ok(None);
         }
+        Ok(Some(Self { conn: connect(path, Access::Look)?, path: path.to_path_buf(), access: Access::Look }))
     }
 
     /// Creates a state where there is none.
@@ -119,10 +109,10 @@ impl State {
 }
 
 /// A copy in memory, so that whoever only looks sees one schema and leaves no trace.
-fn upgraded_copy(old: &Connection, version: i64) -> rusqlite::Result<Connection> {
+fn upgraded_copy(old: &Connection) -> rusqlite::Result<Connection> {
     let mut copy = Connection::open_in_memory()?;
     Backup::new(old, &mut copy)?.run_to_completion(i32::MAX, Duration::ZERO, None)?;
-    upgrade(&copy, version, None)?;
+    upgrade(&copy, None)?;
     Ok(copy)
 }
 
@@ -219,7 +209,7 @@ pub(super) fn inspect(path: &Path) -> anyhow::Result<Found> {
     if version > KNOWN {
         return Err(Refusal::StateNewer { state: path.to_path_buf(), version, known: KNOWN }.into());
     }
-    Ok(Found::State { version })
+    Ok(Found::State)
 }
 
 pub(super) fn connect(path: &Path, access: Access) -> anyhow::Result<Connection> {
@@ -234,8 +224,16 @@ pub(super) fn connect(path: &Path, access: Access) -> anyhow::Result<Connection>
         harden(&conn)?;
         Ok(conn)
     };
-    let conn =
-        open().map_err(|error| explain(error, path)).with_context(|| format!("open the state {}", path.display()))?;
+    let explained = |error| explain(error, path);
+    let mut conn = open().map_err(explained).with_context(|| format!("open the state {}", path.display()))?;
+    let version = version(&conn).map_err(explained)?;
+    if version > KNOWN {
+        return Err(Refusal::StateNewer { state: path.to_path_buf(), version, known: KNOWN }.into());
+    }
+    if access == Access::Look && version < KNOWN {
+        let older = || format!("read the state {}, which is of an older version", path.display());
+        conn = upgraded_copy(&conn).map_err(explained).with_context(older)?;
+    }
     if access == Access::Write {
         make_durable(&conn)
             .map_err(|error| explain_any(error, path))
@@ -298,7 +296,7 @@ fn build(path: &Path) -> anyhow::Result<()> {
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     harden(&conn)?;
     conn.pragma_update(None, "application_id", APPLICATION_ID)?;
-    upgrade(&conn, 0, None)?;
+    upgrade(&conn, None)?;
     conn.execute("INSERT INTO meta (only_row, state_id) VALUES (1, lower(hex(randomblob(16))))", [])?;
     make_durable(&conn)?;
     conn.close().map_err(|(_, error)| error)?;
@@ -306,13 +304,19 @@ fn build(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the log says counts too: a process may have died before its upgrade reached the file's head.
+fn version(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
 /// One transaction for all that is missing, on record where somebody is to be named.
-pub(super) fn upgrade(conn: &Connection, version: i64, starter: Option<&Starter>) -> rusqlite::Result<()> {
+pub(super) fn upgrade(conn: &Connection, starter: Option<&Starter>) -> rusqlite::Result<()> {
+    let tx = rusqlite::Transaction::new_unchecked(conn, rusqlite::TransactionBehavior::Immediate)?;
+    let version = version(&tx)?;
     let missing = usize::try_from(version).map_or(&SCHEMA[..], |applied| &SCHEMA[applied.min(SCHEMA.len())..]);
     if missing.is_empty() {
         return Ok(());
     }
-    let tx = rusqlite::Transaction::new_unchecked(conn, rusqlite::TransactionBehavior::Immediate)?;
     for step in missing {
         tx.execute_batch(step)?;
     }

@@ -39,8 +39,8 @@ pub(crate) fn restore(
     starter: &Starter,
     reason: Option<&str>,
 ) -> anyhow::Result<Replaced> {
-    let (backup, version) = open_backup(from)?;
-    refuse_strange(from, &backup, version, state, mark)?;
+    let backup = open_backup(from)?;
+    refuse_strange(from, &backup, state, mark)?;
     let (replaced, last_run) = keep_old(state, starter)?;
     let aside = with_suffix(state, ".new");
     open::remove_with_companions(&aside)?;
@@ -52,7 +52,6 @@ pub(crate) fn restore(
     let change = Change { file: Some(&file), old, last_run, ..Change::new(ChangeKind::Restore, starter, reason) };
     let new_file = create(&aside)?;
     backup::copy(&backup, &aside, |copy| {
-        open::upgrade(copy, version, Some(starter))?;
         note(copy, &change)?;
         copy.execute("UPDATE tenant SET look_back = NULL", [])?;
         Ok(())
@@ -68,30 +67,20 @@ pub(crate) fn restore(
     Ok(replaced)
 }
 
-fn open_backup(from: &Path) -> anyhow::Result<(Connection, i64)> {
+fn open_backup(from: &Path) -> anyhow::Result<Connection> {
     match open::inspect(from).map_err(|error| unusable(from, error))? {
         Found::Nothing => {
             Err(Refusal::Usage(format!("there is no backup {}; see `invoice-export state backups`", from.display()))
                 .into())
         }
-        Found::State { version } => {
-            let conn = open::connect(from, Access::Look).map_err(|error| unusable(from, error))?;
-            Ok((conn, version))
-        }
+        Found::State => open::connect(from, Access::Look).map_err(|error| unusable(from, error)),
     }
 }
 
 /// A backup of another tree must not replace the state of this one, nor one that is newer than it.
-fn refuse_strange(
-    from: &Path,
-    backup: &Connection,
-    version: i64,
-    state: &Path,
-    mark: Option<&Mark>,
-) -> anyhow::Result<()> {
+fn refuse_strange(from: &Path, backup: &Connection, state: &Path, mark: Option<&Mark>) -> anyhow::Result<()> {
     let meta = backup.query_row("SELECT state_id, published_run FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)));
     let (state_id, published_run): (String, i64) = meta.map_err(|error| unusable(from, explain(error, from)))?;
-    ensure!(version > 0, unusable(from, anyhow::anyhow!("it has no schema")));
     let output = || state.parent().and_then(Path::parent).unwrap_or(state).to_path_buf();
     match mark {
         Some(mark) if mark.state_id != state_id => {
@@ -131,8 +120,7 @@ fn is_damage(refusal: &Refusal) -> bool {
 }
 
 fn back_up_and_close(state: &Path, starter: &Starter) -> anyhow::Result<(PathBuf, i64)> {
-    let found = open::inspect(state)?;
-    let Found::State { .. } = found else { return Err(Refusal::NoState { state: state.to_path_buf() }.into()) };
+    open::inspect(state)?;
     let conn = open::connect(state, Access::Write)?;
     let old = State { conn, path: state.to_path_buf(), access: Access::Write };
     old.assert_whole()?;

@@ -68,7 +68,7 @@ fn plausible(known: &KnownTenant) -> rusqlite::Result<()> {
     }
     let [watermark, look_back] = times.map(|time| time.as_ref().map_or("none", SourceTime::as_str));
     let detail = format!("tenant {} cannot have the watermark {watermark} and the look-back {look_back}", known.tenant);
-    Err(rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, detail.into()))
+    Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), Some(detail)))
 }
 
 /// The number of a tenant, which is entered if it is new.
@@ -92,7 +92,7 @@ pub(super) fn advance(conn: &Connection, run: i64, to: &Advance) -> rusqlite::Re
         join_families(conn, n, number(conn, &to.relative)?)?;
     }
     conn.prepare_cached(
-        "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = ?4, held = ?5, last_run = ?6,
+        "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = ?4, held = ?5, recheck = 0, last_run = ?6,
                 last_written = ?7, last_outcome = 'success' WHERE n = ?1",
     )?
     .execute(params![

@@ -4,7 +4,9 @@
 
 mod adoption;
 mod architecture;
+mod backups;
 mod crash;
+mod damage;
 mod dropin;
 mod dryrun;
 mod errors;
@@ -23,6 +25,9 @@ mod retries;
 mod selection;
 mod server_harness;
 mod source;
+mod steering;
 mod support;
 mod tls;
+mod upgrades;
 mod variants;
+mod why;

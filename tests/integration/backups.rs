@@ -1,0 +1,258 @@
+//! Backups of the state: made while others write, whole or not there, and brought back without a loss.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::support::exporter::{Exporter, numbers, run_with};
+use crate::support::state::{ask, meddle};
+use crate::support::table::{Row, Table, on_every_source};
+
+const INCREMENTAL: [&str; 5] = ["run", "--mode", "incremental", "--format", "json"];
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn arrive(table: &Table, id: i64, minutes: u32) {
+    let time = table.ago(MINUTE * minutes);
+    table.insert(&Row { id, number: &format!("INV{id}"), time: &time, ..Row::default() });
+}
+
+fn exported(table: &Table) -> Exporter<'_> {
+    (1..=20).for_each(|id| arrive(table, id, 300));
+    let exporter = Exporter::new(table);
+    exporter.run(INCREMENTAL).expect(0);
+    exporter
+}
+
+fn folder(exporter: &Exporter<'_>) -> PathBuf {
+    exporter.output().join(".export_state/backups")
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// The end of a backup's name says why it was made.
+fn occasions(exporter: &Exporter<'_>) -> Vec<String> {
+    names(&folder(exporter)).iter().map(|name| name[17..].trim_end_matches(".db").to_owned()).collect()
+}
+
+fn whole(backup: &Path) {
+    assert_eq!(ask(backup, "PRAGMA integrity_check"), [[Some("ok".to_owned())]], "{}", backup.display());
+}
+
+#[test]
+fn an_incremental_run_backs_the_state_up_once_a_day_before_it_moves_anything() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    assert_eq!(occasions(&exporter), [""; 0], "there was nothing to back up");
+    let before = exporter.ask_one("SELECT watermark FROM tenant");
+    exporter.run(["run", "--mode", "full"]).expect(0);
+    assert_eq!(occasions(&exporter), [""; 0], "a full run moves no watermark");
+    exporter.run(INCREMENTAL).expect(0);
+    exporter.run(INCREMENTAL).expect(0);
+    assert_eq!(occasions(&exporter), ["regular"]);
+    let backup = folder(&exporter).join(&names(&folder(&exporter))[0]);
+    whole(&backup);
+    assert_eq!(ask(&backup, "SELECT watermark FROM tenant"), [[Some(before)]]);
+    // A day later.
+    fs::rename(&backup, folder(&exporter).join("20251121T000000Z-regular.db")).unwrap();
+    exporter.run(INCREMENTAL).expect(0);
+    assert_eq!(occasions(&exporter), ["regular", "regular"]);
+    exporter.run(["run", "--mode", "incremental", "--backup-every", "0s"]).expect(0);
+    assert_eq!(occasions(&exporter).len(), 2);
+}
+
+#[test]
+fn old_backups_make_room_but_never_those_of_an_operator() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    exporter.run(["state", "backup"]).expect(0);
+    let manual = names(&folder(&exporter)).remove(0);
+    for day in 1..=9 {
+        for occasion in ["regular", "manual", "before-set"] {
+            let copy = folder(&exporter).join(format!("2025110{day}T000000Z-{occasion}.db"));
+            fs::copy(folder(&exporter).join(&manual), copy).unwrap();
+        }
+    }
+    fs::write(folder(&exporter).join("20251101T000000Z-regular.db.orig"), "not ours").unwrap();
+    exporter.run(["run", "--mode", "incremental", "--keep-backups", "3"]).expect(0);
+    let left = names(&folder(&exporter));
+    let count = |occasion: &str| left.iter().filter(|name| name.ends_with(&format!("-{occasion}.db"))).count();
+    assert_eq!((count("regular"), count("manual"), count("before-set")), (3, 10, 3), "{left:?}");
+    assert!(
+        left.contains(&"20251108T000000Z-regular.db".to_owned()) && left.iter().any(|name| name.ends_with(".orig"))
+    );
+}
+
+#[test]
+fn a_backup_is_made_while_a_run_writes_and_holds_what_was_recorded() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    // A run that is at work has a log beside the state and a transaction of its own.
+    let writer = rusqlite::Connection::open(exporter.state()).unwrap();
+    writer.execute_batch("UPDATE meta SET server_unix = 7; BEGIN IMMEDIATE; UPDATE meta SET server_unix = 8").unwrap();
+    let file = exporter.output().parent().unwrap().join("copy.db");
+    exporter.run(["state", "backup", file.to_str().unwrap()]).expect(0);
+    whole(&file);
+    assert_eq!(ask(&file, "SELECT server_unix FROM meta"), [[Some("7".to_owned())]]);
+    let again = exporter.run(["state", "backup", file.to_str().unwrap()]).expect(1);
+    assert!(again.stderr.contains("already there"), "{again}");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "it holds as much as the state does");
+}
+
+#[test]
+fn restoring_costs_a_reading_and_no_invoice_whatever_happened_since() {
+    on_every_source(|table| {
+        let exporter = exported(table);
+        exporter.run(["state", "backup"]).expect(0);
+        arrive(table, 101, 100);
+        exporter.run(INCREMENTAL).expect(0);
+        table.execute(&format!(
+            "UPDATE t_invoice SET fcountry = 'DE', fupdate_time = '{}' WHERE fid = 3",
+            table.ago(MINUTE * 60)
+        ));
+        exporter.run(INCREMENTAL).expect(0);
+        arrive(table, 102, 90);
+        // Below everything that a look-back would reach.
+        table.insert(&Row { id: 103, number: "OLD", time: "2001-01-01 00:00:00", ..Row::default() });
+        let stamps = exporter.stamps();
+
+        let restored = exporter.run(["state", "restore", "latest", "--yes", "--reason", "try"]).expect(0);
+        assert!(restored.stdout.contains("-regular.db"), "the newest is the day's own: {restored}");
+        let manual = names(&folder(&exporter)).into_iter().find(|name| name.ends_with("manual.db")).unwrap();
+        exporter.run(["state", "restore", folder(&exporter).join(&manual).to_str().unwrap(), "--yes"]).expect(0);
+        assert_eq!(exporter.ask("SELECT count(*) FROM ledger WHERE id = '101'"), ["0"]);
+        let record = exporter.ask("SELECT kind, reason, length(sha256), file LIKE '%manual.db', old LIKE '%before-restore%' FROM state_change");
+        assert_eq!(record, ["restore NULL 64 1 1"], "the first restore is in the state that was replaced");
+
+        exporter.run(["state", "check", "--deep"]).expect(0);
+        let summary = exporter.run(INCREMENTAL).expect(0).json();
+        assert_eq!(numbers(&summary, ["written"]), [2], "102 and OLD; the others lie there already: {summary}");
+        assert!(summary["run"].as_i64().unwrap() > 3, "no number of a run is given twice: {summary}");
+        exporter.assert_agrees();
+        exporter.assert_state_is_sound();
+        assert!(stamps.iter().all(|(path, stamp)| exporter.stamps().get(path) == Some(stamp)));
+    });
+}
+
+#[test]
+fn a_backup_of_another_tree_a_newer_one_and_what_is_no_backup_are_refused() {
+    let table = Table::embedded();
+    let (exporter, other) = (exported(&table), exported(table_of_its_own()));
+    let path = |name: &str| exporter.output().parent().unwrap().join(name);
+    other.run(["state", "backup", path("other.db").to_str().unwrap()]).expect(0);
+    exporter.run(["state", "backup", path("damaged.db").to_str().unwrap()]).expect(0);
+    fs::copy(path("damaged.db"), path("newer.db")).unwrap();
+    meddle(&path("newer.db"), "PRAGMA user_version = 99");
+    let mut bytes = fs::read(path("damaged.db")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..].fill(0xA5);
+    fs::write(path("damaged.db"), bytes).unwrap();
+    fs::write(path("text.db"), "no state at all").unwrap();
+    fs::write(path("empty.db"), "").unwrap();
+    let state = fs::read(exporter.state()).unwrap();
+    for (name, fact) in [
+        ("other.db", "mark of another state"),
+        ("newer.db", "schema version 99"),
+        ("damaged.db", "cannot be restored"),
+        ("text.db", "cannot be restored"),
+        ("empty.db", "cannot be restored"),
+    ] {
+        let refused = exporter.run(["state", "restore", path(name).to_str().unwrap(), "--yes"]).expect(5);
+        assert!(refused.stderr.contains(fact), "{name}: {refused}");
+        assert_eq!(fs::read(exporter.state()).unwrap(), state, "{name}");
+    }
+    assert_eq!(numbers(&exporter.run(INCREMENTAL).expect(0).json(), ["written"]), [0]);
+}
+
+fn table_of_its_own() -> &'static Table {
+    Box::leak(Box::new(Table::embedded()))
+}
+
+/// Kills the command at every n-th of these calls, until it is through. Each time what is left must be
+/// the old state or the new one, whole, and the next run must work.
+fn dies_at_every(calls: &[&str], scene: impl Fn(&Exporter<'_>) -> Vec<String>, is_sound: impl Fn(&Exporter<'_>)) {
+    for call in calls {
+        let mut deaths = 0;
+        for nth in 1.. {
+            let table = Table::embedded();
+            let exporter = exported(&table);
+            let args = scene(&exporter);
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            let finished = run_with(&exporter, &format!("{call}:signal=KILL:when={nth}"), &args);
+            if !finished.was_killed() {
+                finished.expect(0);
+                break;
+            }
+            deaths += 1;
+            let checked = exporter.run(["state", "check", "--deep"]);
+            assert!(checked.status.success(), "killed at {call} {nth}: {checked}");
+            is_sound(&exporter);
+            arrive(&table, 200, 10);
+            exporter.run(INCREMENTAL).expect(0);
+            exporter.assert_agrees();
+            exporter.assert_state_is_sound();
+            let unfinished: Vec<_> =
+                names(&folder(&exporter)).into_iter().filter(|name| !name.ends_with(".db")).collect();
+            exporter.run(["state", "backup"]).expect(0);
+            assert!(
+                !names(&folder(&exporter)).iter().any(|name| unfinished.contains(name)),
+                "{call} {nth}: {unfinished:?} is never cleaned up"
+            );
+        }
+        assert!(deaths > 0, "{call} is never called");
+    }
+}
+
+#[test]
+fn a_backup_that_dies_anywhere_leaves_none_or_a_whole_one() {
+    dies_at_every(
+        &["pwrite64", "fsync", "rename"],
+        |_| ["state", "backup"].map(str::to_owned).to_vec(),
+        |exporter| {
+            for name in names(&folder(exporter)).iter().filter(|name| name.ends_with(".db")) {
+                whole(&folder(exporter).join(name));
+            }
+        },
+    );
+}
+
+#[test]
+fn a_restore_that_dies_anywhere_leaves_the_old_state_or_the_new_one() {
+    dies_at_every(
+        &["pwrite64", "fsync", "rename", "unlink", "ftruncate"],
+        |exporter| {
+            let backup = exporter.output().parent().unwrap().join("backup.db");
+            exporter.run(["state", "backup", backup.to_str().unwrap()]).expect(0);
+            exporter.run(["state", "set", "1", "2025-11-28", "--yes"]).expect(0);
+            vec!["state".into(), "restore".into(), backup.to_str().unwrap().to_owned(), "--yes".into()]
+        },
+        |exporter| {
+            let changes = exporter.ask("SELECT group_concat(kind) FROM state_change");
+            let watermark = exporter.ask_one("SELECT watermark = '2025-11-28 00:00:00' FROM tenant");
+            assert!(
+                matches!((changes[0].as_str(), watermark.as_str()), ("set", "1") | ("restore", "0")),
+                "neither old nor new: {changes:?} {watermark}"
+            );
+        },
+    );
+}
+
+#[test]
+fn a_change_that_dies_anywhere_is_made_whole_or_not_at_all() {
+    dies_at_every(
+        &["pwrite64", "fsync", "rename"],
+        |_| ["state", "reset", "--all", "--yes"].map(str::to_owned).to_vec(),
+        |exporter| {
+            let counts = exporter.ask_one(
+                "SELECT (SELECT count(*) FROM state_change), (SELECT count(*) FROM watermark_change),
+                        (SELECT count(*) FROM tenant WHERE watermark IS NULL), (SELECT count(*) FROM ledger WHERE settled = 0)",
+            );
+            assert!(matches!(counts.as_str(), "0 0 0 0" | "1 1 1 20"), "{counts}");
+        },
+    );
+}

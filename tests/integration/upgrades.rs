@@ -1,0 +1,188 @@
+//! A state of every earlier schema is opened, after a backup, in one transaction and on record; one of
+//! a later schema is refused, untouched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use crate::support::exporter::{Exporter, numbers, run_with};
+use crate::support::listing::{Traces, everything_in};
+use crate::support::state::ask;
+use crate::support::table::{Row, Table};
+
+const INCREMENTAL: [&str; 5] = ["run", "--mode", "incremental", "--format", "json"];
+
+/// The schema's files in their order.
+fn steps() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("state-schema");
+    let mut steps: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    steps.sort();
+    steps
+}
+
+fn table() -> Table {
+    let table = Table::embedded();
+    for (id, tenant) in [(1, "1"), (2, "10")] {
+        table.insert(&Row { id, tenant, number: &format!("INV{id}"), ..Row::default() });
+    }
+    table
+}
+
+/// Replaces the state by one that a program of that version would have left after the same runs.
+fn take_back(exporter: &Exporter<'_>, version: usize) {
+    let (now, old) = (exporter.state(), exporter.output().join("old.db"));
+    let conn = Connection::open(&old).unwrap();
+    for step in &steps()[..version] {
+        conn.execute_batch(&fs::read_to_string(step).unwrap()).unwrap();
+    }
+    conn.execute_batch(&format!("PRAGMA application_id = {}; PRAGMA user_version = {version}", 0x6976_6578)).unwrap();
+    conn.execute("ATTACH ?1 AS now", [now.to_str().unwrap()]).unwrap();
+    let tables: Vec<String> = conn
+        .prepare("SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name <> 'run_tenant'")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    // Rows of finished runs cannot be added, so the trigger goes while history is copied.
+    let triggers: Vec<(String, String)> = conn
+        .prepare("SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger'")
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    triggers.iter().for_each(|(name, _)| conn.execute_batch(&format!("DROP TRIGGER {name}")).unwrap());
+    for table in tables.iter().map(String::as_str).chain(["run_tenant"]) {
+        let columns: Vec<String> = conn
+            .prepare(&format!("SELECT name FROM pragma_table_info('{table}', 'main')"))
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        let there = |column: &String| {
+            conn.prepare("SELECT 1 FROM pragma_table_info(?1, 'now') WHERE name = ?2")
+                .unwrap()
+                .exists([table, column])
+                .unwrap()
+        };
+        let columns = columns.into_iter().filter(there).collect::<Vec<_>>().join(", ");
+        conn.execute_batch(&format!("INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}"))
+            .unwrap_or_else(|error| panic!("copy {table}: {error}"));
+    }
+    triggers.iter().for_each(|(_, sql)| conn.execute_batch(sql).unwrap());
+    if version == 1 {
+        conn.execute_batch(
+            "INSERT INTO watermark_change (at, run, tenant, old, new, why, user, host)
+             VALUES ('2025-11-28T00:00:00Z', 1, 1, 'x', 'y', 'it lay ahead of the boundary', 'ada', 'host'),
+                    ('2025-11-28T00:00:00Z', 1, 2, 'x', 'y', 'it lay ahead of the boundary', 'ada', 'host')",
+        )
+        .unwrap();
+    }
+    conn.execute_batch("DETACH now; PRAGMA journal_mode = WAL").unwrap();
+    conn.close().unwrap();
+    fs::rename(old, now).unwrap();
+}
+
+fn version(state: &Path) -> String {
+    ask(state, "PRAGMA user_version")[0][0].clone().unwrap()
+}
+
+#[test]
+fn a_state_of_every_earlier_schema_goes_on_where_it_was() {
+    let last = steps().len();
+    assert!(last > 1, "the folder of schemas is somewhere else");
+    for earlier in 1..last {
+        let table = table();
+        let exporter = Exporter::new(&table);
+        exporter.run(INCREMENTAL).expect(0);
+        take_back(&exporter, earlier);
+        let before = everything_in(&[&exporter.output()], Traces::None);
+
+        // Whoever only looks leaves it as it is.
+        exporter.run(["run", "--mode", "incremental", "--dry-run"]).expect(0);
+        exporter.run(["state", "check", "--deep"]).expect(0);
+        exporter.run(["why", "INV1"]).expect(0);
+        assert_eq!(everything_in(&[&exporter.output()], Traces::None), before);
+
+        let stamps = exporter.stamps();
+        let time = table.ago(std::time::Duration::from_secs(600));
+        table.insert(&Row { id: 3, tenant: "10", number: "INV3", time: &time, ..Row::default() });
+        let summary = exporter.run(INCREMENTAL).expect(0).json();
+        assert_eq!(numbers(&summary, ["run", "seen", "written"]), [2, 1, 1], "from schema {earlier}");
+        assert!(stamps.iter().all(|(path, stamp)| exporter.stamps().get(path) == Some(stamp)));
+        exporter.assert_agrees();
+        exporter.assert_state_is_sound();
+        exporter.run(["state", "check", "--deep"]).expect(0);
+
+        assert_eq!(version(&exporter.state()), last.to_string());
+        let record = exporter.ask("SELECT old, new FROM state_change WHERE kind = 'upgrade'");
+        assert_eq!(record, [format!("{earlier} {last}")]);
+        let backups = exporter.run(["state", "backups", "--format", "json"]).expect(0).json();
+        let backup = backups.as_array().unwrap().iter().find(|backup| backup["occasion"] == "before-upgrade").unwrap();
+        let file = Path::new(backup["file"].as_str().unwrap());
+        assert_eq!(version(file), earlier.to_string());
+
+        exporter.run(["state", "restore", file.to_str().unwrap(), "--yes"]).expect(0);
+        assert_eq!(version(&exporter.state()), last.to_string(), "an old backup is upgraded as it is restored");
+        exporter.run(INCREMENTAL).expect(0);
+        exporter.assert_state_is_sound();
+    }
+}
+
+#[test]
+fn watermarks_that_runs_pulled_back_under_the_first_schema_stay_on_record() {
+    let table = table();
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    take_back(&exporter, 1);
+    exporter.run(INCREMENTAL).expect(0);
+    let changes = exporter.ask("SELECT kind, last_run, user, reason FROM state_change WHERE kind = 'pull-back'");
+    assert_eq!(changes, ["pull-back 1 ada it lay ahead of the boundary"]);
+    let moved = exporter.ask("SELECT tenant, old, new FROM watermark_change ORDER BY tenant");
+    assert_eq!(moved, ["1 x y", "2 x y"]);
+}
+
+#[test]
+fn a_state_of_a_later_schema_is_refused_untouched() {
+    let table = table();
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    Connection::open(exporter.state()).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let before = everything_in(&[&exporter.output()], Traces::OfTheLock);
+    for args in [&INCREMENTAL[..], &["state", "check"], &["state", "backup"], &["why", "INV1"]] {
+        let refused = exporter.run(args).expect(5);
+        assert!(refused.stderr.contains("schema version 99"), "{refused}");
+    }
+    assert_eq!(everything_in(&[&exporter.output()], Traces::OfTheLock), before);
+}
+
+#[test]
+fn an_upgrade_that_dies_anywhere_leaves_the_old_schema_or_the_new_one() {
+    for call in ["pwrite64", "fsync", "rename", "unlink", "ftruncate"] {
+        let mut deaths = 0;
+        // The first calls are those of backup and upgrade; the run's own are killed elsewhere.
+        for nth in 1..=40 {
+            let table = table();
+            let exporter = Exporter::new(&table);
+            exporter.run(INCREMENTAL).expect(0);
+            take_back(&exporter, 1);
+            let died = run_with(&exporter, &format!("{call}:signal=KILL:when={nth}"), &INCREMENTAL).was_killed();
+            let version = version(&exporter.state());
+            assert!(matches!(version.as_str(), "1" | "2"), "{call} {nth}: version {version}");
+            exporter.run(INCREMENTAL).expect(0);
+            exporter.run(["state", "check", "--deep"]).expect(0);
+            exporter.assert_agrees();
+            exporter.assert_state_is_sound();
+            let upgrades = exporter.ask_one("SELECT count(*) FROM state_change WHERE kind = 'upgrade'");
+            assert_eq!(upgrades, "1", "{call} {nth}");
+            if !died {
+                break;
+            }
+            deaths += 1;
+        }
+        assert!(deaths > 0, "{call} is never called");
+    }
+}

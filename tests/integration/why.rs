@@ -1,0 +1,165 @@
+//! One verdict on one invoice, and it is right: what it says comes next is what the next run does.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::exporter::Exporter;
+use crate::support::listing::{Traces, everything_in};
+use crate::support::table::{Row, Table, on_every_source};
+
+const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The only verdict on a number.
+fn verdict(exporter: &Exporter<'_>, number: &str, code: i32) -> Value {
+    let finished = exporter.run(["why", number, "--format", "json"]).expect(code);
+    let verdicts = finished.json();
+    assert_eq!(verdicts.as_array().map(Vec::len), Some(1), "{finished}");
+    verdicts[0].clone()
+}
+
+#[track_caller]
+fn assert_says(exporter: &Exporter<'_>, number: &str, code: i32, standing: &str, because: &str, next: &str) -> Value {
+    let said = verdict(exporter, number, code);
+    assert_eq!(said["verdict"], standing, "{said}");
+    assert!(said["because"].as_str().unwrap_or_default().contains(because), "{said}");
+    assert!(said["next"].as_str().unwrap_or_default().contains(next), "{said}");
+    said
+}
+
+fn insert(table: &Table, id: i64, number: &str, minutes: u32, more: Row<'_>) {
+    let time = table.ago(MINUTE * minutes);
+    table.insert(&Row { id, number, time: &time, ..more });
+}
+
+#[test]
+fn an_invoice_is_followed_from_its_row_to_its_file() {
+    on_every_source(|table| {
+        let plain = Row::default;
+        insert(table, 1, "GOOD", 60, plain());
+        insert(table, 2, "DRAFT", 60, Row { status: 1, ..plain() });
+        insert(table, 3, "SPOILED", 60, Row { document: "{", ..plain() });
+        let exporter = Exporter::new(table).env("LOGNAME", "ada");
+        exporter.run(INCREMENTAL).expect(3);
+
+        let good = assert_says(&exporter, "GOOD", 0, "exported", "intact", "");
+        assert_eq!(good["file"], "1/CN/20251128+GOOD.json");
+        assert!(good["written_by"].as_str().unwrap().starts_with("run 1 (incremental)"), "{good}");
+        assert!(good["first_exported_by"].as_str().unwrap().contains("by ada on"), "{good}");
+        assert_says(&exporter, "DRAFT", 6, "not exported", "its status is 1", "source time has moved");
+        let spoiled = assert_says(&exporter, "SPOILED", 6, "not exported", "not JSON", "mend the row");
+        assert!(spoiled["reject"].as_str().unwrap().starts_with("not-json: "), "{spoiled}");
+        assert_says(&exporter, "good", 6, "not exported", "no row has this number", "upper and lower case");
+
+        insert(table, 4, "AHEAD", 1, plain());
+        assert_says(&exporter, "AHEAD", 6, "waiting", "after the boundary", "once the boundary has passed");
+        insert(table, 5, "LATE", 90, plain());
+        assert_says(&exporter, "LATE", 6, "waiting", "below the watermark", "the next incremental run");
+        table.insert(&Row { id: 6, number: "ANCIENT", time: "2001-01-01 00:00:00", ..plain() });
+        assert_says(&exporter, "ANCIENT", 6, "waiting", "below what the next incremental run reads", "--mode full");
+
+        // What it says of the next run is what that does.
+        exporter.run(INCREMENTAL).expect(0);
+        assert_says(&exporter, "LATE", 0, "exported", "intact", "");
+        assert_says(&exporter, "ANCIENT", 6, "waiting", "below", "--mode full");
+        exporter.run(["run", "--mode", "full"]).expect(0);
+        let ancient = assert_says(&exporter, "ANCIENT", 0, "exported", "", "");
+        assert!(ancient["written_by"].as_str().unwrap().starts_with("run 3 (full)"), "{ancient}");
+    });
+}
+
+#[test]
+fn what_changed_after_the_export_is_told_apart() {
+    on_every_source(|table| {
+        for (id, number) in [
+            (1, "SAME"),
+            (2, "TOUCHED"),
+            (3, "SILENT"),
+            (4, "DELETED"),
+            (5, "LEFT"),
+            (6, "BROKEN"),
+            (7, "LOST"),
+            (8, "EDITED"),
+        ] {
+            insert(table, id, number, 60, Row::default());
+        }
+        let exporter = Exporter::new(table);
+        exporter.run(INCREMENTAL).expect(0);
+        let now = table.ago(MINUTE * 10);
+        let same_time = |id| {
+            table.query(&format!("SELECT CAST(fupdate_time AS CHAR) FROM t_invoice WHERE fid = {id}"))[0][0]
+                .clone()
+                .unwrap()
+        };
+        table.execute(&format!("UPDATE t_invoice SET fext_field = '[2]', fupdate_time = '{now}' WHERE fid = 2"));
+        table.execute(&format!(
+            "UPDATE t_invoice SET fext_field = '[3]', fupdate_time = '{}' WHERE fid = 3",
+            same_time(3)
+        ));
+        table.execute("DELETE FROM t_invoice WHERE fid = 4");
+        table.execute(&format!("UPDATE t_invoice SET fissue_status = 5, fupdate_time = '{now}' WHERE fid = 5"));
+        table.execute(&format!("UPDATE t_invoice SET fext_field = '{{', fupdate_time = '{now}' WHERE fid = 6"));
+        let file = |number: &str| exporter.output().join(format!("1/CN/20251128+{number}.json"));
+        fs::remove_file(file("LOST")).unwrap();
+        fs::write(file("EDITED"), "[]").unwrap();
+
+        assert_says(&exporter, "SAME", 0, "exported", "intact", "");
+        assert_says(
+            &exporter,
+            "TOUCHED",
+            6,
+            "stale",
+            "changed after it was exported",
+            "next incremental run exports it",
+        );
+        assert_says(&exporter, "SILENT", 6, "stale", "did not move", "full run");
+        assert_says(&exporter, "DELETED", 6, "orphaned", "not in the source any more", "verify --against-source");
+        assert_says(&exporter, "LEFT", 6, "orphaned", "its status is 5", "verify --against-source");
+        assert_says(&exporter, "BROKEN", 6, "stale", "not JSON", "mend the row");
+        assert_says(&exporter, "LOST", 6, "not exported", "its file is missing", "full run");
+        assert_says(&exporter, "EDITED", 6, "not exported", "its file is altered", "full run");
+
+        exporter.run(INCREMENTAL).expect(3);
+        assert_says(&exporter, "TOUCHED", 0, "exported", "", "");
+        assert_says(&exporter, "SILENT", 6, "stale", "did not move", "full run");
+        let broken = assert_says(&exporter, "BROKEN", 6, "stale", "not JSON", "mend the row");
+        assert_eq!(broken["file_is"], "intact");
+    });
+}
+
+#[test]
+fn one_number_of_several_tenants_gives_a_verdict_on_each() {
+    let table = Table::embedded();
+    for (id, tenant) in [(1, "1"), (2, "ACME"), (3, "acme")] {
+        insert(&table, id, "INV|1", 60, Row { tenant, ..Row::default() });
+    }
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    let all = exporter.run(["why", "INV|1", "--format", "json"]).expect(0).json();
+    let mut tenants: Vec<_> =
+        all.as_array().unwrap().iter().map(|said| said["tenant"].as_str().unwrap().to_owned()).collect();
+    tenants.sort();
+    assert_eq!(tenants, ["1", "ACME", "acme"]);
+    let one = exporter.run(["why", "INV|1", "--tenant", "acme"]).expect(0);
+    assert!(one.stdout.contains("acme/CN/20251128+INV%7C1.json") && !one.stdout.contains("ACME/"), "{one}");
+    exporter.run(["why", "INV|1", "--tenant", "11"]).expect(6);
+}
+
+#[test]
+fn without_the_source_it_says_what_the_state_knows_and_leaves_no_trace() {
+    let table = Table::embedded();
+    insert(&table, 1, "GOOD", 60, Row::default());
+    insert(&table, 2, "SPOILED", 60, Row { document: "{", ..Row::default() });
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(3);
+    let exporter = exporter.env("INVOICE_EXPORT_SOURCE", "mysql://nobody@127.0.0.1:1/nothing");
+    let before = everything_in(&[&exporter.output()], Traces::None);
+    let good = exporter.run(["why", "GOOD"]).expect(0);
+    assert!(good.stderr.contains("the source cannot be asked"), "{good}");
+    assert!(good.stdout.contains("the source was not asked"), "{good}");
+    let spoiled = exporter.run(["why", "SPOILED"]).expect(6);
+    assert!(spoiled.stdout.contains("not JSON"), "{spoiled}");
+    assert_eq!(everything_in(&[&exporter.output()], Traces::None), before);
+}
