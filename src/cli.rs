@@ -124,7 +124,7 @@ pub struct Run {
     /// How long to wait for a run of the other mode; one of the same mode is never waited for
     #[arg(long, env = "INVOICE_EXPORT_LOCK_WAIT", value_parser = humantime::parse_duration, default_value = "10m", value_name = "TIME")]
     pub lock_wait: Duration,
-    /// How long a lost connection is tried again, as long as nothing comes
+    /// How long to try again while the server cannot be reached or the connection breaks
     #[arg(long, env = "INVOICE_EXPORT_RETRY_FOR", value_parser = humantime::parse_duration, default_value = "5m", value_name = "TIME")]
     pub retry_for: Duration,
     /// Threads that check and write files

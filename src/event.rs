@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
+use crate::refusal::Refusal;
 use crate::run::{Counts, Kind, Summary};
 
 /// Something to show, in the order in which it happened.
@@ -79,8 +80,8 @@ pub enum Notice {
     LeftInPlace { path: String },
     /// The tenant shows source times ahead of the server's clock; they wait for their window.
     TimesAhead { tenant: Tenant, newest: SourceTime },
-    /// The connection was lost; another attempt follows after the pause.
-    Retrying { error: String, pause: Duration },
+    /// The source cannot be reached, or the connection was lost; another attempt follows after the pause.
+    Retrying { trouble: Trouble, pause: Duration },
     /// Invoices without a usable source time: only full runs, and runs in doubt, read them.
     WithoutTime { invoices: u64 },
 }
@@ -94,4 +95,22 @@ pub enum Doubt {
     ClockMoved,
     /// The tree is newer than the state: an older state was restored.
     StateRestored,
+}
+
+/// What went wrong, so that a language can word what it has words for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    Refusal(Refusal),
+    /// The words of a server or of the operating system.
+    Other(String),
+}
+
+impl From<&anyhow::Error> for Trouble {
+    fn from(error: &anyhow::Error) -> Self {
+        match error.downcast_ref::<Refusal>() {
+            // What was said around it would be lost.
+            Some(refusal) if error.chain().count() == 1 => Self::Refusal(refusal.clone()),
+            _ => Self::Other(format!("{error:#}")),
+        }
+    }
 }

@@ -104,6 +104,8 @@ pub enum Obstacle {
     /// User or password.
     Login,
     Database,
+    /// Too many connections.
+    Full,
     /// The detail says what to do.
     Other,
 }
@@ -231,6 +233,7 @@ impl fmt::Display for Refusal {
                     }
                     Obstacle::Login => "; check the user in --source and the password (MYSQL_PWD or --password-file)",
                     Obstacle::Database => "; check the database in --source, and that this user may use it",
+                    Obstacle::Full => "; let others end theirs, or raise the server's max_connections",
                     Obstacle::Other => "",
                 };
                 write!(f, "cannot connect to {source}: {detail}{remedy}")

@@ -13,6 +13,7 @@ use anyhow::bail;
 use super::check::{Candidate, Trust, Verdict};
 use super::diff::id_of;
 use super::pipeline::Clerk;
+use crate::event::{Event, Notice};
 use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
 use crate::source::Fault;
 use crate::state::ledger::{Entry, Origin};
@@ -148,13 +149,16 @@ impl Clerk<'_> {
         let desk = self.desk;
         loop {
             let missing: Vec<InvoiceId> = ids.iter().filter(|id| !fresh.contains_key(*id)).cloned().collect();
-            let read = self.second_source()?.documents(&missing, &mut |fetched| {
-                let id = id_of(&fetched).clone();
-                if let Some((known, trust)) = known.get(&id) {
-                    let verdict = desk.check(fetched, known.as_ref(), *trust)?;
-                    fresh.insert(id, Some(verdict));
-                }
-                Ok(())
+            let second = self.second_source();
+            let read = second.and_then(|source| {
+                source.documents(&missing, &mut |fetched| {
+                    let id = id_of(&fetched).clone();
+                    if let Some((known, trust)) = known.get(&id) {
+                        let verdict = desk.check(fetched, known.as_ref(), *trust)?;
+                        fresh.insert(id, Some(verdict));
+                    }
+                    Ok(())
+                })
             });
             match read {
                 Ok(()) => break,
@@ -169,14 +173,11 @@ impl Clerk<'_> {
     }
 
     fn pause(&mut self, fault: Fault) -> anyhow::Result<()> {
-        let mut paused = None;
-        self.patience.wait(fault, |error, pause| {
-            paused = Some((format!("{error:#}"), pause));
+        let Self { patience, tell, .. } = self;
+        patience.wait(fault, |trouble, pause| {
+            tell(Event::Notice(Notice::Retrying { trouble, pause }));
             Ok(())
         })?;
-        if let Some((error, pause)) = paused {
-            self.retrying(error, pause);
-        }
         Ok(())
     }
 

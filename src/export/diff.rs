@@ -13,6 +13,7 @@ use super::budget::{Budget, Permit};
 use super::check::Trust;
 use super::patience::Patience;
 use super::plan::{Group, Others, Reading};
+use crate::event::Trouble;
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::source::{Fault, KeyCursor, Source};
 use crate::state::ledger::{Entry, Lookup};
@@ -69,7 +70,7 @@ pub(super) enum Told {
     },
     /// The connection was lost; another attempt follows after the pause.
     Retrying {
-        error: String,
+        trouble: Trouble,
         pause: Duration,
     },
 }
@@ -352,7 +353,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 }
             };
             let tell = &mut self.tell;
-            self.patience.wait(fault, |error, pause| tell(Told::Retrying { error: format!("{error:#}"), pause }))?;
+            self.patience.wait(fault, |trouble, pause| tell(Told::Retrying { trouble, pause }))?;
         }
     }
 

@@ -12,7 +12,7 @@ use super::diff::{Job, Reader, Scope, Told};
 use super::patience::Patience;
 use super::pipeline::{Checked, Clerk};
 use super::plan::Group;
-use crate::source::{Fault, Source};
+use crate::source::Source;
 use crate::state::ledger::Lookup;
 use crate::state::todo::Todo;
 
@@ -65,11 +65,9 @@ pub(super) fn drive(
         threads.spawn(move || {
             let tell = |told| messages.send(Message::Told(told)).map_err(|_| anyhow!("the run has ended"));
             let mut reader = Reader { source, lookup, jobs, tell, budget, visited: Default::default(), patience };
-            if let Err(Fault::Statement(error) | Fault::Connection(error) | Fault::Consumer(error)) =
-                reader.read(todo, scope)
-            {
+            if let Err(fault) = reader.read(todo, scope) {
                 // Nobody listens only if the run has failed already.
-                let _ = messages.send(Message::Broken(error));
+                let _ = messages.send(Message::Broken(fault.into_error()));
             }
         });
         // Dropping the inbox ends the threads, also when a decision fails.

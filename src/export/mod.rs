@@ -1,15 +1,17 @@
 //! Where source, tree and state meet, and nowhere else.
 //!
-//! `run` is one execution from lock to last record. `plan.rs` decides without I/O whether it may start
-//! and what it reads; `diff.rs` reads in one thread; `check.rs` checks rows in several; `pipeline.rs`
-//! gives out paths, publishes and records in one, with `batch.rs` (what goes together) and
-//! `contest.rs` (two invoices that want one path). `budget.rs` bounds memory.
+//! `run` is one execution from lock to last record. `inquiry.rs` asks the server what must be known
+//! first; `plan.rs` decides without I/O whether it may start and what it reads; `diff.rs` reads in one
+//! thread; `check.rs` checks rows in several; `pipeline.rs` gives out paths, publishes and records in
+//! one, with `batch.rs` (what goes together) and `contest.rs` (two invoices that want one path).
+//! `patience.rs` waits for a server that went away, `budget.rs` bounds memory.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::event::{Event, Notice};
@@ -17,7 +19,7 @@ use crate::invoice::{SourceTime, Tenant};
 use crate::lock::{self, Held};
 use crate::refusal::Refusal;
 use crate::run::{Counts, Kind, Outcome, RunId, Starter, Summary};
-use crate::source::{self, Access, Listed, Source};
+use crate::source::{self, Access, Fault, Listed, Source};
 use crate::state::State;
 use crate::state::backup::{self, Occasion, REGULAR};
 use crate::state::ledger::Lookup;
@@ -34,6 +36,7 @@ use crate::window::{Clock, OpenWork, Span, settled_below};
 use self::check::{Desk, Presence};
 use self::diff::{Compare, Scope};
 use self::drive::drive;
+use self::inquiry::Inquiry;
 use self::patience::Patience;
 use self::pipeline::{Clerk, Post};
 use self::plan::{Found, HowToRead, Incremental, StatePolicy, TreeUse};
@@ -44,6 +47,7 @@ mod check;
 mod contest;
 mod diff;
 mod drive;
+mod inquiry;
 mod patience;
 mod pipeline;
 pub mod plan;
@@ -66,7 +70,7 @@ pub struct Order {
     pub safety_lag: Duration,
     pub overlap: Duration,
     pub lock_wait: Duration,
-    /// How long a lost connection is tried again without any progress.
+    /// How long a source that cannot be reached is tried again without any progress.
     pub retry_for: Duration,
     /// Threads that check and stage rows.
     pub writers: usize,
@@ -144,48 +148,60 @@ impl Writing<'_> {
     }
 }
 
+/// What is measured on the way.
+struct Course {
+    started: Instant,
+    retries: Cell<u64>,
+}
+
 /// Carries out one run and says what came of it.
 pub fn run(order: &Order, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary> {
-    let started = Instant::now();
+    let course = Course { started: Instant::now(), retries: Cell::new(0) };
+    let tell = &mut |event: Event| {
+        // Whoever tries again says so, so that this counts them all.
+        let retries = u64::from(matches!(event, Event::Notice(Notice::Retrying { .. })));
+        course.retries.set(course.retries.get() + retries);
+        tell(event);
+    };
     tell(Event::Started { kind: order.kind, dry_run: order.mode == Mode::DryRun });
-    let source = source::open(&order.access)?;
-    source.notices().into_iter().for_each(|notice| tell(Event::Notice(notice)));
+    let inquiry = Inquiry::open(order, tell)?;
+    inquiry.source.notices().into_iter().for_each(|notice| tell(Event::Notice(notice)));
     match order.mode {
-        Mode::DryRun => look(order, source, started, tell),
-        Mode::Export => export(order, source, started, tell),
+        Mode::DryRun => look(order, inquiry, &course, tell),
+        Mode::Export => export(order, inquiry, &course, tell),
     }
 }
 
 fn export(
     order: &Order,
-    mut source: Box<dyn Source>,
-    started: Instant,
+    mut inquiry: Inquiry,
+    course: &Course,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Summary> {
-    refuse_before_anything_is_made(order, source.as_mut())?;
+    refuse_before_anything_is_made(order, &mut inquiry, tell)?;
     let (tree, held) =
         lock::acquire(&order.output, &order.state, order.kind.as_str(), &order.starter, order.lock_wait, tell)?;
     let (mut state, begun, marked_run) = open_state(order, &tree, &held, tell)?;
     let last = state.last_time()?;
-    refuse_other_source(&order.state, &last, source.as_ref())?;
-    let present = ask_server(order, source.as_mut(), tell)?;
-    refuse_unknown_tenants(order, &present.listed, Some(&state), source.as_mut())?;
+    refuse_other_source(&order.state, &last, inquiry.source.as_ref())?;
+    let present = ask_server(order, &mut inquiry, tell)?;
+    refuse_unknown_tenants(order, &present.listed, Some(&state), &mut inquiry, tell)?;
     recover(&tree, &mut state, tell)?;
     if order.kind == Kind::Incremental && last.last_run > 0 {
         back_up(order, &state, &held, tell)?;
     }
-    let run = begin(order, &present, begun, &last, marked_run, source.as_ref(), &mut state, tell)?;
-    source.label(run.id);
+    let run = begin(order, &present, begun, &last, marked_run, inquiry.source.as_ref(), &mut state, tell)?;
+    inquiry.source.label(run.id);
     let stage = Stage::create(&tree, order.durability)?;
     let mark = Mark { state_id: last.state_id, run: run.id.0 };
     let writing = Writing { tree: &tree, stage: &stage, held: &held, run: &run, mark: Some(mark) };
-    let result = carry_out(order, &present, source, Some(&mut state), Some(&tree), Some(writing), tell);
+    let result = carry_out(order, &present, inquiry, Some(&mut state), Some(&tree), Some(writing), tell);
     let end = |outcome, error| End {
         outcome,
         at: (order.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
         error,
         tenants: 0,
-        retries: 0,
+        retries: course.retries.get(),
         counts: None,
         failed: Vec::new(),
     };
@@ -205,39 +221,28 @@ fn export(
     let failed = carried_out.failed.clone().into_iter().collect();
     state.finish(
         run,
-        &End {
-            tenants: carried_out.tenants,
-            retries: carried_out.retries,
-            counts: Some(carried_out.totals),
-            failed,
-            ..end(outcome, None)
-        },
+        &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..end(outcome, None) },
     )?;
     state.close()?;
-    let summary = carried_out.summary(order, &present.settings, Some(id), open_rejects, started);
+    let summary = carried_out.summary(order, &present.settings, Some(id), open_rejects, course);
     tell(Event::Finished(Box::new(summary.clone())));
     Ok(summary)
 }
 
 /// A dry run: the same reading and checking, no lock, no file, no folder, no state.
-fn look(
-    order: &Order,
-    mut source: Box<dyn Source>,
-    started: Instant,
-    tell: &mut dyn FnMut(Event),
-) -> anyhow::Result<Summary> {
+fn look(order: &Order, mut inquiry: Inquiry, course: &Course, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary> {
     let tree = Tree::look(&order.output)?;
     let mut state = if order.policy == StatePolicy::Fresh { None } else { State::look(&order.state)? };
     let last = state.as_ref().map(State::last_time).transpose()?;
     judge(order, last.as_ref(), mark::look(&order.output)?.as_ref())?;
     if let Some(last) = &last {
-        refuse_other_source(&order.state, last, source.as_ref())?;
+        refuse_other_source(&order.state, last, inquiry.source.as_ref())?;
     }
-    let present = ask_server(order, source.as_mut(), tell)?;
-    refuse_unknown_tenants(order, &present.listed, state.as_ref(), source.as_mut())?;
+    let present = ask_server(order, &mut inquiry, tell)?;
+    refuse_unknown_tenants(order, &present.listed, state.as_ref(), &mut inquiry, tell)?;
     let open_rejects = state.as_ref().map_or(Ok(0), State::open_rejects)?;
-    let carried_out = carry_out(order, &present, source, state.as_mut(), tree.as_ref(), None, tell)?;
-    let summary = carried_out.summary(order, &present.settings, None, open_rejects, started);
+    let carried_out = carry_out(order, &present, inquiry, state.as_mut(), tree.as_ref(), None, tell)?;
+    let summary = carried_out.summary(order, &present.settings, None, open_rejects, course);
     tell(Event::Finished(Box::new(summary.clone())));
     Ok(summary)
 }
@@ -248,7 +253,6 @@ struct CarriedOut {
     failed: BTreeMap<Tenant, String>,
     tenants: u64,
     new_rejects: u64,
-    retries: u64,
 }
 
 impl CarriedOut {
@@ -262,7 +266,7 @@ impl CarriedOut {
         settings: &Settings,
         run: Option<RunId>,
         open_rejects: u64,
-        started: Instant,
+        course: &Course,
     ) -> Summary {
         Summary {
             run,
@@ -275,8 +279,8 @@ impl CarriedOut {
             counts: self.totals,
             new_rejects: self.new_rejects,
             open_rejects,
-            retries: self.retries,
-            elapsed: started.elapsed(),
+            retries: course.retries.get(),
+            elapsed: course.started.elapsed(),
             output: order.output.clone(),
             state: order.state.clone(),
         }
@@ -287,7 +291,7 @@ impl CarriedOut {
 fn carry_out(
     order: &Order,
     present: &Present,
-    mut source: Box<dyn Source>,
+    mut inquiry: Inquiry,
     state: Option<&mut State>,
     tree: Option<&Tree>,
     writing: Option<Writing<'_>>,
@@ -297,7 +301,11 @@ fn carry_out(
     let scope = scope(order, present, &known);
     if matches!(scope, Scope::Table) {
         let before = state.as_deref().map_or(Ok(None), State::last_full_count)?;
-        if let Some(expected) = before.filter(|count| *count > 0).map_or_else(|| source.estimate(), |c| Ok(Some(c)))? {
+        let expected = match before.filter(|count| *count > 0) {
+            None => inquiry.ask(tell, |source| source.estimate())?,
+            known => known,
+        };
+        if let Some(expected) = expected {
             tell(Event::Expected(expected));
         }
     }
@@ -330,16 +338,18 @@ fn carry_out(
         tell,
         open_second: &open_second,
     });
-    drive(&mut clerk, source, lookup, todo, &scope, order.writers, Patience::new(order.retry_for))?;
+    drive(&mut clerk, inquiry.source, lookup, todo, &scope, order.writers, Patience::new(order.retry_for))?;
     let tenants = clerk.tenants();
     let outcome = clerk.outcome;
-    let pipeline::Outcome { totals, failed, new_rejects, retries, .. } = outcome;
-    Ok(CarriedOut { totals, failed, tenants, new_rejects, retries })
+    let pipeline::Outcome { totals, failed, new_rejects, .. } = outcome;
+    Ok(CarriedOut { totals, failed, tenants, new_rejects })
 }
 
-fn second_source(access: &Access, server: &str, label: Option<RunId>) -> anyhow::Result<Box<dyn Source>> {
+fn second_source(access: &Access, server: &str, label: Option<RunId>) -> Result<Box<dyn Source>, Fault> {
     let mut second = source::open(access)?;
-    anyhow::ensure!(second.identity()? == server, "another server answers than at the start of the run; run again");
+    if second.identity()? != server {
+        return Err(Fault::Final(anyhow!("another server answers than at the start of the run; run again")));
+    }
     if let Some(run) = label {
         second.label(run);
     }
@@ -367,10 +377,10 @@ fn scope(order: &Order, present: &Present, known: &[KnownTenant]) -> Scope {
 
 /// Who answers, what time it is there, what is still open: in this order and before any row is read.
 /// What was committed before the look at open work is visible to later reads, what was not is open.
-fn ask_server(order: &Order, source: &mut dyn Source, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Present> {
-    let server = source.identity()?;
-    let clock = source.clock()?;
-    let work = source.open_work()?;
+fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Present> {
+    let server = inquiry.ask(tell, |source| source.identity())?;
+    let clock = inquiry.ask(tell, |source| source.clock())?;
+    let work = inquiry.ask(tell, |source| source.open_work())?;
     match &work {
         OpenWork::Unknown => tell(Event::Notice(Notice::OpenWorkUnknown)),
         OpenWork::Since(since) if work.reaches_below(&clock.boundary(order.safety_lag)) => {
@@ -393,7 +403,7 @@ fn ask_server(order: &Order, source: &mut dyn Source, tell: &mut dyn FnMut(Event
         Vec::new()
     } else {
         tell(Event::ListingTenants);
-        source.tenants()?
+        inquiry.ask(tell, |source| source.tenants())?
     };
     for Listed { spelling, newest } in &listed {
         if let Some(newest) = newest.clone().filter(|newest| *newest > clock.now) {
@@ -475,9 +485,13 @@ fn recover(tree: &Tree, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyho
 
 /// Where the output carries no mark nothing is created, and with `--fresh` nothing is set aside, before
 /// it is clear that the run may start.
-fn refuse_before_anything_is_made(order: &Order, source: &mut dyn Source) -> anyhow::Result<()> {
+fn refuse_before_anything_is_made(
+    order: &Order,
+    inquiry: &mut Inquiry,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<()> {
     if order.policy == StatePolicy::Fresh {
-        return refuse_unknown_tenants(order, &[], None, source);
+        return refuse_unknown_tenants(order, &[], None, inquiry, tell);
     }
     if mark::look(&order.output)?.is_some() {
         return Ok(());
@@ -485,7 +499,7 @@ fn refuse_before_anything_is_made(order: &Order, source: &mut dyn Source) -> any
     let state = State::look(&order.state)?;
     let last = state.as_ref().map(State::last_time).transpose()?;
     judge(order, last.as_ref(), None)?;
-    refuse_unknown_tenants(order, &[], state.as_ref(), source)
+    refuse_unknown_tenants(order, &[], state.as_ref(), inquiry, tell)
 }
 
 fn judge(order: &Order, last: Option<&LastTime>, mark: Option<&Mark>) -> anyhow::Result<plan::Start> {
@@ -541,7 +555,8 @@ fn refuse_unknown_tenants(
     order: &Order,
     listed: &[Listed],
     state: Option<&State>,
-    source: &mut dyn Source,
+    inquiry: &mut Inquiry,
+    tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
     if order.tenants.is_empty() {
         return Ok(());
@@ -550,7 +565,7 @@ fn refuse_unknown_tenants(
     for tenant in &order.tenants {
         let is_known = known.iter().any(|known| known.tenant == *tenant)
             || listed.iter().any(|listed| listed.spelling == *tenant)
-            || source.has_tenant(tenant)?;
+            || inquiry.ask(tell, |source| source.has_tenant(tenant))?;
         if !is_known {
             return Err(Refusal::UnknownTenant(tenant.to_string()).into());
         }

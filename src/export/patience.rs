@@ -1,10 +1,12 @@
-//! Patience with a server that went away: what failed because of the connection is tried again, from
-//! where it stopped, with pauses that grow, until it has failed for `--retry-for` without any progress.
+//! Patience with a server that went away or is not there yet: what failed because of the connection is
+//! tried again, from where it stopped, with pauses that grow, until it has failed for `--retry-for`
+//! without any progress.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::event::{Event, Notice, Trouble};
 use crate::source::Fault;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -32,7 +34,7 @@ impl Patience {
     pub(super) fn wait(
         &mut self,
         fault: Fault,
-        mut say: impl FnMut(&anyhow::Error, Duration) -> anyhow::Result<()>,
+        say: impl FnOnce(Trouble, Duration) -> anyhow::Result<()>,
     ) -> Result<(), Fault> {
         let Fault::Connection(error) = fault else { return Err(fault) };
         let (since, last) = self.failing.unwrap_or((Instant::now(), FIRST_PAUSE / 2));
@@ -41,9 +43,29 @@ impl Patience {
             return Err(Fault::Connection(error));
         }
         self.failing = Some((since, (last * 2).min(LONGEST_PAUSE)));
-        say(&error, pause).map_err(Fault::Consumer)?;
+        say(Trouble::from(&error), pause).map_err(Fault::Consumer)?;
         thread::sleep(pause);
         Ok(())
+    }
+
+    /// Tries until it is done, or until waiting is over or was never of use.
+    pub(super) fn insist<R>(
+        &mut self,
+        tell: &mut dyn FnMut(Event),
+        mut attempt: impl FnMut() -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
+        loop {
+            match attempt() {
+                Ok(done) => {
+                    self.progress();
+                    return Ok(done);
+                }
+                Err(fault) => self.wait(fault, |trouble, pause| {
+                    tell(Event::Notice(Notice::Retrying { trouble, pause }));
+                    Ok(())
+                })?,
+            }
+        }
     }
 }
 
@@ -68,6 +90,20 @@ mod tests {
         let mut patience = Patience::new(Duration::from_secs(60));
         let refused = patience.wait(Fault::Statement(anyhow!("no such table")), |_, _| panic!("it must not wait"));
         assert!(matches!(refused, Err(Fault::Statement(_))));
+        let refused = patience.wait(Fault::Final(anyhow!("wrong password")), |_, _| panic!("it must not wait"));
+        assert!(matches!(refused, Err(Fault::Final(_))));
+    }
+
+    #[test]
+    fn it_insists_until_it_is_done_and_says_each_pause() {
+        let mut pauses = 0;
+        let mut tell = |event| {
+            assert!(matches!(event, Event::Notice(Notice::Retrying { .. })));
+            pauses += 1;
+        };
+        let mut answers = vec![Ok(7), Err(lost())];
+        let done = Patience::new(Duration::from_secs(60)).insist(&mut tell, || answers.pop().unwrap());
+        assert!(matches!(done, Ok(7)) && pauses == 1);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{Settings, Writing};
 use crate::event::{Event, Notice};
 use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
 use crate::run::{Counts, Kind};
-use crate::source::Source;
+use crate::source::{Fault, Source};
 use crate::state::State;
 use crate::state::ledger::{Entry, Origin};
 use crate::state::tenants::Advance;
@@ -59,7 +59,7 @@ pub(super) struct Clerk<'a> {
     pub(super) patience: Patience,
     pub doubted: Vec<TreePath>,
     pub tell: &'a mut dyn FnMut(Event),
-    pub open_second: &'a dyn Fn() -> anyhow::Result<Box<dyn Source>>,
+    pub open_second: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>,
     pub(super) batch: Batch,
     pub outcome: Outcome,
     second: Option<Box<dyn Source>>,
@@ -86,7 +86,6 @@ pub(super) struct Outcome {
     pub tenants: BTreeMap<Tenant, Counts>,
     pub failed: BTreeMap<Tenant, String>,
     pub new_rejects: u64,
-    pub retries: u64,
 }
 
 /// Everything that a clerk does not make up by itself.
@@ -101,7 +100,7 @@ pub(super) struct Post<'a> {
     /// The ids on the to-do list, which leave it when they are exported though nothing changed.
     pub retried: HashMap<InvoiceId, Why>,
     pub tell: &'a mut dyn FnMut(Event),
-    pub open_second: &'a dyn Fn() -> anyhow::Result<Box<dyn Source>>,
+    pub open_second: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>,
 }
 
 impl<'a> Clerk<'a> {
@@ -186,8 +185,8 @@ impl<'a> Clerk<'a> {
                 self.parts.entry(part).or_default().expected = Some((rows, spellings));
                 self.after(part)
             }
-            Told::Retrying { error, pause } => {
-                self.retrying(error, pause);
+            Told::Retrying { trouble, pause } => {
+                (self.tell)(Event::Notice(Notice::Retrying { trouble, pause }));
                 Ok(())
             }
             Told::Failed { part, error } => match part {
@@ -199,11 +198,6 @@ impl<'a> Clerk<'a> {
                 Part::Todo | Part::Table => Err(anyhow::anyhow!(error)),
             },
         }
-    }
-
-    pub(super) fn retrying(&mut self, error: String, pause: Duration) {
-        self.outcome.retries += 1;
-        (self.tell)(Event::Notice(Notice::Retrying { error, pause }));
     }
 
     /// Publishes and records what is left.
@@ -423,7 +417,7 @@ impl<'a> Clerk<'a> {
         }
     }
 
-    pub(super) fn second_source(&mut self) -> anyhow::Result<&mut Box<dyn Source>> {
+    pub(super) fn second_source(&mut self) -> Result<&mut Box<dyn Source>, Fault> {
         match &mut self.second {
             Some(source) => Ok(source),
             none => Ok(none.insert((self.open_second)()?)),

@@ -118,7 +118,9 @@ impl Words for Chinese {
             Notice::TimesAhead { tenant, newest } => {
                 format!("租户 {tenant}: 更新时间晚于数据库时钟(最晚 {newest})，到时或由全量导出处理")
             }
-            Notice::Retrying { error, pause } => format!("{error}；{:.1} 秒后重试", pause.as_secs_f64()),
+            Notice::Retrying { trouble, pause } => {
+                format!("{}；{:.1} 秒后重试", self.trouble(trouble), pause.as_secs_f64())
+            }
             Notice::WithoutTime { invoices } => {
                 format!("{invoices} 条记录没有可用的更新时间，其变化只有全量导出能发现")
             }
@@ -353,6 +355,7 @@ fn cannot_connect(source: &str, obstacle: Obstacle, detail: &str) -> String {
         Obstacle::Unreachable => "；请检查 --source 中的主机和端口，以及数据库服务器是否在运行",
         Obstacle::Login => "；请检查 --source 中的用户名和密码(MYSQL_PWD 或 --password-file)",
         Obstacle::Database => "；请检查 --source 中的数据库名，以及该用户是否有权使用它",
+        Obstacle::Full => "；请等待其他连接结束，或调大数据库服务器的 max_connections",
         Obstacle::Other => "",
     };
     format!("无法连接 {source}: {detail}{remedy}")

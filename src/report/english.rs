@@ -101,8 +101,8 @@ impl Words for English {
             Notice::TimesAhead { tenant, newest } => format!(
                 "tenant {tenant} has source times ahead of the server's clock (up to {newest}); they are exported when their time has come, or by a full run"
             ),
-            Notice::Retrying { error, pause } => {
-                format!("{error}; trying again in {:.1} s", pause.as_secs_f64())
+            Notice::Retrying { trouble, pause } => {
+                format!("{}; trying again in {:.1} s", self.trouble(trouble), pause.as_secs_f64())
             }
             Notice::WithoutTime { invoices } => format!(
                 "{} no usable source time; changes to such rows are seen by full runs only",

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::event::Notice;
+use crate::event::{Notice, Trouble};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::{Counts, Kind, Summary};
@@ -74,6 +74,14 @@ pub(super) trait Words: Sync {
     fn elapsed(&self, elapsed: Duration) -> String;
 
     fn refusal(&self, refusal: &Refusal) -> String;
+
+    fn trouble(&self, trouble: &Trouble) -> String {
+        match trouble {
+            Trouble::Refusal(refusal) => self.refusal(refusal),
+            Trouble::Other(text) => text.clone(),
+        }
+    }
+
     /// What to do about an error of the operating system, where something can be done.
     fn remedy(&self, kind: ErrorKind) -> Option<&'static str>;
 

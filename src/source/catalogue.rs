@@ -84,8 +84,8 @@ impl Catalogue {
         for index in std::mem::take(&mut self.indexes) {
             match engine.all(&format!("SELECT 1 FROM {table} {} LIMIT 0", index.forced()), &[]) {
                 Err(Fault::Statement(_)) if index.name != "PRIMARY" => {}
-                Err(fault @ (Fault::Connection(_) | Fault::Consumer(_))) => return Err(fault),
                 Ok(_) | Err(Fault::Statement(_)) => self.indexes.push(index),
+                Err(fault) => return Err(fault),
             }
         }
         Ok(self)

@@ -1,7 +1,7 @@
 //! Where invoices come from: MySQL and MariaDB (`mysql.rs`) or an embedded SQLite file (`sqlite.rs`)
-//! with the same table; `sql.rs` has the statements that they share and `catalogue.rs` what a server
-//! says about the table, `processes.rs` which of its statements may still write. `sample.rs` makes such
-//! a file for the demo.
+//! with the same table; `dial.rs` makes connections, `sql.rs` has the statements that both share,
+//! `catalogue.rs` what a server says about the table, `processes.rs` which of its statements may still
+//! write. `sample.rs` makes such a file for the demo.
 //!
 //! A source only reads. Statements are short pages; nothing is held open between them.
 
@@ -16,6 +16,7 @@ use crate::run::RunId;
 use crate::window::{Clock, OpenWork, Span};
 
 mod catalogue;
+mod dial;
 pub mod mysql;
 mod processes;
 pub mod sample;
@@ -131,9 +132,13 @@ pub enum KeyCursor {
 pub enum Fault {
     /// The server refused this statement; the connection is good.
     Statement(Error),
-    /// The connection is gone, or said something after which only a new one may do better (a lock
-    /// that did not come, a shutdown, a kill); it was thrown away and the next call makes another.
+    /// The connection is gone or did not come about, or said something after which only a new one may
+    /// do better (a lock that did not come, a shutdown, a kill). It was thrown away; trying again makes
+    /// another, which may well serve.
     Connection(Error),
+    /// No connection that serves is to be had, and trying again would not change that: the password is
+    /// wrong, the certificate is not trusted, another server answers.
+    Final(Error),
     /// Whoever takes the rows wants no more of them.
     Consumer(Error),
 }
@@ -146,21 +151,28 @@ impl Fault {
             other => other,
         }
     }
+
+    pub fn into_error(self) -> Error {
+        let (Self::Statement(error) | Self::Connection(error) | Self::Final(error) | Self::Consumer(error)) = self;
+        error
+    }
+
+    fn error(&self) -> &Error {
+        let (Self::Statement(error) | Self::Connection(error) | Self::Final(error) | Self::Consumer(error)) = self;
+        error
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Statement(error) | Self::Connection(error) | Self::Consumer(error) => write!(f, "{error:#}"),
-        }
+        write!(f, "{:#}", self.error())
     }
 }
 
 impl std::error::Error for Fault {
     /// What `report` knows to word in another language.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        let (Self::Statement(error) | Self::Connection(error) | Self::Consumer(error)) = self;
-        error.downcast_ref::<Refusal>().map(|refusal| refusal as _)
+        self.error().downcast_ref::<Refusal>().map(|refusal| refusal as _)
     }
 }
 
@@ -222,7 +234,7 @@ pub fn open(access: &Access) -> Result<Box<dyn Source>, Fault> {
     match access.url.scheme() {
         "mysql" => Ok(Box::new(self::mysql::MySql::connect(access)?)),
         "sqlite" => Ok(Box::new(self::sqlite::Sqlite::open(access)?)),
-        other => Err(Fault::Connection(anyhow::anyhow!(
+        other => Err(Fault::Final(anyhow::anyhow!(
             "the source {other}: is not known; use mysql://user@host:3306/database or sqlite:path"
         ))),
     }

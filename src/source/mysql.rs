@@ -1,33 +1,30 @@
-//! MySQL and MariaDB: the connection, its session, and who may still commit. The only file that
-//! names the `mysql` crate.
+//! MySQL and MariaDB: the session, what is asked in it, and who may still commit. Only this file and
+//! `dial.rs`, which makes the connections, name the `mysql` crate.
 //!
 //! A connection is taken out of its place for every statement and put back only if the statement
 //! ended well or the server refused it: after anything else it could answer with old rows. A
-//! password leaves this file only towards the server; `Opts` prints it, so it is never formatted.
+//! password leaves these two only towards the server; `Opts` prints it, so it is never formatted.
 
-use std::net::{IpAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow};
 use mysql::prelude::Queryable;
-use mysql::{Conn, DriverError, MySqlError, OptsBuilder, SslOpts, Value};
-use url::Url;
+use mysql::{Conn, MySqlError, Value};
 
 use super::catalogue::Catalogue;
+use super::dial::Place;
 use super::processes::running_since;
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
-use super::{Access, Fault, KeyCursor, Listed, Sighting, Sink, Source, SourceName, TlsMode, decoded};
+use super::{Access, Fault, KeyCursor, Listed, Sighting, Sink, Source, SourceName};
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
-use crate::refusal::{Obstacle, Refusal};
+use crate::refusal::Refusal;
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork, Span};
 
 /// Server errors after which another connection may do better: the server is going away, this
 /// connection is being closed or too old, or the statement waited in vain or was killed. None of
 /// them says anything about a row.
-const TRY_AGAIN: [u16; 14] = [1047, 1053, 1077, 1078, 1079, 1152, 1184, 1205, 1213, 1317, 1927, 3032, 3169, 4031];
+pub(super) const TRY_AGAIN: [u16; 14] =
+    [1047, 1053, 1077, 1078, 1079, 1152, 1184, 1205, 1213, 1317, 1927, 3032, 3169, 4031];
 /// The account lacks a privilege.
 const ACCESS_DENIED: [u16; 2] = [1142, 1227];
 
@@ -127,159 +124,6 @@ impl Source for MySql {
     }
 }
 
-/// Where the URL points, without a password.
-struct Place {
-    user: String,
-    host: String,
-    port: u16,
-    database: String,
-    socket: Option<String>,
-}
-
-impl Place {
-    fn parse(url: &Url) -> anyhow::Result<Self> {
-        let mut socket = None;
-        for (name, value) in url.query_pairs() {
-            ensure!(name == "socket", "the source's URL has an unknown part {name}=; only socket= is known");
-            socket = Some(value.into_owned());
-        }
-        let host = url.host_str().filter(|host| !host.is_empty()).unwrap_or("localhost");
-        let database = decoded(url.path().trim_matches('/'))?;
-        ensure!(!database.is_empty(), "the source's URL names no database: mysql://user@host:3306/database");
-        Ok(Self {
-            user: decoded(url.username())?,
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port: url.port().unwrap_or(3306),
-            database,
-            socket,
-        })
-    }
-
-    fn name(&self) -> String {
-        match &self.socket {
-            Some(socket) => format!("mysql://{socket}/{}", self.database),
-            None if self.host.contains(':') => format!("mysql://[{}]:{}/{}", self.host, self.port, self.database),
-            None => format!("mysql://{}:{}/{}", self.host, self.port, self.database),
-        }
-    }
-
-    fn options(&self, password: Option<&str>) -> OptsBuilder {
-        OptsBuilder::new()
-            .user(Some(self.user.as_str()))
-            .pass(password)
-            .db_name(Some(self.database.as_str()))
-            // Otherwise the crate leaves a tunnel to 127.0.0.1 for a local server's socket.
-            .prefer_socket(false)
-            .socket(self.socket.as_deref())
-            .tcp_connect_timeout(Some(Duration::from_secs(10)))
-            .read_timeout(Some(Duration::from_secs(300)))
-            .write_timeout(Some(Duration::from_secs(60)))
-            .tcp_keepalive_time_ms(Some(30_000))
-            .tcp_keepalive_probe_interval_secs(Some(10))
-            .tcp_keepalive_probe_count(Some(6))
-            .max_allowed_packet(Some(1 << 30))
-            .connect_attrs(Some([("program_name", concat!("invoice-export ", env!("CARGO_PKG_VERSION")))].into()))
-    }
-
-    /// Connects as safely as was asked for.
-    fn dial(&self, access: &Access) -> Result<Conn, Fault> {
-        let refused = |error: mysql::Error| self.refused(obstacle(&error), tls_fault(error));
-        let options = self.options(access.password.as_deref());
-        if self.socket.is_some() {
-            return Conn::new(options).map_err(refused);
-        }
-        let mode = access.tls.mode.unwrap_or(if self.is_local() { TlsMode::Disabled } else { TlsMode::VerifyIdentity });
-        let ssl = ssl_options(mode, access.tls.ca.as_deref())
-            .map_err(|error| self.refused(Obstacle::Other, Fault::Connection(error)))?;
-        // A certificate names the host, so the host's name must reach the crate.
-        let by_name = mode == TlsMode::VerifyIdentity;
-        match self.dial_each(&options.clone().ssl_opts(ssl), by_name) {
-            Err(mysql::Error::DriverError(DriverError::TlsNotSupported)) if mode == TlsMode::Preferred => {
-                self.dial_each(&options, by_name).map_err(refused)
-            }
-            result => result.map_err(refused),
-        }
-    }
-
-    fn refused(&self, obstacle: Obstacle, fault: Fault) -> Fault {
-        let detail = fault.to_string();
-        Fault::Connection(Refusal::CannotConnect { source: self.name(), obstacle, detail }.into())
-    }
-
-    /// Tries every address of the host; the crate would give up at the first that refuses.
-    fn dial_each(&self, options: &OptsBuilder, by_name: bool) -> mysql::Result<Conn> {
-        let unknown = |error| std::io::Error::other(format!("cannot resolve {}: {error}", self.host));
-        let addresses = (self.host.as_str(), self.port).to_socket_addrs().map_err(unknown)?;
-        if by_name {
-            return Conn::new(options.clone().ip_or_hostname(Some(self.host.as_str())).tcp_port(self.port));
-        }
-        let mut failed = mysql::Error::IoError(std::io::Error::other(format!("{} has no address", self.host)));
-        for address in addresses {
-            let options = options.clone().ip_or_hostname(Some(address.ip().to_string())).tcp_port(address.port());
-            match Conn::new(options) {
-                // A server that answered has the last word.
-                Err(
-                    error @ (mysql::Error::IoError(_) | mysql::Error::DriverError(DriverError::CouldNotConnect(_))),
-                ) => {
-                    failed = error;
-                }
-                result => return result,
-            }
-        }
-        Err(failed)
-    }
-
-    fn is_local(&self) -> bool {
-        self.host == "localhost" || self.host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
-    }
-}
-
-/// Where Debian, Red Hat and Alpine keep the certificates that the system trusts.
-const SYSTEM_CERTIFICATES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-
-fn ssl_options(mode: TlsMode, ca: Option<&Path>) -> anyhow::Result<Option<SslOpts>> {
-    let verified = || -> anyhow::Result<SslOpts> {
-        let system = || SYSTEM_CERTIFICATES.iter().map(PathBuf::from).find(|file| file.exists());
-        let Some(file) = ca.map(Path::to_path_buf).or_else(system) else { return Ok(SslOpts::default()) };
-        std::fs::File::open(&file).with_context(|| format!("cannot read the certificates in {}", file.display()))?;
-        Ok(SslOpts::default().with_root_cert_path(Some(file)))
-    };
-    Ok(match mode {
-        TlsMode::Disabled => None,
-        TlsMode::Preferred | TlsMode::Required => Some(SslOpts::default().with_danger_accept_invalid_certs(true)),
-        TlsMode::VerifyCa => Some(verified()?.with_danger_skip_domain_validation(true)),
-        TlsMode::VerifyIdentity => Some(verified()?),
-    })
-}
-
-/// What only happens because of TLS, with what to do.
-fn tls_fault(error: mysql::Error) -> Fault {
-    match error {
-        mysql::Error::DriverError(DriverError::TlsNotSupported) => Fault::Connection(anyhow!(
-            "the server offers no TLS; let its administrator turn it on, or accept a connection in the clear with --ssl-mode DISABLED"
-        )),
-        // The handshake's error comes wrapped in others, as text.
-        mysql::Error::IoError(_) | mysql::Error::CodecError(_) if error.to_string().contains("certificate") => {
-            Fault::Connection(anyhow!(
-                "the server's certificate is not accepted ({error}); name its CA with --ssl-ca, or encrypt without checking who answers with --ssl-mode REQUIRED"
-            ))
-        }
-        error => fault(error),
-    }
-}
-
-fn obstacle(error: &mysql::Error) -> Obstacle {
-    use DriverError::{ConnectTimeout, CouldNotConnect};
-    match error {
-        mysql::Error::MySqlError(error) if [1045, 1698].contains(&error.code) => Obstacle::Login,
-        mysql::Error::MySqlError(error) if [1044, 1049].contains(&error.code) => Obstacle::Database,
-        mysql::Error::DriverError(CouldNotConnect(_) | ConnectTimeout) => Obstacle::Unreachable,
-        mysql::Error::IoError(error) if !error.to_string().contains("certificate") => Obstacle::Unreachable,
-        _ => Obstacle::Other,
-    }
-}
-
 /// Which of the two servers, where they differ.
 #[derive(Clone, Copy)]
 enum Flavour {
@@ -335,9 +179,9 @@ struct Link {
 
 impl Link {
     fn open(access: &Access) -> Result<Self, Fault> {
-        let place = Place::parse(&access.url).map_err(Fault::Connection)?;
+        let place = Place::parse(&access.url).map_err(Fault::Final)?;
         let mut conn = place.dial(access)?;
-        let server = begin_session(&mut conn).map_err(at_connecting)?;
+        let server = begin_session(&mut conn).map_err(|fault| at_connecting(fault, &place))?;
         Ok(Self {
             access: access.clone(),
             place,
@@ -354,17 +198,17 @@ impl Link {
             return Ok(conn);
         }
         let mut conn = self.place.dial(&self.access)?;
-        let server = begin_session(&mut conn).map_err(at_connecting)?;
+        let server = begin_session(&mut conn).map_err(|fault| at_connecting(fault, &self.place))?;
         if server.identity != self.server.identity {
             return Err(other_server(&self.server.identity, &server.identity));
         }
-        set_zone(&mut conn, self.zone.as_deref())?;
+        set_zone(&mut conn, self.zone.as_deref()).map_err(|fault| lost(fault, &self.place))?;
         Ok(conn)
     }
 
     fn keep_zone(&mut self) -> Result<(), Fault> {
         let mut conn = self.take()?;
-        set_zone(&mut conn, self.zone.as_deref())?;
+        set_zone(&mut conn, self.zone.as_deref()).map_err(|fault| lost(fault, &self.place))?;
         self.conn = Some(conn);
         Ok(())
     }
@@ -452,10 +296,7 @@ fn begin_session(conn: &mut Conn) -> Result<Server, Fault> {
     let session = format!("SELECT @@SESSION.character_set_results, @@SESSION.autocommit, {}", flavour.isolation());
     let session = plain(conn, &session)?;
     if session != ["utf8mb4", "1", "READ-COMMITTED"] {
-        return Err(Fault::Connection(anyhow!(
-            "the server did not accept the session settings: {}",
-            session.join(", ")
-        )));
+        return Err(Fault::Final(anyhow!("the server did not accept the session settings: {}", session.join(", "))));
     }
     // On MariaDB it does not exist, and on MySQL it is empty where the performance schema is off.
     let shown = plain(conn, "SELECT COUNT(*) FROM performance_schema.processlist WHERE ID = CONNECTION_ID()");
@@ -470,7 +311,7 @@ fn begin_session(conn: &mut Conn) -> Result<Server, Fault> {
 fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), Fault> {
     let Some(zone) = zone else { return Ok(()) };
     conn.exec_drop("SET SESSION time_zone = ?", (zone,)).map_err(fault).map_err(|refused| match refused {
-        Fault::Statement(error) => Fault::Connection(error.context(format!(
+        Fault::Statement(error) => Fault::Final(error.context(format!(
             "the server does not know the time zone {zone}; load its zone tables, or give an offset such as +08:00"
         ))),
         other => other,
@@ -487,7 +328,7 @@ fn plain(conn: &mut Conn, sql: &str) -> Result<Vec<String>, Fault> {
     Ok(texts)
 }
 
-fn fault(error: mysql::Error) -> Fault {
+pub(super) fn fault(error: mysql::Error) -> Fault {
     match error {
         mysql::Error::MySqlError(error) if TRY_AGAIN.contains(&error.code) => Fault::Connection(error.into()),
         mysql::Error::MySqlError(error) => Fault::Statement(error.into()),
@@ -515,15 +356,15 @@ fn is_denied(error: &anyhow::Error) -> bool {
     error.downcast_ref::<MySqlError>().is_some_and(|error| ACCESS_DENIED.contains(&error.code))
 }
 
-fn at_connecting(fault: Fault) -> Fault {
+fn at_connecting(fault: Fault, place: &Place) -> Fault {
     match fault {
-        Fault::Statement(error) => Fault::Connection(error.context("the session could not be set up")),
-        other => other,
+        Fault::Statement(error) => Fault::Final(error.context("the session could not be set up")),
+        other => lost(other, place),
     }
 }
 
 fn other_server(before: &str, now: &str) -> Fault {
-    Fault::Connection(anyhow!("another server answers than before: {now}, not {before}"))
+    Fault::Final(anyhow!("another server answers than before: {now}, not {before}"))
 }
 
 fn bytes(value: Value) -> Cell {
@@ -533,21 +374,5 @@ fn bytes(value: Value) -> Cell {
         Value::Int(number) => Some(number.to_string().into_bytes()),
         Value::UInt(number) => Some(number.to_string().into_bytes()),
         other => Some(other.as_sql(true).trim_matches('\'').as_bytes().to_vec()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_says_where_and_as_whom() {
-        let place = |url: &str| Place::parse(&url.parse().unwrap());
-        let socket = place("mysql://a%20b:p%40w@localhost/shop?socket=/run/my%20sql.sock").unwrap();
-        assert_eq!((socket.user.as_str(), socket.socket.as_deref()), ("a b", Some("/run/my sql.sock")));
-        let six = place("mysql://root@[::1]/shop").unwrap();
-        assert_eq!((six.host.as_str(), six.port, six.name().as_str()), ("::1", 3306, "mysql://[::1]:3306/shop"));
-        assert_eq!(place("mysql://db:3307/caf%C3%A9").unwrap().name(), "mysql://db:3307/café");
-        assert!(place("mysql://db:3307/").is_err() && place("mysql://db/x?tls=1").is_err());
     }
 }

@@ -30,7 +30,7 @@ pub struct Sqlite {
 
 impl Sqlite {
     pub fn open(access: &Access) -> Result<Self, Fault> {
-        let (path, identity, mut file) = open(&access.url).map_err(Fault::Connection)?;
+        let (path, identity, mut file) = open(&access.url).map_err(Fault::Final)?;
         let statements = catalogue(&mut file, &access.names)?;
         Ok(Self { access: access.clone(), path, identity, statements, file })
     }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::mem;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -40,6 +42,9 @@ pub(crate) struct Finished {
 /// A process at work, killed if the test does not wait for it.
 pub(crate) struct Running {
     child: Option<Child>,
+    /// What it said while the test listened.
+    heard: String,
+    log: Option<BufReader<ChildStderr>>,
 }
 
 impl<'a> Exporter<'a> {
@@ -199,7 +204,7 @@ impl Running {
     /// For a command that `Exporter::command` made and the test changed.
     pub(crate) fn new(command: &mut Command) -> Self {
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        Self { child: Some(child.expect("start the exporter")) }
+        Self { child: Some(child.expect("start the exporter")), heard: String::new(), log: None }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -211,12 +216,33 @@ impl Running {
         matches!(waitid(WaitId::Pid(self.pid()), options), Ok(None))
     }
 
+    /// Reads what it says on stderr up to the line with these words.
+    #[track_caller]
+    pub(crate) fn listen_for(&mut self, words: &str) {
+        let child = self.child.as_mut().expect("it is waited for once");
+        let log = self.log.get_or_insert_with(|| BufReader::new(child.stderr.take().expect("its stderr is piped")));
+        loop {
+            let mut line = String::new();
+            let read = log.read_line(&mut line).expect("what the exporter says is UTF-8");
+            self.heard += &line;
+            assert!(read > 0, "it ended without saying {words:?}:\n{}", self.heard);
+            if line.contains(words) {
+                return;
+            }
+        }
+    }
+
     /// Waits for its end, and fails the test if that does not come.
     pub(crate) fn wait(mut self) -> Finished {
         let pid = self.pid();
         let child = self.child.take().expect("it is waited for once");
+        let (mut heard, log) = (mem::take(&mut self.heard).into_bytes(), self.log.take());
         let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || sender.send(child.wait_with_output()));
+        thread::spawn(move || {
+            let rest = log.map_or(Ok(0), |mut log| log.read_to_end(&mut heard));
+            let output = rest.and_then(|_| child.wait_with_output());
+            sender.send(output.map(|output| Output { stderr: [heard, output.stderr].concat(), ..output }))
+        });
         let Ok(output) = receiver.recv_timeout(ENDS_WITHIN) else {
             let _ = kill_process(pid, Signal::KILL);
             panic!("the exporter did not end within {ENDS_WITHIN:?}");

@@ -1,0 +1,251 @@
+//! Making a connection to MySQL or MariaDB: where to, as whom, how it is encrypted, and which failures
+//! may pass by themselves.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, ensure};
+use mysql::{Conn, DriverError, OptsBuilder, SslOpts};
+use url::Url;
+
+use super::mysql::{TRY_AGAIN, fault};
+use super::{Access, Fault, TlsMode, decoded};
+use crate::refusal::{Obstacle, Refusal};
+
+/// The server takes no further connection, or none of this user.
+const FULL: [u16; 3] = [1040, 1203, 1226];
+
+/// What may pass by itself while a server starts, stops or is not to be reached.
+const PASSING: [ErrorKind; 14] = [
+    ErrorKind::ConnectionRefused,
+    ErrorKind::ConnectionReset,
+    ErrorKind::ConnectionAborted,
+    ErrorKind::BrokenPipe,
+    ErrorKind::NotConnected,
+    ErrorKind::UnexpectedEof,
+    ErrorKind::TimedOut,
+    ErrorKind::WouldBlock,
+    ErrorKind::HostUnreachable,
+    ErrorKind::NetworkUnreachable,
+    ErrorKind::NetworkDown,
+    ErrorKind::AddrNotAvailable,
+    ErrorKind::Interrupted,
+    // A server that stops takes its socket away.
+    ErrorKind::NotFound,
+];
+
+/// What the C libraries say (glibc, musl) when a name server did not answer; that there is no such
+/// name is said in other words. The standard library hands on nothing but these.
+const NO_ANSWER: [&str; 2] = ["Temporary failure in name resolution", "Try again"];
+
+/// Where the URL points, without a password.
+pub(super) struct Place {
+    user: String,
+    host: String,
+    port: u16,
+    database: String,
+    socket: Option<String>,
+}
+
+impl Place {
+    pub(super) fn parse(url: &Url) -> anyhow::Result<Self> {
+        let mut socket = None;
+        for (name, value) in url.query_pairs() {
+            ensure!(name == "socket", "the source's URL has an unknown part {name}=; only socket= is known");
+            socket = Some(value.into_owned());
+        }
+        let host = url.host_str().filter(|host| !host.is_empty()).unwrap_or("localhost");
+        let database = decoded(url.path().trim_matches('/'))?;
+        ensure!(!database.is_empty(), "the source's URL names no database: mysql://user@host:3306/database");
+        Ok(Self {
+            user: decoded(url.username())?,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: url.port().unwrap_or(3306),
+            database,
+            socket,
+        })
+    }
+
+    pub(super) fn name(&self) -> String {
+        match &self.socket {
+            Some(socket) => format!("mysql://{socket}/{}", self.database),
+            None if self.host.contains(':') => format!("mysql://[{}]:{}/{}", self.host, self.port, self.database),
+            None => format!("mysql://{}:{}/{}", self.host, self.port, self.database),
+        }
+    }
+
+    fn options(&self, password: Option<&str>) -> OptsBuilder {
+        OptsBuilder::new()
+            .user(Some(self.user.as_str()))
+            .pass(password)
+            .db_name(Some(self.database.as_str()))
+            // Otherwise the crate leaves a tunnel to 127.0.0.1 for a local server's socket.
+            .prefer_socket(false)
+            .socket(self.socket.as_deref())
+            .tcp_connect_timeout(Some(Duration::from_secs(10)))
+            .read_timeout(Some(Duration::from_secs(300)))
+            .write_timeout(Some(Duration::from_secs(60)))
+            .tcp_keepalive_time_ms(Some(30_000))
+            .tcp_keepalive_probe_interval_secs(Some(10))
+            .tcp_keepalive_probe_count(Some(6))
+            .max_allowed_packet(Some(1 << 30))
+            .connect_attrs(Some([("program_name", concat!("invoice-export ", env!("CARGO_PKG_VERSION")))].into()))
+    }
+
+    /// Connects as safely as was asked for.
+    pub(super) fn dial(&self, access: &Access) -> Result<Conn, Fault> {
+        let refused = |error: mysql::Error| self.refused(obstacle(&error), dialing_fault(error));
+        let options = self.options(access.password.as_deref());
+        if self.socket.is_some() {
+            return Conn::new(options).map_err(refused);
+        }
+        let mode = access.tls.mode.unwrap_or(if self.is_local() { TlsMode::Disabled } else { TlsMode::VerifyIdentity });
+        let ssl = ssl_options(mode, access.tls.ca.as_deref())
+            .map_err(|error| self.refused(Obstacle::Other, Fault::Final(error)))?;
+        // A certificate names the host, so the host's name must reach the crate.
+        let by_name = mode == TlsMode::VerifyIdentity;
+        match self.dial_each(&options.clone().ssl_opts(ssl), by_name) {
+            Err(mysql::Error::DriverError(DriverError::TlsNotSupported)) if mode == TlsMode::Preferred => {
+                self.dial_each(&options, by_name).map_err(refused)
+            }
+            result => result.map_err(refused),
+        }
+    }
+
+    fn refused(&self, obstacle: Obstacle, fault: Fault) -> Fault {
+        let refusal = Refusal::CannotConnect { source: self.name(), obstacle, detail: fault.to_string() }.into();
+        if matches!(fault, Fault::Connection(_)) { Fault::Connection(refusal) } else { Fault::Final(refusal) }
+    }
+
+    /// Tries every address of the host; the crate would give up at the first that refuses.
+    fn dial_each(&self, options: &OptsBuilder, by_name: bool) -> mysql::Result<Conn> {
+        let addresses =
+            (self.host.as_str(), self.port).to_socket_addrs().map_err(|error| unresolved(&self.host, &error))?;
+        if by_name {
+            return Conn::new(options.clone().ip_or_hostname(Some(self.host.as_str())).tcp_port(self.port));
+        }
+        let mut failed = mysql::Error::IoError(std::io::Error::other(format!("{} has no address", self.host)));
+        for address in addresses {
+            let options = options.clone().ip_or_hostname(Some(address.ip().to_string())).tcp_port(address.port());
+            match Conn::new(options) {
+                // A server that answered has the last word.
+                Err(
+                    error @ (mysql::Error::IoError(_) | mysql::Error::DriverError(DriverError::CouldNotConnect(_))),
+                ) => {
+                    failed = error;
+                }
+                result => return result,
+            }
+        }
+        Err(failed)
+    }
+
+    fn is_local(&self) -> bool {
+        self.host == "localhost" || self.host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    }
+}
+
+/// Where Debian, Red Hat and Alpine keep the certificates that the system trusts.
+const SYSTEM_CERTIFICATES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+fn ssl_options(mode: TlsMode, ca: Option<&Path>) -> anyhow::Result<Option<SslOpts>> {
+    let verified = || -> anyhow::Result<SslOpts> {
+        let system = || SYSTEM_CERTIFICATES.iter().map(PathBuf::from).find(|file| file.exists());
+        let Some(file) = ca.map(Path::to_path_buf).or_else(system) else { return Ok(SslOpts::default()) };
+        std::fs::File::open(&file).with_context(|| format!("cannot read the certificates in {}", file.display()))?;
+        Ok(SslOpts::default().with_root_cert_path(Some(file)))
+    };
+    Ok(match mode {
+        TlsMode::Disabled => None,
+        TlsMode::Preferred | TlsMode::Required => Some(SslOpts::default().with_danger_accept_invalid_certs(true)),
+        TlsMode::VerifyCa => Some(verified()?.with_danger_skip_domain_validation(true)),
+        TlsMode::VerifyIdentity => Some(verified()?),
+    })
+}
+
+fn unresolved(host: &str, error: &std::io::Error) -> std::io::Error {
+    let text = error.to_string();
+    let kind = if NO_ANSWER.iter().any(|words| text.contains(words)) { ErrorKind::TimedOut } else { ErrorKind::Other };
+    std::io::Error::new(kind, format!("cannot resolve {host}: {text}"))
+}
+
+/// Whether the same attempt may end better in a while. What TLS or a login objects to stays as it is.
+fn dialing_fault(error: mysql::Error) -> Fault {
+    if passes(&error) { Fault::Connection(hinted(error)) } else { Fault::Final(hinted(error)) }
+}
+
+fn passes(error: &mysql::Error) -> bool {
+    let io_passes = |error: &std::io::Error| PASSING.contains(&error.kind());
+    match error {
+        mysql::Error::MySqlError(error) => TRY_AGAIN.contains(&error.code) || FULL.contains(&error.code),
+        mysql::Error::IoError(error) => io_passes(error),
+        mysql::Error::CodecError(error) => {
+            std::error::Error::source(error).and_then(|cause| cause.downcast_ref()).is_some_and(io_passes)
+        }
+        mysql::Error::DriverError(DriverError::CouldNotConnect(Some((_, _, kind)))) => PASSING.contains(kind),
+        mysql::Error::DriverError(DriverError::ConnectTimeout | DriverError::Timeout) => true,
+        _ => false,
+    }
+}
+
+/// What the crate's own words do not explain.
+fn hinted(error: mysql::Error) -> anyhow::Error {
+    match error {
+        mysql::Error::DriverError(DriverError::TlsNotSupported) => anyhow!(
+            "the server offers no TLS; let its administrator turn it on, or accept a connection in the clear with --ssl-mode DISABLED"
+        ),
+        // The handshake's error comes wrapped in others, as text.
+        mysql::Error::IoError(_) | mysql::Error::CodecError(_) if error.to_string().contains("certificate") => {
+            anyhow!(
+                "the server's certificate is not accepted ({error}); name its CA with --ssl-ca, or encrypt without checking who answers with --ssl-mode REQUIRED"
+            )
+        }
+        mysql::Error::DriverError(DriverError::UnknownAuthPlugin(login)) => anyhow!(
+            "the server asks for a login by {login}, which this program does not know; MySQL does so too where there is no such user"
+        ),
+        error => fault(error).into_error(),
+    }
+}
+
+fn obstacle(error: &mysql::Error) -> Obstacle {
+    use DriverError::{ConnectTimeout, CouldNotConnect, UnknownAuthPlugin};
+    match error {
+        mysql::Error::MySqlError(error) if [1045, 1698].contains(&error.code) => Obstacle::Login,
+        mysql::Error::MySqlError(error) if [1044, 1049].contains(&error.code) => Obstacle::Database,
+        mysql::Error::MySqlError(error) if FULL.contains(&error.code) => Obstacle::Full,
+        mysql::Error::DriverError(CouldNotConnect(_) | ConnectTimeout) => Obstacle::Unreachable,
+        mysql::Error::DriverError(UnknownAuthPlugin(_)) => Obstacle::Login,
+        mysql::Error::IoError(error) if !error.to_string().contains("certificate") => Obstacle::Unreachable,
+        _ => Obstacle::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_where_and_as_whom() {
+        let place = |url: &str| Place::parse(&url.parse().unwrap());
+        let socket = place("mysql://a%20b:p%40w@localhost/shop?socket=/run/my%20sql.sock").unwrap();
+        assert_eq!((socket.user.as_str(), socket.socket.as_deref()), ("a b", Some("/run/my sql.sock")));
+        let six = place("mysql://root@[::1]/shop").unwrap();
+        assert_eq!((six.host.as_str(), six.port, six.name().as_str()), ("::1", 3306, "mysql://[::1]:3306/shop"));
+        assert_eq!(place("mysql://db:3307/caf%C3%A9").unwrap().name(), "mysql://db:3307/café");
+        assert!(place("mysql://db:3307/").is_err() && place("mysql://db/x?tls=1").is_err());
+    }
+
+    #[test]
+    fn only_a_name_server_that_does_not_answer_may_answer_later() {
+        let told = |words: &str| {
+            let text = format!("failed to lookup address information: {words}");
+            passes(&unresolved("db", &std::io::Error::other(text)).into())
+        };
+        assert!(told("Temporary failure in name resolution") && told("Try again"));
+        assert!(!told("Name or service not known") && !told("Name does not resolve"));
+        assert!(!told("No address associated with hostname"));
+    }
+}
