@@ -8,7 +8,7 @@ use mysql::prelude::Queryable;
 
 use crate::support::exporter::{Finished, numbers};
 use crate::support::state::meddle;
-use crate::support::{Exporter, Flavor, Row, Server, Table, on_every_source};
+use crate::support::{Exporter, Flavor, Row, Server, Table, on_every_flavor, on_every_source};
 
 const SAMPLE: &str = "1:0.6,10:0.3,89:0.1";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -317,8 +317,8 @@ fn wait_until(table: &Table, moment: &str) {
 }
 
 /// A table on a server where nobody else works, and a session that holds a row uncommitted.
-fn holding(time: &str) -> (Server, Table, Conn) {
-    let own = Server::fresh(Flavor::MariaDb);
+fn holding(flavor: Flavor, time: &str) -> (Server, Table, Conn) {
+    let own = Server::fresh(flavor);
     let database = own.database();
     database.create_table();
     database.create_index();
@@ -339,48 +339,54 @@ fn end(mut session: Conn, how: &str, table: &Table) {
 
 #[test]
 fn a_transaction_that_commits_after_the_run_is_exported_by_the_next_one() {
-    let (_own, table, held) = holding("NOW()");
-    let exporter = Exporter::new(&table);
-    let opened = table.now();
-    table.insert(&Row { time: &table.ago(HOUR), ..Row::default() });
-    table.insert(&Row { id: 3, number: "BESIDE", time: &table.ahead(Duration::from_secs(1)), ..Row::default() });
-    wait_until(&table, &table.ahead(Duration::from_secs(5)));
+    on_every_flavor(|flavor| {
+        let (_own, table, held) = holding(flavor, "NOW()");
+        let exporter = Exporter::new(&table);
+        let opened = table.now();
+        table.insert(&Row { time: &table.ago(HOUR), ..Row::default() });
+        table.insert(&Row { id: 3, number: "BESIDE", time: &table.ahead(Duration::from_secs(1)), ..Row::default() });
+        wait_until(&table, &table.ahead(Duration::from_secs(5)));
 
-    // The row lies below the overlap: only the look at open work keeps it from being lost.
-    let args = ["--safety-lag", "1s", "--overlap", "2s"];
-    let summary = incremental(&exporter, &args);
-    assert_eq!(summary["written"], 2);
-    assert_eq!(exporter.ask("SELECT id, settled FROM ledger ORDER BY id"), ["1 1", "3 0"]);
-    let look_back = exporter.ask_one("SELECT look_back FROM tenant");
-    assert!(look_back <= opened, "keys are read again from {look_back}, but the row has {opened}");
+        // The row lies below the overlap: only the look at open work keeps it from being lost.
+        let args = ["--safety-lag", "1s", "--overlap", "2s"];
+        let summary = incremental(&exporter, &args);
+        assert_eq!(summary["written"], 2);
+        assert_eq!(exporter.ask("SELECT id, settled FROM ledger ORDER BY id"), ["1 1", "3 0"]);
+        let look_back = exporter.ask_one("SELECT look_back FROM tenant");
+        assert!(look_back <= opened, "keys are read again from {look_back}, but the row has {opened}");
 
-    end(held, "COMMIT", &table);
-    let summary = incremental(&exporter, &args);
-    exporter.assert_agrees();
-    exporter.assert_state_is_sound();
-    assert_eq!(numbers(&summary, ["written", "late"]), [1, 1]);
-    assert_eq!(exporter.ask("SELECT id, settled FROM ledger ORDER BY id"), ["1 1", "2 1", "3 1"]);
+        end(held, "COMMIT", &table);
+        let summary = incremental(&exporter, &args);
+        exporter.assert_agrees();
+        exporter.assert_state_is_sound();
+        assert_eq!(numbers(&summary, ["written", "late"]), [1, 1]);
+        assert_eq!(exporter.ask("SELECT id, settled FROM ledger ORDER BY id"), ["1 1", "2 1", "3 1"]);
+    });
 }
 
 #[test]
 fn a_transaction_that_commits_late_is_exported_also_where_source_times_lie_behind_the_clock() {
-    let (_own, table, held) = holding("NOW() - INTERVAL 485 MINUTE");
-    let exporter = Exporter::new(&table);
-    table.insert(&Row { time: &table.ago(8 * HOUR), ..Row::default() });
-    assert_eq!(incremental(&exporter, &[])["written"], 1);
-    end(held, "COMMIT", &table);
-    incremental(&exporter, &[]);
-    exporter.assert_agrees();
+    on_every_flavor(|flavor| {
+        let (_own, table, held) = holding(flavor, "NOW() - INTERVAL 485 MINUTE");
+        let exporter = Exporter::new(&table);
+        table.insert(&Row { time: &table.ago(8 * HOUR), ..Row::default() });
+        assert_eq!(incremental(&exporter, &[])["written"], 1);
+        end(held, "COMMIT", &table);
+        incremental(&exporter, &[]);
+        exporter.assert_agrees();
+    });
 }
 
 #[test]
 fn a_transaction_that_is_rolled_back_leaves_nothing() {
-    let (_own, table, held) = holding("NOW() - INTERVAL 6 MINUTE");
-    let exporter = Exporter::new(&table);
-    incremental(&exporter, &[]);
-    end(held, "ROLLBACK", &table);
-    incremental(&exporter, &[]);
-    exporter.run(["run"]).expect(0);
-    assert_eq!(exporter.tree().into_keys().collect::<Vec<_>>(), [""; 0]);
-    exporter.assert_agrees();
+    on_every_flavor(|flavor| {
+        let (_own, table, held) = holding(flavor, "NOW() - INTERVAL 6 MINUTE");
+        let exporter = Exporter::new(&table);
+        incremental(&exporter, &[]);
+        end(held, "ROLLBACK", &table);
+        incremental(&exporter, &[]);
+        exporter.run(["run"]).expect(0);
+        assert_eq!(exporter.tree().into_keys().collect::<Vec<_>>(), [""; 0]);
+        exporter.assert_agrees();
+    });
 }
