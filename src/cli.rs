@@ -65,13 +65,16 @@ pub struct Common {
     /// Where invoices come from: mysql://user@host:3306/database, the same with ?socket=/path, or
     /// sqlite:path
     ///
-    /// A password comes from MYSQL_PWD, --password-file or the URL in INVOICE_EXPORT_SOURCE, never
-    /// from the command line.
+    /// A password comes from --password-file, --defaults-file, MYSQL_PWD or the URL in
+    /// INVOICE_EXPORT_SOURCE, in this order, never from the command line.
     #[arg(long, global = true, env = "INVOICE_EXPORT_SOURCE", hide_env_values = true, value_name = "URL")]
     pub source: Option<String>,
     /// A file whose first line is the password
     #[arg(long, global = true, env = "INVOICE_EXPORT_PASSWORD_FILE", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
+    /// An option file of MySQL, of which user and password in [client] and [invoice-export] are taken
+    #[arg(long, global = true, env = "INVOICE_EXPORT_DEFAULTS_FILE", value_name = "FILE")]
+    pub defaults_file: Option<PathBuf>,
     /// How a connection by TCP is encrypted and the server checked [default: not at all to this
     /// machine, VERIFY_IDENTITY to any other]
     #[arg(long, global = true, env = "INVOICE_EXPORT_SSL_MODE", value_enum, ignore_case = true, value_name = "MODE")]

@@ -12,6 +12,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use url::Url;
 
+use self::option_file::Login;
 use crate::cli::{Common, Durability, Mode, Names, Run, SslMode};
 use crate::export::plan::StatePolicy;
 use crate::export::{self, Backups, Order};
@@ -20,6 +21,8 @@ use crate::refusal::Refusal;
 use crate::run::{Kind, Starter};
 use crate::source::{Access, TableNames, Tls, TlsMode};
 use crate::tree;
+
+mod option_file;
 
 /// The name of the state's file in the state folder.
 const STATE_FILE: &str = "state.db";
@@ -147,15 +150,20 @@ pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::R
     let from_url = url.password().map(percent_decode);
     if from_url.is_some() && matches.value_source("source") == Some(ValueSource::CommandLine) {
         return Err(usage(
-            "a password on the command line can be read by every user of this machine; use MYSQL_PWD or --password-file"
+            "a password on the command line can be read by every user of this machine; use --password-file, --defaults-file or MYSQL_PWD"
                 .to_owned(),
         ));
     }
     // A URL that cannot have a password has none to remove.
     let _ = url.set_password(None);
+    let login = common.defaults_file.as_deref().map(Login::read).transpose()?.unwrap_or_default();
+    if let Some(user) = login.user.filter(|_| url.username().is_empty()) {
+        // Nor has one that cannot have a user a place for it.
+        let _ = url.set_username(&user);
+    }
     let password = match &common.password_file {
         Some(file) => Some(first_line(file)?),
-        None => variable("MYSQL_PWD").or(from_url),
+        None => login.password.or_else(|| variable("MYSQL_PWD")).or(from_url),
     };
     let tls = Tls { mode: common.ssl_mode.map(tls_mode), ca: common.ssl_ca.clone() };
     Ok(Access { url, password, names: table_names(names), time_zone: names.time_zone.clone(), tls })

@@ -10,6 +10,11 @@ pub enum Refusal {
     /// Wrong usage.
     Usage(String),
     UnknownTenant(String),
+    /// A file of --defaults-file.
+    OptionFile {
+        file: PathBuf,
+        trouble: OptionFileTrouble,
+    },
     /// Another run of ours holds the lock.
     Locked {
         holder: String,
@@ -96,6 +101,32 @@ pub enum Refusal {
     },
 }
 
+/// Why an option file is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionFileTrouble {
+    WritableByAll,
+    /// It names other files.
+    Include {
+        line: u32,
+    },
+    /// An option before any `[group]`.
+    NoGroup {
+        line: u32,
+    },
+    /// A `[group` without its end.
+    OpenGroup {
+        line: u32,
+    },
+    NoValue {
+        line: u32,
+        option: &'static str,
+    },
+    NotUtf8 {
+        line: u32,
+        option: &'static str,
+    },
+}
+
 /// What keeps us out of the source, as far as the remedy differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {
@@ -114,7 +145,7 @@ impl Refusal {
     /// The process's exit code, as documented in the README.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::UnknownTenant(_) => 2,
+            Self::Usage(_) | Self::UnknownTenant(_) | Self::OptionFile { .. } => 2,
             Self::Locked { .. } | Self::ScriptLocked { .. } => 4,
             Self::NamesFolded { .. }
             | Self::CannotConnect { .. }
@@ -148,6 +179,7 @@ impl fmt::Display for Refusal {
             Self::UnknownTenant(tenant) => {
                 write!(f, "there is no tenant {tenant:?} in the source; check the spelling, also upper and lower case")
             }
+            Self::OptionFile { file, trouble } => write!(f, "the option file {}{trouble}", file.display()),
             Self::Locked { holder, lock } => {
                 write!(f, "another run holds the lock {}: {holder}; wait for it or stop it", lock.display())
             }
@@ -231,7 +263,9 @@ impl fmt::Display for Refusal {
                     Obstacle::Unreachable => {
                         "; check the host and the port in --source, and that the server is running"
                     }
-                    Obstacle::Login => "; check the user in --source and the password (MYSQL_PWD or --password-file)",
+                    Obstacle::Login => {
+                        "; check the user in --source and the password (--password-file, --defaults-file or MYSQL_PWD)"
+                    }
                     Obstacle::Database => "; check the database in --source, and that this user may use it",
                     Obstacle::Full => "; let others end theirs, or raise the server's max_connections",
                     Obstacle::Other => "",
@@ -251,6 +285,29 @@ impl fmt::Display for Refusal {
             ),
             Self::TableUnreadable { table, detail } => {
                 write!(f, "this account may not read the table {table}: {detail}; grant SELECT on it")
+            }
+        }
+    }
+}
+
+/// What follows the name of the file.
+impl fmt::Display for OptionFileTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WritableByAll => {
+                f.write_str(" can be changed by every user of this machine; protect it with chmod o-w")
+            }
+            Self::Include { line } => write!(
+                f,
+                ", line {line}: other files are not read from here; name the file that holds the password itself"
+            ),
+            Self::NoGroup { line } => write!(f, ", line {line}: an option before any group; write [client] above it"),
+            Self::OpenGroup { line } => write!(f, ", line {line}: a group without its closing ]; write it as [client]"),
+            Self::NoValue { line, option } => {
+                write!(f, ", line {line}: {option} has no value; write it as {option}=...")
+            }
+            Self::NotUtf8 { line, option } => {
+                write!(f, ", line {line}: the value of {option} is not UTF-8; save the file as UTF-8")
             }
         }
     }

@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use super::words::{Mode, Tally, Words};
 use crate::event::{Doubt, Notice};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
-use crate::refusal::{Obstacle, Refusal};
+use crate::refusal::{Obstacle, OptionFileTrouble, Refusal};
 use crate::run::{Counts, Kind, Outcome, Summary};
 use crate::window::BASELINE;
 
@@ -282,6 +282,7 @@ fn refusal_text(refusal: &Refusal) -> String {
     match refusal {
         Refusal::Usage(text) => format!("用法错误: {text}"),
         Refusal::UnknownTenant(tenant) => format!("数据库中没有租户 \"{tenant}\"；请检查拼写和大小写"),
+        Refusal::OptionFile { file, trouble } => option_file(file, *trouble),
         Refusal::Locked { holder, lock } => {
             format!("另一个导出进程正在运行，锁文件: {} ({holder})；请等待其结束或将其停止", at(lock))
         }
@@ -350,10 +351,34 @@ fn refusal_text(refusal: &Refusal) -> String {
     }
 }
 
+fn option_file(file: &Path, trouble: OptionFileTrouble) -> String {
+    let file = file.display();
+    match trouble {
+        OptionFileTrouble::WritableByAll => {
+            format!("选项文件 {file} 可被本机所有用户修改；请用 chmod o-w 保护它")
+        }
+        OptionFileTrouble::Include { line } => {
+            format!("选项文件 {file} 第 {line} 行: 本程序不读取其中引用的其他文件；请直接指定保存密码的文件")
+        }
+        OptionFileTrouble::NoGroup { line } => {
+            format!("选项文件 {file} 第 {line} 行: 选项之前没有组名；请在其上方写 [client]")
+        }
+        OptionFileTrouble::OpenGroup { line } => {
+            format!("选项文件 {file} 第 {line} 行: 组名缺少右括号 ]；请写成 [client]")
+        }
+        OptionFileTrouble::NoValue { line, option } => {
+            format!("选项文件 {file} 第 {line} 行: {option} 没有值；请写成 {option}=...")
+        }
+        OptionFileTrouble::NotUtf8 { line, option } => {
+            format!("选项文件 {file} 第 {line} 行: {option} 的值不是 UTF-8；请将文件保存为 UTF-8")
+        }
+    }
+}
+
 fn cannot_connect(source: &str, obstacle: Obstacle, detail: &str) -> String {
     let remedy = match obstacle {
         Obstacle::Unreachable => "；请检查 --source 中的主机和端口，以及数据库服务器是否在运行",
-        Obstacle::Login => "；请检查 --source 中的用户名和密码(MYSQL_PWD 或 --password-file)",
+        Obstacle::Login => "；请检查 --source 中的用户名和密码(--password-file、--defaults-file 或 MYSQL_PWD)",
         Obstacle::Database => "；请检查 --source 中的数据库名，以及该用户是否有权使用它",
         Obstacle::Full => "；请等待其他连接结束，或调大数据库服务器的 max_connections",
         Obstacle::Other => "",
@@ -397,6 +422,10 @@ mod tests {
         vec![
             Refusal::Usage("--since needs --until".to_owned()),
             Refusal::UnknownTenant("acme".to_owned()),
+            Refusal::OptionFile {
+                file: "/etc/my.cnf".into(),
+                trouble: OptionFileTrouble::NoValue { line: 3, option: "password" },
+            },
             Refusal::Locked { holder: "pid 7".to_owned(), lock: "/srv/tree/lock".into() },
             Refusal::ScriptLocked { folder: "/srv/tree/.export.lock".into(), age: Duration::from_secs(90) },
             Refusal::StateMissing { state: state.clone() },
@@ -428,6 +457,20 @@ mod tests {
         ]
     }
 
+    /// Further wordings of some of them.
+    fn further_wordings() -> Vec<Refusal> {
+        use OptionFileTrouble::{Include, NoGroup, NotUtf8, OpenGroup, WritableByAll};
+        let option = "password";
+        let troubles = [
+            WritableByAll,
+            Include { line: 4 },
+            NoGroup { line: 5 },
+            OpenGroup { line: 6 },
+            NotUtf8 { line: 7, option },
+        ];
+        troubles.map(|trouble| Refusal::OptionFile { file: "/etc/my.cnf".into(), trouble }).into()
+    }
+
     /// What must survive translation: paths, options, commands, numbers and names, which are the
     /// runs of ASCII that hold something else than the letters of a sentence.
     fn facts(english: &str) -> Vec<&str> {
@@ -437,7 +480,7 @@ mod tests {
 
     #[test]
     fn every_refusal_keeps_its_paths_options_and_numbers_in_chinese() {
-        for refusal in every_refusal() {
+        for refusal in every_refusal().into_iter().chain(further_wordings()) {
             let chinese = Chinese.refusal(&refusal);
             assert!(!chinese.is_ascii(), "{chinese}");
             for fact in facts(&refusal.to_string()) {
@@ -452,7 +495,9 @@ mod tests {
     fn every_refusal_of_state_or_tree_says_what_to_do_in_chinese() {
         let refusals = every_refusal();
         assert_eq!(refusals.iter().map(discriminant).collect::<HashSet<_>>().len(), refusals.len());
-        for refusal in refusals.into_iter().filter(|refusal| !matches!(refusal, Refusal::Usage(_))) {
+        for refusal in
+            refusals.into_iter().chain(further_wordings()).filter(|refusal| !matches!(refusal, Refusal::Usage(_)))
+        {
             let chinese = Chinese.refusal(&refusal);
             assert!(chinese.contains('请'), "{chinese} names no remedy");
         }

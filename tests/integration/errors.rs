@@ -86,8 +86,8 @@ impl Place {
 #[test]
 fn a_wrong_password_or_user_is_named_and_not_shown() {
     let remedies = [
-        "check the user in --source and the password (MYSQL_PWD or --password-file)",
-        "请检查 --source 中的用户名和密码(MYSQL_PWD 或 --password-file)",
+        "check the user in --source and the password (--password-file, --defaults-file or MYSQL_PWD)",
+        "请检查 --source 中的用户名和密码(--password-file、--defaults-file 或 MYSQL_PWD)",
     ];
     on_every_flavor(|flavor| {
         let place = Place::new(flavor);

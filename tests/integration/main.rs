@@ -17,6 +17,7 @@ mod hostile;
 mod incremental;
 mod locks;
 mod migration;
+mod option_files;
 mod output;
 mod paths;
 mod refusals;
