@@ -17,7 +17,7 @@ use crate::cli::{Common, Durability, Mode, Names, Run, SslMode};
 use crate::export::plan::StatePolicy;
 use crate::export::{self, Backups, Order};
 use crate::invoice::{SourceTime, Tenant};
-use crate::refusal::Refusal;
+use crate::refusal::{Misuse, Refusal};
 use crate::run::{Kind, Starter};
 use crate::source::{Access, TableNames, Tls, TlsMode};
 use crate::tree;
@@ -41,12 +41,13 @@ pub fn order(
     starter: Starter,
     now: fn() -> DateTime<Utc>,
 ) -> anyhow::Result<Order> {
-    let (since, until) = (time(run.since.as_deref(), "--since")?, time(run.until.as_deref(), "--until")?);
+    let time = |text: &Option<String>, flag| text.as_deref().map(|text| parsed_time(text, flag)).transpose();
+    let (since, until) = (time(&run.since, "--since")?, time(&run.until, "--until")?);
     let kind = kind(run, matches, since.as_ref(), until.as_ref())?;
     if let (Some(since), Some(until)) = (&since, &until)
         && since >= until
     {
-        return Err(usage(format!("--since {since} is not before --until {until}")));
+        return Err(misuse(Misuse::WindowReversed { since: since.clone(), until: until.clone() }));
     }
     Ok(Order {
         kind,
@@ -96,14 +97,14 @@ fn kind(
 ) -> anyhow::Result<Kind> {
     if since.is_some() || until.is_some() {
         if matches.value_source("mode") == Some(ValueSource::CommandLine) {
-            return Err(usage("--since and --until export a window again and have no --mode".to_owned()));
+            return Err(misuse(Misuse::WindowWithMode));
         }
         return Ok(Kind::Backfill);
     }
     let of_script = || match variable("EXPORT_MODE").as_deref() {
         None | Some("full") => Ok(Mode::Full),
         Some("incremental") => Ok(Mode::Incremental),
-        Some(other) => Err(usage(format!("EXPORT_MODE is {other:?}; it can be full or incremental"))),
+        Some(other) => Err(wrong_variable("EXPORT_MODE", other, ["full", "incremental"])),
     };
     Ok(match run.mode.map_or_else(of_script, Ok)? {
         Mode::Full => Kind::Full,
@@ -115,44 +116,37 @@ fn dry_run_variable() -> anyhow::Result<bool> {
     match variable("DRY_RUN").as_deref() {
         None | Some("false" | "0" | "no") => Ok(false),
         Some("true" | "1" | "yes") => Ok(true),
-        Some(other) => Err(usage(format!("DRY_RUN is {other:?}; it can be true or false"))),
+        Some(other) => Err(wrong_variable("DRY_RUN", other, ["true", "false"])),
     }
 }
 
 /// A time that is the whole point of a command.
 pub fn required_time(text: &str) -> anyhow::Result<SourceTime> {
-    time(Some(text), "the time")?.ok_or_else(|| usage("no time given".to_owned()))
+    parsed_time(text, "TIME")
 }
 
 /// A time as the server prints it, in whole seconds or with decimals; a day alone is its midnight.
-pub fn time(text: Option<&str>, flag: &str) -> anyhow::Result<Option<SourceTime>> {
-    let Some(text) = text else { return Ok(None) };
+fn parsed_time(text: &str, given_as: &'static str) -> anyhow::Result<SourceTime> {
     let spaced = text.replacen('T', " ", 1);
     if NaiveDate::parse_from_str(&spaced, "%Y-%m-%d").is_ok_and(|_| spaced.len() == 10) {
-        return Ok(Some(SourceTime(format!("{spaced} 00:00:00"))));
+        return Ok(SourceTime(format!("{spaced} 00:00:00")));
     }
     match NaiveDateTime::parse_from_str(&spaced, "%Y-%m-%d %H:%M:%S%.f") {
-        Ok(_) if spaced.len() >= 19 => Ok(Some(SourceTime(spaced))),
-        _ => Err(usage(format!("{flag} {text:?} is no time; write \"2025-11-28 10:00:00\" or \"2025-11-28\""))),
+        Ok(_) if spaced.len() >= 19 => Ok(SourceTime(spaced)),
+        _ => Err(misuse(Misuse::NotATime { given_as, text: text.to_owned() })),
     }
 }
 
 /// How to reach the source that the command line names.
 pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::Result<Access> {
     let Some(text) = &common.source else {
-        return Err(usage(
-            "no source given; name it with --source or INVOICE_EXPORT_SOURCE, for example mysql://user@host:3306/database"
-                .to_owned(),
-        ));
+        return Err(misuse(Misuse::NoSource));
     };
     // The text may hold a password, so the parser's error does not repeat it.
-    let mut url = Url::parse(text).map_err(|error| usage(format!("the source is not a URL: {error}")))?;
+    let mut url = Url::parse(text).map_err(|error| misuse(Misuse::NotAUrl(error.to_string())))?;
     let from_url = url.password().map(percent_decode);
     if from_url.is_some() && matches.value_source("source") == Some(ValueSource::CommandLine) {
-        return Err(usage(
-            "a password on the command line can be read by every user of this machine; use --password-file, --defaults-file or MYSQL_PWD"
-                .to_owned(),
-        ));
+        return Err(misuse(Misuse::PasswordOnCommandLine));
     }
     // A URL that cannot have a password has none to remove.
     let _ = url.set_password(None);
@@ -205,8 +199,12 @@ fn first_line(file: &Path) -> anyhow::Result<String> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
-fn usage(text: String) -> anyhow::Error {
-    Refusal::Usage(text).into()
+fn misuse(misuse: Misuse) -> anyhow::Error {
+    Refusal::Misuse(misuse).into()
+}
+
+fn wrong_variable(name: &'static str, value: &str, allowed: [&'static str; 2]) -> anyhow::Error {
+    misuse(Misuse::Variable { name, value: value.to_owned(), allowed })
 }
 
 #[cfg(test)]
@@ -215,11 +213,11 @@ mod tests {
 
     #[test]
     fn a_day_is_its_midnight_and_decimals_are_kept() {
-        let parsed = |text| time(Some(text), "--since").unwrap().unwrap().0;
+        let parsed = |text| parsed_time(text, "--since").unwrap().0;
         assert_eq!(parsed("2025-11-28"), "2025-11-28 00:00:00");
         assert_eq!(parsed("2025-11-28T10:00:00.125"), "2025-11-28 10:00:00.125");
         for wrong in ["yesterday", "2025-13-01", "2025-11-28 10", "2025-11-28 25:00:00", "2025-1-2"] {
-            assert!(time(Some(wrong), "--since").is_err(), "{wrong}");
+            assert!(parsed_time(wrong, "--since").is_err(), "{wrong}");
         }
     }
 

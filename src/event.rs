@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
-use crate::refusal::Refusal;
+use crate::refusal::{Holder, Trouble};
 use crate::run::{Counts, Kind, Summary};
 
 /// Something to show, in the order in which it happened.
@@ -17,7 +17,8 @@ pub enum Event {
     },
     /// Another process holds the lock and the run waits for it.
     Waiting {
-        holder: String,
+        /// None: it has not said its name.
+        holder: Option<Holder>,
         at_most: Duration,
     },
     Notice(Notice),
@@ -50,7 +51,7 @@ pub enum Event {
     },
     TenantFailed {
         tenant: Tenant,
-        error: String,
+        trouble: Trouble,
     },
     Finished(Box<Summary>),
 }
@@ -95,22 +96,4 @@ pub enum Doubt {
     ClockMoved,
     /// The tree is newer than the state: an older state was restored.
     StateRestored,
-}
-
-/// What went wrong, so that a language can word what it has words for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    Refusal(Refusal),
-    /// The words of a server or of the operating system.
-    Other(String),
-}
-
-impl From<&anyhow::Error> for Trouble {
-    fn from(error: &anyhow::Error) -> Self {
-        match error.downcast_ref::<Refusal>() {
-            // What was said around it would be lost.
-            Some(refusal) if error.chain().count() == 1 => Self::Refusal(refusal.clone()),
-            _ => Self::Other(format!("{error:#}")),
-        }
-    }
 }

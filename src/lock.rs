@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use crate::event::Event;
-use crate::refusal::{self, Refusal};
+use crate::refusal::{self, Holder, Refusal};
 use crate::run::Starter;
 use crate::state::restore::{Replaced, restore};
 use crate::state::{State, backup};
@@ -143,12 +143,8 @@ fn is_still(file: &File, path: &Path) -> bool {
 /// Waits a moment, or refuses if waiting is over or was never allowed.
 fn wait(file: &File, path: &Path, waiting: &mut Waiting<'_>, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
     let holder = mark::read_sector(file, SECTOR).with_context(|| format!("read {}", path.display()))?;
-    let text =
-        |name: &str| holder.as_ref().and_then(|holder| holder.get(name)?.as_str()).unwrap_or("unknown").to_owned();
-    let pid = holder.as_ref().and_then(|holder| holder.get("pid")?.as_u64()).unwrap_or_default();
-    let holder =
-        refusal::holder_text(&text("kind"), u32::try_from(pid).unwrap_or_default(), &text("host"), &text("since"));
-    if !refusal::may_wait(waiting.purpose, &text("kind")) || waiting.since.elapsed() >= waiting.patience {
+    let holder = holder.as_ref().and_then(told_holder);
+    if !refusal::may_wait(waiting.purpose, holder.as_ref()) || waiting.since.elapsed() >= waiting.patience {
         return Err(Refusal::Locked { holder, lock: path.to_path_buf() }.into());
     }
     if !waiting.told {
@@ -157,6 +153,11 @@ fn wait(file: &File, path: &Path, waiting: &mut Waiting<'_>, tell: &mut dyn FnMu
     }
     std::thread::sleep(ASK_EVERY.min(waiting.patience));
     Ok(())
+}
+
+fn told_holder(told: &Value) -> Option<Holder> {
+    let text = |name: &str| Some(told.get(name)?.as_str()?.to_owned());
+    Some(Holder { purpose: text("kind")?, pid: told.get("pid")?.as_u64()?, host: text("host")?, since: text("since")? })
 }
 
 fn same_folder(one: &Path, other: &Path) -> bool {

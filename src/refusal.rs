@@ -1,14 +1,19 @@
 //! Refusals that have an exit code and a remedy of their own. Everything else is an ordinary error
-//! (exit 1). The English text is here; `report` has the Chinese one.
+//! (exit 1). The English text is here, that of their parts in `parts.rs`; `report` has the Chinese one.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod parts;
+
+pub use parts::{Damage, Holder, Misuse, Obstacle, OptionFileTrouble, Trouble, holder_text};
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Wrong usage.
     Usage(String),
+    Misuse(Misuse),
     UnknownTenant(String),
     /// A file of --defaults-file.
     OptionFile {
@@ -17,7 +22,7 @@ pub enum Refusal {
     },
     /// Another run of ours holds the lock.
     Locked {
-        holder: String,
+        holder: Option<Holder>,
         lock: PathBuf,
     },
     /// The script holds its lock folder, or left it behind.
@@ -39,11 +44,11 @@ pub enum Refusal {
     },
     StateDamaged {
         state: PathBuf,
-        detail: String,
+        damage: Damage,
     },
     BackupUnusable {
         backup: PathBuf,
-        detail: String,
+        damage: Damage,
     },
     StateNewer {
         state: PathBuf,
@@ -82,6 +87,7 @@ pub enum Refusal {
     CannotConnect {
         source: String,
         obstacle: Obstacle,
+        /// The words of the server or of the operating system.
         detail: String,
     },
     ConnectionLost {
@@ -101,51 +107,11 @@ pub enum Refusal {
     },
 }
 
-/// Why an option file is not used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OptionFileTrouble {
-    WritableByAll,
-    /// It names other files.
-    Include {
-        line: u32,
-    },
-    /// An option before any `[group]`.
-    NoGroup {
-        line: u32,
-    },
-    /// A `[group` without its end.
-    OpenGroup {
-        line: u32,
-    },
-    NoValue {
-        line: u32,
-        option: &'static str,
-    },
-    NotUtf8 {
-        line: u32,
-        option: &'static str,
-    },
-}
-
-/// What keeps us out of the source, as far as the remedy differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Obstacle {
-    /// Nobody answers.
-    Unreachable,
-    /// User or password.
-    Login,
-    Database,
-    /// Too many connections.
-    Full,
-    /// The detail says what to do.
-    Other,
-}
-
 impl Refusal {
     /// The process's exit code, as documented in the README.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::UnknownTenant(_) | Self::OptionFile { .. } => 2,
+            Self::Usage(_) | Self::Misuse(_) | Self::UnknownTenant(_) | Self::OptionFile { .. } => 2,
             Self::Locked { .. } | Self::ScriptLocked { .. } => 4,
             Self::NamesFolded { .. }
             | Self::CannotConnect { .. }
@@ -176,11 +142,13 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(text) => f.write_str(text),
+            Self::Misuse(misuse) => misuse.fmt(f),
             Self::UnknownTenant(tenant) => {
                 write!(f, "there is no tenant {tenant:?} in the source; check the spelling, also upper and lower case")
             }
             Self::OptionFile { file, trouble } => write!(f, "the option file {}{trouble}", file.display()),
             Self::Locked { holder, lock } => {
+                let holder = holder_text(holder.as_ref());
                 write!(f, "another run holds the lock {}: {holder}; wait for it or stop it", lock.display())
             }
             Self::ScriptLocked { folder, age } => write!(
@@ -206,14 +174,14 @@ impl fmt::Display for Refusal {
                 output.display(),
                 state.display()
             ),
-            Self::StateDamaged { state, detail } => write!(
+            Self::StateDamaged { state, damage } => write!(
                 f,
-                "the state {} cannot be used: {detail}; nothing was changed; bring the last backup back with `state restore latest`, or set the state aside and start anew with `run --fresh`",
+                "the state {} cannot be used: {damage}; nothing was changed; bring the last backup back with `state restore latest`, or set the state aside and start anew with `run --fresh`",
                 state.display()
             ),
-            Self::BackupUnusable { backup, detail } => write!(
+            Self::BackupUnusable { backup, damage } => write!(
                 f,
-                "the backup {} cannot be restored: {detail}; nothing was changed; choose another one from `state backups`",
+                "the backup {} cannot be restored: {damage}; nothing was changed; choose another one from `state backups`",
                 backup.display()
             ),
             Self::StateNewer { state, version, known } => write!(
@@ -259,18 +227,7 @@ impl fmt::Display for Refusal {
                 path.display()
             ),
             Self::CannotConnect { source, obstacle, detail } => {
-                let remedy = match obstacle {
-                    Obstacle::Unreachable => {
-                        "; check the host and the port in --source, and that the server is running"
-                    }
-                    Obstacle::Login => {
-                        "; check the user in --source and the password (--password-file, --defaults-file or MYSQL_PWD)"
-                    }
-                    Obstacle::Database => "; check the database in --source, and that this user may use it",
-                    Obstacle::Full => "; let others end theirs, or raise the server's max_connections",
-                    Obstacle::Other => "",
-                };
-                write!(f, "cannot connect to {source}: {detail}{remedy}")
+                write!(f, "cannot connect to {source}: {}", obstacle.explain(detail))
             }
             Self::ConnectionLost { source, detail } => {
                 write!(f, "the connection to {source} was lost: {detail}; check that the server is running")
@@ -290,36 +247,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What follows the name of the file.
-impl fmt::Display for OptionFileTrouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WritableByAll => {
-                f.write_str(" can be changed by every user of this machine; protect it with chmod o-w")
-            }
-            Self::Include { line } => write!(
-                f,
-                ", line {line}: other files are not read from here; name the file that holds the password itself"
-            ),
-            Self::NoGroup { line } => write!(f, ", line {line}: an option before any group; write [client] above it"),
-            Self::OpenGroup { line } => write!(f, ", line {line}: a group without its closing ]; write it as [client]"),
-            Self::NoValue { line, option } => {
-                write!(f, ", line {line}: {option} has no value; write it as {option}=...")
-            }
-            Self::NotUtf8 { line, option } => {
-                write!(f, ", line {line}: the value of {option} is not UTF-8; save the file as UTF-8")
-            }
-        }
-    }
-}
-
-/// Who holds the lock, in words: a run by its mode, other commands by their name.
-pub fn holder_text(purpose: &str, pid: u32, host: &str, since: &str) -> String {
-    let run = if matches!(purpose, "full" | "incremental" | "backfill") { " run" } else { "" };
-    format!("{purpose}{run}, pid {pid} on {host}, since {since}")
-}
-
 /// A run waits for a run of the other mode, because the documented crontab starts both at 2:00.
-pub fn may_wait(own: &str, held: &str) -> bool {
-    held != own
+pub fn may_wait(own: &str, holder: Option<&Holder>) -> bool {
+    holder.is_none_or(|holder| holder.purpose != own)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::invoice::{SourceTime, Tenant};
+use crate::refusal::Trouble;
 
 /// The number of a run; greater is later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,7 +125,7 @@ pub struct Summary {
     pub since: Option<SourceTime>,
     /// How many tenants were looked at.
     pub tenants: u64,
-    pub failed_tenants: Vec<(Tenant, String)>,
+    pub failed_tenants: Vec<(Tenant, Trouble)>,
     pub counts: Counts,
     pub new_rejects: u64,
     pub open_rejects: u64,

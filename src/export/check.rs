@@ -4,6 +4,7 @@
 use serde::de::IgnoredAny;
 
 use crate::invoice::{Digest, Fetched, Invoice, Reason, Row};
+use crate::refusal::Trouble;
 use crate::state::ledger::Entry;
 use crate::state::todo::Reject;
 use crate::tree::name::TreePath;
@@ -75,7 +76,7 @@ pub(super) enum Verdict {
     /// Something on our side that concerns this tenant only.
     Trouble {
         invoice: Invoice,
-        error: String,
+        trouble: Trouble,
     },
 }
 
@@ -104,7 +105,8 @@ impl Desk<'_> {
             }
             Ok(There::Blocked) => return Ok(reject(invoice, Reason::PathBlocked { path: path.to_string() })),
             Err(error) if concerns_one_tenant(&error) => {
-                return Ok(Verdict::Trouble { invoice, error: format!("look at {path}: {error}") });
+                let trouble = Trouble::NotSeen { path: path.to_string(), detail: error.to_string() };
+                return Ok(Verdict::Trouble { invoice, trouble });
             }
             Err(error) => return Err(anyhow::Error::new(error).context(format!("look at {path}"))),
         };

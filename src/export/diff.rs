@@ -13,8 +13,8 @@ use super::budget::{Budget, Permit};
 use super::check::Trust;
 use super::patience::Patience;
 use super::plan::{Group, Others, Reading};
-use crate::event::Trouble;
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
+use crate::refusal::Trouble;
 use crate::source::{Fault, KeyCursor, Source};
 use crate::state::ledger::{Entry, Lookup};
 use crate::state::todo::{Todo, Why};
@@ -66,7 +66,7 @@ pub(super) enum Told {
     },
     Failed {
         part: Part,
-        error: String,
+        trouble: Trouble,
     },
     /// The connection was lost; another attempt follows after the pause.
     Retrying {
@@ -118,7 +118,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                     self.say(Told::Begun(n))?;
                     match self.read_group(Part::Group(n), group, *compare) {
                         Err(Fault::Statement(error)) => {
-                            self.say(Told::Failed { part: Part::Group(n), error: format!("{error:#}") })?;
+                            self.say(Told::Failed { part: Part::Group(n), trouble: Trouble::from(&error) })?;
                         }
                         result => result?,
                     }

@@ -17,7 +17,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use crate::event::{Event, Notice};
 use crate::invoice::{SourceTime, Tenant};
 use crate::lock::{self, Held};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, Trouble};
 use crate::run::{Counts, Kind, Outcome, RunId, Starter, Summary};
 use crate::source::{self, Access, Fault, Listed, Source};
 use crate::state::State;
@@ -218,7 +218,7 @@ fn export(
     let id = run.id;
     let outcome = carried_out.outcome();
     let open_rejects = state.open_rejects()?;
-    let failed = carried_out.failed.clone().into_iter().collect();
+    let failed = carried_out.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.to_string())).collect();
     state.finish(
         run,
         &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..end(outcome, None) },
@@ -250,7 +250,7 @@ fn look(order: &Order, mut inquiry: Inquiry, course: &Course, tell: &mut dyn FnM
 /// What came of reading, deciding and writing.
 struct CarriedOut {
     totals: Counts,
-    failed: BTreeMap<Tenant, String>,
+    failed: BTreeMap<Tenant, Trouble>,
     tenants: u64,
     new_rejects: u64,
 }

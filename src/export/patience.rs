@@ -6,7 +6,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::event::{Event, Notice, Trouble};
+use crate::event::{Event, Notice};
+use crate::refusal::Trouble;
 use crate::source::Fault;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

@@ -13,6 +13,7 @@ use super::plan::{Group, Member};
 use super::{Settings, Writing};
 use crate::event::{Event, Notice};
 use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
+use crate::refusal::Trouble;
 use crate::run::{Counts, Kind};
 use crate::source::{Fault, Source};
 use crate::state::State;
@@ -84,7 +85,7 @@ pub(super) struct Clerk<'a> {
 pub(super) struct Outcome {
     pub totals: Counts,
     pub tenants: BTreeMap<Tenant, Counts>,
-    pub failed: BTreeMap<Tenant, String>,
+    pub failed: BTreeMap<Tenant, Trouble>,
     pub new_rejects: u64,
 }
 
@@ -189,13 +190,13 @@ impl<'a> Clerk<'a> {
                 (self.tell)(Event::Notice(Notice::Retrying { trouble, pause }));
                 Ok(())
             }
-            Told::Failed { part, error } => match part {
+            Told::Failed { part, trouble } => match part {
                 Part::Group(n) => {
                     let members: Vec<Tenant> = self.groups[n].members.iter().map(|m| m.tenant.clone()).collect();
-                    members.iter().for_each(|tenant| self.fail(tenant, error.clone()));
+                    members.iter().for_each(|tenant| self.fail(tenant, trouble.clone()));
                     Ok(())
                 }
-                Part::Todo | Part::Table => Err(anyhow::anyhow!(error)),
+                Part::Todo | Part::Table => Err(anyhow::anyhow!("{trouble}")),
             },
         }
     }
@@ -378,9 +379,9 @@ impl<'a> Clerk<'a> {
     pub(super) fn decide_without_path(&mut self, verdict: Verdict) -> anyhow::Result<()> {
         match verdict {
             Verdict::Reject(reject) => self.reject(reject),
-            Verdict::Trouble { invoice, error } => {
+            Verdict::Trouble { invoice, trouble } => {
                 self.count(Some(&invoice.tenant), |counts| counts.seen -= 1);
-                self.fail(&invoice.tenant, error);
+                self.fail(&invoice.tenant, trouble);
                 Ok(())
             }
             Verdict::Candidate(candidate) => self.claim(candidate),
@@ -410,10 +411,10 @@ impl<'a> Clerk<'a> {
         }
     }
 
-    fn fail(&mut self, tenant: &Tenant, error: String) {
+    fn fail(&mut self, tenant: &Tenant, trouble: Trouble) {
         if !self.outcome.failed.contains_key(tenant) {
-            (self.tell)(Event::TenantFailed { tenant: tenant.clone(), error: error.clone() });
-            self.outcome.failed.insert(tenant.clone(), error);
+            (self.tell)(Event::TenantFailed { tenant: tenant.clone(), trouble: trouble.clone() });
+            self.outcome.failed.insert(tenant.clone(), trouble);
         }
     }
 
@@ -532,7 +533,7 @@ impl<'a> Clerk<'a> {
 
     /// What publishing found out: removed files, files that are not ours, tenants that are blocked.
     fn note(&mut self, published: &Published) {
-        for Failure { tenant, path, error, .. } in published.failed() {
+        for Failure { tenant, path, trouble, .. } in published.failed() {
             for Entry { size, .. } in self.batch.drop_failed(path) {
                 self.count(Some(tenant), |counts| {
                     counts.seen -= 1;
@@ -540,7 +541,7 @@ impl<'a> Clerk<'a> {
                     counts.bytes -= size;
                 });
             }
-            self.fail(tenant, error.clone());
+            self.fail(tenant, trouble.clone());
         }
         for id in published.movers() {
             let tenant = self.batch.entry(id).map(|entry| entry.tenant.clone());

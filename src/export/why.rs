@@ -274,7 +274,7 @@ fn document_now(
     source.documents(std::slice::from_ref(id), &mut |fetched| {
         found = match desk.check(fetched, trace.entry.as_ref(), Trust::Ledger)? {
             Checked::Reject(reject) => Document::Rejected(reject.reason),
-            Checked::Trouble { error, .. } => anyhow::bail!(error),
+            Checked::Trouble { trouble, .. } => anyhow::bail!("{trouble}"),
             Checked::Candidate(candidate) => match candidate.file {
                 FileState::Unchanged | FileState::Adopted => Document::Same,
                 FileState::Staged(_) => match &trace.entry {

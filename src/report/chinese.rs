@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use super::chinese_refusals::{holder_text, refusal_text};
 use super::words::{Mode, Tally, Words};
 use crate::event::{Doubt, Notice};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
-use crate::refusal::{Obstacle, OptionFileTrouble, Refusal};
+use crate::refusal::{Holder, Refusal, Trouble};
 use crate::run::{Counts, Kind, Outcome, Summary};
 use crate::window::BASELINE;
 
 pub(super) struct Chinese;
 
-fn name(kind: Kind) -> &'static str {
+pub(super) fn name(kind: Kind) -> &'static str {
     match kind {
         Kind::Full => "全量导出",
         Kind::Incremental => "增量导出",
@@ -31,7 +32,7 @@ fn records(kind: Kind) -> &'static str {
     }
 }
 
-fn span(duration: Duration) -> String {
+pub(super) fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
     if seconds == 0 {
         return format!("{} 毫秒", duration.as_millis().max(1));
@@ -78,8 +79,8 @@ impl Words for Chinese {
         format!("执行{}", name(kind))
     }
 
-    fn waiting(&self, holder: &str, at_most: Duration) -> String {
-        format!("另一个导出进程正在运行，最多等待 {}: {holder}", span(at_most))
+    fn waiting(&self, holder: Option<&Holder>, at_most: Duration) -> String {
+        format!("另一个导出进程正在运行，最多等待 {}: {}", span(at_most), holder_text(holder))
     }
 
     fn boundary(&self, boundary: &SourceTime) -> String {
@@ -255,6 +256,15 @@ impl Words for Chinese {
         refusal_text(refusal)
     }
 
+    fn trouble(&self, trouble: &Trouble) -> String {
+        match trouble {
+            Trouble::Refusal(refusal) => refusal_text(refusal),
+            Trouble::NotInPlace { path, detail } => format!("文件 {path} 无法就位: {detail}"),
+            Trouble::NotSeen { path, detail } => format!("文件 {path} 无法查看: {detail}"),
+            Trouble::Other(text) => text.clone(),
+        }
+    }
+
     fn remedy(&self, kind: ErrorKind) -> Option<&'static str> {
         match kind {
             ErrorKind::PermissionDenied => Some("请给运行本程序的用户写权限，或指定其他目录"),
@@ -277,231 +287,9 @@ impl Words for Chinese {
     }
 }
 
-fn refusal_text(refusal: &Refusal) -> String {
-    let at = |path: &Path| path.display().to_string();
-    match refusal {
-        Refusal::Usage(text) => format!("用法错误: {text}"),
-        Refusal::UnknownTenant(tenant) => format!("数据库中没有租户 \"{tenant}\"；请检查拼写和大小写"),
-        Refusal::OptionFile { file, trouble } => option_file(file, *trouble),
-        Refusal::Locked { holder, lock } => {
-            format!("另一个导出进程正在运行，锁文件: {} ({holder})；请等待其结束或将其停止", at(lock))
-        }
-        Refusal::ScriptLocked { folder, age } => script_locked(folder, *age),
-        Refusal::StateMissing { state } => {
-            let state = at(state);
-            format!(
-                "已指定 --require-state，但没有状态文件 {state}；请检查 --output 和 --state-dir，或不带该参数运行一次"
-            )
-        }
-        Refusal::NoState { state } => {
-            format!("没有状态文件 {}；请检查 --output 和 --state-dir；首次运行会创建它", at(state))
-        }
-        Refusal::TreeWithoutState { output, state } => tree_without_state(output, state),
-        Refusal::StateDamaged { state, detail } => format!(
-            "状态文件 {} 无法使用: {detail}；未做任何改动；请用 `state restore latest` 恢复最近的备份，或用 `run --fresh` 将其移开并重新开始",
-            at(state)
-        ),
-        Refusal::BackupUnusable { backup, detail } => {
-            format!("备份 {} 无法恢复: {detail}；未做任何改动；请用 `state backups` 另选一个", at(backup))
-        }
-        Refusal::StateNewer { state, version, known } => {
-            format!("状态文件 {} 的版本是 {version}，本程序只支持到 {known}；请使用新版程序", at(state))
-        }
-        Refusal::OtherSource { state, recorded, given } => {
-            format!(
-                "状态文件 {} 属于数据源 {recorded}，不属于 {given}；其他数据源请使用另外的 --output；若只是同一张表换了名称，请用 `state adopt-source`",
-                at(state)
-            )
-        }
-        Refusal::MarkMissing { output, state } => mark_missing(output, state),
-        Refusal::MarkForeign { output, state } => format!(
-            "{} 带有另一个状态文件的标记，不属于 {}；请检查 --output 和 --state-dir，或用 `run --fresh` 重新开始",
-            at(output),
-            at(state)
-        ),
-        Refusal::TreeRolledBack { output, tree_run, state_run } => format!(
-            "{} 最后由第 {tree_run} 次运行写入，但状态文件记录到第 {state_run} 次: 目录被回滚或是副本；请恢复较新的目录，或用 `run --fresh` 重新开始",
-            at(output)
-        ),
-        Refusal::NetworkFileSystem { path } => {
-            format!("{} 位于网络文件系统，状态文件放在其上不安全；请用 --state-dir 指定本地目录", at(path))
-        }
-        Refusal::NamesFolded { output } => {
-            let output = at(output);
-            format!("{output} 所在的文件系统不区分大小写(或会规范化文件名)，两张发票可能互相覆盖；请使用其他文件系统")
-        }
-        Refusal::NotOwner { path } => {
-            format!("{} 属于另一个用户；请以该用户运行，或用 chown 改为当前用户所有", at(path))
-        }
-        Refusal::CannotConnect { source, obstacle, detail } => cannot_connect(source, *obstacle, detail),
-        Refusal::ConnectionLost { source, detail } => {
-            format!("与 {source} 的连接中断: {detail}；请检查数据库服务器是否在运行")
-        }
-        Refusal::TableMissing { table } => {
-            format!(
-                "没有表 {table}，或当前账号无权读取；请检查 --source 中的数据库名和表名(--table)，或授予 SELECT 权限"
-            )
-        }
-        Refusal::ColumnsMissing { table, columns } => format!(
-            "表 {table} 没有列 {columns}，或当前账号无权读取；如果列名不同，请用 --time-column 等参数指定，否则请授予 SELECT 权限"
-        ),
-        Refusal::TableUnreadable { table, detail } => {
-            format!("当前账号无权读取表 {table}: {detail}；请授予 SELECT 权限")
-        }
-    }
-}
-
-fn option_file(file: &Path, trouble: OptionFileTrouble) -> String {
-    let file = file.display();
-    match trouble {
-        OptionFileTrouble::WritableByAll => {
-            format!("选项文件 {file} 可被本机所有用户修改；请用 chmod o-w 保护它")
-        }
-        OptionFileTrouble::Include { line } => {
-            format!("选项文件 {file} 第 {line} 行: 本程序不读取其中引用的其他文件；请直接指定保存密码的文件")
-        }
-        OptionFileTrouble::NoGroup { line } => {
-            format!("选项文件 {file} 第 {line} 行: 选项之前没有组名；请在其上方写 [client]")
-        }
-        OptionFileTrouble::OpenGroup { line } => {
-            format!("选项文件 {file} 第 {line} 行: 组名缺少右括号 ]；请写成 [client]")
-        }
-        OptionFileTrouble::NoValue { line, option } => {
-            format!("选项文件 {file} 第 {line} 行: {option} 没有值；请写成 {option}=...")
-        }
-        OptionFileTrouble::NotUtf8 { line, option } => {
-            format!("选项文件 {file} 第 {line} 行: {option} 的值不是 UTF-8；请将文件保存为 UTF-8")
-        }
-    }
-}
-
-fn cannot_connect(source: &str, obstacle: Obstacle, detail: &str) -> String {
-    let remedy = match obstacle {
-        Obstacle::Unreachable => "；请检查 --source 中的主机和端口，以及数据库服务器是否在运行",
-        Obstacle::Login => "；请检查 --source 中的用户名和密码(--password-file、--defaults-file 或 MYSQL_PWD)",
-        Obstacle::Database => "；请检查 --source 中的数据库名，以及该用户是否有权使用它",
-        Obstacle::Full => "；请等待其他连接结束，或调大数据库服务器的 max_connections",
-        Obstacle::Other => "",
-    };
-    format!("无法连接 {source}: {detail}{remedy}")
-}
-
-fn script_locked(folder: &Path, age: Duration) -> String {
-    let folder = folder.display();
-    let age = span(age);
-    format!("导出脚本持有锁目录 {folder} (已 {age})；如果确认没有脚本在运行，请删除它: rm -r '{folder}'")
-}
-
-fn tree_without_state(output: &Path, state: &Path) -> String {
-    format!(
-        "{} 中已有导出文件，但没有状态文件 {}；请检查 --state-dir，或用 `state restore latest` 恢复备份，或用 `import-legacy-state` 接续脚本的状态，或用 `run --mode full` 接管这些文件，或用 `run --fresh` 重新开始",
-        output.display(),
-        state.display()
-    )
-}
-
-fn mark_missing(output: &Path, state: &Path) -> String {
-    format!(
-        "{} 不是状态文件 {} 所描述的目录: 缺少标记 .export_state/lock (磁盘未挂载，或 --output 写错?)；如要从头填充此目录，请用 `run --fresh`",
-        output.display(),
-        state.display()
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-    use std::mem::discriminant;
-    use std::path::PathBuf;
-
     use super::*;
-
-    fn every_refusal() -> Vec<Refusal> {
-        let output = PathBuf::from("/srv/tree");
-        let state = PathBuf::from("/var/state.db");
-        vec![
-            Refusal::Usage("--since needs --until".to_owned()),
-            Refusal::UnknownTenant("acme".to_owned()),
-            Refusal::OptionFile {
-                file: "/etc/my.cnf".into(),
-                trouble: OptionFileTrouble::NoValue { line: 3, option: "password" },
-            },
-            Refusal::Locked { holder: "pid 7".to_owned(), lock: "/srv/tree/lock".into() },
-            Refusal::ScriptLocked { folder: "/srv/tree/.export.lock".into(), age: Duration::from_secs(90) },
-            Refusal::StateMissing { state: state.clone() },
-            Refusal::NoState { state: state.clone() },
-            Refusal::TreeWithoutState { output: output.clone(), state: state.clone() },
-            Refusal::StateDamaged { state: state.clone(), detail: "page 3".to_owned() },
-            Refusal::BackupUnusable { backup: state.clone(), detail: "page 3".to_owned() },
-            Refusal::StateNewer { state: state.clone(), version: 9, known: 1 },
-            Refusal::OtherSource {
-                state: state.clone(),
-                recorded: "mysql://a/".to_owned(),
-                given: "sqlite:b".to_owned(),
-            },
-            Refusal::MarkMissing { output: output.clone(), state: state.clone() },
-            Refusal::MarkForeign { output: output.clone(), state: state.clone() },
-            Refusal::TreeRolledBack { output: output.clone(), tree_run: 4, state_run: 6 },
-            Refusal::NetworkFileSystem { path: state.clone() },
-            Refusal::NamesFolded { output },
-            Refusal::NotOwner { path: state },
-            Refusal::CannotConnect {
-                source: "mysql://db:3306/shop".to_owned(),
-                obstacle: Obstacle::Login,
-                detail: "ERROR 1045".to_owned(),
-            },
-            Refusal::ConnectionLost { source: "mysql://db:3306/shop".to_owned(), detail: "errno 104".to_owned() },
-            Refusal::TableMissing { table: "t_invoice".to_owned() },
-            Refusal::ColumnsMissing { table: "t_invoice".to_owned(), columns: "fid2".to_owned() },
-            Refusal::TableUnreadable { table: "t_invoice".to_owned(), detail: "ERROR 1142".to_owned() },
-        ]
-    }
-
-    /// Further wordings of some of them.
-    fn further_wordings() -> Vec<Refusal> {
-        use OptionFileTrouble::{Include, NoGroup, NotUtf8, OpenGroup, WritableByAll};
-        let option = "password";
-        let troubles = [
-            WritableByAll,
-            Include { line: 4 },
-            NoGroup { line: 5 },
-            OpenGroup { line: 6 },
-            NotUtf8 { line: 7, option },
-        ];
-        troubles.map(|trouble| Refusal::OptionFile { file: "/etc/my.cnf".into(), trouble }).into()
-    }
-
-    /// What must survive translation: paths, options, commands, numbers and names, which are the
-    /// runs of ASCII that hold something else than the letters of a sentence.
-    fn facts(english: &str) -> Vec<&str> {
-        let pieces = english.split(|c: char| c.is_whitespace() || ":;?,()`'\"".contains(c));
-        pieces.filter(|piece| piece.starts_with(['-', '/', '.']) || piece.chars().any(|c| c.is_ascii_digit())).collect()
-    }
-
-    #[test]
-    fn every_refusal_keeps_its_paths_options_and_numbers_in_chinese() {
-        for refusal in every_refusal().into_iter().chain(further_wordings()) {
-            let chinese = Chinese.refusal(&refusal);
-            assert!(!chinese.is_ascii(), "{chinese}");
-            for fact in facts(&refusal.to_string()) {
-                // The age is worded in the language itself.
-                let duration = fact == "1m" || fact == "30s";
-                assert!(duration || chinese.contains(fact), "{fact:?} is missing in {chinese}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_refusal_of_state_or_tree_says_what_to_do_in_chinese() {
-        let refusals = every_refusal();
-        assert_eq!(refusals.iter().map(discriminant).collect::<HashSet<_>>().len(), refusals.len());
-        for refusal in
-            refusals.into_iter().chain(further_wordings()).filter(|refusal| !matches!(refusal, Refusal::Usage(_)))
-        {
-            let chinese = Chinese.refusal(&refusal);
-            assert!(chinese.contains('请'), "{chinese} names no remedy");
-        }
-    }
 
     #[test]
     fn durations_are_told_in_the_units_that_count() {

@@ -45,8 +45,8 @@ fn details(words: &dyn Words, mode: Mode, summary: &Summary) -> Vec<Line> {
     if 0 < counts.rejected.max(summary.new_rejects).max(summary.open_rejects) {
         lines.push(Line::new(Level::Warn, words.rejects(summary)));
     }
-    for (tenant, error) in &summary.failed_tenants {
-        lines.push(Line::new(Level::Warn, words.failed_tenant(tenant, error)));
+    for (tenant, trouble) in &summary.failed_tenants {
+        lines.push(Line::new(Level::Warn, words.failed_tenant(tenant, &words.trouble(trouble))));
     }
     lines
 }
@@ -57,6 +57,7 @@ mod tests {
 
     use super::*;
     use crate::invoice::Tenant;
+    use crate::refusal::Trouble;
     use crate::report::chinese::Chinese;
     use crate::report::english::English;
     use crate::report::tests::summary;
@@ -70,7 +71,7 @@ mod tests {
     fn troubled() -> Summary {
         Summary {
             outcome: Outcome::Partial,
-            failed_tenants: vec![(Tenant::from("7"), "connection lost".to_owned())],
+            failed_tenants: vec![(Tenant::from("7"), Trouble::Other("connection lost".to_owned()))],
             counts: Counts {
                 seen: 221,
                 written: 212,

@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use super::words::{Mode, Tally, Words};
 use crate::event::{Doubt, Notice};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
-use crate::refusal::Refusal;
+use crate::refusal::{Holder, Refusal, Trouble, holder_text};
 use crate::run::{Counts, Kind, Outcome, Summary};
 use crate::window::BASELINE;
 
@@ -54,8 +54,8 @@ impl Words for English {
         format!("{} export", kind.as_str())
     }
 
-    fn waiting(&self, holder: &str, at_most: Duration) -> String {
-        format!("waiting for another run to end, at most {}: {holder}", span(at_most))
+    fn waiting(&self, holder: Option<&Holder>, at_most: Duration) -> String {
+        format!("waiting for another run to end, at most {}: {}", span(at_most), holder_text(holder))
     }
 
     fn boundary(&self, boundary: &SourceTime) -> String {
@@ -235,6 +235,10 @@ impl Words for English {
 
     fn refusal(&self, refusal: &Refusal) -> String {
         refusal.to_string()
+    }
+
+    fn trouble(&self, trouble: &Trouble) -> String {
+        trouble.to_string()
     }
 
     fn remedy(&self, kind: ErrorKind) -> Option<&'static str> {

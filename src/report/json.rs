@@ -41,7 +41,7 @@ struct Finished<'a> {
 #[derive(Serialize)]
 struct FailedTenant<'a> {
     tenant: &'a str,
-    error: &'a str,
+    error: String,
 }
 
 /// What ended a run, or kept it from starting.
@@ -62,7 +62,9 @@ pub(super) fn finished(summary: &Summary) -> String {
         boundary: summary.boundary.as_str(),
         since: summary.since.as_ref().map(|since| since.as_str()),
         tenants: summary.tenants,
-        failed_tenants: failed.map(|(tenant, error)| FailedTenant { tenant: tenant.as_str(), error }).collect(),
+        failed_tenants: failed
+            .map(|(tenant, trouble)| FailedTenant { tenant: tenant.as_str(), error: trouble.to_string() })
+            .collect(),
         seen: counts.seen,
         written: counts.written,
         unchanged: counts.unchanged,
@@ -103,6 +105,7 @@ mod tests {
 
     use super::*;
     use crate::invoice::Tenant;
+    use crate::refusal::Trouble;
     use crate::report::tests::summary;
     use crate::run::{Counts, Kind, Outcome, RunId};
 
@@ -111,7 +114,7 @@ mod tests {
         let summary = Summary {
             run: Some(RunId(12)),
             outcome: Outcome::Partial,
-            failed_tenants: vec![(Tenant::from("7\u{9b}"), "lost \"it\"\n".to_owned())],
+            failed_tenants: vec![(Tenant::from("7\u{9b}"), Trouble::Other("lost \"it\"\n".to_owned()))],
             counts: Counts { seen: 36, written: 1, unchanged: 2, rejected: 3, gone: 30, late: 4, removed: 5, bytes: 6 },
             new_rejects: 2,
             open_rejects: 9,

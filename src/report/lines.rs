@@ -97,7 +97,7 @@ impl Lines {
     pub(super) fn event(&mut self, event: &Event, now: Instant) -> Vec<Line> {
         let lines = match event {
             Event::Started { kind, dry_run } => self.started(Mode { kind: *kind, dry_run: *dry_run }, now),
-            Event::Waiting { holder, at_most } => vec![Line::info(self.words.waiting(holder, *at_most))],
+            Event::Waiting { holder, at_most } => vec![Line::info(self.words.waiting(holder.as_ref(), *at_most))],
             Event::Notice(notice) => vec![Line::new(notice_level(notice), self.words.notice(notice))],
             // A full run has no window, and its log never spoke of one.
             Event::Boundary(_) | Event::ListingTenants if self.mode.kind == Kind::Full => Vec::new(),
@@ -117,8 +117,8 @@ impl Lines {
                 let lines = self.outcome(tenant, counts);
                 self.tenant_ended(tenant, lines)
             }
-            Event::TenantFailed { tenant, error } => {
-                let text = self.words.tenant_failed(tenant, error);
+            Event::TenantFailed { tenant, trouble } => {
+                let text = self.words.tenant_failed(tenant, &self.words.trouble(trouble));
                 self.tenant_ended(tenant, vec![Line::new(Level::Error, text)])
             }
             Event::Finished(_) => return self.remaining(),
@@ -257,6 +257,7 @@ fn notice_level(notice: &Notice) -> Level {
 mod tests {
     use super::*;
     use crate::invoice::{InvoiceId, Reason, SourceTime};
+    use crate::refusal::Trouble;
     use crate::report::english::English;
 
     fn lines(verbosity: Verbosity, kind: Kind) -> (Lines, Instant) {
@@ -355,7 +356,7 @@ mod tests {
     #[test]
     fn a_quiet_run_says_only_warnings_and_errors() {
         let (mut lines, now) = lines(Verbosity::Quiet, Kind::Incremental);
-        let failed = Event::TenantFailed { tenant: "1".into(), error: "no disk".to_owned() };
+        let failed = Event::TenantFailed { tenant: "1".into(), trouble: Trouble::Other("no disk".to_owned()) };
         let late = now + Duration::from_secs(60);
         assert_eq!(lines.event(&started("1"), now), []);
         assert_eq!(texts(&lines.event(&rejected("1"), now)).len(), 1);

@@ -13,6 +13,7 @@ use crate::run::Summary;
 
 mod bars;
 mod chinese;
+mod chinese_refusals;
 mod closing;
 mod english;
 mod json;

@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::event::{Notice, Trouble};
+use crate::event::Notice;
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
-use crate::refusal::Refusal;
+use crate::refusal::{Holder, Refusal, Trouble};
 use crate::run::{Counts, Kind, Summary};
 
 /// What colours every sentence of a run.
@@ -41,7 +41,7 @@ pub(super) trait Words: Sync {
     fn dry_run(&self) -> String;
     fn mode(&self, kind: Kind) -> String;
     fn title(&self, kind: Kind) -> String;
-    fn waiting(&self, holder: &str, at_most: Duration) -> String;
+    fn waiting(&self, holder: Option<&Holder>, at_most: Duration) -> String;
     fn boundary(&self, boundary: &SourceTime) -> String;
     fn listing_tenants(&self) -> String;
     fn progress(&self, mode: Mode, invoices: u64) -> String;
@@ -74,14 +74,7 @@ pub(super) trait Words: Sync {
     fn elapsed(&self, elapsed: Duration) -> String;
 
     fn refusal(&self, refusal: &Refusal) -> String;
-
-    fn trouble(&self, trouble: &Trouble) -> String {
-        match trouble {
-            Trouble::Refusal(refusal) => self.refusal(refusal),
-            Trouble::Other(text) => text.clone(),
-        }
-    }
-
+    fn trouble(&self, trouble: &Trouble) -> String;
     /// What to do about an error of the operating system, where something can be done.
     fn remedy(&self, kind: ErrorKind) -> Option<&'static str>;
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::ensure;
 use mysql::{Conn, DriverError, OptsBuilder, SslOpts};
 use url::Url;
 
@@ -96,43 +96,52 @@ impl Place {
 
     /// Connects as safely as was asked for.
     pub(super) fn dial(&self, access: &Access) -> Result<Conn, Fault> {
-        let refused = |error: mysql::Error| self.refused(obstacle(&error), dialing_fault(error));
         let options = self.options(access.password.as_deref());
         if self.socket.is_some() {
-            return Conn::new(options).map_err(refused);
+            return Conn::new(options).map_err(|error| self.refused(error));
         }
         let mode = access.tls.mode.unwrap_or(if self.is_local() { TlsMode::Disabled } else { TlsMode::VerifyIdentity });
         let ssl = ssl_options(mode, access.tls.ca.as_deref())
-            .map_err(|error| self.refused(Obstacle::Other, Fault::Final(error)))?;
+            .map_err(|detail| Fault::Final(self.refusal(Obstacle::TrustedUnreadable, detail)))?;
         // A certificate names the host, so the host's name must reach the crate.
         let by_name = mode == TlsMode::VerifyIdentity;
         match self.dial_each(&options.clone().ssl_opts(ssl), by_name) {
             Err(mysql::Error::DriverError(DriverError::TlsNotSupported)) if mode == TlsMode::Preferred => {
-                self.dial_each(&options, by_name).map_err(refused)
+                self.dial_each(&options, by_name).map_err(|error| self.refused(error))
             }
-            result => result.map_err(refused),
+            result => result.map_err(|error| self.refused(error)),
         }
     }
 
-    fn refused(&self, obstacle: Obstacle, fault: Fault) -> Fault {
-        let refusal = Refusal::CannotConnect { source: self.name(), obstacle, detail: fault.to_string() }.into();
-        if matches!(fault, Fault::Connection(_)) { Fault::Connection(refusal) } else { Fault::Final(refusal) }
+    /// Whether the same attempt may end better in a while. What TLS or a login objects to stays as it is.
+    fn refused(&self, error: mysql::Error) -> Fault {
+        let (obstacle, passes) = (obstacle(&error), passes(&error));
+        let detail = match error {
+            mysql::Error::DriverError(DriverError::UnknownAuthPlugin(login)) => login,
+            error => fault(error).to_string(),
+        };
+        let refusal = self.refusal(obstacle, detail);
+        if passes { Fault::Connection(refusal) } else { Fault::Final(refusal) }
+    }
+
+    fn refusal(&self, obstacle: Obstacle, detail: String) -> anyhow::Error {
+        Refusal::CannotConnect { source: self.name(), obstacle, detail }.into()
     }
 
     /// Tries every address of the host; the crate would give up at the first that refuses.
     fn dial_each(&self, options: &OptsBuilder, by_name: bool) -> mysql::Result<Conn> {
-        let addresses =
-            (self.host.as_str(), self.port).to_socket_addrs().map_err(|error| unresolved(&self.host, &error))?;
+        let addresses = (self.host.as_str(), self.port).to_socket_addrs().map_err(unresolved)?;
         if by_name {
             return Conn::new(options.clone().ip_or_hostname(Some(self.host.as_str())).tcp_port(self.port));
         }
-        let mut failed = mysql::Error::IoError(std::io::Error::other(format!("{} has no address", self.host)));
+        let mut failed = mysql::Error::IoError(ErrorKind::AddrNotAvailable.into());
         for address in addresses {
             let options = options.clone().ip_or_hostname(Some(address.ip().to_string())).tcp_port(address.port());
             match Conn::new(options) {
                 // A server that answered has the last word.
                 Err(
-                    error @ (mysql::Error::IoError(_) | mysql::Error::DriverError(DriverError::CouldNotConnect(_))),
+                    error @ (mysql::Error::IoError(_)
+                    | mysql::Error::DriverError(DriverError::CouldNotConnect(_) | DriverError::ConnectTimeout)),
                 ) => {
                     failed = error;
                 }
@@ -151,11 +160,12 @@ impl Place {
 const SYSTEM_CERTIFICATES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
-fn ssl_options(mode: TlsMode, ca: Option<&Path>) -> anyhow::Result<Option<SslOpts>> {
-    let verified = || -> anyhow::Result<SslOpts> {
+/// An error is the file of certificates, with what the operating system says of it.
+fn ssl_options(mode: TlsMode, ca: Option<&Path>) -> Result<Option<SslOpts>, String> {
+    let verified = || -> Result<SslOpts, String> {
         let system = || SYSTEM_CERTIFICATES.iter().map(PathBuf::from).find(|file| file.exists());
         let Some(file) = ca.map(Path::to_path_buf).or_else(system) else { return Ok(SslOpts::default()) };
-        std::fs::File::open(&file).with_context(|| format!("cannot read the certificates in {}", file.display()))?;
+        std::fs::File::open(&file).map_err(|error| format!("{}: {error}", file.display()))?;
         Ok(SslOpts::default().with_root_cert_path(Some(file)))
     };
     Ok(match mode {
@@ -166,15 +176,10 @@ fn ssl_options(mode: TlsMode, ca: Option<&Path>) -> anyhow::Result<Option<SslOpt
     })
 }
 
-fn unresolved(host: &str, error: &std::io::Error) -> std::io::Error {
+fn unresolved(error: std::io::Error) -> std::io::Error {
     let text = error.to_string();
-    let kind = if NO_ANSWER.iter().any(|words| text.contains(words)) { ErrorKind::TimedOut } else { ErrorKind::Other };
-    std::io::Error::new(kind, format!("cannot resolve {host}: {text}"))
-}
-
-/// Whether the same attempt may end better in a while. What TLS or a login objects to stays as it is.
-fn dialing_fault(error: mysql::Error) -> Fault {
-    if passes(&error) { Fault::Connection(hinted(error)) } else { Fault::Final(hinted(error)) }
+    let passes = NO_ANSWER.iter().any(|words| text.contains(words));
+    std::io::Error::new(if passes { ErrorKind::TimedOut } else { ErrorKind::Other }, error)
 }
 
 fn passes(error: &mysql::Error) -> bool {
@@ -191,34 +196,20 @@ fn passes(error: &mysql::Error) -> bool {
     }
 }
 
-/// What the crate's own words do not explain.
-fn hinted(error: mysql::Error) -> anyhow::Error {
-    match error {
-        mysql::Error::DriverError(DriverError::TlsNotSupported) => anyhow!(
-            "the server offers no TLS; let its administrator turn it on, or accept a connection in the clear with --ssl-mode DISABLED"
-        ),
-        // The handshake's error comes wrapped in others, as text.
-        mysql::Error::IoError(_) | mysql::Error::CodecError(_) if error.to_string().contains("certificate") => {
-            anyhow!(
-                "the server's certificate is not accepted ({error}); name its CA with --ssl-ca, or encrypt without checking who answers with --ssl-mode REQUIRED"
-            )
-        }
-        mysql::Error::DriverError(DriverError::UnknownAuthPlugin(login)) => anyhow!(
-            "the server asks for a login by {login}, which this program does not know; MySQL does so too where there is no such user"
-        ),
-        error => fault(error).into_error(),
-    }
-}
-
 fn obstacle(error: &mysql::Error) -> Obstacle {
-    use DriverError::{ConnectTimeout, CouldNotConnect, UnknownAuthPlugin};
+    use DriverError::{ConnectTimeout, CouldNotConnect, TlsNotSupported, UnknownAuthPlugin};
     match error {
         mysql::Error::MySqlError(error) if [1045, 1698].contains(&error.code) => Obstacle::Login,
         mysql::Error::MySqlError(error) if [1044, 1049].contains(&error.code) => Obstacle::Database,
         mysql::Error::MySqlError(error) if FULL.contains(&error.code) => Obstacle::Full,
         mysql::Error::DriverError(CouldNotConnect(_) | ConnectTimeout) => Obstacle::Unreachable,
-        mysql::Error::DriverError(UnknownAuthPlugin(_)) => Obstacle::Login,
-        mysql::Error::IoError(error) if !error.to_string().contains("certificate") => Obstacle::Unreachable,
+        mysql::Error::DriverError(UnknownAuthPlugin(_)) => Obstacle::LoginUnknown,
+        mysql::Error::DriverError(TlsNotSupported) => Obstacle::NoTls,
+        // The handshake's error comes wrapped in others, as text.
+        mysql::Error::IoError(_) | mysql::Error::CodecError(_) if error.to_string().contains("certificate") => {
+            Obstacle::Certificate
+        }
+        mysql::Error::IoError(_) => Obstacle::Unreachable,
         _ => Obstacle::Other,
     }
 }
@@ -242,7 +233,7 @@ mod tests {
     fn only_a_name_server_that_does_not_answer_may_answer_later() {
         let told = |words: &str| {
             let text = format!("failed to lookup address information: {words}");
-            passes(&unresolved("db", &std::io::Error::other(text)).into())
+            passes(&unresolved(std::io::Error::other(text)).into())
         };
         assert!(told("Temporary failure in name resolution") && told("Try again"));
         assert!(!told("Name or service not known") && !told("Name does not resolve"));

@@ -332,8 +332,8 @@ pub(super) fn fault(error: mysql::Error) -> Fault {
     match error {
         mysql::Error::MySqlError(error) if TRY_AGAIN.contains(&error.code) => Fault::Connection(error.into()),
         mysql::Error::MySqlError(error) => Fault::Statement(error.into()),
-        mysql::Error::IoError(error) => Fault::Connection(anyhow!("the connection broke: {error}")),
-        mysql::Error::CodecError(error) => Fault::Connection(anyhow!("the server's answer is broken: {error}")),
+        mysql::Error::IoError(error) => Fault::Connection(anyhow!("{error}")),
+        mysql::Error::CodecError(error) => Fault::Connection(anyhow!("{error}")),
         mysql::Error::DriverError(error) => Fault::Connection(anyhow!("{error}")),
         mysql::Error::TlsError(error) => Fault::Connection(anyhow!("{error}")),
         mysql::Error::UrlError(_) | mysql::Error::FromValueError(_) | mysql::Error::FromRowError(_) => {

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, backup};
 use super::changes::ChangeKind;
 use super::open::{create, sync_folder_of, with_suffix};
 use super::{State, explain};
-use crate::refusal::Refusal;
+use crate::refusal::{Damage, Refusal};
 
 /// What the names of backups made by runs say.
 pub const REGULAR: &str = "regular";
@@ -196,10 +196,10 @@ fn remove_abandoned(folder: &Path) -> anyhow::Result<()> {
 
 /// The refusal of a backup that cannot be restored.
 pub(super) fn unusable(backup: &Path, error: anyhow::Error) -> anyhow::Error {
-    let detail = match error.downcast_ref() {
-        Some(Refusal::StateDamaged { detail, .. }) => detail.clone(),
+    let damage = match error.downcast_ref() {
+        Some(Refusal::StateDamaged { damage, .. }) => damage.clone(),
         Some(Refusal::StateNewer { .. }) => return error,
-        _ => format!("{error:#}"),
+        _ => Damage::Other(format!("{error:#}")),
     };
-    Refusal::BackupUnusable { backup: backup.to_path_buf(), detail }.into()
+    Refusal::BackupUnusable { backup: backup.to_path_buf(), damage }.into()
 }

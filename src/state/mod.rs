@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use crate::refusal::Refusal;
+use crate::refusal::{Damage, Refusal};
 
 pub mod backup;
 pub mod changes;
@@ -79,10 +79,10 @@ fn explain(error: rusqlite::Error, path: &Path) -> anyhow::Error {
             std::io::Error::new(std::io::ErrorKind::StorageFull, "the disk is full").into()
         }
         Some(DatabaseCorrupt | NotADatabase) => {
-            Refusal::StateDamaged { state: path.to_path_buf(), detail: error.to_string() }.into()
+            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(error.to_string()) }.into()
         }
         _ if is_nonsense(&error) => {
-            Refusal::StateDamaged { state: path.to_path_buf(), detail: error.to_string() }.into()
+            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(error.to_string()) }.into()
         }
         _ => error.into(),
     }

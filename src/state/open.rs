@@ -19,7 +19,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::backup::Occasion;
 use super::changes::{Change, ChangeKind, note};
 use super::{State, explain};
-use crate::refusal::Refusal;
+use crate::refusal::{Damage, Refusal};
 use crate::run::Starter;
 
 /// "ivex" in ASCII, at byte 68 of the file.
@@ -185,8 +185,7 @@ pub(super) fn sync_folder_of(path: &Path) -> anyhow::Result<()> {
 /// Reads the header by ourselves: SQLite would take an empty file for a new database. This happens
 /// before SQLite has the file open; closing it later would drop SQLite's locks.
 pub(super) fn inspect(path: &Path) -> anyhow::Result<Found> {
-    let damaged =
-        |detail: &str| Err(Refusal::StateDamaged { state: path.to_path_buf(), detail: detail.to_owned() }.into());
+    let damaged = |damage| Err(Refusal::StateDamaged { state: path.to_path_buf(), damage }.into());
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
@@ -195,15 +194,15 @@ pub(super) fn inspect(path: &Path) -> anyhow::Result<Found> {
     let length = file.metadata().with_context(|| format!("look at the state {}", path.display()))?.len();
     let mut header = [0; 100];
     if length < header.len() as u64 {
-        return damaged(&format!("it has only {length} bytes"));
+        return damaged(Damage::TooShort { bytes: length });
     }
     file.read_exact(&mut header).with_context(|| format!("read the state {}", path.display()))?;
     let number = |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     if !header.starts_with(b"SQLite format 3\0") {
-        return damaged("it is not an SQLite file");
+        return damaged(Damage::NotSqlite);
     }
     if number(68) != APPLICATION_ID {
-        return damaged("it is an SQLite file of another program");
+        return damaged(Damage::OtherProgram);
     }
     let version = i64::from(number(60));
     if version > KNOWN {

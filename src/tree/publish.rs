@@ -23,6 +23,7 @@ use super::name::TreePath;
 use super::stage::{Stage, Staged};
 use super::{Durability, Tree, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId, Tenant};
+use crate::refusal::Trouble;
 
 /// A staged document and where it goes.
 #[derive(Debug)]
@@ -74,7 +75,7 @@ pub struct Failure {
     pub id: InvoiceId,
     pub tenant: Tenant,
     pub path: TreePath,
-    pub error: String,
+    pub trouble: Trouble,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -181,9 +182,9 @@ impl Tree {
                 }
                 Err(error) if concerns_one_tenant(&error) => {
                     stage.discard(&placement.staged);
-                    let error = format!("put {path} in place: {error}");
+                    let trouble = Trouble::NotInPlace { path: path.to_string(), detail: error.to_string() };
                     let (id, tenant) = (placement.id.clone(), placement.tenant.clone());
-                    published.failed.push(Failure { id, tenant, path: path.clone(), error });
+                    published.failed.push(Failure { id, tenant, path: path.clone(), trouble });
                 }
                 Err(error) => return Err(error).with_context(|| format!("put {path} in place")),
             }

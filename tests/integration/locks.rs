@@ -145,7 +145,10 @@ fn a_full_run_waits_no_longer_than_it_was_told() {
     assert_eq!(full.stderr.matches("waiting").count(), 1, "{full}");
     let chinese = exporter.run(["run", "--mode", "full", "--lock-wait", "0s", "--lang", "zh"]).expect(4);
     let lock = exporter.output().join(".export_state/lock");
-    assert!(error(&chinese).contains("另一个导出进程") && error(&chinese).contains(lock.to_str().unwrap()));
+    let holder = format!("(增量导出，pid {}，主机 ", first.run.pid().as_raw_pid());
+    for fact in ["另一个导出进程", lock.to_str().unwrap(), &holder] {
+        assert!(error(&chinese).contains(fact), "{fact} is missing: {chinese}");
+    }
     first.goes_on().expect(0);
 }
 

@@ -142,14 +142,19 @@ fn copy(from: &Path, to: &Path) {
 fn what_is_no_state_is_neither_used_nor_overwritten() {
     let table = table();
     let text = "1|2025-11-28 16:30:00\n".repeat(20);
-    let cases: [(&str, &str); 3] =
-        [("", "0 bytes"), ("1|2025-11-28 16:30:00\n", "22 bytes"), (&text, "not an SQLite file")];
-    for (content, why) in cases {
+    let cases: [(&str, &str, &str); 3] = [
+        ("", "0 bytes", "只有 0 字节"),
+        ("1|2025-11-28 16:30:00\n", "22 bytes", "只有 22 字节"),
+        (&text, "not an SQLite file", "不是 SQLite 文件"),
+    ];
+    for (content, why, in_chinese) in cases {
         let exporter = exported(&table);
         fs::write(exporter.state(), content).unwrap();
         for arguments in [FULL, INCREMENTAL] {
             assert_state_refused(&exporter, &arguments, &[why, "nothing was changed", "backup", "run --fresh"]);
         }
+        let chinese = exporter.run(["run", "--lang", "zh"]).expect(5);
+        assert!(error(&chinese).contains(in_chinese), "{chinese}");
     }
     let exporter = exported(&table);
     fs::remove_file(exporter.state()).unwrap();

@@ -1,0 +1,226 @@
+//! What refusals are made of: details in words of our own, which every language words for itself.
+
+use std::fmt;
+
+use super::Refusal;
+use crate::invoice::SourceTime;
+
+/// What went wrong, so that a language can word what it has words for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    Refusal(Refusal),
+    /// A file could not be put where it belongs.
+    NotInPlace {
+        path: String,
+        detail: String,
+    },
+    /// A file could not be looked at.
+    NotSeen {
+        path: String,
+        detail: String,
+    },
+    /// The words of a server or of the operating system.
+    Other(String),
+}
+
+impl From<&anyhow::Error> for Trouble {
+    fn from(error: &anyhow::Error) -> Self {
+        match error.downcast_ref::<Refusal>() {
+            // What was said around it would be lost.
+            Some(refusal) if error.chain().count() == 1 => Self::Refusal(refusal.clone()),
+            _ => Self::Other(format!("{error:#}")),
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refusal(refusal) => refusal.fmt(f),
+            Self::NotInPlace { path, detail } => write!(f, "put {path} in place: {detail}"),
+            Self::NotSeen { path, detail } => write!(f, "look at {path}: {detail}"),
+            Self::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Wrong usage of flags and variables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Misuse {
+    WindowReversed {
+        since: SourceTime,
+        until: SourceTime,
+    },
+    WindowWithMode,
+    Variable {
+        name: &'static str,
+        value: String,
+        allowed: [&'static str; 2],
+    },
+    NotATime {
+        /// The flag or the argument.
+        given_as: &'static str,
+        text: String,
+    },
+    NoSource,
+    /// With the words of the URL's parser.
+    NotAUrl(String),
+    PasswordOnCommandLine,
+}
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WindowReversed { since, until } => write!(f, "--since {since} is not before --until {until}"),
+            Self::WindowWithMode => f.write_str("--since and --until export a window again and have no --mode"),
+            Self::Variable { name, value, allowed: [one, other] } => {
+                write!(f, "{name} is {value:?}; it can be {one} or {other}")
+            }
+            Self::NotATime { given_as, text } => {
+                write!(f, "{given_as} {text:?} is no time; write \"2025-11-28 10:00:00\" or \"2025-11-28\"")
+            }
+            Self::NoSource => f.write_str(
+                "no source given; name it with --source or INVOICE_EXPORT_SOURCE, for example mysql://user@host:3306/database",
+            ),
+            Self::NotAUrl(detail) => write!(f, "the source is not a URL: {detail}"),
+            Self::PasswordOnCommandLine => f.write_str(
+                "a password on the command line can be read by every user of this machine; use --password-file, --defaults-file or MYSQL_PWD",
+            ),
+        }
+    }
+}
+
+/// Why an option file is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionFileTrouble {
+    WritableByAll,
+    /// It names other files.
+    Include {
+        line: u32,
+    },
+    /// An option before any `[group]`.
+    NoGroup {
+        line: u32,
+    },
+    /// A `[group` without its end.
+    OpenGroup {
+        line: u32,
+    },
+    NoValue {
+        line: u32,
+        option: &'static str,
+    },
+    NotUtf8 {
+        line: u32,
+        option: &'static str,
+    },
+}
+
+/// What follows the name of the file.
+impl fmt::Display for OptionFileTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WritableByAll => {
+                f.write_str(" can be changed by every user of this machine; protect it with chmod o-w")
+            }
+            Self::Include { line } => write!(
+                f,
+                ", line {line}: other files are not read from here; name the file that holds the password itself"
+            ),
+            Self::NoGroup { line } => write!(f, ", line {line}: an option before any group; write [client] above it"),
+            Self::OpenGroup { line } => write!(f, ", line {line}: a group without its closing ]; write it as [client]"),
+            Self::NoValue { line, option } => {
+                write!(f, ", line {line}: {option} has no value; write it as {option}=...")
+            }
+            Self::NotUtf8 { line, option } => {
+                write!(f, ", line {line}: the value of {option} is not UTF-8; save the file as UTF-8")
+            }
+        }
+    }
+}
+
+/// Who holds the lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The mode of a run, the name of another command.
+    pub purpose: String,
+    pub pid: u64,
+    pub host: String,
+    pub since: String,
+}
+
+/// A holder that has just taken the lock may not have left its name yet.
+pub fn holder_text(holder: Option<&Holder>) -> String {
+    let Some(Holder { purpose, pid, host, since }) = holder else { return "it has not said its name".to_owned() };
+    let run = if matches!(purpose.as_str(), "full" | "incremental" | "backfill") { " run" } else { "" };
+    format!("{purpose}{run}, pid {pid} on {host}, since {since}")
+}
+
+/// What is wrong with a file that should be a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Damage {
+    TooShort {
+        bytes: u64,
+    },
+    NotSqlite,
+    OtherProgram,
+    /// The words of SQLite or of the operating system.
+    Other(String),
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooShort { bytes } => write!(f, "it has only {bytes} bytes"),
+            Self::NotSqlite => f.write_str("it is not an SQLite file"),
+            Self::OtherProgram => f.write_str("it is an SQLite file of another program"),
+            Self::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+/// What keeps us out of the source, as far as the remedy differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Nobody answers.
+    Unreachable,
+    /// User or password.
+    Login,
+    /// A way to log in that we do not know; the detail is its name.
+    LoginUnknown,
+    Database,
+    /// Too many connections.
+    Full,
+    NoTls,
+    Certificate,
+    /// The trusted certificates cannot be read; the detail begins with the file.
+    TrustedUnreadable,
+    Other,
+}
+
+impl Obstacle {
+    pub(super) fn explain(self, detail: &str) -> String {
+        let user = "check the user in --source and the password (--password-file, --defaults-file or MYSQL_PWD)";
+        match self {
+            Self::Unreachable => {
+                format!("{detail}; check the host and the port in --source, and that the server is running")
+            }
+            Self::Login => format!("{detail}; {user}"),
+            Self::LoginUnknown => format!(
+                "the server asks for a login by {detail}, which this program does not know (MySQL does so too where there is no such user); {user}"
+            ),
+            Self::Database => format!("{detail}; check the database in --source, and that this user may use it"),
+            Self::Full => format!("{detail}; let others end theirs, or raise the server's max_connections"),
+            Self::NoTls => {
+                "the server offers no TLS; let its administrator turn it on, or accept a connection in the clear with --ssl-mode DISABLED".to_owned()
+            }
+            Self::Certificate => format!(
+                "the server's certificate is not accepted ({detail}); name its CA with --ssl-ca, or encrypt without checking who answers with --ssl-mode REQUIRED"
+            ),
+            Self::TrustedUnreadable => {
+                format!("cannot read the trusted certificates in {detail}; name a file of certificates with --ssl-ca")
+            }
+            Self::Other => detail.to_owned(),
+        }
+    }
+}
