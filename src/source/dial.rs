@@ -118,6 +118,9 @@ impl Place {
         let (obstacle, passes) = (obstacle(&error), passes(&error));
         let detail = match error {
             mysql::Error::DriverError(DriverError::UnknownAuthPlugin(login)) => login,
+            mysql::Error::DriverError(DriverError::CouldNotConnect(Some((address, why, _)))) => {
+                format!("{address}: {why}")
+            }
             error => fault(error).to_string(),
         };
         let refusal = self.refusal(obstacle, detail);
