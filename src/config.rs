@@ -15,11 +15,12 @@ use url::Url;
 use self::option_file::Login;
 use crate::cli::{Common, Durability, Mode, Names, Run, SslMode};
 use crate::export::plan::StatePolicy;
-use crate::export::{self, Backups, Order};
+use crate::export::{self, Backups, Mirror, Order};
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::{Misuse, Refusal};
 use crate::run::{Kind, Starter};
 use crate::source::{Access, TableNames, Tls, TlsMode};
+use crate::state::legacy;
 use crate::tree;
 
 mod option_file;
@@ -77,9 +78,15 @@ pub fn order(
             every: Some(run.backup_every).filter(|every| !every.is_zero()),
             keep: usize::from(run.keep_backups),
         },
+        mirror: if run.mirror_legacy_state { Mirror::On } else { Mirror::Off },
         starter,
         now,
     })
+}
+
+/// Where the script kept its state file.
+pub fn legacy_path(common: &Common) -> PathBuf {
+    common.output.join(tree::PRIVATE).join(legacy::FILE)
 }
 
 pub fn state_path(common: &Common) -> PathBuf {

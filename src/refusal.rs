@@ -84,6 +84,20 @@ pub enum Refusal {
     NotOwner {
         path: PathBuf,
     },
+    /// What an import would read is not the script's state file; the numbers of its wrong lines.
+    NotLegacyState {
+        file: PathBuf,
+        wrong: String,
+    },
+    /// An import would move watermarks back and was not told to.
+    GoesBack {
+        file: PathBuf,
+        tenants: String,
+    },
+    /// The run stands, but the script's state file could not be written after it.
+    NotMirrored {
+        file: PathBuf,
+    },
     CannotConnect {
         source: String,
         obstacle: Obstacle,
@@ -118,7 +132,10 @@ impl Refusal {
             | Self::ConnectionLost { .. }
             | Self::TableMissing { .. }
             | Self::ColumnsMissing { .. }
-            | Self::TableUnreadable { .. } => 1,
+            | Self::TableUnreadable { .. }
+            | Self::NotLegacyState { .. }
+            | Self::GoesBack { .. }
+            | Self::NotMirrored { .. } => 1,
             Self::StateMissing { .. }
             | Self::NoState { .. }
             | Self::TreeWithoutState { .. }
@@ -226,6 +243,23 @@ impl fmt::Display for Refusal {
                 "{} belongs to another user; run as that user, or give it to this one with chown",
                 path.display()
             ),
+            Self::NotLegacyState { file, wrong } => write!(
+                f,
+                "{} is no state file of the script: {wrong}; nothing was changed; mend it and import it again",
+                file.display()
+            ),
+            Self::GoesBack { file, tenants } => write!(
+                f,
+                "{} would move watermarks back, of {tenants}; nothing was changed; if that is wanted, use --overwrite",
+                file.display()
+            ),
+            Self::NotMirrored { file } => {
+                write!(
+                    f,
+                    "the run is done and recorded, but the script's state file {} was not written; mend the cause, the next run writes it",
+                    file.display()
+                )
+            }
             Self::CannotConnect { source, obstacle, detail } => {
                 write!(f, "cannot connect to {source}: {}", obstacle.explain(detail))
             }

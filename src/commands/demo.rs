@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::cli::Demo;
 use crate::export::plan::StatePolicy;
-use crate::export::{self, Backups, Mode, Order};
+use crate::export::{self, Backups, Mirror, Mode, Order};
 use crate::report::Reporter;
 use crate::run::Kind;
 use crate::source::{Access, TableNames, Tls, sample};
@@ -92,6 +92,7 @@ fn order(database: &Path, output: &Path, kind: Kind) -> anyhow::Result<Order> {
         durability: Durability::Batch,
         max_document: 256 << 20,
         backups: Backups { every: None, keep: 0 },
+        mirror: Mirror::Off,
         starter: super::starter(),
         now: super::now,
     })

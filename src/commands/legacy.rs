@@ -1,12 +1,190 @@
 //! `import-legacy-state` and `export-legacy-state`.
 
-use crate::cli::{Common, ExportLegacyState, ImportLegacyState};
-use crate::report::Reporter;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-pub(super) fn import(_common: &Common, _args: &ImportLegacyState, _reporter: &Reporter) -> anyhow::Result<u8> {
-    anyhow::bail!("not there yet")
+use anyhow::{Context, bail};
+use chrono::TimeDelta;
+
+use super::consent;
+use crate::cli::{Common, ExportLegacyState, ImportLegacyState};
+use crate::config;
+use crate::export::plan::{Purpose, StatePolicy};
+use crate::export::tie::{Place, Tied};
+use crate::invoice::SourceTime;
+use crate::lock;
+use crate::refusal::Refusal;
+use crate::report::Reporter;
+use crate::report::table::{Cell, Details, Table};
+use crate::run::Starter;
+use crate::state::State;
+use crate::state::backup::Occasion;
+use crate::state::changes::{Change, ChangeKind, ReadFile};
+use crate::state::legacy::{self, Entry, Step, Way};
+use crate::state::legacy_file::{self, Keep, Replaced};
+use crate::tree::{mark, publish};
+
+/// Wrong lines that are told one by one, and tenants that are named in one line.
+const TOLD_AT_MOST: usize = 20;
+const COLUMNS: &[&str] = &["tenant", "old", "new", "change", "difference_seconds"];
+
+/// A file that is to be imported, and what that would do.
+struct Import {
+    file: ReadFile,
+    steps: Vec<Step>,
 }
 
-pub(super) fn export(_common: &Common, _args: &ExportLegacyState, _reporter: &Reporter) -> anyhow::Result<u8> {
-    anyhow::bail!("not there yet")
+pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Reporter) -> anyhow::Result<u8> {
+    let starter = super::starter();
+    let state = config::state_path(common);
+    let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
+    if !common.output.is_dir() {
+        let output = common.output.display();
+        return Err(Refusal::Usage(format!("there is no output {output} to import into; check --output")).into());
+    }
+    let place =
+        Place { output: &common.output, state: &state, policy: StatePolicy::Ordinary, purpose: Purpose::Import };
+    let planned = plan(&file, &known(&place)?, &starter, reporter)?;
+    if args.dry_run {
+        reporter.table(&table(planned.steps.iter()));
+        if refuse_going_back(&planned, args).is_err() {
+            reporter.line("some watermarks would go back, which takes --overwrite");
+        }
+        return Ok(0);
+    }
+    refuse_going_back(&planned, args)?;
+    if planned.steps.iter().all(|step| step.idle) {
+        reporter.details(&planned.details(0, None));
+        reporter.line(&format!("nothing to change: the state says the same as {}", file.display()));
+        return Ok(0);
+    }
+    let moving: Vec<&Step> = planned.steps.iter().filter(|step| step.way.moves()).collect();
+    if !moving.is_empty() {
+        let question = format!("move known watermarks, of {}?", named(&moving));
+        consent::agreed(reporter, &args.changing, &question)?;
+    }
+    let mut tell = |event| reporter.event(&event);
+    let (tree, held) =
+        lock::acquire(&common.output, &state, "import-legacy-state", &starter, args.changing.lock_wait, &mut tell)?;
+    // Whoever held the lock before us may have moved watermarks, or written the very file.
+    let Import { file: read, steps } = plan(&file, &known(&place)?, &starter, reporter)?;
+    if steps != planned.steps {
+        bail!("the state or {} changed in this moment; nothing was changed; import again", file.display());
+    }
+    let existed = state.exists();
+    let Tied { mut state, .. } = place.tie(&tree, &held, starter.at, &mut tell)?;
+    let backup = existed.then(|| state.back_up(Occasion::Before(ChangeKind::Import), starter.at)).transpose()?;
+    let reason = args.changing.reason.as_deref();
+    let change = Change { file: Some(&read), ..Change::new(ChangeKind::Import, &starter, reason) };
+    let moved = state.import_legacy(&steps, args.overlap, &change)?;
+    state.close()?;
+    reporter.details(&planned.details(moved.unsettled, backup.as_deref()));
+    reporter.line("the script's past work is checked by: invoice-export verify --against-source");
+    reporter
+        .line("its tree is taken into the ledger by: invoice-export run --mode full (what is right is not rewritten)");
+    Ok(0)
+}
+
+/// What the state says, if it may be used for this output at all.
+fn known(place: &Place<'_>) -> anyhow::Result<Vec<Entry>> {
+    let state = State::look(place.state)?;
+    let last = state.as_ref().map(State::last_time).transpose()?;
+    place.judge(last.as_ref(), mark::look(place.output)?.as_ref())?;
+    state.as_ref().map_or(Ok(Vec::new()), State::legacy_entries)
+}
+
+fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) -> anyhow::Result<Import> {
+    let bytes = fs::read(file).with_context(|| format!("read the script's state file {}", file.display()))?;
+    // Our clock and that of the source may differ by their zones, but not by more.
+    let latest = (starter.at + TimeDelta::days(1)).format("%Y-%m-%d %H:%M:%S").to_string();
+    let refused = |wrong| Refusal::NotLegacyState { file: file.to_path_buf(), wrong };
+    let parsed = legacy::parse(&bytes, &SourceTime(latest)).map_err(|bad| {
+        for line in bad.iter().take(TOLD_AT_MOST) {
+            reporter.problem(&format!("{}:{}: {}: {}", file.display(), line.number, line.what, line.text));
+        }
+        let numbers: Vec<String> = bad.iter().take(TOLD_AT_MOST).map(|line| line.number.to_string()).collect();
+        let more = if bad.len() > TOLD_AT_MOST { ", ..." } else { "" };
+        refused(format!("{} wrong lines ({}{more})", bad.len(), numbers.join(", ")))
+    })?;
+    if parsed.entries.is_empty() {
+        return Err(refused("it names no tenant".to_owned()).into());
+    }
+    let file = ReadFile {
+        path: std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf()).to_string_lossy().into_owned(),
+        sha256: format!("{:?}", publish::digest(&bytes)),
+        lines: Some(parsed.lines),
+    };
+    Ok(Import { file, steps: legacy::steps(known, parsed.entries) })
+}
+
+fn refuse_going_back(planned: &Import, args: &ImportLegacyState) -> anyhow::Result<()> {
+    let back: Vec<&Step> = planned.steps.iter().filter(|step| step.way == Way::Backward).collect();
+    if back.is_empty() || args.overwrite {
+        return Ok(());
+    }
+    Err(Refusal::GoesBack { file: PathBuf::from(&planned.file.path), tenants: named(&back) }.into())
+}
+
+/// How many tenants, and the first of them by name.
+fn named(steps: &[&Step]) -> String {
+    let names: Vec<&str> = steps.iter().take(TOLD_AT_MOST).map(|step| step.entry.tenant.as_str()).collect();
+    let more = if steps.len() > TOLD_AT_MOST { ", ..." } else { "" };
+    let noun = if steps.len() == 1 { "tenant" } else { "tenants" };
+    format!("{} {noun}: {}{more}", steps.len(), names.join(", "))
+}
+
+fn table<'a>(steps: impl Iterator<Item = &'a Step>) -> Table {
+    let row = |step: &Step| {
+        vec![
+            Cell::text(step.entry.tenant.as_str()),
+            step.old.as_ref().map(SourceTime::as_str).into(),
+            Cell::text(step.entry.time.as_str()),
+            Cell::text(step.way.as_str()),
+            step.seconds().map_or(Cell::None, Cell::Seconds),
+        ]
+    };
+    Table { columns: COLUMNS, rows: steps.map(row).collect() }
+}
+
+impl Import {
+    /// Watermarks that are new need no table: the file itself lists them.
+    fn details(&self, unsettled: u64, backup: Option<&Path>) -> Details {
+        let number = |count: usize| Cell::Number(i64::try_from(count).unwrap_or(i64::MAX));
+        let of = |way| number(self.steps.iter().filter(|step| step.way == way).count());
+        let ReadFile { path, sha256, lines } = &self.file;
+        Details {
+            facts: vec![
+                ("file", Cell::text(path)),
+                ("sha256", Cell::text(sha256)),
+                ("lines", lines.map(u64::cast_signed).into()),
+                ("tenants", number(self.steps.len())),
+                (Way::New.as_str(), of(Way::New)),
+                (Way::Forward.as_str(), of(Way::Forward)),
+                (Way::Backward.as_str(), of(Way::Backward)),
+                (Way::Same.as_str(), of(Way::Same)),
+                ("compared_again_by_the_next_incremental_run", Cell::Number(unsettled.cast_signed())),
+                ("state_before", backup.map(|backup| backup.display().to_string()).into()),
+            ],
+            tables: vec![("moved", table(self.steps.iter().filter(|step| step.way.moves())))],
+        }
+    }
+}
+
+pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Reporter) -> anyhow::Result<u8> {
+    let entries = super::look(common)?.legacy_entries()?;
+    let text = legacy::render(&entries)?;
+    if args.file.as_deref() == Some(Path::new("-")) {
+        reporter.raw(text.as_bytes());
+        return Ok(0);
+    }
+    let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
+    let said = match legacy_file::replace(&file, text.as_bytes(), Keep::All, super::now())? {
+        Replaced::Same => format!("{} says so already", file.display()),
+        Replaced::Written { backup: None } => format!("{} tenants are in {}", entries.len(), file.display()),
+        Replaced::Written { backup: Some(backup) } => {
+            format!("{} tenants are in {}; what it said before: {}", entries.len(), file.display(), backup.display())
+        }
+    };
+    reporter.line(&said);
+    Ok(0)
 }

@@ -1,10 +1,11 @@
 //! Where source, tree and state meet, and nowhere else.
 //!
 //! `run` is one execution from lock to last record. `inquiry.rs` asks the server what must be known
-//! first; `plan.rs` decides without I/O whether it may start and what it reads; `diff.rs` reads in one
-//! thread; `check.rs` checks rows in several; `pipeline.rs` gives out paths, publishes and records in
-//! one, with `batch.rs` (what goes together) and `contest.rs` (two invoices that want one path).
-//! `patience.rs` waits for a server that went away, `budget.rs` bounds memory.
+//! first; `plan.rs` decides without I/O whether it may start and what it reads, `tie.rs` ties the tree to
+//! its state, `kin.rs` finds spellings that are one tenant; `diff.rs` reads in one thread; `check.rs`
+//! checks rows in several; `pipeline.rs` gives out paths, publishes and records in one, with `batch.rs`
+//! (what goes together) and `contest.rs` (two invoices that want one path). `mirror.rs` writes the
+//! script's state file, `patience.rs` waits for a server that went away, `budget.rs` bounds memory.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -30,16 +31,18 @@ use crate::state::todo::{Todo, Why};
 use crate::tree::mark::{self, Mark};
 use crate::tree::publish::{Changes, Published};
 use crate::tree::stage::{self, Stage};
-use crate::tree::{Durability, Tree, walk};
+use crate::tree::{Durability, Tree};
 use crate::window::{Clock, OpenWork, Span, settled_below};
 
 use self::check::{Desk, Presence};
 use self::diff::{Compare, Scope};
 use self::drive::drive;
 use self::inquiry::Inquiry;
+pub use self::mirror::Mirror;
 use self::patience::Patience;
 use self::pipeline::{Clerk, Post};
-use self::plan::{Found, HowToRead, Incremental, StatePolicy, TreeUse};
+use self::plan::{HowToRead, Incremental, Purpose, StatePolicy};
+use self::tie::{Place, Tied};
 
 mod batch;
 mod budget;
@@ -48,9 +51,12 @@ mod contest;
 mod diff;
 mod drive;
 mod inquiry;
+mod kin;
+mod mirror;
 mod patience;
 mod pipeline;
 pub mod plan;
+pub mod tie;
 pub mod why;
 
 /// What the operator wants.
@@ -78,9 +84,18 @@ pub struct Order {
     /// Bytes.
     pub max_document: u64,
     pub backups: Backups,
+    /// The script's state file is written after the run too.
+    pub mirror: Mirror,
     pub starter: Starter,
     /// Our own clock, for the record only.
     pub now: fn() -> DateTime<Utc>,
+}
+
+impl Order {
+    fn place(&self) -> Place<'_> {
+        let Self { output, state, policy, .. } = self;
+        Place { output, state, policy: *policy, purpose: Purpose::Run(self.kind) }
+    }
 }
 
 /// Which backups of the state incremental runs make before they move watermarks.
@@ -181,7 +196,7 @@ fn export(
     refuse_before_anything_is_made(order, &mut inquiry, tell)?;
     let (tree, held) =
         lock::acquire(&order.output, &order.state, order.kind.as_str(), &order.starter, order.lock_wait, tell)?;
-    let (mut state, begun, marked_run) = open_state(order, &tree, &held, tell)?;
+    let Tied { mut state, begun, marked_run } = order.place().tie(&tree, &held, order.starter.at, tell)?;
     let last = state.last_time()?;
     refuse_other_source(&order.state, &last, inquiry.source.as_ref())?;
     let present = ask_server(order, &mut inquiry, tell)?;
@@ -210,6 +225,7 @@ fn export(
         Err(error) => {
             // What went wrong first is what the operator must know; the next run finds this one dead.
             let _ = state.finish(run, &end(Outcome::Failed, Some(format!("{error:#}"))));
+            let _ = mirror::mirror(order, &state);
             let _ = state.close();
             return Err(error);
         }
@@ -223,10 +239,11 @@ fn export(
         run,
         &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..end(outcome, None) },
     )?;
+    let mirrored = mirror::mirror(order, &state);
     state.close()?;
     let summary = carried_out.summary(order, &present.settings, Some(id), open_rejects, course);
     tell(Event::Finished(Box::new(summary.clone())));
-    Ok(summary)
+    mirrored.map(|()| summary)
 }
 
 /// A dry run: the same reading and checking, no lock, no file, no folder, no state.
@@ -234,7 +251,7 @@ fn look(order: &Order, mut inquiry: Inquiry, course: &Course, tell: &mut dyn FnM
     let tree = Tree::look(&order.output)?;
     let mut state = if order.policy == StatePolicy::Fresh { None } else { State::look(&order.state)? };
     let last = state.as_ref().map(State::last_time).transpose()?;
-    judge(order, last.as_ref(), mark::look(&order.output)?.as_ref())?;
+    order.place().judge(last.as_ref(), mark::look(&order.output)?.as_ref())?;
     if let Some(last) = &last {
         refuse_other_source(&order.state, last, inquiry.source.as_ref())?;
     }
@@ -297,7 +314,10 @@ fn carry_out(
     writing: Option<Writing<'_>>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<CarriedOut> {
-    let known = state.as_deref().map_or(Ok(Vec::new()), State::tenants)?;
+    let mut known = state.as_deref().map_or(Ok(Vec::new()), State::tenants)?;
+    if order.kind == Kind::Incremental {
+        inquiry.ask(tell, |source| kin::unite(&mut known, &present.listed, source))?;
+    }
     let scope = scope(order, present, &known);
     if matches!(scope, Scope::Table) {
         let before = state.as_deref().map_or(Ok(None), State::last_full_count)?;
@@ -498,46 +518,8 @@ fn refuse_before_anything_is_made(
     }
     let state = State::look(&order.state)?;
     let last = state.as_ref().map(State::last_time).transpose()?;
-    judge(order, last.as_ref(), None)?;
+    order.place().judge(last.as_ref(), None)?;
     refuse_unknown_tenants(order, &[], state.as_ref(), inquiry, tell)
-}
-
-fn judge(order: &Order, last: Option<&LastTime>, mark: Option<&Mark>) -> anyhow::Result<plan::Start> {
-    let known = last.is_some_and(|last| last.published_run > 0);
-    // Looking for files costs a walk, which only matters where the state knows of none.
-    let tree = if !known && walk::has_files(&order.output)? { TreeUse::HasFiles } else { TreeUse::Empty };
-    let found = Found { output: &order.output, state: &order.state, last, mark, tree };
-    Ok(plan::start(&found, order.kind, order.policy)?)
-}
-
-/// Opens the state, or makes one where that is harmless, and ties the tree to it. Returns the run in
-/// the tree's mark too.
-fn open_state(
-    order: &Order,
-    tree: &Tree,
-    held: &Held,
-    tell: &mut dyn FnMut(Event),
-) -> anyhow::Result<(State, plan::Start, i64)> {
-    if order.policy == StatePolicy::Fresh {
-        let suffix = order.starter.at.format("%Y%m%dT%H%M%SZ").to_string();
-        if let Some(to) = held.set_state_aside(&suffix)? {
-            tell(Event::Notice(Notice::SetAside { to }));
-        }
-    }
-    let state = held.open_state()?;
-    let last = state.as_ref().map(State::last_time).transpose()?;
-    let mark = held.mark()?;
-    let marked_run = mark.as_ref().map_or(0, |mark| mark.run);
-    let begun = judge(order, last.as_ref(), mark.as_ref())?;
-    if begun == plan::Start::TakeOver {
-        tell(Event::Notice(Notice::TakingOver { output: order.output.clone() }));
-    }
-    let state = state.map_or_else(|| held.create_state(), Ok)?;
-    if matches!(begun, plan::Start::Anew | plan::Start::TakeOver) {
-        mark::refuse_folded_names(tree)?;
-        held.write_mark(&Mark { state_id: state.last_time()?.state_id, run: marked_run })?;
-    }
-    Ok((state, begun, marked_run))
 }
 
 /// A state describes one source; another one's invoices must not be taken for its own.

@@ -41,6 +41,14 @@ pub enum StatePolicy {
     Fresh,
 }
 
+/// What a tree and its state are wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Run(Kind),
+    /// The script's watermarks are taken over, and with them the tree beside them.
+    Import,
+}
+
 /// How a run starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -48,7 +56,7 @@ pub enum Start {
     GoOn,
     /// As before, but the state is older than the tree.
     Restored,
-    /// Nothing was exported here yet.
+    /// We have not exported anything here yet.
     Anew,
     /// A full run takes a tree over that the state does not know.
     TakeOver,
@@ -56,13 +64,13 @@ pub enum Start {
 
 /// Whether state and tree belong together. A volume that is not mounted, was rolled back or mistyped
 /// must not be filled quietly, and a lost state must not be started anew without a word.
-pub fn start(found: &Found<'_>, kind: Kind, policy: StatePolicy) -> Result<Start, Refusal> {
+pub fn start(found: &Found<'_>, purpose: Purpose, policy: StatePolicy) -> Result<Start, Refusal> {
     let (output, state) = (found.output.to_path_buf(), found.state.to_path_buf());
     let Some(last) = found.last else {
         return match policy {
             StatePolicy::Required => Err(Refusal::StateMissing { state }),
             StatePolicy::Fresh => Ok(Start::Anew),
-            StatePolicy::Ordinary => newcomer(found, kind),
+            StatePolicy::Ordinary => newcomer(found, purpose),
         };
     };
     match found.mark {
@@ -74,22 +82,22 @@ pub fn start(found: &Found<'_>, kind: Kind, policy: StatePolicy) -> Result<Start
         }
         _ if last.published_run == 0 && policy == StatePolicy::Fresh => Ok(Start::Anew),
         // Made by a run that died before it could mark the tree.
-        _ if last.published_run == 0 => newcomer(found, kind),
+        _ if last.published_run == 0 => newcomer(found, purpose),
         Some(_) => Err(Refusal::MarkForeign { output, state }),
         None => Err(Refusal::MarkMissing { output, state }),
     }
 }
 
-fn newcomer(found: &Found<'_>, kind: Kind) -> Result<Start, Refusal> {
+fn newcomer(found: &Found<'_>, purpose: Purpose) -> Result<Start, Refusal> {
+    let (output, state) = (found.output.to_path_buf(), found.state.to_path_buf());
     let marked = found.mark.is_some_and(|mark| mark.run > 0);
-    if !marked && found.tree == TreeUse::Empty {
-        return Ok(Start::Anew);
-    }
-    match kind {
-        Kind::Full => Ok(Start::TakeOver),
-        Kind::Incremental | Kind::Backfill => {
-            Err(Refusal::TreeWithoutState { output: found.output.to_path_buf(), state: found.state.to_path_buf() })
-        }
+    match purpose {
+        // A mark says that this is not the script's tree but that of a state of ours, lost or mistyped.
+        Purpose::Import if marked => Err(Refusal::MarkForeign { output, state }),
+        Purpose::Import => Ok(Start::Anew),
+        Purpose::Run(_) if !marked && found.tree == TreeUse::Empty => Ok(Start::Anew),
+        Purpose::Run(Kind::Full) => Ok(Start::TakeOver),
+        Purpose::Run(Kind::Incremental | Kind::Backfill) => Err(Refusal::TreeWithoutState { output, state }),
     }
 }
 
@@ -333,7 +341,7 @@ mod tests {
 
     fn begin(last: Option<&LastTime>, mark: Option<&Mark>, tree: TreeUse, kind: Kind) -> Result<Start, Refusal> {
         let found = Found { output: Path::new("out"), state: Path::new("state.db"), last, mark, tree };
-        start(&found, kind, StatePolicy::Ordinary)
+        start(&found, Purpose::Run(kind), StatePolicy::Ordinary)
     }
 
     #[test]

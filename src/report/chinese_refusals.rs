@@ -70,6 +70,9 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         Refusal::NotOwner { path } => {
             format!("{} 属于另一个用户；请以该用户运行，或用 chown 改为当前用户所有", at(path))
         }
+        Refusal::NotLegacyState { file, wrong } => not_legacy_state(file, wrong),
+        Refusal::GoesBack { file, tenants } => goes_back(file, tenants),
+        Refusal::NotMirrored { file } => not_mirrored(file),
         Refusal::CannotConnect { source, obstacle, detail } => cannot_connect(source, *obstacle, detail),
         Refusal::ConnectionLost { source, detail } => {
             format!("与 {source} 的连接中断: {detail}；请检查数据库服务器是否在运行")
@@ -186,6 +189,20 @@ fn tree_without_state(output: &Path, state: &Path) -> String {
     )
 }
 
+fn not_legacy_state(file: &Path, wrong: &str) -> String {
+    format!("{} 不是旧脚本的状态文件: {wrong}；未做任何改动；请修正后重新导入", file.display())
+}
+
+fn goes_back(file: &Path, tenants: &str) -> String {
+    let file = file.display();
+    format!("{file} 会使上次导出时间倒退，涉及 {tenants}；未做任何改动；如确需如此，请用 --overwrite")
+}
+
+fn not_mirrored(file: &Path) -> String {
+    let file = file.display();
+    format!("运行已完成并已记录，但未能写入旧脚本的状态文件 {file}；请排除原因，下次运行会写入")
+}
+
 fn mark_missing(output: &Path, state: &Path) -> String {
     format!(
         "{} 不是状态文件 {} 所描述的目录: 缺少标记 .export_state/lock (磁盘未挂载，或 --output 写错?)；如要从头填充此目录，请用 `run --fresh`",
@@ -236,7 +253,10 @@ mod tests {
             Refusal::TreeRolledBack { output: output.clone(), tree_run: 4, state_run: 6 },
             Refusal::NetworkFileSystem { path: state.clone() },
             Refusal::NamesFolded { output },
-            Refusal::NotOwner { path: state },
+            Refusal::NotOwner { path: state.clone() },
+            Refusal::NotLegacyState { file: state.clone(), wrong: "2 of 9 lines are wrong: 3, 7".to_owned() },
+            Refusal::GoesBack { file: state.clone(), tenants: "1, 10".to_owned() },
+            Refusal::NotMirrored { file: state },
             Refusal::CannotConnect {
                 source: "mysql://db:3306/shop".to_owned(),
                 obstacle: Obstacle::Login,

@@ -135,6 +135,11 @@ impl Reporter {
         self.printer().error(error);
     }
 
+    /// One of several things that are wrong; what ends the command is said by `error`.
+    pub fn problem(&self, text: &str) {
+        self.printer().print_err(&block(&[Line::new(Level::Error, text)]));
+    }
+
     /// A result in plain words, without a prefix. With JSON it goes to stderr, because stdout
     /// belongs to the one object.
     pub fn line(&self, text: &str) {

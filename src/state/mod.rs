@@ -2,8 +2,9 @@
 //!
 //! `open.rs` creates, opens and upgrades it, `tenants.rs` keeps watermarks, `ledger.rs` says which
 //! file belongs to which invoice, `todo.rs` what is still to be done or was rejected, `runs.rs` the
-//! history, `changes.rs` what was changed otherwise. `record.rs` writes a published batch, everything of it in one transaction: the file in
-//! the tree comes first, the state second.
+//! history, `changes.rs` what was changed otherwise. `record.rs` writes a published batch, everything of
+//! it in one transaction: the file in the tree comes first, the state second. `legacy.rs` knows the
+//! script's state file, `legacy_file.rs` puts one in place.
 //!
 //! Only whoever holds the lock may open a state for writing (`lock::Held::open_state`).
 
@@ -18,6 +19,8 @@ pub mod backup;
 pub mod changes;
 pub mod integrity;
 pub mod ledger;
+pub mod legacy;
+pub mod legacy_file;
 pub mod open;
 pub mod record;
 pub mod restore;

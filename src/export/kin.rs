@@ -1,0 +1,54 @@
+//! Which of the known spellings are one tenant to the source.
+//!
+//! Where the column's collation folds spellings, the source lists one of them for all. Spellings that
+//! one scan returned are known to belong together, but what an import or an operator entered has not
+//! been met by any scan. Unless its family is found before the groups are made, it would be read from
+//! the look-back of the listed spelling, which may lie above its own.
+
+use std::collections::HashSet;
+
+use crate::invoice::Tenant;
+use crate::source::{Fault, KeyCursor, Listed, Source};
+use crate::state::tenants::KnownTenant;
+use crate::window::Span;
+
+const KEYS_A_PAGE: usize = 10_000;
+
+/// Puts spellings that no run has met into the family of the listed spelling that the source calls
+/// equal. Costs nothing where there are none.
+pub(super) fn unite(known: &mut [KnownTenant], listed: &[Listed], source: &mut dyn Source) -> Result<(), Fault> {
+    let listed: HashSet<&Tenant> = listed.iter().map(|listed| &listed.spelling).collect();
+    let families: HashSet<i64> =
+        known.iter().filter(|known| listed.contains(&known.tenant)).map(|known| known.family).collect();
+    for n in 0..known.len() {
+        let KnownTenant { tenant, family, watermark, newest, .. } = &known[n];
+        let was_met = watermark.is_none() || newest.is_some();
+        if was_met || families.contains(family) {
+            continue;
+        }
+        let equal = listed_as(tenant, &listed, source)?;
+        let theirs = known.iter().find(|known| equal.as_ref() == Some(&known.tenant)).map(|known| known.family);
+        if let Some(theirs) = theirs {
+            let ours = known[n].family;
+            known.iter_mut().filter(|known| known.family == ours).for_each(|known| known.family = theirs);
+        }
+    }
+    Ok(())
+}
+
+/// The listed spelling among those that the source takes for this tenant. There is one, unless the
+/// tenant has no rows.
+fn listed_as(tenant: &Tenant, listed: &HashSet<&Tenant>, source: &mut dyn Source) -> Result<Option<Tenant>, Fault> {
+    let mut cursor = KeyCursor::Start;
+    loop {
+        let mut keys = source.keys(tenant, &Span::default(), &cursor, KEYS_A_PAGE)?;
+        if let Some(key) = keys.iter().find(|key| listed.contains(&key.tenant)) {
+            return Ok(Some(key.tenant.clone()));
+        }
+        let is_full = keys.len() >= KEYS_A_PAGE;
+        match keys.pop() {
+            Some(last) if is_full => cursor = KeyCursor::After(last),
+            _ => return Ok(None),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The script's state file, written after a run for whoever still reads it.
+
+use super::{Backups, Order};
+use crate::refusal::Refusal;
+use crate::state::State;
+use crate::state::legacy;
+use crate::state::legacy_file::{self, Keep};
+use crate::tree::PRIVATE;
+
+/// Whether the script's state file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mirror {
+    Off,
+    On,
+}
+
+/// Called while the lock is held: the script cannot write its file at the same time.
+pub(super) fn mirror(order: &Order, state: &State) -> anyhow::Result<()> {
+    if order.mirror == Mirror::Off {
+        return Ok(());
+    }
+    let path = order.output.join(PRIVATE).join(legacy::FILE);
+    let write = || {
+        let entries = state.legacy_entries()?;
+        // The script's own file, before it was imported, says more than nothing.
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let Backups { every, keep } = order.backups;
+        let keep = every.map_or(Keep::None, |every| Keep::Some { every, newest: keep });
+        legacy_file::replace(&path, legacy::render(&entries)?.as_bytes(), keep, (order.now)()).map(drop)
+    };
+    write().map_err(|error: anyhow::Error| error.context(Refusal::NotMirrored { file: path.clone() }))
+}

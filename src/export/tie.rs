@@ -1,0 +1,72 @@
+//! Ties a tree and its state together: judges whether they belong to each other, makes a state where
+//! that is harmless, and marks the tree.
+
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+
+use super::plan::{self, Found, Purpose, Start, StatePolicy, TreeUse};
+use crate::event::{Event, Notice};
+use crate::lock::Held;
+use crate::state::State;
+use crate::state::runs::LastTime;
+use crate::tree::mark::{self, Mark};
+use crate::tree::{Tree, walk};
+
+/// Where a tree and its state are, and what for they are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    pub output: &'a Path,
+    /// The state's file.
+    pub state: &'a Path,
+    pub policy: StatePolicy,
+    pub purpose: Purpose,
+}
+
+/// A state that belongs to its tree.
+pub struct Tied {
+    pub state: State,
+    pub begun: Start,
+    /// The run in the tree's mark.
+    pub marked_run: i64,
+}
+
+impl Place<'_> {
+    pub fn judge(&self, last: Option<&LastTime>, mark: Option<&Mark>) -> anyhow::Result<Start> {
+        let known = last.is_some_and(|last| last.published_run > 0);
+        // Looking for files costs a walk, which only matters where the state knows of none.
+        let tree = if !known && walk::has_files(self.output)? { TreeUse::HasFiles } else { TreeUse::Empty };
+        let found = Found { output: self.output, state: self.state, last, mark, tree };
+        Ok(plan::start(&found, self.purpose, self.policy)?)
+    }
+
+    /// Opens the state, or makes one where that is harmless, and marks the tree as its own.
+    pub fn tie(
+        &self,
+        tree: &Tree,
+        held: &Held,
+        at: DateTime<Utc>,
+        tell: &mut dyn FnMut(Event),
+    ) -> anyhow::Result<Tied> {
+        if self.policy == StatePolicy::Fresh {
+            let suffix = at.format("%Y%m%dT%H%M%SZ").to_string();
+            if let Some(to) = held.set_state_aside(&suffix)? {
+                tell(Event::Notice(Notice::SetAside { to }));
+            }
+        }
+        let state = held.open_state()?;
+        let last = state.as_ref().map(State::last_time).transpose()?;
+        let mark = held.mark()?;
+        let marked_run = mark.as_ref().map_or(0, |mark| mark.run);
+        let begun = self.judge(last.as_ref(), mark.as_ref())?;
+        if begun == Start::TakeOver {
+            tell(Event::Notice(Notice::TakingOver { output: self.output.to_path_buf() }));
+        }
+        let state = state.map_or_else(|| held.create_state(), Ok)?;
+        if matches!(begun, Start::Anew | Start::TakeOver) {
+            mark::refuse_folded_names(tree)?;
+            held.write_mark(&Mark { state_id: state.last_time()?.state_id, run: marked_run })?;
+        }
+        Ok(Tied { state, begun, marked_run })
+    }
+}

@@ -1,0 +1,339 @@
+//! The script's state file: one line `tenant|time|count|status` for each tenant. Reads it, writes it,
+//! and takes its watermarks over.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chrono::NaiveDateTime;
+use rusqlite::{Connection, Transaction, params};
+
+use super::changes::{Change, Moved, move_one, note, note_watermark};
+use super::{State, tenants};
+use crate::invoice::{SourceTime, Tenant};
+use crate::window;
+
+/// The name of the script's state file in its state folder.
+pub const FILE: &str = ".last_export_time";
+
+const BOM: &[u8] = b"\xef\xbb\xbf";
+/// Of a wrong line so much is quoted.
+const QUOTED_AT_MOST: usize = 200;
+
+/// What the file says of one tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub tenant: Tenant,
+    pub time: SourceTime,
+    /// Files that its last run wrote.
+    pub count: u64,
+    pub status: Status,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Success,
+    Failed,
+}
+
+impl Status {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "SUCCESS",
+            Self::Failed => "FAILED",
+        }
+    }
+
+    /// The word that the state has for it.
+    fn outcome(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A whole file that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// Each tenant once, in the order of the file.
+    pub entries: Vec<Entry>,
+    /// With empty lines and comments.
+    pub lines: u64,
+}
+
+/// A line that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadLine {
+    pub number: u64,
+    pub what: String,
+    /// Its text, or the beginning of it.
+    pub text: String,
+}
+
+/// Reads a file, or says of every wrong line what is wrong. No time may lie after `latest`: the next
+/// run would pull it back, and what was exported up to it would be anybody's guess.
+pub fn parse(bytes: &[u8], latest: &SourceTime) -> Result<Parsed, Vec<BadLine>> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut seen: HashMap<Tenant, (u64, usize)> = HashMap::new();
+    let (mut bad, mut lines) = (Vec::new(), 0);
+    for line in lines_of(bytes) {
+        lines += 1;
+        let wrong = |what| BadLine { number: lines, what, text: quoted(line) };
+        let entry = match entry(line, latest) {
+            Ok(None) => continue,
+            Ok(Some(entry)) => entry,
+            Err(what) => {
+                bad.push(wrong(what));
+                continue;
+            }
+        };
+        match seen.get(&entry.tenant) {
+            Some((_, at)) if entries[*at] == entry => {}
+            Some((first, _)) => {
+                bad.push(wrong(format!("its tenant stands in line {first} already, with other values")));
+            }
+            None => {
+                seen.insert(entry.tenant.clone(), (lines, entries.len()));
+                entries.push(entry);
+            }
+        }
+    }
+    if bad.is_empty() { Ok(Parsed { entries, lines }) } else { Err(bad) }
+}
+
+/// The lines without what ends them. What an editor of another system leaves at the beginning of the
+/// file and at the end of each line does not count.
+fn lines_of(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let bytes = bytes.strip_prefix(BOM).unwrap_or(bytes);
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let lines = (!bytes.is_empty()).then(|| bytes.split(|byte| *byte == b'\n'));
+    lines.into_iter().flatten().map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+fn quoted(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    match text.char_indices().nth(QUOTED_AT_MOST) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text.into_owned(),
+    }
+}
+
+/// None for an empty line or a comment.
+fn entry(line: &[u8], latest: &SourceTime) -> Result<Option<Entry>, String> {
+    let line = std::str::from_utf8(line).map_err(|error| format!("it is not UTF-8 at byte {}", error.valid_up_to()))?;
+    if line.starts_with('#') || line.trim().is_empty() {
+        return Ok(None);
+    }
+    let fields: Vec<&str> = line.split('|').collect();
+    let &[tenant, time, count, status] = fields.as_slice() else {
+        return Err(format!("it has {} fields; tenant|time|count|status are four", fields.len()));
+    };
+    if tenant.is_empty() {
+        return Err("its tenant is empty".to_owned());
+    }
+    if tenant.contains('\r') {
+        return Err("there is a carriage return in its tenant".to_owned());
+    }
+    let time = SourceTime::from(time);
+    let Some(_) = moment(&time) else {
+        return Err(format!("{time:?} is no time; write \"2025-11-28 16:30:00\""));
+    };
+    if time > *latest {
+        return Err(format!("{time} lies in the future"));
+    }
+    Ok(Some(Entry { tenant: Tenant::from(tenant), time, count: number(count)?, status: word(status)? }))
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // The state's integers are signed.
+    text.parse::<i64>()
+        .ok()
+        .filter(|_| digits)
+        .map(i64::cast_unsigned)
+        .ok_or_else(|| format!("{text:?} is no number of records"))
+}
+
+fn word(text: &str) -> Result<Status, String> {
+    [Status::Success, Status::Failed]
+        .into_iter()
+        .find(|status| status.as_str() == text)
+        .ok_or_else(|| format!("{text:?} is no status; it can be SUCCESS or FAILED"))
+}
+
+/// A real moment, written as a server prints it. chrono would take a leap second, single digits and a
+/// year 0 as well.
+fn moment(time: &SourceTime) -> Option<NaiveDateTime> {
+    let text = time.as_str();
+    let (whole, decimals) = text.split_once('.').map_or((text, None), |(whole, rest)| (whole, Some(rest)));
+    let as_printed = whole.len() == 19
+        && whole.bytes().zip(*b"0000-00-00 00:00:00").all(|(byte, model)| match model {
+            b'0' => byte.is_ascii_digit(),
+            sign => byte == sign,
+        });
+    let decimal = |text: &str| (1..=9).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !as_printed || !decimals.is_none_or(decimal) || whole.starts_with("0000") || whole.ends_with("60") {
+        return None;
+    }
+    NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok()
+}
+
+/// The file as the script would have written it.
+pub fn render(entries: &[Entry]) -> Result<String, Unholdable> {
+    if let Some(entry) = entries.iter().find(|entry| !fits(&entry.tenant)) {
+        return Err(Unholdable(entry.tenant.clone()));
+    }
+    let line = |Entry { tenant, time, count, status }: &Entry| format!("{tenant}|{time}|{count}|{}\n", status.as_str());
+    Ok(entries.iter().map(line).collect())
+}
+
+/// A tenant whose line nobody could read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unholdable(pub Tenant);
+
+impl std::fmt::Display for Unholdable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "the tenant {:?} cannot stand in the script's state file, whose lines are tenant|time|count|status",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for Unholdable {}
+
+fn fits(tenant: &Tenant) -> bool {
+    let name = tenant.as_str();
+    !name.is_empty() && !name.starts_with(['#', '\u{feff}']) && !name.contains(['|', '\n', '\r'])
+}
+
+/// Which way an import moves a watermark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    New,
+    Forward,
+    Backward,
+    Same,
+}
+
+impl Way {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Forward => "forward",
+            Self::Backward => "backward",
+            Self::Same => "same",
+        }
+    }
+
+    /// Whether a watermark that was known is lost.
+    pub fn moves(self) -> bool {
+        matches!(self, Self::Forward | Self::Backward)
+    }
+}
+
+/// What an import does to one tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub entry: Entry,
+    pub old: Option<SourceTime>,
+    pub way: Way,
+    /// Not even the count or the status differs.
+    pub idle: bool,
+}
+
+impl Step {
+    /// By how much the watermark moves.
+    pub fn seconds(&self) -> Option<i64> {
+        let old = moment(self.old.as_ref()?)?;
+        Some((moment(&self.entry.time)? - old).num_seconds())
+    }
+}
+
+/// What an import of these entries would do to a state that says this.
+pub fn steps(state: &[Entry], entries: Vec<Entry>) -> Vec<Step> {
+    let known: HashMap<&Tenant, &Entry> = state.iter().map(|entry| (&entry.tenant, entry)).collect();
+    let step = |entry: Entry| {
+        let before = known.get(&entry.tenant);
+        let way = match before.map(|before| entry.time.cmp(&before.time)) {
+            None => Way::New,
+            Some(std::cmp::Ordering::Less) => Way::Backward,
+            Some(std::cmp::Ordering::Equal) => Way::Same,
+            Some(std::cmp::Ordering::Greater) => Way::Forward,
+        };
+        let idle = before.is_some_and(|before| **before == entry);
+        Step { old: before.map(|before| before.time.clone()), way, idle, entry }
+    };
+    entries.into_iter().map(step).collect()
+}
+
+impl State {
+    /// The tenants with a watermark, as the script's state file says it.
+    pub fn legacy_entries(&self) -> anyhow::Result<Vec<Entry>> {
+        self.read(|conn| {
+            let mut query = conn.prepare(
+                "SELECT name, watermark, last_written, last_outcome FROM tenant WHERE watermark IS NOT NULL ORDER BY n",
+            )?;
+            let rows = query.query_map([], |row| {
+                // A tenant that no run has dealt with has not failed either.
+                let failed =
+                    row.get::<_, Option<String>>(3)?.is_some_and(|outcome| outcome == Status::Failed.outcome());
+                Ok(Entry {
+                    tenant: Tenant(row.get(0)?),
+                    time: SourceTime(row.get(1)?),
+                    count: row.get::<_, i64>(2)?.cast_unsigned(),
+                    status: if failed { Status::Failed } else { Status::Success },
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Takes these watermarks over, all or none. The next incremental run reads keys from the overlap
+    /// below them.
+    pub fn import_legacy(&mut self, steps: &[Step], overlap: Duration, change: &Change<'_>) -> anyhow::Result<Moved> {
+        self.transaction(|tx| {
+            let mut moved = Moved::default();
+            let n = note(tx, change)?;
+            for step in steps.iter().filter(|step| !step.idle) {
+                take(tx, n, step, overlap, &mut moved)?;
+            }
+            Ok(moved)
+        })
+    }
+}
+
+fn take(tx: &Transaction<'_>, change: i64, step: &Step, overlap: Duration, moved: &mut Moved) -> rusqlite::Result<()> {
+    let Step { entry: Entry { tenant, time, count, status }, old, way, .. } = step;
+    let n = tenants::number(tx, tenant)?;
+    let look_back = look_back(tx, n, step, overlap)?;
+    match way {
+        Way::Same => {}
+        Way::Backward => move_one(tx, change, tenant, Some(time), look_back.as_ref(), moved)?,
+        Way::New | Way::Forward => {
+            note_watermark(tx, change, n, old.as_ref(), Some(time))?;
+            // Without `newest` it does not count as quiet.
+            tx.prepare_cached("UPDATE tenant SET watermark = ?2, look_back = ?3, newest = NULL WHERE n = ?1")?
+                .execute(params![n, time.as_str(), look_back.as_ref().map(SourceTime::as_str)])?;
+        }
+    }
+    tx.prepare_cached("UPDATE tenant SET last_written = ?2, last_outcome = ?3 WHERE n = ?1")?.execute(params![
+        n,
+        count.cast_signed(),
+        status.outcome()
+    ])?;
+    Ok(())
+}
+
+/// What a known tenant still has to read again stays to be read again, whichever way its watermark goes.
+fn look_back(conn: &Connection, n: i64, step: &Step, overlap: Duration) -> rusqlite::Result<Option<SourceTime>> {
+    let below = window::earlier(&step.entry.time, overlap);
+    if step.way == Way::New {
+        return Ok(below);
+    }
+    let before: Option<String> =
+        conn.prepare_cached("SELECT look_back FROM tenant WHERE n = ?1")?.query_row([n], |row| row.get(0))?;
+    // None is less than any time, as it should be: everything.
+    Ok(before.map(SourceTime).min(below))
+}
