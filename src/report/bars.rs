@@ -15,23 +15,28 @@ const TICK: Duration = Duration::from_millis(250);
 
 pub(super) struct Bars {
     bar: ProgressBar,
+    target: fn() -> ProgressDrawTarget,
     words: &'static dyn Words,
 }
 
 impl Bars {
     pub(super) fn on_stderr(words: &'static dyn Words) -> Self {
-        Self::on(ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND), words)
+        Self::on(|| ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND), words)
     }
 
-    fn on(target: ProgressDrawTarget, words: &'static dyn Words) -> Self {
-        let bar = ProgressBar::with_draw_target(None, target);
+    /// Commands that are no run print lines too, but have no progress to show.
+    fn on(target: fn() -> ProgressDrawTarget, words: &'static dyn Words) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         bar.set_style(style(words.spinner()));
-        Self { bar, words }
+        Self { bar, target, words }
     }
 
     pub(super) fn event(&self, event: &Event) {
         match event {
-            Event::Started { .. } => self.bar.enable_steady_tick(TICK),
+            Event::Started { .. } => {
+                self.bar.set_draw_target((self.target)());
+                self.bar.enable_steady_tick(TICK);
+            }
             Event::Expected(invoices) => {
                 self.bar.set_length(*invoices);
                 self.bar.set_style(style(self.words.bar()));
@@ -97,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_bar_has_the_expected_total_and_outgrows_it_when_there_is_more() {
-        let bars = Bars::on(ProgressDrawTarget::hidden(), &English);
+        let bars = Bars::on(ProgressDrawTarget::hidden, &English);
         assert_eq!(bars.bar.length(), None);
         bars.event(&Event::Expected(100));
         bars.event(&Event::Progress { invoices: 40, bytes: 1 });
@@ -108,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_tenant_at_work_is_shown_without_its_control_characters() {
-        let bars = Bars::on(ProgressDrawTarget::hidden(), &English);
+        let bars = Bars::on(ProgressDrawTarget::hidden, &English);
         let upto = Some(SourceTime::from("2025-11-28 16:30:00"));
         bars.event(&Event::TenantStarted { tenant: Tenant::from("a\u{1b}c"), after: None, upto });
         assert_eq!(bars.bar.message(), "tenant a\\u001bc");
