@@ -15,6 +15,7 @@ mod histories;
 mod history;
 mod hostile;
 mod incremental;
+mod legacy;
 mod locks;
 mod migration;
 mod option_files;
