@@ -6,6 +6,9 @@
 #   INVOICE_EXPORT_*               everything that `invoice-export run --help` names, above all
 #                                  INVOICE_EXPORT_SOURCE; also MYSQL_PWD
 #
+# After every run the old state file is written too, for monitoring that reads it;
+# INVOICE_EXPORT_MIRROR_LEGACY_STATE=false turns that off.
+#
 # They may stand in export_invoice_data.env beside this script, as NAME=value lines; what the
 # environment says already wins. The output is ../context of the current folder, as before.
 set -u
@@ -40,4 +43,5 @@ if ! program=$(find_program); then
     echo "[ERROR] 找不到 invoice-export: 请将其放入 PATH 或 $here"
     exit 1
 fi
+export INVOICE_EXPORT_MIRROR_LEGACY_STATE="${INVOICE_EXPORT_MIRROR_LEGACY_STATE:-true}"
 "$program" run --lang zh 2>&1 || exit 1

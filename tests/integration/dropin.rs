@@ -110,3 +110,23 @@ fn the_drop_in_exits_1_where_the_program_has_finer_codes_and_leaves_no_trace_in_
     let wrong = dropin(&exporter, &[("EXPORT_MODE", "sometimes")]).expect(1);
     assert_eq!(wrong.stdout.lines().filter(|line| line.starts_with("[ERROR]")).count(), 1, "{wrong}");
 }
+
+#[test]
+fn the_drop_in_keeps_the_old_state_file_going_unless_it_is_told_not_to() {
+    let table = Table::embedded();
+    three_tenants(&table);
+    let exporter = Exporter::new(&table);
+    let file = exporter.output().join(".export_state/.last_export_time");
+    let incremental = ("EXPORT_MODE", "incremental");
+    dropin(&exporter, &[incremental, ("DRY_RUN", "true")]).expect(0);
+    dropin(&exporter, &[incremental, ("INVOICE_EXPORT_MIRROR_LEGACY_STATE", "false")]).expect(0);
+    assert!(!file.exists());
+    dropin(&exporter, &[incremental]).expect(0);
+    let lines = std::fs::read_to_string(&file).unwrap();
+    let shown: Vec<[&str; 3]> = lines
+        .lines()
+        .map(|line| line.split('|').collect::<Vec<_>>())
+        .map(|fields| [fields[0], fields[2], fields[3]])
+        .collect();
+    assert_eq!(shown, [["1", "0", "SUCCESS"], ["10", "0", "SUCCESS"], ["89", "0", "SUCCESS"]]);
+}
