@@ -111,7 +111,7 @@ fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) ->
     }
     let file = ReadFile {
         path: std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf()).to_string_lossy().into_owned(),
-        sha256: format!("{:?}", publish::digest(&bytes)),
+        sha256: publish::digest(&bytes).to_string(),
         lines: Some(parsed.lines),
     };
     Ok(Import { file, steps: legacy::steps(known, parsed.entries) })
