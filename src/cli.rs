@@ -171,7 +171,8 @@ pub struct Margins {
 
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Exit 6 if a tenant lags farther behind than this
+    /// Exit 6 if a tenant lags farther behind than this; without the source: if its last successful run
+    /// is older
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     pub stale_after: Option<Duration>,
     /// List the invoices that cannot be exported instead
@@ -188,10 +189,11 @@ pub struct History {
     /// A run (its number, `last` or `last-failed`) or a change (`c3`)
     #[arg(value_name = "RUN")]
     pub which: Option<String>,
-    /// The paths that the run wrote and removed
+    /// The paths that the run wrote, took over or removed
     #[arg(long, requires = "which")]
     pub files: bool,
-    /// Only the paths, each ended by a zero byte, for `rsync --from0 --files-from=-`
+    /// Only the paths that are there to be copied: written or taken over, and not removed since; each
+    /// ended by a zero byte, for `rsync --from0 --files-from=-` (which cannot remove)
     #[arg(short = '0', long, requires = "files")]
     pub null: bool,
     /// Only runs that did something for this tenant, and changes of its watermark

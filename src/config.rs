@@ -144,9 +144,33 @@ fn parsed_time(text: &str, given_as: &'static str) -> anyhow::Result<SourceTime>
     }
 }
 
+/// Which end of a day a day alone stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DayEnd {
+    First,
+    Last,
+}
+
+/// A moment of our own clock as the state has it: RFC 3339, UTC, whole seconds. It may be given as the
+/// history prints it.
+pub fn moment(text: Option<&str>, given_as: &'static str, day: DayEnd) -> anyhow::Result<Option<String>> {
+    let Some(text) = text else { return Ok(None) };
+    let plain = text.strip_suffix('Z').unwrap_or(text);
+    let SourceTime(time) = parsed_time(plain, given_as)?;
+    Ok(Some(match day {
+        DayEnd::Last if plain.len() == 10 => format!("{plain}T23:59:59Z"),
+        DayEnd::First | DayEnd::Last => format!("{}Z", time[..19].replacen(' ', "T", 1)),
+    }))
+}
+
+/// An empty variable counts as unset, as everywhere.
+pub fn given_source(common: &Common) -> Option<&str> {
+    common.source.as_deref().filter(|source| !source.is_empty())
+}
+
 /// How to reach the source that the command line names.
 pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::Result<Access> {
-    let Some(text) = &common.source else {
+    let Some(text) = given_source(common) else {
         return Err(misuse(Misuse::NoSource));
     };
     // The text may hold a password, so the parser's error does not repeat it.
@@ -226,6 +250,17 @@ mod tests {
         for wrong in ["yesterday", "2025-13-01", "2025-11-28 10", "2025-11-28 25:00:00", "2025-1-2"] {
             assert!(parsed_time(wrong, "--since").is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_moment_is_what_the_state_has() {
+        let of = |text, day| moment(Some(text), "--until", day).unwrap().unwrap();
+        assert_eq!(of("2025-11-28", DayEnd::First), "2025-11-28T00:00:00Z");
+        assert_eq!(of("2025-11-28", DayEnd::Last), "2025-11-28T23:59:59Z");
+        for text in ["2025-11-28 10:00:00", "2025-11-28T10:00:00Z", "2025-11-28 10:00:00.999"] {
+            assert_eq!(of(text, DayEnd::Last), "2025-11-28T10:00:00Z");
+        }
+        assert!(moment(Some("Z"), "--until", DayEnd::Last).is_err());
     }
 
     #[test]

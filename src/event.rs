@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::refusal::{Holder, Trouble};
-use crate::run::{Counts, Kind, Summary};
+use crate::run::{Counts, Kind, RunId, Summary};
 
 /// Something to show, in the order in which it happened.
 #[derive(Clone, Debug)]
@@ -85,6 +85,25 @@ pub enum Notice {
     Retrying { trouble: Trouble, pause: Duration },
     /// Invoices without a usable source time: only full runs, and runs in doubt, read them.
     WithoutTime { invoices: u64 },
+    /// `status` shows no lag, because no source is given.
+    NoSource,
+    /// `status` shows no lag, because the source does not answer.
+    SourceSilent,
+    /// Without the source, `--stale-after` goes by the age of the last successful run.
+    JudgedByOwnClock,
+    /// A run has no end yet. Dead ones are told by their process where it would be on this machine.
+    RunUnfinished { run: RunId, kind: String, host: String, started: String, invoices: u64, life: Life },
+    /// Tenants that lag farther behind than they may.
+    Stale { tenants: u64, of: u64, after: Duration },
+}
+
+/// Whether the process of an unfinished run is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    Alive,
+    Dead,
+    /// It belongs to another machine.
+    Unknown,
 }
 
 /// Why a run reads keys without a lower bound.

@@ -20,6 +20,8 @@ pub enum Refusal {
         file: PathBuf,
         trouble: OptionFileTrouble,
     },
+    /// A command that asks the state alone.
+    TenantNotInState(String),
     /// Another run of ours holds the lock.
     Locked {
         holder: Option<Holder>,
@@ -125,7 +127,11 @@ impl Refusal {
     /// The process's exit code, as documented in the README.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Misuse(_) | Self::UnknownTenant(_) | Self::OptionFile { .. } => 2,
+            Self::Usage(_)
+            | Self::Misuse(_)
+            | Self::UnknownTenant(_)
+            | Self::TenantNotInState(_)
+            | Self::OptionFile { .. } => 2,
             Self::Locked { .. } | Self::ScriptLocked { .. } => 4,
             Self::NamesFolded { .. }
             | Self::CannotConnect { .. }
@@ -164,6 +170,10 @@ impl fmt::Display for Refusal {
                 write!(f, "there is no tenant {tenant:?} in the source; check the spelling, also upper and lower case")
             }
             Self::OptionFile { file, trouble } => write!(f, "the option file {}{trouble}", file.display()),
+            Self::TenantNotInState(tenant) => write!(
+                f,
+                "the state knows no tenant {tenant:?}: nothing of it was ever exported; check the spelling, also upper and lower case"
+            ),
             Self::Locked { holder, lock } => {
                 let holder = holder_text(holder.as_ref());
                 write!(f, "another run holds the lock {}: {holder}; wait for it or stop it", lock.display())

@@ -69,10 +69,20 @@ impl Clock {
 /// The time `by` before `time` in whole seconds, rounded down; None where `time` is no date (zero
 /// dates) or the result would lie before the year 1.
 pub fn earlier(time: &SourceTime, by: Duration) -> Option<SourceTime> {
-    let parsed = NaiveDateTime::parse_from_str(time.as_str().get(..19)?, "%Y-%m-%d %H:%M:%S").ok()?;
+    let parsed = whole_seconds(time)?;
     let by = TimeDelta::try_seconds(i64::try_from(by.as_secs()).ok()?)?;
     let result = parsed.checked_sub_signed(by).filter(|at| at.year() >= 1)?;
     Some(SourceTime(result.format("%Y-%m-%d %H:%M:%S").to_string()))
+}
+
+/// How many seconds of the calendar `later` lies behind `earlier`, both rounded down; None where one of
+/// them is no date.
+pub fn seconds_between(earlier: &SourceTime, later: &SourceTime) -> Option<i64> {
+    Some(whole_seconds(later)?.signed_duration_since(whole_seconds(earlier)?).num_seconds())
+}
+
+fn whole_seconds(time: &SourceTime) -> Option<NaiveDateTime> {
+    NaiveDateTime::parse_from_str(time.as_str().get(..19)?, "%Y-%m-%d %H:%M:%S").ok()
 }
 
 /// Work is shown as open since a whole second, in which its first rows may lie.
@@ -121,6 +131,14 @@ mod tests {
         let clock = Clock { now: time("2025-11-28 16:35:00"), unix: 0 };
         assert_eq!(clock.boundary(Duration::from_secs(300)), time("2025-11-28 16:30:00"));
         assert_eq!(clock.boundary(Duration::ZERO), time("2025-11-28 16:34:59"));
+    }
+
+    #[test]
+    fn a_lag_is_counted_by_the_calendar() {
+        let between = |earlier, later| seconds_between(&time(earlier), &time(later));
+        assert_eq!(between("2025-11-28 23:59:00.75", "2025-11-29 00:01:00"), Some(120));
+        assert_eq!(between("2025-11-29 00:01:00", "2025-11-28 23:59:00"), Some(-120));
+        assert_eq!(between("0000-00-00 00:00:00", "2025-11-28 23:59:00"), None);
     }
 
     #[test]

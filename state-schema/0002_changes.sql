@@ -50,6 +50,8 @@ BEGIN SELECT RAISE(ABORT, 'history cannot be deleted'); END;
 
 CREATE INDEX run_kind ON run (kind, id);
 CREATE INDEX run_started ON run (started);
+CREATE INDEX reject_last_run ON reject (last_run);
+CREATE INDEX reject_open_since ON reject (opened_run, id) WHERE closed_run IS NULL;
 
 -- INSERT OR REPLACE deletes without asking the triggers that refuse a DELETE.
 CREATE TRIGGER run_is_not_replaced BEFORE INSERT ON run WHEN EXISTS (SELECT 1 FROM run WHERE id = new.id)

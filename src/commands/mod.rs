@@ -17,6 +17,7 @@ mod consent;
 mod demo;
 mod history;
 mod legacy;
+mod past;
 mod run;
 mod state;
 mod status;
@@ -100,11 +101,15 @@ fn starter() -> Starter {
     let user = ["LOGNAME", "USER"].into_iter().find_map(config::variable);
     Starter {
         user: user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: host(),
         pid: std::process::id(),
         command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "),
         at: now(),
     }
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// The state, only to be read.

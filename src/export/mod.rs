@@ -6,6 +6,7 @@
 //! checks rows in several; `pipeline.rs` gives out paths, publishes and records in one, with `batch.rs`
 //! (what goes together) and `contest.rs` (two invoices that want one path). `mirror.rs` writes the
 //! script's state file, `patience.rs` waits for a server that went away, `budget.rs` bounds memory.
+//! `lag.rs` is beside all of that: it only says how far the tenants lag behind.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -52,6 +53,7 @@ mod diff;
 mod drive;
 mod inquiry;
 mod kin;
+pub mod lag;
 mod mirror;
 mod patience;
 mod pipeline;

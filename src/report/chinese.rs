@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 
 use super::chinese_refusals::{holder_text, refusal_text};
 use super::words::{Mode, Tally, Words};
-use crate::event::{Doubt, Notice};
+use crate::event::{Doubt, Life, Notice};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::refusal::{Holder, Refusal, Trouble};
 use crate::run::{Counts, Kind, Outcome, Summary};
@@ -124,6 +124,22 @@ impl Words for Chinese {
             }
             Notice::WithoutTime { invoices } => {
                 format!("{invoices} 条记录没有可用的更新时间，其变化只有全量导出能发现")
+            }
+            Notice::NoSource => {
+                "没有指定数据源，无法显示滞后时间；请用 --source 或 INVOICE_EXPORT_SOURCE 指定".to_owned()
+            }
+            Notice::SourceSilent => "数据源没有应答，无法显示滞后时间".to_owned(),
+            Notice::JudgedByOwnClock => "--stale-after 改按本机时钟和各租户最近一次成功运行的时间判断".to_owned(),
+            Notice::RunUnfinished { run, kind, host, started, invoices, life } => {
+                let who = format!("第 {run} 次运行({kind}，开始于 {started})");
+                match life {
+                    Life::Alive => format!("{who}正在进行: 已处理 {invoices} 条记录"),
+                    Life::Unknown => format!("{who}在 {host} 上尚未结束: 已处理 {invoices} 条记录"),
+                    Life::Dead => format!("{who}在处理 {invoices} 条记录后意外终止；下次运行会补上"),
+                }
+            }
+            Notice::Stale { tenants, of, after } => {
+                format!("{of} 个租户中有 {tenants} 个滞后超过 {} (--stale-after)", span(*after))
             }
         }
     }

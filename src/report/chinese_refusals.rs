@@ -15,6 +15,9 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         Refusal::Usage(text) => format!("用法错误: {text}"),
         Refusal::Misuse(misuse) => format!("用法错误: {}", misuse_text(misuse)),
         Refusal::UnknownTenant(tenant) => format!("数据库中没有租户 \"{tenant}\"；请检查拼写和大小写"),
+        Refusal::TenantNotInState(tenant) => {
+            format!("状态文件中没有租户 \"{tenant}\": 从未导出过它的数据；请检查拼写和大小写")
+        }
         Refusal::OptionFile { file, trouble } => option_file(file, *trouble),
         Refusal::Locked { holder, lock } => {
             let holder = holder_text(holder.as_ref());
@@ -231,6 +234,7 @@ mod tests {
             Refusal::Usage("--since needs --until".to_owned()),
             Refusal::Misuse(Misuse::NoSource),
             Refusal::UnknownTenant("acme".to_owned()),
+            Refusal::TenantNotInState("acme".to_owned()),
             Refusal::OptionFile {
                 file: "/etc/my.cnf".into(),
                 trouble: OptionFileTrouble::NoValue { line: 3, option: "password" },

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::words::{Mode, Tally, Words};
-use crate::event::{Doubt, Notice};
+use crate::event::{Doubt, Life, Notice};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::refusal::{Holder, Refusal, Trouble, holder_text};
 use crate::run::{Counts, Kind, Outcome, Summary};
@@ -108,6 +108,26 @@ impl Words for English {
                 "{} no usable source time; changes to such rows are seen by full runs only",
                 if *invoices == 1 { "1 invoice has".to_owned() } else { format!("{invoices} invoices have") }
             ),
+            Notice::NoSource => {
+                "no lag is shown, because no source is given; name it with --source or INVOICE_EXPORT_SOURCE".to_owned()
+            }
+            Notice::SourceSilent => "no lag is shown, because the source does not answer".to_owned(),
+            Notice::JudgedByOwnClock => {
+                "--stale-after goes by this machine's clock and the age of each tenant's last successful run".to_owned()
+            }
+            Notice::RunUnfinished { run, kind, host, started, invoices, life } => {
+                let who = format!("run {run} ({kind}), started {started}");
+                let come = count(*invoices, "invoice");
+                match life {
+                    Life::Alive => format!("{who}, is at work: {come} so far"),
+                    Life::Unknown => format!("{who} on {host}, has not ended: {come} so far"),
+                    Life::Dead => format!("{who}, died after {come}; the next run makes it good"),
+                }
+            }
+            Notice::Stale { tenants, of, after } => {
+                let after = humantime::format_duration(*after);
+                format!("stale: {tenants} of {} (--stale-after {after})", count(*of, "tenant"))
+            }
         }
     }
 

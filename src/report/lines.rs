@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Verbosity;
 use super::words::{Mode, Words};
-use crate::event::{Event, Notice};
+use crate::event::{Event, Life, Notice};
 use crate::invoice::Tenant;
 use crate::run::{Counts, Kind};
 
@@ -238,7 +238,9 @@ impl Lines {
 /// A warning is what the operator can or should do something about.
 fn notice_level(notice: &Notice) -> Level {
     match notice {
-        Notice::OpenWork { .. } | Notice::SetAside { .. } => Level::Info,
+        Notice::OpenWork { .. }
+        | Notice::SetAside { .. }
+        | Notice::RunUnfinished { life: Life::Alive | Life::Unknown, .. } => Level::Info,
         Notice::MissingIndex { .. }
         | Notice::OpenWorkUnknown
         | Notice::TakingOver { .. }
@@ -249,7 +251,12 @@ fn notice_level(notice: &Notice) -> Level {
         | Notice::LeftInPlace { .. }
         | Notice::TimesAhead { .. }
         | Notice::Retrying { .. }
-        | Notice::WithoutTime { .. } => Level::Warn,
+        | Notice::WithoutTime { .. }
+        | Notice::NoSource
+        | Notice::SourceSilent
+        | Notice::JudgedByOwnClock
+        | Notice::RunUnfinished { life: Life::Dead, .. }
+        | Notice::Stale { .. } => Level::Warn,
     }
 }
 

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::event::Event;
+use crate::event::{Event, Notice};
 use crate::refusal::Refusal;
 use crate::run::Summary;
 
@@ -23,7 +23,7 @@ mod words;
 
 use bars::Bars;
 use lines::{Level, Line, Lines};
-use table::{Details, Table};
+use table::{Cell, Details, Paged, Table};
 use words::Words;
 
 /// Between two lines of progress where there is no bar.
@@ -60,6 +60,13 @@ pub enum Format {
     Text,
     Json,
     Csv,
+}
+
+/// People get the columns that fit a screen, programs all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    People,
+    Programs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +168,41 @@ impl Reporter {
         };
         printer.object_printed = true;
         printer.print_out(&text);
+    }
+
+    /// A result with more rows than memory may hold: asks for page after page until one is empty.
+    pub fn pages(
+        &self,
+        columns: &'static [&'static str],
+        mut next: impl FnMut() -> anyhow::Result<Vec<Vec<Cell>>>,
+    ) -> anyhow::Result<()> {
+        let mut paged = Paged::new(columns);
+        let format = self.printer().format;
+        loop {
+            let rows = next()?;
+            let mut printer = self.printer();
+            printer.object_printed = true;
+            if rows.is_empty() {
+                printer.print_out(&paged.end(format));
+                return Ok(());
+            }
+            printer.print_out(&paged.page(format, rows));
+        }
+    }
+
+    /// Who reads stdout.
+    pub fn audience(&self) -> Audience {
+        match self.printer().format {
+            Format::Text => Audience::People,
+            Format::Json | Format::Csv => Audience::Programs,
+        }
+    }
+
+    /// A line of the log with what led to it.
+    pub fn notice(&self, notice: &Notice, cause: &anyhow::Error) {
+        let mut printer = self.printer();
+        let text = format!("{}: {}", printer.words.notice(notice), chain_text(cause, printer.words));
+        printer.print_err(&block(&[Line::new(Level::Warn, text)]));
     }
 
     /// A result about one thing. As CSV it is its first table.

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 use unicode_width::UnicodeWidthStr;
 
+use super::Format;
 use super::lines::escaped;
 
 /// One value. People see spans and sizes in units, programs as plain numbers.
@@ -97,6 +98,51 @@ pub struct Table {
     pub rows: Vec<Vec<Cell>>,
 }
 
+/// A result whose rows come in pages, so that it may be longer than memory.
+pub(super) struct Paged {
+    columns: &'static [&'static str],
+    rows: u64,
+}
+
+impl Paged {
+    pub(super) fn new(columns: &'static [&'static str]) -> Self {
+        Self { columns, rows: 0 }
+    }
+
+    /// People see a head above the first page; columns are aligned within a page.
+    pub(super) fn page(&mut self, format: Format, rows: Vec<Vec<Cell>>) -> String {
+        let first = self.rows == 0;
+        self.rows += rows.len() as u64;
+        let table = Table { columns: self.columns, rows };
+        match format {
+            Format::Text if first => table.text(),
+            Format::Text => behind_head(&table.text()),
+            Format::Csv if first => table.csv(),
+            Format::Csv => behind_head(&table.csv()),
+            Format::Json => {
+                let rows = table.objects().into_iter().map(|object| super::json::value(&object));
+                rows.enumerate()
+                    .map(|(n, row)| if first && n == 0 { format!("[{row}") } else { format!(",{row}") })
+                    .collect()
+            }
+        }
+    }
+
+    /// What stands behind the last page.
+    pub(super) fn end(mut self, format: Format) -> String {
+        match (format, self.rows) {
+            (Format::Json, 0) => "[]\n".to_owned(),
+            (Format::Json, _) => "]\n".to_owned(),
+            (Format::Text | Format::Csv, 0) => self.page(format, Vec::new()),
+            (Format::Text | Format::Csv, _) => String::new(),
+        }
+    }
+}
+
+fn behind_head(text: &str) -> String {
+    text.split_once('\n').map_or(String::new(), |(_, rows)| rows.to_owned())
+}
+
 /// Everything about one thing: facts with a name each, and tables with a title each. As JSON it is
 /// one object, in which a table is an array under its title.
 #[derive(Clone, Debug, Default)]
@@ -134,10 +180,14 @@ impl Table {
     }
 
     pub(super) fn json(&self) -> Value {
+        Value::Array(self.objects())
+    }
+
+    fn objects(&self) -> Vec<Value> {
         let object = |row: &Vec<Cell>| -> Map<String, Value> {
             self.columns.iter().map(|name| (*name).to_owned()).zip(row.iter().map(Cell::json)).collect()
         };
-        Value::Array(self.rows.iter().map(|row| Value::Object(object(row))).collect())
+        self.rows.iter().map(|row| Value::Object(object(row))).collect()
     }
 
     pub(super) fn csv(&self) -> String {
@@ -226,6 +276,22 @@ mod tests {
     fn programs_get_plain_numbers_and_text_as_it_is() {
         assert_eq!(table().csv(), "tenant,lag_seconds,bytes\n票据,7265,10\n\"a,\u{9b}\"\"b\",,2048\n");
         assert_eq!(table().json()[1], json!({ "tenant": "a,\u{9b}\"b", "lag_seconds": null, "bytes": 2048 }));
+    }
+
+    #[test]
+    fn pages_together_are_what_one_table_is() {
+        let together = |format| {
+            let mut paged = Paged::new(table().columns);
+            let pages: String = table().rows.into_iter().map(|row| paged.page(format, vec![row])).collect();
+            pages + &paged.end(format)
+        };
+        assert_eq!(together(Format::Csv), table().csv());
+        assert_eq!(serde_json::from_str::<Value>(&together(Format::Json)).unwrap(), table().json());
+        assert_eq!(together(Format::Text).lines().count(), 3);
+        let empty = |format| Paged::new(table().columns).end(format);
+        assert_eq!(empty(Format::Json), "[]\n");
+        assert_eq!(empty(Format::Csv), "tenant,lag_seconds,bytes\n");
+        assert_eq!(empty(Format::Text), "tenant  lag  bytes\n");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! What we remember: one SQLite file, by default `<output>/.export_state/state.db`.
 //!
 //! `open.rs` creates, opens and upgrades it, `tenants.rs` keeps watermarks, `ledger.rs` says which
-//! file belongs to which invoice, `todo.rs` what is still to be done or was rejected, `runs.rs` the
-//! history, `changes.rs` what was changed otherwise. `record.rs` writes a published batch, everything of
-//! it in one transaction: the file in the tree comes first, the state second. `legacy.rs` knows the
-//! script's state file, `legacy_file.rs` puts one in place.
+//! file belongs to which invoice, `todo.rs` what is still to be done or was rejected, `runs.rs` writes
+//! the history, `changes.rs` what was changed otherwise; `history.rs` and `pages.rs` read both,
+//! `overview.rs` how the tenants stand. `record.rs` writes a published batch, everything of it in one
+//! transaction: the file in the tree comes first, the state second. `legacy.rs` knows the script's
+//! state file, `legacy_file.rs` puts one in place.
 //!
 //! Only whoever holds the lock may open a state for writing (`lock::Held::open_state`).
 
@@ -17,11 +18,16 @@ use crate::refusal::{Damage, Refusal};
 
 pub mod backup;
 pub mod changes;
+pub mod history;
 pub mod integrity;
 pub mod ledger;
 pub mod legacy;
 pub mod legacy_file;
 pub mod open;
+pub mod overview;
+pub mod pages;
+#[cfg(test)]
+mod plans;
 pub mod record;
 pub mod restore;
 pub mod runs;
@@ -34,6 +40,8 @@ pub struct State {
     conn: Connection,
     path: PathBuf,
     access: open::Access,
+    /// How the file was when it was opened without locks.
+    unlocked: Option<open::Stamp>,
 }
 
 impl State {
@@ -57,8 +65,18 @@ impl State {
             .with_context(|| format!("write the state {}", path.display()))
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
-        read(&self.conn)
+    fn read<T>(&self, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
+        let undisturbed =
+            |stamp: &Option<open::Stamp>| stamp.as_ref().is_none_or(|stamp| stamp.still_holds(&self.path));
+        let mut result = read(&self.conn);
+        // A run that began after the file was opened without locks may have changed it under our feet.
+        let mut whole = undisturbed(&self.unlocked);
+        while !whole {
+            let (conn, stamp) = open::connect_to_look(&self.path)?;
+            result = read(&conn);
+            whole = undisturbed(&stamp);
+        }
+        result
             .map_err(|error| explain(error, &self.path))
             .with_context(|| format!("read the state {}", self.path.display()))
     }
@@ -102,5 +120,58 @@ fn is_nonsense(error: &rusqlite::Error) -> bool {
             msg.starts_with("no such table") || msg.starts_with("no such column") || msg.contains("malformed")
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invoice::SourceTime;
+    use crate::run::{Kind, RunId, Starter};
+    use crate::state::runs::Start;
+
+    fn starter() -> Starter {
+        Starter {
+            user: "cron".to_owned(),
+            host: "db1".to_owned(),
+            pid: 1,
+            command_line: "invoice-export run".to_owned(),
+            at: chrono::DateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn begin_a_run(state: &mut State) -> RunId {
+        let start = Start {
+            kind: Kind::Full,
+            starter: starter(),
+            source: "sqlite:a".to_owned(),
+            server: "a".to_owned(),
+            server_unix: 0,
+            clock_offset: 0,
+            boundary: SourceTime::from("2025-11-28 16:30:00"),
+            since: None,
+            doubts: Vec::new(),
+            marked_run: 0,
+        };
+        state.begin(&start).unwrap().id
+    }
+
+    #[test]
+    fn whoever_looks_sees_what_runs_wrote_since_the_state_was_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        State::create(&path, &starter()).unwrap().close().unwrap();
+        let look = State::look(&path).unwrap().unwrap();
+        assert_eq!(look.newest_run().unwrap(), None);
+        for _ in 0..3 {
+            let mut state = State::open(&path, &starter()).unwrap().unwrap();
+            let run = begin_a_run(&mut state);
+            assert_eq!(look.newest_run().unwrap(), Some(run), "while the run is at work");
+            state.close().unwrap();
+            assert_eq!(look.newest_run().unwrap(), Some(run), "after it");
+        }
+        drop(look);
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["state.db"]);
     }
 }

@@ -47,6 +47,29 @@ pub(super) enum Access {
     Look,
 }
 
+/// The file as a reader found it that opened it without locks: whoever writes after that changes it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    /// None where the file is gone, or where a log lies beside it, so that it changes by other rules.
+    fn of(path: &Path) -> Option<Self> {
+        if with_suffix(path, "-wal").exists() {
+            return None;
+        }
+        let data = fs::metadata(path).ok()?;
+        Some(Self { inode: data.ino(), length: data.len(), modified: (data.mtime(), data.mtime_nsec()) })
+    }
+
+    pub(super) fn still_holds(&self, path: &Path) -> bool {
+        Self::of(path).as_ref() == Some(self)
+    }
+}
+
 /// What lies where the state should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
@@ -62,7 +85,12 @@ impl State {
             return Ok(None);
         }
         refuse_what_we_cannot_keep(path)?;
-        let state = Self { conn: connect(path, Access::Write)?, path: path.to_path_buf(), access: Access::Write };
+        let state = Self {
+            conn: connect(path, Access::Write)?,
+            path: path.to_path_buf(),
+            access: Access::Write,
+            unlocked: None,
+        };
         let explained = |error| explain(error, path);
         if version(&state.conn).map_err(explained)? < KNOWN {
             state.back_up(Occasion::Before(ChangeKind::Upgrade), starter.at)?;
@@ -76,7 +104,8 @@ impl State {
         if inspect(path)? == Found::Nothing {
             return Ok(None);
         }
-        Ok(Some(Self { conn: connect(path, Access::Look)?, path: path.to_path_buf(), access: Access::Look }))
+        let (conn, unlocked) = connect_to_look(path)?;
+        Ok(Some(Self { conn, path: path.to_path_buf(), access: Access::Look, unlocked }))
     }
 
     /// Creates a state where there is none.
@@ -241,6 +270,14 @@ pub(super) fn connect(path: &Path, access: Access) -> anyhow::Result<Connection>
     Ok(conn)
 }
 
+/// A connection that only looks, with the stamp of the file if nothing but the stamp says whether
+/// somebody wrote meanwhile.
+pub(super) fn connect_to_look(path: &Path) -> anyhow::Result<(Connection, Option<Stamp>)> {
+    // The stamp comes first: what is written after it is noticed.
+    let stamp = Stamp::of(path);
+    Ok((connect(path, Access::Look)?, stamp))
+}
+
 /// Where no log lies beside the state nobody has it open, and SQLite need not lock (which would leave
 /// files beside it). Where one lies, they are there already.
 fn look_at(path: &Path) -> rusqlite::Result<Connection> {
@@ -325,6 +362,14 @@ pub(super) fn upgrade(conn: &Connection, starter: Option<&Starter>) -> rusqlite:
         note(&tx, &Change { old: Some(version.to_string()), new: Some(KNOWN.to_string()), ..change })?;
     }
     tx.commit()
+}
+
+/// An empty state for tests that ask what SQLite makes of a statement.
+#[cfg(test)]
+pub(super) fn in_memory() -> Connection {
+    let conn = Connection::open_in_memory().unwrap();
+    upgrade(&conn, None).unwrap();
+    conn
 }
 
 fn refuse_what_we_cannot_keep(path: &Path) -> anyhow::Result<()> {

@@ -122,7 +122,7 @@ fn is_damage(refusal: &Refusal) -> bool {
 fn back_up_and_close(state: &Path, starter: &Starter) -> anyhow::Result<(PathBuf, i64)> {
     open::inspect(state)?;
     let conn = open::connect(state, Access::Write)?;
-    let old = State { conn, path: state.to_path_buf(), access: Access::Write };
+    let old = State { conn, path: state.to_path_buf(), access: Access::Write, unlocked: None };
     old.assert_whole()?;
     let path = old.back_up(Occasion::Before(ChangeKind::Restore), starter.at)?;
     let last_run = old.last_time()?.last_run;

@@ -1,9 +1,58 @@
-//! The history of runs is append-only: SQLite itself refuses changes, whoever asks.
+//! The history of runs and changes: append-only in the state, and shown by `history`.
 
+use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use crate::support::exporter::Exporter;
-use crate::support::table::{Row, Table};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::exporter::{ENDS_WITHIN, Exporter, Finished, run_with, spawn_with};
+use crate::support::state::meddle;
+use crate::support::table::{Row, Table, on_every_source, quoted};
+
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
+
+/// As documented.
+const FIELDS: [&str; 23] = [
+    "id",
+    "kind",
+    "status",
+    "alive",
+    "started",
+    "finished",
+    "duration_seconds",
+    "user",
+    "host",
+    "since",
+    "boundary",
+    "tenants",
+    "seen",
+    "written",
+    "unchanged",
+    "rejected",
+    "gone",
+    "late",
+    "removed",
+    "bytes",
+    "retries",
+    "error",
+    "remark",
+];
+const REJECT: [&str; 11] = [
+    "tenant",
+    "number",
+    "id",
+    "time",
+    "reason",
+    "first_run",
+    "since",
+    "last_run",
+    "detail",
+    "closed_run",
+    "closed_how",
+];
 
 fn sqlite3(state: &std::path::Path, sql: &str) -> (bool, String) {
     let output =
@@ -43,4 +92,461 @@ fn debians_own_sqlite3_reads_the_state_and_cannot_change_finished_history() {
         let (changed, text) = sqlite3(&state, change);
         assert!(!changed && (text.contains("history") || text.contains("History")), "{change}: {text}");
     }
+}
+
+/// A source with an embedded table that holds one invoice of tenant 1.
+pub(crate) fn table() -> Table {
+    let table = Table::embedded();
+    table.insert(&Row::default());
+    table
+}
+
+pub(crate) fn history(exporter: &Exporter<'_>, args: &[&str]) -> Value {
+    exporter.run(["history", "--format", "json"].iter().chain(args)).expect(0).json()
+}
+
+/// What the entries are called, in their order.
+pub(crate) fn ids(exporter: &Exporter<'_>, args: &[&str]) -> Vec<String> {
+    let entries = history(exporter, args);
+    entries.as_array().unwrap().iter().map(|entry| entry["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[track_caller]
+fn error(finished: &Finished) -> &str {
+    let errors: Vec<&str> = finished.stderr.lines().filter(|line| line.starts_with("[ERROR]")).collect();
+    assert!(errors.len() == 1, "one error is expected: {finished}");
+    errors[0]
+}
+
+/// A run as another program would enter it.
+pub(crate) fn enter(exporter: &Exporter<'_>, id: i64, values: &[(&str, &str)]) {
+    let mut all = vec![
+        ("kind", "incremental"),
+        ("status", "success"),
+        ("started", "2025-11-28T10:00:00Z"),
+        ("finished", "2025-11-28T10:00:05Z"),
+        ("boundary", "2025-11-28 09:55:00"),
+        ("user", "cron"),
+        ("host", "db1"),
+        ("pid", "1"),
+        ("command_line", "invoice-export run"),
+        ("version", "0.1.0"),
+    ];
+    for (name, value) in values {
+        all.retain(|(known, _)| known != name);
+        all.push((name, value));
+    }
+    let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+    let texts: Vec<String> = all.iter().map(|(_, value)| quoted(value)).collect();
+    let (names, texts) = (names.join(", "), texts.join(", "));
+    meddle(&exporter.state(), &format!("INSERT INTO run (id, {names}) VALUES ({id}, {texts})"));
+}
+
+pub(crate) fn change(exporter: &Exporter<'_>, kind: &str, at: &str, last_run: i64, moves: &[(&str, &str)]) {
+    let sql = format!(
+        "INSERT INTO state_change (kind, at, last_run, user, host, reason) VALUES ('{kind}', '{at}', {last_run}, 'root', 'db1', 'because')"
+    );
+    meddle(&exporter.state(), &sql);
+    for (tenant, new) in moves {
+        let of = format!("(SELECT n FROM tenant WHERE name = {})", quoted(tenant));
+        let sql =
+            format!("INSERT INTO watermark_change VALUES ((SELECT max(n) FROM state_change), {of}, NULL, '{new}')");
+        meddle(&exporter.state(), &sql);
+    }
+}
+
+#[test]
+fn runs_are_listed_newest_first_with_everything_they_did() {
+    on_every_source(|table| {
+        let exporter = Exporter::new(table).env("LOGNAME", "ines");
+        table.insert(&Row { time: &table.ago(50 * MINUTE), ..Row::default() });
+        exporter.run(["run"]).expect(0);
+        table.insert(&Row {
+            id: 2,
+            number: "BAD",
+            document: "no json",
+            time: &table.ago(40 * MINUTE),
+            ..Row::default()
+        });
+        exporter.run(INCREMENTAL).expect(3);
+        let entries = history(&exporter, &[]);
+        let [second, first] = entries.as_array().unwrap().as_slice() else { panic!("{entries}") };
+        for entry in [first, second] {
+            let fields: Vec<_> = entry.as_object().unwrap().keys().cloned().collect();
+            let mut documented = FIELDS.map(str::to_owned);
+            documented.sort();
+            assert_eq!(fields, documented);
+            assert_eq!(
+                (&entry["user"], &entry["alive"], &entry["error"]),
+                (&json!("ines"), &Value::Null, &Value::Null)
+            );
+            assert!(entry["duration_seconds"].as_i64().unwrap() >= 0);
+        }
+        let numbers =
+            |entry: &Value| ["seen", "written", "rejected", "tenants"].map(|name| entry[name].as_i64().unwrap());
+        assert_eq!((&first["id"], &first["kind"], &first["status"]), (&json!("1"), &json!("full"), &json!("success")));
+        assert_eq!((&second["id"], &second["kind"]), (&json!("2"), &json!("incremental")));
+        assert_eq!(second["status"], "partial");
+        assert_eq!((numbers(first), numbers(second)), ([1, 1, 0, 1], [1, 0, 1, 1]));
+        let boundary = exporter.ask_one("SELECT boundary FROM run WHERE id = 2");
+        assert_eq!(second["boundary"], boundary.as_str());
+        let text = exporter.run(["history"]).expect(0);
+        let lines: Vec<&str> = text.stdout.lines().collect();
+        assert!(lines.len() == 3 && lines[1].starts_with("2   incremental  partial"), "{text}");
+        assert!(lines[1].contains(&format!("-> {boundary}")) && lines[1].contains("1 rejected"), "{text}");
+        assert!(lines[2].contains("ines@") && lines[2].ends_with("1 written"), "{text}");
+        assert!(lines.iter().all(|line| line.len() <= 120), "{text}");
+    });
+}
+
+#[test]
+fn csv_has_the_documented_fields() {
+    let table = table();
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    let of_tenant = FIELDS.iter().chain(&["tenant", "old_watermark", "new_watermark"]).copied().collect();
+    for (args, fields) in [(&[][..], FIELDS.to_vec()), (&["--tenant", "1"], of_tenant)] {
+        let csv = exporter.run(["history", "--format", "csv"].iter().chain(args)).expect(0).stdout;
+        let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+        assert_eq!(rows[0], fields);
+        assert!(rows.len() == 2 && rows[1].len() == fields.len() && rows[1][0] == "1", "{csv}");
+    }
+}
+
+#[test]
+fn a_change_stands_above_the_run_it_followed_and_a_pull_back_above_its_own() {
+    let table = table();
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    change(&exporter, "set", "2025-11-28T10:00:00Z", 1, &[("1", "2099-01-01 00:00:00")]);
+    meddle(&exporter.state(), "UPDATE tenant SET watermark = '2099-01-01 00:00:00'");
+    exporter.run(INCREMENTAL).expect(0);
+    exporter.run(["run"]).expect(0);
+    assert_eq!(ids(&exporter, &[]), ["3", "c2", "2", "c1", "1"]);
+    // However the list is cut.
+    for limit in 1..=5 {
+        assert_eq!(ids(&exporter, &["--limit", &limit.to_string()]), ["3", "c2", "2", "c1", "1"][..limit]);
+    }
+    let pulled_back = &history(&exporter, &["--kind", "pull-back"])[0];
+    assert_eq!((&pulled_back["tenants"], &pulled_back["status"]), (&json!(1), &Value::Null));
+    assert!(pulled_back["remark"].as_str().unwrap().contains("ahead of the boundary"), "{pulled_back}");
+    let run = history(&exporter, &["2"]);
+    let boundary = exporter.ask_one("SELECT boundary FROM run WHERE id = 2");
+    let moved = json!([{ "tenant": "1", "old_watermark": "2099-01-01 00:00:00", "new_watermark": boundary }]);
+    assert_eq!(run["pulled_back"], moved);
+    assert_eq!(history(&exporter, &["c2"])["watermarks"], moved);
+    assert_eq!(history(&exporter, &["1"])["pulled_back"], json!([]));
+    let text = exporter.run(["history", "--tenant", "1"]).expect(0).stdout;
+    assert!(
+        text.contains("none -> 2099-01-01 00:00:00") && text.contains(&format!("2099-01-01 00:00:00 -> {boundary}"))
+    );
+}
+
+#[test]
+fn each_filter_lets_through_what_it_names() {
+    let table = table();
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    enter(&exporter, 10, &[("kind", "full"), ("started", "2020-01-01T00:00:00Z")]);
+    enter(&exporter, 11, &[("kind", "backfill"), ("status", "failed"), ("started", "2020-01-02T23:59:59Z")]);
+    // The clock went back.
+    enter(&exporter, 12, &[("kind", "full"), ("status", "failed"), ("started", "2020-01-01T12:00:00Z")]);
+    enter(&exporter, 13, &[("status", "partial"), ("started", "2020-01-03T00:00:00Z")]);
+    change(&exporter, "reset", "2020-01-02T12:00:00Z", 11, &[]);
+    change(&exporter, "set", "2020-01-03T00:00:00Z", 13, &[("1", "2020-01-01 00:00:00")]);
+    change(&exporter, "import", "2020-01-01T06:00:00Z", 13, &[]);
+    for (args, expected) in [
+        (&[][..], &["c3", "c2", "13", "12", "c1", "11", "10", "1"][..]),
+        (&["--kind", "full"], &["12", "10"]),
+        (&["--kind", "reset"], &["c1"]),
+        (&["--status", "failed"], &["12", "11"]),
+        (&["--status", "failed", "--kind", "full"], &["12"]),
+        (&["--status", "cancelled"], &[]),
+        (&["--tenant", "1"], &["c2", "1"]),
+        (&["--tenant", "1", "--kind", "set"], &["c2"]),
+        (&["--tenant", "1", "--status", "failed"], &[]),
+        (&["--tenant", "1", "--until", "2020-12-31"], &["c2"]),
+        (&["--until", "2020-01-01"], &["c3", "12", "10"]),
+        (&["--until", "2020-01-01 12:00:00"], &["c3", "12", "10"]),
+        (&["--until", "2020-01-01T11:59:59Z"], &["c3", "10"]),
+        (&["--since", "2020-01-02", "--until", "2020-01-02"], &["c1", "11"]),
+        (&["--since", "2020-01-03"], &["c2", "13", "1"]),
+        (&["--since", "2020-01-01", "--until", "2020-01-03 00:00:00", "--kind", "full"], &["12", "10"]),
+        (&["--since", "2019-01-01", "--until", "2019-12-31"], &[]),
+        (&["--limit", "2"], &["c3", "c2"]),
+        (&["--since", "2020-01-01 00:00:00", "--limit", "1", "--status", "failed"], &["12"]),
+    ] {
+        assert_eq!(ids(&exporter, args), expected, "{args:?}");
+    }
+}
+
+#[test]
+fn a_tenants_history_has_its_own_numbers_and_watermarks() {
+    let table = Table::embedded();
+    for (id, tenant) in [(1, "a"), (2, "b"), (3, "b")] {
+        let number = id.to_string();
+        table.insert(&Row { id, tenant, number: &number, time: &table.ago(50 * MINUTE), ..Row::default() });
+    }
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    table.insert(&Row { id: 4, tenant: "a", number: "4", time: &table.ago(40 * MINUTE), ..Row::default() });
+    exporter.run(INCREMENTAL).expect(0);
+    let numbers = |tenant: &str| -> Vec<Value> {
+        let entries = history(&exporter, &["--tenant", tenant]);
+        let entries = entries.as_array().unwrap().iter();
+        entries.map(|entry| json!([entry["id"], entry["tenant"], entry["tenants"], entry["written"]])).collect()
+    };
+    assert_eq!(numbers("a"), [json!(["2", "a", 1, 1]), json!(["1", "a", 1, 1])]);
+    // Nothing of it was new in the second run.
+    assert_eq!(numbers("b"), [json!(["1", "b", 1, 2])]);
+    let boundary = |run: i64| exporter.ask_one(&format!("SELECT boundary FROM run WHERE id = {run}"));
+    let entries = history(&exporter, &["--tenant", "a"]);
+    assert_eq!(entries[0]["old_watermark"], boundary(1).as_str());
+    assert_eq!(entries[0]["new_watermark"], boundary(2).as_str());
+    assert_eq!(entries[1]["old_watermark"], Value::Null);
+}
+
+#[test]
+fn a_history_of_many_pages_is_told_whole_and_in_order() {
+    let table = table();
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    meddle(
+        &exporter.state(),
+        "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 1300)
+         INSERT INTO run (id, kind, status, started, boundary, user, host, pid, command_line, version)
+         SELECT i, 'full', 'success', '2025-11-28T10:00:00Z', '2025-11-28 09:55:00', 'u', 'h', 1, '', '' FROM n;
+         INSERT INTO state_change (kind, at, last_run, user, host)
+         SELECT 'reset', '2025-11-28T10:00:00Z', id, 'u', 'h' FROM run WHERE id % 2 = 0",
+    );
+    let expected: Vec<String> = (1..=1300)
+        .rev()
+        .flat_map(|run| {
+            let change = (run % 2 == 0).then(|| format!("c{}", run / 2));
+            change.into_iter().chain([run.to_string()])
+        })
+        .collect();
+    assert_eq!(ids(&exporter, &["--limit", "0"]), expected);
+    for format in ["text", "csv"] {
+        let listed = exporter.run(["history", "--limit", "0", "--format", format]).expect(0).stdout;
+        let first = |line: &str| line.split([' ', ',']).next().unwrap().to_owned();
+        assert_eq!(listed.lines().skip(1).map(first).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
+fn one_run_is_shown_with_its_tenants_rejects_and_command_line() {
+    on_every_source(|table| {
+        let exporter = Exporter::new(table);
+        table.insert(&Row { time: &table.ago(50 * MINUTE), ..Row::default() });
+        table.insert(&Row {
+            id: 2,
+            tenant: "2",
+            number: "BAD",
+            document: "?",
+            time: &table.ago(50 * MINUTE),
+            ..Row::default()
+        });
+        exporter.run(INCREMENTAL).expect(3);
+        exporter.run(INCREMENTAL).expect(0);
+        let first = history(&exporter, &["1"]);
+        let refused = json!({
+            "tenant": "2", "number": "BAD", "id": "2", "reason": "not-json", "first_run": 1, "last_run": 2,
+            "closed_run": null, "closed_how": null,
+        });
+        for (name, value) in refused.as_object().unwrap() {
+            assert_eq!(&first["rejects"][0][name], value, "{name}");
+        }
+        let mut documented = REJECT.map(str::to_owned);
+        documented.sort();
+        assert_eq!(first["rejects"][0].as_object().unwrap().keys().cloned().collect::<Vec<_>>(), documented);
+        let written = |tenant: usize| &first["per_tenant"][tenant]["written"];
+        assert_eq!((written(0), written(1)), (&json!(1), &json!(0)));
+        let line = first["command_line"].as_str().unwrap();
+        assert!(line.ends_with("invoice-export run --mode incremental"), "{line}");
+        assert_eq!(first["seen"], 2);
+        assert_eq!((&first["pid"], first["version"].as_str()), (&json!(first["pid"].as_i64()), Some("0.1.0")));
+        // The second refused it again, and its row is still bad.
+        assert_eq!(history(&exporter, &["last"])["rejects"][0]["id"], "2");
+        assert_eq!(history(&exporter, &["last-failed"])["id"], "1");
+        table.execute(&format!(
+            "UPDATE t_invoice SET fext_field = '{{}}', fupdate_time = '{}' WHERE fid = 2",
+            table.ago(30 * MINUTE)
+        ));
+        exporter.run(INCREMENTAL).expect(0);
+        let healed = &history(&exporter, &["1"])["rejects"][0];
+        assert_eq!((&healed["closed_run"], &healed["closed_how"]), (&json!(3), &json!("exported")));
+        assert_eq!(history(&exporter, &["3"])["rejects"], json!([]));
+        let text = exporter.run(["history", "1"]).expect(0).stdout;
+        for part in ["\nper tenant\ntenant ", "\nrejects\ntenant ", "\ncommand line "] {
+            assert!(text.contains(part), "{part:?} is missing:\n{text}");
+        }
+        let csv = exporter.run(["history", "1", "--format", "csv"]).expect(0).stdout;
+        assert!(
+            csv.starts_with("tenant,old_watermark,new_watermark,seen,written,") && csv.lines().count() == 3,
+            "{csv}"
+        );
+    });
+}
+
+#[test]
+fn a_password_is_in_no_command_line() {
+    let table = table();
+    let exporter = Exporter::new(&table).env("MYSQL_PWD", "hush-1");
+    let file = exporter.output().with_file_name("password");
+    fs::write(&file, "hush-2\n").unwrap();
+    exporter
+        .run(
+            INCREMENTAL
+                .iter()
+                .map(|arg| (*arg).to_owned())
+                .chain(["--password-file".to_owned(), file.display().to_string()]),
+        )
+        .expect(0);
+    let shown = exporter.run(["history", "last"]).expect(0).to_string();
+    assert!(shown.contains("--password-file") && !shown.contains("hush"), "{shown}");
+}
+
+#[test]
+fn what_is_not_there_is_said_and_what_is_no_run_is_wrong_usage() {
+    let table = table();
+    let exporter = Exporter::new(&table);
+    let missing = exporter.run(["history"]).expect(5);
+    assert!(error(&missing).contains("there is no state at"), "{missing}");
+    exporter.run(INCREMENTAL).expect(0);
+    change(&exporter, "reset", "2025-11-28T10:00:00Z", 1, &[]);
+    for (args, code, fact) in [
+        (&["2"][..], 1, "no run 2"),
+        (&["c2"], 1, "no change c2"),
+        (&["last-failed"], 1, "no run failed"),
+        (&["99999999999999999999"], 2, "c3"),
+        (&["-1"], 2, ""),
+        (&["first"], 2, "last-failed"),
+        (&["c"], 2, "c3"),
+        (&["c1", "--files"], 2, "only runs have files"),
+        (&["--files"], 2, ""),
+        (&["last", "-0"], 2, ""),
+        (&["last", "--status", "failed"], 2, ""),
+        (&["--kind", "set", "--status", "failed"], 2, "no --status"),
+        (&["--since", "yesterday"], 2, "--since"),
+        (&["--since", "2025-11-29", "--until", "2025-11-28"], 2, "--until"),
+        (&["--tenant", "2"], 2, "the state knows no tenant \"2\""),
+    ] {
+        let finished = exporter.run(["history"].iter().chain(args)).expect(code);
+        assert!(finished.stdout.is_empty() && finished.stderr.contains(fact), "{args:?}: {finished}");
+    }
+    let chinese = exporter.run(["history", "--tenant", "2", "--lang", "zh"]).expect(2);
+    assert!(error(&chinese).contains("状态文件中没有租户 \"2\""), "{chinese}");
+    let object = exporter.run(["history", "7", "--format", "json"]).expect(1).json();
+    assert_eq!((&object["exit_code"], object["error"].as_str().unwrap().contains("no run 7")), (&json!(1), true));
+}
+
+#[test]
+fn the_files_of_a_run_are_listed_and_those_that_are_there_can_be_given_to_rsync() {
+    let table = Table::embedded();
+    for id in 1..=3 {
+        table.insert(&Row { id, number: &format!("N {id}"), time: &table.ago(50 * MINUTE), ..Row::default() });
+    }
+    let exporter = Exporter::new(&table);
+    let taken_over = exporter.output().join("1/CN/20251128+N 3.json");
+    fs::create_dir_all(taken_over.parent().unwrap()).unwrap();
+    fs::write(&taken_over, Row::default().document).unwrap();
+    exporter.run(["run"]).expect(0);
+    table.execute(&format!(
+        "UPDATE t_invoice SET finvoice_no = 'N 1', fissue_date = '2025-11-27', fupdate_time = '{}' WHERE fid = 1",
+        table.ago(40 * MINUTE)
+    ));
+    exporter.run(INCREMENTAL).expect(0);
+    let files = |run: &str, arg: &str| exporter.run(["history", run, "--files", arg]).expect(0).stdout;
+    let all = "written  1/CN/20251128+N 1.json\nwritten  1/CN/20251128+N 2.json\nadopted  1/CN/20251128+N 3.json\n";
+    assert_eq!(files("1", "--no-progress"), all);
+    assert_eq!(files("2", "--no-progress"), "written  1/CN/20251127+N 1.json\nremoved  1/CN/20251128+N 1.json\n");
+    // Of the first run's files the second one removed one.
+    assert_eq!(files("1", "-0"), "1/CN/20251128+N 2.json\0".to_owned() + "1/CN/20251128+N 3.json\0");
+    assert_eq!(files("last", "-0"), "1/CN/20251127+N 1.json\0");
+    let listed: Value = serde_json::from_str(&files("2", "--format=json")).unwrap();
+    let removed = json!({ "action": "removed", "path": "1/CN/20251128+N 1.json" });
+    assert!(listed.as_array().unwrap().contains(&removed), "{listed}");
+    assert!(files("2", "--format=csv").starts_with("action,path\nwritten,1/CN/20251127+N 1.json\n"));
+    exporter.run(INCREMENTAL).expect(0);
+    assert_eq!(files("last", "-0") + &files("last", "--no-progress"), "");
+}
+
+#[test]
+fn many_files_are_told_whole_and_in_order() {
+    let table = table();
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    enter(&exporter, 2, &[("status", "running")]);
+    meddle(
+        &exporter.state(),
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)
+         INSERT INTO file_log SELECT 2, printf('1/CN/%05d.json', i), a FROM n JOIN (SELECT 'written' AS a UNION SELECT 'removed');
+         INSERT INTO ledger SELECT path, 1, NULL, path, zeroblob(32), 1, 1, 1, 1 FROM file_log WHERE action = 'written' AND run = 2",
+    );
+    let paths: Vec<String> = (1..=2500).map(|i| format!("1/CN/{i:05}.json")).collect();
+    let whole: String = paths.iter().map(|path| format!("removed  {path}\nwritten  {path}\n")).collect();
+    assert_eq!(exporter.run(["history", "2", "--files"]).expect(0).stdout, whole);
+    let nul: String = paths.iter().map(|path| format!("{path}\0")).collect();
+    assert_eq!(exporter.run(["history", "2", "--files", "-0"]).expect(0).stdout, nul);
+}
+
+#[test]
+fn a_run_at_work_is_shown_with_its_progress_and_its_duration_so_far() {
+    let table = table();
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    table.insert(&Row { id: 2, number: "INV002", time: &table.ago(40 * MINUTE), ..Row::default() });
+    let args = ["run", "--mode", "incremental", "--backup-every", "0s"];
+    // It stops itself where it removes its list, after a batch is on record.
+    let run = spawn_with(&exporter, "unlink:signal=STOP:when=1", &args);
+    let recorded = || exporter.ask("SELECT written FROM run WHERE id = 2 AND status = 'running'");
+    let since = Instant::now();
+    while recorded() != ["1"] {
+        assert!(since.elapsed() < ENDS_WITHIN, "the run stopped elsewhere");
+        assert!(run.is_alive(), "the run ended: {}", run.wait());
+        std::thread::yield_now();
+    }
+    let entry = &history(&exporter, &["--status", "running"])[0];
+    assert_eq!((&entry["id"], &entry["alive"], &entry["written"]), (&json!("2"), &json!(true), &json!(1)));
+    assert!(entry["duration_seconds"].is_i64() && entry["finished"].is_null(), "{entry}");
+    assert_eq!(history(&exporter, &["last"])["per_tenant"][0]["written"], 1);
+    assert_eq!(exporter.run(["history", "last", "--files"]).expect(0).stdout, "written  1/CN/20251128+INV002.json\n");
+    let status = exporter.run(["status"]).expect(0);
+    assert!(
+        status.stderr.contains("run 2 (incremental)") && status.stderr.contains("is at work: 1 invoice so far"),
+        "{status}"
+    );
+    let pid = exporter.ask_one("SELECT pid FROM run WHERE id = 2").parse().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::CONT).unwrap();
+    run.wait().expect(0);
+    assert_eq!(history(&exporter, &["2"])["status"], "success");
+}
+
+#[test]
+fn a_run_that_died_is_told_from_one_at_work_and_from_one_elsewhere() {
+    let table = table();
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    table.insert(&Row { id: 2, number: "INV002", time: &table.ago(40 * MINUTE), ..Row::default() });
+    assert!(run_with(&exporter, "renameat:signal=KILL:when=1", &["run"]).was_killed());
+    assert_eq!(exporter.ask_one("SELECT status FROM run WHERE id = 2"), "running");
+    let entry = &history(&exporter, &[])[0];
+    assert_eq!((&entry["status"], &entry["alive"]), (&json!("running"), &json!(false)));
+    assert_eq!(entry["duration_seconds"], Value::Null);
+    let text = exporter.run(["history"]).expect(0).stdout;
+    assert!(text.lines().nth(1).unwrap().contains("running (dead)"), "{text}");
+    assert_eq!(history(&exporter, &["last-failed"])["id"], "2");
+    let status = exporter.run(["status", "-q"]).expect(0);
+    assert!(status.stderr.contains("[WARN] run 2 (full)") && status.stderr.contains("died"), "{status}");
+    assert_eq!(exporter.ask_one("SELECT status FROM run WHERE id = 2"), "running", "the state is left as it was");
+    exporter.run(INCREMENTAL).expect(0);
+    let entries = history(&exporter, &["--status", "interrupted"]);
+    assert_eq!((&entries[0]["id"], &entries[0]["duration_seconds"]), (&json!("2"), &Value::Null));
+    // What runs on another machine cannot be seen from here.
+    enter(&exporter, 9, &[("status", "running"), ("host", "elsewhere.example")]);
+    let entry = &history(&exporter, &[])[0];
+    assert_eq!((&entry["id"], &entry["alive"]), (&json!("9"), &Value::Null));
+    let status = exporter.run(["status"]).expect(0);
+    assert!(status.stderr.contains("on elsewhere.example, has not ended"), "{status}");
 }

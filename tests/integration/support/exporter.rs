@@ -20,7 +20,7 @@ use walkdir::WalkDir;
 use super::table::Table;
 
 /// Far longer than any run of a test; a run that hangs fails its test instead of all tests.
-const ENDS_WITHIN: Duration = Duration::from_secs(300);
+pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(300);
 
 /// Relative path and content of every file.
 pub(crate) type Tree = BTreeMap<String, Vec<u8>>;
@@ -149,13 +149,18 @@ pub(crate) fn table_tree(table: &Table) -> Tree {
 
 /// Runs with something injected into a system call, as `renameat:signal=KILL:when=3`.
 pub(crate) fn run_with(exporter: &Exporter<'_>, inject: &str, args: &[&str]) -> Finished {
+    spawn_with(exporter, inject, args).wait()
+}
+
+/// The same, without waiting for its end. The process that is waited for is not the exporter.
+pub(crate) fn spawn_with(exporter: &Exporter<'_>, inject: &str, args: &[&str]) -> Running {
     let plain = exporter.command(args);
     let call = inject.split(':').next().unwrap_or_default();
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={inject}")]);
     strace.arg(plain.get_program()).args(plain.get_args()).env_clear();
     strace.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    Running::new(&mut strace).wait()
+    Running::new(&mut strace)
 }
 
 /// Numbers of a run's JSON.

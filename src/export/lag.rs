@@ -1,0 +1,214 @@
+//! How far each tenant lags behind: what the state says of it beside what the source has now. It only
+//! reads; `status` shows it.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::refuse_other_source;
+use crate::invoice::{SourceTime, Tenant};
+use crate::source::{self, Access, KeyCursor, Listed};
+use crate::state::overview::{LastRun, OpenRejects, Overview, Standing};
+use crate::state::runs::LastTime;
+use crate::window::{Span, seconds_between};
+
+/// What the source says now.
+#[derive(Clone, Debug)]
+pub struct Present {
+    pub boundary: SourceTime,
+    pub listed: Vec<Listed>,
+    /// Known tenants that are listed under another spelling only.
+    pub folded: HashSet<Tenant>,
+}
+
+/// By what a tenant counts as stale.
+pub enum Yardstick<'a> {
+    Source(&'a Present),
+    /// The source cannot be asked; this is our own clock.
+    OwnClock(DateTime<Utc>),
+}
+
+/// One tenant's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// None for rejects whose tenant is unknown.
+    pub tenant: Option<Tenant>,
+    pub watermark: Option<SourceTime>,
+    /// Seconds from the watermark to the boundary.
+    pub lag: Option<i64>,
+    pub last: Option<LastRun>,
+    pub rejects: OpenRejects,
+    pub remark: Option<Remark>,
+    pub stale: bool,
+}
+
+/// Why a tenant has no lag though the source was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// The state does not know it, the source has rows of it.
+    NeverExported,
+    /// Full runs only so far, or its watermark was taken away.
+    NoWatermark,
+    /// The source has no issued rows of it any more.
+    Absent,
+}
+
+impl Remark {
+    /// The words shown and used in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NeverExported => "never exported",
+            Self::NoWatermark => "no watermark",
+            Self::Absent => "absent",
+        }
+    }
+}
+
+/// Asks the source for its clock and its tenants.
+pub fn ask(
+    access: &Access,
+    state: &Path,
+    last: &LastTime,
+    overview: &Overview,
+    safety_lag: Duration,
+) -> anyhow::Result<Present> {
+    let mut source = source::open(access)?;
+    refuse_other_source(state, last, source.as_ref())?;
+    let boundary = source.clock()?.boundary(safety_lag);
+    let listed = source.tenants()?;
+    let known = known_spellings(overview);
+    let mut folded = HashSet::new();
+    // Only behind a spelling that we do not know can one hide that we know.
+    if listed.iter().any(|listed| !known.contains_key(&listed.spelling)) {
+        let families = newest_by_family(overview, &listed);
+        for standing in overview.tenants.iter().filter(|standing| !families.contains_key(&standing.family)) {
+            if !source.keys(&standing.tenant, &Span::default(), &KeyCursor::Start, 1)?.is_empty() {
+                folded.insert(standing.tenant.clone());
+            }
+        }
+    }
+    Ok(Present { boundary, listed, folded })
+}
+
+fn known_spellings(overview: &Overview) -> HashMap<&Tenant, i64> {
+    overview.tenants.iter().map(|standing| (&standing.tenant, standing.family)).collect()
+}
+
+/// The newest source time of every family that the source lists under a known spelling.
+fn newest_by_family<'a>(overview: &Overview, listed: &'a [Listed]) -> HashMap<i64, Option<&'a SourceTime>> {
+    let known = known_spellings(overview);
+    let mut families: HashMap<i64, Option<&SourceTime>> = HashMap::new();
+    for Listed { spelling, newest } in listed {
+        if let Some(family) = known.get(spelling) {
+            let of_family = families.entry(*family).or_default();
+            *of_family = (*of_family).max(newest.as_ref());
+        }
+    }
+    families
+}
+
+/// Every tenant of state and source, the one that lags most first.
+pub fn places(overview: &Overview, by: &Yardstick<'_>, stale_after: Option<Duration>) -> Vec<Place> {
+    let stale_after = stale_after.map(|after| i64::try_from(after.as_secs()).unwrap_or(i64::MAX));
+    let mut places: Vec<Place> = match by {
+        Yardstick::OwnClock(now) => {
+            overview.tenants.iter().map(|standing| place_by_clock(standing, *now, stale_after)).collect()
+        }
+        Yardstick::Source(present) => {
+            let families = newest_by_family(overview, &present.listed);
+            let known = overview.tenants.iter().map(|standing| place(standing, present, &families, stale_after));
+            let spellings = known_spellings(overview);
+            let new = present.listed.iter().filter(|listed| !spellings.contains_key(&listed.spelling));
+            known.chain(new.map(|listed| never_exported(listed, &present.boundary, stale_after))).collect()
+        }
+    };
+    if overview.rejects_of_nobody.number > 0 {
+        let rejects = overview.rejects_of_nobody.clone();
+        places.push(Place {
+            tenant: None,
+            watermark: None,
+            lag: None,
+            last: None,
+            rejects,
+            remark: None,
+            stale: false,
+        });
+    }
+    places.sort_by(|one, other| rank(one).cmp(&rank(other)));
+    places
+}
+
+/// First those without a watermark, then by watermark, which is by lag too; last what has no lag to
+/// speak of.
+fn rank(place: &Place) -> (u8, Option<&SourceTime>, Option<&Tenant>) {
+    let group = match (&place.tenant, place.remark) {
+        (None, _) => 3,
+        (_, Some(Remark::Absent)) => 2,
+        (_, Some(Remark::NeverExported)) => 0,
+        (_, Some(Remark::NoWatermark) | None) => 1,
+    };
+    (group, place.watermark.as_ref(), place.tenant.as_ref())
+}
+
+fn without_lag(standing: &Standing) -> Place {
+    Place {
+        tenant: Some(standing.tenant.clone()),
+        watermark: standing.watermark.clone(),
+        lag: None,
+        last: standing.last.clone(),
+        rejects: standing.rejects.clone(),
+        remark: standing.watermark.is_none().then_some(Remark::NoWatermark),
+        stale: false,
+    }
+}
+
+fn place_by_clock(standing: &Standing, now: DateTime<Utc>, stale_after: Option<i64>) -> Place {
+    let success = standing.last.as_ref().filter(|last| last.outcome == "success");
+    let age = success.and_then(|last| age(last, now));
+    let stale = stale_after.is_some_and(|after| age.is_none_or(|age| age > after));
+    Place { stale, ..without_lag(standing) }
+}
+
+fn place(
+    standing: &Standing,
+    present: &Present,
+    families: &HashMap<i64, Option<&SourceTime>>,
+    stale_after: Option<i64>,
+) -> Place {
+    let place = without_lag(standing);
+    let newest = families.get(&standing.family);
+    if newest.is_none() && !present.folded.contains(&standing.tenant) {
+        return Place { remark: Some(Remark::Absent), ..place };
+    }
+    let behind = |time: &SourceTime| seconds_between(time, &present.boundary);
+    let lag = standing.watermark.as_ref().and_then(behind);
+    let waiting = match standing.watermark {
+        Some(_) => lag,
+        None => newest.copied().flatten().and_then(behind),
+    };
+    Place { lag, stale: is_more(waiting, stale_after), ..place }
+}
+
+fn never_exported(listed: &Listed, boundary: &SourceTime, stale_after: Option<i64>) -> Place {
+    let waiting = listed.newest.as_ref().and_then(|newest| seconds_between(newest, boundary));
+    Place {
+        tenant: Some(listed.spelling.clone()),
+        watermark: None,
+        lag: None,
+        last: None,
+        rejects: OpenRejects::default(),
+        remark: Some(Remark::NeverExported),
+        stale: is_more(waiting, stale_after),
+    }
+}
+
+fn is_more(seconds: Option<i64>, than: Option<i64>) -> bool {
+    seconds.zip(than).is_some_and(|(seconds, than)| seconds > than)
+}
+
+fn age(run: &LastRun, now: DateTime<Utc>) -> Option<i64> {
+    let started = DateTime::parse_from_rfc3339(&run.started).ok()?;
+    Some(now.signed_duration_since(started).num_seconds())
+}

@@ -1,0 +1,277 @@
+//! The history as a list: runs and changes merged, newest first, as far as a filter lets them through.
+//!
+//! Every filter is answered by an index, and the list comes in pages: it may be as long as it likes.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
+
+use super::State;
+use super::changes::{ChangeKind, MovedWatermark};
+use super::history::{
+    CHANGE, CHANGE_WIDTH, PastChange, PastRun, RUN, RUN_WIDTH, Status, own_watermark, past_change, past_run,
+};
+use crate::invoice::Tenant;
+use crate::run::Kind;
+
+/// What kind of entry is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfKind {
+    Run(Kind),
+    Change(ChangeKind),
+}
+
+/// Which entries are asked for. Moments are RFC 3339 in whole seconds of UTC and count as inside.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub tenant: Option<Tenant>,
+    pub kind: Option<OfKind>,
+    /// Changes have none, so with a status there are only runs.
+    pub status: Option<Status>,
+    pub since: Option<String>,
+    pub until: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub enum What {
+    Run(PastRun),
+    Change(PastChange),
+}
+
+/// One line of the history.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub what: What,
+    /// Among the entries of one tenant: its watermark before and after. A run that did not move it has
+    /// nothing after.
+    pub watermark: Option<MovedWatermark>,
+}
+
+const RUN_FOR_TENANT: &str = "r.id, r.kind, r.status, r.started, r.finished, r.since, r.boundary, r.user, r.host,
+    r.pid, r.command_line, r.version, 1, r.retries, coalesce(t.error, r.error), t.seen, t.written, t.unchanged,
+    t.rejected, t.gone, t.late, t.removed, t.bytes, t.old_watermark, t.new_watermark";
+/// The entries that a filter lets through, page by page.
+pub struct Pages<'a> {
+    state: &'a State,
+    filter: Filter,
+    tenant: Option<(i64, Tenant)>,
+    runs: Between,
+    changes: Between,
+}
+
+/// Numbers that may still come, both ends left out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Between {
+    above: i64,
+    below: i64,
+}
+
+impl Between {
+    pub(super) const EVERYTHING: Self = Self { above: i64::MIN, below: i64::MAX };
+    const NOTHING: Self = Self { above: 0, below: 0 };
+
+    fn of(least: Option<i64>, greatest: Option<i64>) -> Self {
+        match (least, greatest) {
+            (Some(least), Some(greatest)) => Self { above: least - 1, below: greatest + 1 },
+            _ => Self::NOTHING,
+        }
+    }
+}
+
+impl State {
+    /// None where the filter names a tenant that the state does not know.
+    pub fn history(&self, filter: Filter) -> anyhow::Result<Option<Pages<'_>>> {
+        let tenant = match &filter.tenant {
+            None => None,
+            Some(tenant) => match self.read(|conn| number(conn, tenant))? {
+                Some(n) => Some((n, tenant.clone())),
+                None => return Ok(None),
+            },
+        };
+        let of_runs = matches!(filter.kind, None | Some(OfKind::Run(_)));
+        let of_changes = matches!(filter.kind, None | Some(OfKind::Change(_))) && filter.status.is_none();
+        let bounds = |wanted, table: Dated| match wanted {
+            true => self.read(|conn| between(conn, table, &filter)),
+            false => Ok(Between::NOTHING),
+        };
+        let (runs, changes) = (bounds(of_runs, Dated::Runs)?, bounds(of_changes, Dated::Changes)?);
+        Ok(Some(Pages { state: self, filter, tenant, runs, changes }))
+    }
+}
+
+impl Pages<'_> {
+    /// The next entries, newest first; none where there are no more.
+    pub fn next(&mut self, at_most: usize) -> anyhow::Result<Vec<Entry>> {
+        let runs = self.page(runs, self.runs, at_most)?;
+        let changes = self.page(changes, self.changes, at_most)?;
+        let mut page = Vec::new();
+        let (mut runs, mut changes) = (runs.into_iter().peekable(), changes.into_iter().peekable());
+        while page.len() < at_most {
+            // What changed after a run stands above it.
+            let change_first = match (runs.peek().map(key), changes.peek().map(key)) {
+                (None, None) => break,
+                (run, change) => change >= run,
+            };
+            let Some(entry) = (if change_first { changes.next() } else { runs.next() }) else { break };
+            match &entry.what {
+                What::Run(run) => self.runs.below = run.id.0,
+                What::Change(change) => self.changes.below = change.number,
+            }
+            page.push(entry);
+        }
+        Ok(page)
+    }
+
+    fn page(
+        &self,
+        ask: fn(&Filter, Option<i64>, Between, usize) -> Query,
+        left: Between,
+        at_most: usize,
+    ) -> anyhow::Result<Vec<Entry>> {
+        if left.below <= left.above.saturating_add(1) {
+            return Ok(Vec::new());
+        }
+        let query = ask(&self.filter, self.tenant.as_ref().map(|(n, _)| *n), left, at_most);
+        self.state.read(|conn| {
+            let mut statement = conn.prepare(&query.sql)?;
+            let rows = statement.query_map(params_from_iter(&query.values), |row| {
+                let what = if query.of_runs { What::Run(past_run(row)?) } else { What::Change(past_change(row)?) };
+                let first_own = if query.of_runs { RUN_WIDTH } else { CHANGE_WIDTH };
+                let tenant = self.tenant.as_ref().map(|(_, tenant)| tenant.clone());
+                let watermark = tenant.map(|tenant| own_watermark(row, first_own, tenant)).transpose()?;
+                Ok(Entry { what, watermark })
+            })?;
+            rows.collect()
+        })
+    }
+}
+
+fn key(entry: &Entry) -> i64 {
+    match &entry.what {
+        What::Run(run) => run.id.0,
+        What::Change(change) => change.last_run,
+    }
+}
+
+/// What carries a moment of our own clock, by which it is filtered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dated {
+    Runs,
+    Changes,
+}
+
+/// Between which numbers everything lies that is of the wanted time. Numbers and times need not rise
+/// together, since clocks are set; so this only narrows down, and the times are compared again.
+fn between(conn: &Connection, of: Dated, filter: &Filter) -> rusqlite::Result<Between> {
+    let [least, greatest] = bounds(of);
+    let bound = |sql, moment: &Option<String>| match moment {
+        None => Ok(None),
+        Some(moment) => conn.query_row(sql, [moment], |row| row.get::<_, Option<i64>>(0)).map(Some),
+    };
+    let everything = Between::EVERYTHING;
+    let above = bound(least, &filter.since)?.map_or(Some(everything.above + 1), |least| least);
+    let below = bound(greatest, &filter.until)?.map_or(Some(everything.below - 1), |greatest| greatest);
+    Ok(Between::of(above, below))
+}
+
+/// A plus sign keeps SQLite from walking the numbers instead of the times.
+pub(super) fn bounds(of: Dated) -> [&'static str; 2] {
+    match of {
+        Dated::Runs => ["SELECT min(+id) FROM run WHERE started >= ?1", "SELECT max(+id) FROM run WHERE started <= ?1"],
+        Dated::Changes => {
+            ["SELECT min(+n) FROM state_change WHERE at >= ?1", "SELECT max(+n) FROM state_change WHERE at <= ?1"]
+        }
+    }
+}
+
+/// A statement with its values.
+pub(super) struct Query {
+    pub(super) sql: String,
+    pub(super) values: Vec<Value>,
+    of_runs: bool,
+}
+
+impl Query {
+    fn and(&mut self, condition: &str, value: impl Into<Value>) {
+        self.sql.push_str(if self.values.is_empty() { " WHERE " } else { " AND " });
+        self.sql.push_str(condition);
+        self.values.push(value.into());
+        self.sql.push_str(&format!(" ?{}", self.values.len()));
+    }
+
+    fn newest_first(&mut self, number: &str, limit: usize) {
+        self.values.push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
+        self.sql.push_str(&format!(" ORDER BY {number} DESC LIMIT ?{}", self.values.len()));
+    }
+}
+
+/// Each time the most selective index has the numbers of the entries in their order; what else is asked
+/// is compared row by row (the plus signs say so), until the page is full.
+pub(super) fn runs(filter: &Filter, tenant: Option<i64>, left: Between, limit: usize) -> Query {
+    let mut query = Query { sql: String::new(), values: Vec::new(), of_runs: true };
+    let kind = match filter.kind {
+        Some(OfKind::Run(kind)) => Some(kind.as_str().to_owned()),
+        Some(OfKind::Change(_)) | None => None,
+    };
+    let status = filter.status.map(|status| status.as_str().to_owned());
+    let number = match tenant {
+        Some(n) => {
+            query.sql = format!("SELECT {RUN_FOR_TENANT} FROM run_tenant t CROSS JOIN run r ON r.id = t.run");
+            query.and("t.tenant =", n);
+            "t.run"
+        }
+        None => {
+            query.sql = format!("SELECT {RUN} FROM run r");
+            "r.id"
+        }
+    };
+    if let Some(status) = &status {
+        query.and(if tenant.is_some() { "+r.status =" } else { "r.status =" }, status.clone());
+    }
+    if let Some(kind) = kind {
+        query.and(if tenant.is_some() || status.is_some() { "+r.kind =" } else { "r.kind =" }, kind);
+    }
+    query.and(&format!("{number} >"), left.above);
+    query.and(&format!("{number} <"), left.below);
+    if let Some(since) = &filter.since {
+        query.and("+r.started >=", since.clone());
+    }
+    if let Some(until) = &filter.until {
+        query.and("+r.started <=", until.clone());
+    }
+    query.newest_first(number, limit);
+    query
+}
+
+pub(super) fn changes(filter: &Filter, tenant: Option<i64>, left: Between, limit: usize) -> Query {
+    let mut query = Query { sql: String::new(), values: Vec::new(), of_runs: false };
+    let number = match tenant {
+        Some(n) => {
+            query.sql = format!(
+                "SELECT {CHANGE}, w.old, w.new FROM watermark_change w CROSS JOIN state_change c ON c.n = w.change"
+            );
+            query.and("w.tenant =", n);
+            "w.change"
+        }
+        None => {
+            query.sql = format!("SELECT {CHANGE} FROM state_change c");
+            "c.n"
+        }
+    };
+    if let Some(OfKind::Change(kind)) = filter.kind {
+        query.and(if tenant.is_some() { "+c.kind =" } else { "c.kind =" }, kind.as_str().to_owned());
+    }
+    query.and(&format!("{number} >"), left.above);
+    query.and(&format!("{number} <"), left.below);
+    if let Some(since) = &filter.since {
+        query.and("+c.at >=", since.clone());
+    }
+    if let Some(until) = &filter.until {
+        query.and("+c.at <=", until.clone());
+    }
+    query.newest_first(number, limit);
+    query
+}
+
+fn number(conn: &Connection, tenant: &Tenant) -> rusqlite::Result<Option<i64>> {
+    conn.query_row("SELECT n FROM tenant WHERE name = ?1", [tenant.as_str()], |row| row.get(0)).optional()
+}

@@ -1,0 +1,126 @@
+//! Asks SQLite how it would answer what `history` and `status` read: by an index each time, in the
+//! order of that index, however long the history is.
+
+use rusqlite::Connection;
+use rusqlite::types::Value;
+
+use super::changes::ChangeKind;
+use super::history::{FILES, FILES_THAT_STAYED, NEWEST_OF_STATUS, OF_RUN, PULLED_BACK, Status, UNFINISHED};
+use super::open::in_memory;
+use super::overview::OPEN_FROM;
+use super::pages::{Between, Dated, Filter, OfKind, Query, bounds, changes, runs};
+use crate::run::Kind;
+
+fn plan(conn: &Connection, sql: &str, values: &[Value]) -> String {
+    let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    for (n, value) in values.iter().enumerate() {
+        statement.raw_bind_parameter(n + 1, value).unwrap();
+    }
+    let details = statement.raw_query().mapped(|row| row.get::<_, String>("detail"));
+    details.map(Result::unwrap).collect::<Vec<_>>().join("\n")
+}
+
+#[track_caller]
+fn assert_by_index(sql: &str, plan: &str, index: &str) {
+    assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{sql}:\n{plan}");
+    assert!(plan.contains(index), "{sql} does not go by {index}:\n{plan}");
+}
+
+fn plan_of(conn: &Connection, query: &Query) -> String {
+    plan(conn, &query.sql, &query.values)
+}
+
+const TIMES: [Option<&str>; 2] = [None, Some("2025-11-28T10:00:00Z")];
+const TENANTS: [Option<i64>; 2] = [None, Some(1)];
+
+#[test]
+fn every_combination_of_filters_of_runs_is_answered_by_an_index_in_its_order() {
+    let conn = in_memory();
+    for tenant in TENANTS {
+        for status in [None, Some(Status::Failed)] {
+            for kind in [None, Some(OfKind::Run(Kind::Full))] {
+                for time in TIMES {
+                    let time = time.map(str::to_owned);
+                    let filter = Filter { tenant: None, kind, status, since: time.clone(), until: time };
+                    let query = runs(&filter, tenant, Between::EVERYTHING, 20);
+                    let index = match (tenant, status, kind) {
+                        (Some(_), ..) => "SEARCH t USING INDEX run_tenant_tenant (tenant=? AND run>? AND run<?)",
+                        (None, Some(_), _) => "SEARCH r USING INDEX run_status (status=? AND id>? AND id<?)",
+                        (None, None, Some(_)) => "SEARCH r USING INDEX run_kind (kind=? AND id>? AND id<?)",
+                        (None, None, None) => "SEARCH r USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+                    };
+                    assert_by_index(&query.sql, &plan_of(&conn, &query), index);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_combination_of_filters_of_changes_is_answered_by_an_index_in_its_order() {
+    let conn = in_memory();
+    for tenant in TENANTS {
+        for kind in [None, Some(OfKind::Change(ChangeKind::Set))] {
+            for time in TIMES {
+                let time = time.map(str::to_owned);
+                let filter = Filter { tenant: None, kind, status: None, since: time.clone(), until: time };
+                let query = changes(&filter, tenant, Between::EVERYTHING, 20);
+                let index = match (tenant, kind) {
+                    (Some(_), _) => "SEARCH w USING INDEX watermark_change_tenant (tenant=? AND change>? AND change<?)",
+                    (None, Some(_)) => "SEARCH c USING INDEX state_change_kind (kind=? AND n>? AND n<?)",
+                    (None, None) => "SEARCH c USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+                };
+                assert_by_index(&query.sql, &plan_of(&conn, &query), index);
+            }
+        }
+    }
+}
+
+#[test]
+fn times_are_answered_by_the_index_of_times_alone() {
+    let conn = in_memory();
+    for (dated, index) in
+        [(Dated::Runs, "COVERING INDEX run_started"), (Dated::Changes, "COVERING INDEX state_change_at")]
+    {
+        for sql in bounds(dated) {
+            assert_by_index(sql, &plan(&conn, sql, &[Value::Text(String::new())]), index);
+        }
+    }
+}
+
+#[test]
+fn what_hangs_on_one_run_is_found_by_an_index() {
+    let conn = in_memory();
+    for (sql, index) in [
+        (FILES, "SEARCH file_log USING PRIMARY KEY (run=? AND (path,action)>(?,?))"),
+        (FILES_THAT_STAYED, "SEARCH f USING PRIMARY KEY (run=? AND path>?)"),
+        (FILES_THAT_STAYED, "SEARCH l EXISTS USING COVERING INDEX ledger_path (path=?)"),
+        (NEWEST_OF_STATUS, "SEARCH run USING COVERING INDEX run_status (status=?)"),
+        (&format!("SELECT * {UNFINISHED}"), "SEARCH r USING INDEX run_status (status=?)"),
+        (&format!("SELECT count(*) {OF_RUN}"), "SEARCH j USING INDEX reject_last_run (last_run=?)"),
+        (&format!("SELECT count(*) {OF_RUN}"), "SEARCH j USING INDEX reject_run (opened_run=?)"),
+        (&format!("SELECT * {OPEN_FROM}"), "SEARCH j USING INDEX reject_open_since ((opened_run,id)>(?,?))"),
+    ] {
+        assert_by_index(sql, &plan(&conn, sql, &[]), index);
+    }
+    // Sorted by name, which the number of tenants bounds.
+    let plan = plan(&conn, PULLED_BACK, &[]);
+    assert!(!plan.contains("SCAN") && plan.contains("INDEX state_change_kind (kind=?)"), "{plan}");
+}
+
+mod the_checks_can_fail {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "SCAN")]
+    fn a_scan_is_found() {
+        assert_by_index("", &plan(&in_memory(), "SELECT * FROM run WHERE user = ?1 LIMIT 20", &[]), "");
+    }
+
+    #[test]
+    #[should_panic(expected = "TEMP B-TREE")]
+    fn a_sort_is_found() {
+        let sql = "SELECT * FROM run WHERE started >= ?1 ORDER BY finished LIMIT 20";
+        assert_by_index("", &plan(&in_memory(), sql, &[]), "");
+    }
+}
