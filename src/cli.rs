@@ -151,7 +151,8 @@ pub struct Run {
     /// How many of these backups are kept
     #[arg(long, env = "INVOICE_EXPORT_KEEP_BACKUPS", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
     pub keep_backups: u16,
-    /// Write the script's state file after the run, for monitoring that reads it
+    /// Write the script's state file after the run, for monitoring that reads it; the file it replaces is
+    /// kept as --backup-every and --keep-backups say
     #[arg(long, env = "INVOICE_EXPORT_MIRROR_LEGACY_STATE")]
     pub mirror_legacy_state: bool,
     #[command(flatten)]

@@ -57,6 +57,8 @@
 //!   transaction that opens the run. So it outlives a run that dies in between.
 //! * When a spelling of a tenant turns up that the state does not know, the keys below the window are
 //!   read in the same run, not in the next one.
+//! * Spellings that came in by an import, which no scan has met, are put with the listed spelling that the
+//!   source calls equal before the run reads any keys (`export::kin`).
 //! * If no row of a page can be read, the table is to blame and the tenant fails; rows become rejects
 //!   only while others can still be read.
 
