@@ -7,7 +7,7 @@ use std::time::Duration;
 
 mod parts;
 
-pub use parts::{Damage, Holder, Misuse, Obstacle, OptionFileTrouble, Trouble, holder_text};
+pub use parts::{Damage, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Trouble, holder_text};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -86,19 +86,23 @@ pub enum Refusal {
     NotOwner {
         path: PathBuf,
     },
-    /// What an import would read is not the script's state file; the numbers of its wrong lines.
+    /// What an import would read is not the script's state file.
     NotLegacyState {
         file: PathBuf,
-        wrong: String,
+        fault: LegacyFault,
     },
     /// An import would move watermarks back and was not told to.
     GoesBack {
         file: PathBuf,
-        tenants: String,
+        /// How many, and the names of the first.
+        tenants: usize,
+        names: String,
     },
     /// The run stands, but the script's state file could not be written after it.
     NotMirrored {
         file: PathBuf,
+        /// One that its lines cannot hold.
+        tenant: Option<String>,
     },
     CannotConnect {
         source: String,
@@ -253,22 +257,27 @@ impl fmt::Display for Refusal {
                 "{} belongs to another user; run as that user, or give it to this one with chown",
                 path.display()
             ),
-            Self::NotLegacyState { file, wrong } => write!(
+            Self::NotLegacyState { file, fault } => write!(
                 f,
-                "{} is no state file of the script: {wrong}; nothing was changed; mend it and import it again",
+                "{} is no state file of the script: {fault}; nothing was changed; mend it and import it again",
                 file.display()
             ),
-            Self::GoesBack { file, tenants } => write!(
-                f,
-                "{} would move watermarks back, of {tenants}; nothing was changed; if that is wanted, use --overwrite",
-                file.display()
-            ),
-            Self::NotMirrored { file } => {
+            Self::GoesBack { file, tenants, names } => {
+                let (file, noun) = (file.display(), if *tenants == 1 { "tenant" } else { "tenants" });
                 write!(
                     f,
-                    "the run is done and recorded, but the script's state file {} was not written; mend the cause, the next run writes it",
-                    file.display()
+                    "{file} would move watermarks back, of {tenants} {noun}: {names}; nothing was changed; if that is wanted, use --overwrite"
                 )
+            }
+            Self::NotMirrored { file, tenant } => {
+                let file = file.display();
+                write!(f, "the run is done and recorded, but the script's state file {file} was not written")?;
+                match tenant {
+                    None => f.write_str("; mend the cause, the next run writes it"),
+                    Some(tenant) => {
+                        write!(f, ": its lines cannot hold the tenant {tenant:?}; run without --mirror-legacy-state")
+                    }
+                }
             }
             Self::CannotConnect { source, obstacle, detail } => {
                 write!(f, "cannot connect to {source}: {}", obstacle.explain(detail))

@@ -13,7 +13,7 @@ use crate::export::plan::{Purpose, StatePolicy};
 use crate::export::tie::{Place, Tied};
 use crate::invoice::SourceTime;
 use crate::lock;
-use crate::refusal::Refusal;
+use crate::refusal::{LegacyFault, Refusal};
 use crate::report::Reporter;
 use crate::report::table::{Cell, Details, Table};
 use crate::run::Starter;
@@ -60,7 +60,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     }
     let moving: Vec<&Step> = planned.steps.iter().filter(|step| step.way.moves()).collect();
     if !moving.is_empty() {
-        let question = format!("move known watermarks, of {}?", named(&moving));
+        let question = format!("move the watermarks of {} known tenants: {}?", moving.len(), names(&moving));
         consent::agreed(reporter, &args.changing, &question)?;
     }
     let mut tell = |event| reporter.event(&event);
@@ -97,17 +97,17 @@ fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) ->
     let bytes = fs::read(file).with_context(|| format!("read the script's state file {}", file.display()))?;
     // Our clock and that of the source may differ by their zones, but not by more.
     let latest = (starter.at + TimeDelta::days(1)).format("%Y-%m-%d %H:%M:%S").to_string();
-    let refused = |wrong| Refusal::NotLegacyState { file: file.to_path_buf(), wrong };
+    let refused = |fault| Refusal::NotLegacyState { file: file.to_path_buf(), fault };
     let parsed = legacy::parse(&bytes, &SourceTime(latest)).map_err(|bad| {
         for line in bad.iter().take(TOLD_AT_MOST) {
             reporter.problem(&format!("{}:{}: {}: {}", file.display(), line.number, line.what, line.text));
         }
         let numbers: Vec<String> = bad.iter().take(TOLD_AT_MOST).map(|line| line.number.to_string()).collect();
         let more = if bad.len() > TOLD_AT_MOST { ", ..." } else { "" };
-        refused(format!("{} wrong lines ({}{more})", bad.len(), numbers.join(", ")))
+        refused(LegacyFault::WrongLines { lines: bad.len(), numbers: numbers.join(", ") + more })
     })?;
     if parsed.entries.is_empty() {
-        return Err(refused("it names no tenant".to_owned()).into());
+        return Err(refused(LegacyFault::NoTenant).into());
     }
     let file = ReadFile {
         path: std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf()).to_string_lossy().into_owned(),
@@ -122,15 +122,14 @@ fn refuse_going_back(planned: &Import, args: &ImportLegacyState) -> anyhow::Resu
     if back.is_empty() || args.overwrite {
         return Ok(());
     }
-    Err(Refusal::GoesBack { file: PathBuf::from(&planned.file.path), tenants: named(&back) }.into())
+    let file = PathBuf::from(&planned.file.path);
+    Err(Refusal::GoesBack { file, tenants: back.len(), names: names(&back) }.into())
 }
 
-/// How many tenants, and the first of them by name.
-fn named(steps: &[&Step]) -> String {
+/// The first of them.
+fn names(steps: &[&Step]) -> String {
     let names: Vec<&str> = steps.iter().take(TOLD_AT_MOST).map(|step| step.entry.tenant.as_str()).collect();
-    let more = if steps.len() > TOLD_AT_MOST { ", ..." } else { "" };
-    let noun = if steps.len() == 1 { "tenant" } else { "tenants" };
-    format!("{} {noun}: {}{more}", steps.len(), names.join(", "))
+    names.join(", ") + if steps.len() > TOLD_AT_MOST { ", ..." } else { "" }
 }
 
 fn table<'a>(steps: impl Iterator<Item = &'a Step>) -> Table {

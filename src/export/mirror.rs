@@ -3,7 +3,7 @@
 use super::{Backups, Order};
 use crate::refusal::Refusal;
 use crate::state::State;
-use crate::state::legacy;
+use crate::state::legacy::{self, Unholdable};
 use crate::state::legacy_file::{self, Keep};
 use crate::tree::PRIVATE;
 
@@ -30,5 +30,9 @@ pub(super) fn mirror(order: &Order, state: &State) -> anyhow::Result<()> {
         let keep = every.map_or(Keep::None, |every| Keep::Some { every, newest: keep });
         legacy_file::replace(&path, legacy::render(&entries)?.as_bytes(), keep, (order.now)()).map(drop)
     };
-    write().map_err(|error: anyhow::Error| error.context(Refusal::NotMirrored { file: path.clone() }))
+    let file = path.clone();
+    write().map_err(|error: anyhow::Error| match error.downcast::<Unholdable>() {
+        Ok(Unholdable(tenant)) => Refusal::NotMirrored { file, tenant: Some(tenant.0) }.into(),
+        Err(error) => error.context(Refusal::NotMirrored { file, tenant: None }),
+    })
 }

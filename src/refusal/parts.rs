@@ -179,6 +179,27 @@ impl fmt::Display for Damage {
     }
 }
 
+/// Why a file is not the script's state file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LegacyFault {
+    WrongLines {
+        lines: usize,
+        /// The numbers of the first.
+        numbers: String,
+    },
+    NoTenant,
+}
+
+impl fmt::Display for LegacyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WrongLines { lines: 1, numbers } => write!(f, "1 wrong line ({numbers})"),
+            Self::WrongLines { lines, numbers } => write!(f, "{lines} wrong lines ({numbers})"),
+            Self::NoTenant => f.write_str("it names no tenant"),
+        }
+    }
+}
+
 /// What keeps us out of the source, as far as the remedy differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::chinese::{name, span};
-use crate::refusal::{Damage, Holder, Misuse, Obstacle, OptionFileTrouble, Refusal};
+use crate::refusal::{Damage, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Refusal};
 use crate::run::Kind;
 
 #[expect(clippy::too_many_lines, reason = "a list of sentences")]
@@ -73,9 +73,12 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         Refusal::NotOwner { path } => {
             format!("{} 属于另一个用户；请以该用户运行，或用 chown 改为当前用户所有", at(path))
         }
-        Refusal::NotLegacyState { file, wrong } => not_legacy_state(file, wrong),
-        Refusal::GoesBack { file, tenants } => goes_back(file, tenants),
-        Refusal::NotMirrored { file } => not_mirrored(file),
+        Refusal::NotLegacyState { file, fault } => not_legacy_state(file, fault),
+        Refusal::GoesBack { file, tenants, names } => format!(
+            "{} 会使 {tenants} 个租户的上次导出时间倒退: {names}；未做任何改动；如确需如此，请用 --overwrite",
+            at(file)
+        ),
+        Refusal::NotMirrored { file, tenant } => not_mirrored(file, tenant.as_deref()),
         Refusal::CannotConnect { source, obstacle, detail } => cannot_connect(source, *obstacle, detail),
         Refusal::ConnectionLost { source, detail } => {
             format!("与 {source} 的连接中断: {detail}；请检查数据库服务器是否在运行")
@@ -192,18 +195,20 @@ fn tree_without_state(output: &Path, state: &Path) -> String {
     )
 }
 
-fn not_legacy_state(file: &Path, wrong: &str) -> String {
-    format!("{} 不是旧脚本的状态文件: {wrong}；未做任何改动；请修正后重新导入", file.display())
+fn not_legacy_state(file: &Path, fault: &LegacyFault) -> String {
+    let fault = match fault {
+        LegacyFault::WrongLines { lines, numbers } => format!("有 {lines} 行不合格式 (第 {numbers} 行)"),
+        LegacyFault::NoTenant => "其中没有任何租户".to_owned(),
+    };
+    format!("{} 不是旧脚本的状态文件: {fault}；未做任何改动；请修正后重新导入", file.display())
 }
 
-fn goes_back(file: &Path, tenants: &str) -> String {
-    let file = file.display();
-    format!("{file} 会使上次导出时间倒退，涉及 {tenants}；未做任何改动；如确需如此，请用 --overwrite")
-}
-
-fn not_mirrored(file: &Path) -> String {
-    let file = file.display();
-    format!("运行已完成并已记录，但未能写入旧脚本的状态文件 {file}；请排除原因，下次运行会写入")
+fn not_mirrored(file: &Path, tenant: Option<&str>) -> String {
+    let why = match tenant {
+        None => "；请排除原因，下次运行会写入".to_owned(),
+        Some(tenant) => format!(": 其格式无法容纳租户 {tenant:?}；请去掉 --mirror-legacy-state"),
+    };
+    format!("运行已完成并已记录，但未能写入旧脚本的状态文件 {}{why}", file.display())
 }
 
 fn mark_missing(output: &Path, state: &Path) -> String {
@@ -258,9 +263,12 @@ mod tests {
             Refusal::NetworkFileSystem { path: state.clone() },
             Refusal::NamesFolded { output },
             Refusal::NotOwner { path: state.clone() },
-            Refusal::NotLegacyState { file: state.clone(), wrong: "2 of 9 lines are wrong: 3, 7".to_owned() },
-            Refusal::GoesBack { file: state.clone(), tenants: "1, 10".to_owned() },
-            Refusal::NotMirrored { file: state },
+            Refusal::NotLegacyState {
+                file: state.clone(),
+                fault: LegacyFault::WrongLines { lines: 2, numbers: "3, 7".to_owned() },
+            },
+            Refusal::GoesBack { file: state.clone(), tenants: 2, names: "1, 10".to_owned() },
+            Refusal::NotMirrored { file: state, tenant: None },
             Refusal::CannotConnect {
                 source: "mysql://db:3306/shop".to_owned(),
                 obstacle: Obstacle::Login,
@@ -284,6 +292,8 @@ mod tests {
             OpenGroup { line: 6 },
             NotUtf8 { line: 7, option },
         ];
+        let import = Refusal::NotLegacyState { file: "/srv/f".into(), fault: LegacyFault::NoTenant };
+        let mirror = Refusal::NotMirrored { file: "/srv/f".into(), tenant: Some("a|b".to_owned()) };
         let option_files = troubles.map(|trouble| Refusal::OptionFile { file: "/etc/my.cnf".into(), trouble });
         let obstacles = [
             Obstacle::Unreachable,
@@ -301,7 +311,7 @@ mod tests {
         let damages = [Damage::TooShort { bytes: 9 }, Damage::NotSqlite, Damage::OtherProgram];
         let damaged = damages.map(|damage| Refusal::StateDamaged { state: "/var/state.db".into(), damage });
         let locked = Refusal::Locked { holder: None, lock: "/srv/tree/lock".into() };
-        option_files.into_iter().chain(unconnected).chain(damaged).chain([locked]).collect()
+        option_files.into_iter().chain(unconnected).chain(damaged).chain([locked, import, mirror]).collect()
     }
 
     fn every_misuse() -> [Misuse; 7] {

@@ -175,7 +175,8 @@ fn a_damaged_file_is_refused_with_the_line_to_blame_and_nothing_is_changed() {
                 let told = refused.stderr.lines().next().unwrap_or_default();
                 let place = format!("{}:{line}: ", file(&exporter).display());
                 assert!(told.contains(&place) && told.contains(what), "{state}, {what}: {refused}");
-                assert!(error(&refused).contains(&format!("({line})")), "{refused}");
+                let ended = [format!("1 wrong line ({line})"), format!("第 {line} 行")];
+                assert!(ended.iter().any(|words| error(&refused).contains(words)), "{refused}");
                 assert_eq!((refused.stdout.as_str(), refused.stderr.lines().count()), ("", 2), "{refused}");
                 assert_eq!(everything_in(&[&exporter.output()], Traces::None), before, "{state}, {what}: {refused}");
             }
@@ -251,9 +252,9 @@ fn watermarks_go_back_only_if_that_is_said_and_known_ones_move_only_if_somebody_
     let refused = exporter.run([IMPORT, "--yes"]).expect(1);
     assert!(error(&refused).contains("of 1 tenant: 2;") && error(&refused).contains("--overwrite"), "{refused}");
     let refused = exporter.run([IMPORT, "--overwrite"]).expect(2);
-    assert!(error(&refused).contains("2 tenants: 1, 2") && error(&refused).contains("--yes"), "{refused}");
+    assert!(error(&refused).contains("2 known tenants: 1, 2") && error(&refused).contains("--yes"), "{refused}");
     let (aborted, text) = on_a_terminal(&exporter, "import-legacy-state --overwrite", "n");
-    assert!(aborted == 1 && text.contains("2 tenants: 1, 2") && text.contains("nothing was changed"), "{text}");
+    assert!(aborted == 1 && text.contains("2 known tenants: 1, 2") && text.contains("nothing was changed"), "{text}");
     assert_eq!(everything_in(&[&exporter.output()], Traces::None), before);
 
     let (code, text) = on_a_terminal(&exporter, "import-legacy-state --overwrite", "y");
