@@ -72,7 +72,7 @@ pub struct Common {
     /// A file whose first line is the password
     #[arg(long, global = true, env = "INVOICE_EXPORT_PASSWORD_FILE", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
-    /// An option file of MySQL, of which user and password in [client] and [invoice-export] are taken
+    /// An option file of MySQL, of which user and password in `[client]` and `[invoice-export]` are taken
     #[arg(long, global = true, env = "INVOICE_EXPORT_DEFAULTS_FILE", value_name = "FILE")]
     pub defaults_file: Option<PathBuf>,
     /// How a connection by TCP is encrypted and the server checked [default: not at all to this

@@ -65,9 +65,9 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
     consent::agreed(reporter, &args.changing, &question)?;
     let (held, mut state, starter) = locked(common, "state set", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::Set), starter.at)?;
-    let look_back = earlier(&to, args.margins.overlap);
+    let below = earlier(&to, args.margins.overlap);
     let change = Change::new(ChangeKind::Set, &starter, args.changing.reason.as_deref());
-    let moved = state.set_watermark(&tenant, &to, look_back.as_ref(), &change)?;
+    let moved = state.set_watermark(&tenant, &to, below, &change)?;
     state.close()?;
     drop(held);
     reporter.details(&moved_details(&moved, &backup));

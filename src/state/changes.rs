@@ -83,18 +83,18 @@ pub struct MovedWatermark {
 
 impl State {
     /// Moves one watermark. Everything exported above it becomes unsettled: it is fetched and compared
-    /// again, as somebody who edits the script's state file expects.
+    /// again, as somebody who edits the script's state file expects. Keys are read from `below` on.
     pub fn set_watermark(
         &mut self,
         tenant: &Tenant,
         to: &SourceTime,
-        look_back: Option<&SourceTime>,
+        below: Option<SourceTime>,
         change: &Change<'_>,
     ) -> anyhow::Result<Moved> {
         self.transaction(|tx| {
             let mut moved = Moved::default();
             let n = note(tx, change)?;
-            move_one(tx, n, tenant, Some(to), look_back, &mut moved)?;
+            move_one(tx, n, tenant, Some(to), below, &mut moved)?;
             Ok(moved)
         })
     }
@@ -166,20 +166,33 @@ pub(super) fn move_one(
     change: i64,
     tenant: &Tenant,
     to: Option<&SourceTime>,
-    look_back: Option<&SourceTime>,
+    below: Option<SourceTime>,
     moved: &mut Moved,
 ) -> rusqlite::Result<()> {
     let n = tenants::number(tx, tenant)?;
     let old: Option<String> = tx.query_row("SELECT watermark FROM tenant WHERE n = ?1", [n], |row| row.get(0))?;
     let old = old.map(SourceTime);
+    let look_back = look_back(tx, n, below)?;
     note_watermark(tx, change, n, old.as_ref(), to)?;
     tx.execute(
         "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = NULL, recheck = 1 WHERE n = ?1",
-        params![n, to.map(SourceTime::as_str), look_back.map(SourceTime::as_str)],
+        params![n, to.map(SourceTime::as_str), look_back.as_ref().map(SourceTime::as_str)],
     )?;
     moved.unsettled += unsettle(tx, n, to)?;
     moved.watermarks.push(MovedWatermark { tenant: tenant.clone(), old, new: to.cloned() });
     Ok(())
+}
+
+/// What a known tenant still has to read again stays to be read again, whichever way its watermark goes.
+pub(super) fn look_back(
+    conn: &Connection,
+    tenant: i64,
+    below: Option<SourceTime>,
+) -> rusqlite::Result<Option<SourceTime>> {
+    let mut query = conn.prepare_cached("SELECT watermark IS NOT NULL, look_back FROM tenant WHERE n = ?1")?;
+    let (known, before): (bool, Option<String>) = query.query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    // None is less than any time, as it should be: everything.
+    Ok(if known { before.map(SourceTime).min(below) } else { below })
 }
 
 /// What lies above a time counts as seen no longer; None is everything. Returns how much that is.

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::NaiveDateTime;
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Transaction, params};
 
-use super::changes::{Change, Moved, move_one, note, note_watermark};
+use super::changes::{Change, Moved, look_back, move_one, note, note_watermark};
 use super::{State, tenants};
 use crate::invoice::{SourceTime, Tenant};
 use crate::window;
@@ -307,12 +307,13 @@ impl State {
 fn take(tx: &Transaction<'_>, change: i64, step: &Step, overlap: Duration, moved: &mut Moved) -> rusqlite::Result<()> {
     let Step { entry: Entry { tenant, time, count, status }, old, way, .. } = step;
     let n = tenants::number(tx, tenant)?;
-    let look_back = look_back(tx, n, step, overlap)?;
+    let below = window::earlier(time, overlap);
     match way {
         Way::Same => {}
-        Way::Backward => move_one(tx, change, tenant, Some(time), look_back.as_ref(), moved)?,
+        Way::Backward => move_one(tx, change, tenant, Some(time), below, moved)?,
         Way::New | Way::Forward => {
             note_watermark(tx, change, n, old.as_ref(), Some(time))?;
+            let look_back = look_back(tx, n, below)?;
             // Without `newest` it does not count as quiet.
             tx.prepare_cached("UPDATE tenant SET watermark = ?2, look_back = ?3, newest = NULL WHERE n = ?1")?
                 .execute(params![n, time.as_str(), look_back.as_ref().map(SourceTime::as_str)])?;
@@ -324,16 +325,4 @@ fn take(tx: &Transaction<'_>, change: i64, step: &Step, overlap: Duration, moved
         status.outcome()
     ])?;
     Ok(())
-}
-
-/// What a known tenant still has to read again stays to be read again, whichever way its watermark goes.
-fn look_back(conn: &Connection, n: i64, step: &Step, overlap: Duration) -> rusqlite::Result<Option<SourceTime>> {
-    let below = window::earlier(&step.entry.time, overlap);
-    if step.way == Way::New {
-        return Ok(below);
-    }
-    let before: Option<String> =
-        conn.prepare_cached("SELECT look_back FROM tenant WHERE n = ?1")?.query_row([n], |row| row.get(0))?;
-    // None is less than any time, as it should be: everything.
-    Ok(before.map(SourceTime).min(below))
 }

@@ -55,6 +55,19 @@ fn a_watermark_that_is_set_back_really_exports_the_period_again() {
 }
 
 #[test]
+fn a_watermark_that_is_moved_leaves_what_must_still_be_read_to_be_read() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    // A tenant that was quiet for long: its next run reads from far below its watermark.
+    let before = exporter.ask_one("SELECT look_back FROM tenant WHERE name = '1'");
+    exporter.run(["state", "set", "1", &table.ago(HOUR / 2), "--yes"]).expect(0);
+    assert_eq!(exporter.ask_one("SELECT look_back FROM tenant WHERE name = '1'"), before);
+    crate::support::state::meddle(&exporter.state(), "UPDATE tenant SET look_back = NULL");
+    exporter.run(["state", "set", "1", &table.ago(HOUR / 3), "--yes"]).expect(0);
+    assert_eq!(exporter.ask_one("SELECT look_back FROM tenant WHERE name = '1'"), "NULL");
+}
+
+#[test]
 fn every_change_is_on_record_with_who_when_why_and_what_was_before() {
     let table = Table::embedded();
     let exporter = exported(&table).env("LOGNAME", "ada");
