@@ -5,8 +5,9 @@ use std::path::Path;
 use anyhow::ensure;
 use clap::ArgMatches;
 
-use super::consent;
+use super::{consent, past};
 use crate::cli::{AdoptSource, Backup, Changing, Check, Common, Reset, Restore, Set, StateCommand};
+use crate::event::Life;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lock::{self, Held};
 use crate::refusal::Refusal;
@@ -17,7 +18,7 @@ use crate::source::{self, Source};
 use crate::state::State;
 use crate::state::backup::{self, Occasion};
 use crate::state::changes::{Change, ChangeKind, Moved, MovedWatermark};
-use crate::state::integrity::{Depth, Finding};
+use crate::state::integrity::{Depth, Finding, RUN_AGAIN};
 use crate::state::restore::Replaced;
 use crate::tree::mark;
 use crate::window::{BASELINE, earlier};
@@ -218,6 +219,9 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>>
             remedy: "is the volume mounted, is --output right? to fill it from the start: `run --fresh`",
         }),
         _ => {}
+    }
+    if let Some(run) = state.unfinished_run()?.filter(|run| past::life(run) == Some(Life::Dead)) {
+        findings.push(Finding { what: format!("run {} ({}) died", run.id, run.kind), remedy: RUN_AGAIN });
     }
     Ok(findings)
 }

@@ -23,7 +23,7 @@ pub struct Finding {
 }
 
 const RESTORE: &str = "bring the last backup back: state restore latest";
-const RUN_AGAIN: &str = "run the export again: it makes good what a run that died left";
+pub const RUN_AGAIN: &str = "run the export again: it makes good what a run that died left";
 const RUN_FULL: &str = "a full run (run --mode full) compares every invoice and corrects the ledger";
 const SET: &str = "set it to a time you trust: state set TENANT TIME";
 

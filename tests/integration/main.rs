@@ -5,6 +5,7 @@
 mod adoption;
 mod architecture;
 mod backups;
+mod checks;
 mod crash;
 mod damage;
 mod dropin;
