@@ -13,7 +13,8 @@
 //! 3. **Nothing is silent.** [`run::Counts`] balance: written + unchanged + rejected + gone = seen.
 //!    Rejects are kept in [`state::todo`] and read again by every run.
 //! 4. **Nothing is touched for nothing.** `export::check` compares before it writes.
-//! 5. **Everything is on record.** [`state::runs`]; triggers refuse changes to finished runs.
+//! 5. **Everything is on record.** [`state::runs`] and [`state::changes`]; triggers refuse changes to what
+//!    is finished. [`state::history`] and [`state::trace`] read it back.
 //! 6. **It costs what changed.** Keys come from the index alone, documents by primary key, queues are
 //!    bounded in bytes (`export::budget`).
 //!
@@ -59,6 +60,12 @@
 //!   read in the same run, not in the next one.
 //! * Spellings that came in by an import, which no scan has met, are put with the listed spelling that the
 //!   source calls equal before the run reads any keys (`export::kin`).
+//! * A watermark that an operator moves never raises the look-back, and files of the period that are gone
+//!   are written again, which an ordinary incremental run does not do: somebody may have taken them away.
+//! * `state restore` gives no number of a run twice, so that the mark, old logs and an auditor mean the
+//!   same run by it.
+//! * Times that no run can have left (a look-back above its watermark, one that is no date) are damage:
+//!   SQLite has no checksums, and a run that believed them could start too late.
 //! * If no row of a page can be read, the table is to blame and the tenant fails; rows become rejects
 //!   only while others can still be read.
 
