@@ -94,7 +94,7 @@ impl State {
         self.tenants()?;
         let file = create(to)?;
         file.try_lock().with_context(|| format!("lock {}", to.display()))?;
-        copy(&self.conn, to, |_| Ok(())).map_err(|error| explain(error, &self.path))?;
+        self.read(|conn| copy(conn, to, |_| Ok(())))?;
         file.sync_all().with_context(|| format!("sync {}", to.display()))
     }
 

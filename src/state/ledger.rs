@@ -1,9 +1,11 @@
 //! The ledger: which file belongs to which invoice, and which version of it counts as seen.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::open::{self, Stamp};
 use super::{State, explain};
 use crate::invoice::{Digest, InvoiceId, Key, SourceTime, Tenant};
 use crate::tree::name::TreePath;
@@ -35,7 +37,14 @@ pub enum Origin {
 /// A reading connection for the thread that compares keys with the ledger. Without a state it knows
 /// nothing.
 pub struct Lookup {
-    state: Option<(Connection, PathBuf)>,
+    state: Option<Reader>,
+}
+
+struct Reader {
+    conn: RefCell<Connection>,
+    /// Set where the connection takes no locks: whether somebody wrote meanwhile.
+    unlocked: RefCell<Option<Stamp>>,
+    path: PathBuf,
 }
 
 const COLUMNS: &str = "l.id, t.name, l.time, l.path, l.sha256, l.size, l.settled, t.recheck AND NOT l.settled";
@@ -66,17 +75,26 @@ impl Lookup {
         self.ask(true, |conn| conn.query_row("SELECT NOT EXISTS (SELECT 1 FROM ledger)", [], |row| row.get(0)))
     }
 
-    fn ask<T>(&self, otherwise: T, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
-        match &self.state {
-            Some((conn, path)) => question(conn).map_err(|error| explain(error, path)),
-            None => Ok(otherwise),
+    fn ask<T>(&self, otherwise: T, question: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
+        let Some(Reader { conn, unlocked, path }) = &self.state else { return Ok(otherwise) };
+        loop {
+            let answer = question(&conn.borrow());
+            if unlocked.borrow().as_ref().is_none_or(|stamp| stamp.still_holds(path)) {
+                return answer.map_err(|error| explain(error, path));
+            }
+            // A run writes beside a dry run that found nobody: from now on with locks.
+            let (again, stamp) = open::connect_to_look(path)?;
+            conn.replace(again);
+            unlocked.replace(stamp);
         }
     }
 }
 
 impl State {
     pub fn lookup(&self) -> anyhow::Result<Lookup> {
-        Ok(Lookup { state: Some((self.reading_connection()?, self.path.clone())) })
+        let (conn, unlocked) = self.reading_connection()?;
+        let (conn, unlocked, path) = (RefCell::new(conn), RefCell::new(unlocked), self.path.clone());
+        Ok(Lookup { state: Some(Reader { conn, unlocked, path }) })
     }
 
     pub fn entry(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {

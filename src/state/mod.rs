@@ -157,6 +157,25 @@ mod tests {
     }
 
     #[test]
+    fn a_look_up_and_a_backup_of_an_idle_state_see_what_a_run_writes_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        State::create(&path, &starter()).unwrap().close().unwrap();
+        let look = State::look(&path).unwrap().unwrap();
+        let lookup = look.lookup().unwrap();
+        assert!(lookup.is_empty().unwrap());
+        let mut state = State::open(&path, &starter()).unwrap().unwrap();
+        let row = "INSERT INTO ledger VALUES ('1', 1, NULL, '1/CN/20251128+A.json', zeroblob(32), 2, 1, 1, 1)";
+        state.transaction(|tx| tx.execute(row, [])).unwrap();
+        assert!(!lookup.is_empty().unwrap(), "while the run is at work");
+        state.close().unwrap();
+        assert!(!lookup.is_empty().unwrap(), "after it");
+        let backup = folder.path().join("backup.db");
+        look.back_up_to(&backup).unwrap();
+        assert!(!State::look(&backup).unwrap().unwrap().lookup().unwrap().is_empty().unwrap());
+    }
+
+    #[test]
     fn whoever_looks_sees_what_runs_wrote_since_the_state_was_opened() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");

@@ -130,10 +130,13 @@ impl State {
     }
 
     /// A second connection for another thread that only reads.
-    pub(super) fn reading_connection(&self) -> anyhow::Result<Connection> {
-        let conn = connect(&self.path, self.access)?;
+    pub(super) fn reading_connection(&self) -> anyhow::Result<(Connection, Option<Stamp>)> {
+        let (conn, unlocked) = match self.access {
+            Access::Write => (connect(&self.path, Access::Write)?, None),
+            Access::Look => connect_to_look(&self.path)?,
+        };
         conn.pragma_update(None, "query_only", true)?;
-        Ok(conn)
+        Ok((conn, unlocked))
     }
 }
 
