@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use url::Url;
@@ -22,6 +22,7 @@ use crate::run::{Kind, Starter};
 use crate::source::{Access, TableNames, Tls, TlsMode};
 use crate::state::legacy;
 use crate::tree;
+use crate::window;
 
 mod option_file;
 
@@ -135,13 +136,10 @@ pub fn required_time(text: &str) -> anyhow::Result<SourceTime> {
 /// A time as the server prints it, in whole seconds or with decimals; a day alone is its midnight.
 fn parsed_time(text: &str, given_as: &'static str) -> anyhow::Result<SourceTime> {
     let spaced = text.replacen('T', " ", 1);
-    if NaiveDate::parse_from_str(&spaced, "%Y-%m-%d").is_ok_and(|_| spaced.len() == 10) {
-        return Ok(SourceTime(format!("{spaced} 00:00:00")));
-    }
-    match NaiveDateTime::parse_from_str(&spaced, "%Y-%m-%d %H:%M:%S%.f") {
-        Ok(_) if spaced.len() >= 19 => Ok(SourceTime(spaced)),
-        _ => Err(misuse(Misuse::NotATime { given_as, text: text.to_owned() })),
-    }
+    let spaced = if spaced.len() == 10 { spaced + " 00:00:00" } else { spaced };
+    Some(SourceTime(spaced))
+        .filter(|time| window::moment(time).is_some())
+        .ok_or_else(|| misuse(Misuse::NotATime { given_as, text: text.to_owned() }))
 }
 
 /// Which end of a day a day alone stands for.
@@ -168,17 +166,31 @@ pub fn given_source(common: &Common) -> Option<&str> {
     common.source.as_deref().filter(|source| !source.is_empty())
 }
 
+/// A command that asks no source puts its command line on record all the same.
+pub fn refuse_password_on_command_line(common: &Common, matches: &ArgMatches) -> anyhow::Result<()> {
+    if matches.value_source("source") != Some(ValueSource::CommandLine) {
+        return Ok(());
+    }
+    let Some(text) = given_source(common) else { return Ok(()) };
+    match source_url(text)?.password() {
+        Some(_) => Err(misuse(Misuse::PasswordOnCommandLine)),
+        None => Ok(()),
+    }
+}
+
+/// The text may hold a password, so the parser's error does not repeat it.
+fn source_url(text: &str) -> anyhow::Result<Url> {
+    Url::parse(text).map_err(|error| misuse(Misuse::NotAUrl(error.to_string())))
+}
+
 /// How to reach the source that the command line names.
 pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::Result<Access> {
     let Some(text) = given_source(common) else {
         return Err(misuse(Misuse::NoSource));
     };
-    // The text may hold a password, so the parser's error does not repeat it.
-    let mut url = Url::parse(text).map_err(|error| misuse(Misuse::NotAUrl(error.to_string())))?;
+    refuse_password_on_command_line(common, matches)?;
+    let mut url = source_url(text)?;
     let from_url = url.password().map(percent_decode);
-    if from_url.is_some() && matches.value_source("source") == Some(ValueSource::CommandLine) {
-        return Err(misuse(Misuse::PasswordOnCommandLine));
-    }
     // A URL that cannot have a password has none to remove.
     let _ = url.set_password(None);
     let login = common.defaults_file.as_deref().map(Login::read).transpose()?.unwrap_or_default();
@@ -247,7 +259,19 @@ mod tests {
         let parsed = |text| parsed_time(text, "--since").unwrap().0;
         assert_eq!(parsed("2025-11-28"), "2025-11-28 00:00:00");
         assert_eq!(parsed("2025-11-28T10:00:00.125"), "2025-11-28 10:00:00.125");
-        for wrong in ["yesterday", "2025-13-01", "2025-11-28 10", "2025-11-28 25:00:00", "2025-1-2"] {
+        for wrong in [
+            "yesterday",
+            "2025-13-01",
+            "2025-11-28 10",
+            "2025-11-28 25:00:00",
+            "2025-1-2",
+            // chrono takes all of these, and the state cannot compare them.
+            "2025-1-2 10:00:00.5",
+            "2025-11-28  10:00:00",
+            "+2025-01-02 10:00:00",
+            "0000-01-01 00:00:00",
+            "2025-11-28 10:00:60",
+        ] {
             assert!(parsed_time(wrong, "--since").is_err(), "{wrong}");
         }
     }

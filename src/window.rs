@@ -75,6 +75,23 @@ pub fn earlier(time: &SourceTime, by: Duration) -> Option<SourceTime> {
     Some(SourceTime(result.format("%Y-%m-%d %H:%M:%S").to_string()))
 }
 
+/// A real moment, written as a server prints it. chrono would take a leap second, single digits and a
+/// year 0 as well.
+pub fn moment(time: &SourceTime) -> Option<NaiveDateTime> {
+    let text = time.as_str();
+    let (whole, decimals) = text.split_once('.').map_or((text, None), |(whole, rest)| (whole, Some(rest)));
+    let as_printed = whole.len() == 19
+        && whole.bytes().zip(*b"0000-00-00 00:00:00").all(|(byte, model)| match model {
+            b'0' => byte.is_ascii_digit(),
+            sign => byte == sign,
+        });
+    let decimal = |text: &str| (1..=9).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !as_printed || !decimals.is_none_or(decimal) || whole.starts_with("0000") || whole.ends_with("60") {
+        return None;
+    }
+    NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok()
+}
+
 /// How many seconds of the calendar `later` lies behind `earlier`, both rounded down; None where one of
 /// them is no date.
 pub fn seconds_between(earlier: &SourceTime, later: &SourceTime) -> Option<i64> {

@@ -50,6 +50,7 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     // clap hands the flags that every command knows down to the command's own matches.
     let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
+    config::refuse_password_on_command_line(&cli.common, matches)?;
     match &cli.command {
         Command::Run(args) => run::run(&cli.common, args, matches, reporter),
         Command::Status(args) => status::run(&cli.common, args, matches, reporter),

@@ -189,7 +189,8 @@ pub(super) fn look_back(
     tenant: i64,
     below: Option<SourceTime>,
 ) -> rusqlite::Result<Option<SourceTime>> {
-    let mut query = conn.prepare_cached("SELECT watermark IS NOT NULL, look_back FROM tenant WHERE n = ?1")?;
+    let mut query =
+        conn.prepare_cached("SELECT watermark IS NOT NULL OR recheck = 1, look_back FROM tenant WHERE n = ?1")?;
     let (known, before): (bool, Option<String>) = query.query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?)))?;
     // None is less than any time, as it should be: everything.
     Ok(if known { before.map(SourceTime).min(below) } else { below })

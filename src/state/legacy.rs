@@ -4,13 +4,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use chrono::NaiveDateTime;
 use rusqlite::{Transaction, params};
 
 use super::changes::{Change, Moved, look_back, move_one, note, note_watermark};
 use super::{State, tenants};
 use crate::invoice::{SourceTime, Tenant};
-use crate::window;
+use crate::window::{self, moment};
 
 /// The name of the script's state file in its state folder.
 pub const FILE: &str = ".last_export_time";
@@ -159,23 +158,6 @@ fn word(text: &str) -> Result<Status, String> {
         .into_iter()
         .find(|status| status.as_str() == text)
         .ok_or_else(|| format!("{text:?} is no status; it can be SUCCESS or FAILED"))
-}
-
-/// A real moment, written as a server prints it. chrono would take a leap second, single digits and a
-/// year 0 as well.
-fn moment(time: &SourceTime) -> Option<NaiveDateTime> {
-    let text = time.as_str();
-    let (whole, decimals) = text.split_once('.').map_or((text, None), |(whole, rest)| (whole, Some(rest)));
-    let as_printed = whole.len() == 19
-        && whole.bytes().zip(*b"0000-00-00 00:00:00").all(|(byte, model)| match model {
-            b'0' => byte.is_ascii_digit(),
-            sign => byte == sign,
-        });
-    let decimal = |text: &str| (1..=9).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !as_printed || !decimals.is_none_or(decimal) || whole.starts_with("0000") || whole.ends_with("60") {
-        return None;
-    }
-    NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok()
 }
 
 /// The file as the script would have written it.

@@ -250,6 +250,20 @@ fn wrong_usage_is_said_before_anything_is_done() {
 }
 
 #[test]
+fn a_password_on_the_command_line_is_refused_where_no_source_is_asked_too() {
+    let table = Table::embedded();
+    let exporter = Exporter::new(&table);
+    exporter.run(["run"]).expect(0);
+    exporter.run(["state", "backup"]).expect(0);
+    let source = "mysql://reader:S3cret@127.0.0.1:1/invoices";
+    for args in [&["state", "reset", "--all", "--yes"][..], &["state", "restore", "latest", "--yes"]] {
+        let refused = exporter.run(args.iter().copied().chain(["--source", source])).expect(2);
+        assert!(!refused.stderr.contains("S3cret"), "{refused}");
+        assert_eq!(exporter.ask("SELECT command_line FROM state_change"), [""; 0]);
+    }
+}
+
+#[test]
 fn a_password_on_the_command_line_is_refused_and_not_repeated() {
     let table = table();
     let exporter = Exporter::new(&table);

@@ -176,3 +176,31 @@ fn a_change_waits_for_a_run_and_a_run_for_a_change() {
     waiting.wait().expect(0);
     assert_eq!(exporter.ask("SELECT count(watermark) FROM tenant"), ["0"]);
 }
+
+#[test]
+fn what_a_reset_left_to_be_read_is_read_though_a_time_is_set_or_imported_after_it() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    let file = exporter.output().parent().unwrap().join("script");
+    let look_back = || exporter.ask_one("SELECT look_back FROM tenant WHERE name = '1'");
+    exporter.run(["state", "reset", "1", "--yes"]).expect(0);
+    exporter.run(["state", "set", "1", &table.ago(HOUR), "--yes"]).expect(0);
+    assert_eq!(look_back(), "NULL");
+    exporter.run(["state", "reset", "1", "--yes"]).expect(0);
+    std::fs::write(&file, format!("1|{}|1|SUCCESS\n", table.ago(HOUR))).unwrap();
+    exporter.run(["import-legacy-state", file.to_str().unwrap()]).expect(0);
+    assert_eq!(look_back(), "NULL");
+    assert_eq!(numbers(&exporter.run(INCREMENTAL).expect(0).json(), ["seen"]), [5]);
+}
+
+#[test]
+fn a_time_that_the_state_could_not_compare_is_refused() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    let watermark = || exporter.ask_one("SELECT watermark FROM tenant WHERE name = '1'");
+    let before = watermark();
+    for time in ["2025-1-2 10:00:00.5", "2025-11-28  10:00:00", "+2025-01-02 10:00:00", "0000-01-01 00:00:00"] {
+        exporter.run(["state", "set", "1", time, "--yes"]).expect(2);
+        assert_eq!(watermark(), before, "{time}");
+    }
+}
