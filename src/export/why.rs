@@ -161,7 +161,8 @@ const MEND: &str = "mend the row; every run reads it again until then";
 
 fn judge_without_source(trace: &Trace, file: Option<FileNow>) -> Verdict {
     if let Some(reject) = &trace.reject {
-        return verdict(Standing::NotExported, &reject.detail, Some(MEND));
+        let standing = if trace.entry.is_some() { Standing::Stale } else { Standing::NotExported };
+        return verdict(standing, &reject.detail, Some(mend_elsewhere(&reject.reason).unwrap_or(MEND)));
     }
     let next = Some("the source was not asked: whether the row changed since is not known");
     match file {
@@ -288,6 +289,15 @@ fn document_now(
     Ok(found)
 }
 
+/// What keeps a row from being exported though its document is right.
+fn mend_elsewhere(reason: &str) -> Option<&'static str> {
+    match reason {
+        "path-taken" => Some("every run reads it again until the other invoice has another path"),
+        "too-large" => Some("run with a greater --max-document; every run reads it again until then"),
+        _ => None,
+    }
+}
+
 /// Which run will take it, decided as the next incremental run would.
 fn waits(
     row: &Sighting,
@@ -302,6 +312,12 @@ fn waits(
         let because = if first.is_empty() { text } else { format!("{first}; {text}") };
         verdict(standing, because, Some(next))
     };
+    if let Some(reject) = &trace.reject
+        && let Some(mend) = mend_elsewhere(&reject.reason)
+    {
+        let standing = if trace.entry.is_some() { Standing::Stale } else { Standing::NotExported };
+        return verdict(standing, &reject.detail, Some(mend));
+    }
     if trace.reject.is_some() || trace.on_todo_list {
         return say("it is on the to-do list".to_owned(), "the next run reads it, whatever its window");
     }

@@ -52,7 +52,7 @@ impl State {
         let ending = name.file().get("19700101".len()..).unwrap_or_default().to_owned();
         self.read(|conn| {
             let mut query = conn.prepare(
-                "SELECT id FROM ledger WHERE substr(path, -length(?1)) = ?1
+                "SELECT id FROM ledger WHERE substr(path, -length(?1)) = ?1 AND substr(path, -length(?1) - 9, 1) = '/'
                  UNION SELECT id FROM reject WHERE number = ?2 AND closed_run IS NULL LIMIT 1000",
             )?;
             let ids = query.query_map([ending.as_str(), number], |row| row.get(0).map(InvoiceId))?;

@@ -163,3 +163,31 @@ fn without_the_source_it_says_what_the_state_knows_and_leaves_no_trace() {
     assert!(spoiled.stdout.contains("not JSON"), "{spoiled}");
     assert_eq!(everything_in(&[&exporter.output()], Traces::None), before);
 }
+
+#[test]
+fn a_number_that_ends_like_another_one_is_another_one() {
+    on_every_source(|table| {
+        insert(table, 1, "A+77", 60, Row::default());
+        let exporter = Exporter::new(table);
+        exporter.run(INCREMENTAL).expect(0);
+        assert_says(&exporter, "A+77", 0, "exported", "intact", "");
+        assert_says(&exporter, "77", 6, "not exported", "no row has this number", "");
+    });
+}
+
+#[test]
+fn what_the_next_run_will_refuse_again_is_not_called_waiting() {
+    on_every_source(|table| {
+        insert(table, 1, "TWIN", 60, Row { document: "[1]", ..Row::default() });
+        insert(table, 2, "TWIN", 59, Row { document: "[2]", ..Row::default() });
+        let large = format!("[\"{}\"]", "x".repeat(2_000));
+        insert(table, 3, "LARGE", 60, Row { document: &large, ..Row::default() });
+        let exporter = Exporter::new(table);
+        exporter.run(["run", "--mode", "incremental", "--max-document", "1KB"]).expect(3);
+        assert_says(&exporter, "LARGE", 6, "not exported", "--max-document", "greater --max-document");
+        let twins = exporter.run(["why", "TWIN", "--format", "json"]).expect(6).json();
+        let mut said: Vec<_> = twins.as_array().unwrap().iter().map(|twin| twin["verdict"].as_str().unwrap()).collect();
+        said.sort_unstable();
+        assert_eq!(said, ["exported", "not exported"], "{twins}");
+    });
+}
