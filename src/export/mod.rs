@@ -479,13 +479,16 @@ fn begin(
 fn back_up(order: &Order, state: &State, held: &Held, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
     let Some(every) = order.backups.every else { return Ok(()) };
     let at = order.starter.at;
-    let made = backup::list(state.path())?.into_iter().find(|backup| backup.occasion.starts_with(REGULAR));
-    // One from the future, after a clock went wrong, counts for nothing.
-    if made.is_some_and(|made| (at - made.made).to_std().is_ok_and(|age| age < every)) {
-        return Ok(());
-    }
-    let result = state.back_up(Occasion::Regular, at).and_then(|_| held.prune_backups(order.backups.keep));
-    match result {
+    let make = || {
+        let made = backup::list(state.path())?.into_iter().find(|backup| backup.occasion.starts_with(REGULAR));
+        // One from the future, after a clock went wrong, counts for nothing.
+        if made.is_some_and(|made| (at - made.made).to_std().is_ok_and(|age| age < every)) {
+            return Ok(());
+        }
+        state.back_up(Occasion::Regular, at)?;
+        held.prune_backups(order.backups.keep)
+    };
+    match make() {
         Err(error) if error.chain().any(|cause| cause.is::<Refusal>()) => Err(error),
         Err(error) => {
             tell(Event::Notice(Notice::NoBackup { error: format!("{error:#}") }));

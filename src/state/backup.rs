@@ -1,9 +1,11 @@
 //! Backups of the state: made with SQLite's own means, checked, synced, and only then given their
 //! name. They lie in `backups` beside the state, are single files and open like any state.
 
+use std::cell::Cell;
 use std::cmp::Reverse;
-use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +14,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use rusqlite::{Connection, OpenFlags, backup};
 
 use super::changes::ChangeKind;
-use super::open::{create, sync_folder_of, with_suffix};
+use super::open::{create, remove_if_there, sync_folder_of, with_suffix};
 use super::{State, explain};
 use crate::refusal::{Damage, Refusal};
 
@@ -63,38 +65,52 @@ impl State {
         let folder = folder(&self.path);
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         remove_abandoned(&folder)?;
-        let name = |n: u32| {
+        for n in 1.. {
             let more = if n > 1 { format!("-{n}") } else { String::new() };
-            folder.join(format!("{}-{}{more}.db", at.format(STAMP), occasion.name()))
-        };
-        let target = (1..).map(name).find(|path| !path.exists()).context("find a name for the backup")?;
-        self.back_up_to(&target)?;
-        Ok(target)
+            let target = folder.join(format!("{}-{}{more}.db", at.format(STAMP), occasion.name()));
+            if let Some(file) = claim(&target)? {
+                self.fill(file, &target)?;
+                return Ok(target);
+            }
+        }
+        bail!("there is no name left for a backup in {}", folder.display())
     }
 
     /// Backs the state up into a file that does not exist yet.
     pub fn back_up_to(&self, target: &Path) -> anyhow::Result<()> {
-        if target.symlink_metadata().is_ok() {
-            bail!("{} is already there; name another file", target.display());
+        match claim(target)? {
+            Some(file) => self.fill(file, target),
+            None => {
+                bail!("{0} or {0}{UNFINISHED} is already there; name another file", target.display())
+            }
         }
-        let unfinished = with_suffix(target, UNFINISHED);
-        let result = self.copy_whole(&unfinished).and_then(|()| {
-            fs::rename(&unfinished, target).with_context(|| format!("rename {}", unfinished.display()))?;
+    }
+
+    /// `unfinished` is ours alone until it has its name.
+    fn fill(&self, unfinished: File, target: &Path) -> anyhow::Result<()> {
+        let path = with_suffix(target, UNFINISHED);
+        let result = self.copy_whole(&unfinished, &path).and_then(|()| {
+            fs::rename(&path, target).with_context(|| format!("rename {}", path.display()))?;
             sync_folder_of(target)
         });
         if result.is_err() {
             // What went wrong first is what counts.
-            let _ = fs::remove_file(&unfinished);
+            let _ = fs::remove_file(&path);
         }
         result.with_context(|| format!("back the state up to {}", target.display()))
     }
 
-    fn copy_whole(&self, to: &Path) -> anyhow::Result<()> {
+    fn copy_whole(&self, file: &File, to: &Path) -> anyhow::Result<()> {
         // What no run would start with is nothing to come back to.
         self.tenants()?;
-        let file = create(to)?;
-        file.try_lock().with_context(|| format!("lock {}", to.display()))?;
-        self.read(|conn| copy(conn, to, |_| Ok(())))?;
+        let emptied = Cell::new(Ok(()));
+        // Copied again if a run changes a state that was opened without locks.
+        self.read(|conn| {
+            // What a disturbed attempt left would not open.
+            emptied.set(file.set_len(0));
+            copy(conn, to, |_| Ok(()))
+        })?;
+        emptied.into_inner().with_context(|| format!("empty {}", to.display()))?;
         file.sync_all().with_context(|| format!("sync {}", to.display()))
     }
 
@@ -102,6 +118,37 @@ impl State {
     pub(super) fn assert_whole(&self) -> anyhow::Result<()> {
         whole(&self.conn).map_err(|error| explain(error, &self.path))
     }
+}
+
+/// A file for a backup in the making, locked; None if there is such a backup, or somebody else is making
+/// it. Whoever has this file is the only one who gives it its name.
+fn claim(target: &Path) -> anyhow::Result<Option<File>> {
+    let path = with_suffix(target, UNFINISHED);
+    let file = match create(&path) {
+        Err(error)
+            if error.downcast_ref().is_some_and(|error: &io::Error| error.kind() == ErrorKind::AlreadyExists) =>
+        {
+            return Ok(None);
+        }
+        created => created?,
+    };
+    let locked = match file.try_lock() {
+        // Somebody who removes what the dead left may have been faster.
+        Ok(()) => fs::metadata(&path).is_ok_and(|there| file.metadata().is_ok_and(|ours| ours.ino() == there.ino())),
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(error)) => {
+            let _ = fs::remove_file(&path);
+            return Err(error).with_context(|| format!("lock {}", path.display()));
+        }
+    };
+    if !locked {
+        return Ok(None);
+    }
+    if target.symlink_metadata().is_ok() {
+        fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        return Ok(None);
+    }
+    Ok(Some(file))
 }
 
 /// The finished backups of a state, newest first.
@@ -187,8 +234,10 @@ fn read_name(path: &Path) -> Option<Backup> {
 fn remove_abandoned(folder: &Path) -> anyhow::Result<()> {
     let unfinished = |path: &&PathBuf| path.to_string_lossy().contains(&format!(".db{UNFINISHED}"));
     for path in entries(folder)?.iter().filter(unfinished) {
-        if File::open(path).is_ok_and(|file| file.try_lock().is_ok()) {
-            fs::remove_file(path).with_context(|| format!("remove {}", path.display()))?;
+        // The lock is held until the file is gone: whoever has just created it must not get it meanwhile.
+        let Ok(file) = File::open(path) else { continue };
+        if file.try_lock().is_ok() {
+            remove_if_there(path)?;
         }
     }
     Ok(())

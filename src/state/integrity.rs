@@ -174,8 +174,8 @@ impl State {
     }
 
     /// The answer, or what damage keeps SQLite from giving it.
-    fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<Result<T, String>> {
-        match question(&self.conn) {
+    fn ask<T>(&self, question: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<Result<T, String>> {
+        match self.read(|conn| Ok(question(conn)))? {
             Ok(answer) => Ok(Ok(answer)),
             Err(error) => {
                 let detail = error.to_string();

@@ -193,4 +193,22 @@ mod tests {
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["state.db"]);
     }
+
+    #[test]
+    fn a_backup_and_a_check_hold_what_runs_wrote_since_the_state_was_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        State::create(&path, &starter()).unwrap().close().unwrap();
+        let look = State::look(&path).unwrap().unwrap();
+        assert_eq!(look.newest_run().unwrap(), None);
+        let mut state = State::open(&path, &starter()).unwrap().unwrap();
+        let run = begin_a_run(&mut state);
+        state.transaction(|tx| tx.execute("UPDATE run SET seen = 1", [])).unwrap();
+        state.close().unwrap();
+        let target = folder.path().join("backup.db");
+        look.back_up_to(&target).unwrap();
+        assert_eq!(State::look(&target).unwrap().unwrap().newest_run().unwrap(), Some(run));
+        let findings = look.check(integrity::Depth::Deep).unwrap();
+        assert!(findings.iter().any(|finding| finding.what.contains("do not balance: 1")), "{findings:?}");
+    }
 }

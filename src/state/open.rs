@@ -58,7 +58,7 @@ pub(super) struct Stamp {
 impl Stamp {
     /// None where the file is gone, or where a log lies beside it, so that it changes by other rules.
     fn of(path: &Path) -> Option<Self> {
-        if with_suffix(path, "-wal").exists() {
+        if has_log(path) {
             return None;
         }
         let data = fs::metadata(path).ok()?;
@@ -193,7 +193,7 @@ pub(super) fn remove_companions(path: &Path) -> anyhow::Result<()> {
     COMPANIONS.iter().try_for_each(|companion| remove_if_there(&with_suffix(path, companion)))
 }
 
-fn remove_if_there(file: &Path) -> anyhow::Result<()> {
+pub(super) fn remove_if_there(file: &Path) -> anyhow::Result<()> {
     match fs::remove_file(file) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("remove {}", file.display()))
@@ -285,7 +285,7 @@ pub(super) fn connect_to_look(path: &Path) -> anyhow::Result<(Connection, Option
 /// files beside it). Where one lies, they are there already.
 fn look_at(path: &Path) -> rusqlite::Result<Connection> {
     let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    if with_suffix(path, "-wal").exists() {
+    if has_log(path) {
         return Connection::open_with_flags(path, read_only);
     }
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
@@ -296,6 +296,12 @@ fn look_at(path: &Path) -> rusqlite::Result<Connection> {
         }
         Err(()) => Connection::open_with_flags(path, read_only),
     }
+}
+
+/// SQLite follows a link before it names its log.
+fn has_log(path: &Path) -> bool {
+    let real = fs::canonicalize(path);
+    with_suffix(real.as_deref().unwrap_or(path), "-wal").exists()
 }
 
 fn explain_any(error: anyhow::Error, path: &Path) -> anyhow::Error {
@@ -375,7 +381,7 @@ pub(super) fn in_memory() -> Connection {
     conn
 }
 
-fn refuse_what_we_cannot_keep(path: &Path) -> anyhow::Result<()> {
+pub(super) fn refuse_what_we_cannot_keep(path: &Path) -> anyhow::Result<()> {
     let owner = fs::metadata(path).with_context(|| format!("look at the state {}", path.display()))?.uid();
     if owner != rustix::process::geteuid().as_raw() {
         return Err(Refusal::NotOwner { path: path.to_path_buf() }.into());

@@ -100,6 +100,8 @@ fn keep_old(state: &Path, starter: &Starter) -> anyhow::Result<(Replaced, i64)> 
     if !state.exists() {
         return Ok((Replaced::Nothing, 0));
     }
+    // The new state would be ours, and the owner of the old one locked out.
+    open::refuse_what_we_cannot_keep(state)?;
     match back_up_and_close(state, starter) {
         Ok((path, last_run)) => Ok((Replaced::BackedUp(path), last_run)),
         Err(error) if error.downcast_ref::<Refusal>().is_some_and(is_damage) => {
@@ -125,7 +127,7 @@ fn back_up_and_close(state: &Path, starter: &Starter) -> anyhow::Result<(PathBuf
     let old = State { conn, path: state.to_path_buf(), access: Access::Write, unlocked: None };
     old.assert_whole()?;
     let path = old.back_up(Occasion::Before(ChangeKind::Restore), starter.at)?;
-    let last_run = old.last_time()?.last_run;
+    let last_run = old.last_run_on_record()?;
     old.empty_log()?;
     old.close()?;
     Ok((path, last_run))
@@ -145,6 +147,17 @@ fn sha256(file: &Path) -> anyhow::Result<String> {
 }
 
 impl State {
+    /// Also of the states that this one replaced, so that no number is given to two runs.
+    fn last_run_on_record(&self) -> anyhow::Result<i64> {
+        self.read(|conn| {
+            conn.query_row(
+                "SELECT max((SELECT coalesce(max(id), 0) FROM run), (SELECT coalesce(max(last_run), 0) FROM state_change))",
+                [],
+                |row| row.get(0),
+            )
+        })
+    }
+
     /// Everything into the one file. Readers can stand in the way; they are waited for.
     fn empty_log(&self) -> anyhow::Result<()> {
         let blocked: bool =

@@ -256,3 +256,83 @@ fn a_change_that_dies_anywhere_is_made_whole_or_not_at_all() {
         },
     );
 }
+
+#[test]
+fn backups_of_one_moment_do_not_touch_each_other() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    let running: Vec<_> = (0..12).map(|_| exporter.spawn(["state", "backup"])).collect();
+    running.into_iter().for_each(|running| drop(running.wait().expect(0)));
+    let names = names(&folder(&exporter));
+    assert_eq!(names.len(), 12, "{names:?}");
+    names.iter().for_each(|name| whole(&folder(&exporter).join(name)));
+}
+
+#[test]
+fn a_backup_removes_no_file_but_its_own() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    let target = exporter.output().parent().unwrap().join("copy.db");
+    let beside = target.with_file_name("copy.db.new");
+    fs::write(&beside, "somebody's").unwrap();
+    let refused = exporter.run(["state", "backup", target.to_str().unwrap()]).expect(1);
+    assert!(refused.stderr.contains("copy.db.new is already there"), "{refused}");
+    assert_eq!(fs::read_to_string(&beside).unwrap(), "somebody's");
+    assert!(!target.exists());
+}
+
+#[test]
+fn invoices_are_exported_though_the_backups_cannot_be_listed() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    fs::write(folder(&exporter), "no folder").unwrap();
+    arrive(&table, 101, 10);
+    let run = exporter.run(INCREMENTAL).expect(0);
+    assert!(run.stderr.contains("Not a directory"), "{run}");
+    assert_eq!(numbers(&run.json(), ["written"]), [1]);
+}
+
+#[test]
+fn a_state_behind_a_link_is_read_with_its_log() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    let real = exporter.output().parent().unwrap().join("elsewhere.db");
+    fs::rename(exporter.state(), &real).unwrap();
+    std::os::unix::fs::symlink(&real, exporter.state()).unwrap();
+    // As while a run is at work, or after one that was killed: the log lies beside the file itself.
+    let writer = rusqlite::Connection::open(exporter.state()).unwrap();
+    writer.execute_batch("UPDATE tenant SET last_written = 4711").unwrap();
+    let status = exporter.run(["status", "--format", "json"]).expect(0).json();
+    assert_eq!(status[0]["last_written"], 4711);
+    exporter.run(["state", "backup"]).expect(0);
+    let backup = folder(&exporter).join(&names(&folder(&exporter))[0]);
+    assert_eq!(ask(&backup, "SELECT last_written FROM tenant"), [[Some("4711".to_owned())]]);
+}
+
+#[test]
+fn restoring_twice_gives_no_number_of_a_run_twice() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    let backup = exporter.output().parent().unwrap().join("backup.db");
+    let backup = backup.to_str().unwrap();
+    exporter.run(["state", "backup", backup]).expect(0);
+    // Nothing to do: the mark in the tree stays behind.
+    (0..3).for_each(|_| drop(exporter.run(INCREMENTAL).expect(0)));
+    exporter.run(["state", "restore", backup, "--yes"]).expect(0);
+    exporter.run(["state", "restore", backup, "--yes"]).expect(0);
+    assert_eq!(exporter.run(INCREMENTAL).expect(0).json()["run"], 5);
+}
+
+#[test]
+fn a_restore_does_not_take_the_state_from_its_owner() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    exporter.run(["state", "backup"]).expect(0);
+    std::os::unix::fs::chown(exporter.state(), Some(65_534), None).unwrap();
+    let refused = exporter.run(["state", "restore", "latest", "--yes"]).expect(5);
+    assert!(refused.stderr.contains("belongs to another user"), "{refused}");
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&fs::metadata(exporter.state()).unwrap()), 65_534);
+}
