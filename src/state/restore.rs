@@ -50,14 +50,12 @@ pub(crate) fn restore(
         Replaced::BackedUp(path) | Replaced::SetAside(path) => Some(path.display().to_string()),
     };
     let change = Change { file: Some(&file), old, last_run, ..Change::new(ChangeKind::Restore, starter, reason) };
-    let new_file = create(&aside)?;
-    backup::copy(&backup, &aside, |copy| {
-        note(copy, &change)?;
-        copy.execute("UPDATE tenant SET look_back = NULL", [])?;
-        Ok(())
-    })
-    .map_err(|error| unusable(from, explain(error, from)))?;
-    new_file.sync_all().with_context(|| format!("sync {}", aside.display()))?;
+    let built = build_beside(&aside, &backup, &change, from);
+    if built.is_err() {
+        // What went wrong first is what counts. A full disk is not to stay full of this.
+        let _ = open::remove_with_companions(&aside);
+    }
+    built?;
     if let Replaced::SetAside(to) = &replaced {
         open::move_companions(state, to)?;
     }
@@ -65,6 +63,20 @@ pub(crate) fn restore(
     fs::rename(&aside, state).with_context(|| format!("rename {} to {}", aside.display(), state.display()))?;
     sync_folder_of(state)?;
     Ok(replaced)
+}
+
+fn build_beside(aside: &Path, backup: &Connection, change: &Change<'_>, from: &Path) -> anyhow::Result<()> {
+    let file = create(aside)?;
+    backup::copy(backup, aside, |copy| {
+        note(copy, change)?;
+        copy.execute("UPDATE tenant SET look_back = NULL", [])?;
+        Ok(())
+    })
+    .map_err(|error| match explain(error, from) {
+        damage if damage.is::<Refusal>() => unusable(from, damage),
+        trouble => trouble.context(format!("restore {} to {}", from.display(), aside.display())),
+    })?;
+    file.sync_all().with_context(|| format!("sync {}", aside.display()))
 }
 
 fn open_backup(from: &Path) -> anyhow::Result<Connection> {

@@ -336,3 +336,19 @@ fn a_restore_does_not_take_the_state_from_its_owner() {
     assert!(refused.stderr.contains("belongs to another user"), "{refused}");
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&fs::metadata(exporter.state()).unwrap()), 65_534);
 }
+
+#[test]
+fn a_full_disk_is_not_blamed_on_the_backup_and_does_not_stay_full() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    exporter.run(["state", "backup"]).expect(0);
+    let full_while_building = (1..400).step_by(10).find_map(|nth| {
+        let inject = format!("pwrite64:error=ENOSPC:when={nth}+");
+        let failed = run_with(&exporter, &inject, &["state", "restore", "latest", "--yes"]);
+        failed.stderr.contains("restore ").then_some(failed)
+    });
+    let failed = full_while_building.expect("the disk is full before, or not at all").expect(1);
+    assert!(failed.stderr.contains("the disk is full") && !failed.stderr.contains("choose another"), "{failed}");
+    assert!(!exporter.state().with_file_name("state.db.new").exists());
+    exporter.run(["state", "check", "--deep"]).expect(0);
+}
