@@ -18,7 +18,7 @@ use crate::export::plan::StatePolicy;
 use crate::export::{self, Backups, Mirror, Order};
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::{Misuse, Refusal};
-use crate::run::{Kind, Starter};
+use crate::run::{Cancel, Kind, Starter};
 use crate::source::{Access, TableNames, Tls, TlsMode};
 use crate::state::legacy;
 use crate::tree;
@@ -42,6 +42,7 @@ pub fn order(
     matches: &ArgMatches,
     starter: Starter,
     now: fn() -> DateTime<Utc>,
+    watch: fn() -> anyhow::Result<Cancel>,
 ) -> anyhow::Result<Order> {
     let time = |text: &Option<String>, flag| text.as_deref().map(|text| parsed_time(text, flag)).transpose();
     let (since, until) = (time(&run.since, "--since")?, time(&run.until, "--until")?);
@@ -82,6 +83,7 @@ pub fn order(
         mirror: if run.mirror_legacy_state { Mirror::On } else { Mirror::Off },
         starter,
         now,
+        watch,
     })
 }
 

@@ -27,7 +27,9 @@
 //! ```
 //!
 //! [`export::run`] is where it starts. One thread reads, some check and stage, one decides, publishes
-//! and records; each step is ahead of the next by a bounded number of bytes.
+//! and records; each step is ahead of the next by a bounded number of bytes. A signal is noticed by the
+//! one that decides: it records what is decided and leaves; a reader that waits for the server is left
+//! behind (`export::drive`).
 //!
 //! ## The modules
 //!

@@ -22,6 +22,10 @@ pub enum Refusal {
     },
     /// A command that asks the state alone.
     TenantNotInState(String),
+    /// A signal stopped the run at a clean checkpoint.
+    Cancelled {
+        signal: u8,
+    },
     /// Another run of ours holds the lock.
     Locked {
         holder: Option<Holder>,
@@ -136,6 +140,7 @@ impl Refusal {
             | Self::UnknownTenant(_)
             | Self::TenantNotInState(_)
             | Self::OptionFile { .. } => 2,
+            Self::Cancelled { signal } => 128 + signal,
             Self::Locked { .. } | Self::ScriptLocked { .. } => 4,
             Self::NamesFolded { .. }
             | Self::CannotConnect { .. }
@@ -177,6 +182,11 @@ impl fmt::Display for Refusal {
             Self::TenantNotInState(tenant) => write!(
                 f,
                 "the state knows no tenant {tenant:?}: nothing of it was ever exported; check the spelling, also upper and lower case"
+            ),
+            Self::Cancelled { signal } => write!(
+                f,
+                "cancelled by {}; what was exported until now is on record, and the next run goes on from there",
+                signal_name(*signal)
             ),
             Self::Locked { holder, lock } => {
                 let holder = holder_text(holder.as_ref());
@@ -303,4 +313,14 @@ impl fmt::Display for Refusal {
 /// A run waits for a run of the other mode, because the documented crontab starts both at 2:00.
 pub fn may_wait(own: &str, holder: Option<&Holder>) -> bool {
     holder.is_none_or(|holder| holder.purpose != own)
+}
+
+/// The signals that cancel a run.
+pub fn signal_name(signal: u8) -> String {
+    match signal {
+        1 => "SIGHUP".to_owned(),
+        2 => "SIGINT".to_owned(),
+        15 => "SIGTERM".to_owned(),
+        other => format!("signal {other}"),
+    }
 }

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::ops::AddAssign;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
@@ -50,6 +53,8 @@ pub enum Outcome {
     /// Done, but a tenant failed or rows were newly rejected.
     Partial,
     Failed,
+    /// Stopped by a signal at a clean checkpoint.
+    Cancelled,
 }
 
 impl Outcome {
@@ -59,6 +64,7 @@ impl Outcome {
             Self::Success => "success",
             Self::Partial => "partial",
             Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -100,6 +106,30 @@ impl AddAssign for Counts {
         self.late += other.late;
         self.removed += other.removed;
         self.bytes += other.bytes;
+    }
+}
+
+/// Set from outside when a run is to stop at its next checkpoint: the number of a signal, 0 before.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(pub Arc<AtomicUsize>);
+
+/// How often somebody who waits looks whether to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+impl Cancel {
+    /// The signal that asks to stop, if one did.
+    pub fn signal(&self) -> Option<u8> {
+        u8::try_from(self.0.load(Ordering::Relaxed)).ok().filter(|signal| *signal > 0)
+    }
+
+    /// Waits, unless it is to stop.
+    pub fn sleep(&self, span: Duration) {
+        let since = Instant::now();
+        while self.signal().is_none()
+            && let Some(rest) = span.checked_sub(since.elapsed())
+        {
+            thread::sleep(rest.min(LOOK_EVERY));
+        }
     }
 }
 

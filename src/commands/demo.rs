@@ -95,5 +95,6 @@ fn order(database: &Path, output: &Path, kind: Kind) -> anyhow::Result<Order> {
         mirror: Mirror::Off,
         starter: super::starter(),
         now: super::now,
+        watch: super::signals::watch,
     })
 }

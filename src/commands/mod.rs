@@ -19,6 +19,7 @@ mod history;
 mod legacy;
 mod past;
 mod run;
+mod signals;
 mod state;
 mod status;
 mod why;

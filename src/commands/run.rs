@@ -11,11 +11,11 @@ use crate::{config, export};
 const PARTIAL: u8 = 3;
 
 pub(super) fn run(common: &Common, args: &Run, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let order = config::order(common, args, matches, super::starter(), super::now)?;
+    let order = config::order(common, args, matches, super::starter(), super::now, super::signals::watch)?;
     let summary = export::run(&order, &mut |event| reporter.event(&event))?;
     Ok(match summary.outcome {
         Outcome::Success => 0,
         Outcome::Partial => PARTIAL,
-        Outcome::Failed => 1,
+        Outcome::Failed | Outcome::Cancelled => 1,
     })
 }

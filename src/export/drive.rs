@@ -1,10 +1,12 @@
 //! The threads of a run: one reads, some check, the calling one decides. When one of them fails the
 //! channels close and the others end.
 
+use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use super::budget::Budget;
 use super::check::Desk;
@@ -12,6 +14,8 @@ use super::diff::{Job, Reader, Scope, Told};
 use super::patience::Patience;
 use super::pipeline::{Checked, Clerk};
 use super::plan::Group;
+use crate::refusal::Refusal;
+use crate::run::Cancel;
 use crate::source::Source;
 use crate::state::ledger::Lookup;
 use crate::state::todo::Todo;
@@ -40,43 +44,73 @@ impl Scope {
     }
 }
 
+/// What the reading thread takes along.
+pub(super) struct Errand {
+    pub source: Box<dyn Source>,
+    pub lookup: Lookup,
+    pub todo: Vec<Todo>,
+    pub scope: Arc<Scope>,
+    pub patience: Patience,
+}
+
+/// How long a cancelled run waits for its reader, which may itself be waiting for the server.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// How often it is looked whether a run is to be cancelled, while nothing comes.
+const LISTEN: Duration = Duration::from_millis(100);
+
 /// Reads everything in scope and carries out what the clerk decides.
-pub(super) fn drive(
-    clerk: &mut Clerk<'_>,
-    source: Box<dyn Source>,
-    lookup: Lookup,
-    todo: Vec<Todo>,
-    scope: &Scope,
-    writers: usize,
-    patience: Patience,
-) -> anyhow::Result<()> {
-    let budget = Budget::new(DOCUMENTS_IN_FLIGHT);
+pub(super) fn drive(clerk: &mut Clerk<'_>, errand: Errand, writers: usize, cancel: &Cancel) -> anyhow::Result<()> {
     let (jobs, waiting) = bounded::<Job>(JOBS_IN_FLIGHT);
     let (messages, inbox) = bounded::<Message>(MESSAGES_IN_FLIGHT);
     let desk = clerk.desk;
-    thread::scope(|threads| {
+    let reading = {
+        let messages = messages.clone();
+        thread::spawn(move || read_all(errand, jobs, &messages))
+    };
+    let result = thread::scope(|threads| {
+        let (open, closing) = bounded::<()>(0);
         for _ in 0..writers.max(1) {
-            let (waiting, messages) = (waiting.clone(), messages.clone());
-            threads.spawn(move || check_all(desk, &waiting, &messages));
+            let (waiting, messages, closing) = (waiting.clone(), messages.clone(), closing.clone());
+            threads.spawn(move || check_all(desk, &waiting, &closing, &messages));
         }
-        // Ours would keep the reader waiting for writers that are gone.
-        drop(waiting);
-        let budget = &budget;
-        threads.spawn(move || {
-            let tell = |told| messages.send(Message::Told(told)).map_err(|_| anyhow!("the run has ended"));
-            let mut reader = Reader { source, lookup, jobs, tell, budget, visited: Default::default(), patience };
-            if let Err(fault) = reader.read(todo, scope) {
-                // Nobody listens only if the run has failed already.
-                let _ = messages.send(Message::Broken(fault.into_error()));
-            }
-        });
+        // Ours would keep the others waiting for who is gone.
+        drop((waiting, messages));
         // Dropping the inbox ends the threads, also when a decision fails.
-        decide_all(clerk, inbox)
-    })
+        let result = decide_all(clerk, inbox, cancel);
+        drop(open);
+        result
+    });
+    if cancel.signal().is_some() {
+        // A reader that waits for the server ends with the process.
+        let since = Instant::now();
+        while !reading.is_finished() && since.elapsed() < FAREWELL {
+            thread::sleep(Duration::from_millis(10));
+        }
+        return result;
+    }
+    reading.join().map_err(|_| anyhow!("the reading thread ended in a panic, which is a bug"))?;
+    result
 }
 
-fn check_all(desk: Desk<'_>, waiting: &Receiver<Job>, messages: &Sender<Message>) {
-    for Job { part, fetched, known, trust, late, permit } in waiting {
+fn read_all(errand: Errand, jobs: Sender<Job>, messages: &Sender<Message>) {
+    let Errand { source, lookup, todo, scope, patience } = errand;
+    let budget = &Budget::new(DOCUMENTS_IN_FLIGHT);
+    let tell = |told| messages.send(Message::Told(told)).map_err(|_| anyhow!("the run has ended"));
+    let mut reader = Reader { source, lookup, jobs, tell, budget, visited: Default::default(), patience };
+    if let Err(fault) = reader.read(todo, &scope) {
+        // Nobody listens only if the run has failed already.
+        let _ = messages.send(Message::Broken(fault.into_error()));
+    }
+}
+
+/// Ends when there are no more jobs, or nobody wants them any more.
+fn check_all(desk: Desk<'_>, waiting: &Receiver<Job>, closing: &Receiver<()>, messages: &Sender<Message>) {
+    loop {
+        let job = select! {
+            recv(waiting) -> job => job,
+            recv(closing) -> _ => return,
+        };
+        let Ok(Job { part, fetched, known, trust, late, permit }) = job else { return };
         let message = match desk.check(fetched, known.as_ref(), trust) {
             Ok(verdict) => Message::Checked(Checked { part, late, verdict }),
             Err(error) => Message::Broken(error),
@@ -88,12 +122,20 @@ fn check_all(desk: Desk<'_>, waiting: &Receiver<Job>, messages: &Sender<Message>
     }
 }
 
-fn decide_all(clerk: &mut Clerk<'_>, inbox: Receiver<Message>) -> anyhow::Result<()> {
-    for message in inbox {
-        match message {
-            Message::Checked(checked) => clerk.take(checked)?,
-            Message::Told(told) => clerk.hear(told)?,
-            Message::Broken(error) => return Err(error),
+/// Everything that was decided is on record when this returns, also when the run is cancelled.
+fn decide_all(clerk: &mut Clerk<'_>, inbox: Receiver<Message>, cancel: &Cancel) -> anyhow::Result<()> {
+    loop {
+        if let Some(signal) = cancel.signal() {
+            clerk.flush()?;
+            return Err(Refusal::Cancelled { signal }.into());
+        }
+        match inbox.recv_timeout(LISTEN) {
+            Ok(Message::Checked(checked)) => clerk.take(checked)?,
+            Ok(Message::Told(told)) => clerk.hear(told)?,
+            // Whoever waits for the server gives up when the run is cancelled.
+            Ok(Message::Broken(error)) if cancel.signal().is_none() => return Err(error),
+            Ok(Message::Broken(_)) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
         }
     }
     clerk.close()?;

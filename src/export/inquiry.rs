@@ -4,6 +4,7 @@
 use super::Order;
 use super::patience::Patience;
 use crate::event::Event;
+use crate::run::Cancel;
 use crate::source::{self, Fault, Source};
 
 pub(super) struct Inquiry {
@@ -13,7 +14,7 @@ pub(super) struct Inquiry {
 
 impl Inquiry {
     pub(super) fn open(order: &Order, tell: &mut dyn FnMut(Event)) -> Result<Self, Fault> {
-        let mut patience = Patience::new(order.retry_for);
+        let mut patience = Patience::new(order.retry_for, &Cancel::default());
         let source = patience.insist(tell, || source::open(&order.access))?;
         Ok(Self { source, patience })
     }

@@ -11,6 +11,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -20,7 +21,7 @@ use crate::event::{Event, Notice};
 use crate::invoice::{SourceTime, Tenant};
 use crate::lock::{self, Held};
 use crate::refusal::{Refusal, Trouble};
-use crate::run::{Counts, Kind, Outcome, RunId, Starter, Summary};
+use crate::run::{Cancel, Counts, Kind, Outcome, RunId, Starter, Summary};
 use crate::source::{self, Access, Fault, Listed, Source};
 use crate::state::State;
 use crate::state::backup::{self, Occasion, REGULAR};
@@ -37,7 +38,7 @@ use crate::window::{Clock, OpenWork, Span, settled_below};
 
 use self::check::{Desk, Presence};
 use self::diff::{Compare, Scope};
-use self::drive::drive;
+use self::drive::{Errand, drive};
 use self::inquiry::Inquiry;
 pub use self::mirror::Mirror;
 use self::patience::Patience;
@@ -91,6 +92,8 @@ pub struct Order {
     pub starter: Starter,
     /// Our own clock, for the record only.
     pub now: fn() -> DateTime<Utc>,
+    /// From here on signals only ask to stop. Called when there is something to be brought to an end.
+    pub watch: fn() -> anyhow::Result<Cancel>,
 }
 
 impl Order {
@@ -226,7 +229,9 @@ fn export(
         Ok(carried_out) => carried_out,
         Err(error) => {
             // What went wrong first is what the operator must know; the next run finds this one dead.
-            let _ = state.finish(run, &end(Outcome::Failed, Some(format!("{error:#}"))));
+            let cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
+            let outcome = if cancelled { Outcome::Cancelled } else { Outcome::Failed };
+            let _ = state.finish(run, &end(outcome, Some(format!("{error:#}"))));
             let _ = mirror::mirror(order, &state);
             let _ = state.close();
             return Err(error);
@@ -320,8 +325,8 @@ fn carry_out(
     if order.kind == Kind::Incremental {
         inquiry.ask(tell, |source| kin::unite(&mut known, &present.listed, source))?;
     }
-    let scope = scope(order, present, &known);
-    if matches!(scope, Scope::Table) {
+    let scope = Arc::new(scope(order, present, &known));
+    if matches!(*scope, Scope::Table) {
         let before = state.as_deref().map_or(Ok(None), State::last_full_count)?;
         let expected = match before.filter(|count| *count > 0) {
             None => inquiry.ask(tell, |source| source.estimate())?,
@@ -348,19 +353,22 @@ fn carry_out(
     let server = present.server.clone();
     let label = writing.as_ref().map(|writing| writing.run.id);
     let open_second = move || second_source(&order.access, &server, label);
+    let cancel = if writing.is_some() { (order.watch)()? } else { Cancel::default() };
+    let patience = || Patience::new(order.retry_for, &cancel);
     let mut clerk = Clerk::new(Post {
         settings: &present.settings,
         desk,
         state,
         writing,
         groups: scope.groups(),
-        patience: Patience::new(order.retry_for),
+        patience: patience(),
         doubted,
         retried: todo.iter().map(|todo| (todo.id.clone(), todo.why)).collect(),
         tell,
         open_second: &open_second,
     });
-    drive(&mut clerk, inquiry.source, lookup, todo, &scope, order.writers, Patience::new(order.retry_for))?;
+    let errand = Errand { source: inquiry.source, lookup, todo, scope: Arc::clone(&scope), patience: patience() };
+    drive(&mut clerk, errand, order.writers, &cancel)?;
     let tenants = clerk.tenants();
     let outcome = clerk.outcome;
     let pipeline::Outcome { totals, failed, new_rejects, .. } = outcome;

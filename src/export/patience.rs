@@ -3,11 +3,11 @@
 //! without any progress.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, Notice};
-use crate::refusal::Trouble;
+use crate::refusal::{Refusal, Trouble};
+use crate::run::Cancel;
 use crate::source::Fault;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -16,13 +16,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Patience {
     retry_for: Duration,
+    cancel: Cancel,
     /// Since when nothing has come, and how long the last pause was.
     failing: Option<(Instant, Duration)>,
 }
 
 impl Patience {
-    pub(super) fn new(retry_for: Duration) -> Self {
-        Self { retry_for, failing: None }
+    pub(super) fn new(retry_for: Duration, cancel: &Cancel) -> Self {
+        Self { retry_for, cancel: cancel.clone(), failing: None }
     }
 
     /// Something came: the next failure starts counting anew.
@@ -45,8 +46,11 @@ impl Patience {
         }
         self.failing = Some((since, (last * 2).min(LONGEST_PAUSE)));
         say(Trouble::from(&error), pause).map_err(Fault::Consumer)?;
-        thread::sleep(pause);
-        Ok(())
+        self.cancel.sleep(pause);
+        match self.cancel.signal() {
+            Some(signal) => Err(Fault::Consumer(Refusal::Cancelled { signal }.into())),
+            None => Ok(()),
+        }
     }
 
     /// Tries until it is done, or until waiting is over or was never of use.
@@ -88,7 +92,7 @@ mod tests {
 
     #[test]
     fn only_a_lost_connection_is_waited_for() {
-        let mut patience = Patience::new(Duration::from_secs(60));
+        let mut patience = Patience::new(Duration::from_secs(60), &Cancel::default());
         let refused = patience.wait(Fault::Statement(anyhow!("no such table")), |_, _| panic!("it must not wait"));
         assert!(matches!(refused, Err(Fault::Statement(_))));
         let refused = patience.wait(Fault::Final(anyhow!("wrong password")), |_, _| panic!("it must not wait"));
@@ -103,13 +107,14 @@ mod tests {
             pauses += 1;
         };
         let mut answers = vec![Ok(7), Err(lost())];
-        let done = Patience::new(Duration::from_secs(60)).insist(&mut tell, || answers.pop().unwrap());
+        let done =
+            Patience::new(Duration::from_secs(60), &Cancel::default()).insist(&mut tell, || answers.pop().unwrap());
         assert!(matches!(done, Ok(7)) && pauses == 1);
     }
 
     #[test]
     fn patience_ends_when_the_next_pause_would_outlast_it() {
-        let mut patience = Patience::new(Duration::from_millis(100));
+        let mut patience = Patience::new(Duration::from_millis(100), &Cancel::default());
         assert!(matches!(patience.wait(lost(), |_, _| panic!("it must not wait")), Err(Fault::Connection(_))));
     }
 

@@ -213,6 +213,7 @@ impl Words for Chinese {
             Outcome::Partial if troubles.is_empty() => format!("{what}仅部分完成"),
             Outcome::Partial => format!("{what}完成，但{}", troubles.join("，")),
             Outcome::Failed => format!("{what}失败；此前已记录的结果仍然有效"),
+            Outcome::Cancelled => format!("{what}已取消；此前已记录的结果仍然有效"),
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::chinese::{name, span};
-use crate::refusal::{Damage, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Refusal};
+use crate::refusal::{Damage, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Refusal, signal_name};
 use crate::run::Kind;
 
 #[expect(clippy::too_many_lines, reason = "a list of sentences")]
@@ -19,6 +19,9 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
             format!("状态文件中没有租户 \"{tenant}\": 从未导出过它的数据；请检查拼写和大小写")
         }
         Refusal::OptionFile { file, trouble } => option_file(file, *trouble),
+        Refusal::Cancelled { signal } => {
+            format!("已被 {} 取消；此前导出的内容均已记录，下次运行会从此处继续，请直接重新运行", signal_name(*signal))
+        }
         Refusal::Locked { holder, lock } => {
             let holder = holder_text(holder.as_ref());
             format!("另一个导出进程正在运行，锁文件: {} ({holder})；请等待其结束或将其停止", at(lock))
@@ -244,6 +247,7 @@ mod tests {
                 file: "/etc/my.cnf".into(),
                 trouble: OptionFileTrouble::NoValue { line: 3, option: "password" },
             },
+            Refusal::Cancelled { signal: 15 },
             Refusal::Locked { holder: Some(holder()), lock: "/srv/tree/lock".into() },
             Refusal::ScriptLocked { folder: "/srv/tree/.export.lock".into(), age: Duration::from_secs(90) },
             Refusal::StateMissing { state: state.clone() },

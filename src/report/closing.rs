@@ -12,7 +12,7 @@ pub(super) fn closing(words: &dyn Words, summary: &Summary, verbosity: Verbosity
     let mode = Mode { kind: summary.kind, dry_run: summary.run.is_none() };
     let level = match summary.outcome {
         Outcome::Success => Level::Success,
-        Outcome::Partial => Level::Warn,
+        Outcome::Partial | Outcome::Cancelled => Level::Warn,
         Outcome::Failed => Level::Error,
     };
     let mut lines: Vec<Line> =

@@ -202,6 +202,7 @@ impl Words for English {
             Outcome::Partial if troubles.is_empty() => format!("{what} only partly done"),
             Outcome::Partial => format!("{what} done, but {}", troubles.join(" and ")),
             Outcome::Failed => format!("{what} failed; what was recorded before stands"),
+            Outcome::Cancelled => format!("{what} cancelled; what was recorded before stands"),
         }
     }
 

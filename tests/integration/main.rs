@@ -28,6 +28,7 @@ mod rejects;
 mod retries;
 mod selection;
 mod server_harness;
+mod signals;
 mod source;
 mod status;
 mod steering;
