@@ -62,7 +62,8 @@ impl Clock {
     /// The end of what a run may read. A lag of less than a second would let the boundary lie in a
     /// second that is not over, in which rows with the same source time may still appear.
     pub fn boundary(&self, lag: Duration) -> SourceTime {
-        earlier(&self.now, lag.max(Duration::from_secs(1))).unwrap_or_else(|| self.now.clone())
+        // A lag that reaches back beyond the calendar leaves nothing to be read.
+        earlier(&self.now, lag.max(Duration::from_secs(1))).unwrap_or_else(|| SourceTime::from("0001-01-01 00:00:00"))
     }
 }
 
@@ -148,6 +149,7 @@ mod tests {
         let clock = Clock { now: time("2025-11-28 16:35:00"), unix: 0 };
         assert_eq!(clock.boundary(Duration::from_secs(300)), time("2025-11-28 16:30:00"));
         assert_eq!(clock.boundary(Duration::ZERO), time("2025-11-28 16:34:59"));
+        assert_eq!(clock.boundary(Duration::from_secs(3_000 * 366 * 86_400)), time("0001-01-01 00:00:00"));
     }
 
     #[test]

@@ -58,7 +58,7 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
     }
     let from = old.as_ref().map_or(BASELINE, SourceTime::as_str);
     let meaning = if old.as_ref() < Some(&to) {
-        "invoices in between that are not exported yet will be left out"
+        "what lies in between counts as exported, but for what must still be read again"
     } else {
         "what lies above will be fetched and compared again"
     };
