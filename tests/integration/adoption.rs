@@ -9,8 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::exporter::{Exporter, numbers};
-use crate::support::server::{Flavor, server};
-use crate::support::table::{Row, Table, on_every_source};
+use crate::support::server::server;
+use crate::support::table::{Row, Table, on_every_flavor, on_every_source};
 
 const ROWS: u32 = 24_552;
 const TENANTS: &str = "1:0.6,10:0.3,89:0.1";
@@ -33,35 +33,37 @@ fn run_peer(table: &Table, output: &Path) {
 
 #[test]
 fn the_tree_of_a_colleagues_script_is_equal_to_ours_and_taken_over_without_a_rewrite() {
-    let table = Table::on(server(Flavor::MariaDb));
-    table.load_sample(ROWS, 7, TENANTS);
-    let ours = Exporter::new(&table);
-    ours.run(["run"]).expect(0);
-    ours.assert_agrees();
+    on_every_flavor(|flavor| {
+        let table = Table::on(server(flavor));
+        table.load_sample(ROWS, 7, TENANTS);
+        let ours = Exporter::new(&table);
+        ours.run(["run"]).expect(0);
+        ours.assert_agrees();
 
-    let theirs = Exporter::new(&table);
-    fs::create_dir_all(theirs.output()).unwrap();
-    run_peer(&table, &theirs.output());
-    assert!(ours.tree() == theirs.tree(), "the trees differ");
+        let theirs = Exporter::new(&table);
+        fs::create_dir_all(theirs.output()).unwrap();
+        run_peer(&table, &theirs.output());
+        assert!(ours.tree() == theirs.tree(), "the trees differ");
 
-    let refused = theirs.run(["run", "--mode", "incremental"]).expect(5);
-    assert!(refused.stderr.contains("run --mode full"), "{refused}");
-    let (path, _) = ours.tree().pop_first().unwrap();
-    fs::write(theirs.output().join(&path), "altered").unwrap();
-    let before = theirs.stamps();
-    let summary = theirs.run(["run", "--format", "json"]).expect(0).json();
-    assert_eq!(summary["written"], 1, "{summary}");
-    theirs.assert_agrees();
-    let touched: Vec<String> = theirs
-        .stamps()
-        .into_iter()
-        .filter(|(path, stamp)| before.get(path) != Some(stamp))
-        .map(|(path, _)| path)
-        .collect();
-    assert_eq!(touched, [path]);
-    let log = theirs.ask("SELECT action, count(*) > 20000 FROM file_log GROUP BY action");
-    assert_eq!(log, ["adopted 1", "written 0"]);
-    theirs.assert_state_is_sound();
+        let refused = theirs.run(["run", "--mode", "incremental"]).expect(5);
+        assert!(refused.stderr.contains("run --mode full"), "{refused}");
+        let (path, _) = ours.tree().pop_first().unwrap();
+        fs::write(theirs.output().join(&path), "altered").unwrap();
+        let before = theirs.stamps();
+        let summary = theirs.run(["run", "--format", "json"]).expect(0).json();
+        assert_eq!(summary["written"], 1, "{summary}");
+        theirs.assert_agrees();
+        let touched: Vec<String> = theirs
+            .stamps()
+            .into_iter()
+            .filter(|(path, stamp)| before.get(path) != Some(stamp))
+            .map(|(path, _)| path)
+            .collect();
+        assert_eq!(touched, [path]);
+        let log = theirs.ask("SELECT action, count(*) > 20000 FROM file_log GROUP BY action");
+        assert_eq!(log, ["adopted 1", "written 0"]);
+        theirs.assert_state_is_sound();
+    });
 }
 
 #[test]

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::support::exporter::{Exporter, Finished, Running, numbers, run_with};
 use crate::support::listing::{Traces, everything_in};
 use crate::support::state::meddle;
-use crate::support::{Flavor, Row, Table, on_every_flavor, on_every_source, server};
+use crate::support::{Row, Table, on_every_flavor, on_every_source, server};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -352,30 +352,32 @@ fn run_script(table: &Table, output: &Path) {
 
 #[test]
 fn after_an_import_the_first_run_writes_what_is_new_and_a_full_run_takes_the_scripts_tree_over_untouched() {
-    let table = Table::on(server(Flavor::MariaDb));
-    table.load_sample(600, 7, "1:0.6,10:0.3,89:0.1");
-    let exporter = Exporter::new(&table);
-    run_script(&table, &exporter.output());
-    exporter.assert_agrees();
-    let before = exporter.stamps();
-    let time = table.ago(2 * HOUR);
-    put(&exporter, ["1", "10", "89"].map(|name| format!("{name}|{time}|9|SUCCESS\n")).concat());
-    let refused = exporter.run(["run", "--mode", "incremental"]).expect(5);
-    assert!(error(&refused).contains("import-legacy-state"), "{refused}");
-    exporter.run([IMPORT]).expect(0);
+    on_every_flavor(|flavor| {
+        let table = Table::on(server(flavor));
+        table.load_sample(600, 7, "1:0.6,10:0.3,89:0.1");
+        let exporter = Exporter::new(&table);
+        run_script(&table, &exporter.output());
+        exporter.assert_agrees();
+        let before = exporter.stamps();
+        let time = table.ago(2 * HOUR);
+        put(&exporter, ["1", "10", "89"].map(|name| format!("{name}|{time}|9|SUCCESS\n")).concat());
+        let refused = exporter.run(["run", "--mode", "incremental"]).expect(5);
+        assert!(error(&refused).contains("import-legacy-state"), "{refused}");
+        exporter.run([IMPORT]).expect(0);
 
-    table.insert(&Row { id: 9_001, number: "NEW", time: &table.ago(30 * MINUTE), ..Row::default() });
-    table.insert(&Row { id: 9_002, tenant: "late", number: "NEW", time: &table.ago(300 * HOUR), ..Row::default() });
-    let summary = exporter.run(INCREMENTAL).expect(0).json();
-    assert_eq!(numbers(&summary, ["seen", "written"]), [2, 2]);
-    let log = exporter.run(["run", "--mode", "incremental", "--lang", "zh"]).expect(0);
-    assert!(log.stderr.contains("租户 10: 无新增数据"), "{log}");
-    let summary = exporter.run(["run", "--format", "json"]).expect(0).json();
-    assert_eq!(numbers(&summary, ["written", "removed"]), [0, 0]);
-    let after = exporter.stamps();
-    assert!(before.iter().all(|(path, stamp)| after.get(path) == Some(stamp)), "a file of the script was touched");
-    exporter.assert_agrees();
-    exporter.assert_state_is_sound();
+        table.insert(&Row { id: 9_001, number: "NEW", time: &table.ago(30 * MINUTE), ..Row::default() });
+        table.insert(&Row { id: 9_002, tenant: "late", number: "NEW", time: &table.ago(300 * HOUR), ..Row::default() });
+        let summary = exporter.run(INCREMENTAL).expect(0).json();
+        assert_eq!(numbers(&summary, ["seen", "written"]), [2, 2]);
+        let log = exporter.run(["run", "--mode", "incremental", "--lang", "zh"]).expect(0);
+        assert!(log.stderr.contains("租户 10: 无新增数据"), "{log}");
+        let summary = exporter.run(["run", "--format", "json"]).expect(0).json();
+        assert_eq!(numbers(&summary, ["written", "removed"]), [0, 0]);
+        let after = exporter.stamps();
+        assert!(before.iter().all(|(path, stamp)| after.get(path) == Some(stamp)), "a file of the script was touched");
+        exporter.assert_agrees();
+        exporter.assert_state_is_sound();
+    });
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::exporter::{Exporter, numbers};
-use crate::support::server::{Flavor, Server};
-use crate::support::table::{Table, on_every_source};
+use crate::support::server::Server;
+use crate::support::table::{Table, on_every_flavor, on_every_source};
 
 const TENANTS: &str = "1:0.6,10:0.3,89:0.1";
 
@@ -66,7 +66,7 @@ fn stopped(server: &Server, signal: Signal) {
 
 #[test]
 fn a_run_that_waits_for_a_server_that_says_nothing_is_cancelled_all_the_same() {
-    for flavor in [Flavor::MariaDb, Flavor::MySql] {
+    on_every_flavor(|flavor| {
         let server = Server::fresh(flavor);
         let table = Table::on(&server);
         table.load_sample(24_552, 1, TENANTS);
@@ -83,24 +83,26 @@ fn a_run_that_waits_for_a_server_that_says_nothing_is_cancelled_all_the_same() {
         exporter.assert_state_is_sound();
         exporter.run(["run"]).expect(0);
         exporter.assert_agrees();
-    }
+    });
 }
 
 #[test]
 fn a_run_that_pauses_before_it_tries_again_is_cancelled_at_once() {
-    let mut server = Server::fresh(Flavor::MariaDb);
-    let table = Table::on(&server);
-    table.load_sample(24_552, 1, TENANTS);
-    let exporter = Exporter::new(&table);
-    let run = exporter.spawn(["run", "--mode", "full"]);
-    wait_for_files(&exporter);
-    server.kill();
-    run.signal(Signal::INT);
-    run.wait().expect(130);
-    assert_eq!(exporter.ask("SELECT status FROM run"), ["cancelled"]);
-    server.restart();
-    exporter.run(["run"]).expect(0);
-    exporter.assert_agrees();
+    on_every_flavor(|flavor| {
+        let mut server = Server::fresh(flavor);
+        let table = Table::on(&server);
+        table.load_sample(24_552, 1, TENANTS);
+        let exporter = Exporter::new(&table);
+        let run = exporter.spawn(["run", "--mode", "full"]);
+        wait_for_files(&exporter);
+        server.kill();
+        run.signal(Signal::INT);
+        run.wait().expect(130);
+        assert_eq!(exporter.ask("SELECT status FROM run"), ["cancelled"]);
+        server.restart();
+        exporter.run(["run"]).expect(0);
+        exporter.assert_agrees();
+    });
 }
 
 #[test]
