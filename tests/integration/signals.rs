@@ -1,14 +1,24 @@
 //! A signal stops a run at a clean checkpoint, soon, whatever it is waiting for; a second one at once.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::exporter::{Exporter, numbers};
+use crate::support::exporter::{Exporter, Running, numbers};
 use crate::support::server::Server;
 use crate::support::table::{Table, on_every_flavor, on_every_source};
 
 const TENANTS: &str = "1:0.6,10:0.3,89:0.1";
+
+/// Whoever runs the tests may ignore signals, as `nohup` does, and what is ignored is inherited.
+fn spawn(exporter: &Exporter<'_>, args: &[&str]) -> Running {
+    let plain = exporter.command(args);
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP,INT,TERM").arg(plain.get_program()).args(plain.get_args()).env_clear();
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Running::new(&mut command)
+}
 
 /// Waits until files are published: the run is in the middle of its work.
 fn wait_for_files(exporter: &Exporter<'_>) {
@@ -41,7 +51,7 @@ fn each_signal_that_cancels_has_its_exit_code() {
 
 fn is_cancelled_and_goes_on(table: &Table, signal: Signal, code: i32, name: &str) {
     let exporter = Exporter::new(table);
-    let run = exporter.spawn(["run", "--mode", "incremental", "--writers", "1"]);
+    let run = spawn(&exporter, &["run", "--mode", "incremental", "--writers", "1"]);
     wait_for_files(&exporter);
     run.signal(signal);
     let cancelled = run.wait().expect(code);
@@ -71,7 +81,7 @@ fn a_run_that_waits_for_a_server_that_says_nothing_is_cancelled_all_the_same() {
         let table = Table::on(&server);
         table.load_sample(24_552, 1, TENANTS);
         let exporter = Exporter::new(&table);
-        let run = exporter.spawn(["run", "--format", "json"]);
+        let run = spawn(&exporter, &["run", "--format", "json"]);
         wait_for_files(&exporter);
         stopped(&server, Signal::STOP);
         run.signal(Signal::TERM);
@@ -93,7 +103,7 @@ fn a_run_that_pauses_before_it_tries_again_is_cancelled_at_once() {
         let table = Table::on(&server);
         table.load_sample(24_552, 1, TENANTS);
         let exporter = Exporter::new(&table);
-        let run = exporter.spawn(["run", "--mode", "full"]);
+        let run = spawn(&exporter, &["run", "--mode", "full"]);
         wait_for_files(&exporter);
         server.kill();
         run.signal(Signal::INT);
@@ -111,10 +121,10 @@ fn a_signal_that_whoever_started_the_run_ignores_is_ignored() {
     table.load_sample(6_000, 1, TENANTS);
     let exporter = Exporter::new(&table);
     let plain = exporter.command(["run", "--format", "json"]);
-    let mut nohup = std::process::Command::new("nohup");
+    let mut nohup = Command::new("nohup");
     nohup.arg(plain.get_program()).args(plain.get_args()).env_clear();
     nohup.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let run = crate::support::exporter::Running::new(&mut nohup);
+    let run = Running::new(&mut nohup);
     wait_for_files(&exporter);
     run.signal(Signal::HUP);
     run.wait().expect(0);
