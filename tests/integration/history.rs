@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::exporter::{ENDS_WITHIN, Exporter, Finished, run_with, spawn_with};
+use crate::support::exporter::{Exporter, Finished, run_with};
 use crate::support::state::meddle;
 use crate::support::table::{Row, Table, on_every_source, quoted};
 
@@ -489,38 +488,6 @@ fn many_files_are_told_whole_and_in_order() {
     assert_eq!(exporter.run(["history", "2", "--files"]).expect(0).stdout, whole);
     let nul: String = paths.iter().map(|path| format!("{path}\0")).collect();
     assert_eq!(exporter.run(["history", "2", "--files", "-0"]).expect(0).stdout, nul);
-}
-
-#[test]
-fn a_run_at_work_is_shown_with_its_progress_and_its_duration_so_far() {
-    let table = table();
-    let exporter = Exporter::new(&table);
-    exporter.run(INCREMENTAL).expect(0);
-    table.insert(&Row { id: 2, number: "INV002", time: &table.ago(40 * MINUTE), ..Row::default() });
-    let args = ["run", "--mode", "incremental", "--backup-every", "0s"];
-    // It stops itself where it removes its list, after a batch is on record.
-    let run = spawn_with(&exporter, "unlink:signal=STOP:when=1", &args);
-    let recorded = || exporter.ask("SELECT written FROM run WHERE id = 2 AND status = 'running'");
-    let since = Instant::now();
-    while recorded() != ["1"] {
-        assert!(since.elapsed() < ENDS_WITHIN, "the run stopped elsewhere");
-        assert!(run.is_alive(), "the run ended: {}", run.wait());
-        std::thread::yield_now();
-    }
-    let entry = &history(&exporter, &["--status", "running"])[0];
-    assert_eq!((&entry["id"], &entry["alive"], &entry["written"]), (&json!("2"), &json!(true), &json!(1)));
-    assert!(entry["duration_seconds"].is_i64() && entry["finished"].is_null(), "{entry}");
-    assert_eq!(history(&exporter, &["last"])["per_tenant"][0]["written"], 1);
-    assert_eq!(exporter.run(["history", "last", "--files"]).expect(0).stdout, "written  1/CN/20251128+INV002.json\n");
-    let status = exporter.run(["status"]).expect(0);
-    assert!(
-        status.stderr.contains("run 2 (incremental)") && status.stderr.contains("is at work: 1 invoice so far"),
-        "{status}"
-    );
-    let pid = exporter.ask_one("SELECT pid FROM run WHERE id = 2").parse().unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::CONT).unwrap();
-    run.wait().expect(0);
-    assert_eq!(history(&exporter, &["2"])["status"], "success");
 }
 
 #[test]
