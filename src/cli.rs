@@ -403,6 +403,7 @@ pub enum EntryKind {
     Full,
     Incremental,
     Backfill,
+    Verify,
     Set,
     Reset,
     Import,

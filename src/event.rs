@@ -81,6 +81,8 @@ pub enum Notice {
     LeftInPlace { path: String },
     /// The tenant shows source times ahead of the server's clock; they wait for their window.
     TimesAhead { tenant: Tenant, newest: SourceTime },
+    /// Late arrivals lay so far below the watermark that the overlap may soon not reach them.
+    Late { by: Duration, overlap: Duration },
     /// The source cannot be reached, or the connection was lost; another attempt follows after the pause.
     Retrying { trouble: Trouble, pause: Duration },
     /// Invoices without a usable source time: only full runs, and runs in doubt, read them.

@@ -32,6 +32,8 @@ pub enum Kind {
     Incremental,
     /// Every invoice of a given window; moves no watermark.
     Backfill,
+    /// `verify --repair` and `--prune`: what was found to differ; moves no watermark.
+    Verify,
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             Self::Full => "full",
             Self::Incremental => "incremental",
             Self::Backfill => "backfill",
+            Self::Verify => "verify",
         }
     }
 }
@@ -84,6 +87,8 @@ pub struct Counts {
     pub gone: u64,
     /// Of the seen ones: those below the watermark that earlier runs could not see.
     pub late: u64,
+    /// Seconds that the latest of them lay below the watermark.
+    pub late_by: u64,
     /// Files removed because their invoice has a new path.
     pub removed: u64,
     /// Bytes of the written files.
@@ -93,6 +98,12 @@ pub struct Counts {
 impl Counts {
     pub fn balances(&self) -> bool {
         self.written + self.unchanged + self.rejected + self.gone == self.seen
+    }
+
+    /// Counts a late arrival, if it is one: by so many seconds.
+    pub fn late(&mut self, by: Option<u64>) {
+        self.late += u64::from(by.is_some());
+        self.late_by = self.late_by.max(by.unwrap_or_default());
     }
 }
 
@@ -104,6 +115,7 @@ impl AddAssign for Counts {
         self.rejected += other.rejected;
         self.gone += other.gone;
         self.late += other.late;
+        self.late_by = self.late_by.max(other.late_by);
         self.removed += other.removed;
         self.bytes += other.bytes;
     }

@@ -120,6 +120,7 @@ fn of_kind(kind: EntryKind) -> OfKind {
         EntryKind::Full => OfKind::Run(Kind::Full),
         EntryKind::Incremental => OfKind::Run(Kind::Incremental),
         EntryKind::Backfill => OfKind::Run(Kind::Backfill),
+        EntryKind::Verify => OfKind::Run(Kind::Verify),
         EntryKind::Set => OfKind::Change(ChangeKind::Set),
         EntryKind::Reset => OfKind::Change(ChangeKind::Reset),
         EntryKind::Import => OfKind::Change(ChangeKind::Import),

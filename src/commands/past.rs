@@ -81,7 +81,7 @@ fn arrow(from: Option<&str>, to: Option<&str>) -> String {
 
 /// The counts that are not zero, and the error.
 fn result(run: &PastRun) -> String {
-    let Counts { seen: _, written, unchanged, rejected, gone, late, removed, bytes: _ } = run.counts;
+    let Counts { seen: _, written, unchanged, rejected, gone, late, late_by: _, removed, bytes: _ } = run.counts;
     let counts = [
         (written, "written"),
         (unchanged, "unchanged"),
@@ -135,60 +135,46 @@ pub(super) fn parsed(moment: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(moment).ok().map(|moment| moment.to_utc())
 }
 
+/// What the field `n` of `counted` is called.
+const COUNTED: [&str; 9] =
+    ["seen", "written", "unchanged", "rejected", "gone", "late", "late_by_seconds", "removed", "bytes"];
+
 /// The field names are an interface that others build upon. Add to them, never rename.
-pub(super) const FIELDS: &[&str] = &[
-    "id",
-    "kind",
-    "status",
-    "alive",
-    "started",
-    "finished",
-    "duration_seconds",
-    "user",
-    "host",
-    "since",
-    "boundary",
-    "tenants",
-    "seen",
-    "written",
-    "unchanged",
-    "rejected",
-    "gone",
-    "late",
-    "removed",
-    "bytes",
-    "retries",
-    "error",
-    "remark",
-];
-pub(super) const FIELDS_OF_TENANT: &[&str] = &[
-    "id",
-    "kind",
-    "status",
-    "alive",
-    "started",
-    "finished",
-    "duration_seconds",
-    "user",
-    "host",
-    "since",
-    "boundary",
-    "tenants",
-    "seen",
-    "written",
-    "unchanged",
-    "rejected",
-    "gone",
-    "late",
-    "removed",
-    "bytes",
-    "retries",
-    "error",
-    "remark",
-    "tenant",
-    "old_watermark",
-    "new_watermark",
-];
+pub(super) const FIELDS: &[&str] = &joined::<24>([
+    &[
+        "id",
+        "kind",
+        "status",
+        "alive",
+        "started",
+        "finished",
+        "duration_seconds",
+        "user",
+        "host",
+        "since",
+        "boundary",
+        "tenants",
+    ],
+    &COUNTED,
+    &["retries", "error", "remark"],
+]);
+pub(super) const FIELDS_OF_TENANT: &[&str] =
+    &joined::<27>([FIELDS, &["tenant", "old_watermark", "new_watermark"], &[]]);
+const PER_TENANT: &[&str] = &joined::<13>([&["tenant", "old_watermark", "new_watermark"], &COUNTED, &["error"]]);
+
+const fn joined<const N: usize>(parts: [&[&'static str]; 3]) -> [&'static str; N] {
+    let mut all = [""; N];
+    let (mut part, mut at, mut n) = (0, 0, 0);
+    while n < N {
+        if at == parts[part].len() {
+            (part, at) = (part + 1, 0);
+        } else {
+            all[n] = parts[part][at];
+            (at, n) = (at + 1, n + 1);
+        }
+    }
+    all
+}
 
 pub(super) fn fields(entry: &Entry, now: DateTime<Utc>) -> Vec<Cell> {
     let mut cells = match &entry.what {
@@ -242,12 +228,12 @@ fn change_fields(change: &PastChange) -> Vec<Cell> {
     cells
 }
 
-/// In the order of the fields: seen to bytes.
-fn counted(counts: &Counts) -> [Cell; 8] {
-    let Counts { seen, written, unchanged, rejected, gone, late, removed, bytes } = *counts;
+fn counted(counts: &Counts) -> [Cell; COUNTED.len()] {
+    let Counts { seen, written, unchanged, rejected, gone, late, late_by, removed, bytes } = *counts;
+    let late_by = if late == 0 { Cell::None } else { Cell::Seconds(late_by.cast_signed()) };
     let [seen, written, unchanged, rejected, gone, late, removed] =
         [seen, written, unchanged, rejected, gone, late, removed].map(number);
-    [seen, written, unchanged, rejected, gone, late, removed, Cell::Bytes(bytes)]
+    [seen, written, unchanged, rejected, gone, late, late_by, removed, Cell::Bytes(bytes)]
 }
 
 fn number(number: u64) -> Cell {
@@ -282,23 +268,7 @@ pub(super) fn run_in_full(full: &RunInFull) -> Details {
         row.push(of.error.clone().into());
         row
     });
-    let tenants = Table {
-        columns: &[
-            "tenant",
-            "old_watermark",
-            "new_watermark",
-            "seen",
-            "written",
-            "unchanged",
-            "rejected",
-            "gone",
-            "late",
-            "removed",
-            "bytes",
-            "error",
-        ],
-        rows: tenants.collect(),
-    };
+    let tenants = Table { columns: PER_TENANT, rows: tenants.collect() };
     let rejects = Table { columns: REJECT, rows: full.rejects.iter().map(reject).collect() };
     Details {
         facts,

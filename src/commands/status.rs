@@ -1,6 +1,8 @@
 //! `status`: how every tenant stands, and what cannot be exported.
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use clap::ArgMatches;
 
 use super::past::{REJECT, life, parsed, reject};
@@ -20,6 +22,8 @@ use crate::state::runs::LastTime;
 const FOUND: u8 = 6;
 /// Rejects that are read at once.
 const PAGE: usize = 1_000;
+/// How long a late arrival is shown.
+const LATE_DAYS: i64 = 30;
 
 pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let state = super::look(common)?;
@@ -27,7 +31,7 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
         rejects(&state, reporter)?;
         return Ok(0);
     }
-    let (last, overview) = (state.last_time()?, state.overview()?);
+    let (last, overview) = (state.last_time()?, state.overview(&late_since())?);
     mention_unfinished(&state, reporter)?;
     // The server may take its time; nothing of the state is needed any more.
     drop(state);
@@ -39,7 +43,9 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
     let by = present.as_ref().map_or(Yardstick::OwnClock(now), Yardstick::Source);
     let places = lag::places(&overview, &by, args.stale_after);
     reporter.table(&match reporter.audience() {
-        Audience::People => Table { columns: SHOWN, rows: places.iter().map(|place| shown(place, now)).collect() },
+        Audience::People => {
+            Table { columns: SHOWN, rows: places.iter().map(|place| shown(place, args.margins.overlap, now)).collect() }
+        }
         Audience::Programs => {
             let judged = args.stale_after.is_some();
             Table { columns: FIELDS, rows: places.iter().map(|place| fields(place, judged, now)).collect() }
@@ -54,6 +60,11 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
         }
         _ => Ok(0),
     }
+}
+
+/// From when on late arrivals are shown.
+fn late_since() -> String {
+    (super::now() - TimeDelta::days(LATE_DAYS)).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 fn say(reporter: &Reporter, notice: Notice) {
@@ -108,25 +119,53 @@ const FIELDS: &[&str] = &[
     "open_rejects",
     "oldest_reject",
     "oldest_reject_seconds",
+    "late_by_seconds",
     "note",
 ];
-const SHOWN: &[&str] =
-    &["tenant", "watermark", "lag_seconds", "outcome", "run", "at", "written", "rejects", "open_for_seconds", "note"];
+const SHOWN: &[&str] = &[
+    "tenant",
+    "watermark",
+    "lag_seconds",
+    "outcome",
+    "run",
+    "at",
+    "written",
+    "rejects",
+    "open_for_seconds",
+    "late_by_seconds",
+    "note",
+];
 
 fn fields(place: &Place, judged: bool, now: DateTime<Utc>) -> Vec<Cell> {
     let [tenant, watermark, lag, outcome, run, at, written, rejects] = known(place);
     let stale = if judged && place.tenant.is_some() { Cell::Flag(place.stale) } else { Cell::None };
     let oldest = place.rejects.oldest.clone().into();
     let note = place.remark.map(|remark| remark.as_str()).into();
-    vec![tenant, watermark, lag, stale, outcome, run, at, written, rejects, oldest, open_for(place, now), note]
+    vec![
+        tenant,
+        watermark,
+        lag,
+        stale,
+        outcome,
+        run,
+        at,
+        written,
+        rejects,
+        oldest,
+        open_for(place, now),
+        late_by(place),
+        note,
+    ]
 }
 
-fn shown(place: &Place, now: DateTime<Utc>) -> Vec<Cell> {
+fn shown(place: &Place, overlap: Duration, now: DateTime<Utc>) -> Vec<Cell> {
     let mut cells = known(place).to_vec();
     let nobody = place.tenant.is_none().then_some("rejects whose tenant cannot be read");
-    let notes = [place.stale.then_some("stale"), place.remark.map(|remark| remark.as_str()), nobody];
+    let near = place.late_by.is_some_and(|by| Duration::from_secs(by) * 2 > overlap);
+    let near = near.then_some("late arrivals come near --overlap: make it longer");
+    let notes = [place.stale.then_some("stale"), place.remark.map(|remark| remark.as_str()), nobody, near];
     let notes: Vec<&str> = notes.into_iter().flatten().collect();
-    cells.push(open_for(place, now));
+    cells.extend([open_for(place, now), late_by(place)]);
     cells.push(if notes.is_empty() { Cell::None } else { Cell::text(notes.join(", ")) });
     cells
 }
@@ -144,6 +183,11 @@ fn known(place: &Place) -> [Cell; 8] {
         last.map(|last| last.written.cast_signed()).into(),
         Cell::Number(place.rejects.number.cast_signed()),
     ]
+}
+
+/// Of the last month.
+fn late_by(place: &Place) -> Cell {
+    place.late_by.map_or(Cell::None, |by| Cell::Seconds(by.cast_signed()))
 }
 
 /// How long the oldest open reject has been open.

@@ -18,7 +18,7 @@ use crate::refusal::Trouble;
 use crate::source::{Fault, KeyCursor, Source};
 use crate::state::ledger::{Entry, Lookup};
 use crate::state::todo::{Todo, Why};
-use crate::window::Span;
+use crate::window::{Span, seconds_between};
 
 /// Keys asked for at a time: index entries of some 60 bytes.
 const KEYS_A_PAGE: usize = 10_000;
@@ -42,7 +42,8 @@ pub(super) struct Job {
     pub fetched: Fetched,
     pub known: Option<Entry>,
     pub trust: Trust,
-    pub late: bool,
+    /// Seconds below the watermark, for a row that earlier runs could not see.
+    pub late_by: Option<u64>,
     pub permit: Permit,
 }
 
@@ -55,7 +56,7 @@ pub(super) enum Told {
         part: Part,
         id: InvoiceId,
         tenant: Option<Tenant>,
-        late: bool,
+        late_by: Option<u64>,
     },
     /// All rows of this part were handed over: so many, and the spellings of its tenant with the
     /// newest source time each has shown here.
@@ -94,7 +95,7 @@ struct Wanted {
     tenant: Option<Tenant>,
     known: Option<Entry>,
     trust: Trust,
-    late: bool,
+    late_by: Option<u64>,
 }
 
 pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
@@ -136,7 +137,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             let trust = if why == Why::Doubt { Trust::Nothing } else { Trust::Ledger };
             let known = self.known(&id)?;
             self.visited.insert(id.clone());
-            wanted.push(Wanted { id, tenant, known, trust, late: false });
+            wanted.push(Wanted { id, tenant, known, trust, late_by: None });
         }
         wanted.sort_by(|a, b| a.id.cmp(&b.id));
         rows += self.fetch_all(Part::Todo, wanted)?;
@@ -204,10 +205,11 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         let known = self.known(&key.id)?;
         let watermark =
             group.members.iter().find(|member| member.tenant == key.tenant).and_then(|m| m.watermark.as_ref());
-        let below = watermark.zip(key.time.as_ref()).is_some_and(|(watermark, time)| time <= watermark);
+        let below = watermark.zip(key.time.as_ref()).filter(|(watermark, time)| time <= watermark);
         let new = known.as_ref().is_none_or(|known| known.time != key.time);
-        let late = compare == Compare::Keys && below && new;
-        Ok(Some(Wanted { id: key.id, tenant: Some(key.tenant), known, trust: Trust::Ledger, late }))
+        let late = below.filter(|_| compare == Compare::Keys && new);
+        let late_by = late.map(|(watermark, time)| seconds_between(time, watermark).unwrap_or_default().unsigned_abs());
+        Ok(Some(Wanted { id: key.id, tenant: Some(key.tenant), known, trust: Trust::Ledger, late_by }))
     }
 
     fn known(&self, id: &InvoiceId) -> Result<Option<Entry>, Fault> {
@@ -228,7 +230,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             }
             rows += self.fetch_page(part, &ids, &mut page)?;
             for (id, wanted) in page {
-                self.say(Told::Gone { part, id, tenant: wanted.tenant, late: wanted.late })?;
+                self.say(Told::Gone { part, id, tenant: wanted.tenant, late_by: wanted.late_by })?;
             }
         }
         Ok(rows)
@@ -322,7 +324,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             }
             let known = lookup.entry(&id)?;
             *rows += 1;
-            let wanted = Wanted { id, tenant: None, known, trust: Trust::Ledger, late: false };
+            let wanted = Wanted { id, tenant: None, known, trust: Trust::Ledger, late_by: None };
             send(jobs, budget, Part::Table, fetched, Some(wanted))
         })
     }
@@ -333,7 +335,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         let mut page = HashMap::new();
         for id in ids.iter().filter(|id| !self.visited.contains(*id)) {
             let known = self.known(id)?;
-            let wanted = Wanted { id: id.clone(), tenant: None, known, trust: Trust::Ledger, late: false };
+            let wanted = Wanted { id: id.clone(), tenant: None, known, trust: Trust::Ledger, late_by: None };
             page.insert(id.clone(), wanted);
         }
         // What does not come was no invoice to begin with.
@@ -381,7 +383,7 @@ fn send(
         Fetched::Unreadable { .. } => 0,
     };
     let permit = budget.take(bytes);
-    let (known, trust, late) =
-        wanted.map_or((None, Trust::Ledger, false), |wanted| (wanted.known, wanted.trust, wanted.late));
-    jobs.send(Job { part, fetched, known, trust, late, permit }).map_err(|_| anyhow!("the run has ended"))
+    let (known, trust, late_by) =
+        wanted.map_or((None, Trust::Ledger, None), |wanted| (wanted.known, wanted.trust, wanted.late_by));
+    jobs.send(Job { part, fetched, known, trust, late_by, permit }).map_err(|_| anyhow!("the run has ended"))
 }

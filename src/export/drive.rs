@@ -110,9 +110,9 @@ fn check_all(desk: Desk<'_>, waiting: &Receiver<Job>, closing: &Receiver<()>, me
             recv(waiting) -> job => job,
             recv(closing) -> _ => return,
         };
-        let Ok(Job { part, fetched, known, trust, late, permit }) = job else { return };
+        let Ok(Job { part, fetched, known, trust, late_by, permit }) = job else { return };
         let message = match desk.check(fetched, known.as_ref(), trust) {
-            Ok(verdict) => Message::Checked(Checked { part, late, verdict }),
+            Ok(verdict) => Message::Checked(Checked { part, late_by, verdict }),
             Err(error) => Message::Broken(error),
         };
         drop(permit);

@@ -40,6 +40,8 @@ pub struct Place {
     pub lag: Option<i64>,
     pub last: Option<LastRun>,
     pub rejects: OpenRejects,
+    /// Seconds that its latest late arrival lay below the watermark.
+    pub late_by: Option<u64>,
     pub remark: Option<Remark>,
     pub stale: bool,
 }
@@ -132,6 +134,7 @@ pub fn places(overview: &Overview, by: &Yardstick<'_>, stale_after: Option<Durat
             lag: None,
             last: None,
             rejects,
+            late_by: None,
             remark: None,
             stale: false,
         });
@@ -159,6 +162,7 @@ fn without_lag(standing: &Standing) -> Place {
         lag: None,
         last: standing.last.clone(),
         rejects: standing.rejects.clone(),
+        late_by: standing.late_by,
         remark: standing.watermark.is_none().then_some(Remark::NoWatermark),
         stale: false,
     }
@@ -199,6 +203,7 @@ fn never_exported(listed: &Listed, boundary: &SourceTime, stale_after: Option<i6
         lag: None,
         last: None,
         rejects: OpenRejects::default(),
+        late_by: None,
         remark: Some(Remark::NeverExported),
         stale: is_more(waiting, stale_after),
     }

@@ -397,6 +397,7 @@ fn scope(order: &Order, present: &Present, known: &[KnownTenant]) -> Scope {
             let span = Span { after: order.since.clone(), upto: Some(settings.boundary.clone()) };
             Scope::Groups { groups: groups(HowToRead::Span(span)), compare: Compare::Documents }
         }
+        Kind::Verify => Scope::Groups { groups: Vec::new(), compare: Compare::Documents },
         Kind::Incremental => {
             let Settings { boundary, work, overlap, .. } = settings;
             let how = HowToRead::Incremental(Incremental { known, boundary, work, overlap: *overlap });

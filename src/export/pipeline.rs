@@ -37,7 +37,7 @@ const CONTESTED_AT_MOST: usize = 100_000;
 /// What a checked row says to the deciding thread.
 pub(super) struct Checked {
     pub part: Part,
-    pub late: bool,
+    pub late_by: Option<u64>,
     pub verdict: Verdict,
 }
 
@@ -136,7 +136,7 @@ impl<'a> Clerk<'a> {
 
     /// Takes a checked row.
     pub(super) fn take(&mut self, checked: Checked) -> anyhow::Result<()> {
-        let Checked { part, late, verdict } = checked;
+        let Checked { part, late_by, verdict } = checked;
         if self.contested.remove(id_of(&verdict)) {
             // It was read again since, with its rivals, and dealt with.
             if let Verdict::Candidate(candidate) = &verdict {
@@ -149,7 +149,7 @@ impl<'a> Clerk<'a> {
         self.timeless += u64::from(!has_usable_time(&verdict));
         self.count(tenant_of(&verdict), |counts| {
             counts.seen += 1;
-            counts.late += u64::from(late);
+            counts.late(late_by);
         });
         match verdict {
             Verdict::Candidate(candidate) => self.claim(candidate)?,
@@ -174,10 +174,10 @@ impl<'a> Clerk<'a> {
                 Ok(())
             }
             Told::Gone { part, id, .. } if self.contested.remove(&id) => self.after(part),
-            Told::Gone { part, id, tenant, late } => {
+            Told::Gone { part, id, tenant, late_by } => {
                 self.count(tenant.as_ref(), |counts| {
                     counts.seen += 1;
-                    counts.late += u64::from(late);
+                    counts.late(late_by);
                 });
                 self.gone(id, tenant.as_ref());
                 self.after(part)
@@ -209,6 +209,10 @@ impl<'a> Clerk<'a> {
 
     /// Says what only shows at the end: what came of tenants that no group stands for.
     pub(super) fn say_farewell(&mut self) {
+        let (by, overlap) = (Duration::from_secs(self.outcome.totals.late_by), self.settings.overlap);
+        if self.outcome.totals.late > 0 && by * 2 > overlap {
+            (self.tell)(Event::Notice(Notice::Late { by, overlap }));
+        }
         if self.timeless > 0 {
             (self.tell)(Event::Notice(Notice::WithoutTime { invoices: self.timeless }));
         }

@@ -97,7 +97,9 @@ fn newcomer(found: &Found<'_>, purpose: Purpose) -> Result<Start, Refusal> {
         Purpose::Import => Ok(Start::Anew),
         Purpose::Run(_) if !marked && found.tree == TreeUse::Empty => Ok(Start::Anew),
         Purpose::Run(Kind::Full) => Ok(Start::TakeOver),
-        Purpose::Run(Kind::Incremental | Kind::Backfill) => Err(Refusal::TreeWithoutState { output, state }),
+        Purpose::Run(Kind::Incremental | Kind::Backfill | Kind::Verify) => {
+            Err(Refusal::TreeWithoutState { output, state })
+        }
     }
 }
 

@@ -22,13 +22,14 @@ pub(super) fn name(kind: Kind) -> &'static str {
         Kind::Full => "全量导出",
         Kind::Incremental => "增量导出",
         Kind::Backfill => "区间导出",
+        Kind::Verify => "核对",
     }
 }
 
 fn records(kind: Kind) -> &'static str {
     match kind {
         Kind::Incremental => "条新记录",
-        Kind::Full | Kind::Backfill => "条记录",
+        Kind::Full | Kind::Backfill | Kind::Verify => "条记录",
     }
 }
 
@@ -119,6 +120,11 @@ impl Words for Chinese {
             Notice::TimesAhead { tenant, newest } => {
                 format!("租户 {tenant}: 更新时间晚于数据库时钟(最晚 {newest})，到时或由全量导出处理")
             }
+            Notice::Late { by, overlap } => format!(
+                "有记录比上次导出时间最多早 {}，而 --overlap 为 {}；请把它设为前者的两倍以上，或查明为何提交这么晚(长事务、应用时钟偏慢)",
+                span(*by),
+                span(*overlap)
+            ),
             Notice::Retrying { trouble, pause } => {
                 format!("{}；{:.1} 秒后重试", self.trouble(trouble), pause.as_secs_f64())
             }
@@ -155,8 +161,10 @@ impl Words for Chinese {
         match (kind, after) {
             (Kind::Full, _) => format!("开始处理租户: {tenant}"),
             (Kind::Incremental, None) => format!("租户 {tenant}: 首次导出，基线时间: {BASELINE}"),
-            (Kind::Backfill, None) => format!("租户 {tenant}: {BASELINE} -> {upto}"),
-            (Kind::Incremental | Kind::Backfill, Some(after)) => format!("租户 {tenant}: {after} -> {upto}"),
+            (Kind::Backfill | Kind::Verify, None) => format!("租户 {tenant}: {BASELINE} -> {upto}"),
+            (Kind::Incremental | Kind::Backfill | Kind::Verify, Some(after)) => {
+                format!("租户 {tenant}: {after} -> {upto}")
+            }
         }
     }
 
@@ -167,8 +175,10 @@ impl Words for Chinese {
             Kind::Full if mode.dry_run => format!("租户 {tenant} 检查完成"),
             Kind::Full => format!("租户 {tenant} 处理完成"),
             Kind::Incremental if exported == 0 => format!("租户 {tenant}: 无新增数据"),
-            Kind::Backfill if exported == 0 => format!("租户 {tenant}: 区间内无数据"),
-            Kind::Incremental | Kind::Backfill => format!("租户 {tenant}: {verb} {exported} {}", records(mode.kind)),
+            Kind::Backfill | Kind::Verify if exported == 0 => format!("租户 {tenant}: 区间内无数据"),
+            Kind::Incremental | Kind::Backfill | Kind::Verify => {
+                format!("租户 {tenant}: {verb} {exported} {}", records(mode.kind))
+            }
         };
         match counts.rejected {
             0 => what,
@@ -177,7 +187,7 @@ impl Words for Chinese {
     }
 
     fn tenant_counts(&self, tenant: &Tenant, counts: &Counts) -> String {
-        let Counts { seen, written, unchanged, rejected, gone, late, removed, bytes } = counts;
+        let Counts { seen, written, unchanged, rejected, gone, late, late_by: _, removed, bytes } = counts;
         format!(
             "租户 {tenant}: 读取 {seen}，写入 {written}，未变化 {unchanged}，无法导出 {rejected}，已不是发票 {gone}，迟到 {late}，删除旧文件 {removed}，{}",
             ByteSize::b(*bytes)
@@ -220,7 +230,7 @@ impl Words for Chinese {
     fn tenants(&self, kind: Kind, tenants: u64) -> String {
         match kind {
             Kind::Full => format!("租户数量: {tenants}"),
-            Kind::Incremental | Kind::Backfill => format!("处理租户数: {tenants}"),
+            Kind::Incremental | Kind::Backfill | Kind::Verify => format!("处理租户数: {tenants}"),
         }
     }
 
@@ -242,7 +252,7 @@ impl Words for Chinese {
         match tally {
             Tally::Unchanged => format!("未变化: {number} 条记录(文件已是最新)"),
             Tally::Gone => format!("已不是发票: {number} 条记录(读取前已删除或状态已变)"),
-            Tally::Late => format!("迟到补导: {number} 条记录(早于上次导出时间)"),
+            Tally::Late { by } => format!("迟到补导: {number} 条记录(最多早于上次导出时间 {})", span(by)),
             Tally::Removed if mode.dry_run => format!("将删除旧文件: {number} 个(路径已变)"),
             Tally::Removed => format!("删除旧文件: {number} 个(路径已变)"),
         }

@@ -146,7 +146,7 @@ fn cannot_connect(source: &str, obstacle: Obstacle, detail: &str) -> String {
 
 pub(super) fn holder_text(holder: Option<&Holder>) -> String {
     let Some(Holder { purpose, pid, host, since }) = holder else { return "持有者尚未留下信息".to_owned() };
-    let runs = [Kind::Full, Kind::Incremental, Kind::Backfill];
+    let runs = [Kind::Full, Kind::Incremental, Kind::Backfill, Kind::Verify];
     let what = runs
         .into_iter()
         .find(|kind| kind.as_str() == purpose)

@@ -1,5 +1,7 @@
 //! The closing block of a run: the result that goes to stdout.
 
+use std::time::Duration;
+
 use super::Verbosity;
 use super::lines::{Level, Line, RULE};
 use super::words::{Mode, Tally, Words};
@@ -20,7 +22,7 @@ pub(super) fn closing(words: &dyn Words, summary: &Summary, verbosity: Verbosity
     lines.push(Line::info(words.tenants(mode.kind, summary.tenants)));
     lines.push(Line::info(words.exported(mode, mode.exported(&summary.counts))));
     match mode.kind {
-        Kind::Full => {}
+        Kind::Full | Kind::Verify => {}
         Kind::Incremental => lines.push(Line::info(words.state(mode, &summary.state))),
         Kind::Backfill => lines.push(Line::info(words.window(summary.since.as_ref(), &summary.boundary))),
     }
@@ -37,7 +39,7 @@ fn details(words: &dyn Words, mode: Mode, summary: &Summary) -> Vec<Line> {
     let tallies = [
         (Tally::Unchanged, counts.unchanged),
         (Tally::Gone, counts.gone),
-        (Tally::Late, counts.late),
+        (Tally::Late { by: Duration::from_secs(counts.late_by) }, counts.late),
         (Tally::Removed, counts.removed),
     ];
     let told = tallies.into_iter().filter(|(_, number)| 0 < *number);
@@ -79,6 +81,7 @@ mod tests {
                 rejected: 3,
                 gone: 2,
                 late: 1,
+                late_by: 5400,
                 removed: 6,
                 bytes: 3 << 20,
             },
@@ -99,7 +102,7 @@ mod tests {
             [
                 "[INFO] 未变化: 4 条记录(文件已是最新)",
                 "[INFO] 已不是发票: 2 条记录(读取前已删除或状态已变)",
-                "[INFO] 迟到补导: 1 条记录(早于上次导出时间)",
+                "[INFO] 迟到补导: 1 条记录(最多早于上次导出时间 1 小时 30 分)",
                 "[INFO] 删除旧文件: 6 个(路径已变)",
                 "[WARN] 无法导出: 3 条记录(本次新增 2 条)，待处理共 5 条",
                 "[WARN] 失败租户 7: connection lost",

@@ -51,7 +51,10 @@ impl Words for English {
     }
 
     fn title(&self, kind: Kind) -> String {
-        format!("{} export", kind.as_str())
+        match kind {
+            Kind::Verify => "verification".to_owned(),
+            Kind::Full | Kind::Incremental | Kind::Backfill => format!("{} export", kind.as_str()),
+        }
     }
 
     fn waiting(&self, holder: Option<&Holder>, at_most: Duration) -> String {
@@ -101,6 +104,11 @@ impl Words for English {
             Notice::TimesAhead { tenant, newest } => format!(
                 "tenant {tenant} has source times ahead of the server's clock (up to {newest}); they are exported when their time has come, or by a full run"
             ),
+            Notice::Late { by, overlap } => format!(
+                "invoices arrived up to {} below the watermark, and --overlap is {}: make it at least twice as long as that, or find what commits so late (transactions that stay open, a clock that is behind)",
+                span(*by),
+                span(*overlap)
+            ),
             Notice::Retrying { trouble, pause } => {
                 format!("{}; trying again in {:.1} s", self.trouble(trouble), pause.as_secs_f64())
             }
@@ -142,8 +150,10 @@ impl Words for English {
         match (kind, after) {
             (Kind::Full, _) => format!("tenant {tenant}: started"),
             (Kind::Incremental, None) => format!("tenant {tenant}: first export, from the baseline {BASELINE}"),
-            (Kind::Backfill, None) => format!("tenant {tenant}: {BASELINE} -> {upto}"),
-            (Kind::Incremental | Kind::Backfill, Some(after)) => format!("tenant {tenant}: {after} -> {upto}"),
+            (Kind::Backfill | Kind::Verify, None) => format!("tenant {tenant}: {BASELINE} -> {upto}"),
+            (Kind::Incremental | Kind::Backfill | Kind::Verify, Some(after)) => {
+                format!("tenant {tenant}: {after} -> {upto}")
+            }
         }
     }
 
@@ -154,8 +164,8 @@ impl Words for English {
             Kind::Full => "done".to_owned(),
             Kind::Incremental if exported == 0 => "nothing new".to_owned(),
             Kind::Incremental => format!("{} {}", count(exported, "new invoice"), done(mode, "exported")),
-            Kind::Backfill if exported == 0 => "nothing in this window".to_owned(),
-            Kind::Backfill => format!("{} {}", count(exported, "invoice"), done(mode, "exported")),
+            Kind::Backfill | Kind::Verify if exported == 0 => "nothing in this window".to_owned(),
+            Kind::Backfill | Kind::Verify => format!("{} {}", count(exported, "invoice"), done(mode, "exported")),
         };
         match counts.rejected {
             0 => format!("tenant {tenant}: {what}"),
@@ -164,7 +174,7 @@ impl Words for English {
     }
 
     fn tenant_counts(&self, tenant: &Tenant, counts: &Counts) -> String {
-        let Counts { seen, written, unchanged, rejected, gone, late, removed, bytes } = counts;
+        let Counts { seen, written, unchanged, rejected, gone, late, late_by: _, removed, bytes } = counts;
         format!(
             "tenant {tenant}: seen {seen}, written {written}, unchanged {unchanged}, rejected {rejected}, gone {gone}, late {late}, removed {removed}, {}",
             ByteSize::b(*bytes)
@@ -228,7 +238,9 @@ impl Words for English {
         match tally {
             Tally::Unchanged => format!("unchanged: {} whose file was right already", count(number, "invoice")),
             Tally::Gone => format!("gone: {} that ceased to be an invoice before it was read", count(number, "row")),
-            Tally::Late => format!("late: {} below the watermark, unseen until now", count(number, "invoice")),
+            Tally::Late { by } => {
+                format!("late: {}, up to {} below the watermark, unseen until now", count(number, "invoice"), span(by))
+            }
             Tally::Removed => format!("{}: {}", done(mode, "removed"), count(number, "superseded file")),
         }
     }

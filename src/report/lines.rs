@@ -185,8 +185,8 @@ impl Lines {
 
     fn outcome(&self, tenant: &Tenant, counts: &Counts) -> Vec<Line> {
         let level = match self.mode.kind {
-            Kind::Incremental | Kind::Backfill if self.mode.exported(counts) == 0 => Level::Info,
-            Kind::Full | Kind::Incremental | Kind::Backfill => Level::Success,
+            Kind::Incremental | Kind::Backfill | Kind::Verify if self.mode.exported(counts) == 0 => Level::Info,
+            Kind::Full | Kind::Incremental | Kind::Backfill | Kind::Verify => Level::Success,
         };
         let mut lines = vec![Line::new(level, self.words.tenant_done(self.mode, tenant, counts))];
         if self.verbosity == Verbosity::Verbose {
@@ -250,6 +250,7 @@ fn notice_level(notice: &Notice) -> Level {
         | Notice::PulledBack { .. }
         | Notice::LeftInPlace { .. }
         | Notice::TimesAhead { .. }
+        | Notice::Late { .. }
         | Notice::Retrying { .. }
         | Notice::WithoutTime { .. }
         | Notice::NoSource

@@ -23,7 +23,7 @@ impl Mode {
     pub(super) fn exported(self, counts: &Counts) -> u64 {
         match self.kind {
             Kind::Incremental => counts.written,
-            Kind::Full | Kind::Backfill => counts.written + counts.unchanged,
+            Kind::Full | Kind::Backfill | Kind::Verify => counts.written + counts.unchanged,
         }
     }
 }
@@ -33,7 +33,7 @@ impl Mode {
 pub(super) enum Tally {
     Unchanged,
     Gone,
-    Late,
+    Late { by: Duration },
     Removed,
 }
 

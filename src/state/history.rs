@@ -141,7 +141,7 @@ const REJECTS_SHOWN: i64 = 1_000;
 pub(super) const RUN: &str =
     "r.id, r.kind, r.status, r.started, r.finished, r.since, r.boundary, r.user, r.host, r.pid,
     r.command_line, r.version, r.tenants, r.retries, r.error, r.seen, r.written, r.unchanged, r.rejected, r.gone,
-    r.late, r.removed, r.bytes";
+    r.late, r.late_by, r.removed, r.bytes";
 pub(super) const CHANGE: &str =
     "c.n, c.kind, c.at, c.last_run, c.user, c.host, c.command_line, c.reason, c.file, c.sha256,
     c.lines, c.old, c.new, (SELECT count(*) FROM watermark_change m WHERE m.change = c.n)";
@@ -238,7 +238,7 @@ pub(super) const FILES_THAT_STAYED: &str =
     "SELECT f.path FROM file_log f WHERE f.run = ?1 AND f.path > ?2 AND f.action <> 'removed'
     AND EXISTS (SELECT 1 FROM ledger l WHERE l.path = f.path) GROUP BY f.path ORDER BY f.path LIMIT ?3";
 
-pub(super) const RUN_WIDTH: usize = 23;
+pub(super) const RUN_WIDTH: usize = 24;
 pub(super) const CHANGE_WIDTH: usize = 14;
 
 pub(super) fn past_run(row: &Row<'_>) -> rusqlite::Result<PastRun> {
@@ -305,7 +305,7 @@ fn rejects_of(conn: &Connection, run: RunId) -> rusqlite::Result<Vec<PastReject>
 fn tenants_of(conn: &Connection, run: RunId) -> rusqlite::Result<Vec<OfTenant>> {
     let mut query = conn.prepare(
         "SELECT n.name, t.old_watermark, t.new_watermark, t.error, t.seen, t.written, t.unchanged, t.rejected, t.gone,
-                t.late, t.removed, t.bytes
+                t.late, t.late_by, t.removed, t.bytes
          FROM run_tenant t JOIN tenant n ON n.n = t.tenant WHERE t.run = ?1 ORDER BY n.name",
     )?;
     let rows = query.query_map([run.0], |row| {
@@ -344,8 +344,9 @@ fn counts(row: &Row<'_>, at: usize) -> rusqlite::Result<Counts> {
         rejected: count(3)?,
         gone: count(4)?,
         late: count(5)?,
-        removed: count(6)?,
-        bytes: count(7)?,
+        late_by: count(6)?,
+        removed: count(7)?,
+        bytes: count(8)?,
     })
 }
 

@@ -26,8 +26,11 @@ use crate::run::Starter;
 const APPLICATION_ID: i32 = 0x6976_6578;
 
 /// The schema's history: appended to, never edited.
-const SCHEMA: [&str; 2] =
-    [include_str!("../../state-schema/0001_state.sql"), include_str!("../../state-schema/0002_changes.sql")];
+const SCHEMA: [&str; 3] = [
+    include_str!("../../state-schema/0001_state.sql"),
+    include_str!("../../state-schema/0002_changes.sql"),
+    include_str!("../../state-schema/0003_verify.sql"),
+];
 
 /// The version of the schema that this program knows.
 const KNOWN: i64 = SCHEMA.len() as i64;

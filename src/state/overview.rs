@@ -18,6 +18,8 @@ pub struct Standing {
     pub watermark: Option<SourceTime>,
     pub last: Option<LastRun>,
     pub rejects: OpenRejects,
+    /// Seconds that the latest of its late arrivals lay below the watermark, as far as was asked for.
+    pub late_by: Option<u64>,
 }
 
 /// The last incremental run that dealt with a tenant.
@@ -47,20 +49,23 @@ pub struct Overview {
 }
 
 const STANDINGS: &str =
-    "SELECT t.name, t.family, t.watermark, t.last_run, t.last_outcome, t.last_written, r.started, r.finished
+    "SELECT t.name, t.family, t.watermark, t.last_run, t.last_outcome, t.last_written, r.started, r.finished, t.n
      FROM tenant t LEFT JOIN run r ON r.id = t.last_run ORDER BY t.name";
 const OPEN: &str = "SELECT j.tenant, j.number, r.started FROM
     (SELECT tenant, count(*) AS number, min(opened_run) AS oldest FROM reject WHERE closed_run IS NULL GROUP BY tenant) j
     LEFT JOIN run r ON r.id = j.oldest";
+const LATE: &str = "SELECT tenant, max(late_by) FROM run_tenant WHERE late > 0
+    AND run >= (SELECT min(id) FROM run WHERE started >= ?1) GROUP BY tenant";
 pub(super) const OPEN_FROM: &str = "FROM reject j LEFT JOIN run r ON r.id = j.opened_run
     WHERE j.closed_run IS NULL AND (j.opened_run, j.id) > (?1, ?2) ORDER BY j.opened_run, j.id LIMIT ?3";
 
 impl State {
-    pub fn overview(&self) -> anyhow::Result<Overview> {
+    /// Late arrivals count from this moment on (RFC 3339).
+    pub fn overview(&self, late_since: &str) -> anyhow::Result<Overview> {
         self.read(|conn| {
             // A run at work goes on between two statements.
             let moment = conn.unchecked_transaction()?;
-            let mut rejects = open_rejects(&moment)?;
+            let (mut rejects, late) = (open_rejects(&moment)?, lateness(&moment, late_since)?);
             let mut query = moment.prepare(STANDINGS)?;
             let rows = query.query_map([], |row| {
                 let (run, outcome, started): (Option<i64>, Option<String>, Option<String>) =
@@ -81,6 +86,7 @@ impl State {
                     watermark: row.get::<_, Option<String>>(2)?.map(SourceTime),
                     last,
                     rejects: OpenRejects::default(),
+                    late_by: late.get(&row.get(8)?).copied(),
                 })
             })?;
             let mut tenants = rows.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -97,6 +103,11 @@ impl State {
         let sql = format!("SELECT {REJECT} {OPEN_FROM}");
         self.read(|conn| conn.prepare(&sql)?.query_map(params![run, id, limit as i64], past_reject)?.collect())
     }
+}
+
+fn lateness(conn: &Connection, since: &str) -> rusqlite::Result<HashMap<i64, u64>> {
+    let mut query = conn.prepare(LATE)?;
+    query.query_map([since], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?.collect()
 }
 
 fn open_rejects(conn: &Connection) -> rusqlite::Result<HashMap<Option<Tenant>, OpenRejects>> {

@@ -48,7 +48,7 @@ pub struct Entry {
 
 const RUN_FOR_TENANT: &str = "r.id, r.kind, r.status, r.started, r.finished, r.since, r.boundary, r.user, r.host,
     r.pid, r.command_line, r.version, 1, r.retries, coalesce(t.error, r.error), t.seen, t.written, t.unchanged,
-    t.rejected, t.gone, t.late, t.removed, t.bytes, t.old_watermark, t.new_watermark";
+    t.rejected, t.gone, t.late, t.late_by, t.removed, t.bytes, t.old_watermark, t.new_watermark";
 /// The entries that a filter lets through, page by page.
 pub struct Pages<'a> {
     state: &'a State,

@@ -187,10 +187,10 @@ fn rfc3339(start: &Start) -> String {
 
 /// Brings the totals of a running run forward.
 pub(super) fn put_counts(conn: &Connection, run: RunId, counts: &Counts) -> rusqlite::Result<()> {
-    let Counts { seen, written, unchanged, rejected, gone, late, removed, bytes } = *counts;
+    let Counts { seen, written, unchanged, rejected, gone, late, late_by, removed, bytes } = *counts;
     conn.prepare_cached(
-        "UPDATE run SET seen = ?2, written = ?3, unchanged = ?4, rejected = ?5, gone = ?6, late = ?7, removed = ?8,
-                bytes = ?9 WHERE id = ?1",
+        "UPDATE run SET seen = ?2, written = ?3, unchanged = ?4, rejected = ?5, gone = ?6, late = ?7, late_by = ?8,
+                removed = ?9, bytes = ?10 WHERE id = ?1",
     )?
     .execute([
         run.0,
@@ -200,6 +200,7 @@ pub(super) fn put_counts(conn: &Connection, run: RunId, counts: &Counts) -> rusq
         signed(rejected),
         signed(gone),
         signed(late),
+        signed(late_by),
         signed(removed),
         signed(bytes),
     ])?;
@@ -208,13 +209,14 @@ pub(super) fn put_counts(conn: &Connection, run: RunId, counts: &Counts) -> rusq
 
 /// Adds to what a run did for one tenant. Called before the watermark moves: the row keeps the old one.
 pub(super) fn put_tenant(conn: &Connection, run: RunId, tenant: &Tenant, added: &Counts) -> rusqlite::Result<()> {
-    let Counts { seen, written, unchanged, rejected, gone, late, removed, bytes } = *added;
+    let Counts { seen, written, unchanged, rejected, gone, late, late_by, removed, bytes } = *added;
     let n = tenants::number(conn, tenant)?;
     conn.prepare_cached(
-        "INSERT INTO run_tenant (run, tenant, old_watermark, seen, written, unchanged, rejected, gone, late, removed, bytes)
-         VALUES (?1, ?2, (SELECT watermark FROM tenant WHERE n = ?2), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+        "INSERT INTO run_tenant (run, tenant, old_watermark, seen, written, unchanged, rejected, gone, late, late_by, removed, bytes)
+         VALUES (?1, ?2, (SELECT watermark FROM tenant WHERE n = ?2), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
          ON CONFLICT (run, tenant) DO UPDATE SET seen = seen + excluded.seen, written = written + excluded.written, unchanged = unchanged + excluded.unchanged,
              rejected = rejected + excluded.rejected, gone = gone + excluded.gone, late = late + excluded.late,
+             late_by = max(late_by, excluded.late_by),
              removed = removed + excluded.removed, bytes = bytes + excluded.bytes",
     )?
     .execute(params![
@@ -226,6 +228,7 @@ pub(super) fn put_tenant(conn: &Connection, run: RunId, tenant: &Tenant, added: 
         signed(rejected),
         signed(gone),
         signed(late),
+        signed(late_by),
         signed(removed),
         signed(bytes),
     ])?;

@@ -14,7 +14,7 @@ pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// As documented.
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 24] = [
     "id",
     "kind",
     "status",
@@ -33,6 +33,7 @@ const FIELDS: [&str; 23] = [
     "rejected",
     "gone",
     "late",
+    "late_by_seconds",
     "removed",
     "bytes",
     "retries",
@@ -75,7 +76,7 @@ fn debians_own_sqlite3_reads_the_state_and_cannot_change_finished_history() {
         "DELETE FROM run",
         "UPDATE run_tenant SET written = 2",
         "DELETE FROM run_tenant",
-        "INSERT INTO run_tenant SELECT run, tenant + 1, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL FROM run_tenant",
+        "INSERT INTO run_tenant SELECT run, tenant + 1, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0 FROM run_tenant",
         "UPDATE file_log SET path = 'x'",
         "DELETE FROM file_log",
         "INSERT INTO watermark_change VALUES (1, 1, NULL, NULL); DELETE FROM watermark_change",

@@ -99,6 +99,49 @@ fn a_row_below_the_watermark_but_inside_the_overlap_is_exported_and_counted_late
 }
 
 #[test]
+fn how_late_a_late_arrival_was_is_measured_and_told_with_advice_where_the_overlap_may_soon_be_too_short() {
+    on_every_source(|table| {
+        table.insert(&Row { time: &table.ago(MINUTE), ..Row::default() });
+        table.insert(&Row { id: 2, tenant: "2", number: "INV2", time: &table.ago(MINUTE), ..Row::default() });
+        let exporter = Exporter::new(table);
+        incremental(&exporter, &["--safety-lag", "1s"]);
+        let late_by = |minutes: u32, id: i64| {
+            let number = format!("LATE{id}");
+            table.insert(&Row { id, number: &number, time: &table.ago(minutes * MINUTE), ..Row::default() });
+            exporter.run(["run", "--mode", "incremental", "--safety-lag", "1s"]).expect(0)
+        };
+        let [little, much] = [late_by(20, 3), late_by(40, 4)];
+        assert!(little.stdout.contains("late: 1 invoice, up to ") && !little.stderr.contains("--overlap"), "{little}");
+        assert!(much.stdout.contains("late: 1 invoice, up to ") && much.stderr.contains("--overlap is 1h"), "{much}");
+
+        let recorded: Vec<i64> = exporter
+            .ask("SELECT r.late_by FROM run r JOIN run_tenant t ON t.run = r.id AND t.late_by = r.late_by WHERE r.late = 1")
+            .iter()
+            .map(|seconds| seconds.parse().unwrap())
+            .collect();
+        // Time passes between the runs, and the watermark with it.
+        let about = |minutes: i64, seconds: i64| ((minutes - 5) * 60..(minutes + 5) * 60).contains(&seconds);
+        assert!(matches!(recorded[..], [a, b] if about(20, a) && about(40, b)), "{recorded:?}");
+        let told = exporter.run(["history", "last", "--format", "json"]).expect(0).json();
+        assert_eq!(told["late_by_seconds"], recorded[1]);
+        assert_eq!(told["per_tenant"][0]["late_by_seconds"], recorded[1]);
+
+        let status = exporter.run(["status", "--format", "json"]).expect(0).json();
+        let of = |tenant: &str| status.as_array().unwrap().iter().find(|row| row["tenant"] == tenant).unwrap().clone();
+        assert_eq!(of("1")["late_by_seconds"], recorded[1]);
+        assert_eq!(of("2")["late_by_seconds"], serde_json::Value::Null);
+        let [short, long] =
+            [["status", "--overlap", "1h"], ["status", "--overlap", "4h"]].map(|args| exporter.run(args));
+        assert!(short.stdout.contains("make it longer") && !long.stdout.contains("make it longer"), "{short}{long}");
+
+        // What lies longer ago than a month is history.
+        meddle(&exporter.state(), "DROP TRIGGER run_is_final; UPDATE run SET started = '2020-01-01T00:00:00Z'");
+        let status = exporter.run(["status", "--format", "json"]).expect(0).json();
+        assert!(status.as_array().unwrap().iter().all(|row| row["late_by_seconds"].is_null()), "{status}");
+    });
+}
+
+#[test]
 fn a_row_below_the_overlap_of_a_quiet_tenant_is_found_by_a_full_run_only() {
     on_every_source(|table| {
         table.insert(&Row { time: &table.ago(3 * HOUR), ..Row::default() });

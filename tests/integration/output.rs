@@ -15,7 +15,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// The fields that the README lists, in its order.
-const FIELDS: [&str; 22] = [
+const FIELDS: [&str; 23] = [
     "run",
     "dry_run",
     "kind",
@@ -30,6 +30,7 @@ const FIELDS: [&str; 22] = [
     "rejected",
     "gone",
     "late",
+    "late_by_seconds",
     "removed",
     "bytes",
     "new_rejects",

@@ -14,7 +14,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// As documented.
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "tenant",
     "watermark",
     "lag_seconds",
@@ -26,6 +26,7 @@ const FIELDS: [&str; 12] = [
     "open_rejects",
     "oldest_reject",
     "oldest_reject_seconds",
+    "late_by_seconds",
     "note",
 ];
 const REJECT: [&str; 9] = ["tenant", "number", "id", "time", "reason", "first_run", "since", "last_run", "detail"];

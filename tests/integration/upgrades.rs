@@ -172,7 +172,7 @@ fn an_upgrade_that_dies_anywhere_leaves_the_old_schema_or_the_new_one() {
             take_back(&exporter, 1);
             let died = run_with(&exporter, &format!("{call}:signal=KILL:when={nth}"), &INCREMENTAL).was_killed();
             let version = version(&exporter.state());
-            assert!(matches!(version.as_str(), "1" | "2"), "{call} {nth}: version {version}");
+            assert!(version == "1" || version == steps().len().to_string(), "{call} {nth}: version {version}");
             exporter.run(INCREMENTAL).expect(0);
             exporter.run(["state", "check", "--deep"]).expect(0);
             exporter.assert_agrees();
