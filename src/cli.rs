@@ -31,6 +31,8 @@ pub enum Command {
     History(History),
     /// One verdict on one invoice: is it exported, and if not, why
     Why(Why),
+    /// Does the tree hold what was exported, and was everything exported? Repairs what is not
+    Verify(Box<Verify>),
     /// Correct, back up, restore and check the state
     #[command(subcommand)]
     State(StateCommand),
@@ -125,27 +127,14 @@ pub struct Run {
     pub until: Option<String>,
     #[command(flatten)]
     pub margins: Margins,
-    /// How long to wait for a run of the other mode; one of the same mode is never waited for
-    #[arg(long, env = "INVOICE_EXPORT_LOCK_WAIT", value_parser = humantime::parse_duration, default_value = "10m", value_name = "TIME")]
-    pub lock_wait: Duration,
-    /// How long to try again while the server cannot be reached or the connection breaks
-    #[arg(long, env = "INVOICE_EXPORT_RETRY_FOR", value_parser = humantime::parse_duration, default_value = "5m", value_name = "TIME")]
-    pub retry_for: Duration,
-    /// Threads that check and write files
-    #[arg(long, env = "INVOICE_EXPORT_WRITERS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "N")]
-    pub writers: u16,
-    /// One sync for a batch of files, or one for each file (old kernels, foreign mounts)
-    #[arg(long, env = "INVOICE_EXPORT_DURABILITY", value_enum, default_value = "batch")]
-    pub durability: Durability,
+    #[command(flatten)]
+    pub work: Work,
     /// Set an existing state aside (it is kept) and start anew; files that are right are kept
     #[arg(long)]
     pub fresh: bool,
     /// Fail if there is no state; recommended in crontabs once the first run is through
     #[arg(long, env = "INVOICE_EXPORT_REQUIRE_STATE", conflicts_with = "fresh")]
     pub require_state: bool,
-    /// Larger documents are rejected
-    #[arg(long, env = "INVOICE_EXPORT_MAX_DOCUMENT", default_value = "256MiB", value_name = "SIZE")]
-    pub max_document: ByteSize,
     /// Back the state up before an incremental run if the last such backup is older; 0s: never
     #[arg(long, env = "INVOICE_EXPORT_BACKUP_EVERY", value_parser = humantime::parse_duration, default_value = "24h", value_name = "TIME")]
     pub backup_every: Duration,
@@ -169,6 +158,66 @@ pub struct Margins {
     /// How far below the watermark keys are read again, for transactions that commit late
     #[arg(long, env = "INVOICE_EXPORT_OVERLAP", value_parser = humantime::parse_duration, default_value = "1h", value_name = "TIME")]
     pub overlap: Duration,
+}
+
+/// How the work is done, whatever it is.
+#[derive(Debug, Args)]
+pub struct Work {
+    /// How long to wait for a run of the other mode; one of the same mode is never waited for
+    #[arg(long, env = "INVOICE_EXPORT_LOCK_WAIT", value_parser = humantime::parse_duration, default_value = "10m", value_name = "TIME")]
+    pub lock_wait: Duration,
+    /// How long to try again while the server cannot be reached or the connection breaks
+    #[arg(long, env = "INVOICE_EXPORT_RETRY_FOR", value_parser = humantime::parse_duration, default_value = "5m", value_name = "TIME")]
+    pub retry_for: Duration,
+    /// Threads that check and write files
+    #[arg(long, env = "INVOICE_EXPORT_WRITERS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "N")]
+    pub writers: u16,
+    /// One sync for a batch of files, or one for each file (old kernels, foreign mounts)
+    #[arg(long, env = "INVOICE_EXPORT_DURABILITY", value_enum, default_value = "batch")]
+    pub durability: Durability,
+    /// Larger documents are rejected
+    #[arg(long, env = "INVOICE_EXPORT_MAX_DOCUMENT", default_value = "256MiB", value_name = "SIZE")]
+    pub max_document: ByteSize,
+}
+
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Read every file, instead of those whose size or time is suspicious
+    #[arg(long)]
+    pub hash: bool,
+    /// Compare the ledger with the source too: what is lost, stale, moved or withdrawn?
+    #[arg(long)]
+    pub against_source: bool,
+    /// ... and read every document, for updates that left the source time as it was
+    #[arg(long, requires = "against_source")]
+    pub documents: bool,
+    /// Export what is lost, stale, moved, missing or altered, and touch nothing else
+    #[arg(long)]
+    pub repair: bool,
+    /// Remove files whose invoice is withdrawn, and leftovers of ids that were used again
+    #[arg(long, requires = "against_source")]
+    pub prune: bool,
+    /// So many files may be removed without a question [default: 1000, and not more than 1 % of the ledger]
+    #[arg(long, requires = "prune", value_name = "N")]
+    pub prune_up_to: Option<u64>,
+    /// Only this tenant; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub tenant: Vec<String>,
+    /// Only invoices with a source time after this one ("2025-11-28 10:00:00" or "2025-11-28")
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// ... up to and including this one
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// How many findings of each kind are listed; all are counted. 0: all
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub limit: u32,
+    #[command(flatten)]
+    pub margins: Margins,
+    #[command(flatten)]
+    pub work: Work,
+    #[command(flatten)]
+    pub names: Names,
 }
 
 #[derive(Debug, Args)]

@@ -13,16 +13,18 @@ use clap::parser::ValueSource;
 use url::Url;
 
 use self::option_file::Login;
-use crate::cli::{Common, Durability, Mode, Names, Run, SslMode};
+use crate::cli::{Common, Durability, Mode, Names, Run, SslMode, Verify};
 use crate::export::plan::StatePolicy;
+use crate::export::verify::{Against, Content, Prune, Repair, Task, WithSource};
 use crate::export::{self, Backups, Mirror, Order};
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::{Misuse, Refusal};
 use crate::run::{Cancel, Kind, Starter};
 use crate::source::{Access, TableNames, Tls, TlsMode};
 use crate::state::legacy;
+use crate::state::roll::Selection;
 use crate::tree;
-use crate::window;
+use crate::window::moment as real_moment;
 
 mod option_file;
 
@@ -44,14 +46,8 @@ pub fn order(
     now: fn() -> DateTime<Utc>,
     watch: fn() -> anyhow::Result<Cancel>,
 ) -> anyhow::Result<Order> {
-    let time = |text: &Option<String>, flag| text.as_deref().map(|text| parsed_time(text, flag)).transpose();
-    let (since, until) = (time(&run.since, "--since")?, time(&run.until, "--until")?);
+    let (since, until) = window(&run.since, &run.until)?;
     let kind = kind(run, matches, since.as_ref(), until.as_ref())?;
-    if let (Some(since), Some(until)) = (&since, &until)
-        && since >= until
-    {
-        return Err(misuse(Misuse::WindowReversed { since: since.clone(), until: until.clone() }));
-    }
     Ok(Order {
         kind,
         mode: if run.dry_run || dry_run_variable()? { export::Mode::DryRun } else { export::Mode::Export },
@@ -68,14 +64,11 @@ pub fn order(
         },
         safety_lag: run.margins.safety_lag,
         overlap: run.margins.overlap,
-        lock_wait: run.lock_wait,
-        retry_for: run.retry_for,
-        writers: usize::from(run.writers),
-        durability: match run.durability {
-            Durability::Batch => tree::Durability::Batch,
-            Durability::File => tree::Durability::File,
-        },
-        max_document: run.max_document.as_u64(),
+        lock_wait: run.work.lock_wait,
+        retry_for: run.work.retry_for,
+        writers: usize::from(run.work.writers),
+        durability: durability(run.work.durability),
+        max_document: run.work.max_document.as_u64(),
         backups: Backups {
             every: Some(run.backup_every).filter(|every| !every.is_zero()),
             keep: usize::from(run.keep_backups),
@@ -85,6 +78,83 @@ pub fn order(
         now,
         watch,
     })
+}
+
+fn durability(durability: Durability) -> tree::Durability {
+    match durability {
+        Durability::Batch => tree::Durability::Batch,
+        Durability::File => tree::Durability::File,
+    }
+}
+
+/// What one `verify` is to do.
+pub fn verification(
+    common: &Common,
+    args: &Verify,
+    matches: &ArgMatches,
+    starter: Starter,
+    now: fn() -> DateTime<Utc>,
+    watch: fn() -> anyhow::Result<Cancel>,
+) -> anyhow::Result<Task> {
+    let (since, until) = window(&args.since, &args.until)?;
+    let tenants: Vec<Tenant> = args.tenant.iter().map(|tenant| Tenant(tenant.clone())).collect();
+    let against = match (args.against_source, args.documents) {
+        (_, true) => Against::Documents,
+        (true, _) => Against::Keys,
+        _ => Against::Ledger,
+    };
+    let repair = if args.repair { Repair::Yes } else { Repair::No };
+    let prune = if args.prune { Prune::UpTo(args.prune_up_to) } else { Prune::No };
+    let order = || {
+        Ok::<_, anyhow::Error>(Order {
+            kind: Kind::Verify,
+            mode: export::Mode::Export,
+            tenants: tenants.clone(),
+            since: None,
+            until: None,
+            access: access(common, &args.names, matches)?,
+            output: common.output.clone(),
+            state: state_path(common),
+            policy: StatePolicy::Required,
+            safety_lag: args.margins.safety_lag,
+            overlap: args.margins.overlap,
+            lock_wait: args.work.lock_wait,
+            retry_for: args.work.retry_for,
+            writers: usize::from(args.work.writers),
+            durability: durability(args.work.durability),
+            max_document: args.work.max_document.as_u64(),
+            backups: Backups { every: None, keep: 0 },
+            mirror: Mirror::Off,
+            starter: starter.clone(),
+            now,
+            watch,
+        })
+    };
+    let needs_source = against != Against::Ledger || repair == Repair::Yes;
+    let with_source =
+        needs_source.then(|| order().map(|order| WithSource { order, against, repair, prune })).transpose()?;
+    Ok(Task {
+        output: common.output.clone(),
+        state: state_path(common),
+        starter,
+        lock_wait: args.work.lock_wait,
+        selection: Selection { tenants, since, until },
+        content: if args.hash { Content::ByHash } else { Content::BySize },
+        shown: if args.limit == 0 { usize::MAX } else { args.limit as usize },
+        with_source,
+    })
+}
+
+/// `(since, until]`
+fn window(since: &Option<String>, until: &Option<String>) -> anyhow::Result<(Option<SourceTime>, Option<SourceTime>)> {
+    let time = |text: &Option<String>, flag| text.as_deref().map(|text| parsed_time(text, flag)).transpose();
+    let (since, until) = (time(since, "--since")?, time(until, "--until")?);
+    match (&since, &until) {
+        (Some(since), Some(until)) if since >= until => {
+            Err(misuse(Misuse::WindowReversed { since: since.clone(), until: until.clone() }))
+        }
+        _ => Ok((since, until)),
+    }
 }
 
 /// Where the script kept its state file.
@@ -140,7 +210,7 @@ fn parsed_time(text: &str, given_as: &'static str) -> anyhow::Result<SourceTime>
     let spaced = text.replacen('T', " ", 1);
     let spaced = if spaced.len() == 10 { spaced + " 00:00:00" } else { spaced };
     Some(SourceTime(spaced))
-        .filter(|time| window::moment(time).is_some())
+        .filter(|time| real_moment(time).is_some())
         .ok_or_else(|| misuse(Misuse::NotATime { given_as, text: text.to_owned() }))
 }
 

@@ -7,7 +7,8 @@
 //! ## What is promised, and who keeps it
 //!
 //! 1. **Nothing is lost.** [`window`] says from where on keys are read again, `export::plan` when they
-//!    are read without a lower bound, `export::diff` compares them with the ledger.
+//!    are read without a lower bound, `export::diff` compares them with the ledger. [`export::verify`]
+//!    proves it, and finds what no run can see.
 //! 2. **Nothing is half.** [`tree::publish`]: stage, sync, rename, sync, and only then
 //!    [`state::record`]. What a dead run left in doubt is known from its list ([`tree::stage`]).
 //! 3. **Nothing is silent.** [`run::Counts`] balance: written + unchanged + rejected + gone = seen.

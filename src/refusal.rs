@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::invoice::SourceTime;
+
 mod parts;
 
 pub use parts::{Damage, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Trouble, holder_text};
@@ -81,6 +83,12 @@ pub enum Refusal {
         tree_run: i64,
         state_run: i64,
     },
+    /// Removing what the source does not hold would empty the tree if it is an older copy.
+    SourceOlder {
+        /// The newest source time there is; None: it has no invoices.
+        source: Option<SourceTime>,
+        exported: Option<SourceTime>,
+    },
     NetworkFileSystem {
         path: PathBuf,
     },
@@ -150,6 +158,7 @@ impl Refusal {
             | Self::TableUnreadable { .. }
             | Self::NotLegacyState { .. }
             | Self::GoesBack { .. }
+            | Self::SourceOlder { .. }
             | Self::NotMirrored { .. } => 1,
             Self::StateMissing { .. }
             | Self::NoState { .. }
@@ -252,6 +261,16 @@ impl fmt::Display for Refusal {
                 "{} was last published by run {tree_run}, but the state says run {state_run}: the tree was rolled back or is a copy; restore the newer tree, or start anew with `run --fresh`",
                 output.display()
             ),
+            Self::SourceOlder { source, exported } => {
+                let time =
+                    |time: &Option<SourceTime>| time.as_ref().map_or("none at all".to_owned(), ToString::to_string);
+                write!(
+                    f,
+                    "the newest source time is {}, but {} was exported: this looks like a restored, an empty or another source; nothing was changed; is --source right?",
+                    time(source),
+                    time(exported)
+                )
+            }
             Self::NetworkFileSystem { path } => write!(
                 f,
                 "{} lies on a network file system, on which a state is not safe; name a local folder with --state-dir",

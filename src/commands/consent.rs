@@ -17,6 +17,11 @@ pub(super) fn agreed(reporter: &Reporter, changing: &Changing, question: &str) -
     if !io::stdin().is_terminal() {
         return Err(Refusal::Usage(format!("{question} nobody can be asked here; say so with --yes")).into());
     }
+    ask(reporter, question)
+}
+
+/// Asks whoever sits at the terminal.
+pub(super) fn ask(reporter: &Reporter, question: &str) -> anyhow::Result<()> {
     reporter.ask(&format!("{question} [y/N]"));
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).context("read the answer")?;

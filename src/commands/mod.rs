@@ -22,6 +22,7 @@ mod run;
 mod signals;
 mod state;
 mod status;
+mod verify;
 mod why;
 
 /// Runs the program. Everything that goes wrong ends here, in one line.
@@ -57,6 +58,7 @@ fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Res
         Command::Status(args) => status::run(&cli.common, args, matches, reporter),
         Command::History(args) => history::run(&cli.common, args, reporter),
         Command::Why(args) => why::run(&cli.common, args, matches, reporter),
+        Command::Verify(args) => verify::run(&cli.common, args, matches, reporter),
         Command::State(command) => state::run(&cli.common, command, matches, reporter),
         Command::ImportLegacyState(args) => legacy::import(&cli.common, args, reporter),
         Command::ExportLegacyState(args) => legacy::export(&cli.common, args, reporter),

@@ -176,6 +176,8 @@ impl Batch {
             displaced: batch.displaced.into_iter().collect(),
             rejects: batch.rejects.into_values().collect(),
             gone: batch.gone,
+            withdrawn: Vec::new(),
+            tidied: Vec::new(),
             leftovers: batch.leftovers.into_iter().map(|(path, (id, digest))| (path, id, digest)).collect(),
             cleared: batch.cleared,
             tenants: batch.tenants,

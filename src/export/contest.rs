@@ -91,7 +91,7 @@ impl Clerk<'_> {
         }
         // A dry run changes neither disk nor ledger, so its batch is all that knows of its decisions.
         if self.writing.is_some() {
-            self.flush()?;
+            self.publish_and_record()?;
         }
         self.decided = true;
         let waiting = mem::take(&mut self.waiting);

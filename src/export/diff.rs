@@ -17,6 +17,7 @@ use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::source::{Fault, KeyCursor, Source};
 use crate::state::ledger::{Entry, Lookup};
+use crate::state::roll::Roll;
 use crate::state::todo::{Todo, Why};
 use crate::window::{Span, seconds_between};
 
@@ -33,6 +34,8 @@ pub(super) enum Part {
     Todo,
     Group(usize),
     Table,
+    /// Invoices of the ledger that the groups did not bring.
+    Unmet,
 }
 
 /// One row on its way to be checked.
@@ -106,6 +109,7 @@ pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
     pub budget: &'a Arc<Budget>,
     pub visited: HashSet<InvoiceId>,
     pub patience: Patience,
+    pub roll: Option<Roll>,
 }
 
 impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
@@ -124,9 +128,30 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                         result => result?,
                     }
                 }
-                Ok(())
+                self.read_unmet()
             }
         }
+    }
+
+    /// Looks up by primary key whom the ledger holds and the scan has not met: a row that was updated
+    /// while it was scanned can have left both pages.
+    fn read_unmet(&mut self) -> Result<(), Fault> {
+        let Some(roll) = self.roll.take() else { return Ok(()) };
+        let (mut after, mut rows) = (None, 0);
+        loop {
+            let page = self.lookup.page(after.as_ref(), KEYS_A_PAGE).map_err(Fault::Consumer)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.id.clone());
+            let mut wanted = Vec::new();
+            for (entry, _) in page {
+                if roll.calls(&entry).map_err(Fault::Consumer)? {
+                    let (id, tenant) = (entry.id.clone(), Some(entry.tenant.clone()));
+                    wanted.push(Wanted { id, tenant, known: Some(entry), trust: Trust::Ledger, late_by: None });
+                }
+            }
+            rows += self.fetch_all(Part::Unmet, wanted)?;
+        }
+        self.say(Told::Read { part: Part::Unmet, rows, spellings: BTreeMap::new() })
     }
 
     /// First, so that a scan finds what was in doubt already written, and skips it.
@@ -196,11 +221,12 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         }
     }
 
-    fn unless_seen(&self, group: &Group, key: Key, compare: Compare) -> Result<Option<Wanted>, Fault> {
-        if self.visited.contains(&key.id)
-            || (compare == Compare::Keys && self.lookup.has_seen(&key).map_err(Fault::Consumer)?)
-        {
+    fn unless_seen(&mut self, group: &Group, key: Key, compare: Compare) -> Result<Option<Wanted>, Fault> {
+        if self.visited.contains(&key.id) {
             return Ok(None);
+        }
+        if compare == Compare::Keys && self.lookup.has_seen(&key).map_err(Fault::Consumer)? {
+            return self.meet(&key.id).map(|()| None);
         }
         let known = self.known(&key.id)?;
         let watermark =
@@ -210,6 +236,10 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         let late = below.filter(|_| compare == Compare::Keys && new);
         let late_by = late.map(|(watermark, time)| seconds_between(time, watermark).unwrap_or_default().unsigned_abs());
         Ok(Some(Wanted { id: key.id, tenant: Some(key.tenant), known, trust: Trust::Ledger, late_by }))
+    }
+
+    fn meet(&mut self, id: &InvoiceId) -> Result<(), Fault> {
+        self.roll.as_mut().map_or(Ok(()), |roll| roll.meet(id)).map_err(Fault::Consumer)
     }
 
     fn known(&self, id: &InvoiceId) -> Result<Option<Entry>, Fault> {
@@ -289,9 +319,12 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     fn fetch(&mut self, part: Part, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
-        let (jobs, budget) = (&self.jobs, self.budget);
+        let (jobs, budget, roll) = (&self.jobs, self.budget, &mut self.roll);
         self.source.documents(ids, &mut |fetched| match page.remove(id_of(&fetched)) {
-            Some(wanted) => send(jobs, budget, part, fetched, Some(wanted)),
+            Some(wanted) => {
+                roll.as_mut().map_or(Ok(()), |roll| roll.meet(&wanted.id))?;
+                send(jobs, budget, part, fetched, Some(wanted))
+            }
             None => Ok(()),
         })
     }

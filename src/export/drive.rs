@@ -12,12 +12,13 @@ use super::budget::Budget;
 use super::check::Desk;
 use super::diff::{Job, Reader, Scope, Told};
 use super::patience::Patience;
-use super::pipeline::{Checked, Clerk};
+use super::pipeline::Checked;
 use super::plan::Group;
 use crate::refusal::Refusal;
 use crate::run::Cancel;
 use crate::source::Source;
 use crate::state::ledger::Lookup;
+use crate::state::roll::Roll;
 use crate::state::todo::Todo;
 
 /// Bytes of documents between reading and staging.
@@ -44,6 +45,16 @@ impl Scope {
     }
 }
 
+/// Whoever decides what becomes of what was read, in the calling thread.
+pub(super) trait Decides {
+    fn take(&mut self, checked: Checked) -> anyhow::Result<()>;
+    fn hear(&mut self, told: Told) -> anyhow::Result<()>;
+    /// Puts what is decided on record, since the run is cancelled.
+    fn flush(&mut self) -> anyhow::Result<()>;
+    /// There is nothing more to come.
+    fn close(&mut self) -> anyhow::Result<()>;
+}
+
 /// What the reading thread takes along.
 pub(super) struct Errand {
     pub source: Box<dyn Source>,
@@ -51,6 +62,8 @@ pub(super) struct Errand {
     pub todo: Vec<Todo>,
     pub scope: Arc<Scope>,
     pub patience: Patience,
+    /// Whom to look for in the ledger after everything was read.
+    pub roll: Option<Roll>,
 }
 
 /// How long a cancelled run waits for its reader, which may itself be waiting for the server.
@@ -58,11 +71,16 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// How often it is looked whether a run is to be cancelled, while nothing comes.
 const LISTEN: Duration = Duration::from_millis(100);
 
-/// Reads everything in scope and carries out what the clerk decides.
-pub(super) fn drive(clerk: &mut Clerk<'_>, errand: Errand, writers: usize, cancel: &Cancel) -> anyhow::Result<()> {
+/// Reads everything in scope, has it checked and hands it over.
+pub(super) fn drive(
+    clerk: &mut dyn Decides,
+    desk: Desk<'_>,
+    errand: Errand,
+    writers: usize,
+    cancel: &Cancel,
+) -> anyhow::Result<()> {
     let (jobs, waiting) = bounded::<Job>(JOBS_IN_FLIGHT);
     let (messages, inbox) = bounded::<Message>(MESSAGES_IN_FLIGHT);
-    let desk = clerk.desk;
     let reading = {
         let messages = messages.clone();
         thread::spawn(move || read_all(errand, jobs, &messages))
@@ -93,10 +111,10 @@ pub(super) fn drive(clerk: &mut Clerk<'_>, errand: Errand, writers: usize, cance
 }
 
 fn read_all(errand: Errand, jobs: Sender<Job>, messages: &Sender<Message>) {
-    let Errand { source, lookup, todo, scope, patience } = errand;
+    let Errand { source, lookup, todo, scope, patience, roll } = errand;
     let budget = &Budget::new(DOCUMENTS_IN_FLIGHT);
     let tell = |told| messages.send(Message::Told(told)).map_err(|_| anyhow!("the run has ended"));
-    let mut reader = Reader { source, lookup, jobs, tell, budget, visited: Default::default(), patience };
+    let mut reader = Reader { source, lookup, jobs, tell, budget, visited: Default::default(), patience, roll };
     if let Err(fault) = reader.read(todo, &scope) {
         // Nobody listens only if the run has failed already.
         let _ = messages.send(Message::Broken(fault.into_error()));
@@ -123,7 +141,7 @@ fn check_all(desk: Desk<'_>, waiting: &Receiver<Job>, closing: &Receiver<()>, me
 }
 
 /// Everything that was decided is on record when this returns, also when the run is cancelled.
-fn decide_all(clerk: &mut Clerk<'_>, inbox: Receiver<Message>, cancel: &Cancel) -> anyhow::Result<()> {
+fn decide_all(clerk: &mut dyn Decides, inbox: Receiver<Message>, cancel: &Cancel) -> anyhow::Result<()> {
     loop {
         if let Some(signal) = cancel.signal() {
             clerk.flush()?;
@@ -138,7 +156,5 @@ fn decide_all(clerk: &mut Clerk<'_>, inbox: Receiver<Message>, cancel: &Cancel) 
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    clerk.close()?;
-    clerk.say_farewell();
-    Ok(())
+    clerk.close()
 }

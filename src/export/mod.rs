@@ -1,50 +1,52 @@
 //! Where source, tree and state meet, and nowhere else.
 //!
-//! `run` is one execution from lock to last record. `inquiry.rs` asks the server what must be known
-//! first; `plan.rs` decides without I/O whether it may start and what it reads, `tie.rs` ties the tree to
-//! its state, `kin.rs` finds spellings that are one tenant; `diff.rs` reads in one thread; `check.rs`
+//! `run` is one execution, `session.rs` leads it from the lock to its last record. `inquiry.rs` asks the
+//! server what must be known first; `plan.rs` decides without I/O whether it may start and what it reads,
+//! `tie.rs` ties the tree to its state, `kin.rs` finds spellings that are one tenant; `diff.rs` reads in one thread; `check.rs`
 //! checks rows in several; `pipeline.rs` gives out paths, publishes and records in one, with `batch.rs`
 //! (what goes together) and `contest.rs` (two invoices that want one path). `mirror.rs` writes the
 //! script's state file, `patience.rs` waits for a server that went away, `budget.rs` bounds memory.
-//! `lag.rs` is beside all of that: it only says how far the tenants lag behind.
+//! `verify.rs` compares tree, ledger and source with the same parts. `lag.rs` is beside all of that: it only
+//! says how far the tenants lag behind, as `why.rs` does of one invoice.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
-use chrono::{DateTime, SecondsFormat, Utc};
+use anyhow::anyhow;
+use chrono::{DateTime, Utc};
 
 use crate::event::{Event, Notice};
 use crate::invoice::{SourceTime, Tenant};
-use crate::lock::{self, Held};
-use crate::refusal::{Refusal, Trouble};
+use crate::lock::Held;
+use crate::refusal::Trouble;
 use crate::run::{Cancel, Counts, Kind, Outcome, RunId, Starter, Summary};
-use crate::source::{self, Access, Fault, Listed, Source};
+use crate::source::{self, Access, Fault, Source};
 use crate::state::State;
-use crate::state::backup::{self, Occasion, REGULAR};
 use crate::state::ledger::Lookup;
 use crate::state::record::Record;
-use crate::state::runs::{End, LastTime, OpenRun, PullBack, Start};
+use crate::state::runs::OpenRun;
 use crate::state::tenants::KnownTenant;
 use crate::state::todo::{Todo, Why};
 use crate::tree::mark::{self, Mark};
 use crate::tree::publish::{Changes, Published};
-use crate::tree::stage::{self, Stage};
+use crate::tree::stage::Stage;
 use crate::tree::{Durability, Tree};
-use crate::window::{Clock, OpenWork, Span, settled_below};
+use crate::window::Span;
 
 use self::check::{Desk, Presence};
 use self::diff::{Compare, Scope};
 use self::drive::{Errand, drive};
-use self::inquiry::Inquiry;
+pub use self::inquiry::refuse_other_source;
+use self::inquiry::{Inquiry, Present, Settings, ask_server, refuse_unknown_tenants};
 pub use self::mirror::Mirror;
 use self::patience::Patience;
 use self::pipeline::{Clerk, Post};
 use self::plan::{HowToRead, Incremental, Purpose, StatePolicy};
-use self::tie::{Place, Tied};
+use self::session::{Session, Site};
+use self::tie::Place;
 
 mod batch;
 mod budget;
@@ -59,7 +61,9 @@ mod mirror;
 mod patience;
 mod pipeline;
 pub mod plan;
+mod session;
 pub mod tie;
+pub mod verify;
 pub mod why;
 
 /// What the operator wants.
@@ -119,31 +123,6 @@ pub enum Mode {
     DryRun,
 }
 
-/// What is fixed once a run has looked at the server.
-#[derive(Clone, Debug)]
-struct Settings {
-    kind: Kind,
-    boundary: SourceTime,
-    since: Option<SourceTime>,
-    work: OpenWork,
-    overlap: Duration,
-    settled_below: SourceTime,
-}
-
-impl Settings {
-    fn moves_watermarks(&self) -> bool {
-        self.kind == Kind::Incremental
-    }
-}
-
-/// What the server said before anything was read.
-struct Present {
-    clock: Clock,
-    server: String,
-    listed: Vec<Listed>,
-    settings: Settings,
-}
-
 /// What it takes to change tree and state. A dry run has none.
 struct Writing<'a> {
     tree: &'a Tree,
@@ -174,15 +153,25 @@ struct Course {
     retries: Cell<u64>,
 }
 
+impl Course {
+    fn begin() -> Self {
+        Self { started: Instant::now(), retries: Cell::new(0) }
+    }
+
+    /// Whoever tries again says so, so that this counts them all.
+    fn counting<'a>(&'a self, tell: &'a mut dyn FnMut(Event)) -> impl FnMut(Event) + 'a {
+        move |event| {
+            let retries = u64::from(matches!(event, Event::Notice(Notice::Retrying { .. })));
+            self.retries.set(self.retries.get() + retries);
+            tell(event);
+        }
+    }
+}
+
 /// Carries out one run and says what came of it.
 pub fn run(order: &Order, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary> {
-    let course = Course { started: Instant::now(), retries: Cell::new(0) };
-    let tell = &mut |event: Event| {
-        // Whoever tries again says so, so that this counts them all.
-        let retries = u64::from(matches!(event, Event::Notice(Notice::Retrying { .. })));
-        course.retries.set(course.retries.get() + retries);
-        tell(event);
-    };
+    let course = Course::begin();
+    let tell = &mut course.counting(tell);
     tell(Event::Started { kind: order.kind, dry_run: order.mode == Mode::DryRun });
     let inquiry = Inquiry::open(order, tell)?;
     inquiry.source.notices().into_iter().for_each(|notice| tell(Event::Notice(notice)));
@@ -198,59 +187,20 @@ fn export(
     course: &Course,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Summary> {
-    refuse_before_anything_is_made(order, &mut inquiry, tell)?;
-    let (tree, held) =
-        lock::acquire(&order.output, &order.state, order.kind.as_str(), &order.starter, order.lock_wait, tell)?;
-    let Tied { mut state, begun, marked_run } = order.place().tie(&tree, &held, order.starter.at, tell)?;
-    let last = state.last_time()?;
-    refuse_other_source(&order.state, &last, inquiry.source.as_ref())?;
-    let present = ask_server(order, &mut inquiry, tell)?;
-    refuse_unknown_tenants(order, &present.listed, Some(&state), &mut inquiry, tell)?;
-    recover(&tree, &mut state, tell)?;
-    if order.kind == Kind::Incremental && last.last_run > 0 {
-        back_up(order, &state, &held, tell)?;
+    let mut session = Session::open(order, &mut inquiry, tell)?;
+    if order.kind == Kind::Incremental {
+        session.back_up(order, tell)?;
     }
-    let run = begin(order, &present, begun, &last, marked_run, inquiry.source.as_ref(), &mut state, tell)?;
-    inquiry.source.label(run.id);
-    let stage = Stage::create(&tree, order.durability)?;
-    let mark = Mark { state_id: last.state_id, run: run.id.0 };
-    let writing = Writing { tree: &tree, stage: &stage, held: &held, run: &run, mark: Some(mark) };
-    let result = carry_out(order, &present, inquiry, Some(&mut state), Some(&tree), Some(writing), tell);
-    let end = |outcome, error| End {
-        outcome,
-        at: (order.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
-        error,
-        tenants: 0,
-        retries: course.retries.get(),
-        counts: None,
-        failed: Vec::new(),
-    };
-    let carried_out = match result {
-        Ok(carried_out) => carried_out,
-        Err(error) => {
-            // What went wrong first is what the operator must know; the next run finds this one dead.
-            let cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
-            let outcome = if cancelled { Outcome::Cancelled } else { Outcome::Failed };
-            let _ = state.finish(run, &end(outcome, Some(format!("{error:#}"))));
-            let _ = mirror::mirror(order, &state);
-            let _ = state.close();
-            return Err(error);
-        }
-    };
-    stage::remove(tree.output())?;
-    let id = run.id;
-    let outcome = carried_out.outcome();
-    let open_rejects = state.open_rejects()?;
-    let failed = carried_out.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.to_string())).collect();
-    state.finish(
-        run,
-        &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..end(outcome, None) },
-    )?;
-    let mirrored = mirror::mirror(order, &state);
-    state.close()?;
-    let summary = carried_out.summary(order, &present.settings, Some(id), open_rejects, course);
+    let (run, carried_out) = session.on_record(order, course, tell, |site, tell| {
+        let Site { state, tree, present, writing } = site;
+        inquiry.source.label(writing.run.id);
+        carry_out(order, present, inquiry, Some(state), Some(tree), Some(writing), tell)
+    })?;
+    let Session { state, present, .. } = &session;
+    let summary = carried_out.summary(order, &present.settings, Some(run), state.open_rejects()?, course);
+    let closed = session.close(order);
     tell(Event::Finished(Box::new(summary.clone())));
-    mirrored.map(|()| summary)
+    closed.map(|()| summary)
 }
 
 /// A dry run: the same reading and checking, no lock, no file, no folder, no state.
@@ -337,11 +287,12 @@ fn carry_out(
         }
     }
     let mut todo = state.as_deref().map_or(Ok(Vec::new()), State::todo)?;
-    if !order.tenants.is_empty() {
-        // What a dead run left in doubt is cleared up whoever it belongs to.
-        let chosen = |todo: &Todo| todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant));
-        todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
-    }
+    // What a dead run left in doubt is cleared up whoever it belongs to; a verification touches nothing else.
+    let chosen = |todo: &Todo| match order.kind {
+        Kind::Verify => false,
+        _ => order.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant)),
+    };
+    todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
     let doubted = state.as_deref().map_or(Ok(Vec::new()), State::doubted_paths)?;
     let lookup = state.as_deref().map_or_else(|| Ok(Lookup::nothing()), State::lookup)?;
     let desk = Desk {
@@ -367,8 +318,9 @@ fn carry_out(
         tell,
         open_second: &open_second,
     });
-    let errand = Errand { source: inquiry.source, lookup, todo, scope: Arc::clone(&scope), patience: patience() };
-    drive(&mut clerk, errand, order.writers, &cancel)?;
+    let errand =
+        Errand { source: inquiry.source, lookup, todo, scope: Arc::clone(&scope), patience: patience(), roll: None };
+    drive(&mut clerk, desk, errand, order.writers, &cancel)?;
     let tenants = clerk.tenants();
     let outcome = clerk.outcome;
     let pipeline::Outcome { totals, failed, new_rejects, .. } = outcome;
@@ -404,167 +356,4 @@ fn scope(order: &Order, present: &Present, known: &[KnownTenant]) -> Scope {
             Scope::Groups { groups: groups(how), compare: Compare::Keys }
         }
     }
-}
-
-/// Who answers, what time it is there, what is still open: in this order and before any row is read.
-/// What was committed before the look at open work is visible to later reads, what was not is open.
-fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Present> {
-    let server = inquiry.ask(tell, |source| source.identity())?;
-    let clock = inquiry.ask(tell, |source| source.clock())?;
-    let work = inquiry.ask(tell, |source| source.open_work())?;
-    match &work {
-        OpenWork::Unknown => tell(Event::Notice(Notice::OpenWorkUnknown)),
-        OpenWork::Since(since) if work.reaches_below(&clock.boundary(order.safety_lag)) => {
-            tell(Event::Notice(Notice::OpenWork { since: since.clone() }));
-        }
-        OpenWork::Since(_) | OpenWork::None => {}
-    }
-    let boundary = clock.boundary(order.safety_lag);
-    let boundary = order.until.clone().filter(|until| *until < boundary).unwrap_or(boundary);
-    tell(Event::Boundary(boundary.clone()));
-    let settings = Settings {
-        kind: order.kind,
-        since: order.since.clone(),
-        overlap: order.overlap,
-        settled_below: settled_below(&boundary, &work, order.overlap),
-        boundary,
-        work,
-    };
-    let listed = if order.kind == Kind::Full && order.tenants.is_empty() {
-        Vec::new()
-    } else {
-        tell(Event::ListingTenants);
-        inquiry.ask(tell, |source| source.tenants())?
-    };
-    for Listed { spelling, newest } in &listed {
-        if let Some(newest) = newest.clone().filter(|newest| *newest > clock.now) {
-            tell(Event::Notice(Notice::TimesAhead { tenant: spelling.clone(), newest }));
-        }
-    }
-    Ok(Present { clock, server, listed, settings })
-}
-
-#[expect(clippy::too_many_arguments, reason = "called once; everything known at the start of a run")]
-fn begin(
-    order: &Order,
-    present: &Present,
-    begun: plan::Start,
-    last: &LastTime,
-    marked_run: i64,
-    source: &dyn Source,
-    state: &mut State,
-    tell: &mut dyn FnMut(Event),
-) -> anyhow::Result<OpenRun> {
-    let Present { clock, server, settings, .. } = present;
-    let clock_offset = clock.unix - (order.now)().timestamp();
-    let doubts = plan::doubts(last, begun, server, clock.unix, clock_offset, order.safety_lag);
-    doubts.iter().for_each(|doubt| tell(Event::Notice(Notice::Doubt(*doubt))));
-    let run = state.begin(&Start {
-        kind: order.kind,
-        starter: order.starter.clone(),
-        source: source.name().0,
-        server: server.clone(),
-        server_unix: clock.unix,
-        clock_offset,
-        boundary: settings.boundary.clone(),
-        since: settings.since.clone(),
-        doubts,
-        marked_run,
-    })?;
-    if settings.moves_watermarks() {
-        let back = plan::pull_backs(&state.tenants()?, &settings.boundary);
-        if !back.is_empty() {
-            state.pull_back(&back, &settings.boundary, &order.starter)?;
-        }
-        for PullBack { tenant, from } in back {
-            tell(Event::Notice(Notice::PulledBack { tenant, from, to: settings.boundary.clone() }));
-        }
-    }
-    Ok(run)
-}
-
-/// A backup that cannot be made must not keep invoices from being exported; a state that turns out to
-/// be damaged must.
-fn back_up(order: &Order, state: &State, held: &Held, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
-    let Some(every) = order.backups.every else { return Ok(()) };
-    let at = order.starter.at;
-    let make = || {
-        let made = backup::list(state.path())?.into_iter().find(|backup| backup.occasion.starts_with(REGULAR));
-        // One from the future, after a clock went wrong, counts for nothing.
-        if made.is_some_and(|made| (at - made.made).to_std().is_ok_and(|age| age < every)) {
-            return Ok(());
-        }
-        state.back_up(Occasion::Regular, at)?;
-        held.prune_backups(order.backups.keep)
-    };
-    match make() {
-        Err(error) if error.chain().any(|cause| cause.is::<Refusal>()) => Err(error),
-        Err(error) => {
-            tell(Event::Notice(Notice::NoBackup { error: format!("{error:#}") }));
-            Ok(())
-        }
-        Ok(()) => Ok(()),
-    }
-}
-
-/// Takes over what a dead run left: from here on the state knows what is in doubt, and staging may go.
-fn recover(tree: &Tree, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
-    let targets = stage::left_in_doubt(tree.output())?;
-    if !targets.is_empty() {
-        tell(Event::Notice(Notice::Recovering { files: targets.len() as u64 }));
-        state.doubt(&targets)?;
-    }
-    stage::remove(tree.output())
-}
-
-/// Where the output carries no mark nothing is created, and with `--fresh` nothing is set aside, before
-/// it is clear that the run may start.
-fn refuse_before_anything_is_made(
-    order: &Order,
-    inquiry: &mut Inquiry,
-    tell: &mut dyn FnMut(Event),
-) -> anyhow::Result<()> {
-    if order.policy == StatePolicy::Fresh {
-        return refuse_unknown_tenants(order, &[], None, inquiry, tell);
-    }
-    if mark::look(&order.output)?.is_some() {
-        return Ok(());
-    }
-    let state = State::look(&order.state)?;
-    let last = state.as_ref().map(State::last_time).transpose()?;
-    order.place().judge(last.as_ref(), None)?;
-    refuse_unknown_tenants(order, &[], state.as_ref(), inquiry, tell)
-}
-
-/// A state describes one source; another one's invoices must not be taken for its own.
-pub fn refuse_other_source(state: &Path, last: &LastTime, source: &dyn Source) -> anyhow::Result<()> {
-    let given = source.name().0;
-    match &last.source {
-        Some(recorded) if *recorded != given => {
-            Err(Refusal::OtherSource { state: state.to_path_buf(), recorded: recorded.clone(), given }.into())
-        }
-        _ => Ok(()),
-    }
-}
-
-fn refuse_unknown_tenants(
-    order: &Order,
-    listed: &[Listed],
-    state: Option<&State>,
-    inquiry: &mut Inquiry,
-    tell: &mut dyn FnMut(Event),
-) -> anyhow::Result<()> {
-    if order.tenants.is_empty() {
-        return Ok(());
-    }
-    let known = state.map_or(Ok(Vec::new()), State::tenants).context("look for tenants")?;
-    for tenant in &order.tenants {
-        let is_known = known.iter().any(|known| known.tenant == *tenant)
-            || listed.iter().any(|listed| listed.spelling == *tenant)
-            || inquiry.ask(tell, |source| source.has_tenant(tenant))?;
-        if !is_known {
-            return Err(Refusal::UnknownTenant(tenant.to_string()).into());
-        }
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ use super::batch::Batch;
 use super::check::{Candidate, Desk, FileState, Verdict};
 use super::contest::{WAITING_AT_MOST, Waiting};
 use super::diff::{Part, Told};
+use super::drive::Decides;
 use super::patience::Patience;
 use super::plan::{Group, Member};
 use super::{Settings, Writing};
@@ -104,38 +105,8 @@ pub(super) struct Post<'a> {
     pub open_second: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>,
 }
 
-impl<'a> Clerk<'a> {
-    pub(super) fn new(post: Post<'a>) -> Self {
-        let Post { settings, desk, state, writing, groups, patience, doubted, retried, tell, open_second } = post;
-        Self {
-            settings,
-            desk,
-            state,
-            writing,
-            groups,
-            patience,
-            doubted,
-            tell,
-            open_second,
-            retried,
-            batch: Batch::default(),
-            outcome: Outcome::default(),
-            second: None,
-            parts: HashMap::new(),
-            ready: Vec::new(),
-            opened: Instant::now(),
-            limit: FIRST_BATCH_FILES,
-            written: HashMap::new(),
-            waiting: BTreeMap::new(),
-            contested: HashSet::new(),
-            started: HashSet::new(),
-            timeless: 0,
-            decided: false,
-        }
-    }
-
-    /// Takes a checked row.
-    pub(super) fn take(&mut self, checked: Checked) -> anyhow::Result<()> {
+impl Decides for Clerk<'_> {
+    fn take(&mut self, checked: Checked) -> anyhow::Result<()> {
         let Checked { part, late_by, verdict } = checked;
         if self.contested.remove(id_of(&verdict)) {
             // It was read again since, with its rivals, and dealt with.
@@ -164,8 +135,7 @@ impl<'a> Clerk<'a> {
         Ok(())
     }
 
-    /// Takes word from the reading side.
-    pub(super) fn hear(&mut self, told: Told) -> anyhow::Result<()> {
+    fn hear(&mut self, told: Told) -> anyhow::Result<()> {
         match told {
             Told::Begun(n) => {
                 for member in &self.groups[n].members {
@@ -196,19 +166,56 @@ impl<'a> Clerk<'a> {
                     members.iter().for_each(|tenant| self.fail(tenant, trouble.clone()));
                     Ok(())
                 }
-                Part::Todo | Part::Table => Err(anyhow::anyhow!("{trouble}")),
+                Part::Todo | Part::Table | Part::Unmet => Err(anyhow::anyhow!("{trouble}")),
             },
         }
     }
 
+    fn flush(&mut self) -> anyhow::Result<()> {
+        self.publish_and_record()
+    }
+
     /// Publishes and records what is left.
-    pub(super) fn close(&mut self) -> anyhow::Result<()> {
+    fn close(&mut self) -> anyhow::Result<()> {
         self.settle()?;
-        self.flush()
+        self.publish_and_record()?;
+        self.say_farewell();
+        Ok(())
+    }
+}
+
+impl<'a> Clerk<'a> {
+    pub(super) fn new(post: Post<'a>) -> Self {
+        let Post { settings, desk, state, writing, groups, patience, doubted, retried, tell, open_second } = post;
+        Self {
+            settings,
+            desk,
+            state,
+            writing,
+            groups,
+            patience,
+            doubted,
+            tell,
+            open_second,
+            retried,
+            batch: Batch::default(),
+            outcome: Outcome::default(),
+            second: None,
+            parts: HashMap::new(),
+            ready: Vec::new(),
+            opened: Instant::now(),
+            limit: FIRST_BATCH_FILES,
+            written: HashMap::new(),
+            waiting: BTreeMap::new(),
+            contested: HashSet::new(),
+            started: HashSet::new(),
+            timeless: 0,
+            decided: false,
+        }
     }
 
     /// Says what only shows at the end: what came of tenants that no group stands for.
-    pub(super) fn say_farewell(&mut self) {
+    fn say_farewell(&mut self) {
         let (by, overlap) = (Duration::from_secs(self.outcome.totals.late_by), self.settings.overlap);
         if self.outcome.totals.late > 0 && by * 2 > overlap {
             (self.tell)(Event::Notice(Notice::Late { by, overlap }));
@@ -440,12 +447,12 @@ impl<'a> Clerk<'a> {
             match part {
                 Part::Todo => self.clear_doubt()?,
                 Part::Group(n) => self.complete(&self.groups[n], &spellings),
-                Part::Table => {}
+                Part::Table | Part::Unmet => {}
             }
         }
         let old = self.opened.elapsed() >= BATCH_TIME;
         if self.batch.len() >= self.limit || self.batch.bytes() >= BATCH_BYTES || (old && !self.batch.is_empty()) {
-            self.flush()?;
+            self.publish_and_record()?;
         }
         Ok(())
     }
@@ -498,7 +505,7 @@ impl<'a> Clerk<'a> {
     }
 
     /// Publishes the batch, then records it.
-    pub(super) fn flush(&mut self) -> anyhow::Result<()> {
+    pub(super) fn publish_and_record(&mut self) -> anyhow::Result<()> {
         self.opened = Instant::now();
         self.limit = BATCH_FILES.min(self.limit * 2);
         if !self.batch.is_empty() {

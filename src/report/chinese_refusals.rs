@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::chinese::{name, span};
+use crate::invoice::SourceTime;
 use crate::refusal::{Damage, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Refusal, signal_name};
 use crate::run::Kind;
 
@@ -66,6 +67,14 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
             "{} 最后由第 {tree_run} 次运行写入，但状态文件记录到第 {state_run} 次: 目录被回滚或是副本；请恢复较新的目录，或用 `run --fresh` 重新开始",
             at(output)
         ),
+        Refusal::SourceOlder { source, exported } => {
+            let time = |time: &Option<SourceTime>| time.as_ref().map_or("无".to_owned(), ToString::to_string);
+            format!(
+                "数据源最新的更新时间是 {}，而已导出到 {}；数据源可能是恢复的旧库、空库或另一个库；未做任何改动；请检查 --source",
+                time(source),
+                time(exported)
+            )
+        }
         Refusal::NetworkFileSystem { path } => {
             format!("{} 位于网络文件系统，状态文件放在其上不安全；请用 --state-dir 指定本地目录", at(path))
         }
@@ -264,6 +273,7 @@ mod tests {
             Refusal::MarkMissing { output: output.clone(), state: state.clone() },
             Refusal::MarkForeign { output: output.clone(), state: state.clone() },
             Refusal::TreeRolledBack { output: output.clone(), tree_run: 4, state_run: 6 },
+            Refusal::SourceOlder { source: None, exported: Some("2025-11-28 16:30:00".into()) },
             Refusal::NetworkFileSystem { path: state.clone() },
             Refusal::NamesFolded { output },
             Refusal::NotOwner { path: state.clone() },

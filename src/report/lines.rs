@@ -100,7 +100,9 @@ impl Lines {
             Event::Waiting { holder, at_most } => vec![Line::info(self.words.waiting(holder.as_ref(), *at_most))],
             Event::Notice(notice) => vec![Line::new(notice_level(notice), self.words.notice(notice))],
             // A full run has no window, and its log never spoke of one.
-            Event::Boundary(_) | Event::ListingTenants if self.mode.kind == Kind::Full => Vec::new(),
+            Event::Boundary(_) | Event::ListingTenants if matches!(self.mode.kind, Kind::Full | Kind::Verify) => {
+                Vec::new()
+            }
             Event::Boundary(boundary) => vec![Line::info(self.words.boundary(boundary))],
             Event::ListingTenants => vec![Line::info(self.words.listing_tenants())],
             Event::Expected(_) => Vec::new(),
@@ -151,6 +153,10 @@ impl Lines {
         self.mode = mode;
         self.progress_due = self.progress_every.map(|every| now + every);
         let mut lines = Vec::new();
+        // No export, so none is announced.
+        if mode.kind == Kind::Verify {
+            return lines;
+        }
         if mode.dry_run {
             lines.push(Line::info(self.words.dry_run()));
         }

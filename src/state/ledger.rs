@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::open::{self, Stamp};
 use super::{State, explain};
 use crate::invoice::{Digest, InvoiceId, Key, SourceTime, Tenant};
+use crate::run::RunId;
 use crate::tree::name::TreePath;
 
 /// One exported invoice.
@@ -47,6 +48,7 @@ struct Reader {
     path: PathBuf,
 }
 
+const FROM: &str = "FROM ledger l JOIN tenant t ON t.n = l.tenant";
 const COLUMNS: &str = "l.id, t.name, l.time, l.path, l.sha256, l.size, l.settled, t.recheck AND NOT l.settled";
 
 impl Lookup {
@@ -68,6 +70,18 @@ impl Lookup {
             let time = key.time.as_ref().map(SourceTime::as_str);
             let seen = query.query_row(params![key.id.as_str(), time, key.tenant.as_str()], |row| row.get(0));
             Ok(seen.optional()?.unwrap_or(false))
+        })
+    }
+
+    /// What the ledger holds after an id, in the order of ids, with the run that wrote each file or took
+    /// it over.
+    pub fn page(&self, after: Option<&InvoiceId>, limit: usize) -> anyhow::Result<Vec<(Entry, RunId)>> {
+        let from = if after.is_some() { "WHERE l.id > ?1" } else { "" };
+        let sql = format!("SELECT {COLUMNS}, l.run {FROM} {from} ORDER BY l.id LIMIT ?2");
+        self.ask(Vec::new(), |conn| {
+            let mut query = conn.prepare_cached(&sql)?;
+            let filed = |row: &Row<'_>| Ok((from_row(row)?, RunId(row.get(8)?)));
+            query.query_map(params![after.map(InvoiceId::as_str), limit as i64], filed)?.collect()
         })
     }
 
@@ -101,6 +115,15 @@ impl State {
         self.read(|conn| entry(conn, id))
     }
 
+    /// How many invoices it holds, and the newest source time among them.
+    pub fn extent(&self) -> anyhow::Result<(u64, Option<SourceTime>)> {
+        self.read(|conn| {
+            conn.query_row("SELECT count(*), max(time) FROM ledger", [], |row| {
+                Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, Option<String>>(1)?.map(SourceTime)))
+            })
+        })
+    }
+
     /// The invoices that name a path, with the digest of its content.
     pub fn owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
         self.read(|conn| {
@@ -112,7 +135,7 @@ impl State {
 }
 
 pub(super) fn entry(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<Entry>> {
-    let sql = format!("SELECT {COLUMNS} FROM ledger l JOIN tenant t ON t.n = l.tenant WHERE l.id = ?1");
+    let sql = format!("SELECT {COLUMNS} {FROM} WHERE l.id = ?1");
     conn.prepare_cached(&sql)?.query_row([id.as_str()], from_row).optional()
 }
 

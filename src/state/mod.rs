@@ -5,7 +5,7 @@
 //! the history, `changes.rs` what was changed otherwise; `history.rs` and `pages.rs` read both,
 //! `overview.rs` how the tenants stand. `record.rs` writes a published batch, everything of it in one
 //! transaction: the file in the tree comes first, the state second. `legacy.rs` knows the script's
-//! state file, `legacy_file.rs` puts one in place.
+//! state file, `legacy_file.rs` puts one in place. `roll.rs` counts whom a scan of the source has met.
 //!
 //! Only whoever holds the lock may open a state for writing (`lock::Held::open_state`).
 
@@ -30,6 +30,7 @@ pub mod pages;
 mod plans;
 pub mod record;
 pub mod restore;
+pub mod roll;
 pub mod runs;
 pub mod tenants;
 pub mod todo;

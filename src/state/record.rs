@@ -25,6 +25,10 @@ pub struct Record {
     pub gone: Vec<InvoiceId>,
     /// Files that were left though no invoice names them any more.
     pub leftovers: Vec<(TreePath, InvoiceId, Digest)>,
+    /// Invoices that are withdrawn: the ledger forgets them.
+    pub withdrawn: Vec<InvoiceId>,
+    /// Leftovers that were dealt with.
+    pub tidied: Vec<TreePath>,
     /// Doubt about these files is settled.
     pub cleared: Vec<TreePath>,
     /// What was done for each tenant since the last record.
@@ -50,6 +54,10 @@ impl State {
                 todo::refuse(tx, run.id.0, reject)?;
             }
             for id in &record.gone {
+                todo::done(tx, run.id.0, id, "gone")?;
+            }
+            for id in &record.withdrawn {
+                ledger::forget(tx, id)?;
                 todo::done(tx, run.id.0, id, "gone")?;
             }
             put_paths(tx, run, published, record)?;
@@ -88,6 +96,9 @@ fn put_paths(tx: &Transaction<'_>, run: &OpenRun, published: &Published, record:
              ON CONFLICT (path) DO UPDATE SET id = excluded.id, sha256 = excluded.sha256, run = excluded.run",
         )?
         .execute(params![path.as_str(), id.as_str(), digest.0, run.id.0])?;
+    }
+    for path in &record.tidied {
+        tx.prepare_cached("DELETE FROM leftover WHERE path = ?1")?.execute([path.as_str()])?;
     }
     for path in &record.cleared {
         tx.prepare_cached("DELETE FROM doubt_path WHERE path = ?1")?.execute([path.as_str()])?;

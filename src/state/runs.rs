@@ -87,6 +87,23 @@ impl State {
         })
     }
 
+    /// When a run ended; None while it has not, or if it is not known.
+    pub fn end_of(&self, run: RunId) -> anyhow::Result<Option<String>> {
+        self.read(|conn| conn.query_row("SELECT finished FROM run WHERE id = ?1", [run.0], |row| row.get(0)).optional())
+            .map(Option::flatten)
+    }
+
+    /// Up to where the last run that exported every tenant read, for tenants without a watermark.
+    pub fn newest_boundary(&self) -> anyhow::Result<Option<SourceTime>> {
+        self.read(|conn| {
+            conn.query_row(
+                "SELECT max(boundary) FROM run WHERE status IN ('success', 'partial') AND kind IN ('full', 'incremental')",
+                [],
+                |row| Ok(row.get::<_, Option<String>>(0)?.map(SourceTime)),
+            )
+        })
+    }
+
     /// How many invoices the last full run read, to show how far the next one has come.
     pub fn last_full_count(&self) -> anyhow::Result<Option<u64>> {
         self.read(|conn| {

@@ -1,9 +1,10 @@
 //! The to-do list and the rejects: what the next run reads by primary key, whatever its window.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{State, tenants};
-use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
+use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
 use crate::tree::name::TreePath;
 
 /// Why an id is on the to-do list.
@@ -32,6 +33,15 @@ pub struct Reject {
     pub number: Option<String>,
     pub time: Option<SourceTime>,
     pub reason: Reason,
+}
+
+/// A file that was left where it is, because its id carries another invoice now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    pub path: TreePath,
+    pub id: InvoiceId,
+    /// Of what we wrote there.
+    pub digest: Digest,
 }
 
 /// Open rejects that one run reads again at the most, oldest first: the list may be as long as the
@@ -79,6 +89,22 @@ impl State {
         self.read(|conn| is_open(conn, id))
     }
 
+    /// Lets the next run, also one that is open, write these invoices whatever lies there.
+    pub fn want(&mut self, ids: &[InvoiceId]) -> anyhow::Result<()> {
+        self.transaction(|tx| {
+            let run: i64 = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
+            ids.iter().try_for_each(|id| put(tx, run, id, Why::Doubt, None))
+        })
+    }
+
+    /// The invoice whose file was left at this path though it names it no more.
+    pub fn leftover(&self, path: &TreePath) -> anyhow::Result<Option<Leftover>> {
+        self.read(|conn| {
+            let mut query = conn.prepare_cached("SELECT path, id, sha256 FROM leftover WHERE path = ?1")?;
+            query.query_row([path.as_str()], leftover).optional()
+        })
+    }
+
     /// Records what a dead run left in doubt: its targets, the invoices it wrote there and those that
     /// the ledger says lie there.
     pub fn doubt(&mut self, targets: &[(InvoiceId, TreePath)]) -> anyhow::Result<()> {
@@ -97,6 +123,12 @@ impl State {
             Ok(())
         })
     }
+}
+
+fn leftover(row: &Row<'_>) -> rusqlite::Result<Leftover> {
+    let path: String = row.get(0)?;
+    let parsed = TreePath::parse(&path).ok_or(rusqlite::Error::InvalidColumnType(0, path, Type::Text))?;
+    Ok(Leftover { path: parsed, id: InvoiceId(row.get(1)?), digest: Digest(row.get(2)?) })
 }
 
 pub(super) fn is_open(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<bool> {

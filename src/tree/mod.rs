@@ -61,6 +61,20 @@ pub enum There {
     Blocked,
 }
 
+/// What lies at a path, without its content.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    pub is_file: bool,
+    /// Bytes.
+    pub size: u64,
+    /// Seconds since 1970.
+    pub modified: i64,
+    /// Permission bits.
+    pub mode: u32,
+    pub owner: u32,
+    pub mode_of_folder: u32,
+}
+
 impl Tree {
     /// Opens the output, which must exist.
     pub fn open(output: &Path) -> anyhow::Result<Self> {
@@ -90,6 +104,29 @@ impl Tree {
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What can be told of a path without reading the file; None if nothing lies there.
+    pub fn inspect(&self, path: &TreePath) -> io::Result<Option<Facts>> {
+        let Some(folder) = self.folder(path.folder())? else { return Ok(None) };
+        let around = rustix::fs::fstat(&*folder)?;
+        match rustix::fs::statat(&*folder, path.file(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Facts {
+                is_file: FileType::from_raw_mode(stat.st_mode).is_file(),
+                size: stat.st_size.cast_unsigned(),
+                modified: stat.st_mtime,
+                mode: stat.st_mode & 0o7777,
+                owner: stat.st_uid,
+                mode_of_folder: around.st_mode & 0o7777,
+            })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The user to whom the output belongs.
+    pub fn owner(&self) -> io::Result<u32> {
+        Ok(rustix::fs::fstat(&self.root)?.st_uid)
     }
 
     /// Compares what lies at a path with a document.

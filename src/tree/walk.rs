@@ -2,6 +2,7 @@
 //! changes nothing.
 
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -32,6 +33,56 @@ pub fn files(output: &Path) -> impl Iterator<Item = anyhow::Result<PathBuf>> {
             Some(Err(error).with_context(|| format!("cannot look for exported files in {}", output.display())))
         }
     })
+}
+
+/// Something in the output that is not hidden.
+#[derive(Debug)]
+pub struct Found {
+    /// Relative to the output.
+    pub path: PathBuf,
+    pub kind: FoundKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundKind {
+    /// A tenant's or a country's folder, to whom it belongs and what it permits.
+    Folder { owner: u32, mode: u32 },
+    /// Anything else below a tenant's folder, at any depth.
+    File,
+}
+
+/// Everything below the output, in no order: folders of tenants and countries, and whatever is no folder.
+/// What lies beside the tenants is nobody's business.
+pub fn everything(output: &Path) -> impl Iterator<Item = anyhow::Result<Found>> {
+    let entries = WalkDir::new(output).min_depth(1).into_iter().filter_entry(|entry| !is_not_ours(entry));
+    entries.filter_map(move |entry| {
+        let found = entry.map_err(anyhow::Error::from).and_then(|entry| {
+            let kind = if entry.file_type().is_dir() {
+                let metadata = entry.metadata()?;
+                FoundKind::Folder { owner: metadata.uid(), mode: metadata.mode() & 0o7777 }
+            } else {
+                FoundKind::File
+            };
+            let path = entry.path();
+            let path = path.strip_prefix(output).unwrap_or(path).to_path_buf();
+            let counts = match kind {
+                FoundKind::Folder { .. } => entry.depth() < FILE_DEPTH,
+                FoundKind::File => entry.depth() > 1,
+            };
+            Ok(counts.then_some(Found { path, kind }))
+        });
+        match found {
+            // Somebody removed the entry since its folder was read.
+            Err(error) if is_gone(&error) => None,
+            Err(error) => Some(Err(error.context(format!("look through {}", output.display())))),
+            Ok(found) => found.map(Ok),
+        }
+    })
+}
+
+fn is_gone(error: &anyhow::Error) -> bool {
+    let walked = error.downcast_ref::<walkdir::Error>().and_then(walkdir::Error::io_error);
+    walked.is_some_and(|cause| cause.kind() == ErrorKind::NotFound)
 }
 
 /// Hidden names are never an invoice's. `lost+found` is where a volume is mounted, and readable by

@@ -36,4 +36,5 @@ mod support;
 mod tls;
 mod upgrades;
 mod variants;
+mod verify;
 mod why;

@@ -1,0 +1,187 @@
+//! A run from the lock to its last record: what must hold before anything is made, tree and state under
+//! the lock, and an end on record in whatever way the work ends.
+
+use chrono::SecondsFormat;
+
+use super::inquiry::{Inquiry, Present, ask_server, refuse_other_source, refuse_unknown_tenants};
+use super::plan::{self, StatePolicy};
+use super::tie::Tied;
+use super::{CarriedOut, Course, Order, Writing, mirror};
+use crate::event::{Event, Notice};
+use crate::lock::{self, Held};
+use crate::refusal::Refusal;
+use crate::run::{Outcome, RunId};
+use crate::source::SourceName;
+use crate::state::State;
+use crate::state::backup::{self, Occasion, REGULAR};
+use crate::state::runs::{End, LastTime, OpenRun, PullBack, Start};
+use crate::tree::Tree;
+use crate::tree::mark::{self, Mark};
+use crate::tree::stage::{self, Stage};
+
+/// Tree and state, held against others, and what the server said.
+pub(super) struct Session {
+    pub tree: Tree,
+    pub state: State,
+    pub present: Present,
+    held: Held,
+    source: SourceName,
+    begun: plan::Start,
+    last: LastTime,
+    marked_run: i64,
+}
+
+/// What a run that has begun works with.
+pub(super) struct Site<'a> {
+    pub state: &'a mut State,
+    pub tree: &'a Tree,
+    pub present: &'a Present,
+    pub writing: Writing<'a>,
+}
+
+impl Session {
+    pub(super) fn open(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Self> {
+        refuse_before_anything_is_made(order, inquiry, tell)?;
+        let (tree, held) =
+            lock::acquire(&order.output, &order.state, order.kind.as_str(), &order.starter, order.lock_wait, tell)?;
+        let Tied { mut state, begun, marked_run } = order.place().tie(&tree, &held, order.starter.at, tell)?;
+        let last = state.last_time()?;
+        refuse_other_source(&order.state, &last, inquiry.source.as_ref())?;
+        let present = ask_server(order, inquiry, tell)?;
+        refuse_unknown_tenants(order, &present.listed, Some(&state), inquiry, tell)?;
+        recover(&tree, &mut state, tell)?;
+        let source = inquiry.source.name();
+        Ok(Self { tree, state, present, held, source, begun, last, marked_run })
+    }
+
+    /// Opens a run, has it carried out and ends it, on record.
+    pub(super) fn on_record(
+        &mut self,
+        order: &Order,
+        course: &Course,
+        tell: &mut dyn FnMut(Event),
+        work: impl FnOnce(Site<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<CarriedOut>,
+    ) -> anyhow::Result<(RunId, CarriedOut)> {
+        let run = self.begin(order, tell)?;
+        let Self { tree, state, present, held, last, .. } = self;
+        let id = run.id;
+        let stage = Stage::create(tree, order.durability)?;
+        let mark = Mark { state_id: last.state_id.clone(), run: id.0 };
+        let writing = Writing { tree, stage: &stage, held, run: &run, mark: Some(mark) };
+        let result = work(Site { state: &mut *state, tree, present, writing }, tell);
+        let end = |outcome, error| End {
+            outcome,
+            at: (order.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
+            error,
+            tenants: 0,
+            retries: course.retries.get(),
+            counts: None,
+            failed: Vec::new(),
+        };
+        let carried_out = match result {
+            Ok(carried_out) => carried_out,
+            Err(error) => {
+                // What went wrong first is what the operator must know; the next run finds this one dead.
+                let cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
+                let outcome = if cancelled { Outcome::Cancelled } else { Outcome::Failed };
+                let _ = state.finish(run, &end(outcome, Some(format!("{error:#}"))));
+                let _ = mirror::mirror(order, state);
+                return Err(error);
+            }
+        };
+        stage::remove(tree.output())?;
+        let failed = carried_out.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.to_string())).collect();
+        let ended = end(carried_out.outcome(), None);
+        state.finish(run, &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..ended })?;
+        Ok((id, carried_out))
+    }
+
+    fn begin(&mut self, order: &Order, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
+        let Present { clock, server, settings, .. } = &self.present;
+        let clock_offset = clock.unix - (order.now)().timestamp();
+        let doubts = plan::doubts(&self.last, self.begun, server, clock.unix, clock_offset, order.safety_lag);
+        doubts.iter().for_each(|doubt| tell(Event::Notice(Notice::Doubt(*doubt))));
+        let run = self.state.begin(&Start {
+            kind: order.kind,
+            starter: order.starter.clone(),
+            source: self.source.0.clone(),
+            server: server.clone(),
+            server_unix: clock.unix,
+            clock_offset,
+            boundary: settings.boundary.clone(),
+            since: settings.since.clone(),
+            doubts,
+            marked_run: self.marked_run,
+        })?;
+        if settings.moves_watermarks() {
+            let back = plan::pull_backs(&self.state.tenants()?, &settings.boundary);
+            if !back.is_empty() {
+                self.state.pull_back(&back, &settings.boundary, &order.starter)?;
+            }
+            for PullBack { tenant, from } in back {
+                tell(Event::Notice(Notice::PulledBack { tenant, from, to: settings.boundary.clone() }));
+            }
+        }
+        Ok(run)
+    }
+
+    /// A backup that cannot be made must not keep invoices from being exported; a state that turns out to
+    /// be damaged must.
+    pub(super) fn back_up(&self, order: &Order, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
+        let Some(every) = order.backups.every.filter(|_| self.last.last_run > 0) else { return Ok(()) };
+        let at = order.starter.at;
+        let make = || {
+            let made = backup::list(self.state.path())?.into_iter().find(|backup| backup.occasion.starts_with(REGULAR));
+            // One from the future, after a clock went wrong, counts for nothing.
+            if made.is_some_and(|made| (at - made.made).to_std().is_ok_and(|age| age < every)) {
+                return Ok(());
+            }
+            self.state.back_up(Occasion::Regular, at)?;
+            self.held.prune_backups(order.backups.keep)
+        };
+        match make() {
+            Err(error) if error.chain().any(|cause| cause.is::<Refusal>()) => Err(error),
+            Err(error) => {
+                tell(Event::Notice(Notice::NoBackup { error: format!("{error:#}") }));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Lets go of everything, after a last service to whoever reads the script's file.
+    pub(super) fn close(self, order: &Order) -> anyhow::Result<()> {
+        let mirrored = mirror::mirror(order, &self.state);
+        self.state.close()?;
+        mirrored
+    }
+}
+
+/// Takes over what a dead run left: from here on the state knows what is in doubt, and staging may go.
+fn recover(tree: &Tree, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
+    let targets = stage::left_in_doubt(tree.output())?;
+    if !targets.is_empty() {
+        tell(Event::Notice(Notice::Recovering { files: targets.len() as u64 }));
+        state.doubt(&targets)?;
+    }
+    stage::remove(tree.output())
+}
+
+/// Where the output carries no mark nothing is created, and with `--fresh` nothing is set aside, before
+/// it is clear that the run may start.
+fn refuse_before_anything_is_made(
+    order: &Order,
+    inquiry: &mut Inquiry,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<()> {
+    if order.policy == StatePolicy::Fresh {
+        return refuse_unknown_tenants(order, &[], None, inquiry, tell);
+    }
+    if mark::look(&order.output)?.is_some() {
+        return Ok(());
+    }
+    let state = State::look(&order.state)?;
+    let last = state.as_ref().map(State::last_time).transpose()?;
+    order.place().judge(last.as_ref(), None)?;
+    refuse_unknown_tenants(order, &[], state.as_ref(), inquiry, tell)
+}

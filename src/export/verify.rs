@@ -1,0 +1,217 @@
+//! `verify`: does the tree hold what the ledger says, and does the ledger hold what the source says?
+//!
+//! `findings.rs` is what it may find, `disk.rs` compares tree and ledger, `source.rs` ledger and source
+//! by the same key diff that runs use, without a lower bound. What `--repair` exports goes over the
+//! to-do list and from there the way of every invoice; `prune.rs` removes files whose invoice is
+//! withdrawn. Both are one run in the history. No watermark moves.
+//!
+//! It holds the lock: while a run is at work, its files and its records disagree for a moment.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use self::findings::{Difference, Finding, Findings};
+use super::diff::Compare;
+use super::inquiry::Inquiry;
+use super::plan::{Purpose, StatePolicy};
+use super::session::{Session, Site};
+use super::tie::Place;
+use super::{CarriedOut, Course, Order, carry_out};
+use crate::event::Event;
+use crate::lock::{self, Held};
+use crate::refusal::Refusal;
+use crate::run::{Counts, Kind, RunId, Starter};
+use crate::state::State;
+use crate::state::roll::Selection;
+use crate::tree::{Tree, mark};
+
+mod disk;
+pub mod findings;
+mod prune;
+mod source;
+
+/// What is to be compared, and what is to be done about it.
+pub struct Task {
+    pub output: PathBuf,
+    /// The state's file.
+    pub state: PathBuf,
+    pub starter: Starter,
+    pub lock_wait: Duration,
+    pub selection: Selection,
+    pub content: Content,
+    /// Findings that are shown of each kind; all are counted.
+    pub shown: usize,
+    /// None: only tree and ledger are looked at.
+    pub with_source: Option<WithSource>,
+}
+
+/// How a file is compared with what was exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// By its size, and by its content only if it was modified after the run that wrote it.
+    BySize,
+    ByHash,
+}
+
+/// What the source is asked for.
+pub struct WithSource {
+    /// Of kind `Verify`.
+    pub order: Order,
+    pub against: Against,
+    pub repair: Repair,
+    pub prune: Prune,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Against {
+    Ledger,
+    /// The source's keys, and the documents of those that the ledger does not hold.
+    Keys,
+    /// Every document.
+    Documents,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repair {
+    No,
+    Yes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prune {
+    No,
+    /// So many files at the most without a word of the operator's; None is what is always harmless.
+    UpTo(Option<u64>),
+}
+
+/// What came of it.
+pub struct Verified {
+    pub findings: Findings,
+    pub mended: Option<Mended>,
+    /// Why nothing was mended though it should have been.
+    pub refused: Option<anyhow::Error>,
+}
+
+/// What `--repair` and `--prune` did.
+pub struct Mended {
+    pub run: RunId,
+    pub counts: Counts,
+    /// What a second look found.
+    pub left: Findings,
+}
+
+impl Verified {
+    pub fn differs(&self) -> bool {
+        let left = self.mended.as_ref().map_or(&self.findings, |mended| &mended.left);
+        left.number() > 0
+    }
+}
+
+/// Asked before more files are removed than is harmless: how many, and out of how many. An error stops it.
+pub type Confirm<'a> = &'a dyn Fn(u64, u64) -> anyhow::Result<()>;
+
+pub fn verify(task: &Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Verified> {
+    tell(Event::Started { kind: Kind::Verify, dry_run: false });
+    match &task.with_source {
+        Some(with_source) => with_the_source(task, with_source, confirm, tell),
+        None => {
+            let (tree, state, _held) = look(task, tell)?;
+            let mut findings = Findings::new(task.shown);
+            disk::compare(task, &tree, &state, &mut findings, tell)?;
+            Ok(Verified { findings, mended: None, refused: None })
+        }
+    }
+}
+
+/// Tree and state, only to be looked at.
+fn look(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, State, Option<Held>)> {
+    let look_at_state = || {
+        let state = State::look(&task.state)?.ok_or_else(|| Refusal::NoState { state: task.state.clone() })?;
+        let place = Place {
+            output: &task.output,
+            state: &task.state,
+            policy: StatePolicy::Required,
+            purpose: Purpose::Run(Kind::Verify),
+        };
+        place.judge(Some(&state.last_time()?), mark::look(&task.output)?.as_ref())?;
+        Ok::<_, anyhow::Error>(state)
+    };
+    // Taking the lock would make folders in a mistyped output.
+    drop(look_at_state()?);
+    let held =
+        match lock::acquire(&task.output, &task.state, Kind::Verify.as_str(), &task.starter, task.lock_wait, tell) {
+            Ok((_, held)) => Some(held),
+            // Nobody can be at work there.
+            Err(error) if is_read_only(&error) => None,
+            Err(error) => return Err(error),
+        };
+    Ok((Tree::open(&task.output)?, look_at_state()?, held))
+}
+
+fn is_read_only(error: &anyhow::Error) -> bool {
+    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    kinds.into_iter().any(|kind| kind == ErrorKind::ReadOnlyFilesystem)
+}
+
+fn with_the_source(
+    task: &Task,
+    with: &WithSource,
+    confirm: Confirm<'_>,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<Verified> {
+    let order = &with.order;
+    let course = Course::begin();
+    let tell = &mut course.counting(tell);
+    let mut inquiry = Inquiry::open(order, tell)?;
+    let mut session = Session::open(order, &mut inquiry, tell)?;
+    drop(inquiry);
+    let findings = examine(task, with, &session, tell)?;
+    if with.repair == Repair::No && with.prune == Prune::No {
+        session.close(order)?;
+        return Ok(Verified { findings, mended: None, refused: None });
+    }
+    if let Prune::UpTo(at_most) = with.prune
+        && let Err(refused) = prune::refuse(&findings, &session, at_most, confirm)
+    {
+        return Ok(Verified { findings, mended: None, refused: Some(refused) });
+    }
+    let mend = |site: Site<'_>, tell: &mut dyn FnMut(Event)| mend(with, &findings, site, tell);
+    let (run, CarriedOut { totals: counts, .. }) = session.on_record(order, &course, tell, mend)?;
+    let left = examine(task, with, &session, tell)?;
+    session.close(order)?;
+    Ok(Verified { findings, mended: Some(Mended { run, counts, left }), refused: None })
+}
+
+fn examine(task: &Task, with: &WithSource, session: &Session, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Findings> {
+    let mut findings = Findings::new(task.shown);
+    disk::compare(task, &session.tree, &session.state, &mut findings, tell)?;
+    let compare = match with.against {
+        Against::Ledger => return Ok(findings),
+        Against::Keys => Compare::Keys,
+        Against::Documents => Compare::Documents,
+    };
+    source::compare(&with.order, session, &task.selection, compare, &mut findings, tell)?;
+    Ok(findings)
+}
+
+/// Removes what is withdrawn and exports what differs, as one run.
+fn mend(
+    with: &WithSource,
+    findings: &Findings,
+    site: Site<'_>,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<CarriedOut> {
+    let Site { state, tree, present, mut writing } = site;
+    let mut pruned = Counts::default();
+    if with.prune != Prune::No {
+        pruned = prune::prune(&with.order, findings, state, present, &mut writing, tell)?;
+    }
+    if with.repair == Repair::Yes {
+        state.want(findings.to_export())?;
+    }
+    let inquiry = Inquiry::again(&with.order, &present.server, writing.run.id, tell)?;
+    let mut carried_out = carry_out(&with.order, present, inquiry, Some(state), Some(tree), Some(writing), tell)?;
+    carried_out.totals += pruned;
+    Ok(carried_out)
+}

@@ -1,0 +1,172 @@
+//! Tree against ledger: every file that the ledger names, then everything that lies in the tree.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::DateTime;
+
+use super::{Content, Difference, Finding, Findings, Task};
+use crate::event::Event;
+use crate::invoice::Tenant;
+use crate::run::RunId;
+use crate::state::State;
+use crate::state::ledger::Entry;
+use crate::tree::name::TreePath;
+use crate::tree::walk::{self, FoundKind};
+use crate::tree::{Facts, Tree};
+
+/// Rows of the ledger read at a time.
+const PAGE: usize = 10_000;
+const PROGRESS_EVERY: u64 = 1_000;
+/// Seconds by which a file may be newer than the end of its run and still be what was written: file
+/// systems have coarse clocks.
+const GRACE: i64 = 2;
+
+pub(super) fn compare(
+    task: &Task,
+    tree: &Tree,
+    state: &State,
+    findings: &mut Findings,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<()> {
+    let lookup = state.lookup()?;
+    tell(Event::Expected(state.extent()?.0));
+    let mut inspector = Inspector { tree, state, content: task.content, owner: tree.owner()?, ends: HashMap::new() };
+    let mut after = None;
+    loop {
+        let page = lookup.page(after.as_ref(), PAGE)?;
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.id.clone());
+        for (entry, run) in page.iter().filter(|(entry, _)| task.selection.holds(entry)) {
+            findings.files += 1;
+            if let Some((difference, detail)) = inspector.look_at(entry, *run)? {
+                findings.add(Finding {
+                    difference,
+                    tenant: Some(entry.tenant.clone()),
+                    id: Some(entry.id.clone()),
+                    path: Some(entry.path.to_string()),
+                    detail,
+                });
+            }
+            if findings.files.is_multiple_of(PROGRESS_EVERY) {
+                tell(Event::Progress { invoices: findings.files, bytes: 0 });
+            }
+        }
+    }
+    look_around(task, tree, state, findings)
+}
+
+struct Inspector<'a> {
+    tree: &'a Tree,
+    state: &'a State,
+    content: Content,
+    /// Of the output.
+    owner: u32,
+    /// When each run ended, in seconds since 1970.
+    ends: HashMap<RunId, Option<i64>>,
+}
+
+impl Inspector<'_> {
+    fn look_at(&mut self, entry: &Entry, run: RunId) -> anyhow::Result<Option<(Difference, String)>> {
+        let facts = match self.tree.inspect(&entry.path) {
+            Ok(Some(facts)) => facts,
+            Ok(None) => return Ok(Some((Difference::Missing, "nothing lies there".to_owned()))),
+            Err(error) => return Ok(Some((Difference::Altered, format!("it cannot be looked at: {error}")))),
+        };
+        if !facts.is_file {
+            return Ok(Some((Difference::Altered, "something that is not a file lies there".to_owned())));
+        }
+        if facts.size != entry.size {
+            let detail = format!("it has {} bytes, {} were exported", facts.size, entry.size);
+            return Ok(Some((Difference::Altered, detail)));
+        }
+        let suspicious = self.content == Content::ByHash || !self.is_as_old_as(facts.modified, run)?;
+        if suspicious && let Some(detail) = self.other_content(entry) {
+            return Ok(Some((Difference::Altered, detail)));
+        }
+        Ok(self.permissions(&facts).map(|detail| (Difference::Permissions, detail)))
+    }
+
+    /// Whether a file was last modified before its run ended, as every file is that we wrote or took over.
+    fn is_as_old_as(&mut self, modified: i64, run: RunId) -> anyhow::Result<bool> {
+        let end = match self.ends.get(&run) {
+            Some(end) => *end,
+            None => {
+                let end = self.state.end_of(run)?.and_then(|end| DateTime::parse_from_rfc3339(&end).ok());
+                *self.ends.entry(run).or_insert(end.map(|end| end.timestamp()))
+            }
+        };
+        Ok(end.is_some_and(|end| modified <= end + GRACE))
+    }
+
+    fn other_content(&self, entry: &Entry) -> Option<String> {
+        match self.tree.digest(&entry.path) {
+            Ok(Some(digest)) if digest == entry.digest => None,
+            Ok(_) => Some("it has other content than was exported".to_owned()),
+            Err(error) => Some(format!("it cannot be read: {error}")),
+        }
+    }
+
+    /// Files and folders are made under one umask, so a file permits others what its folder does.
+    fn permissions(&self, facts: &Facts) -> Option<String> {
+        let expected = facts.mode_of_folder & 0o066 | 0o600;
+        if facts.owner != self.owner {
+            return Some(format!("it belongs to user {}, the output to user {}", facts.owner, self.owner));
+        }
+        (facts.mode != expected)
+            .then(|| format!("its mode is {:04o}, its folder's asks for {expected:04o}", facts.mode))
+    }
+}
+
+/// What lies in the tree though nobody knows it, and folders in which we could not work.
+fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings) -> anyhow::Result<()> {
+    let owner = tree.owner()?;
+    let chosen: HashSet<String> = task.selection.tenants.iter().map(folder_of).collect();
+    for found in walk::everything(tree.output()) {
+        let found = found?;
+        let tenant = found.path.iter().next().unwrap_or_default().to_str();
+        if !chosen.is_empty() && !tenant.is_some_and(|tenant| chosen.contains(tenant)) {
+            continue;
+        }
+        let difference = match found.kind {
+            FoundKind::Folder { owner: theirs, mode } => folder_trouble(theirs, mode, owner),
+            // Nobody can say which window a file belongs to that nobody knows.
+            FoundKind::File if task.selection.has_window() => None,
+            FoundKind::File => stranger(found.path.to_str(), state)?,
+        };
+        if let Some((difference, detail)) = difference {
+            let path = Some(found.path.display().to_string());
+            findings.add(Finding { difference, tenant: None, id: None, path, detail });
+        }
+    }
+    Ok(())
+}
+
+fn folder_of(tenant: &Tenant) -> String {
+    TreePath::of(tenant, None, "20000101", "1").tenant().to_owned()
+}
+
+fn folder_trouble(theirs: u32, mode: u32, owner: u32) -> Option<(Difference, String)> {
+    let detail = if theirs != owner {
+        format!("the folder belongs to user {theirs}, the output to user {owner}")
+    } else if mode & 0o700 != 0o700 {
+        format!("the folder's mode is {mode:04o}, in which nothing can be exported")
+    } else {
+        return None;
+    };
+    Some((Difference::Permissions, detail))
+}
+
+fn stranger(path: Option<&str>, state: &State) -> anyhow::Result<Option<(Difference, String)>> {
+    let Some(path) = path.and_then(TreePath::parse) else {
+        return Ok(Some((Difference::Foreign, "no invoice has such a path".to_owned())));
+    };
+    if !state.owners(&path)?.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(match state.leftover(&path)? {
+        Some(leftover) => {
+            (Difference::Leftover, format!("id {} had this path and belongs to another invoice now", leftover.id))
+        }
+        None => (Difference::Foreign, "no invoice of the ledger has this path".to_owned()),
+    }))
+}

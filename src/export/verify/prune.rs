@@ -1,0 +1,142 @@
+//! Removes files whose invoice is withdrawn: those that were not found by primary key after the scan,
+//! are not found once more, and hold what we wrote. A source that looks like an older one or like
+//! another one removes nothing.
+
+use std::collections::HashSet;
+
+use super::{Confirm, Difference, Findings};
+use crate::event::{Event, Notice};
+use crate::export::diff::id_of;
+use crate::export::inquiry::{Inquiry, Present};
+use crate::export::session::Session;
+use crate::export::{Order, Writing};
+use crate::invoice::{Digest, InvoiceId};
+use crate::refusal::Refusal;
+use crate::run::Counts;
+use crate::state::State;
+use crate::state::ledger::Entry;
+use crate::state::record::Record;
+use crate::state::todo::Leftover;
+use crate::tree::name::TreePath;
+use crate::tree::publish::{Changes, Published, Removal};
+
+/// Files removed without a word of the operator's: at most so many, and at most one in a hundred.
+const HARMLESS: u64 = 1_000;
+const HARMLESS_PART: u64 = 100;
+/// Invoices asked for in one statement.
+const PAGE: usize = 500;
+
+/// Refuses to remove what a wrong, empty or restored source would have removed.
+pub(super) fn refuse(
+    findings: &Findings,
+    session: &Session,
+    at_most: Option<u64>,
+    confirm: Confirm<'_>,
+) -> anyhow::Result<()> {
+    let files = findings.number_of(Difference::Withdrawn) + findings.number_of(Difference::Leftover);
+    if files == 0 {
+        return Ok(());
+    }
+    let (invoices, exported) = session.state.extent()?;
+    let newest = session.present.listed.iter().filter_map(|listed| listed.newest.clone()).max();
+    if newest < exported {
+        return Err(Refusal::SourceOlder { source: newest, exported }.into());
+    }
+    let harmless = at_most.unwrap_or(HARMLESS.min(invoices / HARMLESS_PART));
+    if files > harmless { confirm(files, invoices) } else { Ok(()) }
+}
+
+/// Returns what was removed.
+pub(super) fn prune(
+    order: &Order,
+    findings: &Findings,
+    state: &mut State,
+    present: &Present,
+    writing: &mut Writing<'_>,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<Counts> {
+    let mut inquiry = Inquiry::again(order, &present.server, writing.run.id, tell)?;
+    let doomed: HashSet<&InvoiceId> = findings.withdrawn().iter().collect();
+    let mut pruned = Counts::default();
+    for ids in findings.withdrawn().chunks(PAGE) {
+        let mut back = HashSet::new();
+        inquiry.ask(tell, |source| {
+            source.documents(ids, &mut |fetched| {
+                back.insert(id_of(&fetched).clone());
+                Ok(())
+            })
+        })?;
+        let gone = ids.iter().filter(|id| !back.contains(*id)).map(|id| state.entry(id));
+        let gone: Vec<Entry> = gone.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect();
+        remove_withdrawn(&gone, &doomed, state, writing, &mut pruned, tell)?;
+    }
+    for paths in findings.leftovers().chunks(PAGE) {
+        remove_leftovers(paths, state, writing, &mut pruned, tell)?;
+    }
+    Ok(pruned)
+}
+
+fn remove_withdrawn(
+    gone: &[Entry],
+    doomed: &HashSet<&InvoiceId>,
+    state: &mut State,
+    writing: &mut Writing<'_>,
+    pruned: &mut Counts,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<()> {
+    let mut removals = Vec::new();
+    for entry in gone {
+        // A twin that is still an invoice keeps the file.
+        if state.owners(&entry.path)?.iter().all(|(owner, _)| doomed.contains(owner)) {
+            removals.push(removal(&entry.id, &entry.path, entry.digest));
+        }
+    }
+    let published = publish(removals, writing, pruned, tell)?;
+    let left: HashSet<&InvoiceId> = published.left().iter().map(|(id, ..)| id).collect();
+    let mut record = Record { totals: *pruned, ..Record::default() };
+    for entry in gone.iter().filter(|entry| !left.contains(&entry.id)) {
+        record.withdrawn.push(entry.id.clone());
+        let removed = u64::from(published.movers().any(|mover| *mover == entry.id));
+        record.tenants.entry(entry.tenant.clone()).or_default().removed += removed;
+    }
+    writing.record(state, &published, &record)
+}
+
+fn remove_leftovers(
+    paths: &[TreePath],
+    state: &mut State,
+    writing: &mut Writing<'_>,
+    pruned: &mut Counts,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<()> {
+    let mut removals = Vec::new();
+    for path in paths {
+        if let Some(Leftover { path, id, digest }) = state.leftover(path)?
+            && state.owners(&path)?.is_empty()
+        {
+            removals.push(removal(&id, &path, digest));
+        }
+    }
+    let published = publish(removals, writing, pruned, tell)?;
+    let left: HashSet<&TreePath> = published.left().iter().map(|(_, path, _)| path).collect();
+    let tidied = paths.iter().filter(|path| !left.contains(path)).cloned().collect();
+    writing.record(state, &published, &Record { tidied, totals: *pruned, ..Record::default() })
+}
+
+fn removal(id: &InvoiceId, path: &TreePath, digest: Digest) -> Removal {
+    Removal { id: id.clone(), path: path.clone(), digest: Some(digest) }
+}
+
+fn publish(
+    removals: Vec<Removal>,
+    writing: &mut Writing<'_>,
+    pruned: &mut Counts,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<Published> {
+    let published = writing.publish(&Changes { removals, ..Changes::default() })?;
+    pruned.removed += published.removed().count() as u64;
+    for (_, path, _) in published.left() {
+        tell(Event::Notice(Notice::LeftInPlace { path: path.to_string() }));
+    }
+    Ok(published)
+}

@@ -1,0 +1,172 @@
+//! Ledger against source: the key diff without a lower bound, then by primary key whomever the ledger
+//! holds and the scan has not met. The same threads read and check as in a run; nothing is written.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::bail;
+
+use super::{Difference, Finding, Findings};
+use crate::event::{Event, Notice};
+use crate::export::check::{Candidate, Desk, Presence, Verdict};
+use crate::export::diff::{Compare, Part, Scope, Told};
+use crate::export::drive::{Decides, Errand, drive};
+use crate::export::patience::Patience;
+use crate::export::pipeline::Checked;
+use crate::export::plan::{self, HowToRead};
+use crate::export::session::Session;
+use crate::export::{Order, second_source};
+use crate::invoice::{InvoiceId, SourceTime, Tenant};
+use crate::run::Cancel;
+use crate::state::State;
+use crate::state::ledger::Entry;
+use crate::state::roll::{Roll, Selection};
+use crate::state::todo::Reject;
+use crate::window::Span;
+
+pub(super) fn compare(
+    order: &Order,
+    session: &Session,
+    selection: &Selection,
+    compare: Compare,
+    findings: &mut Findings,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<()> {
+    let Session { state, present, .. } = session;
+    let known = state.tenants()?;
+    let span = Span { after: selection.since.clone(), upto: selection.until.clone() };
+    let groups = plan::groups(&present.listed, &selection.tenants, &known, &HowToRead::Span(span));
+    let cancel = Cancel::default();
+    let mut patience = Patience::new(order.retry_for, &cancel);
+    let errand = Errand {
+        source: patience.insist(tell, || second_source(&order.access, &present.server, None))?,
+        lookup: state.lookup()?,
+        todo: Vec::new(),
+        scope: Arc::new(Scope::Groups { groups, compare }),
+        patience,
+        roll: Some(Roll::new(selection.clone())?),
+    };
+    let desk = Desk { tree: None, stage: None, presence: Presence::Assumed, max_document: order.max_document };
+    let read_upto = known.into_iter().filter_map(|known| Some((known.tenant, known.watermark?))).collect();
+    let mut examiner = Examiner { state, read_upto, otherwise: state.newest_boundary()?, findings, tell };
+    drive(&mut examiner, desk, errand, order.writers, &cancel)
+}
+
+struct Examiner<'a> {
+    state: &'a State,
+    /// Up to where the rows of each tenant should have been exported.
+    read_upto: HashMap<Tenant, SourceTime>,
+    /// The same for tenants without a watermark.
+    otherwise: Option<SourceTime>,
+    findings: &'a mut Findings,
+    tell: &'a mut dyn FnMut(Event),
+}
+
+impl Decides for Examiner<'_> {
+    fn take(&mut self, checked: Checked) -> anyhow::Result<()> {
+        match checked.verdict {
+            Verdict::Candidate(candidate) => self.judge(&candidate),
+            Verdict::Reject(reject) => self.judge_reject(&reject),
+            Verdict::Trouble { trouble, .. } => bail!("{trouble}"),
+        }
+    }
+
+    fn hear(&mut self, told: Told) -> anyhow::Result<()> {
+        match told {
+            Told::Gone { part: Part::Unmet, id, .. } => {
+                if let Some(entry) = self.state.entry(&id)? {
+                    self.find(Difference::Withdrawn, &entry, "the source has no such invoice any more".to_owned());
+                }
+            }
+            Told::Retrying { trouble, pause } => (self.tell)(Event::Notice(Notice::Retrying { trouble, pause })),
+            Told::Failed { trouble, .. } => bail!("{trouble}"),
+            // Who is gone from the index is asked for again after the scan.
+            Told::Gone { .. } | Told::Begun(_) | Told::Read { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn close(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+impl Examiner<'_> {
+    fn judge(&mut self, candidate: &Candidate) -> anyhow::Result<()> {
+        let Candidate { invoice, path, digest, known, .. } = candidate;
+        let Some(entry) = known else {
+            if self.is_pending(&invoice.tenant, invoice.time.as_ref()) || self.is_rejected(&invoice.id)? {
+                return Ok(());
+            }
+            let detail = lateness(invoice.time.as_ref());
+            self.lost(&invoice.id, Some(&invoice.tenant), Some(path.to_string()), detail);
+            return Ok(());
+        };
+        if (&entry.path, &entry.digest) == (path, digest) {
+            return Ok(());
+        }
+        if invoice.time != entry.time && self.is_pending(&invoice.tenant, invoice.time.as_ref()) {
+            return Ok(());
+        }
+        // A newer version that cannot get its path keeps its last good file.
+        if self.is_rejected(&invoice.id)? {
+            return Ok(());
+        }
+        if entry.path == *path {
+            let same_time = if invoice.time == entry.time { ", with the same source time" } else { "" };
+            self.find(Difference::Stale, entry, format!("the source holds another document{same_time}"));
+        } else {
+            self.find(Difference::Moved, entry, format!("it belongs at {path}"));
+        }
+        Ok(())
+    }
+
+    /// A row that cannot be exported: no news if it is on record.
+    fn judge_reject(&mut self, reject: &Reject) -> anyhow::Result<()> {
+        let Reject { id, tenant, time, reason, .. } = reject;
+        let pending = tenant.as_ref().is_some_and(|tenant| self.is_pending(tenant, time.as_ref()));
+        if pending || self.is_rejected(id)? {
+            return Ok(());
+        }
+        match self.state.entry(id)? {
+            Some(entry) => self.find(Difference::Stale, &entry, reason.to_string()),
+            None => self.lost(id, tenant.as_ref(), None, reason.to_string()),
+        }
+        Ok(())
+    }
+
+    /// Whether the next run exports it anyway: runs have not read so far yet.
+    fn is_pending(&mut self, tenant: &Tenant, time: Option<&SourceTime>) -> bool {
+        let read_upto = self.read_upto.get(tenant).or(self.otherwise.as_ref());
+        let pending = time.is_some_and(|time| read_upto.is_none_or(|upto| time > upto));
+        self.findings.pending += u64::from(pending);
+        pending
+    }
+
+    fn is_rejected(&mut self, id: &InvoiceId) -> anyhow::Result<bool> {
+        let open = self.state.is_open_reject(id)?;
+        self.findings.rejected += u64::from(open);
+        Ok(open)
+    }
+
+    fn lost(&mut self, id: &InvoiceId, tenant: Option<&Tenant>, path: Option<String>, detail: String) {
+        let (tenant, id) = (tenant.cloned(), Some(id.clone()));
+        self.findings.add(Finding { difference: Difference::Lost, tenant, id, path, detail });
+    }
+
+    fn find(&mut self, difference: Difference, entry: &Entry, detail: String) {
+        let (tenant, id, path) = (entry.tenant.clone(), entry.id.clone(), entry.path.to_string());
+        self.findings.add(Finding { difference, tenant: Some(tenant), id: Some(id), path: Some(path), detail });
+    }
+}
+
+fn lateness(time: Option<&SourceTime>) -> String {
+    match time {
+        Some(time) => format!("its source time is {time}, which runs have passed"),
+        None => "it has no source time, so only full runs read it".to_owned(),
+    }
+}

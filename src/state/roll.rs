@@ -1,0 +1,58 @@
+//! Whom of the ledger a scan of the source has met. There are as many as the table has rows, so they are
+//! kept in a temporary file of SQLite's, which goes with the connection.
+
+use rusqlite::Connection;
+
+use super::ledger::Entry;
+use crate::invoice::{InvoiceId, SourceTime, Tenant};
+
+/// A part of the ledger.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Empty means all.
+    pub tenants: Vec<Tenant>,
+    /// Source times `(since, until]`.
+    pub since: Option<SourceTime>,
+    pub until: Option<SourceTime>,
+}
+
+impl Selection {
+    pub fn holds(&self, entry: &Entry) -> bool {
+        let after = |since: &SourceTime| entry.time.as_ref().is_some_and(|time| time > since);
+        let upto = |until: &SourceTime| entry.time.as_ref().is_some_and(|time| time <= until);
+        (self.tenants.is_empty() || self.tenants.contains(&entry.tenant))
+            && self.since.as_ref().is_none_or(after)
+            && self.until.as_ref().is_none_or(upto)
+    }
+
+    pub fn has_window(&self) -> bool {
+        self.since.is_some() || self.until.is_some()
+    }
+}
+
+pub struct Roll {
+    met: Connection,
+    selection: Selection,
+}
+
+impl Roll {
+    pub fn new(selection: Selection) -> anyhow::Result<Self> {
+        let met = Connection::open("")?;
+        met.execute_batch(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
+             CREATE TABLE met (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID; BEGIN",
+        )?;
+        Ok(Self { met, selection })
+    }
+
+    pub fn meet(&mut self, id: &InvoiceId) -> anyhow::Result<()> {
+        self.met.prepare_cached("INSERT INTO met VALUES (?1) ON CONFLICT DO NOTHING")?.execute([id.as_str()])?;
+        Ok(())
+    }
+
+    /// Whether an invoice of the ledger should have been met and was not.
+    pub fn calls(&self, entry: &Entry) -> anyhow::Result<bool> {
+        let met = || self.met.prepare_cached("SELECT 1 FROM met WHERE id = ?1")?.exists([entry.id.as_str()]);
+        Ok(self.selection.holds(entry) && !met()?)
+    }
+}
