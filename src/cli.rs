@@ -129,6 +129,9 @@ pub struct Run {
     pub margins: Margins,
     #[command(flatten)]
     pub work: Work,
+    /// A tenant with invoices that cannot be exported fails, and its watermark stays until they can
+    #[arg(long, env = "INVOICE_EXPORT_STRICT")]
+    pub strict: bool,
     /// Set an existing state aside (it is kept) and start anew; files that are right are kept
     #[arg(long)]
     pub fresh: bool,

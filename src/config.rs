@@ -16,7 +16,7 @@ use self::option_file::Login;
 use crate::cli::{Common, Durability, Mode, Names, Run, SslMode, Verify};
 use crate::export::plan::StatePolicy;
 use crate::export::verify::{Against, Content, Prune, Repair, Task, WithSource};
-use crate::export::{self, Backups, Mirror, Order};
+use crate::export::{self, Backups, Mirror, Order, Rejects};
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::{Misuse, Refusal};
 use crate::run::{Cancel, Kind, Starter};
@@ -69,6 +69,7 @@ pub fn order(
         writers: usize::from(run.work.writers),
         durability: durability(run.work.durability),
         max_document: run.work.max_document.as_u64(),
+        rejects: if run.strict { Rejects::FailTheirTenant } else { Rejects::Kept },
         backups: Backups {
             every: Some(run.backup_every).filter(|every| !every.is_zero()),
             keep: usize::from(run.keep_backups),
@@ -123,6 +124,7 @@ pub fn verification(
             writers: usize::from(args.work.writers),
             durability: durability(args.work.durability),
             max_document: args.work.max_document.as_u64(),
+            rejects: Rejects::Kept,
             backups: Backups { every: None, keep: 0 },
             mirror: Mirror::Off,
             starter: starter.clone(),

@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::cli::Demo;
 use crate::export::plan::StatePolicy;
-use crate::export::{self, Backups, Mirror, Mode, Order};
+use crate::export::{self, Backups, Mirror, Mode, Order, Rejects};
 use crate::report::Reporter;
 use crate::run::Kind;
 use crate::source::{Access, TableNames, Tls, sample};
@@ -91,6 +91,7 @@ fn order(database: &Path, output: &Path, kind: Kind) -> anyhow::Result<Order> {
         writers: 2,
         durability: Durability::Batch,
         max_document: 256 << 20,
+        rejects: Rejects::Kept,
         backups: Backups { every: None, keep: 0 },
         mirror: Mirror::Off,
         starter: super::starter(),

@@ -4,7 +4,8 @@
 //! server what must be known first; `plan.rs` decides without I/O whether it may start and what it reads,
 //! `tie.rs` ties the tree to its state, `kin.rs` finds spellings that are one tenant; `diff.rs` reads in one thread; `check.rs`
 //! checks rows in several; `pipeline.rs` gives out paths, publishes and records in one, with `batch.rs`
-//! (what goes together) and `contest.rs` (two invoices that want one path). `mirror.rs` writes the
+//! (what goes together), `contest.rs` (two invoices that want one path) and `parts.rs` (whose rows are all
+//! decided). `mirror.rs` writes the
 //! script's state file, `patience.rs` waits for a server that went away, `budget.rs` bounds memory.
 //! `verify.rs` compares tree, ledger and source with the same parts. `lag.rs` is beside all of that: it only
 //! says how far the tenants lag behind, as `why.rs` does of one invoice.
@@ -58,6 +59,7 @@ mod inquiry;
 mod kin;
 pub mod lag;
 mod mirror;
+mod parts;
 mod patience;
 mod pipeline;
 pub mod plan;
@@ -90,6 +92,7 @@ pub struct Order {
     pub durability: Durability,
     /// Bytes.
     pub max_document: u64,
+    pub rejects: Rejects,
     pub backups: Backups,
     /// The script's state file is written after the run too.
     pub mirror: Mirror,
@@ -105,6 +108,14 @@ impl Order {
         let Self { output, state, policy, .. } = self;
         Place { output, state, policy: *policy, purpose: Purpose::Run(self.kind) }
     }
+}
+
+/// What invoices that cannot be exported mean for their tenant. They are kept on record in every case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejects {
+    Kept,
+    /// `--strict`: the tenant fails and its watermark stays.
+    FailTheirTenant,
 }
 
 /// Which backups of the state incremental runs make before they move watermarks.
@@ -314,6 +325,7 @@ fn carry_out(
         groups: scope.groups(),
         patience: patience(),
         doubted,
+        rejects: order.rejects,
         retried: todo.iter().map(|todo| (todo.id.clone(), todo.why)).collect(),
         tell,
         open_second: &open_second,

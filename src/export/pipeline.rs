@@ -9,9 +9,10 @@ use super::check::{Candidate, Desk, FileState, Verdict};
 use super::contest::{WAITING_AT_MOST, Waiting};
 use super::diff::{Part, Told};
 use super::drive::Decides;
+use super::parts::PartState;
 use super::patience::Patience;
-use super::plan::{Group, Member};
-use super::{Settings, Writing};
+use super::plan::Group;
+use super::{Rejects, Settings, Writing};
 use crate::event::{Event, Notice};
 use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
 use crate::refusal::Trouble;
@@ -19,17 +20,15 @@ use crate::run::{Counts, Kind};
 use crate::source::{Fault, Source};
 use crate::state::State;
 use crate::state::ledger::{Entry, Origin};
-use crate::state::tenants::Advance;
 use crate::state::todo::{Reject, Why};
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Failure, Placement, Published, Removal};
-use crate::window::{self, OpenWork};
 
 /// A batch is closed when it holds this much, or after this time. The first ones are smaller: whoever
 /// watches a first export sees files within a second.
 const BATCH_FILES: usize = 8_000;
-const BATCH_BYTES: u64 = 64 << 20;
-const BATCH_TIME: Duration = Duration::from_secs(3);
+pub(super) const BATCH_BYTES: u64 = 64 << 20;
+pub(super) const BATCH_TIME: Duration = Duration::from_secs(3);
 const FIRST_BATCH_FILES: usize = 250;
 const PROGRESS_EVERY: u64 = 100;
 /// Rivals remembered, so that a row that comes again is not counted again; more are counted twice.
@@ -42,14 +41,6 @@ pub(super) struct Checked {
     pub verdict: Verdict,
 }
 
-/// How far a part of the run has come.
-#[derive(Default)]
-struct PartState {
-    received: u64,
-    /// How many rows there are, once the reader is through, and whose they are.
-    expected: Option<(u64, BTreeMap<Tenant, Option<SourceTime>>)>,
-}
-
 /// The thread that decides.
 pub(super) struct Clerk<'a> {
     pub settings: &'a Settings,
@@ -58,6 +49,7 @@ pub(super) struct Clerk<'a> {
     /// None in a dry run.
     pub writing: Option<Writing<'a>>,
     pub groups: &'a [Group],
+    pub(super) rejects: Rejects,
     pub(super) patience: Patience,
     pub doubted: Vec<TreePath>,
     pub tell: &'a mut dyn FnMut(Event),
@@ -65,18 +57,19 @@ pub(super) struct Clerk<'a> {
     pub(super) batch: Batch,
     pub outcome: Outcome,
     second: Option<Box<dyn Source>>,
-    parts: HashMap<Part, PartState>,
-    ready: Vec<Tenant>,
-    opened: Instant,
-    limit: usize,
+    pub(super) parts: HashMap<Part, PartState>,
+    pub(super) todo_is_done: bool,
+    pub(super) ready: Vec<Tenant>,
+    pub(super) opened: Instant,
+    pub(super) limit: usize,
     written: HashMap<Tenant, u64>,
     pub(super) retried: HashMap<InvoiceId, Why>,
     /// Rows that wait for the batch to be recorded, to be read again with their rivals.
     pub(super) waiting: BTreeMap<InvoiceId, Waiting>,
     /// Rivals that were dealt with and that the reader may yet bring.
     contested: HashSet<InvoiceId>,
-    started: HashSet<Tenant>,
-    timeless: u64,
+    pub(super) started: HashSet<Tenant>,
+    pub(super) timeless: u64,
     /// Whether this run has given out any path: until then what the reader knew of the ledger holds.
     pub(super) decided: bool,
 }
@@ -99,6 +92,7 @@ pub(super) struct Post<'a> {
     pub groups: &'a [Group],
     pub patience: Patience,
     pub doubted: Vec<TreePath>,
+    pub rejects: Rejects,
     /// The ids on the to-do list, which leave it when they are exported though nothing changed.
     pub retried: HashMap<InvoiceId, Why>,
     pub tell: &'a mut dyn FnMut(Event),
@@ -186,13 +180,15 @@ impl Decides for Clerk<'_> {
 
 impl<'a> Clerk<'a> {
     pub(super) fn new(post: Post<'a>) -> Self {
-        let Post { settings, desk, state, writing, groups, patience, doubted, retried, tell, open_second } = post;
+        let Post { settings, desk, state, writing, groups, patience, doubted, rejects, retried, tell, open_second } =
+            post;
         Self {
             settings,
             desk,
             state,
             writing,
             groups,
+            rejects,
             patience,
             doubted,
             tell,
@@ -202,6 +198,7 @@ impl<'a> Clerk<'a> {
             outcome: Outcome::default(),
             second: None,
             parts: HashMap::new(),
+            todo_is_done: false,
             ready: Vec::new(),
             opened: Instant::now(),
             limit: FIRST_BATCH_FILES,
@@ -211,24 +208,6 @@ impl<'a> Clerk<'a> {
             started: HashSet::new(),
             timeless: 0,
             decided: false,
-        }
-    }
-
-    /// Says what only shows at the end: what came of tenants that no group stands for.
-    fn say_farewell(&mut self) {
-        let (by, overlap) = (Duration::from_secs(self.outcome.totals.late_by), self.settings.overlap);
-        if self.outcome.totals.late > 0 && by * 2 > overlap {
-            (self.tell)(Event::Notice(Notice::Late { by, overlap }));
-        }
-        if self.timeless > 0 {
-            (self.tell)(Event::Notice(Notice::WithoutTime { invoices: self.timeless }));
-        }
-        if self.groups.is_empty() {
-            for tenant in &self.started {
-                self.ready.push(tenant.clone());
-            }
-            self.ready.sort();
-            self.say_done();
         }
     }
 
@@ -276,7 +255,7 @@ impl<'a> Clerk<'a> {
     }
 
     /// Other invoices that name a path, as far as it is decided.
-    fn owners(&self, id: &InvoiceId, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
+    pub(super) fn owners(&self, id: &InvoiceId, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
         let recorded = self.state.as_ref().map_or(Ok(Vec::new()), |state| state.owners(path))?;
         let recorded = recorded.into_iter().filter(|(owner, _)| !self.batch.overrules(owner));
         Ok(recorded.chain(self.batch.owners(path)).filter(|(owner, _)| owner != id).collect())
@@ -422,7 +401,7 @@ impl<'a> Clerk<'a> {
         }
     }
 
-    fn fail(&mut self, tenant: &Tenant, trouble: Trouble) {
+    pub(super) fn fail(&mut self, tenant: &Tenant, trouble: Trouble) {
         if !self.outcome.failed.contains_key(tenant) {
             (self.tell)(Event::TenantFailed { tenant: tenant.clone(), trouble: trouble.clone() });
             self.outcome.failed.insert(tenant.clone(), trouble);
@@ -434,74 +413,6 @@ impl<'a> Clerk<'a> {
             Some(source) => Ok(source),
             none => Ok(none.insert((self.open_second)()?)),
         }
-    }
-
-    /// Closes what is complete.
-    fn after(&mut self, part: Part) -> anyhow::Result<()> {
-        let state = self.parts.entry(part).or_default();
-        let complete = state.expected.as_ref().is_some_and(|(rows, _)| *rows == state.received);
-        if complete {
-            self.settle()?;
-        }
-        if complete && let Some((_, spellings)) = self.parts.remove(&part).and_then(|state| state.expected) {
-            match part {
-                Part::Todo => self.clear_doubt()?,
-                Part::Group(n) => self.complete(&self.groups[n], &spellings),
-                Part::Table | Part::Unmet => {}
-            }
-        }
-        let old = self.opened.elapsed() >= BATCH_TIME;
-        if self.batch.len() >= self.limit || self.batch.bytes() >= BATCH_BYTES || (old && !self.batch.is_empty()) {
-            self.publish_and_record()?;
-        }
-        Ok(())
-    }
-
-    /// All rows of a group are decided: its watermarks move with the batch that holds the last one.
-    fn complete(&mut self, group: &Group, spellings: &BTreeMap<Tenant, Option<SourceTime>>) {
-        let is_member = |tenant: &Tenant| group.members.iter().any(|member| member.tenant == *tenant);
-        let strangers = spellings.keys().filter(|tenant| !is_member(tenant)).map(|tenant| Member {
-            tenant: tenant.clone(),
-            watermark: None,
-            newest: None,
-        });
-        let members: Vec<Member> = group.members.iter().cloned().chain(strangers).collect();
-        for Member { tenant, newest, .. } in &members {
-            self.ready.push(tenant.clone());
-            if !self.settings.moves_watermarks() {
-                continue;
-            }
-            // What the source lists is the newest of all spellings.
-            let newest = match members.len() {
-                1 => group.newest.clone(),
-                _ => newest.clone().max(spellings.get(tenant).cloned().flatten()),
-            };
-            let Settings { boundary, work, overlap, .. } = self.settings;
-            self.batch.advances.push(Advance {
-                tenant: tenant.clone(),
-                relative: members[0].tenant.clone(),
-                watermark: boundary.clone(),
-                look_back: window::look_back(boundary, newest.as_ref(), work, *overlap),
-                newest,
-                held: *work != OpenWork::None,
-                written: 0,
-            });
-        }
-    }
-
-    /// Everything in doubt was read again: files that nobody names now stem from a run that died.
-    fn clear_doubt(&mut self) -> anyhow::Result<()> {
-        if !self.outcome.failed.is_empty() {
-            return Ok(());
-        }
-        let nobody = InvoiceId::from("");
-        for path in std::mem::take(&mut self.doubted) {
-            if self.owners(&nobody, &path)?.is_empty() {
-                self.batch.remove(Removal { id: nobody.clone(), path: path.clone(), digest: None });
-            }
-            self.batch.clear_doubt(path);
-        }
-        Ok(())
     }
 
     /// Publishes the batch, then records it.
@@ -531,15 +442,6 @@ impl<'a> Clerk<'a> {
         }
         self.say_done();
         Ok(())
-    }
-
-    fn say_done(&mut self) {
-        for tenant in std::mem::take(&mut self.ready) {
-            if !self.outcome.failed.contains_key(&tenant) {
-                let counts = self.outcome.tenants.get(&tenant).copied().unwrap_or_default();
-                (self.tell)(Event::TenantDone { tenant, counts });
-            }
-        }
     }
 
     /// What publishing found out: removed files, files that are not ours, tenants that are blocked.

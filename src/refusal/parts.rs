@@ -19,6 +19,10 @@ pub enum Trouble {
         path: String,
         detail: String,
     },
+    /// `--strict` lets no tenant pass that has any.
+    Rejects {
+        invoices: u64,
+    },
     /// The words of a server or of the operating system.
     Other(String),
 }
@@ -39,6 +43,10 @@ impl fmt::Display for Trouble {
             Self::Refusal(refusal) => refusal.fmt(f),
             Self::NotInPlace { path, detail } => write!(f, "put {path} in place: {detail}"),
             Self::NotSeen { path, detail } => write!(f, "look at {path}: {detail}"),
+            Self::Rejects { invoices } => write!(
+                f,
+                "{invoices} of its invoices cannot be exported, and --strict holds its watermark until they can; see status --rejects"
+            ),
             Self::Other(text) => f.write_str(text),
         }
     }

@@ -287,6 +287,11 @@ impl Words for Chinese {
         match trouble {
             Trouble::Refusal(refusal) => refusal_text(refusal),
             Trouble::NotInPlace { path, detail } => format!("文件 {path} 无法就位: {detail}"),
+            Trouble::Rejects { invoices } => {
+                format!(
+                    "有 {invoices} 条记录无法导出，--strict 使上次导出时间停住，直到可以导出为止；见 status --rejects"
+                )
+            }
             Trouble::NotSeen { path, detail } => format!("文件 {path} 无法查看: {detail}"),
             Trouble::Other(text) => text.clone(),
         }

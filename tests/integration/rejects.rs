@@ -116,3 +116,45 @@ fn many_rejects_are_counted_and_only_the_first_are_told() {
         exporter.assert_state_is_sound();
     });
 }
+
+#[test]
+fn a_strict_run_exports_the_others_and_holds_the_watermark_of_a_tenant_until_its_rejects_are_mended() {
+    on_every_source(|table| {
+        let exporter = Exporter::new(table);
+        let run = |code| exporter.run(["run", "--mode", "incremental", "--strict"]).expect(code);
+        let insert = |id: i64, tenant: &str, document: &str, minutes: u32| {
+            let (number, time) = (format!("INV{id}"), table.ago(minutes * MINUTE));
+            table.insert(&Row { id, tenant, number: &number, document, time: &time, ..Row::default() });
+        };
+        let watermark =
+            |tenant: &str| exporter.ask_one(&format!("SELECT watermark FROM tenant WHERE name = '{tenant}'"));
+        insert(1, "1", "{}", 50);
+        insert(2, "10", "{}", 50);
+        run(0);
+        let before = watermark("1");
+        insert(3, "1", "{", 10);
+        insert(4, "1", "{}", 10);
+        insert(5, "10", "{}", 10);
+        let later = table.now();
+        // Only then does the boundary lie behind that of the run before.
+        while table.now() == later {
+            std::thread::yield_now();
+        }
+        for _ in 0..2 {
+            let finished = run(3);
+            assert!(finished.stderr.contains("tenant 1: failed: 1 of its invoices cannot be exported"), "{finished}");
+            assert_eq!(exporter.tree().len(), 4, "the others are exported");
+            assert_eq!(watermark("1"), before);
+            assert!(watermark("10") > before);
+            exporter.assert_state_is_sound();
+        }
+        table.execute("UPDATE t_invoice SET fext_field = '[]', fupdate_time = fupdate_time WHERE fid = 3");
+        run(0);
+        assert!(watermark("1") > before);
+        exporter.assert_agrees();
+        table.execute("UPDATE t_invoice SET fext_field = '{', fupdate_time = fupdate_time WHERE fid = 3");
+        let full = exporter.run(["run", "--strict"]).expect(3);
+        assert!(full.stderr.contains("tenant 1: failed: 1 of its invoices"), "{full}");
+        exporter.run(["run"]).expect(0);
+    });
+}

@@ -1,0 +1,146 @@
+//! The parts of a run (groups of tenants, the to-do list, the table): how far each has come, and what is
+//! done when the last row of one is decided. Watermarks move here, with the batch that holds that row.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::diff::Part;
+use super::pipeline::{BATCH_BYTES, BATCH_TIME, Clerk};
+use super::plan::{Group, Member};
+use super::{Rejects, Settings};
+use crate::event::{Event, Notice};
+use crate::invoice::{InvoiceId, SourceTime, Tenant};
+use crate::refusal::Trouble;
+use crate::state::tenants::Advance;
+use crate::tree::publish::Removal;
+use crate::window::{self, OpenWork};
+
+/// How far a part of the run has come.
+#[derive(Default)]
+pub(super) struct PartState {
+    pub received: u64,
+    /// How many rows there are, once the reader is through, and whose they are.
+    pub expected: Option<(u64, BTreeMap<Tenant, Option<SourceTime>>)>,
+}
+
+impl Clerk<'_> {
+    /// Closes what is complete.
+    pub(super) fn after(&mut self, part: Part) -> anyhow::Result<()> {
+        self.complete(part)?;
+        let old = self.opened.elapsed() >= BATCH_TIME;
+        if self.batch.len() >= self.limit || self.batch.bytes() >= BATCH_BYTES || (old && !self.batch.is_empty()) {
+            self.publish_and_record()?;
+        }
+        Ok(())
+    }
+
+    /// Closes a part if all its rows are decided. Rows of the to-do list belong to tenants too, so no other
+    /// part is closed before it.
+    fn complete(&mut self, part: Part) -> anyhow::Result<()> {
+        let state = self.parts.entry(part).or_default();
+        let is_complete = state.expected.as_ref().is_some_and(|(rows, _)| *rows == state.received);
+        if !is_complete || (part != Part::Todo && !self.todo_is_done) {
+            return Ok(());
+        }
+        self.settle()?;
+        let Some((_, spellings)) = self.parts.remove(&part).and_then(|state| state.expected) else { return Ok(()) };
+        match part {
+            Part::Todo => {
+                self.clear_doubt()?;
+                self.todo_is_done = true;
+                let mut waiting: Vec<Part> = self.parts.keys().copied().collect();
+                waiting.sort();
+                waiting.into_iter().try_for_each(|part| self.complete(part))
+            }
+            Part::Group(n) => {
+                self.move_on(&self.groups[n], &spellings);
+                Ok(())
+            }
+            Part::Table | Part::Unmet => Ok(()),
+        }
+    }
+
+    /// All rows of a group are decided: its watermarks move with the batch that holds the last one.
+    fn move_on(&mut self, group: &Group, spellings: &BTreeMap<Tenant, Option<SourceTime>>) {
+        let is_member = |tenant: &Tenant| group.members.iter().any(|member| member.tenant == *tenant);
+        let strangers = spellings.keys().filter(|tenant| !is_member(tenant)).map(|tenant| Member {
+            tenant: tenant.clone(),
+            watermark: None,
+            newest: None,
+        });
+        let members: Vec<Member> = group.members.iter().cloned().chain(strangers).collect();
+        for Member { tenant, newest, .. } in &members {
+            self.fail_if_rejected(tenant);
+            self.ready.push(tenant.clone());
+            if !self.settings.moves_watermarks() {
+                continue;
+            }
+            // What the source lists is the newest of all spellings.
+            let newest = match members.len() {
+                1 => group.newest.clone(),
+                _ => newest.clone().max(spellings.get(tenant).cloned().flatten()),
+            };
+            let Settings { boundary, work, overlap, .. } = self.settings;
+            self.batch.advances.push(Advance {
+                tenant: tenant.clone(),
+                relative: members[0].tenant.clone(),
+                watermark: boundary.clone(),
+                look_back: window::look_back(boundary, newest.as_ref(), work, *overlap),
+                newest,
+                held: *work != OpenWork::None,
+                written: 0,
+            });
+        }
+    }
+
+    /// Everything in doubt was read again: files that nobody names now stem from a run that died.
+    fn clear_doubt(&mut self) -> anyhow::Result<()> {
+        if !self.outcome.failed.is_empty() {
+            return Ok(());
+        }
+        let nobody = InvoiceId::from("");
+        for path in std::mem::take(&mut self.doubted) {
+            if self.owners(&nobody, &path)?.is_empty() {
+                self.batch.remove(Removal { id: nobody.clone(), path: path.clone(), digest: None });
+            }
+            self.batch.clear_doubt(path);
+        }
+        Ok(())
+    }
+
+    pub(super) fn say_done(&mut self) {
+        for tenant in std::mem::take(&mut self.ready) {
+            if !self.outcome.failed.contains_key(&tenant) {
+                let counts = self.outcome.tenants.get(&tenant).copied().unwrap_or_default();
+                (self.tell)(Event::TenantDone { tenant, counts });
+            }
+        }
+    }
+
+    /// Says what only shows at the end: what came of tenants that no group stands for.
+    pub(super) fn say_farewell(&mut self) {
+        let (by, overlap) = (Duration::from_secs(self.outcome.totals.late_by), self.settings.overlap);
+        if self.outcome.totals.late > 0 && by * 2 > overlap {
+            (self.tell)(Event::Notice(Notice::Late { by, overlap }));
+        }
+        if self.timeless > 0 {
+            (self.tell)(Event::Notice(Notice::WithoutTime { invoices: self.timeless }));
+        }
+        if self.groups.is_empty() {
+            for tenant in self.started.clone() {
+                self.fail_if_rejected(&tenant);
+                self.ready.push(tenant);
+            }
+            self.ready.sort();
+            self.say_done();
+        }
+    }
+
+    /// Called when all rows of the tenant are decided, so that the others are exported.
+    fn fail_if_rejected(&mut self, tenant: &Tenant) {
+        let invoices = self.outcome.tenants.get(tenant).map_or(0, |counts| counts.rejected);
+        if self.rejects == Rejects::FailTheirTenant && invoices > 0 {
+            self.fail(tenant, Trouble::Rejects { invoices });
+        }
+    }
+}
