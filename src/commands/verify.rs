@@ -62,7 +62,7 @@ fn details(verified: &Verified) -> Details {
             ("left", number(left.number())),
         ]);
     }
-    Details { facts, tables: vec![("kinds", kinds(findings, left)), ("findings", listed(findings, left))] }
+    Details { facts, tables: vec![("findings", listed(findings, left)), ("kinds", kinds(findings, left))] }
 }
 
 fn kinds(findings: &Findings, left: Option<&Findings>) -> Table {
