@@ -43,7 +43,7 @@ fn find(state: &State, which: &str) -> anyhow::Result<Found> {
     if let Some(number) = which.strip_prefix('c').and_then(number) {
         let found = state.change_in_full(number)?;
         let (change, moved) =
-            found.ok_or_else(|| anyhow::anyhow!("there is no change {which}; list them with `history`"))?;
+            found.ok_or_else(|| Refusal::Usage(format!("there is no change {which}; list them with `history`")))?;
         return Ok(Found::Change(Box::new(change), moved));
     }
     let id = match which {
@@ -56,8 +56,9 @@ fn find(state: &State, which: &str) -> anyhow::Result<Found> {
             .into()
         }),
     }?;
-    let run =
-        state.run_in_full(id)?.ok_or_else(|| anyhow::anyhow!("there is no run {id}; list them with `history`"))?;
+    let run = state
+        .run_in_full(id)?
+        .ok_or_else(|| Refusal::Usage(format!("there is no run {id}; list them with `history`")))?;
     Ok(Found::Run(Box::new(run)))
 }
 

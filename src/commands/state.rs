@@ -90,12 +90,7 @@ fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u
     let chosen = match &args.tenant {
         None => known,
         Some(name) if known.iter().any(|tenant| tenant.as_str() == name) => vec![Tenant(name.clone())],
-        Some(name) => {
-            return Err(Refusal::Usage(format!(
-                "the state knows no tenant {name:?}; check the spelling, also upper and lower case"
-            ))
-            .into());
-        }
+        Some(name) => return Err(Refusal::TenantNotInState(name.clone()).into()),
     };
     let whose = args.tenant.as_ref().map_or_else(
         || format!("the watermarks of all {} tenants", chosen.len()),

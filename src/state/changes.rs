@@ -160,7 +160,24 @@ pub(super) fn note_watermark(
     Ok(())
 }
 
-/// Without `newest` the tenant does not count as quiet, so the next run does look at it.
+/// Puts a watermark in its place. Without `newest` the tenant does not count as quiet, so the next run does
+/// look at it.
+pub(super) fn put_watermark(
+    tx: &Transaction<'_>,
+    change: i64,
+    tenant: i64,
+    old: Option<&SourceTime>,
+    to: Option<&SourceTime>,
+    below: Option<SourceTime>,
+) -> rusqlite::Result<()> {
+    let look_back = look_back(tx, tenant, below)?;
+    note_watermark(tx, change, tenant, old, to)?;
+    tx.prepare_cached("UPDATE tenant SET watermark = ?2, look_back = ?3, newest = NULL WHERE n = ?1")?
+        .execute(params![tenant, to.map(SourceTime::as_str), look_back.as_ref().map(SourceTime::as_str)])?;
+    Ok(())
+}
+
+/// Moves a watermark to where nothing above it counts as exported.
 pub(super) fn move_one(
     tx: &Transaction<'_>,
     change: i64,
@@ -172,23 +189,15 @@ pub(super) fn move_one(
     let n = tenants::number(tx, tenant)?;
     let old: Option<String> = tx.query_row("SELECT watermark FROM tenant WHERE n = ?1", [n], |row| row.get(0))?;
     let old = old.map(SourceTime);
-    let look_back = look_back(tx, n, below)?;
-    note_watermark(tx, change, n, old.as_ref(), to)?;
-    tx.execute(
-        "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = NULL, recheck = 1 WHERE n = ?1",
-        params![n, to.map(SourceTime::as_str), look_back.as_ref().map(SourceTime::as_str)],
-    )?;
+    put_watermark(tx, change, n, old.as_ref(), to, below)?;
+    tx.execute("UPDATE tenant SET recheck = 1 WHERE n = ?1", [n])?;
     moved.unsettled += unsettle(tx, n, to)?;
     moved.watermarks.push(MovedWatermark { tenant: tenant.clone(), old, new: to.cloned() });
     Ok(())
 }
 
 /// What a known tenant still has to read again stays to be read again, whichever way its watermark goes.
-pub(super) fn look_back(
-    conn: &Connection,
-    tenant: i64,
-    below: Option<SourceTime>,
-) -> rusqlite::Result<Option<SourceTime>> {
+fn look_back(conn: &Connection, tenant: i64, below: Option<SourceTime>) -> rusqlite::Result<Option<SourceTime>> {
     let mut query =
         conn.prepare_cached("SELECT watermark IS NOT NULL OR recheck = 1, look_back FROM tenant WHERE n = ?1")?;
     let (known, before): (bool, Option<String>) = query.query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?)))?;

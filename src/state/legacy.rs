@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Transaction, params};
 
-use super::changes::{Change, Moved, look_back, move_one, note, note_watermark};
+use super::changes::{Change, Moved, move_one, note, put_watermark};
 use super::{State, tenants};
 use crate::invoice::{SourceTime, Tenant};
 use crate::window::{self, moment};
@@ -293,13 +293,7 @@ fn take(tx: &Transaction<'_>, change: i64, step: &Step, overlap: Duration, moved
     match way {
         Way::Same => {}
         Way::Backward => move_one(tx, change, tenant, Some(time), below, moved)?,
-        Way::New | Way::Forward => {
-            note_watermark(tx, change, n, old.as_ref(), Some(time))?;
-            let look_back = look_back(tx, n, below)?;
-            // Without `newest` it does not count as quiet.
-            tx.prepare_cached("UPDATE tenant SET watermark = ?2, look_back = ?3, newest = NULL WHERE n = ?1")?
-                .execute(params![n, time.as_str(), look_back.as_ref().map(SourceTime::as_str)])?;
-        }
+        Way::New | Way::Forward => put_watermark(tx, change, n, old.as_ref(), Some(time), below)?,
     }
     tx.prepare_cached("UPDATE tenant SET last_written = ?2, last_outcome = ?3 WHERE n = ?1")?.execute(params![
         n,

@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
+use super::open::sync_folder_of;
+
 /// How the name of a backup ends; the script's own backups have other names.
 const STAMP: &str = "%Y%m%dT%H%M%SZ";
 const BACKUP: &str = ".backup.";
@@ -51,7 +53,7 @@ pub fn replace(path: &Path, content: &[u8], keep: Keep, now: DateTime<Utc>) -> a
             let backup =
                 before.filter(|_| wanted(keep, path, now)).map(|before| back_up(path, &before, now)).transpose()?;
             fs::rename(&aside, path).with_context(|| format!("rename {} to {}", aside.display(), path.display()))?;
-            sync(folder)?;
+            sync_folder_of(path)?;
             Ok(backup)
         });
     if written.is_err() {
@@ -75,10 +77,6 @@ fn write_aside(aside: &Path, path: &Path, content: &[u8]) -> std::io::Result<()>
     }
     file.write_all(content)?;
     file.sync_all()
-}
-
-fn sync(folder: &Path) -> anyhow::Result<()> {
-    File::open(folder).and_then(|folder| folder.sync_all()).with_context(|| format!("sync {}", folder.display()))
 }
 
 fn wanted(keep: Keep, path: &Path, now: DateTime<Utc>) -> bool {

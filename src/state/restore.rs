@@ -5,12 +5,11 @@
 //! it. So it is emptied first, or, where the old state is damaged, moved aside with it.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use rusqlite::Connection;
-use sha2::{Digest, Sha256};
 
 use super::backup::{self, Occasion, unusable};
 use super::changes::{Change, ChangeKind, ReadFile, note};
@@ -19,6 +18,7 @@ use super::{State, explain};
 use crate::refusal::Refusal;
 use crate::run::Starter;
 use crate::tree::mark::Mark;
+use crate::tree::publish::digest_of;
 
 /// What became of the state that was replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,16 +146,8 @@ fn back_up_and_close(state: &Path, starter: &Starter) -> anyhow::Result<(PathBuf
 }
 
 fn sha256(file: &Path) -> anyhow::Result<String> {
-    let mut hasher = Sha256::new();
-    let mut reader = File::open(file).with_context(|| format!("open {}", file.display()))?;
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match reader.read(&mut buffer).with_context(|| format!("read {}", file.display()))? {
-            0 => break,
-            read => hasher.update(&buffer[..read]),
-        }
-    }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    let digest = File::open(file).and_then(digest_of);
+    digest.map(|digest| digest.to_string()).with_context(|| format!("read {}", file.display()))
 }
 
 impl State {

@@ -301,7 +301,8 @@ pub fn concerns_one_tenant(error: &io::Error) -> bool {
     errno.is_some_and(|errno| LOCAL.contains(&errno))
 }
 
-pub(super) fn digest_of(mut content: std::fs::File) -> io::Result<Digest> {
+/// The digest of an open file.
+pub fn digest_of(mut content: std::fs::File) -> io::Result<Digest> {
     let mut hasher = Sha256::new();
     io::copy(&mut content, &mut Hashing(&mut hasher))?;
     Ok(Digest(hasher.finalize().into()))

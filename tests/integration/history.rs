@@ -416,8 +416,8 @@ fn what_is_not_there_is_said_and_what_is_no_run_is_wrong_usage() {
     exporter.run(INCREMENTAL).expect(0);
     change(&exporter, "reset", "2025-11-28T10:00:00Z", 1, &[]);
     for (args, code, fact) in [
-        (&["2"][..], 1, "no run 2"),
-        (&["c2"], 1, "no change c2"),
+        (&["2"][..], 2, "no run 2"),
+        (&["c2"], 2, "no change c2"),
         (&["last-failed"], 1, "no run failed"),
         (&["99999999999999999999"], 2, "c3"),
         (&["-1"], 2, ""),
@@ -437,8 +437,8 @@ fn what_is_not_there_is_said_and_what_is_no_run_is_wrong_usage() {
     }
     let chinese = exporter.run(["history", "--tenant", "2", "--lang", "zh"]).expect(2);
     assert!(error(&chinese).contains("状态文件中没有租户 \"2\""), "{chinese}");
-    let object = exporter.run(["history", "7", "--format", "json"]).expect(1).json();
-    assert_eq!((&object["exit_code"], object["error"].as_str().unwrap().contains("no run 7")), (&json!(1), true));
+    let object = exporter.run(["history", "7", "--format", "json"]).expect(2).json();
+    assert_eq!((&object["exit_code"], object["error"].as_str().unwrap().contains("no run 7")), (&json!(2), true));
 }
 
 #[test]
