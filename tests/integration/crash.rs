@@ -1,184 +1,175 @@
 //! Runs that die, at any moment and at every step of publishing, and what the next one makes of it.
 
+use std::cell::Cell;
 use std::fs;
-use std::panic::catch_unwind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::support::exporter::{numbers, run_with};
+use crate::support::invariants::Witness;
+use crate::support::rounds::{attempt, is_campaign, tell, with_seeds};
+use crate::support::scene::{Kept, change, change_again, change_at_random, fill};
 use crate::support::state::meddle;
 use crate::support::{Exporter, Row, Table, on_every_source};
 
 const MINUTE: Duration = Duration::from_secs(60);
-const ROWS: i64 = 60;
+const FULL: [&str; 5] = ["run", "--mode", "full", "--writers", "1"];
+const INCREMENTAL: [&str; 5] = ["run", "--mode", "incremental", "--writers", "1"];
 
-/// Everything is as if nobody had died.
+/// Everything by which a run changes something, or goes to look.
+const CALLS: [&str; 14] = [
+    "write",
+    "openat",
+    "openat2",
+    "syncfs",
+    "fsync",
+    "renameat",
+    "renameat2",
+    "rename",
+    "mkdirat",
+    "mkdir",
+    "unlinkat",
+    "unlink",
+    "pwrite64",
+    "ftruncate",
+];
+
+/// Nobody is still taken for running, and nothing is in doubt.
 #[track_caller]
 fn assert_recovered(exporter: &Exporter<'_>, killed: usize) {
-    exporter.assert_agrees();
-    exporter.assert_state_is_sound();
     let interrupted = exporter.ask("SELECT id FROM run WHERE status = 'interrupted' AND finished IS NOT NULL");
     assert_eq!(interrupted.len(), killed, "interrupted runs: {interrupted:?}");
-    for table in ["todo", "doubt_path", "leftover"] {
-        assert_eq!(exporter.ask(&format!("SELECT * FROM {table}")), [""; 0], "{table}");
-    }
-    let before = exporter.stamps();
-    let summary = exporter.run(["run", "--format", "json"]).expect(0).json();
-    assert_eq!(numbers(&summary, ["written", "removed"]), [0, 0]);
-    assert_eq!(exporter.stamps(), before);
-}
-
-/// Invoices in some folders, all of half an hour ago.
-fn fill(table: &Table) {
-    let time = table.ago(50 * MINUTE);
-    for id in 1..=ROWS {
-        let (tenant, country) = (["1", "10", "89"][id as usize % 3], ["CN", "DE"][id as usize % 2]);
-        let document = format!("{{\"id\": {id}}}");
-        table.insert(&Row {
-            id,
-            tenant,
-            country: Some(country),
-            number: &format!("INV{id}"),
-            document: &document,
-            time: &time,
-            ..Row::default()
-        });
+    for doubt in ["todo WHERE why <> 'reject'", "doubt_path", "leftover"] {
+        assert_eq!(exporter.ask(&format!("SELECT * FROM {doubt}")), [""; 0], "{doubt}");
     }
 }
 
-/// Updates, moves, a swap, new rows: what a run is about to publish when it dies.
-fn change(table: &Table) {
-    let time = table.ago(40 * MINUTE);
-    for change in [
-        "fext_field = '{\"version\": 2}', fupdate_time = '@' WHERE fid IN (1, 2, 3, 4)",
-        "fissue_date = '2025-12-01', fupdate_time = '@' WHERE fid IN (5, 6, 7, 8)",
-        "fcountry = 'IT', fupdate_time = '@' WHERE fid IN (9, 10)",
-        "finvoice_no = CASE fid WHEN 12 THEN 'INV18' ELSE 'INV12' END, fupdate_time = '@' WHERE fid IN (12, 18)",
-    ] {
-        table.execute(&format!("UPDATE t_invoice SET {}", change.replace('@', &time)));
-    }
-    for id in [101, 102] {
-        table.insert(&Row { id, tenant: "new", number: &format!("INV{id}"), time: &time, ..Row::default() });
-    }
+/// Runs that are recorded and never ended.
+fn unfinished(exporter: &Exporter<'_>) -> usize {
+    exporter.ask("SELECT id FROM run WHERE status IN ('running', 'interrupted')").len()
 }
 
-/// Back to earlier documents, on to third paths, away altogether: nothing that the dead run wrote is
-/// right now.
-fn change_again(table: &Table) {
-    let time = table.ago(30 * MINUTE);
-    for change in [
-        "fext_field = '{\"id\": ' || fid || '}', fupdate_time = '@' WHERE fid IN (1, 2)",
-        "fissue_date = '2025-12-02', fupdate_time = '@' WHERE fid IN (5, 6)",
-        "fissue_date = '2025-11-28', fupdate_time = '@' WHERE fid IN (7, 8)",
-        "fcountry = 'FR', fupdate_time = '@' WHERE fid IN (9)",
-        "finvoice_no = 'INV' || fid, fupdate_time = '@' WHERE fid IN (12, 18)",
-    ] {
-        table.execute(&format!("UPDATE t_invoice SET {}", change.replace('@', &time)));
-    }
-}
-
-/// Some numbers, ever farther apart: what is counted can be dozens.
-const NTH: [u32; 7] = [1, 2, 3, 5, 9, 17, 33];
-
-/// For every step: the run dies there, the source changes, and a plain run makes everything good.
-fn dies_everywhere(mode: &str, calls: &[&str]) {
+/// For every call and every number: the run dies there, the source may change, and a plain run makes
+/// everything good. The numbers rise until a run completes; without the campaign most are left out.
+fn dies_everywhere(exporter: &Exporter<'_>, args: &[&str], meanwhile: fn(&Exporter<'_>)) {
+    let kept = Kept::of(exporter);
     let mut failures = Vec::new();
-    for call in calls {
-        let deaths = NTH.into_iter().take_while(|nth| {
+    for call in CALLS {
+        let mut deaths = 0;
+        for nth in (1..).filter(|nth: &u32| is_campaign() || nth.is_power_of_two()) {
+            kept.restore();
             let inject = format!("{call}:signal=KILL:when={nth}");
-            catch_unwind(|| dies_and_recovers(mode, &inject)).unwrap_or_else(|panic| {
-                let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-                failures.push(format!("{inject}: {text}"));
-                true
-            })
-        });
-        assert!(deaths.count() > 0, "{call} is never called");
+            match attempt(&inject, || dies_and_recovers(exporter, args, &inject, meanwhile)) {
+                Ok(true) => deaths += 1,
+                Ok(false) => break,
+                Err(failure) => failures.push(failure),
+            }
+            assert!(failures.len() < 10, "{}", failures.join("\n"));
+        }
+        tell(&format!("{}, killed at {call}: {deaths} times", args.join(" ")));
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// Says whether the run died.
-fn dies_and_recovers(mode: &str, inject: &str) -> bool {
-    let table = Table::embedded();
-    fill(&table);
-    let exporter = Exporter::new(&table);
-    let args = ["run", "--mode", mode, "--writers", "1"];
-    exporter.run(args).expect(0);
-    change(&table);
-    if !run_with(&exporter, inject, &args).was_killed() {
+fn dies_and_recovers(exporter: &Exporter<'_>, args: &[&str], inject: &str, meanwhile: fn(&Exporter<'_>)) -> bool {
+    let mut witness = Witness::new(exporter);
+    let faulty = run_with(exporter, inject, args);
+    witness.assert_bearable(&faulty);
+    if !faulty.was_killed() {
+        assert!(matches!(faulty.status.code(), Some(0 | 3)), "{faulty}");
         return false;
     }
-    let unfinished = exporter.ask("SELECT id FROM run WHERE status = 'running'").len();
-    change_again(&table);
-    if exporter.ask("SELECT id FROM ledger WHERE id = '101'").is_empty() {
-        table.execute("DELETE FROM t_invoice WHERE fid = 101");
-    }
-    exporter.run(args).expect(0);
-    assert_recovered(&exporter, unfinished);
+    let unfinished = unfinished(exporter);
+    meanwhile(exporter);
+    witness.source_changed();
+    exporter.run_plainly(args);
+    witness.assert_made_good();
+    assert_recovered(exporter, unfinished);
     true
 }
 
-#[test]
-fn an_incremental_run_may_die_at_any_step() {
-    let calls = ["renameat", "renameat2", "syncfs", "fsync", "mkdirat", "unlinkat", "unlink", "pwrite64", "write"];
-    dies_everywhere("incremental", &calls);
+fn nothing(_: &Exporter<'_>) {}
+
+/// What the dead run was about to publish is changed again, and one row that it did not record is gone.
+fn changes_again(exporter: &Exporter<'_>) {
+    change_again(exporter.table());
+    if exporter.ask("SELECT id FROM ledger WHERE id = '101'").is_empty() {
+        exporter.table().execute("DELETE FROM t_invoice WHERE fid = 101");
+    }
+}
+
+fn filled() -> Table {
+    let table = Table::embedded();
+    fill(&table);
+    table
+}
+
+/// An export, and a change that the next run is about to publish.
+fn changed(table: &Table) -> Exporter<'_> {
+    let exporter = Exporter::new(table);
+    exporter.run(INCREMENTAL).expect(3);
+    change(table);
+    exporter
 }
 
 #[test]
-fn a_full_run_may_die_at_any_step() {
-    dies_everywhere("full", &["renameat", "unlink", "write"]);
+fn the_first_incremental_run_may_die_at_any_step() {
+    dies_everywhere(&Exporter::new(&filled()), &INCREMENTAL, nothing);
 }
 
 #[test]
-fn the_first_run_may_die_at_any_step() {
-    for call in ["mkdir", "rename", "pwrite64", "write", "fsync", "renameat", "openat"] {
-        for nth in [1, 2, 4, 8, 16, 32, 64] {
-            let table = Table::embedded();
-            fill(&table);
-            let exporter = Exporter::new(&table);
-            let args = ["run", "--mode", if nth % 3 == 1 { "full" } else { "incremental" }];
-            let died = run_with(&exporter, &format!("{call}:signal=KILL:when={nth}"), &args);
-            if !died.was_killed() {
-                break;
+fn the_first_full_run_may_die_at_any_step_and_the_source_change() {
+    dies_everywhere(&Exporter::new(&filled()), &FULL, |exporter| change(exporter.table()));
+}
+
+#[test]
+fn an_incremental_run_may_die_at_any_step_and_the_source_change_again() {
+    dies_everywhere(&changed(&filled()), &INCREMENTAL, changes_again);
+}
+
+#[test]
+fn a_full_run_may_die_at_any_step_and_the_source_change_again() {
+    dies_everywhere(&changed(&filled()), &FULL, changes_again);
+}
+
+#[test]
+fn runs_may_die_while_they_recover_from_runs_that_died() {
+    let table = filled();
+    let exporter = changed(&table);
+    let kept = Kept::of(&exporter);
+    let deaths = Cell::new(0);
+    with_seeds(20, 200, |dice| {
+        kept.restore();
+        let mut witness = Witness::new(&exporter);
+        for minutes in [35, 30, 25] {
+            let args = if dice.below(3) == 0 { FULL } else { INCREMENTAL };
+            let inject = format!("{}:signal=KILL:when={}", dice.one_of(&CALLS), 1 + dice.below(30));
+            let faulty = run_with(&exporter, &inject, &args);
+            witness.assert_bearable(&faulty);
+            deaths.set(deaths.get() + u32::from(faulty.was_killed()));
+            if dice.below(2) == 0 {
+                change_at_random(&table, dice, minutes);
+                witness.source_changed();
             }
-            let unfinished = exporter.ask("SELECT id FROM run WHERE status = 'running'").len();
-            exporter.run(args).expect(0);
-            assert_recovered(&exporter, unfinished);
         }
-    }
-}
-
-#[test]
-fn a_run_may_die_while_it_recovers_from_one_that_died() {
-    for (first, second) in
-        [("renameat:5", "renameat"), ("unlink:1", "renameat"), ("unlinkat:3", "unlink"), ("renameat:12", "write")]
-    {
-        for nth in [1, 3, 7] {
-            let table = Table::embedded();
-            fill(&table);
-            let exporter = Exporter::new(&table);
-            let args = ["run", "--mode", "incremental", "--writers", "1"];
-            exporter.run(args).expect(0);
-            change(&table);
-            run_with(&exporter, &first.replace(':', ":signal=KILL:when="), &args);
-            run_with(&exporter, &format!("{second}:signal=KILL:when={nth}"), &args);
-            change_again(&table);
-            let unfinished = exporter.ask("SELECT id FROM run WHERE status IN ('running', 'interrupted')").len();
-            assert!(unfinished > 0, "{first} {second}");
-            exporter.run(args).expect(0);
-            assert_recovered(&exporter, unfinished);
-        }
-    }
+        let unfinished = unfinished(&exporter);
+        exporter.run_plainly(&INCREMENTAL);
+        witness.assert_made_good();
+        assert_recovered(&exporter, unfinished);
+    });
+    tell(&format!("killed while runs recover: {} times", deaths.get()));
+    assert!(deaths.get() > 0, "no run died");
 }
 
 #[test]
 fn what_a_dead_run_wrote_for_a_row_that_is_gone_is_removed() {
-    let table = Table::embedded();
-    fill(&table);
+    let table = filled();
     let exporter = Exporter::new(&table);
-    exporter.run(["run"]).expect(0);
+    exporter.run(FULL).expect(3);
+    let mut witness = Witness::new(&exporter);
     for id in [101, 102] {
         table.insert(&Row { id, tenant: "new", number: &format!("INV{id}"), ..Row::default() });
     }
@@ -189,7 +180,9 @@ fn what_a_dead_run_wrote_for_a_row_that_is_gone_is_removed() {
     table.execute("DELETE FROM t_invoice WHERE fid = 101");
     let finished = exporter.run(["run", "--mode", "incremental", "--tenant", "1"]).expect(0);
     assert!(!exporter.tree().contains_key(orphan), "{finished}");
-    exporter.run(["run"]).expect(0);
+    exporter.run(FULL).expect(0);
+    witness.source_changed();
+    witness.assert_made_good();
     assert_recovered(&exporter, 1);
 }
 
@@ -201,16 +194,14 @@ fn a_sync_that_fails_ends_the_run_and_the_next_one_writes_again() {
         "renameat:error=ENOSPC:when=5",
         "renameat:error=EIO:when=9",
     ] {
-        let table = Table::embedded();
-        fill(&table);
-        let exporter = Exporter::new(&table);
-        exporter.run(["run"]).expect(0);
-        change(&table);
+        let table = filled();
+        let exporter = changed(&table);
         let failed = run_with(&exporter, inject, &["run"]).expect(1);
         assert!(failed.stderr.lines().last().is_some_and(|line| line.starts_with("[ERROR]")), "{failed}");
         assert_eq!(exporter.ask("SELECT path FROM file_log WHERE run = 2"), [""; 0], "{inject}");
         let changed = numbers(&exporter.run(["run", "--format", "json"]).expect(0).json(), ["written"]);
         assert_eq!(changed, [14], "nothing on disk is trusted after {inject}");
+        Witness::new(&exporter).assert_made_good();
         assert_recovered(&exporter, 0);
     }
 }
@@ -226,6 +217,7 @@ fn doubt_outlives_a_run_that_dies() {
     meddle(&exporter.state(), "UPDATE meta SET server = 'another'");
     assert!(run_with(&exporter, "renameat:signal=KILL:when=1", &args).was_killed());
     exporter.run(args).expect(0);
+    Witness::new(&exporter).assert_made_good();
     assert_recovered(&exporter, 1);
 }
 

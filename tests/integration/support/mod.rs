@@ -7,8 +7,11 @@
 pub(crate) mod database;
 pub(crate) mod embedded;
 pub(crate) mod exporter;
+pub(crate) mod invariants;
 pub(crate) mod listing;
+pub(crate) mod rounds;
 pub(crate) mod sample;
+pub(crate) mod scene;
 pub(crate) mod server;
 pub(crate) mod state;
 pub(crate) mod supervisor;

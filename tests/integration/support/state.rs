@@ -73,6 +73,10 @@ impl Exporter<'_> {
         rows.map(|row| row.into_iter().map(cell).collect::<Vec<_>>().join(" ")).collect()
     }
 
+    pub(crate) fn ask_rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
+        ask(&self.state(), sql)
+    }
+
     /// The only line that comes.
     #[track_caller]
     pub(crate) fn ask_one(&self, sql: &str) -> String {
