@@ -22,6 +22,7 @@ mod migration;
 mod option_files;
 mod output;
 mod paths;
+mod power;
 mod reading;
 mod refusals;
 mod rejects;

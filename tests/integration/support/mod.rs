@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports, reason = "a harness offers more than today's tests use")]
 
 pub(crate) mod database;
+pub(crate) mod disk;
 pub(crate) mod embedded;
 pub(crate) mod exporter;
 pub(crate) mod invariants;

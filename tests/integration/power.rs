@@ -1,0 +1,180 @@
+//! Power cuts on real ext4 and XFS: what was not synced is gone, what was recorded must be there.
+//!
+//! Tree and state share a disk, or each has its own: a sync of the state makes everything else on its
+//! disk durable too, which would hide that the tree forgot a sync of its own.
+
+use std::cell::Cell;
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::support::disk::{Disk, FORMATS, Format};
+use crate::support::exporter::{Finished, run_with};
+use crate::support::invariants::Witness;
+use crate::support::rounds::{Dice, assert_all_hold, tell, with_seeds};
+use crate::support::scene::{change, change_again, change_at_random, fill};
+use crate::support::{Exporter, Table};
+
+const INCREMENTAL: [&str; 5] = ["run", "--mode", "incremental", "--writers", "1"];
+const FULL: [&str; 5] = ["run", "--mode", "full", "--writers", "1"];
+
+/// What a run does between the first look at its state and its last word.
+const CALLS: [&str; 9] =
+    ["write", "openat", "syncfs", "fsync", "renameat", "mkdirat", "unlinkat", "unlink", "pwrite64"];
+
+/// Where tree and state lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    OneDisk,
+    TwoDisks,
+}
+
+const LAYOUTS: [Layout; 2] = [Layout::OneDisk, Layout::TwoDisks];
+
+/// The disks of an exporter.
+struct Machine {
+    disks: Vec<Disk>,
+}
+
+impl Machine {
+    fn cut(&self) {
+        self.disks.iter().for_each(Disk::cut);
+    }
+
+    fn restart(&mut self) {
+        self.disks.iter_mut().for_each(Disk::restart);
+    }
+
+    fn lose_power(&mut self) {
+        self.cut();
+        self.restart();
+    }
+}
+
+/// Plays a scenario with tree and state on disks of their own.
+fn on_disks(format: Format, layout: Layout, durability: &str, scenario: impl FnOnce(&Exporter<'_>, &mut Machine)) {
+    let table = Table::embedded();
+    fill(&table);
+    let exporter = Exporter::new(&table).env("INVOICE_EXPORT_DURABILITY", durability);
+    let state_disk = TempDir::new().unwrap();
+    let (exporter, mut machine) = match layout {
+        Layout::OneDisk => (exporter, Machine { disks: Vec::new() }),
+        Layout::TwoDisks => (
+            exporter.env("INVOICE_EXPORT_STATE_DIR", state_disk.path().join("state")),
+            Machine { disks: vec![Disk::new(format, state_disk.path())] },
+        ),
+    };
+    machine.disks.push(Disk::new(format, exporter.home()));
+    scenario(&exporter, &mut machine);
+}
+
+/// The same on every kind of disk, with every kind of durability.
+fn on_all_disks(scenario: impl Fn(&Exporter<'_>, &mut Machine)) {
+    let kinds = FORMATS.iter().flat_map(|format| LAYOUTS.map(|layout| (*format, layout)));
+    let kinds = kinds.flat_map(|(format, layout)| ["batch", "file"].map(|durability| (format, layout, durability)));
+    assert_all_hold(kinds.map(|kind| (format!("{kind:?}"), kind)), |(format, layout, durability)| {
+        on_disks(format, layout, durability, &scenario);
+    });
+}
+
+#[test]
+fn what_a_finished_run_says_it_did_is_there_after_a_power_cut() {
+    on_all_disks(|exporter, machine| {
+        let mut witness = Witness::new(exporter);
+        exporter.run(INCREMENTAL).expect(3);
+        machine.lose_power();
+        witness.assert_complete();
+        for (changes, args) in [(change as fn(&Table), INCREMENTAL), (change_again, FULL)] {
+            changes(exporter.table());
+            witness.source_changed();
+            exporter.run(args).expect(0);
+            machine.lose_power();
+            witness.assert_complete();
+        }
+        exporter.run(INCREMENTAL).expect(0);
+        witness.assert_made_good();
+    });
+}
+
+#[test]
+fn what_a_run_has_recorded_is_there_after_a_power_cut_in_its_middle() {
+    on_all_disks(|exporter, machine| {
+        exporter.run(INCREMENTAL).expect(3);
+        change(exporter.table());
+        let mut witness = Witness::new(exporter);
+        // The list of a batch is removed when the batch is recorded.
+        assert!(run_with(exporter, "unlink:signal=KILL:when=1", &FULL).was_killed());
+        let recorded = remembered(exporter);
+        assert_ne!(exporter.ask("SELECT path FROM file_log WHERE run = 2"), [""; 0], "nothing is recorded yet");
+        machine.lose_power();
+        assert_eq!(remembered(exporter), recorded);
+        exporter.assert_ledger_matches_files();
+        change_again(exporter.table());
+        witness.source_changed();
+        exporter.run(INCREMENTAL).expect(0);
+        witness.assert_made_good();
+    });
+}
+
+/// The ledger, the watermarks and the runs.
+fn remembered(exporter: &Exporter<'_>) -> Vec<String> {
+    let ledger = exporter.ask("SELECT id, time, path, hex(sha256), run, settled FROM ledger ORDER BY id");
+    let tenants = exporter.ask("SELECT name, watermark, look_back, newest, last_run FROM tenant ORDER BY name");
+    let runs = exporter.ask("SELECT id, status, seen, written FROM run ORDER BY id");
+    [ledger, tenants, runs].concat()
+}
+
+/// The run and the power end in the same moment: at one system call, or some milliseconds after the start.
+fn run_into_a_cut(exporter: &Exporter<'_>, machine: &mut Machine, dice: &mut Dice) -> Finished {
+    let args = dice.one_of(&[INCREMENTAL, INCREMENTAL, FULL]);
+    let finished = if dice.below(2) == 0 {
+        let inject = format!("{}:signal=KILL:when={}", dice.one_of(&CALLS), 1 + dice.below(40));
+        let finished = run_with(exporter, &inject, &args);
+        machine.cut();
+        finished
+    } else {
+        let running = exporter.spawn(args);
+        thread::sleep(Duration::from_micros(dice.below(80_000)));
+        if dice.below(2) == 0 {
+            machine.disks.reverse();
+        }
+        machine.cut();
+        running.wait()
+    };
+    machine.restart();
+    finished
+}
+
+#[test]
+fn the_power_may_fail_at_any_moment() {
+    let (cuts, in_runs) = (Cell::new(0), Cell::new(0));
+    with_seeds(4, 150, |dice| {
+        let (format, layout) = (dice.one_of(&FORMATS), dice.one_of(&LAYOUTS));
+        on_disks(format, layout, dice.one_of(&["batch", "batch", "file"]), |exporter, machine| {
+            let mut witness = Witness::new(exporter);
+            for minutes in [40, 35, 30] {
+                let faulty = run_into_a_cut(exporter, machine, dice);
+                witness.assert_bearable(&faulty);
+                cuts.set(cuts.get() + 1);
+                in_runs.set(in_runs.get() + u32::from(!faulty.status.success()));
+                // Every other one meets what the cut before it has left.
+                if dice.below(2) == 0 {
+                    change_at_random(exporter.table(), dice, minutes);
+                    witness.source_changed();
+                }
+                if dice.below(2) == 0 {
+                    exporter.run_plainly(&INCREMENTAL);
+                    witness.assert_made_good();
+                }
+            }
+            exporter.run_plainly(&INCREMENTAL);
+            machine.lose_power();
+            witness.assert_complete();
+            exporter.run(INCREMENTAL).expect(0);
+            witness.assert_made_good();
+            cuts.set(cuts.get() + 1);
+        });
+    });
+    tell(&format!("power cuts at random moments: {}, of these in the middle of a run: {}", cuts.get(), in_runs.get()));
+}

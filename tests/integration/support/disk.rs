@@ -1,0 +1,119 @@
+//! File systems made for one test: disks that can lose power, run full or turn read-only. They need
+//! root, and are unmounted with the test, whatever comes of it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Ext4,
+    Xfs,
+}
+
+pub(crate) const FORMATS: [Format; 2] = [Format::Ext4, Format::Xfs];
+
+/// A mounted file system, unmounted with this.
+pub(crate) struct Mount(PathBuf);
+
+impl Mount {
+    /// A file system in memory; `options` as in `size=64k,nr_inodes=40`.
+    pub(crate) fn memory(at: &Path, options: &str) -> Self {
+        fs::create_dir_all(at).expect("make a folder to mount at");
+        mount(&["-t", "tmpfs", "-o", options, "tmpfs"], at);
+        Self(at.into())
+    }
+
+    /// With other options; `remount` is said by itself.
+    pub(crate) fn again(&self, options: &str) {
+        mount(&["-o", &format!("remount,{options}")], &self.0);
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // A process that still works there keeps a lazily unmounted one until it ends.
+        if !succeeds(Command::new("umount").arg(&self.0)) {
+            let _ = succeeds(Command::new("umount").arg("--lazy").arg(&self.0));
+        }
+    }
+}
+
+/// A disk with a file system: an image behind a loop device, which the kernel frees with the mount.
+pub(crate) struct Disk {
+    mount: Option<Mount>,
+    at: PathBuf,
+    image: PathBuf,
+    _own_folder: Option<TempDir>,
+}
+
+impl Disk {
+    pub(crate) fn new(format: Format, at: &Path) -> Self {
+        let folder = tempfile::tempdir().expect("make a folder for the image");
+        let disk = Self::with_image_in(folder.path(), format, 64, at);
+        Self { _own_folder: Some(folder), ..disk }
+    }
+
+    /// The image grows in this folder as the disk fills, up to so many MiB, but for XFS, which does not
+    /// go below 300.
+    pub(crate) fn with_image_in(folder: &Path, format: Format, mebibytes: u64, at: &Path) -> Self {
+        let image = folder.join("image");
+        let (program, options, least) = match format {
+            Format::Ext4 => ("mkfs.ext4", &["-q", "-F"][..], 0),
+            Format::Xfs => ("mkfs.xfs", &["-q"][..], 320),
+        };
+        let file = File::create(&image).expect("create the image");
+        file.set_len(mebibytes.max(least) << 20).expect("make the image large");
+        let mut make = Command::new(program);
+        make.args(options).arg(&image).env("PATH", admin_path());
+        assert!(succeeds(&mut make), "{program} is missing or failed: run scripts/test, which installs it");
+        let mut disk = Self { mount: None, at: at.into(), image, _own_folder: None };
+        disk.mount();
+        disk
+    }
+
+    fn mount(&mut self) {
+        mount(&["-o", "loop", &self.image.display().to_string()], &self.at);
+        self.mount = Some(Mount(self.at.clone()));
+    }
+
+    /// The power fails: what is not on the disk yet, and what its log holds in memory, is lost. Nothing
+    /// can be read or written before `restart`.
+    pub(crate) fn cut(&self) {
+        let mut cut = Command::new("xfs_io");
+        cut.args(["-x", "-c", "shutdown"]).arg(&self.at).env("PATH", admin_path());
+        assert!(succeeds(&mut cut), "xfs_io is missing or failed: run scripts/test, which installs it");
+        assert!(
+            fs::read_dir(&self.at).is_err() || File::create(self.at.join("probe")).is_err(),
+            "the disk still works"
+        );
+    }
+
+    /// The power is back.
+    pub(crate) fn restart(&mut self) {
+        self.mount = None;
+        self.mount();
+    }
+}
+
+fn mount(arguments: &[&str], at: &Path) {
+    let mounted = succeeds(Command::new("mount").args(arguments).arg(at));
+    assert!(
+        mounted,
+        "`mount {} {}` failed: this test mounts file systems, which needs root",
+        arguments.join(" "),
+        at.display()
+    );
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.output().is_ok_and(|done| done.status.success())
+}
+
+/// What makes file systems lies in /usr/sbin, which an ordinary user's PATH leaves out.
+fn admin_path() -> String {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    format!("{}:/usr/sbin:/sbin", path.display())
+}
