@@ -10,46 +10,11 @@ use rustix::process::Signal;
 use crate::support::exporter::{numbers, run_with};
 use crate::support::invariants::Witness;
 use crate::support::rounds::{attempt, is_campaign, tell, with_seeds};
-use crate::support::scene::{Kept, change, change_again, change_at_random, fill};
+use crate::support::scene::{CALLS, FULL, INCREMENTAL, Kept, change, change_again, change_at_random, changed, filled};
 use crate::support::state::meddle;
 use crate::support::{Exporter, Row, Table, on_every_source};
 
 const MINUTE: Duration = Duration::from_secs(60);
-const FULL: [&str; 5] = ["run", "--mode", "full", "--writers", "1"];
-const INCREMENTAL: [&str; 5] = ["run", "--mode", "incremental", "--writers", "1"];
-
-/// Everything by which a run changes something, or goes to look.
-const CALLS: [&str; 14] = [
-    "write",
-    "openat",
-    "openat2",
-    "syncfs",
-    "fsync",
-    "renameat",
-    "renameat2",
-    "rename",
-    "mkdirat",
-    "mkdir",
-    "unlinkat",
-    "unlink",
-    "pwrite64",
-    "ftruncate",
-];
-
-/// Nobody is still taken for running, and nothing is in doubt.
-#[track_caller]
-fn assert_recovered(exporter: &Exporter<'_>, killed: usize) {
-    let interrupted = exporter.ask("SELECT id FROM run WHERE status = 'interrupted' AND finished IS NOT NULL");
-    assert_eq!(interrupted.len(), killed, "interrupted runs: {interrupted:?}");
-    for doubt in ["todo WHERE why <> 'reject'", "doubt_path", "leftover"] {
-        assert_eq!(exporter.ask(&format!("SELECT * FROM {doubt}")), [""; 0], "{doubt}");
-    }
-}
-
-/// Runs that are recorded and never ended.
-fn unfinished(exporter: &Exporter<'_>) -> usize {
-    exporter.ask("SELECT id FROM run WHERE status IN ('running', 'interrupted')").len()
-}
 
 /// For every call and every number: the run dies there, the source may change, and a plain run makes
 /// everything good. The numbers rise until a run completes; without the campaign most are left out.
@@ -82,12 +47,12 @@ fn dies_and_recovers(exporter: &Exporter<'_>, args: &[&str], inject: &str, meanw
         assert!(matches!(faulty.status.code(), Some(0 | 3)), "{faulty}");
         return false;
     }
-    let unfinished = unfinished(exporter);
+    let unfinished = exporter.unfinished_runs();
     meanwhile(exporter);
     witness.source_changed();
     exporter.run_plainly(args);
     witness.assert_made_good();
-    assert_recovered(exporter, unfinished);
+    witness.assert_recovered(unfinished);
     true
 }
 
@@ -99,20 +64,6 @@ fn changes_again(exporter: &Exporter<'_>) {
     if exporter.ask("SELECT id FROM ledger WHERE id = '101'").is_empty() {
         exporter.table().execute("DELETE FROM t_invoice WHERE fid = 101");
     }
-}
-
-fn filled() -> Table {
-    let table = Table::embedded();
-    fill(&table);
-    table
-}
-
-/// An export, and a change that the next run is about to publish.
-fn changed(table: &Table) -> Exporter<'_> {
-    let exporter = Exporter::new(table);
-    exporter.run(INCREMENTAL).expect(3);
-    change(table);
-    exporter
 }
 
 #[test]
@@ -155,10 +106,10 @@ fn runs_may_die_while_they_recover_from_runs_that_died() {
                 witness.source_changed();
             }
         }
-        let unfinished = unfinished(&exporter);
+        let unfinished = exporter.unfinished_runs();
         exporter.run_plainly(&INCREMENTAL);
         witness.assert_made_good();
-        assert_recovered(&exporter, unfinished);
+        witness.assert_recovered(unfinished);
     });
     tell(&format!("killed while runs recover: {} times", deaths.get()));
     assert!(deaths.get() > 0, "no run died");
@@ -183,7 +134,7 @@ fn what_a_dead_run_wrote_for_a_row_that_is_gone_is_removed() {
     exporter.run(FULL).expect(0);
     witness.source_changed();
     witness.assert_made_good();
-    assert_recovered(&exporter, 1);
+    witness.assert_recovered(1);
 }
 
 #[test]
@@ -201,8 +152,9 @@ fn a_sync_that_fails_ends_the_run_and_the_next_one_writes_again() {
         assert_eq!(exporter.ask("SELECT path FROM file_log WHERE run = 2"), [""; 0], "{inject}");
         let changed = numbers(&exporter.run(["run", "--format", "json"]).expect(0).json(), ["written"]);
         assert_eq!(changed, [14], "nothing on disk is trusted after {inject}");
-        Witness::new(&exporter).assert_made_good();
-        assert_recovered(&exporter, 0);
+        let witness = Witness::new(&exporter);
+        witness.assert_made_good();
+        witness.assert_recovered(0);
     }
 }
 
@@ -217,8 +169,9 @@ fn doubt_outlives_a_run_that_dies() {
     meddle(&exporter.state(), "UPDATE meta SET server = 'another'");
     assert!(run_with(&exporter, "renameat:signal=KILL:when=1", &args).was_killed());
     exporter.run(args).expect(0);
-    Witness::new(&exporter).assert_made_good();
-    assert_recovered(&exporter, 1);
+    let witness = Witness::new(&exporter);
+    witness.assert_made_good();
+    witness.assert_recovered(1);
 }
 
 /// Kills a run as soon as this is true, or says that it ended before.

@@ -11,6 +11,7 @@ mod damage;
 mod dropin;
 mod dryrun;
 mod errors;
+mod failing_calls;
 mod full;
 mod histories;
 mod history;

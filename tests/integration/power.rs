@@ -4,24 +4,19 @@
 //! disk durable too, which would hide that the tree forgot a sync of its own.
 
 use std::cell::Cell;
+use std::fs::{self, File};
+use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::support::disk::{Disk, FORMATS, Format};
-use crate::support::exporter::{Finished, run_with};
+use crate::support::exporter::{Finished, run_with, table_tree};
 use crate::support::invariants::Witness;
 use crate::support::rounds::{Dice, assert_all_hold, tell, with_seeds};
-use crate::support::scene::{change, change_again, change_at_random, fill};
+use crate::support::scene::{CALLS, FULL, INCREMENTAL, change, change_again, change_at_random, filled};
 use crate::support::{Exporter, Table};
-
-const INCREMENTAL: [&str; 5] = ["run", "--mode", "incremental", "--writers", "1"];
-const FULL: [&str; 5] = ["run", "--mode", "full", "--writers", "1"];
-
-/// What a run does between the first look at its state and its last word.
-const CALLS: [&str; 9] =
-    ["write", "openat", "syncfs", "fsync", "renameat", "mkdirat", "unlinkat", "unlink", "pwrite64"];
 
 /// Where tree and state lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +49,7 @@ impl Machine {
 
 /// Plays a scenario with tree and state on disks of their own.
 fn on_disks(format: Format, layout: Layout, durability: &str, scenario: impl FnOnce(&Exporter<'_>, &mut Machine)) {
-    let table = Table::embedded();
-    fill(&table);
+    let table = filled();
     let exporter = Exporter::new(&table).env("INVOICE_EXPORT_DURABILITY", durability);
     let state_disk = TempDir::new().unwrap();
     let (exporter, mut machine) = match layout {
@@ -117,6 +111,48 @@ fn what_a_run_has_recorded_is_there_after_a_power_cut_in_its_middle() {
     });
 }
 
+/// What another program on the same disk does all the time, and what writes names to the disk whose files
+/// may not be there yet.
+fn a_neighbour_syncs(exporter: &Exporter<'_>) {
+    let mut file = File::create(exporter.home().join("neighbour")).unwrap();
+    file.write_all(b"a neighbour").and_then(|()| file.sync_all()).unwrap();
+}
+
+#[test]
+fn no_half_file_is_seen_though_a_neighbour_syncs_in_the_middle_of_a_batch_and_the_power_fails() {
+    on_all_disks(|exporter, machine| {
+        let mut witness = Witness::new(exporter);
+        for (nth, meanwhile) in [(3, change as fn(&Table)), (7, change_again)] {
+            assert!(run_with(exporter, &format!("renameat:signal=KILL:when={nth}"), &INCREMENTAL).was_killed());
+            a_neighbour_syncs(exporter);
+            machine.lose_power();
+            witness.assert_nothing_is_half();
+            meanwhile(exporter.table());
+            witness.source_changed();
+        }
+        exporter.run_plainly(&INCREMENTAL);
+        witness.assert_made_good();
+    });
+}
+
+#[test]
+fn a_file_that_is_taken_over_is_as_durable_as_one_that_is_written() {
+    on_all_disks(|exporter, machine| {
+        for (path, content) in table_tree(exporter.table()) {
+            let file = exporter.output().join(path);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, content).unwrap();
+        }
+        let taken_over = exporter.run(FULL).expect(3);
+        assert!(taken_over.stdout.contains("unchanged: 60"), "{taken_over}");
+        machine.lose_power();
+        let witness = Witness::new(exporter);
+        witness.assert_complete();
+        exporter.run(INCREMENTAL).expect(0);
+        witness.assert_made_good();
+    });
+}
+
 /// The ledger, the watermarks and the runs.
 fn remembered(exporter: &Exporter<'_>) -> Vec<String> {
     let ledger = exporter.ask("SELECT id, time, path, hex(sha256), run, settled FROM ledger ORDER BY id");
@@ -131,6 +167,9 @@ fn run_into_a_cut(exporter: &Exporter<'_>, machine: &mut Machine, dice: &mut Dic
     let finished = if dice.below(2) == 0 {
         let inject = format!("{}:signal=KILL:when={}", dice.one_of(&CALLS), 1 + dice.below(40));
         let finished = run_with(exporter, &inject, &args);
+        if dice.below(2) == 0 {
+            a_neighbour_syncs(exporter);
+        }
         machine.cut();
         finished
     } else {

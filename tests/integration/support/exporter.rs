@@ -187,13 +187,32 @@ pub(crate) fn run_with(exporter: &Exporter<'_>, inject: &str, args: &[&str]) -> 
 
 /// The same, without waiting for its end. The process that is waited for is not the exporter.
 pub(crate) fn spawn_with(exporter: &Exporter<'_>, inject: &str, args: &[&str]) -> Running {
-    let plain = exporter.command(args);
     let call = inject.split(':').next().unwrap_or_default();
+    let watch = ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={inject}")];
+    Running::new(&mut strace(exporter, watch, args))
+}
+
+/// How often a run calls each of these, in the thread that does so most: strace counts by thread.
+pub(crate) fn count_calls<'c>(exporter: &Exporter<'_>, calls: &[&'c str], args: &[&str]) -> Vec<(&'c str, u32)> {
+    let log = tempfile::NamedTempFile::new().expect("make a file for the log");
+    let path = log.path().to_str().expect("the path of a temporary file is UTF-8");
+    Running::new(&mut strace(exporter, ["-o", path, "-e", &format!("trace={}", calls.join(","))], args)).wait();
+    let log = fs::read_to_string(log.path()).expect("read the log of strace");
+    let mut counts: BTreeMap<(&str, &str), u32> = BTreeMap::new();
+    for (thread, rest) in log.lines().filter_map(|line| line.split_once(' ')) {
+        let call = rest.trim_start().split('(').next().unwrap_or_default();
+        *counts.entry((call, thread)).or_default() += 1;
+    }
+    let most = |call| counts.iter().filter(|((other, _), _)| *other == call).map(|(_, count)| *count).max();
+    calls.iter().map(|call| (*call, most(*call).unwrap_or_default())).collect()
+}
+
+fn strace<const N: usize>(exporter: &Exporter<'_>, watch: [&str; N], args: &[&str]) -> Command {
+    let plain = exporter.command(args);
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={inject}")]);
-    strace.arg(plain.get_program()).args(plain.get_args()).env_clear();
+    strace.args(["-f", "-qq"]).args(watch).arg(plain.get_program()).args(plain.get_args()).env_clear();
     strace.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    Running::new(&mut strace)
+    strace
 }
 
 /// Numbers of a run's JSON.

@@ -58,6 +58,16 @@ impl<'a> Witness<'a> {
         self.assert_nothing_else_changed();
     }
 
+    /// Of so many runs it is on record that they died, and nothing is in doubt any more.
+    #[track_caller]
+    pub(crate) fn assert_recovered(&self, died: usize) {
+        let interrupted = self.exporter.ask("SELECT id FROM run WHERE status = 'interrupted' AND finished IS NOT NULL");
+        assert_eq!(interrupted.len(), died, "interrupted runs: {interrupted:?}");
+        for doubt in ["todo WHERE why <> 'reject'", "doubt_path", "leftover"] {
+            assert_eq!(self.exporter.ask(&format!("SELECT * FROM {doubt}")), [""; 0], "{doubt}");
+        }
+    }
+
     #[track_caller]
     pub(crate) fn assert_nothing_is_half(&self) {
         for (path, content) in self.exporter.tree() {

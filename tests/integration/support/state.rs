@@ -77,6 +77,11 @@ impl Exporter<'_> {
         ask(&self.state(), sql)
     }
 
+    /// How many runs are recorded that never ended.
+    pub(crate) fn unfinished_runs(&self) -> usize {
+        self.ask("SELECT id FROM run WHERE status IN ('running', 'interrupted')").len()
+    }
+
     /// The only line that comes.
     #[track_caller]
     pub(crate) fn ask_one(&self, sql: &str) -> String {
