@@ -63,8 +63,8 @@ impl<'a> Witness<'a> {
     pub(crate) fn assert_recovered(&self, died: usize) {
         let interrupted = self.exporter.ask("SELECT id FROM run WHERE status = 'interrupted' AND finished IS NOT NULL");
         assert_eq!(interrupted.len(), died, "interrupted runs: {interrupted:?}");
-        for doubt in ["todo WHERE why <> 'reject'", "doubt_path", "leftover"] {
-            assert_eq!(self.exporter.ask(&format!("SELECT * FROM {doubt}")), [""; 0], "{doubt}");
+        for doubt in ["id FROM todo WHERE why <> 'reject'", "path FROM doubt_path", "path FROM leftover"] {
+            assert_eq!(self.exporter.ask(&format!("SELECT {doubt}")), [""; 0], "{doubt}");
         }
     }
 
