@@ -1,5 +1,7 @@
 //! The to-do list and the rejects: what the next run reads by primary key, whatever its window.
 
+use std::collections::BTreeSet;
+
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -70,7 +72,7 @@ impl State {
     }
 
     /// Files that a run which died may have written.
-    pub fn doubted_paths(&self) -> anyhow::Result<Vec<TreePath>> {
+    pub fn doubted_paths(&self) -> anyhow::Result<BTreeSet<TreePath>> {
         self.read(|conn| {
             let mut query = conn.prepare("SELECT path FROM doubt_path")?;
             let rows = query.query_map([], |row| row.get::<_, String>(0))?;

@@ -138,6 +138,33 @@ fn what_a_dead_run_wrote_for_a_row_that_is_gone_is_removed() {
 }
 
 #[test]
+fn a_file_that_a_dead_run_rewrote_is_removed_and_not_left_over_once_its_invoice_has_moved() {
+    let table = filled();
+    let exporter = Exporter::new(&table);
+    exporter.run(FULL).expect(3);
+    let mut witness = Witness::new(&exporter);
+    let update = |set: &str| {
+        let time = table.ago(40 * MINUTE);
+        table.execute(&format!("UPDATE t_invoice SET fupdate_time = '{time}', {set}"));
+    };
+    update("fext_field = '{\"version\": 2}' WHERE fid IN (1, 2, 8)");
+    witness.source_changed();
+    // The file of invoice 1 is rewritten, nothing is recorded.
+    assert!(run_with(&exporter, "renameat:signal=KILL:when=2", &FULL).was_killed());
+    update("fcountry = 'IT' WHERE fid = 1");
+    // Two that want each other's path are decided when everything before them is published.
+    update("finvoice_no = 'INV' || (10 - fid) WHERE fid IN (2, 8)");
+    witness.source_changed();
+    let finished = exporter.run(INCREMENTAL).expect(0);
+    assert!(
+        !finished.stderr.contains("INV1.json") && !exporter.tree().contains_key("10/DE/20251128+INV1.json"),
+        "{finished}"
+    );
+    witness.assert_recovered(1);
+    witness.assert_made_good();
+}
+
+#[test]
 fn a_sync_that_fails_ends_the_run_and_the_next_one_writes_again() {
     for inject in [
         "syncfs:error=EIO:when=1",
