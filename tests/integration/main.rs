@@ -13,6 +13,7 @@ mod dryrun;
 mod errors;
 mod failing_calls;
 mod full;
+mod full_disks;
 mod histories;
 mod history;
 mod hostile;

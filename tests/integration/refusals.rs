@@ -8,6 +8,7 @@ use std::process::Command;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use crate::support::disk::Mount;
 use crate::support::exporter::{Exporter, Finished, Running};
 use crate::support::listing::{Traces, everything_in};
 use crate::support::state::meddle;
@@ -288,38 +289,11 @@ fn a_run_without_a_source_says_how_to_name_one() {
     }
 }
 
-/// A small file system in memory, gone with this.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn at(folder: PathBuf, options: &str) -> Self {
-        fs::create_dir_all(&folder).unwrap();
-        let mount = Self(folder);
-        mount.mount(options);
-        mount
-    }
-
-    fn again(&self, options: &str) {
-        self.mount(&format!("remount,{options}"));
-    }
-
-    fn mount(&self, options: &str) {
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&self.0).status();
-        assert!(status.is_ok_and(|status| status.success()), "this test mounts a file system, which needs root");
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_read_only_output_fails_the_run_with_a_remedy_and_can_still_be_looked_at() {
     let table = table();
     let exporter = Exporter::new(&table);
-    let mount = Mount::at(exporter.output(), "size=16m");
+    let mount = Mount::memory(&exporter.output(), "size=16m");
     exporter.run(FULL).expect(0);
     table.insert(&Row { id: 3, number: "INV003", ..Row::default() });
     mount.again("ro");
@@ -340,7 +314,7 @@ fn a_full_disk_fails_the_run_with_a_remedy_and_a_larger_one_makes_it_good() {
     // It is full while the state is made or opened, when the run is entered, and while files are staged.
     for size in ["60k", "110k", "120k", "132k", "200k", "450k", "900k"] {
         let exporter = Exporter::new(&table);
-        let mount = Mount::at(exporter.output(), &format!("size={size}"));
+        let mount = Mount::memory(&exporter.output(), &format!("size={size}"));
         for (lang, remedy) in [("en", "free some space"), ("zh", "请释放磁盘空间")] {
             let failed = exporter.run(["run", "--lang", lang]).expect(1);
             assert!(error(&failed).contains(remedy), "with {size}: {failed}");

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::fs::FallocateFlags;
 use tempfile::TempDir;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,10 +92,40 @@ impl Disk {
         );
     }
 
+    /// The file system meets an error and turns read-only by itself, as ext4 is usually set up.
+    pub(crate) fn give_up(&self) {
+        mount(&["-o", "remount,abort"], &self.at);
+    }
+
     /// The power is back.
     pub(crate) fn restart(&mut self) {
         self.mount = None;
         self.mount();
+    }
+}
+
+/// Files that leave only so much room on a file system until they are removed with this.
+pub(crate) struct Ballast {
+    _files: TempDir,
+}
+
+impl Ballast {
+    pub(crate) fn leaving_bytes(on: &Path, room: u64) -> Self {
+        let files = TempDir::new_in(on).expect("make a folder for the ballast");
+        let ballast = File::create(files.path().join("ballast")).expect("create the ballast");
+        let there = rustix::fs::fstatvfs(&ballast).expect("ask how much is free");
+        let filled = (there.f_bavail * there.f_frsize).saturating_sub(room);
+        rustix::fs::fallocate(&ballast, FallocateFlags::empty(), 0, filled).expect("fill the file system");
+        Self { _files: files }
+    }
+
+    pub(crate) fn leaving_inodes(on: &Path, room: u64) -> Self {
+        let files = TempDir::new_in(on).expect("make a folder for the ballast");
+        let free = rustix::fs::statvfs(on).expect("ask how many inodes are free").f_ffree;
+        for n in 0..free.saturating_sub(room) {
+            File::create(files.path().join(n.to_string())).expect("use up an inode");
+        }
+        Self { _files: files }
     }
 }
 
