@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::exporter::{Exporter, Finished, numbers, run_with};
+use crate::support::rounds::Dice;
 use crate::support::table::{Row, Table};
 
 const INCREMENTAL: [&str; 5] = ["run", "--mode", "incremental", "--format", "json"];
@@ -26,16 +27,6 @@ fn exported(table: &Table) -> Exporter<'_> {
 }
 
 type Damage = Box<dyn Fn(&Path)>;
-
-/// Numbers that look random and are the same every time.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % bound
-    }
-}
 
 /// It ended as a program does that knows what it is doing.
 #[track_caller]
@@ -63,14 +54,14 @@ fn flipped_bytes_anywhere_are_noticed_or_do_no_harm() {
     // The run's own backup would be the latest, of a state in which a byte may have flipped unseen.
     let exporter = exported(&table).env("INVOICE_EXPORT_BACKUP_EVERY", "0s");
     let (state, mut sound) = (exporter.state(), fs::read(exporter.state()).unwrap());
-    let mut dice = Dice(42);
+    let mut dice = Dice::new(42);
     let (mut noticed, mut harmless) = (0, 0);
     for round in 0..60 {
         let mut bytes = sound.clone();
         // One byte, a few, a stretch as a torn sector leaves it.
         let (count, stretch) = [(1, 1), (8, 1), (1, 512), (64, 1)][round % 4];
         for _ in 0..count {
-            let at = dice.below(bytes.len() - stretch);
+            let at = usize::try_from(dice.below((bytes.len() - stretch) as u64)).unwrap();
             let mask = 1 + dice.below(255) as u8;
             bytes[at..at + stretch].iter_mut().for_each(|byte| *byte ^= mask);
         }

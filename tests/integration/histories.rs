@@ -5,25 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::support::exporter::run_with;
+use crate::support::rounds::{Dice, assert_all_hold, with_seeds};
 use crate::support::{Exporter, Row, Table};
 
 const SECOND: Duration = Duration::from_secs(1);
 const STEPS: u32 = 12;
 const IDS: i64 = 7;
-
-/// A small generator with a seed, so that a failure can be repeated.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
-
-    fn one_of<'a>(&mut self, all: &[&'a str]) -> &'a str {
-        all[usize::try_from(self.below(all.len() as u64)).expect("a small number")]
-    }
-}
 
 /// Changes one invoice, or makes or deletes one. Rows changed in one step share a source time.
 fn change(table: &Table, dice: &mut Dice, time: &str) {
@@ -93,15 +80,14 @@ fn assert_right(table: &Table, exporter: &Exporter<'_>, twins: Twins) {
 }
 
 /// So many of a hundred runs are killed.
-fn live_through(seed: u64, deaths: u64) {
-    let mut dice = Dice(seed);
+fn live_through(dice: &mut Dice, deaths: u64) {
     let table = Table::embedded();
     let exporter = Exporter::new(&table);
     let calls = ["renameat", "unlinkat", "unlink", "write", "pwrite64", "syncfs", "fsync"];
     for step in 0..STEPS {
         let time = table.ago((1800 - step) * SECOND);
         for _ in 0..=dice.below(6) {
-            change(&table, &mut dice, &time);
+            change(&table, dice, &time);
         }
         let mode = dice.one_of(&["incremental", "incremental", "full"]);
         let args = ["run", "--mode", mode, "--writers", "1"];
@@ -127,14 +113,9 @@ fn live_through(seed: u64, deaths: u64) {
 const SEEDS: [u64; 10] = [0, 1, 2, 3, 4, 5, 6, 24, 27, 62];
 
 fn live_through_all(deaths: u64) {
-    let failures: Vec<String> = SEEDS
-        .into_iter()
-        .filter_map(|seed| {
-            let panic = std::panic::catch_unwind(|| live_through(seed, deaths)).err()?;
-            Some(format!("seed {seed}: {}", panic.downcast_ref::<String>().cloned().unwrap_or_default()))
-        })
-        .collect();
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    let seeds = SEEDS.map(|seed| (format!("seed {seed}"), Dice::new(seed)));
+    assert_all_hold(seeds, |mut dice| live_through(&mut dice, deaths));
+    with_seeds(0, 300, |dice| live_through(dice, deaths));
 }
 
 #[test]
