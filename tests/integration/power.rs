@@ -9,6 +9,7 @@ use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::support::disk::{Disk, FORMATS, Format};
@@ -27,7 +28,7 @@ enum Layout {
 
 const LAYOUTS: [Layout; 2] = [Layout::OneDisk, Layout::TwoDisks];
 
-/// The disks of an exporter.
+/// The disks of an exporter, the state's first: what a dead disk lets pass is recorded nowhere then.
 struct Machine {
     disks: Vec<Disk>,
 }
@@ -161,26 +162,33 @@ fn remembered(exporter: &Exporter<'_>) -> Vec<String> {
     [ledger, tenants, runs].concat()
 }
 
-/// The run and the power end in the same moment: at one system call, or some milliseconds after the start.
-fn run_into_a_cut(exporter: &Exporter<'_>, machine: &mut Machine, dice: &mut Dice) -> Finished {
+/// The power ends in the middle of a run. Most runs end with it: at one system call, or some milliseconds
+/// after the start. None if the run went on without its disks: Linux may answer a sync that is under way
+/// in that moment with success, so that its last word counts for nothing.
+fn run_into_a_cut(exporter: &Exporter<'_>, machine: &mut Machine, dice: &mut Dice) -> Option<Finished> {
     let args = dice.one_of(&[INCREMENTAL, INCREMENTAL, FULL]);
-    let finished = if dice.below(2) == 0 {
+    let way = dice.below(4);
+    let finished = if way < 2 {
         let inject = format!("{}:signal=KILL:when={}", dice.one_of(&CALLS), 1 + dice.below(40));
-        let finished = run_with(exporter, &inject, &args);
+        Some(run_with(exporter, &inject, &args))
+    } else {
+        let running = exporter.spawn(args);
+        thread::sleep(Duration::from_micros(dice.below(60_000)));
+        if way == 2 {
+            running.signal(Signal::KILL);
+            Some(running.wait())
+        } else {
+            machine.cut();
+            running.wait();
+            None
+        }
+    };
+    if finished.is_some() {
         if dice.below(2) == 0 {
             a_neighbour_syncs(exporter);
         }
         machine.cut();
-        finished
-    } else {
-        let running = exporter.spawn(args);
-        thread::sleep(Duration::from_micros(dice.below(80_000)));
-        if dice.below(2) == 0 {
-            machine.disks.reverse();
-        }
-        machine.cut();
-        running.wait()
-    };
+    }
     machine.restart();
     finished
 }
@@ -194,9 +202,10 @@ fn the_power_may_fail_at_any_moment() {
             let mut witness = Witness::new(exporter);
             for minutes in [40, 35, 30] {
                 let faulty = run_into_a_cut(exporter, machine, dice);
-                witness.assert_bearable(&faulty);
+                witness.assert_nothing_is_half();
+                faulty.iter().for_each(|faulty| witness.assert_bearable(faulty));
                 cuts.set(cuts.get() + 1);
-                in_runs.set(in_runs.get() + u32::from(!faulty.status.success()));
+                in_runs.set(in_runs.get() + u32::from(faulty.is_none_or(|faulty| faulty.was_killed())));
                 // Every other one meets what the cut before it has left.
                 if dice.below(2) == 0 {
                     change_at_random(exporter.table(), dice, minutes);
