@@ -16,7 +16,7 @@ use super::plan::{Group, Others, Reading};
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::source::{Fault, KeyCursor, Source};
-use crate::state::ledger::{Entry, Lookup};
+use crate::state::ledger::{Entry, Lookup, Seen};
 use crate::state::roll::Roll;
 use crate::state::todo::{Todo, Why};
 use crate::window::{Span, seconds_between};
@@ -201,16 +201,19 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             let keys = self.patiently(|reader| reader.source.keys(&group.asked, span, &cursor, KEYS_A_PAGE))?;
             let Some(last) = keys.last().cloned() else { return Ok(rows) };
             let full_page = keys.len() >= KEYS_A_PAGE;
-            let mut wanted = Vec::new();
+            let mut ours = Vec::with_capacity(keys.len());
             for key in keys {
                 let is_member = group.members.iter().any(|member| member.tenant == key.tenant);
                 if group.others == Others::LeftOut && !is_member {
                     continue;
                 }
-                let newest = spellings.entry(key.tenant.clone()).or_default();
-                *newest = newest.take().max(key.time.clone());
-                wanted.extend(self.unless_seen(group, key, compare)?);
+                match spellings.get_mut(&key.tenant) {
+                    Some(newest) => *newest = newest.take().max(key.time.clone()),
+                    None => drop(spellings.insert(key.tenant.clone(), key.time.clone())),
+                }
+                ours.push(key);
             }
+            let mut wanted = self.unseen(group, ours, compare)?;
             // The server finds neighbours in the primary key on one page of its disk.
             wanted.sort_by(|a, b| a.id.cmp(&b.id));
             rows += self.fetch_all(part, wanted)?;
@@ -221,21 +224,36 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         }
     }
 
-    fn unless_seen(&mut self, group: &Group, key: Key, compare: Compare) -> Result<Option<Wanted>, Fault> {
-        if self.visited.contains(&key.id) {
-            return Ok(None);
+    /// What is left of these keys once those that were exported in this version are dropped.
+    fn unseen(&mut self, group: &Group, mut keys: Vec<Key>, compare: Compare) -> Result<Vec<Wanted>, Fault> {
+        keys.retain(|key| !self.visited.contains(&key.id));
+        let mut wanted = Vec::new();
+        if compare == Compare::Documents {
+            for key in keys {
+                let known = self.known(&key.id)?;
+                wanted.push(Self::wanted(group, key, known, compare));
+            }
+            return Ok(wanted);
         }
-        if compare == Compare::Keys && self.lookup.has_seen(&key).map_err(Fault::Consumer)? {
-            return self.meet(&key.id).map(|()| None);
+        keys.sort_unstable_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
+        let seen = self.lookup.seen(&keys).map_err(Fault::Consumer)?;
+        for (key, seen) in keys.into_iter().zip(seen) {
+            match seen {
+                Seen::Yes => self.meet(&key.id)?,
+                Seen::No(known) => wanted.push(Self::wanted(group, key, known, compare)),
+            }
         }
-        let known = self.known(&key.id)?;
+        Ok(wanted)
+    }
+
+    fn wanted(group: &Group, key: Key, known: Option<Entry>, compare: Compare) -> Wanted {
         let watermark =
             group.members.iter().find(|member| member.tenant == key.tenant).and_then(|m| m.watermark.as_ref());
         let below = watermark.zip(key.time.as_ref()).filter(|(watermark, time)| time <= watermark);
         let new = known.as_ref().is_none_or(|known| known.time != key.time);
         let late = below.filter(|_| compare == Compare::Keys && new);
         let late_by = late.map(|(watermark, time)| seconds_between(time, watermark).unwrap_or_default().unsigned_abs());
-        Ok(Some(Wanted { id: key.id, tenant: Some(key.tenant), known, trust: Trust::Ledger, late_by }))
+        Wanted { id: key.id, tenant: Some(key.tenant), known, trust: Trust::Ledger, late_by }
     }
 
     fn meet(&mut self, id: &InvoiceId) -> Result<(), Fault> {

@@ -35,6 +35,14 @@ pub enum Origin {
     Kept,
 }
 
+/// Whether a version of a row was exported, and counts as settled.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    Yes,
+    /// What the ledger holds of it instead.
+    No(Option<Entry>),
+}
+
 /// A reading connection for the thread that compares keys with the ledger. Without a state it knows
 /// nothing.
 pub struct Lookup {
@@ -61,15 +69,24 @@ impl Lookup {
         self.ask(None, |conn| entry(conn, id))
     }
 
-    /// Whether the ledger holds this version of the row, settled, for this tenant.
-    pub fn has_seen(&self, key: &Key) -> anyhow::Result<bool> {
-        self.ask(false, |conn| {
-            let mut query = conn.prepare_cached(
-                "SELECT l.settled AND l.time IS ?2 AND t.name = ?3 FROM ledger l JOIN tenant t ON t.n = l.tenant WHERE l.id = ?1",
-            )?;
-            let time = key.time.as_ref().map(SourceTime::as_str);
-            let seen = query.query_row(params![key.id.as_str(), time, key.tenant.as_str()], |row| row.get(0));
-            Ok(seen.optional()?.unwrap_or(false))
+    /// What the ledger says of each of these keys, all at one moment. Cheapest in the order of ids, in which
+    /// neighbours lie on one page.
+    pub fn seen(&self, keys: &[Key]) -> anyhow::Result<Vec<Seen>> {
+        let sql = format!("SELECT {COLUMNS}, l.settled AND l.time IS ?2 AND t.name = ?3 {FROM} WHERE l.id = ?1");
+        self.ask(keys.iter().map(|_| Seen::No(None)).collect(), |conn| {
+            // Outside of a transaction each statement would take and give back SQLite's locks.
+            let moment = conn.unchecked_transaction()?;
+            let mut query = moment.prepare_cached(&sql)?;
+            let seen = |key: &Key| {
+                let time = key.time.as_ref().map(SourceTime::as_str);
+                let mut rows = query.query(params![key.id.as_str(), time, key.tenant.as_str()])?;
+                match rows.next()? {
+                    Some(row) if row.get(8)? => Ok(Seen::Yes),
+                    Some(row) => Ok(Seen::No(Some(from_row(row)?))),
+                    None => Ok(Seen::No(None)),
+                }
+            };
+            keys.iter().map(seen).collect()
         })
     }
 
