@@ -85,6 +85,9 @@ pub struct Common {
     /// Trusted certificates (PEM) [default: the system's]
     #[arg(long, global = true, env = "INVOICE_EXPORT_SSL_CA", value_name = "FILE")]
     pub ssl_ca: Option<PathBuf>,
+    /// How long the server may say nothing before the connection counts as lost
+    #[arg(long, global = true, env = "INVOICE_EXPORT_READ_TIMEOUT", value_parser = humantime::parse_duration, default_value = "5m", value_name = "TIME")]
+    pub read_timeout: Duration,
     /// The folder of exported files; created if missing
     #[arg(long, global = true, env = "INVOICE_EXPORT_OUTPUT", value_name = "DIR", default_value = "../context")]
     pub output: PathBuf,

@@ -277,7 +277,8 @@ pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::R
         None => login.password.or_else(|| variable("MYSQL_PWD")).or(from_url),
     };
     let tls = Tls { mode: common.ssl_mode.map(tls_mode), ca: common.ssl_ca.clone() };
-    Ok(Access { url, password, names: table_names(names), time_zone: names.time_zone.clone(), tls })
+    let (names, time_zone) = (table_names(names), names.time_zone.clone());
+    Ok(Access { url, password, names, time_zone, tls, read_timeout: common.read_timeout })
 }
 
 fn table_names(names: &Names) -> TableNames {

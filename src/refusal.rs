@@ -126,6 +126,12 @@ pub enum Refusal {
         source: String,
         detail: String,
     },
+    /// The server ended a statement that took too long.
+    Overtime {
+        /// The server's setting that limits the time.
+        setting: &'static str,
+        detail: String,
+    },
     TableMissing {
         table: String,
     },
@@ -153,6 +159,7 @@ impl Refusal {
             Self::NamesFolded { .. }
             | Self::CannotConnect { .. }
             | Self::ConnectionLost { .. }
+            | Self::Overtime { .. }
             | Self::TableMissing { .. }
             | Self::ColumnsMissing { .. }
             | Self::TableUnreadable { .. }
@@ -314,6 +321,10 @@ impl fmt::Display for Refusal {
             Self::ConnectionLost { source, detail } => {
                 write!(f, "the connection to {source} was lost: {detail}; check that the server is running")
             }
+            Self::Overtime { setting, detail } => write!(
+                f,
+                "the server ended a statement that took too long: {detail}; let this account's statements take longer ({setting}, also in a proxy before the server)"
+            ),
             Self::TableMissing { table } => write!(
                 f,
                 "there is no table {table} that this account may read; check the database in --source and the table's name (--table), or grant SELECT on it"

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Error, anyhow};
 use crossbeam_channel::Sender;
 
 use super::budget::{Budget, Permit};
@@ -27,6 +27,8 @@ const KEYS_A_PAGE: usize = 10_000;
 const DOCUMENTS_A_PAGE: usize = 500;
 /// Rows of one statement of a full scan.
 const ROWS_A_PAGE: usize = 1_000;
+/// How many other rows are tried before the table is blamed instead of a row.
+const OTHERS: usize = 10;
 
 /// What a row belongs to: a group of tenants, the to-do list or a full scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,6 +112,8 @@ pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
     pub visited: HashSet<InvoiceId>,
     pub patience: Patience,
     pub roll: Option<Roll>,
+    /// How many rows the source has handed over.
+    pub came: u64,
 }
 
 impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
@@ -302,7 +306,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 continue;
             }
             match self.patiently(|reader| reader.fetch(part, std::slice::from_ref(id), page)) {
-                Err(Fault::Statement(error)) => poisoned.push((id.clone(), format!("{error:#}"))),
+                Err(Fault::Statement(error)) => poisoned.push((id.clone(), error)),
                 result => result?,
             }
         }
@@ -314,15 +318,14 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     fn reject_poisoned(
         &mut self,
         part: Part,
-        poisoned: Vec<(InvoiceId, String)>,
+        poisoned: Vec<(InvoiceId, Error)>,
         page: &mut HashMap<InvoiceId, Wanted>,
     ) -> Result<(), Fault> {
-        if let Some((_, error)) = poisoned.first()
-            && self.source.page(None, 1, &mut |_| Ok(())).is_err()
-        {
-            return Err(Fault::Statement(anyhow!("{error}")));
+        if !poisoned.is_empty() && !self.reads_others(&poisoned)? {
+            return poisoned.into_iter().next().map_or(Ok(()), |(_, error)| Err(Fault::Statement(error)));
         }
-        for (id, detail) in poisoned {
+        for (id, error) in poisoned {
+            let detail = format!("{error:#}");
             let Some(wanted) = page.remove(&id) else { continue };
             let fetched = Fetched::Unreadable {
                 id,
@@ -336,10 +339,28 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         Ok(())
     }
 
+    /// Whether a row can be read that is not among these.
+    fn reads_others(&mut self, poisoned: &[(InvoiceId, Error)]) -> Result<bool, Fault> {
+        let ids = match self.patiently(|reader| reader.source.ids(None, poisoned.len() + OTHERS)) {
+            Err(Fault::Statement(_)) => return Ok(false),
+            result => result?,
+        };
+        for id in ids.iter().filter(|id| poisoned.iter().all(|(poisoned, _)| poisoned != *id)) {
+            match self.patiently(|reader| reader.source.documents(std::slice::from_ref(id), &mut |_| Ok(()))) {
+                Err(Fault::Statement(_)) => {}
+                result => return result.map(|()| true),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Asks for what has not come yet.
     fn fetch(&mut self, part: Part, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
-        let (jobs, budget, roll) = (&self.jobs, self.budget, &mut self.roll);
-        self.source.documents(ids, &mut |fetched| match page.remove(id_of(&fetched)) {
+        let (jobs, budget, roll, came) = (&self.jobs, self.budget, &mut self.roll, &mut self.came);
+        let rest: Vec<InvoiceId> = ids.iter().filter(|id| page.contains_key(*id)).cloned().collect();
+        self.source.documents(&rest, &mut |fetched| match page.remove(id_of(&fetched)) {
             Some(wanted) => {
+                *came += 1;
                 roll.as_mut().map_or(Ok(()), |roll| roll.meet(&wanted.id))?;
                 send(jobs, budget, part, fetched, Some(wanted))
             }
@@ -362,14 +383,16 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         self.say(Told::Read { part: Part::Table, rows, spellings: BTreeMap::new() })
     }
 
-    /// One page of the table, or what is left of one that broke off. Moves `after` on with each row, also in a page that fails later. Returns
-    /// how many rows came.
+    /// One page of the table. Moves `after` on with each row, also in a page that breaks off later, so
+    /// that the next attempt goes on from there. Returns how many rows came.
     fn read_rows(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, Fault> {
         let (jobs, budget, lookup, visited) = (&self.jobs, self.budget, &self.lookup, &self.visited);
+        let came = &mut self.came;
         let from = after.clone();
         self.source.page(from.as_ref(), ROWS_A_PAGE, &mut |fetched| {
             let id = id_of(&fetched).clone();
             *after = Some(id.clone());
+            *came += 1;
             if visited.contains(&id) {
                 return Ok(());
             }
@@ -395,16 +418,16 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         Ok(ids.len())
     }
 
-    /// Tries again, from where it stopped, what failed because the connection was lost.
+    /// Tries again, from where it stopped, what failed because the connection was lost or because it took
+    /// too long. Rows that came in between are progress.
     fn patiently<R>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<R, Fault>) -> Result<R, Fault> {
         loop {
-            let fault = match attempt(self) {
-                Err(fault @ Fault::Connection(_)) => fault,
-                result => {
-                    self.patience.progress();
-                    return result;
-                }
-            };
+            let before = self.came;
+            let result = attempt(self);
+            if result.is_ok() || self.came > before {
+                self.patience.progress();
+            }
+            let Err(fault) = result else { return result };
             let tell = &mut self.tell;
             self.patience.wait(fault, |trouble, pause| tell(Told::Retrying { trouble, pause }))?;
         }

@@ -114,7 +114,8 @@ fn read_all(errand: Errand, jobs: Sender<Job>, messages: &Sender<Message>) {
     let Errand { source, lookup, todo, scope, patience, roll } = errand;
     let budget = &Budget::new(DOCUMENTS_IN_FLIGHT);
     let tell = |told| messages.send(Message::Told(told)).map_err(|_| anyhow!("the run has ended"));
-    let mut reader = Reader { source, lookup, jobs, tell, budget, visited: Default::default(), patience, roll };
+    let visited = Default::default();
+    let mut reader = Reader { source, lookup, jobs, tell, budget, visited, patience, roll, came: 0 };
     if let Err(fault) = reader.read(todo, &scope) {
         // Nobody listens only if the run has failed already.
         let _ = messages.send(Message::Broken(fault.into_error()));

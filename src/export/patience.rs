@@ -1,6 +1,7 @@
 //! Patience with a server that went away or is not there yet: what failed because of the connection is
 //! tried again, from where it stopped, with pauses that grow, until it has failed for `--retry-for`
-//! without any progress.
+//! without any progress. A statement that the server ended because it took too long is tried again a
+//! few times only: then it is the statement that is to blame.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
@@ -12,6 +13,8 @@ use crate::source::Fault;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often a statement may take too long, without any progress, before it counts as refused.
+const OVERTIMES: u32 = 3;
 
 #[derive(Debug)]
 pub(super) struct Patience {
@@ -19,30 +22,42 @@ pub(super) struct Patience {
     cancel: Cancel,
     /// Since when nothing has come, and how long the last pause was.
     failing: Option<(Instant, Duration)>,
+    overtimes: u32,
 }
 
 impl Patience {
     pub(super) fn new(retry_for: Duration, cancel: &Cancel) -> Self {
-        Self { retry_for, cancel: cancel.clone(), failing: None }
+        Self { retry_for, cancel: cancel.clone(), failing: None, overtimes: 0 }
     }
 
     /// Something came: the next failure starts counting anew.
     pub(super) fn progress(&mut self) {
-        self.failing = None;
+        (self.failing, self.overtimes) = (None, 0);
     }
 
-    /// Waits before the next attempt, after having said so; gives the fault back if it is not one of
-    /// the connection, or if it has lasted too long.
+    /// Waits before the next attempt, after having said so; gives the fault back if waiting is of no
+    /// use, or if it has lasted too long. A statement that always takes too long counts as refused.
     pub(super) fn wait(
         &mut self,
         fault: Fault,
         say: impl FnOnce(Trouble, Duration) -> anyhow::Result<()>,
     ) -> Result<(), Fault> {
-        let Fault::Connection(error) = fault else { return Err(fault) };
+        let (error, give_up): (_, fn(_) -> Fault) = match fault {
+            Fault::Connection(error) => (error, Fault::Connection),
+            Fault::Overtime(error) => {
+                self.overtimes += 1;
+                (error, Fault::Statement)
+            }
+            other => {
+                self.progress();
+                return Err(other);
+            }
+        };
         let (since, last) = self.failing.unwrap_or((Instant::now(), FIRST_PAUSE / 2));
         let pause = jittered((last * 2).min(LONGEST_PAUSE));
-        if since.elapsed() + pause > self.retry_for {
-            return Err(Fault::Connection(error));
+        if self.overtimes > OVERTIMES || since.elapsed() + pause > self.retry_for {
+            self.progress();
+            return Err(give_up(error));
         }
         self.failing = Some((since, (last * 2).min(LONGEST_PAUSE)));
         say(Trouble::from(&error), pause).map_err(Fault::Consumer)?;
@@ -97,6 +112,22 @@ mod tests {
         assert!(matches!(refused, Err(Fault::Statement(_))));
         let refused = patience.wait(Fault::Final(anyhow!("wrong password")), |_, _| panic!("it must not wait"));
         assert!(matches!(refused, Err(Fault::Final(_))));
+    }
+
+    #[test]
+    fn a_statement_that_always_takes_too_long_counts_as_refused_after_some_attempts() {
+        let mut patience = Patience::new(Duration::from_secs(60), &Cancel::default());
+        // Nobody waits: the pauses are only told.
+        let cancelled = Cancel::default();
+        cancelled.0.store(15, std::sync::atomic::Ordering::Relaxed);
+        patience.cancel = cancelled;
+        let mut attempts = 0;
+        while let Err(Fault::Consumer(_)) = patience.wait(Fault::Overtime(anyhow!("too long")), |_, _| Ok(())) {
+            attempts += 1;
+        }
+        assert_eq!(attempts, OVERTIMES);
+        let again = patience.wait(Fault::Overtime(anyhow!("too long")), |_, _| Ok(()));
+        assert!(matches!(again, Err(Fault::Consumer(_))), "the next statement is tried again too");
     }
 
     #[test]

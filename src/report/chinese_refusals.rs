@@ -95,6 +95,9 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         Refusal::ConnectionLost { source, detail } => {
             format!("与 {source} 的连接中断: {detail}；请检查数据库服务器是否在运行")
         }
+        Refusal::Overtime { setting, detail } => format!(
+            "语句执行时间过长，被服务器终止: {detail}；请放宽该账号的语句时限({setting}，包括服务器前代理的设置)"
+        ),
         Refusal::TableMissing { table } => {
             format!(
                 "没有表 {table}，或当前账号无权读取；请检查 --source 中的数据库名和表名(--table)，或授予 SELECT 权限"
@@ -289,6 +292,7 @@ mod tests {
                 detail: "ERROR 1045".to_owned(),
             },
             Refusal::ConnectionLost { source: "mysql://db:3306/shop".to_owned(), detail: "errno 104".to_owned() },
+            Refusal::Overtime { setting: "max_statement_time", detail: "ERROR 1969".to_owned() },
             Refusal::TableMissing { table: "t_invoice".to_owned() },
             Refusal::ColumnsMissing { table: "t_invoice".to_owned(), columns: "fid2".to_owned() },
             Refusal::TableUnreadable { table: "t_invoice".to_owned(), detail: "ERROR 1142".to_owned() },

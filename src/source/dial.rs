@@ -76,16 +76,17 @@ impl Place {
         }
     }
 
-    fn options(&self, password: Option<&str>) -> OptsBuilder {
+    fn options(&self, access: &Access) -> OptsBuilder {
         OptsBuilder::new()
             .user(Some(self.user.as_str()))
-            .pass(password)
+            .pass(access.password.as_deref())
             .db_name(Some(self.database.as_str()))
             // Otherwise the crate leaves a tunnel to 127.0.0.1 for a local server's socket.
             .prefer_socket(false)
             .socket(self.socket.as_deref())
             .tcp_connect_timeout(Some(Duration::from_secs(10)))
-            .read_timeout(Some(Duration::from_secs(300)))
+            // The operating system takes no timeout of nothing.
+            .read_timeout(Some(access.read_timeout.max(Duration::from_millis(1))))
             .write_timeout(Some(Duration::from_secs(60)))
             .tcp_keepalive_time_ms(Some(30_000))
             .tcp_keepalive_probe_interval_secs(Some(10))
@@ -96,7 +97,7 @@ impl Place {
 
     /// Connects as safely as was asked for.
     pub(super) fn dial(&self, access: &Access) -> Result<Conn, Fault> {
-        let options = self.options(access.password.as_deref());
+        let options = self.options(access);
         if self.socket.is_some() {
             return Conn::new(options).map_err(|error| self.refused(error));
         }

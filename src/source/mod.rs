@@ -6,6 +6,7 @@
 //! A source only reads. Statements are short pages; nothing is held open between them.
 
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::Error;
 
@@ -72,6 +73,8 @@ pub struct Access {
     /// The zone in which a DATETIME column was written; None is the server's own.
     pub time_zone: Option<String>,
     pub tls: Tls,
+    /// How long a server may say nothing.
+    pub read_timeout: Duration,
 }
 
 /// How a connection by TCP is encrypted and whether the server is checked.
@@ -132,6 +135,9 @@ pub enum KeyCursor {
 pub enum Fault {
     /// The server refused this statement; the connection is good.
     Statement(Error),
+    /// The server ended this statement before it was through, because of a limit on its time; the
+    /// connection is good. It may do better when less is going on, or a smaller one instead of it.
+    Overtime(Error),
     /// The connection is gone or did not come about, or said something after which only a new one may
     /// do better (a lock that did not come, a shutdown, a kill). It was thrown away; trying again makes
     /// another, which may well serve.
@@ -153,12 +159,20 @@ impl Fault {
     }
 
     pub fn into_error(self) -> Error {
-        let (Self::Statement(error) | Self::Connection(error) | Self::Final(error) | Self::Consumer(error)) = self;
+        let (Self::Statement(error)
+        | Self::Overtime(error)
+        | Self::Connection(error)
+        | Self::Final(error)
+        | Self::Consumer(error)) = self;
         error
     }
 
     fn error(&self) -> &Error {
-        let (Self::Statement(error) | Self::Connection(error) | Self::Final(error) | Self::Consumer(error)) = self;
+        let (Self::Statement(error)
+        | Self::Overtime(error)
+        | Self::Connection(error)
+        | Self::Final(error)
+        | Self::Consumer(error)) = self;
         error
     }
 }

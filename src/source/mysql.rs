@@ -25,6 +25,8 @@ use crate::window::{Clock, OpenWork, Span};
 /// them says anything about a row.
 pub(super) const TRY_AGAIN: [u16; 14] =
     [1047, 1053, 1077, 1078, 1079, 1152, 1184, 1205, 1213, 1317, 1927, 3032, 3169, 4031];
+/// The server lets no statement take longer than a setting says.
+const TIME_LIMITS: [(u16, &str); 2] = [(1969, "max_statement_time"), (3024, "max_execution_time")];
 /// The account lacks a privilege.
 const ACCESS_DENIED: [u16; 2] = [1142, 1227];
 
@@ -257,7 +259,7 @@ impl Engine for Link {
         let outcome = stream(&mut conn, &format!("{} {sql}", self.comment), binds, &mut |row| {
             each(row).inspect_err(|_| stopped = true)
         });
-        if !stopped && matches!(outcome, Ok(()) | Err(Fault::Statement(_))) {
+        if !stopped && matches!(outcome, Ok(()) | Err(Fault::Statement(_) | Fault::Overtime(_))) {
             self.conn = Some(conn);
         }
         outcome.map_err(|fault| if stopped { fault } else { lost(fault, &self.place) })
@@ -331,7 +333,10 @@ fn plain(conn: &mut Conn, sql: &str) -> Result<Vec<String>, Fault> {
 pub(super) fn fault(error: mysql::Error) -> Fault {
     match error {
         mysql::Error::MySqlError(error) if TRY_AGAIN.contains(&error.code) => Fault::Connection(error.into()),
-        mysql::Error::MySqlError(error) => Fault::Statement(error.into()),
+        mysql::Error::MySqlError(error) => match TIME_LIMITS.iter().find(|(code, _)| *code == error.code) {
+            Some((_, setting)) => Fault::Overtime(Refusal::Overtime { setting, detail: error.to_string() }.into()),
+            None => Fault::Statement(error.into()),
+        },
         mysql::Error::IoError(error) => Fault::Connection(anyhow!("{error}")),
         mysql::Error::CodecError(error) => Fault::Connection(anyhow!("{error}")),
         mysql::Error::DriverError(error) => Fault::Connection(anyhow!("{error}")),

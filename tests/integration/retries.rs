@@ -8,8 +8,9 @@ use mysql::Conn;
 use mysql::prelude::Queryable;
 
 use crate::support::exporter::Exporter;
-use crate::support::server::{Server, Settings, server};
+use crate::support::server::{Flavor, Server, Settings, server};
 use crate::support::table::{Row, Table, on_every_flavor};
+use crate::support::{Database, Proxy};
 
 const TENANTS: &str = "1:0.6,10:0.3,89:0.1";
 
@@ -19,6 +20,13 @@ fn wait_for_files(output: &Path) {
     };
     while !published() {
         std::thread::yield_now();
+    }
+}
+
+fn database(table: &Table) -> &Database {
+    match table {
+        Table::Server(database) => database,
+        Table::Embedded(_) => unreachable!("it lies on a server"),
     }
 }
 
@@ -73,7 +81,7 @@ fn a_server_that_is_not_there_yet_is_waited_for_without_holding_the_lock() {
         let mut own = Server::fresh(flavor);
         let table = Table::on(&own);
         table.insert(&Row::default());
-        let Table::Server(database) = &table else { unreachable!("it lies on a server") };
+        let database = database(&table);
         for url in [database.url(), database.socket_url()] {
             let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", &url);
             own.kill();
@@ -124,7 +132,7 @@ fn a_server_that_is_restarted_while_a_run_waits_for_the_lock_costs_a_pause() {
 
 /// A user of this server who has this many connections at most, and the URL by which that user comes.
 fn limited(table: &Table, connections: u32) -> (String, String) {
-    let Table::Server(database) = table else { unreachable!("it lies on a server") };
+    let database = database(table);
     let url = database.url();
     let name = format!("limited_{}", url.rsplit_once('/').unwrap().1);
     database.execute(&format!("CREATE USER {name} WITH MAX_USER_CONNECTIONS {connections}"));
@@ -199,7 +207,7 @@ fn a_query_that_is_killed_at_the_start_of_a_run_is_asked_again() {
         let table = Table::on(&own);
         table.insert(&Row::default());
         let exporter = Exporter::new(&table);
-        let Table::Server(database) = &table else { unreachable!("it lies on a server") };
+        let database = database(&table);
         let mut holder = database.connect();
         holder.query_drop("LOCK TABLES t_invoice WRITE").unwrap();
         let mut run = exporter.spawn(["run", "--format", "json"]);
@@ -215,5 +223,212 @@ fn a_query_that_is_killed_at_the_start_of_a_run_is_asked_again() {
         holder.query_drop("UNLOCK TABLES").unwrap();
         assert_retried(&run.wait().expect(0).json());
         exporter.assert_agrees();
+    });
+}
+
+#[test]
+fn a_server_that_is_shut_down_in_order_in_the_middle_of_a_run_costs_a_pause_and_no_invoice() {
+    on_every_flavor(|flavor| {
+        let mut own = Server::fresh(flavor);
+        let table = Table::on(&own);
+        table.load_sample(24_552, 1, TENANTS);
+        let exporter = Exporter::new(&table);
+        let mut run = exporter.spawn(["run", "--mode", "incremental", "--format", "json"]);
+        wait_for_files(&exporter.output());
+        database(&table).execute("SHUTDOWN");
+        run.listen_for("; trying again in ");
+        own.restart();
+        let summary = run.wait().expect(0).json();
+        assert_retried(&summary);
+        assert_eq!(summary["written"], summary["seen"], "{summary}");
+        exporter.assert_agrees();
+    });
+}
+
+/// An account's exports by way of a proxy.
+fn through<'a>(proxy: &Proxy, table: &'a Table) -> Exporter<'a> {
+    Exporter::new(table).env("INVOICE_EXPORT_SOURCE", proxy.url())
+}
+
+/// What a server says of a statement that may well succeed when it is asked again.
+const PASSING: [u16; 11] = [1053, 1077, 1152, 1205, 1213, 1317, 1927, 1969, 3024, 3169, 4031];
+
+#[test]
+fn a_statement_that_fails_in_passing_is_asked_again_wherever_it_stands_in_a_run() {
+    on_every_flavor(|flavor| {
+        let table = Table::on(server(flavor));
+        table.load_sample(30, 1, TENANTS);
+        let proxy = Proxy::to(&table.url());
+        let asked = ["SET NAMES", "information_schema.STATISTICS", "NOW()", "PROCESSLIST", "MAX(", "`fext_field` FROM"];
+        for (n, code) in PASSING.into_iter().enumerate() {
+            // Every error somewhere, and somewhere every error that matters most.
+            let places = if code == 1213 || code == 3024 { &asked[..] } else { &asked[n % asked.len()..][..1] };
+            for words in places {
+                let words = if *words == "PROCESSLIST" { "LEFT(INFO" } else { words };
+                proxy.refuse(words, code);
+                let exporter = through(&proxy, &table);
+                let finished = exporter.run(["run", "--mode", "incremental", "--format", "json"]).expect(0);
+                assert_eq!(finished.json()["retries"], 1, "{code} for {words}: {finished}");
+                let told = finished.stderr.matches("an error of the test's own").count();
+                assert_eq!(told, 1, "{code} for {words}: {finished}");
+                exporter.assert_agrees();
+                assert_eq!(exporter.ask("SELECT id FROM reject"), [""; 0], "{code} for {words}");
+                assert_eq!(exporter.ask_one("SELECT retries FROM run"), "1", "{code} for {words}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_table_that_stays_locked_is_asked_again_until_it_is_free() {
+    on_every_flavor(|flavor| {
+        let table = Table::on(server(flavor));
+        table.load_sample(30, 1, TENANTS);
+        let proxy = Proxy::to(&table.url());
+        // Ten seconds otherwise.
+        proxy.change(&[("lock_wait_timeout = 10", "lock_wait_timeout = 01")]);
+        let exporter = through(&proxy, &table);
+        let mut holder = database(&table).connect();
+        holder.query_drop("LOCK TABLES t_invoice WRITE").unwrap();
+        let mut run = exporter.spawn(["run", "--format", "json"]);
+        for _ in 0..2 {
+            run.listen_for("Lock wait timeout exceeded");
+        }
+        holder.query_drop("UNLOCK TABLES").unwrap();
+        assert_retried(&run.wait().expect(0).json());
+        exporter.assert_agrees();
+    });
+}
+
+/// A table whose documents are worked out when they are read, which takes far longer than the limit for
+/// the rows that are marked as slow.
+fn table_of_slow_documents(flavor: Flavor) -> Table {
+    let table = Table::on(server(flavor));
+    let hashes =
+        ('a'..='h').map(|letter| format!("SHA2(REPEAT('{letter}', slow), 512)")).collect::<Vec<_>>().join(", ");
+    table.execute("ALTER TABLE t_invoice DROP COLUMN fext_field, ADD slow INT NOT NULL DEFAULT 0");
+    table.execute(&format!(
+        "ALTER TABLE t_invoice ADD fext_field LONGTEXT AS (CONCAT('{{\"hashed\": ', LENGTH(CONCAT({hashes})), '}}')) VIRTUAL"
+    ));
+    for id in 1..=20 {
+        table.execute(&format!(
+            "INSERT INTO t_invoice (fid, ftenant_id, fcountry, fissue_date, finvoice_no, fissue_status, fupdate_time)
+             VALUES ({id}, '1', 'CN', '2025-11-28', 'INV{id}', 3, '2025-11-28 15:00:00')"
+        ));
+    }
+    table
+}
+
+fn set_slow(table: &Table, which: &str, slow: bool) {
+    let size = if slow { 20_000_000 } else { 0 };
+    table.execute(&format!("UPDATE t_invoice SET slow = {size}, fupdate_time = fupdate_time WHERE {which}"));
+}
+
+/// As a proxy or an administrator would: the session says that there is no limit.
+fn limit_time(proxy: &Proxy) {
+    proxy.change(&[
+        ("max_execution_time = 0 ", "max_execution_time=200 "),
+        ("max_statement_time = 0", "max_statement_time=0.2"),
+    ]);
+}
+
+fn limit_of(flavor: Flavor) -> &'static str {
+    match flavor {
+        Flavor::MariaDb => "max_statement_time",
+        Flavor::MySql => "max_execution_time",
+    }
+}
+
+#[test]
+fn a_row_that_no_time_limit_lets_through_is_a_reject_and_keeps_no_other_row_back() {
+    for mode in ["full", "incremental"] {
+        on_every_flavor(|flavor| {
+            let table = table_of_slow_documents(flavor);
+            let proxy = Proxy::to(&table.url());
+            limit_time(&proxy);
+            // The first row of the table is also the first that comes to mind when others are tried.
+            set_slow(&table, "fid IN (1, 7)", true);
+            let exporter = through(&proxy, &table);
+            let run = |code, patience| exporter.run(["run", "--mode", mode, "--retry-for", patience]).expect(code);
+            let finished = run(3, "1s");
+            assert!(finished.stderr.contains("trying again"), "{finished}");
+            assert!(finished.stderr.contains(limit_of(flavor)), "{finished}");
+            assert_eq!(exporter.tree().len(), 18);
+            let open = || exporter.ask("SELECT id, reason FROM reject WHERE closed_run IS NULL ORDER BY id");
+            assert_eq!(open(), ["1 unreadable", "7 unreadable"]);
+            run(0, "0s");
+            assert_eq!(open().len(), 2);
+            set_slow(&table, "fid = 1", false);
+            run(0, "0s");
+            assert_eq!(open(), ["7 unreadable"]);
+            set_slow(&table, "fid = 7", false);
+            run(0, "0s");
+            exporter.assert_agrees();
+            exporter.assert_state_is_sound();
+        });
+    }
+}
+
+#[test]
+fn a_time_limit_that_lets_nothing_through_fails_the_run_with_its_name_and_rejects_nothing() {
+    on_every_flavor(|flavor| {
+        let table = table_of_slow_documents(flavor);
+        table.execute("DELETE FROM t_invoice WHERE fid > 2");
+        let proxy = Proxy::to(&table.url());
+        limit_time(&proxy);
+        set_slow(&table, "1 = 1", true);
+        let exporter = through(&proxy, &table);
+        for (mode, code) in [("full", 1), ("incremental", 3)] {
+            let finished = exporter.run(["run", "--mode", mode, "--retry-for", "1s"]).expect(code);
+            let told = finished.to_string();
+            assert!(told.contains("took too long") && told.contains(limit_of(flavor)), "{finished}");
+            assert_eq!(exporter.ask("SELECT id FROM reject"), [""; 0]);
+        }
+        set_slow(&table, "1 = 1", false);
+        exporter.run(["run", "--mode", "incremental"]).expect(0);
+        exporter.assert_agrees();
+    });
+}
+
+#[test]
+fn a_statement_that_was_too_slow_for_a_moment_is_asked_again_and_rejects_nothing() {
+    on_every_flavor(|flavor| {
+        let table = table_of_slow_documents(flavor);
+        let proxy = Proxy::to(&table.url());
+        limit_time(&proxy);
+        set_slow(&table, "fid > 10", true);
+        let exporter = through(&proxy, &table);
+        let mut run = exporter.spawn(["run", "--format", "json"]);
+        run.listen_for("trying again");
+        set_slow(&table, "1 = 1", false);
+        assert_retried(&run.wait().expect(0).json());
+        exporter.assert_agrees();
+        assert_eq!(exporter.ask("SELECT id FROM reject"), [""; 0]);
+    });
+}
+
+#[test]
+fn queries_on_healthy_rows_that_are_killed_are_asked_again_and_rejected_never() {
+    on_every_flavor(|flavor| {
+        let table = table_of_slow_documents(flavor);
+        let mut killer = database(&table).connect();
+        for (mode, kill) in [("full", "KILL QUERY"), ("incremental", "KILL QUERY"), ("incremental", "KILL")] {
+            set_slow(&table, "fid <= 4", true);
+            let exporter = Exporter::new(&table);
+            let run = exporter.spawn(["run", "--mode", mode, "--format", "json"]);
+            let mut kills = 0;
+            while kills < 3 && run.is_alive() {
+                let reading = "SELECT ID FROM information_schema.PROCESSLIST WHERE DB = DATABASE() \
+                               AND COMMAND IN ('Execute', 'Query') AND INFO LIKE '%fext_field%' AND ID <> CONNECTION_ID()";
+                let Some(id) = killer.query_first::<u64, _>(reading).unwrap() else { continue };
+                // It may have ended since.
+                kills += u32::from(killer.query_drop(format!("{kill} {id}")).is_ok());
+            }
+            let summary = run.wait().expect(0).json();
+            assert_retried(&summary);
+            set_slow(&table, "1 = 1", false);
+            exporter.assert_agrees();
+            assert_eq!(exporter.ask("SELECT id FROM reject"), [""; 0]);
+        }
     });
 }

@@ -1,10 +1,6 @@
 //! What a source promises to whoever reads from it, on real servers and files.
 #![allow(clippy::unwrap_used, reason = "the helpers of tests may panic as the tests do")]
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +13,7 @@ use mysql::Conn;
 use mysql::prelude::Queryable;
 
 use crate::support::database::Database;
-use crate::support::{Flavor, Row, Server, Settings, Table, on_every_flavor, on_every_source, server};
+use crate::support::{Flavor, Proxy, Row, Server, Settings, Table, on_every_flavor, on_every_source, server};
 
 fn access(url: &str) -> Access {
     Access {
@@ -26,6 +22,7 @@ fn access(url: &str) -> Access {
         names: TableNames::default(),
         time_zone: None,
         tls: Tls::default(),
+        read_timeout: Duration::from_secs(300),
     }
 }
 
@@ -925,53 +922,18 @@ fn a_connection_that_is_killed_is_made_again() {
     });
 }
 
-/// Passes connections on to whichever server is the target when they come, and counts the bytes
-/// that servers sent.
-fn proxy(target: Arc<Mutex<String>>) -> (u16, Arc<AtomicU64>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (port, counter) = (listener.local_addr().unwrap().port(), Arc::new(AtomicU64::new(0)));
-    let sent = Arc::clone(&counter);
-    thread::spawn(move || {
-        for client in listener.incoming() {
-            let (client, server) = (client.unwrap(), TcpStream::connect(target.lock().unwrap().as_str()).unwrap());
-            let (to_server, to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-            let (asked, sent) = (Arc::default(), Arc::clone(&sent));
-            thread::spawn(move || pass_on(client, to_server, &asked));
-            thread::spawn(move || pass_on(server, to_client, &sent));
-        }
-    });
-    (port, counter)
-}
-
-fn pass_on(mut from: TcpStream, mut to: TcpStream, count: &AtomicU64) {
-    let mut buffer = [0; 65_536];
-    while let Ok(length @ 1..) = from.read(&mut buffer) {
-        count.fetch_add(length as u64, Ordering::Relaxed);
-        if to.write_all(&buffer[..length]).is_err() {
-            break;
-        }
-    }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
-}
-
-/// `127.0.0.1:3306` of a URL.
-fn place(url: &str) -> String {
-    url.rsplit_once('@').unwrap().1.split('/').next().unwrap().to_owned()
-}
-
 #[test]
 fn whoever_wants_no_more_rows_does_not_make_the_server_send_the_rest() {
     on_every_flavor(|flavor| {
         let database = server(flavor).database();
         database.load_sample(24_552, 7, "1:40,10:40,89:20");
-        let url = database.url();
-        let (port, sent) = proxy(Arc::new(Mutex::new(place(&url))));
-        let mut source = open(&url.replace(&place(&url), &format!("127.0.0.1:{port}")));
+        let proxy = Proxy::to(&database.url());
+        let mut source = open(&proxy.url());
         let enough = || Err(anyhow::anyhow!("enough"));
         assert!(matches!(source.page(None, 30_000, &mut |_| enough()), Err(Fault::Consumer(_))));
         assert_eq!(source.tenants().unwrap().len(), 3);
-        assert!(sent.load(Ordering::Relaxed) < 30_000_000, "{sent:?} bytes of more than 60 million were sent");
+        let sent = proxy.sent();
+        assert!(sent < 30_000_000, "{sent} bytes of more than 60 million were sent");
     });
 }
 
@@ -980,23 +942,22 @@ fn another_server_behind_the_same_address_is_not_taken_for_the_first() {
     on_every_flavor(|flavor| {
         let mut first = Server::fresh(flavor);
         let database = table_with(&first, "INT", "DATETIME", &[("1", "NOW()")]);
-        let (base, name) =
-            database.url().rsplit_once('/').map(|(base, name)| (base.to_owned(), name.to_owned())).unwrap();
+        let url = database.url();
+        let (_, name) = url.rsplit_once('/').unwrap();
         let second = server(flavor).database();
         second.execute(&format!("CREATE DATABASE {name}"));
-        let target = Arc::new(Mutex::new(place(&base)));
-        let (port, _) = proxy(Arc::clone(&target));
-        let mut source = open(&format!("mysql://root@127.0.0.1:{port}/{name}"));
+        let proxy = Proxy::to(&url);
+        let mut source = open(&proxy.url());
         let identity = source.identity().unwrap();
         assert_ne!(identity, open(&table_with(server(flavor), "INT", "DATETIME", &[]).url()).identity().unwrap());
         first.kill();
-        *target.lock().unwrap() = place(&second.url());
+        proxy.aim(&second.url());
         assert!(matches!(source.clock(), Err(Fault::Connection(_))));
         let fault = source.clock().unwrap_err();
         second.execute(&format!("DROP DATABASE {name}"));
         assert!(matches!(&fault, Fault::Final(error) if error.to_string().contains("another server")), "{fault}");
         first.restart();
-        *target.lock().unwrap() = place(&base);
+        proxy.aim(&url);
         assert_eq!(source.identity().unwrap(), identity);
     });
 }

@@ -10,6 +10,7 @@ pub(crate) mod embedded;
 pub(crate) mod exporter;
 pub(crate) mod invariants;
 pub(crate) mod listing;
+pub(crate) mod proxy;
 pub(crate) mod rounds;
 pub(crate) mod sample;
 pub(crate) mod scene;
@@ -20,5 +21,6 @@ pub(crate) mod table;
 
 pub(crate) use database::Database;
 pub(crate) use exporter::Exporter;
+pub(crate) use proxy::{Break, Proxy};
 pub(crate) use server::{Flavor, Server, Settings, server};
 pub(crate) use table::{Row, Table, on_every_flavor, on_every_source};
