@@ -6,6 +6,7 @@ mod adoption;
 mod architecture;
 mod backups;
 mod checks;
+mod connection;
 mod crash;
 mod damage;
 mod dropin;
