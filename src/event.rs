@@ -65,6 +65,8 @@ pub enum Notice {
     OpenWorkUnknown,
     /// Work has been open since then; keys are read again from before it.
     OpenWork { since: SourceTime },
+    /// The server is a replica, so far behind its primary; None: its replication is stopped.
+    Replica { behind: Option<Duration> },
     /// There is no state, but a tree with files: a full run takes it over.
     TakingOver { output: PathBuf },
     /// An old state was set aside by `--fresh`.

@@ -12,7 +12,7 @@ use crate::event::{Event, Notice};
 use crate::invoice::SourceTime;
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Kind, RunId};
-use crate::source::{self, Fault, Listed, Source};
+use crate::source::{self, Fault, Listed, Replication, Source};
 use crate::state::State;
 use crate::state::runs::LastTime;
 use crate::window::{Clock, OpenWork, settled_below};
@@ -83,6 +83,12 @@ pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn Fn
             tell(Event::Notice(Notice::OpenWork { since: since.clone() }));
         }
         OpenWork::Since(_) | OpenWork::None => {}
+    }
+    match inquiry.ask(tell, |source| source.replication())? {
+        Some(Replication::Behind(behind)) if behind.is_zero() => {}
+        Some(Replication::Behind(behind)) => tell(Event::Notice(Notice::Replica { behind: Some(behind) })),
+        Some(Replication::Stopped) => tell(Event::Notice(Notice::Replica { behind: None })),
+        None => {}
     }
     let boundary = clock.boundary(order.safety_lag);
     let boundary = order.until.clone().filter(|until| *until < boundary).unwrap_or(boundary);

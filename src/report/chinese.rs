@@ -106,6 +106,12 @@ impl Words for Chinese {
             Notice::OpenWork { since } => {
                 format!("数据库中有自 {since} 起尚未结束的事务；下次运行会从更早的时间重新读取")
             }
+            Notice::Replica { behind: Some(behind) } => {
+                format!("数据库服务器是从库，落后主库 {}；尚未同步的数据由以后的运行导出", span(*behind))
+            }
+            Notice::Replica { behind: None } => {
+                "数据库服务器是从库，且复制已停止；恢复之前不会有更新的数据可导出".to_owned()
+            }
             Notice::TakingOver { output } => {
                 format!("没有状态文件，但 {} 中已有导出文件；本次运行将接管这些文件", output.display())
             }

@@ -86,6 +86,12 @@ impl Words for English {
             Notice::OpenWork { since } => {
                 format!("work has been open in the server since {since}; the next run reads again from before it")
             }
+            Notice::Replica { behind: Some(behind) } => {
+                format!("the server is a replica, {} behind its primary; later runs export what it has not yet", span(*behind))
+            }
+            Notice::Replica { behind: None } => {
+                "the server is a replica whose replication is stopped: nothing newer is exported until it goes on".to_owned()
+            }
             Notice::TakingOver { output } => {
                 format!("there is no state, but {} holds exported files: this run takes them over", output.display())
             }

@@ -245,10 +245,12 @@ impl Lines {
 fn notice_level(notice: &Notice) -> Level {
     match notice {
         Notice::OpenWork { .. }
+        | Notice::Replica { behind: Some(_) }
         | Notice::SetAside { .. }
         | Notice::RunUnfinished { life: Life::Alive | Life::Unknown, .. } => Level::Info,
         Notice::MissingIndex { .. }
         | Notice::OpenWorkUnknown
+        | Notice::Replica { behind: None }
         | Notice::TakingOver { .. }
         | Notice::NoBackup { .. }
         | Notice::Recovering { .. }

@@ -36,6 +36,9 @@ const PASSING: [ErrorKind; 14] = [
     ErrorKind::NotFound,
 ];
 
+/// What the crate says of a connection that ends within a packet, before it is made.
+const CUT_SHORT: &str = "bytes remaining on stream";
+
 /// What the C libraries say (glibc, musl) when a name server did not answer; that there is no such
 /// name is said in other words. The standard library hands on nothing but these.
 const NO_ANSWER: [&str; 2] = ["Temporary failure in name resolution", "Try again"];
@@ -187,7 +190,7 @@ fn unresolved(error: std::io::Error) -> std::io::Error {
 }
 
 fn passes(error: &mysql::Error) -> bool {
-    let io_passes = |error: &std::io::Error| PASSING.contains(&error.kind());
+    let io_passes = |error: &std::io::Error| PASSING.contains(&error.kind()) || error.to_string().contains(CUT_SHORT);
     match error {
         mysql::Error::MySqlError(error) => TRY_AGAIN.contains(&error.code) || FULL.contains(&error.code),
         mysql::Error::IoError(error) => io_passes(error),
@@ -213,7 +216,7 @@ fn obstacle(error: &mysql::Error) -> Obstacle {
         mysql::Error::IoError(_) | mysql::Error::CodecError(_) if error.to_string().contains("certificate") => {
             Obstacle::Certificate
         }
-        mysql::Error::IoError(_) => Obstacle::Unreachable,
+        mysql::Error::IoError(_) | mysql::Error::CodecError(_) => Obstacle::Unreachable,
         _ => Obstacle::Other,
     }
 }

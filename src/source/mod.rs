@@ -123,6 +123,13 @@ pub struct Sighting {
     pub has_date: bool,
 }
 
+/// A server that copies another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replication {
+    Behind(Duration),
+    Stopped,
+}
+
 /// How far a scan of keys has come. Keys come in the order (source time, id), NULL times first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyCursor {
@@ -212,6 +219,9 @@ pub trait Source: Send {
     /// The start of the oldest transaction or statement that may still commit rows. Running
     /// statements are looked at before open transactions, and both before any row.
     fn open_work(&mut self) -> Result<OpenWork, Fault>;
+
+    /// How far this server is behind the one that it copies, where it does and the account may know.
+    fn replication(&mut self) -> Result<Option<Replication>, Fault>;
 
     /// All tenants with issued rows, in one loose index scan.
     fn tenants(&mut self) -> Result<Vec<Listed>, Fault>;

@@ -5,6 +5,8 @@
 //! ended well or the server refused it: after anything else it could answer with old rows. A
 //! password leaves these two only towards the server; `Opts` prints it, so it is never formatted.
 
+use std::time::Duration;
+
 use anyhow::{Context, anyhow};
 use mysql::prelude::Queryable;
 use mysql::{Conn, MySqlError, Value};
@@ -13,7 +15,7 @@ use super::catalogue::Catalogue;
 use super::dial::Place;
 use super::processes::running_since;
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
-use super::{Access, Fault, KeyCursor, Listed, Sighting, Sink, Source, SourceName};
+use super::{Access, Fault, KeyCursor, Listed, Replication, Sighting, Sink, Source, SourceName};
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
 use crate::refusal::Refusal;
@@ -90,6 +92,17 @@ impl Source for MySql {
         }
     }
 
+    fn replication(&mut self) -> Result<Option<Replication>, Fault> {
+        for sql in self.link.server.flavour.replication() {
+            match self.link.on_conn(|conn| channels(conn, sql)) {
+                // An older server does not know the words, or the account may not ask.
+                Err(Fault::Statement(_)) => {}
+                result => return Ok(farthest_behind(result?)),
+            }
+        }
+        Ok(None)
+    }
+
     fn tenants(&mut self) -> Result<Vec<Listed>, Fault> {
         self.statements.tenants(&mut self.link)
     }
@@ -138,6 +151,13 @@ impl Flavour {
         match self {
             Self::MySql => "SELECT @@GLOBAL.server_uuid",
             Self::MariaDb => "SELECT @@GLOBAL.server_id, @@GLOBAL.hostname, @@GLOBAL.port",
+        }
+    }
+
+    fn replication(self) -> &'static [&'static str] {
+        match self {
+            Self::MySql => &["SHOW REPLICA STATUS", "SHOW SLAVE STATUS"],
+            Self::MariaDb => &["SHOW ALL SLAVES STATUS"],
         }
     }
 
@@ -224,6 +244,16 @@ impl Link {
         }
     }
 
+    /// Keeps the connection if what is done with it ends well, or if the server refuses it.
+    fn on_conn<R>(&mut self, ask: impl FnOnce(&mut Conn) -> Result<R, Fault>) -> Result<R, Fault> {
+        let mut conn = self.take()?;
+        let outcome = ask(&mut conn);
+        if matches!(outcome, Ok(_) | Err(Fault::Statement(_) | Fault::Overtime(_))) {
+            self.conn = Some(conn);
+        }
+        outcome.map_err(|fault| lost(fault, &self.place))
+    }
+
     /// The columns of a one-row answer.
     fn texts(&mut self, sql: &str) -> Result<Vec<String>, Fault> {
         Ok(self.all(sql, &[])?.into_iter().flatten().map(lossy).collect())
@@ -253,16 +283,18 @@ impl Link {
 
 impl Engine for Link {
     fn query(&mut self, sql: &str, binds: &[Bind], each: &mut Each<'_>) -> Result<(), Fault> {
-        let mut conn = self.take()?;
         let binds = binds.iter().map(|bind| self.value(bind)).collect();
-        let mut stopped = false;
-        let outcome = stream(&mut conn, &format!("{} {sql}", self.comment), binds, &mut |row| {
-            each(row).inspect_err(|_| stopped = true)
+        let sql = format!("{} {sql}", self.comment);
+        let mut stopped = None;
+        let outcome = self.on_conn(|conn| {
+            stream(conn, &sql, binds, &mut |row| {
+                each(row).map_err(|fault| {
+                    stopped = Some(fault);
+                    Fault::Connection(anyhow!("nobody wants more rows"))
+                })
+            })
         });
-        if !stopped && matches!(outcome, Ok(()) | Err(Fault::Statement(_) | Fault::Overtime(_))) {
-            self.conn = Some(conn);
-        }
-        outcome.map_err(|fault| if stopped { fault } else { lost(fault, &self.place) })
+        stopped.map_or(outcome, Err)
     }
 }
 
@@ -328,6 +360,27 @@ fn plain(conn: &mut Conn, sql: &str) -> Result<Vec<String>, Fault> {
         texts.extend(row.map_err(fault)?.unwrap_raw().into_iter().map(|value| lossy(value.and_then(bytes))));
     }
     Ok(texts)
+}
+
+/// How many seconds each channel is behind, in what a server says of its replication; None for one that
+/// is stopped.
+fn channels(conn: &mut Conn, sql: &str) -> Result<Vec<Option<u64>>, Fault> {
+    let mut answer = conn.query_iter(sql).map_err(fault)?;
+    let is_lag = |name: &str| matches!(name, "Seconds_Behind_Master" | "Seconds_Behind_Source");
+    let lag = answer.columns().as_ref().iter().position(|column| is_lag(&column.name_str()));
+    let mut channels = Vec::new();
+    for row in answer.by_ref() {
+        let cell = row.map_err(fault)?.unwrap_raw().into_iter().nth(lag.unwrap_or(usize::MAX)).flatten();
+        channels.push(cell.and_then(bytes).and_then(|seconds| lossy(Some(seconds)).parse().ok()));
+    }
+    Ok(if lag.is_some() { channels } else { Vec::new() })
+}
+
+fn farthest_behind(channels: Vec<Option<u64>>) -> Option<Replication> {
+    if channels.contains(&None) {
+        return Some(Replication::Stopped);
+    }
+    channels.into_iter().flatten().max().map(|seconds| Replication::Behind(Duration::from_secs(seconds)))
 }
 
 pub(super) fn fault(error: mysql::Error) -> Fault {

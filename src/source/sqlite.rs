@@ -10,7 +10,7 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
 use super::sql::{Bind, Cell, Each, Engine, Statements, Wording, id_column, lossy, missing, quoted};
-use super::{Access, Fault, KeyCursor, Listed, Sighting, Sink, Source, SourceName, TableNames, decoded};
+use super::{Access, Fault, KeyCursor, Listed, Replication, Sighting, Sink, Source, SourceName, TableNames, decoded};
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
 use crate::refusal::Refusal;
@@ -79,6 +79,10 @@ impl Source for Sqlite {
     /// Whoever writes to the file holds the lock that readers wait for.
     fn open_work(&mut self) -> Result<OpenWork, Fault> {
         Ok(OpenWork::None)
+    }
+
+    fn replication(&mut self) -> Result<Option<Replication>, Fault> {
+        Ok(None)
     }
 
     fn tenants(&mut self) -> Result<Vec<Listed>, Fault> {

@@ -29,6 +29,7 @@ mod power;
 mod reading;
 mod refusals;
 mod rejects;
+mod replicas;
 mod retries;
 mod selection;
 mod server_harness;
