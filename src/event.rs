@@ -63,6 +63,8 @@ pub enum Notice {
     MissingIndex { statement: String },
     /// The account may not see open transactions: the overlap alone covers late commits.
     OpenWorkUnknown,
+    /// A transaction is prepared and left, nobody knows since when.
+    PreparedWork,
     /// Work has been open since then; keys are read again from before it.
     OpenWork { since: SourceTime },
     /// The server is a replica, so far behind its primary; None: its replication is stopped.

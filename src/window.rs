@@ -27,6 +27,9 @@ pub enum OpenWork {
     None,
     /// The start of the oldest open transaction or writing statement.
     Since(SourceTime),
+    /// A transaction is prepared that no client holds any more. It may be older than the server's last
+    /// start, with which the server dates it.
+    Prepared,
     /// We may not look (no PROCESS privilege).
     Unknown,
 }
@@ -46,14 +49,14 @@ impl OpenWork {
         match self {
             Self::None => false,
             Self::Since(start) => start < boundary,
-            Self::Unknown => true,
+            Self::Prepared | Self::Unknown => true,
         }
     }
 
     pub fn since(&self) -> Option<&SourceTime> {
         match self {
             Self::Since(start) => Some(start),
-            Self::None | Self::Unknown => None,
+            Self::None | Self::Prepared | Self::Unknown => None,
         }
     }
 }
@@ -115,6 +118,9 @@ pub fn look_back(
     work: &OpenWork,
     overlap: Duration,
 ) -> Option<SourceTime> {
+    if *work == OpenWork::Prepared {
+        return None;
+    }
     let shown = earlier([Some(boundary), newest].into_iter().flatten().min()?, overlap)?;
     match work.since() {
         Some(start) => Some(shown.min(earlier(start, overlap.max(WORK_MARGIN))?)),
@@ -130,6 +136,7 @@ pub fn settled_below(boundary: &SourceTime, work: &OpenWork, overlap: Duration) 
         OpenWork::Since(start) if start < boundary => {
             earlier(start, overlap.max(WORK_MARGIN)).unwrap_or_else(|| SourceTime::from(""))
         }
+        OpenWork::Prepared => SourceTime::from(""),
         OpenWork::Since(_) | OpenWork::None | OpenWork::Unknown => boundary.clone(),
     }
 }
@@ -178,6 +185,14 @@ mod tests {
         assert_eq!(settled_below(&boundary, &OpenWork::None, HOUR), boundary);
         let later = OpenWork::Since(time("2025-11-28 16:34:59"));
         assert_eq!(settled_below(&boundary, &later, HOUR), boundary);
+    }
+
+    #[test]
+    fn work_without_a_known_start_leaves_no_lower_bound_and_settles_nothing() {
+        let boundary = time("2025-11-28 16:30:00");
+        assert_eq!(look_back(&boundary, Some(&boundary), &OpenWork::Prepared, HOUR), None);
+        assert!(settled_below(&boundary, &OpenWork::Prepared, HOUR) < time("0000-00-00 00:00:00"));
+        assert!(OpenWork::Prepared.reaches_below(&boundary));
     }
 
     #[test]

@@ -103,6 +103,9 @@ impl Words for Chinese {
             Notice::OpenWorkUnknown => {
                 "数据库账号没有 PROCESS 权限，看不到未结束的事务；迟提交的数据只能靠 --overlap 补上".to_owned()
             }
+            Notice::PreparedWork => {
+                "数据库中有已准备但客户端已断开的事务；在其结束之前(用 XA RECOVER 查看，用 XA COMMIT 或 XA ROLLBACK 结束)，每次运行都会核对全部记录".to_owned()
+            }
             Notice::OpenWork { since } => {
                 format!("数据库中有自 {since} 起尚未结束的事务；下次运行会从更早的时间重新读取")
             }

@@ -74,6 +74,7 @@ impl Words for English {
         format!("{} {verb} so far...", count(invoices, "invoice"))
     }
 
+    #[expect(clippy::too_many_lines, reason = "a list of sentences")]
     fn notice(&self, notice: &Notice) -> String {
         match notice {
             Notice::MissingIndex { statement } => {
@@ -81,6 +82,10 @@ impl Words for English {
             }
             Notice::OpenWorkUnknown => {
                 "the account lacks the PROCESS privilege and cannot see open transactions: only --overlap covers late commits"
+                    .to_owned()
+            }
+            Notice::PreparedWork => {
+                "a transaction is prepared in the server and no client holds it: until it ends (XA RECOVER lists it; XA COMMIT or XA ROLLBACK), every run compares all keys"
                     .to_owned()
             }
             Notice::OpenWork { since } => {

@@ -81,9 +81,10 @@ impl Source for MySql {
 
     fn open_work(&mut self) -> Result<OpenWork, Fault> {
         // Statements first: one that ends in between is then still seen as a transaction.
-        let found = self.link.oldest_statement().and_then(|statement| Ok((statement, self.link.oldest_transaction()?)));
+        let found = self.link.oldest_statement().and_then(|statement| Ok((statement, self.link.transactions()?)));
         match found {
-            Ok((statement, transaction)) => {
+            Ok((_, Transactions { prepared: true, .. })) => Ok(OpenWork::Prepared),
+            Ok((statement, Transactions { oldest: transaction, .. })) => {
                 let oldest = [statement, transaction].into_iter().flatten().min();
                 Ok(oldest.map_or(OpenWork::None, |start| OpenWork::Since(SourceTime(start))))
             }
@@ -187,6 +188,14 @@ struct Server {
     processes: &'static str,
 }
 
+/// The transactions that are open.
+struct Transactions {
+    /// The start of the oldest.
+    oldest: Option<String>,
+    /// One of them is no client's any more.
+    prepared: bool,
+}
+
 /// A connection that can be lost and made again.
 struct Link {
     access: Access,
@@ -271,13 +280,15 @@ impl Link {
         Ok(rows.into_iter().filter_map(running_since).min())
     }
 
-    /// The start of the oldest transaction that can write. The server prints it in the zone of its
-    /// operating system, whatever the session's is.
-    fn oldest_transaction(&mut self) -> Result<Option<String>, Fault> {
-        let sql = "SELECT CAST(CONVERT_TZ(MIN(trx_started), 'SYSTEM', @@SESSION.time_zone) AS CHAR) \
-                   FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id <> CONNECTION_ID() \
+    /// The transactions that can write. The server prints their start in the zone of its operating
+    /// system, whatever the session's is.
+    fn transactions(&mut self) -> Result<Transactions, Fault> {
+        let sql = "SELECT CAST(CONVERT_TZ(MIN(trx_started), 'SYSTEM', @@SESSION.time_zone) AS CHAR), \
+                   CAST(MIN(trx_mysql_thread_id) AS CHAR) FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id <> CONNECTION_ID() \
                    AND trx_is_read_only = 0 AND trx_autocommit_non_locking = 0";
-        Ok(self.all(sql, &[])?.into_iter().flatten().flatten().next().map(|start| lossy(Some(start))))
+        let mut cells = self.all(sql, &[])?.into_iter().flatten();
+        let (oldest, client) = (cells.next().flatten(), cells.next().flatten());
+        Ok(Transactions { oldest: oldest.map(|start| lossy(Some(start))), prepared: client.as_deref() == Some(b"0") })
     }
 }
 

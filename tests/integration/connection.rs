@@ -10,8 +10,9 @@ use mysql::prelude::Queryable;
 use rustix::process::Signal;
 
 use crate::support::exporter::{Finished, Running};
+use crate::support::rounds::is_campaign;
 use crate::support::server::{Flavor, Server, Settings, server};
-use crate::support::{Break, Exporter, Proxy, Row, Table, in_full, on_every_flavor};
+use crate::support::{Break, Exporter, Proxy, Row, Table, on_every_flavor};
 
 const TENANTS: &str = "1:0.6,10:0.3,89:0.1";
 /// Up to here it is said who talks to whom, and how.
@@ -35,7 +36,7 @@ fn through<'a>(proxy: &Proxy, table: &'a Table) -> Exporter<'a> {
 
 /// Every so many bytes of the prelude, and then ever farther apart.
 fn points(all: u64) -> Vec<u64> {
-    let (step, factor) = if in_full() { (16, 1.1) } else { (331, 3.0) };
+    let (step, factor) = if is_campaign() { (16, 1.1) } else { (331, 3.0) };
     // Within the first packet, and between it and the second one.
     let mut points = vec![3, 40];
     points.extend((0..PRELUDE).step_by(step));
@@ -102,7 +103,7 @@ fn an_incremental_run_heals_a_connection_that_is_reset_at_any_byte() {
 fn a_run_gives_a_silent_server_up_and_asks_it_again() {
     let few = |all| {
         let points = points(all);
-        let every = if in_full() { 4 } else { 3 };
+        let every = if is_campaign() { 4 } else { 3 };
         points.into_iter().step_by(every).collect()
     };
     break_at_every_point("incremental", Break::Stall, &["--read-timeout", "2s"], few);

@@ -24,8 +24,3 @@ pub(crate) use exporter::Exporter;
 pub(crate) use proxy::{Break, Proxy};
 pub(crate) use server::{Flavor, Server, Settings, server};
 pub(crate) use table::{Row, Table, on_every_flavor, on_every_source};
-
-/// Whether the campaign of faults is wanted in full: `scripts/test --faults` says so.
-pub(crate) fn in_full() -> bool {
-    std::env::var_os("INVOICE_EXPORT_TEST_FAULTS").is_some_and(|value| value == "1")
-}
