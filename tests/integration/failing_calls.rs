@@ -8,7 +8,7 @@ use crate::support::rounds::{Dice, assert_all_hold, is_campaign, tell};
 use crate::support::scene::{CALLS, FULL, INCREMENTAL, Kept, changed, filled};
 
 /// Without the campaign so many faults of each kind are tried, out of all.
-const PLAIN: usize = 10;
+const PLAIN: usize = 8;
 
 /// Each call of a run fails with this error, each in a run of its own: only that one, or it and later
 /// ones.

@@ -24,7 +24,7 @@ fn assert_told(faulty: &Finished) {
 #[test]
 fn a_disk_without_room_or_inodes_ends_the_run_and_a_larger_one_makes_it_good() {
     let failed = Cell::new(0);
-    with_seeds(16, 300, |dice| {
+    with_seeds(10, 300, |dice| {
         let table = filled();
         let elsewhere = TempDir::new().unwrap();
         let exporter = Exporter::new(&table);
@@ -64,7 +64,7 @@ fn a_disk_without_room_or_inodes_ends_the_run_and_a_larger_one_makes_it_good() {
 #[test]
 fn a_disk_that_turns_read_only_in_the_middle_ends_the_run_and_the_next_one_makes_it_good() {
     let failed = Cell::new(0);
-    with_seeds(6, 100, |dice| {
+    with_seeds(4, 100, |dice| {
         let table = filled();
         let exporter = Exporter::new(&table);
         let mut disk = Disk::new(Format::Ext4, exporter.home());
