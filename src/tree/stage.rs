@@ -3,7 +3,7 @@
 //! The list is durable before the first file of a batch is renamed. A run that dies leaves it behind,
 //! and the next one knows from it which files and which invoices are in doubt.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::name::TreePath;
@@ -85,23 +86,20 @@ impl Stage {
             text.push('\n');
         }
         text.push_str("end\n");
-        let path = self.path.join(LIST);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+            let mut file = File::from(rustix::fs::openat(&self.handle, LIST, flags, Mode::from_raw_mode(0o666))?);
             file.write_all(text.as_bytes())?;
             Ok::<_, std::io::Error>(file)
         };
-        write().with_context(|| format!("write {}", path.display()))
+        write().with_context(|| format!("write {}/{LIST}", self.path.display()))
     }
 
     /// The batch is recorded: nothing of it is in doubt any more.
     pub fn drop_list(&self) -> anyhow::Result<()> {
-        let path = self.path.join(LIST);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("remove {}", path.display()))
-            }
-            _ => Ok(()),
+        match rustix::fs::unlinkat(&self.handle, LIST, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("remove {}/{LIST}", self.path.display())),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod adoption;
 mod architecture;
+mod attacks;
 mod backups;
 mod checks;
 mod connection;

@@ -1,0 +1,108 @@
+//! Somebody who may write into the tree plants links, pipes and folders in it, also while a run is at work:
+//! nothing outside is ever touched, nothing hangs, and a plain run makes everything good.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use crate::support::listing::{Traces, everything_in};
+use crate::support::{Exporter, Row, Table};
+
+const ROWS: i64 = 400;
+
+/// Invoices of one folder, with a source time so long ago that every run may read them.
+fn fill(table: &Table, document: &str) {
+    let rows: Vec<String> = (1..=ROWS)
+        .map(|id| format!("({id}, '1', 'CN', '2025-11-28', 'INV{id}', 3, '{document}', '2025-11-28 15:00:00')"))
+        .collect();
+    table.execute("DELETE FROM t_invoice");
+    table.execute(&format!("INSERT INTO t_invoice VALUES {}", rows.join(", ")));
+}
+
+/// A folder with something precious in it, and how it looks.
+fn outside(exporter: &Exporter<'_>) -> std::path::PathBuf {
+    let outside = exporter.output().parent().unwrap().join("outside");
+    fs::create_dir_all(outside.join("CN")).unwrap();
+    for id in 1..=ROWS {
+        fs::write(outside.join(format!("CN/20251128+INV{id}.json")), "precious").unwrap();
+    }
+    outside
+}
+
+/// Puts a link in the place of a folder and the folder back, as fast as it goes.
+fn flip(folder: &Path, to: &Path, stop: &AtomicBool) {
+    let aside = folder.with_extension("aside");
+    while !stop.load(Ordering::Relaxed) {
+        // The run makes and removes things there too, so any step may fail.
+        if fs::rename(folder, &aside).is_ok() {
+            let _ = symlink(to, folder);
+            thread::yield_now();
+            let _ = fs::remove_file(folder);
+            if fs::rename(&aside, folder).is_err() {
+                // The run has made the folder anew.
+                let _ = fs::remove_dir_all(&aside);
+            }
+        }
+    }
+    let _ = fs::rename(&aside, folder);
+}
+
+#[test]
+fn a_link_that_is_swapped_for_a_folder_while_a_run_is_at_work_leads_nowhere() {
+    for (folder, target) in [("1", ""), ("1/CN", "CN"), (".export_state/staging", "CN")] {
+        let table = Table::embedded();
+        let exporter = Exporter::new(&table);
+        fill(&table, "{}");
+        exporter.run(["run"]).expect(0);
+        let outside = outside(&exporter);
+        let before = everything_in(&[&outside], Traces::None);
+        for round in 0..6 {
+            fill(&table, &format!("[{round}]"));
+            let stop = AtomicBool::new(false);
+            let (folder, target) = (exporter.output().join(folder), outside.join(target));
+            thread::scope(|threads| {
+                threads.spawn(|| flip(&folder, &target, &stop));
+                // It may fail, and it may fail its tenant.
+                let finished = exporter.run(["run", "--writers", "2"]);
+                stop.store(true, Ordering::Relaxed);
+                assert!(matches!(finished.status.code(), Some(0 | 1 | 3)), "{finished}");
+            });
+            assert_eq!(everything_in(&[&outside], Traces::None), before, "{}, round {round}", folder.display());
+            for left in ["1.aside", "1/CN.aside", ".export_state/staging.aside"] {
+                let _ = fs::remove_dir_all(exporter.output().join(left));
+            }
+        }
+        exporter.run(["run"]).expect(0);
+        exporter.assert_agrees();
+        exporter.assert_state_is_sound();
+        assert_eq!(everything_in(&[&outside], Traces::None), before);
+    }
+}
+
+#[test]
+fn a_pipe_or_a_folder_in_the_place_of_a_file_holds_nobody_up_and_is_left_alone() {
+    let table = Table::embedded();
+    let exporter = Exporter::new(&table);
+    for id in 1..=3 {
+        table.insert(&Row { id, number: &format!("INV{id}"), ..Row::default() });
+    }
+    let folder = exporter.output().join("1/CN");
+    fs::create_dir_all(folder.join("20251128+INV2.json")).unwrap();
+    let pipe = folder.join("20251128+INV1.json");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    for (mode, code) in [("full", 3), ("incremental", 0), ("full", 0)] {
+        exporter.run(["run", "--mode", mode]).expect(code);
+        assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+        assert_eq!(exporter.ask("SELECT id, reason FROM reject ORDER BY id"), ["1 path-blocked", "2 path-blocked"]);
+        assert_eq!(fs::read(folder.join("20251128+INV3.json")).unwrap(), Row::default().document.as_bytes());
+    }
+    fs::remove_file(&pipe).unwrap();
+    fs::remove_dir(folder.join("20251128+INV2.json")).unwrap();
+    exporter.run(["run", "--mode", "incremental"]).expect(0);
+    exporter.assert_agrees();
+    exporter.assert_state_is_sound();
+}
