@@ -71,7 +71,8 @@ fn a_link_that_is_swapped_for_a_folder_while_a_run_is_at_work_leads_nowhere() {
                 stop.store(true, Ordering::Relaxed);
                 assert!(matches!(finished.status.code(), Some(0 | 1 | 3)), "{finished}");
             });
-            assert_eq!(everything_in(&[&outside], Traces::None), before, "{}, round {round}", folder.display());
+            let untouched = everything_in(&[&outside], Traces::None) == before;
+            assert!(untouched, "a link in the place of {} led outside in round {round}", folder.display());
             for left in ["1.aside", "1/CN.aside", ".export_state/staging.aside"] {
                 let _ = fs::remove_dir_all(exporter.output().join(left));
             }
@@ -79,7 +80,7 @@ fn a_link_that_is_swapped_for_a_folder_while_a_run_is_at_work_leads_nowhere() {
         exporter.run(["run"]).expect(0);
         exporter.assert_agrees();
         exporter.assert_state_is_sound();
-        assert_eq!(everything_in(&[&outside], Traces::None), before);
+        assert!(everything_in(&[&outside], Traces::None) == before, "the last run left the tree");
     }
 }
 
