@@ -141,6 +141,18 @@ impl State {
         })
     }
 
+    /// Those of these paths that no invoice names, all at one moment.
+    pub fn unnamed(&self, mut paths: Vec<TreePath>) -> anyhow::Result<Vec<TreePath>> {
+        // Neighbours lie on one page of the index.
+        paths.sort();
+        let named: Vec<bool> = self.read(|conn| {
+            let moment = conn.unchecked_transaction()?;
+            let mut query = moment.prepare_cached("SELECT 1 FROM ledger WHERE path = ?1")?;
+            paths.iter().map(|path| query.exists([path.as_str()])).collect()
+        })?;
+        Ok(paths.into_iter().zip(named).filter_map(|(path, named)| (!named).then_some(path)).collect())
+    }
+
     /// The invoices that name a path, with the digest of its content.
     pub fn owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
         self.read(|conn| {

@@ -1,6 +1,7 @@
 //! Tree against ledger: every file that the ledger names, then everything that lies in the tree.
 
 use std::collections::{HashMap, HashSet};
+use std::mem;
 
 use chrono::DateTime;
 
@@ -10,6 +11,7 @@ use crate::invoice::Tenant;
 use crate::run::RunId;
 use crate::state::State;
 use crate::state::ledger::Entry;
+use crate::state::todo::Leftover;
 use crate::tree::name::TreePath;
 use crate::tree::walk::{self, FoundKind};
 use crate::tree::{Facts, Tree};
@@ -121,52 +123,58 @@ impl Inspector<'_> {
 fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings) -> anyhow::Result<()> {
     let owner = tree.owner()?;
     let chosen: HashSet<String> = task.selection.tenants.iter().map(folder_of).collect();
+    let mut files = Vec::new();
     for found in walk::everything(tree.output()) {
         let found = found?;
         let tenant = found.path.iter().next().unwrap_or_default().to_str();
         if !chosen.is_empty() && !tenant.is_some_and(|tenant| chosen.contains(tenant)) {
             continue;
         }
-        let difference = match found.kind {
-            FoundKind::Folder { owner: theirs, mode } => folder_trouble(theirs, mode, owner),
+        let path = found.path.to_str().and_then(TreePath::parse);
+        match (found.kind, path) {
+            (FoundKind::Folder { owner: theirs, mode }, _) => {
+                if let Some(detail) = folder_trouble(theirs, mode, owner) {
+                    find(findings, Difference::Permissions, found.path.display(), detail);
+                }
+            }
             // Nobody can say which window a file belongs to that nobody knows.
-            FoundKind::File if task.selection.has_window() => None,
-            FoundKind::File => stranger(found.path.to_str(), state)?,
-        };
-        if let Some((difference, detail)) = difference {
-            let path = Some(found.path.display().to_string());
-            findings.add(Finding { difference, tenant: None, id: None, path, detail });
+            (FoundKind::File, _) if task.selection.has_window() => {}
+            (FoundKind::File, Some(path)) => files.push(path),
+            (FoundKind::File, None) => {
+                find(findings, Difference::Foreign, found.path.display(), "no invoice has such a path".to_owned());
+            }
+        }
+        if files.len() >= PAGE {
+            find_strangers(mem::take(&mut files), state, findings)?;
         }
     }
+    find_strangers(files, state, findings)
+}
+
+fn find_strangers(files: Vec<TreePath>, state: &State, findings: &mut Findings) -> anyhow::Result<()> {
+    for path in state.unnamed(files)? {
+        let (difference, detail) = match state.leftover(&path)? {
+            Some(Leftover { id, .. }) => {
+                (Difference::Leftover, format!("id {id} had this path and belongs to another invoice now"))
+            }
+            None => (Difference::Foreign, "no invoice of the ledger has this path".to_owned()),
+        };
+        find(findings, difference, path, detail);
+    }
     Ok(())
+}
+
+fn find(findings: &mut Findings, difference: Difference, path: impl ToString, detail: String) {
+    findings.add(Finding { difference, tenant: None, id: None, path: Some(path.to_string()), detail });
 }
 
 fn folder_of(tenant: &Tenant) -> String {
     TreePath::of(tenant, None, "20000101", "1").tenant().to_owned()
 }
 
-fn folder_trouble(theirs: u32, mode: u32, owner: u32) -> Option<(Difference, String)> {
-    let detail = if theirs != owner {
-        format!("the folder belongs to user {theirs}, the output to user {owner}")
-    } else if mode & 0o700 != 0o700 {
-        format!("the folder's mode is {mode:04o}, in which nothing can be exported")
-    } else {
-        return None;
-    };
-    Some((Difference::Permissions, detail))
-}
-
-fn stranger(path: Option<&str>, state: &State) -> anyhow::Result<Option<(Difference, String)>> {
-    let Some(path) = path.and_then(TreePath::parse) else {
-        return Ok(Some((Difference::Foreign, "no invoice has such a path".to_owned())));
-    };
-    if !state.owners(&path)?.is_empty() {
-        return Ok(None);
+fn folder_trouble(theirs: u32, mode: u32, owner: u32) -> Option<String> {
+    if theirs != owner {
+        return Some(format!("the folder belongs to user {theirs}, the output to user {owner}"));
     }
-    Ok(Some(match state.leftover(&path)? {
-        Some(leftover) => {
-            (Difference::Leftover, format!("id {} had this path and belongs to another invoice now", leftover.id))
-        }
-        None => (Difference::Foreign, "no invoice of the ledger has this path".to_owned()),
-    }))
+    (mode & 0o700 != 0o700).then(|| format!("the folder's mode is {mode:04o}, in which nothing can be exported"))
 }
