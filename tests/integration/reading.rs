@@ -72,7 +72,7 @@ fn whoever_only_reads_leaves_no_trace() {
         ] {
             exporter.run(args).expect(0);
         }
-        exporter.run(["history", "77"]).expect(1);
+        exporter.run(["history", "77"]).expect(2);
     };
     let private = exporter.output().join(".export_state");
     let before = listing(&private);
