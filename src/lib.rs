@@ -69,6 +69,12 @@
 //!   same run by it.
 //! * Times that no run can have left (a look-back above its watermark, one that is no date) are damage:
 //!   SQLite has no checksums, and a run that believed them could start too late.
+//! * A prepared transaction that no client holds lifts every lower bound until it ends: after a restart the
+//!   server dates it by the restart.
+//! * `verify` holds the lock though it may only look: while a run is at work, its files and its records
+//!   disagree for a moment. Only `--repair` and `--prune` are runs in the history.
+//! * `verify` calls lost what lies below the tenant's watermark; what lies above is pending, since the next
+//!   run exports it anyway.
 //! * If no row of a page can be read, the table is to blame and the tenant fails; rows become rejects
 //!   only while others can still be read.
 
