@@ -29,6 +29,7 @@ mod option_files;
 mod output;
 mod paths;
 mod power;
+mod pruning;
 mod reading;
 mod refusals;
 mod rejects;

@@ -56,7 +56,6 @@ pub(super) fn prune(
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Counts> {
     let mut inquiry = Inquiry::again(order, &present.server, writing.run.id, tell)?;
-    let doomed: HashSet<&InvoiceId> = findings.withdrawn().iter().collect();
     let mut pruned = Counts::default();
     for ids in findings.withdrawn().chunks(PAGE) {
         let mut back = HashSet::new();
@@ -68,7 +67,7 @@ pub(super) fn prune(
         })?;
         let gone = ids.iter().filter(|id| !back.contains(*id)).map(|id| state.entry(id));
         let gone: Vec<Entry> = gone.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect();
-        remove_withdrawn(&gone, &doomed, state, writing, &mut pruned, tell)?;
+        remove_withdrawn(&gone, state, writing, &mut pruned, tell)?;
     }
     for paths in findings.leftovers().chunks(PAGE) {
         remove_leftovers(paths, state, writing, &mut pruned, tell)?;
@@ -78,16 +77,16 @@ pub(super) fn prune(
 
 fn remove_withdrawn(
     gone: &[Entry],
-    doomed: &HashSet<&InvoiceId>,
     state: &mut State,
     writing: &mut Writing<'_>,
     pruned: &mut Counts,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
+    let ids: HashSet<&InvoiceId> = gone.iter().map(|entry| &entry.id).collect();
     let mut removals = Vec::new();
     for entry in gone {
-        // A twin that is still an invoice keeps the file.
-        if state.owners(&entry.path)?.iter().all(|(owner, _)| doomed.contains(owner)) {
+        // A twin keeps the file: as an invoice for good, else until it goes with a later page.
+        if state.owners(&entry.path)?.iter().all(|(owner, _)| ids.contains(owner)) {
             removals.push(removal(&entry.id, &entry.path, entry.digest));
         }
     }

@@ -1,0 +1,89 @@
+//! `verify --prune` asks before it removes much, and what happens in the source meanwhile counts.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Child, ChildStderr, Stdio};
+
+use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
+
+use crate::support::{Exporter, Row, Table};
+
+const PRUNE: [&str; 5] = ["verify", "--against-source", "--prune", "--format", "json"];
+
+/// A process that has asked something at its terminal.
+struct Asking {
+    child: Child,
+    terminal: File,
+    log: BufReader<ChildStderr>,
+    said: String,
+}
+
+impl Asking {
+    fn about(exporter: &Exporter<'_>, args: &[&str], question: &str) -> Self {
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        unlockpt(&terminal).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap();
+        let seat = OpenOptions::new().read(true).write(true).open(std::ffi::OsStr::from_bytes(name.as_bytes()));
+        let mut command = exporter.command(args);
+        let mut child = command.stdin(seat.unwrap()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let mut asking = Self { child, terminal: terminal.into(), log, said: String::new() };
+        while !asking.said.ends_with("[y/N] ") {
+            let mut letter = [0];
+            assert_eq!(asking.log.read(&mut letter).unwrap(), 1, "it ended without asking: {}", asking.said);
+            asking.said.push(letter[0].into());
+        }
+        assert!(asking.said.contains(question), "{}", asking.said);
+        asking
+    }
+
+    /// Its exit code, stdout and stderr.
+    fn answer(mut self, answer: &str) -> (Option<i32>, String, String) {
+        writeln!(self.terminal, "{answer}").unwrap();
+        self.log.read_to_string(&mut self.said).unwrap();
+        let output = self.child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), self.said)
+    }
+}
+
+/// Six invoices, of which 5 and 6 share a file; all but the first are withdrawn since.
+fn withdrawn(table: &Table) -> Exporter<'_> {
+    for id in 1..=6 {
+        let number = format!("INV{}", id.min(5));
+        let document = format!("{{\"number\": {}}}", id.min(5));
+        table.insert(&Row { id, number: &number, document: &document, ..Row::default() });
+    }
+    let exporter = Exporter::new(table);
+    exporter.run(["run"]).expect(0);
+    assert_eq!(exporter.tree().len(), 5);
+    table.execute("UPDATE t_invoice SET fissue_status = 4 WHERE fid > 1");
+    exporter
+}
+
+#[test]
+fn an_invoice_that_comes_back_while_the_question_waits_keeps_its_file_also_one_that_it_shares() {
+    let table = Table::embedded();
+    let exporter = withdrawn(&table);
+    let asking = Asking::about(&exporter, &PRUNE, "remove 5 files, of 6 invoices in the ledger?");
+    table.execute("UPDATE t_invoice SET fissue_status = 3 WHERE fid IN (2, 6)");
+    let (code, answer, said) = asking.answer("y");
+    assert_eq!(code, Some(0), "{answer}{said}");
+    assert_eq!(exporter.ask("SELECT id FROM ledger ORDER BY id"), ["1", "2", "6"]);
+    exporter.assert_agrees();
+    exporter.assert_state_is_sound();
+}
+
+#[test]
+fn nothing_is_removed_unless_the_answer_is_yes() {
+    let table = Table::embedded();
+    let exporter = withdrawn(&table);
+    for answer in ["", "n", "no", "yikes"] {
+        let before = exporter.tree();
+        let (code, stdout, said) = Asking::about(&exporter, &PRUNE, "remove 5 files").answer(answer);
+        assert_eq!(code, Some(1), "{stdout}{said}");
+        assert!(said.contains("aborted; nothing was changed"), "{said}");
+        assert_eq!(exporter.tree(), before);
+        assert_eq!(exporter.ask("SELECT count(*) FROM ledger"), ["6"]);
+    }
+}
