@@ -117,6 +117,7 @@ pub fn verify(task: &Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event)) ->
         Some(with_source) => with_the_source(task, with_source, confirm, tell),
         None => {
             let (tree, state, _held) = look(task, tell)?;
+            refuse_unknown_tenants(&state, &task.selection)?;
             let mut findings = Findings::new(task.shown);
             disk::compare(task, &tree, &state, &mut findings, tell)?;
             Ok(Verified { findings, mended: None, refused: None })
@@ -147,6 +148,13 @@ fn look(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, State
             Err(error) => return Err(error),
         };
     Ok((Tree::open(&task.output)?, look_at_state()?, held))
+}
+
+/// Where the source is not asked, whom the state does not know is a mistype, and nothing of it would differ.
+fn refuse_unknown_tenants(state: &State, selection: &Selection) -> anyhow::Result<()> {
+    let known = state.tenants()?;
+    let unknown = selection.tenants.iter().find(|tenant| known.iter().all(|known| known.tenant != **tenant));
+    unknown.map_or(Ok(()), |tenant| Err(Refusal::TenantNotInState(tenant.to_string()).into()))
 }
 
 fn is_read_only(error: &anyhow::Error) -> bool {

@@ -124,9 +124,12 @@ impl Tree {
         }
     }
 
-    /// The user to whom the output belongs.
+    /// The user who exports into this tree. The output itself may have been made by another one.
     pub fn owner(&self) -> io::Result<u32> {
-        Ok(rustix::fs::fstat(&self.root)?.st_uid)
+        match rustix::fs::statat(&self.root, PRIVATE, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(rustix::fs::fstat(&self.root)?.st_uid),
+            stat => Ok(stat?.st_uid),
+        }
     }
 
     /// Compares what lies at a path with a document.

@@ -47,6 +47,8 @@ pub struct Found {
 pub enum FoundKind {
     /// A tenant's or a country's folder, to whom it belongs and what it permits.
     Folder { owner: u32, mode: u32 },
+    /// A folder that we may not look into, at any depth; told after the folder itself.
+    Closed,
     /// Anything else below a tenant's folder, at any depth.
     File,
 }
@@ -67,22 +69,31 @@ pub fn everything(output: &Path) -> impl Iterator<Item = anyhow::Result<Found>> 
             let path = path.strip_prefix(output).unwrap_or(path).to_path_buf();
             let counts = match kind {
                 FoundKind::Folder { .. } => entry.depth() < FILE_DEPTH,
-                FoundKind::File => entry.depth() > 1,
+                FoundKind::Closed | FoundKind::File => entry.depth() > 1,
             };
             Ok(counts.then_some(Found { path, kind }))
         });
         match found {
             // Somebody removed the entry since its folder was read.
-            Err(error) if is_gone(&error) => None,
-            Err(error) => Some(Err(error.context(format!("look through {}", output.display())))),
+            Err(error) if is(ErrorKind::NotFound, &error) => None,
+            Err(error) => {
+                Some(closed(&error, output).ok_or_else(|| error.context(format!("look through {}", output.display()))))
+            }
             Ok(found) => found.map(Ok),
         }
     })
 }
 
-fn is_gone(error: &anyhow::Error) -> bool {
+fn is(kind: ErrorKind, error: &anyhow::Error) -> bool {
     let walked = error.downcast_ref::<walkdir::Error>().and_then(walkdir::Error::io_error);
-    walked.is_some_and(|cause| cause.kind() == ErrorKind::NotFound)
+    walked.is_some_and(|cause| cause.kind() == kind)
+}
+
+/// The folder below the output that permission to read is missing for.
+fn closed(error: &anyhow::Error, output: &Path) -> Option<Found> {
+    let path = error.downcast_ref::<walkdir::Error>().and_then(walkdir::Error::path)?;
+    let path = path.strip_prefix(output).ok().filter(|path| !path.as_os_str().is_empty())?;
+    is(ErrorKind::PermissionDenied, error).then(|| Found { path: path.to_path_buf(), kind: FoundKind::Closed })
 }
 
 /// Hidden names are never an invoice's. `lost+found` is where a volume is mounted, and readable by

@@ -2,13 +2,14 @@
 //! what is to be mended is mended, and nothing else is touched.
 
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::exporter::{Finished, run_with};
+use crate::support::exporter::{Finished, Running, run_with};
 use crate::support::listing::{Traces, everything_in};
 use crate::support::{Exporter, Row, Table, on_every_source};
 
@@ -376,6 +377,55 @@ fn a_part_of_the_invoices_may_be_chosen_by_tenant_and_window() {
         let unknown = exporter.run(["verify", SOURCE, "--tenant", "100"]).expect(2);
         assert!(unknown.stderr.contains("100"), "{unknown}");
     });
+}
+
+#[test]
+fn a_tenant_that_the_state_does_not_know_is_a_mistype_and_not_without_differences() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    for args in [&["verify", "--tenant", "100"][..], &["verify", "--tenant", "1", "--tenant", "01"]] {
+        let unknown = exporter.run(args).expect(2);
+        assert!(unknown.stderr.contains("the state knows no tenant") && unknown.stdout.is_empty(), "{unknown}");
+    }
+}
+
+#[test]
+fn an_output_that_somebody_else_made_for_the_exporter_is_no_finding() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    chown(exporter.output(), Some(1234), None).expect("this test needs root");
+    assert_finds(&exporter, &[], &[]);
+    chown(file(&exporter, 1), Some(1234), None).unwrap();
+    chown(exporter.output().join("1/CN"), Some(1234), None).unwrap();
+    assert_finds(&exporter, &[], &["permissions - 1/CN", "permissions 1 10/CN/20251128+INV1.json"]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_read_is_found_and_everything_else_is_looked_at() {
+    const NOBODY: u32 = 65_534;
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    fs::create_dir(exporter.output().join("1/CN/deeper")).unwrap();
+    fs::write(exporter.output().join("1/CN/deeper/notes.txt"), "").unwrap();
+    fs::remove_file(file(&exporter, 2)).unwrap();
+    for entry in walkdir::WalkDir::new(exporter.home()) {
+        chown(entry.unwrap().path(), Some(NOBODY), Some(NOBODY)).expect("this test needs root");
+    }
+    let close = |folder: &str| {
+        fs::set_permissions(exporter.output().join(folder), Permissions::from_mode(0)).unwrap();
+    };
+    let found_by_nobody = || {
+        let mut command = exporter.command(["verify", "--format", "json"]);
+        found(&Running::new(command.uid(NOBODY).gid(NOBODY)).wait().expect(6).json())
+    };
+    close("1/CN/deeper");
+    let missing = "missing 2 1/CN/20251128+INV2.json";
+    assert_eq!(found_by_nobody(), [missing, "permissions - 1/CN/deeper"]);
+    close("10/CN");
+    let all = found_by_nobody();
+    let altered = all.iter().filter(|line| line.starts_with("altered")).count();
+    assert_eq!((altered, all.contains(&missing.to_owned())), (5, true), "{all:?}");
+    assert_eq!(all.iter().filter(|line| *line == "permissions - 10/CN").count(), 1, "{all:?}");
 }
 
 #[test]

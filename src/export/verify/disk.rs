@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::mem;
+use std::path::PathBuf;
 
 use chrono::DateTime;
 
@@ -61,7 +62,7 @@ struct Inspector<'a> {
     tree: &'a Tree,
     state: &'a State,
     content: Content,
-    /// Of the output.
+    /// Who exports.
     owner: u32,
     /// When each run ended, in seconds since 1970.
     ends: HashMap<RunId, Option<i64>>,
@@ -112,7 +113,7 @@ impl Inspector<'_> {
     fn permissions(&self, facts: &Facts) -> Option<String> {
         let expected = facts.mode_of_folder & 0o066 | 0o600;
         if facts.owner != self.owner {
-            return Some(format!("it belongs to user {}, the output to user {}", facts.owner, self.owner));
+            return Some(format!("it belongs to user {}, user {} exports", facts.owner, self.owner));
         }
         (facts.mode != expected)
             .then(|| format!("its mode is {:04o}, its folder's asks for {expected:04o}", facts.mode))
@@ -122,6 +123,8 @@ impl Inspector<'_> {
 /// What lies in the tree though nobody knows it, and folders in which we could not work.
 fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings) -> anyhow::Result<()> {
     let owner = tree.owner()?;
+    // A folder is told before what is wrong with looking into it, and one finding of it is enough.
+    let mut troubled: Option<PathBuf> = None;
     let chosen: HashSet<String> = task.selection.tenants.iter().map(folder_of).collect();
     let mut files = Vec::new();
     for found in walk::everything(tree.output()) {
@@ -135,7 +138,13 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
             (FoundKind::Folder { owner: theirs, mode }, _) => {
                 if let Some(detail) = folder_trouble(theirs, mode, owner) {
                     find(findings, Difference::Permissions, found.path.display(), detail);
+                    troubled = Some(found.path);
                 }
+            }
+            (FoundKind::Closed, _) if troubled.as_ref() == Some(&found.path) => {}
+            (FoundKind::Closed, _) => {
+                find(findings, Difference::Permissions, found.path.display(), "the folder cannot be read".to_owned());
+                troubled = Some(found.path);
             }
             // Nobody can say which window a file belongs to that nobody knows.
             (FoundKind::File, _) if task.selection.has_window() => {}
@@ -174,7 +183,7 @@ fn folder_of(tenant: &Tenant) -> String {
 
 fn folder_trouble(theirs: u32, mode: u32, owner: u32) -> Option<String> {
     if theirs != owner {
-        return Some(format!("the folder belongs to user {theirs}, the output to user {owner}"));
+        return Some(format!("the folder belongs to user {theirs}, user {owner} exports"));
     }
     (mode & 0o700 != 0o700).then(|| format!("the folder's mode is {mode:04o}, in which nothing can be exported"))
 }
