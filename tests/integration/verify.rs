@@ -412,7 +412,7 @@ fn a_folder_that_cannot_be_read_is_found_and_everything_else_is_looked_at() {
         chown(entry.unwrap().path(), Some(NOBODY), Some(NOBODY)).expect("this test needs root");
     }
     let close = |folder: &str| {
-        fs::set_permissions(exporter.output().join(folder), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(exporter.output().join(folder), Permissions::from_mode(0o000)).unwrap();
     };
     let found_by_nobody = || {
         let mut command = exporter.command(["verify", "--format", "json"]);
