@@ -87,3 +87,16 @@ fn nothing_is_removed_unless_the_answer_is_yes() {
         assert_eq!(exporter.ask("SELECT count(*) FROM ledger"), ["6"]);
     }
 }
+
+#[test]
+fn while_one_verify_waits_for_its_answer_nobody_else_works_in_the_tree() {
+    let table = Table::embedded();
+    let exporter = withdrawn(&table);
+    let asking = Asking::about(&exporter, &PRUNE, "remove 5 files");
+    for args in [&["verify"][..], &["verify", "--against-source"], &["verify", "--repair"], &["run"]] {
+        let refused = exporter.run(args.iter().chain(&["--lock-wait", "0s", "--format", "json"])).expect(4);
+        assert_eq!(refused.json()["exit_code"], 4, "{refused}");
+    }
+    asking.answer("n");
+    exporter.run(["verify", "--lock-wait", "0s"]).expect(0);
+}

@@ -380,6 +380,43 @@ fn a_part_of_the_invoices_may_be_chosen_by_tenant_and_window() {
 }
 
 #[test]
+fn who_lost_a_path_on_record_is_no_news_and_one_who_would_contest_it_is() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    let rival = |id: i64, time: &str| {
+        let document = format!("{{\"rival\": {id}}}");
+        table.insert(&Row { id, tenant: "10", number: "INV1", document: &document, time, ..Row::default() });
+    };
+    rival(11, &table.ago(2 * HOUR + 20 * MINUTE));
+    exporter.run(["run"]).expect(3);
+    let answer = assert_finds(&exporter, &[SOURCE, "--documents"], &[]);
+    assert_eq!(answer["known_rejects"], 1);
+    rival(12, &table.ago(DAY));
+    assert_finds(&exporter, &[SOURCE], &["lost 12 10/CN/20251128+INV1.json"]);
+    let before = exporter.stamps();
+    let answer = verify(&exporter, &[SOURCE, "--repair"], 0);
+    assert_eq!((&answer["rejected"], &answer["known_rejects"]), (&1.into(), &1.into()));
+    assert_eq!(exporter.stamps(), before);
+}
+
+#[test]
+fn repair_leaves_what_is_on_the_to_do_list_to_the_next_run() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    let time = table.ago(30 * MINUTE);
+    table.insert(&Row { id: 11, number: "INV11", document: "{", time: &time, ..Row::default() });
+    exporter.run(["run", "--mode", "incremental", "--safety-lag", "1s"]).expect(3);
+    table.execute("UPDATE t_invoice SET fext_field = '{}', fupdate_time = fupdate_time WHERE fid = 11");
+    fs::remove_file(file(&exporter, 1)).unwrap();
+    let answer = verify(&exporter, &["--repair"], 0);
+    assert_eq!(answer["written"], 1);
+    assert_eq!(exporter.ask("SELECT id FROM todo"), ["11"]);
+    assert_eq!(exporter.tree().len(), 10);
+    exporter.run(["run", "--mode", "incremental", "--safety-lag", "1s"]).expect(0);
+    exporter.assert_agrees();
+}
+
+#[test]
 fn a_tenant_that_the_state_does_not_know_is_a_mistype_and_not_without_differences() {
     let table = Table::embedded();
     let exporter = exported(&table);
