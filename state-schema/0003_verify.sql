@@ -56,5 +56,8 @@ CREATE TRIGGER file_log_is_complete BEFORE INSERT ON file_log
 WHEN (SELECT status FROM run WHERE id = new.run) <> 'running'
 BEGIN SELECT RAISE(ABORT, 'a finished run is history and cannot be changed'); END;
 
+-- The invoice that a dead run wrote there. It may be withdrawn before anybody looks, and keeps its file.
+ALTER TABLE doubt_path ADD COLUMN id TEXT;
+
 ALTER TABLE run_tenant ADD COLUMN late_by INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX run_tenant_late ON run_tenant (tenant, run, late_by) WHERE late > 0;

@@ -25,6 +25,8 @@ pub(super) struct Batch {
     displaced: HashSet<InvoiceId>,
     leftovers: HashMap<TreePath, (InvoiceId, Digest)>,
     cleared: Vec<TreePath>,
+    /// Invoices whose file is what a dead run left.
+    found: Vec<Entry>,
     rejects: HashMap<InvoiceId, Reject>,
     gone: Vec<InvoiceId>,
     pub tenants: HashMap<Tenant, Counts>,
@@ -43,6 +45,7 @@ impl Batch {
             && self.advances.is_empty()
             && self.removals.is_empty()
             && self.cleared.is_empty()
+            && self.found.is_empty()
             && self.tenants.is_empty()
     }
 
@@ -96,6 +99,11 @@ impl Batch {
 
     pub(super) fn leave(&mut self, path: TreePath, id: InvoiceId, digest: Digest) {
         self.leftovers.insert(path, (id, digest));
+    }
+
+    /// The invoice's file lies there with this content, whoever wrote it.
+    pub(super) fn find(&mut self, entry: Entry) {
+        self.found.push(entry);
     }
 
     pub(super) fn clear_doubt(&mut self, path: TreePath) {
@@ -160,7 +168,7 @@ impl Batch {
         // Neighbours in a folder are put there one after the other.
         placements.sort_by(|a, b| a.path.cmp(&b.path));
         let adopted = self.entries.values().filter(|(_, origin)| *origin == Origin::Adopted);
-        let adopted = adopted.map(|(entry, _)| entry.path.clone()).collect();
+        let adopted = adopted.map(|(entry, _)| entry).chain(&self.found).map(|entry| entry.path.clone()).collect();
         self.taken_over.clear();
         Changes { placements, adopted, removals: mem::take(&mut self.removals).into_values().collect() }
     }
@@ -180,6 +188,7 @@ impl Batch {
             tidied: Vec::new(),
             leftovers: batch.leftovers.into_iter().map(|(path, (id, digest))| (path, id, digest)).collect(),
             cleared: batch.cleared,
+            found: batch.found,
             tenants: batch.tenants,
             totals,
             advances: batch.advances,

@@ -11,7 +11,7 @@
 //! says how far the tenants lag behind, as `why.rs` does of one invoice.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -304,7 +304,7 @@ fn carry_out(
         _ => order.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant)),
     };
     todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
-    let doubted = state.as_deref().map_or(Ok(BTreeSet::new()), State::doubted_paths)?;
+    let doubted = state.as_deref().map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
     let lookup = state.as_deref().map_or_else(|| Ok(Lookup::nothing()), State::lookup)?;
     let desk = Desk {
         tree,

@@ -11,7 +11,9 @@ use super::{Rejects, Settings};
 use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::refusal::Trouble;
+use crate::state::ledger::Entry;
 use crate::state::tenants::Advance;
+use crate::tree::name::TreePath;
 use crate::tree::publish::Removal;
 use crate::window::{self, OpenWork};
 
@@ -99,13 +101,48 @@ impl Clerk<'_> {
             return Ok(());
         }
         let nobody = InvoiceId::from("");
-        for path in std::mem::take(&mut self.doubted) {
-            if self.owners(&nobody, &path)?.is_empty() {
+        for (path, writer) in std::mem::take(&mut self.doubted) {
+            let owners = self.owners(&nobody, &path)?;
+            for (owner, _) in &owners {
+                self.believe_the_file(owner, &path)?;
+            }
+            let kept = match writer {
+                Some(writer) if owners.is_empty() => {
+                    self.lost_its_file(&writer)? && self.believe_the_file(&writer, &path)?
+                }
+                _ => !owners.is_empty(),
+            };
+            if !kept {
                 self.batch.remove(Removal { id: nobody.clone(), path: path.clone(), digest: None });
             }
             self.batch.clear_doubt(path);
         }
         Ok(())
+    }
+
+    /// Whether an invoice that was withdrawn, or cannot be exported any more, after the dead run had moved its
+    /// file, has none where the ledger says.
+    fn lost_its_file(&self, id: &InvoiceId) -> anyhow::Result<bool> {
+        let (Some(tree), Some(entry)) = (self.desk.tree, self.left_alone(id)?) else { return Ok(false) };
+        Ok(tree.inspect(&entry.path)?.is_none())
+    }
+
+    /// An invoice whose row could not be read again keeps the file that the dead run wrote for it: what lies
+    /// there is what the ledger has to say. Returns whether there is such a file.
+    fn believe_the_file(&mut self, id: &InvoiceId, path: &TreePath) -> anyhow::Result<bool> {
+        let (Some(tree), Some(entry)) = (self.desk.tree, self.left_alone(id)?) else { return Ok(false) };
+        let Some(facts) = tree.inspect(path)?.filter(|facts| facts.is_file) else { return Ok(false) };
+        let Some(digest) = tree.digest(path)? else { return Ok(false) };
+        if (&entry.path, entry.digest) != (path, digest) {
+            let entry = Entry { path: path.clone(), digest, size: facts.size, settled: false, ..entry };
+            self.batch.find(entry);
+        }
+        Ok(true)
+    }
+
+    /// What the ledger says of an invoice that this batch decides nothing about.
+    fn left_alone(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
+        if self.batch.overrules(id) { Ok(None) } else { self.current(id) }
     }
 
     pub(super) fn say_done(&mut self) {

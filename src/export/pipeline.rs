@@ -1,7 +1,7 @@
 //! The deciding side of a run: one thread that gives out paths, over the ledger and the batch in
 //! flight, closes batches, publishes and records them, in this order and in no other.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
@@ -51,7 +51,7 @@ pub(super) struct Clerk<'a> {
     pub groups: &'a [Group],
     pub(super) rejects: Rejects,
     pub(super) patience: Patience,
-    pub doubted: BTreeSet<TreePath>,
+    pub doubted: BTreeMap<TreePath, Option<InvoiceId>>,
     pub tell: &'a mut dyn FnMut(Event),
     pub open_second: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>,
     pub(super) batch: Batch,
@@ -91,7 +91,7 @@ pub(super) struct Post<'a> {
     pub writing: Option<Writing<'a>>,
     pub groups: &'a [Group],
     pub patience: Patience,
-    pub doubted: BTreeSet<TreePath>,
+    pub doubted: BTreeMap<TreePath, Option<InvoiceId>>,
     pub rejects: Rejects,
     /// The ids on the to-do list, which leave it when they are exported though nothing changed.
     pub retried: HashMap<InvoiceId, Why>,
@@ -355,7 +355,7 @@ impl<'a> Clerk<'a> {
     /// invoice: ids are used again after a restore or a TRUNCATE. Then the file is not ours to remove.
     fn supersede(&mut self, before: &Entry, number: &str) -> anyhow::Result<()> {
         // What a dead run may have written there is cleared up once everything in doubt was read again.
-        if self.doubted.contains(&before.path) || !self.owners(&before.id, &before.path)?.is_empty() {
+        if self.doubted.contains_key(&before.path) || !self.owners(&before.id, &before.path)?.is_empty() {
             return Ok(());
         }
         let (path, id, digest) = (before.path.clone(), before.id.clone(), before.digest);

@@ -209,6 +209,13 @@ pub(super) fn enter(conn: &Connection, run: i64, tenant: i64, entry: &Entry, ori
     Ok(())
 }
 
+/// Says of an invoice what its file says.
+pub(super) fn correct(conn: &Connection, run: i64, entry: &Entry) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE ledger SET path = ?2, sha256 = ?3, size = ?4, run = ?5, settled = 0 WHERE id = ?1")?
+        .execute(params![entry.id.as_str(), entry.path.as_str(), entry.digest.0, entry.size.cast_signed(), run])?;
+    Ok(())
+}
+
 pub(super) fn forget(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<()> {
     conn.prepare_cached("DELETE FROM ledger WHERE id = ?1")?.execute([id.as_str()])?;
     Ok(())

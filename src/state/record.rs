@@ -29,6 +29,8 @@ pub struct Record {
     pub withdrawn: Vec<InvoiceId>,
     /// Leftovers that were dealt with.
     pub tidied: Vec<TreePath>,
+    /// Files that a dead run left to invoices that are none any more, or cannot be exported now.
+    pub found: Vec<Entry>,
     /// Doubt about these files is settled.
     pub cleared: Vec<TreePath>,
     /// What was done for each tenant since the last record.
@@ -59,6 +61,10 @@ impl State {
             for id in &record.withdrawn {
                 ledger::forget(tx, id)?;
                 todo::done(tx, run.id.0, id, "gone")?;
+            }
+            for entry in &record.found {
+                ledger::correct(tx, run.id.0, entry)?;
+                log(tx, run, &entry.path, "adopted")?;
             }
             put_paths(tx, run, published, record)?;
             put_progress(tx, run, record)

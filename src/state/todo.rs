@@ -1,6 +1,6 @@
 //! The to-do list and the rejects: what the next run reads by primary key, whatever its window.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -71,12 +71,13 @@ impl State {
         })
     }
 
-    /// Files that a run which died may have written.
-    pub fn doubted_paths(&self) -> anyhow::Result<BTreeSet<TreePath>> {
+    /// Files that a run which died may have written, and the invoices it wrote them for.
+    pub fn doubted_paths(&self) -> anyhow::Result<BTreeMap<TreePath, Option<InvoiceId>>> {
         self.read(|conn| {
-            let mut query = conn.prepare("SELECT path FROM doubt_path")?;
-            let rows = query.query_map([], |row| row.get::<_, String>(0))?;
-            rows.filter_map(|path| path.map(|path| TreePath::parse(&path)).transpose()).collect()
+            let mut query = conn.prepare("SELECT path, id FROM doubt_path")?;
+            let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?)))?;
+            let doubted = |(path, id): (String, Option<String>)| Some((TreePath::parse(&path)?, id.map(InvoiceId)));
+            rows.filter_map(|row| row.map(doubted).transpose()).collect()
         })
     }
 
@@ -119,8 +120,10 @@ impl State {
                      ON CONFLICT (id) DO UPDATE SET why = 'doubt'",
                 )?
                 .execute(params![path.as_str(), run])?;
-                tx.prepare_cached("INSERT INTO doubt_path (path) VALUES (?1) ON CONFLICT DO NOTHING")?
-                    .execute([path.as_str()])?;
+                tx.prepare_cached(
+                    "INSERT INTO doubt_path (path, id) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET id = excluded.id",
+                )?
+                .execute([path.as_str(), id.as_str()])?;
             }
             Ok(())
         })

@@ -139,6 +139,37 @@ fn what_a_dead_run_wrote_for_a_row_that_is_gone_is_removed() {
 }
 
 #[test]
+fn what_a_dead_run_wrote_for_an_invoice_that_is_withdrawn_or_spoiled_since_stays_its_file_and_is_on_record() {
+    for spoils in ["fissue_status = 4", "fext_field = 'not json'"] {
+        for (change, at) in [("fext_field = '{\"version\": 2}'", "renameat"), ("fcountry = 'IT'", "unlinkat")] {
+            for nth in 1..6 {
+                let table = filled();
+                let exporter = Exporter::new(&table);
+                exporter.run(FULL).expect(3);
+                let files = exporter.tree().len();
+                let update = |set: &str| {
+                    let time = table.ago(40 * MINUTE);
+                    table.execute(&format!(
+                        "UPDATE t_invoice SET fupdate_time = '{time}', {set} WHERE fid IN (1, 2, 3)"
+                    ));
+                };
+                update(change);
+                if !run_with(&exporter, &format!("{at}:signal=KILL:when={nth}"), &INCREMENTAL).was_killed() {
+                    assert!(nth > 3, "{at} is called {nth} times");
+                    break;
+                }
+                update(spoils);
+                exporter.run(INCREMENTAL);
+                // Also each of the three, wherever the run died.
+                assert_eq!(exporter.tree().len(), files, "{spoils}, {change}, {at} {nth}");
+                exporter.assert_state_is_sound();
+                exporter.run(["verify", "--hash"]).expect(0);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_file_that_a_dead_run_rewrote_is_removed_and_not_left_over_once_its_invoice_has_moved() {
     let table = filled();
     let exporter = Exporter::new(&table);
