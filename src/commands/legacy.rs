@@ -79,9 +79,10 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     let moved = state.import_legacy(&steps, args.overlap, &change)?;
     state.close()?;
     reporter.details(&planned.details(moved.unsettled, backup.as_deref()));
-    reporter.line("the script's past work is checked by: invoice-export verify --against-source");
-    reporter
-        .line("its tree is taken into the ledger by: invoice-export run --mode full (what is right is not rewritten)");
+    reporter.line(
+        "the script's files are taken into the ledger, and what it lost is exported, by: invoice-export run --mode full (what is right is not rewritten)",
+    );
+    reporter.line("after that everything is checked by: invoice-export verify --against-source");
     Ok(0)
 }
 

@@ -38,7 +38,7 @@ fn confirm(reporter: &Reporter, files: u64, invoices: u64) -> anyhow::Result<()>
 }
 
 fn details(verified: &Verified) -> Details {
-    let Verified { findings, mended, .. } = verified;
+    let Verified { findings, mended, refused } = verified;
     let left = mended.as_ref().map(|mended| &mended.left);
     let number = |number: u64| Cell::Number(number.cast_signed());
     let result = match (findings.number(), left.map(Findings::number)) {
@@ -61,6 +61,9 @@ fn details(verified: &Verified) -> Details {
             ("rejected", number(counts.rejected)),
             ("left", number(left.number())),
         ]);
+    }
+    if let Some(refused) = refused {
+        facts.push(("refused", Cell::text(format!("{refused:#}"))));
     }
     Details { facts, tables: vec![("findings", listed(findings, left)), ("kinds", kinds(findings, left))] }
 }

@@ -327,6 +327,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         for (id, error) in poisoned {
             let detail = format!("{error:#}");
             let Some(wanted) = page.remove(&id) else { continue };
+            self.meet(&id)?;
             let fetched = Fetched::Unreadable {
                 id,
                 tenant: wanted.tenant.clone(),

@@ -21,7 +21,7 @@ use super::{CarriedOut, Course, Order, carry_out};
 use crate::event::Event;
 use crate::lock::{self, Held};
 use crate::refusal::Refusal;
-use crate::run::{Counts, Kind, RunId, Starter};
+use crate::run::{Cancel, Counts, Kind, RunId, Starter};
 use crate::state::State;
 use crate::state::roll::Selection;
 use crate::tree::{Tree, mark};
@@ -119,7 +119,7 @@ pub fn verify(task: &Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event)) ->
             let (tree, state, _held) = look(task, tell)?;
             refuse_unknown_tenants(&state, &task.selection)?;
             let mut findings = Findings::new(task.shown);
-            disk::compare(task, &tree, &state, &mut findings, tell)?;
+            disk::compare(task, &tree, &state, &Cancel::default(), &mut findings, tell)?;
             Ok(Verified { findings, mended: None, refused: None })
         }
     }
@@ -174,7 +174,8 @@ fn with_the_source(
     let mut inquiry = Inquiry::open(order, tell)?;
     let mut session = Session::open(order, &mut inquiry, tell)?;
     drop(inquiry);
-    let findings = examine(task, with, &session, tell)?;
+    // Nothing is under way yet that a signal could not end at once.
+    let findings = examine(task, with, &session, &Cancel::default(), tell)?;
     if with.repair == Repair::No && with.prune == Prune::No {
         session.close(order)?;
         return Ok(Verified { findings, mended: None, refused: None });
@@ -186,20 +187,26 @@ fn with_the_source(
     }
     let mend = |site: Site<'_>, tell: &mut dyn FnMut(Event)| mend(with, &findings, site, tell);
     let (run, CarriedOut { totals: counts, .. }) = session.on_record(order, &course, tell, mend)?;
-    let left = examine(task, with, &session, tell)?;
+    let left = examine(task, with, &session, &(order.watch)()?, tell)?;
     session.close(order)?;
     Ok(Verified { findings, mended: Some(Mended { run, counts, left }), refused: None })
 }
 
-fn examine(task: &Task, with: &WithSource, session: &Session, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Findings> {
+fn examine(
+    task: &Task,
+    with: &WithSource,
+    session: &Session,
+    cancel: &Cancel,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<Findings> {
     let mut findings = Findings::new(task.shown);
-    disk::compare(task, &session.tree, &session.state, &mut findings, tell)?;
+    disk::compare(task, &session.tree, &session.state, cancel, &mut findings, tell)?;
     let compare = match with.against {
         Against::Ledger => return Ok(findings),
         Against::Keys => Compare::Keys,
         Against::Documents => Compare::Documents,
     };
-    source::compare(&with.order, session, &task.selection, compare, &mut findings, tell)?;
+    source::compare(&with.order, session, &task.selection, compare, cancel, &mut findings, tell)?;
     Ok(findings)
 }
 

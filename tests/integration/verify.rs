@@ -340,6 +340,8 @@ fn prune_does_not_empty_the_tree_for_a_restored_an_empty_or_a_shrunken_source() 
         table.execute("DELETE FROM t_invoice WHERE fid = 1");
         let refused = assert_refused(&exporter, &prune, 2, "remove 1 files, of 10 invoices in the ledger?");
         assert!(refused.stdout.contains("withdrawn") && refused.stderr.contains("--prune-up-to 1"), "{refused}");
+        let answer = exporter.run(prune.iter().chain(&["--format", "json"])).expect(2).json();
+        assert!(answer["refused"].as_str().unwrap().contains("--prune-up-to 1"), "{answer}");
         table.execute("UPDATE t_invoice SET fupdate_time = '2025-11-01 00:00:00'");
         let everything = ["verify", SOURCE, "--prune", "--prune-up-to", "100"];
         assert_refused(&exporter, &everything, 1, "this looks like a restored, an empty or another source");
@@ -520,4 +522,20 @@ fn a_repair_that_dies_at_any_step_is_made_good_by_the_next_run() {
         }
         assert!(deaths > 0, "{call} is never called");
     }
+}
+
+#[test]
+fn what_a_dead_run_left_is_the_next_runs_business_and_no_finding() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    for id in [11, 12] {
+        table.insert(&Row { id, number: &format!("INV{id}"), time: &table.ago(HOUR), ..Row::default() });
+    }
+    // One of the two files is in place, nothing is recorded.
+    assert!(run_with(&exporter, "renameat:signal=KILL:when=2", &["run"]).was_killed());
+    assert_eq!(exporter.tree().len(), 11);
+    let answer = assert_finds(&exporter, &[], &[]);
+    assert_eq!(answer["pending"], 1);
+    exporter.run(["run"]).expect(0);
+    assert_finds(&exporter, &[SOURCE], &[]);
 }

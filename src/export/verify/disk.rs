@@ -9,11 +9,13 @@ use chrono::DateTime;
 use super::{Content, Difference, Finding, Findings, Task};
 use crate::event::Event;
 use crate::invoice::Tenant;
-use crate::run::RunId;
+use crate::refusal::Refusal;
+use crate::run::{Cancel, RunId};
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::state::todo::Leftover;
 use crate::tree::name::TreePath;
+use crate::tree::stage;
 use crate::tree::walk::{self, FoundKind};
 use crate::tree::{Facts, Tree};
 
@@ -28,6 +30,7 @@ pub(super) fn compare(
     task: &Task,
     tree: &Tree,
     state: &State,
+    cancel: &Cancel,
     findings: &mut Findings,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
@@ -36,6 +39,9 @@ pub(super) fn compare(
     let mut inspector = Inspector { tree, state, content: task.content, owner: tree.owner()?, ends: HashMap::new() };
     let mut after = None;
     loop {
+        if let Some(signal) = cancel.signal() {
+            return Err(Refusal::Cancelled { signal }.into());
+        }
         let page = lookup.page(after.as_ref(), PAGE)?;
         let Some((last, _)) = page.last() else { break };
         after = Some(last.id.clone());
@@ -127,6 +133,7 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
     let mut troubled: Option<PathBuf> = None;
     let chosen: HashSet<String> = task.selection.tenants.iter().map(folder_of).collect();
     let mut files = Vec::new();
+    let in_doubt = in_doubt(tree, state)?;
     for found in walk::everything(tree.output()) {
         let found = found?;
         let tenant = found.path.iter().next().unwrap_or_default().to_str();
@@ -154,14 +161,30 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
             }
         }
         if files.len() >= PAGE {
-            find_strangers(mem::take(&mut files), state, findings)?;
+            find_strangers(mem::take(&mut files), &in_doubt, state, findings)?;
         }
     }
-    find_strangers(files, state, findings)
+    find_strangers(files, &in_doubt, state, findings)
 }
 
-fn find_strangers(files: Vec<TreePath>, state: &State, findings: &mut Findings) -> anyhow::Result<()> {
+/// Paths at which a run that died may have written.
+fn in_doubt(tree: &Tree, state: &State) -> anyhow::Result<HashSet<TreePath>> {
+    let listed = stage::left_in_doubt(tree.output())?.into_iter().map(|(_, path)| path);
+    Ok(listed.chain(state.doubted_paths()?.into_keys()).collect())
+}
+
+fn find_strangers(
+    files: Vec<TreePath>,
+    in_doubt: &HashSet<TreePath>,
+    state: &State,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
     for path in state.unnamed(files)? {
+        // The next run clears up what a dead one left.
+        if in_doubt.contains(&path) {
+            findings.pending += 1;
+            continue;
+        }
         let (difference, detail) = match state.leftover(&path)? {
             Some(Leftover { id, .. }) => {
                 (Difference::Leftover, format!("id {id} had this path and belongs to another invoice now"))

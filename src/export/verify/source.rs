@@ -29,6 +29,7 @@ pub(super) fn compare(
     session: &Session,
     selection: &Selection,
     compare: Compare,
+    cancel: &Cancel,
     findings: &mut Findings,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
@@ -36,8 +37,7 @@ pub(super) fn compare(
     let known = state.tenants()?;
     let span = Span { after: selection.since.clone(), upto: selection.until.clone() };
     let groups = plan::groups(&present.listed, &selection.tenants, &known, &HowToRead::Span(span));
-    let cancel = Cancel::default();
-    let mut patience = Patience::new(order.retry_for, &cancel);
+    let mut patience = Patience::new(order.retry_for, cancel);
     let errand = Errand {
         source: patience.insist(tell, || second_source(&order.access, &present.server, None))?,
         lookup: state.lookup()?,
@@ -49,7 +49,7 @@ pub(super) fn compare(
     let desk = Desk { tree: None, stage: None, presence: Presence::Assumed, max_document: order.max_document };
     let read_upto = known.into_iter().filter_map(|known| Some((known.tenant, known.watermark?))).collect();
     let mut examiner = Examiner { state, read_upto, otherwise: state.newest_boundary()?, findings, tell };
-    drive(&mut examiner, desk, errand, order.writers, &cancel)
+    drive(&mut examiner, desk, errand, order.writers, cancel)
 }
 
 struct Examiner<'a> {
