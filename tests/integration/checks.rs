@@ -46,7 +46,7 @@ fn whatever_does_not_hold_together_is_found_with_what_to_do() {
         ("", "UPDATE tenant SET family = 9", "a family that does not exist", restore),
         ("", "DELETE FROM todo", "not on the to-do list: 3", full),
         ("", "UPDATE reject SET closed_run = 1, closed_how = 'gone'", "no reject is open: 3", again),
-        ("", "INSERT INTO doubt_path VALUES ('1/CN/20251128+X.json')", "left in doubt", again),
+        ("", "INSERT INTO doubt_path (path) VALUES ('1/CN/20251128+X.json')", "left in doubt", again),
         ("", "UPDATE meta SET published_run = 9", "missing in the history", restore),
         ("--deep", "UPDATE ledger SET tenant = 9 WHERE id = '2'", "no tenant or to no run that is known: 2", full),
         ("--deep", "UPDATE ledger SET time = '2031-01-01 00:00:00' WHERE id = '1'", "count as seen", full),
