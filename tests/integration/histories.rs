@@ -1,129 +1,81 @@
-//! Random histories of a few invoices that fight for a few paths, with runs that die in between. After
-//! each plain run the tree must be what the rules say; a seed that fails is told and can be tried again.
+//! Random histories: whatever happens to invoices, transactions, clocks and runs, nothing is lost.
+//!
+//! `steps.rs` is what may happen, `reference.rs` what it must come to, `world.rs` where it happens.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::thread;
 
-use crate::support::exporter::run_with;
-use crate::support::rounds::{Dice, assert_all_hold, with_seeds};
-use crate::support::{Exporter, Row, Table};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
-const SECOND: Duration = Duration::from_secs(1);
-const STEPS: u32 = 12;
-const IDS: i64 = 7;
+use self::steps::{Pace, REAL, Step, TOLD};
+use self::world::{Story, World};
+use crate::support::rounds::{attempt, named, seeds, tell};
+use crate::support::{Flavor, Table, server};
 
-/// Changes one invoice, or makes or deletes one. Rows changed in one step share a source time.
-fn change(table: &Table, dice: &mut Dice, time: &str) {
-    let id = 1 + i64::try_from(dice.below(IDS as u64)).expect("a small number");
-    let [number, date, document] =
-        [&["A", "B", "C"][..], &["2025-11-01", "2025-11-02"], &["{}", "[1]", "[2]", "not json"]]
-            .map(|all| dice.one_of(all));
-    let set = match dice.below(8) {
-        0 | 1 => {
-            table.execute(&format!("DELETE FROM t_invoice WHERE fid = {id}"));
-            if dice.below(2) == 0 {
-                table.insert(&Row { id, number, date, document, time, ..Row::default() });
-            }
-            return;
-        }
-        2 | 3 => format!("finvoice_no = '{number}'"),
-        4 | 5 => format!("fissue_date = '{date}'"),
-        _ => format!("fext_field = '{document}'"),
-    };
-    table.execute(&format!("UPDATE t_invoice SET {set}, fupdate_time = '{time}' WHERE fid = {id}"));
-}
+mod reference;
+mod steps;
+mod world;
 
-/// The newest exportable invoice of each path that one claims, and its document.
-fn winners(table: &Table) -> BTreeMap<String, (String, String)> {
-    let rows = table.query(
-        "SELECT fid, fissue_date, finvoice_no, fext_field FROM t_invoice WHERE fext_field <> 'not json'
-         ORDER BY fupdate_time, fid",
-    );
-    // Later rows replace earlier ones.
-    rows.iter().map(|row| parts(row)).map(|[id, path, document]| (path, (id, document))).collect()
-}
+/// A history starts a dozen processes, so what failed is made shorter with patience but not for ever.
+const SHRINK_AT_MOST: u32 = 200;
 
-/// Id, path and document of a row.
-fn parts(row: &[Option<String>]) -> [String; 3] {
-    let [Some(id), Some(date), Some(number), Some(document)] = row else { panic!("{row:?}") };
-    [id.clone(), format!("1/CN/{}+{number}.json", date.replace('-', "")), document.clone()]
-}
-
-/// When those who have the winner's very document must have entered it too: a rival that was read
-/// before the winner has its turn in the next run.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Twins {
-    Now,
-    NextRun,
-}
-
-/// Everything that must be true after a run that ended.
-fn assert_right(table: &Table, exporter: &Exporter<'_>, twins: Twins) {
-    exporter.assert_state_is_sound();
-    let (winners, tree) = (winners(table), exporter.tree());
-    for (path, (_, document)) in &winners {
-        let found = tree.get(path).map(|content| String::from_utf8_lossy(content));
-        assert_eq!(found.as_deref(), Some(document.as_str()), "what lies at {path}");
-    }
-    for row in table.query("SELECT fid, fissue_date, finvoice_no, fext_field FROM t_invoice") {
-        let [id, path, document] = parts(&row);
-        let winner = winners.get(&path);
-        let has_file = winner.is_some_and(|(_, winning)| *winning == document);
-        let entered = exporter.ask(&format!("SELECT path FROM ledger WHERE id = '{id}'")) == [path.as_str()];
-        let open = !exporter.ask(&format!("SELECT id FROM reject WHERE id = '{id}' AND closed_run IS NULL")).is_empty();
-        let is_twin = has_file && winner.is_some_and(|(winner, _)| *winner != id);
-        if !is_twin || twins == Twins::Now {
-            assert_eq!(open, !has_file, "whether invoice {id} is rejected for {path}");
-        }
-        assert!(open || entered, "invoice {id} is neither at {path} nor rejected");
-    }
-}
-
-/// So many of a hundred runs are killed.
-fn live_through(dice: &mut Dice, deaths: u64) {
-    let table = Table::embedded();
-    let exporter = Exporter::new(&table);
-    let calls = ["renameat", "unlinkat", "unlink", "write", "pwrite64", "syncfs", "fsync"];
-    for step in 0..STEPS {
-        let time = table.ago((1800 - step) * SECOND);
-        for _ in 0..=dice.below(6) {
-            change(&table, dice, &time);
-        }
-        let mode = dice.one_of(&["incremental", "incremental", "full"]);
-        let args = ["run", "--mode", mode, "--writers", "1"];
-        if dice.below(100) < deaths {
-            let inject = format!("{}:signal=KILL:when={}", dice.one_of(&calls), 1 + dice.below(6));
-            if run_with(&exporter, &inject, &args).was_killed() {
-                continue;
-            }
-        } else {
-            let finished = exporter.run(args);
-            assert!(matches!(finished.status.code(), Some(0 | 3)), "step {step}: {finished}");
-        }
-        assert_right(&table, &exporter, Twins::NextRun);
-    }
-    for _ in 0..2 {
-        let finished = exporter.run(["run"]);
-        assert!(matches!(finished.status.code(), Some(0 | 3)), "{finished}");
-    }
-    assert_right(&table, &exporter, Twins::Now);
-}
-
-/// The last ones found mistakes.
-const SEEDS: [u64; 10] = [0, 1, 2, 3, 4, 5, 6, 24, 27, 62];
-
-fn live_through_all(deaths: u64) {
-    let seeds = SEEDS.map(|seed| (format!("seed {seed}"), Dice::new(seed)));
-    assert_all_hold(seeds, |mut dice| live_through(&mut dice, deaths));
-    with_seeds(0, 300, |dice| live_through(dice, deaths));
+#[test]
+fn whatever_happens_nothing_is_lost() {
+    survive("embedded source", &TOLD, 100, 4000, Table::in_memory);
 }
 
 #[test]
-fn invoices_that_fight_for_paths_end_where_the_rules_say() {
-    live_through_all(0);
+fn whatever_happens_on_mariadb_nothing_is_lost() {
+    survive("MariaDB", &REAL, 3, 60, || Table::on(server(Flavor::MariaDb)));
 }
 
 #[test]
-fn invoices_that_fight_for_paths_end_where_the_rules_say_though_runs_die() {
-    live_through_all(50);
+fn whatever_happens_on_mysql_nothing_is_lost() {
+    survive("MySQL", &REAL, 3, 60, || Table::on(server(Flavor::MySql)));
+}
+
+/// As many at once as there are processors: most of the time goes into waiting for processes.
+fn survive(place: &str, pace: &'static Pace, plain: u64, campaign: u64, table: fn() -> Table) {
+    let seeds = seeds(plain, campaign);
+    tell(&format!("{} histories on {place}", seeds.end - seeds.start));
+    let (seeds, failures) = (Mutex::new(seeds), Mutex::new(Vec::new()));
+    // What is broken in one is broken in many, and each takes its time to be made short.
+    let next = || failures.lock().unwrap().is_empty().then(|| seeds.lock().unwrap().next()).flatten();
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(seed) = next() {
+                    let failure = failure(seed, pace, table);
+                    failures.lock().unwrap().extend(failure);
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+/// What goes wrong in the history of this seed, and in the shortest one found that is like it.
+fn failure(seed: u64, pace: &'static Pace, table: fn() -> Table) -> Option<String> {
+    let config = Config { cases: 1, max_shrink_iters: SHRINK_AT_MOST, failure_persistence: None, ..Config::default() };
+    let bytes = [seed.to_le_bytes(); 4].concat();
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let result = runner.run(&steps::histories(pace), |history| {
+        let story = Story::default();
+        attempt(&named(seed), || live_through(&table(), pace, &history, &story))
+            .map_err(|what| TestCaseError::fail(format!("{what}\nafter this history:\n{}", story.told())))
+    });
+    match result {
+        Ok(()) => None,
+        Err(TestError::Fail(why, _) | TestError::Abort(why)) => Some(why.message().to_owned()),
+    }
+}
+
+fn live_through(table: &Table, pace: &'static Pace, history: &[Step], story: &Story) {
+    let mut world = World::new(table, pace, story);
+    for step in history {
+        world.live_through(step);
+    }
+    world.end();
 }

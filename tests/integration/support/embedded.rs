@@ -22,7 +22,15 @@ pub(crate) struct Embedded {
 
 impl Embedded {
     pub(crate) fn create() -> Self {
-        let embedded = Self { folder: tempfile::tempdir().expect("make a folder for the SQLite file") };
+        Self::within(tempfile::tempdir().expect("make a folder for the SQLite file"))
+    }
+
+    pub(crate) fn in_memory() -> Self {
+        Self::within(super::folder_in_memory())
+    }
+
+    fn within(folder: TempDir) -> Self {
+        let embedded = Self { folder };
         embedded.connect().execute_batch(TABLE).expect("create the embedded table");
         embedded
     }

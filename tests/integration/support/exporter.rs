@@ -51,7 +51,15 @@ pub(crate) struct Running {
 impl<'a> Exporter<'a> {
     /// Exports this table into an output folder of its own, which does not exist yet.
     pub(crate) fn new(table: &'a Table) -> Self {
-        let folder = tempfile::tempdir().expect("make a folder for the output");
+        Self::within(tempfile::tempdir().expect("make a folder for the output"), table)
+    }
+
+    /// Into a folder that needs no disk.
+    pub(crate) fn in_memory(table: &'a Table) -> Self {
+        Self::within(super::folder_in_memory(), table)
+    }
+
+    fn within(folder: TempDir, table: &'a Table) -> Self {
         let exporter = Self { table, folder, env: Vec::new() };
         let output = exporter.output();
         exporter.env("INVOICE_EXPORT_SOURCE", table.url()).env("INVOICE_EXPORT_OUTPUT", output)
@@ -59,7 +67,7 @@ impl<'a> Exporter<'a> {
 
     /// A later value for the same name wins.
     pub(crate) fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.env.push((name.into(), value.into()));
+        self.set(name, value);
         self
     }
 
@@ -70,6 +78,13 @@ impl<'a> Exporter<'a> {
     /// The folder that the exporter works in, with the output below it.
     pub(crate) fn home(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The same between two runs.
+    pub(crate) fn set(&mut self, name: impl Into<OsString>, value: impl Into<OsString>) {
+        let name = name.into();
+        self.env.retain(|(known, _)| *known != name);
+        self.env.push((name, value.into()));
     }
 
     pub(crate) fn output(&self) -> PathBuf {

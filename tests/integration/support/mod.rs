@@ -4,6 +4,7 @@
 //! mistake there cannot hide in its tests.
 #![allow(dead_code, unused_imports, reason = "a harness offers more than today's tests use")]
 
+pub(crate) mod clocks;
 pub(crate) mod database;
 pub(crate) mod disk;
 pub(crate) mod embedded;
@@ -24,3 +25,10 @@ pub(crate) use exporter::Exporter;
 pub(crate) use proxy::{Break, Proxy};
 pub(crate) use server::{Flavor, Server, Settings, server};
 pub(crate) use table::{Row, Table, on_every_flavor, on_every_source};
+
+/// For tests that start thousands of processes; an ordinary folder where the system has no such place.
+fn folder_in_memory() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    folder.expect("make a folder in memory")
+}

@@ -7,6 +7,7 @@ use std::env;
 use std::fmt::Display;
 use std::hash::{BuildHasher, Hasher};
 use std::io::Write;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Set by `scripts/test --faults`.
@@ -40,14 +41,24 @@ impl Dice {
 /// which ones failed.
 #[track_caller]
 pub(crate) fn with_seeds(plain: u64, campaign: u64, scenario: impl Fn(&mut Dice)) {
+    let cases = seeds(plain, campaign).map(|seed| (named(seed), Dice::new(seed)));
+    assert_all_hold(cases, |mut dice| scenario(&mut dice));
+}
+
+/// The seeds to be tried.
+pub(crate) fn seeds(plain: u64, campaign: u64) -> Range<u64> {
     let given = env::var_os(SEED).map(|seed| seed.to_str().and_then(|seed| seed.parse().ok()).expect("a seed"));
     let (first, rounds) = match given {
         Some(seed) => (seed, 1),
         None if is_campaign() => (RandomState::new().build_hasher().finish() >> 16, campaign),
         None => (0, plain),
     };
-    let name = |seed: &u64| format!("{SEED}={seed}");
-    assert_all_hold((first..first + rounds).map(|seed| (name(&seed), Dice::new(seed))), |mut dice| scenario(&mut dice));
+    first..first + rounds
+}
+
+/// How a seed is tried again.
+pub(crate) fn named(seed: u64) -> String {
+    format!("{SEED}={seed}")
 }
 
 /// Tries every case though some fail, and says which ones did.

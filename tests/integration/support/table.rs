@@ -83,6 +83,11 @@ impl Table {
         Self::Embedded(Embedded::create())
     }
 
+    /// In a folder that needs no disk.
+    pub(crate) fn in_memory() -> Self {
+        Self::Embedded(Embedded::in_memory())
+    }
+
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Server(database) => database.url(),
@@ -147,6 +152,12 @@ impl Table {
     /// The source's clock in so long.
     pub(crate) fn ahead(&self, by: Duration) -> String {
         self.clock(&format!("+{}", by.as_secs()))
+    }
+
+    /// A server's clock in seconds since 1970.
+    pub(crate) fn unix(&self) -> i64 {
+        let now = self.query("SELECT UNIX_TIMESTAMP()").remove(0).remove(0);
+        now.and_then(|now| now.parse().ok()).expect("a clock shows seconds")
     }
 
     fn clock(&self, seconds: &str) -> String {
