@@ -66,6 +66,15 @@ pub enum Fetched {
     },
 }
 
+impl Fetched {
+    pub fn id(&self) -> &InvoiceId {
+        match self {
+            Self::Row(row) => &row.invoice.id,
+            Self::Unreadable { id, .. } => id,
+        }
+    }
+}
+
 /// Why an invoice cannot be exported. The cause lies in the data; trouble on our side (disk,
 /// permission, sync) is never a reject.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use crate::effort::Effort;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Trouble;
 
@@ -173,6 +174,8 @@ pub struct Summary {
     pub open_rejects: u64,
     /// Attempts after a lost connection.
     pub retries: u64,
+    /// What it asked of source and state.
+    pub effort: Effort,
     pub elapsed: Duration,
     pub output: PathBuf,
     pub state: PathBuf,

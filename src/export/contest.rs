@@ -11,7 +11,6 @@ use std::mem;
 use anyhow::bail;
 
 use super::check::{Candidate, Trust, Verdict};
-use super::diff::id_of;
 use super::pipeline::Clerk;
 use crate::event::{Event, Notice};
 use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
@@ -152,7 +151,7 @@ impl Clerk<'_> {
             let second = self.second_source();
             let read = second.and_then(|source| {
                 source.documents(&missing, &mut |fetched| {
-                    let id = id_of(&fetched).clone();
+                    let id = fetched.id().clone();
                     if let Some((known, trust)) = known.get(&id) {
                         let verdict = desk.check(fetched, known.as_ref(), *trust)?;
                         fresh.insert(id, Some(verdict));

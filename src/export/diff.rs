@@ -3,14 +3,12 @@
 //! or the whole table in primary-key order. It changes nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Error, anyhow};
-use crossbeam_channel::Sender;
+use anyhow::Error;
 
-use super::budget::{Budget, Permit};
 use super::check::Trust;
+use super::outbox::Outbox;
 use super::patience::Patience;
 use super::plan::{Group, Others, Reading};
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
@@ -38,18 +36,6 @@ pub(super) enum Part {
     Table,
     /// Invoices of the ledger that the groups did not bring.
     Unmet,
-}
-
-/// One row on its way to be checked.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub part: Part,
-    pub fetched: Fetched,
-    pub known: Option<Entry>,
-    pub trust: Trust,
-    /// Seconds below the watermark, for a row that earlier runs could not see.
-    pub late_by: Option<u64>,
-    pub permit: Permit,
 }
 
 /// What the reading side tells whoever decides.
@@ -94,21 +80,27 @@ pub(super) enum Compare {
     Documents,
 }
 
-/// An id whose document is asked for.
-struct Wanted {
+/// An invoice whose document is asked for.
+pub(super) struct Wanted {
     id: InvoiceId,
     tenant: Option<Tenant>,
-    known: Option<Entry>,
-    trust: Trust,
-    late_by: Option<u64>,
+    pub(super) known: Option<Entry>,
+    pub(super) trust: Trust,
+    pub(super) late_by: Option<u64>,
+}
+
+impl Wanted {
+    /// A row of a full scan.
+    fn scanned(id: InvoiceId) -> Self {
+        Self { id, tenant: None, known: None, trust: Trust::Ledger, late_by: None }
+    }
 }
 
 pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
     pub source: Box<dyn Source>,
     pub lookup: Lookup,
-    pub jobs: Sender<Job>,
+    pub outbox: Outbox<'a>,
     pub tell: T,
-    pub budget: &'a Arc<Budget>,
     pub visited: HashSet<InvoiceId>,
     pub patience: Patience,
     pub roll: Option<Roll>,
@@ -162,9 +154,10 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     fn read_todo(&mut self, todo: Vec<Todo>) -> Result<(), Fault> {
         let mut rows = 0;
         let mut wanted = Vec::new();
-        for Todo { id, why, tenant } in todo {
+        let ids: Vec<&InvoiceId> = todo.iter().map(|todo| &todo.id).collect();
+        let known = self.lookup.entries(&ids).map_err(Fault::Consumer)?;
+        for (Todo { id, why, tenant }, known) in todo.into_iter().zip(known) {
             let trust = if why == Why::Doubt { Trust::Nothing } else { Trust::Ledger };
-            let known = self.known(&id)?;
             self.visited.insert(id.clone());
             wanted.push(Wanted { id, tenant, known, trust, late_by: None });
         }
@@ -231,14 +224,13 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     /// What is left of these keys once those that were exported in this version are dropped.
     fn unseen(&mut self, group: &Group, mut keys: Vec<Key>, compare: Compare) -> Result<Vec<Wanted>, Fault> {
         keys.retain(|key| !self.visited.contains(&key.id));
-        let mut wanted = Vec::new();
         if compare == Compare::Documents {
-            for key in keys {
-                let known = self.known(&key.id)?;
-                wanted.push(Self::wanted(group, key, known, compare));
-            }
-            return Ok(wanted);
+            let ids: Vec<&InvoiceId> = keys.iter().map(|key| &key.id).collect();
+            let known = self.lookup.entries(&ids).map_err(Fault::Consumer)?;
+            let wanted = |(key, known)| Self::wanted(group, key, known, compare);
+            return Ok(keys.into_iter().zip(known).map(wanted).collect());
         }
+        let mut wanted = Vec::new();
         keys.sort_unstable_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
         let seen = self.lookup.seen(&keys).map_err(Fault::Consumer)?;
         for (key, seen) in keys.into_iter().zip(seen) {
@@ -262,10 +254,6 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
 
     fn meet(&mut self, id: &InvoiceId) -> Result<(), Fault> {
         self.roll.as_mut().map_or(Ok(()), |roll| roll.meet(id)).map_err(Fault::Consumer)
-    }
-
-    fn known(&self, id: &InvoiceId) -> Result<Option<Entry>, Fault> {
-        self.lookup.entry(id).map_err(Fault::Consumer)
     }
 
     /// Hands over the documents of these ids and says which are gone. Returns how many rows came.
@@ -335,7 +323,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 time: None,
                 reason: Reason::Unreadable { detail },
             };
-            send(&self.jobs, self.budget, part, fetched, Some(wanted)).map_err(Fault::Consumer)?;
+            self.outbox.put(part, fetched, wanted, &self.lookup).map_err(Fault::Consumer)?;
         }
         Ok(())
     }
@@ -357,13 +345,13 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// Asks for what has not come yet.
     fn fetch(&mut self, part: Part, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
-        let (jobs, budget, roll, came) = (&self.jobs, self.budget, &mut self.roll, &mut self.came);
+        let (outbox, lookup, roll, came) = (&mut self.outbox, &self.lookup, &mut self.roll, &mut self.came);
         let rest: Vec<InvoiceId> = ids.iter().filter(|id| page.contains_key(*id)).cloned().collect();
-        self.source.documents(&rest, &mut |fetched| match page.remove(id_of(&fetched)) {
+        self.source.documents(&rest, &mut |fetched| match page.remove(fetched.id()) {
             Some(wanted) => {
                 *came += 1;
                 roll.as_mut().map_or(Ok(()), |roll| roll.meet(&wanted.id))?;
-                send(jobs, budget, part, fetched, Some(wanted))
+                outbox.put(part, fetched, wanted, lookup)
             }
             None => Ok(()),
         })
@@ -387,32 +375,26 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     /// One page of the table. Moves `after` on with each row, also in a page that breaks off later, so
     /// that the next attempt goes on from there. Returns how many rows came.
     fn read_rows(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, Fault> {
-        let (jobs, budget, lookup, visited) = (&self.jobs, self.budget, &self.lookup, &self.visited);
+        let (outbox, lookup, visited) = (&mut self.outbox, &self.lookup, &self.visited);
         let came = &mut self.came;
         let from = after.clone();
         self.source.page(from.as_ref(), ROWS_A_PAGE, &mut |fetched| {
-            let id = id_of(&fetched).clone();
+            let id = fetched.id().clone();
             *after = Some(id.clone());
             *came += 1;
             if visited.contains(&id) {
                 return Ok(());
             }
-            let known = lookup.entry(&id)?;
             *rows += 1;
-            let wanted = Wanted { id, tenant: None, known, trust: Trust::Ledger, late_by: None };
-            send(jobs, budget, Part::Table, fetched, Some(wanted))
+            outbox.put(Part::Table, fetched, Wanted::scanned(id), lookup)
         })
     }
 
     /// The next rows one by one, since a page with one of them cannot be read.
     fn read_around(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, Fault> {
         let ids = self.patiently(|reader| reader.source.ids(after.as_ref(), ROWS_A_PAGE))?;
-        let mut page = HashMap::new();
-        for id in ids.iter().filter(|id| !self.visited.contains(*id)) {
-            let known = self.known(id)?;
-            let wanted = Wanted { id: id.clone(), tenant: None, known, trust: Trust::Ledger, late_by: None };
-            page.insert(id.clone(), wanted);
-        }
+        let unvisited = ids.iter().filter(|id| !self.visited.contains(*id));
+        let mut page = unvisited.map(|id| (id.clone(), Wanted::scanned(id.clone()))).collect();
         // What does not come was no invoice to begin with.
         *rows += self.fetch_page(Part::Table, &ids, &mut page)?;
         *after = ids.last().cloned().or(after.take());
@@ -424,7 +406,11 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     fn patiently<R>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<R, Fault>) -> Result<R, Fault> {
         loop {
             let before = self.came;
-            let result = attempt(self);
+            let mut result = attempt(self);
+            // Whoever waits for the server has handed over what came.
+            if let Err(error) = self.outbox.flush(&self.lookup) {
+                result = Err(Fault::Consumer(error));
+            }
             if result.is_ok() || self.came > before {
                 self.patience.progress();
             }
@@ -437,28 +423,4 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     fn say(&mut self, told: Told) -> Result<(), Fault> {
         (self.tell)(told).map_err(Fault::Consumer)
     }
-}
-
-pub(super) fn id_of(fetched: &Fetched) -> &InvoiceId {
-    match fetched {
-        Fetched::Row(row) => &row.invoice.id,
-        Fetched::Unreadable { id, .. } => id,
-    }
-}
-
-fn send(
-    jobs: &Sender<Job>,
-    budget: &Arc<Budget>,
-    part: Part,
-    fetched: Fetched,
-    wanted: Option<Wanted>,
-) -> anyhow::Result<()> {
-    let bytes = match &fetched {
-        Fetched::Row(row) => row.document.len(),
-        Fetched::Unreadable { .. } => 0,
-    };
-    let permit = budget.take(bytes);
-    let (known, trust, late_by) =
-        wanted.map_or((None, Trust::Ledger, None), |wanted| (wanted.known, wanted.trust, wanted.late_by));
-    jobs.send(Job { part, fetched, known, trust, late_by, permit }).map_err(|_| anyhow!("the run has ended"))
 }

@@ -10,7 +10,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use super::budget::Budget;
 use super::check::Desk;
-use super::diff::{Job, Reader, Scope, Told};
+use super::diff::{Reader, Scope, Told};
+use super::outbox::{Job, Outbox, ROWS_A_PACKET};
 use super::patience::Patience;
 use super::pipeline::Checked;
 use super::plan::Group;
@@ -23,15 +24,14 @@ use crate::state::todo::Todo;
 
 /// Bytes of documents between reading and staging.
 const DOCUMENTS_IN_FLIGHT: usize = 16 << 20;
-/// Rows waiting to be checked.
-const JOBS_IN_FLIGHT: usize = 512;
-/// Decisions waiting to be made, each some hundred bytes: room to go on staging while a batch is
-/// published.
-const MESSAGES_IN_FLIGHT: usize = 8_192;
+/// Packets of rows waiting to be checked.
+const PACKETS_IN_FLIGHT: usize = 512 / ROWS_A_PACKET;
+/// Packets of decisions waiting to be made, each some hundred bytes: room to go on staging while a batch
+/// is published.
+const MESSAGES_IN_FLIGHT: usize = 8_192 / ROWS_A_PACKET;
 
-#[expect(clippy::large_enum_variant, reason = "most messages are of the large kind, and a box for each is dearer")]
 enum Message {
-    Checked(Checked),
+    Checked(Vec<Checked>),
     Told(Told),
     Broken(anyhow::Error),
 }
@@ -79,7 +79,7 @@ pub(super) fn drive(
     writers: usize,
     cancel: &Cancel,
 ) -> anyhow::Result<()> {
-    let (jobs, waiting) = bounded::<Job>(JOBS_IN_FLIGHT);
+    let (jobs, waiting) = bounded::<Vec<Job>>(PACKETS_IN_FLIGHT);
     let (messages, inbox) = bounded::<Message>(MESSAGES_IN_FLIGHT);
     let reading = {
         let messages = messages.clone();
@@ -110,12 +110,13 @@ pub(super) fn drive(
     result
 }
 
-fn read_all(errand: Errand, jobs: Sender<Job>, messages: &Sender<Message>) {
+fn read_all(errand: Errand, jobs: Sender<Vec<Job>>, messages: &Sender<Message>) {
     let Errand { source, lookup, todo, scope, patience, roll } = errand;
     let budget = &Budget::new(DOCUMENTS_IN_FLIGHT);
     let tell = |told| messages.send(Message::Told(told)).map_err(|_| anyhow!("the run has ended"));
     let visited = Default::default();
-    let mut reader = Reader { source, lookup, jobs, tell, budget, visited, patience, roll, came: 0 };
+    let outbox = Outbox::new(jobs, budget);
+    let mut reader = Reader { source, lookup, outbox, tell, visited, patience, roll, came: 0 };
     if let Err(fault) = reader.read(todo, &scope) {
         // Nobody listens only if the run has failed already.
         let _ = messages.send(Message::Broken(fault.into_error()));
@@ -123,19 +124,27 @@ fn read_all(errand: Errand, jobs: Sender<Job>, messages: &Sender<Message>) {
 }
 
 /// Ends when there are no more jobs, or nobody wants them any more.
-fn check_all(desk: Desk<'_>, waiting: &Receiver<Job>, closing: &Receiver<()>, messages: &Sender<Message>) {
+fn check_all(desk: Desk<'_>, waiting: &Receiver<Vec<Job>>, closing: &Receiver<()>, messages: &Sender<Message>) {
     loop {
-        let job = select! {
-            recv(waiting) -> job => job,
+        let packet = select! {
+            recv(waiting) -> packet => packet,
             recv(closing) -> _ => return,
         };
-        let Ok(Job { part, fetched, known, trust, late_by, permit }) = job else { return };
-        let message = match desk.check(fetched, known.as_ref(), trust) {
-            Ok(verdict) => Message::Checked(Checked { part, late_by, verdict }),
-            Err(error) => Message::Broken(error),
-        };
-        drop(permit);
-        if messages.send(message).is_err() {
+        let Ok(packet) = packet else { return };
+        let mut checked = Vec::with_capacity(packet.len());
+        let mut broken = None;
+        for Job { part, fetched, known, trust, late_by, permit } in packet {
+            match desk.check(fetched, known.as_ref(), trust) {
+                Ok(verdict) => checked.push(Checked { part, late_by, verdict }),
+                Err(error) => {
+                    broken = Some(error);
+                    break;
+                }
+            }
+            drop(permit);
+        }
+        let told = messages.send(Message::Checked(checked));
+        if told.is_err() || broken.is_some_and(|error| messages.send(Message::Broken(error)).is_err()) {
             return;
         }
     }
@@ -149,7 +158,7 @@ fn decide_all(clerk: &mut dyn Decides, inbox: Receiver<Message>, cancel: &Cancel
             return Err(Refusal::Cancelled { signal }.into());
         }
         match inbox.recv_timeout(LISTEN) {
-            Ok(Message::Checked(checked)) => clerk.take(checked)?,
+            Ok(Message::Checked(packet)) => packet.into_iter().try_for_each(|checked| clerk.take(checked))?,
             Ok(Message::Told(told)) => clerk.hear(told)?,
             // Whoever waits for the server gives up when the run is cancelled.
             Ok(Message::Broken(error)) if cancel.signal().is_none() => return Err(error),

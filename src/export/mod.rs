@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
 
+use crate::effort::Effort;
 use crate::event::{Event, Notice};
 use crate::invoice::{SourceTime, Tenant};
 use crate::lock::Held;
@@ -59,6 +60,7 @@ mod inquiry;
 mod kin;
 pub mod lag;
 mod mirror;
+mod outbox;
 mod parts;
 mod patience;
 mod pipeline;
@@ -265,6 +267,7 @@ impl CarriedOut {
             new_rejects: self.new_rejects,
             open_rejects,
             retries: course.retries.get(),
+            effort: Effort::so_far(),
             elapsed: course.started.elapsed(),
             output: order.output.clone(),
             state: order.state.clone(),

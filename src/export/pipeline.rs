@@ -29,7 +29,7 @@ use crate::tree::publish::{Failure, Placement, Published, Removal};
 const BATCH_FILES: usize = 8_000;
 pub(super) const BATCH_BYTES: u64 = 64 << 20;
 pub(super) const BATCH_TIME: Duration = Duration::from_secs(3);
-const FIRST_BATCH_FILES: usize = 250;
+const FIRST_BATCH_FILES: usize = 1_000;
 const PROGRESS_EVERY: u64 = 100;
 /// Rivals remembered, so that a row that comes again is not counted again; more are counted twice.
 const CONTESTED_AT_MOST: usize = 100_000;

@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 
 use super::chinese_refusals::{holder_text, refusal_text};
 use super::words::{Mode, Tally, Words};
+use crate::effort::Effort;
 use crate::event::{Doubt, Life, Notice};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::refusal::{Holder, Refusal, Trouble};
@@ -282,6 +283,10 @@ impl Words for Chinese {
     fn volume(&self, mode: Mode, bytes: u64) -> String {
         let verb = if mode.dry_run { "将写入" } else { "写入" };
         format!("{verb}: {}", ByteSize::b(bytes))
+    }
+
+    fn effort(&self, Effort { source, state }: Effort) -> String {
+        format!("SQL 语句: 数据源 {source} 条，状态库 {state} 条")
     }
 
     fn elapsed(&self, elapsed: Duration) -> String {

@@ -29,6 +29,7 @@ pub(super) fn closing(words: &dyn Words, summary: &Summary, verbosity: Verbosity
     lines.extend(details(words, mode, summary));
     if verbosity == Verbosity::Verbose {
         lines.push(Line::info(words.volume(mode, summary.counts.bytes)));
+        lines.push(Line::info(words.effort(summary.effort)));
         lines.push(Line::info(words.elapsed(summary.elapsed)));
     }
     lines
@@ -110,7 +111,8 @@ mod tests {
         );
         let verbose = closing(&Chinese, &troubled(), Verbosity::Verbose);
         let told: Vec<String> = verbose[lines.len()..].iter().map(Line::render).collect();
-        assert_eq!(told, ["[INFO] 写入: 3.0 MiB", "[INFO] 耗时: 12.3 秒"]);
+        let asked = "[INFO] SQL 语句: 数据源 12 条，状态库 345 条";
+        assert_eq!(told, ["[INFO] 写入: 3.0 MiB", asked, "[INFO] 耗时: 12.3 秒"]);
     }
 
     #[test]

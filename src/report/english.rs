@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::words::{Mode, Tally, Words};
+use crate::effort::Effort;
 use crate::event::{Doubt, Life, Notice};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::refusal::{Holder, Refusal, Trouble, holder_text};
@@ -271,6 +272,10 @@ impl Words for English {
 
     fn volume(&self, mode: Mode, bytes: u64) -> String {
         format!("{}: {}", done(mode, "written"), ByteSize::b(bytes))
+    }
+
+    fn effort(&self, Effort { source, state }: Effort) -> String {
+        format!("statements: {source} to the source, {state} to the state")
     }
 
     fn elapsed(&self, elapsed: Duration) -> String {

@@ -34,6 +34,8 @@ struct Finished<'a> {
     new_rejects: u64,
     open_rejects: u64,
     retries: u64,
+    source_statements: u64,
+    state_statements: u64,
     seconds: f64,
     output: String,
     state: String,
@@ -78,6 +80,8 @@ pub(super) fn finished(summary: &Summary) -> String {
         new_rejects: summary.new_rejects,
         open_rejects: summary.open_rejects,
         retries: summary.retries,
+        source_statements: summary.effort.source,
+        state_statements: summary.effort.state,
         seconds: summary.elapsed.as_secs_f64(),
         output: summary.output.display().to_string(),
         state: summary.state.display().to_string(),
@@ -141,7 +145,8 @@ mod tests {
             "boundary": "2025-11-28 16:30:00", "since": null, "tenants": 3,
             "failed_tenants": [{"tenant": "7\u{9b}", "error": "lost \"it\"\n"}],
             "seen": 36, "written": 1, "unchanged": 2, "rejected": 3, "gone": 30, "late": 4, "late_by_seconds": 90, "removed": 5, "bytes": 6,
-            "new_rejects": 2, "open_rejects": 9, "retries": 4, "seconds": 1.5,
+            "new_rejects": 2, "open_rejects": 9, "retries": 4, "source_statements": 12, "state_statements": 345,
+            "seconds": 1.5,
             "output": "../context", "state": "../context/.export_state/.last_export_time",
         });
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 
 use super::*;
+use crate::effort::Effort;
 use crate::invoice::{InvoiceId, Reason, SourceTime};
 use crate::run::{Counts, Kind, Outcome, RunId};
 
@@ -59,6 +60,7 @@ pub(super) fn summary(kind: Kind) -> Summary {
         new_rejects: 0,
         open_rejects: 0,
         retries: 0,
+        effort: Effort { source: 12, state: 345 },
         elapsed: Duration::ZERO,
         output: "../context".into(),
         state: "../context/.export_state/.last_export_time".into(),

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::effort::Effort;
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::refusal::{Holder, Refusal, Trouble};
@@ -71,6 +72,7 @@ pub(super) trait Words: Sync {
     fn rejects(&self, summary: &Summary) -> String;
     fn failed_tenant(&self, tenant: &Tenant, error: &str) -> String;
     fn volume(&self, mode: Mode, bytes: u64) -> String;
+    fn effort(&self, effort: Effort) -> String;
     fn elapsed(&self, elapsed: Duration) -> String;
 
     fn refusal(&self, refusal: &Refusal) -> String;

@@ -16,6 +16,7 @@ use super::dial::Place;
 use super::processes::running_since;
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
 use super::{Access, Fault, KeyCursor, Listed, Replication, Sighting, Sink, Source, SourceName};
+use crate::effort;
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
 use crate::refusal::Refusal;
@@ -310,6 +311,7 @@ impl Engine for Link {
 }
 
 fn stream(conn: &mut Conn, sql: &str, binds: Vec<Value>, each: &mut Each<'_>) -> Result<(), Fault> {
+    effort::asked_the_source();
     let mut answer = conn.exec_iter(sql, binds).map_err(fault)?;
     while let Some(row) = answer.next() {
         let row = row.map_err(fault)?.unwrap_raw().into_iter().map(|value| value.and_then(bytes)).collect();
@@ -330,14 +332,14 @@ fn begin_session(conn: &mut Conn) -> Result<Server, Fault> {
         answer if answer.iter().any(|text| text.contains("MariaDB")) => Flavour::MariaDb,
         _ => Flavour::MySql,
     };
-    conn.query_drop("SET NAMES utf8mb4").map_err(fault)?;
-    conn.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY").map_err(fault)?;
-    conn.query_drop(
+    set(conn, "SET NAMES utf8mb4")?;
+    set(conn, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY")?;
+    set(
+        conn,
         "SET SESSION autocommit = 1, sql_select_limit = 18446744073709551615, sql_mode = '', \
          lock_wait_timeout = 10, net_write_timeout = CAST(GREATEST(@@SESSION.net_write_timeout, 600) AS UNSIGNED)",
-    )
-    .map_err(fault)?;
-    conn.query_drop(flavour.session()).map_err(fault)?;
+    )?;
+    set(conn, flavour.session())?;
     let session = format!("SELECT @@SESSION.character_set_results, @@SESSION.autocommit, {}", flavour.isolation());
     let session = plain(conn, &session)?;
     if session != ["utf8mb4", "1", "READ-COMMITTED"] {
@@ -353,8 +355,14 @@ fn begin_session(conn: &mut Conn) -> Result<Server, Fault> {
     Ok(Server { identity: plain(conn, flavour.identity())?.join(" "), flavour, processes })
 }
 
+fn set(conn: &mut Conn, sql: &str) -> Result<(), Fault> {
+    effort::asked_the_source();
+    conn.query_drop(sql).map_err(fault)
+}
+
 fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), Fault> {
     let Some(zone) = zone else { return Ok(()) };
+    effort::asked_the_source();
     conn.exec_drop("SET SESSION time_zone = ?", (zone,)).map_err(fault).map_err(|refused| match refused {
         Fault::Statement(error) => Fault::Final(error.context(format!(
             "the server does not know the time zone {zone}; load its zone tables, or give an offset such as +08:00"
@@ -365,6 +373,7 @@ fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), Fault> {
 
 /// A one-row answer in the text protocol, before the session is set up.
 fn plain(conn: &mut Conn, sql: &str) -> Result<Vec<String>, Fault> {
+    effort::asked_the_source();
     let mut answer = conn.query_iter(sql).map_err(fault)?;
     let mut texts = Vec::new();
     for row in answer.by_ref() {
@@ -376,6 +385,7 @@ fn plain(conn: &mut Conn, sql: &str) -> Result<Vec<String>, Fault> {
 /// How many seconds each channel is behind, in what a server says of its replication; None for one that
 /// is stopped.
 fn channels(conn: &mut Conn, sql: &str) -> Result<Vec<Option<u64>>, Fault> {
+    effort::asked_the_source();
     let mut answer = conn.query_iter(sql).map_err(fault)?;
     let is_lag = |name: &str| matches!(name, "Seconds_Behind_Master" | "Seconds_Behind_Source");
     let lag = answer.columns().as_ref().iter().position(|column| is_lag(&column.name_str()));

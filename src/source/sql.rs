@@ -233,7 +233,7 @@ impl Statements {
         engine.query(&self.in_id_order(&filter), &filter.binds, &mut |row| {
             let fetched = fetched(row, &self.names).map_err(Fault::Statement)?;
             // `IN ('abc')` also finds `ABC` where the collation folds them.
-            if asked.contains(id_of(&fetched).as_str()) { sink(fetched).map_err(Fault::Consumer) } else { Ok(()) }
+            if asked.contains(fetched.id().as_str()) { sink(fetched).map_err(Fault::Consumer) } else { Ok(()) }
         })
     }
 
@@ -347,13 +347,6 @@ impl Filter {
         self.text.push_str(" AND ");
         self.text.push_str(condition);
         self.binds.extend(binds);
-    }
-}
-
-fn id_of(fetched: &Fetched) -> &InvoiceId {
-    match fetched {
-        Fetched::Row(row) => &row.invoice.id,
-        Fetched::Unreadable { id, .. } => id,
     }
 }
 

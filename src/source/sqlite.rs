@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
 use super::sql::{Bind, Cell, Each, Engine, Statements, Wording, id_column, lossy, missing, quoted};
 use super::{Access, Fault, KeyCursor, Listed, Replication, Sighting, Sink, Source, SourceName, TableNames, decoded};
+use crate::effort;
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
 use crate::refusal::Refusal;
@@ -124,6 +125,7 @@ struct File(Connection);
 
 impl Engine for File {
     fn query(&mut self, sql: &str, binds: &[Bind], each: &mut Each<'_>) -> Result<(), Fault> {
+        effort::asked_the_source();
         // Text finds numbers too: the column's affinity converts it.
         let binds = binds.iter().map(|bind| match bind {
             Bind::Text(text) | Bind::Id(text) => Value::Text(text.clone()),

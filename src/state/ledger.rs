@@ -65,8 +65,12 @@ impl Lookup {
         Self { state: None }
     }
 
-    pub fn entry(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
-        self.ask(None, |conn| entry(conn, id))
+    /// What the ledger holds of each of these invoices, all at one moment.
+    pub fn entries(&self, ids: &[&InvoiceId]) -> anyhow::Result<Vec<Option<Entry>>> {
+        self.ask(vec![None; ids.len()], |conn| {
+            let moment = conn.unchecked_transaction()?;
+            ids.iter().map(|id| entry(&moment, id)).collect()
+        })
     }
 
     /// What the ledger says of each of these keys, all at one moment. Cheapest in the order of ids, in which
@@ -129,7 +133,7 @@ impl State {
     }
 
     pub fn entry(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
-        self.read(|conn| entry(conn, id))
+        self.glance(|conn| entry(conn, id))
     }
 
     /// How many invoices it holds, and the newest source time among them.
@@ -155,7 +159,7 @@ impl State {
 
     /// The invoices that name a path, with the digest of its content.
     pub fn owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
-        self.read(|conn| {
+        self.glance(|conn| {
             let mut query = conn.prepare_cached("SELECT id, sha256 FROM ledger WHERE path = ?1")?;
             let rows = query.query_map([path.as_str()], |row| Ok((InvoiceId(row.get(0)?), Digest(row.get(1)?))))?;
             rows.collect()

@@ -55,6 +55,7 @@ impl State {
     fn transaction<T>(&mut self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> anyhow::Result<T> {
         let path = self.path.clone();
         let write_all = || {
+            end_moment(&self.conn)?;
             let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let result = write(&tx)?;
             tx.commit()?;
@@ -66,7 +67,25 @@ impl State {
             .with_context(|| format!("write the state {}", path.display()))
     }
 
+    /// For the many small questions of a run between two changes: nobody else writes, so that all of them
+    /// share one moment, and SQLite's locks are taken once.
+    fn glance<T>(&self, question: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
+        self.look_up(|conn| {
+            if self.access == open::Access::Write && conn.is_autocommit() {
+                conn.execute_batch("BEGIN")?;
+            }
+            question(conn)
+        })
+    }
+
     fn read<T>(&self, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
+        self.look_up(|conn| {
+            end_moment(conn)?;
+            read(conn)
+        })
+    }
+
+    fn look_up<T>(&self, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
         let undisturbed =
             |stamp: &Option<open::Stamp>| stamp.as_ref().is_none_or(|stamp| stamp.still_holds(&self.path));
         let mut result = read(&self.conn);
@@ -89,6 +108,11 @@ impl State {
             .map_err(|(_, error)| explain(error, &path))
             .with_context(|| format!("close the state {}", path.display()))
     }
+}
+
+/// Ends what `State::glance` began.
+fn end_moment(conn: &Connection) -> rusqlite::Result<()> {
+    if conn.is_autocommit() { Ok(()) } else { conn.execute_batch("COMMIT") }
 }
 
 /// A damaged file is a refusal with a way out, anything else an ordinary error.

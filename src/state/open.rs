@@ -14,11 +14,13 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use rusqlite::backup::Backup;
 use rusqlite::config::DbConfig;
+use rusqlite::trace::{TraceEvent, TraceEventCodes};
 use rusqlite::{Connection, OpenFlags};
 
 use super::backup::Occasion;
 use super::changes::{Change, ChangeKind, note};
 use super::{State, explain};
+use crate::effort;
 use crate::refusal::{Damage, Refusal};
 use crate::run::Starter;
 
@@ -248,7 +250,7 @@ pub(super) fn inspect(path: &Path) -> anyhow::Result<Found> {
 
 pub(super) fn connect(path: &Path, access: Access) -> anyhow::Result<Connection> {
     let open = || {
-        let conn = match access {
+        let mut conn = match access {
             Access::Write => {
                 Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?
             }
@@ -256,6 +258,7 @@ pub(super) fn connect(path: &Path, access: Access) -> anyhow::Result<Connection>
         };
         conn.busy_timeout(Duration::from_secs(30))?;
         harden(&conn)?;
+        conn.trace_v2(TraceEventCodes::SQLITE_TRACE_STMT, Some(count))?;
         Ok(conn)
     };
     let explained = |error| explain(error, path);
@@ -307,6 +310,13 @@ fn has_log(path: &Path) -> bool {
     with_suffix(real.as_deref().unwrap_or(path), "-wal").exists()
 }
 
+/// A trigger's statements belong to the one that set it off.
+fn count(event: TraceEvent<'_>) {
+    if matches!(event, TraceEvent::Stmt(_, sql) if !sql.starts_with("--")) {
+        effort::asked_the_state();
+    }
+}
+
 fn explain_any(error: anyhow::Error, path: &Path) -> anyhow::Error {
     match error.downcast::<rusqlite::Error>() {
         Ok(error) => explain(error, path),
@@ -318,6 +328,8 @@ fn harden(conn: &Connection) -> rusqlite::Result<()> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    // Otherwise the planner looks at each value, and a statement is prepared again for each row.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.pragma_update(None, "trusted_schema", false)?;
     conn.pragma_update(None, "cell_size_check", true)?;
     // Ids come in the order of the source's key, which is not the order of text: with SQLite's 2 MiB

@@ -89,7 +89,7 @@ impl State {
     }
 
     pub fn is_open_reject(&self, id: &InvoiceId) -> anyhow::Result<bool> {
-        self.read(|conn| is_open(conn, id))
+        self.glance(|conn| is_open(conn, id))
     }
 
     /// Lets the next run, also one that is open, write these invoices whatever lies there.

@@ -15,7 +15,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// The fields that the README lists, in its order.
-const FIELDS: [&str; 23] = [
+const FIELDS: [&str; 25] = [
     "run",
     "dry_run",
     "kind",
@@ -36,6 +36,8 @@ const FIELDS: [&str; 23] = [
     "new_rejects",
     "open_rejects",
     "retries",
+    "source_statements",
+    "state_statements",
     "seconds",
     "output",
     "state",

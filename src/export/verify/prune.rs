@@ -6,7 +6,6 @@ use std::collections::HashSet;
 
 use super::{Confirm, Difference, Findings};
 use crate::event::{Event, Notice};
-use crate::export::diff::id_of;
 use crate::export::inquiry::{Inquiry, Present};
 use crate::export::session::Session;
 use crate::export::{Order, Writing};
@@ -61,7 +60,7 @@ pub(super) fn prune(
         let mut back = HashSet::new();
         inquiry.ask(tell, |source| {
             source.documents(ids, &mut |fetched| {
-                back.insert(id_of(&fetched).clone());
+                back.insert(fetched.id().clone());
                 Ok(())
             })
         })?;

@@ -1,0 +1,78 @@
+//! Rows on their way to the threads that check them, some at a time: each row of its own would wake a
+//! thread and take the locks of the state.
+
+use std::mem;
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use crossbeam_channel::Sender;
+
+use super::budget::{Budget, Permit};
+use super::check::Trust;
+use super::diff::{Part, Wanted};
+use crate::invoice::{Fetched, InvoiceId};
+use crate::state::ledger::{Entry, Lookup};
+
+/// A packet goes when it holds so many rows or so many bytes of documents.
+pub(super) const ROWS_A_PACKET: usize = 32;
+const BYTES_A_PACKET: usize = 256 << 10;
+
+/// One row on its way to be checked.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub part: Part,
+    pub fetched: Fetched,
+    pub known: Option<Entry>,
+    pub trust: Trust,
+    /// Seconds below the watermark, for a row that earlier runs could not see.
+    pub late_by: Option<u64>,
+    pub permit: Permit,
+}
+
+pub(super) struct Outbox<'a> {
+    sender: Sender<Vec<Job>>,
+    budget: &'a Arc<Budget>,
+    packet: Vec<Job>,
+    bytes: usize,
+}
+
+impl<'a> Outbox<'a> {
+    pub(super) fn new(sender: Sender<Vec<Job>>, budget: &'a Arc<Budget>) -> Self {
+        Self { sender, budget, packet: Vec::new(), bytes: 0 }
+    }
+
+    /// What the ledger says of the rows of a full scan is asked when their packet goes.
+    pub(super) fn put(&mut self, part: Part, fetched: Fetched, wanted: Wanted, lookup: &Lookup) -> anyhow::Result<()> {
+        let bytes = match &fetched {
+            Fetched::Row(row) => row.document.len(),
+            Fetched::Unreadable { .. } => 0,
+        };
+        let permit = match self.budget.try_take(bytes) {
+            Some(permit) => permit,
+            None => {
+                // What lies here may be what there is no room for.
+                self.flush(lookup)?;
+                self.budget.take(bytes)
+            }
+        };
+        let Wanted { known, trust, late_by, .. } = wanted;
+        self.packet.push(Job { part, fetched, known, trust, late_by, permit });
+        self.bytes += bytes;
+        let is_full = self.packet.len() >= ROWS_A_PACKET || self.bytes >= BYTES_A_PACKET;
+        if is_full { self.flush(lookup) } else { Ok(()) }
+    }
+
+    /// Hands over what there is.
+    pub(super) fn flush(&mut self, lookup: &Lookup) -> anyhow::Result<()> {
+        if self.packet.is_empty() {
+            return Ok(());
+        }
+        self.bytes = 0;
+        let mut packet = mem::take(&mut self.packet);
+        let mut scanned: Vec<&mut Job> = packet.iter_mut().filter(|job| job.part == Part::Table).collect();
+        let ids: Vec<&InvoiceId> = scanned.iter().map(|job| job.fetched.id()).collect();
+        let known = lookup.entries(&ids)?;
+        scanned.iter_mut().zip(known).for_each(|(job, known)| job.known = known);
+        self.sender.send(packet).map_err(|_| anyhow!("the run has ended"))
+    }
+}
