@@ -74,21 +74,42 @@ impl State {
 
 fn enter_all(tx: &Transaction<'_>, run: &OpenRun, entries: &[(Entry, Origin)]) -> rusqlite::Result<()> {
     let mut numbers: HashMap<&Tenant, i64> = HashMap::new();
+    let mut files: Vec<(&TreePath, &str)> = Vec::with_capacity(entries.len());
+    let any_todo = is_filled(tx, "todo")?;
     for (entry, origin) in entries {
         let tenant = match numbers.get(&entry.tenant) {
             Some(n) => *n,
             None => *numbers.entry(&entry.tenant).or_insert(tenants::number(tx, &entry.tenant)?),
         };
         ledger::enter(tx, run.id.0, tenant, entry, *origin)?;
-        todo::done(tx, run.id.0, &entry.id, "exported")?;
-        let action = match origin {
-            Origin::Written => "written",
-            Origin::Adopted => "adopted",
-            Origin::Kept => continue,
-        };
-        log(tx, run, &entry.path, action)?;
-        tx.prepare_cached("DELETE FROM leftover WHERE path = ?1")?.execute([entry.path.as_str()])?;
+        if any_todo {
+            todo::done(tx, run.id.0, &entry.id, "exported")?;
+        }
+        match origin {
+            Origin::Written => files.push((&entry.path, "written")),
+            Origin::Adopted => files.push((&entry.path, "adopted")),
+            Origin::Kept => {}
+        }
     }
+    // In the order of the log's key, as the entries are in that of the ledger's.
+    files.sort_unstable();
+    let any_leftover = is_filled(tx, "leftover")?;
+    for (path, action) in files {
+        log(tx, run, path, action)?;
+        if any_leftover {
+            tidy(tx, path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lists that are empty in most runs are asked once, not for each invoice.
+fn is_filled(tx: &Transaction<'_>, list: &str) -> rusqlite::Result<bool> {
+    tx.query_row(&format!("SELECT EXISTS (SELECT 1 FROM {list})"), [], |row| row.get(0))
+}
+
+fn tidy(tx: &Transaction<'_>, path: &TreePath) -> rusqlite::Result<()> {
+    tx.prepare_cached("DELETE FROM leftover WHERE path = ?1")?.execute([path.as_str()])?;
     Ok(())
 }
 
@@ -104,7 +125,7 @@ fn put_paths(tx: &Transaction<'_>, run: &OpenRun, published: &Published, record:
         .execute(params![path.as_str(), id.as_str(), digest.0, run.id.0])?;
     }
     for path in &record.tidied {
-        tx.prepare_cached("DELETE FROM leftover WHERE path = ?1")?.execute([path.as_str()])?;
+        tidy(tx, path)?;
     }
     for path in &record.cleared {
         tx.prepare_cached("DELETE FROM doubt_path WHERE path = ?1")?.execute([path.as_str()])?;

@@ -8,6 +8,7 @@ mod attacks;
 mod backups;
 mod checks;
 mod connection;
+mod costs;
 mod crash;
 mod damage;
 mod dropin;

@@ -209,17 +209,42 @@ pub(crate) fn spawn_with(exporter: &Exporter<'_>, inject: &str, args: &[&str]) -
 
 /// How often a run calls each of these, in the thread that does so most: strace counts by thread.
 pub(crate) fn count_calls<'c>(exporter: &Exporter<'_>, calls: &[&'c str], args: &[&str]) -> Vec<(&'c str, u32)> {
+    let (by_thread, _) = calls_by_thread(exporter, calls, args);
+    by_thread.into_iter().map(|(call, counts)| (call, counts.into_values().max().unwrap_or_default())).collect()
+}
+
+/// How often a run calls each of these in all its threads, and what came of it.
+pub(crate) fn all_calls<'c>(
+    exporter: &Exporter<'_>,
+    calls: &[&'c str],
+    args: &[&str],
+) -> (Vec<(&'c str, u32)>, Finished) {
+    let (by_thread, finished) = calls_by_thread(exporter, calls, args);
+    (by_thread.into_iter().map(|(call, counts)| (call, counts.into_values().sum())).collect(), finished)
+}
+
+type ByThread = BTreeMap<String, u32>;
+
+fn calls_by_thread<'c>(
+    exporter: &Exporter<'_>,
+    calls: &[&'c str],
+    args: &[&str],
+) -> (Vec<(&'c str, ByThread)>, Finished) {
     let log = tempfile::NamedTempFile::new().expect("make a file for the log");
     let path = log.path().to_str().expect("the path of a temporary file is UTF-8");
-    Running::new(&mut strace(exporter, ["-o", path, "-e", &format!("trace={}", calls.join(","))], args)).wait();
+    let watch = ["-o", path, "-e", &format!("trace={}", calls.join(","))];
+    let finished = Running::new(&mut strace(exporter, watch, args)).wait();
     let log = fs::read_to_string(log.path()).expect("read the log of strace");
-    let mut counts: BTreeMap<(&str, &str), u32> = BTreeMap::new();
-    for (thread, rest) in log.lines().filter_map(|line| line.split_once(' ')) {
-        let call = rest.trim_start().split('(').next().unwrap_or_default();
-        *counts.entry((call, thread)).or_default() += 1;
-    }
-    let most = |call| counts.iter().filter(|((other, _), _)| *other == call).map(|(_, count)| *count).max();
-    calls.iter().map(|call| (*call, most(*call).unwrap_or_default())).collect()
+    let count = |call: &str| {
+        let mut counts = ByThread::new();
+        for (thread, rest) in log.lines().filter_map(|line| line.split_once(' ')) {
+            if rest.trim_start().split('(').next() == Some(call) {
+                *counts.entry(thread.to_owned()).or_default() += 1;
+            }
+        }
+        counts
+    };
+    (calls.iter().map(|call| (*call, count(call))).collect(), finished)
 }
 
 fn strace<const N: usize>(exporter: &Exporter<'_>, watch: [&str; N], args: &[&str]) -> Command {
