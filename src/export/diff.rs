@@ -420,7 +420,8 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         }
     }
 
+    /// Nothing is told of rows that are still to be handed over.
     fn say(&mut self, told: Told) -> Result<(), Fault> {
-        (self.tell)(told).map_err(Fault::Consumer)
+        self.outbox.flush(&self.lookup).and_then(|()| (self.tell)(told)).map_err(Fault::Consumer)
     }
 }
