@@ -174,7 +174,12 @@ impl Tree {
             let path = &placement.path;
             let mut place = || -> io::Result<()> {
                 let folder = self.make_folder(path, touched)?;
-                Ok(rustix::fs::renameat(&stage.handle, placement.staged.file(), &*folder, path.file())?)
+                Ok(rustix::fs::renameat(
+                    stage.folder(&placement.staged)?,
+                    placement.staged.file(),
+                    &*folder,
+                    path.file(),
+                )?)
             };
             match place() {
                 Ok(()) => {

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
@@ -20,12 +21,16 @@ use crate::invoice::InvoiceId;
 
 const FOLDER: &str = "staging";
 const LIST: &str = "targets";
+/// Documents are spread over this many folders: threads that write to one would wait for each other.
+const FOLDERS: usize = 16;
 
 /// The staging folder of this run.
 #[derive(Debug)]
 pub struct Stage {
     path: PathBuf,
     pub(super) handle: OwnedFd,
+    /// Made when they are needed, which in most runs is never.
+    folders: [OnceLock<OwnedFd>; FOLDERS],
     next: AtomicU64,
     pub(super) durability: Durability,
 }
@@ -35,8 +40,13 @@ pub struct Stage {
 pub struct Staged(u64);
 
 impl Staged {
+    /// Long, because a file system compares each name of a block, and of long ones it has fewer.
     pub(super) fn file(&self) -> String {
-        self.0.to_string()
+        format!("{:0>48}", self.0)
+    }
+
+    fn folder(&self) -> usize {
+        (self.0 % FOLDERS as u64) as usize
     }
 }
 
@@ -48,7 +58,7 @@ impl Stage {
         fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
         let handle = super::open_beneath(&tree.root, &format!("{PRIVATE}/{FOLDER}"))
             .with_context(|| format!("open {}", path.display()))?;
-        Ok(Self { path, handle, next: AtomicU64::new(0), durability })
+        Ok(Self { path, handle, folders: Default::default(), next: AtomicU64::new(0), durability })
     }
 
     /// Writes a document under the next number; any number of threads may do so.
@@ -56,8 +66,8 @@ impl Stage {
         let staged = Staged(self.next.fetch_add(1, Ordering::Relaxed));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let write = || {
-            let handle = rustix::fs::openat(&self.handle, staged.file(), flags, Mode::from_raw_mode(0o666))?;
-            let mut file = File::from(handle);
+            let folder = self.folder(&staged)?;
+            let mut file = File::from(rustix::fs::openat(folder, staged.file(), flags, Mode::from_raw_mode(0o666))?);
             file.write_all(document)?;
             if self.durability == Durability::File {
                 file.sync_all()?;
@@ -68,10 +78,27 @@ impl Stage {
         Ok(staged)
     }
 
+    /// The folder of a document.
+    pub(super) fn folder(&self, staged: &Staged) -> rustix::io::Result<&OwnedFd> {
+        let n = staged.folder();
+        if let Some(folder) = self.folders[n].get() {
+            return Ok(folder);
+        }
+        match rustix::fs::mkdirat(&self.handle, n.to_string(), Mode::from_raw_mode(0o777)) {
+            // Another thread was faster.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+        let folder = super::open_beneath(&self.handle, &n.to_string())?;
+        Ok(self.folders[n].get_or_init(|| folder))
+    }
+
     /// Takes back a document that is not published after all. A file that stays is removed with the
     /// folder.
     pub fn discard(&self, staged: &Staged) {
-        let _ = rustix::fs::unlinkat(&self.handle, staged.file(), AtFlags::empty());
+        if let Ok(folder) = self.folder(staged) {
+            let _ = rustix::fs::unlinkat(folder, staged.file(), AtFlags::empty());
+        }
     }
 
     /// Writes the list of a batch's targets: the invoice and the path of each file. The last line says
