@@ -1,16 +1,17 @@
 //! The threads of a run: one reads, some check, the calling one decides. When one of them fails the
 //! channels close and the others end.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use super::budget::Budget;
 use super::check::Desk;
-use super::diff::{Reader, Scope, Told};
+use super::diff::{Part, Reader, Scope, Told};
 use super::outbox::{Job, Outbox, ROWS_A_PACKET};
 use super::patience::Patience;
 use super::pipeline::Checked;
@@ -150,14 +151,45 @@ fn check_all(desk: Desk<'_>, waiting: &Receiver<Vec<Job>>, closing: &Receiver<()
     }
 }
 
+/// The rows that came, and those that the reader says it handed over. One that got lost in between would be
+/// missed by nobody else: a full run moves no watermark, and `verify` would call it exported.
+#[derive(Default)]
+struct Arrivals(HashMap<Part, (u64, Option<u64>)>);
+
+impl Arrivals {
+    fn note(&mut self, message: &Message) {
+        match message {
+            Message::Checked(packet) => {
+                packet.iter().for_each(|checked| self.0.entry(checked.part).or_default().0 += 1);
+            }
+            Message::Told(Told::Read { part, rows, .. }) => self.0.entry(*part).or_default().1 = Some(*rows),
+            Message::Told(_) | Message::Broken(_) => {}
+        }
+    }
+
+    fn assert_complete(&self) -> anyhow::Result<()> {
+        for (part, (came, sent)) in &self.0 {
+            if let Some(sent) = sent.filter(|sent| sent != came) {
+                bail!("{came} of {sent} rows of {part:?} arrived, which is a bug; please report it");
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Everything that was decided is on record when this returns, also when the run is cancelled.
 fn decide_all(clerk: &mut dyn Decides, inbox: Receiver<Message>, cancel: &Cancel) -> anyhow::Result<()> {
+    let mut arrivals = Arrivals::default();
     loop {
         if let Some(signal) = cancel.signal() {
             clerk.flush()?;
             return Err(Refusal::Cancelled { signal }.into());
         }
-        match inbox.recv_timeout(LISTEN) {
+        let message = inbox.recv_timeout(LISTEN);
+        if let Ok(message) = &message {
+            arrivals.note(message);
+        }
+        match message {
             Ok(Message::Checked(packet)) => packet.into_iter().try_for_each(|checked| clerk.take(checked))?,
             Ok(Message::Told(told)) => clerk.hear(told)?,
             // Whoever waits for the server gives up when the run is cancelled.
@@ -166,5 +198,68 @@ fn decide_all(clerk: &mut dyn Decides, inbox: Receiver<Message>, cancel: &Cancel
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
+    if let Err(error) = arrivals.assert_complete() {
+        clerk.flush()?;
+        return Err(error);
+    }
     clerk.close()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::check::Verdict;
+    use crate::invoice::{InvoiceId, Reason};
+    use crate::state::todo::Reject;
+
+    /// Keeps what it is told to do.
+    #[derive(Default)]
+    struct Witness(Vec<&'static str>);
+
+    impl Decides for Witness {
+        fn take(&mut self, _: Checked) -> anyhow::Result<()> {
+            self.0.push("take");
+            Ok(())
+        }
+
+        fn hear(&mut self, _: Told) -> anyhow::Result<()> {
+            Ok(())
+        }
+
+        fn flush(&mut self) -> anyhow::Result<()> {
+            self.0.push("flush");
+            Ok(())
+        }
+
+        fn close(&mut self) -> anyhow::Result<()> {
+            self.0.push("close");
+            Ok(())
+        }
+    }
+
+    fn row() -> Checked {
+        let reason = Reason::TooLarge { bytes: 1 };
+        let reject = Reject { id: InvoiceId::from("1"), tenant: None, number: None, time: None, reason };
+        Checked { part: Part::Table, late_by: None, verdict: Verdict::Reject(reject) }
+    }
+
+    fn decide(packets: Vec<Vec<Checked>>, rows: u64) -> (anyhow::Result<()>, Vec<&'static str>) {
+        let (messages, inbox) = bounded(packets.len() + 1);
+        // The reader may be through before the last row is checked.
+        messages.send(Message::Told(Told::Read { part: Part::Table, rows, spellings: Default::default() })).unwrap();
+        packets.into_iter().for_each(|packet| messages.send(Message::Checked(packet)).unwrap());
+        drop(messages);
+        let mut witness = Witness::default();
+        (decide_all(&mut witness, inbox, &Cancel::default()), witness.0)
+    }
+
+    #[test]
+    fn a_row_that_does_not_arrive_fails_whoever_decides_and_what_is_decided_is_kept() {
+        let (result, done) = decide(vec![vec![row(), row()], vec![row()]], 3);
+        result.unwrap();
+        assert_eq!(done, ["take", "take", "take", "close"]);
+        let (result, done) = decide(vec![vec![row()], vec![row()]], 3);
+        assert!(result.unwrap_err().to_string().starts_with("2 of 3 rows of Table arrived"));
+        assert_eq!(done, ["take", "take", "flush"]);
+    }
 }

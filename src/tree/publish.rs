@@ -289,7 +289,7 @@ enum Whose {
     Nobodys,
 }
 
-fn make(result: rustix::io::Result<()>) -> io::Result<bool> {
+pub(super) fn make(result: rustix::io::Result<()>) -> io::Result<bool> {
     match result {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),

@@ -4,7 +4,7 @@
 //! and the next one knows from it which files and which invoices are in doubt.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::name::TreePath;
+use super::publish::make;
 use super::{Durability, PRIVATE, Tree};
 use crate::invoice::InvoiceId;
 
@@ -43,10 +44,6 @@ impl Staged {
     /// Long, because a file system compares each name of a block, and of long ones it has fewer.
     pub(super) fn file(&self) -> String {
         format!("{:0>48}", self.0)
-    }
-
-    fn folder(&self) -> usize {
-        (self.0 % FOLDERS as u64) as usize
     }
 }
 
@@ -79,16 +76,13 @@ impl Stage {
     }
 
     /// The folder of a document.
-    pub(super) fn folder(&self, staged: &Staged) -> rustix::io::Result<&OwnedFd> {
-        let n = staged.folder();
+    pub(super) fn folder(&self, staged: &Staged) -> io::Result<&OwnedFd> {
+        let n = (staged.0 % FOLDERS as u64) as usize;
         if let Some(folder) = self.folders[n].get() {
             return Ok(folder);
         }
-        match rustix::fs::mkdirat(&self.handle, n.to_string(), Mode::from_raw_mode(0o777)) {
-            // Another thread was faster.
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error),
-        }
+        // Another thread may have been faster.
+        make(rustix::fs::mkdirat(&self.handle, n.to_string(), Mode::from_raw_mode(0o777)))?;
         let folder = super::open_beneath(&self.handle, &n.to_string())?;
         Ok(self.folders[n].get_or_init(|| folder))
     }
