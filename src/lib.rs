@@ -10,7 +10,7 @@
 //!    are read without a lower bound, `export::diff` compares them with the ledger. [`export::verify`]
 //!    proves it, and finds what no run can see.
 //! 2. **Nothing is half.** [`tree::publish`]: stage, sync, rename, sync, and only then
-//!    [`state::record`]. What a dead run left in doubt is known from its list ([`tree::stage`]).
+//!    [`state::record`]. What a dead run left in doubt is known from its lists ([`tree::stage`]).
 //! 3. **Nothing is silent.** [`run::Counts`] balance: written + unchanged + rejected + gone = seen.
 //!    Rows that are handed over are counted again where they arrive (`export::drive`). Rejects are kept in [`state::todo`] and read again by every run.
 //! 4. **Nothing is touched for nothing.** `export::check` compares before it writes.
@@ -24,13 +24,13 @@
 //! ```text
 //!  source ──keys──▶ diff ──rows──▶ check (threads) ──▶ pipeline (one thread) ──▶ tree ──▶ state
 //!                   ▲   ledger     JSON, SHA-256,       who gets which path,      publish   record
-//!                   └── look-up    stage the document   batches
+//!                   └── look-up    stage the document   batches                   (flight)
 //! ```
 //!
-//! [`export::run`] is where it starts. One thread reads, some check and stage, one decides, publishes
-//! and records; each step is ahead of the next by a bounded number of bytes. A signal is noticed by the
-//! one that decides: it records what is decided and leaves; a reader that waits for the server is left
-//! behind (`export::drive`).
+//! [`export::run`] is where it starts. One thread reads, some check and stage, one decides and records,
+//! one publishes (`export::flight`); each step is ahead of the next by a bounded number of bytes. A signal is
+//! noticed by the one that decides: it has what is decided published, records it and leaves; a reader that
+//! waits for the server is left behind (`export::drive`).
 //!
 //! ## The modules
 //!
@@ -75,6 +75,10 @@
 //!   disagree for a moment. Only `--repair` and `--prune` are runs in the history.
 //! * `verify` calls lost what lies below the tenant's watermark; what lies above is pending, since the next
 //!   run exports it anyway.
+//! * One batch is published while the one before is recorded and the next one decided, so a run that dies may
+//!   leave two in doubt, each with its list. A batch that removes files has nothing beside it.
+//! * In folders that a run made itself, files have no name before they are published: a name in staging, and
+//!   moving the file away from it, cost a fourth of what the file system did for a first export.
 //! * If no row of a page can be read, the table is to blame and the tenant fails; rows become rejects
 //!   only while others can still be read.
 

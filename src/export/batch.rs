@@ -49,6 +49,12 @@ impl Batch {
             && self.tenants.is_empty()
     }
 
+    pub(super) fn count(&mut self, tenant: Option<&Tenant>, add: impl Fn(&mut Counts)) {
+        if let Some(tenant) = tenant {
+            add(self.tenants.entry(tenant.clone()).or_default());
+        }
+    }
+
     /// Bytes of the staged documents.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
@@ -173,9 +179,9 @@ impl Batch {
         Changes { placements, adopted, removals: mem::take(&mut self.removals).into_values().collect() }
     }
 
-    /// Takes out what belongs into the state, which leaves an empty batch.
-    pub(super) fn take_record(&mut self, totals: Counts) -> Record {
-        let batch = mem::take(self);
+    /// What belongs into the state.
+    pub(super) fn into_record(self, totals: Counts) -> Record {
+        let batch = self;
         let mut entries: Vec<(Entry, Origin)> = batch.entries.into_values().collect();
         // In the order of the ledger's key, so that SQLite fills its pages one after the other.
         entries.sort_by(|(a, _), (b, _)| a.id.0.cmp(&b.id.0));

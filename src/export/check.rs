@@ -9,7 +9,7 @@ use crate::state::ledger::Entry;
 use crate::state::todo::Reject;
 use crate::tree::name::TreePath;
 use crate::tree::publish::{concerns_one_tenant, digest};
-use crate::tree::stage::{Stage, Staged};
+use crate::tree::stage::{Naming, Stage, Staged};
 use crate::tree::{There, Tree};
 
 /// Where documents are compared and staged. A dry run has no stage, and no tree if there is none yet.
@@ -101,7 +101,7 @@ impl Desk<'_> {
             }
             Ok(There::Same) => FileState::Adopted,
             Ok(There::Nothing | There::Other) => {
-                FileState::Staged(self.stage.map(|stage| stage.write(&document)).transpose()?)
+                FileState::Staged(self.stage.map(|stage| stage.write(&document, self.naming(&path))).transpose()?)
             }
             Ok(There::Blocked) => return Ok(reject(invoice, Reason::PathBlocked { path: path.to_string() })),
             Err(error) if concerns_one_tenant(&error) => {
@@ -111,6 +111,11 @@ impl Desk<'_> {
             Err(error) => return Err(anyhow::Error::new(error).context(format!("look at {path}"))),
         };
         Ok(Verdict::Candidate(Candidate { invoice, path, digest, size, file, known: known.cloned() }))
+    }
+
+    fn naming(&self, path: &TreePath) -> Naming {
+        let is_ours = self.tree.is_some_and(|tree| tree.is_ours(path));
+        if is_ours { Naming::AtTheEnd } else { Naming::AtOnce }
     }
 
     fn exportable(&self, invoice: &Invoice, document: &[u8]) -> Result<(), Reason> {

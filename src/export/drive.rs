@@ -29,7 +29,7 @@ const DOCUMENTS_IN_FLIGHT: usize = 16 << 20;
 const PACKETS_IN_FLIGHT: usize = 512 / ROWS_A_PACKET;
 /// Packets of decisions waiting to be made, each some hundred bytes: room to go on staging while a batch
 /// is published.
-const MESSAGES_IN_FLIGHT: usize = 8_192 / ROWS_A_PACKET;
+const MESSAGES_IN_FLIGHT: usize = 4_096 / ROWS_A_PACKET;
 
 enum Message {
     Checked(Vec<Checked>),
@@ -52,6 +52,10 @@ pub(super) trait Decides {
     fn hear(&mut self, told: Told) -> anyhow::Result<()>;
     /// Puts what is decided on record, since the run is cancelled.
     fn flush(&mut self) -> anyhow::Result<()>;
+    /// Nothing has come for a moment.
+    fn rest(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
     /// There is nothing more to come.
     fn close(&mut self) -> anyhow::Result<()>;
 }
@@ -194,7 +198,8 @@ fn decide_all(clerk: &mut dyn Decides, inbox: Receiver<Message>, cancel: &Cancel
             Ok(Message::Told(told)) => clerk.hear(told)?,
             // Whoever waits for the server gives up when the run is cancelled.
             Ok(Message::Broken(error)) if cancel.signal().is_none() => return Err(error),
-            Ok(Message::Broken(_)) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(Message::Broken(_)) => {}
+            Err(RecvTimeoutError::Timeout) => clerk.rest()?,
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }

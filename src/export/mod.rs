@@ -2,11 +2,11 @@
 //!
 //! `run` is one execution, `session.rs` leads it from the lock to its last record. `inquiry.rs` asks the
 //! server what must be known first; `plan.rs` decides without I/O whether it may start and what it reads,
-//! `tie.rs` ties the tree to its state, `kin.rs` finds spellings that are one tenant; `diff.rs` reads in one thread; `check.rs`
-//! checks rows in several; `pipeline.rs` gives out paths, publishes and records in one, with `batch.rs`
-//! (what goes together), `contest.rs` (two invoices that want one path) and `parts.rs` (whose rows are all
-//! decided). `mirror.rs` writes the
-//! script's state file, `patience.rs` waits for a server that went away, `budget.rs` bounds memory.
+//! `tie.rs` ties the tree to its state, `kin.rs` finds spellings that are one tenant; `diff.rs` reads in one
+//! thread; `check.rs` checks rows in several; `pipeline.rs` gives out paths in one, with `batch.rs` (what goes
+//! together), `contest.rs` (two invoices that want one path) and `parts.rs` (whose rows are all decided);
+//! `flight.rs` has batches published in another one, and records them. `mirror.rs` writes the script's state
+//! file, `patience.rs` waits for a server that went away, `budget.rs` bounds memory.
 //! `verify.rs` compares tree, ledger and source with the same parts. `lag.rs` is beside all of that: it only
 //! says how far the tenants lag behind, as `why.rs` does of one invoice.
 
@@ -14,6 +14,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -41,6 +42,7 @@ use crate::window::Span;
 use self::check::{Desk, Presence};
 use self::diff::{Compare, Scope};
 use self::drive::{Errand, drive};
+use self::flight::Publisher;
 pub use self::inquiry::refuse_other_source;
 use self::inquiry::{Inquiry, Present, Settings, ask_server, refuse_unknown_tenants};
 pub use self::mirror::Mirror;
@@ -56,6 +58,7 @@ mod check;
 mod contest;
 mod diff;
 mod drive;
+mod flight;
 mod inquiry;
 mod kin;
 pub mod lag;
@@ -147,16 +150,21 @@ struct Writing<'a> {
 }
 
 impl Writing<'_> {
+    /// Says in the tree that this run writes to it, once.
+    fn sign(&mut self) -> anyhow::Result<()> {
+        self.mark.take().map_or(Ok(()), |mark| self.held.write_mark(&mark))
+    }
+
     fn publish(&mut self, changes: &Changes) -> anyhow::Result<Published> {
-        if let Some(mark) = self.mark.take_if(|_| !changes.is_empty()) {
-            self.held.write_mark(&mark)?;
+        if !changes.is_empty() {
+            self.sign()?;
         }
         self.tree.publish(self.stage, changes)
     }
 
     fn record(&self, state: &mut State, published: &Published, record: &Record) -> anyhow::Result<()> {
         state.record(self.run, published, record)?;
-        self.stage.drop_list()
+        self.stage.drop_list(published)
     }
 }
 
@@ -320,26 +328,39 @@ fn carry_out(
     let open_second = move || second_source(&order.access, &server, label);
     let cancel = if writing.is_some() { (order.watch)()? } else { Cancel::default() };
     let patience = || Patience::new(order.retry_for, &cancel);
-    let mut clerk = Clerk::new(Post {
-        settings: &present.settings,
-        desk,
-        state,
-        writing,
-        groups: scope.groups(),
-        patience: patience(),
-        doubted,
-        rejects: order.rejects,
-        retried: todo.iter().map(|todo| (todo.id.clone(), todo.why)).collect(),
-        tell,
-        open_second: &open_second,
-    });
-    let errand =
-        Errand { source: inquiry.source, lookup, todo, scope: Arc::clone(&scope), patience: patience(), roll: None };
-    drive(&mut clerk, desk, errand, order.writers, &cancel)?;
-    let tenants = clerk.tenants();
-    let outcome = clerk.outcome;
-    let pipeline::Outcome { totals, failed, new_rejects, .. } = outcome;
-    Ok(CarriedOut { totals, failed, tenants, new_rejects })
+    thread::scope(|threads| {
+        let publisher = writing.as_ref().map(|writing| Publisher::start(threads, writing.tree, writing.stage));
+        let mut clerk = Clerk::new(Post {
+            settings: &present.settings,
+            desk,
+            state,
+            writing,
+            publisher,
+            groups: scope.groups(),
+            patience: patience(),
+            doubted,
+            rejects: order.rejects,
+            retried: todo.iter().map(|todo| (todo.id.clone(), todo.why)).collect(),
+            tell,
+            open_second: &open_second,
+        });
+        let errand = Errand {
+            source: inquiry.source,
+            lookup,
+            todo,
+            scope: Arc::clone(&scope),
+            patience: patience(),
+            roll: None,
+        };
+        let driven = drive(&mut clerk, desk, errand, order.writers, &cancel);
+        // In whatever way the run ends, what is in the tree is on record if it can be.
+        let landed = clerk.land();
+        driven.and(landed)?;
+        let tenants = clerk.tenants();
+        let outcome = clerk.outcome;
+        let pipeline::Outcome { totals, failed, new_rejects, .. } = outcome;
+        Ok(CarriedOut { totals, failed, tenants, new_rejects })
+    })
 }
 
 fn second_source(access: &Access, server: &str, label: Option<RunId>) -> Result<Box<dyn Source>, Fault> {

@@ -29,11 +29,16 @@ impl Clerk<'_> {
     /// Closes what is complete.
     pub(super) fn after(&mut self, part: Part) -> anyhow::Result<()> {
         self.complete(part)?;
+        self.go_on()
+    }
+
+    /// Sends the batch on its way if it is time, and records the one that is published.
+    pub(super) fn go_on(&mut self) -> anyhow::Result<()> {
         let old = self.opened.elapsed() >= BATCH_TIME;
         if self.batch.len() >= self.limit || self.batch.bytes() >= BATCH_BYTES || (old && !self.batch.is_empty()) {
-            self.publish_and_record()?;
+            self.launch()?;
         }
-        Ok(())
+        self.land_if_published()
     }
 
     /// Closes a part if all its rows are decided. Rows of the to-do list belong to tenants too, so no other
@@ -140,13 +145,13 @@ impl Clerk<'_> {
         Ok(true)
     }
 
-    /// What the ledger says of an invoice that this batch decides nothing about.
+    /// What the ledger says of an invoice about which nothing was decided since.
     fn left_alone(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
-        if self.batch.overrules(id) { Ok(None) } else { self.current(id) }
+        if self.is_overruled(id) { Ok(None) } else { self.current(id) }
     }
 
-    pub(super) fn say_done(&mut self) {
-        for tenant in std::mem::take(&mut self.ready) {
+    pub(super) fn say_done(&mut self, ready: Vec<Tenant>) {
+        for tenant in ready {
             if !self.outcome.failed.contains_key(&tenant) {
                 let counts = self.outcome.tenants.get(&tenant).copied().unwrap_or_default();
                 (self.tell)(Event::TenantDone { tenant, counts });
@@ -164,12 +169,10 @@ impl Clerk<'_> {
             (self.tell)(Event::Notice(Notice::WithoutTime { invoices: self.timeless }));
         }
         if self.groups.is_empty() {
-            for tenant in self.started.clone() {
-                self.fail_if_rejected(&tenant);
-                self.ready.push(tenant);
-            }
-            self.ready.sort();
-            self.say_done();
+            let mut ready: Vec<Tenant> = self.started.iter().cloned().collect();
+            ready.sort();
+            ready.iter().for_each(|tenant| self.fail_if_rejected(tenant));
+            self.say_done(ready);
         }
     }
 

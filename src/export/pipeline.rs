@@ -1,7 +1,8 @@
-//! The deciding side of a run: one thread that gives out paths, over the ledger and the batch in
-//! flight, closes batches, publishes and records them, in this order and in no other.
+//! The deciding side of a run: one thread that gives out paths, over the ledger and the batches that it does
+//! not know of yet. `flight.rs` has them published and records them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::iter;
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
@@ -9,6 +10,7 @@ use super::check::{Candidate, Desk, FileState, Verdict};
 use super::contest::{WAITING_AT_MOST, Waiting};
 use super::diff::{Part, Told};
 use super::drive::Decides;
+use super::flight::{Flight, Publisher};
 use super::parts::PartState;
 use super::patience::Patience;
 use super::plan::Group;
@@ -22,11 +24,11 @@ use crate::state::State;
 use crate::state::ledger::{Entry, Origin};
 use crate::state::todo::{Reject, Why};
 use crate::tree::name::TreePath;
-use crate::tree::publish::{Failure, Placement, Published, Removal};
+use crate::tree::publish::{Placement, Removal};
 
 /// A batch is closed when it holds this much, or after this time. The first ones are smaller: whoever
 /// watches a first export sees files within a second.
-const BATCH_FILES: usize = 8_000;
+pub(super) const BATCH_FILES: usize = 4_000;
 pub(super) const BATCH_BYTES: u64 = 64 << 20;
 pub(super) const BATCH_TIME: Duration = Duration::from_secs(3);
 const FIRST_BATCH_FILES: usize = 1_000;
@@ -55,6 +57,10 @@ pub(super) struct Clerk<'a> {
     pub tell: &'a mut dyn FnMut(Event),
     pub open_second: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>,
     pub(super) batch: Batch,
+    /// The batch that is being published.
+    pub(super) flight: Option<Flight>,
+    /// None in a dry run.
+    pub(super) publisher: Option<Publisher>,
     pub outcome: Outcome,
     second: Option<Box<dyn Source>>,
     pub(super) parts: HashMap<Part, PartState>,
@@ -62,7 +68,7 @@ pub(super) struct Clerk<'a> {
     pub(super) ready: Vec<Tenant>,
     pub(super) opened: Instant,
     pub(super) limit: usize,
-    written: HashMap<Tenant, u64>,
+    pub(super) written: HashMap<Tenant, u64>,
     pub(super) retried: HashMap<InvoiceId, Why>,
     /// Rows that wait for the batch to be recorded, to be read again with their rivals.
     pub(super) waiting: BTreeMap<InvoiceId, Waiting>,
@@ -83,12 +89,22 @@ pub(super) struct Outcome {
     pub new_rejects: u64,
 }
 
+impl Outcome {
+    pub(super) fn count(&mut self, tenant: Option<&Tenant>, add: impl Fn(&mut Counts)) {
+        add(&mut self.totals);
+        if let Some(tenant) = tenant {
+            add(self.tenants.entry(tenant.clone()).or_default());
+        }
+    }
+}
+
 /// Everything that a clerk does not make up by itself.
 pub(super) struct Post<'a> {
     pub settings: &'a Settings,
     pub desk: Desk<'a>,
     pub state: Option<&'a mut State>,
     pub writing: Option<Writing<'a>>,
+    pub publisher: Option<Publisher>,
     pub groups: &'a [Group],
     pub patience: Patience,
     pub doubted: BTreeMap<TreePath, Option<InvoiceId>>,
@@ -165,6 +181,10 @@ impl Decides for Clerk<'_> {
         }
     }
 
+    fn rest(&mut self) -> anyhow::Result<()> {
+        self.go_on()
+    }
+
     fn flush(&mut self) -> anyhow::Result<()> {
         self.publish_and_record()
     }
@@ -180,8 +200,20 @@ impl Decides for Clerk<'_> {
 
 impl<'a> Clerk<'a> {
     pub(super) fn new(post: Post<'a>) -> Self {
-        let Post { settings, desk, state, writing, groups, patience, doubted, rejects, retried, tell, open_second } =
-            post;
+        let Post {
+            settings,
+            desk,
+            state,
+            writing,
+            publisher,
+            groups,
+            patience,
+            doubted,
+            rejects,
+            retried,
+            tell,
+            open_second,
+        } = post;
         Self {
             settings,
             desk,
@@ -195,6 +227,8 @@ impl<'a> Clerk<'a> {
             open_second,
             retried,
             batch: Batch::default(),
+            flight: None,
+            publisher,
             outcome: Outcome::default(),
             second: None,
             parts: HashMap::new(),
@@ -232,11 +266,8 @@ impl<'a> Clerk<'a> {
     }
 
     pub(super) fn count(&mut self, tenant: Option<&Tenant>, add: impl Fn(&mut Counts)) {
-        add(&mut self.outcome.totals);
-        if let Some(tenant) = tenant {
-            add(self.outcome.tenants.entry(tenant.clone()).or_default());
-            add(self.batch.tenants.entry(tenant.clone()).or_default());
-        }
+        self.outcome.count(tenant, &add);
+        self.batch.count(tenant, add);
     }
 
     pub(super) fn count_rival(&mut self, id: &InvoiceId, verdict: Option<&Verdict>) {
@@ -248,17 +279,29 @@ impl<'a> Clerk<'a> {
 
     /// Where an invoice lies, as far as it is decided.
     pub(super) fn current(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
-        if self.batch.overrules(id) {
-            return Ok(self.batch.entry(id).cloned());
+        match self.unrecorded().find(|batch| batch.overrules(id)) {
+            Some(batch) => Ok(batch.entry(id).cloned()),
+            None => self.state.as_ref().map_or(Ok(None), |state| state.entry(id)),
         }
-        self.state.as_ref().map_or(Ok(None), |state| state.entry(id))
+    }
+
+    /// The batches that the ledger does not know of, the latest first.
+    fn unrecorded(&self) -> impl Iterator<Item = &Batch> {
+        iter::once(&self.batch).chain(self.flight.as_ref().map(|flight| &flight.batch))
+    }
+
+    /// Whether what the ledger says of an invoice no longer holds.
+    pub(super) fn is_overruled(&self, id: &InvoiceId) -> bool {
+        self.unrecorded().any(|batch| batch.overrules(id))
     }
 
     /// Other invoices that name a path, as far as it is decided.
     pub(super) fn owners(&self, id: &InvoiceId, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
         let recorded = self.state.as_ref().map_or(Ok(Vec::new()), |state| state.owners(path))?;
-        let recorded = recorded.into_iter().filter(|(owner, _)| !self.batch.overrules(owner));
-        Ok(recorded.chain(self.batch.owners(path)).filter(|(owner, _)| owner != id).collect())
+        let recorded = recorded.into_iter().filter(|(owner, _)| !self.is_overruled(owner));
+        let closed = self.flight.iter().flat_map(|flight| flight.batch.owners(path));
+        let closed = closed.filter(|(owner, _)| !self.batch.overrules(owner));
+        Ok(recorded.chain(closed).chain(self.batch.owners(path)).filter(|(owner, _)| owner != id).collect())
     }
 
     /// Other invoices that name a path with other content.
@@ -382,7 +425,7 @@ impl<'a> Clerk<'a> {
     pub(super) fn reject(&mut self, reject: Reject) -> anyhow::Result<()> {
         self.count(reject.tenant.as_ref(), |counts| counts.rejected += 1);
         let open = self.state.as_ref().map_or(Ok(false), |state| state.is_open_reject(&reject.id))?;
-        if !open && !self.batch.rejects(&reject.id) {
+        if !open && !self.unrecorded().any(|batch| batch.rejects(&reject.id)) {
             self.outcome.new_rejects += 1;
             let Reject { id, tenant, number, reason, .. } = reject.clone();
             (self.tell)(Event::Rejected { tenant, id, number, reason });
@@ -413,57 +456,6 @@ impl<'a> Clerk<'a> {
         match &mut self.second {
             Some(source) => Ok(source),
             none => Ok(none.insert((self.open_second)()?)),
-        }
-    }
-
-    /// Publishes the batch, then records it.
-    pub(super) fn publish_and_record(&mut self) -> anyhow::Result<()> {
-        self.opened = Instant::now();
-        self.limit = BATCH_FILES.min(self.limit * 2);
-        if !self.batch.is_empty() {
-            let changes = self.batch.take_changes();
-            let published = match (&mut self.writing, self.desk.tree) {
-                (Some(writing), _) => writing.publish(&changes)?,
-                (None, Some(tree)) => tree.would_remove(&changes.removals)?,
-                (None, None) => Published::nothing(),
-            };
-            self.note(&published);
-            let failed = &self.outcome.failed;
-            self.batch.advances.retain(|advance| !failed.contains_key(&advance.tenant));
-            for (tenant, added) in &self.batch.tenants {
-                *self.written.entry(tenant.clone()).or_default() += added.written;
-            }
-            for advance in &mut self.batch.advances {
-                advance.written = self.written.get(&advance.tenant).copied().unwrap_or_default();
-            }
-            let record = self.batch.take_record(self.outcome.totals);
-            if let (Some(state), Some(writing)) = (self.state.as_deref_mut(), &self.writing) {
-                writing.record(state, &published, &record)?;
-            }
-        }
-        self.say_done();
-        Ok(())
-    }
-
-    /// What publishing found out: removed files, files that are not ours, tenants that are blocked.
-    fn note(&mut self, published: &Published) {
-        for Failure { tenant, path, trouble, .. } in published.failed() {
-            for Entry { size, .. } in self.batch.drop_failed(path) {
-                self.count(Some(tenant), |counts| {
-                    counts.seen -= 1;
-                    counts.written -= 1;
-                    counts.bytes -= size;
-                });
-            }
-            self.fail(tenant, trouble.clone());
-        }
-        for id in published.movers() {
-            let tenant = self.batch.entry(id).map(|entry| entry.tenant.clone());
-            self.count(tenant.as_ref(), |counts| counts.removed += 1);
-        }
-        for (id, path, digest) in published.left() {
-            (self.tell)(Event::Notice(Notice::LeftInPlace { path: path.to_string() }));
-            self.batch.leave(path.clone(), id.clone(), *digest);
         }
     }
 }

@@ -5,12 +5,12 @@
 //! walks it. Below the output everything is reached relative to directory handles and no symlink is
 //! followed; the output itself may be one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
@@ -21,6 +21,7 @@ use crate::invoice::Digest;
 
 pub mod mark;
 pub mod name;
+mod nameless;
 pub mod publish;
 pub mod stage;
 pub mod walk;
@@ -47,6 +48,8 @@ pub struct Tree {
     /// Opened once: it is also the handle of `syncfs`, which reports an error once per handle.
     root: OwnedFd,
     folders: Mutex<HashMap<String, Arc<OwnedFd>>>,
+    /// Folders that were not there when they were first looked for. What lies in them is from us.
+    ours: Mutex<HashSet<String>>,
 }
 
 /// What lies at a path.
@@ -80,7 +83,7 @@ impl Tree {
     pub fn open(output: &Path) -> anyhow::Result<Self> {
         let root = rustix::fs::openat(CWD, output, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .with_context(|| format!("open the output {}", output.display()))?;
-        Ok(Self { output: output.to_path_buf(), root, folders: Mutex::default() })
+        Ok(Self { output: output.to_path_buf(), root, folders: Mutex::default(), ours: Mutex::default() })
     }
 
     /// Opens the output, if there is one.
@@ -132,9 +135,25 @@ impl Tree {
         }
     }
 
-    /// Compares what lies at a path with a document.
+    /// Whether nobody else has put anything into the folder of a path, since it was not there.
+    pub fn is_ours(&self, path: &TreePath) -> bool {
+        self.ours().contains(path.folder())
+    }
+
+    fn ours(&self) -> MutexGuard<'_, HashSet<String>> {
+        // The set is whole after every statement, so a thread that panicked leaves it usable.
+        self.ours.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Compares what lies at a path with a document. A folder that was not there is looked for once.
     pub fn compare(&self, path: &TreePath, document: &[u8]) -> io::Result<There> {
-        let Some(folder) = self.folder(path.folder())? else { return Ok(There::Nothing) };
+        if self.is_ours(path) {
+            return Ok(There::Nothing);
+        }
+        let Some(folder) = self.folder(path.folder())? else {
+            self.ours().insert(path.folder().to_owned());
+            return Ok(There::Nothing);
+        };
         let mut file = match open_file(&folder, path.file()) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Ok(There::Nothing),
@@ -183,7 +202,7 @@ impl Tree {
         Ok(Some(handle))
     }
 
-    fn open_folders(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<OwnedFd>>> {
+    fn open_folders(&self) -> MutexGuard<'_, HashMap<String, Arc<OwnedFd>>> {
         // The map is whole after every statement, so a thread that panicked leaves it usable.
         self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }

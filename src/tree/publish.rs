@@ -2,7 +2,7 @@
 //!
 //! 1. the documents and the list of their targets lie in staging
 //! 2. one sync makes both durable
-//! 3. rename each document into place
+//! 3. rename each document into place, or give it its only name (`nameless.rs`)
 //! 4. remove the paths that their invoices left
 //! 5. sync every folder touched, and the parents of new ones
 //!
@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::name::TreePath;
-use super::stage::{Stage, Staged};
+use super::stage::{List, Stage, Staged};
 use super::{Durability, Tree, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId, Tenant};
 use crate::refusal::Trouble;
@@ -63,7 +63,8 @@ impl Changes {
 /// Proof that a batch is durable, and what became of it.
 #[derive(Debug, Default)]
 pub struct Published {
-    changed: Changed,
+    /// The name of the list of its targets.
+    list: Option<String>,
     removed: Vec<(InvoiceId, TreePath)>,
     left: Vec<(InvoiceId, TreePath, Digest)>,
     failed: Vec<Failure>,
@@ -78,13 +79,6 @@ pub struct Failure {
     pub trouble: Trouble,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Changed {
-    #[default]
-    Nothing,
-    Tree,
-}
-
 impl Published {
     /// A batch without files, which is durable by nature.
     pub fn nothing() -> Self {
@@ -92,7 +86,11 @@ impl Published {
     }
 
     pub fn changed_the_tree(&self) -> bool {
-        self.changed == Changed::Tree
+        self.list.is_some()
+    }
+
+    pub(super) fn list(&self) -> Option<&str> {
+        self.list.as_deref()
     }
 
     pub fn removed(&self) -> impl Iterator<Item = &TreePath> {
@@ -131,11 +129,11 @@ impl Tree {
         if changes.is_empty() {
             return Ok(Published::nothing());
         }
-        let mut published = Published { changed: Changed::Tree, ..Published::default() };
         let mut touched = BTreeSet::new();
-        let list = stage.write_list(changes.placements.iter().map(|file| (&file.id, &file.path)))?;
-        self.sync_staged(stage, &list, &changes.adopted)?;
-        self.rename_all(stage, &changes.placements, &mut published, &mut touched)?;
+        let List { file, name } = stage.write_list(changes.placements.iter().map(|file| (&file.id, &file.path)))?;
+        let mut published = Published { list: Some(name), ..Published::default() };
+        self.sync_staged(stage, &file, &changes.adopted)?;
+        self.put_all(stage, &changes.placements, &mut published, &mut touched)?;
         self.remove_all(&changes.removals, &mut published, &mut touched)?;
         touched.extend(changes.adopted.iter().map(|path| path.folder().to_owned()));
         touched.extend(changes.adopted.iter().flat_map(|path| [path.tenant().to_owned(), String::new()]));
@@ -163,7 +161,7 @@ impl Tree {
         sync().context("sync the staged files to disk; the run ends here, the next one writes them again")
     }
 
-    fn rename_all(
+    fn put_all(
         &self,
         stage: &Stage,
         placements: &[Placement],
@@ -174,12 +172,7 @@ impl Tree {
             let path = &placement.path;
             let mut place = || -> io::Result<()> {
                 let folder = self.make_folder(path, touched)?;
-                Ok(rustix::fs::renameat(
-                    stage.folder(&placement.staged)?,
-                    placement.staged.file(),
-                    &*folder,
-                    path.file(),
-                )?)
+                stage.put(&placement.staged, &folder, path.file())
             };
             match place() {
                 Ok(()) => {
@@ -209,6 +202,8 @@ impl Tree {
         let tenant = open_beneath(&self.root, path.tenant())?;
         if make(rustix::fs::mkdirat(&tenant, path.country(), mode))? {
             touched.insert(path.tenant().to_owned());
+        } else {
+            self.ours().remove(path.folder());
         }
         self.folder(path.folder())?.ok_or_else(|| io::Error::from(Errno::NOENT))
     }

@@ -16,11 +16,14 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::name::TreePath;
-use super::publish::make;
+use super::nameless::{Handle, Nameless};
+use super::publish::{Published, make};
 use super::{Durability, PRIVATE, Tree};
 use crate::invoice::InvoiceId;
 
 const FOLDER: &str = "staging";
+/// The lists' names begin like this; there may be two, since the next batch is published while one is
+/// recorded.
 const LIST: &str = "targets";
 /// Documents are spread over this many folders: threads that write to one would wait for each other.
 const FOLDERS: usize = 16;
@@ -33,18 +36,41 @@ pub struct Stage {
     /// Made when they are needed, which in most runs is never.
     folders: [OnceLock<OwnedFd>; FOLDERS],
     next: AtomicU64,
+    /// Found out when it is needed.
+    nameless: OnceLock<Nameless>,
+    lists: AtomicU64,
     pub(super) durability: Durability,
 }
 
-/// A document that lies in staging under a number.
+/// When a document gets a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// In staging; then it is moved.
+    AtOnce,
+    /// When it is published, if that is possible here.
+    AtTheEnd,
+}
+
+/// A document that lies in staging under its number, if it has a name at all.
 #[derive(Debug)]
-pub struct Staged(u64);
+pub struct Staged {
+    number: u64,
+    nameless: Option<Handle>,
+}
 
 impl Staged {
-    /// Long, because a file system compares each name of a block, and of long ones it has fewer.
-    pub(super) fn file(&self) -> String {
-        format!("{:0>48}", self.0)
+    /// Long, because a file system compares each name of a block, and of long ones it has fewer. What tells
+    /// them apart comes first.
+    fn file(&self) -> String {
+        format!("{:-<48}", self.number)
     }
+}
+
+/// The list of a batch's targets.
+#[derive(Debug)]
+pub(super) struct List {
+    pub file: File,
+    pub name: String,
 }
 
 impl Stage {
@@ -55,29 +81,63 @@ impl Stage {
         fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
         let handle = super::open_beneath(&tree.root, &format!("{PRIVATE}/{FOLDER}"))
             .with_context(|| format!("open {}", path.display()))?;
-        Ok(Self { path, handle, folders: Default::default(), next: AtomicU64::new(0), durability })
+        Ok(Self {
+            path,
+            handle,
+            folders: Default::default(),
+            next: AtomicU64::new(0),
+            nameless: OnceLock::new(),
+            lists: AtomicU64::new(0),
+            durability,
+        })
     }
 
-    /// Writes a document under the next number; any number of threads may do so.
-    pub fn write(&self, document: &[u8]) -> anyhow::Result<Staged> {
-        let staged = Staged(self.next.fetch_add(1, Ordering::Relaxed));
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    /// Writes a document; any number of threads may do so.
+    pub fn write(&self, document: &[u8], naming: Naming) -> anyhow::Result<Staged> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         let write = || {
-            let folder = self.folder(&staged)?;
-            let mut file = File::from(rustix::fs::openat(folder, staged.file(), flags, Mode::from_raw_mode(0o666))?);
-            file.write_all(document)?;
-            if self.durability == Durability::File {
-                file.sync_all()?;
+            let nameless = match naming {
+                Naming::AtTheEnd => self.nameless().write(&self.handle, document, self.durability)?,
+                Naming::AtOnce => None,
+            };
+            let staged = Staged { number, nameless };
+            if staged.nameless.is_none() {
+                self.write_named(&staged, document)?;
             }
-            Ok::<_, std::io::Error>(())
+            Ok::<_, io::Error>(staged)
         };
-        write().with_context(|| format!("write {}/{}", self.path.display(), staged.file()))?;
-        Ok(staged)
+        write().with_context(|| format!("write to {}", self.path.display()))
+    }
+
+    fn write_named(&self, staged: &Staged, document: &[u8]) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = self.folder(staged)?;
+        let mut file = File::from(rustix::fs::openat(folder, staged.file(), flags, Mode::from_raw_mode(0o666))?);
+        file.write_all(document)?;
+        if self.durability == Durability::File {
+            file.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn nameless(&self) -> &Nameless {
+        self.nameless.get_or_init(|| Nameless::find_out(&self.handle))
+    }
+
+    /// Puts a document where it goes, in the place of whatever file is there.
+    pub(super) fn put(&self, staged: &Staged, folder: &OwnedFd, name: &str) -> io::Result<()> {
+        if let Some(handle) = &staged.nameless {
+            match handle.link(folder, name) {
+                Err(Errno::EXIST) => handle.link(self.folder(staged)?, &staged.file())?,
+                result => return Ok(result?),
+            }
+        }
+        Ok(rustix::fs::renameat(self.folder(staged)?, staged.file(), folder, name)?)
     }
 
     /// The folder of a document.
-    pub(super) fn folder(&self, staged: &Staged) -> io::Result<&OwnedFd> {
-        let n = (staged.0 % FOLDERS as u64) as usize;
+    fn folder(&self, staged: &Staged) -> io::Result<&OwnedFd> {
+        let n = (staged.number % FOLDERS as u64) as usize;
         if let Some(folder) = self.folders[n].get() {
             return Ok(folder);
         }
@@ -90,7 +150,9 @@ impl Stage {
     /// Takes back a document that is not published after all. A file that stays is removed with the
     /// folder.
     pub fn discard(&self, staged: &Staged) {
-        if let Ok(folder) = self.folder(staged) {
+        if staged.nameless.is_none()
+            && let Ok(folder) = self.folder(staged)
+        {
             let _ = rustix::fs::unlinkat(folder, staged.file(), AtFlags::empty());
         }
     }
@@ -100,47 +162,55 @@ impl Stage {
     pub(super) fn write_list<'a>(
         &self,
         targets: impl Iterator<Item = (&'a InvoiceId, &'a TreePath)>,
-    ) -> anyhow::Result<File> {
+    ) -> anyhow::Result<List> {
+        let name = format!("{LIST}-{}", self.lists.fetch_add(1, Ordering::Relaxed));
         let mut text = String::new();
         for (id, path) in targets {
             text.push_str(&json!([id.as_str(), path.as_str()]).to_string());
             text.push('\n');
         }
         text.push_str("end\n");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let write = || {
-            let mut file = File::from(rustix::fs::openat(&self.handle, LIST, flags, Mode::from_raw_mode(0o666))?);
+            let mut file = File::from(rustix::fs::openat(&self.handle, &*name, flags, Mode::from_raw_mode(0o666))?);
             file.write_all(text.as_bytes())?;
-            Ok::<_, std::io::Error>(file)
+            Ok::<_, io::Error>(file)
         };
-        write().with_context(|| format!("write {}/{LIST}", self.path.display()))
+        let file = write().with_context(|| format!("write {}/{name}", self.path.display()))?;
+        Ok(List { file, name })
     }
 
     /// The batch is recorded: nothing of it is in doubt any more.
-    pub fn drop_list(&self) -> anyhow::Result<()> {
-        match rustix::fs::unlinkat(&self.handle, LIST, AtFlags::empty()) {
+    pub fn drop_list(&self, published: &Published) -> anyhow::Result<()> {
+        let Some(list) = published.list() else { return Ok(()) };
+        match rustix::fs::unlinkat(&self.handle, list, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(error).with_context(|| format!("remove {}/{LIST}", self.path.display())),
+            Err(error) => Err(error).with_context(|| format!("remove {}/{list}", self.path.display())),
         }
     }
 }
 
-/// What a dead run may have published without recording it. Empty if its list is not whole: it is
-/// durable before the first rename, so then there was none.
+/// What a dead run may have published without recording it. Nothing of a list that is not whole: it is
+/// durable before the first file gets its place, so then there was none.
 pub fn left_in_doubt(output: &Path) -> anyhow::Result<Vec<(InvoiceId, TreePath)>> {
-    let list = folder(output).join(LIST);
-    let text = match fs::read(&list) {
-        Ok(text) => text,
+    let folder = folder(output);
+    let entries = match fs::read_dir(&folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("read {}", list.display())),
+        entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>),
     };
-    let text = String::from_utf8_lossy(&text);
-    match text.strip_suffix("end\n") {
-        Some(lines) => {
-            lines.lines().map(|line| target(line).with_context(|| format!("read {}", list.display()))).collect()
-        }
-        None => Ok(Vec::new()),
+    let entries = entries.with_context(|| format!("read {}", folder.display()))?;
+    let lists = entries.iter().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(LIST.as_bytes()));
+    let mut targets = Vec::new();
+    for list in lists.map(fs::DirEntry::path) {
+        targets.extend(read_list(&list).with_context(|| format!("read {}", list.display()))?);
     }
+    Ok(targets)
+}
+
+fn read_list(list: &Path) -> anyhow::Result<Vec<(InvoiceId, TreePath)>> {
+    let text = fs::read(list)?;
+    let text = String::from_utf8_lossy(&text);
+    text.strip_suffix("end\n").map_or(Ok(Vec::new()), |lines| lines.lines().map(target).collect())
 }
 
 fn target(line: &str) -> anyhow::Result<(InvoiceId, TreePath)> {

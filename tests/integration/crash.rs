@@ -126,7 +126,7 @@ fn what_a_dead_run_wrote_for_a_row_that_is_gone_is_removed() {
         table.insert(&Row { id, tenant: "new", number: &format!("INV{id}"), ..Row::default() });
     }
     // One of the two files is in place, nothing is recorded.
-    assert!(run_with(&exporter, "renameat:signal=KILL:when=2", &["run"]).was_killed());
+    assert!(run_with(&exporter, "linkat:signal=KILL:when=2", &["run"]).was_killed());
     let orphan = "new/CN/20251128+INV101.json";
     assert!(exporter.tree().contains_key(orphan));
     table.execute("DELETE FROM t_invoice WHERE fid = 101");
@@ -200,9 +200,9 @@ fn a_file_that_a_dead_run_rewrote_is_removed_and_not_left_over_once_its_invoice_
 fn a_sync_that_fails_ends_the_run_and_the_next_one_writes_again() {
     for inject in [
         "syncfs:error=EIO:when=1",
-        "fsync:error=EIO:when=5",
+        "fsync:error=EIO:when=8",
         "renameat:error=ENOSPC:when=5",
-        "renameat:error=EIO:when=9",
+        "renameat:error=EIO:when=8",
     ] {
         let table = filled();
         let exporter = changed(&table);
@@ -233,6 +233,31 @@ fn doubt_outlives_a_run_that_dies() {
     witness.assert_recovered(1);
 }
 
+#[test]
+fn a_run_may_die_while_one_batch_is_recorded_and_the_next_one_published() {
+    let table = Table::embedded();
+    table.load_sample(5_000, 6, "1:0.6,10:0.3,89:0.1");
+    let exporter = Exporter::new(&table);
+    let mut witness = Witness::new(&exporter);
+    // By then the second batch is closed, since it is full or old.
+    let slow = "syncfs:delay_exit=6000000:when=1";
+    // Its third, after two probes, is the list of the first batch, which is on record then.
+    let slower = "unlinkat:delay_enter=8000000:when=3";
+    let died = run_with(&exporter, &format!("{slow} {slower} linkat:signal=KILL:when=1100"), &FULL);
+    assert!(died.was_killed(), "{died}");
+    assert_eq!(exporter.tree().len(), 1_099);
+    let staging = fs::read_dir(exporter.output().join(".export_state/staging")).unwrap();
+    let lists: Vec<String> = staging.filter_map(|list| fs::read_to_string(list.unwrap().path()).ok()).collect();
+    assert_eq!(lists.len(), 2);
+    let in_doubt = lists.iter().map(|list| list.lines().count() - 1).sum::<usize>();
+    table.execute("UPDATE t_invoice SET fext_field = '[1]' WHERE fid % 3 = 0");
+    witness.source_changed();
+    let finished = exporter.run(INCREMENTAL).expect(0);
+    assert!(finished.stderr.contains(&format!(" {in_doubt} files it left in doubt")), "{finished}");
+    witness.assert_made_good();
+    witness.assert_recovered(1);
+}
+
 /// Kills a run as soon as this is true, or says that it ended before.
 fn kill_when(exporter: &Exporter<'_>, args: &[&str], moment: impl Fn() -> bool) -> bool {
     let running = exporter.spawn(args);
@@ -258,9 +283,9 @@ fn a_run_that_is_killed_is_made_good_by_running_again() {
         for (mode, staged, published) in [
             ("full", 1, 0),
             ("full", 0, 1),
-            ("full", 200, 0),
+            ("full", 0, 300),
             ("incremental", 0, 60),
-            ("incremental", 300, 0),
+            ("incremental", 0, 200),
             ("full", 0, 100),
         ] {
             let args = ["run", "--mode", mode];

@@ -26,6 +26,7 @@ mod legacy;
 mod locks;
 mod migration;
 mod moments;
+mod nameless;
 mod option_files;
 mod output;
 mod paths;

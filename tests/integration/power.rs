@@ -124,7 +124,8 @@ fn no_half_file_is_seen_though_a_neighbour_syncs_in_the_middle_of_a_batch_and_th
     on_all_disks(|exporter, machine| {
         let mut witness = Witness::new(exporter);
         for (nth, meanwhile) in [(3, change as fn(&Table)), (7, change_again)] {
-            assert!(run_with(exporter, &format!("renameat:signal=KILL:when={nth}"), &INCREMENTAL).was_killed());
+            let inject = ["linkat", "renameat"].map(|call| format!("{call}:signal=KILL:when={nth}")).join(" ");
+            assert!(run_with(exporter, &inject, &INCREMENTAL).was_killed());
             a_neighbour_syncs(exporter);
             machine.lose_power();
             witness.assert_nothing_is_half();

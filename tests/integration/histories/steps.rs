@@ -168,9 +168,9 @@ fn what() -> impl Strategy<Value = What> {
 }
 
 const CALLS: &[&str] =
-    &["renameat", "renameat2", "unlinkat", "unlink", "write", "pwrite64", "syncfs", "fsync", "openat"];
+    &["linkat", "renameat", "renameat2", "unlinkat", "unlink", "write", "pwrite64", "syncfs", "fsync", "openat"];
 /// Calls whose failure a run must survive to say so.
-const FAILING: &[&str] = &["renameat", "syncfs", "fsync", "unlinkat"];
+const FAILING: &[&str] = &["linkat", "renameat", "syncfs", "fsync", "unlinkat"];
 
 fn runs() -> impl Strategy<Value = Run> {
     let kind = prop_oneof![

@@ -195,16 +195,19 @@ pub(crate) fn table_tree(table: &Table) -> Tree {
         .collect()
 }
 
-/// Runs with something injected into a system call, as `renameat:signal=KILL:when=3`.
+/// Runs with something injected into a system call, as `renameat:signal=KILL:when=3`, or into several, with
+/// spaces between them.
 pub(crate) fn run_with(exporter: &Exporter<'_>, inject: &str, args: &[&str]) -> Finished {
     spawn_with(exporter, inject, args).wait()
 }
 
 /// The same, without waiting for its end. The process that is waited for is not the exporter.
 pub(crate) fn spawn_with(exporter: &Exporter<'_>, inject: &str, args: &[&str]) -> Running {
-    let call = inject.split(':').next().unwrap_or_default();
-    let watch = ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={inject}")];
-    Running::new(&mut strace(exporter, watch, args))
+    let calls: Vec<&str> = inject.split(' ').filter_map(|one| one.split(':').next()).collect();
+    let mut watch =
+        vec!["-o".to_owned(), "/dev/null".to_owned(), "-e".to_owned(), format!("trace={}", calls.join(","))];
+    watch.extend(inject.split(' ').flat_map(|one| ["-e".to_owned(), format!("inject={one}")]));
+    Running::new(&mut strace(exporter, &watch, args))
 }
 
 /// How often a run calls each of these, in the thread that does so most: strace counts by thread.
@@ -232,8 +235,8 @@ fn calls_by_thread<'c>(
 ) -> (Vec<(&'c str, ByThread)>, Finished) {
     let log = tempfile::NamedTempFile::new().expect("make a file for the log");
     let path = log.path().to_str().expect("the path of a temporary file is UTF-8");
-    let watch = ["-o", path, "-e", &format!("trace={}", calls.join(","))];
-    let finished = Running::new(&mut strace(exporter, watch, args)).wait();
+    let watch = ["-o", path, "-e", &format!("trace={}", calls.join(","))].map(str::to_owned);
+    let finished = Running::new(&mut strace(exporter, &watch, args)).wait();
     let log = fs::read_to_string(log.path()).expect("read the log of strace");
     let count = |call: &str| {
         let mut counts = ByThread::new();
@@ -247,7 +250,7 @@ fn calls_by_thread<'c>(
     (calls.iter().map(|call| (*call, count(call))).collect(), finished)
 }
 
-fn strace<const N: usize>(exporter: &Exporter<'_>, watch: [&str; N], args: &[&str]) -> Command {
+fn strace(exporter: &Exporter<'_>, watch: &[String], args: &[&str]) -> Command {
     let plain = exporter.command(args);
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq"]).args(watch).arg(plain.get_program()).args(plain.get_args()).env_clear();

@@ -16,7 +16,8 @@ pub(crate) const FULL: [&str; 5] = ["run", "--mode", "full", "--writers", "1"];
 pub(crate) const INCREMENTAL: [&str; 5] = ["run", "--mode", "incremental", "--writers", "1"];
 
 /// Every call by which a run changes something, or goes to look.
-pub(crate) const CALLS: [&str; 14] = [
+pub(crate) const CALLS: [&str; 15] = [
+    "linkat",
     "write",
     "openat",
     "openat2",

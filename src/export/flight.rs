@@ -1,0 +1,189 @@
+//! A closed batch on its way: one thread puts it into the tree while another one records the batch before
+//! and decides the one behind. What a dead run leaves in doubt is two batches at most.
+
+use std::mem;
+use std::thread::Scope;
+use std::time::Instant;
+
+use anyhow::anyhow;
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::batch::Batch;
+use super::pipeline::{BATCH_FILES, Clerk};
+use crate::event::{Event, Notice};
+use crate::invoice::Tenant;
+use crate::run::Counts;
+use crate::state::ledger::Entry;
+use crate::tree::Tree;
+use crate::tree::publish::{Changes, Failure, Published};
+use crate::tree::stage::Stage;
+
+/// A batch about which nothing more is decided.
+pub(super) struct Flight {
+    pub batch: Batch,
+    /// Of the run, up to this batch.
+    totals: Counts,
+    /// Tenants that are done when it is on record.
+    ready: Vec<Tenant>,
+    /// None while it is on its way.
+    published: Option<Published>,
+}
+
+impl Flight {
+    fn count(&mut self, tenant: Option<&Tenant>, add: impl Fn(&mut Counts)) {
+        add(&mut self.totals);
+        self.batch.count(tenant, add);
+    }
+}
+
+/// The thread that publishes.
+pub(super) struct Publisher {
+    batches: Sender<Changes>,
+    results: Receiver<anyhow::Result<Published>>,
+}
+
+impl Publisher {
+    /// It ends when this is dropped.
+    pub(super) fn start<'scope>(threads: &'scope Scope<'scope, '_>, tree: &'scope Tree, stage: &'scope Stage) -> Self {
+        let (batches, waiting) = bounded::<Changes>(1);
+        let (done, results) = bounded(1);
+        threads.spawn(move || {
+            let publish = |changes| done.send(tree.publish(stage, &changes));
+            // Nobody listens only if the run has failed already.
+            let _ = waiting.into_iter().try_for_each(publish);
+        });
+        Self { batches, results }
+    }
+
+    fn send(&self, changes: Changes) -> anyhow::Result<()> {
+        self.batches.send(changes).map_err(|_| it_panicked())
+    }
+
+    fn wait(&self) -> anyhow::Result<Published> {
+        self.results.recv().map_err(|_| it_panicked())?
+    }
+
+    fn is_done(&self) -> bool {
+        !self.results.is_empty()
+    }
+}
+
+fn it_panicked() -> anyhow::Error {
+    anyhow!("the publishing thread ended in a panic, which is a bug")
+}
+
+impl Clerk<'_> {
+    /// Publishes what is decided and records it.
+    pub(super) fn publish_and_record(&mut self) -> anyhow::Result<()> {
+        self.launch()?;
+        self.land()
+    }
+
+    /// Closes the batch and sends it on its way, once the one before has arrived. That one is recorded
+    /// meanwhile.
+    pub(super) fn launch(&mut self) -> anyhow::Result<()> {
+        let mut arrived = self.arrive()?;
+        self.opened = Instant::now();
+        self.limit = BATCH_FILES.min(self.limit * 2);
+        let ready = mem::take(&mut self.ready);
+        if self.batch.is_empty() {
+            self.record(arrived)?;
+            self.say_done(ready);
+            return Ok(());
+        }
+        let mut batch = mem::take(&mut self.batch);
+        let changes = batch.take_changes();
+        // A path that is left is free before anybody may claim it.
+        let removes = !changes.removals.is_empty();
+        if removes {
+            self.record(arrived.take())?;
+        }
+        let published = self.send(changes)?;
+        self.record(arrived)?;
+        let is_there = published.is_some();
+        self.flight = Some(Flight { batch, totals: self.outcome.totals, ready, published });
+        if removes || is_there { self.land() } else { Ok(()) }
+    }
+
+    /// Has changes published. What comes of them is known at once if there is nothing to publish.
+    fn send(&mut self, changes: Changes) -> anyhow::Result<Option<Published>> {
+        match (&mut self.writing, &self.publisher, self.desk.tree) {
+            (Some(writing), Some(publisher), _) if !changes.is_empty() => {
+                writing.sign()?;
+                publisher.send(changes)?;
+                Ok(None)
+            }
+            (None, _, Some(tree)) => tree.would_remove(&changes.removals).map(Some),
+            _ => Ok(Some(Published::nothing())),
+        }
+    }
+
+    /// Waits until the batch on its way is published, and records it.
+    pub(super) fn land(&mut self) -> anyhow::Result<()> {
+        let arrived = self.arrive()?;
+        self.record(arrived)
+    }
+
+    /// Waits until the batch on its way is published.
+    fn arrive(&mut self) -> anyhow::Result<Option<(Flight, Published)>> {
+        let Some(mut flight) = self.flight.take() else { return Ok(None) };
+        let published = match (flight.published.take(), &self.publisher) {
+            (None, Some(publisher)) => publisher.wait()?,
+            (published, _) => published.unwrap_or_default(),
+        };
+        Ok(Some((flight, published)))
+    }
+
+    fn record(&mut self, arrived: Option<(Flight, Published)>) -> anyhow::Result<()> {
+        let Some((mut flight, published)) = arrived else { return Ok(()) };
+        self.note(&mut flight, &published);
+        let Flight { mut batch, totals, ready, .. } = flight;
+        let failed = &self.outcome.failed;
+        batch.advances.retain(|advance| !failed.contains_key(&advance.tenant));
+        for (tenant, added) in &batch.tenants {
+            *self.written.entry(tenant.clone()).or_default() += added.written;
+        }
+        for advance in &mut batch.advances {
+            advance.written = self.written.get(&advance.tenant).copied().unwrap_or_default();
+        }
+        let record = batch.into_record(totals);
+        if let (Some(state), Some(writing)) = (self.state.as_deref_mut(), &self.writing) {
+            writing.record(state, &published, &record)?;
+        }
+        self.say_done(ready);
+        Ok(())
+    }
+
+    /// Records the batch on its way as soon as it is published.
+    pub(super) fn land_if_published(&mut self) -> anyhow::Result<()> {
+        let is_published = self.flight.is_some() && self.publisher.as_ref().is_some_and(Publisher::is_done);
+        if is_published { self.land() } else { Ok(()) }
+    }
+
+    /// What publishing found out: removed files, files that are not ours, tenants that are blocked.
+    fn note(&mut self, flight: &mut Flight, published: &Published) {
+        for Failure { tenant, path, trouble, .. } in published.failed() {
+            for Entry { size, .. } in flight.batch.drop_failed(path) {
+                self.recount(flight, Some(tenant), |counts| {
+                    counts.seen -= 1;
+                    counts.written -= 1;
+                    counts.bytes -= size;
+                });
+            }
+            self.fail(tenant, trouble.clone());
+        }
+        for id in published.movers() {
+            let tenant = flight.batch.entry(id).map(|entry| entry.tenant.clone());
+            self.recount(flight, tenant.as_ref(), |counts| counts.removed += 1);
+        }
+        for (id, path, digest) in published.left() {
+            (self.tell)(Event::Notice(Notice::LeftInPlace { path: path.to_string() }));
+            flight.batch.leave(path.clone(), id.clone(), *digest);
+        }
+    }
+
+    fn recount(&mut self, flight: &mut Flight, tenant: Option<&Tenant>, add: impl Fn(&mut Counts)) {
+        self.outcome.count(tenant, &add);
+        flight.count(tenant, add);
+    }
+}

@@ -1,0 +1,107 @@
+//! Files that have no name until they are published: the one that they get then is their only one, which
+//! spares the file system a name in staging and the search for it. A process that dies leaves nothing.
+//!
+//! Whoever watches a folder sees such a file created and not moved in, and may be waiting for the latter.
+//! So this is for folders that this run made itself.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::Durability;
+
+/// Each is an open handle and about 2 KB of the kernel's memory. More than two batches and what is staged
+/// ahead of them are never needed.
+const OPEN_AT_MOST: usize = 12_000;
+/// Handles that are left to everything else: folders, the state, connections.
+const LEFT: usize = 512;
+const TRIAL: &str = "trial";
+
+#[derive(Debug)]
+pub(super) struct Nameless {
+    open: Arc<AtomicUsize>,
+    /// 0 where this file system has no such files, or there is no way to name them.
+    at_most: usize,
+}
+
+/// A file without a name. It is gone when this is dropped, unless it was linked.
+#[derive(Debug)]
+pub(super) struct Handle {
+    file: File,
+    open: Arc<AtomicUsize>,
+}
+
+impl Handle {
+    pub(super) fn link(&self, folder: &OwnedFd, name: &str) -> rustix::io::Result<()> {
+        link(&self.file, folder, name)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Nameless {
+    /// Finds out in an empty folder of ours what works here.
+    pub(super) fn find_out(folder: &OwnedFd) -> Self {
+        let works = create(folder).is_ok_and(|file| link(&file, folder, TRIAL).is_ok());
+        let _ = rustix::fs::unlinkat(folder, TRIAL, AtFlags::empty());
+        let at_most = if works { OPEN_AT_MOST.min(handles().saturating_sub(LEFT)) } else { 0 };
+        Self { open: Arc::default(), at_most }
+    }
+
+    /// Writes a document; None where it needs a name.
+    pub(super) fn write(
+        &self,
+        folder: &OwnedFd,
+        document: &[u8],
+        durability: Durability,
+    ) -> io::Result<Option<Handle>> {
+        if self.open.load(Ordering::Relaxed) >= self.at_most {
+            return Ok(None);
+        }
+        let mut file = create(folder)?;
+        file.write_all(document)?;
+        if durability == Durability::File {
+            file.sync_all()?;
+        }
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Ok(Some(Handle { file, open: Arc::clone(&self.open) }))
+    }
+}
+
+fn create(folder: &OwnedFd) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::openat(folder, ".", flags, Mode::from_raw_mode(0o666))?))
+}
+
+/// By the handle alone takes Linux 6.10 or CAP_DAC_READ_SEARCH (linkat(2), `AT_EMPTY_PATH`), by its number
+/// takes `/proc`.
+fn link(file: &File, folder: &OwnedFd, name: &str) -> rustix::io::Result<()> {
+    match rustix::fs::linkat(file, "", folder, name, AtFlags::EMPTY_PATH) {
+        Err(Errno::NOENT) => {
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            rustix::fs::linkat(CWD, path, folder, name, AtFlags::SYMLINK_FOLLOW)
+        }
+        result => result,
+    }
+}
+
+/// How many handles this process may have, after it has asked for all that it may ask for: the usual 1024
+/// are meant for programs that use `select`.
+fn handles() -> usize {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let wanted = maximum.unwrap_or(u64::MAX).min((OPEN_AT_MOST + LEFT) as u64);
+    if getrlimit(Resource::Nofile).current.is_some_and(|current| current < wanted) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
+    }
+    getrlimit(Resource::Nofile).current.map_or(usize::MAX, |current| current as usize)
+}

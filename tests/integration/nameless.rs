@@ -1,0 +1,70 @@
+//! Files that get their only name when they are published: where that is done, and what happens where it
+//! cannot be done.
+
+use std::process::Command;
+
+use crate::support::exporter::{Running, all_calls, run_with};
+use crate::support::scene::FULL;
+use crate::support::{Exporter, Row, Table};
+
+fn table(rows: i64) -> Table {
+    let table = Table::embedded();
+    for id in 1..=rows {
+        table.insert(&Row { id, number: &format!("INV{id}"), ..Row::default() });
+    }
+    table
+}
+
+#[test]
+fn files_are_named_once_in_new_folders_and_moved_into_those_that_somebody_may_watch() {
+    let table = table(3);
+    let exporter = Exporter::new(&table);
+    let names = |links: u32, moves: u32| {
+        let (calls, finished) = all_calls(&exporter, &["linkat", "renameat"], &FULL);
+        finished.expect(0);
+        // One more finds out how it is done here.
+        assert_eq!(calls, [("linkat", links + 1), ("renameat", moves)]);
+        exporter.assert_agrees();
+    };
+    names(3, 0);
+    table.insert(&Row { id: 4, number: "INV4", ..Row::default() });
+    table.insert(&Row { id: 5, number: "INV5", country: Some("DE"), ..Row::default() });
+    names(1, 1);
+}
+
+#[test]
+fn where_a_file_cannot_be_named_by_its_handle_it_is_by_its_number_and_else_it_is_named_at_once() {
+    for (inject, moves) in [("linkat:error=ENOENT:when=1", 0), ("linkat:error=EOPNOTSUPP", 3)] {
+        let table = table(3);
+        let exporter = Exporter::new(&table);
+        // One move more would fail the run.
+        run_with(&exporter, &format!("{inject} renameat:error=EIO:when={}", moves + 1), &FULL).expect(0);
+        exporter.assert_agrees();
+        exporter.assert_state_is_sound();
+    }
+}
+
+#[test]
+fn a_run_with_few_handles_needs_no_more() {
+    for limit in ["300:300", "600:600", "256:1024"] {
+        let table = table(700);
+        let exporter = Exporter::new(&table);
+        let plain = exporter.command(FULL);
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--nofile={limit}")).arg(plain.get_program()).args(plain.get_args()).env_clear();
+        limited.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Running::new(&mut limited).wait().expect(0);
+        exporter.assert_agrees();
+    }
+}
+
+#[test]
+fn a_twin_that_comes_batches_later_takes_the_place_of_the_file_that_is_there() {
+    let table = table(1_100);
+    table.insert(&Row { id: 1_101, number: "INV1", ..Row::default() });
+    let exporter = Exporter::new(&table);
+    exporter.run(FULL).expect(0);
+    exporter.assert_agrees();
+    exporter.assert_state_is_sound();
+    assert_eq!(exporter.ask_one("SELECT count(*) FROM ledger WHERE path LIKE '%+INV1.json'"), "2");
+}
