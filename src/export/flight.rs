@@ -2,6 +2,7 @@
 //! and decides the one behind. What a dead run leaves in doubt is two batches at most.
 
 use std::mem;
+use std::panic::{self, AssertUnwindSafe};
 use std::thread::Scope;
 use std::time::Instant;
 
@@ -48,7 +49,10 @@ impl Publisher {
         let (batches, waiting) = bounded::<Changes>(1);
         let (done, results) = bounded(1);
         threads.spawn(move || {
-            let publish = |changes| done.send(tree.publish(stage, &changes));
+            let publish = |changes| {
+                let result = panic::catch_unwind(AssertUnwindSafe(|| tree.publish(stage, &changes)));
+                done.send(result.unwrap_or_else(|_| Err(it_panicked())))
+            };
             // Nobody listens only if the run has failed already.
             let _ = waiting.into_iter().try_for_each(publish);
         });

@@ -102,6 +102,10 @@ impl Clerk<'_> {
 
     /// Everything in doubt was read again: files that nobody names now stem from a run that died.
     fn clear_doubt(&mut self) -> anyhow::Result<()> {
+        // What is still on its way may fail, or be what lies there in a moment.
+        if self.writing.is_some() && !self.doubted.is_empty() {
+            self.publish_and_record()?;
+        }
         if !self.outcome.failed.is_empty() {
             return Ok(());
         }

@@ -5,7 +5,7 @@
 //! walks it. Below the output everything is reached relative to directory handles and no symlink is
 //! followed; the output itself may be one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -48,8 +48,16 @@ pub struct Tree {
     /// Opened once: it is also the handle of `syncfs`, which reports an error once per handle.
     root: OwnedFd,
     folders: Mutex<HashMap<String, Arc<OwnedFd>>>,
-    /// Folders that were not there when they were first looked for. What lies in them is from us.
-    ours: Mutex<HashSet<String>>,
+    /// Folders that were not there when they were first looked for.
+    ours: Mutex<HashMap<String, New>>,
+}
+
+/// A folder in which nothing lies but what we put there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum New {
+    /// Not made yet, neither by us nor, as far as we know, by others.
+    Missing,
+    Made,
 }
 
 /// What lies at a path.
@@ -137,11 +145,11 @@ impl Tree {
 
     /// Whether nobody else has put anything into the folder of a path, since it was not there.
     pub fn is_ours(&self, path: &TreePath) -> bool {
-        self.ours().contains(path.folder())
+        self.ours().contains_key(path.folder())
     }
 
-    fn ours(&self) -> MutexGuard<'_, HashSet<String>> {
-        // The set is whole after every statement, so a thread that panicked leaves it usable.
+    fn ours(&self) -> MutexGuard<'_, HashMap<String, New>> {
+        // The map is whole after every statement, so a thread that panicked leaves it usable.
         self.ours.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -151,7 +159,7 @@ impl Tree {
             return Ok(There::Nothing);
         }
         let Some(folder) = self.folder(path.folder())? else {
-            self.ours().insert(path.folder().to_owned());
+            self.ours().entry(path.folder().to_owned()).or_insert(New::Missing);
             return Ok(There::Nothing);
         };
         let mut file = match open_file(&folder, path.file()) {

@@ -14,8 +14,6 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::Durability;
-
 /// Each is an open handle and about 2 KB of the kernel's memory. More than two batches and what is staged
 /// ahead of them are never needed.
 const OPEN_AT_MOST: usize = 12_000;
@@ -52,35 +50,41 @@ impl Drop for Handle {
 impl Nameless {
     /// Finds out in an empty folder of ours what works here.
     pub(super) fn find_out(folder: &OwnedFd) -> Self {
-        let works = create(folder).is_ok_and(|file| link(&file, folder, TRIAL).is_ok());
-        let _ = rustix::fs::unlinkat(folder, TRIAL, AtFlags::empty());
-        let at_most = if works { OPEN_AT_MOST.min(handles().saturating_sub(LEFT)) } else { 0 };
+        let at_most = if works(folder).unwrap_or(false) { OPEN_AT_MOST.min(handles().saturating_sub(LEFT)) } else { 0 };
         Self { open: Arc::default(), at_most }
     }
 
     /// Writes a document; None where it needs a name.
-    pub(super) fn write(
-        &self,
-        folder: &OwnedFd,
-        document: &[u8],
-        durability: Durability,
-    ) -> io::Result<Option<Handle>> {
+    pub(super) fn write(&self, folder: &OwnedFd, document: &[u8]) -> io::Result<Option<Handle>> {
         if self.open.load(Ordering::Relaxed) >= self.at_most {
             return Ok(None);
         }
-        let mut file = create(folder)?;
+        let mut file = match create(folder) {
+            // The whole machine may run out of handles before we do.
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => return Ok(None),
+            file => file?,
+        };
         file.write_all(document)?;
-        if durability == Durability::File {
-            file.sync_all()?;
-        }
         self.open.fetch_add(1, Ordering::Relaxed);
         Ok(Some(Handle { file, open: Arc::clone(&self.open) }))
     }
 }
 
-fn create(folder: &OwnedFd) -> io::Result<File> {
+fn create(folder: &OwnedFd) -> rustix::io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::openat(folder, ".", flags, Mode::from_raw_mode(0o666))?))
+    rustix::fs::openat(folder, ".", flags, Mode::from_raw_mode(0o666)).map(File::from)
+}
+
+/// Whether such a file can be made and named, and is as private as one that has had a name all the time:
+/// before Linux 6.0 it could escape the umask.
+fn works(folder: &OwnedFd) -> rustix::io::Result<bool> {
+    let file = create(folder)?;
+    link(&file, folder, TRIAL)?;
+    rustix::fs::unlinkat(folder, TRIAL, AtFlags::empty())?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let ordinary = rustix::fs::openat(folder, TRIAL, flags, Mode::from_raw_mode(0o666))?;
+    rustix::fs::unlinkat(folder, TRIAL, AtFlags::empty())?;
+    Ok(rustix::fs::fstat(&file)?.st_mode == rustix::fs::fstat(&ordinary)?.st_mode)
 }
 
 /// By the handle alone takes Linux 6.10 or CAP_DAC_READ_SEARCH (linkat(2), `AT_EMPTY_PATH`), by its number

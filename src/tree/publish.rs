@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::name::TreePath;
 use super::stage::{List, Stage, Staged};
-use super::{Durability, Tree, open_beneath, open_file};
+use super::{Durability, New, Tree, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId, Tenant};
 use crate::refusal::Trouble;
 
@@ -193,6 +193,7 @@ impl Tree {
     /// Opens the folder of a path, and makes it where it is missing.
     fn make_folder(&self, path: &TreePath, touched: &mut BTreeSet<String>) -> io::Result<Arc<OwnedFd>> {
         if let Some(folder) = self.folder(path.folder())? {
+            self.forget_if_made_by_others(path);
             return Ok(folder);
         }
         let mode = Mode::from_raw_mode(0o777);
@@ -202,10 +203,17 @@ impl Tree {
         let tenant = open_beneath(&self.root, path.tenant())?;
         if make(rustix::fs::mkdirat(&tenant, path.country(), mode))? {
             touched.insert(path.tenant().to_owned());
-        } else {
-            self.ours().remove(path.folder());
+            self.ours().insert(path.folder().to_owned(), New::Made);
         }
+        self.forget_if_made_by_others(path);
         self.folder(path.folder())?.ok_or_else(|| io::Error::from(Errno::NOENT))
+    }
+
+    fn forget_if_made_by_others(&self, path: &TreePath) {
+        let mut ours = self.ours();
+        if ours.get(path.folder()) == Some(&New::Missing) {
+            ours.remove(path.folder());
+        }
     }
 
     fn remove_all(

@@ -97,8 +97,11 @@ impl Stage {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let write = || {
             let nameless = match naming {
-                Naming::AtTheEnd => self.nameless().write(&self.handle, document, self.durability)?,
-                Naming::AtOnce => None,
+                // btrfs syncs no single file that has no name.
+                Naming::AtTheEnd if self.durability == Durability::Batch => {
+                    self.nameless().write(&self.handle, document)?
+                }
+                _ => None,
             };
             let staged = Staged { number, nameless };
             if staged.nameless.is_none() {
@@ -199,9 +202,13 @@ pub fn left_in_doubt(output: &Path) -> anyhow::Result<Vec<(InvoiceId, TreePath)>
         entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>),
     };
     let entries = entries.with_context(|| format!("read {}", folder.display()))?;
-    let lists = entries.iter().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(LIST.as_bytes()));
+    let is_list =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(LIST.as_bytes()));
+    let mut lists: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).filter(is_list).collect();
+    // The later list knows who wrote a path last. A longer number is a greater one.
+    lists.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
     let mut targets = Vec::new();
-    for list in lists.map(fs::DirEntry::path) {
+    for list in lists {
         targets.extend(read_list(&list).with_context(|| format!("read {}", list.display()))?);
     }
     Ok(targets)

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fs;
 use std::iter::successors;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -194,6 +195,36 @@ fn a_file_that_a_dead_run_rewrote_is_removed_and_not_left_over_once_its_invoice_
     );
     witness.assert_recovered(1);
     witness.assert_made_good();
+}
+
+#[test]
+fn a_file_in_doubt_stays_while_its_invoice_cannot_get_to_its_new_place() {
+    let table = filled();
+    let exporter = Exporter::new(&table);
+    exporter.run(FULL).expect(3);
+    let mut witness = Witness::new(&exporter);
+    let update = |set: &str| {
+        let time = table.ago(40 * MINUTE);
+        table.execute(&format!("UPDATE t_invoice SET fupdate_time = '{time}', {set}"));
+    };
+    update("fext_field = '{\"version\": 2}' WHERE fid IN (1, 2)");
+    witness.source_changed();
+    // The file of invoice 1 is rewritten, nothing is recorded.
+    assert!(run_with(&exporter, "renameat:signal=KILL:when=2", &FULL).was_killed());
+    update("fcountry = 'IT' WHERE fid = 1");
+    witness.source_changed();
+    // Root may do anything but this.
+    let closed = exporter.output().join("10/IT");
+    let chattr = |flag| assert!(Command::new("chattr").arg(flag).arg(&closed).status().unwrap().success());
+    fs::create_dir(&closed).unwrap();
+    chattr("+i");
+    let finished = exporter.run(INCREMENTAL);
+    chattr("-i");
+    assert!(exporter.tree().contains_key("10/DE/20251128+INV1.json"), "{finished}");
+    assert_eq!(finished.status.code(), Some(3), "{finished}");
+    exporter.run(INCREMENTAL).expect(0);
+    witness.assert_made_good();
+    witness.assert_recovered(1);
 }
 
 #[test]
