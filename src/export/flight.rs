@@ -26,8 +26,6 @@ pub(super) struct Flight {
     totals: Counts,
     /// Tenants that are done when it is on record.
     ready: Vec<Tenant>,
-    /// None while it is on its way.
-    published: Option<Published>,
 }
 
 impl Flight {
@@ -104,9 +102,12 @@ impl Clerk<'_> {
         }
         let published = self.send(changes)?;
         self.record(arrived)?;
-        let is_there = published.is_some();
-        self.flight = Some(Flight { batch, totals: self.outcome.totals, ready, published });
-        if removes || is_there { self.land() } else { Ok(()) }
+        let flight = Flight { batch, totals: self.outcome.totals, ready };
+        if let Some(published) = published {
+            return self.record(Some((flight, published)));
+        }
+        self.flight = Some(flight);
+        if removes { self.land() } else { Ok(()) }
     }
 
     /// Has changes published. What comes of them is known at once if there is nothing to publish.
@@ -130,18 +131,16 @@ impl Clerk<'_> {
 
     /// Waits until the batch on its way is published.
     fn arrive(&mut self) -> anyhow::Result<Option<(Flight, Published)>> {
-        let Some(mut flight) = self.flight.take() else { return Ok(None) };
-        let published = match (flight.published.take(), &self.publisher) {
-            (None, Some(publisher)) => publisher.wait()?,
-            (published, _) => published.unwrap_or_default(),
-        };
-        Ok(Some((flight, published)))
+        match (self.flight.take(), &self.publisher) {
+            (Some(flight), Some(publisher)) => Ok(Some((flight, publisher.wait()?))),
+            _ => Ok(None),
+        }
     }
 
     fn record(&mut self, arrived: Option<(Flight, Published)>) -> anyhow::Result<()> {
         let Some((mut flight, published)) = arrived else { return Ok(()) };
         self.note(&mut flight, &published);
-        let Flight { mut batch, totals, ready, .. } = flight;
+        let Flight { mut batch, totals, ready } = flight;
         let failed = &self.outcome.failed;
         batch.advances.retain(|advance| !failed.contains_key(&advance.tenant));
         for (tenant, added) in &batch.tenants {

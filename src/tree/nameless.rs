@@ -14,8 +14,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Each is an open handle and about 2 KB of the kernel's memory. More than two batches and what is staged
-/// ahead of them are never needed.
+/// Each is an open handle. These are two batches and what is staged ahead of them, but for a few, which are
+/// given names.
 const OPEN_AT_MOST: usize = 12_000;
 /// Handles that are left to everything else: folders, the state, connections.
 const LEFT: usize = 512;
@@ -76,7 +76,7 @@ fn create(folder: &OwnedFd) -> rustix::io::Result<File> {
 }
 
 /// Whether such a file can be made and named, and is as private as one that has had a name all the time:
-/// before Linux 6.0 it could escape the umask.
+/// before Linux 6.0 it could escape the umask (its commit ac6800e279a2).
 fn works(folder: &OwnedFd) -> rustix::io::Result<bool> {
     let file = create(folder)?;
     link(&file, folder, TRIAL)?;

@@ -97,7 +97,7 @@ impl Stage {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let write = || {
             let nameless = match naming {
-                // btrfs syncs no single file that has no name.
+                // A file system may leave out the sync of a file without a name, as btrfs has done.
                 Naming::AtTheEnd if self.durability == Durability::Batch => {
                     self.nameless().write(&self.handle, document)?
                 }

@@ -4,15 +4,17 @@ use std::cell::Cell;
 use std::fs;
 use std::iter::successors;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::support::disk::Closed;
 use crate::support::exporter::{numbers, run_with};
 use crate::support::invariants::Witness;
 use crate::support::rounds::{attempt, is_campaign, tell, with_seeds};
-use crate::support::scene::{CALLS, FULL, INCREMENTAL, Kept, change, change_again, change_at_random, changed, filled};
+use crate::support::scene::{
+    CALLS, FULL, INCREMENTAL, Kept, change, change_again, change_at_random, changed, filled, update_all,
+};
 use crate::support::state::meddle;
 use crate::support::{Exporter, Row, Table, on_every_source};
 
@@ -148,12 +150,7 @@ fn what_a_dead_run_wrote_for_an_invoice_that_is_withdrawn_or_spoiled_since_stays
                 let exporter = Exporter::new(&table);
                 exporter.run(FULL).expect(3);
                 let files = exporter.tree().len();
-                let update = |set: &str| {
-                    let time = table.ago(40 * MINUTE);
-                    table.execute(&format!(
-                        "UPDATE t_invoice SET fupdate_time = '{time}', {set} WHERE fid IN (1, 2, 3)"
-                    ));
-                };
+                let update = |set: &str| update_all(&table, 40, &[&format!("{set} WHERE fid IN (1, 2, 3)")]);
                 update(change);
                 if !run_with(&exporter, &format!("{at}:signal=KILL:when={nth}"), &INCREMENTAL).was_killed() {
                     assert!(nth > 3, "{at} is called {nth} times");
@@ -176,10 +173,7 @@ fn a_file_that_a_dead_run_rewrote_is_removed_and_not_left_over_once_its_invoice_
     let exporter = Exporter::new(&table);
     exporter.run(FULL).expect(3);
     let mut witness = Witness::new(&exporter);
-    let update = |set: &str| {
-        let time = table.ago(40 * MINUTE);
-        table.execute(&format!("UPDATE t_invoice SET fupdate_time = '{time}', {set}"));
-    };
+    let update = |set: &str| update_all(&table, 40, &[set]);
     update("fext_field = '{\"version\": 2}' WHERE fid IN (1, 2, 8)");
     witness.source_changed();
     // The file of invoice 1 is rewritten, nothing is recorded.
@@ -203,23 +197,16 @@ fn a_file_in_doubt_stays_while_its_invoice_cannot_get_to_its_new_place() {
     let exporter = Exporter::new(&table);
     exporter.run(FULL).expect(3);
     let mut witness = Witness::new(&exporter);
-    let update = |set: &str| {
-        let time = table.ago(40 * MINUTE);
-        table.execute(&format!("UPDATE t_invoice SET fupdate_time = '{time}', {set}"));
-    };
+    let update = |set: &str| update_all(&table, 40, &[set]);
     update("fext_field = '{\"version\": 2}' WHERE fid IN (1, 2)");
     witness.source_changed();
     // The file of invoice 1 is rewritten, nothing is recorded.
     assert!(run_with(&exporter, "renameat:signal=KILL:when=2", &FULL).was_killed());
     update("fcountry = 'IT' WHERE fid = 1");
     witness.source_changed();
-    // Root may do anything but this.
-    let closed = exporter.output().join("10/IT");
-    let chattr = |flag| assert!(Command::new("chattr").arg(flag).arg(&closed).status().unwrap().success());
-    fs::create_dir(&closed).unwrap();
-    chattr("+i");
+    let closed = Closed::new(exporter.output().join("10/IT"));
     let finished = exporter.run(INCREMENTAL);
-    chattr("-i");
+    drop(closed);
     assert!(exporter.tree().contains_key("10/DE/20251128+INV1.json"), "{finished}");
     assert_eq!(finished.status.code(), Some(3), "{finished}");
     exporter.run(INCREMENTAL).expect(0);

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::support::exporter::{Running, all_calls, run_with};
+use crate::support::exporter::{Running, all_calls, run_with, under};
 use crate::support::scene::FULL;
 use crate::support::{Exporter, Row, Table};
 
@@ -49,10 +49,7 @@ fn a_run_with_few_handles_needs_no_more() {
     for limit in ["300:300", "600:600", "256:1024"] {
         let table = table(700);
         let exporter = Exporter::new(&table);
-        let plain = exporter.command(FULL);
-        let mut limited = Command::new("prlimit");
-        limited.arg(format!("--nofile={limit}")).arg(plain.get_program()).args(plain.get_args()).env_clear();
-        limited.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut limited = under(&exporter, Command::new("prlimit").arg(format!("--nofile={limit}")), &FULL);
         Running::new(&mut limited).wait().expect(0);
         exporter.assert_agrees();
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use crate::support::disk::Closed;
 use crate::support::exporter::{Exporter, numbers};
 use crate::support::table::{Row, Table, on_every_source};
 
@@ -145,6 +146,31 @@ fn an_obstacle_in_one_country_fails_its_tenant_only() {
         exporter.assert_agrees();
         exporter.assert_state_is_sound();
     });
+}
+
+#[test]
+fn a_tenant_that_fails_in_one_batch_gets_no_watermark_with_the_next() {
+    let table = Table::embedded();
+    let time = table.ago(60 * MINUTE);
+    // The first thousand are a batch of their own.
+    for id in 1..=1_300 {
+        let country = Some(if id <= 1_000 { "DE" } else { "CN" });
+        table.insert(&Row { id, tenant: "10", number: &format!("INV{id}"), country, time: &time, ..Row::default() });
+    }
+    table.insert(&Row { id: 2_000, tenant: "89", time: &time, ..Row::default() });
+    let exporter = Exporter::new(&table);
+    let closed = Closed::new(exporter.output().join("10/DE"));
+    let incremental = ["run", "--mode", "incremental", "--format", "json"];
+    let summary = exporter.run(incremental).expect(3).json();
+    assert_eq!(summary["failed_tenants"].as_array().unwrap().len(), 1, "{summary}");
+    assert_eq!(numbers(&summary, ["seen", "written"]), [301, 301], "{summary}");
+    assert_eq!(exporter.ask("SELECT name FROM tenant WHERE watermark IS NOT NULL"), ["89"]);
+    exporter.assert_state_is_sound();
+    drop(closed);
+    let summary = exporter.run(incremental).expect(0).json();
+    assert_eq!(numbers(&summary, ["written", "unchanged"]), [1_000, 0], "{summary}");
+    exporter.assert_agrees();
+    exporter.assert_state_is_sound();
 }
 
 #[test]

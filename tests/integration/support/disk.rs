@@ -42,6 +42,23 @@ impl Drop for Mount {
     }
 }
 
+/// A folder that takes no further entries, not even from root, until this is dropped.
+pub(crate) struct Closed(PathBuf);
+
+impl Closed {
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        fs::create_dir_all(&folder).expect("make a folder to close");
+        assert!(succeeds(Command::new("chattr").arg("+i").arg(&folder)), "close {}", folder.display());
+        Self(folder)
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        assert!(succeeds(Command::new("chattr").arg("-i").arg(&self.0)), "open {}", self.0.display());
+    }
+}
+
 /// A disk with a file system: an image behind a loop device, which the kernel frees with the mount.
 pub(crate) struct Disk {
     mount: Option<Mount>,

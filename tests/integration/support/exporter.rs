@@ -251,11 +251,16 @@ fn calls_by_thread<'c>(
 }
 
 fn strace(exporter: &Exporter<'_>, watch: &[String], args: &[&str]) -> Command {
+    under(exporter, Command::new("strace").args(["-f", "-qq"]).args(watch), args)
+}
+
+/// The exporter, started by another program.
+pub(crate) fn under(exporter: &Exporter<'_>, program: &Command, args: &[&str]) -> Command {
     let plain = exporter.command(args);
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq"]).args(watch).arg(plain.get_program()).args(plain.get_args()).env_clear();
-    strace.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    strace
+    let mut command = Command::new(program.get_program());
+    command.args(program.get_args()).arg(plain.get_program()).args(plain.get_args()).env_clear();
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
 }
 
 /// Numbers of a run's JSON.

@@ -128,7 +128,8 @@ pub(crate) fn change_at_random(table: &Table, dice: &mut Dice, minutes: u32) {
     }
 }
 
-fn update_all(table: &Table, minutes: u32, changes: &[&str]) {
+/// Changes with one source time, so many minutes ago.
+pub(crate) fn update_all(table: &Table, minutes: u32, changes: &[&str]) {
     let time = table.ago(minutes * MINUTE);
     for change in changes {
         table.execute(&format!("UPDATE t_invoice SET fupdate_time = '{time}', {change}"));
