@@ -252,9 +252,19 @@ pub fn refuse_password_on_command_line(common: &Common, matches: &ArgMatches) ->
     }
 }
 
-/// The text may hold a password, so the parser's error does not repeat it.
+/// The text may hold a password, so no error repeats it.
 fn source_url(text: &str) -> anyhow::Result<Url> {
+    if text.strip_prefix("mysql://").is_some_and(ends_early) {
+        return Err(misuse(Misuse::NotEncoded));
+    }
     Url::parse(text).map_err(|error| misuse(Misuse::NotAUrl(error.to_string())))
+}
+
+/// Whether a sign in a user name or password passes for the end of both: what was meant as a user would be
+/// the host, and the password a port or a database.
+fn ends_early(after_scheme: &str) -> bool {
+    let end = after_scheme.find(['/', '?', '#']).unwrap_or(after_scheme.len());
+    after_scheme.contains('#') || after_scheme[end..].contains('@')
 }
 
 /// How to reach the source that the command line names.

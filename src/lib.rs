@@ -12,7 +12,8 @@
 //! 2. **Nothing is half.** [`tree::publish`]: stage, sync, rename, sync, and only then
 //!    [`state::record`]. What a dead run left in doubt is known from its lists ([`tree::stage`]).
 //! 3. **Nothing is silent.** [`run::Counts`] balance: written + unchanged + rejected + gone = seen.
-//!    Rows that are handed over are counted again where they arrive (`export::drive`). Rejects are kept in [`state::todo`] and read again by every run.
+//!    Rows that are handed over are counted again where they arrive (`export::drive`). Rejects are kept in
+//!    [`state::todo`] and read again by every run.
 //! 4. **Nothing is touched for nothing.** `export::check` compares before it writes.
 //! 5. **Everything is on record.** [`state::runs`] and [`state::changes`]; triggers refuse changes to what
 //!    is finished. [`state::history`] and [`state::trace`] read it back.

@@ -146,10 +146,13 @@ fn table<'a>(steps: impl Iterator<Item = &'a Step>) -> Table {
     Table { columns: COLUMNS, rows: steps.map(row).collect() }
 }
 
+fn number(count: usize) -> Cell {
+    Cell::Number(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
 impl Import {
     /// Watermarks that are new need no table: the file itself lists them.
     fn details(&self, unsettled: u64, backup: Option<&Path>) -> Details {
-        let number = |count: usize| Cell::Number(i64::try_from(count).unwrap_or(i64::MAX));
         let of = |way| number(self.steps.iter().filter(|step| step.way == way).count());
         let ReadFile { path, sha256, lines } = &self.file;
         Details {
@@ -178,13 +181,21 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
         return Ok(0);
     }
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
-    let said = match legacy_file::replace(&file, text.as_bytes(), Keep::All, super::now())? {
-        Replaced::Same => format!("{} says so already", file.display()),
-        Replaced::Written { backup: None } => format!("{} tenants are in {}", entries.len(), file.display()),
-        Replaced::Written { backup: Some(backup) } => {
-            format!("{} tenants are in {}; what it said before: {}", entries.len(), file.display(), backup.display())
-        }
+    let replaced = legacy_file::replace(&file, text.as_bytes(), Keep::All, super::now())?;
+    let before = match &replaced {
+        Replaced::Written { backup } => backup.as_deref(),
+        Replaced::Same => None,
     };
-    reporter.line(&said);
+    reporter.details(&Details {
+        facts: vec![
+            ("file", Cell::text(file.display().to_string())),
+            ("tenants", number(entries.len())),
+            ("file_before", before.map(|backup| backup.display().to_string()).into()),
+        ],
+        tables: Vec::new(),
+    });
+    if matches!(replaced, Replaced::Same) {
+        reporter.line(&format!("nothing to change: {} says so already", file.display()));
+    }
     Ok(0)
 }

@@ -73,6 +73,8 @@ pub enum Misuse {
     NoSource,
     /// With the words of the URL's parser.
     NotAUrl(String),
+    /// A sign of the URL's own in a user name or password.
+    NotEncoded,
     PasswordOnCommandLine,
 }
 
@@ -91,6 +93,9 @@ impl fmt::Display for Misuse {
                 "no source given; name it with --source or INVOICE_EXPORT_SOURCE, for example mysql://user@host:3306/database",
             ),
             Self::NotAUrl(detail) => write!(f, "the source is not a URL: {detail}"),
+            Self::NotEncoded => f.write_str(
+                "the source has a # or @ where none belongs; in a user name, password or path, write %23 for #, %40 for @, %2F for / and %3F for ?",
+            ),
             Self::PasswordOnCommandLine => f.write_str(
                 "a password on the command line can be read by every user of this machine; use --password-file, --defaults-file or MYSQL_PWD",
             ),

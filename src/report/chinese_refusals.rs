@@ -190,6 +190,10 @@ fn misuse_text(misuse: &Misuse) -> String {
                 .to_owned()
         }
         Misuse::NotAUrl(detail) => format!("数据源不是有效的 URL: {detail}"),
+        Misuse::NotEncoded => {
+            "数据源中有多余的 # 或 @；用户名、密码和路径中的 # 请写成 %23，@ 写成 %40，/ 写成 %2F，? 写成 %3F"
+                .to_owned()
+        }
         Misuse::PasswordOnCommandLine => {
             "命令行上的密码会被本机所有用户看到；请使用 --password-file、--defaults-file 或 MYSQL_PWD".to_owned()
         }
@@ -332,7 +336,7 @@ mod tests {
         option_files.into_iter().chain(unconnected).chain(damaged).chain([locked, import, mirror]).collect()
     }
 
-    fn every_misuse() -> [Misuse; 7] {
+    fn every_misuse() -> [Misuse; 8] {
         [
             Misuse::WindowReversed { since: "2025-11-28".into(), until: "2025-11-27".into() },
             Misuse::WindowWithMode,
@@ -340,6 +344,7 @@ mod tests {
             Misuse::NotATime { given_as: "--since", text: "day1".to_owned() },
             Misuse::NoSource,
             Misuse::NotAUrl("error 3".to_owned()),
+            Misuse::NotEncoded,
             Misuse::PasswordOnCommandLine,
         ]
     }

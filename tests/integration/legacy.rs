@@ -453,14 +453,16 @@ fn a_file_that_is_replaced_is_kept_and_one_that_is_right_is_not_touched() {
     import(&exporter, GOOD, &[]).expect(0);
     let target = exporter.output().join("copy");
     fs::write(&target, "what was there").unwrap();
-    let said = exporter.run(["export-legacy-state", target.to_str().unwrap()]).expect(0);
+    let export = ["export-legacy-state", target.to_str().unwrap(), "--format", "json"];
+    let said = exporter.run(export).expect(0).json();
     assert_eq!(fs::read_to_string(&target).unwrap(), GOOD);
     let kept = backups(&target);
     assert_eq!(kept.len(), 1, "{kept:?}");
-    assert!(said.stdout.contains(kept[0].to_str().unwrap()), "{said}");
+    assert_eq!(said["file_before"], kept[0].to_str().unwrap());
     assert_eq!(fs::read_to_string(&kept[0]).unwrap(), "what was there");
     let before = everything_in(&[&exporter.output()], Traces::None);
-    exporter.run(["export-legacy-state", target.to_str().unwrap()]).expect(0);
+    let again = exporter.run(export).expect(0);
+    assert!(again.json()["file_before"].is_null() && again.stderr.contains("nothing to change"), "{again}");
     assert_eq!(everything_in(&[&exporter.output()], Traces::None), before);
 }
 

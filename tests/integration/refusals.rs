@@ -278,6 +278,21 @@ fn a_password_on_the_command_line_is_refused_and_not_repeated() {
 }
 
 #[test]
+fn a_password_with_a_sign_that_ends_it_early_is_refused_and_not_repeated() {
+    let table = table();
+    for password in ["12#s3cret", "s3cr#et", "12/s3cret", "12?s3cret", "12#s3cret@"] {
+        let source = format!("mysql://reader:{password}@127.0.0.1:1/shop");
+        let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", &source);
+        for lang in ["en", "zh"] {
+            let refused = exporter.run(["run", "--lang", lang]).expect(2);
+            assert!(error(&refused).contains("%23") && error(&refused).contains("%2F"), "{refused}");
+            assert!(!format!("{refused}").contains("s3cr"), "{refused}");
+            assert!(!exporter.output().exists());
+        }
+    }
+}
+
+#[test]
 fn a_run_without_a_source_says_how_to_name_one() {
     let table = table();
     let exporter = Exporter::new(&table);
