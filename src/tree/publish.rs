@@ -333,3 +333,36 @@ impl io::Write for Hashing<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::tree::There;
+    use crate::tree::stage::Naming;
+
+    #[test]
+    fn a_folder_that_others_make_meanwhile_is_looked_into_again() {
+        let output = tempfile::tempdir().unwrap();
+        fs::create_dir(output.path().join(crate::tree::PRIVATE)).unwrap();
+        let tree = Tree::open(output.path()).unwrap();
+        let stage = Stage::create(&tree, Durability::Batch).unwrap();
+        let [ours, theirs] =
+            ["1/CN/20251128+A.json", "1/CN/20251128+B.json"].map(|path| TreePath::parse(path).unwrap());
+        assert_eq!(tree.compare(&ours, b"{}").unwrap(), There::Nothing);
+        let staged = stage.write(b"{}", Naming::AtTheEnd).unwrap();
+
+        fs::create_dir_all(output.path().join("1/CN")).unwrap();
+        for path in [&ours, &theirs] {
+            fs::write(output.path().join(path.as_str()), "of others").unwrap();
+        }
+        let placement = Placement { id: InvoiceId("1".into()), tenant: Tenant("1".into()), path: ours.clone(), staged };
+        let published = tree.publish(&stage, &Changes { placements: vec![placement], ..Changes::default() }).unwrap();
+
+        assert!(published.failed().is_empty(), "{published:?}");
+        assert_eq!(fs::read_to_string(output.path().join(ours.as_str())).unwrap(), "{}");
+        assert!(!tree.is_ours(&ours));
+        assert_eq!(tree.compare(&theirs, b"{}").unwrap(), There::Other);
+    }
+}
