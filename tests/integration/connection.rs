@@ -9,7 +9,7 @@ use mysql::Conn;
 use mysql::prelude::Queryable;
 use rustix::process::Signal;
 
-use crate::support::exporter::{Finished, Running};
+use crate::support::exporter::{Finished, Running, numbers};
 use crate::support::rounds::is_campaign;
 use crate::support::server::{Flavor, Server, Settings, server};
 use crate::support::{Break, Exporter, Proxy, Row, Table, on_every_flavor};
@@ -107,6 +107,34 @@ fn a_run_gives_a_silent_server_up_and_asks_it_again() {
         points.into_iter().step_by(every).collect()
     };
     break_at_every_point("incremental", Break::Stall, &["--read-timeout", "2s"], few);
+}
+
+#[test]
+fn what_has_come_is_published_and_on_record_while_the_server_says_nothing() {
+    on_every_flavor(|flavor| {
+        let table = Table::on(server(flavor));
+        table.load_sample(2_000, 3, TENANTS);
+        let proxy = Proxy::to(&table.url());
+        let before = proxy.sent();
+        through(&proxy, &table).run(["run"]).expect(0);
+        let exporter = through(&proxy, &table);
+        proxy.break_once((proxy.sent() - before) / 2, Break::Stall);
+        let run = exporter.spawn(["run", "--read-timeout", "1m", "--retry-for", "0s"]);
+        let on_record = || {
+            let shown = exporter.run(["history", "last", "--format", "json"]);
+            if shown.status.success() { numbers(&shown.json(), ["written"])[0] } else { 0 }
+        };
+        // A packet of rows that is not full waits for more.
+        while on_record() < 900 {
+            assert!(run.is_alive(), "it ended with {} files on record", on_record());
+        }
+        assert!(exporter.tree().len() >= 900);
+        run.signal(Signal::TERM);
+        run.wait().expect(143);
+        exporter.run(["run"]).expect(0);
+        exporter.assert_agrees();
+        exporter.assert_state_is_sound();
+    });
 }
 
 /// One clear line about the connection, and no success.
