@@ -109,16 +109,23 @@ fn a_run_gives_a_silent_server_up_and_asks_it_again() {
     break_at_every_point("incremental", Break::Stall, &["--read-timeout", "2s"], few);
 }
 
+/// More rows than are asked for at once, and how many bytes a run gets that reads them all.
+fn pages_of_rows(flavor: Flavor) -> (Table, Proxy, u64) {
+    let table = Table::on(server(flavor));
+    table.load_sample(2_000, 3, TENANTS);
+    let proxy = Proxy::to(&table.url());
+    let before = proxy.sent();
+    through(&proxy, &table).run(["run"]).expect(0);
+    let bytes = proxy.sent() - before;
+    (table, proxy, bytes)
+}
+
 #[test]
 fn what_has_come_is_published_and_on_record_while_the_server_says_nothing() {
     on_every_flavor(|flavor| {
-        let table = Table::on(server(flavor));
-        table.load_sample(2_000, 3, TENANTS);
-        let proxy = Proxy::to(&table.url());
-        let before = proxy.sent();
-        through(&proxy, &table).run(["run"]).expect(0);
+        let (table, proxy, bytes) = pages_of_rows(flavor);
         let exporter = through(&proxy, &table);
-        proxy.break_once((proxy.sent() - before) / 2, Break::Stall);
+        proxy.break_once(bytes / 2, Break::Stall);
         let run = exporter.spawn(["run", "--read-timeout", "1m", "--retry-for", "0s"]);
         let on_record = || {
             let shown = exporter.run(["history", "last", "--format", "json"]);
@@ -172,13 +179,9 @@ fn a_run_without_patience_fails_clearly_at_any_byte_and_the_next_one_goes_on_fro
 #[test]
 fn a_line_that_breaks_again_and_again_still_brings_every_page_to_its_end() {
     on_every_flavor(|flavor| {
-        let table = Table::on(server(flavor));
-        table.load_sample(2_000, 3, TENANTS);
-        let proxy = Proxy::to(&table.url());
-        let before = proxy.sent();
-        through(&proxy, &table).run(["run"]).expect(0);
+        let (table, proxy, bytes) = pages_of_rows(flavor);
         // Less than one page of rows passes before the line breaks.
-        proxy.break_each((proxy.sent() - before) / 6, Break::Reset);
+        proxy.break_each(bytes / 6, Break::Reset);
         for mode in ["full", "incremental"] {
             let exporter = through(&proxy, &table);
             // Rows that come are progress: without them it would give up long before the end.
