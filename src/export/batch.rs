@@ -75,6 +75,12 @@ impl Batch {
         ids.iter().filter_map(|id| self.entry(id).map(|entry| (id.clone(), entry.digest)))
     }
 
+    /// Other invoices that get the path at which this one lies, with other content.
+    pub(super) fn takers(&self, entry: &Entry) -> impl Iterator<Item = InvoiceId> {
+        let owners = self.owners(&entry.path);
+        owners.filter(|(owner, digest)| *owner != entry.id && *digest != entry.digest).map(|(owner, _)| owner)
+    }
+
     /// Gives an invoice its path. A path that is claimed is neither removed nor left over.
     pub(super) fn enter(&mut self, entry: Entry, origin: Origin) {
         self.forget(&entry.id);

@@ -44,16 +44,20 @@ struct Winner {
 type Fresh = BTreeMap<InvoiceId, Option<Verdict>>;
 
 impl Clerk<'_> {
-    /// Puts a row aside until the batch is recorded, and with it the rivals that the batch holds and
-    /// those that are about to leave its path: what may be overruled is better not published first, and
-    /// a path that somebody wants never lies empty. They count as seen once they are settled.
-    pub(super) fn contest_later(&mut self, candidate: &Candidate, rivals: &[InvoiceId]) {
+    /// Puts a row aside until the batch is recorded, and with it the rivals that the batch holds, those
+    /// that are about to leave its path, and those that were to have the path that one of them leaves, for
+    /// it may come to stay: what may be overruled is better not published first, and a path that somebody
+    /// wants never lies empty. They count as seen once they are settled.
+    pub(super) fn contest_later(&mut self, candidate: &Candidate, rivals: &[InvoiceId]) -> anyhow::Result<()> {
         self.discard(candidate);
         let mut aside: Vec<InvoiceId> = rivals.to_vec();
         aside.extend(self.batch.leaver(&candidate.path));
         while let Some(id) = aside.pop() {
             let Some((entry, origin, staged)) = self.batch.withdraw(&id) else { continue };
             aside.extend(self.batch.leaver(&entry.path));
+            if let Some(before) = self.current(&id)? {
+                aside.extend(self.batch.takers(&before));
+            }
             if let (Some(staged), Some(stage)) = (&staged, self.desk.stage) {
                 stage.discard(staged);
             }
@@ -69,6 +73,7 @@ impl Clerk<'_> {
         let Candidate { invoice, path, .. } = candidate;
         self.count(Some(&invoice.tenant), |counts| counts.seen -= 1);
         self.waiting.insert(invoice.id.clone(), Waiting { tenant: invoice.tenant.clone(), path: path.clone() });
+        Ok(())
     }
 
     /// Whether a row that waits wants the path that this one is about to leave: then they are settled

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::batch::Batch;
 use super::pipeline::{BATCH_FILES, Clerk};
 use crate::event::{Event, Notice};
-use crate::invoice::Tenant;
+use crate::invoice::{InvoiceId, Tenant};
 use crate::run::Counts;
 use crate::state::ledger::Entry;
 use crate::tree::Tree;
@@ -139,7 +139,7 @@ impl Clerk<'_> {
 
     fn record(&mut self, arrived: Option<(Flight, Published)>) -> anyhow::Result<()> {
         let Some((mut flight, published)) = arrived else { return Ok(()) };
-        self.note(&mut flight, &published);
+        self.note(&mut flight, &published)?;
         let Flight { mut batch, totals, ready } = flight;
         let failed = &self.outcome.failed;
         batch.advances.retain(|advance| !failed.contains_key(&advance.tenant));
@@ -164,9 +164,11 @@ impl Clerk<'_> {
     }
 
     /// What publishing found out: removed files, files that are not ours, tenants that are blocked.
-    fn note(&mut self, flight: &mut Flight, published: &Published) {
+    fn note(&mut self, flight: &mut Flight, published: &Published) -> anyhow::Result<()> {
+        let mut dropped = Vec::new();
         for Failure { tenant, path, trouble, .. } in published.failed() {
-            for Entry { size, .. } in flight.batch.drop_failed(path) {
+            for Entry { id, size, .. } in flight.batch.drop_failed(path) {
+                dropped.push(id);
                 self.recount(flight, Some(tenant), |counts| {
                     counts.seen -= 1;
                     counts.written -= 1;
@@ -174,6 +176,9 @@ impl Clerk<'_> {
                 });
             }
             self.fail(tenant, trouble.clone());
+        }
+        for id in dropped {
+            self.displace_if_taken(flight, id)?;
         }
         for id in published.movers() {
             let tenant = flight.batch.entry(id).map(|entry| entry.tenant.clone());
@@ -183,6 +188,21 @@ impl Clerk<'_> {
             (self.tell)(Event::Notice(Notice::LeftInPlace { path: path.to_string() }));
             flight.batch.leave(path.clone(), id.clone(), *digest);
         }
+        Ok(())
+    }
+
+    /// An invoice that did not get to its new path may have lost the old one meanwhile.
+    fn displace_if_taken(&mut self, flight: &mut Flight, id: InvoiceId) -> anyhow::Result<()> {
+        if self.batch.overrules(&id) {
+            return Ok(());
+        }
+        let Some(before) = self.current(&id)? else { return Ok(()) };
+        for batch in [&mut flight.batch, &mut self.batch] {
+            if batch.takers(&before).next().is_some() {
+                batch.displace(&id);
+            }
+        }
+        Ok(())
     }
 
     fn recount(&mut self, flight: &mut Flight, tenant: Option<&Tenant>, add: impl Fn(&mut Counts)) {

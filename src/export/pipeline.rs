@@ -318,7 +318,7 @@ impl<'a> Clerk<'a> {
         if rivals.is_empty() && self.still_holds(&candidate)? && !self.is_awaited(&candidate)? {
             return self.accept_unless_failed(candidate);
         }
-        self.contest_later(&candidate, &rivals);
+        self.contest_later(&candidate, &rivals)?;
         if self.waiting.len() >= WAITING_AT_MOST { self.settle() } else { Ok(()) }
     }
 

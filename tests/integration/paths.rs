@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::disk::Closed;
 use crate::support::exporter::{Finished, Tree, numbers, table_tree};
 use crate::support::{Exporter, Row, Table, on_every_source};
 
@@ -161,6 +162,43 @@ fn an_invoice_may_take_a_path_that_another_one_left_in_the_same_run() {
             assert_eq!(scene.exporter.ask("SELECT path FROM leftover"), ["1/CN/20251128+OTHER.json"]);
         });
     }
+}
+
+#[test]
+fn whose_old_path_is_taken_while_it_loses_its_new_one_is_on_record_nowhere() {
+    in_every_run(|scene| {
+        scene.insert(50, &Row { id: 1, date: "2025-11-01", ..Row::default() });
+        scene.agree();
+        let time = scene.table.ago(20 * MINUTE);
+        scene.table.execute(&format!(
+            "UPDATE t_invoice SET fissue_date = '2025-11-02', fupdate_time = '{time}' WHERE fid = 1"
+        ));
+        for (id, date, document) in [(2, "2025-11-01", "[1]"), (3, "2025-11-02", "[2]")] {
+            scene.table.insert(&Row { id, date, document, time: &time, ..Row::default() });
+        }
+        scene.run(3);
+        assert_eq!(scene.ledger(), ["2 1/CN/20251101+INV001.json", "3 1/CN/20251102+INV001.json"]);
+        assert_eq!(scene.open_rejects(), ["1 path-taken"]);
+        scene.assert_content("1/CN/20251101+INV001.json", "[1]");
+        scene.update(10, "fissue_date = '2025-11-03' WHERE fid = 3");
+        scene.agree();
+    });
+}
+
+#[test]
+fn whose_old_path_is_taken_while_its_new_one_is_blocked_is_on_record_nowhere() {
+    in_every_run(|scene| {
+        scene.insert(50, &Row::default());
+        scene.agree();
+        scene.update(20, "fcountry = 'DE' WHERE fid = 1");
+        scene.insert(20, &Row { id: 2, document: "[2]", ..Row::default() });
+        let closed = Closed::new(scene.exporter.output().join("1/DE"));
+        scene.run(3);
+        scene.assert_content(CN, "[2]");
+        assert_eq!(scene.ledger(), [format!("2 {CN}")]);
+        drop(closed);
+        scene.agree();
+    });
 }
 
 #[test]
