@@ -83,6 +83,8 @@ pub enum Notice {
     PulledBack { tenant: Tenant, from: SourceTime, to: SourceTime },
     /// A superseded file was left because it is not what we wrote.
     LeftInPlace { path: String },
+    /// A file could not be removed.
+    NotRemoved { path: String, detail: String },
     /// The tenant shows source times ahead of the server's clock; they wait for their window.
     TimesAhead { tenant: Tenant, newest: SourceTime },
     /// Late arrivals lay so far below the watermark that the overlap may soon not reach them.

@@ -105,6 +105,11 @@ impl Batch {
         self.displaced.insert(id.clone());
     }
 
+    /// The invoice keeps the file that the ledger says it has.
+    pub(super) fn keep(&mut self, id: &InvoiceId) {
+        self.displaced.remove(id);
+    }
+
     pub(super) fn remove(&mut self, removal: Removal) {
         self.removals.insert(removal.path.clone(), removal);
     }

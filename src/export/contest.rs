@@ -36,6 +36,7 @@ pub(super) struct Waiting {
 /// Who gets a contested path.
 struct Winner {
     id: InvoiceId,
+    tenant: Tenant,
     time: Option<SourceTime>,
     digest: Digest,
 }
@@ -102,6 +103,10 @@ impl Clerk<'_> {
         let fresh = self.read_with_rivals(waiting.keys().cloned().collect())?;
         let winners = winners(&fresh);
         for (path, winner) in &winners {
+            // Of a tenant that has failed nothing is accepted.
+            if self.outcome.failed.contains_key(&winner.tenant) {
+                continue;
+            }
             // Whoever has the path with other content loses it, and is on the to-do list until it has
             // a new one.
             for rival in self.rivals(&winner.id, path, winner.digest)? {
@@ -217,7 +222,8 @@ fn winners(fresh: &Fresh) -> HashMap<TreePath, Winner> {
         let Some(Verdict::Candidate(candidate)) = verdict else { continue };
         let time = &candidate.invoice.time;
         if winners.get(&candidate.path).is_none_or(|winner| (&winner.time, &winner.id) < (time, id)) {
-            let winner = Winner { id: id.clone(), time: time.clone(), digest: candidate.digest };
+            let (tenant, digest) = (candidate.invoice.tenant.clone(), candidate.digest);
+            let winner = Winner { id: id.clone(), tenant, time: time.clone(), digest };
             winners.insert(candidate.path.clone(), winner);
         }
     }

@@ -13,10 +13,11 @@ use super::batch::Batch;
 use super::pipeline::{BATCH_FILES, Clerk};
 use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, Tenant};
+use crate::refusal::Trouble;
 use crate::run::Counts;
 use crate::state::ledger::Entry;
 use crate::tree::Tree;
-use crate::tree::publish::{Changes, Failure, Published};
+use crate::tree::publish::{Changes, Failure, Left, Published, WhyLeft};
 use crate::tree::stage::Stage;
 
 /// A batch about which nothing more is decided.
@@ -175,6 +176,9 @@ impl Clerk<'_> {
                     counts.bytes -= size;
                 });
             }
+            for (owner, _) in self.recorded_owners(path)? {
+                flight.batch.keep(&owner);
+            }
             self.fail(tenant, trouble.clone());
         }
         for id in dropped {
@@ -184,11 +188,23 @@ impl Clerk<'_> {
             let tenant = flight.batch.entry(id).map(|entry| entry.tenant.clone());
             self.recount(flight, tenant.as_ref(), |counts| counts.removed += 1);
         }
-        for (id, path, digest) in published.left() {
-            (self.tell)(Event::Notice(Notice::LeftInPlace { path: path.to_string() }));
-            flight.batch.leave(path.clone(), id.clone(), *digest);
+        for left in published.left() {
+            self.leave(flight, left);
         }
         Ok(())
+    }
+
+    fn leave(&mut self, flight: &mut Flight, left: &Left) {
+        let path = left.path.to_string();
+        match &left.why {
+            WhyLeft::Foreign => (self.tell)(Event::Notice(Notice::LeftInPlace { path })),
+            WhyLeft::Stuck(detail) => {
+                if let Some(entry) = flight.batch.entry(&left.id) {
+                    self.fail(&entry.tenant.clone(), Trouble::NotRemoved { path, detail: detail.clone() });
+                }
+            }
+        }
+        flight.batch.leave(left.path.clone(), left.id.clone(), left.digest);
     }
 
     /// An invoice that did not get to its new path may have lost the old one meanwhile.

@@ -295,10 +295,14 @@ impl<'a> Clerk<'a> {
         self.unrecorded().any(|batch| batch.overrules(id))
     }
 
+    /// The invoices that the ledger has at a path.
+    pub(super) fn recorded_owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
+        self.state.as_ref().map_or(Ok(Vec::new()), |state| state.owners(path))
+    }
+
     /// Other invoices that name a path, as far as it is decided.
     pub(super) fn owners(&self, id: &InvoiceId, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
-        let recorded = self.state.as_ref().map_or(Ok(Vec::new()), |state| state.owners(path))?;
-        let recorded = recorded.into_iter().filter(|(owner, _)| !self.is_overruled(owner));
+        let recorded = self.recorded_owners(path)?.into_iter().filter(|(owner, _)| !self.is_overruled(owner));
         let closed = self.flight.iter().flat_map(|flight| flight.batch.owners(path));
         let closed = closed.filter(|(owner, _)| !self.batch.overrules(owner));
         Ok(recorded.chain(closed).chain(self.batch.owners(path)).filter(|(owner, _)| owner != id).collect())

@@ -14,6 +14,11 @@ pub enum Trouble {
         path: String,
         detail: String,
     },
+    /// A file whose invoice left it could not be removed.
+    NotRemoved {
+        path: String,
+        detail: String,
+    },
     /// A file could not be looked at.
     NotSeen {
         path: String,
@@ -42,6 +47,9 @@ impl fmt::Display for Trouble {
         match self {
             Self::Refusal(refusal) => refusal.fmt(f),
             Self::NotInPlace { path, detail } => write!(f, "put {path} in place: {detail}"),
+            Self::NotRemoved { path, detail } => {
+                write!(f, "remove {path}: {detail}; verify --prune removes it once that is possible")
+            }
             Self::NotSeen { path, detail } => write!(f, "look at {path}: {detail}"),
             Self::Rejects { invoices } => write!(
                 f,

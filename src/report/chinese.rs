@@ -126,6 +126,7 @@ impl Words for Chinese {
             Notice::PulledBack { tenant, from, to } => {
                 format!("租户 {tenant}: 上次导出时间 {from} 晚于导出时间边界，已退回到 {to}")
             }
+            Notice::NotRemoved { path, detail } => format!("文件 {path} 无法删除: {detail}"),
             Notice::LeftInPlace { path } => format!("旧文件 {path} 的内容不是本程序导出的，保留不动"),
             Notice::TimesAhead { tenant, newest } => {
                 format!("租户 {tenant}: 更新时间晚于数据库时钟(最晚 {newest})，到时或由全量导出处理")
@@ -305,6 +306,9 @@ impl Words for Chinese {
                 format!(
                     "有 {invoices} 条记录无法导出，--strict 使上次导出时间停住，直到可以导出为止；见 status --rejects"
                 )
+            }
+            Trouble::NotRemoved { path, detail } => {
+                format!("旧文件 {path} 无法删除: {detail}；排除原因后可用 verify --prune 删除")
             }
             Trouble::NotSeen { path, detail } => format!("文件 {path} 无法查看: {detail}"),
             Trouble::Other(text) => text.clone(),

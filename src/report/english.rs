@@ -110,6 +110,7 @@ impl Words for English {
             Notice::PulledBack { tenant, from, to } => {
                 format!("tenant {tenant}: its watermark {from} lay ahead of the boundary and is pulled back to {to}")
             }
+            Notice::NotRemoved { path, detail } => format!("remove {path}: {detail}"),
             Notice::LeftInPlace { path } => {
                 format!("the superseded file {path} stays, because its content is not what was exported")
             }

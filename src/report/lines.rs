@@ -258,6 +258,7 @@ fn notice_level(notice: &Notice) -> Level {
         | Notice::Doubt(_)
         | Notice::PulledBack { .. }
         | Notice::LeftInPlace { .. }
+        | Notice::NotRemoved { .. }
         | Notice::TimesAhead { .. }
         | Notice::Late { .. }
         | Notice::Retrying { .. }

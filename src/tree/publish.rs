@@ -66,8 +66,26 @@ pub struct Published {
     /// The name of the list of its targets.
     list: Option<String>,
     removed: Vec<(InvoiceId, TreePath)>,
-    left: Vec<(InvoiceId, TreePath, Digest)>,
+    left: Vec<Left>,
     failed: Vec<Failure>,
+}
+
+/// A superseded file that is still there.
+#[derive(Debug)]
+pub struct Left {
+    pub id: InvoiceId,
+    pub path: TreePath,
+    /// What we wrote.
+    pub digest: Digest,
+    pub why: WhyLeft,
+}
+
+#[derive(Debug)]
+pub enum WhyLeft {
+    /// It holds something else than what we wrote.
+    Foreign,
+    /// Its folder is not ours to write, or no folder. The words of the operating system.
+    Stuck(String),
 }
 
 /// A file that could not be put in place for a reason that concerns its tenant only.
@@ -102,8 +120,7 @@ impl Published {
         self.removed.iter().map(|(id, _)| id)
     }
 
-    /// Superseded files that hold something else than what we wrote.
-    pub fn left(&self) -> &[(InvoiceId, TreePath, Digest)] {
+    pub fn left(&self) -> &[Left] {
         &self.left
     }
 
@@ -117,8 +134,20 @@ impl Published {
         let (id, path) = (removal.id.clone(), removal.path.clone());
         match (look, removal.digest) {
             (Whose::Ours(_), _) => self.removed.push((id, path)),
-            (Whose::Foreign, Some(digest)) => self.left.push((id, path, digest)),
+            (Whose::Foreign, Some(digest)) => self.left.push(Left { id, path, digest, why: WhyLeft::Foreign }),
             (Whose::Foreign, None) | (Whose::Nobodys, _) => {}
+        }
+    }
+
+    /// What lies in one tenant's way keeps nobody else from going on.
+    fn note_trouble(&mut self, removal: &Removal, error: io::Error) -> anyhow::Result<()> {
+        match removal.digest {
+            Some(digest) if concerns_one_tenant(&error) => {
+                let (id, path) = (removal.id.clone(), removal.path.clone());
+                self.left.push(Left { id, path, digest, why: WhyLeft::Stuck(error.to_string()) });
+                Ok(())
+            }
+            _ => Err(error).with_context(|| format!("remove {}", removal.path)),
         }
     }
 }
@@ -225,23 +254,36 @@ impl Tree {
         let failed: HashSet<InvoiceId> = published.failed.iter().map(|failure| failure.id.clone()).collect();
         // Where the new file is not in place, the old one stays.
         for removal in removals.iter().filter(|removal| !failed.contains(&removal.id)) {
-            let look = self.whose(removal).with_context(|| format!("remove {}", removal.path))?;
-            if let Whose::Ours(folder) = &look {
-                rustix::fs::unlinkat(&**folder, removal.path.file(), AtFlags::empty())
-                    .with_context(|| format!("remove {}", removal.path))?;
-                touched.insert(removal.path.folder().to_owned());
+            match self.remove(removal) {
+                Ok(look) => {
+                    if let Whose::Ours(_) = &look {
+                        touched.insert(removal.path.folder().to_owned());
+                    }
+                    published.note(removal, &look);
+                }
+                Err(error) => published.note_trouble(removal, error)?,
             }
-            published.note(removal, &look);
         }
         Ok(())
+    }
+
+    /// Removes what is ours.
+    fn remove(&self, removal: &Removal) -> io::Result<Whose> {
+        let look = self.whose(removal)?;
+        if let Whose::Ours(folder) = &look {
+            rustix::fs::unlinkat(&**folder, removal.path.file(), AtFlags::empty())?;
+        }
+        Ok(look)
     }
 
     /// What publishing these removals would come to.
     pub fn would_remove(&self, removals: &[Removal]) -> anyhow::Result<Published> {
         let mut published = Published::nothing();
         for removal in removals {
-            let look = self.whose(removal).with_context(|| format!("look at {}", removal.path))?;
-            published.note(removal, &look);
+            match self.whose(removal) {
+                Ok(look) => published.note(removal, &look),
+                Err(error) => published.note_trouble(removal, error)?,
+            }
         }
         Ok(published)
     }

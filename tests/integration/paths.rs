@@ -202,6 +202,52 @@ fn whose_old_path_is_taken_while_its_new_one_is_blocked_is_on_record_nowhere() {
 }
 
 #[test]
+fn an_old_file_that_cannot_be_removed_fails_its_tenant_only_and_goes_with_the_next_pruning() {
+    in_every_run(|scene| {
+        scene.insert(50, &Row::default());
+        scene.agree();
+        scene.update(20, "fcountry = 'DE' WHERE fid = 1");
+        scene.insert(20, &Row { id: 2, tenant: "89", ..Row::default() });
+        let closed = Closed::new(scene.exporter.output().join("1/CN"));
+        let summary = scene.run(3);
+        assert_eq!(summary["failed_tenants"].as_array().unwrap().len(), 1, "{summary}");
+        let error = summary["failed_tenants"][0]["error"].as_str().unwrap();
+        assert!(error.starts_with(&format!("remove {CN}: ")) && error.contains("--prune"), "{summary}");
+        assert_eq!(numbers(&summary, ["written", "removed"]), [2, 0]);
+        assert_eq!(scene.exporter.ask("SELECT id, path FROM leftover"), [format!("1 {CN}")]);
+        let prune = || scene.exporter.run(["verify", "--against-source", "--prune", "--prune-up-to", "1"]);
+        let stuck = prune().expect(6);
+        assert!(stuck.stderr.contains(&format!("remove {CN}: ")), "{stuck}");
+        drop(closed);
+        prune();
+        scene.agree();
+    });
+}
+
+#[test]
+fn who_would_have_lost_a_path_keeps_it_while_the_winner_cannot_have_it() {
+    for closed in ["1/CN", "1/DE"] {
+        in_every_run(|scene| {
+            scene.insert(50, &Row::default());
+            scene.insert(50, &Row { id: 9, country: Some("FR"), ..Row::default() });
+            scene.agree();
+            scene.insert(20, &Row { id: 2, document: "[2]", ..Row::default() });
+            scene.update(20, "fcountry = 'DE' WHERE fid = 9");
+            // Either the winner's own folder, or another one of its tenant.
+            let closed = Closed::new(scene.exporter.output().join(closed));
+            scene.run(3);
+            scene.assert_content(CN, Row::default().document);
+            assert!(scene.ledger().contains(&format!("1 {CN}")), "{:?}", scene.ledger());
+            drop(closed);
+            scene.start();
+            scene.exporter.assert_state_is_sound();
+            scene.assert_content(CN, "[2]");
+            assert_eq!(scene.open_rejects(), ["1 path-taken"]);
+        });
+    }
+}
+
+#[test]
 fn of_two_documents_for_one_path_the_newer_one_wins_and_the_other_is_a_reject_until_the_path_is_free() {
     in_every_run(|scene| {
         scene.insert(40, &Row { id: 2, document: r#"{"of": 2}"#, ..Row::default() });

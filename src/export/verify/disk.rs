@@ -187,7 +187,7 @@ fn find_strangers(
         }
         let (difference, detail) = match state.leftover(&path)? {
             Some(Leftover { id, .. }) => {
-                (Difference::Leftover, format!("id {id} had this path and belongs to another invoice now"))
+                (Difference::Leftover, format!("id {id} had this path and has another one now"))
             }
             None => (Difference::Foreign, "no invoice of the ledger has this path".to_owned()),
         };

@@ -17,7 +17,7 @@ use crate::state::ledger::Entry;
 use crate::state::record::Record;
 use crate::state::todo::Leftover;
 use crate::tree::name::TreePath;
-use crate::tree::publish::{Changes, Published, Removal};
+use crate::tree::publish::{Changes, Left, Published, Removal, WhyLeft};
 
 /// Files removed without a word of the operator's: at most so many, and at most one in a hundred.
 const HARMLESS: u64 = 1_000;
@@ -90,7 +90,7 @@ fn remove_withdrawn(
         }
     }
     let published = publish(removals, writing, pruned, tell)?;
-    let left: HashSet<&InvoiceId> = published.left().iter().map(|(id, ..)| id).collect();
+    let left: HashSet<&InvoiceId> = published.left().iter().map(|left| &left.id).collect();
     let mut record = Record { totals: *pruned, ..Record::default() };
     for entry in gone.iter().filter(|entry| !left.contains(&entry.id)) {
         record.withdrawn.push(entry.id.clone());
@@ -116,7 +116,7 @@ fn remove_leftovers(
         }
     }
     let published = publish(removals, writing, pruned, tell)?;
-    let left: HashSet<&TreePath> = published.left().iter().map(|(_, path, _)| path).collect();
+    let left: HashSet<&TreePath> = published.left().iter().map(|left| &left.path).collect();
     let tidied = paths.iter().filter(|path| !left.contains(path)).cloned().collect();
     writing.record(state, &published, &Record { tidied, totals: *pruned, ..Record::default() })
 }
@@ -133,8 +133,12 @@ fn publish(
 ) -> anyhow::Result<Published> {
     let published = writing.publish(&Changes { removals, ..Changes::default() })?;
     pruned.removed += published.removed().count() as u64;
-    for (_, path, _) in published.left() {
-        tell(Event::Notice(Notice::LeftInPlace { path: path.to_string() }));
+    for Left { path, why, .. } in published.left() {
+        let path = path.to_string();
+        tell(Event::Notice(match why {
+            WhyLeft::Foreign => Notice::LeftInPlace { path },
+            WhyLeft::Stuck(detail) => Notice::NotRemoved { path, detail: detail.clone() },
+        }));
     }
     Ok(published)
 }
