@@ -111,7 +111,7 @@ const WORK_MARGIN: Duration = Duration::from_secs(60);
 
 /// Where a tenant's next run starts reading keys again: the least of the boundary, the newest source
 /// time the tenant has shown and the start of the oldest open work, minus the overlap. None means
-/// everything, which is also the answer when a time is no date.
+/// everything, which is also the answer when a time is no date, and for a tenant that has shown none.
 pub fn look_back(
     boundary: &SourceTime,
     newest: Option<&SourceTime>,
@@ -121,7 +121,7 @@ pub fn look_back(
     if *work == OpenWork::Prepared {
         return None;
     }
-    let shown = earlier([Some(boundary), newest].into_iter().flatten().min()?, overlap)?;
+    let shown = earlier(boundary.min(newest?), overlap)?;
     match work.since() {
         Some(start) => Some(shown.min(earlier(start, overlap.max(WORK_MARGIN))?)),
         None => Some(shown),
@@ -174,6 +174,11 @@ mod tests {
         assert_eq!(look_back(&boundary, Some(&newest), &OpenWork::None, HOUR), Some(time("2025-11-28 07:30:00")));
         let ahead = time("2025-11-29 00:30:00");
         assert_eq!(look_back(&boundary, Some(&ahead), &OpenWork::None, HOUR), Some(time("2025-11-28 15:30:00")));
+    }
+
+    #[test]
+    fn nothing_is_below_the_look_back_of_a_tenant_that_has_shown_no_time() {
+        assert_eq!(look_back(&time("2025-11-28 16:30:00"), None, &OpenWork::None, HOUR), None);
     }
 
     #[test]

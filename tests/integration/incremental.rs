@@ -274,6 +274,19 @@ fn spellings_that_a_collation_folds_are_tenants_of_their_own() {
 }
 
 #[test]
+fn a_tenant_that_had_no_invoice_yet_when_it_was_asked_for_gets_all_that_come_however_late() {
+    on_every_source(|table| {
+        let exporter = Exporter::new(table);
+        table.insert(&Row { status: 1, time: &table.ago(5 * HOUR), ..Row::default() });
+        incremental(&exporter, &["--tenant", "1"]);
+        table.insert(&Row { id: 2, number: "LATE", time: &table.ago(5 * HOUR), ..Row::default() });
+        incremental(&exporter, &[]);
+        exporter.assert_agrees();
+        assert_eq!(exporter.ask("SELECT name FROM tenant WHERE look_back IS NULL"), [""; 0]);
+    });
+}
+
+#[test]
 fn a_watermark_ahead_of_the_boundary_is_pulled_back_on_record() {
     on_every_source(|table| {
         let exporter = Exporter::new(table);
