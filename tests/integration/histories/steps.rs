@@ -3,7 +3,6 @@
 use std::fmt::{self, Display, Formatter};
 
 use proptest::collection::vec;
-use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -119,10 +118,12 @@ pub(super) enum Kind {
     DryRun,
 }
 
-/// A run may not live to its end: the nth call of a thread kills it, or fails.
+/// A run may not live to its end: the nth call of a thread kills it, or fails. Or a folder of the tree, if
+/// it is there, takes and gives nothing while it is at work.
 #[derive(Clone, Debug)]
 pub(super) enum Fate {
     Lives,
+    Blocked(&'static str),
     Dies { call: &'static str, how: &'static str, nth: u32 },
 }
 
@@ -169,6 +170,7 @@ fn what() -> impl Strategy<Value = What> {
 
 const CALLS: &[&str] =
     &["linkat", "renameat", "renameat2", "unlinkat", "unlink", "write", "pwrite64", "syncfs", "fsync", "openat"];
+const FOLDERS: &[&str] = &["1", "1/CN", "1/DE", "10", "10/CN", "10/DE"];
 /// Calls whose failure a run must survive to say so.
 const FAILING: &[&str] = &["linkat", "renameat", "syncfs", "fsync", "unlinkat"];
 
@@ -185,8 +187,13 @@ fn runs() -> impl Strategy<Value = Run> {
     let dies = |calls, how: &'static [&'static str]| {
         (select(calls), select(how), 1..12_u32).prop_map(|(call, how, nth)| Fate::Dies { call, how, nth })
     };
-    let death = prop_oneof![3 => dies(CALLS, &["signal=KILL"]), 1 => dies(FAILING, &["error=EIO", "error=ENOSPC"])];
-    (kind, option::weighted(0.3, death)).prop_map(|(kind, death)| Run { kind, fate: death.unwrap_or(Fate::Lives) })
+    let fate = prop_oneof![
+        26 => Just(Fate::Lives),
+        9 => dies(CALLS, &["signal=KILL"]),
+        3 => dies(FAILING, &["error=EIO", "error=ENOSPC"]),
+        2 => select(FOLDERS).prop_map(Fate::Blocked),
+    ];
+    (kind, fate).prop_map(|(kind, fate)| Run { kind, fate })
 }
 
 impl Display for Step {
@@ -200,6 +207,9 @@ impl Display for Step {
             Self::Pass(seconds) => write!(f, "{seconds} s pass"),
             Self::SetSourceClock(by) => write!(f, "the source's clock is set by {by:+} s"),
             Self::Run(Run { kind, fate: Fate::Lives }) => write!(f, "{}", kind.args().join(" ")),
+            Self::Run(Run { kind, fate: Fate::Blocked(folder) }) => {
+                write!(f, "{}, {folder} blocked", kind.args().join(" "))
+            }
             Self::Run(Run { kind, fate: Fate::Dies { call, how, nth } }) => {
                 write!(f, "{}, {how} at {call} {nth}", kind.args().join(" "))
             }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::reference::{self, Invoice, Reference, Sight, Write};
 use super::steps::{Change, Ending, Fate, Kind, Pace, Run, Step};
+use crate::support::disk::Closed;
 use crate::support::exporter::{Finished, run_with};
 use crate::support::table::quoted;
 use crate::support::{Exporter, Table};
@@ -232,17 +233,24 @@ impl<'a> World<'a> {
         let rejects =
             if is_verify { self.exporter.ask("SELECT id FROM reject WHERE closed_run IS NULL") } else { Vec::new() };
         let (source_clock, open_since) = (self.now(), self.oldest_open());
+        let blocked = self.block(fate);
         let finished = self.start(&mut args, fate);
-        let died = finished.was_killed() || matches!(fate, Fate::Dies { .. }) && finished.status.code() == Some(1);
+        let is_blocked = blocked.is_some();
+        drop(blocked);
+        let died = finished.was_killed() || !matches!(fate, Fate::Lives) && finished.status.code() == Some(1);
         let own_clock = self.clocks.map_or(source_clock, |(_, own)| own);
         self.story.tell(
             source_clock,
             &format!("{}: {}", Step::Run(Run { kind: *kind, fate: fate.clone() }), finished.status),
         );
         self.has_state |= self.exporter.state().exists();
-        let sight = Sight { kind: *kind, source_clock, own_clock, open_since, rejects, ended_well: !died };
-        if died {
+        let sight =
+            Sight { kind: *kind, source_clock, own_clock, open_since, rejects, ended_well: !died && !is_blocked };
+        if !sight.ended_well {
             self.reference.ran(&sight);
+            if !died {
+                self.exporter.assert_state_is_sound();
+            }
             return;
         }
         let expected: &[i32] = if is_verify { &[0, 6] } else { &[0, 3] };
@@ -262,10 +270,16 @@ impl<'a> World<'a> {
         self.open.iter().filter(|open| open.connection.is_some()).map(|open| open.since).min()
     }
 
+    fn block(&self, fate: &Fate) -> Option<Closed> {
+        let Fate::Blocked(folder) = fate else { return None };
+        let folder = self.exporter.output().join(folder);
+        folder.is_dir().then(|| Closed::new(folder))
+    }
+
     fn start(&self, args: &mut Vec<String>, fate: &Fate) -> Finished {
         args.extend(["--format", "json", "--no-progress"].map(str::to_owned));
         match fate {
-            Fate::Lives => self.exporter.run(args),
+            Fate::Lives | Fate::Blocked(_) => self.exporter.run(args),
             Fate::Dies { call, how, nth } => {
                 // Calls are counted in each thread.
                 args.extend(["--writers", "1"].map(str::to_owned));
