@@ -236,6 +236,21 @@ fn a_sync_that_fails_ends_the_run_and_the_next_one_writes_again() {
 }
 
 #[test]
+fn a_sync_that_fails_when_the_state_is_closed_fails_the_run() {
+    let table = filled();
+    // A run goes on without a backup.
+    let exporter = Exporter::new(&table).env("INVOICE_EXPORT_BACKUP_EVERY", "0s");
+    exporter.run(INCREMENTAL).expect(3);
+    let told = (1..10).any(|nth| {
+        let finished = run_with(&exporter, &format!("fsync:error=EROFS:when={nth}"), &INCREMENTAL);
+        finished.stderr.contains("close the state") && finished.status.code() == Some(1)
+    });
+    assert!(told, "no run failed when the state was closed");
+    exporter.run(INCREMENTAL).expect(0);
+    Witness::new(&exporter).assert_made_good();
+}
+
+#[test]
 fn doubt_outlives_a_run_that_dies() {
     let table = Table::embedded();
     table.insert(&Row { time: &table.ago(180 * MINUTE), ..Row::default() });
