@@ -80,6 +80,10 @@
 //!   leave two in doubt, each with its list. A batch that removes files has nothing beside it.
 //! * In folders that a run made itself, files have no name before they are published: the calls that write and
 //!   name a file took a fourth less system time without a name in staging to move it away from.
+//! * A tenant that has shown no source time has no look-back: there is nothing to count the overlap from, so
+//!   its next run reads all its keys.
+//! * A superseded file that cannot be removed fails its tenant alone. Its invoice is on record at the new
+//!   path, and the old file stays listed for `verify --prune`.
 //! * If no row of a page can be read, the table is to blame and the tenant fails; rows become rejects
 //!   only while others can still be read.
 
