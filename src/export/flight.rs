@@ -167,7 +167,7 @@ impl Clerk<'_> {
     /// What publishing found out: removed files, files that are not ours, tenants that are blocked.
     fn note(&mut self, flight: &mut Flight, published: &Published) -> anyhow::Result<()> {
         let mut dropped = Vec::new();
-        for Failure { tenant, path, trouble, .. } in published.failed() {
+        for Failure { tenant, path, trouble } in published.failed() {
             for Entry { id, size, .. } in flight.batch.drop_failed(path) {
                 dropped.push(id);
                 self.recount(flight, Some(tenant), |counts| {

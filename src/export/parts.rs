@@ -122,7 +122,7 @@ impl Clerk<'_> {
                 _ => !owners.is_empty(),
             };
             if !kept {
-                self.batch.remove(Removal { id: nobody.clone(), path: path.clone(), digest: None });
+                self.batch.remove(Removal { id: nobody.clone(), path: path.clone(), instead: None, digest: None });
             }
             self.batch.clear_doubt(path);
         }

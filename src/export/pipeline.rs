@@ -370,7 +370,7 @@ impl<'a> Clerk<'a> {
         if let Some(before) = &before
             && before.path != path
         {
-            self.supersede(before, &invoice.number)?;
+            self.supersede(before, &path, &invoice.number)?;
         }
         let origin = match file {
             FileState::Unchanged if before.as_ref() == Some(&entry) && !self.retried.contains_key(&entry.id) => {
@@ -400,14 +400,14 @@ impl<'a> Clerk<'a> {
 
     /// The invoice leaves its old path. If the id carries another invoice number now, it is another
     /// invoice: ids are used again after a restore or a TRUNCATE. Then the file is not ours to remove.
-    fn supersede(&mut self, before: &Entry, number: &str) -> anyhow::Result<()> {
+    fn supersede(&mut self, before: &Entry, instead: &TreePath, number: &str) -> anyhow::Result<()> {
         // What a dead run may have written there is cleared up once everything in doubt was read again.
         if self.doubted.contains_key(&before.path) || !self.owners(&before.id, &before.path)?.is_empty() {
             return Ok(());
         }
         let (path, id, digest) = (before.path.clone(), before.id.clone(), before.digest);
         if before.path.same_number(number) {
-            self.batch.remove(Removal { id, path, digest: Some(digest) });
+            self.batch.remove(Removal { id, path, instead: Some(instead.clone()), digest: Some(digest) });
         } else {
             self.batch.leave(path, id, digest);
         }

@@ -48,7 +48,7 @@ impl fmt::Display for Trouble {
             Self::Refusal(refusal) => refusal.fmt(f),
             Self::NotInPlace { path, detail } => write!(f, "put {path} in place: {detail}"),
             Self::NotRemoved { path, detail } => {
-                write!(f, "remove {path}: {detail}; verify --prune removes it once that is possible")
+                write!(f, "remove {path}: {detail}; verify --against-source --prune removes it once that is possible")
             }
             Self::NotSeen { path, detail } => write!(f, "look at {path}: {detail}"),
             Self::Rejects { invoices } => write!(

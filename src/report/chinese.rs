@@ -308,7 +308,7 @@ impl Words for Chinese {
                 )
             }
             Trouble::NotRemoved { path, detail } => {
-                format!("旧文件 {path} 无法删除: {detail}；排除原因后可用 verify --prune 删除")
+                format!("旧文件 {path} 无法删除: {detail}；排除原因后可用 verify --against-source --prune 删除")
             }
             Trouble::NotSeen { path, detail } => format!("文件 {path} 无法查看: {detail}"),
             Trouble::Other(text) => text.clone(),

@@ -39,6 +39,8 @@ pub struct Placement {
 pub struct Removal {
     pub id: InvoiceId,
     pub path: TreePath,
+    /// Where its invoice is now, if anywhere. An invoice that shares its file has no placement of its own.
+    pub instead: Option<TreePath>,
     /// What we wrote there; anything else is left. None removes the file whatever it holds: a dead run
     /// may have written it and no invoice names it.
     pub digest: Option<Digest>,
@@ -91,7 +93,6 @@ pub enum WhyLeft {
 /// A file that could not be put in place for a reason that concerns its tenant only.
 #[derive(Debug)]
 pub struct Failure {
-    pub id: InvoiceId,
     pub tenant: Tenant,
     pub path: TreePath,
     pub trouble: Trouble,
@@ -210,8 +211,8 @@ impl Tree {
                 Err(error) if concerns_one_tenant(&error) => {
                     stage.discard(&placement.staged);
                     let trouble = Trouble::NotInPlace { path: path.to_string(), detail: error.to_string() };
-                    let (id, tenant) = (placement.id.clone(), placement.tenant.clone());
-                    published.failed.push(Failure { id, tenant, path: path.clone(), trouble });
+                    let tenant = placement.tenant.clone();
+                    published.failed.push(Failure { tenant, path: path.clone(), trouble });
                 }
                 Err(error) => return Err(error).with_context(|| format!("put {path} in place")),
             }
@@ -251,9 +252,10 @@ impl Tree {
         published: &mut Published,
         touched: &mut BTreeSet<String>,
     ) -> anyhow::Result<()> {
-        let failed: HashSet<InvoiceId> = published.failed.iter().map(|failure| failure.id.clone()).collect();
+        let failed: HashSet<TreePath> = published.failed.iter().map(|failure| failure.path.clone()).collect();
+        let is_in_place = |removal: &&Removal| removal.instead.as_ref().is_none_or(|path| !failed.contains(path));
         // Where the new file is not in place, the old one stays.
-        for removal in removals.iter().filter(|removal| !failed.contains(&removal.id)) {
+        for removal in removals.iter().filter(is_in_place) {
             match self.remove(removal) {
                 Ok(look) => {
                     if let Whose::Ours(_) = &look {

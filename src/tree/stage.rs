@@ -97,7 +97,7 @@ impl Stage {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let write = || {
             let nameless = match naming {
-                // A file system may leave out the sync of a file without a name, as btrfs has done.
+                // What a sync of its own does for a file without a name was not tried.
                 Naming::AtTheEnd if self.durability == Durability::Batch => {
                     self.nameless().write(&self.handle, document)?
                 }

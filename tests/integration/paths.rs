@@ -202,6 +202,23 @@ fn whose_old_path_is_taken_while_its_new_one_is_blocked_is_on_record_nowhere() {
 }
 
 #[test]
+fn two_that_move_to_one_blocked_path_both_keep_their_old_files() {
+    in_every_run(|scene| {
+        for (id, country) in [(1, "CN"), (2, "FR")] {
+            scene.insert(50, &Row { id, country: Some(country), ..Row::default() });
+        }
+        scene.agree();
+        let files = scene.files();
+        scene.update(20, "fcountry = 'DE' WHERE fid IN (1, 2)");
+        let closed = Closed::new(scene.exporter.output().join("1/DE"));
+        scene.run(3);
+        assert_eq!(scene.files(), files);
+        drop(closed);
+        scene.agree();
+    });
+}
+
+#[test]
 fn an_old_file_that_cannot_be_removed_fails_its_tenant_only_and_goes_with_the_next_pruning() {
     in_every_run(|scene| {
         scene.insert(50, &Row::default());

@@ -122,7 +122,7 @@ fn remove_leftovers(
 }
 
 fn removal(id: &InvoiceId, path: &TreePath, digest: Digest) -> Removal {
-    Removal { id: id.clone(), path: path.clone(), digest: Some(digest) }
+    Removal { id: id.clone(), path: path.clone(), instead: None, digest: Some(digest) }
 }
 
 fn publish(
