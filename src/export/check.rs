@@ -89,11 +89,16 @@ impl Desk<'_> {
                 return Ok(Verdict::Reject(Reject { id, tenant, number, time, reason }));
             }
         };
-        if let Err(reason) = self.exportable(&invoice, &document) {
+        if let Err(reason) = self.has_date_and_size(&invoice, &document) {
+            return Ok(reject(invoice, reason));
+        }
+        let digest = digest(&document);
+        // What counts as seen was found to be JSON when it was entered.
+        let is_seen = known.is_some_and(|known| known.settled && known.digest == digest);
+        if !is_seen && let Err(reason) = is_json(&document) {
             return Ok(reject(invoice, reason));
         }
         let path = TreePath::of(&invoice.tenant, invoice.country.as_deref(), &invoice.date, &invoice.number);
-        let digest = digest(&document);
         let size = document.len() as u64;
         let file = match self.file_state(&path, digest, &document, known, trust) {
             Ok(There::Same) if known.is_some_and(|known| known.path == path && known.digest == digest) => {
@@ -118,7 +123,7 @@ impl Desk<'_> {
         if is_ours { Naming::AtTheEnd } else { Naming::AtOnce }
     }
 
-    fn exportable(&self, invoice: &Invoice, document: &[u8]) -> Result<(), Reason> {
+    fn has_date_and_size(&self, invoice: &Invoice, document: &[u8]) -> Result<(), Reason> {
         let date = &invoice.date;
         if date.len() != 8
             || !date.bytes().all(|byte| byte.is_ascii_digit())
@@ -129,12 +134,7 @@ impl Desk<'_> {
         if document.len() as u64 > self.max_document {
             return Err(Reason::TooLarge { bytes: document.len() as u64 });
         }
-        // The JSON check alone would let broken UTF-8 inside a string pass.
-        let text = std::str::from_utf8(document).map_err(|error| Reason::NotUtf8 { offset: error.valid_up_to() })?;
-        match serde_json::from_str::<IgnoredAny>(text) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(Reason::NotJson { detail: error.to_string() }),
-        }
+        Ok(())
     }
 
     /// Whether the right file is there. What the ledger says is enough where it may be believed.
@@ -160,6 +160,16 @@ impl Desk<'_> {
             }
             _ => tree.compare(path, document),
         }
+    }
+}
+
+fn is_json(document: &[u8]) -> Result<(), Reason> {
+    // The JSON check alone would let broken UTF-8 inside a string pass.
+    let text =
+        simdutf8::compat::from_utf8(document).map_err(|error| Reason::NotUtf8 { offset: error.valid_up_to() })?;
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Reason::NotJson { detail: error.to_string() }),
     }
 }
 

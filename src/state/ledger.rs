@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -58,6 +59,8 @@ struct Reader {
 
 const FROM: &str = "FROM ledger l JOIN tenant t ON t.n = l.tenant";
 const COLUMNS: &str = "l.id, t.name, l.time, l.path, l.sha256, l.size, l.settled, t.recheck AND NOT l.settled";
+/// Asked for nearly every row of a run.
+static ENTRY: LazyLock<String> = LazyLock::new(|| format!("SELECT {COLUMNS} {FROM} WHERE l.id = ?1"));
 
 impl Lookup {
     /// For a dry run without a state.
@@ -69,7 +72,8 @@ impl Lookup {
     pub fn entries(&self, ids: &[&InvoiceId]) -> anyhow::Result<Vec<Option<Entry>>> {
         self.ask(vec![None; ids.len()], |conn| {
             let moment = conn.unchecked_transaction()?;
-            ids.iter().map(|id| entry(&moment, id)).collect()
+            let mut query = moment.prepare_cached(&ENTRY)?;
+            ids.iter().map(|id| query.query_row([id.as_str()], from_row).optional()).collect()
         })
     }
 
@@ -168,8 +172,7 @@ impl State {
 }
 
 pub(super) fn entry(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<Entry>> {
-    let sql = format!("SELECT {COLUMNS} {FROM} WHERE l.id = ?1");
-    conn.prepare_cached(&sql)?.query_row([id.as_str()], from_row).optional()
+    conn.prepare_cached(&ENTRY)?.query_row([id.as_str()], from_row).optional()
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Entry> {

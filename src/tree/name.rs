@@ -6,6 +6,7 @@
 //! differ in tenant, country, date or number have different paths; NULL, empty and `UNKNOWN`
 //! countries are one country. Pure: nothing here looks at a disk.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
@@ -38,9 +39,9 @@ impl TreePath {
     /// an unchecked date could lead out of the tree.
     pub fn of(tenant: &Tenant, country: Option<&str>, date: &str, number: &str) -> Self {
         assert!(is_date(date), "the date {date:?} was not checked");
-        let tenant = fit(&encode(tenant.as_str()), "");
-        let country = fit(&encode(country.filter(|name| !name.is_empty()).unwrap_or(NO_COUNTRY)), "");
-        Self(format!("{tenant}/{country}/{}", file_name(date, number)))
+        let tenant = fit(encode(tenant.as_str()), "");
+        let country = fit(encode(country.filter(|name| !name.is_empty()).unwrap_or(NO_COUNTRY)), "");
+        Self([&*tenant, &*country, &*file_name(date, number)].join("/"))
     }
 
     /// Reads a path back, and takes only what `of` can have made: a list that a dead run left, or a
@@ -113,13 +114,16 @@ fn is_date(text: &str) -> bool {
 }
 
 fn file_name(date: &str, number: &str) -> String {
-    fit(&format!("{date}+{}", encode(number)), ENDING)
+    fit([date, "+", &*encode(number)].concat().into(), ENDING).into_owned()
 }
 
 /// The same name for the same value, another name for any other.
-fn encode(value: &str) -> String {
+fn encode(value: &str) -> Cow<'_, str> {
+    if is_ordinary(value) {
+        return value.into();
+    }
     if value.is_empty() {
-        return EMPTY.to_owned();
+        return EMPTY.into();
     }
     let mut name = String::with_capacity(value.len());
     for (at, letter) in value.char_indices() {
@@ -131,7 +135,17 @@ fn encode(value: &str) -> String {
             name.push(letter);
         }
     }
-    name
+    name.into()
+}
+
+/// Whether a value is its own name, at a glance: nearly all are. Of those with other letters that is found
+/// out letter by letter.
+fn is_ordinary(value: &str) -> bool {
+    let is_safe = |byte: u8| (b' '..=b'~').contains(&byte) && !matches!(byte, b'/' | b'%' | b'|');
+    let bytes = value.as_bytes();
+    bytes.iter().all(|byte| is_safe(*byte))
+        && bytes.first().is_some_and(|byte| !matches!(byte, b'.' | b' '))
+        && bytes.last() != Some(&b' ')
 }
 
 /// Also the line separators and the marks that turn the direction of writing: a listing must show
@@ -161,20 +175,20 @@ fn room(ending: &str) -> usize {
 }
 
 /// The component itself or, where it is too long, its beginning and a hash of all of it.
-fn fit(stem: &str, ending: &str) -> String {
+fn fit<'a>(stem: Cow<'a, str>, ending: &'a str) -> Cow<'a, str> {
     if stem.len() + ending.len() <= LONGEST {
-        return format!("{stem}{ending}");
+        return if ending.is_empty() { stem } else { stem + ending };
     }
     let kept = (0..=room(ending)).rev().find_map(|end| stem.get(..end).filter(|kept| decode(kept).is_some()));
     let kept = kept.unwrap_or_default();
-    let hash = Sha256::new().chain_update(stem).chain_update(ending).finalize();
+    let hash = Sha256::new().chain_update(&*stem).chain_update(ending).finalize();
     let hash: String = hash.iter().take(HASH_DIGITS / 2).map(|byte| format!("{byte:02x}")).collect();
-    format!("{kept}{CUT}{hash}{ending}")
+    [kept, CUT, &hash, ending].concat().into()
 }
 
 /// Whether `fit` can have made this component out of a value that was encoded from `start` on.
 fn could_fit(stem: &str, start: usize, ending: &str) -> bool {
-    let canonical = |name: &str| decode(name).is_some_and(|value| encode(&value) == name);
+    let canonical = |name: &str| is_ordinary(name) || decode(name).is_some_and(|value| encode(&value) == name);
     let Some((kept, hash)) = stem.split_once(CUT) else {
         return stem.len() + ending.len() <= LONGEST && stem.get(start..).is_some_and(canonical);
     };

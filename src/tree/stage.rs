@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Context;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::name::TreePath;
 use super::nameless::{Handle, Nameless};
@@ -169,7 +169,7 @@ impl Stage {
         let name = format!("{LIST}-{}", self.lists.fetch_add(1, Ordering::Relaxed));
         let mut text = String::new();
         for (id, path) in targets {
-            text.push_str(&json!([id.as_str(), path.as_str()]).to_string());
+            text.push_str(&serde_json::to_string(&(id.as_str(), path.as_str())).context("write a target as JSON")?);
             text.push('\n');
         }
         text.push_str("end\n");

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
+use crate::support::state::meddle;
 use crate::support::{Exporter, Row, Table, on_every_source};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -157,4 +160,21 @@ fn a_strict_run_exports_the_others_and_holds_the_watermark_of_a_tenant_until_its
         assert!(full.stderr.contains("tenant 1: failed: 1 of its invoices"), "{full}");
         exporter.run(["run"]).expect(0);
     });
+}
+
+/// What a dead run left is on record by its file, unseen; whoever edited that file meanwhile decided what the
+/// ledger says of it.
+#[test]
+fn a_document_that_is_on_record_without_having_been_seen_is_checked_like_any_other() {
+    let table = Table::embedded();
+    table.insert(&Row { time: &table.ago(50 * MINUTE), ..Row::default() });
+    let exporter = Exporter::new(&table);
+    exporter.run(["run"]).expect(0);
+    let bad = "no json";
+    std::fs::write(exporter.output().join(FILE), bad).unwrap();
+    update(&table, 40, &format!("fext_field = '{bad}'"));
+    let digest: String = Sha256::digest(bad).iter().map(|byte| format!("{byte:02x}")).collect();
+    meddle(&exporter.state(), &format!("UPDATE ledger SET sha256 = x'{digest}', size = {}, settled = 0", bad.len()));
+    let finished = exporter.run(["run"]).expect(3);
+    assert!(finished.stderr.contains("is not JSON"), "{finished}");
 }
