@@ -133,24 +133,22 @@ fn of_kind(kind: EntryKind) -> OfKind {
 }
 
 fn files(state: &State, run: RunId, args: &History, reporter: &Reporter) -> anyhow::Result<()> {
-    if args.null {
-        let mut last: Option<String> = None;
-        loop {
-            let page = state.files_that_stayed(run, last.as_deref(), PAGE)?;
-            reporter
-                .raw(page.iter().flat_map(|path| [path.as_bytes(), b"\0"].concat()).collect::<Vec<u8>>().as_slice());
-            match page.into_iter().next_back() {
-                Some(path) => last = Some(path),
-                None => return Ok(()),
-            }
-        }
-    }
+    let listing = if args.null { state.files_that_stayed(run)? } else { state.files(run)? };
     let mut last: Option<LoggedFile> = None;
     let mut page = || {
-        let page = state.files(run, last.as_ref(), PAGE)?;
+        let page = listing.page(last.as_ref(), PAGE)?;
         last = page.last().cloned().or(last.take());
         anyhow::Ok(page)
     };
+    if args.null {
+        loop {
+            let page = page()?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            reporter.raw(&page.iter().flat_map(|file| [file.path.as_bytes(), b"\0"].concat()).collect::<Vec<u8>>());
+        }
+    }
     if reporter.audience() == Audience::Programs {
         return reporter.pages(&["action", "path"], || {
             let cells = |file: LoggedFile| vec![Cell::text(file.action), Cell::text(file.path)];

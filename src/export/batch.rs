@@ -195,7 +195,7 @@ impl Batch {
         let batch = self;
         let mut entries: Vec<(Entry, Origin)> = batch.entries.into_values().collect();
         // In the order of the ledger's key, so that SQLite fills its pages one after the other.
-        entries.sort_by(|(a, _), (b, _)| a.id.0.cmp(&b.id.0));
+        entries.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
         Record {
             entries,
             displaced: batch.displaced.into_iter().collect(),

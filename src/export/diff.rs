@@ -231,7 +231,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             return Ok(keys.into_iter().zip(known).map(wanted).collect());
         }
         let mut wanted = Vec::new();
-        keys.sort_unstable_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
+        keys.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         let seen = self.lookup.seen(&keys).map_err(Fault::Consumer)?;
         for (key, seen) in keys.into_iter().zip(seen) {
             match seen {

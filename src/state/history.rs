@@ -1,6 +1,7 @@
 //! Reading the history: one run or change in full, and the files of a run. `pages.rs` reads all of it,
 //! newest first.
 
+use anyhow::Context;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -206,25 +207,49 @@ impl State {
         })
     }
 
-    /// What a run did to files, in the order of their paths, from behind the given one on.
-    pub fn files(&self, run: RunId, after: Option<&LoggedFile>, limit: usize) -> anyhow::Result<Vec<LoggedFile>> {
-        let (path, action) = after.map_or(("", ""), |file| (&file.path, &file.action));
-        self.read(|conn| {
-            let mut query = conn.prepare(FILES)?;
-            let rows = query.query_map(params![run.0, path, action, limit as i64], |row| {
-                Ok(LoggedFile { path: row.get(0)?, action: row.get(1)? })
-            })?;
-            rows.collect()
-        })
+    /// What a run did to files.
+    pub fn files(&self, run: RunId) -> anyhow::Result<Listing> {
+        self.read(|conn| Listing::of(conn, FILES, run))
     }
 
-    /// The paths that a run wrote or took over and that still belong to an invoice.
-    pub fn files_that_stayed(&self, run: RunId, after: Option<&str>, limit: usize) -> anyhow::Result<Vec<String>> {
-        self.read(|conn| {
-            let mut query = conn.prepare(FILES_THAT_STAYED)?;
-            let rows = query.query_map(params![run.0, after.unwrap_or(""), limit as i64], |row| row.get(0))?;
-            rows.collect()
-        })
+    /// The files that a run wrote or took over and that still belong to an invoice; of the action nothing is
+    /// said.
+    pub fn files_that_stayed(&self, run: RunId) -> anyhow::Result<Listing> {
+        self.read(|conn| Listing::of(conn, FILES_THAT_STAYED, run))
+    }
+}
+
+/// Files in the order of their paths. The state has them in another one, and there may be as many as the tree
+/// has: they are sorted in a temporary file of SQLite's, which goes with this.
+pub struct Listing(Connection);
+
+impl Listing {
+    fn of(conn: &Connection, files: &str, run: RunId) -> rusqlite::Result<Self> {
+        let sorted = Connection::open("")?;
+        sorted.execute_batch(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
+             CREATE TABLE file (path TEXT, action TEXT, PRIMARY KEY (path, action)) STRICT, WITHOUT ROWID; BEGIN",
+        )?;
+        {
+            let mut query = conn.prepare(files)?;
+            let mut rows = query.query([run.0])?;
+            let mut insert = sorted.prepare("INSERT INTO file VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
+            while let Some(row) = rows.next()? {
+                insert.execute([row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?])?;
+            }
+        }
+        Ok(Self(sorted))
+    }
+
+    /// Some more of it, from behind the given one on.
+    pub fn page(&self, after: Option<&LoggedFile>, limit: usize) -> anyhow::Result<Vec<LoggedFile>> {
+        let (path, action) = after.map_or(("", ""), |file| (&file.path, &file.action));
+        let mut query = self.0.prepare_cached(
+            "SELECT path, action FROM file WHERE (path, action) > (?1, ?2) ORDER BY path, action LIMIT ?3",
+        )?;
+        let file = |row: &Row<'_>| Ok(LoggedFile { path: row.get(0)?, action: row.get(1)? });
+        let rows = query.query_map(params![path, action, limit as i64], file)?;
+        rows.collect::<rusqlite::Result<_>>().context("sort the files of a run")
     }
 }
 
@@ -232,11 +257,17 @@ pub(super) const NEWEST_OF_STATUS: &str = "SELECT max(id) FROM run WHERE status 
 pub(super) const UNFINISHED: &str = "FROM run r WHERE r.status = 'running' ORDER BY r.id DESC LIMIT 1";
 pub(super) const OF_RUN: &str =
     "FROM reject j LEFT JOIN run r ON r.id = j.opened_run WHERE j.opened_run = ?1 OR j.last_run = ?1";
-pub(super) const FILES: &str = "SELECT path, action FROM file_log WHERE run = ?1 AND (path, action) > (?2, ?3)
-    ORDER BY path, action LIMIT ?4";
-pub(super) const FILES_THAT_STAYED: &str =
-    "SELECT f.path FROM file_log f WHERE f.run = ?1 AND f.path > ?2 AND f.action <> 'removed'
-    AND EXISTS (SELECT 1 FROM ledger l WHERE l.path = f.path) GROUP BY f.path ORDER BY f.path LIMIT ?3";
+/// Both begin with what the ledger says.
+pub(super) const FILES: &str =
+    "SELECT f.path || '/' || e.name || '.json', CASE e.adopted WHEN 1 THEN 'adopted' ELSE 'written' END
+    FROM entry e JOIN folder f ON f.n = e.folder WHERE e.run = ?1 UNION ALL
+    SELECT f.path || '/' || p.name || '.json', p.action
+    FROM file_past p JOIN folder f ON f.n = p.folder WHERE p.run = ?1";
+pub(super) const FILES_THAT_STAYED: &str = "SELECT f.path || '/' || e.name || '.json', ''
+    FROM entry e JOIN folder f ON f.n = e.folder WHERE e.run = ?1 UNION ALL
+    SELECT f.path || '/' || p.name || '.json', '' FROM file_past p JOIN folder f ON f.n = p.folder
+    WHERE p.run = ?1 AND p.action <> 'removed'
+        AND EXISTS (SELECT 1 FROM entry e WHERE e.folder = p.folder AND e.name = p.name)";
 
 pub(super) const RUN_WIDTH: usize = 24;
 pub(super) const CHANGE_WIDTH: usize = 14;

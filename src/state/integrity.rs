@@ -106,28 +106,29 @@ const RULES: [Rule; 14] = [
     },
     Rule {
         depth: Depth::Deep,
-        what: "these invoices in the ledger belong to no tenant or to no run that is known",
+        what: "these invoices in the ledger belong to no tenant, no folder or no run that is known",
         remedy: RUN_FULL,
-        sql: "SELECT id FROM ledger WHERE tenant NOT IN (SELECT n FROM tenant)
+        sql: "SELECT id FROM entry WHERE tenant NOT IN (SELECT n FROM tenant) OR folder NOT IN (SELECT n FROM folder)
                  OR run NOT IN (SELECT id FROM run) OR first_run NOT IN (SELECT id FROM run)",
     },
     Rule {
         depth: Depth::Deep,
         what: "these invoices count as seen, though they lie above every boundary that runs had",
         remedy: RUN_FULL,
-        sql: "SELECT id FROM ledger WHERE settled AND time > (SELECT coalesce(max(boundary), '') FROM run)",
+        sql: "SELECT id FROM entry WHERE settled AND time > (SELECT coalesce(max(boundary), '') FROM run)",
     },
     Rule {
         depth: Depth::Deep,
         what: "these paths belong to invoices with different documents",
         remedy: RUN_FULL,
-        sql: "SELECT path FROM ledger GROUP BY path HAVING min(sha256) <> max(sha256)",
+        sql: "SELECT f.path || '/' || e.name || '.json' FROM entry e JOIN folder f ON f.n = e.folder
+              GROUP BY e.folder, e.name HAVING min(e.sha256) <> max(e.sha256)",
     },
     Rule {
         depth: Depth::Deep,
         what: "these invoices gave their paths to others, and are in the ledger all the same",
         remedy: RUN_AGAIN,
-        sql: "SELECT id FROM todo WHERE why = 'displaced' AND id IN (SELECT id FROM ledger)",
+        sql: "SELECT id FROM todo WHERE why = 'displaced' AND id IN (SELECT CAST(id AS TEXT) FROM entry)",
     },
 ];
 
@@ -160,7 +161,7 @@ impl State {
 
     fn impossible_paths(&self) -> anyhow::Result<Option<Finding>> {
         let found = self.ask(|conn| {
-            let mut query = conn.prepare("SELECT path FROM ledger")?;
+            let mut query = conn.prepare("SELECT path FROM ledger WHERE path IS NOT NULL")?;
             let paths = query.query_map([], |row| row.get::<_, String>(0))?;
             let wrong = paths.filter(|path| path.as_ref().map_or(true, |path| TreePath::parse(path).is_none()));
             wrong.take(SHOWN + 1).collect::<rusqlite::Result<Vec<String>>>()

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, ToSql, params};
 
 use super::open::{self, Stamp};
 use super::{State, explain};
@@ -57,10 +58,15 @@ struct Reader {
     path: PathBuf,
 }
 
-const FROM: &str = "FROM ledger l JOIN tenant t ON t.n = l.tenant";
-const COLUMNS: &str = "l.id, t.name, l.time, l.path, l.sha256, l.size, l.settled, t.recheck AND NOT l.settled";
+const FROM: &str = "FROM entry e JOIN tenant t ON t.n = e.tenant LEFT JOIN folder f ON f.n = e.folder";
+const COLUMNS: &str = "e.id, t.name, e.time, f.path, e.name, e.sha256, e.size, e.settled, t.recheck AND NOT e.settled";
+/// The first of the columns that are asked for besides.
+const NEXT_COLUMN: usize = 9;
 /// Asked for nearly every row of a run.
-static ENTRY: LazyLock<String> = LazyLock::new(|| format!("SELECT {COLUMNS} {FROM} WHERE l.id = ?1"));
+static ENTRY: LazyLock<String> = LazyLock::new(|| format!("SELECT {COLUMNS} {FROM} WHERE e.id = ?1"));
+static OWNERS: LazyLock<String> = LazyLock::new(|| format!("SELECT id, sha256 FROM entry WHERE {AT_PATH}"));
+/// The entries at a path, which is a folder and a stem.
+pub(super) const AT_PATH: &str = "folder = (SELECT n FROM folder WHERE path = ?1) AND name = ?2";
 
 impl Lookup {
     /// For a dry run without a state.
@@ -73,23 +79,23 @@ impl Lookup {
         self.ask(vec![None; ids.len()], |conn| {
             let moment = conn.unchecked_transaction()?;
             let mut query = moment.prepare_cached(&ENTRY)?;
-            ids.iter().map(|id| query.query_row([id.as_str()], from_row).optional()).collect()
+            ids.iter().map(|id| query.query_row([Filed(id)], from_row).optional()).collect()
         })
     }
 
     /// What the ledger says of each of these keys, all at one moment. Cheapest in the order of ids, in which
     /// neighbours lie on one page.
     pub fn seen(&self, keys: &[Key]) -> anyhow::Result<Vec<Seen>> {
-        let sql = format!("SELECT {COLUMNS}, l.settled AND l.time IS ?2 AND t.name = ?3 {FROM} WHERE l.id = ?1");
+        let sql = format!("SELECT {COLUMNS}, e.settled AND e.time IS ?2 AND t.name = ?3 {FROM} WHERE e.id = ?1");
         self.ask(keys.iter().map(|_| Seen::No(None)).collect(), |conn| {
             // Outside of a transaction each statement would take and give back SQLite's locks.
             let moment = conn.unchecked_transaction()?;
             let mut query = moment.prepare_cached(&sql)?;
             let seen = |key: &Key| {
                 let time = key.time.as_ref().map(SourceTime::as_str);
-                let mut rows = query.query(params![key.id.as_str(), time, key.tenant.as_str()])?;
+                let mut rows = query.query(params![Filed(&key.id), time, key.tenant.as_str()])?;
                 match rows.next()? {
-                    Some(row) if row.get(8)? => Ok(Seen::Yes),
+                    Some(row) if row.get(NEXT_COLUMN)? => Ok(Seen::Yes),
                     Some(row) => Ok(Seen::No(Some(from_row(row)?))),
                     None => Ok(Seen::No(None)),
                 }
@@ -101,17 +107,17 @@ impl Lookup {
     /// What the ledger holds after an id, in the order of ids, with the run that wrote each file or took
     /// it over.
     pub fn page(&self, after: Option<&InvoiceId>, limit: usize) -> anyhow::Result<Vec<(Entry, RunId)>> {
-        let from = if after.is_some() { "WHERE l.id > ?1" } else { "" };
-        let sql = format!("SELECT {COLUMNS}, l.run {FROM} {from} ORDER BY l.id LIMIT ?2");
+        let from = if after.is_some() { "WHERE e.id > ?1" } else { "" };
+        let sql = format!("SELECT {COLUMNS}, e.run {FROM} {from} ORDER BY e.id LIMIT ?2");
         self.ask(Vec::new(), |conn| {
             let mut query = conn.prepare_cached(&sql)?;
-            let filed = |row: &Row<'_>| Ok((from_row(row)?, RunId(row.get(8)?)));
-            query.query_map(params![after.map(InvoiceId::as_str), limit as i64], filed)?.collect()
+            let filed = |row: &Row<'_>| Ok((from_row(row)?, RunId(row.get(NEXT_COLUMN)?)));
+            query.query_map(params![after.map(Filed), limit as i64], filed)?.collect()
         })
     }
 
     pub fn is_empty(&self) -> anyhow::Result<bool> {
-        self.ask(true, |conn| conn.query_row("SELECT NOT EXISTS (SELECT 1 FROM ledger)", [], |row| row.get(0)))
+        self.ask(true, |conn| conn.query_row("SELECT NOT EXISTS (SELECT 1 FROM entry)", [], |row| row.get(0)))
     }
 
     fn ask<T>(&self, otherwise: T, question: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
@@ -143,7 +149,7 @@ impl State {
     /// How many invoices it holds, and the newest source time among them.
     pub fn extent(&self) -> anyhow::Result<(u64, Option<SourceTime>)> {
         self.read(|conn| {
-            conn.query_row("SELECT count(*), max(time) FROM ledger", [], |row| {
+            conn.query_row("SELECT count(*), max(time) FROM entry", [], |row| {
                 Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, Option<String>>(1)?.map(SourceTime)))
             })
         })
@@ -155,8 +161,8 @@ impl State {
         paths.sort();
         let named: Vec<bool> = self.read(|conn| {
             let moment = conn.unchecked_transaction()?;
-            let mut query = moment.prepare_cached("SELECT 1 FROM ledger WHERE path = ?1")?;
-            paths.iter().map(|path| query.exists([path.as_str()])).collect()
+            let mut query = moment.prepare_cached(&format!("SELECT 1 FROM entry WHERE {AT_PATH}"))?;
+            paths.iter().map(|path| query.exists([path.folder(), path.stem()])).collect()
         })?;
         Ok(paths.into_iter().zip(named).filter_map(|(path, named)| (!named).then_some(path)).collect())
     }
@@ -164,66 +170,154 @@ impl State {
     /// The invoices that name a path, with the digest of its content.
     pub fn owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
         self.glance(|conn| {
-            let mut query = conn.prepare_cached("SELECT id, sha256 FROM ledger WHERE path = ?1")?;
-            let rows = query.query_map([path.as_str()], |row| Ok((InvoiceId(row.get(0)?), Digest(row.get(1)?))))?;
+            let mut query = conn.prepare_cached(&OWNERS)?;
+            let owner = |row: &Row<'_>| Ok((invoice_id(row, 0)?, Digest(row.get(1)?)));
+            let rows = query.query_map([path.folder(), path.stem()], owner)?;
             rows.collect()
         })
     }
 }
 
 pub(super) fn entry(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<Entry>> {
-    conn.prepare_cached(&ENTRY)?.query_row([id.as_str()], from_row).optional()
+    conn.prepare_cached(&ENTRY)?.query_row([Filed(id)], from_row).optional()
+}
+
+/// An id as the ledger keeps it. Whole numbers are kept as such: they take less room, and rows that come in
+/// the order of the source's key lie one behind the other.
+pub(super) struct Filed<'a>(pub &'a InvoiceId);
+
+impl ToSql for Filed<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let text = self.0.as_str();
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        // What would be printed otherwise than it came stays text.
+        let is_plain = text == "0" || digits.starts_with(|first: char| matches!(first, '1'..='9'));
+        Ok(text.parse::<i64>().ok().filter(|_| is_plain).map_or(text.into(), ToSqlOutput::from))
+    }
+}
+
+pub(super) fn invoice_id(row: &Row<'_>, column: usize) -> rusqlite::Result<InvoiceId> {
+    match row.get_ref(column)? {
+        ValueRef::Integer(number) => Ok(InvoiceId(number.to_string())),
+        _ => row.get(column).map(InvoiceId),
+    }
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
-    let path: String = row.get(3)?;
-    let Some(path) = TreePath::parse(&path) else {
-        let error = format!("the ledger holds the impossible path {path:?}");
-        return Err(rusqlite::Error::FromSqlConversionFailure(3, rusqlite::types::Type::Text, error.into()));
+    let [folder, stem] = [row.get_ref(3)?.as_str()?, row.get_ref(4)?.as_str()?];
+    let Some(path) = TreePath::join(folder, stem) else {
+        let error = format!("the ledger holds the impossible path {:?}", format!("{folder}/{stem}"));
+        return Err(rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, error.into()));
     };
     Ok(Entry {
-        id: InvoiceId(row.get(0)?),
+        id: invoice_id(row, 0)?,
         tenant: Tenant(row.get(1)?),
         time: row.get::<_, Option<String>>(2)?.map(SourceTime),
         path,
-        digest: Digest(row.get(4)?),
-        size: row.get::<_, i64>(5)?.cast_unsigned(),
-        settled: row.get(6)?,
-        recheck: row.get(7)?,
+        digest: Digest(row.get(5)?),
+        size: row.get::<_, i64>(6)?.cast_unsigned(),
+        settled: row.get(7)?,
+        recheck: row.get(8)?,
     })
 }
 
-/// Enters an invoice, or its new version. `first_run` stays; `run` only moves when the file does.
-pub(super) fn enter(conn: &Connection, run: i64, tenant: i64, entry: &Entry, origin: Origin) -> rusqlite::Result<()> {
-    conn.prepare_cached(
-        "INSERT INTO ledger (id, tenant, time, path, sha256, size, first_run, run, settled)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8)
-         ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, time = excluded.time, path = excluded.path,
-             sha256 = excluded.sha256, size = excluded.size, settled = excluded.settled,
-             run = CASE ?9 WHEN 'kept' THEN run ELSE excluded.run END",
-    )?
-    .execute(params![
-        entry.id.as_str(),
-        tenant,
-        entry.time.as_ref().map(SourceTime::as_str),
-        entry.path.as_str(),
-        entry.digest.0,
-        entry.size.cast_signed(),
-        run,
-        entry.settled,
-        if origin == Origin::Kept { "kept" } else { "moved" },
-    ])?;
-    Ok(())
+/// Enters invoices, or their new versions.
+pub(super) struct Entering<'a> {
+    statement: CachedStatement<'a>,
+    run: i64,
+}
+
+impl<'a> Entering<'a> {
+    /// `first_run` stays; `run` only moves when the file does.
+    pub(super) fn begin(conn: &'a Connection, run: i64) -> rusqlite::Result<Self> {
+        let statement = conn.prepare_cached(
+            "INSERT INTO entry (id, tenant, time, folder, name, sha256, size, first_run, run, adopted, settled)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9 <> 'written', ?10)
+             ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, time = excluded.time, folder = excluded.folder,
+                 name = excluded.name, sha256 = excluded.sha256, size = excluded.size, settled = excluded.settled,
+                 run = CASE ?9 WHEN 'kept' THEN run ELSE excluded.run END,
+                 adopted = CASE ?9 WHEN 'kept' THEN adopted ELSE excluded.adopted END",
+        )?;
+        Ok(Self { statement, run })
+    }
+
+    pub(super) fn enter(&mut self, tenant: i64, folder: i64, entry: &Entry, origin: Origin) -> rusqlite::Result<()> {
+        let origin = match origin {
+            Origin::Written => "written",
+            Origin::Adopted => "adopted",
+            Origin::Kept => "kept",
+        };
+        self.statement.execute(params![
+            Filed(&entry.id),
+            tenant,
+            entry.time.as_ref().map(SourceTime::as_str),
+            folder,
+            entry.path.stem(),
+            entry.digest.0,
+            entry.size.cast_signed(),
+            self.run,
+            origin,
+            entry.settled,
+        ])?;
+        Ok(())
+    }
 }
 
 /// Says of an invoice what its file says.
 pub(super) fn correct(conn: &Connection, run: i64, entry: &Entry) -> rusqlite::Result<()> {
-    conn.prepare_cached("UPDATE ledger SET path = ?2, sha256 = ?3, size = ?4, run = ?5, settled = 0 WHERE id = ?1")?
-        .execute(params![entry.id.as_str(), entry.path.as_str(), entry.digest.0, entry.size.cast_signed(), run])?;
+    let folder = folder_number(conn, &entry.path)?;
+    conn.prepare_cached(
+        "UPDATE entry SET folder = ?2, name = ?3, sha256 = ?4, size = ?5, run = ?6, adopted = 1, settled = 0
+         WHERE id = ?1",
+    )?
+    .execute(params![
+        Filed(&entry.id),
+        folder,
+        entry.path.stem(),
+        entry.digest.0,
+        entry.size.cast_signed(),
+        run
+    ])?;
     Ok(())
 }
 
 pub(super) fn forget(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<()> {
-    conn.prepare_cached("DELETE FROM ledger WHERE id = ?1")?.execute([id.as_str()])?;
+    conn.prepare_cached("DELETE FROM entry WHERE id = ?1")?.execute([Filed(id)])?;
     Ok(())
+}
+
+/// The number of a path's folder, which gets one if it has none.
+pub(super) fn folder_number(conn: &Connection, path: &TreePath) -> rusqlite::Result<i64> {
+    let known: Option<i64> = conn
+        .prepare_cached("SELECT n FROM folder WHERE path = ?1")?
+        .query_row([path.folder()], |row| row.get(0))
+        .optional()?;
+    match known {
+        Some(n) => Ok(n),
+        None => conn
+            .prepare_cached("INSERT INTO folder (path) VALUES (?1) RETURNING n")?
+            .query_row([path.folder()], |row| row.get(0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_id_is_read_back_as_it_came_and_whole_numbers_stand_in_their_order() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE t (id ANY PRIMARY KEY) STRICT, WITHOUT ROWID").unwrap();
+        let numbers = ["-9223372036854775808", "-5", "0", "9", "10", "9223372036854775807"];
+        let texts = ["", " 5", "+5", "-0", "007", "1.0", "1e3", "9223372036854775808", "A", "a", "七"];
+        for id in texts.iter().chain(&numbers) {
+            conn.execute("INSERT INTO t VALUES (?1)", [Filed(&InvoiceId::from(*id))]).unwrap();
+        }
+        let mut query = conn.prepare("SELECT id, typeof(id) FROM t ORDER BY id").unwrap();
+        let kept = query.query_map([], |row| Ok((invoice_id(row, 0)?.0, row.get::<_, String>(1)?)));
+        let (as_numbers, as_texts): (Vec<_>, Vec<_>) =
+            kept.unwrap().map(Result::unwrap).partition(|(_, of)| of == "integer");
+        assert_eq!(as_numbers.into_iter().map(|(id, _)| id).collect::<Vec<_>>(), numbers);
+        assert_eq!(as_texts.into_iter().map(|(id, _)| id).collect::<Vec<_>>(), texts);
+    }
 }

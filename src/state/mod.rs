@@ -196,7 +196,7 @@ mod tests {
         let lookup = look.lookup().unwrap();
         assert!(lookup.is_empty().unwrap());
         let mut state = State::open(&path, &starter()).unwrap().unwrap();
-        let row = "INSERT INTO ledger VALUES ('1', 1, NULL, '1/CN/20251128+A.json', zeroblob(32), 2, 1, 1, 1)";
+        let row = "INSERT INTO entry VALUES (1, 1, NULL, 1, '20251128+A', zeroblob(32), 2, 1, 1, 0, 1)";
         state.transaction(|tx| tx.execute(row, [])).unwrap();
         assert!(!lookup.is_empty().unwrap(), "while the run is at work");
         state.close().unwrap();

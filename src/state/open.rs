@@ -28,10 +28,11 @@ use crate::run::Starter;
 const APPLICATION_ID: i32 = 0x6976_6578;
 
 /// The schema's history: appended to, never edited.
-const SCHEMA: [&str; 3] = [
+const SCHEMA: [&str; 4] = [
     include_str!("../../state-schema/0001_state.sql"),
     include_str!("../../state-schema/0002_changes.sql"),
     include_str!("../../state-schema/0003_verify.sql"),
+    include_str!("../../state-schema/0004_paths_once.sql"),
 ];
 
 /// The version of the schema that this program knows.

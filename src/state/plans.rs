@@ -92,9 +92,11 @@ fn times_are_answered_by_the_index_of_times_alone() {
 fn what_hangs_on_one_run_is_found_by_an_index() {
     let conn = in_memory();
     for (sql, index) in [
-        (FILES, "SEARCH file_log USING PRIMARY KEY (run=? AND (path,action)>(?,?))"),
-        (FILES_THAT_STAYED, "SEARCH f USING PRIMARY KEY (run=? AND path>?)"),
-        (FILES_THAT_STAYED, "SEARCH l EXISTS USING COVERING INDEX ledger_path (path=?)"),
+        (FILES, "SEARCH e USING INDEX entry_run (run=?)"),
+        (FILES, "SEARCH p USING PRIMARY KEY (run=?)"),
+        (FILES_THAT_STAYED, "SEARCH e USING INDEX entry_run (run=?)"),
+        (FILES_THAT_STAYED, "SEARCH p USING PRIMARY KEY (run=?)"),
+        (FILES_THAT_STAYED, "SEARCH e EXISTS USING COVERING INDEX entry_path (folder=? AND name=?)"),
         (NEWEST_OF_STATUS, "SEARCH run USING COVERING INDEX run_status (status=?)"),
         (&format!("SELECT * {UNFINISHED}"), "SEARCH r USING INDEX run_status (status=?)"),
         (&format!("SELECT count(*) {OF_RUN}"), "SEARCH j USING INDEX reject_last_run (last_run=?)"),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Transaction, params};
 
-use super::ledger::{Entry, Origin};
+use super::ledger::{Entering, Entry, Origin, folder_number};
 use super::runs::{OpenRun, put_counts, put_tenant};
 use super::tenants::Advance;
 use super::todo::{Reject, Why};
@@ -64,7 +64,6 @@ impl State {
             }
             for entry in &record.found {
                 ledger::correct(tx, run.id.0, entry)?;
-                log(tx, run, &entry.path, "adopted")?;
             }
             put_paths(tx, run, published, record)?;
             put_progress(tx, run, record)
@@ -73,31 +72,25 @@ impl State {
 }
 
 fn enter_all(tx: &Transaction<'_>, run: &OpenRun, entries: &[(Entry, Origin)]) -> rusqlite::Result<()> {
-    let mut numbers: HashMap<&Tenant, i64> = HashMap::new();
-    let mut files: Vec<(&TreePath, &str)> = Vec::with_capacity(entries.len());
-    let any_todo = is_filled(tx, "todo")?;
+    let mut tenants: HashMap<&Tenant, i64> = HashMap::new();
+    let mut folders: HashMap<&str, i64> = HashMap::new();
+    let mut entering = Entering::begin(tx, run.id.0)?;
+    let [any_todo, any_leftover] = [is_filled(tx, "todo")?, is_filled(tx, "leftover")?];
     for (entry, origin) in entries {
-        let tenant = match numbers.get(&entry.tenant) {
+        let tenant = match tenants.get(&entry.tenant) {
             Some(n) => *n,
-            None => *numbers.entry(&entry.tenant).or_insert(tenants::number(tx, &entry.tenant)?),
+            None => *tenants.entry(&entry.tenant).or_insert(tenants::number(tx, &entry.tenant)?),
         };
-        ledger::enter(tx, run.id.0, tenant, entry, *origin)?;
+        let folder = match folders.get(entry.path.folder()) {
+            Some(n) => *n,
+            None => *folders.entry(entry.path.folder()).or_insert(folder_number(tx, &entry.path)?),
+        };
+        entering.enter(tenant, folder, entry, *origin)?;
         if any_todo {
             todo::done(tx, run.id.0, &entry.id, "exported")?;
         }
-        match origin {
-            Origin::Written => files.push((&entry.path, "written")),
-            Origin::Adopted => files.push((&entry.path, "adopted")),
-            Origin::Kept => {}
-        }
-    }
-    // In the order of the log's key, as the entries are in that of the ledger's.
-    files.sort_unstable();
-    let any_leftover = is_filled(tx, "leftover")?;
-    for (path, action) in files {
-        log(tx, run, path, action)?;
-        if any_leftover {
-            tidy(tx, path)?;
+        if any_leftover && *origin != Origin::Kept {
+            tidy(tx, &entry.path)?;
         }
     }
     Ok(())
@@ -115,7 +108,7 @@ fn tidy(tx: &Transaction<'_>, path: &TreePath) -> rusqlite::Result<()> {
 
 fn put_paths(tx: &Transaction<'_>, run: &OpenRun, published: &Published, record: &Record) -> rusqlite::Result<()> {
     for path in published.removed() {
-        log(tx, run, path, "removed")?;
+        note_removal(tx, run, path)?;
     }
     for (path, id, digest) in &record.leftovers {
         tx.prepare_cached(
@@ -155,8 +148,9 @@ fn note_advance(tx: &Transaction<'_>, run: &OpenRun, tenant: &Tenant, to: &Sourc
     Ok(())
 }
 
-fn log(tx: &Transaction<'_>, run: &OpenRun, path: &TreePath, action: &str) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT INTO file_log (run, path, action) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
-        .execute(params![run.id.0, path.as_str(), action])?;
+fn note_removal(tx: &Transaction<'_>, run: &OpenRun, path: &TreePath) -> rusqlite::Result<()> {
+    let folder = folder_number(tx, path)?;
+    tx.prepare_cached("INSERT INTO file_past VALUES (?1, ?2, ?3, 'removed') ON CONFLICT DO NOTHING")?
+        .execute(params![run.id.0, folder, path.stem()])?;
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::ledger::AT_PATH;
 use super::{State, tenants};
 use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
 use crate::tree::name::TreePath;
@@ -115,11 +116,11 @@ impl State {
             let run: i64 = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
             for (id, path) in targets {
                 put(tx, run, id, Why::Doubt, None)?;
-                tx.prepare_cached(
-                    "INSERT INTO todo (id, why, tenant, run) SELECT id, 'doubt', tenant, ?2 FROM ledger WHERE path = ?1
-                     ON CONFLICT (id) DO UPDATE SET why = 'doubt'",
-                )?
-                .execute(params![path.as_str(), run])?;
+                tx.prepare_cached(&format!(
+                    "INSERT INTO todo (id, why, tenant, run) SELECT CAST(id AS TEXT), 'doubt', tenant, ?3
+                         FROM entry WHERE {AT_PATH} ON CONFLICT (id) DO UPDATE SET why = 'doubt'"
+                ))?
+                .execute(params![path.folder(), path.stem(), run])?;
                 tx.prepare_cached(
                     "INSERT INTO doubt_path (path, id) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET id = excluded.id",
                 )?

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::State;
-use super::ledger::{Entry, entry};
+use super::ledger::{Entry, Filed, entry};
 use super::todo::is_open;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::run::RunId;
@@ -49,10 +49,10 @@ impl State {
     pub fn ids_of(&self, number: &str) -> anyhow::Result<Vec<InvoiceId>> {
         // The file's name but for the date, which no path lacks.
         let name = TreePath::of(&Tenant("-".into()), None, "19700101", number);
-        let ending = name.file().get("19700101".len()..).unwrap_or_default().to_owned();
+        let ending = name.stem().get("19700101".len()..).unwrap_or_default().to_owned();
         self.read(|conn| {
             let mut query = conn.prepare(
-                "SELECT id FROM ledger WHERE substr(path, -length(?1)) = ?1 AND substr(path, -length(?1) - 9, 1) = '/'
+                "SELECT CAST(id AS TEXT) FROM entry WHERE substr(name, 9) = ?1
                  UNION SELECT id FROM reject WHERE number = ?2 AND closed_run IS NULL LIMIT 1000",
             )?;
             let ids = query.query_map([ending.as_str(), number], |row| row.get(0).map(InvoiceId))?;
@@ -63,7 +63,7 @@ impl State {
     pub fn trace(&self, id: &InvoiceId) -> anyhow::Result<Trace> {
         self.read(|conn| {
             let runs = conn
-                .query_row("SELECT first_run, run FROM ledger WHERE id = ?1", [id.as_str()], |row| {
+                .query_row("SELECT first_run, run FROM entry WHERE id = ?1", [Filed(id)], |row| {
                     Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
                 })
                 .optional()?;

@@ -47,17 +47,13 @@ impl TreePath {
     /// Reads a path back, and takes only what `of` can have made: a list that a dead run left, or a
     /// state that was edited, must not lead anywhere else.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split('/');
-        let (tenant, country, file) = (parts.next()?, parts.next()?, parts.next()?);
-        let stem = file.strip_suffix(ENDING)?;
-        let sound = parts.next().is_none()
-            && could_fit(tenant, 0, "")
-            && country != EMPTY
-            && could_fit(country, 0, "")
-            && is_date(file.get(..DATE)?)
-            && file.get(DATE..NUMBER)? == "+"
-            && could_fit(stem, NUMBER, ENDING);
-        sound.then(|| Self(text.to_owned()))
+        could_be(text)?.then(|| Self(text.to_owned()))
+    }
+
+    /// Reads back a path from its folder and the file's stem.
+    pub fn join(folder: &str, stem: &str) -> Option<Self> {
+        let text = [folder, "/", stem, ENDING].concat();
+        could_be(&text)?.then_some(Self(text))
     }
 
     pub fn as_str(&self) -> &str {
@@ -83,9 +79,14 @@ impl TreePath {
         self.part(2)
     }
 
+    /// The file's name without its ending.
+    pub fn stem(&self) -> &str {
+        self.file().strip_suffix(ENDING).unwrap_or_default()
+    }
+
     /// The invoice number that the file name spells; None where it was cut.
     pub fn number(&self) -> Option<String> {
-        decode(self.file().strip_suffix(ENDING)?.get(NUMBER..)?)
+        decode(self.stem().get(NUMBER..)?)
     }
 
     /// Whether this is a file of the invoice number, in whatever spelling of case and surrounding
@@ -186,6 +187,22 @@ fn fit<'a>(stem: Cow<'a, str>, ending: &'a str) -> Cow<'a, str> {
     [kept, CUT, &hash, ending].concat().into()
 }
 
+/// Whether `TreePath::of` can have made this path; None is no, too.
+fn could_be(path: &str) -> Option<bool> {
+    let mut parts = path.split('/');
+    let (tenant, country, file) = (parts.next()?, parts.next()?, parts.next()?);
+    let stem = file.strip_suffix(ENDING)?;
+    Some(
+        parts.next().is_none()
+            && could_fit(tenant, 0, "")
+            && country != EMPTY
+            && could_fit(country, 0, "")
+            && is_date(file.get(..DATE)?)
+            && file.get(DATE..NUMBER)? == "+"
+            && could_fit(stem, NUMBER, ENDING),
+    )
+}
+
 /// Whether `fit` can have made this component out of a value that was encoded from `start` on.
 fn could_fit(stem: &str, start: usize, ending: &str) -> bool {
     let canonical = |name: &str| is_ordinary(name) || decode(name).is_some_and(|value| encode(&value) == name);
@@ -224,6 +241,7 @@ mod tests {
             && parts == [path.tenant(), path.country(), path.file()]
             && path.folder() == format!("{}/{}", path.tenant(), path.country())
             && TreePath::parse(path.as_str()).as_ref() == Some(path)
+            && TreePath::join(path.folder(), path.stem()).as_ref() == Some(path)
     }
 
     fn is_line_breaking(letter: char) -> bool {

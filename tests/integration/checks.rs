@@ -48,11 +48,12 @@ fn whatever_does_not_hold_together_is_found_with_what_to_do() {
         ("", "UPDATE reject SET closed_run = 1, closed_how = 'gone'", "no reject is open: 3", again),
         ("", "INSERT INTO doubt_path (path) VALUES ('1/CN/20251128+X.json')", "left in doubt", again),
         ("", "UPDATE meta SET published_run = 9", "missing in the history", restore),
-        ("--deep", "UPDATE ledger SET tenant = 9 WHERE id = '2'", "no tenant or to no run that is known: 2", full),
-        ("--deep", "UPDATE ledger SET time = '2031-01-01 00:00:00' WHERE id = '1'", "count as seen", full),
-        ("--deep", "UPDATE ledger SET path = (SELECT min(path) FROM ledger)", "different documents", full),
+        ("--deep", "UPDATE entry SET tenant = 9 WHERE id = 2", "no tenant, no folder or no run that is known: 2", full),
+        ("--deep", "UPDATE entry SET folder = 9 WHERE id = 2", "no tenant, no folder or no run that is known: 2", full),
+        ("--deep", "UPDATE entry SET time = '2031-01-01 00:00:00' WHERE id = 1", "count as seen", full),
+        ("--deep", "UPDATE entry SET (folder, name) = (1, '20251128+X')", "different documents", full),
         ("--deep", "INSERT INTO todo VALUES ('1', 'displaced', 1, 1)", "in the ledger all the same: 1", again),
-        ("--deep", "UPDATE ledger SET path = '../../etc/passwd' WHERE id = '1'", "impossible paths", restore),
+        ("--deep", "UPDATE entry SET name = '../../etc/passwd' WHERE id = 1", "impossible paths", restore),
     ] {
         let exporter = exported(&table);
         meddle(&exporter.state(), &format!("{triggers}; {damage}"));

@@ -77,15 +77,18 @@ fn debians_own_sqlite3_reads_the_state_and_cannot_change_finished_history() {
         "UPDATE run_tenant SET written = 2",
         "DELETE FROM run_tenant",
         "INSERT INTO run_tenant SELECT run, tenant + 1, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0 FROM run_tenant",
-        "UPDATE file_log SET path = 'x'",
-        "DELETE FROM file_log",
+        "UPDATE entry SET run = 2",
+        "UPDATE entry SET name = 'x'; UPDATE file_past SET name = 'y'",
+        "DELETE FROM file_past",
+        "UPDATE folder SET path = 'x'",
+        "DELETE FROM folder",
         "INSERT INTO watermark_change VALUES (1, 1, NULL, NULL); DELETE FROM watermark_change",
         "INSERT INTO watermark_change VALUES (2, 1, NULL, NULL); UPDATE watermark_change SET new = old",
         "INSERT INTO state_change (kind, at, last_run, user, host) VALUES ('set', '', 1, '', ''); DELETE FROM state_change",
         "INSERT INTO state_change (kind, at, last_run, user, host) VALUES ('set', '', 1, '', ''); UPDATE state_change SET user = 'x'",
         "INSERT OR REPLACE INTO run SELECT * FROM run",
         "INSERT OR REPLACE INTO run_tenant SELECT * FROM run_tenant",
-        "INSERT INTO file_log VALUES (1, 'x', 'written')",
+        "INSERT INTO file_past VALUES (1, 1, 'z', 'written')",
         "INSERT OR REPLACE INTO state_change SELECT * FROM state_change",
         "INSERT OR REPLACE INTO watermark_change SELECT * FROM watermark_change",
     ] {
@@ -472,6 +475,53 @@ fn the_files_of_a_run_are_listed_and_those_that_are_there_can_be_given_to_rsync(
     assert_eq!(files("last", "-0") + &files("last", "--no-progress"), "");
 }
 
+/// Runs of all that can happen to a file: written, taken over, written again, left for another path, shared
+/// and lost to another invoice. After each of them, what it and all before it did is told.
+pub(crate) fn runs_with_files(table: &Table, exporter: &Exporter<'_>) -> Vec<String> {
+    let change = |minutes: u32, change: &str| {
+        let time = table.ago(minutes * MINUTE);
+        table.execute(&format!("UPDATE t_invoice SET {change}, fupdate_time = '{time}' WHERE fid = 1"));
+    };
+    let add = |id: i64, number: &str, document: &str, minutes: u32| {
+        table.insert(&Row { id, number, document, time: &table.ago(minutes * MINUTE), ..Row::default() });
+    };
+    add(1, "A", "{}", 50);
+    add(2, "B", "{}", 50);
+    fs::create_dir_all(exporter.output().join("1/CN")).unwrap();
+    fs::write(exporter.output().join("1/CN/20251128+B.json"), "{}").unwrap();
+    exporter.run(["run"]).expect(0);
+    change(40, "fext_field = '[]'");
+    exporter.run(INCREMENTAL).expect(0);
+    change(30, "finvoice_no = 'a'");
+    add(3, "B", "{}", 30);
+    exporter.run(INCREMENTAL).expect(0);
+    add(4, "a", "[4]", 20);
+    exporter.run(INCREMENTAL).expect(3);
+    (1..=4).map(|run: u32| files(exporter, &run.to_string())).collect()
+}
+
+pub(crate) fn files(exporter: &Exporter<'_>, run: &str) -> String {
+    exporter.run(["history", run, "--files"]).expect(0).stdout
+}
+
+#[test]
+fn what_a_run_did_to_files_is_told_whatever_later_runs_do() {
+    let table = Table::embedded();
+    let exporter = Exporter::new(&table);
+    let told = runs_with_files(&table, &exporter);
+    let [a, lower, b] = ["A", "a", "B"].map(|number| format!("1/CN/20251128+{number}.json"));
+    assert_eq!(told[0], format!("written  {a}\nadopted  {b}\n"));
+    assert_eq!(told[1], format!("written  {a}\n"));
+    assert_eq!(told[2], format!("removed  {a}\nadopted  {b}\nwritten  {lower}\n"));
+    assert_eq!(told[3], format!("written  {lower}\n"));
+    assert_eq!(exporter.ask("SELECT CAST(id AS TEXT), run, adopted FROM entry"), ["2 1 1", "3 3 1", "4 4 0"]);
+    let rsync = |run: &str| exporter.run(["history", run, "--files", "-0"]).expect(0).stdout;
+    assert_eq!(
+        ["1", "2", "3", "4"].map(rsync),
+        [format!("{b}\0"), String::new(), format!("{b}\0{lower}\0"), format!("{lower}\0")]
+    );
+}
+
 #[test]
 fn many_files_are_told_whole_and_in_order() {
     let table = table();
@@ -481,8 +531,8 @@ fn many_files_are_told_whole_and_in_order() {
     meddle(
         &exporter.state(),
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)
-         INSERT INTO file_log SELECT 2, printf('1/CN/%05d.json', i), a FROM n JOIN (SELECT 'written' AS a UNION SELECT 'removed');
-         INSERT INTO ledger SELECT path, 1, NULL, path, zeroblob(32), 1, 1, 1, 1 FROM file_log WHERE action = 'written' AND run = 2",
+         INSERT INTO file_past SELECT 2, 1, printf('%05d', i), a FROM n JOIN (SELECT 'written' AS a UNION SELECT 'removed');
+         INSERT INTO entry SELECT name, 1, NULL, 1, name, zeroblob(32), 1, 1, 1, 0, 1 FROM file_past WHERE action = 'written'",
     );
     let paths: Vec<String> = (1..=2500).map(|i| format!("1/CN/{i:05}.json")).collect();
     let whole: String = paths.iter().map(|path| format!("removed  {path}\nwritten  {path}\n")).collect();

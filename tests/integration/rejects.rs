@@ -174,7 +174,7 @@ fn a_document_that_is_on_record_without_having_been_seen_is_checked_like_any_oth
     std::fs::write(exporter.output().join(FILE), bad).unwrap();
     update(&table, 40, &format!("fext_field = '{bad}'"));
     let digest: String = Sha256::digest(bad).iter().map(|byte| format!("{byte:02x}")).collect();
-    meddle(&exporter.state(), &format!("UPDATE ledger SET sha256 = x'{digest}', size = {}, settled = 0", bad.len()));
+    meddle(&exporter.state(), &format!("UPDATE entry SET sha256 = x'{digest}', size = {}, settled = 0", bad.len()));
     let finished = exporter.run(["run"]).expect(3);
     assert!(finished.stderr.contains("is not JSON"), "{finished}");
 }

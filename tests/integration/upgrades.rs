@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use crate::history::{files, runs_with_files};
 use crate::support::exporter::{Exporter, numbers, run_with};
 use crate::support::listing::{Traces, everything_in};
 use crate::support::state::ask;
@@ -130,6 +131,26 @@ fn a_state_of_every_earlier_schema_goes_on_where_it_was() {
         assert_eq!(version(&exporter.state()), last.to_string(), "an old backup is upgraded as it is restored");
         exporter.run(INCREMENTAL).expect(0);
         exporter.assert_state_is_sound();
+    }
+}
+
+#[test]
+fn what_runs_did_to_files_under_every_earlier_schema_stays_on_record() {
+    for earlier in 1..steps().len() {
+        let table = Table::embedded();
+        let exporter = Exporter::new(&table);
+        let told = runs_with_files(&table, &exporter);
+        let ledger =
+            || exporter.ask("SELECT id, tenant, time, path, hex(sha256), size, first_run, run, settled FROM ledger");
+        let before = ledger();
+        take_back(&exporter, earlier);
+
+        let now = |run: usize| files(&exporter, &run.to_string());
+        assert_eq!((1..=told.len()).map(now).collect::<Vec<_>>(), told, "from schema {earlier}");
+        exporter.run(INCREMENTAL).expect(0);
+        assert_eq!(version(&exporter.state()), steps().len().to_string());
+        assert_eq!((1..=told.len()).map(now).collect::<Vec<_>>(), told, "from schema {earlier}");
+        assert_eq!(ledger(), before, "from schema {earlier}");
     }
 }
 
