@@ -316,7 +316,12 @@ fn carry_out(
     };
     todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
     let doubted = state.as_deref().map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
-    let lookup = state.as_deref().map_or_else(|| Ok(Lookup::nothing()), State::lookup)?;
+    let lookup = state.as_deref().map(State::lookup).transpose()?;
+    // Whoever decides asks again what this run has entered since.
+    let lookup = match lookup {
+        Some(lookup) if !lookup.is_empty()? => lookup,
+        _ => Lookup::nothing(),
+    };
     let desk = Desk {
         tree,
         stage: writing.as_ref().map(|writing| writing.stage),

@@ -69,7 +69,7 @@ static OWNERS: LazyLock<String> = LazyLock::new(|| format!("SELECT id, sha256 FR
 pub(super) const AT_PATH: &str = "folder = (SELECT n FROM folder WHERE path = ?1) AND name = ?2";
 
 impl Lookup {
-    /// For a dry run without a state.
+    /// For whoever finds an empty ledger, or none.
     pub fn nothing() -> Self {
         Self { state: None }
     }

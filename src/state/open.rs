@@ -259,7 +259,7 @@ pub(super) fn connect(path: &Path, access: Access) -> anyhow::Result<Connection>
         };
         conn.busy_timeout(Duration::from_secs(30))?;
         harden(&conn)?;
-        conn.trace_v2(TraceEventCodes::SQLITE_TRACE_STMT, Some(count))?;
+        conn.trace_v2(TraceEventCodes::SQLITE_TRACE_PROFILE, Some(count))?;
         Ok(conn)
     };
     let explained = |error| explain(error, path);
@@ -311,9 +311,10 @@ fn has_log(path: &Path) -> bool {
     with_suffix(real.as_deref().unwrap_or(path), "-wal").exists()
 }
 
-/// A trigger's statements belong to the one that set it off.
+/// Each statement when it is through, since the event of its beginning would copy its text each time. A
+/// trigger's belong to the one that set it off.
 fn count(event: TraceEvent<'_>) {
-    if matches!(event, TraceEvent::Stmt(_, sql) if !sql.starts_with("--")) {
+    if matches!(event, TraceEvent::Profile(..)) {
         effort::asked_the_state();
     }
 }
@@ -356,6 +357,9 @@ fn build(path: &Path) -> anyhow::Result<()> {
     create(path)?;
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     harden(&conn)?;
+    // Nobody else sees the file before it is whole and synced.
+    conn.pragma_update_and_check(None, "journal_mode", "memory", |_| Ok(()))?;
+    conn.pragma_update(None, "synchronous", "OFF")?;
     conn.pragma_update(None, "application_id", APPLICATION_ID)?;
     upgrade(&conn, None)?;
     conn.execute("INSERT INTO meta (only_row, state_id) VALUES (1, lower(hex(randomblob(16))))", [])?;
