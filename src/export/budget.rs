@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 #[derive(Debug)]
 pub(super) struct Budget {
-    limit: usize,
+    pub limit: usize,
     used: Mutex<Used>,
     freed: Condvar,
 }

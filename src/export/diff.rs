@@ -91,7 +91,7 @@ pub(super) struct Wanted {
 
 impl Wanted {
     /// A row of a full scan.
-    fn scanned(id: InvoiceId) -> Self {
+    pub(super) fn scanned(id: InvoiceId) -> Self {
         Self { id, tenant: None, known: None, trust: Trust::Ledger, late_by: None }
     }
 }

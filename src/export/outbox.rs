@@ -58,8 +58,15 @@ impl<'a> Outbox<'a> {
         let Wanted { known, trust, late_by, .. } = wanted;
         self.packet.push(Job { part, fetched, known, trust, late_by, permit });
         self.bytes += bytes;
-        let is_full = self.packet.len() >= ROWS_A_PACKET || self.bytes >= BYTES_A_PACKET;
-        if is_full { self.flush(lookup) } else { Ok(()) }
+        let fills_the_budget = bytes >= self.budget.limit;
+        if fills_the_budget || self.packet.len() >= ROWS_A_PACKET || self.bytes >= BYTES_A_PACKET {
+            self.flush(lookup)?;
+        }
+        if fills_the_budget {
+            // It would still lie there while the next one is read, which may be as large.
+            drop(self.budget.take(bytes));
+        }
+        Ok(())
     }
 
     /// Hands over what there is.
@@ -74,5 +81,43 @@ impl<'a> Outbox<'a> {
         let known = lookup.entries(&ids)?;
         scanned.iter_mut().zip(known).for_each(|(job, known)| job.known = known);
         self.sender.send(packet).map_err(|_| anyhow!("the run has ended"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use crossbeam_channel::bounded;
+
+    use super::*;
+    use crate::invoice::{Invoice, Row, Tenant};
+
+    #[test]
+    fn after_a_document_that_fills_the_budget_nothing_is_read_until_it_is_through() {
+        let budget = Budget::new(10);
+        let (sender, packets) = bounded(1);
+        let (done, returned) = bounded(1);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let invoice = Invoice {
+                    id: InvoiceId::from("1"),
+                    tenant: Tenant::from("1"),
+                    country: None,
+                    date: "20251128".to_owned(),
+                    number: "1".to_owned(),
+                    time: None,
+                };
+                let fetched = Fetched::Row(Row { invoice, document: vec![b' '; 40] });
+                let wanted = Wanted::scanned(InvoiceId::from("1"));
+                Outbox::new(sender, &budget).put(Part::Table, fetched, wanted, &Lookup::nothing()).unwrap();
+                done.send(()).unwrap();
+            });
+            let packet = packets.recv().unwrap();
+            assert!(returned.recv_timeout(Duration::from_millis(100)).is_err());
+            drop(packet);
+            returned.recv().unwrap();
+        });
     }
 }
