@@ -84,6 +84,13 @@
 //!   its next run reads all its keys.
 //! * A superseded file that cannot be removed fails its tenant alone. Its invoice is on record at the new
 //!   path, and the old file stays listed for `verify --prune`.
+//! * The ledger says which run wrote a file or took it over, and a log keeps only what the ledger says no more;
+//!   triggers see to it. A path stands in the state as the number of its folder and the file's name, an id that
+//!   is a whole number as such. That saves a third of the state, and a statement for each file. Readers without
+//!   this program have the views `ledger` and `file_log`.
+//! * A document is not parsed again if the ledger holds its hash as seen: it was then found to be JSON.
+//! * The C library's allocator has threads wait for each other, since what one allocates for a row another one
+//!   frees; so the program brings its own (`main.rs`).
 //! * If no row of a page can be read, the table is to blame and the tenant fails; rows become rejects
 //!   only while others can still be read.
 

@@ -48,9 +48,10 @@ CREATE INDEX entry_run ON entry (run);
 INSERT INTO file_past
   SELECT l.run, f.n, substr(l.path, length(f.path) + 2, length(l.path) - length(f.path) - 6), l.action
   FROM file_log l JOIN folder f ON f.path = rtrim(rtrim(l.path, replace(l.path, '/', '')), '/');
+-- By the path: a run may have as many files as there are. The plus keeps SQLite from looking them all up.
 DELETE FROM file_past WHERE action <> 'removed' AND EXISTS (
-  SELECT 1 FROM entry e WHERE (e.folder, e.name, e.run, e.adopted)
-    = (file_past.folder, file_past.name, file_past.run, file_past.action = 'adopted'));
+  SELECT 1 FROM entry e WHERE e.folder = file_past.folder AND e.name = file_past.name
+    AND +e.run = file_past.run AND e.adopted = (file_past.action = 'adopted'));
 DROP TABLE ledger;
 DROP TABLE file_log;
 
@@ -83,7 +84,7 @@ WHEN old.run <> new.run AND (SELECT status FROM run WHERE id = new.run) IS NOT '
 BEGIN SELECT RAISE(ABORT, 'a finished run is history and cannot be changed'); END;
 CREATE TRIGGER file_past_is_complete BEFORE INSERT ON file_past
 WHEN (SELECT status FROM run WHERE id = new.run) IS NOT 'running' AND NOT EXISTS (
-  SELECT 1 FROM entry e WHERE (e.folder, e.name, e.run) = (new.folder, new.name, new.run))
+  SELECT 1 FROM entry e WHERE e.folder = new.folder AND e.name = new.name AND +e.run = new.run)
 BEGIN SELECT RAISE(ABORT, 'a finished run is history and cannot be changed'); END;
 CREATE TRIGGER file_past_is_final BEFORE UPDATE ON file_past
 BEGIN SELECT RAISE(ABORT, 'history cannot be changed'); END;

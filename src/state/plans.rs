@@ -110,6 +110,34 @@ fn what_hangs_on_one_run_is_found_by_an_index() {
     assert!(!plan.contains("SCAN") && plan.contains("INDEX state_change_kind (kind=?)"), "{plan}");
 }
 
+/// Plans do not show what triggers do, but their steps count.
+#[test]
+fn an_invoice_moves_on_at_the_same_cost_however_many_files_its_run_wrote() {
+    let steps = |files: i64| {
+        let conn = in_memory();
+        conn.execute_batch(
+            "INSERT INTO folder VALUES (1, '1/CN');
+             INSERT INTO run (id, kind, status, started, boundary, user, host, pid, command_line, version)
+             VALUES (1, 'full', 'success', '', '', '', '', 1, '', ''), (2, 'full', 'running', '', '', '', '', 1, '', '')",
+        )
+        .unwrap();
+        conn.execute(
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
+             INSERT INTO entry SELECT n, 1, NULL, 1, n, zeroblob(32), 1, 1, 1, 0, 1 FROM n",
+            [files],
+        )
+        .unwrap();
+        // The last ones: whoever went by the run would come to them last.
+        let steps = |sql: &str| {
+            let mut statement = conn.prepare(&format!("{sql} WHERE id = {files}")).unwrap();
+            statement.execute([]).unwrap();
+            statement.get_status(rusqlite::StatementStatus::VmStep)
+        };
+        [steps("UPDATE entry SET name = 'moved'"), steps("DELETE FROM entry")]
+    };
+    assert_eq!(steps(10), steps(1_000));
+}
+
 mod the_checks_can_fail {
     use super::*;
 
