@@ -3,7 +3,7 @@
 //! Pure types. An id, a tenant and a number are kept exactly as the server prints them and are
 //! compared as bytes: `acme` and `ACME` are two tenants, whatever the column's collation says.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::fmt;
 
 /// The row's primary key, as the server prints it.
@@ -124,16 +124,36 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Ids that are whole numbers are ordered by value, others by their bytes: what decides between two
-/// invoices of one path and one source time.
+impl InvoiceId {
+    /// Whether this is how a server prints a whole number.
+    pub fn is_whole_number(&self) -> bool {
+        let digits = self.0.strip_prefix('-').unwrap_or(&self.0);
+        self.0 == "0" || digits.starts_with(|first| first != '0') && digits.bytes().all(|byte| byte.is_ascii_digit())
+    }
+
+    fn rank(&self) -> Rank<'_> {
+        let text = self.as_str();
+        match (self.is_whole_number(), text.starts_with('-')) {
+            (true, true) => Rank::Negative(Reverse((text.len(), text))),
+            (true, false) => Rank::Positive(text.len(), text),
+            (false, _) => Rank::Text(text),
+        }
+    }
+}
+
+/// Of numbers of one sign the longer one is farther from zero.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Rank<'a> {
+    Negative(Reverse<(usize, &'a str)>),
+    Positive(usize, &'a str),
+    Text(&'a str),
+}
+
+/// Whole numbers by value, then everything else by its bytes: what decides between two invoices of one path
+/// and one source time.
 impl Ord for InvoiceId {
     fn cmp(&self, other: &Self) -> Ordering {
-        let digits = |id: &Self| id.0.bytes().all(|b| b.is_ascii_digit());
-        if digits(self) && digits(other) {
-            (self.0.len(), &self.0).cmp(&(other.0.len(), &other.0))
-        } else {
-            self.0.cmp(&other.0)
-        }
+        self.rank().cmp(&other.rank())
     }
 }
 
@@ -186,9 +206,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numeric_ids_are_ordered_by_value_and_others_by_bytes() {
-        assert!(InvoiceId::from("9") < InvoiceId::from("10"));
-        assert!(InvoiceId::from("18446744073709551615") > InvoiceId::from("9223372036854775807"));
-        assert!(InvoiceId::from("a9") > InvoiceId::from("a10"));
+    fn whole_numbers_are_ordered_by_value_and_followed_by_everything_else_in_the_order_of_bytes() {
+        let numbers = ["-10", "-5", "0", "9", "10", "77", "9223372036854775807", "18446744073709551615"];
+        let texts = ["", "+5", "-0", "-a", "007", "1A", "77A", "a10", "a9"];
+        let all: Vec<InvoiceId> = numbers.iter().chain(&texts).map(|text| InvoiceId::from(*text)).collect();
+        for (n, one) in all.iter().enumerate() {
+            for (m, other) in all.iter().enumerate() {
+                assert_eq!(one.cmp(other), n.cmp(&m), "{one} and {other}");
+            }
+        }
     }
 }

@@ -33,6 +33,7 @@ CREATE TABLE file_past (
   PRIMARY KEY (run, folder, name, action)
 ) STRICT, WITHOUT ROWID;
 
+-- An invoice whose file no log says anything of counts as taken over by its run; no program left such.
 -- What stands in front of the last slash is left when every other character is taken off the end.
 INSERT INTO folder (path)
   SELECT rtrim(rtrim(path, replace(path, '/', '')), '/') FROM ledger UNION
@@ -79,12 +80,17 @@ BEGIN
 END;
 
 -- Only a run at work does anything to files.
-CREATE TRIGGER entry_moves_now BEFORE UPDATE OF run ON entry
-WHEN old.run <> new.run AND (SELECT status FROM run WHERE id = new.run) IS NOT 'running'
+CREATE TRIGGER entry_comes_now BEFORE INSERT ON entry
+WHEN (SELECT status FROM run WHERE id = new.run) IS NOT 'running'
+BEGIN SELECT RAISE(ABORT, 'a finished run is history and cannot be changed'); END;
+CREATE TRIGGER entry_moves_now BEFORE UPDATE OF folder, name, run, adopted ON entry
+WHEN (old.folder, old.name, old.run, old.adopted) IS NOT (new.folder, new.name, new.run, new.adopted)
+  AND (SELECT status FROM run WHERE id = new.run) IS NOT 'running'
 BEGIN SELECT RAISE(ABORT, 'a finished run is history and cannot be changed'); END;
 CREATE TRIGGER file_past_is_complete BEFORE INSERT ON file_past
 WHEN (SELECT status FROM run WHERE id = new.run) IS NOT 'running' AND NOT EXISTS (
-  SELECT 1 FROM entry e WHERE e.folder = new.folder AND e.name = new.name AND +e.run = new.run)
+  SELECT 1 FROM entry e WHERE e.folder = new.folder AND e.name = new.name AND +e.run = new.run
+    AND new.action = CASE e.adopted WHEN 1 THEN 'adopted' ELSE 'written' END)
 BEGIN SELECT RAISE(ABORT, 'a finished run is history and cannot be changed'); END;
 CREATE TRIGGER file_past_is_final BEFORE UPDATE ON file_past
 BEGIN SELECT RAISE(ABORT, 'history cannot be changed'); END;
@@ -94,3 +100,5 @@ CREATE TRIGGER folder_is_final BEFORE UPDATE ON folder
 BEGIN SELECT RAISE(ABORT, 'history cannot be changed'); END;
 CREATE TRIGGER folder_stays BEFORE DELETE ON folder
 BEGIN SELECT RAISE(ABORT, 'history cannot be deleted'); END;
+CREATE TRIGGER folder_is_not_replaced BEFORE INSERT ON folder WHEN EXISTS (SELECT 1 FROM folder WHERE n = new.n)
+BEGIN SELECT RAISE(ABORT, 'history cannot be changed'); END;

@@ -317,9 +317,9 @@ fn carry_out(
     todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
     let doubted = state.as_deref().map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
     let lookup = state.as_deref().map(State::lookup).transpose()?;
-    // Whoever decides asks again what this run has entered since.
+    // Whoever decides asks again what this run has entered since. Beside a dry run, another one may enter more.
     let lookup = match lookup {
-        Some(lookup) if !lookup.is_empty()? => lookup,
+        Some(lookup) if writing.is_none() || !lookup.is_empty()? => lookup,
         _ => Lookup::nothing(),
     };
     let desk = Desk {

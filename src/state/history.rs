@@ -209,13 +209,13 @@ impl State {
 
     /// What a run did to files.
     pub fn files(&self, run: RunId) -> anyhow::Result<Listing> {
-        self.read(|conn| Listing::of(conn, FILES, run))
+        self.read(|conn| Listing::of(conn, FILES, run)).context(SORTING)
     }
 
     /// The files that a run wrote or took over and that still belong to an invoice; of the action nothing is
     /// said.
     pub fn files_that_stayed(&self, run: RunId) -> anyhow::Result<Listing> {
-        self.read(|conn| Listing::of(conn, FILES_THAT_STAYED, run))
+        self.read(|conn| Listing::of(conn, FILES_THAT_STAYED, run)).context(SORTING)
     }
 }
 
@@ -249,7 +249,7 @@ impl Listing {
         )?;
         let file = |row: &Row<'_>| Ok(LoggedFile { path: row.get(0)?, action: row.get(1)? });
         let rows = query.query_map(params![path, action, limit as i64], file)?;
-        rows.collect::<rusqlite::Result<_>>().context("sort the files of a run")
+        rows.collect::<rusqlite::Result<_>>().context(SORTING)
     }
 }
 
@@ -257,6 +257,7 @@ pub(super) const NEWEST_OF_STATUS: &str = "SELECT max(id) FROM run WHERE status 
 pub(super) const UNFINISHED: &str = "FROM run r WHERE r.status = 'running' ORDER BY r.id DESC LIMIT 1";
 pub(super) const OF_RUN: &str =
     "FROM reject j LEFT JOIN run r ON r.id = j.opened_run WHERE j.opened_run = ?1 OR j.last_run = ?1";
+const SORTING: &str = "sort the files of the run in a temporary file";
 /// Both begin with what the ledger says.
 pub(super) const FILES: &str =
     "SELECT f.path || '/' || e.name || '.json', CASE e.adopted WHEN 1 THEN 'adopted' ELSE 'written' END

@@ -37,7 +37,7 @@ struct Rule {
 
 const SHOWN: usize = 5;
 
-const RULES: [Rule; 14] = [
+const RULES: [Rule; 15] = [
     Rule {
         depth: Depth::Quick,
         what: "the counts of these runs do not balance",
@@ -110,6 +110,12 @@ const RULES: [Rule; 14] = [
         remedy: RUN_FULL,
         sql: "SELECT id FROM entry WHERE tenant NOT IN (SELECT n FROM tenant) OR folder NOT IN (SELECT n FROM folder)
                  OR run NOT IN (SELECT id FROM run) OR first_run NOT IN (SELECT id FROM run)",
+    },
+    Rule {
+        depth: Depth::Deep,
+        what: "the log of files of these runs names folders that are not known",
+        remedy: RESTORE,
+        sql: "SELECT DISTINCT run FROM file_past WHERE folder NOT IN (SELECT n FROM folder)",
     },
     Rule {
         depth: Depth::Deep,

@@ -189,10 +189,9 @@ pub(super) struct Filed<'a>(pub &'a InvoiceId);
 impl ToSql for Filed<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         let text = self.0.as_str();
-        let digits = text.strip_prefix('-').unwrap_or(text);
         // What would be printed otherwise than it came stays text.
-        let is_plain = text == "0" || digits.starts_with(|first: char| matches!(first, '1'..='9'));
-        Ok(text.parse::<i64>().ok().filter(|_| is_plain).map_or(text.into(), ToSqlOutput::from))
+        let number = text.parse::<i64>().ok().filter(|_| self.0.is_whole_number());
+        Ok(number.map_or(text.into(), ToSqlOutput::from))
     }
 }
 
@@ -228,7 +227,7 @@ pub(super) struct Entering<'a> {
 }
 
 impl<'a> Entering<'a> {
-    /// `first_run` stays; `run` only moves when the file does.
+    /// `first_run` stays; `run` only moves when the file does. What is kept is in the ledger already.
     pub(super) fn begin(conn: &'a Connection, run: i64) -> rusqlite::Result<Self> {
         let statement = conn.prepare_cached(
             "INSERT INTO entry (id, tenant, time, folder, name, sha256, size, first_run, run, adopted, settled)

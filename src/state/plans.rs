@@ -110,6 +110,14 @@ fn what_hangs_on_one_run_is_found_by_an_index() {
     assert!(!plan.contains("SCAN") && plan.contains("INDEX state_change_kind (kind=?)"), "{plan}");
 }
 
+#[test]
+fn an_upgrade_compares_the_log_of_files_with_the_ledger_by_path() {
+    let schema = include_str!("../../state-schema/0004_paths_once.sql");
+    let delete = schema.split_once("DELETE FROM file_past").unwrap().1.split_once(';').unwrap().0;
+    let plan = plan(&in_memory(), &format!("DELETE FROM file_past{delete}"), &[]);
+    assert!(plan.contains("SEARCH e USING INDEX entry_path (folder=? AND name=?)"), "{plan}");
+}
+
 /// Plans do not show what triggers do, but their steps count.
 #[test]
 fn an_invoice_moves_on_at_the_same_cost_however_many_files_its_run_wrote() {
@@ -118,7 +126,8 @@ fn an_invoice_moves_on_at_the_same_cost_however_many_files_its_run_wrote() {
         conn.execute_batch(
             "INSERT INTO folder VALUES (1, '1/CN');
              INSERT INTO run (id, kind, status, started, boundary, user, host, pid, command_line, version)
-             VALUES (1, 'full', 'success', '', '', '', '', 1, '', ''), (2, 'full', 'running', '', '', '', '', 1, '', '')",
+             VALUES (1, 'full', 'success', '', '', '', '', 1, '', ''), (2, 'full', 'running', '', '', '', '', 1, '', '');
+             DROP TRIGGER entry_comes_now",
         )
         .unwrap();
         conn.execute(
@@ -133,7 +142,7 @@ fn an_invoice_moves_on_at_the_same_cost_however_many_files_its_run_wrote() {
             statement.execute([]).unwrap();
             statement.get_status(rusqlite::StatementStatus::VmStep)
         };
-        [steps("UPDATE entry SET name = 'moved'"), steps("DELETE FROM entry")]
+        [steps("UPDATE entry SET name = 'moved', run = 2"), steps("DELETE FROM entry")]
     };
     assert_eq!(steps(10), steps(1_000));
 }

@@ -34,7 +34,7 @@ fn a_sound_state_has_no_findings_and_is_not_touched() {
 
 #[test]
 fn whatever_does_not_hold_together_is_found_with_what_to_do() {
-    let triggers = "DROP TRIGGER run_is_final; DROP TRIGGER run_tenant_is_final";
+    let triggers = "DROP TRIGGER run_is_final; DROP TRIGGER run_tenant_is_final; DROP TRIGGER entry_moves_now; DROP TRIGGER file_past_is_complete";
     let restore = "state restore latest";
     let full = "--mode full";
     let again = "run the export again";
@@ -50,6 +50,7 @@ fn whatever_does_not_hold_together_is_found_with_what_to_do() {
         ("", "UPDATE meta SET published_run = 9", "missing in the history", restore),
         ("--deep", "UPDATE entry SET tenant = 9 WHERE id = 2", "no tenant, no folder or no run that is known: 2", full),
         ("--deep", "UPDATE entry SET folder = 9 WHERE id = 2", "no tenant, no folder or no run that is known: 2", full),
+        ("--deep", "INSERT INTO file_past VALUES (1, 9, 'x', 'removed')", "folders that are not known: 1", restore),
         ("--deep", "UPDATE entry SET time = '2031-01-01 00:00:00' WHERE id = 1", "count as seen", full),
         ("--deep", "UPDATE entry SET (folder, name) = (1, '20251128+X')", "different documents", full),
         ("--deep", "INSERT INTO todo VALUES ('1', 'displaced', 1, 1)", "in the ledger all the same: 1", again),

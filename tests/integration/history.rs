@@ -78,10 +78,15 @@ fn debians_own_sqlite3_reads_the_state_and_cannot_change_finished_history() {
         "DELETE FROM run_tenant",
         "INSERT INTO run_tenant SELECT run, tenant + 1, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0 FROM run_tenant",
         "UPDATE entry SET run = 2",
-        "UPDATE entry SET name = 'x'; UPDATE file_past SET name = 'y'",
+        "UPDATE entry SET name = 'x'",
+        "UPDATE entry SET adopted = 1",
+        "INSERT INTO entry SELECT 9, tenant, time, folder, 'x', sha256, size, 1, 1, 0, 1 FROM entry",
+        "INSERT OR REPLACE INTO entry SELECT id, tenant, time, folder, 'x', sha256, size, 1, 1, 0, 1 FROM entry",
+        "DELETE FROM entry; UPDATE file_past SET name = 'y'",
         "DELETE FROM file_past",
         "UPDATE folder SET path = 'x'",
         "DELETE FROM folder",
+        "INSERT OR REPLACE INTO folder VALUES (1, 'x')",
         "INSERT INTO watermark_change VALUES (1, 1, NULL, NULL); DELETE FROM watermark_change",
         "INSERT INTO watermark_change VALUES (2, 1, NULL, NULL); UPDATE watermark_change SET new = old",
         "INSERT INTO state_change (kind, at, last_run, user, host) VALUES ('set', '', 1, '', ''); DELETE FROM state_change",
@@ -89,6 +94,7 @@ fn debians_own_sqlite3_reads_the_state_and_cannot_change_finished_history() {
         "INSERT OR REPLACE INTO run SELECT * FROM run",
         "INSERT OR REPLACE INTO run_tenant SELECT * FROM run_tenant",
         "INSERT INTO file_past VALUES (1, 1, 'z', 'written')",
+        "INSERT INTO file_past SELECT run, folder, name, 'adopted' FROM file_past",
         "INSERT OR REPLACE INTO state_change SELECT * FROM state_change",
         "INSERT OR REPLACE INTO watermark_change SELECT * FROM watermark_change",
     ] {
@@ -532,6 +538,7 @@ fn many_files_are_told_whole_and_in_order() {
         &exporter.state(),
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)
          INSERT INTO file_past SELECT 2, 1, printf('%05d', i), a FROM n JOIN (SELECT 'written' AS a UNION SELECT 'removed');
+         DROP TRIGGER entry_comes_now;
          INSERT INTO entry SELECT name, 1, NULL, 1, name, zeroblob(32), 1, 1, 1, 0, 1 FROM file_past WHERE action = 'written'",
     );
     let paths: Vec<String> = (1..=2500).map(|i| format!("1/CN/{i:05}.json")).collect();
