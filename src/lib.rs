@@ -29,7 +29,7 @@
 //! ```
 //!
 //! [`export::run`] is where it starts. One thread reads, some check and stage, one decides and records,
-//! one publishes (`export::flight`); each step is ahead of the next by a bounded number of bytes. A signal is
+//! two publish (`export::flight`); each step is ahead of the next by a bounded number of bytes. A signal is
 //! noticed by the one that decides: it has what is decided published, records it and leaves; a reader that
 //! waits for the server is left behind (`export::drive`).
 //!
@@ -76,8 +76,8 @@
 //!   disagree for a moment. Only `--repair` and `--prune` are runs in the history.
 //! * `verify` calls lost what lies below the tenant's watermark; what lies above is pending, since the next
 //!   run exports it anyway.
-//! * One batch is published while the one before is recorded and the next one decided, so a run that dies may
-//!   leave two in doubt, each with its list. A batch that removes files has nothing beside it.
+//! * While one batch is recorded, the next one is synced and put in place and the one after that decided. So
+//!   a run that dies may leave two in doubt, each with its list. A batch that removes files has nothing beside it.
 //! * In folders that a run made itself, files have no name before they are published: the calls that write and
 //!   name a file took a fourth less system time without a name in staging to move it away from.
 //! * A tenant that has shown no source time has no look-back: there is nothing to count the overlap from, so

@@ -1,5 +1,6 @@
-//! A closed batch on its way: one thread puts it into the tree while another one records the batch before
-//! and decides the one behind. What a dead run leaves in doubt is two batches at most.
+//! A closed batch on its way: one thread syncs it while another one puts the batch before in place, and the
+//! deciding thread records that one and decides the one behind. What a dead run leaves in doubt is two batches
+//! at most.
 
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
@@ -36,34 +37,30 @@ impl Flight {
     }
 }
 
-/// The thread that publishes.
+/// The threads that publish: one waits for the disk, the other one gives files their names.
 pub(super) struct Publisher {
     batches: Sender<Changes>,
     results: Receiver<anyhow::Result<Published>>,
 }
 
 impl Publisher {
-    /// It ends when this is dropped.
+    /// They end when this is dropped, or with the first batch that fails.
     pub(super) fn start<'scope>(threads: &'scope Scope<'scope, '_>, tree: &'scope Tree, stage: &'scope Stage) -> Self {
-        let (batches, waiting) = bounded::<Changes>(1);
+        let (batches, waiting) = bounded(1);
+        let (synced, in_turn) = bounded(1);
         let (done, results) = bounded(1);
-        threads.spawn(move || {
-            let publish = |changes| {
-                let result = panic::catch_unwind(AssertUnwindSafe(|| tree.publish(stage, &changes)));
-                done.send(result.unwrap_or_else(|_| Err(it_panicked())))
-            };
-            // Nobody listens only if the run has failed already.
-            let _ = waiting.into_iter().try_for_each(publish);
-        });
+        threads.spawn(move || hand_on(waiting.into_iter().map(Ok), &synced, |changes| tree.sync(stage, changes)));
+        threads.spawn(move || hand_on(in_turn.into_iter(), &done, |synced| tree.put_in_place(stage, synced)));
         Self { batches, results }
     }
 
-    fn send(&self, changes: Changes) -> anyhow::Result<()> {
-        self.batches.send(changes).map_err(|_| it_panicked())
+    /// A thread that has ended said why in the result of a batch before.
+    fn send(&self, changes: Changes) {
+        let _ = self.batches.send(changes);
     }
 
     fn wait(&self) -> anyhow::Result<Published> {
-        self.results.recv().map_err(|_| it_panicked())?
+        self.results.recv().unwrap_or_else(|_| Err(it_panicked()))
     }
 
     fn is_done(&self) -> bool {
@@ -71,8 +68,26 @@ impl Publisher {
     }
 }
 
+/// Takes a step with one batch after the other. After one that fails nothing may be published.
+fn hand_on<T, U>(
+    batches: impl Iterator<Item = anyhow::Result<T>>,
+    next: &Sender<anyhow::Result<U>>,
+    step: impl Fn(T) -> anyhow::Result<U>,
+) {
+    for batch in batches {
+        let result = batch.and_then(|batch| {
+            panic::catch_unwind(AssertUnwindSafe(|| step(batch))).unwrap_or_else(|_| Err(it_panicked()))
+        });
+        let failed = result.is_err();
+        // Nobody listens only if the run has failed already.
+        if next.send(result).is_err() || failed {
+            return;
+        }
+    }
+}
+
 fn it_panicked() -> anyhow::Error {
-    anyhow!("the publishing thread ended in a panic, which is a bug")
+    anyhow!("a publishing thread ended in a panic, which is a bug")
 }
 
 impl Clerk<'_> {
@@ -82,15 +97,12 @@ impl Clerk<'_> {
         self.land()
     }
 
-    /// Closes the batch and sends it on its way, once the one before has arrived. That one is recorded
-    /// meanwhile.
+    /// Closes the batch and sends it on its way, on which it gets its names once the one before has arrived.
+    /// That one is recorded meanwhile.
     pub(super) fn launch(&mut self) -> anyhow::Result<()> {
-        let mut arrived = self.arrive()?;
-        self.opened = Instant::now();
-        self.limit = BATCH_FILES.min(self.limit * 2);
         let ready = mem::take(&mut self.ready);
         if self.batch.is_empty() {
-            self.record(arrived)?;
+            self.land()?;
             self.say_done(ready);
             return Ok(());
         }
@@ -99,13 +111,15 @@ impl Clerk<'_> {
         // A path that is left is free before anybody may claim it.
         let removes = !changes.removals.is_empty();
         if removes {
-            self.record(arrived.take())?;
+            self.land()?;
         }
         let published = self.send(changes)?;
-        self.record(arrived)?;
+        self.land()?;
+        self.opened = Instant::now();
+        self.limit = BATCH_FILES.min(self.limit * 2);
         let flight = Flight { batch, totals: self.outcome.totals, ready };
         if let Some(published) = published {
-            return self.record(Some((flight, published)));
+            return self.record(flight, published);
         }
         self.flight = Some(flight);
         if removes { self.land() } else { Ok(()) }
@@ -116,7 +130,7 @@ impl Clerk<'_> {
         match (&mut self.writing, &self.publisher, self.desk.tree) {
             (Some(writing), Some(publisher), _) if !changes.is_empty() => {
                 writing.sign()?;
-                publisher.send(changes)?;
+                publisher.send(changes);
                 Ok(None)
             }
             (None, _, Some(tree)) => tree.would_remove(&changes.removals).map(Some),
@@ -126,20 +140,16 @@ impl Clerk<'_> {
 
     /// Waits until the batch on its way is published, and records it.
     pub(super) fn land(&mut self) -> anyhow::Result<()> {
-        let arrived = self.arrive()?;
-        self.record(arrived)
-    }
-
-    /// Waits until the batch on its way is published.
-    fn arrive(&mut self) -> anyhow::Result<Option<(Flight, Published)>> {
         match (self.flight.take(), &self.publisher) {
-            (Some(flight), Some(publisher)) => Ok(Some((flight, publisher.wait()?))),
-            _ => Ok(None),
+            (Some(flight), Some(publisher)) => {
+                let published = publisher.wait()?;
+                self.record(flight, published)
+            }
+            _ => Ok(()),
         }
     }
 
-    fn record(&mut self, arrived: Option<(Flight, Published)>) -> anyhow::Result<()> {
-        let Some((mut flight, published)) = arrived else { return Ok(()) };
+    fn record(&mut self, mut flight: Flight, published: Published) -> anyhow::Result<()> {
         self.note(&mut flight, &published)?;
         let Flight { mut batch, totals, ready } = flight;
         let failed = &self.outcome.failed;
@@ -224,5 +234,25 @@ impl Clerk<'_> {
     fn recount(&mut self, flight: &mut Flight, tenant: Option<&Tenant>, add: impl Fn(&mut Counts)) {
         self.outcome.count(tenant, &add);
         flight.count(tenant, add);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_batch_that_fails_or_panics_no_other_one_goes_further() {
+        for fails in [|| Err(anyhow!("the disk is full")), || panic!("a bug")] {
+            let (next, results) = bounded(9);
+            let step = |n| if n == 2 { fails() } else { Ok(n) };
+            hand_on([Ok(1), Ok(2), Ok(3)].into_iter(), &next, step);
+            drop(next);
+            let (next, arrived) = bounded(9);
+            hand_on(results.into_iter().chain([Ok(4)]), &next, Ok);
+            drop(next);
+            let arrived: Vec<_> = arrived.into_iter().map(Result::ok).collect();
+            assert_eq!(arrived, [Some(1), None]);
+        }
     }
 }

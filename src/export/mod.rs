@@ -155,7 +155,7 @@ impl Writing<'_> {
         self.mark.take().map_or(Ok(()), |mark| self.held.write_mark(&mark))
     }
 
-    fn publish(&mut self, changes: &Changes) -> anyhow::Result<Published> {
+    fn publish(&mut self, changes: Changes) -> anyhow::Result<Published> {
         if !changes.is_empty() {
             self.sign()?;
         }

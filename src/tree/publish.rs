@@ -6,8 +6,9 @@
 //! 4. remove the paths that their invoices left
 //! 5. sync every folder touched, and the parents of new ones
 //!
-//! Only then the batch may be recorded; `Published` is the proof. A sync that fails ends the run:
-//! asked a second time the kernel may answer that all is well though the data is lost.
+//! Only then the batch may be recorded; `Published` is the proof. After step 2 it is `Synced`: that step waits
+//! for the disk, so it may be taken while the batch before is at step 3. A sync that fails ends the run: asked
+//! a second time the kernel may answer that all is well though the data is lost.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
@@ -60,6 +61,14 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         self.placements.is_empty() && self.removals.is_empty() && self.adopted.is_empty()
     }
+}
+
+/// A batch of which the documents and the list of their targets are durable, and nothing is in place yet.
+#[derive(Debug)]
+pub struct Synced {
+    changes: Changes,
+    /// The name of the list.
+    list: String,
 }
 
 /// Proof that a batch is durable, and what became of it.
@@ -155,14 +164,25 @@ impl Published {
 
 impl Tree {
     /// Publishes a batch. An error means that nothing of it may be recorded.
-    pub fn publish(&self, stage: &Stage, changes: &Changes) -> anyhow::Result<Published> {
+    pub fn publish(&self, stage: &Stage, changes: Changes) -> anyhow::Result<Published> {
         if changes.is_empty() {
             return Ok(Published::nothing());
         }
-        let mut touched = BTreeSet::new();
+        self.put_in_place(stage, self.sync(stage, changes)?)
+    }
+
+    /// Steps 1 and 2.
+    pub fn sync(&self, stage: &Stage, changes: Changes) -> anyhow::Result<Synced> {
         let List { file, name } = stage.write_list(changes.placements.iter().map(|file| (&file.id, &file.path)))?;
-        let mut published = Published { list: Some(name), ..Published::default() };
         self.sync_staged(stage, &file, &changes.adopted)?;
+        Ok(Synced { changes, list: name })
+    }
+
+    /// Steps 3 to 5. An error means that nothing of the batch may be recorded.
+    pub fn put_in_place(&self, stage: &Stage, synced: Synced) -> anyhow::Result<Published> {
+        let Synced { changes, list } = synced;
+        let mut touched = BTreeSet::new();
+        let mut published = Published { list: Some(list), ..Published::default() };
         self.put_all(stage, &changes.placements, &mut published, &mut touched)?;
         self.remove_all(&changes.removals, &mut published, &mut touched)?;
         touched.extend(changes.adopted.iter().map(|path| path.folder().to_owned()));
@@ -402,7 +422,7 @@ mod tests {
             fs::write(output.path().join(path.as_str()), "of others").unwrap();
         }
         let placement = Placement { id: InvoiceId("1".into()), tenant: Tenant("1".into()), path: ours.clone(), staged };
-        let published = tree.publish(&stage, &Changes { placements: vec![placement], ..Changes::default() }).unwrap();
+        let published = tree.publish(&stage, Changes { placements: vec![placement], ..Changes::default() }).unwrap();
 
         assert!(published.failed().is_empty(), "{published:?}");
         assert_eq!(fs::read_to_string(output.path().join(ours.as_str())).unwrap(), "{}");

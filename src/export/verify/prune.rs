@@ -131,7 +131,7 @@ fn publish(
     pruned: &mut Counts,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Published> {
-    let published = writing.publish(&Changes { removals, ..Changes::default() })?;
+    let published = writing.publish(Changes { removals, ..Changes::default() })?;
     pruned.removed += published.removed().count() as u64;
     for Left { path, why, .. } in published.left() {
         let path = path.to_string();
