@@ -49,8 +49,12 @@ impl Publisher {
         let (batches, waiting) = bounded(1);
         let (synced, in_turn) = bounded(1);
         let (done, results) = bounded(1);
-        threads.spawn(move || hand_on(waiting.into_iter().map(Ok), &synced, |changes| tree.sync(stage, changes)));
-        threads.spawn(move || hand_on(in_turn.into_iter(), &done, |synced| tree.put_in_place(stage, synced)));
+        threads.spawn(move || hand_on(waiting.into_iter().map(Ok), synced, |changes| tree.sync(stage, changes)));
+        threads.spawn(move || {
+            hand_on(in_turn.iter(), done, |synced| tree.put_in_place(stage, synced));
+            // After one that fails, nothing of the next one is in doubt.
+            in_turn.into_iter().flatten().for_each(|synced| stage.withdraw_list(&synced));
+        });
         Self { batches, results }
     }
 
@@ -71,7 +75,7 @@ impl Publisher {
 /// Takes a step with one batch after the other. After one that fails nothing may be published.
 fn hand_on<T, U>(
     batches: impl Iterator<Item = anyhow::Result<T>>,
-    next: &Sender<anyhow::Result<U>>,
+    next: Sender<anyhow::Result<U>>,
     step: impl Fn(T) -> anyhow::Result<U>,
 ) {
     for batch in batches {
@@ -106,18 +110,18 @@ impl Clerk<'_> {
             self.say_done(ready);
             return Ok(());
         }
-        let mut batch = mem::take(&mut self.batch);
-        let changes = batch.take_changes();
+        let changes = self.batch.take_changes();
         // A path that is left is free before anybody may claim it.
         let removes = !changes.removals.is_empty();
         if removes {
             self.land()?;
         }
         let published = self.send(changes)?;
+        // What became of the batch before may change what is recorded of this one.
         self.land()?;
         self.opened = Instant::now();
         self.limit = BATCH_FILES.min(self.limit * 2);
-        let flight = Flight { batch, totals: self.outcome.totals, ready };
+        let flight = Flight { batch: mem::take(&mut self.batch), totals: self.outcome.totals, ready };
         if let Some(published) = published {
             return self.record(flight, published);
         }
@@ -246,11 +250,9 @@ mod tests {
         for fails in [|| Err(anyhow!("the disk is full")), || panic!("a bug")] {
             let (next, results) = bounded(9);
             let step = |n| if n == 2 { fails() } else { Ok(n) };
-            hand_on([Ok(1), Ok(2), Ok(3)].into_iter(), &next, step);
-            drop(next);
+            hand_on([Ok(1), Ok(2), Ok(3)].into_iter(), next, step);
             let (next, arrived) = bounded(9);
-            hand_on(results.into_iter().chain([Ok(4)]), &next, Ok);
-            drop(next);
+            hand_on(results.into_iter().chain([Ok(4)]), next, Ok);
             let arrived: Vec<_> = arrived.into_iter().map(Result::ok).collect();
             assert_eq!(arrived, [Some(1), None]);
         }

@@ -5,7 +5,7 @@
 //! `tie.rs` ties the tree to its state, `kin.rs` finds spellings that are one tenant; `diff.rs` reads in one
 //! thread; `check.rs` checks rows in several; `pipeline.rs` gives out paths in one, with `batch.rs` (what goes
 //! together), `contest.rs` (two invoices that want one path) and `parts.rs` (whose rows are all decided);
-//! `flight.rs` has batches published in another one, and records them. `mirror.rs` writes the script's state
+//! `flight.rs` has batches published in two more, and records them. `mirror.rs` writes the script's state
 //! file, `patience.rs` waits for a server that went away, `budget.rs` bounds memory.
 //! `verify.rs` compares tree, ledger and source with the same parts. `lag.rs` is beside all of that: it only
 //! says how far the tenants lag behind, as `why.rs` does of one invoice.

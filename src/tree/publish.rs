@@ -107,6 +107,12 @@ pub struct Failure {
     pub trouble: Trouble,
 }
 
+impl Synced {
+    pub(super) fn list(&self) -> &str {
+        &self.list
+    }
+}
+
 impl Published {
     /// A batch without files, which is durable by nature.
     pub fn nothing() -> Self {
@@ -174,8 +180,12 @@ impl Tree {
     /// Steps 1 and 2.
     pub fn sync(&self, stage: &Stage, changes: Changes) -> anyhow::Result<Synced> {
         let List { file, name } = stage.write_list(changes.placements.iter().map(|file| (&file.id, &file.path)))?;
-        self.sync_staged(stage, &file, &changes.adopted)?;
-        Ok(Synced { changes, list: name })
+        let synced = Synced { changes, list: name };
+        if let Err(error) = self.sync_staged(stage, &file, &synced.changes.adopted) {
+            stage.withdraw_list(&synced);
+            return Err(error);
+        }
+        Ok(synced)
     }
 
     /// Steps 3 to 5. An error means that nothing of the batch may be recorded.

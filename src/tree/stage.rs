@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::name::TreePath;
 use super::nameless::{Handle, Nameless};
-use super::publish::{Published, make};
+use super::publish::{Published, Synced, make};
 use super::{Durability, PRIVATE, Tree};
 use crate::invoice::InvoiceId;
 
@@ -190,6 +190,12 @@ impl Stage {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("remove {}/{list}", self.path.display())),
         }
+    }
+
+    /// Nothing of the batch was put in place, nor will be. If its list stays, the next run looks after files
+    /// that nobody has touched.
+    pub fn withdraw_list(&self, synced: &Synced) {
+        let _ = rustix::fs::unlinkat(&self.handle, synced.list(), AtFlags::empty());
     }
 }
 

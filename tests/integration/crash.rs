@@ -279,8 +279,7 @@ fn a_run_may_die_while_one_batch_is_recorded_and_the_next_one_published() {
     let died = run_with(&exporter, &format!("{slow} {slower} linkat:signal=KILL:when=1100"), &FULL);
     assert!(died.was_killed(), "{died}");
     assert_eq!(exporter.tree().len(), 1_099);
-    let staging = fs::read_dir(exporter.output().join(".export_state/staging")).unwrap();
-    let lists: Vec<String> = staging.filter_map(|list| fs::read_to_string(list.unwrap().path()).ok()).collect();
+    let lists = lists_of_targets(&exporter);
     assert_eq!(lists.len(), 2);
     let in_doubt = lists.iter().map(|list| list.lines().count() - 1).sum::<usize>();
     table.execute("UPDATE t_invoice SET fext_field = '[1]' WHERE fid % 3 = 0");
@@ -289,6 +288,49 @@ fn a_run_may_die_while_one_batch_is_recorded_and_the_next_one_published() {
     assert!(finished.stderr.contains(&format!(" {in_doubt} files it left in doubt")), "{finished}");
     witness.assert_made_good();
     witness.assert_recovered(1);
+}
+
+#[test]
+fn whose_old_path_a_later_batch_takes_while_its_new_one_is_blocked_is_on_record_nowhere() {
+    let table = Table::embedded();
+    table.insert(&Row { id: 0, time: &table.ago(180 * MINUTE), ..Row::default() });
+    let exporter = Exporter::new(&table);
+    exporter.run(FULL).expect(0);
+    // With another number it leaves its old file behind, so that its batch goes on its way like any other.
+    update_all(&table, 40, &["finvoice_no = 'INV002', fcountry = 'DE' WHERE fid = 0"]);
+    table.load_sample(1_200, 6, "2:1.0");
+    table.insert(&Row { id: 1_000_000, document: "[2]", time: &table.ago(30 * MINUTE), ..Row::default() });
+    let closed = Closed::new(exporter.output().join("1/DE"));
+    // By then the second batch is closed.
+    run_with(&exporter, "syncfs:delay_exit=4000000:when=1", &FULL).expect(3);
+    assert_eq!(exporter.ask("SELECT id FROM ledger WHERE path = '1/CN/20251128+INV001.json'"), ["1000000"]);
+    drop(closed);
+    exporter.run(INCREMENTAL).expect(0);
+    Witness::new(&exporter).assert_made_good();
+}
+
+#[test]
+fn where_nothing_of_a_batch_was_put_in_place_nothing_of_it_is_in_doubt() {
+    // By then the second batch is synced.
+    let in_the_first_batch = "linkat:error=EIO:delay_enter=4000000:when=3";
+    for (inject, in_doubt) in [(in_the_first_batch, vec![1_000]), ("syncfs:error=EIO:when=1", vec![])] {
+        let table = Table::embedded();
+        table.load_sample(1_500, 6, "1:0.6,10:0.3,89:0.1");
+        let exporter = Exporter::new(&table);
+        run_with(&exporter, inject, &FULL).expect(1);
+        let files: Vec<usize> = lists_of_targets(&exporter).iter().map(|list| list.lines().count() - 1).collect();
+        assert_eq!(files, in_doubt, "{inject}");
+        exporter.run(INCREMENTAL).expect(0);
+        let witness = Witness::new(&exporter);
+        witness.assert_made_good();
+        witness.assert_recovered(0);
+    }
+}
+
+/// What lies in staging, but for the documents.
+fn lists_of_targets(exporter: &Exporter<'_>) -> Vec<String> {
+    let staging = fs::read_dir(exporter.output().join(".export_state/staging")).unwrap();
+    staging.filter_map(|list| fs::read_to_string(list.unwrap().path()).ok()).collect()
 }
 
 /// Kills a run as soon as this is true, or says that it ended before.
