@@ -4,9 +4,10 @@
 //! server what must be known first; `plan.rs` decides without I/O whether it may start and what it reads,
 //! `tie.rs` ties the tree to its state, `kin.rs` finds spellings that are one tenant; `diff.rs` reads in one
 //! thread; `check.rs` checks rows in several; `pipeline.rs` gives out paths in one, with `batch.rs` (what goes
-//! together), `contest.rs` (two invoices that want one path) and `parts.rs` (whose rows are all decided);
-//! `flight.rs` has batches published in two more, and records them. `mirror.rs` writes the script's state
-//! file, `patience.rs` waits for a server that went away, `budget.rs` bounds memory.
+//! together), `contest.rs` (two invoices that want one path), `given.rs` (what an empty ledger need not be
+//! asked) and `parts.rs` (whose rows are all decided); `flight.rs` has batches published in two more, and
+//! records them. `mirror.rs` writes the script's state file, `patience.rs` waits for a server that went away,
+//! `budget.rs` bounds memory.
 //! `verify.rs` compares tree, ledger and source with the same parts. `lag.rs` is beside all of that: it only
 //! says how far the tenants lag behind, as `why.rs` does of one invoice.
 
@@ -43,6 +44,7 @@ use self::check::{Desk, Presence};
 use self::diff::{Compare, Scope};
 use self::drive::{Errand, drive};
 use self::flight::Publisher;
+use self::given::Given;
 pub use self::inquiry::refuse_other_source;
 use self::inquiry::{Inquiry, Present, Settings, ask_server, refuse_unknown_tenants};
 pub use self::mirror::Mirror;
@@ -59,6 +61,7 @@ mod contest;
 mod diff;
 mod drive;
 mod flight;
+mod given;
 mod inquiry;
 mod kin;
 pub mod lag;
@@ -316,12 +319,7 @@ fn carry_out(
     };
     todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
     let doubted = state.as_deref().map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
-    let lookup = state.as_deref().map(State::lookup).transpose()?;
-    // Whoever decides asks again what this run has entered since. Beside a dry run, another one may enter more.
-    let lookup = match lookup {
-        Some(lookup) if writing.is_none() || !lookup.is_empty()? => lookup,
-        _ => Lookup::nothing(),
-    };
+    let (lookup, given) = acquaintance(state.as_deref(), writing.as_ref())?;
     let desk = Desk {
         tree,
         stage: writing.as_ref().map(|writing| writing.stage),
@@ -341,6 +339,7 @@ fn carry_out(
             state,
             writing,
             publisher,
+            given,
             groups: scope.groups(),
             patience: patience(),
             doubted,
@@ -365,6 +364,15 @@ fn carry_out(
         let outcome = clerk.outcome;
         let pipeline::Outcome { totals, failed, new_rejects, .. } = outcome;
         Ok(CarriedOut { totals, failed, tenants, new_rejects })
+    })
+}
+
+/// What the ledger is asked by the thread that reads, and need not be asked by the one that decides.
+fn acquaintance(state: Option<&State>, writing: Option<&Writing<'_>>) -> anyhow::Result<(Lookup, Option<Given>)> {
+    Ok(match state.map(State::lookup).transpose()? {
+        // Beside a dry run, another one may enter more.
+        Some(lookup) if writing.is_none() || !lookup.is_empty()? => (lookup, None),
+        _ => (Lookup::nothing(), Some(Given::nothing())),
     })
 }
 

@@ -2,6 +2,7 @@
 //! not know of yet. `flight.rs` has them published and records them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
 use std::iter;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use super::contest::{WAITING_AT_MOST, Waiting};
 use super::diff::{Part, Told};
 use super::drive::Decides;
 use super::flight::{Flight, Publisher};
+use super::given::Given;
 use super::parts::PartState;
 use super::patience::Patience;
 use super::plan::Group;
@@ -62,6 +64,8 @@ pub(super) struct Clerk<'a> {
     /// None in a dry run.
     pub(super) publisher: Option<Publisher>,
     pub outcome: Outcome,
+    /// None unless the ledger was empty when the run began.
+    given: Option<Given>,
     second: Option<Box<dyn Source>>,
     pub(super) parts: HashMap<Part, PartState>,
     pub(super) todo_is_done: bool,
@@ -105,6 +109,7 @@ pub(super) struct Post<'a> {
     pub state: Option<&'a mut State>,
     pub writing: Option<Writing<'a>>,
     pub publisher: Option<Publisher>,
+    pub given: Option<Given>,
     pub groups: &'a [Group],
     pub patience: Patience,
     pub doubted: BTreeMap<TreePath, Option<InvoiceId>>,
@@ -206,6 +211,7 @@ impl<'a> Clerk<'a> {
             state,
             writing,
             publisher,
+            given,
             groups,
             patience,
             doubted,
@@ -230,6 +236,7 @@ impl<'a> Clerk<'a> {
             flight: None,
             publisher,
             outcome: Outcome::default(),
+            given,
             second: None,
             parts: HashMap::new(),
             todo_is_done: false,
@@ -281,6 +288,7 @@ impl<'a> Clerk<'a> {
     pub(super) fn current(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
         match self.unrecorded().find(|batch| batch.overrules(id)) {
             Some(batch) => Ok(batch.entry(id).cloned()),
+            None if self.is_new(id) => Ok(None),
             None => self.state.as_ref().map_or(Ok(None), |state| state.entry(id)),
         }
     }
@@ -295,8 +303,16 @@ impl<'a> Clerk<'a> {
         self.unrecorded().any(|batch| batch.overrules(id))
     }
 
+    /// Whether the ledger surely knows nothing of an id or a path.
+    fn is_new(&self, key: &impl Hash) -> bool {
+        self.given.as_ref().is_some_and(|given| given.surely_lacks(key))
+    }
+
     /// The invoices that the ledger has at a path.
     pub(super) fn recorded_owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
+        if self.is_new(path) {
+            return Ok(Vec::new());
+        }
         self.state.as_ref().map_or(Ok(Vec::new()), |state| state.owners(path))
     }
 
@@ -386,6 +402,10 @@ impl<'a> Clerk<'a> {
             Origin::Adopted | Origin::Kept => counts.unchanged += 1,
         });
         self.decided |= origin != Origin::Kept;
+        if let Some(given) = &mut self.given {
+            given.add(&entry.id);
+            given.add(&entry.path);
+        }
         self.batch.enter(entry, origin);
         if let FileState::Staged(Some(staged)) = file {
             let placement = Placement { id: invoice.id, tenant: invoice.tenant, path, staged };

@@ -202,6 +202,20 @@ fn whose_old_path_is_taken_while_its_new_one_is_blocked_is_on_record_nowhere() {
 }
 
 #[test]
+fn who_wants_a_path_that_a_first_run_has_put_on_record_is_told_apart_from_its_owner() {
+    let table = Table::embedded();
+    let (older, newer) = (table.ago(50 * MINUTE), table.ago(40 * MINUTE));
+    table.insert(&Row { id: 0, time: &newer, ..Row::default() });
+    // The second batch ends before the last invoice, and the first one is on record by then.
+    table.load_sample(3_300, 6, "2:1.0");
+    table.insert(&Row { id: 1_000_000, time: &older, document: "[2]", ..Row::default() });
+    let exporter = Exporter::new(&table);
+    exporter.run(["run", "--mode", "full"]).expect(3);
+    assert_eq!(exporter.ask(&format!("SELECT id FROM ledger WHERE path = '{CN}'")), ["0"]);
+    assert_eq!(fs::read_to_string(exporter.output().join(CN)).unwrap(), Row::default().document);
+}
+
+#[test]
 fn two_that_move_to_one_blocked_path_both_keep_their_old_files() {
     in_every_run(|scene| {
         for (id, country) in [(1, "CN"), (2, "FR")] {
