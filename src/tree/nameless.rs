@@ -49,8 +49,8 @@ impl Drop for Handle {
 
 impl Nameless {
     /// Finds out in an empty folder of ours what works here.
-    pub(super) fn find_out(folder: &OwnedFd) -> Self {
-        let at_most = if works(folder).unwrap_or(false) { OPEN_AT_MOST.min(handles().saturating_sub(LEFT)) } else { 0 };
+    pub(super) fn find_out(folder: &OwnedFd, handles: usize) -> Self {
+        let at_most = if works(folder).unwrap_or(false) { OPEN_AT_MOST.min(handles.saturating_sub(LEFT)) } else { 0 };
         Self { open: Arc::default(), at_most }
     }
 
@@ -97,6 +97,17 @@ fn link(file: &File, folder: &OwnedFd, name: &str) -> rustix::io::Result<()> {
         }
         result => result,
     }
+}
+
+/// Makes room for handles while there is one thread only, and says how many this process may have. With more
+/// threads, all that open a file wait each time the kernel's table of handles doubles, for up to 20 ms
+/// (`synchronize_rcu` in its `expand_fdtable`). Where there is no room now it comes later, slower.
+pub(super) fn make_room(any: &OwnedFd) -> usize {
+    let handles = handles();
+    if let Ok(last) = i32::try_from(handles.min(OPEN_AT_MOST + LEFT)) {
+        let _ = rustix::io::fcntl_dupfd_cloexec(any, last - 1);
+    }
+    handles
 }
 
 /// How many handles this process may have, after it has asked for all that it may ask for: the usual 1024

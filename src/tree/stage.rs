@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use serde_json::Value;
 
 use super::name::TreePath;
-use super::nameless::{Handle, Nameless};
+use super::nameless::{self, Handle, Nameless};
 use super::publish::{Published, Synced, make};
 use super::{Durability, PRIVATE, Tree};
 use crate::invoice::InvoiceId;
@@ -38,6 +38,8 @@ pub struct Stage {
     next: AtomicU64,
     /// Found out when it is needed.
     nameless: OnceLock<Nameless>,
+    /// How many this process may have.
+    handles: usize,
     lists: AtomicU64,
     pub(super) durability: Durability,
 }
@@ -82,6 +84,7 @@ impl Stage {
         let handle = super::open_beneath(&tree.root, &format!("{PRIVATE}/{FOLDER}"))
             .with_context(|| format!("open {}", path.display()))?;
         Ok(Self {
+            handles: nameless::make_room(&handle),
             path,
             handle,
             folders: Default::default(),
@@ -124,7 +127,7 @@ impl Stage {
     }
 
     fn nameless(&self) -> &Nameless {
-        self.nameless.get_or_init(|| Nameless::find_out(&self.handle))
+        self.nameless.get_or_init(|| Nameless::find_out(&self.handle, self.handles))
     }
 
     /// Puts a document where it goes, in the place of whatever file is there.
