@@ -1,7 +1,7 @@
 //! The output: `<tenant>/<country>/<yyyymmdd>+<number>.json`.
 //!
 //! `name.rs` says where an invoice lies, `publish.rs` puts files there so that a reader sees a whole
-//! old or a whole new one even after a power cut, `mark.rs` ties the tree to its state and `walk.rs`
+//! old or a whole new one even after a power cut (`sync.rs`), `mark.rs` ties the tree to its state and `walk.rs`
 //! walks it. Below the output everything is reached relative to directory handles and no symlink is
 //! followed; the output itself may be one.
 
@@ -10,13 +10,14 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use anyhow::Context;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use self::name::TreePath;
+use self::sync::Turns;
 use crate::invoice::Digest;
 
 pub mod mark;
@@ -24,6 +25,7 @@ pub mod name;
 mod nameless;
 pub mod publish;
 pub mod stage;
+mod sync;
 pub mod walk;
 
 /// Where everything of ours lies in the output, hidden from whoever lists the tenants.
@@ -35,7 +37,7 @@ const OPEN_FOLDERS: usize = 256;
 /// How a published file is made to survive a power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// One `syncfs` for a batch of files.
+    /// One `syncfs` for a batch of files, and one for their names.
     Batch,
     /// One `fsync` for each file, for old kernels and foreign mounts.
     File,
@@ -47,9 +49,10 @@ pub struct Tree {
     output: PathBuf,
     /// Opened once: it is also the handle of `syncfs`, which reports an error once per handle.
     root: OwnedFd,
-    folders: Mutex<HashMap<String, Arc<OwnedFd>>>,
+    turns: Turns,
+    folders: RwLock<HashMap<String, Arc<OwnedFd>>>,
     /// Folders that were not there when they were first looked for.
-    ours: Mutex<HashMap<String, New>>,
+    ours: RwLock<HashMap<String, New>>,
 }
 
 /// A folder in which nothing lies but what we put there.
@@ -91,7 +94,13 @@ impl Tree {
     pub fn open(output: &Path) -> anyhow::Result<Self> {
         let root = rustix::fs::openat(CWD, output, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .with_context(|| format!("open the output {}", output.display()))?;
-        Ok(Self { output: output.to_path_buf(), root, folders: Mutex::default(), ours: Mutex::default() })
+        Ok(Self {
+            output: output.to_path_buf(),
+            root,
+            turns: Turns::default(),
+            folders: RwLock::default(),
+            ours: RwLock::default(),
+        })
     }
 
     /// Opens the output, if there is one.
@@ -148,9 +157,13 @@ impl Tree {
         self.ours().contains_key(path.folder())
     }
 
-    fn ours(&self) -> MutexGuard<'_, HashMap<String, New>> {
-        // The map is whole after every statement, so a thread that panicked leaves it usable.
-        self.ours.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ours(&self) -> RwLockReadGuard<'_, HashMap<String, New>> {
+        // Both maps are whole after every statement, so a thread that panicked leaves them usable.
+        self.ours.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_ours(&self) -> RwLockWriteGuard<'_, HashMap<String, New>> {
+        self.ours.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Compares what lies at a path with a document. A folder that was not there is looked for once.
@@ -159,7 +172,7 @@ impl Tree {
             return Ok(There::Nothing);
         }
         let Some(folder) = self.folder(path.folder())? else {
-            self.ours().entry(path.folder().to_owned()).or_insert(New::Missing);
+            self.change_ours().entry(path.folder().to_owned()).or_insert(New::Missing);
             return Ok(There::Nothing);
         };
         let mut file = match open_file(&folder, path.file()) {
@@ -194,7 +207,7 @@ impl Tree {
 
     /// An open handle of `tenant/country`; None if there is no such folder.
     fn folder(&self, folder: &str) -> io::Result<Option<Arc<OwnedFd>>> {
-        if let Some(open) = self.open_folders().get(folder) {
+        if let Some(open) = self.folders.read().unwrap_or_else(PoisonError::into_inner).get(folder) {
             return Ok(Some(Arc::clone(open)));
         }
         let handle = match open_beneath(&self.root, folder) {
@@ -202,17 +215,12 @@ impl Tree {
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let mut folders = self.open_folders();
+        let mut folders = self.folders.write().unwrap_or_else(PoisonError::into_inner);
         if folders.len() >= OPEN_FOLDERS {
             folders.clear();
         }
         folders.insert(folder.to_owned(), Arc::clone(&handle));
         Ok(Some(handle))
-    }
-
-    fn open_folders(&self) -> MutexGuard<'_, HashMap<String, Arc<OwnedFd>>> {
-        // The map is whole after every statement, so a thread that panicked leaves it usable.
-        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,22 +7,22 @@
 //! 5. sync every folder touched, and the parents of new ones
 //!
 //! Only then the batch may be recorded; `Published` is the proof. After step 2 it is `Synced`: that step waits
-//! for the disk, so it may be taken while the batch before is at step 3. A sync that fails ends the run: asked
-//! a second time the kernel may answer that all is well though the data is lost.
+//! for the disk, so it may be taken while the batch before is at step 3. A sync that fails ends the run (`sync.rs`):
+//! asked a second time the kernel may answer that all is well though the data is lost.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::name::TreePath;
 use super::stage::{List, Stage, Staged};
-use super::{Durability, New, Tree, open_beneath, open_file};
+use super::{New, Tree, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId, Tenant};
 use crate::refusal::Trouble;
 
@@ -197,28 +197,8 @@ impl Tree {
         self.remove_all(&changes.removals, &mut published, &mut touched)?;
         touched.extend(changes.adopted.iter().map(|path| path.folder().to_owned()));
         touched.extend(changes.adopted.iter().flat_map(|path| [path.tenant().to_owned(), String::new()]));
-        self.sync_folders(&touched)?;
+        self.sync_folders(&touched, stage.durability)?;
         Ok(published)
-    }
-
-    /// The list is synced after the file system: kernels before 5.17 report some errors of `syncfs`
-    /// only there.
-    fn sync_staged(&self, stage: &Stage, list: &std::fs::File, adopted: &[TreePath]) -> anyhow::Result<()> {
-        let sync = || {
-            match stage.durability {
-                Durability::Batch => rustix::fs::syncfs(&self.root)?,
-                Durability::File => {
-                    for path in adopted {
-                        let folder = self.folder(path.folder())?.ok_or(Errno::NOENT)?;
-                        open_file(&folder, path.file())?.sync_all()?;
-                    }
-                    rustix::fs::fsync(&stage.handle)?;
-                    rustix::fs::fsync(open_beneath(&self.root, super::PRIVATE)?)?;
-                }
-            }
-            list.sync_all()
-        };
-        sync().context("sync the staged files to disk; the run ends here, the next one writes them again")
     }
 
     fn put_all(
@@ -263,16 +243,17 @@ impl Tree {
         let tenant = open_beneath(&self.root, path.tenant())?;
         if make(rustix::fs::mkdirat(&tenant, path.country(), mode))? {
             touched.insert(path.tenant().to_owned());
-            self.ours().insert(path.folder().to_owned(), New::Made);
+            self.change_ours().insert(path.folder().to_owned(), New::Made);
         }
         self.forget_if_made_by_others(path);
         self.folder(path.folder())?.ok_or_else(|| io::Error::from(Errno::NOENT))
     }
 
     fn forget_if_made_by_others(&self, path: &TreePath) {
-        let mut ours = self.ours();
-        if ours.get(path.folder()) == Some(&New::Missing) {
-            ours.remove(path.folder());
+        // Mostly there is nothing to forget, and then no thread that checks is kept waiting.
+        let is_missing = self.ours().get(path.folder()) == Some(&New::Missing);
+        if is_missing {
+            self.change_ours().remove(path.folder());
         }
     }
 
@@ -336,26 +317,6 @@ impl Tree {
             };
         Ok(if ours { Whose::Ours(folder) } else { Whose::Foreign })
     }
-
-    /// `""` is the output itself.
-    fn sync_folders(&self, touched: &BTreeSet<String>) -> anyhow::Result<()> {
-        for name in touched {
-            let sync = || -> io::Result<()> {
-                match name.as_str() {
-                    "" => rustix::fs::fsync(&self.root)?,
-                    tenant if !tenant.contains('/') => rustix::fs::fsync(open_beneath(&self.root, tenant)?)?,
-                    folder => rustix::fs::fsync(&*self.folder(folder)?.ok_or(Errno::NOENT)?)?,
-                }
-                Ok(())
-            };
-            if let Err(error) = sync() {
-                bail!(
-                    "sync the folder {name:?} to disk: {error}; the run ends here, the next one writes its files again"
-                );
-            }
-        }
-        Ok(())
-    }
 }
 
 enum Whose {
@@ -413,8 +374,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::tree::There;
     use crate::tree::stage::Naming;
+    use crate::tree::{Durability, There};
 
     #[test]
     fn a_folder_that_others_make_meanwhile_is_looked_into_again() {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::disk::Closed;
-use crate::support::exporter::{numbers, run_with};
+use crate::support::exporter::{Finished, numbers, run_with, run_with_at};
 use crate::support::invariants::Witness;
 use crate::support::rounds::{attempt, is_campaign, tell, with_seeds};
 use crate::support::scene::{
@@ -216,23 +216,27 @@ fn a_file_in_doubt_stays_while_its_invoice_cannot_get_to_its_new_place() {
 
 #[test]
 fn a_sync_that_fails_ends_the_run_and_the_next_one_writes_again() {
-    for inject in [
-        "syncfs:error=EIO:when=1",
-        "fsync:error=EIO:when=8",
-        "renameat:error=ENOSPC:when=5",
-        "renameat:error=EIO:when=8",
-    ] {
-        let table = filled();
-        let exporter = changed(&table);
-        let failed = run_with(&exporter, inject, &["run"]).expect(1);
-        assert!(failed.stderr.lines().last().is_some_and(|line| line.starts_with("[ERROR]")), "{failed}");
-        assert_eq!(exporter.ask("SELECT path FROM file_log WHERE run = 2"), [""; 0], "{inject}");
-        let changed = numbers(&exporter.run(["run", "--format", "json"]).expect(0).json(), ["written"]);
-        assert_eq!(changed, [14], "nothing on disk is trusted after {inject}");
-        let witness = Witness::new(&exporter);
-        witness.assert_made_good();
-        witness.assert_recovered(0);
+    for inject in ["syncfs:error=EIO:when=1", "renameat:error=ENOSPC:when=5", "renameat:error=EIO:when=8"] {
+        assert_written_again_after(inject, |exporter| run_with(exporter, inject, &FULL));
     }
+    let folder_fails = "fsync:error=EIO:when=1";
+    assert_written_again_after("many folders", |exporter| run_with_at(exporter, "", folder_fails, &FULL));
+    let one_tenant = ["run", "--tenant", "1"];
+    assert_written_again_after("few folders", |exporter| run_with_at(exporter, "1/DE", folder_fails, &one_tenant));
+}
+
+#[track_caller]
+fn assert_written_again_after(fault: &str, run: impl Fn(&Exporter<'_>) -> Finished) {
+    let table = filled();
+    let exporter = changed(&table);
+    let failed = run(&exporter).expect(1);
+    assert!(failed.stderr.lines().last().is_some_and(|line| line.starts_with("[ERROR]")), "{failed}");
+    assert_eq!(exporter.ask("SELECT path FROM file_log WHERE run = 2"), [""; 0], "{fault}");
+    let changed = numbers(&exporter.run(["run", "--format", "json"]).expect(0).json(), ["written"]);
+    assert_eq!(changed, [14], "nothing on disk is trusted after {fault}");
+    let witness = Witness::new(&exporter);
+    witness.assert_made_good();
+    witness.assert_recovered(0);
 }
 
 #[test]

@@ -201,11 +201,21 @@ pub(crate) fn run_with(exporter: &Exporter<'_>, inject: &str, args: &[&str]) -> 
     spawn_with(exporter, inject, args).wait()
 }
 
+/// The same for calls that concern one path below the output.
+pub(crate) fn run_with_at(exporter: &Exporter<'_>, path: &str, inject: &str, args: &[&str]) -> Finished {
+    let path = exporter.output().join(path);
+    let watch = ["-P".to_owned(), path.to_str().expect("the path of a temporary folder is UTF-8").to_owned()];
+    spawn_watched(exporter, watch.into(), inject, args).wait()
+}
+
 /// The same, without waiting for its end. The process that is waited for is not the exporter.
 pub(crate) fn spawn_with(exporter: &Exporter<'_>, inject: &str, args: &[&str]) -> Running {
+    spawn_watched(exporter, Vec::new(), inject, args)
+}
+
+fn spawn_watched(exporter: &Exporter<'_>, mut watch: Vec<String>, inject: &str, args: &[&str]) -> Running {
     let calls: Vec<&str> = inject.split(' ').filter_map(|one| one.split(':').next()).collect();
-    let mut watch =
-        vec!["-o".to_owned(), "/dev/null".to_owned(), "-e".to_owned(), format!("trace={}", calls.join(","))];
+    watch.extend(["-o", "/dev/null", "-e", &format!("trace={}", calls.join(","))].map(str::to_owned));
     watch.extend(inject.split(' ').flat_map(|one| ["-e".to_owned(), format!("inject={one}")]));
     Running::new(&mut strace(exporter, &watch, args))
 }
@@ -226,6 +236,15 @@ pub(crate) fn all_calls<'c>(
     (by_thread.into_iter().map(|(call, counts)| (call, counts.into_values().sum())).collect(), finished)
 }
 
+/// What strace writes of these calls: a line for each, with the thread before it.
+pub(crate) fn log_of_calls(exporter: &Exporter<'_>, calls: &[&str], args: &[&str]) -> (String, Finished) {
+    let log = tempfile::NamedTempFile::new().expect("make a file for the log");
+    let path = log.path().to_str().expect("the path of a temporary file is UTF-8");
+    let watch = ["-o", path, "-e", &format!("trace={}", calls.join(","))].map(str::to_owned);
+    let finished = Running::new(&mut strace(exporter, &watch, args)).wait();
+    (fs::read_to_string(log.path()).expect("read the log of strace"), finished)
+}
+
 type ByThread = BTreeMap<String, u32>;
 
 fn calls_by_thread<'c>(
@@ -233,11 +252,7 @@ fn calls_by_thread<'c>(
     calls: &[&'c str],
     args: &[&str],
 ) -> (Vec<(&'c str, ByThread)>, Finished) {
-    let log = tempfile::NamedTempFile::new().expect("make a file for the log");
-    let path = log.path().to_str().expect("the path of a temporary file is UTF-8");
-    let watch = ["-o", path, "-e", &format!("trace={}", calls.join(","))].map(str::to_owned);
-    let finished = Running::new(&mut strace(exporter, &watch, args)).wait();
-    let log = fs::read_to_string(log.path()).expect("read the log of strace");
+    let (log, finished) = log_of_calls(exporter, calls, args);
     let count = |call: &str| {
         let mut counts = ByThread::new();
         for (thread, rest) in log.lines().filter_map(|line| line.split_once(' ')) {
