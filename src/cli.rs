@@ -178,7 +178,7 @@ pub struct Work {
     /// Threads that check and write files
     #[arg(long, env = "INVOICE_EXPORT_WRITERS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "N")]
     pub writers: u16,
-    /// One sync for a batch of files, or one for each file (old kernels, foreign mounts)
+    /// One sync for a batch of files, or one for each file (old kernels, foreign mounts, but not ext4 without a journal)
     #[arg(long, env = "INVOICE_EXPORT_DURABILITY", value_enum, default_value = "batch")]
     pub durability: Durability,
     /// Larger documents are rejected

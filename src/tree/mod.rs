@@ -39,7 +39,7 @@ const OPEN_FOLDERS: usize = 256;
 pub enum Durability {
     /// One `syncfs` for a batch of files, and one for their names.
     Batch,
-    /// One `fsync` for each file, for old kernels and foreign mounts.
+    /// One `fsync` for each file and each folder, for old kernels and foreign mounts.
     File,
 }
 

@@ -101,11 +101,12 @@ fn link(file: &File, folder: &OwnedFd, name: &str) -> rustix::io::Result<()> {
 
 /// Makes room for handles while there is one thread only, and says how many this process may have. With more
 /// threads, all that open a file wait each time the kernel's table of handles doubles, for up to 20 ms
-/// (`synchronize_rcu` in its `expand_fdtable`). Where there is no room now it comes later, slower.
-pub(super) fn make_room(any: &OwnedFd) -> usize {
+/// (`synchronize_rcu` in its `expand_fdtable`). If this fails, the table grows then as before. On a terminal
+/// there is a second thread by now, which draws, and this one waits once.
+pub(super) fn make_room(handle: &OwnedFd) -> usize {
     let handles = handles();
     if let Ok(last) = i32::try_from(handles.min(OPEN_AT_MOST + LEFT)) {
-        let _ = rustix::io::fcntl_dupfd_cloexec(any, last - 1);
+        let _ = rustix::io::fcntl_dupfd_cloexec(handle, last - 1);
     }
     handles
 }

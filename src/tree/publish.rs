@@ -4,7 +4,7 @@
 //! 2. one sync makes both durable
 //! 3. rename each document into place, or give it its only name (`nameless.rs`)
 //! 4. remove the paths that their invoices left
-//! 5. sync every folder touched, and the parents of new ones
+//! 5. one sync makes the names durable: the folders touched, and the parents of new ones
 //!
 //! Only then the batch may be recorded; `Published` is the proof. After step 2 it is `Synced`: that step waits
 //! for the disk, so it may be taken while the batch before is at step 3. A sync that fails ends the run (`sync.rs`):
@@ -67,8 +67,7 @@ impl Changes {
 #[derive(Debug)]
 pub struct Synced {
     changes: Changes,
-    /// The name of the list.
-    list: String,
+    list: List,
 }
 
 /// Proof that a batch is durable, and what became of it.
@@ -109,7 +108,7 @@ pub struct Failure {
 
 impl Synced {
     pub(super) fn list(&self) -> &str {
-        &self.list
+        &self.list.name
     }
 }
 
@@ -179,9 +178,9 @@ impl Tree {
 
     /// Steps 1 and 2.
     pub fn sync(&self, stage: &Stage, changes: Changes) -> anyhow::Result<Synced> {
-        let List { file, name } = stage.write_list(changes.placements.iter().map(|file| (&file.id, &file.path)))?;
-        let synced = Synced { changes, list: name };
-        if let Err(error) = self.sync_staged(stage, &file, &synced.changes.adopted) {
+        let list = stage.write_list(changes.placements.iter().map(|file| (&file.id, &file.path)))?;
+        let synced = Synced { changes, list };
+        if let Err(error) = self.sync_staged(stage, &synced.list.file, &synced.changes.adopted) {
             stage.withdraw_list(&synced);
             return Err(error);
         }
@@ -190,14 +189,14 @@ impl Tree {
 
     /// Steps 3 to 5. An error means that nothing of the batch may be recorded.
     pub fn put_in_place(&self, stage: &Stage, synced: Synced) -> anyhow::Result<Published> {
-        let Synced { changes, list } = synced;
+        let Synced { changes, list: List { file, name } } = synced;
         let mut touched = BTreeSet::new();
-        let mut published = Published { list: Some(list), ..Published::default() };
+        let mut published = Published { list: Some(name), ..Published::default() };
         self.put_all(stage, &changes.placements, &mut published, &mut touched)?;
         self.remove_all(&changes.removals, &mut published, &mut touched)?;
         touched.extend(changes.adopted.iter().map(|path| path.folder().to_owned()));
         touched.extend(changes.adopted.iter().flat_map(|path| [path.tenant().to_owned(), String::new()]));
-        self.sync_folders(&touched, stage.durability)?;
+        self.sync_names(stage, &file, &touched)?;
         Ok(published)
     }
 
@@ -250,7 +249,8 @@ impl Tree {
     }
 
     fn forget_if_made_by_others(&self, path: &TreePath) {
-        // Mostly there is nothing to forget, and then no thread that checks is kept waiting.
+        // Mostly there is nothing to forget, and then no thread that checks is kept waiting. Only this thread says
+        // that one is made.
         let is_missing = self.ours().get(path.folder()) == Some(&New::Missing);
         if is_missing {
             self.change_ours().remove(path.folder());

@@ -525,6 +525,21 @@ fn a_repair_that_dies_at_any_step_is_made_good_by_the_next_run() {
 }
 
 #[test]
+fn removals_that_are_not_on_disk_are_not_on_record() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    table.execute("DELETE FROM t_invoice WHERE fid IN (3, 4)");
+    let prune = ["verify", SOURCE, "--prune", "--prune-up-to", "5"];
+    let known = "SELECT count(*) FROM ledger WHERE id IN (3, 4)";
+    // Everything is published by one thread here: the second sync is the one of the names.
+    run_with(&exporter, "syncfs:error=EIO:when=2", &prune).expect(1);
+    assert_eq!(exporter.ask(known), ["2"]);
+    verify(&exporter, &prune[1..], 0);
+    assert_eq!(exporter.ask(known), ["0"]);
+    exporter.assert_agrees();
+}
+
+#[test]
 fn what_a_dead_run_left_is_the_next_runs_business_and_no_finding() {
     let table = Table::embedded();
     let exporter = exported(&table);

@@ -12,8 +12,10 @@ use tempfile::TempDir;
 pub(crate) enum Format {
     Ext4,
     Xfs,
+    Ext4WithoutJournal,
 }
 
+/// Those that can be told in the middle of a run that the power fails.
 pub(crate) const FORMATS: [Format; 2] = [Format::Ext4, Format::Xfs];
 
 /// A mounted file system, unmounted with this.
@@ -65,6 +67,7 @@ pub(crate) struct Disk {
     mount: Option<Mount>,
     at: PathBuf,
     image: PathBuf,
+    format: Format,
     _own_folder: Option<TempDir>,
 }
 
@@ -81,6 +84,7 @@ impl Disk {
         let image = folder.join("image");
         let (program, options, least) = match format {
             Format::Ext4 => ("mkfs.ext4", &["-q", "-F"][..], 0),
+            Format::Ext4WithoutJournal => ("mkfs.ext4", &["-q", "-F", "-O", "^has_journal"][..], 0),
             Format::Xfs => ("mkfs.xfs", &["-q"][..], 320),
         };
         let file = File::create(&image).expect("create the image");
@@ -88,7 +92,7 @@ impl Disk {
         let mut make = Command::new(program);
         make.args(options).arg(&image).env("PATH", admin_path());
         assert!(succeeds(&mut make), "{program} is missing or failed: run scripts/test, which installs it");
-        let mut disk = Self { mount: None, at: at.into(), image, _own_folder: None };
+        let mut disk = Self { mount: None, at: at.into(), image, format, _own_folder: None };
         disk.mount();
         disk
     }
@@ -99,8 +103,13 @@ impl Disk {
     }
 
     /// The power fails: what is not on the disk yet, and what its log holds in memory, is lost. Nothing
-    /// can be read or written before `restart`.
+    /// can be read or written before `restart`. Without a journal it must fail when nobody writes: then what
+    /// the disk has by now is put aside, since unmounting writes the rest.
     pub(crate) fn cut(&self) {
+        if self.format == Format::Ext4WithoutJournal {
+            fs::copy(&self.image, self.after_the_cut()).expect("put aside what is on the disk");
+            return;
+        }
         let mut cut = Command::new("xfs_io");
         cut.args(["-x", "-c", "shutdown"]).arg(&self.at).env("PATH", admin_path());
         assert!(succeeds(&mut cut), "xfs_io is missing or failed: run scripts/test, which installs it");
@@ -118,7 +127,19 @@ impl Disk {
     /// The power is back.
     pub(crate) fn restart(&mut self) {
         self.mount = None;
+        if self.format == Format::Ext4WithoutJournal {
+            fs::rename(self.after_the_cut(), &self.image).expect("take what was on the disk");
+            let mut check = Command::new("e2fsck");
+            check.arg("-fy").arg(&self.image).env("PATH", admin_path());
+            // 1 is success, too: errors were found and corrected.
+            let checked = check.output().expect("e2fsck is missing: run scripts/test, which installs it");
+            assert!(checked.status.code().is_some_and(|code| code <= 1), "{checked:?}");
+        }
         self.mount();
+    }
+
+    fn after_the_cut(&self) -> PathBuf {
+        self.image.with_extension("cut")
     }
 }
 
