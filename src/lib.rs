@@ -78,9 +78,9 @@
 //!   run exports it anyway.
 //! * While one batch is recorded, the next one is synced and put in place and the one after that decided. So
 //!   a run that dies may leave two in doubt, each with its list. A batch that removes files has nothing beside it.
-//! * The names of a batch are made durable by one more `syncfs`, not by a sync of each folder: a full export over
-//!   1,000 tenants took twice as long with those, and where ext4 has no journal they do not keep a file that got
-//!   its first name just now.
+//! * The names of a batch are made durable by one more `syncfs`, not by a sync of each folder: where ext4
+//!   has no journal, those do not keep a file that got its first name just now, and a full export over 1,000
+//!   tenants took twice as long with them.
 //! * In folders that a run made itself, files have no name before they are published: the calls that write and
 //!   name a file took a fourth less system time without a name in staging to move it away from.
 //! * A tenant that has shown no source time has no look-back: there is nothing to count the overlap from, so
