@@ -4,6 +4,7 @@
 //! one may be told what befell the other. So syncs take turns, and after one that failed none succeeds.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::sync::Mutex;
@@ -39,8 +40,7 @@ impl Tree {
             Durability::Batch => self.sync_file_system(list),
             Durability::File => {
                 for path in adopted {
-                    let folder = self.folder(path.folder())?.ok_or(Errno::NOENT)?;
-                    open_file(&folder, path.file())?.sync_all()?;
+                    self.sync_file(path).map_err(|error| at(path, &error))?;
                 }
                 rustix::fs::fsync(&stage.handle)?;
                 rustix::fs::fsync(open_beneath(&self.root, PRIVATE)?)?;
@@ -58,7 +58,9 @@ impl Tree {
         let sync = || match stage.durability {
             Durability::Batch => self.sync_file_system(list),
             // Each of these files has had a name since it was made.
-            Durability::File => touched.iter().try_for_each(|folder| self.sync_folder(folder)),
+            Durability::File => touched.iter().try_for_each(|folder| {
+                self.sync_folder(folder).map_err(|error| at(self.output.join(folder).display(), &error))
+            }),
         };
         self.turns
             .take(sync)
@@ -73,6 +75,11 @@ impl Tree {
         list.sync_all()
     }
 
+    fn sync_file(&self, path: &TreePath) -> io::Result<()> {
+        let folder = self.folder(path.folder())?.ok_or(Errno::NOENT)?;
+        open_file(&folder, path.file())?.sync_all()
+    }
+
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
         match folder {
             "" => rustix::fs::fsync(&self.root)?,
@@ -81,6 +88,11 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// The kind stays, since what to do about it depends on that.
+fn at(place: impl Display, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{place}: {error}"))
 }
 
 #[cfg(test)]

@@ -221,7 +221,10 @@ fn a_sync_that_fails_ends_the_run_and_the_next_one_writes_again() {
     }
     let one_by_one = ["run", "--mode", "full", "--durability", "file"];
     assert_written_again_after("a folder", |exporter| {
-        run_with_at(exporter, "1/DE", "fsync:error=EIO:when=1", &one_by_one)
+        let failed = run_with_at(exporter, "1/DE", "fsync:error=ENOSPC:when=1", &one_by_one);
+        assert!(failed.stderr.contains("/1/DE: No space left on device"), "{failed}");
+        assert!(failed.stderr.contains("free some space"), "{failed}");
+        failed
     });
 }
 
