@@ -67,7 +67,7 @@ pub fn order(
         lock_wait: run.work.lock_wait,
         retry_for: run.work.retry_for,
         writers: usize::from(run.work.writers),
-        durability: durability(run.work.durability),
+        durability: run.work.durability.map(durability),
         max_document: run.work.max_document.as_u64(),
         rejects: if run.strict { Rejects::FailTheirTenant } else { Rejects::Kept },
         backups: Backups {
@@ -122,7 +122,7 @@ pub fn verification(
             lock_wait: args.work.lock_wait,
             retry_for: args.work.retry_for,
             writers: usize::from(args.work.writers),
-            durability: durability(args.work.durability),
+            durability: args.work.durability.map(durability),
             max_document: args.work.max_document.as_u64(),
             rejects: Rejects::Kept,
             backups: Backups { every: None, keep: 0 },

@@ -81,6 +81,8 @@
 //! * The names of a batch are made durable by one more `syncfs`, not by a sync of each folder: where ext4
 //!   has no journal, those do not keep a file that got its first name just now, and a full export over 1,000
 //!   tenants took twice as long with them.
+//! * Where the kernel does not pass a `syncfs` on to whoever keeps the files (FUSE, SMB, 9p), `--durability file` is
+//!   taken by itself: `batch` would record what a power cut takes.
 //! * In folders that a run made itself, files have no name before they are published: the calls that write and
 //!   name a file took a fourth less system time without a name in staging to move it away from.
 //! * A tenant that has shown no source time has no look-back: there is nothing to count the overlap from, so

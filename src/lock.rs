@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Mode, RenameFlags};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
@@ -178,7 +178,7 @@ fn take_script_lock(private: &Path, holder: &Value) -> anyhow::Result<PathBuf> {
     owner["program"] = json!("invoice-export");
     fs::write(aside.join(OWNER), format!("{owner}\n")).with_context(|| format!("write {}", aside.display()))?;
     for _ in 0..2 {
-        match rustix::fs::renameat_with(CWD, &aside, CWD, &lock, RenameFlags::NOREPLACE) {
+        match rename_to_new(&aside, &lock) {
             Ok(()) => return Ok(lock),
             Err(Errno::EXIST | Errno::NOTEMPTY) => {
                 if let Err(error) = reclaim(&lock) {
@@ -191,6 +191,21 @@ fn take_script_lock(private: &Path, holder: &Value) -> anyhow::Result<PathBuf> {
     }
     remove_folder(&aside)?;
     bail!("the lock folder {} comes back as soon as it is removed", lock.display());
+}
+
+/// Renames a folder, but replaces nothing. NFS, 9p and some servers of FUSE cannot do both at once; there the name is
+/// claimed by a folder of ours first, which a rename may replace since it is empty. Who dies in between leaves it
+/// behind, and it looks like the script's.
+fn rename_to_new(folder: &Path, name: &Path) -> rustix::io::Result<()> {
+    match rustix::fs::renameat_with(CWD, folder, CWD, name, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL) => {
+            rustix::fs::mkdirat(CWD, name, Mode::from_raw_mode(0o777))?;
+            rustix::fs::renameat(CWD, folder, CWD, name).inspect_err(|_| {
+                let _ = rustix::fs::unlinkat(CWD, name, AtFlags::REMOVEDIR);
+            })
+        }
+        result => result,
+    }
 }
 
 /// Removes a lock folder that a dead run of ours left: we hold the lock, so it cannot be alive.

@@ -15,7 +15,7 @@ use crate::export::{self, Backups, Mirror, Mode, Order, Rejects};
 use crate::report::Reporter;
 use crate::run::Kind;
 use crate::source::{Access, TableNames, Tls, sample};
-use crate::tree::{Durability, PRIVATE, walk};
+use crate::tree::{PRIVATE, walk};
 
 /// Files of each tenant that are shown.
 const SHOWN: usize = 2;
@@ -96,7 +96,7 @@ fn order(database: &Path, output: &Path, kind: Kind) -> anyhow::Result<Order> {
         lock_wait: Duration::ZERO,
         retry_for: Duration::ZERO,
         writers: 2,
-        durability: Durability::Batch,
+        durability: None,
         max_document: 256 << 20,
         rejects: Rejects::Kept,
         backups: Backups { every: None, keep: 0 },

@@ -97,7 +97,8 @@ pub struct Order {
     pub retry_for: Duration,
     /// Threads that check and stage rows.
     pub writers: usize,
-    pub durability: Durability,
+    /// None for what the output needs where it lies.
+    pub durability: Option<Durability>,
     /// Bytes.
     pub max_document: u64,
     pub rejects: Rejects,

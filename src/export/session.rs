@@ -62,10 +62,11 @@ impl Session {
         tell: &mut dyn FnMut(Event),
         work: impl FnOnce(Site<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<CarriedOut>,
     ) -> anyhow::Result<(RunId, CarriedOut)> {
+        let durability = order.durability.map_or_else(|| self.tree.durability(), Ok)?;
         let run = self.begin(order, tell)?;
         let Self { tree, state, present, held, last, .. } = self;
         let id = run.id;
-        let stage = Stage::create(tree, order.durability)?;
+        let stage = Stage::create(tree, durability)?;
         let mark = Mark { state_id: last.state_id.clone(), run: id.0 };
         let writing = Writing { tree, stage: &stage, held, run: &run, mark: Some(mark) };
         let result = work(Site { state: &mut *state, tree, present, writing }, tell);

@@ -23,6 +23,7 @@ use super::{State, explain};
 use crate::effort;
 use crate::refusal::{Damage, Refusal};
 use crate::run::Starter;
+use crate::tree::magic;
 
 /// "ivex" in ASCII, at byte 68 of the file.
 const APPLICATION_ID: i32 = 0x6976_6578;
@@ -409,19 +410,13 @@ pub(super) fn refuse_what_we_cannot_keep(path: &Path) -> anyhow::Result<()> {
     refuse_network(path)
 }
 
-/// WAL needs shared memory and honest locks, which network file systems do not give. The numbers are
-/// the magic ones of statfs(2).
+/// WAL needs shared memory and honest locks, which network file systems do not give.
 fn refuse_network(path: &Path) -> anyhow::Result<()> {
-    const NFS: i64 = 0x6969;
-    const SMB: i64 = 0x517B;
-    const CIFS: i64 = 0xFF53_4D42;
-    const SMB2: i64 = 0xFE53_4D42;
-    const NINE_P: i64 = 0x0102_1997;
-    const AFS: i64 = 0x5346_414F;
-    const CEPH: i64 = 0x00C3_6400;
-    let kind =
-        rustix::fs::statfs(path).with_context(|| format!("look at the file system of {}", path.display()))?.f_type;
-    if [NFS, SMB, CIFS, SMB2, NINE_P, AFS, CEPH].contains(&(kind as i64 & 0xFFFF_FFFF)) {
+    const NETWORKS: [u32; 7] =
+        [magic::NFS, magic::SMB, magic::CIFS, magic::SMB2, magic::NINE_P, magic::AFS, magic::CEPH];
+    let file_system =
+        rustix::fs::statfs(path).with_context(|| format!("look at the file system of {}", path.display()))?;
+    if NETWORKS.contains(&magic::of(&file_system)) {
         return Err(Refusal::NetworkFileSystem { path: path.to_path_buf() }.into());
     }
     Ok(())

@@ -20,6 +20,7 @@ use self::name::TreePath;
 use self::sync::Turns;
 use crate::invoice::Digest;
 
+pub mod magic;
 pub mod mark;
 pub mod name;
 mod nameless;
@@ -39,7 +40,7 @@ const OPEN_FOLDERS: usize = 256;
 pub enum Durability {
     /// One `syncfs` for a batch of files, and one for their names.
     Batch,
-    /// One `fsync` for each file and each folder, for old kernels and foreign mounts.
+    /// One `fsync` for each file and each folder, and one for a new file after them: for old kernels and foreign mounts.
     File,
 }
 
@@ -110,6 +111,15 @@ impl Tree {
         } else {
             Ok(None)
         }
+    }
+
+    /// What makes files durable here. Of these file systems Linux passes no `syncfs` on to whoever keeps the files:
+    /// SMB and 9p have no `sync_fs`, that of FUSE asks but a few servers, such as virtiofs, which look like all others.
+    pub fn durability(&self) -> anyhow::Result<Durability> {
+        const DEAF: [u32; 5] = [magic::FUSE, magic::SMB, magic::SMB2, magic::CIFS, magic::NINE_P];
+        let file_system = rustix::fs::fstatfs(&self.root)
+            .with_context(|| format!("look at the file system of {}", self.output.display()))?;
+        Ok(if DEAF.contains(&magic::of(&file_system)) { Durability::File } else { Durability::Batch })
     }
 
     pub fn output(&self) -> &Path {

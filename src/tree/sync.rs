@@ -6,15 +6,20 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::sync::Mutex;
 
 use anyhow::Context;
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::name::TreePath;
 use super::stage::Stage;
 use super::{Durability, PRIVATE, Tree, open_beneath, open_file};
+
+/// The file of `sync_a_new_file`, in staging.
+const LAST: &str = "last";
 
 /// What the first sync that failed was told.
 #[derive(Debug, Default)]
@@ -42,8 +47,8 @@ impl Tree {
                 for path in adopted {
                     self.sync_file(path).map_err(|error| at(path, &error))?;
                 }
-                rustix::fs::fsync(&stage.handle)?;
-                rustix::fs::fsync(open_beneath(&self.root, PRIVATE)?)?;
+                sync_if_known(&stage.handle)?;
+                sync_if_known(open_beneath(&self.root, PRIVATE)?)?;
                 list.sync_all()
             }
         };
@@ -58,9 +63,12 @@ impl Tree {
         let sync = || match stage.durability {
             Durability::Batch => self.sync_file_system(list),
             // Each of these files has had a name since it was made.
-            Durability::File => touched.iter().try_for_each(|folder| {
-                self.sync_folder(folder).map_err(|error| at(self.output.join(folder).display(), &error))
-            }),
+            Durability::File => {
+                for folder in touched {
+                    self.sync_folder(folder).map_err(|error| at(self.output.join(folder).display(), &error))?;
+                }
+                stage.sync_a_new_file()
+            }
         };
         self.turns
             .take(sync)
@@ -82,11 +90,30 @@ impl Tree {
 
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
         match folder {
-            "" => rustix::fs::fsync(&self.root)?,
-            tenant if !tenant.contains('/') => rustix::fs::fsync(open_beneath(&self.root, tenant)?)?,
-            folder => rustix::fs::fsync(&*self.folder(folder)?.ok_or(Errno::NOENT)?)?,
+            "" => sync_if_known(&self.root),
+            tenant if !tenant.contains('/') => sync_if_known(open_beneath(&self.root, tenant)?),
+            folder => sync_if_known(&*self.folder(folder)?.ok_or(Errno::NOENT)?),
         }
-        Ok(())
+    }
+}
+
+impl Stage {
+    /// Stands for folders that cannot be synced. A new file gets into the log of a file system after all that was
+    /// named and removed before it, and its sync writes the log up to there.
+    fn sync_a_new_file(&self) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(&self.handle, LAST, flags, Mode::from_raw_mode(0o666))?);
+        file.write_all(b"all names of the batch are given\n")?;
+        file.sync_all()?;
+        Ok(rustix::fs::unlinkat(&self.handle, LAST, AtFlags::empty())?)
+    }
+}
+
+/// Many servers of FUSE, and some of others, do not know the sync of a folder. Most say that all is well.
+fn sync_if_known(folder: impl AsFd) -> io::Result<()> {
+    match rustix::fs::fsync(folder) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
+        result => Ok(result?),
     }
 }
 

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::exporter::{Exporter, Finished, Running};
+use crate::support::exporter::{Exporter, Finished, Running, run_with};
 use crate::support::table::{Row, Table};
 
 const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
@@ -205,6 +205,23 @@ fn a_lock_folder_that_a_killed_run_left_is_taken_back_by_the_next_run() {
     exporter.run(INCREMENTAL).expect(0);
     assert!(!script_lock(&exporter.output()).exists());
     exporter.assert_agrees();
+}
+
+#[test]
+fn the_lock_folder_is_made_where_the_file_system_cannot_rename_without_replacing() {
+    // As NFS answers.
+    let cannot = "renameat2:error=EINVAL";
+    let table = table();
+    let exporter = Exporter::new(&table);
+    let folder = script_lock(&exporter.output());
+    assert!(run_with(&exporter, &format!("{cannot} linkat:signal=KILL:when=1"), &INCREMENTAL).was_killed());
+    assert!(folder.join("owner").exists());
+    run_with(&exporter, cannot, &INCREMENTAL).expect(0);
+    exporter.assert_agrees();
+    // The script's own.
+    fs::create_dir(&folder).unwrap();
+    run_with(&exporter, cannot, &INCREMENTAL).expect(4);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
 }
 
 #[test]

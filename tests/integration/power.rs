@@ -6,13 +6,14 @@
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::Write;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::disk::{Disk, FORMATS, Format};
+use crate::support::disk::{Disk, FORMATS, Format, Fuse};
 use crate::support::exporter::{Finished, run_with, table_tree};
 use crate::support::invariants::Witness;
 use crate::support::rounds::{Dice, assert_all_hold, tell, with_seeds};
@@ -24,13 +25,20 @@ use crate::support::{Exporter, Table};
 enum Layout {
     OneDisk,
     TwoDisks,
+    /// And the tree is reached by FUSE.
+    TwoDisksAndFuse,
 }
+
+/// The durability that the exporter takes unless it is told another one.
+const BY_ITSELF: &str = "by itself";
 
 const LAYOUTS: [Layout; 2] = [Layout::OneDisk, Layout::TwoDisks];
 
 /// The disks of an exporter, the state's first: what a dead disk lets pass is recorded nowhere then.
 struct Machine {
+    fuse: Option<Fuse>,
     disks: Vec<Disk>,
+    folders: Vec<TempDir>,
 }
 
 impl Machine {
@@ -39,7 +47,18 @@ impl Machine {
     }
 
     fn restart(&mut self) {
+        self.fuse.iter_mut().for_each(Fuse::unmount);
         self.disks.iter_mut().for_each(Disk::restart);
+        self.fuse.iter_mut().for_each(Fuse::mount);
+    }
+
+    /// Where it is mounted.
+    fn add_disk(&mut self, format: Format) -> PathBuf {
+        let folder = TempDir::new().unwrap();
+        let at = folder.path().to_owned();
+        self.disks.push(Disk::new(format, &at));
+        self.folders.push(folder);
+        at
     }
 
     fn lose_power(&mut self) {
@@ -51,16 +70,20 @@ impl Machine {
 /// Plays a scenario with tree and state on disks of their own.
 fn on_disks(format: Format, layout: Layout, durability: &str, scenario: impl FnOnce(&Exporter<'_>, &mut Machine)) {
     let table = filled();
-    let exporter = Exporter::new(&table).env("INVOICE_EXPORT_DURABILITY", durability);
-    let state_disk = TempDir::new().unwrap();
-    let (exporter, mut machine) = match layout {
-        Layout::OneDisk => (exporter, Machine { disks: Vec::new() }),
-        Layout::TwoDisks => (
-            exporter.env("INVOICE_EXPORT_STATE_DIR", state_disk.path().join("state")),
-            Machine { disks: vec![Disk::new(format, state_disk.path())] },
-        ),
-    };
-    machine.disks.push(Disk::new(format, exporter.home()));
+    let mut exporter = Exporter::new(&table);
+    if durability != BY_ITSELF {
+        exporter.set("INVOICE_EXPORT_DURABILITY", durability);
+    }
+    let mut machine = Machine { fuse: None, disks: Vec::new(), folders: Vec::new() };
+    if layout != Layout::OneDisk {
+        exporter.set("INVOICE_EXPORT_STATE_DIR", machine.add_disk(format).join("state"));
+    }
+    if layout == Layout::TwoDisksAndFuse {
+        let served = machine.add_disk(format);
+        machine.fuse = Some(Fuse::new(&served, exporter.home()));
+    } else {
+        machine.disks.push(Disk::new(format, exporter.home()));
+    }
     scenario(&exporter, &mut machine);
 }
 
@@ -70,6 +93,8 @@ fn on_all_disks(scenario: impl Fn(&Exporter<'_>, &mut Machine)) {
     // Without a journal `file` does not hold (tests/FAULTS.md).
     let kinds = kinds.chain([(Format::Ext4WithoutJournal, "batch")]);
     let kinds = kinds.flat_map(|(format, durability)| LAYOUTS.map(|layout| (format, layout, durability)));
+    // There `batch` does not hold.
+    let kinds = kinds.chain(FORMATS.map(|format| (format, Layout::TwoDisksAndFuse, BY_ITSELF)));
     assert_all_hold(kinds.map(|kind| (format!("{kind:?}"), kind)), |(format, layout, durability)| {
         on_disks(format, layout, durability, &scenario);
     });
@@ -200,8 +225,11 @@ fn run_into_a_cut(exporter: &Exporter<'_>, machine: &mut Machine, dice: &mut Dic
 fn the_power_may_fail_at_any_moment() {
     let (cuts, in_runs) = (Cell::new(0), Cell::new(0));
     with_seeds(4, 150, |dice| {
-        let (format, layout) = (dice.one_of(&FORMATS), dice.one_of(&LAYOUTS));
-        on_disks(format, layout, dice.one_of(&["batch", "batch", "file"]), |exporter, machine| {
+        let format = dice.one_of(&FORMATS);
+        let kinds = LAYOUTS.into_iter().flat_map(|layout| ["batch", "batch", "file"].map(|kind| (layout, kind)));
+        let kinds: Vec<_> = kinds.chain([(Layout::TwoDisksAndFuse, BY_ITSELF)]).collect();
+        let (layout, durability) = dice.one_of(&kinds);
+        on_disks(format, layout, durability, |exporter, machine| {
             let mut witness = Witness::new(exporter);
             for minutes in [40, 35, 30] {
                 let faulty = run_into_a_cut(exporter, machine, dice);

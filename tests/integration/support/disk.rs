@@ -2,8 +2,11 @@
 //! root, and are unmounted with the test, whatever comes of it.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FallocateFlags;
 use tempfile::TempDir;
@@ -41,6 +44,63 @@ impl Drop for Mount {
         if !succeeds(Command::new("umount").arg(&self.0)) {
             let _ = succeeds(Command::new("umount").arg("--lazy").arg(&self.0));
         }
+    }
+}
+
+/// A folder that FUSE shows at another place. What is written there is kept by a process like any other, which
+/// `syncfs` does not reach.
+pub(crate) struct Fuse {
+    served: PathBuf,
+    at: PathBuf,
+    server: Option<Child>,
+}
+
+impl Fuse {
+    pub(crate) fn new(served: &Path, at: &Path) -> Self {
+        let mut fuse = Self { served: served.into(), at: at.into(), server: None };
+        fuse.mount();
+        fuse
+    }
+
+    pub(crate) fn mount(&mut self) {
+        // It ends with this test, even if that is killed.
+        let mut serve = Command::new("setpriv");
+        serve.args(["--pdeathsig", "KILL", "bindfs", "-f"]).arg(&self.served).arg(&self.at);
+        serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.server = Some(serve.spawn().expect("setpriv is missing: it is part of util-linux"));
+        while !self.is_mounted() {
+            assert!(!self.has_ended(), "bindfs is missing or failed: run scripts/test as root, which installs it");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.server.as_mut().is_none_or(|server| server.try_wait().expect("look after bindfs").is_some())
+    }
+
+    fn is_mounted(&self) -> bool {
+        let device = |path: &Path| fs::metadata(path).expect("look where FUSE is to be mounted").dev();
+        device(&self.at) != device(self.at.parent().expect("a folder to mount at"))
+    }
+
+    /// What is served can be unmounted then.
+    pub(crate) fn unmount(&mut self) {
+        drop(Mount(self.at.clone()));
+        let since = Instant::now();
+        // Whoever still works there would have it serve for ever.
+        while !self.has_ended() && since.elapsed() < Duration::from_secs(10) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if let Some(mut server) = self.server.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+}
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        self.unmount();
     }
 }
 

@@ -1,7 +1,8 @@
 //! The seven invariants: what must be true after any fault and one plain run. `tests/FAULTS.md` lists them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::PathBuf;
 
 use super::database::Cells;
@@ -21,7 +22,10 @@ impl<'a> Witness<'a> {
     pub(crate) fn new(exporter: &'a Exporter<'a>) -> Self {
         let bystander = exporter.home().join("1/CN");
         fs::create_dir_all(&bystander).expect("make a folder beside the output");
-        fs::write(bystander.join("20251128+INV1.json"), "a bystander").expect("write a file beside the output");
+        let file = File::create(bystander.join("20251128+INV1.json"));
+        // FUSE would not hear of what settles the rest.
+        let written = file.and_then(|mut file| file.write_all(b"a bystander").and_then(|()| file.sync_all()));
+        written.expect("write a file beside the output");
         exporter.settle();
         let mut witness = Self { exporter, outside: BTreeMap::new(), documents: BTreeSet::new(), rows: Vec::new() };
         witness.outside = witness.outside();
