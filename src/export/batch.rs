@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::mem;
+use std::time::Duration;
 
 use crate::invoice::{Digest, InvoiceId, Tenant};
 use crate::run::Counts;
@@ -12,6 +13,22 @@ use crate::state::todo::Reject;
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Changes, Placement, Removal};
 use crate::tree::stage::Staged;
+
+/// A batch is closed when it holds so many bytes, or so many files, or after this time.
+pub(super) const BATCH_BYTES: u64 = 64 << 20;
+pub(super) const BATCH_TIME: Duration = Duration::from_secs(3);
+/// Whoever watches a first export sees files within a second.
+pub(super) const FIRST_BATCH_FILES: usize = 1_000;
+const BATCH_FILES: usize = 4_000;
+/// Of a long run: in a large folder each batch writes nearly all blocks anew, so the fewer the better.
+const LARGE_BATCH_FILES: usize = 8_000;
+
+/// How many files the next batch may hold. Nothing is done beside the last one, so it is to be small beside all
+/// that the run has written.
+pub(super) fn next_limit(limit: usize, written: u64) -> usize {
+    let share = usize::try_from(written / 8).unwrap_or(usize::MAX);
+    (limit * 2).min(share.clamp(BATCH_FILES, LARGE_BATCH_FILES))
+}
 
 /// Everything decided since the last batch was recorded.
 #[derive(Debug, Default)]
@@ -210,5 +227,21 @@ impl Batch {
             totals,
             advances: batch.advances,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_grow_with_the_run_and_the_last_one_is_small_beside_it() {
+        let (mut limit, mut written) = (FIRST_BATCH_FILES, 0);
+        for _ in 0..200 {
+            written += limit as u64;
+            limit = next_limit(limit, written);
+            assert!(limit <= 4_000 || limit as u64 <= written / 8, "{limit} after {written}");
+        }
+        assert_eq!(limit, 8_000);
     }
 }

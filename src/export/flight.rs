@@ -10,8 +10,8 @@ use std::time::Instant;
 use anyhow::anyhow;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::batch::Batch;
-use super::pipeline::{BATCH_FILES, Clerk};
+use super::batch::{self, Batch};
+use super::pipeline::Clerk;
 use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, Tenant};
 use crate::refusal::Trouble;
@@ -120,7 +120,7 @@ impl Clerk<'_> {
         // What became of the batch before may change what is recorded of this one.
         self.land()?;
         self.opened = Instant::now();
-        self.limit = BATCH_FILES.min(self.limit * 2);
+        self.limit = batch::next_limit(self.limit, self.outcome.totals.written);
         let flight = Flight { batch: mem::take(&mut self.batch), totals: self.outcome.totals, ready };
         if let Some(published) = published {
             return self.record(flight, published);

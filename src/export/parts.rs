@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::batch::{BATCH_BYTES, BATCH_TIME};
 use super::diff::Part;
-use super::pipeline::{BATCH_BYTES, BATCH_TIME, Clerk};
+use super::pipeline::Clerk;
 use super::plan::{Group, Member};
 use super::{Rejects, Settings};
 use crate::event::{Event, Notice};

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::iter;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::batch::Batch;
+use super::batch::{Batch, FIRST_BATCH_FILES};
 use super::check::{Candidate, Desk, FileState, Verdict};
 use super::contest::{WAITING_AT_MOST, Waiting};
 use super::diff::{Part, Told};
@@ -28,12 +28,6 @@ use crate::state::todo::{Reject, Why};
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Placement, Removal};
 
-/// A batch is closed when it holds this much, or after this time. The first ones are smaller: whoever
-/// watches a first export sees files within a second.
-pub(super) const BATCH_FILES: usize = 4_000;
-pub(super) const BATCH_BYTES: u64 = 64 << 20;
-pub(super) const BATCH_TIME: Duration = Duration::from_secs(3);
-const FIRST_BATCH_FILES: usize = 1_000;
 const PROGRESS_EVERY: u64 = 100;
 /// Rivals remembered, so that a row that comes again is not counted again; more are counted twice.
 const CONTESTED_AT_MOST: usize = 100_000;

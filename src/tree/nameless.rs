@@ -16,7 +16,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Each is an open handle. These are two batches and what is staged ahead of them, but for a few, which are
 /// given names.
-const OPEN_AT_MOST: usize = 12_000;
+const OPEN_AT_MOST: usize = 20_000;
 /// Handles that are left to everything else: folders, the state, connections.
 const LEFT: usize = 512;
 const TRIAL: &str = "trial";
