@@ -179,7 +179,7 @@ pub struct Work {
     #[arg(long, env = "INVOICE_EXPORT_WRITERS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "N")]
     pub writers: u16,
     /// One sync for a batch of files, or one for each file (old kernels, foreign mounts, but not ext4 without a journal)
-    /// [default: batch, on FUSE, SMB and 9p file]
+    /// [default: batch; file on FUSE, SMB and 9p]
     #[arg(long, env = "INVOICE_EXPORT_DURABILITY", value_enum)]
     pub durability: Option<Durability>,
     /// Larger documents are rejected
