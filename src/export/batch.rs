@@ -20,7 +20,7 @@ pub(super) const BATCH_TIME: Duration = Duration::from_secs(3);
 /// Whoever watches a first export sees files within a second.
 pub(super) const FIRST_BATCH_FILES: usize = 1_000;
 const BATCH_FILES: usize = 4_000;
-/// Of a long run: in a large folder each batch writes nearly all blocks anew, so the fewer the better.
+/// Of a long run, which takes a twelfth less time so (BENCHMARKS.md).
 const LARGE_BATCH_FILES: usize = 8_000;
 
 /// How many files the next batch may hold. Nothing is done beside the last one, so it is to be small beside all
