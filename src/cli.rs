@@ -178,7 +178,8 @@ pub struct Work {
     /// Threads that check and write files
     #[arg(long, env = "INVOICE_EXPORT_WRITERS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "N")]
     pub writers: u16,
-    /// One sync for a batch of files, or one for each file (old kernels, foreign mounts, but not ext4 without a journal)
+    /// One sync for many files, or one for each: slower, for mounts that pass no sync of a whole file system on and
+    /// for old kernels; on ext4 without a journal only `batch` survives a power cut
     /// [default: batch; file on FUSE, SMB and 9p]
     #[arg(long, env = "INVOICE_EXPORT_DURABILITY", value_enum)]
     pub durability: Option<Durability>,
@@ -198,7 +199,8 @@ pub struct Verify {
     /// ... and read every document, for updates that left the source time as it was
     #[arg(long, requires = "against_source")]
     pub documents: bool,
-    /// Export what is lost, stale, moved, missing or altered, and touch nothing else
+    /// Export what is missing or altered, with --against-source also what is lost, stale or moved, and touch
+    /// nothing else
     #[arg(long)]
     pub repair: bool,
     /// Remove files whose invoice is withdrawn, and leftovers of ids that were used again

@@ -323,7 +323,7 @@ fn percent_decode(text: &str) -> String {
 }
 
 fn first_line(file: &Path) -> anyhow::Result<String> {
-    let text = fs::read_to_string(file).with_context(|| format!("read the password file {}", file.display()))?;
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read the password file {}", file.display()))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 

@@ -81,7 +81,7 @@ pub fn acquire(
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<(Tree, Held)> {
     let private = output.join(PRIVATE);
-    fs::create_dir_all(&private).with_context(|| format!("create {}", private.display()))?;
+    fs::create_dir_all(&private).with_context(|| format!("cannot create {}", private.display()))?;
     let tree = Tree::open(output)?;
     let holder = json!({
         "kind": purpose, "pid": starter.pid, "host": starter.host,
@@ -93,12 +93,12 @@ pub fn acquire(
     let state_lock = if same_folder(state_folder, &private) {
         None
     } else {
-        fs::create_dir_all(state_folder).with_context(|| format!("create {}", state_folder.display()))?;
+        fs::create_dir_all(state_folder).with_context(|| format!("cannot create {}", state_folder.display()))?;
         let file = lock_file(&state_folder.join(mark::FILE), &mut waiting, tell)?;
-        mark::write_sector(&file, SECTOR, &holder).context("write who holds the lock")?;
+        mark::write_sector(&file, SECTOR, &holder).context("cannot write who holds the lock")?;
         Some(file)
     };
-    mark::write_sector(&file, SECTOR, &holder).context("write who holds the lock")?;
+    mark::write_sector(&file, SECTOR, &holder).context("cannot write who holds the lock")?;
     let script_lock = take_script_lock(&private, &holder)?;
     let (state, starter) = (state.to_path_buf(), starter.clone());
     Ok((tree, Held { file, _state_lock: state_lock, script_lock, state, starter }))
@@ -119,7 +119,7 @@ fn lock_file(path: &Path, waiting: &mut Waiting<'_>, tell: &mut dyn FnMut(Event)
             .create(true)
             .truncate(false)
             .open(path)
-            .with_context(|| format!("open the lock {}", path.display()))?;
+            .with_context(|| format!("cannot open the lock {}", path.display()))?;
         match file.try_lock() {
             Ok(()) if is_still(&file, path) => return Ok(file),
             // Somebody put another file in its place between opening and locking.
@@ -127,7 +127,7 @@ fn lock_file(path: &Path, waiting: &mut Waiting<'_>, tell: &mut dyn FnMut(Event)
             Err(TryLockError::WouldBlock) => wait(&file, path, waiting, tell)?,
             Err(TryLockError::Error(error)) => {
                 return Err(error)
-                    .with_context(|| format!("lock {} (does its file system know locks?)", path.display()));
+                    .with_context(|| format!("cannot lock {} (does its file system know locks?)", path.display()));
             }
         }
     }
@@ -142,7 +142,7 @@ fn is_still(file: &File, path: &Path) -> bool {
 
 /// Waits a moment, or refuses if waiting is over or was never allowed.
 fn wait(file: &File, path: &Path, waiting: &mut Waiting<'_>, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
-    let holder = mark::read_sector(file, SECTOR).with_context(|| format!("read {}", path.display()))?;
+    let holder = mark::read_sector(file, SECTOR).with_context(|| format!("cannot read {}", path.display()))?;
     let holder = holder.as_ref().and_then(told_holder);
     if !refusal::may_wait(waiting.purpose, holder.as_ref()) || waiting.since.elapsed() >= waiting.patience {
         return Err(Refusal::Locked { holder, lock: path.to_path_buf() }.into());
@@ -173,10 +173,10 @@ fn take_script_lock(private: &Path, holder: &Value) -> anyhow::Result<PathBuf> {
     let lock = private.join(SCRIPT_LOCK);
     let aside = aside(&lock);
     remove_folder(&aside)?;
-    fs::create_dir(&aside).with_context(|| format!("create {}", aside.display()))?;
+    fs::create_dir(&aside).with_context(|| format!("cannot create {}", aside.display()))?;
     let mut owner = holder.clone();
     owner["program"] = json!("invoice-export");
-    fs::write(aside.join(OWNER), format!("{owner}\n")).with_context(|| format!("write {}", aside.display()))?;
+    fs::write(aside.join(OWNER), format!("{owner}\n")).with_context(|| format!("cannot write {}", aside.display()))?;
     for _ in 0..2 {
         match rename_to_new(&aside, &lock) {
             Ok(()) => return Ok(lock),
@@ -186,7 +186,7 @@ fn take_script_lock(private: &Path, holder: &Value) -> anyhow::Result<PathBuf> {
                     return Err(error);
                 }
             }
-            Err(error) => return Err(error).with_context(|| format!("make the lock folder {}", lock.display())),
+            Err(error) => return Err(error).with_context(|| format!("cannot make the lock folder {}", lock.display())),
         }
     }
     remove_folder(&aside)?;
@@ -210,7 +210,7 @@ fn rename_to_new(folder: &Path, name: &Path) -> rustix::io::Result<()> {
 
 /// Removes a lock folder that a dead run of ours left: we hold the lock, so it cannot be alive.
 fn reclaim(lock: &Path) -> anyhow::Result<()> {
-    if lock.join(OWNER).try_exists().with_context(|| format!("look at {}", lock.display()))? {
+    if lock.join(OWNER).try_exists().with_context(|| format!("cannot look at {}", lock.display()))? {
         return release(lock);
     }
     let age = fs::metadata(lock).and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
@@ -223,7 +223,7 @@ fn reclaim(lock: &Path) -> anyhow::Result<()> {
 fn release(lock: &Path) -> anyhow::Result<()> {
     let aside = aside(lock).with_extension("old");
     remove_folder(&aside)?;
-    fs::rename(lock, &aside).with_context(|| format!("rename {}", lock.display()))?;
+    fs::rename(lock, &aside).with_context(|| format!("cannot rename {}", lock.display()))?;
     remove_folder(&aside)
 }
 
@@ -235,7 +235,7 @@ fn aside(lock: &Path) -> PathBuf {
 fn remove_folder(folder: &Path) -> anyhow::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", folder.display()))
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
         }
         _ => Ok(()),
     }

@@ -87,7 +87,7 @@ pub enum Refusal {
     SourceOlder {
         /// The newest source time there is; None: it has no invoices.
         source: Option<SourceTime>,
-        exported: Option<SourceTime>,
+        exported: SourceTime,
     },
     NetworkFileSystem {
         path: PathBuf,
@@ -217,7 +217,7 @@ impl fmt::Display for Refusal {
             ),
             Self::StateMissing { state } => write!(
                 f,
-                "there is no state at {} and --require-state was given; check --output and --state-dir, or run once without it",
+                "there is no state at {}, and --require-state was given; check --output and --state-dir; if the state was lost, bring a backup back with `state restore latest`; leave --require-state out only for a very first run",
                 state.display()
             ),
             Self::NoState { state } => write!(
@@ -269,13 +269,13 @@ impl fmt::Display for Refusal {
                 output.display()
             ),
             Self::SourceOlder { source, exported } => {
-                let time =
-                    |time: &Option<SourceTime>| time.as_ref().map_or("none at all".to_owned(), ToString::to_string);
+                match source {
+                    Some(newest) => write!(f, "the newest source time is {newest}")?,
+                    None => f.write_str("the source has no invoices")?,
+                }
                 write!(
                     f,
-                    "the newest source time is {}, but {} was exported: this looks like a restored, an empty or another source; nothing was changed; is --source right?",
-                    time(source),
-                    time(exported)
+                    ", but {exported} was exported: this looks like a restored, an empty or another source; nothing was changed; is --source right?"
                 )
             }
             Self::NetworkFileSystem { path } => write!(

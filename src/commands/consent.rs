@@ -15,7 +15,7 @@ pub(super) fn agreed(reporter: &Reporter, changing: &Changing, question: &str) -
         return Ok(());
     }
     if !io::stdin().is_terminal() {
-        return Err(Refusal::Usage(format!("{question} nobody can be asked here; say so with --yes")).into());
+        return Err(Refusal::Usage(format!("{question} there is no terminal to ask at; confirm with --yes")).into());
     }
     ask(reporter, question)
 }
@@ -24,7 +24,7 @@ pub(super) fn agreed(reporter: &Reporter, changing: &Changing, question: &str) -
 pub(super) fn ask(reporter: &Reporter, question: &str) -> anyhow::Result<()> {
     reporter.ask(&format!("{question} [y/N]"));
     let mut answer = String::new();
-    io::stdin().read_line(&mut answer).context("read the answer")?;
+    io::stdin().read_line(&mut answer).context("cannot read the answer")?;
     if !matches!(answer.trim(), "y" | "Y" | "yes") {
         bail!("aborted; nothing was changed");
     }

@@ -25,7 +25,7 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
     if folder.exists() {
         bail!("{} is already there; name another folder, or remove it: rm -r '{}'", folder.display(), folder.display());
     }
-    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let database = folder.join("source.db");
     let started = super::now();
     let ago = |minutes| (started - chrono::TimeDelta::minutes(minutes)).format("%Y-%m-%d %H:%M:%S").to_string();
@@ -73,7 +73,7 @@ fn command(database: &Path, output: &Path, mode: &str) -> String {
 }
 
 fn order(database: &Path, output: &Path, kind: Kind) -> anyhow::Result<Order> {
-    let url = Url::parse(&format!("sqlite:{}", database.display())).context("name the sample source")?;
+    let url = Url::parse(&format!("sqlite:{}", database.display())).context("cannot name the sample source")?;
     Ok(Order {
         kind,
         mode: Mode::Export,

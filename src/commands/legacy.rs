@@ -95,7 +95,7 @@ fn known(place: &Place<'_>) -> anyhow::Result<Vec<Entry>> {
 }
 
 fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) -> anyhow::Result<Import> {
-    let bytes = fs::read(file).with_context(|| format!("read the script's state file {}", file.display()))?;
+    let bytes = fs::read(file).with_context(|| format!("cannot read the script's state file {}", file.display()))?;
     // Our clock and that of the source may differ by their zones, but not by more.
     let latest = (starter.at + TimeDelta::days(1)).format("%Y-%m-%d %H:%M:%S").to_string();
     let refused = |fault| Refusal::NotLegacyState { file: file.to_path_buf(), fault };

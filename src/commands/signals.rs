@@ -23,7 +23,7 @@ pub(super) fn watch() -> anyhow::Result<Cancel> {
             flag::register(signal, Arc::clone(&asked))?;
             flag::register_usize(signal, Arc::clone(&cancel.0), signal.unsigned_abs() as usize)
         };
-        register().context("watch for signals")?;
+        register().context("cannot watch for signals")?;
     }
     Ok(cancel)
 }

@@ -62,7 +62,7 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
     } else {
         "what lies above will be fetched and compared again"
     };
-    let question = format!("move the watermark of tenant {tenant} from {from} to {to}? {meaning};");
+    let question = format!("move the watermark of tenant {tenant} from {from} to {to} ({meaning})?");
     consent::agreed(reporter, &args.changing, &question)?;
     let (held, mut state, starter) = locked(common, "state set", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::Set), starter.at)?;
@@ -96,7 +96,7 @@ fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u
         || format!("the watermarks of all {} tenants", chosen.len()),
         |tenant| format!("the watermark of tenant {tenant}"),
     );
-    let question = format!("take away {whose}? the next incremental run fetches and compares every invoice;");
+    let question = format!("take away {whose} (the next incremental run fetches and compares every invoice)?");
     consent::agreed(reporter, &args.changing, &question)?;
     let (held, mut state, starter) = locked(common, "state reset", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::Reset), starter.at)?;
@@ -229,7 +229,7 @@ fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, repor
     ensure!(recorded.as_ref() != Some(&given), "the state belongs to {given} already; nothing was changed");
     let from = recorded.as_deref().unwrap_or("no source");
     let question = format!(
-        "let the state belong to {given} instead of {from}? it must be the same table; the next incremental run compares all keys;"
+        "let the state belong to {given} instead of {from} (it must be the same table; the next incremental run compares all keys)?"
     );
     consent::agreed(reporter, &args.changing, &question)?;
     let (held, mut state, starter) = locked(common, "state adopt-source", &args.changing, reporter)?;

@@ -30,11 +30,12 @@ pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter
 }
 
 fn confirm(reporter: &Reporter, files: u64, invoices: u64) -> anyhow::Result<()> {
-    let question = format!("remove {files} files, of {invoices} invoices in the ledger?");
+    let what = if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+    let question = format!("remove {what} (the ledger has {invoices} invoices)?");
     if io::stdin().is_terminal() {
         return consent::ask(reporter, &question);
     }
-    Err(Refusal::Usage(format!("{question} nobody can be asked here; say so with --prune-up-to {files}")).into())
+    Err(Refusal::Usage(format!("{question} there is no terminal to ask at; confirm with --prune-up-to {files}")).into())
 }
 
 fn details(verified: &Verified) -> Details {

@@ -137,7 +137,7 @@ pub(super) fn refuse_unknown_tenants(
     if order.tenants.is_empty() {
         return Ok(());
     }
-    let known = state.map_or(Ok(Vec::new()), State::tenants).context("look for tenants")?;
+    let known = state.map_or(Ok(Vec::new()), State::tenants).context("cannot look for tenants")?;
     for tenant in &order.tenants {
         let is_known = known.iter().any(|known| known.tenant == *tenant)
             || listed.iter().any(|listed| listed.spelling == *tenant)

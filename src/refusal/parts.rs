@@ -46,11 +46,14 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refusal(refusal) => refusal.fmt(f),
-            Self::NotInPlace { path, detail } => write!(f, "put {path} in place: {detail}"),
+            Self::NotInPlace { path, detail } => write!(f, "cannot put {path} in place: {detail}"),
             Self::NotRemoved { path, detail } => {
-                write!(f, "remove {path}: {detail}; verify --against-source --prune removes it once that is possible")
+                write!(
+                    f,
+                    "cannot remove {path}: {detail}; verify --against-source --prune removes it once that is possible"
+                )
             }
-            Self::NotSeen { path, detail } => write!(f, "look at {path}: {detail}"),
+            Self::NotSeen { path, detail } => write!(f, "cannot look at {path}: {detail}"),
             Self::Rejects { invoices } => write!(
                 f,
                 "{invoices} of its invoices cannot be exported, and --strict holds its watermark until they can; see status --rejects"
@@ -252,7 +255,7 @@ impl Obstacle {
                 "the server asks for a login by {detail}, which this program does not know (MySQL does so too where there is no such user); {user}"
             ),
             Self::Database => format!("{detail}; check the database in --source, and that this user may use it"),
-            Self::Full => format!("{detail}; let others end theirs, or raise the server's max_connections"),
+            Self::Full => format!("{detail}; close other connections, or raise the limit (max_connections, or max_user_connections of this user)"),
             Self::NoTls => {
                 "the server offers no TLS; let its administrator turn it on, or accept a connection in the clear with --ssl-mode DISABLED".to_owned()
             }

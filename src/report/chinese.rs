@@ -51,7 +51,7 @@ pub(super) fn span(duration: Duration) -> String {
 fn doubt(doubt: Doubt) -> &'static str {
     match doubt {
         Doubt::OtherServer => "数据库服务器与上次不同",
-        Doubt::ClockMoved => "数据库服务器时钟相对本机发生偏移或回退",
+        Doubt::ClockMoved => "数据库服务器的时钟或时区相对本机发生变化，或时钟回退",
         Doubt::StateRestored => "导出目录比状态文件新(状态文件是从备份恢复的)",
     }
 }
@@ -122,6 +122,9 @@ impl Words for Chinese {
             Notice::SetAside { to } => format!("旧的状态文件已移到 {}，没有删除", to.display()),
             Notice::NoBackup { error } => format!("运行继续，但状态文件未能备份: {error}"),
             Notice::Recovering { files } => format!("之前的运行意外终止；将重新读取其未确认的 {files} 个文件"),
+            Notice::Doubt(Doubt::StateRestored) => {
+                format!("{}；每张发票都与其文件比较", doubt(Doubt::StateRestored))
+            }
             Notice::Doubt(reason) => format!("{}；本次不设时间下限，核对全部记录", doubt(*reason)),
             Notice::PulledBack { tenant, from, to } => {
                 format!("租户 {tenant}: 上次导出时间 {from} 晚于导出时间边界，已退回到 {to}")
@@ -129,10 +132,10 @@ impl Words for Chinese {
             Notice::NotRemoved { path, detail } => format!("文件 {path} 无法删除: {detail}"),
             Notice::LeftInPlace { path } => format!("旧文件 {path} 的内容不是本程序导出的，保留不动"),
             Notice::TimesAhead { tenant, newest } => {
-                format!("租户 {tenant}: 更新时间晚于数据库时钟(最晚 {newest})，到时或由全量导出处理")
+                format!("租户 {tenant}: 更新时间晚于数据库时钟(最晚 {newest})，到时或由全量导出处理；如果应用写入的时区与服务器不同，请用 --time-zone 指定，例如 +08:00")
             }
             Notice::Late { by, overlap } => format!(
-                "有记录比上次导出时间最多早 {}，而 --overlap 为 {}；请把它设为前者的两倍以上，或查明为何提交这么晚(长事务、应用时钟偏慢)",
+                "有记录比上次导出时间最多早 {}，而 --overlap 为 {}；请把它设为前者的两倍以上，或查明为何提交这么晚(长事务、应用时钟偏慢、应用时区与服务器不同: --time-zone)",
                 span(*by),
                 span(*overlap)
             ),

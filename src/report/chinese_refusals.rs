@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::chinese::{name, span};
-use crate::invoice::SourceTime;
 use crate::refusal::{Damage, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Refusal, signal_name};
 use crate::run::Kind;
 
@@ -31,7 +30,7 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         Refusal::StateMissing { state } => {
             let state = at(state);
             format!(
-                "已指定 --require-state，但没有状态文件 {state}；请检查 --output 和 --state-dir，或不带该参数运行一次"
+                "已指定 --require-state，但没有状态文件 {state}；请检查 --output 和 --state-dir；如果状态文件丢失，请用 `state restore latest` 恢复备份；只有首次运行才可去掉 --require-state"
             )
         }
         Refusal::NoState { state } => {
@@ -68,11 +67,11 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
             at(output)
         ),
         Refusal::SourceOlder { source, exported } => {
-            let time = |time: &Option<SourceTime>| time.as_ref().map_or("无".to_owned(), ToString::to_string);
+            let newest = source
+                .as_ref()
+                .map_or("数据源中没有发票".to_owned(), |newest| format!("数据源最新的更新时间是 {newest}"));
             format!(
-                "数据源最新的更新时间是 {}，而已导出到 {}；数据源可能是恢复的旧库、空库或另一个库；未做任何改动；请检查 --source",
-                time(source),
-                time(exported)
+                "{newest}，而已导出到 {exported}；数据源可能是恢复的旧库、空库或另一个库；未做任何改动；请检查 --source"
             )
         }
         Refusal::NetworkFileSystem { path } => {
@@ -145,7 +144,9 @@ fn cannot_connect(source: &str, obstacle: Obstacle, detail: &str) -> String {
             format!("服务器要求以 {detail} 方式登录，本程序不支持(用户不存在时 MySQL 也会如此要求)；{user}")
         }
         Obstacle::Database => format!("{detail}；请检查 --source 中的数据库名，以及该用户是否有权使用它"),
-        Obstacle::Full => format!("{detail}；请等待其他连接结束，或调大数据库服务器的 max_connections"),
+        Obstacle::Full => {
+            format!("{detail}；请关闭其他连接，或调大上限(max_connections，或该用户的 max_user_connections)")
+        }
         Obstacle::NoTls => "服务器不支持 TLS；请让管理员启用 TLS，或用 --ssl-mode DISABLED 接受不加密的连接".to_owned(),
         Obstacle::Certificate => format!(
             "服务器证书不被接受({detail})；请用 --ssl-ca 指定其 CA，或用 --ssl-mode REQUIRED 只加密而不检查对方身份"
@@ -280,7 +281,7 @@ mod tests {
             Refusal::MarkMissing { output: output.clone(), state: state.clone() },
             Refusal::MarkForeign { output: output.clone(), state: state.clone() },
             Refusal::TreeRolledBack { output: output.clone(), tree_run: 4, state_run: 6 },
-            Refusal::SourceOlder { source: None, exported: Some("2025-11-28 16:30:00".into()) },
+            Refusal::SourceOlder { source: None, exported: "2025-11-28 16:30:00".into() },
             Refusal::NetworkFileSystem { path: state.clone() },
             Refusal::NamesFolded { output },
             Refusal::NotOwner { path: state.clone() },

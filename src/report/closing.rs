@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(levels(&english), levels(&closing(&Chinese, &troubled(), Verbosity::Normal)));
         assert_eq!(
             english[1].text,
-            "incremental export done, but 1 tenant failed and 2 invoices newly cannot be exported"
+            "incremental export done, but 1 tenant failed and 2 more invoices cannot be exported"
         );
         assert_eq!(english[4].text, "exported: 212 new invoices");
         assert_eq!(english[10].text, "cannot be exported: 3 invoices (2 newly), 5 open");

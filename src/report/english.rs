@@ -37,7 +37,7 @@ fn span(duration: Duration) -> String {
 fn doubt(doubt: Doubt) -> &'static str {
     match doubt {
         Doubt::OtherServer => "another server answers than last time",
-        Doubt::ClockMoved => "the server's clock moved against ours, or went back",
+        Doubt::ClockMoved => "the server's clock or its time zone moved against ours, or went back",
         Doubt::StateRestored => "the tree is newer than the state, which was restored from a backup",
     }
 }
@@ -106,19 +106,22 @@ impl Words for English {
             Notice::Recovering { files } => {
                 format!("an earlier run died; {} it left in doubt are read again", count(*files, "file"))
             }
+            Notice::Doubt(Doubt::StateRestored) => {
+                format!("{}: every invoice is compared with its file", doubt(Doubt::StateRestored))
+            }
             Notice::Doubt(reason) => format!("{}: all keys are compared, without a lower bound", doubt(*reason)),
             Notice::PulledBack { tenant, from, to } => {
                 format!("tenant {tenant}: its watermark {from} lay ahead of the boundary and is pulled back to {to}")
             }
-            Notice::NotRemoved { path, detail } => format!("remove {path}: {detail}"),
+            Notice::NotRemoved { path, detail } => format!("cannot remove {path}: {detail}"),
             Notice::LeftInPlace { path } => {
                 format!("the superseded file {path} stays, because its content is not what was exported")
             }
             Notice::TimesAhead { tenant, newest } => format!(
-                "tenant {tenant} has source times ahead of the server's clock (up to {newest}); they are exported when their time has come, or by a full run"
+                "tenant {tenant} has source times ahead of the server's clock (up to {newest}); they are exported when their time has come, or by a full run; if the application writes in another time zone than the server's, name it with --time-zone, for example +08:00"
             ),
             Notice::Late { by, overlap } => format!(
-                "invoices arrived up to {} below the watermark, and --overlap is {}: make it at least twice as long as that, or find what commits so late (transactions that stay open, a clock that is behind)",
+                "invoices arrived up to {} below the watermark, and --overlap is {}: make it at least twice as long as that, or find what commits so late (transactions that stay open, a clock that is behind, an application in another time zone: --time-zone)",
                 span(*by),
                 span(*overlap)
             ),
@@ -216,7 +219,7 @@ impl Words for English {
         let failed = summary.failed_tenants.len() as u64;
         let troubles = [
             (failed, format!("{} failed", count(failed, "tenant"))),
-            (summary.new_rejects, format!("{} newly cannot be exported", count(summary.new_rejects, "invoice"))),
+            (summary.new_rejects, format!("{} cannot be exported", count(summary.new_rejects, "more invoice"))),
         ];
         let troubles: Vec<_> = troubles.into_iter().filter(|(number, _)| 0 < *number).map(|(_, text)| text).collect();
         match summary.outcome {

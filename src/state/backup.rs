@@ -63,7 +63,7 @@ impl State {
     /// Backs the state up into its folder of backups.
     pub fn back_up(&self, occasion: Occasion, at: DateTime<Utc>) -> anyhow::Result<PathBuf> {
         let folder = folder(&self.path);
-        fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         remove_abandoned(&folder)?;
         for n in 1.. {
             let more = if n > 1 { format!("-{n}") } else { String::new() };
@@ -90,14 +90,14 @@ impl State {
     fn fill(&self, unfinished: File, target: &Path) -> anyhow::Result<()> {
         let path = with_suffix(target, UNFINISHED);
         let result = self.copy_whole(&unfinished, &path).and_then(|()| {
-            fs::rename(&path, target).with_context(|| format!("rename {}", path.display()))?;
+            fs::rename(&path, target).with_context(|| format!("cannot rename {}", path.display()))?;
             sync_folder_of(target)
         });
         if result.is_err() {
             // What went wrong first is what counts.
             let _ = fs::remove_file(&path);
         }
-        result.with_context(|| format!("back the state up to {}", target.display()))
+        result.with_context(|| format!("cannot back the state up to {}", target.display()))
     }
 
     fn copy_whole(&self, file: &File, to: &Path) -> anyhow::Result<()> {
@@ -110,8 +110,8 @@ impl State {
             emptied.set(file.set_len(0));
             copy(conn, to, |_| Ok(()))
         })?;
-        emptied.into_inner().with_context(|| format!("empty {}", to.display()))?;
-        file.sync_all().with_context(|| format!("sync {}", to.display()))
+        emptied.into_inner().with_context(|| format!("cannot empty {}", to.display()))?;
+        file.sync_all().with_context(|| format!("cannot sync {}", to.display()))
     }
 
     /// Pages and rows as SQLite sees them: damage is a refusal.
@@ -138,14 +138,14 @@ fn claim(target: &Path) -> anyhow::Result<Option<File>> {
         Err(TryLockError::WouldBlock) => false,
         Err(TryLockError::Error(error)) => {
             let _ = fs::remove_file(&path);
-            return Err(error).with_context(|| format!("lock {}", path.display()));
+            return Err(error).with_context(|| format!("cannot lock {}", path.display()));
         }
     };
     if !locked {
         return Ok(None);
     }
     if target.symlink_metadata().is_ok() {
-        fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         return Ok(None);
     }
     Ok(Some(file))
@@ -173,7 +173,8 @@ pub(crate) fn prune(state: &Path, keep: usize) -> anyhow::Result<()> {
     let backups = list(state)?;
     for own in [REGULAR, "before-"] {
         for old in backups.iter().filter(|backup| backup.occasion.starts_with(own)).skip(keep) {
-            fs::remove_file(&old.path).with_context(|| format!("remove the old backup {}", old.path.display()))?;
+            fs::remove_file(&old.path)
+                .with_context(|| format!("cannot remove the old backup {}", old.path.display()))?;
         }
     }
     Ok(())
@@ -217,7 +218,7 @@ fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let read = || fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect();
     match read() {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        result => result.with_context(|| format!("list {}", folder.display())),
+        result => result.with_context(|| format!("cannot list {}", folder.display())),
     }
 }
 

@@ -43,16 +43,18 @@ pub fn replace(path: &Path, content: &[u8], keep: Keep, now: DateTime<Utc>) -> a
         Ok(before) if before == content => return Ok(Replaced::Same),
         Ok(before) => Some(before),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
     let name = path.file_name().with_context(|| format!("{} is no name of a file", path.display()))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let aside = folder.join(joined(name, &format!(".{}.new", std::process::id())));
-    let written =
-        write_aside(&aside, path, content).with_context(|| format!("write {}", aside.display())).and_then(|()| {
+    let written = write_aside(&aside, path, content)
+        .with_context(|| format!("cannot write {}", aside.display()))
+        .and_then(|()| {
             let backup =
                 before.filter(|_| wanted(keep, path, now)).map(|before| back_up(path, &before, now)).transpose()?;
-            fs::rename(&aside, path).with_context(|| format!("rename {} to {}", aside.display(), path.display()))?;
+            fs::rename(&aside, path)
+                .with_context(|| format!("cannot rename {} to {}", aside.display(), path.display()))?;
             sync_folder_of(path)?;
             Ok(backup)
         });
@@ -105,7 +107,7 @@ fn back_up(path: &Path, content: &[u8], now: DateTime<Utc>) -> anyhow::Result<Pa
                     file.write_all(content)?;
                     file.sync_all()
                 });
-                copied.with_context(|| format!("write the backup {}", backup.display()))?;
+                copied.with_context(|| format!("cannot write the backup {}", backup.display()))?;
                 return Ok(backup);
             }
         }
@@ -146,7 +148,7 @@ fn backups(path: &Path) -> Vec<(NaiveDateTime, PathBuf)> {
 fn drop_oldest(path: &Path, kept: usize) -> anyhow::Result<()> {
     let backups = backups(path);
     for (_, backup) in &backups[..backups.len().saturating_sub(kept)] {
-        fs::remove_file(backup).with_context(|| format!("remove the backup {}", backup.display()))?;
+        fs::remove_file(backup).with_context(|| format!("cannot remove the backup {}", backup.display()))?;
     }
     Ok(())
 }

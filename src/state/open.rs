@@ -101,7 +101,7 @@ impl State {
         let explained = |error| explain(error, path);
         if version(&state.conn).map_err(explained)? < KNOWN {
             state.back_up(Occasion::Before(ChangeKind::Upgrade), starter.at)?;
-            upgrade(&state.conn, Some(starter)).map_err(explained).context("upgrade the state's schema")?;
+            upgrade(&state.conn, Some(starter)).map_err(explained).context("cannot upgrade the state's schema")?;
         }
         Ok(Some(state))
     }
@@ -122,16 +122,16 @@ impl State {
             .recursive(true)
             .mode(0o755)
             .create(folder)
-            .with_context(|| format!("create {}", folder.display()))?;
+            .with_context(|| format!("cannot create {}", folder.display()))?;
         refuse_network(folder)?;
         let aside = path.with_extension("db.new");
         remove_with_companions(&aside)?;
         build(&aside)
             .map_err(|error| explain_any(error, &aside))
-            .with_context(|| format!("create the state {}", aside.display()))?;
+            .with_context(|| format!("cannot create the state {}", aside.display()))?;
         // SQLite would play a log that a lost or moved state left behind back into the new one.
         move_companions(path, &with_suffix(path, ".orphaned"))?;
-        fs::rename(&aside, path).with_context(|| format!("rename {} to {}", aside.display(), path.display()))?;
+        fs::rename(&aside, path).with_context(|| format!("cannot rename {} to {}", aside.display(), path.display()))?;
         sync_folder_of(path)?;
         Self::open(path, starter)?.context("the new state is not there")
     }
@@ -181,7 +181,7 @@ fn rename_if_there(from: &Path, to: &Path) -> anyhow::Result<bool> {
     match fs::rename(from, to) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("rename {} to {}", from.display(), to.display())),
+        Err(error) => Err(error).with_context(|| format!("cannot rename {} to {}", from.display(), to.display())),
     }
 }
 
@@ -203,7 +203,7 @@ pub(super) fn remove_companions(path: &Path) -> anyhow::Result<()> {
 pub(super) fn remove_if_there(file: &Path) -> anyhow::Result<()> {
     match fs::remove_file(file) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", file.display()))
+            Err(error).with_context(|| format!("cannot remove {}", file.display()))
         }
         _ => Ok(()),
     }
@@ -213,12 +213,12 @@ pub(super) fn remove_if_there(file: &Path) -> anyhow::Result<()> {
 pub(super) fn create(path: &Path) -> anyhow::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true).mode(0o600);
-    options.open(path).with_context(|| format!("create {}", path.display()))
+    options.open(path).with_context(|| format!("cannot create {}", path.display()))
 }
 
 pub(super) fn sync_folder_of(path: &Path) -> anyhow::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).with_context(|| format!("sync {}", folder.display()))
+    File::open(folder).and_then(|folder| folder.sync_all()).with_context(|| format!("cannot sync {}", folder.display()))
 }
 
 /// Reads the header by ourselves: SQLite would take an empty file for a new database. This happens
@@ -228,14 +228,14 @@ pub(super) fn inspect(path: &Path) -> anyhow::Result<Found> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(error) => return Err(error).with_context(|| format!("open the state {}", path.display())),
+        Err(error) => return Err(error).with_context(|| format!("cannot open the state {}", path.display())),
     };
-    let length = file.metadata().with_context(|| format!("look at the state {}", path.display()))?.len();
+    let length = file.metadata().with_context(|| format!("cannot look at the state {}", path.display()))?.len();
     let mut header = [0; 100];
     if length < header.len() as u64 {
         return damaged(Damage::TooShort { bytes: length });
     }
-    file.read_exact(&mut header).with_context(|| format!("read the state {}", path.display()))?;
+    file.read_exact(&mut header).with_context(|| format!("cannot read the state {}", path.display()))?;
     let number = |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     if !header.starts_with(b"SQLite format 3\0") {
         return damaged(Damage::NotSqlite);
@@ -264,7 +264,7 @@ pub(super) fn connect(path: &Path, access: Access) -> anyhow::Result<Connection>
         Ok(conn)
     };
     let explained = |error| explain(error, path);
-    let mut conn = open().map_err(explained).with_context(|| format!("open the state {}", path.display()))?;
+    let mut conn = open().map_err(explained).with_context(|| format!("cannot open the state {}", path.display()))?;
     let version = version(&conn).map_err(explained)?;
     if version > KNOWN {
         return Err(Refusal::StateNewer { state: path.to_path_buf(), version, known: KNOWN }.into());
@@ -276,7 +276,7 @@ pub(super) fn connect(path: &Path, access: Access) -> anyhow::Result<Connection>
     if access == Access::Write {
         make_durable(&conn)
             .map_err(|error| explain_any(error, path))
-            .with_context(|| format!("open the state {}", path.display()))?;
+            .with_context(|| format!("cannot open the state {}", path.display()))?;
     }
     Ok(conn)
 }
@@ -403,7 +403,7 @@ pub(super) fn in_memory() -> Connection {
 }
 
 pub(super) fn refuse_what_we_cannot_keep(path: &Path) -> anyhow::Result<()> {
-    let owner = fs::metadata(path).with_context(|| format!("look at the state {}", path.display()))?.uid();
+    let owner = fs::metadata(path).with_context(|| format!("cannot look at the state {}", path.display()))?.uid();
     if owner != rustix::process::geteuid().as_raw() {
         return Err(Refusal::NotOwner { path: path.to_path_buf() }.into());
     }
@@ -415,7 +415,7 @@ fn refuse_network(path: &Path) -> anyhow::Result<()> {
     const NETWORKS: [u32; 7] =
         [magic::NFS, magic::SMB, magic::CIFS, magic::SMB2, magic::NINE_P, magic::AFS, magic::CEPH];
     let file_system =
-        rustix::fs::statfs(path).with_context(|| format!("look at the file system of {}", path.display()))?;
+        rustix::fs::statfs(path).with_context(|| format!("cannot look at the file system of {}", path.display()))?;
     if NETWORKS.contains(&magic::of(&file_system)) {
         return Err(Refusal::NetworkFileSystem { path: path.to_path_buf() }.into());
     }

@@ -60,7 +60,7 @@ pub(crate) fn restore(
         open::move_companions(state, to)?;
     }
     open::remove_companions(state)?;
-    fs::rename(&aside, state).with_context(|| format!("rename {} to {}", aside.display(), state.display()))?;
+    fs::rename(&aside, state).with_context(|| format!("cannot rename {} to {}", aside.display(), state.display()))?;
     sync_folder_of(state)?;
     Ok(replaced)
 }
@@ -74,9 +74,9 @@ fn build_beside(aside: &Path, backup: &Connection, change: &Change<'_>, from: &P
     })
     .map_err(|error| match explain(error, from) {
         damage if damage.is::<Refusal>() => unusable(from, damage),
-        trouble => trouble.context(format!("restore {} to {}", from.display(), aside.display())),
+        trouble => trouble.context(format!("cannot restore {} to {}", from.display(), aside.display())),
     })?;
-    file.sync_all().with_context(|| format!("sync {}", aside.display()))
+    file.sync_all().with_context(|| format!("cannot sync {}", aside.display()))
 }
 
 fn open_backup(from: &Path) -> anyhow::Result<Connection> {
@@ -120,7 +120,7 @@ fn keep_old(state: &Path, starter: &Starter) -> anyhow::Result<(Replaced, i64)> 
             let aside = with_suffix(state, &format!(".aside-{}", starter.at.format("%Y%m%dT%H%M%SZ")));
             match fs::hard_link(state, &aside) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    Err(error).with_context(|| format!("keep {} as {}", state.display(), aside.display()))
+                    Err(error).with_context(|| format!("cannot keep {} as {}", state.display(), aside.display()))
                 }
                 _ => Ok((Replaced::SetAside(aside), 0)),
             }
@@ -147,7 +147,7 @@ fn back_up_and_close(state: &Path, starter: &Starter) -> anyhow::Result<(PathBuf
 
 fn sha256(file: &Path) -> anyhow::Result<String> {
     let digest = File::open(file).and_then(digest_of);
-    digest.map(|digest| digest.to_string()).with_context(|| format!("read {}", file.display()))
+    digest.map(|digest| digest.to_string()).with_context(|| format!("cannot read {}", file.display()))
 }
 
 impl State {

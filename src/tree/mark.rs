@@ -32,7 +32,7 @@ pub struct Mark {
 
 /// Reads the mark of an open lock file; None if it was never marked.
 pub fn read(file: &File) -> anyhow::Result<Option<Mark>> {
-    let Some(value) = read_sector(file, 0).context("read the mark")? else { return Ok(None) };
+    let Some(value) = read_sector(file, 0).context("cannot read the mark")? else { return Ok(None) };
     let state_id = value.get("state").and_then(Value::as_str).map(str::to_owned);
     let run = value.get("run").and_then(Value::as_i64);
     Ok(state_id.zip(run).map(|(state_id, run)| Mark { state_id, run }))
@@ -44,7 +44,7 @@ pub fn look(output: &Path) -> anyhow::Result<Option<Mark>> {
     match File::open(&path) {
         Ok(file) => read(&file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("open {}", path.display())),
+        Err(error) => Err(error).with_context(|| format!("cannot open {}", path.display())),
     }
 }
 
@@ -52,7 +52,7 @@ pub fn look(output: &Path) -> anyhow::Result<Option<Mark>> {
 pub fn write(file: &File, mark: &Mark) -> anyhow::Result<()> {
     write_sector(file, 0, &json!({ "state": mark.state_id, "run": mark.run }))
         .and_then(|()| file.sync_all())
-        .context("write the mark")
+        .context("cannot write the mark")
 }
 
 /// Reads one line of JSON; None where there is none.
@@ -83,7 +83,7 @@ pub fn write_sector(file: &File, at: u64, value: &Value) -> io::Result<()> {
 pub fn refuse_folded_names(tree: &Tree) -> anyhow::Result<()> {
     // Upper and lower case; composed and decomposed.
     for (one, other) in [("probe-case", "PROBE-CASE"), ("probe-\u{e9}", "probe-e\u{301}")] {
-        if same_name(tree, one, other).context("try out how the file system treats names")? {
+        if same_name(tree, one, other).context("cannot try out how the file system treats names")? {
             return Err(Refusal::NamesFolded { output: tree.output().to_path_buf() }.into());
         }
     }

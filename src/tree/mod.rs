@@ -94,7 +94,7 @@ impl Tree {
     /// Opens the output, which must exist.
     pub fn open(output: &Path) -> anyhow::Result<Self> {
         let root = rustix::fs::openat(CWD, output, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .with_context(|| format!("open the output {}", output.display()))?;
+            .with_context(|| format!("cannot open the output {}", output.display()))?;
         Ok(Self {
             output: output.to_path_buf(),
             root,
@@ -106,7 +106,7 @@ impl Tree {
 
     /// Opens the output, if there is one.
     pub fn look(output: &Path) -> anyhow::Result<Option<Self>> {
-        if output.try_exists().with_context(|| format!("look for the output {}", output.display()))? {
+        if output.try_exists().with_context(|| format!("cannot look for the output {}", output.display()))? {
             Self::open(output).map(Some)
         } else {
             Ok(None)
@@ -118,7 +118,7 @@ impl Tree {
     pub fn durability(&self) -> anyhow::Result<Durability> {
         const DEAF: [u32; 5] = [magic::FUSE, magic::SMB, magic::SMB2, magic::CIFS, magic::NINE_P];
         let file_system = rustix::fs::fstatfs(&self.root)
-            .with_context(|| format!("look at the file system of {}", self.output.display()))?;
+            .with_context(|| format!("cannot look at the file system of {}", self.output.display()))?;
         Ok(if DEAF.contains(&magic::of(&file_system)) { Durability::File } else { Durability::Batch })
     }
 

@@ -162,7 +162,7 @@ impl Published {
                 self.left.push(Left { id, path, digest, why: WhyLeft::Stuck(error.to_string()) });
                 Ok(())
             }
-            _ => Err(error).with_context(|| format!("remove {}", removal.path)),
+            _ => Err(error).with_context(|| format!("cannot remove {}", removal.path)),
         }
     }
 }
@@ -223,7 +223,7 @@ impl Tree {
                     let tenant = placement.tenant.clone();
                     published.failed.push(Failure { tenant, path: path.clone(), trouble });
                 }
-                Err(error) => return Err(error).with_context(|| format!("put {path} in place")),
+                Err(error) => return Err(error).with_context(|| format!("cannot put {path} in place")),
             }
         }
         Ok(())

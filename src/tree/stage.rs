@@ -80,9 +80,9 @@ impl Stage {
     pub fn create(tree: &Tree, durability: Durability) -> anyhow::Result<Self> {
         let path = folder(tree.output());
         remove(tree.output())?;
-        fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
+        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
         let handle = super::open_beneath(&tree.root, &format!("{PRIVATE}/{FOLDER}"))
-            .with_context(|| format!("open {}", path.display()))?;
+            .with_context(|| format!("cannot open {}", path.display()))?;
         Ok(Self {
             handles: nameless::make_room(&handle),
             path,
@@ -112,14 +112,11 @@ impl Stage {
             }
             Ok::<_, io::Error>(staged)
         };
-        write().with_context(|| format!("write to {}", self.path.display()))
+        write().with_context(|| format!("cannot write to {}", self.path.display()))
     }
 
     fn write_named(&self, staged: &Staged, document: &[u8]) -> io::Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = self.folder(staged)?;
-        let mut file = File::from(rustix::fs::openat(folder, staged.file(), flags, Mode::from_raw_mode(0o666))?);
-        file.write_all(document)?;
+        let file = write_new(self.folder(staged)?, &staged.file(), document)?;
         if self.durability == Durability::File {
             file.sync_all()?;
         }
@@ -172,17 +169,14 @@ impl Stage {
         let name = format!("{LIST}-{}", self.lists.fetch_add(1, Ordering::Relaxed));
         let mut text = String::new();
         for (id, path) in targets {
-            text.push_str(&serde_json::to_string(&(id.as_str(), path.as_str())).context("write a target as JSON")?);
+            text.push_str(
+                &serde_json::to_string(&(id.as_str(), path.as_str())).context("cannot write a target as JSON")?,
+            );
             text.push('\n');
         }
         text.push_str("end\n");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let write = || {
-            let mut file = File::from(rustix::fs::openat(&self.handle, &*name, flags, Mode::from_raw_mode(0o666))?);
-            file.write_all(text.as_bytes())?;
-            Ok::<_, io::Error>(file)
-        };
-        let file = write().with_context(|| format!("write {}/{name}", self.path.display()))?;
+        let file = write_new(&self.handle, &name, text.as_bytes())
+            .with_context(|| format!("cannot write {}/{name}", self.path.display()))?;
         Ok(List { file, name })
     }
 
@@ -191,7 +185,7 @@ impl Stage {
         let Some(list) = published.list() else { return Ok(()) };
         match rustix::fs::unlinkat(&self.handle, list, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(error).with_context(|| format!("remove {}/{list}", self.path.display())),
+            Err(error) => Err(error).with_context(|| format!("cannot remove {}/{list}", self.path.display())),
         }
     }
 
@@ -202,6 +196,14 @@ impl Stage {
     }
 }
 
+/// Writes a file that must not be there yet.
+pub(super) fn write_new(folder: &OwnedFd, name: &str, content: &[u8]) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o666))?);
+    file.write_all(content)?;
+    Ok(file)
+}
+
 /// What a dead run may have published without recording it. Nothing of a list that is not whole: it is
 /// durable before the first file gets its place, so then there was none.
 pub fn left_in_doubt(output: &Path) -> anyhow::Result<Vec<(InvoiceId, TreePath)>> {
@@ -210,7 +212,7 @@ pub fn left_in_doubt(output: &Path) -> anyhow::Result<Vec<(InvoiceId, TreePath)>
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>),
     };
-    let entries = entries.with_context(|| format!("read {}", folder.display()))?;
+    let entries = entries.with_context(|| format!("cannot read {}", folder.display()))?;
     let is_list =
         |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(LIST.as_bytes()));
     let mut lists: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).filter(is_list).collect();
@@ -218,7 +220,7 @@ pub fn left_in_doubt(output: &Path) -> anyhow::Result<Vec<(InvoiceId, TreePath)>
     lists.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
     let mut targets = Vec::new();
     for list in lists {
-        targets.extend(read_list(&list).with_context(|| format!("read {}", list.display()))?);
+        targets.extend(read_list(&list).with_context(|| format!("cannot read {}", list.display()))?);
     }
     Ok(targets)
 }
@@ -241,7 +243,7 @@ pub fn remove(output: &Path) -> anyhow::Result<()> {
     let path = folder(output);
     match fs::remove_dir_all(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", path.display()))
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
         }
         _ => Ok(()),
     }

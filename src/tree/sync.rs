@@ -6,16 +6,16 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::sync::Mutex;
 
 use anyhow::Context;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::name::TreePath;
-use super::stage::Stage;
+use super::stage::{Stage, write_new};
 use super::{Durability, PRIVATE, Tree, open_beneath, open_file};
 
 /// The file of `sync_a_new_file`, in staging.
@@ -54,7 +54,7 @@ impl Tree {
         };
         self.turns
             .take(sync)
-            .context("sync the staged files to disk; the run ends here, the next one writes them again")
+            .context("cannot sync the staged files to disk; the run ends here, the next one writes them again")
     }
 
     /// Makes the names in these folders durable, and that the files have them: without a journal ext4 keeps the
@@ -72,7 +72,7 @@ impl Tree {
         };
         self.turns
             .take(sync)
-            .context("sync the folders to disk; the run ends here, the next one writes its files again")
+            .context("cannot sync the folders to disk; the run ends here, the next one writes its files again")
     }
 
     /// The list is a witness. Before Linux 5.17 `syncfs` keeps some errors to itself, and on a file system that
@@ -101,10 +101,7 @@ impl Stage {
     /// Stands for folders that cannot be synced. A new file gets into the log of a file system after all that was
     /// named and removed before it, and its sync writes the log up to there.
     fn sync_a_new_file(&self) -> io::Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::openat(&self.handle, LAST, flags, Mode::from_raw_mode(0o666))?);
-        file.write_all(b"all names of the batch are given\n")?;
-        file.sync_all()?;
+        write_new(&self.handle, LAST, b"all names of the batch are given\n")?.sync_all()?;
         Ok(rustix::fs::unlinkat(&self.handle, LAST, AtFlags::empty())?)
     }
 }

@@ -76,9 +76,10 @@ pub fn everything(output: &Path) -> impl Iterator<Item = anyhow::Result<Found>> 
         match found {
             // Somebody removed the entry since its folder was read.
             Err(error) if is(ErrorKind::NotFound, &error) => None,
-            Err(error) => {
-                Some(closed(&error, output).ok_or_else(|| error.context(format!("look through {}", output.display()))))
-            }
+            Err(error) => Some(
+                closed(&error, output)
+                    .ok_or_else(|| error.context(format!("cannot look through {}", output.display()))),
+            ),
             Ok(found) => found.map(Ok),
         }
     })

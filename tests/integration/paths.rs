@@ -243,12 +243,12 @@ fn an_old_file_that_cannot_be_removed_fails_its_tenant_only_and_goes_with_the_ne
         let summary = scene.run(3);
         assert_eq!(summary["failed_tenants"].as_array().unwrap().len(), 1, "{summary}");
         let error = summary["failed_tenants"][0]["error"].as_str().unwrap();
-        assert!(error.starts_with(&format!("remove {CN}: ")) && error.contains("--prune"), "{summary}");
+        assert!(error.starts_with(&format!("cannot remove {CN}: ")) && error.contains("--prune"), "{summary}");
         assert_eq!(numbers(&summary, ["written", "removed"]), [2, 0]);
         assert_eq!(scene.exporter.ask("SELECT id, path FROM leftover"), [format!("1 {CN}")]);
         let prune = || scene.exporter.run(["verify", "--against-source", "--prune", "--prune-up-to", "1"]);
         let stuck = prune().expect(6);
-        assert!(stuck.stderr.contains(&format!("remove {CN}: ")), "{stuck}");
+        assert!(stuck.stderr.contains(&format!("cannot remove {CN}: ")), "{stuck}");
         drop(closed);
         prune();
         scene.agree();

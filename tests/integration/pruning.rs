@@ -65,7 +65,7 @@ fn withdrawn(table: &Table) -> Exporter<'_> {
 fn an_invoice_that_comes_back_while_the_question_waits_keeps_its_file_also_one_that_it_shares() {
     let table = Table::embedded();
     let exporter = withdrawn(&table);
-    let asking = Asking::about(&exporter, &PRUNE, "remove 5 files, of 6 invoices in the ledger?");
+    let asking = Asking::about(&exporter, &PRUNE, "remove 5 files (the ledger has 6 invoices)?");
     table.execute("UPDATE t_invoice SET fissue_status = 3 WHERE fid IN (2, 6)");
     let (code, answer, said) = asking.answer("y");
     assert_eq!(code, Some(0), "{answer}{said}");

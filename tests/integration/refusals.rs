@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::support::disk::Mount;
-use crate::support::exporter::{Exporter, Finished, Running};
+use crate::support::exporter::{Exporter, Finished, Running, run_with_at};
 use crate::support::listing::{Traces, everything_in};
 use crate::support::state::meddle;
 use crate::support::table::{Row, Table};
@@ -350,6 +350,21 @@ fn the_state_of_another_user_is_left_to_that_user() {
     assert_state_refused(&exporter, &FULL, &["another user", "chown"]);
     assert_state_refused(&exporter, &INCREMENTAL, &["another user", "chown"]);
     assert_eq!(fs::metadata(exporter.state()).unwrap().uid(), 65_534);
+}
+
+#[test]
+fn a_state_on_a_network_file_system_is_not_made_and_a_local_folder_for_it_is_the_way_out() {
+    let table = table();
+    let exporter = Exporter::new(&table);
+    // The folder of the state is said to lie on NFS.
+    let run = |exporter: &Exporter<'_>| run_with_at(exporter, ".export_state", "statfs:poke_exit=@arg2=6969", &FULL);
+    let refused = run(&exporter).expect(5);
+    assert!(refused.stderr.contains("a network file system") && refused.stderr.contains("--state-dir"), "{refused}");
+    assert!(!exporter.state().exists() && exporter.tree().is_empty());
+    let local = tempfile::tempdir().unwrap();
+    let exporter = exporter.env("INVOICE_EXPORT_STATE_DIR", local.path());
+    run(&exporter).expect(0);
+    exporter.assert_agrees();
 }
 
 #[test]

@@ -5,30 +5,31 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::exporter::{Exporter, Running, numbers};
+use crate::support::exporter::{Exporter, Running, numbers, under};
 use crate::support::server::Server;
 use crate::support::table::{Table, on_every_flavor, on_every_source};
 
 const TENANTS: &str = "1:0.6,10:0.3,89:0.1";
 
 /// Whoever runs the tests may ignore signals, as `nohup` does, and what is ignored is inherited.
+const DEFAULT_SIGNALS: [&str; 2] = ["env", "--default-signal=HUP,INT,TERM"];
+
 fn spawn(exporter: &Exporter<'_>, args: &[&str]) -> Running {
-    let plain = exporter.command(args);
-    let mut command = Command::new("env");
-    command.arg("--default-signal=HUP,INT,TERM").arg(plain.get_program()).args(plain.get_args()).env_clear();
-    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    Running::new(&mut command)
+    Running::new(&mut under(exporter, Command::new(DEFAULT_SIGNALS[0]).arg(DEFAULT_SIGNALS[1]), args))
 }
 
 /// Waits until files are published: the run is in the middle of its work.
 fn wait_for_files(exporter: &Exporter<'_>) {
-    let since = Instant::now();
-    let published = || {
+    wait_until("no file is ever published", || {
         let entries = std::fs::read_dir(exporter.output()).into_iter().flatten();
         entries.filter_map(Result::ok).any(|entry| entry.file_name() != ".export_state")
-    };
-    while !published() {
-        assert!(since.elapsed() < Duration::from_secs(120), "no file is ever published");
+    });
+}
+
+fn wait_until(never: &str, come: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !come() {
+        assert!(since.elapsed() < Duration::from_secs(120), "{never}");
         std::thread::yield_now();
     }
 }
@@ -113,6 +114,26 @@ fn a_run_that_pauses_before_it_tries_again_is_cancelled_at_once() {
         exporter.run(["run"]).expect(0);
         exporter.assert_agrees();
     });
+}
+
+#[test]
+fn a_second_signal_ends_a_run_at_once_though_it_waits_for_the_disk() {
+    let table = Table::embedded();
+    table.load_sample(2_000, 1, TENANTS);
+    let exporter = Exporter::new(&table);
+    // -D: what is signalled and waited for is the exporter.
+    let slow = ["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=syncfs", "-e", "inject=syncfs:delay_enter=60000000"];
+    let run = Running::new(&mut under(&exporter, Command::new("strace").args(slow).args(DEFAULT_SIGNALS), &["run"]));
+    let list = exporter.output().join(".export_state/staging/targets-0");
+    wait_until("no batch is ever synced", || list.exists());
+    run.signal(Signal::TERM);
+    run.signal(Signal::INT);
+    let ended = run.wait();
+    assert!(matches!(ended.status.code(), Some(130 | 143)), "{ended}");
+    assert_eq!(exporter.ask("SELECT status FROM run"), ["running"]);
+    exporter.run(["run"]).expect(0);
+    assert_eq!(exporter.ask("SELECT status FROM run ORDER BY id"), ["interrupted", "success"]);
+    exporter.assert_agrees();
 }
 
 #[test]

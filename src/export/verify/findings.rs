@@ -64,7 +64,9 @@ impl Difference {
     /// What to do about it.
     pub fn remedy(self) -> &'static str {
         match self {
-            Self::Lost | Self::Stale | Self::Moved | Self::Missing | Self::Altered => "verify --repair exports it",
+            Self::Lost | Self::Moved => "verify --against-source --repair exports it",
+            Self::Stale => "verify --against-source --repair exports it; with the same source time, add --documents",
+            Self::Missing | Self::Altered => "verify --repair exports it",
             Self::Permissions => "chown or chmod it",
             Self::Withdrawn => "verify --against-source --prune removes it",
             Self::Leftover => "verify --against-source --prune removes it, if nobody needs the earlier invoice",

@@ -38,7 +38,9 @@ pub(super) fn refuse(
     }
     let (invoices, exported) = session.state.extent()?;
     let newest = session.present.listed.iter().filter_map(|listed| listed.newest.clone()).max();
-    if newest < exported {
+    if let Some(exported) = exported
+        && newest.as_ref() < Some(&exported)
+    {
         return Err(Refusal::SourceOlder { source: newest, exported }.into());
     }
     let harmless = at_most.unwrap_or(HARMLESS.min(invoices / HARMLESS_PART));
