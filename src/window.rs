@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use chrono::{Datelike, NaiveDateTime, TimeDelta};
+use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, Utc};
 
 use crate::invoice::SourceTime;
 
@@ -17,8 +17,17 @@ pub const BASELINE: &str = "1970-01-01 00:00:00";
 pub struct Clock {
     /// Whole seconds, in the zone in which `fupdate_time` is read.
     pub now: SourceTime,
-    /// The same moment in seconds since 1970, to be compared with our own clock.
+    /// The same moment in seconds since 1970.
     pub unix: i64,
+}
+
+impl Clock {
+    /// How many seconds it shows more than ours does in UTC. Source times are what it shows, so its zone counts:
+    /// where that changes, they go back or ahead though time itself does not.
+    pub fn ahead_of(&self, ours: DateTime<Utc>) -> i64 {
+        let shown = whole_seconds(&self.now).map_or(self.unix, |now| now.and_utc().timestamp());
+        shown - ours.timestamp()
+    }
 }
 
 /// What is going on in the server that may still commit rows with source times of the past.

@@ -99,7 +99,7 @@ impl Session {
 
     fn begin(&mut self, order: &Order, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
         let Present { clock, server, settings, .. } = &self.present;
-        let clock_offset = clock.unix - (order.now)().timestamp();
+        let clock_offset = clock.ahead_of((order.now)());
         let doubts = plan::doubts(&self.last, self.begun, server, clock.unix, clock_offset, order.safety_lag);
         doubts.iter().for_each(|doubt| tell(Event::Notice(Notice::Doubt(*doubt))));
         let run = self.state.begin(&Start {

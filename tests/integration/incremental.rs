@@ -342,6 +342,17 @@ fn a_clock_that_went_back_makes_a_run_read_all_keys() {
 }
 
 #[test]
+fn a_server_that_shows_the_time_of_another_zone_makes_a_run_read_all_keys() {
+    on_every_flavor(|flavor| {
+        let own = Server::fresh(flavor);
+        let table = Table::on(&own);
+        // What it shows from now on lies above all that runs have read, as it does a day after a zone went back.
+        let moved = doubted(&table, |_| table.execute("SET GLOBAL time_zone = '+05:00'"));
+        assert!(moved.stderr.contains("clock"), "{moved}");
+    });
+}
+
+#[test]
 fn another_server_makes_a_run_read_all_keys() {
     on_every_source(|table| {
         let other = doubted(table, |exporter| {
