@@ -64,7 +64,7 @@ impl State {
         // A closure that is called once, so that every `?` above ends here.
         write_all()
             .map_err(|error| explain(error, &path))
-            .with_context(|| format!("write the state {}", path.display()))
+            .with_context(|| format!("cannot write the state {}", path.display()))
     }
 
     /// For the many small questions of a run between two changes: nobody else writes, so that all of them
@@ -98,7 +98,7 @@ impl State {
         }
         result
             .map_err(|error| explain(error, &self.path))
-            .with_context(|| format!("read the state {}", self.path.display()))
+            .with_context(|| format!("cannot read the state {}", self.path.display()))
     }
 
     /// Leaves one file behind. SQLite does not tell when the checkpoint fails that closing makes, so it is
@@ -112,7 +112,7 @@ impl State {
         checkpoint()
             .and_then(|()| conn.close().map_err(|(_, error)| error))
             .map_err(|error| explain(error, &path))
-            .with_context(|| format!("close the state {}", path.display()))
+            .with_context(|| format!("cannot close the state {}", path.display()))
     }
 }
 
@@ -156,8 +156,10 @@ fn is_nonsense(error: &rusqlite::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-    use crate::invoice::SourceTime;
+    use crate::invoice::{InvoiceId, SourceTime};
     use crate::run::{Kind, RunId, Starter};
     use crate::state::runs::Start;
 
@@ -204,6 +206,20 @@ mod tests {
         let backup = folder.path().join("backup.db");
         look.back_up_to(&backup).unwrap();
         assert!(!State::look(&backup).unwrap().unwrap().lookup().unwrap().is_empty().unwrap());
+    }
+
+    #[test]
+    fn of_more_rejects_than_a_run_reads_again_those_left_out_come_first_the_next_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = State::create(&folder.path().join("state.db"), &starter()).unwrap();
+        let many = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n <= ?1)
+             INSERT INTO todo SELECT n, 'reject', NULL, 1 FROM n";
+        state.transaction(|tx| tx.execute(many, [todo::RETRIED_AT_MOST])).unwrap();
+        let ids =
+            |state: &State| -> BTreeSet<InvoiceId> { state.todo().unwrap().into_iter().map(|todo| todo.id).collect() };
+        let read = ids(&state);
+        state.transaction(|tx| read.iter().try_for_each(|id| todo::put(tx, 2, id, todo::Why::Reject, None))).unwrap();
+        assert_eq!(ids(&state).difference(&read).count(), 1);
     }
 
     #[test]

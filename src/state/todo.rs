@@ -47,9 +47,9 @@ pub struct Leftover {
     pub digest: Digest,
 }
 
-/// Open rejects that one run reads again at the most, oldest first: the list may be as long as the
-/// table, memory may not. What is in doubt after a crash is always read; a batch bounds it.
-const RETRIED_AT_MOST: i64 = 50_000;
+/// Open rejects that one run reads again at the most, those that were read the longest ago first: the list may be
+/// as long as the table, memory may not. What is in doubt after a crash is always read; a batch bounds it.
+pub(super) const RETRIED_AT_MOST: i64 = 50_000;
 
 impl State {
     pub fn todo(&self) -> anyhow::Result<Vec<Todo>> {
@@ -150,7 +150,8 @@ pub(super) fn put(conn: &Connection, run: i64, id: &InvoiceId, why: Why, tenant:
     };
     conn.prepare_cached(
         "INSERT INTO todo (id, why, tenant, run) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (id) DO UPDATE SET why = excluded.why, tenant = coalesce(excluded.tenant, tenant)",
+         ON CONFLICT (id) DO UPDATE SET why = excluded.why, tenant = coalesce(excluded.tenant, tenant),
+             run = excluded.run",
     )?
     .execute(params![id.as_str(), why, tenant, run])?;
     Ok(())
