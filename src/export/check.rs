@@ -113,7 +113,7 @@ impl Desk<'_> {
                 let trouble = Trouble::NotSeen { path: path.to_string(), detail: error.to_string() };
                 return Ok(Verdict::Trouble { invoice, trouble });
             }
-            Err(error) => return Err(anyhow::Error::new(error).context(format!("look at {path}"))),
+            Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot look at {path}"))),
         };
         Ok(Verdict::Candidate(Candidate { invoice, path, digest, size, file, known: known.cloned() }))
     }
@@ -155,8 +155,14 @@ impl Desk<'_> {
             }),
             Some(known) if known.path == *path && known.digest == digest => {
                 let assumed = self.presence == Presence::Assumed && !known.recheck;
-                let there = assumed || tree.has_file(path, size)?;
-                Ok(if there { There::Same } else { There::Nothing })
+                if known.settled {
+                    let there = assumed || tree.has_file(path, size)?;
+                    return Ok(if there { There::Same } else { There::Nothing });
+                }
+                Ok(match tree.compare(path, document)? {
+                    There::Nothing if assumed => There::Same,
+                    there => there,
+                })
             }
             _ => tree.compare(path, document),
         }

@@ -133,6 +133,10 @@ impl State {
             if !start.doubts.is_empty() {
                 tx.execute("UPDATE tenant SET look_back = NULL", [])?;
             }
+            // The tree may hold other versions, also where the source has come back to what the ledger knows.
+            if start.doubts.contains(&Doubt::StateRestored) {
+                tx.execute("UPDATE entry SET settled = 0", [])?;
+            }
             let id = tx.query_row(
                 "INSERT INTO run (id, kind, status, started, since, boundary, user, host, pid, command_line, version)
                  VALUES (1 + max(?1, (SELECT coalesce(max(id), 0) FROM run), (SELECT coalesce(max(last_run), 0) FROM state_change)),

@@ -105,6 +105,38 @@ fn a_backup_is_made_while_a_run_writes_and_holds_what_was_recorded() {
 }
 
 #[test]
+fn after_a_restore_a_file_of_a_version_that_the_source_has_left_since_is_put_right() {
+    let modes: [&[&str]; 2] = [&["run", "--mode", "full"], &["run", "--mode", "incremental"]];
+    on_every_source(|table| {
+        for (mode, back) in modes.into_iter().flat_map(|mode| [(mode, 200), (mode, 80)]) {
+            table.execute("DELETE FROM t_invoice");
+            let exporter = exported(table);
+            let becomes = |document: &str, minutes: u32| {
+                let time = table.ago(MINUTE * minutes);
+                let change = format!("SET fext_field = '{document}', fupdate_time = '{time}' WHERE fid = 3");
+                table.execute(&format!("UPDATE t_invoice {change}"));
+            };
+            becomes("{}", 200);
+            exporter.run(INCREMENTAL).expect(0);
+            exporter.run(["state", "backup"]).expect(0);
+            // As long as what the ledger of the backup knows, to which the source comes back.
+            becomes("[]", 90);
+            exporter.run(INCREMENTAL).expect(0);
+            becomes("{}", back);
+            let consumed = exporter.output().join("1/CN/20251128+INV7.json");
+            fs::remove_file(&consumed).unwrap();
+            exporter.run(["state", "restore", "latest", "--yes"]).expect(0);
+            let manual = names(&folder(&exporter)).into_iter().find(|name| name.ends_with("manual.db")).unwrap();
+            exporter.run(["state", "restore", folder(&exporter).join(&manual).to_str().unwrap(), "--yes"]).expect(0);
+            exporter.run(mode).expect(0);
+            let file = fs::read_to_string(exporter.output().join("1/CN/20251128+INV3.json")).unwrap();
+            assert_eq!(file, "{}", "{mode:?}, {back}");
+            assert_eq!(consumed.exists(), mode[2] == "full", "an incremental run gives back nothing");
+        }
+    });
+}
+
+#[test]
 fn restoring_costs_a_reading_and_no_invoice_whatever_happened_since() {
     on_every_source(|table| {
         let exporter = exported(table);
