@@ -10,7 +10,7 @@ use super::pipeline::Clerk;
 use super::plan::{Group, Member};
 use super::{Rejects, Settings};
 use crate::event::{Event, Notice};
-use crate::invoice::{InvoiceId, SourceTime, Tenant};
+use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::state::ledger::Entry;
 use crate::state::tenants::Advance;
@@ -116,18 +116,36 @@ impl Clerk<'_> {
             for (owner, _) in &owners {
                 self.believe_the_file(owner, &path)?;
             }
-            let kept = match writer {
+            let kept = match &writer {
                 Some(writer) if owners.is_empty() => {
-                    self.lost_its_file(&writer)? && self.believe_the_file(&writer, &path)?
+                    self.lost_its_file(writer)? && self.believe_the_file(writer, &path)?
                 }
                 _ => !owners.is_empty(),
             };
-            if !kept {
+            let earlier = if kept { None } else { self.earlier_invoice(writer.as_ref(), &path)? };
+            if let Some((id, digest)) = earlier {
+                self.batch.leave(path.clone(), id, digest);
+            } else if !kept {
                 self.batch.remove(Removal { id: nobody.clone(), path: path.clone(), instead: None, digest: None });
             }
             self.batch.clear_doubt(path);
         }
         Ok(())
+    }
+
+    /// What lies at a path that is another invoice's by its number: the id that it was written for carries a new one
+    /// since. It is left like any file that an id leaves behind so.
+    fn earlier_invoice(
+        &self,
+        writer: Option<&InvoiceId>,
+        path: &TreePath,
+    ) -> anyhow::Result<Option<(InvoiceId, Digest)>> {
+        let (Some(tree), Some(writer)) = (self.desk.tree, writer) else { return Ok(None) };
+        let Some(now) = self.current(writer)? else { return Ok(None) };
+        if now.path.same_invoice(path) {
+            return Ok(None);
+        }
+        Ok(tree.digest(path)?.map(|digest| (writer.clone(), digest)))
     }
 
     /// Whether an invoice that was withdrawn, or cannot be exported any more, after the dead run had moved its

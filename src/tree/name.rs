@@ -99,6 +99,11 @@ impl TreePath {
         }
     }
 
+    /// The same of two files. Of cut names only those of one date are recognised.
+    pub fn same_invoice(&self, other: &Self) -> bool {
+        other.number().map_or_else(|| self.file() == other.file(), |number| self.same_number(&number))
+    }
+
     fn part(&self, nth: usize) -> &str {
         self.0.split('/').nth(nth).unwrap_or_default()
     }

@@ -192,6 +192,32 @@ fn a_file_that_a_dead_run_rewrote_is_removed_and_not_left_over_once_its_invoice_
 }
 
 #[test]
+fn a_file_that_a_dead_run_rewrote_is_left_over_and_not_removed_once_its_id_carries_another_number() {
+    for (mode, closes) in [(FULL, false), (INCREMENTAL, false), (INCREMENTAL, true)] {
+        let table = filled();
+        let exporter = Exporter::new(&table);
+        exporter.run(FULL).expect(3);
+        let update = |set: &str| update_all(&table, 40, &[set]);
+        update("fext_field = '{\"version\": 2}' WHERE fid IN (1, 2)");
+        // The file of invoice 1 is rewritten, nothing is recorded.
+        assert!(run_with(&exporter, "renameat:signal=KILL:when=2", &FULL).was_killed());
+        update("finvoice_no = 'NEW1' WHERE fid = 1");
+        // Another tenant that fails puts off what is done about doubt.
+        update("fcountry = 'IT' WHERE fid = 3");
+        let closed = closes.then(|| Closed::new(exporter.output().join("1/IT")));
+        exporter.run(mode).expect(if closes { 3 } else { 0 });
+        drop(closed);
+        exporter.run(mode).expect(0);
+        let tree = exporter.tree();
+        assert_eq!(tree["10/DE/20251128+INV1.json"], b"{\"version\": 2}");
+        assert!(tree.contains_key("10/DE/20251128+NEW1.json"), "{mode:?}");
+        assert_eq!(exporter.ask("SELECT path FROM leftover"), ["10/DE/20251128+INV1.json"]);
+        assert_eq!(exporter.ask("SELECT path FROM doubt_path"), [""; 0]);
+        exporter.assert_state_is_sound();
+    }
+}
+
+#[test]
 fn a_file_in_doubt_stays_while_its_invoice_cannot_get_to_its_new_place() {
     let table = filled();
     let exporter = Exporter::new(&table);
