@@ -15,7 +15,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
@@ -194,6 +194,7 @@ impl Tree {
         let mut published = Published { list: Some(name), ..Published::default() };
         self.put_all(stage, &changes.placements, &mut published, &mut touched)?;
         self.remove_all(&changes.removals, &mut published, &mut touched)?;
+        self.refuse_moved_folders(&touched)?;
         touched.extend(changes.adopted.iter().map(|path| path.folder().to_owned()));
         touched.extend(changes.adopted.iter().flat_map(|path| [path.tenant().to_owned(), String::new()]));
         self.sync_names(stage, &file, &touched)?;
@@ -224,6 +225,25 @@ impl Tree {
                     published.failed.push(Failure { tenant, path: path.clone(), trouble });
                 }
                 Err(error) => return Err(error).with_context(|| format!("cannot put {path} in place")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever moves a folder away takes its open handle along: what is put there from then on is not where it
+    /// belongs.
+    fn refuse_moved_folders(&self, touched: &BTreeSet<String>) -> anyhow::Result<()> {
+        for folder in touched {
+            let Some(open) = self.open_handle(folder) else { continue };
+            let is_there = || match rustix::fs::statat(&self.root, folder, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(there) => Ok(there.st_ino == rustix::fs::fstat(&open)?.st_ino),
+                Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+                Err(error) => Err(error),
+            };
+            if !is_there().with_context(|| format!("cannot look at the folder {folder}"))? {
+                bail!(
+                    "the folder {folder} was moved away or replaced while files were put into it; the run ends here, the next one writes them again"
+                );
             }
         }
         Ok(())

@@ -6,9 +6,11 @@ use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
+use crate::support::exporter::{spawn_with, table_tree};
 use crate::support::listing::{Traces, everything_in};
 use crate::support::{Exporter, Row, Table};
 
@@ -82,6 +84,33 @@ fn a_link_that_is_swapped_for_a_folder_while_a_run_is_at_work_leads_nowhere() {
         exporter.assert_state_is_sound();
         assert!(everything_in(&[&outside], Traces::None) == before, "the last run left the tree");
     }
+}
+
+#[test]
+fn a_folder_that_is_moved_away_while_a_run_is_at_work_takes_nothing_along_that_counts_as_exported() {
+    let table = Table::embedded();
+    table.load_sample(1_500, 6, "1:1.0");
+    let exporter = Exporter::new(&table);
+    // Each thread that syncs takes three seconds for its second batch.
+    let run = spawn_with(&exporter, "syncfs:delay_enter=3000000:when=2", &["run", "--mode", "full"]);
+    let of_the_first_batch = || exporter.ask("SELECT path FROM ledger");
+    let since = Instant::now();
+    while !exporter.state().exists() || of_the_first_batch().is_empty() {
+        assert!(since.elapsed() < Duration::from_secs(120), "no batch is ever recorded");
+        thread::yield_now();
+    }
+    let (folder, archive) = (exporter.output().join("1"), exporter.home().join("archive"));
+    fs::rename(&folder, &archive).unwrap();
+    let moved = of_the_first_batch();
+    let ended = run.wait().expect(1);
+    assert!(ended.stderr.contains("the folder 1/") && ended.stderr.contains("moved away"), "{ended}");
+    assert_eq!(of_the_first_batch(), moved);
+    exporter.run(["run", "--mode", "incremental"]).expect(0);
+    let tree = exporter.tree();
+    assert!(table_tree(&table).keys().all(|path| tree.contains_key(path) != moved.contains(path)));
+    exporter.run(["run", "--mode", "full"]).expect(0);
+    exporter.assert_agrees();
+    exporter.assert_state_is_sound();
 }
 
 #[test]
