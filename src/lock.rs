@@ -33,7 +33,7 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 pub struct Held {
     file: File,
     /// The lock of a state folder that does not lie in the output.
-    _state_lock: Option<File>,
+    state_lock: Option<File>,
     script_lock: PathBuf,
     state: PathBuf,
     starter: Starter,
@@ -89,6 +89,7 @@ pub fn acquire(
     });
     let mut waiting = Waiting { purpose, patience, since: Instant::now(), told: false };
     let file = lock_file(&private.join(mark::FILE), &mut waiting, tell)?;
+    mark::write_sector(&file, SECTOR, &holder).context("cannot write who holds the lock")?;
     let state_folder = state.parent().unwrap_or(Path::new("."));
     let state_lock = if same_folder(state_folder, &private) {
         None
@@ -98,10 +99,9 @@ pub fn acquire(
         mark::write_sector(&file, SECTOR, &holder).context("cannot write who holds the lock")?;
         Some(file)
     };
-    mark::write_sector(&file, SECTOR, &holder).context("cannot write who holds the lock")?;
     let script_lock = take_script_lock(&private, &holder)?;
     let (state, starter) = (state.to_path_buf(), starter.clone());
-    Ok((tree, Held { file, _state_lock: state_lock, script_lock, state, starter }))
+    Ok((tree, Held { file, state_lock, script_lock, state, starter }))
 }
 
 struct Waiting<'a> {
@@ -245,5 +245,9 @@ impl Drop for Held {
     fn drop(&mut self) {
         // The lock itself goes with the file. A folder that stays is reclaimed by the next run.
         let _ = release(&self.script_lock);
+        // Whoever comes while the next holder has not said its name yet would be refused in ours.
+        for file in [Some(&self.file), self.state_lock.as_ref()].into_iter().flatten() {
+            let _ = mark::write_sector(file, SECTOR, &Value::Null);
+        }
     }
 }

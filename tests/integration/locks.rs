@@ -153,6 +153,24 @@ fn a_full_run_waits_no_longer_than_it_was_told() {
 }
 
 #[test]
+fn nobody_is_refused_in_the_name_of_a_run_that_has_ended() {
+    let table = table();
+    let apart = tempfile::tempdir().unwrap();
+    let exporter = exported(Exporter::new(&table).env("INVOICE_EXPORT_STATE_DIR", apart.path()));
+    arrive(&table, 2);
+    for folder in [exporter.output().join(".export_state"), apart.path().to_path_buf()] {
+        // Of the same mode as the last run, but it has not said so yet.
+        let lock = fs::File::open(folder.join("lock")).unwrap();
+        lock.lock().unwrap();
+        let mut run = exporter.spawn(INCREMENTAL);
+        run.listen_for("waiting for another run");
+        drop(lock);
+        run.wait().expect(0);
+    }
+    exporter.assert_agrees();
+}
+
+#[test]
 fn the_scripts_own_lock_folder_is_respected_and_left_as_it_is() {
     let table = table();
     let exporter = exported(Exporter::new(&table));
