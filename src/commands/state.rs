@@ -8,6 +8,7 @@ use clap::ArgMatches;
 use super::{consent, past};
 use crate::cli::{AdoptSource, Backup, Changing, Check, Common, Reset, Restore, Set, StateCommand};
 use crate::event::Life;
+use crate::export::plan::is_older;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lock::{self, Held};
 use crate::refusal::Refusal;
@@ -202,11 +203,15 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>>
             what: format!("the tree {output} carries the mark of another state"),
             remedy: "check --output and --state-dir",
         }),
-        Some(mark) if mark.run < last.published_run => findings.push(Finding {
-            what: format!(
-                "the tree {output} was last published by run {}, the state says {}",
-                mark.run, last.published_run
-            ),
+        Some(mark) if is_older(&mark, &last) => findings.push(Finding {
+            what: if mark.run == last.published_run {
+                format!("the tree {output} is a copy of the time when run {} still wrote to it", mark.run)
+            } else {
+                format!(
+                    "the tree {output} was last published by run {}, the state says {}",
+                    mark.run, last.published_run
+                )
+            },
             remedy: "bring the newer tree back, or start anew with `run --fresh`",
         }),
         None if last.published_run > 0 => findings.push(Finding {

@@ -10,7 +10,7 @@ use crate::run::Kind;
 use crate::source::Listed;
 use crate::state::runs::{LastTime, PullBack};
 use crate::state::tenants::KnownTenant;
-use crate::tree::mark::Mark;
+use crate::tree::mark::{Mark, Written};
 use crate::window::{OpenWork, Span, earlier};
 
 /// What was found where a run is to start.
@@ -75,7 +75,7 @@ pub fn start(found: &Found<'_>, purpose: Purpose, policy: StatePolicy) -> Result
     };
     match found.mark {
         Some(mark) if mark.state_id == last.state_id => {
-            if mark.run < last.published_run {
+            if is_older(mark, last) {
                 return Err(Refusal::TreeRolledBack { output, tree_run: mark.run, state_run: last.published_run });
             }
             Ok(if mark.run > last.last_run { Start::Restored } else { Start::GoOn })
@@ -86,6 +86,12 @@ pub fn start(found: &Found<'_>, purpose: Purpose, policy: StatePolicy) -> Result
         Some(_) => Err(Refusal::MarkForeign { output, state }),
         None => Err(Refusal::MarkMissing { output, state }),
     }
+}
+
+/// Whether a tree lacks what its state says was published.
+pub fn is_older(mark: &Mark, last: &LastTime) -> bool {
+    let in_part = mark.written == Written::InPart && last.published_wholly;
+    mark.run < last.published_run || mark.run == last.published_run && in_part
 }
 
 fn newcomer(found: &Found<'_>, purpose: Purpose) -> Result<Start, Refusal> {
@@ -338,7 +344,7 @@ mod tests {
     }
 
     fn mark(state_id: &str, run: i64) -> Mark {
-        Mark { state_id: state_id.into(), run }
+        Mark { state_id: state_id.into(), run, written: Written::Whole }
     }
 
     fn begin(last: Option<&LastTime>, mark: Option<&Mark>, tree: TreeUse, kind: Kind) -> Result<Start, Refusal> {

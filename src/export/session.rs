@@ -16,7 +16,7 @@ use crate::state::State;
 use crate::state::backup::{self, Occasion, REGULAR};
 use crate::state::runs::{End, LastTime, OpenRun, PullBack, Start};
 use crate::tree::Tree;
-use crate::tree::mark::{self, Mark};
+use crate::tree::mark::{self, Mark, Written};
 use crate::tree::stage::{self, Stage};
 
 /// Tree and state, held against others, and what the server said.
@@ -67,7 +67,7 @@ impl Session {
         let Self { tree, state, present, held, last, .. } = self;
         let id = run.id;
         let stage = Stage::create(tree, durability)?;
-        let mark = Mark { state_id: last.state_id.clone(), run: id.0 };
+        let mark = Mark { state_id: last.state_id.clone(), run: id.0, written: Written::InPart };
         let writing = Writing { tree, stage: &stage, held, run: &run, mark: Some(mark) };
         let result = work(Site { state: &mut *state, tree, present, writing }, tell);
         let end = |outcome, error| End {
@@ -91,6 +91,9 @@ impl Session {
             }
         };
         stage::remove(tree.output())?;
+        if let Some(mark) = held.mark()?.filter(|mark| mark.run == id.0) {
+            held.write_mark(&Mark { written: Written::Whole, ..mark })?;
+        }
         let failed = carried_out.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.to_string())).collect();
         let ended = end(carried_out.outcome(), None);
         state.finish(run, &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..ended })?;

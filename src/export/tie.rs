@@ -10,7 +10,7 @@ use crate::event::{Event, Notice};
 use crate::lock::Held;
 use crate::state::State;
 use crate::state::runs::LastTime;
-use crate::tree::mark::{self, Mark};
+use crate::tree::mark::{self, Mark, Written};
 use crate::tree::{Tree, walk};
 
 /// Where a tree and its state are, and what for they are wanted.
@@ -65,7 +65,8 @@ impl Place<'_> {
         let state = state.map_or_else(|| held.create_state(), Ok)?;
         if matches!(begun, Start::Anew | Start::TakeOver) {
             mark::refuse_folded_names(tree)?;
-            held.write_mark(&Mark { state_id: state.last_time()?.state_id, run: marked_run })?;
+            let state_id = state.last_time()?.state_id;
+            held.write_mark(&Mark { state_id, run: marked_run, written: Written::Whole })?;
         }
         Ok(Tied { state, begun, marked_run })
     }

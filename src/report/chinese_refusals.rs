@@ -62,6 +62,10 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
             at(output),
             at(state)
         ),
+        Refusal::TreeRolledBack { output, tree_run, state_run } if tree_run == state_run => format!(
+            "{} 是第 {tree_run} 次运行尚未写完时的副本；请恢复较新的目录，或用 `run --fresh` 重新开始",
+            at(output)
+        ),
         Refusal::TreeRolledBack { output, tree_run, state_run } => format!(
             "{} 最后由第 {tree_run} 次运行写入，但状态文件记录到第 {state_run} 次: 目录被回滚或是副本；请恢复较新的目录，或用 `run --fresh` 重新开始",
             at(output)
@@ -281,6 +285,7 @@ mod tests {
             Refusal::MarkMissing { output: output.clone(), state: state.clone() },
             Refusal::MarkForeign { output: output.clone(), state: state.clone() },
             Refusal::TreeRolledBack { output: output.clone(), tree_run: 4, state_run: 6 },
+            Refusal::TreeRolledBack { output: output.clone(), tree_run: 6, state_run: 6 },
             Refusal::SourceOlder { source: None, exported: "2025-11-28 16:30:00".into() },
             Refusal::NetworkFileSystem { path: state.clone() },
             Refusal::NamesFolded { output },

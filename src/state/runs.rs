@@ -19,6 +19,8 @@ pub struct LastTime {
     pub clock_offset: Option<i64>,
     /// The last run that changed the tree.
     pub published_run: i64,
+    /// Whether it came to its end.
+    pub published_wholly: bool,
     /// The last run there was.
     pub last_run: i64,
 }
@@ -70,7 +72,8 @@ impl State {
         self.read(|conn| {
             conn.query_row(
                 "SELECT state_id, source, server, server_unix, clock_offset, published_run,
-                        (SELECT coalesce(max(id), 0) FROM run) FROM meta",
+                        (SELECT coalesce(max(id), 0) FROM run),
+                        EXISTS (SELECT 1 FROM run WHERE id = published_run AND status IN ('success', 'partial')) FROM meta",
                 [],
                 |row| {
                     Ok(LastTime {
@@ -81,6 +84,7 @@ impl State {
                         clock_offset: row.get(4)?,
                         published_run: row.get(5)?,
                         last_run: row.get(6)?,
+                        published_wholly: row.get(7)?,
                     })
                 },
             )

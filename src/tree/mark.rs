@@ -23,11 +23,21 @@ pub const FILE: &str = "lock";
 /// The mark has a sector of its own, so that it is replaced whole.
 pub const SECTOR: u64 = 512;
 
+const IN_PART: &str = "in part";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub state_id: String,
     /// The last run that published; 0 before the first.
     pub run: i64,
+    pub written: Written,
+}
+
+/// How much of what that run published is in the tree. A copy that somebody took meanwhile holds a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    InPart,
+    Whole,
 }
 
 /// Reads the mark of an open lock file; None if it was never marked.
@@ -35,7 +45,8 @@ pub fn read(file: &File) -> anyhow::Result<Option<Mark>> {
     let Some(value) = read_sector(file, 0).context("cannot read the mark")? else { return Ok(None) };
     let state_id = value.get("state").and_then(Value::as_str).map(str::to_owned);
     let run = value.get("run").and_then(Value::as_i64);
-    Ok(state_id.zip(run).map(|(state_id, run)| Mark { state_id, run }))
+    let written = if value.get("written") == Some(&json!(IN_PART)) { Written::InPart } else { Written::Whole };
+    Ok(state_id.zip(run).map(|(state_id, run)| Mark { state_id, run, written }))
 }
 
 /// Reads the mark of a tree that is only looked at.
@@ -48,9 +59,13 @@ pub fn look(output: &Path) -> anyhow::Result<Option<Mark>> {
     }
 }
 
-/// Makes the mark durable before the run publishes anything.
+/// Makes the mark durable: before the run publishes anything, and before its end is on record.
 pub fn write(file: &File, mark: &Mark) -> anyhow::Result<()> {
-    write_sector(file, 0, &json!({ "state": mark.state_id, "run": mark.run }))
+    let written = match mark.written {
+        Written::InPart => IN_PART,
+        Written::Whole => "whole",
+    };
+    write_sector(file, 0, &json!({ "state": mark.state_id, "run": mark.run, "written": written }))
         .and_then(|()| file.sync_all())
         .context("cannot write the mark")
 }

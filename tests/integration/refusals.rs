@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::support::disk::Mount;
-use crate::support::exporter::{Exporter, Finished, Running, run_with_at};
+use crate::support::exporter::{Exporter, Finished, Running, run_with_at, spawn_with};
 use crate::support::listing::{Traces, everything_in};
 use crate::support::state::meddle;
 use crate::support::table::{Row, Table};
@@ -132,6 +133,40 @@ fn a_tree_that_was_rolled_back_is_left_alone() {
     copy(&backup.path().join("older"), &output);
     apart.refuses(&[&shown(&output), "run 1", "run 2", "restore the newer tree", "run --fresh"]);
     apart.exporter.run(["run", "--fresh"]).expect(0);
+    apart.exporter.assert_agrees();
+}
+
+#[test]
+fn a_tree_that_was_copied_while_a_run_wrote_to_it_is_left_alone_once_that_run_has_ended() {
+    let table = Table::embedded();
+    table.load_sample(1_500, 1, "1:1.0");
+    let apart = Apart::new(&table);
+    let output = apart.exporter.output();
+    let backup = tempfile::tempdir().unwrap();
+    // Each thread that syncs takes three seconds for its second batch.
+    let run = spawn_with(&apart.exporter, "syncfs:delay_enter=3000000:when=2", &FULL);
+    let state = apart.folder.path().join("state.db");
+    let since = Instant::now();
+    while !state.exists() || apart.exporter.ask("SELECT id FROM ledger").is_empty() {
+        assert!(since.elapsed() < Duration::from_secs(120), "no batch is ever recorded");
+        std::thread::yield_now();
+    }
+    copy(&output, &backup.path().join("part"));
+    run.wait().expect(0);
+    let whole = apart.exporter.tree();
+    copy(&output, &backup.path().join("whole"));
+    fs::remove_dir_all(&output).unwrap();
+    copy(&backup.path().join("part"), &output);
+    assert!(apart.exporter.tree().len() < whole.len());
+    for mode in [FULL, INCREMENTAL] {
+        let refused = apart.exporter.run(mode).expect(5);
+        assert!(refused.stderr.contains("run 1 still wrote to it; bring back"), "{refused}");
+    }
+    let found = apart.exporter.run(["state", "check"]).expect(6);
+    assert!(found.stdout.contains("run 1 still wrote to it"), "{found}");
+    fs::remove_dir_all(&output).unwrap();
+    copy(&backup.path().join("whole"), &output);
+    apart.exporter.run(INCREMENTAL).expect(0);
     apart.exporter.assert_agrees();
 }
 
