@@ -341,6 +341,10 @@ pub struct Restore {
     /// A backup, or `latest`
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// The tree is this state's, though its mark is lost or of another state: files and state were brought back
+    /// apart from each other
+    #[arg(long)]
+    pub adopt_tree: bool,
     #[command(flatten)]
     pub changing: Changing,
 }

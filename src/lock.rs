@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 use crate::event::Event;
 use crate::refusal::{self, Holder, Refusal};
 use crate::run::Starter;
-use crate::state::restore::{Replaced, restore};
+use crate::state::restore::{Replaced, TreeOf, restore};
 use crate::state::{State, backup};
-use crate::tree::mark::{self, Mark, SECTOR};
+use crate::tree::mark::{self, Mark, SECTOR, Written};
 use crate::tree::{PRIVATE, Tree};
 
 const SCRIPT_LOCK: &str = ".export.lock";
@@ -57,7 +57,20 @@ impl Held {
     }
 
     pub fn restore_state(&self, from: &Path, reason: Option<&str>) -> anyhow::Result<Replaced> {
-        restore(&self.state, from, self.mark()?.as_ref(), &self.starter, reason)
+        restore(&self.state, from, TreeOf::Mark(self.mark()?.as_ref()), &self.starter, reason)
+    }
+
+    /// Restores a state and makes the tree its own, whatever mark it has. The tree may hold anything, so it is
+    /// marked as newer than the state: every invoice is compared with its file.
+    pub fn restore_state_and_adopt_tree(&self, from: &Path, reason: Option<&str>) -> anyhow::Result<Replaced> {
+        let replaced = restore(&self.state, from, TreeOf::Operator, &self.starter, reason)?;
+        if let Some(state) = self.open_state()? {
+            let last = state.last_time()?;
+            let run = last.last_run.max(last.published_run) + 1;
+            self.write_mark(&Mark { state_id: last.state_id, run, written: Written::Whole })?;
+            state.close()?;
+        }
+        Ok(replaced)
     }
 
     /// Removes the oldest automatic backups beyond a number.

@@ -253,13 +253,13 @@ impl fmt::Display for Refusal {
             ),
             Self::MarkMissing { output, state } => write!(
                 f,
-                "{} is not the tree that the state {} describes: its mark .export_state/lock is missing (volume not mounted, or a mistyped --output?); to fill this folder from the start, use `run --fresh`",
+                "{} is not the tree that the state {} describes: its mark .export_state/lock is missing (volume not mounted, or a mistyped --output?); if it is that tree, brought back without its mark, use `state restore FILE --adopt-tree` with a backup; to fill this folder from the start, `run --fresh`",
                 output.display(),
                 state.display()
             ),
             Self::MarkForeign { output, state } => write!(
                 f,
-                "{} carries the mark of another state than {}; check --output and --state-dir, or start anew with `run --fresh`",
+                "{} carries the mark of another state than {}; check --output and --state-dir; if they do belong together, use `state restore FILE --adopt-tree` with a backup; or start anew with `run --fresh`",
                 output.display(),
                 state.display()
             ),

@@ -155,15 +155,28 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
         return Err(Refusal::Usage(format!("there is no backup beside {}", state.display())).into());
     };
     // Looking for the lock would make folders in a mistyped output.
-    if mark::look(&common.output)?.is_none() {
+    if args.adopt_tree {
+        if !common.output.is_dir() {
+            return Err(
+                Refusal::Usage(format!("there is no folder {}; check --output", common.output.display())).into()
+            );
+        }
+    } else if mark::look(&common.output)?.is_none() {
         return Err(Refusal::MarkMissing { output: common.output.clone(), state: from }.into());
     }
     let question =
-        format!("put {} in the place of {}? what happened since is read again;", from.display(), state.display());
+        format!("put {} in the place of {} (what happened since is read again)?", from.display(), state.display());
     consent::agreed(reporter, &args.changing, &question)?;
     let starter = super::starter();
     let held = lock(common, "state restore", &args.changing, &starter, reporter)?;
-    let replaced = held.restore_state(&from, args.changing.reason.as_deref())?;
+    let reason = args.changing.reason.as_deref();
+    let (replaced, next) = if args.adopt_tree {
+        let next = "run --mode full: it puts back what the tree lacks, and compares every file";
+        (held.restore_state_and_adopt_tree(&from, reason)?, next)
+    } else {
+        let next = "the next incremental run compares every invoice with its file and reads what happened since";
+        (held.restore_state(&from, reason)?, next)
+    };
     let replaced = match replaced {
         Replaced::Nothing => Cell::None,
         Replaced::BackedUp(path) | Replaced::SetAside(path) => Cell::text(path.display().to_string()),
@@ -171,7 +184,7 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
     let facts = vec![
         ("restored", Cell::text(from.display().to_string())),
         ("state_before", replaced),
-        ("next", Cell::text("the next incremental run compares all keys and reads what happened since")),
+        ("next", Cell::text(next)),
     ];
     reporter.details(&Details { facts, tables: Vec::new() });
     Ok(0)

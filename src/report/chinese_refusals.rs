@@ -58,7 +58,7 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         }
         Refusal::MarkMissing { output, state } => mark_missing(output, state),
         Refusal::MarkForeign { output, state } => format!(
-            "{} 带有另一个状态文件的标记，不属于 {}；请检查 --output 和 --state-dir，或用 `run --fresh` 重新开始",
+            "{} 带有另一个状态文件的标记，不属于 {}；请检查 --output 和 --state-dir；如果两者确实是一起的，请用备份执行 `state restore FILE --adopt-tree`；或用 `run --fresh` 重新开始",
             at(output),
             at(state)
         ),
@@ -237,7 +237,7 @@ fn not_mirrored(file: &Path, tenant: Option<&str>) -> String {
 
 fn mark_missing(output: &Path, state: &Path) -> String {
     format!(
-        "{} 不是状态文件 {} 所描述的目录: 缺少标记 .export_state/lock (磁盘未挂载，或 --output 写错?)；如要从头填充此目录，请用 `run --fresh`",
+        "{} 不是状态文件 {} 所描述的目录: 缺少标记 .export_state/lock (磁盘未挂载，或 --output 写错?)；如果就是那个目录，只是恢复时丢了标记，请用备份执行 `state restore FILE --adopt-tree`；如要从头填充此目录，请用 `run --fresh`",
         output.display(),
         state.display()
     )

@@ -30,17 +30,28 @@ pub enum Replaced {
     SetAside(PathBuf),
 }
 
+/// What is known of the tree that a restored state is to describe.
+#[derive(Clone, Copy, Debug)]
+pub enum TreeOf<'a> {
+    /// What its mark says.
+    Mark(Option<&'a Mark>),
+    /// An operator says that it is this state's. It is marked so afterwards.
+    Operator,
+}
+
 /// Restores a backup. The keys of all tenants are compared by the next run, so what happened since is
 /// read again and nothing is lost.
 pub(crate) fn restore(
     state: &Path,
     from: &Path,
-    mark: Option<&Mark>,
+    tree: TreeOf<'_>,
     starter: &Starter,
     reason: Option<&str>,
 ) -> anyhow::Result<Replaced> {
     let backup = open_backup(from)?;
-    refuse_strange(from, &backup, state, mark)?;
+    if let TreeOf::Mark(mark) = tree {
+        refuse_strange(from, &backup, state, mark)?;
+    }
     let (replaced, last_run) = keep_old(state, starter)?;
     let aside = with_suffix(state, ".new");
     open::remove_with_companions(&aside)?;

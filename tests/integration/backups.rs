@@ -202,6 +202,53 @@ fn a_backup_of_another_tree_a_newer_one_and_what_is_no_backup_are_refused() {
     assert_eq!(numbers(&exporter.run(INCREMENTAL).expect(0).json(), ["written"]), [0]);
 }
 
+#[test]
+fn files_and_state_that_were_brought_back_apart_are_put_together_again() {
+    on_every_source(|table| {
+        for marks in ["none", "another state's"] {
+            table.execute("DELETE FROM t_invoice");
+            let exporter = exported(table);
+            let elsewhere = tempfile::tempdir().unwrap();
+            let file = elsewhere.path().join("offsite.db");
+            let file = file.to_str().unwrap();
+            exporter.run(["state", "backup", file]).expect(0);
+            arrive(table, 21, 90);
+            exporter.run(INCREMENTAL).expect(0);
+            // What came back is a little older here and there, and not all of it.
+            fs::remove_dir_all(exporter.output().join(".export_state")).unwrap();
+            let path = |id: i64| exporter.output().join(format!("1/CN/20251128+INV{id}.json"));
+            fs::remove_file(path(3)).unwrap();
+            let other = fs::read_to_string(path(4)).unwrap().replace('0', "9");
+            fs::write(path(4), other).unwrap();
+            if marks != "none" {
+                exporter.run(["run", "--mode", "full"]).expect(0);
+                fs::remove_file(path(3)).unwrap();
+            }
+            let refused = exporter.run(["state", "restore", file, "--yes"]).expect(5);
+            assert!(refused.stderr.contains("--adopt-tree"), "{refused}");
+            exporter.run(["state", "restore", file, "--yes", "--adopt-tree"]).expect(0);
+            exporter.run(["run", "--mode", "full"]).expect(0);
+            exporter.assert_agrees();
+            exporter.run(["verify", "--hash", "--against-source"]).expect(0);
+            let runs = exporter.ask("SELECT kind FROM run WHERE kind <> 'verify' ORDER BY id");
+            assert_eq!(runs, ["incremental", "full"], "the history of before is there");
+        }
+    });
+}
+
+#[test]
+fn where_there_is_no_folder_no_tree_is_adopted_and_none_is_made() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    let file = exporter.home().join("offsite.db");
+    let file = file.to_str().unwrap();
+    exporter.run(["state", "backup", file]).expect(0);
+    let mistyped = exporter.home().join("contxt");
+    let args = ["state", "restore", file, "--yes", "--adopt-tree", "--output", mistyped.to_str().unwrap()];
+    let refused = exporter.run(args).expect(2);
+    assert!(refused.stderr.contains("--output") && !mistyped.exists(), "{refused}");
+}
+
 fn table_of_its_own() -> &'static Table {
     Box::leak(Box::new(Table::embedded()))
 }
