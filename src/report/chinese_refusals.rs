@@ -285,7 +285,6 @@ mod tests {
             Refusal::MarkMissing { output: output.clone(), state: state.clone() },
             Refusal::MarkForeign { output: output.clone(), state: state.clone() },
             Refusal::TreeRolledBack { output: output.clone(), tree_run: 4, state_run: 6 },
-            Refusal::TreeRolledBack { output: output.clone(), tree_run: 6, state_run: 6 },
             Refusal::SourceOlder { source: None, exported: "2025-11-28 16:30:00".into() },
             Refusal::NetworkFileSystem { path: state.clone() },
             Refusal::NamesFolded { output },
@@ -320,6 +319,7 @@ mod tests {
             OpenGroup { line: 6 },
             NotUtf8 { line: 7, option },
         ];
+        let copy = Refusal::TreeRolledBack { output: "/srv/f".into(), tree_run: 6, state_run: 6 };
         let import = Refusal::NotLegacyState { file: "/srv/f".into(), fault: LegacyFault::NoTenant };
         let mirror = Refusal::NotMirrored { file: "/srv/f".into(), tenant: Some("a|b".to_owned()) };
         let option_files = troubles.map(|trouble| Refusal::OptionFile { file: "/etc/my.cnf".into(), trouble });
@@ -339,7 +339,7 @@ mod tests {
         let damages = [Damage::TooShort { bytes: 9 }, Damage::NotSqlite, Damage::OtherProgram];
         let damaged = damages.map(|damage| Refusal::StateDamaged { state: "/var/state.db".into(), damage });
         let locked = Refusal::Locked { holder: None, lock: "/srv/tree/lock".into() };
-        option_files.into_iter().chain(unconnected).chain(damaged).chain([locked, import, mirror]).collect()
+        option_files.into_iter().chain(unconnected).chain(damaged).chain([locked, copy, import, mirror]).collect()
     }
 
     fn every_misuse() -> [Misuse; 8] {
