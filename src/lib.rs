@@ -60,6 +60,11 @@
 //!   even though its newest source time did not change: the work may have committed older rows.
 //! * Doubt (another server, a clock that moved, a restored state) empties every look-back in the
 //!   transaction that opens the run. So it outlives a run that dies in between.
+//! * A clock that shows another time zone has moved, though time has not: source times are what it shows.
+//! * After a restore every invoice is compared with its file, not only its key with the ledger: a source may
+//!   have come back to what the ledger knows while the tree holds what was exported in between.
+//! * The mark in the tree also says whether the run that it names came to its end: a copy of the tree that was
+//!   made before that is not the tree that the state describes.
 //! * When a spelling of a tenant turns up that the state does not know, the keys below the window are
 //!   read in the same run, not in the next one.
 //! * Spellings that came in by an import, which no scan has met, are put with the listed spelling that the

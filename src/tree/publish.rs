@@ -10,19 +10,19 @@
 //! for the disk, so it may be taken while the batch before is at step 3. A sync that fails ends the run (`sync.rs`):
 //! asked a second time the kernel may answer that all is well though the data is lost.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::name::TreePath;
 use super::stage::{List, Stage, Staged};
-use super::{New, Tree, open_beneath, open_file};
+use super::{New, OPEN_FOLDERS, Tree, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId, Tenant};
 use crate::refusal::Trouble;
 
@@ -104,6 +104,13 @@ pub struct Failure {
     pub tenant: Tenant,
     pub path: TreePath,
     pub trouble: Trouble,
+}
+
+impl Failure {
+    fn of(placement: &Placement, detail: String) -> Self {
+        let (tenant, path) = (placement.tenant.clone(), placement.path.clone());
+        Self { trouble: Trouble::NotInPlace { path: path.to_string(), detail }, tenant, path }
+    }
 }
 
 impl Synced {
@@ -194,7 +201,6 @@ impl Tree {
         let mut published = Published { list: Some(name), ..Published::default() };
         self.put_all(stage, &changes.placements, &mut published, &mut touched)?;
         self.remove_all(&changes.removals, &mut published, &mut touched)?;
-        self.refuse_moved_folders(&touched)?;
         touched.extend(changes.adopted.iter().map(|path| path.folder().to_owned()));
         touched.extend(changes.adopted.iter().flat_map(|path| [path.tenant().to_owned(), String::new()]));
         self.sync_names(stage, &file, &touched)?;
@@ -208,11 +214,14 @@ impl Tree {
         published: &mut Published,
         touched: &mut BTreeSet<String>,
     ) -> anyhow::Result<()> {
+        let (mut first, mut moved) = (HashMap::new(), BTreeSet::new());
         for placement in placements {
             let path = &placement.path;
             let mut place = || -> io::Result<()> {
                 let folder = self.make_folder(path, touched)?;
-                stage.put(&placement.staged, &folder, path.file())
+                stage.put(&placement.staged, &folder, path.file())?;
+                first.entry(path.folder()).or_insert(folder);
+                Ok(())
             };
             match place() {
                 Ok(()) => {
@@ -220,33 +229,49 @@ impl Tree {
                 }
                 Err(error) if concerns_one_tenant(&error) => {
                     stage.discard(&placement.staged);
-                    let trouble = Trouble::NotInPlace { path: path.to_string(), detail: error.to_string() };
-                    let tenant = placement.tenant.clone();
-                    published.failed.push(Failure { tenant, path: path.clone(), trouble });
+                    published.failed.push(Failure::of(placement, error.to_string()));
                 }
                 Err(error) => return Err(error).with_context(|| format!("cannot put {path} in place")),
             }
+            if first.len() >= OPEN_FOLDERS {
+                moved.extend(self.moved_away(&mut first)?);
+            }
+        }
+        moved.extend(self.moved_away(&mut first)?);
+        for placement in placements.iter().filter(|placement| moved.contains(placement.path.folder())) {
+            touched.remove(placement.path.folder());
+            let detail = "its folder was moved away or replaced meanwhile, and took the file along";
+            published.failed.push(Failure::of(placement, detail.to_owned()));
         }
         Ok(())
     }
 
     /// Whoever moves a folder away takes its open handle along: what is put there from then on is not where it
-    /// belongs.
-    fn refuse_moved_folders(&self, touched: &BTreeSet<String>) -> anyhow::Result<()> {
-        for folder in touched {
-            let Some(open) = self.open_handle(folder) else { continue };
-            let is_there = || match rustix::fs::statat(&self.root, folder, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(there) => Ok(there.st_ino == rustix::fs::fstat(&open)?.st_ino),
-                Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
-                Err(error) => Err(error),
+    /// belongs. Says which of these folders that befell, and forgets their handles. They are asked while they are
+    /// open, since then nobody else gets their numbers.
+    fn moved_away<'a>(&self, open: &mut HashMap<&'a str, Arc<OwnedFd>>) -> anyhow::Result<Vec<&'a str>> {
+        let mut moved = Vec::new();
+        for (folder, handle) in open.drain() {
+            let is_there = || -> io::Result<bool> {
+                match rustix::fs::statat(&self.root, folder, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(there) => {
+                        let ours = rustix::fs::fstat(&handle)?;
+                        Ok((there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino))
+                    }
+                    Err(Errno::NOENT) => Ok(false),
+                    Err(error) => Err(error.into()),
+                }
             };
-            if !is_there().with_context(|| format!("cannot look at the folder {folder}"))? {
-                bail!(
-                    "the folder {folder} was moved away or replaced while files were put into it; the run ends here, the next one writes them again"
-                );
+            match is_there() {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) if concerns_one_tenant(&error) => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot look at the folder {folder}")),
             }
+            self.forget_folder(folder);
+            moved.push(folder);
         }
-        Ok(())
+        Ok(moved)
     }
 
     /// Opens the folder of a path, and makes it where it is missing.

@@ -143,8 +143,8 @@ fn a_tree_that_was_copied_while_a_run_wrote_to_it_is_left_alone_once_that_run_ha
     let apart = Apart::new(&table);
     let output = apart.exporter.output();
     let backup = tempfile::tempdir().unwrap();
-    // Each thread that syncs takes three seconds for its second batch.
-    let run = spawn_with(&apart.exporter, "syncfs:delay_enter=3000000:when=2", &FULL);
+    // In the second batch, the first one is recorded meanwhile.
+    let run = spawn_with(&apart.exporter, "linkat:delay_enter=12000000:when=1100", &FULL);
     let state = apart.folder.path().join("state.db");
     let since = Instant::now();
     while !state.exists() || apart.exporter.ask("SELECT id FROM ledger").is_empty() {
