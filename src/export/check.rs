@@ -27,8 +27,8 @@ pub(super) struct Desk<'a> {
 pub(super) enum Presence {
     /// Full runs and backfills put back what somebody took away.
     Checked,
-    /// Incremental runs do not, unless an operator set the watermark back: whoever takes files away once
-    /// consumed is not given them again.
+    /// Incremental runs do not, unless an operator set the watermark back or the state was restored: whoever takes
+    /// files away once consumed is not given them again.
     Assumed,
 }
 
@@ -153,16 +153,9 @@ impl Desk<'_> {
                 There::Blocked => There::Blocked,
                 _ => There::Other,
             }),
-            Some(known) if known.path == *path && known.digest == digest => {
-                let assumed = self.presence == Presence::Assumed && !known.recheck;
-                if known.settled {
-                    let there = assumed || tree.has_file(path, size)?;
-                    return Ok(if there { There::Same } else { There::Nothing });
-                }
-                Ok(match tree.compare(path, document)? {
-                    There::Nothing if assumed => There::Same,
-                    there => there,
-                })
+            Some(known) if known.path == *path && known.digest == digest && !known.recheck => {
+                let there = self.presence == Presence::Assumed || tree.has_file(path, size)?;
+                Ok(if there { There::Same } else { There::Nothing })
             }
             _ => tree.compare(path, document),
         }

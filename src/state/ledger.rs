@@ -23,7 +23,8 @@ pub struct Entry {
     pub digest: Digest,
     pub size: u64,
     pub settled: bool,
-    /// An operator asked for it again: it counts as unchanged only if its file lies there. Not settled then. Only read.
+    /// An operator asked for it again, or the state was restored: it counts as unchanged only if its file lies
+    /// there, with the same content. Only read.
     pub recheck: bool,
 }
 

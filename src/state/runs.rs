@@ -137,8 +137,10 @@ impl State {
             if !start.doubts.is_empty() {
                 tx.execute("UPDATE tenant SET look_back = NULL", [])?;
             }
-            // The tree may hold other versions, also where the source has come back to what the ledger knows.
+            // The tree may hold other versions, or nothing, also where the source has come back to what the ledger
+            // knows.
             if start.doubts.contains(&Doubt::StateRestored) {
+                tx.execute("UPDATE tenant SET recheck = 1", [])?;
                 tx.execute("UPDATE entry SET settled = 0", [])?;
             }
             let id = tx.query_row(
