@@ -64,7 +64,7 @@
 //! * After a restore every invoice is compared with its file, not only its key with the ledger: a source may
 //!   have come back to what the ledger knows while the tree holds what was exported in between.
 //! * The mark in the tree also says whether the run that it names came to its end: a copy of the tree that was
-//!   made before that is not the tree that the state describes.
+//!   made before that is not the tree that the state describes. Of a run that failed or died this is not known.
 //! * When a spelling of a tenant turns up that the state does not know, the keys below the window are
 //!   read in the same run, not in the next one.
 //! * Spellings that came in by an import, which no scan has met, are put with the listed spelling that the

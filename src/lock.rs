@@ -62,11 +62,19 @@ impl Held {
 
     /// Restores a state and makes the tree its own, whatever mark it has. The tree may hold anything, so it is
     /// marked as newer than the state: every invoice is compared with its file.
-    pub fn restore_state_and_adopt_tree(&self, from: &Path, reason: Option<&str>) -> anyhow::Result<Replaced> {
+    pub fn restore_state_and_adopt_tree(
+        &self,
+        tree: &Tree,
+        from: &Path,
+        reason: Option<&str>,
+    ) -> anyhow::Result<Replaced> {
+        // It may lie on another disk than before.
+        mark::refuse_folded_names(tree)?;
+        let marked_run = self.mark()?.map_or(0, |mark| mark.run);
         let replaced = restore(&self.state, from, TreeOf::Operator, &self.starter, reason)?;
         if let Some(state) = self.open_state()? {
             let last = state.last_time()?;
-            let run = last.last_run.max(last.published_run) + 1;
+            let run = last.last_run.max(last.published_run).max(marked_run) + 1;
             self.write_mark(&Mark { state_id: last.state_id, run, written: Written::Whole })?;
             state.close()?;
         }

@@ -265,12 +265,12 @@ impl fmt::Display for Refusal {
             ),
             Self::TreeRolledBack { output, tree_run, state_run } if tree_run == state_run => write!(
                 f,
-                "{} is a copy of the time when run {tree_run} still wrote to it; bring back a tree of later on, or start anew with `run --fresh`",
+                "{} is a copy of the time when run {tree_run} still wrote to it; bring back a tree of later on, or go on with this one: `state backup`, then `state restore latest --adopt-tree`",
                 output.display()
             ),
             Self::TreeRolledBack { output, tree_run, state_run } => write!(
                 f,
-                "{} was last published by run {tree_run}, but the state says run {state_run}: the tree was rolled back or is a copy; restore the newer tree, or start anew with `run --fresh`",
+                "{} was last published by run {tree_run}, but the state says run {state_run}: the tree was rolled back or is a copy; restore the newer tree, or go on with this one: `state backup`, then `state restore latest --adopt-tree`",
                 output.display()
             ),
             Self::SourceOlder { source, exported } => {

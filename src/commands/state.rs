@@ -8,7 +8,6 @@ use clap::ArgMatches;
 use super::{consent, past};
 use crate::cli::{AdoptSource, Backup, Changing, Check, Common, Reset, Restore, Set, StateCommand};
 use crate::event::Life;
-use crate::export::plan::is_older;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lock::{self, Held};
 use crate::refusal::Refusal;
@@ -21,7 +20,7 @@ use crate::state::backup::{self, Occasion};
 use crate::state::changes::{Change, ChangeKind, Moved, MovedWatermark};
 use crate::state::integrity::{Depth, Finding, RUN_AGAIN};
 use crate::state::restore::Replaced;
-use crate::tree::mark;
+use crate::tree::{Tree, mark};
 use crate::window::{BASELINE, earlier};
 use crate::{config, export};
 
@@ -164,17 +163,25 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
     } else if mark::look(&common.output)?.is_none() {
         return Err(Refusal::MarkMissing { output: common.output.clone(), state: from }.into());
     }
-    let question =
-        format!("put {} in the place of {} (what happened since is read again)?", from.display(), state.display());
+    let adopting = if args.adopt_tree {
+        format!(" and make {} its tree, whatever mark that has", common.output.display())
+    } else {
+        String::new()
+    };
+    let question = format!(
+        "put {} in the place of {}{adopting} (what happened since is read again)?",
+        from.display(),
+        state.display()
+    );
     consent::agreed(reporter, &args.changing, &question)?;
     let starter = super::starter();
-    let held = lock(common, "state restore", &args.changing, &starter, reporter)?;
+    let (tree, held) = lock(common, "state restore", &args.changing, &starter, reporter)?;
     let reason = args.changing.reason.as_deref();
     let (replaced, next) = if args.adopt_tree {
         let next = "run --mode full: it puts back what the tree lacks, and compares every file";
-        (held.restore_state_and_adopt_tree(&from, reason)?, next)
+        (held.restore_state_and_adopt_tree(&tree, &from, reason)?, next)
     } else {
-        let next = "the next incremental run compares every invoice with its file and reads what happened since";
+        let next = "the next incremental run reads what happened since; if the tree is newer than the backup, it compares every invoice with its file";
         (held.restore_state(&from, reason)?, next)
     };
     let replaced = match replaced {
@@ -216,7 +223,7 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>>
             what: format!("the tree {output} carries the mark of another state"),
             remedy: "check --output and --state-dir",
         }),
-        Some(mark) if is_older(&mark, &last) => findings.push(Finding {
+        Some(mark) if last.is_ahead_of(&mark) => findings.push(Finding {
             what: if mark.run == last.published_run {
                 format!("the tree {output} is a copy of the time when run {} still wrote to it", mark.run)
             } else {
@@ -273,7 +280,7 @@ fn locked(
     reporter: &Reporter,
 ) -> anyhow::Result<(Held, State, Starter)> {
     let starter = super::starter();
-    let held = lock(common, purpose, changing, &starter, reporter)?;
+    let (_, held) = lock(common, purpose, changing, &starter, reporter)?;
     let state = held.open_state()?;
     let state = state.ok_or_else(|| Refusal::NoState { state: config::state_path(common) })?;
     Ok((held, state, starter))
@@ -285,9 +292,8 @@ fn lock(
     changing: &Changing,
     starter: &Starter,
     reporter: &Reporter,
-) -> anyhow::Result<Held> {
+) -> anyhow::Result<(Tree, Held)> {
     let state = config::state_path(common);
     let mut tell = |event| reporter.event(&event);
-    let (_, held) = lock::acquire(&common.output, &state, purpose, starter, changing.lock_wait, &mut tell)?;
-    Ok(held)
+    lock::acquire(&common.output, &state, purpose, starter, changing.lock_wait, &mut tell)
 }

@@ -145,6 +145,9 @@ impl Clerk<'_> {
         if now.path.same_invoice(path) {
             return Ok(None);
         }
+        if tree.inspect(path)?.is_none_or(|facts| !facts.is_file) {
+            return Ok(None);
+        }
         Ok(tree.digest(path)?.map(|digest| (writer.clone(), digest)))
     }
 

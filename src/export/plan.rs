@@ -10,7 +10,7 @@ use crate::run::Kind;
 use crate::source::Listed;
 use crate::state::runs::{LastTime, PullBack};
 use crate::state::tenants::KnownTenant;
-use crate::tree::mark::{Mark, Written};
+use crate::tree::mark::Mark;
 use crate::window::{OpenWork, Span, earlier};
 
 /// What was found where a run is to start.
@@ -75,10 +75,10 @@ pub fn start(found: &Found<'_>, purpose: Purpose, policy: StatePolicy) -> Result
     };
     match found.mark {
         Some(mark) if mark.state_id == last.state_id => {
-            if is_older(mark, last) {
+            if last.is_ahead_of(mark) {
                 return Err(Refusal::TreeRolledBack { output, tree_run: mark.run, state_run: last.published_run });
             }
-            Ok(if mark.run > last.last_run { Start::Restored } else { Start::GoOn })
+            Ok(if last.is_behind(mark) { Start::Restored } else { Start::GoOn })
         }
         _ if last.published_run == 0 && policy == StatePolicy::Fresh => Ok(Start::Anew),
         // Made by a run that died before it could mark the tree.
@@ -86,12 +86,6 @@ pub fn start(found: &Found<'_>, purpose: Purpose, policy: StatePolicy) -> Result
         Some(_) => Err(Refusal::MarkForeign { output, state }),
         None => Err(Refusal::MarkMissing { output, state }),
     }
-}
-
-/// Whether a tree lacks what its state says was published.
-pub fn is_older(mark: &Mark, last: &LastTime) -> bool {
-    let in_part = mark.written == Written::InPart && last.published_wholly;
-    mark.run < last.published_run || mark.run == last.published_run && in_part
 }
 
 fn newcomer(found: &Found<'_>, purpose: Purpose) -> Result<Start, Refusal> {
@@ -260,6 +254,7 @@ fn group(listed: &Listed, known: &[KnownTenant], how: &HowToRead<'_>) -> Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::mark::Written;
 
     const OVERLAP: Duration = Duration::from_secs(3600);
 
@@ -363,6 +358,25 @@ mod tests {
         assert!(matches!(foreign, Err(Refusal::MarkForeign { .. })), "{foreign:?}");
         let old = begin(Some(&state), Some(&mark("a", 6)), TreeUse::HasFiles, Incremental);
         assert!(matches!(old, Err(Refusal::TreeRolledBack { tree_run: 6, state_run: 7, .. })), "{old:?}");
+    }
+
+    #[test]
+    fn a_copy_of_the_tree_from_before_the_end_of_a_run_is_refused_once_it_has_ended() {
+        let in_part = Mark { written: Written::InPart, ..mark("a", 7) };
+        let go_on = |state: &LastTime| begin(Some(state), Some(&in_part), TreeUse::HasFiles, Kind::Incremental);
+        assert_eq!(go_on(&last(7, 7)), Ok(Start::GoOn), "the run died, and this is what it left");
+        let ended = LastTime { published_wholly: true, ..last(7, 7) };
+        assert!(matches!(go_on(&ended), Err(Refusal::TreeRolledBack { tree_run: 7, state_run: 7, .. })));
+    }
+
+    #[test]
+    fn a_backup_that_was_made_while_a_run_was_at_work_is_recognised_once_that_run_has_ended() {
+        let open = LastTime { last_run_is_open: true, ..last(7, 7) };
+        let whole = begin(Some(&open), Some(&mark("a", 7)), TreeUse::HasFiles, Kind::Incremental);
+        assert_eq!(whole, Ok(Start::Restored));
+        let in_part = Mark { written: Written::InPart, ..mark("a", 7) };
+        let died = begin(Some(&open), Some(&in_part), TreeUse::HasFiles, Kind::Incremental);
+        assert_eq!(died, Ok(Start::GoOn));
     }
 
     #[test]

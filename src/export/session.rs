@@ -84,6 +84,7 @@ impl Session {
             Err(error) => {
                 // What went wrong first is what the operator must know; the next run finds this one dead.
                 let cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
+                let cancelled = cancelled && say_whole(held, id).is_ok();
                 let outcome = if cancelled { Outcome::Cancelled } else { Outcome::Failed };
                 let _ = state.finish(run, &end(outcome, Some(format!("{error:#}"))));
                 let _ = mirror::mirror(order, state);
@@ -91,9 +92,7 @@ impl Session {
             }
         };
         stage::remove(tree.output())?;
-        if let Some(mark) = held.mark()?.filter(|mark| mark.run == id.0) {
-            held.write_mark(&Mark { written: Written::Whole, ..mark })?;
-        }
+        say_whole(held, id)?;
         let failed = carried_out.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.to_string())).collect();
         let ended = end(carried_out.outcome(), None);
         state.finish(run, &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..ended })?;
@@ -158,6 +157,14 @@ impl Session {
         let mirrored = mirror::mirror(order, &self.state);
         self.state.close()?;
         mirrored
+    }
+}
+
+/// Says in the tree, if the run has published, that it holds all of that.
+fn say_whole(held: &Held, run: RunId) -> anyhow::Result<()> {
+    match held.mark()?.filter(|mark| mark.run == run.0) {
+        Some(mark) => held.write_mark(&Mark { written: Written::Whole, ..mark }),
+        None => Ok(()),
     }
 }
 

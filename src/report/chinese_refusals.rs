@@ -63,11 +63,11 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
             at(state)
         ),
         Refusal::TreeRolledBack { output, tree_run, state_run } if tree_run == state_run => format!(
-            "{} 是第 {tree_run} 次运行尚未写完时的副本；请恢复较新的目录，或用 `run --fresh` 重新开始",
+            "{} 是第 {tree_run} 次运行尚未写完时的副本；请恢复较新的目录，或沿用此目录: 先 `state backup`，再 `state restore latest --adopt-tree`",
             at(output)
         ),
         Refusal::TreeRolledBack { output, tree_run, state_run } => format!(
-            "{} 最后由第 {tree_run} 次运行写入，但状态文件记录到第 {state_run} 次: 目录被回滚或是副本；请恢复较新的目录，或用 `run --fresh` 重新开始",
+            "{} 最后由第 {tree_run} 次运行写入，但状态文件记录到第 {state_run} 次: 目录被回滚或是副本；请恢复较新的目录，或沿用此目录: 先 `state backup`，再 `state restore latest --adopt-tree`",
             at(output)
         ),
         Refusal::SourceOlder { source, exported } => {

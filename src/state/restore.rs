@@ -14,6 +14,7 @@ use rusqlite::Connection;
 use super::backup::{self, Occasion, unusable};
 use super::changes::{Change, ChangeKind, ReadFile, note};
 use super::open::{self, Access, Found, create, sync_folder_of, with_suffix};
+use super::runs::last_time;
 use super::{State, explain};
 use crate::refusal::Refusal;
 use crate::run::Starter;
@@ -102,16 +103,16 @@ fn open_backup(from: &Path) -> anyhow::Result<Connection> {
 
 /// A backup of another tree must not replace the state of this one, nor one that is newer than it.
 fn refuse_strange(from: &Path, backup: &Connection, state: &Path, mark: Option<&Mark>) -> anyhow::Result<()> {
-    let meta = backup.query_row("SELECT state_id, published_run FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)));
-    let (state_id, published_run): (String, i64) = meta.map_err(|error| unusable(from, explain(error, from)))?;
+    let last = last_time(backup).map_err(|error| unusable(from, explain(error, from)))?;
     let output = || state.parent().and_then(Path::parent).unwrap_or(state).to_path_buf();
     match mark {
-        Some(mark) if mark.state_id != state_id => {
+        Some(mark) if mark.state_id != last.state_id => {
             Err(Refusal::MarkForeign { output: output(), state: from.to_path_buf() }.into())
         }
         None => Err(Refusal::MarkMissing { output: output(), state: from.to_path_buf() }.into()),
-        Some(mark) if mark.run < published_run => {
-            Err(Refusal::TreeRolledBack { output: output(), tree_run: mark.run, state_run: published_run }.into())
+        Some(mark) if last.is_ahead_of(mark) => {
+            let (tree_run, state_run) = (mark.run, last.published_run);
+            Err(Refusal::TreeRolledBack { output: output(), tree_run, state_run }.into())
         }
         Some(_) => Ok(()),
     }

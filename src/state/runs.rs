@@ -8,6 +8,7 @@ use super::{State, changes, tenants};
 use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
 use crate::run::{Counts, Kind, Outcome, RunId, Starter};
+use crate::tree::mark::{Mark, Written};
 
 /// What was true when the state was last used, to be compared with now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,10 +20,49 @@ pub struct LastTime {
     pub clock_offset: Option<i64>,
     /// The last run that changed the tree.
     pub published_run: i64,
-    /// Whether it came to its end.
+    /// Whether it came to its end: then the tree's mark says so too.
     pub published_wholly: bool,
     /// The last run there was.
     pub last_run: i64,
+    pub last_run_is_open: bool,
+}
+
+impl LastTime {
+    /// Whether the tree lacks what was published when this was written.
+    pub fn is_ahead_of(&self, mark: &Mark) -> bool {
+        let in_part = mark.written == Written::InPart && self.published_wholly;
+        mark.run < self.published_run || mark.run == self.published_run && in_part
+    }
+
+    /// Whether the tree has seen more than this: it comes from a backup.
+    pub fn is_behind(&self, mark: &Mark) -> bool {
+        let ended = mark.written == Written::Whole && self.last_run_is_open;
+        mark.run > self.last_run || mark.run == self.last_run && ended
+    }
+}
+
+/// Of a state or of a backup.
+pub(super) fn last_time(conn: &Connection) -> rusqlite::Result<LastTime> {
+    conn.query_row(
+        "SELECT state_id, source, server, server_unix, clock_offset, published_run,
+                (SELECT coalesce(max(id), 0) FROM run),
+                EXISTS (SELECT 1 FROM run WHERE id = published_run AND status IN ('success', 'partial', 'cancelled')),
+                EXISTS (SELECT 1 FROM run WHERE id = (SELECT max(id) FROM run) AND status = 'running') FROM meta",
+        [],
+        |row| {
+            Ok(LastTime {
+                state_id: row.get(0)?,
+                source: row.get(1)?,
+                server: row.get(2)?,
+                server_unix: row.get(3)?,
+                clock_offset: row.get(4)?,
+                published_run: row.get(5)?,
+                last_run: row.get(6)?,
+                published_wholly: row.get(7)?,
+                last_run_is_open: row.get(8)?,
+            })
+        },
+    )
 }
 
 /// Everything that is known at the start of a run.
@@ -69,26 +109,7 @@ pub struct End {
 
 impl State {
     pub fn last_time(&self) -> anyhow::Result<LastTime> {
-        self.read(|conn| {
-            conn.query_row(
-                "SELECT state_id, source, server, server_unix, clock_offset, published_run,
-                        (SELECT coalesce(max(id), 0) FROM run),
-                        EXISTS (SELECT 1 FROM run WHERE id = published_run AND status IN ('success', 'partial')) FROM meta",
-                [],
-                |row| {
-                    Ok(LastTime {
-                        state_id: row.get(0)?,
-                        source: row.get(1)?,
-                        server: row.get(2)?,
-                        server_unix: row.get(3)?,
-                        clock_offset: row.get(4)?,
-                        published_run: row.get(5)?,
-                        last_run: row.get(6)?,
-                        published_wholly: row.get(7)?,
-                    })
-                },
-            )
-        })
+        self.read(last_time)
     }
 
     /// When a run ended; None while it has not, or if it is not known.

@@ -131,7 +131,14 @@ fn a_tree_that_was_rolled_back_is_left_alone() {
     apart.exporter.run(FULL).expect(0);
     fs::remove_dir_all(&output).unwrap();
     copy(&backup.path().join("older"), &output);
-    apart.refuses(&[&shown(&output), "run 1", "run 2", "restore the newer tree", "run --fresh"]);
+    apart.refuses(&[&shown(&output), "run 1", "run 2", "restore the newer tree", "--adopt-tree"]);
+    // As the message says; the tree of before is left for the other way.
+    apart.exporter.run(["state", "backup"]).expect(0);
+    apart.exporter.run(["state", "restore", "latest", "--adopt-tree", "--yes"]).expect(0);
+    apart.exporter.run(INCREMENTAL).expect(0);
+    apart.exporter.assert_agrees();
+    let runs = apart.exporter.ask("SELECT id FROM run ORDER BY id");
+    assert!(runs.len() >= 2 && runs[0] == "1", "{runs:?}");
     apart.exporter.run(["run", "--fresh"]).expect(0);
     apart.exporter.assert_agrees();
 }
