@@ -232,7 +232,7 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>>
                     mark.run, last.published_run
                 )
             },
-            remedy: "bring the newer tree back, or start anew with `run --fresh`",
+            remedy: "bring the newer tree back, or go on with this one: `state backup`, then `state restore latest --adopt-tree`",
         }),
         None if last.published_run > 0 => findings.push(Finding {
             what: format!("the tree {output} has no mark"),

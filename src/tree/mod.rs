@@ -217,8 +217,8 @@ impl Tree {
 
     /// An open handle of `tenant/country`; None if there is no such folder.
     fn folder(&self, folder: &str) -> io::Result<Option<Arc<OwnedFd>>> {
-        if let Some(open) = self.folders.read().unwrap_or_else(PoisonError::into_inner).get(folder) {
-            return Ok(Some(Arc::clone(open)));
+        if let Some(open) = self.open_handle(folder) {
+            return Ok(Some(open));
         }
         let handle = match open_beneath(&self.root, folder) {
             Ok(handle) => Arc::new(handle),
@@ -231,6 +231,10 @@ impl Tree {
         }
         folders.insert(folder.to_owned(), Arc::clone(&handle));
         Ok(Some(handle))
+    }
+
+    fn open_handle(&self, folder: &str) -> Option<Arc<OwnedFd>> {
+        self.folders.read().unwrap_or_else(PoisonError::into_inner).get(folder).map(Arc::clone)
     }
 
     /// It is not what is called so any more.

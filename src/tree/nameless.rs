@@ -18,7 +18,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// given names.
 const OPEN_AT_MOST: usize = 20_000;
 /// Handles that are left to everything else: folders, the state, connections.
-const LEFT: usize = 512;
+const LEFT: usize = 768;
 const TRIAL: &str = "trial";
 
 #[derive(Debug)]

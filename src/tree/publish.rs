@@ -11,7 +11,7 @@
 //! asked a second time the kernel may answer that all is well though the data is lost.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -218,12 +218,23 @@ impl Tree {
         for placement in placements {
             let path = &placement.path;
             let mut place = || -> io::Result<()> {
+                if !first.contains_key(path.folder()) {
+                    self.forget_if_moved(path.folder())?;
+                }
                 let folder = self.make_folder(path, touched)?;
                 stage.put(&placement.staged, &folder, path.file())?;
                 first.entry(path.folder()).or_insert(folder);
                 Ok(())
             };
-            match place() {
+            let placed = match place() {
+                // Its folder was removed meanwhile, and is made again.
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    self.forget_folder(path.folder());
+                    place()
+                }
+                placed => placed,
+            };
+            match placed {
                 Ok(()) => {
                     touched.insert(path.folder().to_owned());
                 }
@@ -252,17 +263,7 @@ impl Tree {
     fn moved_away<'a>(&self, open: &mut HashMap<&'a str, Arc<OwnedFd>>) -> anyhow::Result<Vec<&'a str>> {
         let mut moved = Vec::new();
         for (folder, handle) in open.drain() {
-            let is_there = || -> io::Result<bool> {
-                match rustix::fs::statat(&self.root, folder, AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(there) => {
-                        let ours = rustix::fs::fstat(&handle)?;
-                        Ok((there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino))
-                    }
-                    Err(Errno::NOENT) => Ok(false),
-                    Err(error) => Err(error.into()),
-                }
-            };
-            match is_there() {
+            match self.is_there(folder, &handle) {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) if concerns_one_tenant(&error) => {}
@@ -272,6 +273,29 @@ impl Tree {
             moved.push(folder);
         }
         Ok(moved)
+    }
+
+    /// Whether a folder is still where it was opened.
+    fn is_there(&self, folder: &str, handle: &OwnedFd) -> io::Result<bool> {
+        match rustix::fs::statat(&self.root, folder, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => {
+                let ours = rustix::fs::fstat(handle)?;
+                Ok((there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino))
+            }
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A handle may be as old as the run.
+    fn forget_if_moved(&self, folder: &str) -> io::Result<()> {
+        match self.open_handle(folder) {
+            Some(handle) if !self.is_there(folder, &handle)? => {
+                self.forget_folder(folder);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Opens the folder of a path, and makes it where it is missing.
@@ -348,6 +372,7 @@ impl Tree {
 
     /// Whether a superseded file is still what we wrote.
     fn whose(&self, removal: &Removal) -> io::Result<Whose> {
+        self.forget_if_moved(removal.path.folder())?;
         let Some(folder) = self.folder(removal.path.folder())? else { return Ok(Whose::Nobodys) };
         let content = match open_file(&folder, removal.path.file()) {
             Ok(content) => content,

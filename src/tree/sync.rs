@@ -88,11 +88,15 @@ impl Tree {
         open_file(&folder, path.file())?.sync_all()
     }
 
+    /// A folder that is gone has no names to keep.
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
         match folder {
             "" => sync_if_known(&self.root),
-            tenant if !tenant.contains('/') => sync_if_known(open_beneath(&self.root, tenant)?),
-            folder => sync_if_known(&*self.folder(folder)?.ok_or(Errno::NOENT)?),
+            tenant if !tenant.contains('/') => match open_beneath(&self.root, tenant) {
+                Err(Errno::NOENT) => Ok(()),
+                tenant => sync_if_known(tenant?),
+            },
+            folder => self.folder(folder)?.map_or(Ok(()), |folder| sync_if_known(&*folder)),
         }
     }
 }
