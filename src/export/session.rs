@@ -84,7 +84,7 @@ impl Session {
             Err(error) => {
                 // What went wrong first is what the operator must know; the next run finds this one dead.
                 let cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
-                let cancelled = cancelled && say(held, id, Written::Whole).is_ok();
+                let cancelled = cancelled && say_whole(held, id).is_ok();
                 let outcome = if cancelled { Outcome::Cancelled } else { Outcome::Failed };
                 let _ = state.finish(run, &end(outcome, Some(format!("{error:#}"))));
                 let _ = mirror::mirror(order, state);
@@ -92,16 +92,10 @@ impl Session {
             }
         };
         stage::remove(tree.output())?;
-        say(held, id, Written::Whole)?;
+        say_whole(held, id)?;
         let failed = carried_out.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.to_string())).collect();
         let ended = end(carried_out.outcome(), None);
-        let finished =
-            state.finish(run, &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..ended });
-        if finished.is_err() {
-            // Else the state would pass for one from a backup.
-            let _ = say(held, id, Written::InPart);
-        }
-        finished?;
+        state.finish(run, &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..ended })?;
         Ok((id, carried_out))
     }
 
@@ -166,10 +160,11 @@ impl Session {
     }
 }
 
-/// Says in the tree, if the run has published, how much of that it holds.
-fn say(held: &Held, run: RunId, written: Written) -> anyhow::Result<()> {
+/// Says in the tree, if the run has published, that it holds all of that. It stays said if the end cannot be put
+/// on record: an error of the last sync does not mean that the end is not there, and a tree in part would be refused.
+fn say_whole(held: &Held, run: RunId) -> anyhow::Result<()> {
     match held.mark()?.filter(|mark| mark.run == run.0) {
-        Some(mark) => held.write_mark(&Mark { written, ..mark }),
+        Some(mark) => held.write_mark(&Mark { written: Written::Whole, ..mark }),
         None => Ok(()),
     }
 }
