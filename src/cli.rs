@@ -31,7 +31,7 @@ pub enum Command {
     History(History),
     /// One verdict on one invoice: is it exported, and if not, why
     Why(Why),
-    /// Does the tree hold what was exported, and was everything exported? Repairs what is not
+    /// Does the tree hold what was exported, and was everything exported? --repair mends it
     Verify(Box<Verify>),
     /// Correct, back up, restore and check the state
     #[command(subcommand)]
@@ -155,13 +155,13 @@ pub struct Run {
     pub names: Names,
 }
 
-/// How much later than now and earlier than the watermark rows may still appear.
+/// How much later than now rows may still appear, and how far back they may lie.
 #[derive(Debug, Args)]
 pub struct Margins {
     /// How far the boundary lies behind the server's clock
     #[arg(long, env = "INVOICE_EXPORT_SAFETY_LAG", value_parser = humantime::parse_duration, default_value = "5m", value_name = "TIME")]
     pub safety_lag: Duration,
-    /// How far below the watermark keys are read again, for transactions that commit late
+    /// How far below a tenant's newest source time keys are read again, for transactions that commit late
     #[arg(long, env = "INVOICE_EXPORT_OVERLAP", value_parser = humantime::parse_duration, default_value = "1h", value_name = "TIME")]
     pub overlap: Duration,
 }
@@ -231,8 +231,8 @@ pub struct Verify {
 
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Exit 6 if a tenant lags farther behind than this; without the source: if its last successful run
-    /// is older
+    /// Exit 6 if a tenant lags farther behind than this; without the source: if its last incremental run
+    /// failed or is older
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     pub stale_after: Option<Duration>,
     /// List the invoices that cannot be exported instead

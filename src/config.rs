@@ -20,7 +20,7 @@ use crate::export::{self, Backups, Mirror, Order, Rejects};
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::{Misuse, Refusal};
 use crate::run::{Cancel, Kind, Starter};
-use crate::source::{Access, TableNames, Tls, TlsMode};
+use crate::source::{self, Access, TableNames, Tls, TlsMode};
 use crate::state::legacy;
 use crate::state::roll::Selection;
 use crate::tree;
@@ -274,7 +274,7 @@ pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::R
     };
     refuse_password_on_command_line(common, matches)?;
     let mut url = source_url(text)?;
-    let from_url = url.password().map(percent_decode);
+    let from_url = url.password().map(source::decoded).transpose()?;
     // A URL that cannot have a password has none to remove.
     let _ = url.set_password(None);
     let login = common.defaults_file.as_deref().map(Login::read).transpose()?.unwrap_or_default();
@@ -314,12 +314,6 @@ fn tls_mode(mode: SslMode) -> TlsMode {
         SslMode::VerifyCa => TlsMode::VerifyCa,
         SslMode::VerifyIdentity => TlsMode::VerifyIdentity,
     }
-}
-
-fn percent_decode(text: &str) -> String {
-    // `Url` holds the password encoded; a query pair is decoded by the same rules, but for `+`.
-    let pair = format!("p={}", text.replace('+', "%2B").replace('&', "%26"));
-    url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
 }
 
 fn first_line(file: &Path) -> anyhow::Result<String> {
@@ -374,6 +368,7 @@ mod tests {
 
     #[test]
     fn a_password_in_the_url_is_decoded() {
-        assert_eq!(percent_decode("a%40b+c%26"), "a@b+c&");
+        assert_eq!(source::decoded("a%40b+c%26").unwrap(), "a@b+c&");
+        assert!(source::decoded("%ff").is_err());
     }
 }

@@ -37,7 +37,6 @@ pub enum Event {
     /// Invoices dealt with so far, in all tenants.
     Progress {
         invoices: u64,
-        bytes: u64,
     },
     Rejected {
         tenant: Option<Tenant>,

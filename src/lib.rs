@@ -63,6 +63,10 @@
 //! * A clock that shows another time zone has moved, though time has not: source times are what it shows.
 //! * After a restore every invoice is compared with its file, not only its key with the ledger: a source may
 //!   have come back to what the ledger knows while the tree holds what was exported in between.
+//! * Which files must be looked at (after a restore, or when an operator moved a watermark) stands in the ledger beside
+//!   each invoice until it is done: a run may move the watermark before it gets to read the row.
+//! * If a clock moved, rows whose source times may come again count as seen no longer: a new version may carry the very
+//!   time of the old one.
 //! * The mark in the tree also says whether the run that it names came to its end: a copy of the tree that was
 //!   made before that is not the tree that the state describes. Of a run that failed or died this is not known.
 //! * When a spelling of a tenant turns up that the state does not know, the keys below the window are

@@ -5,7 +5,6 @@
 //! out of each other's way. The script's own folder is never broken: we cannot know whether it lives.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,7 +20,7 @@ use crate::run::Starter;
 use crate::state::restore::{Replaced, TreeOf, restore};
 use crate::state::{State, backup};
 use crate::tree::mark::{self, Mark, SECTOR, Written};
-use crate::tree::{PRIVATE, Tree};
+use crate::tree::{PRIVATE, Tree, remove_folder};
 
 const SCRIPT_LOCK: &str = ".export.lock";
 const OWNER: &str = "owner";
@@ -56,8 +55,10 @@ impl Held {
         State::create(&self.state, &self.starter)
     }
 
-    pub fn restore_state(&self, from: &Path, reason: Option<&str>) -> anyhow::Result<Replaced> {
-        restore(&self.state, from, TreeOf::Mark(self.mark()?.as_ref()), &self.starter, reason)
+    pub fn restore_state(&self, tree: &Tree, from: &Path, reason: Option<&str>) -> anyhow::Result<Replaced> {
+        let mark = self.mark()?;
+        let tree = TreeOf::Marked { output: tree.output(), mark: mark.as_ref() };
+        restore(&self.state, from, tree, &self.starter, reason)
     }
 
     /// Restores a state and makes the tree its own, whatever mark it has. The tree may hold anything, so it is
@@ -86,8 +87,8 @@ impl Held {
         backup::prune(&self.state, keep)
     }
 
-    pub fn set_state_aside(&self, suffix: &str) -> anyhow::Result<Option<PathBuf>> {
-        crate::state::open::set_aside(&self.state, suffix)
+    pub fn set_state_aside(&self) -> anyhow::Result<Option<PathBuf>> {
+        crate::state::open::set_aside(&self.state, self.starter.at)
     }
 }
 
@@ -251,15 +252,6 @@ fn release(lock: &Path) -> anyhow::Result<()> {
 /// Beside the lock; the name is ours alone, since we hold the lock.
 fn aside(lock: &Path) -> PathBuf {
     lock.with_file_name(format!("{SCRIPT_LOCK}.new"))
-}
-
-fn remove_folder(folder: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 impl Drop for Held {

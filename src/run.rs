@@ -49,16 +49,12 @@ impl Kind {
     }
 }
 
-/// How a run ended. A run that died has no outcome of its own; the next one records it as
-/// `interrupted`.
+/// What came of a run that was carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Success,
     /// Done, but a tenant failed or rows were newly rejected.
     Partial,
-    Failed,
-    /// Stopped by a signal at a clean checkpoint.
-    Cancelled,
 }
 
 impl Outcome {
@@ -67,8 +63,6 @@ impl Outcome {
         match self {
             Self::Success => "success",
             Self::Partial => "partial",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
         }
     }
 }

@@ -72,7 +72,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
         bail!("the state or {} changed in this moment; nothing was changed; import again", file.display());
     }
     let existed = state.exists();
-    let Tied { mut state, .. } = place.tie(&tree, &held, starter.at, &mut tell)?;
+    let Tied { mut state, .. } = place.tie(&tree, &held, &mut tell)?;
     let backup = existed.then(|| state.back_up(Occasion::Before(ChangeKind::Import), starter.at)).transpose()?;
     let reason = args.changing.reason.as_deref();
     let change = Change { file: Some(&read), ..Change::new(ChangeKind::Import, &starter, reason) };

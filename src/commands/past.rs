@@ -296,7 +296,7 @@ pub(super) fn change_in_full(change: &PastChange, moved: &[MovedWatermark]) -> D
     Details { facts, tables: vec![("watermarks", moves(moved))] }
 }
 
-fn moves(moved: &[MovedWatermark]) -> Table {
+pub(super) fn moves(moved: &[MovedWatermark]) -> Table {
     let time = |time: &Option<_>| Cell::from(time.as_ref().map(ToString::to_string));
     let rows = moved.iter().map(|moved| vec![Cell::text(moved.tenant.as_str()), time(&moved.old), time(&moved.new)]);
     Table { columns: &["tenant", "old_watermark", "new_watermark"], rows: rows.collect() }

@@ -17,7 +17,7 @@ use crate::run::Starter;
 use crate::source::{self, Source};
 use crate::state::State;
 use crate::state::backup::{self, Occasion};
-use crate::state::changes::{Change, ChangeKind, Moved, MovedWatermark};
+use crate::state::changes::{Change, ChangeKind, Moved};
 use crate::state::integrity::{Depth, Finding, RUN_AGAIN};
 use crate::state::restore::Replaced;
 use crate::tree::{Tree, mark};
@@ -109,17 +109,12 @@ fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u
 }
 
 fn moved_details(moved: &Moved, backup: &Path) -> Details {
-    let time = |time: &Option<SourceTime>| Cell::from(time.as_ref().map(SourceTime::as_str));
-    let row = |moved: &MovedWatermark| vec![Cell::text(moved.tenant.as_str()), time(&moved.old), time(&moved.new)];
     Details {
         facts: vec![
             ("compared_again_by_the_next_incremental_run", Cell::Number(moved.unsettled.cast_signed())),
             ("state_before", Cell::text(backup.display().to_string())),
         ],
-        tables: vec![(
-            "watermarks",
-            Table { columns: &["tenant", "old", "new"], rows: moved.watermarks.iter().map(row).collect() },
-        )],
+        tables: vec![("watermarks", past::moves(&moved.watermarks))],
     }
 }
 
@@ -182,7 +177,7 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
         (held.restore_state_and_adopt_tree(&tree, &from, reason)?, next)
     } else {
         let next = "the next incremental run reads what happened since; if the tree is newer than the backup, it compares every invoice with its file";
-        (held.restore_state(&from, reason)?, next)
+        (held.restore_state(&tree, &from, reason)?, next)
     };
     let replaced = match replaced {
         Replaced::Nothing => Cell::None,
@@ -202,7 +197,7 @@ fn check(common: &Common, args: &Check, reporter: &Reporter) -> anyhow::Result<u
     let mut findings = state.check(if args.deep { Depth::Deep } else { Depth::Quick })?;
     findings.extend(tree_findings(common, &state)?);
     let rows: Vec<Vec<Cell>> =
-        findings.iter().map(|finding| vec![Cell::text(&finding.what), Cell::text(finding.remedy)]).collect();
+        findings.iter().map(|finding| vec![Cell::text(&finding.what), Cell::text(finding.remedy.as_ref())]).collect();
     let found = !rows.is_empty();
     let facts = vec![
         ("state", Cell::text(state.path().display().to_string())),
@@ -216,32 +211,13 @@ fn check(common: &Common, args: &Check, reporter: &Reporter) -> anyhow::Result<u
 /// Whether state and tree belong together, and what a dead run left between them.
 fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    let last = state.last_time()?;
-    let output = common.output.display();
-    match mark::look(&common.output)? {
-        Some(mark) if mark.state_id != last.state_id => findings.push(Finding {
-            what: format!("the tree {output} carries the mark of another state"),
-            remedy: "check --output and --state-dir",
-        }),
-        Some(mark) if last.is_ahead_of(&mark) => findings.push(Finding {
-            what: if mark.run == last.published_run {
-                format!("the tree {output} is a copy of the time when run {} still wrote to it", mark.run)
-            } else {
-                format!(
-                    "the tree {output} was last published by run {}, the state says {}",
-                    mark.run, last.published_run
-                )
-            },
-            remedy: "bring the newer tree back, or go on with this one: `state backup`, then `state restore latest --adopt-tree`",
-        }),
-        None if last.published_run > 0 => findings.push(Finding {
-            what: format!("the tree {output} has no mark"),
-            remedy: "is the volume mounted, is --output right? to fill it from the start: `run --fresh`",
-        }),
-        _ => {}
+    let (last, mark) = (state.last_time()?, mark::look(&common.output)?);
+    if last.published_run > 0 || mark.is_some() {
+        let refused = last.refuse_other_tree(mark.as_ref(), &common.output, state.path()).err();
+        findings.extend(refused.as_ref().map(Finding::from));
     }
     if let Some(run) = state.unfinished_run()?.filter(|run| past::life(run) == Some(Life::Dead)) {
-        findings.push(Finding { what: format!("run {} ({}) died", run.id, run.kind), remedy: RUN_AGAIN });
+        findings.push(Finding::new(format!("run {} ({}) died", run.id, run.kind), RUN_AGAIN));
     }
     Ok(findings)
 }

@@ -144,6 +144,11 @@ impl Batch {
         self.cleared.push(path);
     }
 
+    /// What a dead run may have written there could not be removed.
+    pub(super) fn stay_in_doubt(&mut self, path: &TreePath) {
+        self.cleared.retain(|cleared| cleared != path);
+    }
+
     pub(super) fn reject(&mut self, reject: Reject) {
         self.rejects.insert(reject.id.clone(), reject);
     }

@@ -205,6 +205,10 @@ impl Clerk<'_> {
         for left in published.left() {
             self.leave(flight, left);
         }
+        for (path, detail) in published.in_doubt() {
+            flight.batch.stay_in_doubt(path);
+            (self.tell)(Event::Notice(Notice::NotRemoved { path: path.to_string(), detail: detail.clone() }));
+        }
         Ok(())
     }
 

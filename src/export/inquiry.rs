@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 
 use super::patience::Patience;
 use super::{Order, second_source};
@@ -66,6 +67,8 @@ impl Settings {
 /// What the server said before anything was read.
 pub(super) struct Present {
     pub clock: Clock,
+    /// What our own clock showed then.
+    pub at: DateTime<Utc>,
     pub server: String,
     pub listed: Vec<Listed>,
     pub settings: Settings,
@@ -76,6 +79,7 @@ pub(super) struct Present {
 pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Present> {
     let server = inquiry.ask(tell, |source| source.identity())?;
     let clock = inquiry.ask(tell, |source| source.clock())?;
+    let at = (order.now)();
     let work = inquiry.ask(tell, |source| source.open_work())?;
     match &work {
         OpenWork::Unknown => tell(Event::Notice(Notice::OpenWorkUnknown)),
@@ -113,7 +117,7 @@ pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn Fn
             tell(Event::Notice(Notice::TimesAhead { tenant: spelling.clone(), newest }));
         }
     }
-    Ok(Present { clock, server, listed, settings })
+    Ok(Present { clock, at, server, listed, settings })
 }
 
 /// A state describes one source; another one's invoices must not be taken for its own.

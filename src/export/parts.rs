@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::batch::{BATCH_BYTES, BATCH_TIME};
 use super::diff::Part;
 use super::pipeline::Clerk;
-use super::plan::{Group, Member};
+use super::plan::{Group, Member, Others};
 use super::{Rejects, Settings};
 use crate::event::{Event, Notice};
 use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
@@ -15,7 +15,7 @@ use crate::refusal::Trouble;
 use crate::state::ledger::Entry;
 use crate::state::tenants::Advance;
 use crate::tree::name::TreePath;
-use crate::tree::publish::Removal;
+use crate::tree::publish::{Removal, concerns_one_tenant};
 use crate::window::{self, OpenWork};
 
 /// How far a part of the run has come.
@@ -83,10 +83,11 @@ impl Clerk<'_> {
             if !self.settings.moves_watermarks() {
                 continue;
             }
-            // What the source lists is the newest of all spellings.
-            let newest = match members.len() {
-                1 => group.newest.clone(),
-                _ => newest.clone().max(spellings.get(tenant).cloned().flatten()),
+            // What the source lists is the newest of all spellings, also of those that `--tenant` leaves out.
+            let newest = if members.len() == 1 && group.others == Others::Exported {
+                group.newest.clone()
+            } else {
+                newest.clone().max(spellings.get(tenant).cloned().flatten())
             };
             let Settings { boundary, work, overlap, .. } = self.settings;
             self.batch.advances.push(Advance {
@@ -110,25 +111,35 @@ impl Clerk<'_> {
         if !self.outcome.failed.is_empty() {
             return Ok(());
         }
-        let nobody = InvoiceId::from("");
         for (path, writer) in std::mem::take(&mut self.doubted) {
-            let owners = self.owners(&nobody, &path)?;
-            for (owner, _) in &owners {
-                self.believe_the_file(owner, &path)?;
-            }
-            let kept = match &writer {
-                Some(writer) if owners.is_empty() => {
-                    self.lost_its_file(writer)? && self.believe_the_file(writer, &path)?
+            match self.clear_up(&path, writer.as_ref()) {
+                Ok(()) => self.batch.clear_doubt(path),
+                // A folder that is not ours to read holds nobody else up.
+                Err(error) if error.downcast_ref().is_some_and(concerns_one_tenant) => {
+                    let (path, detail) = (path.to_string(), format!("{error:#}"));
+                    (self.tell)(Event::Notice(Notice::NotRemoved { path, detail }));
                 }
-                _ => !owners.is_empty(),
-            };
-            let earlier = if kept { None } else { self.earlier_invoice(writer.as_ref(), &path)? };
-            if let Some((id, digest)) = earlier {
-                self.batch.leave(path.clone(), id, digest);
-            } else if !kept {
-                self.batch.remove(Removal { id: nobody.clone(), path: path.clone(), instead: None, digest: None });
+                Err(error) => return Err(error),
             }
-            self.batch.clear_doubt(path);
+        }
+        Ok(())
+    }
+
+    fn clear_up(&mut self, path: &TreePath, writer: Option<&InvoiceId>) -> anyhow::Result<()> {
+        let nobody = InvoiceId::from("");
+        let owners = self.owners(&nobody, path)?;
+        for (owner, _) in &owners {
+            self.believe_the_file(owner, path)?;
+        }
+        let kept = match writer {
+            Some(writer) if owners.is_empty() => self.lost_its_file(writer)? && self.believe_the_file(writer, path)?,
+            _ => !owners.is_empty(),
+        };
+        let earlier = if kept { None } else { self.earlier_invoice(writer, path)? };
+        if let Some((id, digest)) = earlier {
+            self.batch.leave(path.clone(), id, digest);
+        } else if !kept {
+            self.batch.remove(Removal { id: nobody, path: path.clone(), instead: None, digest: None });
         }
         Ok(())
     }

@@ -6,6 +6,8 @@ use std::hash::Hash;
 use std::iter;
 use std::time::Instant;
 
+use anyhow::ensure;
+
 use super::batch::{Batch, FIRST_BATCH_FILES};
 use super::check::{Candidate, Desk, FileState, Verdict};
 use super::contest::{WAITING_AT_MOST, Waiting};
@@ -138,8 +140,7 @@ impl Decides for Clerk<'_> {
         self.parts.entry(part).or_default().received += 1;
         self.after(part)?;
         if self.outcome.totals.seen.is_multiple_of(PROGRESS_EVERY) {
-            let Counts { seen: invoices, bytes, .. } = self.outcome.totals;
-            (self.tell)(Event::Progress { invoices, bytes });
+            (self.tell)(Event::Progress { invoices: self.outcome.totals.seen });
         }
         Ok(())
     }
@@ -193,6 +194,11 @@ impl Decides for Clerk<'_> {
         self.settle()?;
         self.publish_and_record()?;
         self.say_farewell();
+        let totals = &self.outcome.totals;
+        ensure!(
+            totals.balances(),
+            "the counts of this run do not balance, which is a bug; please report it: {totals:?}"
+        );
         Ok(())
     }
 }

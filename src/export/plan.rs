@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
@@ -11,7 +13,7 @@ use crate::source::Listed;
 use crate::state::runs::{LastTime, PullBack};
 use crate::state::tenants::KnownTenant;
 use crate::tree::mark::Mark;
-use crate::window::{OpenWork, Span, earlier};
+use crate::window::{Clock, OpenWork, Span, earlier};
 
 /// What was found where a run is to start.
 #[derive(Clone, Debug)]
@@ -65,27 +67,21 @@ pub enum Start {
 /// Whether state and tree belong together. A volume that is not mounted, was rolled back or mistyped
 /// must not be filled quietly, and a lost state must not be started anew without a word.
 pub fn start(found: &Found<'_>, purpose: Purpose, policy: StatePolicy) -> Result<Start, Refusal> {
-    let (output, state) = (found.output.to_path_buf(), found.state.to_path_buf());
     let Some(last) = found.last else {
         return match policy {
-            StatePolicy::Required => Err(Refusal::StateMissing { state }),
+            StatePolicy::Required => Err(Refusal::StateMissing { state: found.state.to_path_buf() }),
             StatePolicy::Fresh => Ok(Start::Anew),
             StatePolicy::Ordinary => newcomer(found, purpose),
         };
     };
-    match found.mark {
-        Some(mark) if mark.state_id == last.state_id => {
-            if last.is_ahead_of(mark) {
-                return Err(Refusal::TreeRolledBack { output, tree_run: mark.run, state_run: last.published_run });
-            }
-            Ok(if last.is_behind(mark) { Start::Restored } else { Start::GoOn })
-        }
-        _ if last.published_run == 0 && policy == StatePolicy::Fresh => Ok(Start::Anew),
+    let is_marked = found.mark.is_some_and(|mark| mark.state_id == last.state_id);
+    if !is_marked && last.published_run == 0 {
         // Made by a run that died before it could mark the tree.
-        _ if last.published_run == 0 => newcomer(found, purpose),
-        Some(_) => Err(Refusal::MarkForeign { output, state }),
-        None => Err(Refusal::MarkMissing { output, state }),
+        return if policy == StatePolicy::Fresh { Ok(Start::Anew) } else { newcomer(found, purpose) };
     }
+    last.refuse_other_tree(found.mark, found.output, found.state)?;
+    let is_restored = found.mark.is_some_and(|mark| last.is_behind(mark));
+    Ok(if is_restored { Start::Restored } else { Start::GoOn })
 }
 
 fn newcomer(found: &Found<'_>, purpose: Purpose) -> Result<Start, Refusal> {
@@ -114,6 +110,14 @@ pub fn doubts(last: &LastTime, start: Start, server: &str, server_unix: i64, off
         .into_iter()
         .filter_map(|(holds, doubt)| holds.then_some(doubt))
         .collect()
+}
+
+/// The source times above which rows may have been written since the last run, whatever the clock did meanwhile.
+/// None where that is not known.
+pub fn times_again(last: &LastTime, clock: &Clock, at: DateTime<Utc>, lag: Duration) -> Option<SourceTime> {
+    let begun = DateTime::parse_from_rfc3339(last.last_started.as_deref()?).ok()?;
+    let passed = (at - begun.to_utc()).to_std().unwrap_or_default();
+    earlier(&clock.now, passed + lag)
 }
 
 /// Watermarks that lie ahead of the boundary.

@@ -10,10 +10,11 @@ use super::{CarriedOut, Course, Order, Writing, mirror};
 use crate::event::{Event, Notice};
 use crate::lock::{self, Held};
 use crate::refusal::Refusal;
-use crate::run::{Outcome, RunId};
+use crate::run::RunId;
 use crate::source::SourceName;
 use crate::state::State;
 use crate::state::backup::{self, Occasion, REGULAR};
+use crate::state::history::Status;
 use crate::state::runs::{End, LastTime, OpenRun, PullBack, Start};
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, Written};
@@ -44,7 +45,7 @@ impl Session {
         refuse_before_anything_is_made(order, inquiry, tell)?;
         let (tree, held) =
             lock::acquire(&order.output, &order.state, order.kind.as_str(), &order.starter, order.lock_wait, tell)?;
-        let Tied { mut state, begun, marked_run } = order.place().tie(&tree, &held, order.starter.at, tell)?;
+        let Tied { mut state, begun, marked_run } = order.place().tie(&tree, &held, tell)?;
         let last = state.last_time()?;
         refuse_other_source(&order.state, &last, inquiry.source.as_ref())?;
         let present = ask_server(order, inquiry, tell)?;
@@ -70,8 +71,8 @@ impl Session {
         let mark = Mark { state_id: last.state_id.clone(), run: id.0, written: Written::InPart };
         let writing = Writing { tree, stage: &stage, held, run: &run, mark: Some(mark) };
         let result = work(Site { state: &mut *state, tree, present, writing }, tell);
-        let end = |outcome, error| End {
-            outcome,
+        let end = |status, error| End {
+            status,
             at: (order.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
             error,
             tenants: 0,
@@ -85,8 +86,8 @@ impl Session {
                 // What went wrong first is what the operator must know; the next run finds this one dead.
                 let cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
                 let cancelled = cancelled && say_whole(held, id).is_ok();
-                let outcome = if cancelled { Outcome::Cancelled } else { Outcome::Failed };
-                let _ = state.finish(run, &end(outcome, Some(format!("{error:#}"))));
+                let status = if cancelled { Status::Cancelled } else { Status::Failed };
+                let _ = state.finish(run, &end(status, Some(format!("{error:#}"))));
                 let _ = mirror::mirror(order, state);
                 return Err(error);
             }
@@ -94,14 +95,14 @@ impl Session {
         stage::remove(tree.output())?;
         say_whole(held, id)?;
         let failed = carried_out.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.to_string())).collect();
-        let ended = end(carried_out.outcome(), None);
+        let ended = end(carried_out.outcome().into(), None);
         state.finish(run, &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..ended })?;
         Ok((id, carried_out))
     }
 
     fn begin(&mut self, order: &Order, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
-        let Present { clock, server, settings, .. } = &self.present;
-        let clock_offset = clock.ahead_of((order.now)());
+        let Present { clock, at, server, settings, .. } = &self.present;
+        let clock_offset = clock.ahead_of(*at);
         let doubts = plan::doubts(&self.last, self.begun, server, clock.unix, clock_offset, order.safety_lag);
         doubts.iter().for_each(|doubt| tell(Event::Notice(Notice::Doubt(*doubt))));
         let run = self.state.begin(&Start {
@@ -114,6 +115,7 @@ impl Session {
             boundary: settings.boundary.clone(),
             since: settings.since.clone(),
             doubts,
+            times_again: plan::times_again(&self.last, clock, *at, order.safety_lag),
             marked_run: self.marked_run,
         })?;
         if settings.moves_watermarks() {

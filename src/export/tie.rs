@@ -3,8 +3,6 @@
 
 use std::path::Path;
 
-use chrono::{DateTime, Utc};
-
 use super::plan::{self, Found, Purpose, Start, StatePolicy, TreeUse};
 use crate::event::{Event, Notice};
 use crate::lock::Held;
@@ -41,18 +39,11 @@ impl Place<'_> {
     }
 
     /// Opens the state, or makes one where that is harmless, and marks the tree as its own.
-    pub fn tie(
-        &self,
-        tree: &Tree,
-        held: &Held,
-        at: DateTime<Utc>,
-        tell: &mut dyn FnMut(Event),
-    ) -> anyhow::Result<Tied> {
-        if self.policy == StatePolicy::Fresh {
-            let suffix = at.format("%Y%m%dT%H%M%SZ").to_string();
-            if let Some(to) = held.set_state_aside(&suffix)? {
-                tell(Event::Notice(Notice::SetAside { to }));
-            }
+    pub fn tie(&self, tree: &Tree, held: &Held, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Tied> {
+        if self.policy == StatePolicy::Fresh
+            && let Some(to) = held.set_state_aside()?
+        {
+            tell(Event::Notice(Notice::SetAside { to }));
         }
         let state = held.open_state()?;
         let last = state.as_ref().map(State::last_time).transpose()?;

@@ -45,7 +45,7 @@ impl Bars {
             Event::TenantStarted { tenant, upto: Some(_), .. } => {
                 self.bar.set_message(escaped(&self.words.at_work(tenant)));
             }
-            Event::Progress { invoices, .. } => {
+            Event::Progress { invoices } => {
                 // The total was an estimate.
                 if self.bar.length().is_some_and(|length| length < *invoices) {
                     self.bar.set_length(*invoices);
@@ -105,9 +105,9 @@ mod tests {
         let bars = Bars::on(ProgressDrawTarget::hidden, &English);
         assert_eq!(bars.bar.length(), None);
         bars.event(&Event::Expected(100));
-        bars.event(&Event::Progress { invoices: 40, bytes: 1 });
+        bars.event(&Event::Progress { invoices: 40 });
         assert_eq!((bars.bar.position(), bars.bar.length()), (40, Some(100)));
-        bars.event(&Event::Progress { invoices: 140, bytes: 1 });
+        bars.event(&Event::Progress { invoices: 140 });
         assert_eq!((bars.bar.position(), bars.bar.length()), (140, Some(140)));
     }
 

@@ -149,7 +149,7 @@ impl Words for Chinese {
                 "没有指定数据源，无法显示滞后时间；请用 --source 或 INVOICE_EXPORT_SOURCE 指定".to_owned()
             }
             Notice::SourceSilent => "数据源没有应答，无法显示滞后时间".to_owned(),
-            Notice::JudgedByOwnClock => "--stale-after 改按本机时钟和各租户最近一次成功运行的时间判断".to_owned(),
+            Notice::JudgedByOwnClock => "--stale-after 改按本机时钟判断: 最近一次增量导出失败或过早的租户视为滞后".to_owned(),
             Notice::RunUnfinished { run, kind, host, started, invoices, life } => {
                 let who = format!("第 {run} 次运行({kind}，开始于 {started})");
                 match life {
@@ -234,10 +234,7 @@ impl Words for Chinese {
         match summary.outcome {
             Outcome::Success if mode.dry_run => format!("{what}完成(未写入任何文件)!"),
             Outcome::Success => format!("{what}完成!"),
-            Outcome::Partial if troubles.is_empty() => format!("{what}仅部分完成"),
             Outcome::Partial => format!("{what}完成，但{}", troubles.join("，")),
-            Outcome::Failed => format!("{what}失败；此前已记录的结果仍然有效"),
-            Outcome::Cancelled => format!("{what}已取消；此前已记录的结果仍然有效"),
         }
     }
 
@@ -290,7 +287,7 @@ impl Words for Chinese {
     }
 
     fn effort(&self, Effort { source, state }: Effort) -> String {
-        format!("SQL 语句: 数据源 {source} 条，状态库 {state} 条")
+        format!("SQL 语句: 数据源 {source} 条，状态文件 {state} 条")
     }
 
     fn elapsed(&self, elapsed: Duration) -> String {

@@ -137,7 +137,7 @@ impl Words for English {
             }
             Notice::SourceSilent => "no lag is shown, because the source does not answer".to_owned(),
             Notice::JudgedByOwnClock => {
-                "--stale-after goes by this machine's clock and the age of each tenant's last successful run".to_owned()
+                "--stale-after goes by this machine's clock: stale is whose last incremental run failed or is older".to_owned()
             }
             Notice::RunUnfinished { run, kind, host, started, invoices, life } => {
                 let who = format!("run {run} ({kind}), started {started}");
@@ -225,10 +225,7 @@ impl Words for English {
         match summary.outcome {
             Outcome::Success if mode.dry_run => format!("{what} complete, nothing was written!"),
             Outcome::Success => format!("{what} complete!"),
-            Outcome::Partial if troubles.is_empty() => format!("{what} only partly done"),
             Outcome::Partial => format!("{what} done, but {}", troubles.join(" and ")),
-            Outcome::Failed => format!("{what} failed; what was recorded before stands"),
-            Outcome::Cancelled => format!("{what} cancelled; what was recorded before stands"),
         }
     }
 

@@ -15,7 +15,7 @@ struct Finished<'a> {
     dry_run: bool,
     /// `full`, `incremental` or `backfill`.
     kind: &'static str,
-    /// `success`, `partial` or `failed`.
+    /// `success` or `partial`.
     outcome: &'static str,
     /// Source times stay as the server prints them: their zone is the server's.
     boundary: &'a str,

@@ -110,7 +110,7 @@ impl Lines {
                 let text = self.words.tenant_started(self.mode.kind, tenant, after.as_ref(), upto.as_ref());
                 self.tenant_started(tenant, Line::info(text))
             }
-            Event::Progress { invoices, bytes: _ } => self.progress(*invoices, now),
+            Event::Progress { invoices } => self.progress(*invoices, now),
             Event::Rejected { tenant, id, number, reason } => {
                 let text = self.words.rejected(tenant.as_ref(), id, number.as_deref(), reason);
                 self.rejected(tenant.as_ref(), Line::new(Level::Warn, text))
@@ -347,7 +347,7 @@ mod tests {
     fn progress_is_told_at_most_once_in_five_seconds() {
         let (mut lines, start) = lines(Verbosity::Normal, Kind::Full);
         let mut at = |milliseconds, invoices| {
-            let event = Event::Progress { invoices, bytes: 0 };
+            let event = Event::Progress { invoices };
             lines.event(&event, start + Duration::from_millis(milliseconds)).len()
         };
         assert_eq!([at(10, 1), at(4999, 2), at(5000, 3), at(9999, 4), at(10_000, 5)], [0, 0, 1, 0, 1]);
@@ -379,7 +379,7 @@ mod tests {
         assert_eq!(lines.event(&started("1"), now), []);
         assert_eq!(texts(&lines.event(&rejected("1"), now)).len(), 1);
         assert_eq!(lines.event(&Event::ListingTenants, now), []);
-        assert_eq!(lines.event(&Event::Progress { invoices: 1, bytes: 1 }, late), []);
+        assert_eq!(lines.event(&Event::Progress { invoices: 1 }, late), []);
         assert_eq!(texts(&lines.event(&failed, now)), ["tenant 1: failed: no disk"]);
         assert_eq!(lines.event(&done("2", 9), now), []);
         assert_eq!(lines.event(&Event::Notice(Notice::OpenWorkUnknown), now).len(), 1);

@@ -19,7 +19,6 @@ pub enum Cell {
     Seconds(i64),
     Bytes(u64),
     Flag(bool),
-    List(Vec<String>),
 }
 
 impl Cell {
@@ -39,7 +38,6 @@ impl Cell {
             Self::Seconds(seconds) => span(*seconds),
             Self::Bytes(bytes) => bytesize::ByteSize::b(*bytes).to_string(),
             Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
-            Self::List(texts) => texts.iter().map(|text| escaped(text)).collect::<Vec<_>>().join("; "),
         }
     }
 
@@ -51,7 +49,6 @@ impl Cell {
             Self::Number(number) | Self::Seconds(number) => number.to_string(),
             Self::Bytes(bytes) => bytes.to_string(),
             Self::Flag(flag) => flag.to_string(),
-            Self::List(texts) => texts.join("; "),
         }
     }
 
@@ -62,7 +59,6 @@ impl Cell {
             Self::Number(number) | Self::Seconds(number) => json!(number),
             Self::Bytes(bytes) => json!(bytes),
             Self::Flag(flag) => json!(flag),
-            Self::List(texts) => json!(texts),
         }
     }
 }
@@ -206,13 +202,7 @@ impl Details {
         let width = self.facts.iter().map(|(name, _)| label(name).width()).max().unwrap_or_default();
         let mut text = String::new();
         for (name, cell) in &self.facts {
-            if let Cell::List(items) = cell {
-                for (n, item) in items.iter().enumerate() {
-                    let name = if n == 0 { label(name) } else { String::new() };
-                    text.push_str(format!("{name:<width$}  {}", escaped(item)).trim_end());
-                    text.push('\n');
-                }
-            } else if *cell != Cell::None {
+            if *cell != Cell::None {
                 text.push_str(format!("{:<width$}  {}", label(name), cell.shown()).trim_end());
                 text.push('\n');
             }

@@ -132,9 +132,9 @@ fn full_run() -> Vec<(u64, Event)> {
         (0, Event::ListingTenants),
         (0, Event::Expected(24_556)),
         (0, Event::TenantStarted { tenant: "1".into(), after: None, upto: None }),
-        (1, Event::Progress { invoices: 50, bytes: 50 }),
-        (5, Event::Progress { invoices: 100, bytes: 100 }),
-        (6, Event::Progress { invoices: 24_556, bytes: 100 }),
+        (1, Event::Progress { invoices: 50 }),
+        (5, Event::Progress { invoices: 100 }),
+        (6, Event::Progress { invoices: 24_556 }),
         (7, done("1", 24_456)),
         (7, Event::Finished(Box::new(Summary { counts, ..summary(Kind::Full) }))),
     ]
@@ -149,7 +149,7 @@ fn incremental_run() -> Vec<(u64, Event)> {
         (0, Event::ListingTenants),
         (0, started("1", Some("2025-11-28 15:00:00"))),
         (1, started("10", None)),
-        (1, Event::Progress { invoices: 150, bytes: 4096 }),
+        (1, Event::Progress { invoices: 150 }),
         (1, started("89", Some("2025-11-28 14:30:00"))),
         (2, done("89", 0)),
         (2, done("1", 127)),
@@ -259,7 +259,7 @@ fn with_json_an_error_after_the_summary_adds_no_second_object() {
     let out = Sink::default();
     let settings = Settings { format: Format::Json, ..ENGLISH };
     let reporter = Reporter::to_writers(settings, Box::new(out.clone()), Box::new(io::sink()));
-    reporter.event(&Event::Finished(Box::new(Summary { outcome: Outcome::Failed, ..summary(Kind::Full) })));
+    reporter.event(&Event::Finished(Box::new(Summary { outcome: Outcome::Partial, ..summary(Kind::Full) })));
     reporter.error(&anyhow!("no disk"));
     assert_eq!(out.text().lines().count(), 1);
 }

@@ -265,7 +265,7 @@ pub fn open(access: &Access) -> Result<Box<dyn Source>, Fault> {
 }
 
 /// Undoes the percent-encoding of a part of a URL.
-fn decoded(part: &str) -> anyhow::Result<String> {
+pub(crate) fn decoded(part: &str) -> anyhow::Result<String> {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.as_bytes();
     while let [first, after @ ..] = rest {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::State;
 use super::changes::MovedWatermark;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
-use crate::run::{Counts, RunId};
+use crate::run::{Counts, Outcome, RunId};
 
 /// How a run ended, or that it has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub enum Status {
     Success,
     Partial,
     Failed,
+    /// Stopped by a signal at a clean checkpoint.
     Cancelled,
     /// It died; a later run noticed.
     Interrupted,
@@ -35,6 +36,15 @@ impl Status {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
             Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl From<Outcome> for Status {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Success => Self::Success,
+            Outcome::Partial => Self::Partial,
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Does the state hold together? SQLite's own checks, totals against their parts, the ledger against
 //! watermarks and the to-do list. Nothing is changed.
 
+use std::borrow::Cow;
+
 use rusqlite::Connection;
 
 use super::{State, explain};
+use crate::refusal::Refusal;
 use crate::tree::name::TreePath;
 
 /// How much is read.
@@ -19,7 +22,22 @@ pub enum Depth {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub what: String,
-    pub remedy: &'static str,
+    pub remedy: Cow<'static, str>,
+}
+
+impl Finding {
+    pub fn new(what: impl Into<String>, remedy: &'static str) -> Self {
+        Self { what: what.into(), remedy: remedy.into() }
+    }
+}
+
+impl From<&Refusal> for Finding {
+    /// A refusal says what is wrong, and after a semicolon what to do.
+    fn from(refusal: &Refusal) -> Self {
+        let text = refusal.to_string();
+        let (what, remedy) = text.split_once("; ").unwrap_or((&text, ""));
+        Self { what: what.to_owned(), remedy: remedy.to_owned().into() }
+    }
 }
 
 const RESTORE: &str = "bring the last backup back: state restore latest";
@@ -146,16 +164,15 @@ impl State {
         let said =
             self.ask(|conn| texts(conn, &format!("PRAGMA {pragma}({SHOWN})")))?.unwrap_or_else(|damage| vec![damage]);
         for what in said.into_iter().filter(|said| said != "ok") {
-            findings.push(Finding { what: what.replace('\n', "; "), remedy: RESTORE });
+            findings.push(Finding::new(what.replace('\n', "; "), RESTORE));
         }
         for rule in RULES.iter().filter(|rule| depth == Depth::Deep || rule.depth == Depth::Quick) {
             match self.ask(|conn| texts(conn, rule.sql))? {
                 Ok(found) if found.is_empty() => {}
                 Ok(found) => {
-                    let what = format!("{}: {}", rule.what, shown(&found));
-                    findings.push(Finding { what, remedy: rule.remedy });
+                    findings.push(Finding::new(format!("{}: {}", rule.what, shown(&found)), rule.remedy));
                 }
-                Err(damage) => findings.push(Finding { what: damage, remedy: RESTORE }),
+                Err(damage) => findings.push(Finding::new(damage, RESTORE)),
             }
         }
         if depth == Depth::Deep {
@@ -172,11 +189,10 @@ impl State {
             let wrong = paths.filter(|path| path.as_ref().map_or(true, |path| TreePath::parse(path).is_none()));
             wrong.take(SHOWN + 1).collect::<rusqlite::Result<Vec<String>>>()
         })?;
-        let finding = |what| Finding { what, remedy: RESTORE };
         Ok(match found {
             Ok(wrong) if wrong.is_empty() => None,
-            Ok(wrong) => Some(finding(format!("the ledger holds impossible paths: {}", shown(&wrong)))),
-            Err(damage) => Some(finding(damage)),
+            Ok(wrong) => Some(Finding::new(format!("the ledger holds impossible paths: {}", shown(&wrong)), RESTORE)),
+            Err(damage) => Some(Finding::new(damage, RESTORE)),
         })
     }
 
@@ -187,7 +203,7 @@ impl State {
             Err(error) => {
                 let detail = error.to_string();
                 let error = explain(error, &self.path);
-                if error.is::<crate::refusal::Refusal>() { Ok(Err(detail)) } else { Err(error) }
+                if error.is::<Refusal>() { Ok(Err(detail)) } else { Err(error) }
             }
         }
     }

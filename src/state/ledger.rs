@@ -60,7 +60,7 @@ struct Reader {
 }
 
 const FROM: &str = "FROM entry e JOIN tenant t ON t.n = e.tenant LEFT JOIN folder f ON f.n = e.folder";
-const COLUMNS: &str = "e.id, t.name, e.time, f.path, e.name, e.sha256, e.size, e.settled, t.recheck AND NOT e.settled";
+const COLUMNS: &str = "e.id, t.name, e.time, f.path, e.name, e.sha256, e.size, e.settled, e.recheck";
 /// The first of the columns that are asked for besides.
 const NEXT_COLUMN: usize = 9;
 /// Asked for nearly every row of a run.
@@ -235,6 +235,7 @@ impl<'a> Entering<'a> {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9 <> 'written', ?10)
              ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, time = excluded.time, folder = excluded.folder,
                  name = excluded.name, sha256 = excluded.sha256, size = excluded.size, settled = excluded.settled,
+                 recheck = 0,
                  run = CASE ?9 WHEN 'kept' THEN run ELSE excluded.run END,
                  adopted = CASE ?9 WHEN 'kept' THEN adopted ELSE excluded.adopted END",
         )?;

@@ -184,6 +184,7 @@ mod tests {
             boundary: SourceTime::from("2025-11-28 16:30:00"),
             since: None,
             doubts: Vec::new(),
+            times_again: None,
             marked_run: 0,
         };
         state.begin(&start).unwrap().id
@@ -198,7 +199,7 @@ mod tests {
         let lookup = look.lookup().unwrap();
         assert!(lookup.is_empty().unwrap());
         let mut state = State::open(&path, &starter()).unwrap().unwrap();
-        let row = "DROP TRIGGER entry_comes_now; INSERT INTO entry VALUES (1, 1, NULL, 1, '20251128+A', zeroblob(32), 2, 1, 1, 0, 1)";
+        let row = "DROP TRIGGER entry_comes_now; INSERT INTO entry VALUES (1, 1, NULL, 1, '20251128+A', zeroblob(32), 2, 1, 1, 0, 1, 0)";
         state.transaction(|tx| tx.execute_batch(row)).unwrap();
         assert!(!lookup.is_empty().unwrap(), "while the run is at work");
         state.close().unwrap();

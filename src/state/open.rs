@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use chrono::{DateTime, Utc};
 use rusqlite::backup::Backup;
 use rusqlite::config::DbConfig;
 use rusqlite::trace::{TraceEvent, TraceEventCodes};
@@ -29,11 +30,12 @@ use crate::tree::magic;
 const APPLICATION_ID: i32 = 0x6976_6578;
 
 /// The schema's history: appended to, never edited.
-const SCHEMA: [&str; 4] = [
+const SCHEMA: [&str; 5] = [
     include_str!("../../state-schema/0001_state.sql"),
     include_str!("../../state-schema/0002_changes.sql"),
     include_str!("../../state-schema/0003_verify.sql"),
     include_str!("../../state-schema/0004_paths_once.sql"),
+    include_str!("../../state-schema/0005_recheck.sql"),
 ];
 
 /// The version of the schema that this program knows.
@@ -155,12 +157,15 @@ fn upgraded_copy(old: &Connection) -> rusqlite::Result<Connection> {
     Ok(copy)
 }
 
+/// Where a state lies once it is set aside.
+pub(super) fn aside(path: &Path, at: DateTime<Utc>) -> PathBuf {
+    with_suffix(path, &format!(".aside-{}", at.format("%Y%m%dT%H%M%SZ")))
+}
+
 /// Moves a state aside, with everything that belongs to it, and returns where to. It is never
 /// deleted.
-pub(crate) fn set_aside(path: &Path, suffix: &str) -> anyhow::Result<Option<PathBuf>> {
-    let mut target = path.as_os_str().to_owned();
-    target.push(format!(".aside-{suffix}"));
-    let target = PathBuf::from(target);
+pub(crate) fn set_aside(path: &Path, at: DateTime<Utc>) -> anyhow::Result<Option<PathBuf>> {
+    let target = aside(path, at);
     ensure!(!target.exists(), "{} is already there", target.display());
     let state = rename_if_there(path, &target)?;
     let companions = move_companions(path, &target)?;

@@ -34,8 +34,8 @@ pub enum Replaced {
 /// What is known of the tree that a restored state is to describe.
 #[derive(Clone, Copy, Debug)]
 pub enum TreeOf<'a> {
-    /// What its mark says.
-    Mark(Option<&'a Mark>),
+    /// It has this mark.
+    Marked { output: &'a Path, mark: Option<&'a Mark> },
     /// An operator says that it is this state's. It is marked so afterwards.
     Operator,
 }
@@ -50,8 +50,10 @@ pub(crate) fn restore(
     reason: Option<&str>,
 ) -> anyhow::Result<Replaced> {
     let backup = open_backup(from)?;
-    if let TreeOf::Mark(mark) = tree {
-        refuse_strange(from, &backup, state, mark)?;
+    if let TreeOf::Marked { output, mark } = tree {
+        // A backup of another tree must not replace the state of this one, nor one that is newer than it.
+        let last = last_time(&backup).map_err(|error| unusable(from, explain(error, from)))?;
+        last.refuse_other_tree(mark, output, from)?;
     }
     let (replaced, last_run) = keep_old(state, starter)?;
     let aside = with_suffix(state, ".new");
@@ -101,23 +103,6 @@ fn open_backup(from: &Path) -> anyhow::Result<Connection> {
     }
 }
 
-/// A backup of another tree must not replace the state of this one, nor one that is newer than it.
-fn refuse_strange(from: &Path, backup: &Connection, state: &Path, mark: Option<&Mark>) -> anyhow::Result<()> {
-    let last = last_time(backup).map_err(|error| unusable(from, explain(error, from)))?;
-    let output = || state.parent().and_then(Path::parent).unwrap_or(state).to_path_buf();
-    match mark {
-        Some(mark) if mark.state_id != last.state_id => {
-            Err(Refusal::MarkForeign { output: output(), state: from.to_path_buf() }.into())
-        }
-        None => Err(Refusal::MarkMissing { output: output(), state: from.to_path_buf() }.into()),
-        Some(mark) if last.is_ahead_of(mark) => {
-            let (tree_run, state_run) = (mark.run, last.published_run);
-            Err(Refusal::TreeRolledBack { output: output(), tree_run, state_run }.into())
-        }
-        Some(_) => Ok(()),
-    }
-}
-
 /// A state that is whole is backed up and its log emptied; a damaged one gets a second name. Returns its
 /// last run too, as far as that can be read.
 fn keep_old(state: &Path, starter: &Starter) -> anyhow::Result<(Replaced, i64)> {
@@ -129,7 +114,7 @@ fn keep_old(state: &Path, starter: &Starter) -> anyhow::Result<(Replaced, i64)> 
     match back_up_and_close(state, starter) {
         Ok((path, last_run)) => Ok((Replaced::BackedUp(path), last_run)),
         Err(error) if error.downcast_ref::<Refusal>().is_some_and(is_damage) => {
-            let aside = with_suffix(state, &format!(".aside-{}", starter.at.format("%Y%m%dT%H%M%SZ")));
+            let aside = open::aside(state, starter.at);
             match fs::hard_link(state, &aside) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                     Err(error).with_context(|| format!("cannot keep {} as {}", state.display(), aside.display()))

@@ -1,13 +1,17 @@
 //! The history of runs. A run is opened once, brought forward by its batches and finished once;
 //! triggers in the schema refuse any change after that.
 
+use std::path::Path;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::changes::{Change, ChangeKind};
+use super::history::Status;
 use super::{State, changes, tenants};
 use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
-use crate::run::{Counts, Kind, Outcome, RunId, Starter};
+use crate::refusal::Refusal;
+use crate::run::{Counts, Kind, RunId, Starter};
 use crate::tree::mark::{Mark, Written};
 
 /// What was true when the state was last used, to be compared with now.
@@ -25,11 +29,27 @@ pub struct LastTime {
     /// The last run there was.
     pub last_run: i64,
     pub last_run_is_open: bool,
+    /// When it began by our clock, RFC 3339.
+    pub last_started: Option<String>,
 }
 
 impl LastTime {
+    /// Refuses a tree that is not the one which this describes. `state` is the file that it was read from: a state
+    /// or a backup.
+    pub fn refuse_other_tree(&self, mark: Option<&Mark>, output: &Path, state: &Path) -> Result<(), Refusal> {
+        let (output, state) = (output.to_path_buf(), state.to_path_buf());
+        match mark {
+            None => Err(Refusal::MarkMissing { output, state }),
+            Some(mark) if mark.state_id != self.state_id => Err(Refusal::MarkForeign { output, state }),
+            Some(mark) if self.is_ahead_of(mark) => {
+                Err(Refusal::TreeRolledBack { output, tree_run: mark.run, state_run: self.published_run })
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Whether the tree lacks what was published when this was written.
-    pub fn is_ahead_of(&self, mark: &Mark) -> bool {
+    fn is_ahead_of(&self, mark: &Mark) -> bool {
         let in_part = mark.written == Written::InPart && self.published_wholly;
         mark.run < self.published_run || mark.run == self.published_run && in_part
     }
@@ -47,7 +67,8 @@ pub(super) fn last_time(conn: &Connection) -> rusqlite::Result<LastTime> {
         "SELECT state_id, source, server, server_unix, clock_offset, published_run,
                 (SELECT coalesce(max(id), 0) FROM run),
                 EXISTS (SELECT 1 FROM run WHERE id = published_run AND status IN ('success', 'partial', 'cancelled')),
-                EXISTS (SELECT 1 FROM run WHERE id = (SELECT max(id) FROM run) AND status = 'running') FROM meta",
+                EXISTS (SELECT 1 FROM run WHERE id = (SELECT max(id) FROM run) AND status = 'running'),
+                (SELECT started FROM run WHERE id = (SELECT max(id) FROM run)) FROM meta",
         [],
         |row| {
             Ok(LastTime {
@@ -60,6 +81,7 @@ pub(super) fn last_time(conn: &Connection) -> rusqlite::Result<LastTime> {
                 last_run: row.get(6)?,
                 published_wholly: row.get(7)?,
                 last_run_is_open: row.get(8)?,
+                last_started: row.get(9)?,
             })
         },
     )
@@ -77,6 +99,8 @@ pub struct Start {
     pub boundary: SourceTime,
     pub since: Option<SourceTime>,
     pub doubts: Vec<Doubt>,
+    /// Source times above this may come again if the clock went back; None: any may.
+    pub times_again: Option<SourceTime>,
     /// The run in the tree's mark; new runs have greater numbers, also after a restore.
     pub marked_run: i64,
 }
@@ -97,7 +121,7 @@ pub struct PullBack {
 /// How a run ended, with its final counts.
 #[derive(Clone, Debug)]
 pub struct End {
-    pub outcome: Outcome,
+    pub status: Status,
     pub at: String,
     pub tenants: u64,
     pub retries: u64,
@@ -161,8 +185,14 @@ impl State {
             // The tree may hold other versions, or nothing, also where the source has come back to what the ledger
             // knows.
             if start.doubts.contains(&Doubt::StateRestored) {
-                tx.execute("UPDATE tenant SET recheck = 1", [])?;
-                tx.execute("UPDATE entry SET settled = 0", [])?;
+                tx.execute("UPDATE entry SET settled = 0, recheck = 1", [])?;
+            }
+            // A row that changes once more may get the very time that it had.
+            if start.doubts.contains(&Doubt::ClockMoved) {
+                tx.execute(
+                    "UPDATE entry SET settled = 0 WHERE settled = 1 AND (?1 IS NULL OR time > ?1)",
+                    [start.times_again.as_ref().map(SourceTime::as_str)],
+                )?;
             }
             let id = tx.query_row(
                 "INSERT INTO run (id, kind, status, started, since, boundary, user, host, pid, command_line, version)
@@ -222,7 +252,7 @@ impl State {
             }
             tx.execute(
                 "UPDATE run SET status = ?2, finished = ?3, tenants = ?4, retries = ?5, error = ?6 WHERE id = ?1",
-                params![run.id.0, end.outcome.as_str(), end.at, signed(end.tenants), signed(end.retries), end.error],
+                params![run.id.0, end.status.as_str(), end.at, signed(end.tenants), signed(end.retries), end.error],
             )?;
             Ok(())
         })

@@ -118,9 +118,13 @@ fn join_families(conn: &Connection, a: i64, b: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Only incremental runs move watermarks, and what stands beside them is how that went.
 pub(super) fn fail(conn: &Connection, run: i64, tenant: &Tenant) -> rusqlite::Result<()> {
     let n = number(conn, tenant)?;
-    conn.prepare_cached("UPDATE tenant SET last_run = ?2, last_written = 0, last_outcome = 'failed' WHERE n = ?1")?
-        .execute([n, run])?;
+    conn.prepare_cached(
+        "UPDATE tenant SET last_run = ?2, last_written = 0, last_outcome = 'failed'
+         WHERE n = ?1 AND (SELECT kind FROM run WHERE id = ?2) = 'incremental'",
+    )?
+    .execute([n, run])?;
     Ok(())
 }

@@ -4,8 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::State;
 use super::ledger::{Entry, Filed, entry};
-use super::todo::is_open;
-use crate::invoice::{InvoiceId, SourceTime, Tenant};
+use crate::invoice::{InvoiceId, Tenant};
 use crate::run::RunId;
 use crate::tree::name::TreePath;
 
@@ -24,8 +23,6 @@ pub struct RunNote {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenReject {
     pub tenant: Option<Tenant>,
-    pub number: Option<String>,
-    pub time: Option<SourceTime>,
     pub reason: String,
     pub detail: String,
     pub opened: RunNote,
@@ -73,7 +70,7 @@ impl State {
                 entry: entry(conn, id)?,
                 first_run: note(runs.map(|(first, _)| first))?,
                 last_run: note(runs.map(|(_, last)| last))?,
-                reject: if is_open(conn, id)? { open_reject(conn, id)? } else { None },
+                reject: open_reject(conn, id)?,
                 on_todo_list: conn.prepare("SELECT 1 FROM todo WHERE id = ?1")?.exists([id.as_str()])?,
             })
         })
@@ -96,19 +93,16 @@ fn run_note(conn: &Connection, run: i64) -> rusqlite::Result<Option<RunNote>> {
 fn open_reject(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<OpenReject>> {
     let row = conn
         .query_row(
-            "SELECT opened_run, last_run, tenant, number, time, reason, detail FROM reject
+            "SELECT opened_run, last_run, tenant, reason, detail FROM reject
              WHERE id = ?1 AND closed_run IS NULL",
             [id.as_str()],
             |row| {
-                let opened: i64 = row.get(0)?;
-                let last_run = RunId(row.get(1)?);
-                let [tenant, number, time]: [Option<String>; 3] = [row.get(2)?, row.get(3)?, row.get(4)?];
-                Ok((opened, last_run, tenant, number, time, row.get(5)?, row.get(6)?))
+                let tenant: Option<String> = row.get(2)?;
+                Ok((row.get(0)?, RunId(row.get(1)?), tenant.map(Tenant), row.get(3)?, row.get(4)?))
             },
         )
         .optional()?;
-    let Some((opened, last_run, tenant, number, time, reason, detail)) = row else { return Ok(None) };
-    let Some(opened) = run_note(conn, opened)? else { return Ok(None) };
-    let (tenant, time) = (tenant.map(Tenant), time.map(SourceTime));
-    Ok(Some(OpenReject { tenant, number, time, reason, detail, opened, last_run }))
+    let Some((opened, last_run, tenant, reason, detail)) = row else { return Ok(None) };
+    let opened = run_note(conn, opened)?;
+    Ok(opened.map(|opened| OpenReject { tenant, reason, detail, opened, last_run }))
 }

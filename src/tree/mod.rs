@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -241,6 +241,16 @@ impl Tree {
     fn forget_folder(&self, folder: &str) {
         self.folders.write().unwrap_or_else(PoisonError::into_inner).remove(folder);
         self.change_ours().remove(folder);
+    }
+}
+
+/// Removes a folder of ours with everything in it, if it is there.
+pub fn remove_folder(folder: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Published {
     list: Option<String>,
     removed: Vec<(InvoiceId, TreePath)>,
     left: Vec<Left>,
+    /// What a dead run may have written and could not be removed, with the words of the operating system.
+    in_doubt: Vec<(TreePath, String)>,
     failed: Vec<Failure>,
 }
 
@@ -146,6 +148,10 @@ impl Published {
         &self.left
     }
 
+    pub fn in_doubt(&self) -> &[(TreePath, String)] {
+        &self.in_doubt
+    }
+
     pub fn failed(&self) -> &[Failure] {
         &self.failed
     }
@@ -163,14 +169,15 @@ impl Published {
 
     /// What lies in one tenant's way keeps nobody else from going on.
     fn note_trouble(&mut self, removal: &Removal, error: io::Error) -> anyhow::Result<()> {
-        match removal.digest {
-            Some(digest) if concerns_one_tenant(&error) => {
-                let (id, path) = (removal.id.clone(), removal.path.clone());
-                self.left.push(Left { id, path, digest, why: WhyLeft::Stuck(error.to_string()) });
-                Ok(())
-            }
-            _ => Err(error).with_context(|| format!("cannot remove {}", removal.path)),
+        if !concerns_one_tenant(&error) {
+            return Err(error).with_context(|| format!("cannot remove {}", removal.path));
         }
+        let (id, path, detail) = (removal.id.clone(), removal.path.clone(), error.to_string());
+        match removal.digest {
+            Some(digest) => self.left.push(Left { id, path, digest, why: WhyLeft::Stuck(detail) }),
+            None => self.in_doubt.push((path, detail)),
+        }
+        Ok(())
     }
 }
 
@@ -214,47 +221,59 @@ impl Tree {
         published: &mut Published,
         touched: &mut BTreeSet<String>,
     ) -> anyhow::Result<()> {
-        let (mut first, mut moved) = (HashMap::new(), BTreeSet::new());
+        let (mut open, mut moved) = (HashMap::new(), BTreeSet::new());
         for placement in placements {
-            let path = &placement.path;
-            let mut place = || -> io::Result<()> {
-                if !first.contains_key(path.folder()) {
-                    self.forget_if_moved(path.folder())?;
-                }
-                let folder = self.make_folder(path, touched)?;
-                stage.put(&placement.staged, &folder, path.file())?;
-                first.entry(path.folder()).or_insert(folder);
-                Ok(())
-            };
-            let placed = match place() {
-                // Its folder was removed meanwhile, and is made again.
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    self.forget_folder(path.folder());
-                    place()
-                }
-                placed => placed,
-            };
-            match placed {
-                Ok(()) => {
-                    touched.insert(path.folder().to_owned());
-                }
+            match self.put(stage, placement, &mut open, touched) {
+                Ok(()) => {}
                 Err(error) if concerns_one_tenant(&error) => {
                     stage.discard(&placement.staged);
                     published.failed.push(Failure::of(placement, error.to_string()));
                 }
-                Err(error) => return Err(error).with_context(|| format!("cannot put {path} in place")),
+                Err(error) => return Err(error).with_context(|| format!("cannot put {} in place", placement.path)),
             }
-            if first.len() >= OPEN_FOLDERS {
-                moved.extend(self.moved_away(&mut first)?);
+            if open.len() >= OPEN_FOLDERS {
+                moved.extend(self.moved_away(&mut open)?);
             }
         }
-        moved.extend(self.moved_away(&mut first)?);
+        moved.extend(self.moved_away(&mut open)?);
         for placement in placements.iter().filter(|placement| moved.contains(placement.path.folder())) {
             touched.remove(placement.path.folder());
             let detail = "its folder was moved away or replaced meanwhile, and took the file along";
             published.failed.push(Failure::of(placement, detail.to_owned()));
         }
         Ok(())
+    }
+
+    /// Puts a document where it goes, and keeps the first handle of its folder.
+    fn put<'a>(
+        &self,
+        stage: &Stage,
+        placement: &'a Placement,
+        open: &mut HashMap<&'a str, Arc<OwnedFd>>,
+        touched: &mut BTreeSet<String>,
+    ) -> io::Result<()> {
+        let path = &placement.path;
+        let mut put = || -> io::Result<()> {
+            let is_first = !open.contains_key(path.folder());
+            if is_first {
+                self.forget_if_moved(path.folder())?;
+            }
+            let folder = self.make_folder(path, touched)?;
+            stage.put(&placement.staged, &folder, path.file())?;
+            if is_first {
+                open.insert(path.folder(), folder);
+                touched.insert(path.folder().to_owned());
+            }
+            Ok(())
+        };
+        match put() {
+            // Its folder was removed meanwhile, and is made again.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.forget_folder(path.folder());
+                put()
+            }
+            result => result,
+        }
     }
 
     /// Whoever moves a folder away takes its open handle along: what is put there from then on is not where it

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::name::TreePath;
 use super::nameless::{self, Handle, Nameless};
 use super::publish::{Published, Synced, make};
-use super::{Durability, PRIVATE, Tree};
+use super::{Durability, PRIVATE, Tree, remove_folder};
 use crate::invoice::InvoiceId;
 
 const FOLDER: &str = "staging";
@@ -240,13 +240,7 @@ fn target(line: &str) -> anyhow::Result<(InvoiceId, TreePath)> {
 
 /// Removes the staging folder with everything in it.
 pub fn remove(output: &Path) -> anyhow::Result<()> {
-    let path = folder(output);
-    match fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
+    remove_folder(&folder(output))
 }
 
 fn folder(output: &Path) -> PathBuf {

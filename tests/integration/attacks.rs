@@ -88,14 +88,21 @@ fn a_link_that_is_swapped_for_a_folder_while_a_run_is_at_work_leads_nowhere() {
 
 #[test]
 fn a_folder_that_goes_away_while_a_run_is_at_work_takes_nothing_along_that_counts_as_exported() {
-    for way in ["moved", "removed"] {
+    let with_names = ["--durability", "file"];
+    for (way, call, options) in [
+        ("moved", "linkat", &[][..]),
+        ("removed", "linkat", &[]),
+        ("moved", "renameat", &with_names),
+        ("removed", "renameat", &with_names),
+    ] {
         let table = Table::embedded();
         table.load_sample(1_500, 6, "1:1.0");
         // So many that not all can be kept open.
         table.execute("UPDATE t_invoice SET ftenant_id = 't' || fid WHERE fid > 1100");
         let exporter = Exporter::new(&table);
         // In the second batch, after fifty files, which come by their paths; the first one is recorded meanwhile.
-        let run = spawn_with(&exporter, "linkat:delay_enter=8000000:when=1050", &["run", "--mode", "full"]);
+        let inject = format!("{call}:delay_enter=8000000:when=1050");
+        let run = spawn_with(&exporter, &inject, &[&["run", "--mode", "full"], options].concat());
         let on_record = || exporter.ask("SELECT path FROM ledger WHERE path LIKE '1/%'");
         let since = Instant::now();
         while exporter.tree().len() < 1_040 || on_record().is_empty() {
@@ -120,6 +127,34 @@ fn a_folder_that_goes_away_while_a_run_is_at_work_takes_nothing_along_that_count
         exporter.assert_agrees();
         exporter.assert_state_is_sound();
     }
+}
+
+#[test]
+fn what_was_moved_away_with_its_folder_is_not_removed_when_its_invoice_gets_another_path() {
+    let table = Table::embedded();
+    table.load_sample(40, 6, "1:1.0");
+    table.execute("UPDATE t_invoice SET fcountry = CASE WHEN fid = 1 THEN 'DE' ELSE 'CN' END");
+    let exporter = Exporter::new(&table);
+    exporter.run(["run", "--mode", "full"]).expect(0);
+    table.execute("UPDATE t_invoice SET fcountry = 'DE' WHERE fid = 2");
+    // All others are compared, so the folder is open by the time that the one file is put into the other folder.
+    let run = spawn_with(&exporter, "renameat:delay_enter=8000000:when=1", &["run", "--mode", "full"]);
+    let staging = exporter.output().join(".export_state/staging");
+    let since = Instant::now();
+    while !staging.join("targets-0").exists() {
+        assert!(since.elapsed() < Duration::from_secs(120), "nothing is published");
+        thread::yield_now();
+    }
+    let archive = exporter.home().join("archive");
+    fs::rename(exporter.output().join("1/CN"), &archive).unwrap();
+    let taken = everything_in(&[&archive], Traces::None);
+    let still_waits = staging.exists() && exporter.tree().len() == 1;
+    run.wait().expect(0);
+    assert!(still_waits, "the folder was moved too late");
+    assert!(everything_in(&[&archive], Traces::None) == taken, "a file of the archive is gone");
+    exporter.run(["run", "--mode", "full"]).expect(0);
+    exporter.assert_agrees();
+    exporter.assert_state_is_sound();
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::support::exporter::{Exporter, numbers, run_with};
+use crate::support::exporter::{Exporter, numbers, run_with, spawn_with};
 use crate::support::state::{ask, meddle};
 use crate::support::table::{Row, Table, on_every_source};
 
@@ -207,6 +207,42 @@ fn a_backup_of_another_tree_a_newer_one_and_what_is_no_backup_are_refused() {
         assert_eq!(fs::read(exporter.state()).unwrap(), state, "{name}");
     }
     assert_eq!(numbers(&exporter.run(INCREMENTAL).expect(0).json(), ["written"]), [0]);
+}
+
+#[test]
+fn a_refused_restore_names_the_tree_also_where_the_state_does_not_lie_in_it() {
+    let table = Table::embedded();
+    let (exporter, other) = (exported(&table), exported(table_of_its_own()));
+    let [backup, elsewhere] = ["other.db", "var/lib/state"].map(|name| exporter.home().join(name));
+    let (backup, elsewhere) = (backup.to_str().unwrap(), elsewhere.to_str().unwrap());
+    other.run(["state", "backup", backup]).expect(0);
+    let refused = exporter.run(["state", "restore", backup, "--yes", "--state-dir", elsewhere]).expect(5);
+    let fact = format!("{} carries the mark", exporter.output().display());
+    assert!(refused.stderr.contains(&fact), "{refused}");
+}
+
+#[test]
+fn a_backup_from_the_middle_of_a_run_is_known_for_one_after_that_run_has_ended() {
+    let table = Table::embedded();
+    table.load_sample(1_500, 6, "1:1.0");
+    let exporter = Exporter::new(&table);
+    // In the second batch, while the first one is on record.
+    let run = spawn_with(&exporter, "linkat:delay_enter=8000000:when=1050", &["run", "--mode", "full"]);
+    let since = Instant::now();
+    while exporter.tree().len() < 1_040 || exporter.ask("SELECT 1 FROM ledger LIMIT 1").is_empty() {
+        assert!(since.elapsed() < Duration::from_secs(120), "the second batch is never begun");
+        std::thread::yield_now();
+    }
+    let backup = exporter.home().join("middle.db");
+    exporter.run(["state", "backup", backup.to_str().unwrap()]).expect(0);
+    run.wait().expect(0);
+    let path = ask(&backup, "SELECT path FROM ledger LIMIT 1").remove(0).remove(0).unwrap();
+    fs::remove_file(exporter.output().join(path)).unwrap();
+    exporter.run(["state", "restore", backup.to_str().unwrap(), "--yes"]).expect(0);
+    // An incremental run gives nothing back of what the state has as exported, unless it is a restored one.
+    exporter.run(INCREMENTAL).expect(0);
+    exporter.assert_agrees();
+    exporter.assert_state_is_sound();
 }
 
 #[test]

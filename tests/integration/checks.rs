@@ -88,8 +88,8 @@ fn a_tree_that_is_not_the_states_own_is_a_finding() {
     let lock = exporter.output().join(".export_state/lock");
     let mark = std::fs::read(&lock).unwrap();
     for (bytes, finding) in [
-        (None, "has no mark"),
-        (Some(String::from_utf8_lossy(&mark).replace("\"run\":1", "\"run\":0")), "the state says 1"),
+        (None, "its mark .export_state/lock is missing"),
+        (Some(String::from_utf8_lossy(&mark).replace("\"run\":1", "\"run\":0")), "the state says run 1"),
         (Some(String::from_utf8_lossy(&mark).replace("\"state\":\"", "\"state\":\"x")), "of another state"),
     ] {
         match bytes {

@@ -142,6 +142,35 @@ fn what_a_dead_run_wrote_for_a_row_that_is_gone_is_removed() {
 }
 
 #[test]
+fn a_file_in_doubt_that_cannot_be_removed_holds_nobody_up_and_is_removed_once_it_can() {
+    let table = filled();
+    let exporter = Exporter::new(&table);
+    exporter.run(FULL).expect(3);
+    let mut witness = Witness::new(&exporter);
+    for id in [101, 102] {
+        table.insert(&Row { id, tenant: "new", number: &format!("INV{id}"), ..Row::default() });
+    }
+    assert!(run_with(&exporter, "linkat:signal=KILL:when=2", &["run"]).was_killed());
+    let orphan = "new/CN/20251128+INV101.json";
+    assert!(exporter.tree().contains_key(orphan));
+    table.execute("DELETE FROM t_invoice WHERE fid > 100");
+    update_all(&table, 40, &["fext_field = '{\"version\": 2}' WHERE fid = 1"]);
+    witness.source_changed();
+    let closed = Closed::new(exporter.output().join("new/CN"));
+    for _ in 0..2 {
+        let finished = exporter.run(INCREMENTAL).expect(0);
+        assert!(finished.stderr.contains(&format!("cannot remove {orphan}")), "{finished}");
+        assert_eq!(exporter.tree()["10/DE/20251128+INV1.json"], b"{\"version\": 2}");
+        assert_eq!(exporter.ask("SELECT path FROM doubt_path"), [orphan]);
+    }
+    drop(closed);
+    exporter.run(INCREMENTAL).expect(0);
+    assert!(!exporter.tree().contains_key(orphan));
+    witness.assert_made_good();
+    witness.assert_recovered(1);
+}
+
+#[test]
 fn what_a_dead_run_wrote_for_an_invoice_that_is_withdrawn_or_spoiled_since_stays_its_file_and_is_on_record() {
     for spoils in ["fissue_status = 4", "fext_field = 'not json'"] {
         for (change, at) in [("fext_field = '{\"version\": 2}'", "renameat"), ("fcountry = 'IT'", "unlinkat")] {
@@ -189,6 +218,24 @@ fn a_file_that_a_dead_run_rewrote_is_removed_and_not_left_over_once_its_invoice_
     );
     witness.assert_recovered(1);
     witness.assert_made_good();
+}
+
+#[test]
+fn a_run_that_dies_when_all_is_in_the_tree_and_its_end_is_not_on_record_is_made_good() {
+    for mode in [FULL, INCREMENTAL] {
+        let table = filled();
+        let exporter = changed(&table);
+        let witness = Witness::new(&exporter);
+        // The second sync keeps the mark that says that the tree is whole.
+        let lock = ".export_state/lock";
+        assert!(run_with_at(&exporter, lock, "fsync:signal=KILL:when=2", &mode).was_killed());
+        let mark = fs::read_to_string(exporter.output().join(lock)).unwrap();
+        assert!(mark.contains("whole"), "{mark}");
+        assert_eq!(exporter.unfinished_runs(), 1);
+        exporter.run_plainly(&mode);
+        witness.assert_made_good();
+        witness.assert_recovered(1);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use mysql::prelude::Queryable;
 
 use crate::support::exporter::numbers;
 use crate::support::server::{Server, Settings, server};
-use crate::support::{Database, Exporter, Table, on_every_flavor};
+use crate::support::{Database, Exporter, Row, Table, on_every_flavor};
 
 fn database(table: &Table) -> &Database {
     match table {
@@ -103,4 +103,20 @@ fn more_rows_of_one_second_than_any_page_or_batch_holds_are_all_exported() {
         exporter.assert_agrees();
         exporter.assert_state_is_sound();
     });
+}
+
+/// The same row, the same second, an hour later.
+#[test]
+fn a_row_that_changes_in_the_hour_that_comes_again_gets_its_new_version_though_its_time_is_the_old_one() {
+    let table = Table::embedded();
+    let mut exporter = Exporter::new(&table);
+    table.insert(&Row { time: "2025-10-26 02:10:00", ..Row::default() });
+    let shows = |time: &str| chrono::NaiveDateTime::parse_from_str(time, "%F %T").unwrap().and_utc().timestamp();
+    let run = ["run", "--mode", "incremental"];
+    exporter.set_clocks(shows("2025-10-26 02:30:00"), 1_761_438_600);
+    exporter.run(run).expect(0);
+    table.execute("UPDATE t_invoice SET fext_field = '[2]'");
+    exporter.set_clocks(shows("2025-10-26 02:40:00"), 1_761_438_600 + 4_200);
+    exporter.run(run).expect(0);
+    exporter.assert_agrees();
 }

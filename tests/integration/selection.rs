@@ -204,6 +204,25 @@ fn a_chosen_tenant_is_meant_with_its_very_spelling() {
 }
 
 #[test]
+fn a_run_for_one_spelling_does_not_take_the_times_of_another_one_for_its_own() {
+    on_every_source(|table| {
+        let exporter = Exporter::new(table);
+        let insert = |id, tenant, number, minutes| {
+            table.insert(&Row { id, tenant, number, time: &table.ago(MINUTE * minutes), ..Row::default() });
+        };
+        let run = |args: &[&str]| exporter.run(["run", "--mode", "incremental"].iter().chain(args)).expect(0);
+        // Whoever writes for acme has a clock that is eight hours behind.
+        insert(1, "acme", "INV1", 490);
+        insert(2, "ACME", "INV2", 50);
+        run(&[]);
+        run(&["--tenant", "acme"]);
+        insert(3, "acme", "INV3", 480);
+        run(&[]);
+        exporter.assert_agrees();
+    });
+}
+
+#[test]
 fn rejects_of_other_tenants_are_not_read_again() {
     on_every_source(|table| {
         three_tenants(table);

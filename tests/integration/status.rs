@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::disk::Closed;
 use crate::support::exporter::{Exporter, Finished};
 use crate::support::server::{Server, server};
 use crate::support::state::meddle;
@@ -104,6 +105,22 @@ fn every_tenant_is_told_with_its_lag_the_greatest_first() {
         let csv = exporter.run(["status", "--format", "csv"]).expect(0).stdout;
         assert_eq!(csv.lines().next().unwrap(), FIELDS.join(","));
     });
+}
+
+#[test]
+fn how_the_last_incremental_run_went_stands_also_after_another_run_in_which_the_tenant_failed() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    table.execute("UPDATE t_invoice SET fcountry = 'IT' WHERE fid = 1");
+    let closed = Closed::new(exporter.output().join("1/IT"));
+    exporter.run(["run", "--mode", "full"]).expect(3);
+    drop(closed);
+    let (rows, _) = status(&exporter, &[], 0);
+    let row = of(&rows, "1");
+    assert_eq!(
+        (&row["last_outcome"], &row["last_run"], &row["last_written"]),
+        (&json!("success"), &json!(1), &json!(1))
+    );
 }
 
 #[test]

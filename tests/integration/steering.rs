@@ -55,6 +55,23 @@ fn a_watermark_that_is_set_back_really_exports_the_period_again() {
 }
 
 #[test]
+fn a_file_that_is_to_be_exported_again_is_so_though_its_row_is_touched_before_it_is_read() {
+    on_every_source(|table| {
+        let exporter = exported(table);
+        std::fs::remove_file(exporter.output().join("1/CN/20251128+INV2.json")).unwrap();
+        exporter.run(["state", "set", "1", &table.ago(HOUR * 7 / 2), "--yes"]).expect(0);
+        // The next run leaves it to the one after.
+        let now = table.ago(HOUR / 60);
+        table.execute(&format!("UPDATE t_invoice SET fupdate_time = '{now}' WHERE fid = 2"));
+        assert_eq!(numbers(&exporter.run(INCREMENTAL).expect(0).json(), ["seen", "written"]), [2, 0]);
+        let args = INCREMENTAL.iter().chain(&["--safety-lag", "0s"]);
+        assert_eq!(numbers(&exporter.run(args).expect(0).json(), ["seen", "written"]), [1, 1]);
+        exporter.assert_agrees();
+        exporter.assert_state_is_sound();
+    });
+}
+
+#[test]
 fn a_watermark_that_is_moved_leaves_what_must_still_be_read_to_be_read() {
     let table = Table::embedded();
     let exporter = exported(&table);

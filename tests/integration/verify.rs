@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::exporter::{Finished, Running, run_with};
+use crate::support::exporter::{Finished, Running, run_with, run_with_at};
 use crate::support::listing::{Traces, everything_in};
 use crate::support::{Exporter, Row, Table, on_every_source};
 
@@ -553,4 +553,16 @@ fn what_a_dead_run_left_is_the_next_runs_business_and_no_finding() {
     assert_eq!(answer["pending"], 1);
     exporter.run(["run"]).expect(0);
     assert_finds(&exporter, &[SOURCE], &[]);
+}
+
+#[test]
+fn the_time_that_an_examination_takes_does_not_count_as_a_clock_that_moved() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    fs::remove_file(file(&exporter, 1)).unwrap();
+    let slow = "newfstatat:delay_enter=8000000:when=1";
+    run_with_at(&exporter, "10/CN", slow, &["verify", SOURCE, "--repair"]).expect(0);
+    let offset: i64 = exporter.ask_one("SELECT clock_offset FROM meta").parse().unwrap();
+    assert!(offset.abs() < 5, "{offset}");
+    exporter.assert_agrees();
 }

@@ -57,7 +57,7 @@ pub(super) fn compare(
                 });
             }
             if findings.files.is_multiple_of(PROGRESS_EVERY) {
-                tell(Event::Progress { invoices: findings.files, bytes: 0 });
+                tell(Event::Progress { invoices: findings.files });
             }
         }
     }
