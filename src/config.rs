@@ -369,6 +369,7 @@ mod tests {
     #[test]
     fn a_password_in_the_url_is_decoded() {
         assert_eq!(source::decoded("a%40b+c%26").unwrap(), "a@b+c&");
+        assert_eq!(source::decoded("%+a%4").unwrap(), "%+a%4");
         assert!(source::decoded("%ff").is_err());
     }
 }

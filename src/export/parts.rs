@@ -87,7 +87,8 @@ impl Clerk<'_> {
             let newest = if members.len() == 1 && group.others == Others::Exported {
                 group.newest.clone()
             } else {
-                newest.clone().max(spellings.get(tenant).cloned().flatten())
+                let shown = newest.clone().max(spellings.get(tenant).cloned().flatten());
+                if group.newest.is_some() { shown.min(group.newest.clone()) } else { shown }
             };
             let Settings { boundary, work, overlap, .. } = self.settings;
             self.batch.advances.push(Advance {

@@ -112,12 +112,14 @@ pub fn doubts(last: &LastTime, start: Start, server: &str, server_unix: i64, off
         .collect()
 }
 
-/// The source times above which rows may have been written since the last run, whatever the clock did meanwhile.
-/// None where that is not known.
+/// The source times above which rows may have been written since the last run. What has passed since then is the most
+/// that one of the two clocks, the server's and ours, says. None where both went back.
 pub fn times_again(last: &LastTime, clock: &Clock, at: DateTime<Utc>, lag: Duration) -> Option<SourceTime> {
-    let begun = DateTime::parse_from_rfc3339(last.last_started.as_deref()?).ok()?;
-    let passed = (at - begun.to_utc()).to_std().unwrap_or_default();
-    earlier(&clock.now, passed + lag)
+    let begun = last.last_started.as_deref().and_then(|begun| DateTime::parse_from_rfc3339(begun).ok());
+    let by_ours = begun.map(|begun| at.timestamp() - begun.timestamp());
+    let by_the_servers = last.server_unix.map(|before| clock.unix - before);
+    let passed = by_ours.max(by_the_servers).and_then(|seconds| u64::try_from(seconds).ok())?;
+    earlier(&clock.now, Duration::from_secs(passed) + lag)
 }
 
 /// Watermarks that lie ahead of the boundary.

@@ -269,7 +269,8 @@ pub(crate) fn decoded(part: &str) -> anyhow::Result<String> {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.as_bytes();
     while let [first, after @ ..] = rest {
-        let hex = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        let hex = after.get(..2).filter(|two| two.iter().all(u8::is_ascii_hexdigit));
+        let hex = hex.and_then(|two| std::str::from_utf8(two).ok());
         let encoded = hex.filter(|_| *first == b'%').and_then(|two| u8::from_str_radix(two, 16).ok());
         bytes.push(encoded.unwrap_or(*first));
         rest = if encoded.is_some() { &after[2..] } else { after };

@@ -206,10 +206,10 @@ fn look_back(conn: &Connection, tenant: i64, below: Option<SourceTime>) -> rusql
 }
 
 /// What lies above a time counts as seen no longer, and its files must be looked at; None is everything. Returns how
-/// much that is.
+/// much that is. What has no time never counts as seen.
 fn unsettle(tx: &Connection, tenant: i64, above: Option<&SourceTime>) -> rusqlite::Result<u64> {
     let changed = tx.execute(
-        "UPDATE entry SET settled = 0, recheck = 1 WHERE tenant = ?1 AND (?2 IS NULL OR time IS NULL OR time > ?2)",
+        "UPDATE entry SET settled = 0, recheck = 1 WHERE tenant = ?1 AND (?2 IS NULL OR time > ?2)",
         params![tenant, above.map(SourceTime::as_str)],
     )?;
     Ok(changed as u64)

@@ -185,6 +185,7 @@ impl State {
             // The tree may hold other versions, or nothing, also where the source has come back to what the ledger
             // knows.
             if start.doubts.contains(&Doubt::StateRestored) {
+                tx.execute("UPDATE tenant SET recheck = 1", [])?;
                 tx.execute("UPDATE entry SET settled = 0, recheck = 1", [])?;
             }
             // A row that changes once more may get the very time that it had.

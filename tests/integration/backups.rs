@@ -210,6 +210,26 @@ fn a_backup_of_another_tree_a_newer_one_and_what_is_no_backup_are_refused() {
 }
 
 #[test]
+fn a_tenant_whose_watermark_is_set_after_a_restore_is_compared_from_its_beginning_all_the_same() {
+    on_every_source(|table| {
+        arrive(table, 1, 300);
+        table.insert(&Row { id: 2, tenant: "10", time: &table.ago(MINUTE * 300), ..Row::default() });
+        let exporter = Exporter::new(table);
+        exporter.run(["run", "--mode", "full"]).expect(0);
+        exporter.run(["state", "backup"]).expect(0);
+        arrive(table, 3, 300);
+        exporter.run(["run", "--mode", "full"]).expect(0);
+        exporter.run(["state", "restore", "latest", "--yes"]).expect(0);
+        fs::remove_file(exporter.output().join("1/CN/20251128+INV1.json")).unwrap();
+        // The restore is noticed by a run that has nothing to do with tenant 1.
+        exporter.run(["run", "--mode", "incremental", "--tenant", "10"]).expect(0);
+        exporter.run(["state", "set", "1", &table.ago(MINUTE * 90), "--yes"]).expect(0);
+        exporter.run(INCREMENTAL).expect(0);
+        exporter.assert_agrees();
+    });
+}
+
+#[test]
 fn a_refused_restore_names_the_tree_also_where_the_state_does_not_lie_in_it() {
     let table = Table::embedded();
     let (exporter, other) = (exported(&table), exported(table_of_its_own()));

@@ -105,18 +105,24 @@ fn more_rows_of_one_second_than_any_page_or_batch_holds_are_all_exported() {
     });
 }
 
-/// The same row, the same second, an hour later.
+/// The same row, the same second, once more: an hour later, when only the server shows an earlier time, and after the
+/// clock of a machine that has both went back.
 #[test]
 fn a_row_that_changes_in_the_hour_that_comes_again_gets_its_new_version_though_its_time_is_the_old_one() {
-    let table = Table::embedded();
-    let mut exporter = Exporter::new(&table);
-    table.insert(&Row { time: "2025-10-26 02:10:00", ..Row::default() });
     let shows = |time: &str| chrono::NaiveDateTime::parse_from_str(time, "%F %T").unwrap().and_utc().timestamp();
-    let run = ["run", "--mode", "incremental"];
-    exporter.set_clocks(shows("2025-10-26 02:30:00"), 1_761_438_600);
-    exporter.run(run).expect(0);
-    table.execute("UPDATE t_invoice SET fext_field = '[2]'");
-    exporter.set_clocks(shows("2025-10-26 02:40:00"), 1_761_438_600 + 4_200);
-    exporter.run(run).expect(0);
-    exporter.assert_agrees();
+    let noon = shows("2025-10-26 12:00:00");
+    for (time, first, second, passed) in [
+        ("2025-10-26 02:10:00", "2025-10-26 02:30:00", "2025-10-26 02:40:00", 4_200),
+        ("2025-10-26 04:20:00", "2025-10-26 12:00:00", "2025-10-26 05:00:00", -7 * 3_600),
+    ] {
+        let table = Table::embedded();
+        let mut exporter = Exporter::new(&table);
+        table.insert(&Row { time, ..Row::default() });
+        exporter.set_clocks(shows(first), noon);
+        exporter.run(["run", "--mode", "incremental"]).expect(0);
+        table.execute("UPDATE t_invoice SET fext_field = '[2]'");
+        exporter.set_clocks(shows(second), noon + passed);
+        exporter.run(["run", "--mode", "incremental"]).expect(0);
+        exporter.assert_agrees();
+    }
 }

@@ -223,6 +223,24 @@ fn a_run_for_one_spelling_does_not_take_the_times_of_another_one_for_its_own() {
 }
 
 #[test]
+fn a_tenant_that_is_always_chosen_forgets_a_time_ahead_of_the_clock_once_it_is_put_right() {
+    on_every_source(|table| {
+        let exporter = Exporter::new(table);
+        let insert = |id, number, time: &str| table.insert(&Row { id, number, time, ..Row::default() });
+        let run = |args: &[&str]| exporter.run(["run", "--mode"].iter().chain(args)).expect(0);
+        insert(1, "INV1", &table.ago(MINUTE * 490));
+        insert(2, "INV2", &table.ahead(MINUTE * 490));
+        run(&["incremental"]);
+        table.execute(&format!("UPDATE t_invoice SET fupdate_time = '{}' WHERE fid = 2", table.ago(MINUTE * 485)));
+        run(&["full"]);
+        run(&["incremental", "--tenant", "1"]);
+        insert(3, "INV3", &table.ago(MINUTE * 480));
+        run(&["incremental", "--tenant", "1"]);
+        exporter.assert_agrees();
+    });
+}
+
+#[test]
 fn rejects_of_other_tenants_are_not_read_again() {
     on_every_source(|table| {
         three_tenants(table);
