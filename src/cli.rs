@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// rejected; 4 another run holds the lock; 5 the state was refused; 6 something was found; 129, 130, 143
 /// cancelled by a signal.
 #[derive(Debug, Parser)]
-#[command(name = "invoice-export", version, max_term_width = 100)]
+#[command(name = "invoice-export", version = env!("INVOICE_EXPORT_VERSION"), max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

@@ -6,6 +6,7 @@ mod adoption;
 mod architecture;
 mod attacks;
 mod backups;
+mod build;
 mod checks;
 mod connection;
 mod costs;
