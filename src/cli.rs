@@ -75,7 +75,8 @@ pub struct Common {
     /// A file whose first line is the password
     #[arg(long, global = true, env = "INVOICE_EXPORT_PASSWORD_FILE", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
-    /// An option file of MySQL, of which user and password in `[client]` and `[invoice-export]` are taken
+    /// An option file of MySQL, of which user, password and server-public-key-path in `[client]` and
+    /// `[invoice-export]` are taken
     #[arg(long, global = true, env = "INVOICE_EXPORT_DEFAULTS_FILE", value_name = "FILE")]
     pub defaults_file: Option<PathBuf>,
     /// How a connection by TCP is encrypted and the server checked [default: not at all to this
@@ -85,6 +86,9 @@ pub struct Common {
     /// Trusted certificates (PEM) [default: the system's]
     #[arg(long, global = true, env = "INVOICE_EXPORT_SSL_CA", value_name = "FILE")]
     pub ssl_ca: Option<PathBuf>,
+    /// The server's RSA key (PEM): the password may be sent encrypted for it where the connection is not
+    #[arg(long, global = true, env = "INVOICE_EXPORT_SERVER_PUBLIC_KEY", value_name = "FILE")]
+    pub server_public_key: Option<PathBuf>,
     /// How long the server may say nothing before the connection counts as lost
     #[arg(long, global = true, env = "INVOICE_EXPORT_READ_TIMEOUT", value_parser = humantime::parse_duration, default_value = "5m", value_name = "TIME")]
     pub read_timeout: Duration,

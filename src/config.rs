@@ -10,7 +10,6 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use url::Url;
 
 use self::option_file::Login;
 use crate::cli::{Common, Durability, Mode, Names, Run, SslMode, Verify};
@@ -20,7 +19,7 @@ use crate::export::{self, Backups, Mirror, Order, Rejects};
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::{Misuse, Refusal};
 use crate::run::{Cancel, Kind, Starter};
-use crate::source::{self, Access, TableNames, Tls, TlsMode};
+use crate::source::{self, Access, Address, TableNames, Tls, TlsMode};
 use crate::state::legacy;
 use crate::state::roll::Selection;
 use crate::tree;
@@ -240,31 +239,24 @@ pub fn given_source(common: &Common) -> Option<&str> {
     common.source.as_deref().filter(|source| !source.is_empty())
 }
 
-/// A command that asks no source puts its command line on record all the same.
+/// Refuses a password on the command line, also for a command that asks no source: the command line is
+/// recorded. A text that is not understood may hold one.
 pub fn refuse_password_on_command_line(common: &Common, matches: &ArgMatches) -> anyhow::Result<()> {
+    if std::env::args_os().any(|argument| source::holds_password(&argument.to_string_lossy())) {
+        return Err(misuse(Misuse::PasswordOnCommandLine));
+    }
     if matches.value_source("source") != Some(ValueSource::CommandLine) {
         return Ok(());
     }
     let Some(text) = given_source(common) else { return Ok(()) };
-    match source_url(text)?.password() {
-        Some(_) => Err(misuse(Misuse::PasswordOnCommandLine)),
-        None => Ok(()),
+    match address(text)? {
+        (_, Some(_)) => Err(misuse(Misuse::PasswordOnCommandLine)),
+        _ => Ok(()),
     }
 }
 
-/// The text may hold a password, so no error repeats it.
-fn source_url(text: &str) -> anyhow::Result<Url> {
-    if text.strip_prefix("mysql://").is_some_and(ends_early) {
-        return Err(misuse(Misuse::NotEncoded));
-    }
-    Url::parse(text).map_err(|error| misuse(Misuse::NotAUrl(error.to_string())))
-}
-
-/// Whether a sign in a user name or password passes for the end of both: what was meant as a user would be
-/// the host, and the password a port or a database.
-fn ends_early(after_scheme: &str) -> bool {
-    let end = after_scheme.find(['/', '?', '#']).unwrap_or(after_scheme.len());
-    after_scheme.contains('#') || after_scheme[end..].contains('@')
+fn address(text: &str) -> anyhow::Result<(Address, Option<String>)> {
+    Address::parse(text).map_err(|fault| misuse(Misuse::Address(fault)))
 }
 
 /// How to reach the source that the command line names.
@@ -273,20 +265,20 @@ pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::R
         return Err(misuse(Misuse::NoSource));
     };
     refuse_password_on_command_line(common, matches)?;
-    let mut url = source_url(text)?;
-    let from_url = url.password().map(source::decoded).transpose()?;
-    // A URL that cannot have a password has none to remove.
-    let _ = url.set_password(None);
+    let (mut url, from_url) = address(text)?;
     let login = common.defaults_file.as_deref().map(Login::read).transpose()?.unwrap_or_default();
-    if let Some(user) = login.user.filter(|_| url.username().is_empty()) {
-        // Nor has one that cannot have a user a place for it.
-        let _ = url.set_username(&user);
+    if let Some(user) = login.user {
+        url.set_missing_user(user);
     }
     let password = match &common.password_file {
         Some(file) => Some(first_line(file)?),
         None => login.password.or_else(|| variable("MYSQL_PWD")).or(from_url),
     };
-    let tls = Tls { mode: common.ssl_mode.map(tls_mode), ca: common.ssl_ca.clone() };
+    let tls = Tls {
+        mode: common.ssl_mode.map(tls_mode),
+        ca: common.ssl_ca.clone(),
+        server_key: common.server_public_key.clone().or(login.server_public_key.map(PathBuf::from)),
+    };
     let (names, time_zone) = (table_names(names), names.time_zone.clone());
     Ok(Access { url, password, names, time_zone, tls, read_timeout: common.read_timeout })
 }
@@ -364,12 +356,5 @@ mod tests {
             assert_eq!(of(text, DayEnd::Last), "2025-11-28T10:00:00Z");
         }
         assert!(moment(Some("Z"), "--until", DayEnd::Last).is_err());
-    }
-
-    #[test]
-    fn a_password_in_the_url_is_decoded() {
-        assert_eq!(source::decoded("a%40b+c%26").unwrap(), "a@b+c&");
-        assert_eq!(source::decoded("%+a%4").unwrap(), "%+a%4");
-        assert!(source::decoded("%ff").is_err());
     }
 }

@@ -9,7 +9,7 @@ use crate::invoice::SourceTime;
 
 mod parts;
 
-pub use parts::{Damage, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Trouble, holder_text};
+pub use parts::{AddressFault, Damage, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Trouble, holder_text};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {

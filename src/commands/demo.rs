@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use url::Url;
 
 use crate::cli::Demo;
 use crate::export::plan::StatePolicy;
 use crate::export::{self, Backups, Mirror, Mode, Order, Rejects};
 use crate::report::Reporter;
 use crate::run::Kind;
-use crate::source::{Access, TableNames, Tls, sample};
+use crate::source::{Access, Address, TableNames, Tls, sample};
 use crate::tree::{PRIVATE, walk};
 
 /// Files of each tenant that are shown.
@@ -35,7 +34,7 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
 
     say(&format!("# a sample source: {}", database.display()));
     say(&format!("$ {}", command(&database, &output, "full")));
-    export::run(&order(&database, &output, Kind::Full)?, &mut |event| reporter.event(&event))?;
+    export::run(&order(&database, &output, Kind::Full), &mut |event| reporter.event(&event))?;
 
     let changes = sample::change(&database, &ago(10))?;
     say("");
@@ -44,7 +43,7 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
         changes.updated, changes.inserted, changes.moved, changes.spoiled
     ));
     say(&format!("$ {}", command(&database, &output, "incremental")));
-    export::run(&order(&database, &output, Kind::Incremental)?, &mut |event| reporter.event(&event))?;
+    export::run(&order(&database, &output, Kind::Incremental), &mut |event| reporter.event(&event))?;
 
     say("");
     say(&format!("# the tree {} holds, among others", output.display()));
@@ -72,16 +71,15 @@ fn command(database: &Path, output: &Path, mode: &str) -> String {
     format!("invoice-export run --source sqlite:{} --output {} --mode {mode}", database.display(), output.display())
 }
 
-fn order(database: &Path, output: &Path, kind: Kind) -> anyhow::Result<Order> {
-    let url = Url::parse(&format!("sqlite:{}", database.display())).context("cannot name the sample source")?;
-    Ok(Order {
+fn order(database: &Path, output: &Path, kind: Kind) -> Order {
+    Order {
         kind,
         mode: Mode::Export,
         tenants: Vec::new(),
         since: None,
         until: None,
         access: Access {
-            url,
+            url: Address::File(database.display().to_string()),
             password: None,
             names: TableNames::default(),
             time_zone: None,
@@ -104,5 +102,5 @@ fn order(database: &Path, output: &Path, kind: Kind) -> anyhow::Result<Order> {
         starter: super::starter(),
         now: super::now,
         watch: super::signals::watch,
-    })
+    }
 }

@@ -18,6 +18,7 @@ mod demo;
 mod history;
 mod legacy;
 mod past;
+mod redaction;
 mod run;
 mod signals;
 mod state;
@@ -35,6 +36,7 @@ pub fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => {
             // Help and version are "errors" too. If even they cannot be printed, nothing can.
+            let error = redaction::redacted(error);
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }

@@ -1,4 +1,4 @@
-//! MySQL's option files, of which user and password are taken. They are read as MySQL's own programs
+//! MySQL's option files, of which user, password and the server's key are taken. They are read as MySQL's own programs
 //! read them, quotes, escapes and comments included.
 
 use std::fs;
@@ -17,6 +17,8 @@ const GROUPS: [&[u8]; 2] = [b"client", b"invoice-export"];
 pub(super) struct Login {
     pub user: Option<String>,
     pub password: Option<String>,
+    /// The file of the server's RSA key.
+    pub server_public_key: Option<String>,
 }
 
 impl Login {
@@ -63,6 +65,7 @@ impl Login {
         let (name, target) = match name.strip_prefix(b"loose-").unwrap_or(&name) {
             b"user" => ("user", &mut self.user),
             b"password" => ("password", &mut self.password),
+            b"server-public-key-path" => ("server-public-key-path", &mut self.server_public_key),
             _ => return Ok(()),
         };
         let value = equals.map(|equals| unquoted(trimmed(&option[equals + 1..])));
@@ -141,10 +144,12 @@ mod tests {
     fn only_the_groups_for_us_count_and_what_comes_later_wins() {
         let text = "# ours\n[mysqld]\nuser=mysql\npassword=x\n[client ] \r\n  user = reader \n password=a\n\n\
                     ; more\n[invoice-export]\nloose_password = b\n[mysql]\npassword=c\nno-auto-rehash\n";
-        let login = Login { user: Some("reader".into()), password: Some("b".into()) };
+        let login = Login { user: Some("reader".into()), password: Some("b".into()), server_public_key: None };
         assert_eq!(parse(text.as_bytes()), Ok(login));
         assert_eq!(parse(b""), Ok(Login::default()));
         assert_eq!(password("[client]\npassword=\n").as_deref(), Some(""));
+        let key = parse(b"[client]\nserver_public_key_path = /srv/key.pem # ours\n").unwrap().server_public_key;
+        assert_eq!(key.as_deref(), Some("/srv/key.pem"));
     }
 
     #[test]

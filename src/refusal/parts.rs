@@ -82,10 +82,7 @@ pub enum Misuse {
         text: String,
     },
     NoSource,
-    /// With the words of the URL's parser.
-    NotAUrl(String),
-    /// A sign of the URL's own in a user name or password.
-    NotEncoded,
+    Address(AddressFault),
     PasswordOnCommandLine,
 }
 
@@ -103,14 +100,69 @@ impl fmt::Display for Misuse {
             Self::NoSource => f.write_str(
                 "no source given; name it with --source or INVOICE_EXPORT_SOURCE, for example mysql://user@host:3306/database",
             ),
-            Self::NotAUrl(detail) => write!(f, "the source is not a URL: {detail}"),
-            Self::NotEncoded => f.write_str(
-                "the source has a # or @ where none belongs; in a user name, password or path, write %23 for #, %40 for @, %2F for / and %3F for ?",
-            ),
+            Self::Address(fault) => fault.fmt(f),
             Self::PasswordOnCommandLine => f.write_str(
                 "a password on the command line can be read by every user of this machine; use --password-file, --defaults-file or MYSQL_PWD",
             ),
         }
+    }
+}
+
+/// Why a text is not the address of a source. Nothing of the text is repeated, since any of it may be a
+/// password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressFault {
+    /// It has none of the known forms.
+    Form,
+    /// A tab, a line break or the like.
+    Control,
+    /// A sign of the address's own in a user name, password or path.
+    NotEncoded,
+    /// The same in the path of a file.
+    FileNotEncoded,
+    NotUtf8,
+    /// A sign in the user name with which a password could begin.
+    User,
+    Host,
+    Port,
+    NoDatabase,
+    /// A sign in the database's name with which a password could begin.
+    Database,
+    /// Something else than `socket=` with a path.
+    Query,
+}
+
+impl fmt::Display for AddressFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Form => {
+                "the source is not understood, and not repeated here, since it may hold a password; write mysql://user@host:3306/database, the same with ?socket=/path, or sqlite:path"
+            }
+            Self::Control => {
+                "the source has a tab, a line break or another control character in it; write it in one line, and in a password %09 for a tab and %0A for a line break"
+            }
+            Self::NotEncoded => {
+                "the source has a # or @ where none belongs; in a user name, password or path, write %23 for #, %40 for @, %2F for / and %3F for ?"
+            }
+            Self::FileNotEncoded => "in the path of an sqlite: source, write %3F for ? and %23 for #",
+            Self::NotUtf8 => "a part of the source's URL is not UTF-8; write each byte of a UTF-8 character as %XX",
+            Self::User => {
+                "the user name in the source has a sign or space in it that is not understood there; write mysql://user@host:3306/database, a space as %20 and @ as %40, and name a user with other signs in an option file (--defaults-file)"
+            }
+            Self::Host => {
+                "the host in the source is neither a name nor an address; write mysql://user@host:3306/database, and an IPv6 address as [::1]"
+            }
+            Self::Port => {
+                "the port in the source is no number up to 65535; write mysql://user@host:3306/database, with @ before the host"
+            }
+            Self::NoDatabase => "the source's URL names no database; write mysql://user@host:3306/database",
+            Self::Database => {
+                "the database in the source has a sign in its name that is not understood there; write mysql://user@host:3306/database"
+            }
+            Self::Query => {
+                "after the ? in the source only socket=/path is known; user and password stand before the host, or in an option file (--defaults-file)"
+            }
+        })
     }
 }
 
@@ -231,6 +283,12 @@ pub enum Obstacle {
     Unreachable,
     /// User or password.
     Login,
+    /// The same where the password was encrypted for the key that the operator named.
+    LoginWithKey,
+    /// The server asks for the password on a connection that is not encrypted.
+    PasswordInTheClear,
+    /// The file of the server's key; the detail begins with the file.
+    ServerKeyUnusable,
     /// A way to log in that we do not know; the detail is its name.
     LoginUnknown,
     Database,
@@ -251,6 +309,15 @@ impl Obstacle {
                 format!("{detail}; check the host and the port in --source, and that the server is running")
             }
             Self::Login => format!("{detail}; {user}"),
+            Self::LoginWithKey => format!(
+                "{detail}; {user}, and that the file of --server-public-key holds the key of this very server (public_key.pem in its data folder)"
+            ),
+            Self::PasswordInTheClear => {
+                "the server asks for the password itself (as MySQL does after a restart, and where the password is wrong), and on an unencrypted connection it is not sent; encrypt the connection with --ssl-mode VERIFY_CA and --ssl-ca, or at least with --ssl-mode REQUIRED, connect by the server's socket (?socket=/path in --source), or copy public_key.pem from the server's data folder and name it with --server-public-key".to_owned()
+            }
+            Self::ServerKeyUnusable => {
+                format!("cannot use the server's public key {detail}; it must be an RSA public key in PEM that is long enough for the password, as public_key.pem in the server's data folder is; name it with --server-public-key")
+            }
             Self::LoginUnknown => format!(
                 "the server asks for a login by {detail}, which this program does not know (MySQL does so too where there is no such user); {user}"
             ),

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::chinese::{name, span};
-use crate::refusal::{Damage, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Refusal, signal_name};
+use crate::refusal::{
+    AddressFault, Damage, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Refusal, signal_name,
+};
 use crate::run::Kind;
 
 #[expect(clippy::too_many_lines, reason = "a list of sentences")]
@@ -144,6 +146,16 @@ fn cannot_connect(source: &str, obstacle: Obstacle, detail: &str) -> String {
     let why = match obstacle {
         Obstacle::Unreachable => format!("{detail}；请检查 --source 中的主机和端口，以及数据库服务器是否在运行"),
         Obstacle::Login => format!("{detail}；{user}"),
+        Obstacle::LoginWithKey => format!(
+            "{detail}；{user}，并确认 --server-public-key 指定的文件就是这台服务器的公钥(其数据目录中的 public_key.pem)"
+        ),
+        Obstacle::PasswordInTheClear => {
+            "服务器要求提供密码本身(MySQL 在重启之后、以及密码错误时会这样要求)，而密码不会通过未加密的连接发送；请用 --ssl-mode VERIFY_CA 和 --ssl-ca 加密连接，至少用 --ssl-mode REQUIRED；或通过服务器的套接字连接(--source 中的 ?socket=/path)；或从服务器的数据目录复制 public_key.pem，并用 --server-public-key 指定"
+                .to_owned()
+        }
+        Obstacle::ServerKeyUnusable => format!(
+            "服务器公钥无法使用: {detail}；它必须是 PEM 格式的 RSA 公钥，且长度足以加密该密码，如服务器数据目录中的 public_key.pem；请用 --server-public-key 指定"
+        ),
         Obstacle::LoginUnknown => {
             format!("服务器要求以 {detail} 方式登录，本程序不支持(用户不存在时 MySQL 也会如此要求)；{user}")
         }
@@ -194,13 +206,39 @@ fn misuse_text(misuse: &Misuse) -> String {
             "没有指定数据源；请用 --source 或 INVOICE_EXPORT_SOURCE 指定，例如 mysql://user@host:3306/database"
                 .to_owned()
         }
-        Misuse::NotAUrl(detail) => format!("数据源不是有效的 URL: {detail}"),
-        Misuse::NotEncoded => {
-            "数据源中有多余的 # 或 @；用户名、密码和路径中的 # 请写成 %23，@ 写成 %40，/ 写成 %2F，? 写成 %3F"
-                .to_owned()
-        }
+        Misuse::Address(fault) => address_fault(*fault).to_owned(),
         Misuse::PasswordOnCommandLine => {
             "命令行上的密码会被本机所有用户看到；请使用 --password-file、--defaults-file 或 MYSQL_PWD".to_owned()
+        }
+    }
+}
+
+fn address_fault(fault: AddressFault) -> &'static str {
+    match fault {
+        AddressFault::Form => {
+            "无法识别数据源(其中可能含有密码，因此这里不显示)；请写成 mysql://user@host:3306/database，可在其后加 ?socket=/path，或写成 sqlite:path"
+        }
+        AddressFault::Control => {
+            "数据源中有制表符、换行符或其他控制字符；请写成一行，密码中的制表符请写成 %09，换行符写成 %0A"
+        }
+        AddressFault::NotEncoded => {
+            "数据源中有多余的 # 或 @；用户名、密码和路径中的 # 请写成 %23，@ 写成 %40，/ 写成 %2F，? 写成 %3F"
+        }
+        AddressFault::FileNotEncoded => "sqlite: 数据源的路径中，? 请写成 %3F，# 写成 %23",
+        AddressFault::NotUtf8 => "数据源的 URL 中有一部分不是 UTF-8；请把 UTF-8 字符的每个字节写成 %XX",
+        AddressFault::User => {
+            "数据源的用户名中有无法识别的符号或空格；请写成 mysql://user@host:3306/database，空格写成 %20，@ 写成 %40；含其他符号的用户名请写在选项文件中(--defaults-file)"
+        }
+        AddressFault::Host => {
+            "数据源中的主机既不是主机名也不是地址；请写成 mysql://user@host:3306/database，IPv6 地址写成 [::1]"
+        }
+        AddressFault::Port => {
+            "数据源中的端口不是 65535 以内的数字；请写成 mysql://user@host:3306/database，主机前面是 @"
+        }
+        AddressFault::NoDatabase => "数据源的 URL 中没有数据库名；请写成 mysql://user@host:3306/database",
+        AddressFault::Database => "数据源的数据库名中有无法识别的符号；请写成 mysql://user@host:3306/database",
+        AddressFault::Query => {
+            "数据源中 ? 之后只能是 socket=/path；用户名和密码写在主机之前，或写在选项文件中(--defaults-file)"
         }
     }
 }
@@ -325,6 +363,9 @@ mod tests {
         let option_files = troubles.map(|trouble| Refusal::OptionFile { file: "/etc/my.cnf".into(), trouble });
         let obstacles = [
             Obstacle::Unreachable,
+            Obstacle::LoginWithKey,
+            Obstacle::PasswordInTheClear,
+            Obstacle::ServerKeyUnusable,
             Obstacle::LoginUnknown,
             Obstacle::Database,
             Obstacle::Full,
@@ -333,7 +374,8 @@ mod tests {
             Obstacle::TrustedUnreadable,
         ];
         let unconnected = obstacles.map(|obstacle| {
-            let detail = if obstacle == Obstacle::NoTls { "" } else { "ERROR 7" }.to_owned();
+            let is_bare = matches!(obstacle, Obstacle::NoTls | Obstacle::PasswordInTheClear);
+            let detail = if is_bare { "" } else { "ERROR 7" }.to_owned();
             Refusal::CannotConnect { source: "mysql://db:3306/shop".to_owned(), obstacle, detail }
         });
         let damages = [Damage::TooShort { bytes: 9 }, Damage::NotSqlite, Damage::OtherProgram];
@@ -342,17 +384,32 @@ mod tests {
         option_files.into_iter().chain(unconnected).chain(damaged).chain([locked, copy, import, mirror]).collect()
     }
 
-    fn every_misuse() -> [Misuse; 8] {
+    const ADDRESS_FAULTS: [AddressFault; 11] = [
+        AddressFault::Form,
+        AddressFault::Control,
+        AddressFault::NotEncoded,
+        AddressFault::FileNotEncoded,
+        AddressFault::NotUtf8,
+        AddressFault::User,
+        AddressFault::Host,
+        AddressFault::Port,
+        AddressFault::NoDatabase,
+        AddressFault::Database,
+        AddressFault::Query,
+    ];
+
+    fn every_misuse() -> Vec<Misuse> {
         [
             Misuse::WindowReversed { since: "2025-11-28".into(), until: "2025-11-27".into() },
             Misuse::WindowWithMode,
             Misuse::Variable { name: "DRY_RUN", value: "v7".to_owned(), allowed: ["true", "false"] },
             Misuse::NotATime { given_as: "--since", text: "day1".to_owned() },
             Misuse::NoSource,
-            Misuse::NotAUrl("error 3".to_owned()),
-            Misuse::NotEncoded,
             Misuse::PasswordOnCommandLine,
         ]
+        .into_iter()
+        .chain(ADDRESS_FAULTS.map(Misuse::Address))
+        .collect()
     }
 
     /// What must survive translation: paths, options, commands, numbers and names, which are the
@@ -364,7 +421,7 @@ mod tests {
 
     #[test]
     fn every_refusal_keeps_its_paths_options_and_numbers_in_chinese() {
-        let misuses = every_misuse().map(Refusal::Misuse);
+        let misuses = every_misuse().into_iter().map(Refusal::Misuse);
         for refusal in every_refusal().into_iter().chain(further_wordings()).chain(misuses) {
             let chinese = refusal_text(&refusal);
             assert!(!chinese.is_ascii(), "{chinese}");
@@ -398,7 +455,7 @@ mod tests {
         assert!(!holder_text(None).is_ascii());
         let words =
             ["bytes", "SQLite file", "offers", "asks for", "cannot read", "not accepted", "--since is", "is no"];
-        let misuses = every_misuse().map(Refusal::Misuse);
+        let misuses = every_misuse().into_iter().map(Refusal::Misuse);
         for refusal in every_refusal().into_iter().chain(further_wordings()).chain(misuses) {
             let chinese = refusal_text(&refusal);
             assert!(!words.iter().any(|word| chinese.contains(word)), "English in {chinese}");

@@ -2,16 +2,14 @@
 //! may pass by themselves.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::ensure;
 use mysql::{Conn, DriverError, OptsBuilder, SslOpts};
-use url::Url;
 
 use super::mysql::{TRY_AGAIN, fault};
-use super::{Access, Fault, TlsMode, decoded};
+use super::{Access, Fault, Place, Tls, TlsMode, server_key};
 use crate::refusal::{Obstacle, Refusal};
 
 /// The server takes no further connection, or none of this user.
@@ -43,42 +41,12 @@ const CUT_SHORT: &str = "bytes remaining on stream";
 /// name is said in other words. The standard library hands on nothing but these.
 const NO_ANSWER: [&str; 2] = ["Temporary failure in name resolution", "Try again"];
 
-/// Where the URL points, without a password.
-pub(super) struct Place {
-    user: String,
-    host: String,
-    port: u16,
-    database: String,
-    socket: Option<String>,
-}
+/// No file has this name, so that reading it fails before anything is read or sent. The driver reads a
+/// server's key at the very moment at which the server has asked for the password in the clear; without a
+/// name it would ask the server itself for a key, which can be of any server's making.
+const NO_KEY: &str = "no key\0";
 
 impl Place {
-    pub(super) fn parse(url: &Url) -> anyhow::Result<Self> {
-        let mut socket = None;
-        for (name, value) in url.query_pairs() {
-            ensure!(name == "socket", "the source's URL has an unknown part {name}=; only socket= is known");
-            socket = Some(value.into_owned());
-        }
-        let host = url.host_str().filter(|host| !host.is_empty()).unwrap_or("localhost");
-        let database = decoded(url.path().trim_matches('/'))?;
-        ensure!(!database.is_empty(), "the source's URL names no database: mysql://user@host:3306/database");
-        Ok(Self {
-            user: decoded(url.username())?,
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port: url.port().unwrap_or(3306),
-            database,
-            socket,
-        })
-    }
-
-    pub(super) fn name(&self) -> String {
-        match &self.socket {
-            Some(socket) => format!("mysql://{socket}/{}", self.database),
-            None if self.host.contains(':') => format!("mysql://[{}]:{}/{}", self.host, self.port, self.database),
-            None => format!("mysql://{}:{}/{}", self.host, self.port, self.database),
-        }
-    }
-
     fn options(&self, access: &Access) -> OptsBuilder {
         OptsBuilder::new()
             .user(Some(self.user.as_str()))
@@ -98,28 +66,65 @@ impl Place {
             .connect_attrs(Some([("program_name", concat!("invoice-export ", env!("CARGO_PKG_VERSION")))].into()))
     }
 
-    /// Connects as safely as was asked for.
+    /// Connects as safely as was asked for. The password itself is sent by TLS and by a socket only, and
+    /// encrypted for the server's key if the operator named that.
     pub(super) fn dial(&self, access: &Access) -> Result<Conn, Fault> {
         let options = self.options(access);
         if self.socket.is_some() {
             return Conn::new(options).map_err(|error| self.refused(error));
         }
-        let mode = access.tls.mode.unwrap_or(if self.is_local() { TlsMode::Disabled } else { TlsMode::VerifyIdentity });
-        let ssl = ssl_options(mode, access.tls.ca.as_deref())
+        let tls = &access.tls;
+        let mode = tls.mode.unwrap_or(if self.is_local() { TlsMode::Disabled } else { TlsMode::VerifyIdentity });
+        let key = self.server_key(access, mode)?;
+        let unencrypted = options.clone().server_key_path(Some(key.clone()));
+        let dialled = match mode {
+            TlsMode::Disabled => match self.dial_each(&unencrypted, false) {
+                // Nothing was said about TLS, and a login that the server remembers needs none.
+                Err(error) if asks_for_password(&error) && tls.mode.is_none() => {
+                    let mode = if tls.ca.is_some() { TlsMode::VerifyCa } else { TlsMode::Required };
+                    self.dial_by_tls(options, mode, tls)?
+                        .map_err(|by_tls| if is_no_tls(&by_tls) { error } else { by_tls })
+                }
+                result => result,
+            },
+            TlsMode::Preferred => match self.dial_by_tls(options, mode, tls)? {
+                Err(error) if is_no_tls(&error) => self.dial_each(&unencrypted, false),
+                result => result,
+            },
+            TlsMode::Required | TlsMode::VerifyCa | TlsMode::VerifyIdentity => self.dial_by_tls(options, mode, tls)?,
+        };
+        dialled.map_err(|error| match obstacle(&error) {
+            Obstacle::Login if key.as_os_str() != NO_KEY => self.refused_for(Obstacle::LoginWithKey, error),
+            obstacle => self.refused_for(obstacle, error),
+        })
+    }
+
+    fn dial_by_tls(&self, options: OptsBuilder, mode: TlsMode, tls: &Tls) -> Result<mysql::Result<Conn>, Fault> {
+        let ssl = ssl_options(mode, tls.ca.as_deref())
             .map_err(|detail| Fault::Final(self.refusal(Obstacle::TrustedUnreadable, detail)))?;
         // A certificate names the host, so the host's name must reach the crate.
-        let by_name = mode == TlsMode::VerifyIdentity;
-        match self.dial_each(&options.clone().ssl_opts(ssl), by_name) {
-            Err(mysql::Error::DriverError(DriverError::TlsNotSupported)) if mode == TlsMode::Preferred => {
-                self.dial_each(&options, by_name).map_err(|error| self.refused(error))
+        Ok(self.dial_each(&options.ssl_opts(ssl), mode == TlsMode::VerifyIdentity))
+    }
+
+    /// The file of the key for which a password may be encrypted.
+    fn server_key(&self, access: &Access, mode: TlsMode) -> Result<PathBuf, Fault> {
+        match &access.tls.server_key {
+            Some(file) if matches!(mode, TlsMode::Disabled | TlsMode::Preferred) => {
+                server_key::check(file, access.password.as_deref().unwrap_or_default())
+                    .map_err(|detail| Fault::Final(self.refusal(Obstacle::ServerKeyUnusable, detail)))?;
+                Ok(file.clone())
             }
-            result => result.map_err(|error| self.refused(error)),
+            _ => Ok(NO_KEY.into()),
         }
     }
 
-    /// Whether the same attempt may end better in a while. What TLS or a login objects to stays as it is.
     fn refused(&self, error: mysql::Error) -> Fault {
-        let (obstacle, passes) = (obstacle(&error), passes(&error));
+        self.refused_for(obstacle(&error), error)
+    }
+
+    /// Whether the same attempt may end better in a while. What TLS or a login objects to stays as it is.
+    fn refused_for(&self, obstacle: Obstacle, error: mysql::Error) -> Fault {
+        let passes = passes(&error);
         let detail = match error {
             mysql::Error::DriverError(DriverError::UnknownAuthPlugin(login)) => login,
             mysql::Error::DriverError(DriverError::CouldNotConnect(Some((address, why, _)))) => {
@@ -146,6 +151,7 @@ impl Place {
             let options = options.clone().ip_or_hostname(Some(address.ip().to_string())).tcp_port(address.port());
             match Conn::new(options) {
                 // A server that answered has the last word.
+                Err(error) if asks_for_password(&error) => return Err(error),
                 Err(
                     error @ (mysql::Error::IoError(_)
                     | mysql::Error::DriverError(DriverError::CouldNotConnect(_) | DriverError::ConnectTimeout)),
@@ -156,10 +162,6 @@ impl Place {
             }
         }
         Err(failed)
-    }
-
-    fn is_local(&self) -> bool {
-        self.host == "localhost" || self.host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
     }
 }
 
@@ -181,6 +183,15 @@ fn ssl_options(mode: TlsMode, ca: Option<&Path>) -> Result<Option<SslOpts>, Stri
         TlsMode::VerifyCa => Some(verified()?.with_danger_skip_domain_validation(true)),
         TlsMode::VerifyIdentity => Some(verified()?),
     })
+}
+
+/// The server has asked for the password on an unencrypted connection, and there is no key for it.
+fn asks_for_password(error: &mysql::Error) -> bool {
+    matches!(error, mysql::Error::IoError(error) if error.kind() == ErrorKind::InvalidInput)
+}
+
+fn is_no_tls(error: &mysql::Error) -> bool {
+    matches!(error, mysql::Error::DriverError(DriverError::TlsNotSupported))
 }
 
 fn unresolved(error: std::io::Error) -> std::io::Error {
@@ -212,6 +223,7 @@ fn obstacle(error: &mysql::Error) -> Obstacle {
         mysql::Error::DriverError(CouldNotConnect(_) | ConnectTimeout) => Obstacle::Unreachable,
         mysql::Error::DriverError(UnknownAuthPlugin(_)) => Obstacle::LoginUnknown,
         mysql::Error::DriverError(TlsNotSupported) => Obstacle::NoTls,
+        error if asks_for_password(error) => Obstacle::PasswordInTheClear,
         // The handshake's error comes wrapped in others, as text.
         mysql::Error::IoError(_) | mysql::Error::CodecError(_) if error.to_string().contains("certificate") => {
             Obstacle::Certificate
@@ -224,17 +236,6 @@ fn obstacle(error: &mysql::Error) -> Obstacle {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_url_says_where_and_as_whom() {
-        let place = |url: &str| Place::parse(&url.parse().unwrap());
-        let socket = place("mysql://a%20b:p%40w@localhost/shop?socket=/run/my%20sql.sock").unwrap();
-        assert_eq!((socket.user.as_str(), socket.socket.as_deref()), ("a b", Some("/run/my sql.sock")));
-        let six = place("mysql://root@[::1]/shop").unwrap();
-        assert_eq!((six.host.as_str(), six.port, six.name().as_str()), ("::1", 3306, "mysql://[::1]:3306/shop"));
-        assert_eq!(place("mysql://db:3307/caf%C3%A9").unwrap().name(), "mysql://db:3307/café");
-        assert!(place("mysql://db:3307/").is_err() && place("mysql://db/x?tls=1").is_err());
-    }
 
     #[test]
     fn only_a_name_server_that_does_not_answer_may_answer_later() {

@@ -1,7 +1,7 @@
 //! Where invoices come from: MySQL and MariaDB (`mysql.rs`) or an embedded SQLite file (`sqlite.rs`)
-//! with the same table; `dial.rs` makes connections, `sql.rs` has the statements that both share,
+//! with the same table; `address.rs` reads where they are, `dial.rs` makes connections, `sql.rs` has the statements that both share,
 //! `catalogue.rs` what a server says about the table, `processes.rs` which of its statements may still
-//! write. `sample.rs` makes such a file for the demo.
+//! write, `server_key.rs` checks a server's public key. `sample.rs` makes such a file for the demo.
 //!
 //! A source only reads. Statements are short pages; nothing is held open between them.
 
@@ -16,13 +16,17 @@ use crate::refusal::Refusal;
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork, Span};
 
+mod address;
 mod catalogue;
 mod dial;
 pub mod mysql;
 mod processes;
 pub mod sample;
+mod server_key;
 mod sql;
 pub mod sqlite;
+
+pub use address::{Address, Place, holds_password};
 
 /// What a source calls itself, without secrets: `mysql://host:3306/database.t_invoice` or
 /// `sqlite:/path/file.db.t_invoice`.
@@ -65,9 +69,7 @@ impl Default for TableNames {
 /// What is needed to connect.
 #[derive(Clone)]
 pub struct Access {
-    /// `mysql://user@host:3306/database`, `mysql://user@localhost/database?socket=/path` or
-    /// `sqlite:path`.
-    pub url: url::Url,
+    pub url: Address,
     pub password: Option<String>,
     pub names: TableNames,
     /// The zone in which a DATETIME column was written; None is the server's own.
@@ -84,6 +86,9 @@ pub struct Tls {
     pub mode: Option<TlsMode>,
     /// A file of trusted certificates; None is the system's bundle.
     pub ca: Option<std::path::PathBuf>,
+    /// The RSA key (PEM) for which a password may be encrypted on an unencrypted connection; None lets no
+    /// password onto one.
+    pub server_key: Option<std::path::PathBuf>,
 }
 
 /// MySQL's own words for it.
@@ -255,25 +260,8 @@ pub trait Source: Send {
 
 /// Connects to the source that the URL names.
 pub fn open(access: &Access) -> Result<Box<dyn Source>, Fault> {
-    match access.url.scheme() {
-        "mysql" => Ok(Box::new(self::mysql::MySql::connect(access)?)),
-        "sqlite" => Ok(Box::new(self::sqlite::Sqlite::open(access)?)),
-        other => Err(Fault::Final(anyhow::anyhow!(
-            "the source {other}: is not known; use mysql://user@host:3306/database or sqlite:path"
-        ))),
+    match &access.url {
+        Address::Server(place) => Ok(Box::new(self::mysql::MySql::connect(place, access)?)),
+        Address::File(path) => Ok(Box::new(self::sqlite::Sqlite::open(path, access)?)),
     }
-}
-
-/// Undoes the percent-encoding of a part of a URL.
-pub(crate) fn decoded(part: &str) -> anyhow::Result<String> {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let [first, after @ ..] = rest {
-        let hex = after.get(..2).filter(|two| two.iter().all(u8::is_ascii_hexdigit));
-        let hex = hex.and_then(|two| std::str::from_utf8(two).ok());
-        let encoded = hex.filter(|_| *first == b'%').and_then(|two| u8::from_str_radix(two, 16).ok());
-        bytes.push(encoded.unwrap_or(*first));
-        rest = if encoded.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("a part of the source's URL is not UTF-8"))
 }

@@ -12,10 +12,9 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, MySqlError, Value};
 
 use super::catalogue::Catalogue;
-use super::dial::Place;
 use super::processes::running_since;
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
-use super::{Access, Fault, KeyCursor, Listed, Replication, Sighting, Sink, Source, SourceName};
+use super::{Access, Fault, KeyCursor, Listed, Place, Replication, Sighting, Sink, Source, SourceName};
 use crate::effort;
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
@@ -41,8 +40,8 @@ pub struct MySql {
 }
 
 impl MySql {
-    pub fn connect(access: &Access) -> Result<Self, Fault> {
-        let mut link = Link::open(access)?;
+    pub fn connect(place: &Place, access: &Access) -> Result<Self, Fault> {
+        let mut link = Link::open(place, access)?;
         let table = Catalogue::read(&mut link, &access.names)
             .and_then(|catalogue| catalogue.check(&access.names).map_err(Fault::Statement))
             .map_err(|fault| fault.at(link.place.name()))?;
@@ -210,13 +209,12 @@ struct Link {
 }
 
 impl Link {
-    fn open(access: &Access) -> Result<Self, Fault> {
-        let place = Place::parse(&access.url).map_err(Fault::Final)?;
+    fn open(place: &Place, access: &Access) -> Result<Self, Fault> {
         let mut conn = place.dial(access)?;
-        let server = begin_session(&mut conn).map_err(|fault| at_connecting(fault, &place))?;
+        let server = begin_session(&mut conn).map_err(|fault| at_connecting(fault, place))?;
         Ok(Self {
             access: access.clone(),
-            place,
+            place: place.clone(),
             server,
             zone: None,
             integer_id: false,

@@ -10,7 +10,7 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
 use super::sql::{Bind, Cell, Each, Engine, Statements, Wording, id_column, lossy, missing, quoted};
-use super::{Access, Fault, KeyCursor, Listed, Replication, Sighting, Sink, Source, SourceName, TableNames, decoded};
+use super::{Access, Fault, KeyCursor, Listed, Replication, Sighting, Sink, Source, SourceName, TableNames};
 use crate::effort;
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
@@ -30,20 +30,15 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    pub fn open(access: &Access) -> Result<Self, Fault> {
-        let (path, identity, mut file) = open(&access.url).map_err(Fault::Final)?;
+    pub fn open(path: &str, access: &Access) -> Result<Self, Fault> {
+        let (path, identity, mut file) = open(path).map_err(Fault::Final)?;
         let statements = catalogue(&mut file, &access.names)?;
         Ok(Self { access: access.clone(), path, identity, statements, file })
     }
 }
 
-fn open(url: &url::Url) -> anyhow::Result<(PathBuf, String, File)> {
-    ensure!(
-        url.query().is_none() && url.fragment().is_none(),
-        "in the path of an sqlite: source, write %3F for ? and %23 for #"
-    );
-    let given = decoded(url.path())?;
-    let path = std::fs::canonicalize(&given).with_context(|| format!("cannot open the source {given}"))?;
+fn open(given: &str) -> anyhow::Result<(PathBuf, String, File)> {
+    let path = std::fs::canonicalize(given).with_context(|| format!("cannot open the source {given}"))?;
     let inode = std::fs::metadata(&path).with_context(|| format!("cannot open the source {given}"))?.ino();
     let identity = format!("{}:{inode}", path.display());
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

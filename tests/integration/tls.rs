@@ -10,13 +10,13 @@ use crate::support::server::{Flavor, Server, Settings};
 use crate::support::table::{Row, Table, on_every_flavor};
 
 /// A CA and one server certificate of it.
-struct Certificates {
+pub(crate) struct Certificates {
     folder: TempDir,
 }
 
 impl Certificates {
     /// `days` below zero makes a certificate that has expired.
-    fn new(names: &str, days: i32) -> Self {
+    pub(crate) fn new(names: &str, days: i32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("names"), format!("subjectAltName={names}\n")).unwrap();
         let certificates = Self { folder };
@@ -35,7 +35,7 @@ impl Certificates {
         assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn ca(&self) -> String {
+    pub(crate) fn ca(&self) -> String {
         self.file("ca.pem")
     }
 
@@ -44,7 +44,7 @@ impl Certificates {
     }
 
     /// A server with this certificate. It reads the files once, at its start.
-    fn server(&self, flavor: Flavor) -> Server {
+    pub(crate) fn server(&self, flavor: Flavor) -> Server {
         let options = [("ca", "ca.pem"), ("cert", "server.pem"), ("key", "server.key")];
         let options = options.map(|(name, file)| &*format!("--ssl-{name}={}", self.file(file)).leak());
         Server::fresh_with(flavor, Settings { options: options.to_vec().leak(), ..Settings::default() })

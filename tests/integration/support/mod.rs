@@ -9,6 +9,7 @@ pub(crate) mod database;
 pub(crate) mod disk;
 pub(crate) mod embedded;
 pub(crate) mod exporter;
+pub(crate) mod impostor;
 pub(crate) mod invariants;
 pub(crate) mod listing;
 pub(crate) mod proxy;
