@@ -73,14 +73,14 @@ pub struct Common {
     #[arg(long, global = true, env = "INVOICE_EXPORT_SOURCE", hide_env_values = true, value_name = "URL")]
     pub source: Option<String>,
     /// A file whose first line is the password
-    #[arg(long, global = true, env = "INVOICE_EXPORT_PASSWORD_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "INVOICE_EXPORT_PASSWORD_FILE", hide_env_values = true, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
     /// An option file of MySQL, of which user, password and server-public-key-path in `[client]` and
     /// `[invoice-export]` are taken
     #[arg(long, global = true, env = "INVOICE_EXPORT_DEFAULTS_FILE", value_name = "FILE")]
     pub defaults_file: Option<PathBuf>,
     /// How a connection by TCP is encrypted and the server checked [default: not at all to this
-    /// machine, VERIFY_IDENTITY to any other]
+    /// machine, unless the server asks for the password itself; VERIFY_IDENTITY to any other]
     #[arg(long, global = true, env = "INVOICE_EXPORT_SSL_MODE", value_enum, ignore_case = true, value_name = "MODE")]
     pub ssl_mode: Option<SslMode>,
     /// Trusted certificates (PEM) [default: the system's]

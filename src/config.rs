@@ -309,7 +309,9 @@ fn tls_mode(mode: SslMode) -> TlsMode {
 }
 
 fn first_line(file: &Path) -> anyhow::Result<String> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read the password file {}", file.display()))?;
+    // A password may have been given in the place of its file.
+    let context = "cannot read the file that --password-file or INVOICE_EXPORT_PASSWORD_FILE names";
+    let text = fs::read_to_string(file).context(context)?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 

@@ -172,6 +172,21 @@ fn a_url_with_a_password_is_refused_wherever_it_stands_on_the_command_line() {
 }
 
 #[test]
+fn a_password_in_the_place_of_its_file_is_not_repeated() {
+    let table = Table::embedded();
+    let exporter = Exporter::new(&table);
+    for lang in ["en", "zh"] {
+        let refused = exporter.run(["run", "--lang", lang, "--password-file", SECRET]).expect(1);
+        assert!(refused.stderr.contains("--password-file"), "{refused}");
+        assert_hidden(&refused, lang);
+    }
+    let exporter = exporter.env("INVOICE_EXPORT_PASSWORD_FILE", SECRET);
+    for command in [&["run"][..], &["run", "--help"], &["status", "--format", "json"]] {
+        assert_hidden(&exporter.run(command), &format!("{command:?}"));
+    }
+}
+
+#[test]
 fn a_file_may_have_any_name_as_a_source() {
     let table = Table::embedded();
     table.insert(&Row::default());
