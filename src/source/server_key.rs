@@ -55,7 +55,7 @@ fn length(pem: &[u8]) -> Option<usize> {
     let (modulus, rest) = element(key, INTEGER)?;
     let (exponent, _) = element(rest, INTEGER)?;
     let modulus = modulus.strip_prefix(&[0]).unwrap_or(modulus);
-    // A modulus whose first bit is not set would be shorter than its bytes.
+    // Without its first bit a modulus would be shorter than its bytes.
     (modulus.first()? & 0x80 != 0 && !exponent.is_empty()).then_some(modulus.len())
 }
 
