@@ -62,6 +62,8 @@ pub enum Notice {
     MissingIndex { statement: String },
     /// The account may not see open transactions: the overlap alone covers late commits.
     OpenWorkUnknown,
+    /// The server's lists of open work cannot be relied on: the next run reads all keys.
+    OpenWorkUnclear,
     /// A transaction is prepared and left, nobody knows since when.
     PreparedWork,
     /// Work has been open since then; keys are read again from before it.

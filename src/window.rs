@@ -41,6 +41,8 @@ pub enum OpenWork {
     Prepared,
     /// We may not look (no PROCESS privilege).
     Unknown,
+    /// We may look, and the server's answer cannot be relied on: there may be work of any age.
+    Unclear,
 }
 
 /// Source times to read: open at the left, closed at the right.
@@ -58,14 +60,14 @@ impl OpenWork {
         match self {
             Self::None => false,
             Self::Since(start) => start < boundary,
-            Self::Prepared | Self::Unknown => true,
+            Self::Prepared | Self::Unknown | Self::Unclear => true,
         }
     }
 
     pub fn since(&self) -> Option<&SourceTime> {
         match self {
             Self::Since(start) => Some(start),
-            Self::None | Self::Prepared | Self::Unknown => None,
+            Self::None | Self::Prepared | Self::Unknown | Self::Unclear => None,
         }
     }
 }
@@ -127,7 +129,7 @@ pub fn look_back(
     work: &OpenWork,
     overlap: Duration,
 ) -> Option<SourceTime> {
-    if *work == OpenWork::Prepared {
+    if matches!(work, OpenWork::Prepared | OpenWork::Unclear) {
         return None;
     }
     let shown = earlier(boundary.min(newest?), overlap)?;
@@ -145,7 +147,7 @@ pub fn settled_below(boundary: &SourceTime, work: &OpenWork, overlap: Duration) 
         OpenWork::Since(start) if start < boundary => {
             earlier(start, overlap.max(WORK_MARGIN)).unwrap_or_else(|| SourceTime::from(""))
         }
-        OpenWork::Prepared => SourceTime::from(""),
+        OpenWork::Prepared | OpenWork::Unclear => SourceTime::from(""),
         OpenWork::Since(_) | OpenWork::None | OpenWork::Unknown => boundary.clone(),
     }
 }
@@ -204,9 +206,11 @@ mod tests {
     #[test]
     fn work_without_a_known_start_leaves_no_lower_bound_and_settles_nothing() {
         let boundary = time("2025-11-28 16:30:00");
-        assert_eq!(look_back(&boundary, Some(&boundary), &OpenWork::Prepared, HOUR), None);
-        assert!(settled_below(&boundary, &OpenWork::Prepared, HOUR) < time("0000-00-00 00:00:00"));
-        assert!(OpenWork::Prepared.reaches_below(&boundary));
+        for work in [OpenWork::Prepared, OpenWork::Unclear] {
+            assert_eq!(look_back(&boundary, Some(&boundary), &work, HOUR), None);
+            assert!(settled_below(&boundary, &work, HOUR) < time("0000-00-00 00:00:00"));
+            assert!(work.reaches_below(&boundary));
+        }
     }
 
     #[test]

@@ -83,6 +83,7 @@ pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn Fn
     let work = inquiry.ask(tell, |source| source.open_work())?;
     match &work {
         OpenWork::Unknown => tell(Event::Notice(Notice::OpenWorkUnknown)),
+        OpenWork::Unclear => tell(Event::Notice(Notice::OpenWorkUnclear)),
         OpenWork::Prepared => tell(Event::Notice(Notice::PreparedWork)),
         OpenWork::Since(since) if work.reaches_below(&clock.boundary(order.safety_lag)) => {
             tell(Event::Notice(Notice::OpenWork { since: since.clone() }));

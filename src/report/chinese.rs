@@ -104,6 +104,9 @@ impl Words for Chinese {
             Notice::OpenWorkUnknown => {
                 "数据库账号没有 PROCESS 权限，看不到未结束的事务；迟提交的数据只能靠 --overlap 补上".to_owned()
             }
+            Notice::OpenWorkUnclear => {
+                "无法从数据库可靠得知哪些事务尚未结束，下次运行会核对全部记录；若持续出现，请检查是否有监控程序每秒多次查询 information_schema.INNODB_TRX，或手工查询该表和 information_schema.PROCESSLIST 查看报错".to_owned()
+            }
             Notice::PreparedWork => {
                 "数据库中有已准备但客户端已断开的事务；在其结束之前(用 XA RECOVER 查看，用 XA COMMIT 或 XA ROLLBACK 结束)，每次运行都会核对全部记录".to_owned()
             }

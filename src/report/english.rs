@@ -85,6 +85,10 @@ impl Words for English {
                 "the account lacks the PROCESS privilege and cannot see open transactions: only --overlap covers late commits"
                     .to_owned()
             }
+            Notice::OpenWorkUnclear => {
+                "the server does not say reliably which transactions are open, so the next run compares all keys; if this goes on, look for a monitor that reads information_schema.INNODB_TRX many times a second, or query it and information_schema.PROCESSLIST to see what fails"
+                    .to_owned()
+            }
             Notice::PreparedWork => {
                 "a transaction is prepared in the server and no client holds it: until it ends (XA RECOVER lists it; XA COMMIT or XA ROLLBACK), every run compares all keys"
                     .to_owned()

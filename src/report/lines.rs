@@ -250,6 +250,7 @@ fn notice_level(notice: &Notice) -> Level {
         | Notice::RunUnfinished { life: Life::Alive | Life::Unknown, .. } => Level::Info,
         Notice::MissingIndex { .. }
         | Notice::OpenWorkUnknown
+        | Notice::OpenWorkUnclear
         | Notice::PreparedWork
         | Notice::Replica { behind: None }
         | Notice::TakingOver { .. }

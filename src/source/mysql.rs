@@ -1,4 +1,4 @@
-//! MySQL and MariaDB: the session, what is asked in it, and who may still commit. Only this file and
+//! MySQL and MariaDB: the session, and what is asked in it. Only this file and
 //! `dial.rs`, which makes the connections, name the `mysql` crate.
 //!
 //! A connection is taken out of its place for every statement and put back only if the statement
@@ -12,7 +12,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, MySqlError, Value};
 
 use super::catalogue::Catalogue;
-use super::processes::running_since;
+use super::session::{self, Variable};
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
 use super::{Access, Fault, KeyCursor, Listed, Place, Replication, Sighting, Sink, Source, SourceName};
 use crate::effort;
@@ -31,6 +31,8 @@ pub(super) const TRY_AGAIN: [u16; 14] =
 const TIME_LIMITS: [(u16, &str); 2] = [(1969, "max_statement_time"), (3024, "max_execution_time")];
 /// The account lacks a privilege.
 const ACCESS_DENIED: [u16; 2] = [1142, 1227];
+/// The server is older than a variable, or was built without it.
+const UNKNOWN_VARIABLE: u16 = 1193;
 
 /// One connection to the table, and what was learnt about it.
 pub struct MySql {
@@ -80,17 +82,7 @@ impl Source for MySql {
     }
 
     fn open_work(&mut self) -> Result<OpenWork, Fault> {
-        // Statements first: one that ends in between is then still seen as a transaction.
-        let found = self.link.oldest_statement().and_then(|statement| Ok((statement, self.link.transactions()?)));
-        match found {
-            Ok((_, Transactions { prepared: true, .. })) => Ok(OpenWork::Prepared),
-            Ok((statement, Transactions { oldest: transaction, .. })) => {
-                let oldest = [statement, transaction].into_iter().flatten().min();
-                Ok(oldest.map_or(OpenWork::None, |start| OpenWork::Since(SourceTime(start))))
-            }
-            Err(Fault::Statement(error)) if is_denied(&error) => Ok(OpenWork::Unknown),
-            Err(fault) => Err(fault),
-        }
+        self.link.open_work()
     }
 
     fn replication(&mut self) -> Result<Option<Replication>, Fault> {
@@ -142,7 +134,7 @@ impl Source for MySql {
 
 /// Which of the two servers, where they differ.
 #[derive(Clone, Copy)]
-enum Flavour {
+pub(super) enum Flavour {
     MySql,
     MariaDb,
 }
@@ -161,43 +153,16 @@ impl Flavour {
             Self::MariaDb => &["SHOW ALL SLAVES STATUS"],
         }
     }
-
-    fn isolation(self) -> &'static str {
-        match self {
-            Self::MySql => "@@SESSION.transaction_isolation",
-            Self::MariaDb => "@@SESSION.tx_isolation",
-        }
-    }
-
-    /// Sets what only one of them has. A page takes as long as whoever takes its rows.
-    fn session(self) -> &'static str {
-        match self {
-            // Without the second, the number of rows is that of up to a day ago.
-            Self::MySql => "SET SESSION max_execution_time = 0 /*!80000 , information_schema_stats_expiry = 0 */",
-            // Without the second, a long `IN (…)` would become a join with a temporary table, which is
-            // read in another order.
-            Self::MariaDb => "SET SESSION max_statement_time = 0, in_predicate_conversion_threshold = 0",
-        }
-    }
 }
 
 /// Who answers.
 struct Server {
     identity: String,
     flavour: Flavour,
-    processes: &'static str,
-}
-
-/// The transactions that are open.
-struct Transactions {
-    /// The start of the oldest.
-    oldest: Option<String>,
-    /// One of them is no client's any more.
-    prepared: bool,
 }
 
 /// A connection that can be lost and made again.
-struct Link {
+pub(super) struct Link {
     access: Access,
     place: Place,
     server: Server,
@@ -205,6 +170,8 @@ struct Link {
     zone: Option<String>,
     integer_id: bool,
     comment: String,
+    /// How often it has looked for open transactions.
+    looks: u64,
     conn: Option<Conn>,
 }
 
@@ -219,6 +186,7 @@ impl Link {
             zone: None,
             integer_id: false,
             comment: "/* invoice-export */".to_owned(),
+            looks: 0,
             conn: Some(conn),
         })
     }
@@ -267,27 +235,20 @@ impl Link {
         Ok(self.all(sql, &[])?.into_iter().flatten().map(lossy).collect())
     }
 
-    /// The start of the oldest running statement that can write, a second early because ages are
-    /// whole seconds.
-    fn oldest_statement(&mut self) -> Result<Option<String>, Fault> {
-        let sql = format!(
-            "SELECT COMMAND, USER, LEFT(INFO, 1000), CAST(FROM_UNIXTIME(UNIX_TIMESTAMP() - `TIME` - 1) AS CHAR) \
-             FROM {} WHERE ID <> CONNECTION_ID()",
-            self.server.processes
-        );
-        let rows = self.all(&sql, &[])?;
-        Ok(rows.into_iter().filter_map(running_since).min())
+    /// Runs a statement without an answer that cannot be prepared.
+    pub(super) fn command(&mut self, sql: &str) -> Result<(), Fault> {
+        let sql = format!("{} {sql}", self.comment);
+        self.on_conn(|conn| set(conn, &sql))
     }
 
-    /// The transactions that can write. The server prints their start in the zone of its operating
-    /// system, whatever the session's is.
-    fn transactions(&mut self) -> Result<Transactions, Fault> {
-        let sql = "SELECT CAST(CONVERT_TZ(MIN(trx_started), 'SYSTEM', @@SESSION.time_zone) AS CHAR), \
-                   CAST(MIN(trx_mysql_thread_id) AS CHAR) FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id <> CONNECTION_ID() \
-                   AND trx_is_read_only = 0 AND trx_autocommit_non_locking = 0";
-        let mut cells = self.all(sql, &[])?.into_iter().flatten();
-        let (oldest, client) = (cells.next().flatten(), cells.next().flatten());
-        Ok(Transactions { oldest: oldest.map(|start| lossy(Some(start))), prepared: client.as_deref() == Some(b"0") })
+    pub(super) fn flavour(&self) -> Flavour {
+        self.server.flavour
+    }
+
+    /// A number that no earlier look of this connection had.
+    pub(super) fn next_look(&mut self) -> u64 {
+        self.looks += 1;
+        self.looks
     }
 }
 
@@ -330,27 +291,40 @@ fn begin_session(conn: &mut Conn) -> Result<Server, Fault> {
         answer if answer.iter().any(|text| text.contains("MariaDB")) => Flavour::MariaDb,
         _ => Flavour::MySql,
     };
-    set(conn, "SET NAMES utf8mb4")?;
-    set(conn, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY")?;
-    set(
-        conn,
-        "SET SESSION autocommit = 1, sql_select_limit = 18446744073709551615, sql_mode = '', \
-         lock_wait_timeout = 10, net_write_timeout = CAST(GREATEST(@@SESSION.net_write_timeout, 600) AS UNSIGNED)",
-    )?;
-    set(conn, flavour.session())?;
-    let session = format!("SELECT @@SESSION.character_set_results, @@SESSION.autocommit, {}", flavour.isolation());
-    let session = plain(conn, &session)?;
-    if session != ["utf8mb4", "1", "READ-COMMITTED"] {
-        return Err(Fault::Final(anyhow!("the server did not accept the session settings: {}", session.join(", "))));
+    set(conn, session::NAMES)?;
+    set(conn, session::TRANSACTION)?;
+    let mut variables = set_all(conn, flavour.variables())?;
+    variables.extend(flavour.set_by_name());
+    variables.retain(|variable| variable.shown.is_some());
+    let answers = plain(conn, &session::question(&variables))?;
+    let differs: Vec<String> = variables
+        .iter()
+        .zip(&answers)
+        .filter(|(variable, answer)| variable.shown != Some(answer.as_str()))
+        .map(|(variable, answer)| format!("{} = {answer}", variable.name))
+        .collect();
+    if !differs.is_empty() || answers.len() != variables.len() {
+        return Err(Fault::Final(anyhow!("the server did not accept the session settings: {}", differs.join(", "))));
     }
-    // On MariaDB it does not exist, and on MySQL it is empty where the performance schema is off.
-    let shown = plain(conn, "SELECT COUNT(*) FROM performance_schema.processlist WHERE ID = CONNECTION_ID()");
-    let processes = match shown {
-        Ok(count) if count == ["1"] => "performance_schema.processlist",
-        Ok(_) | Err(Fault::Statement(_)) => "information_schema.PROCESSLIST",
+    Ok(Server { identity: plain(conn, flavour.identity())?.join(" "), flavour })
+}
+
+/// Sets the variables that the server knows, and says which these are.
+fn set_all(conn: &mut Conn, variables: Vec<&'static Variable>) -> Result<Vec<&'static Variable>, Fault> {
+    match set(conn, &session::assignment(&variables)) {
+        Ok(()) => return Ok(variables),
+        Err(Fault::Statement(error)) if is_code(&error, &[UNKNOWN_VARIABLE]) => {}
         Err(fault) => return Err(fault),
-    };
-    Ok(Server { identity: plain(conn, flavour.identity())?.join(" "), flavour, processes })
+    }
+    let mut known = Vec::new();
+    for variable in variables {
+        match set(conn, &session::assignment(&[variable])) {
+            Ok(()) => known.push(variable),
+            Err(Fault::Statement(error)) if is_code(&error, &[UNKNOWN_VARIABLE]) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(known)
 }
 
 fn set(conn: &mut Conn, sql: &str) -> Result<(), Fault> {
@@ -429,8 +403,12 @@ fn lost(fault: Fault, place: &Place) -> Fault {
     }
 }
 
-fn is_denied(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<MySqlError>().is_some_and(|error| ACCESS_DENIED.contains(&error.code))
+pub(super) fn is_denied(error: &anyhow::Error) -> bool {
+    is_code(error, &ACCESS_DENIED)
+}
+
+fn is_code(error: &anyhow::Error, codes: &[u16]) -> bool {
+    error.downcast_ref::<MySqlError>().is_some_and(|error| codes.contains(&error.code))
 }
 
 fn at_connecting(fault: Fault, place: &Place) -> Fault {

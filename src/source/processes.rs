@@ -1,39 +1,93 @@
 //! Which running statements may still commit rows, judged by what a process list shows of them.
 
+use std::collections::BTreeSet;
+
+use super::reader::tables_read;
 use super::sql::{Cell, lossy};
 
-/// The start of a process's statement if it may change rows; a row is command, user, text, start.
-pub(super) fn running_since(row: Vec<Cell>) -> Option<String> {
-    let mut row = row.into_iter();
-    let (command, user, text, start) = (lossy(row.next()?), lossy(row.next()?), row.next()?, lossy(row.next()?));
-    let idle = matches!(command.as_str(), "Sleep" | "Daemon" | "Connect" | "Killed" | "Quit")
-        || ["Binlog Dump", "Slave_", "Replica_", "Register Slave", "Register Replica", "Group Replication"]
-            .iter()
-            .any(|name| command.starts_with(name))
-        || matches!(user.as_str(), "system user" | "event_scheduler");
-    let reads = text.is_some_and(|text| only_reads(&lossy(Some(text))));
-    (!idle && !reads).then_some(start)
+/// A text of this many characters has been cut.
+pub(super) const TEXT_AT_MOST: usize = 8_192;
+
+/// One row of a process list.
+pub(super) struct Process {
+    /// `Query`, `Sleep`, …
+    command: String,
+    user: String,
+    database: Option<String>,
+    text: Option<String>,
+    /// The start of the statement; None where the server cannot tell it.
+    pub start: Option<String>,
 }
 
-/// Whether a statement is a plain SELECT or SHOW. Ours are, and so need no rule of their own.
-fn only_reads(statement: &str) -> bool {
-    let mut rest = statement.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
-    // The server executes what stands in `/*! */` and `/*M! */`.
-    while let Some(comment) = rest.strip_prefix("/*").filter(|text| !text.starts_with(['!', 'M'])) {
-        let Some((_, after)) = comment.split_once("*/") else { return false };
-        rest = after.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
+/// What a process may do to rows.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Deed {
+    /// It does nothing, or nothing that counts here.
+    Idle,
+    /// It only reads if these are tables, named as InnoDB names them. Each may be a view instead.
+    Reads(BTreeSet<String>),
+    MayWrite,
+}
+
+/// Whether the list keeps the text of the outer statement while a procedure works between two statements of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Texts {
+    /// It shows what runs.
+    Current,
+    /// It may still show the SELECT that a procedure has just ended, so no text proves that nothing is written.
+    Stale,
+}
+
+impl Process {
+    /// The columns are command, user, database, text, start.
+    pub(super) fn from_row(mut row: impl Iterator<Item = Cell>) -> Self {
+        let mut next = || row.next().flatten().map(|cell| lossy(Some(cell)));
+        Self {
+            command: next().unwrap_or_default(),
+            user: next().unwrap_or_default(),
+            database: next(),
+            text: next(),
+            start: next(),
+        }
     }
-    let word = rest.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
-    word.eq_ignore_ascii_case("SELECT") || word.eq_ignore_ascii_case("SHOW")
+
+    pub(super) fn deed(&self, texts: Texts) -> Deed {
+        if self.is_idle(texts) {
+            return Deed::Idle;
+        }
+        let Some(text) = &self.text else { return Deed::MayWrite };
+        // Sessions of ours are read-only. Their texts are longer than what the list shows.
+        if text.starts_with("/* invoice-export") {
+            return Deed::Idle;
+        }
+        let cut = text.chars().count() >= TEXT_AT_MOST;
+        let tables = (texts == Texts::Current && !cut).then(|| tables_read(text, self.database.as_deref())).flatten();
+        tables.map_or(Deed::MayWrite, Deed::Reads)
+    }
+
+    fn is_idle(&self, texts: Texts) -> bool {
+        let waits = matches!(self.command.as_str(), "Sleep" | "Daemon" | "Killed" | "Quit")
+            || ["Binlog Dump", "Slave_", "Replica_", "Register Slave", "Register Replica", "Group Replication"]
+                .iter()
+                .any(|name| self.command.starts_with(name));
+        let connects = self.command == "Connect";
+        // An event at work shows as `Connect` too, and has a database. A login has none, nor has a thread that waits
+        // for the primary.
+        let event = connects && (self.database.is_some() || self.text.is_some());
+        // The performance schema does not say as whom an event works.
+        let servers_own = matches!(self.user.as_str(), "system user" | "event_scheduler");
+        waits || connects && !event || servers_own && !(event && texts == Texts::Stale)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shows(command: &str, user: &str, text: Option<&str>) -> bool {
+    fn deed(command: &str, user: &str, database: Option<&str>, text: Option<&str>) -> Deed {
         let cell = |text: &str| Some(text.as_bytes().to_vec());
-        running_since(vec![cell(command), cell(user), text.and_then(cell), cell("2025-11-28 16:30:00")]).is_some()
+        let row = vec![cell(command), cell(user), database.and_then(cell), text.and_then(cell), None];
+        Process::from_row(row.into_iter()).deed(Texts::Current)
     }
 
     #[test]
@@ -43,27 +97,61 @@ mod tests {
             "  insert into t select 1",
             "COMMIT",
             "CALL close_month()",
+            "SELECT close_month()",
             "/* SELECT */ DELETE FROM t",
             "/*! INSERT */ INTO t VALUES (1)",
             "/*M!100100 INSERT */ INTO t VALUES (1)",
             "/* a comment that has been cut",
             "WITH a AS (SELECT 1) UPDATE t SET b = 1",
+            &format!("SELECT '{}'", "x".repeat(TEXT_AT_MOST)),
             "",
         ] {
-            assert!(shows("Query", "app", Some(text)), "{text}");
+            assert_eq!(deed("Query", "app", Some("shop"), Some(text)), Deed::MayWrite, "{text}");
         }
-        assert!(shows("Query", "app", None) && shows("Execute", "app", Some("UPDATE t SET a = ?")));
+        assert_eq!(deed("Query", "app", None, None), Deed::MayWrite);
+        assert_eq!(deed("Execute", "app", None, Some("UPDATE t SET a = ?")), Deed::MayWrite);
+    }
+
+    #[test]
+    fn an_event_at_work_is_open_work_whatever_is_shown_of_it() {
+        for text in [
+            Some("INSERT INTO t SELECT 1"),
+            Some("SELECT SLEEP(2) INTO x"),
+            Some("CREATE PROCEDURE `e`() SET x = f()"),
+            None,
+        ] {
+            assert_eq!(deed("Connect", "root", Some("shop"), text), Deed::MayWrite, "{text:?}");
+            let row = [Some("Connect"), Some("system user"), Some("shop"), text, None];
+            let row = row.map(|cell| cell.map(|cell| cell.as_bytes().to_vec()));
+            assert_eq!(Process::from_row(row.into_iter()).deed(Texts::Stale), Deed::MayWrite, "{text:?}");
+        }
     }
 
     #[test]
     fn readers_idlers_and_replication_are_no_open_work() {
+        let tables = |names: &[&str]| Deed::Reads(names.iter().map(ToString::to_string).collect());
         for text in ["SELECT 1", "/* a */ /* b */ ((select 1) UNION (SELECT 2))", "show processlist"] {
-            assert!(!shows("Query", "app", Some(text)), "{text}");
+            assert_eq!(deed("Query", "app", None, Some(text)), tables(&[]), "{text}");
         }
+        assert_eq!(deed("Query", "app", Some("shop"), Some("SELECT * FROM t")), tables(&["shop/t"]));
         let update = Some("UPDATE t SET a = 1");
-        for command in ["Sleep", "Daemon", "Binlog Dump", "Binlog Dump GTID", "Slave_SQL", "Connect"] {
-            assert!(!shows(command, "app", update), "{command}");
+        for command in ["Sleep", "Daemon", "Binlog Dump", "Binlog Dump GTID", "Slave_SQL"] {
+            assert_eq!(deed(command, "app", Some("shop"), update), Deed::Idle, "{command}");
         }
-        assert!(!shows("Query", "system user", update) && !shows("Query", "event_scheduler", None));
+        assert_eq!(deed("Query", "system user", None, update), Deed::Idle);
+        assert_eq!(deed("Connect", "system user", Some("shop"), update), Deed::Idle);
+        for user in ["unauthenticated user", "system user", "event_scheduler"] {
+            assert_eq!(deed("Connect", user, None, None), Deed::Idle, "{user}");
+        }
+        let ours = format!("/* invoice-export run 7 */ SELECT f({})", "?, ".repeat(TEXT_AT_MOST));
+        assert_eq!(deed("Execute", "exporter", Some("shop"), Some(&ours)), Deed::Idle);
+    }
+
+    #[test]
+    fn a_list_whose_texts_may_be_stale_has_no_readers() {
+        let cell = |text: &str| Some(text.as_bytes().to_vec());
+        let row = || vec![cell("Query"), cell("app"), None, cell("SELECT 1"), None];
+        assert_eq!(Process::from_row(row().into_iter()).deed(Texts::Stale), Deed::MayWrite);
+        assert_eq!(Process::from_row(row().into_iter()).deed(Texts::Current), Deed::Reads(BTreeSet::new()));
     }
 }

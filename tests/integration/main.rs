@@ -41,6 +41,7 @@ mod replicas;
 mod retries;
 mod selection;
 mod server_harness;
+mod session;
 mod signals;
 mod source;
 mod source_addresses;

@@ -327,7 +327,7 @@ fn set_slow(table: &Table, which: &str, slow: bool) {
 /// As a proxy or an administrator would: the session says that there is no limit.
 fn limit_time(proxy: &Proxy) {
     proxy.change(&[
-        ("max_execution_time = 0 ", "max_execution_time=200 "),
+        ("max_execution_time = 0", "max_execution_time=200"),
         ("max_statement_time = 0", "max_statement_time=0.2"),
     ]);
 }

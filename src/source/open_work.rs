@@ -1,0 +1,184 @@
+//! What may still commit rows in a MySQL or MariaDB: its running statements and its open transactions.
+//!
+//! The two lists are asked for in this order, so that a statement that ends in between still shows as a transaction.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
+
+use super::Fault;
+use super::mysql::{Flavour, Link, is_denied};
+use super::processes::{Deed, Process, TEXT_AT_MOST, Texts};
+use super::sql::{Bind, Cell, Engine, lossy};
+use crate::invoice::SourceTime;
+use crate::window::OpenWork;
+
+/// InnoDB keeps its list of transactions for a tenth of a second after the last time that any session read it. The
+/// pauses differ, so that they do not keep step with another reader.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(110),
+    Duration::from_millis(130),
+    Duration::from_millis(150),
+    Duration::from_millis(170),
+    Duration::from_millis(190),
+];
+
+impl Link {
+    pub(super) fn open_work(&mut self) -> Result<OpenWork, Fault> {
+        let looks = self.running_statements().and_then(|running| Ok((running, self.open_transactions()?)));
+        match looks {
+            Ok((running, transactions)) => Ok(oldest(running, transactions)),
+            Err(Fault::Statement(error)) if is_denied(&error) => Ok(OpenWork::Unknown),
+            Err(Fault::Statement(_)) => Ok(OpenWork::Unclear),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// The oldest running statement that may write.
+    fn running_statements(&mut self) -> Result<OpenWork, Fault> {
+        let (processes, texts) = self.processes()?;
+        let mut writers = Vec::new();
+        let mut readers = Vec::new();
+        for process in processes {
+            match process.deed(texts) {
+                Deed::Idle => {}
+                Deed::Reads(tables) if tables.is_empty() => {}
+                Deed::Reads(tables) => readers.push((process.start, tables)),
+                Deed::MayWrite => writers.push(process.start),
+            }
+        }
+        let wanted: BTreeSet<&String> = readers.iter().flat_map(|(_, tables)| tables).collect();
+        let known = if wanted.is_empty() { BTreeSet::new() } else { self.tables_among(&wanted)? };
+        writers.extend(readers.into_iter().filter(|(_, tables)| !tables.is_subset(&known)).map(|(start, _)| start));
+        Ok(writers.into_iter().map(since).fold(OpenWork::None, oldest))
+    }
+
+    /// A start is a second early, because ages are whole seconds. Where a session has set its clock ahead, its
+    /// statement is shown with an age below zero, and the start is not known.
+    fn processes(&mut self) -> Result<(Vec<Process>, Texts), Fault> {
+        let mut refused = None;
+        for &(list, texts) in self.flavour().process_lists() {
+            let sql = format!(
+                "SELECT ID = CONNECTION_ID(), COMMAND, USER, DB, LEFT(INFO, {TEXT_AT_MOST}), \
+                 CAST(IF(`TIME` < 0, NULL, FROM_UNIXTIME(UNIX_TIMESTAMP() - `TIME` - 1)) AS CHAR) FROM {list}"
+            );
+            match self.all(&sql, &[]) {
+                Ok(rows) => {
+                    let (own, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| is_true(row.first()));
+                    // Where the performance schema is off, its list is empty.
+                    if !own.is_empty() {
+                        let others = others.into_iter().map(|row| Process::from_row(row.into_iter().skip(1)));
+                        return Ok((others.collect(), texts));
+                    }
+                }
+                Err(Fault::Statement(error)) => refused = Some(error),
+                Err(fault) => return Err(fault),
+            }
+        }
+        let empty = || anyhow::anyhow!("the server's list of processes does not show this session");
+        Err(Fault::Statement(refused.unwrap_or_else(empty)))
+    }
+
+    /// Which of these names are tables of InnoDB. The list takes the PROCESS privilege and no right to the tables.
+    fn tables_among(&mut self, names: &BTreeSet<&String>) -> Result<BTreeSet<String>, Fault> {
+        let places = vec!["?"; names.len()].join(", ");
+        let sql = format!("SELECT NAME FROM {} WHERE NAME IN ({places})", self.flavour().innodb_tables());
+        let binds: Vec<Bind> = names.iter().map(|name| Bind::Text((*name).clone())).collect();
+        match self.all(&sql, &binds) {
+            Ok(rows) => Ok(rows.into_iter().flatten().map(lossy).collect()),
+            Err(Fault::Statement(_)) => Ok(BTreeSet::new()),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// The oldest transaction that can write. A session that reads InnoDB's list again and again keeps it as it is, so
+    /// the list counts only if it shows a transaction of our own with the query that asks. READ COMMITTED takes no
+    /// snapshot for it.
+    fn open_transactions(&mut self) -> Result<OpenWork, Fault> {
+        self.command("START TRANSACTION WITH CONSISTENT SNAPSHOT")?;
+        let found = self.fresh_transactions();
+        if !matches!(found, Err(Fault::Connection(_) | Fault::Final(_) | Fault::Consumer(_))) {
+            self.command("COMMIT")?;
+        }
+        found
+    }
+
+    fn fresh_transactions(&mut self) -> Result<OpenWork, Fault> {
+        let mut pauses = PAUSES.iter();
+        loop {
+            let look = self.next_look();
+            let row = self.all(&transactions(look), &[])?.into_iter().next().unwrap_or_default();
+            let [start, client, fresh] = row.as_slice() else { return Ok(OpenWork::Unclear) };
+            if is_true(Some(fresh)) {
+                return Ok(match client.as_deref() {
+                    None => OpenWork::None,
+                    // No client has the thread number 0.
+                    Some(b"0") => OpenWork::Prepared,
+                    Some(_) => since(start.clone().map(|start| lossy(Some(start)))),
+                });
+            }
+            let Some(pause) = pauses.next() else { return Ok(OpenWork::Unclear) };
+            thread::sleep(*pause);
+        }
+    }
+}
+
+/// Asks for the start of the oldest transaction of others that can write, the least number of their clients, and
+/// whether the list is new. The server prints the start in the zone of its operating system, whatever the session's
+/// is. Where that hour came twice (by two hours, one, or half an hour), the earlier reading counts.
+fn transactions(look: u64) -> String {
+    let before = |minutes| {
+        format!("WHEN CONVERT_TZ(utc - INTERVAL {minutes} MINUTE, '+00:00', 'SYSTEM') = started THEN {minutes}")
+    };
+    let again = [120, 60, 30].map(before).join(" ");
+    format!(
+        "/* look {look} */ SELECT CAST(CONVERT_TZ(utc - INTERVAL (CASE {again} ELSE 0 END) MINUTE, '+00:00', \
+         @@SESSION.time_zone) AS CHAR), CAST(client AS CHAR), fresh \
+         FROM (SELECT started, client, fresh, CONVERT_TZ(started, 'SYSTEM', '+00:00') AS utc \
+         FROM (SELECT MIN(IF(writes, trx_started, NULL)) AS started, MIN(IF(writes, client, NULL)) AS client, \
+         MAX(own AND trx_query LIKE '%look {look} %') AS fresh \
+         FROM (SELECT trx_started, trx_query, trx_mysql_thread_id AS client, \
+         trx_mysql_thread_id = CONNECTION_ID() AS own, \
+         trx_mysql_thread_id <> CONNECTION_ID() AND trx_is_read_only = 0 AND trx_autocommit_non_locking = 0 AS writes \
+         FROM information_schema.INNODB_TRX) AS listed) AS oldest) AS dated"
+    )
+}
+
+/// Work whose start is not known may be of any age.
+fn since(start: Option<String>) -> OpenWork {
+    start.map_or(OpenWork::Unclear, |start| OpenWork::Since(SourceTime(start)))
+}
+
+fn oldest(one: OpenWork, other: OpenWork) -> OpenWork {
+    use OpenWork::{None, Prepared, Since, Unclear, Unknown};
+    match (one, other) {
+        (Unknown, _) | (_, Unknown) => Unknown,
+        (Prepared, _) | (_, Prepared) => Prepared,
+        (Unclear, _) | (_, Unclear) => Unclear,
+        (None, work) | (work, None) => work,
+        (Since(one), Since(other)) => Since(one.min(other)),
+    }
+}
+
+fn is_true(cell: Option<&Cell>) -> bool {
+    cell.is_some_and(|cell| cell.as_deref() == Some(b"1"))
+}
+
+impl Flavour {
+    /// Where to look for processes, in this order. MySQL will take the first away one day; the second shows the last
+    /// statement of a procedure until the next one begins.
+    fn process_lists(self) -> &'static [(&'static str, Texts)] {
+        const FIRST: (&str, Texts) = ("information_schema.PROCESSLIST", Texts::Current);
+        match self {
+            Self::MySql => &[FIRST, ("performance_schema.processlist", Texts::Stale)],
+            Self::MariaDb => &[FIRST],
+        }
+    }
+
+    fn innodb_tables(self) -> &'static str {
+        match self {
+            Self::MySql => "information_schema.INNODB_TABLES",
+            Self::MariaDb => "information_schema.INNODB_SYS_TABLES",
+        }
+    }
+}
