@@ -56,6 +56,10 @@
 //!   overlap**. A statement that waits for a metadata lock has a source time before the start that the
 //!   server shows, so a second version of the same second could otherwise pass for the first. Work
 //!   that began after the boundary, of which a busy server always has some, holds nothing up.
+//! * A running SELECT is open work too, unless its text proves that it only reads (`source::reader`): it may call a
+//!   function that writes, and the server may show it in place of the statement that called it.
+//! * Open work that the server does not tell reliably lifts every lower bound. Where only the privilege is missing, the
+//!   overlap alone covers late commits, since else every run would read everything.
 //! * A tenant whose keys were read while work was open is read once more after that work has ended,
 //!   even though its newest source time did not change: the work may have committed older rows.
 //! * Doubt (another server, a clock that moved, a restored state) empties every look-back in the

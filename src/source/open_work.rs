@@ -95,7 +95,7 @@ impl Link {
     /// the list counts only if it shows a transaction of our own with the query that asks. READ COMMITTED takes no
     /// snapshot for it.
     fn open_transactions(&mut self) -> Result<OpenWork, Fault> {
-        self.command("START TRANSACTION WITH CONSISTENT SNAPSHOT")?;
+        self.command("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")?;
         let found = self.fresh_transactions();
         if !matches!(found, Err(Fault::Connection(_) | Fault::Final(_) | Fault::Consumer(_))) {
             self.command("COMMIT")?;

@@ -28,6 +28,7 @@ mod locks;
 mod migration;
 mod moments;
 mod nameless;
+mod open_work;
 mod option_files;
 mod output;
 mod passwords;

@@ -685,15 +685,6 @@ fn utc_now(conn: &mut Conn) -> SourceTime {
     SourceTime(now)
 }
 
-/// Waits, in steps longer than the server remembers its list of transactions when asked again.
-fn comes_true(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not in time");
-        thread::sleep(Duration::from_millis(150));
-    }
-}
-
 /// Waits until another connection's statement shows in the server.
 fn wait_for_statement(database: &Database, like: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -774,7 +765,7 @@ fn an_open_transaction_is_open_work_since_its_start() {
         assert!(source.clock().unwrap().now >= after);
         writer.query_drop("COMMIT").unwrap();
         // The server remembers its list of transactions for a tenth of a second.
-        comes_true("the transaction is over", || source.open_work().unwrap() == OpenWork::None);
+        assert_eq!(source.open_work().unwrap(), OpenWork::None);
     });
 }
 
@@ -838,7 +829,7 @@ fn open_work_takes_the_process_privilege_and_no_other() {
         writer.query_drop("BEGIN").unwrap();
         writer.query_drop("UPDATE t_invoice SET fext_field = '[]'").unwrap();
         // The server remembers its list of transactions for a tenth of a second.
-        comes_true("the transaction shows", || matches!(source.open_work().unwrap(), OpenWork::Since(_)));
+        assert!(matches!(source.open_work().unwrap(), OpenWork::Since(_)));
         assert_eq!((source.estimate().unwrap(), source.tenants().unwrap().len()), (Some(1), 1));
     });
 }
