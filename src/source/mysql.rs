@@ -241,6 +241,12 @@ impl Link {
         self.on_conn(|conn| set(conn, &sql))
     }
 
+    /// The columns of a one-row answer to a statement that cannot be prepared.
+    pub(super) fn plain_texts(&mut self, sql: &str) -> Result<Vec<String>, Fault> {
+        let sql = format!("{} {sql}", self.comment);
+        self.on_conn(|conn| plain(conn, &sql))
+    }
+
     pub(super) fn flavour(&self) -> Flavour {
         self.server.flavour
     }

@@ -108,7 +108,7 @@ impl Link {
         loop {
             let look = self.next_look();
             let row = self.all(&transactions(look), &[])?.into_iter().next().unwrap_or_default();
-            let [start, client, fresh] = row.as_slice() else { return Ok(OpenWork::Unclear) };
+            let [start, client, fresh, own] = row.as_slice() else { return Ok(OpenWork::Unclear) };
             if is_true(Some(fresh)) {
                 return Ok(match client.as_deref() {
                     None => OpenWork::None,
@@ -117,14 +117,42 @@ impl Link {
                     Some(_) => since(start.clone().map(|start| lossy(Some(start)))),
                 });
             }
+            // A run right after another one finds the list of the first; mostly nothing is open.
+            if self.monitor_shows_none(&lossy(own.clone()))? {
+                return Ok(OpenWork::None);
+            }
             let Some(pause) = pauses.next() else { return Ok(OpenWork::Unclear) };
             thread::sleep(*pause);
         }
     }
+
+    /// Whether InnoDB's monitor, which is always up to date, shows that no transaction is open. It says too little of
+    /// those that are.
+    fn monitor_shows_none(&mut self, own: &str) -> Result<bool, Fault> {
+        match self.plain_texts("SHOW ENGINE INNODB STATUS") {
+            Ok(texts) => Ok(texts.last().is_some_and(|status| shows_none(status, own))),
+            Err(Fault::Statement(_)) => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
+/// Whether a monitor's output is whole and each of its transactions is not started, or that of our own thread.
+fn shows_none(status: &str, own: &str) -> bool {
+    let whole = status.contains("LIST OF TRANSACTIONS FOR EACH SESSION:")
+        && status.contains("END OF INNODB MONITOR OUTPUT")
+        && !status.contains("... truncated");
+    let mut transactions = status.split("\n---TRANSACTION ").skip(1);
+    let thread = format!(" thread id {own},");
+    whole
+        && transactions.all(|shown| {
+            let (first, details) = shown.split_once('\n').unwrap_or((shown, ""));
+            first.ends_with("not started") || details.lines().nth(1).is_some_and(|line| line.contains(&thread))
+        })
 }
 
 /// Asks for the start of the oldest transaction of others that can write, the least number of their clients, and
-/// whether the list is new. The server prints the start in the zone of its operating system, whatever the session's
+/// whether the list is new, and for our own thread. The server prints the start in the zone of its operating system, whatever the session's
 /// is. Where that hour came twice (by two hours, one, or half an hour), the earlier reading counts.
 fn transactions(look: u64) -> String {
     let before = |minutes| {
@@ -133,7 +161,7 @@ fn transactions(look: u64) -> String {
     let again = [120, 60, 30].map(before).join(" ");
     format!(
         "/* look {look} */ SELECT CAST(CONVERT_TZ(utc - INTERVAL (CASE {again} ELSE 0 END) MINUTE, '+00:00', \
-         @@SESSION.time_zone) AS CHAR), CAST(client AS CHAR), fresh \
+         @@SESSION.time_zone) AS CHAR), CAST(client AS CHAR), fresh, CAST(CONNECTION_ID() AS CHAR) \
          FROM (SELECT started, client, fresh, CONVERT_TZ(started, 'SYSTEM', '+00:00') AS utc \
          FROM (SELECT MIN(IF(writes, trx_started, NULL)) AS started, MIN(IF(writes, client, NULL)) AS client, \
          MAX(own AND trx_query LIKE '%look {look} %') AS fresh \
@@ -180,5 +208,36 @@ impl Flavour {
             Self::MySql => "information_schema.INNODB_TABLES",
             Self::MariaDb => "information_schema.INNODB_SYS_TABLES",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(transactions: &str) -> String {
+        format!("LIST OF TRANSACTIONS FOR EACH SESSION:\n{transactions}--------\nEND OF INNODB MONITOR OUTPUT\n")
+    }
+
+    #[test]
+    fn a_monitor_shows_that_nothing_is_open_only_if_it_is_whole() {
+        let idle = "---TRANSACTION 375300340492704, not started\n0 lock struct(s)\n";
+        let ours = "---TRANSACTION (0x7f), ACTIVE 0 sec\n0 lock struct(s)\nMariaDB thread id 93, OS thread handle 1\n";
+        let theirs = ours.replace("93", "193");
+        let prepared = "---TRANSACTION 75, ACTIVE (PREPARED) 9 sec recovered trx\n1 lock struct(s)\n";
+        assert!(shows_none(&status(""), "93") && shows_none(&status(&format!("{idle}{ours}{idle}")), "93"));
+        assert!(!shows_none(&status(&theirs), "93") && !shows_none(&status(&format!("{ours}{prepared}")), "93"));
+        assert!(!shows_none(&status("... truncated...\n"), "93") && !shows_none("", "93"));
+    }
+
+    #[test]
+    fn of_two_works_the_one_that_says_less_or_is_older_counts() {
+        let at = |text: &str| OpenWork::Since(SourceTime::from(text));
+        let (early, late) = (at("2025-11-28 16:29:00"), at("2025-11-28 16:30:00"));
+        assert_eq!(oldest(late.clone(), early.clone()), early);
+        assert_eq!(oldest(OpenWork::None, late.clone()), late);
+        assert_eq!(oldest(late.clone(), OpenWork::Unclear), OpenWork::Unclear);
+        assert_eq!(oldest(OpenWork::Unclear, OpenWork::Prepared), OpenWork::Prepared);
+        assert_eq!(since(None), OpenWork::Unclear);
     }
 }

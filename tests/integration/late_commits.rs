@@ -200,6 +200,8 @@ fn a_transaction_that_a_monitor_keeps_out_of_the_list_is_exported_after_its_comm
             while reads.load(Ordering::Relaxed) < 30 {
                 thread::yield_now();
             }
+            let told = incremental(&exporter, &BARE);
+            assert!(!told.contains("open"), "nothing is open: {told}");
             let end = begin(Work::Transaction, database(&table));
             wait_until(&table, &until);
             let told = incremental(&exporter, &BARE);
