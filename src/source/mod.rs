@@ -1,7 +1,7 @@
 //! Where invoices come from: MySQL and MariaDB (`mysql.rs`) or an embedded SQLite file (`sqlite.rs`)
 //! with the same table; `address.rs` reads where they are, `dial.rs` makes connections, `sql.rs` has the statements that both share,
-//! `catalogue.rs` what a server says about the table, `processes.rs` which of its statements may still
-//! write, `server_key.rs` checks a server's public key. `sample.rs` makes such a file for the demo.
+//! `catalogue.rs` what a server says about the table, `codes.rs` what its errors mean, `processes.rs` which of its
+//! statements may still write, `server_key.rs` checks a server's public key. `sample.rs` makes such a file for the demo.
 //!
 //! A source only reads. Statements are short pages; nothing is held open between them.
 
@@ -18,6 +18,7 @@ use crate::window::{Clock, OpenWork, Span};
 
 mod address;
 mod catalogue;
+pub mod codes;
 mod dial;
 pub mod mysql;
 mod processes;

@@ -12,6 +12,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, MySqlError, Value};
 
 use super::catalogue::Catalogue;
+use super::codes::Class;
 use super::processes::running_since;
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
 use super::{Access, Fault, KeyCursor, Listed, Place, Replication, Sighting, Sink, Source, SourceName};
@@ -21,16 +22,6 @@ use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork, Span};
-
-/// Server errors after which another connection may do better: the server is going away, this
-/// connection is being closed or too old, or the statement waited in vain or was killed. None of
-/// them says anything about a row.
-pub(super) const TRY_AGAIN: [u16; 14] =
-    [1047, 1053, 1077, 1078, 1079, 1152, 1184, 1205, 1213, 1317, 1927, 3032, 3169, 4031];
-/// The server lets no statement take longer than a setting says.
-const TIME_LIMITS: [(u16, &str); 2] = [(1969, "max_statement_time"), (3024, "max_execution_time")];
-/// The account lacks a privilege.
-const ACCESS_DENIED: [u16; 2] = [1142, 1227];
 
 /// One connection to the table, and what was learnt about it.
 pub struct MySql {
@@ -88,7 +79,7 @@ impl Source for MySql {
                 let oldest = [statement, transaction].into_iter().flatten().min();
                 Ok(oldest.map_or(OpenWork::None, |start| OpenWork::Since(SourceTime(start))))
             }
-            Err(Fault::Statement(error)) if is_denied(&error) => Ok(OpenWork::Unknown),
+            Err(Fault::Statement(error)) if class(&error) == Class::Denied => Ok(OpenWork::Unknown),
             Err(fault) => Err(fault),
         }
     }
@@ -362,9 +353,10 @@ fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), Fault> {
     let Some(zone) = zone else { return Ok(()) };
     effort::asked_the_source();
     conn.exec_drop("SET SESSION time_zone = ?", (zone,)).map_err(fault).map_err(|refused| match refused {
-        Fault::Statement(error) => Fault::Final(error.context(format!(
+        Fault::Statement(error) if class(&error) == Class::NoZone => Fault::Final(error.context(format!(
             "the server does not know the time zone {zone}; load its zone tables, or give an offset such as +08:00"
         ))),
+        Fault::Statement(error) => Fault::Final(error.context(format!("the time zone {zone} could not be set"))),
         other => other,
     })
 }
@@ -404,10 +396,12 @@ fn farthest_behind(channels: Vec<Option<u64>>) -> Option<Replication> {
 
 pub(super) fn fault(error: mysql::Error) -> Fault {
     match error {
-        mysql::Error::MySqlError(error) if TRY_AGAIN.contains(&error.code) => Fault::Connection(error.into()),
-        mysql::Error::MySqlError(error) => match TIME_LIMITS.iter().find(|(code, _)| *code == error.code) {
-            Some((_, setting)) => Fault::Overtime(Refusal::Overtime { setting, detail: error.to_string() }.into()),
-            None => Fault::Statement(error.into()),
+        mysql::Error::MySqlError(error) => match Class::of(error.code) {
+            Class::Passing | Class::Full => Fault::Connection(error.into()),
+            Class::Overtime(setting) => {
+                Fault::Overtime(Refusal::Overtime { setting, detail: error.to_string() }.into())
+            }
+            _ => Fault::Statement(error.into()),
         },
         mysql::Error::IoError(error) => Fault::Connection(anyhow!("{error}")),
         mysql::Error::CodecError(error) => Fault::Connection(anyhow!("{error}")),
@@ -429,8 +423,9 @@ fn lost(fault: Fault, place: &Place) -> Fault {
     }
 }
 
-fn is_denied(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<MySqlError>().is_some_and(|error| ACCESS_DENIED.contains(&error.code))
+/// What the server's error in here means; what is no error of a server is the statement's.
+pub(super) fn class(error: &anyhow::Error) -> Class {
+    error.downcast_ref::<MySqlError>().map_or(Class::Refused, |error| Class::of(error.code))
 }
 
 fn at_connecting(fault: Fault, place: &Place) -> Fault {

@@ -40,6 +40,7 @@ mod rejects;
 mod replicas;
 mod retries;
 mod selection;
+mod server_errors;
 mod server_harness;
 mod signals;
 mod source;

@@ -34,6 +34,15 @@ enum Plan {
 struct Refusal {
     words: &'static str,
     code: u16,
+    at: Step,
+}
+
+/// Of a statement that is prepared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Or the statement as a whole, if it is not.
+    Preparing,
+    Executing,
 }
 
 pub(crate) struct Proxy {
@@ -49,7 +58,11 @@ struct Shared {
     plan: Mutex<Option<Plan>>,
     /// What the exporter says, and what is passed on instead.
     changes: Mutex<Vec<(&'static str, &'static str)>>,
-    refusal: Mutex<Option<Refusal>>,
+    refusals: Mutex<Vec<Refusal>>,
+    /// The next prepared statement that is executed is answered with this error.
+    execution: Mutex<Option<u16>>,
+    /// Connections are answered with this error instead of a greeting.
+    no_login: Mutex<Vec<u16>>,
     /// Bytes that servers sent.
     sent: AtomicU64,
     broken: AtomicU64,
@@ -64,7 +77,11 @@ impl Proxy {
         proxy.aim(url);
         let shared = Arc::clone(&proxy.shared);
         thread::spawn(move || {
-            for client in listener.incoming().flatten() {
+            for mut client in listener.incoming().flatten() {
+                if let Some(code) = shared.no_login.lock().expect("nobody panics with it").pop() {
+                    let _ = client.write_all(&error_packet(0, code, b"an error of the test's own"));
+                    continue;
+                }
                 // A client of a server that is not there finds the connection closed.
                 let target = shared.target.lock().expect("nobody panics with it").clone();
                 if let Ok(server) = TcpStream::connect(target) {
@@ -117,7 +134,29 @@ impl Proxy {
 
     /// Answers the next statement with these words with this error, which the server never hears of.
     pub(crate) fn refuse(&self, words: &'static str, code: u16) {
-        *self.shared.refusal.lock().expect("nobody panics with it") = Some(Refusal { words, code });
+        self.refuse_each([(words, code)]);
+    }
+
+    /// The same for several statements, each once.
+    pub(crate) fn refuse_each(&self, refusals: impl IntoIterator<Item = (&'static str, u16)>) {
+        *self.shared.refusals.lock().expect("nobody panics with it") =
+            refusals.into_iter().map(|(words, code)| Refusal { words, code, at: Step::Preparing }).collect();
+    }
+
+    /// Has the server prepare the next statement with these words, and answers its execution with this error.
+    pub(crate) fn refuse_execution(&self, words: &'static str, code: u16) {
+        *self.shared.refusals.lock().expect("nobody panics with it") =
+            vec![Refusal { words, code, at: Step::Executing }];
+    }
+
+    /// The words of the statements that are still to be refused.
+    pub(crate) fn not_yet_refused(&self) -> Vec<&'static str> {
+        self.shared.refusals.lock().expect("nobody panics with it").iter().map(|refusal| refusal.words).collect()
+    }
+
+    /// Answers the next connection with this error, instead of the server's greeting.
+    pub(crate) fn refuse_login(&self, code: u16) {
+        self.shared.no_login.lock().expect("nobody panics with it").push(code);
     }
 
     /// Passes on other words, of the same length, than the exporter's.
@@ -200,18 +239,23 @@ impl Shared {
     fn refuse(&self, question: &[u8]) -> Option<Vec<u8>> {
         const QUERY: u8 = 0x03;
         const PREPARE: u8 = 0x16;
-        let mut refusal = self.refusal.lock().expect("nobody panics with it");
-        let words = refusal.as_ref()?.words.as_bytes();
-        let is_statement = matches!(question, [_, _, _, 0, QUERY | PREPARE, ..]);
-        if !is_statement || !question.windows(words.len()).any(|window| window == words) {
+        const EXECUTE: u8 = 0x17;
+        let error = |code| Some(error_packet(1, code, b"#HY000an error of the test's own"));
+        if let [_, _, _, 0, EXECUTE, ..] = question {
+            return self.execution.lock().expect("nobody panics with it").take().and_then(error);
+        }
+        let mut refusals = self.refusals.lock().expect("nobody panics with it");
+        if !matches!(question, [_, _, _, 0, QUERY | PREPARE, ..]) {
             return None;
         }
-        let Refusal { code, .. } = refusal.take()?;
-        let mut payload = vec![0xff];
-        payload.extend(code.to_le_bytes());
-        payload.extend(b"#HY000an error of the test's own");
-        let length = u8::try_from(payload.len()).expect("it is short");
-        Some([vec![length, 0, 0, 1], payload].concat())
+        let says = |words: &str| question.windows(words.len()).any(|window| window == words.as_bytes());
+        let found = refusals.iter().position(|refusal| says(refusal.words))?;
+        let Refusal { code, at, .. } = refusals.remove(found);
+        if at == Step::Executing {
+            *self.execution.lock().expect("nobody panics with it") = Some(code);
+            return None;
+        }
+        error(code)
     }
 
     /// How many of these bytes pass, and what becomes of the connection after them.
@@ -235,6 +279,13 @@ impl Shared {
         }
         (passed, broken)
     }
+}
+
+/// The packet with this number that says so.
+fn error_packet(number: u8, code: u16, text: &[u8]) -> Vec<u8> {
+    let payload = [&[0xff][..], &code.to_le_bytes(), text].concat();
+    let length = u8::try_from(payload.len()).expect("it is short");
+    [vec![length, 0, 0, number], payload].concat()
 }
 
 fn replace(buffer: &mut [u8], from: &[u8], to: &[u8]) {
