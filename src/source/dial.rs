@@ -207,7 +207,9 @@ fn passes(error: &mysql::Error) -> bool {
             std::error::Error::source(error).and_then(|cause| cause.downcast_ref()).is_some_and(io_passes)
         }
         mysql::Error::DriverError(DriverError::CouldNotConnect(Some((_, _, kind)))) => PASSING.contains(kind),
-        mysql::Error::DriverError(DriverError::ConnectTimeout | DriverError::Timeout) => true,
+        mysql::Error::DriverError(
+            DriverError::ConnectTimeout | DriverError::Timeout | DriverError::UnexpectedPacket,
+        ) => true,
         _ => false,
     }
 }

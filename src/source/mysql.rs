@@ -19,7 +19,8 @@ use super::{Access, Fault, KeyCursor, Listed, Place, Replication, Sighting, Sink
 use crate::effort;
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
-use crate::refusal::Refusal;
+use crate::panics::{self, Panic};
+use crate::refusal::{Obstacle, Refusal};
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork, Span};
 
@@ -201,8 +202,8 @@ struct Link {
 
 impl Link {
     fn open(place: &Place, access: &Access) -> Result<Self, Fault> {
-        let mut conn = place.dial(access)?;
-        let server = begin_session(&mut conn).map_err(|fault| at_connecting(fault, place))?;
+        let mut conn = dial(place, access)?;
+        let server = guarded(|| begin_session(&mut conn)).map_err(|fault| at_connecting(fault, place))?;
         Ok(Self {
             access: access.clone(),
             place: place.clone(),
@@ -218,18 +219,18 @@ impl Link {
         if let Some(conn) = self.conn.take() {
             return Ok(conn);
         }
-        let mut conn = self.place.dial(&self.access)?;
-        let server = begin_session(&mut conn).map_err(|fault| at_connecting(fault, &self.place))?;
+        let mut conn = dial(&self.place, &self.access)?;
+        let server = guarded(|| begin_session(&mut conn)).map_err(|fault| at_connecting(fault, &self.place))?;
         if server.identity != self.server.identity {
             return Err(other_server(&self.server.identity, &server.identity));
         }
-        set_zone(&mut conn, self.zone.as_deref()).map_err(|fault| lost(fault, &self.place))?;
+        guarded(|| set_zone(&mut conn, self.zone.as_deref())).map_err(|fault| lost(fault, &self.place))?;
         Ok(conn)
     }
 
     fn keep_zone(&mut self) -> Result<(), Fault> {
         let mut conn = self.take()?;
-        set_zone(&mut conn, self.zone.as_deref()).map_err(|fault| lost(fault, &self.place))?;
+        guarded(|| set_zone(&mut conn, self.zone.as_deref())).map_err(|fault| lost(fault, &self.place))?;
         self.conn = Some(conn);
         Ok(())
     }
@@ -246,7 +247,7 @@ impl Link {
     /// Keeps the connection if what is done with it ends well, or if the server refuses it.
     fn on_conn<R>(&mut self, ask: impl FnOnce(&mut Conn) -> Result<R, Fault>) -> Result<R, Fault> {
         let mut conn = self.take()?;
-        let outcome = ask(&mut conn);
+        let outcome = guarded(|| ask(&mut conn));
         if matches!(outcome, Ok(_) | Err(Fault::Statement(_) | Fault::Overtime(_))) {
             self.conn = Some(conn);
         }
@@ -289,7 +290,9 @@ impl Engine for Link {
         let mut stopped = None;
         let outcome = self.on_conn(|conn| {
             stream(conn, &sql, binds, &mut |row| {
-                each(row).map_err(|fault| {
+                // A panic of ours is not the driver's.
+                let done = panics::caught(|| each(row));
+                done.unwrap_or_else(|panic| Err(Fault::Consumer(Refusal::from(panic).into()))).map_err(|fault| {
                     stopped = Some(fault);
                     Fault::Connection(anyhow!("nobody wants more rows"))
                 })
@@ -299,9 +302,33 @@ impl Engine for Link {
     }
 }
 
+/// The driver panics on some answers that make no sense. The connection that brought one is of no use any more.
+fn guarded<R>(call: impl FnOnce() -> Result<R, Fault>) -> Result<R, Fault> {
+    panics::caught(call).unwrap_or_else(|panic| Err(Fault::Connection(anyhow!("{}", senseless(panic)))))
+}
+
+fn dial(place: &Place, access: &Access) -> Result<Conn, Fault> {
+    panics::caught(|| place.dial(access)).unwrap_or_else(|panic| {
+        let (source, detail) = (place.name(), senseless(panic));
+        Err(Fault::Connection(Refusal::CannotConnect { source, obstacle: Obstacle::Other, detail }.into()))
+    })
+}
+
+fn senseless(Panic { detail, .. }: Panic) -> String {
+    format!("the server's answer makes no sense ({detail})")
+}
+
+/// To a question that is answered by rows, if only by none. What takes this for no rows would pass over what there is.
+fn no_rows() -> Fault {
+    Fault::Connection(anyhow!("the server's answer has no columns"))
+}
+
 fn stream(conn: &mut Conn, sql: &str, binds: Vec<Value>, each: &mut Each<'_>) -> Result<(), Fault> {
     effort::asked_the_source();
     let mut answer = conn.exec_iter(sql, binds).map_err(fault)?;
+    if answer.columns().as_ref().is_empty() {
+        return Err(no_rows());
+    }
     while let Some(row) = answer.next() {
         let row = row.map_err(fault)?.unwrap_raw().into_iter().map(|value| value.and_then(bytes)).collect();
         if let Err(fault) = each(row) {
@@ -365,6 +392,9 @@ fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), Fault> {
 fn plain(conn: &mut Conn, sql: &str) -> Result<Vec<String>, Fault> {
     effort::asked_the_source();
     let mut answer = conn.query_iter(sql).map_err(fault)?;
+    if answer.columns().as_ref().is_empty() {
+        return Err(no_rows());
+    }
     let mut texts = Vec::new();
     for row in answer.by_ref() {
         texts.extend(row.map_err(fault)?.unwrap_raw().into_iter().map(|value| lossy(value.and_then(bytes))));

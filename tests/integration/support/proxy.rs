@@ -1,7 +1,7 @@
 //! Stands between the exporter and its server: counts what the server sends, breaks connections at a
 //! chosen byte of it, changes what the exporter says, and answers with errors in the server's place.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,6 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
+
+use super::rounds::Dice;
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,16 @@ enum Plan {
     Once(u64, Break),
     /// Every connection, each counted by itself.
     Each(u64, Break),
+}
+
+/// What becomes of a packet, which is right for the connection and wrong for whoever reads what is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoil {
+    Empty,
+    /// It has half of its bytes.
+    Cut,
+    /// It has others, drawn with this seed.
+    Random(u64),
 }
 
 /// The next statement with these words is answered with an error.
@@ -63,6 +75,9 @@ struct Shared {
     execution: Mutex<Option<u16>>,
     /// Connections are answered with this error instead of a greeting.
     no_login: Mutex<Vec<u16>>,
+    /// Which packet of servers is spoiled, counted from now on, and how.
+    spoil: Mutex<Option<(u64, Spoil)>>,
+    packets: AtomicU64,
     /// Bytes that servers sent.
     sent: AtomicU64,
     broken: AtomicU64,
@@ -89,7 +104,10 @@ impl Proxy {
                     let (shared, there, back) = (Arc::clone(&shared), Arc::clone(&line), line);
                     let asking = Arc::clone(&shared);
                     thread::spawn(move || there.pass_questions(&asking));
-                    thread::spawn(move || back.pass_answers(&shared));
+                    thread::spawn(move || {
+                        let by_packet = shared.spoil.lock().expect("nobody panics with it").is_some();
+                        if by_packet { back.pass_packets(&shared) } else { back.pass_answers(&shared) }
+                    });
                 }
             }
         });
@@ -126,6 +144,17 @@ impl Proxy {
     /// Breaks every connection after this many bytes that its server sends.
     pub(crate) fn break_each(&self, after: u64, how: Break) {
         *self.shared.plan.lock().expect("nobody panics with it") = Some(Plan::Each(after, how));
+    }
+
+    /// Spoils one packet, the so-and-so-many-th of those that servers send over new connections.
+    pub(crate) fn spoil(&self, nth: u64, how: Spoil) {
+        self.shared.packets.store(0, Ordering::SeqCst);
+        *self.shared.spoil.lock().expect("nobody panics with it") = Some((nth, how));
+    }
+
+    /// How many packets came since then.
+    pub(crate) fn packets(&self) -> u64 {
+        self.shared.packets.load(Ordering::SeqCst)
     }
 
     pub(crate) fn break_no_more(&self) {
@@ -211,6 +240,28 @@ impl Line {
         self.end();
     }
 
+    fn pass_packets(&self, shared: &Shared) {
+        let mut server = BufReader::new(&self.server);
+        let mut header = [0; 4];
+        while server.read_exact(&mut header).is_ok() {
+            let length = u32::from_le_bytes([header[0], header[1], header[2], 0]);
+            let mut payload = vec![0; length as usize];
+            if server.read_exact(&mut payload).is_err() {
+                break;
+            }
+            let nth = shared.packets.fetch_add(1, Ordering::SeqCst);
+            if let Some((_, how)) = shared.spoil.lock().expect("nobody panics with it").filter(|(at, _)| *at == nth) {
+                payload = spoiled(payload, how);
+            }
+            let length = u32::try_from(payload.len()).expect("it came in one packet").to_le_bytes();
+            let packet = [&length[..3], &header[3..], &payload].concat();
+            if (&self.client).write_all(&packet).is_err() {
+                break;
+            }
+        }
+        self.end();
+    }
+
     fn tear(&self, how: Break) {
         match how {
             Break::Close => self.end(),
@@ -279,6 +330,18 @@ impl Shared {
         }
         (passed, broken)
     }
+}
+
+fn spoiled(mut payload: Vec<u8>, how: Spoil) -> Vec<u8> {
+    match how {
+        Spoil::Empty => payload.clear(),
+        Spoil::Cut => payload.truncate(payload.len() / 2),
+        Spoil::Random(seed) => {
+            let mut dice = Dice::new(seed);
+            payload.fill_with(|| u8::try_from(dice.below(256)).expect("it is below 256"));
+        }
+    }
+    payload
 }
 
 /// The packet with this number that says so.
