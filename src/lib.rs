@@ -37,7 +37,7 @@
 //!
 //! | module | what it owns |
 //! |---|---|
-//! | [`invoice`] [`window`] [`run`] [`event`] [`effort`] [`refusal`] | the words; pure types, no I/O |
+//! | [`invoice`] [`window`] [`run`] [`event`] [`effort`] [`refusal`] [`panics`] | the words; pure types, no I/O |
 //! | [`source`] | where rows come from: MySQL and MariaDB, or an SQLite file |
 //! | [`tree`] | the output: names, staging, publishing, the mark |
 //! | [`state`] | what we remember: watermarks, ledger, to-do, history |
@@ -120,6 +120,7 @@ pub mod run;
 pub mod event;
 pub mod effort;
 pub mod refusal;
+pub mod panics;
 pub mod source;
 pub mod tree;
 pub mod state;

@@ -143,6 +143,21 @@ pub enum Refusal {
         table: String,
         detail: String,
     },
+    /// This process may have too few files open.
+    FewHandles {
+        handles: usize,
+        least: usize,
+    },
+    /// The operating system gives no further thread.
+    NoThread {
+        detail: String,
+    },
+    /// A bug, of this program or of a package in it.
+    Panicked {
+        /// `src/file.rs:1:2`, or empty.
+        place: String,
+        detail: String,
+    },
 }
 
 impl Refusal {
@@ -163,6 +178,9 @@ impl Refusal {
             | Self::TableMissing { .. }
             | Self::ColumnsMissing { .. }
             | Self::TableUnreadable { .. }
+            | Self::FewHandles { .. }
+            | Self::NoThread { .. }
+            | Self::Panicked { .. }
             | Self::NotLegacyState { .. }
             | Self::GoesBack { .. }
             | Self::SourceOlder { .. }
@@ -341,6 +359,18 @@ impl fmt::Display for Refusal {
             Self::TableUnreadable { table, detail } => {
                 write!(f, "this account may not read the table {table}: {detail}; grant SELECT on it")
             }
+            Self::FewHandles { handles, least } => write!(
+                f,
+                "this process may have {handles} files open, and needs {least}; raise the limit (ulimit -n, LimitNOFILE= of systemd)"
+            ),
+            Self::NoThread { detail } => write!(
+                f,
+                "no thread is to be had: {detail}; raise the limit of processes (ulimit -u, TasksMax= of systemd, the pids limit of a container), or take fewer --writers"
+            ),
+            Self::Panicked { place, detail } => write!(
+                f,
+                "this is a bug ({detail}, at {place}); what was recorded stands, and the next run goes on from there; please report it"
+            ),
         }
     }
 }

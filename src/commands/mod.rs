@@ -2,12 +2,14 @@
 //! the clock, and who we are.
 
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use crate::cli::{self, Cli, Command, Common};
 use crate::config;
+use crate::panics;
 use crate::refusal::Refusal;
 use crate::report::{self, Reporter};
 use crate::run::Starter;
@@ -28,6 +30,7 @@ mod why;
 
 /// Runs the program. Everything that goes wrong ends here, in one line.
 pub fn main() -> ExitCode {
+    panics::hush(config::variable);
     let parsed = Cli::command().try_get_matches().and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches)?;
         Ok((cli, matches))
@@ -42,7 +45,7 @@ pub fn main() -> ExitCode {
         }
     };
     let reporter = Reporter::new(report_settings(&cli.common));
-    match dispatch(&cli, &matches, &reporter) {
+    match panics::as_error(|| dispatch(&cli, &matches, &reporter)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             reporter.error(&error);
@@ -98,7 +101,8 @@ fn report_settings(common: &Common) -> report::Settings {
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
 fn now() -> DateTime<Utc> {
-    Utc::now()
+    // `Utc::now` panics where the clock shows a time before 1970.
+    SystemTime::now().into()
 }
 
 /// Who runs this. Cron sets LOGNAME; where nothing is set the number of the user is better than

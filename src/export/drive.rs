@@ -2,6 +2,7 @@
 //! channels close and the others end.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,9 +17,10 @@ use super::outbox::{Job, Outbox, ROWS_A_PACKET};
 use super::patience::Patience;
 use super::pipeline::Checked;
 use super::plan::Group;
+use crate::panics;
 use crate::refusal::Refusal;
 use crate::run::Cancel;
-use crate::source::Source;
+use crate::source::{Fault, Source};
 use crate::state::ledger::Lookup;
 use crate::state::roll::Roll;
 use crate::state::todo::Todo;
@@ -86,23 +88,31 @@ pub(super) fn drive(
 ) -> anyhow::Result<()> {
     let (jobs, waiting) = bounded::<Vec<Job>>(PACKETS_IN_FLIGHT);
     let (messages, inbox) = bounded::<Message>(MESSAGES_IN_FLIGHT);
-    let reading = {
-        let messages = messages.clone();
-        thread::spawn(move || read_all(errand, jobs, &messages))
-    };
-    let result = thread::scope(|threads| {
+    let (reading, result) = thread::scope(|threads| {
         let (open, closing) = bounded::<()>(0);
-        for _ in 0..writers.max(1) {
+        // At least one; of those that are asked for, as many as there are to be had.
+        let writers = desk.tree.map_or(writers, |tree| writers.min(tree.most_writers()));
+        for n in 0..writers.max(1) {
             let (waiting, messages, closing) = (waiting.clone(), messages.clone(), closing.clone());
-            threads.spawn(move || check_all(desk, &waiting, &closing, &messages));
+            let check = move || check_all(desk, &waiting, &closing, &messages);
+            match thread::Builder::new().spawn_scoped(threads, check) {
+                Err(error) if n == 0 => return Err(no_thread(&error)),
+                Err(_) => break,
+                Ok(_) => {}
+            }
         }
+        let reading = {
+            let messages = messages.clone();
+            let read = move || read_all(errand, jobs, &messages);
+            thread::Builder::new().spawn(read).map_err(|error| no_thread(&error))?
+        };
         // Ours would keep the others waiting for who is gone.
         drop((waiting, messages));
         // Dropping the inbox ends the threads, also when a decision fails.
         let result = decide_all(clerk, inbox, cancel);
         drop(open);
-        result
-    });
+        Ok((reading, result))
+    })?;
     if cancel.signal().is_some() {
         // A reader that waits for the server ends with the process.
         let since = Instant::now();
@@ -111,8 +121,14 @@ pub(super) fn drive(
         }
         return result;
     }
-    reading.join().map_err(|_| anyhow!("the reading thread ended in a panic, which is a bug"))?;
+    // It tells of its own panic.
+    let _ = reading.join();
     result
+}
+
+/// What a thread that could not be started means.
+pub(super) fn no_thread(error: &io::Error) -> anyhow::Error {
+    Refusal::NoThread { detail: error.to_string() }.into()
 }
 
 fn read_all(errand: Errand, jobs: Sender<Vec<Job>>, messages: &Sender<Message>) {
@@ -122,9 +138,9 @@ fn read_all(errand: Errand, jobs: Sender<Vec<Job>>, messages: &Sender<Message>) 
     let visited = Default::default();
     let outbox = Outbox::new(jobs, budget);
     let mut reader = Reader { source, lookup, outbox, tell, visited, patience, roll, came: 0 };
-    if let Err(fault) = reader.read(todo, &scope) {
+    if let Err(error) = panics::as_error(|| reader.read(todo, &scope).map_err(Fault::into_error)) {
         // Nobody listens only if the run has failed already.
-        let _ = messages.send(Message::Broken(fault.into_error()));
+        let _ = messages.send(Message::Broken(error));
     }
 }
 
@@ -139,7 +155,7 @@ fn check_all(desk: Desk<'_>, waiting: &Receiver<Vec<Job>>, closing: &Receiver<()
         let mut checked = Vec::with_capacity(packet.len());
         let mut broken = None;
         for Job { part, fetched, known, trust, late_by, permit } in packet {
-            match desk.check(fetched, known.as_ref(), trust) {
+            match panics::as_error(|| desk.check(fetched, known.as_ref(), trust)) {
                 Ok(verdict) => checked.push(Checked { part, late_by, verdict }),
                 Err(error) => {
                     broken = Some(error);

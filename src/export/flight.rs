@@ -3,17 +3,18 @@
 //! at most.
 
 use std::mem;
-use std::panic::{self, AssertUnwindSafe};
-use std::thread::Scope;
+use std::thread::{Builder, Scope};
 use std::time::Instant;
 
 use anyhow::anyhow;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::batch::{self, Batch};
+use super::drive::no_thread;
 use super::pipeline::Clerk;
 use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, Tenant};
+use crate::panics;
 use crate::refusal::Trouble;
 use crate::run::Counts;
 use crate::state::ledger::Entry;
@@ -45,17 +46,24 @@ pub(super) struct Publisher {
 
 impl Publisher {
     /// They end when this is dropped, or with the first batch that fails.
-    pub(super) fn start<'scope>(threads: &'scope Scope<'scope, '_>, tree: &'scope Tree, stage: &'scope Stage) -> Self {
+    pub(super) fn start<'scope>(
+        threads: &'scope Scope<'scope, '_>,
+        tree: &'scope Tree,
+        stage: &'scope Stage,
+    ) -> anyhow::Result<Self> {
         let (batches, waiting) = bounded(1);
         let (synced, in_turn) = bounded(1);
         let (done, results) = bounded(1);
-        threads.spawn(move || hand_on(waiting.into_iter().map(Ok), synced, |changes| tree.sync(stage, changes)));
-        threads.spawn(move || {
+        let start = |work: Box<dyn FnOnce() + Send + 'scope>| {
+            Builder::new().spawn_scoped(threads, work).map_err(|error| no_thread(&error))
+        };
+        start(Box::new(move || hand_on(waiting.into_iter().map(Ok), synced, |changes| tree.sync(stage, changes))))?;
+        start(Box::new(move || {
             hand_on(in_turn.iter(), done, |synced| tree.put_in_place(stage, synced));
             // After one that fails, nothing of the next one is in doubt.
             in_turn.into_iter().flatten().for_each(|synced| stage.withdraw_list(&synced));
-        });
-        Self { batches, results }
+        }))?;
+        Ok(Self { batches, results })
     }
 
     /// A thread that has ended said why in the result of a batch before.
@@ -64,7 +72,7 @@ impl Publisher {
     }
 
     fn wait(&self) -> anyhow::Result<Published> {
-        self.results.recv().unwrap_or_else(|_| Err(it_panicked()))
+        self.results.recv().unwrap_or_else(|_| Err(anyhow!("a publishing thread has ended, which is a bug")))
     }
 
     fn is_done(&self) -> bool {
@@ -79,19 +87,13 @@ fn hand_on<T, U>(
     step: impl Fn(T) -> anyhow::Result<U>,
 ) {
     for batch in batches {
-        let result = batch.and_then(|batch| {
-            panic::catch_unwind(AssertUnwindSafe(|| step(batch))).unwrap_or_else(|_| Err(it_panicked()))
-        });
+        let result = batch.and_then(|batch| panics::as_error(|| step(batch)));
         let failed = result.is_err();
         // Nobody listens only if the run has failed already.
         if next.send(result).is_err() || failed {
             return;
         }
     }
-}
-
-fn it_panicked() -> anyhow::Error {
-    anyhow!("a publishing thread ended in a panic, which is a bug")
 }
 
 impl Clerk<'_> {

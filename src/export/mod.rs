@@ -333,7 +333,10 @@ fn carry_out(
     let cancel = if writing.is_some() { (order.watch)()? } else { Cancel::default() };
     let patience = || Patience::new(order.retry_for, &cancel);
     thread::scope(|threads| {
-        let publisher = writing.as_ref().map(|writing| Publisher::start(threads, writing.tree, writing.stage));
+        let publisher = match &writing {
+            Some(Writing { tree, stage, .. }) => Some(Publisher::start(threads, tree, stage)?),
+            None => None,
+        };
         let mut clerk = Clerk::new(Post {
             settings: &present.settings,
             desk,

@@ -9,6 +9,7 @@ use super::tie::Tied;
 use super::{CarriedOut, Course, Order, Writing, mirror};
 use crate::event::{Event, Notice};
 use crate::lock::{self, Held};
+use crate::panics;
 use crate::refusal::Refusal;
 use crate::run::RunId;
 use crate::source::SourceName;
@@ -70,7 +71,8 @@ impl Session {
         let stage = Stage::create(tree, durability)?;
         let mark = Mark { state_id: last.state_id.clone(), run: id.0, written: Written::InPart };
         let writing = Writing { tree, stage: &stage, held, run: &run, mark: Some(mark) };
-        let result = work(Site { state: &mut *state, tree, present, writing }, tell);
+        let site = Site { state: &mut *state, tree, present, writing };
+        let result = panics::as_error(|| work(site, tell));
         let end = |status, error| End {
             status,
             at: (order.now)().to_rfc3339_opts(SecondsFormat::Secs, true),

@@ -114,6 +114,15 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         Refusal::TableUnreadable { table, detail } => {
             format!("当前账号无权读取表 {table}: {detail}；请授予 SELECT 权限")
         }
+        Refusal::FewHandles { handles, least } => format!(
+            "本进程最多可打开 {handles} 个文件，至少需要 {least} 个；请调大上限(ulimit -n，或 systemd 的 LimitNOFILE=)"
+        ),
+        Refusal::NoThread { detail } => format!(
+            "无法创建线程: {detail}；请调大进程数上限(ulimit -u、systemd 的 TasksMax= 或容器的 pids 限制)，或减小 --writers"
+        ),
+        Refusal::Panicked { place, detail } => {
+            format!("程序缺陷({detail}，位于 {place})；已记录的内容不受影响，下次运行会从此处继续；请向开发者报告")
+        }
     }
 }
 

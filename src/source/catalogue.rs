@@ -3,6 +3,8 @@
 
 use anyhow::{Context, bail, ensure};
 
+use super::codes::Class;
+use super::mysql::class;
 use super::sql::{Bind, Engine, Statements, Wording, id_column, lossy, missing, quoted};
 use super::{Fault, TableNames};
 use crate::event::Notice;
@@ -71,11 +73,11 @@ impl Catalogue {
     }
 
     /// A table may be listed that the account cannot read, and an index that the optimizer was told to
-    /// ignore, which cannot be asked for.
+    /// ignore, which cannot be asked for. Another error says nothing about either.
     fn tried_out(mut self, engine: &mut impl Engine, names: &TableNames) -> Result<Self, Fault> {
         let table = quoted(&names.table);
         engine.all(&format!("SELECT 1 FROM {table} LIMIT 0"), &[]).map_err(|fault| match fault {
-            Fault::Statement(error) => {
+            Fault::Statement(error) if matches!(class(&error), Class::Denied | Class::NoTable) => {
                 let (table, detail) = (names.table.clone(), format!("{error:#}"));
                 Fault::Statement(Refusal::TableUnreadable { table, detail }.into())
             }
@@ -83,9 +85,14 @@ impl Catalogue {
         })?;
         for index in std::mem::take(&mut self.indexes) {
             match engine.all(&format!("SELECT 1 FROM {table} {} LIMIT 0", index.forced()), &[]) {
-                Err(Fault::Statement(_)) if index.name != "PRIMARY" => {}
-                Ok(_) | Err(Fault::Statement(_)) => self.indexes.push(index),
+                Err(Fault::Statement(error)) if class(&error) == Class::NoIndex => {
+                    // Without a primary key nothing can be read; what is read says what is wrong with it.
+                    if index.name == "PRIMARY" {
+                        self.indexes.push(index);
+                    }
+                }
                 Err(fault) => return Err(fault),
+                Ok(_) => self.indexes.push(index),
             }
         }
         Ok(self)

@@ -8,12 +8,10 @@ use std::time::Duration;
 
 use mysql::{Conn, DriverError, OptsBuilder, SslOpts};
 
-use super::mysql::{TRY_AGAIN, fault};
+use super::codes::Class;
+use super::mysql::fault;
 use super::{Access, Fault, Place, Tls, TlsMode, server_key};
 use crate::refusal::{Obstacle, Refusal};
-
-/// The server takes no further connection, or none of this user.
-const FULL: [u16; 3] = [1040, 1203, 1226];
 
 /// What may pass by itself while a server starts, stops or is not to be reached.
 const PASSING: [ErrorKind; 14] = [
@@ -203,13 +201,15 @@ fn unresolved(error: std::io::Error) -> std::io::Error {
 fn passes(error: &mysql::Error) -> bool {
     let io_passes = |error: &std::io::Error| PASSING.contains(&error.kind()) || error.to_string().contains(CUT_SHORT);
     match error {
-        mysql::Error::MySqlError(error) => TRY_AGAIN.contains(&error.code) || FULL.contains(&error.code),
+        mysql::Error::MySqlError(error) => Class::of(error.code).passes(),
         mysql::Error::IoError(error) => io_passes(error),
         mysql::Error::CodecError(error) => {
             std::error::Error::source(error).and_then(|cause| cause.downcast_ref()).is_some_and(io_passes)
         }
         mysql::Error::DriverError(DriverError::CouldNotConnect(Some((_, _, kind)))) => PASSING.contains(kind),
-        mysql::Error::DriverError(DriverError::ConnectTimeout | DriverError::Timeout) => true,
+        mysql::Error::DriverError(
+            DriverError::ConnectTimeout | DriverError::Timeout | DriverError::UnexpectedPacket,
+        ) => true,
         _ => false,
     }
 }
@@ -217,9 +217,12 @@ fn passes(error: &mysql::Error) -> bool {
 fn obstacle(error: &mysql::Error) -> Obstacle {
     use DriverError::{ConnectTimeout, CouldNotConnect, TlsNotSupported, UnknownAuthPlugin};
     match error {
-        mysql::Error::MySqlError(error) if [1045, 1698].contains(&error.code) => Obstacle::Login,
-        mysql::Error::MySqlError(error) if [1044, 1049].contains(&error.code) => Obstacle::Database,
-        mysql::Error::MySqlError(error) if FULL.contains(&error.code) => Obstacle::Full,
+        mysql::Error::MySqlError(error) => match Class::of(error.code) {
+            Class::Login => Obstacle::Login,
+            Class::Database => Obstacle::Database,
+            Class::Full => Obstacle::Full,
+            _ => Obstacle::Other,
+        },
         mysql::Error::DriverError(CouldNotConnect(_) | ConnectTimeout) => Obstacle::Unreachable,
         mysql::Error::DriverError(UnknownAuthPlugin(_)) => Obstacle::LoginUnknown,
         mysql::Error::DriverError(TlsNotSupported) => Obstacle::NoTls,

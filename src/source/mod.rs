@@ -1,8 +1,8 @@
 //! Where invoices come from: MySQL and MariaDB (`mysql.rs`) or an embedded SQLite file (`sqlite.rs`)
 //! with the same table; `address.rs` reads where they are, `dial.rs` makes connections, `server_key.rs` checks a
 //! server's public key, `session.rs` says what a session is set to, `sql.rs` has the statements that both share,
-//! `catalogue.rs` what a server says about the table. `open_work.rs`, `processes.rs` and `reader.rs` find what may
-//! still commit rows there. `sample.rs` makes such a file for the demo.
+//! `catalogue.rs` what a server says about the table, `codes.rs` what its errors mean. `open_work.rs`,
+//! `processes.rs` and `reader.rs` find what may still commit rows there. `sample.rs` makes such a file for the demo.
 //!
 //! A source only reads. Statements are short pages; nothing is held open between them.
 
@@ -19,6 +19,7 @@ use crate::window::{Clock, OpenWork, Span};
 
 mod address;
 mod catalogue;
+pub mod codes;
 mod dial;
 pub mod mysql;
 mod open_work;

@@ -12,25 +12,18 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, MySqlError, Value};
 
 use super::catalogue::Catalogue;
+use super::codes::Class;
 use super::session::{self, Variable};
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
 use super::{Access, Fault, KeyCursor, Listed, Place, Replication, Sighting, Sink, Source, SourceName};
 use crate::effort;
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
-use crate::refusal::Refusal;
+use crate::panics::{self, Panic};
+use crate::refusal::{Obstacle, Refusal};
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork, Span};
 
-/// Server errors after which another connection may do better: the server is going away, this
-/// connection is being closed or too old, or the statement waited in vain or was killed. None of
-/// them says anything about a row.
-pub(super) const TRY_AGAIN: [u16; 14] =
-    [1047, 1053, 1077, 1078, 1079, 1152, 1184, 1205, 1213, 1317, 1927, 3032, 3169, 4031];
-/// The server lets no statement take longer than a setting says.
-const TIME_LIMITS: [(u16, &str); 2] = [(1969, "max_statement_time"), (3024, "max_execution_time")];
-/// The account lacks a privilege.
-const ACCESS_DENIED: [u16; 2] = [1142, 1227];
 /// The server is older than a variable, or was built without it.
 const UNKNOWN_VARIABLE: u16 = 1193;
 
@@ -177,8 +170,8 @@ pub(super) struct Link {
 
 impl Link {
     fn open(place: &Place, access: &Access) -> Result<Self, Fault> {
-        let mut conn = place.dial(access)?;
-        let server = begin_session(&mut conn).map_err(|fault| at_connecting(fault, place))?;
+        let mut conn = dial(place, access)?;
+        let server = guarded(|| begin_session(&mut conn)).map_err(|fault| at_connecting(fault, place))?;
         Ok(Self {
             access: access.clone(),
             place: place.clone(),
@@ -195,18 +188,18 @@ impl Link {
         if let Some(conn) = self.conn.take() {
             return Ok(conn);
         }
-        let mut conn = self.place.dial(&self.access)?;
-        let server = begin_session(&mut conn).map_err(|fault| at_connecting(fault, &self.place))?;
+        let mut conn = dial(&self.place, &self.access)?;
+        let server = guarded(|| begin_session(&mut conn)).map_err(|fault| at_connecting(fault, &self.place))?;
         if server.identity != self.server.identity {
             return Err(other_server(&self.server.identity, &server.identity));
         }
-        set_zone(&mut conn, self.zone.as_deref()).map_err(|fault| lost(fault, &self.place))?;
+        guarded(|| set_zone(&mut conn, self.zone.as_deref())).map_err(|fault| lost(fault, &self.place))?;
         Ok(conn)
     }
 
     fn keep_zone(&mut self) -> Result<(), Fault> {
         let mut conn = self.take()?;
-        set_zone(&mut conn, self.zone.as_deref()).map_err(|fault| lost(fault, &self.place))?;
+        guarded(|| set_zone(&mut conn, self.zone.as_deref())).map_err(|fault| lost(fault, &self.place))?;
         self.conn = Some(conn);
         Ok(())
     }
@@ -223,7 +216,7 @@ impl Link {
     /// Keeps the connection if what is done with it ends well, or if the server refuses it.
     fn on_conn<R>(&mut self, ask: impl FnOnce(&mut Conn) -> Result<R, Fault>) -> Result<R, Fault> {
         let mut conn = self.take()?;
-        let outcome = ask(&mut conn);
+        let outcome = guarded(|| ask(&mut conn));
         if matches!(outcome, Ok(_) | Err(Fault::Statement(_) | Fault::Overtime(_))) {
             self.conn = Some(conn);
         }
@@ -265,7 +258,9 @@ impl Engine for Link {
         let mut stopped = None;
         let outcome = self.on_conn(|conn| {
             stream(conn, &sql, binds, &mut |row| {
-                each(row).map_err(|fault| {
+                // A panic of ours is not the driver's.
+                let done = panics::caught(|| each(row));
+                done.unwrap_or_else(|panic| Err(Fault::Consumer(Refusal::from(panic).into()))).map_err(|fault| {
                     stopped = Some(fault);
                     Fault::Connection(anyhow!("nobody wants more rows"))
                 })
@@ -275,9 +270,33 @@ impl Engine for Link {
     }
 }
 
+/// The driver panics on some answers that make no sense. The connection that brought one is of no use any more.
+fn guarded<R>(call: impl FnOnce() -> Result<R, Fault>) -> Result<R, Fault> {
+    panics::caught(call).unwrap_or_else(|panic| Err(Fault::Connection(anyhow!("{}", senseless(panic)))))
+}
+
+fn dial(place: &Place, access: &Access) -> Result<Conn, Fault> {
+    panics::caught(|| place.dial(access)).unwrap_or_else(|panic| {
+        let (source, detail) = (place.name(), senseless(panic));
+        Err(Fault::Connection(Refusal::CannotConnect { source, obstacle: Obstacle::Other, detail }.into()))
+    })
+}
+
+fn senseless(Panic { detail, .. }: Panic) -> String {
+    format!("the server's answer makes no sense ({detail})")
+}
+
+/// To a question that is answered by rows, if only by none. What takes this for no rows would pass over what there is.
+fn no_rows() -> Fault {
+    Fault::Connection(anyhow!("the server's answer has no columns"))
+}
+
 fn stream(conn: &mut Conn, sql: &str, binds: Vec<Value>, each: &mut Each<'_>) -> Result<(), Fault> {
     effort::asked_the_source();
     let mut answer = conn.exec_iter(sql, binds).map_err(fault)?;
+    if answer.columns().as_ref().is_empty() {
+        return Err(no_rows());
+    }
     while let Some(row) = answer.next() {
         let row = row.map_err(fault)?.unwrap_raw().into_iter().map(|value| value.and_then(bytes)).collect();
         if let Err(fault) = each(row) {
@@ -319,14 +338,14 @@ fn begin_session(conn: &mut Conn) -> Result<Server, Fault> {
 fn set_all(conn: &mut Conn, variables: Vec<&'static Variable>) -> Result<Vec<&'static Variable>, Fault> {
     match set(conn, &session::assignment(&variables)) {
         Ok(()) => return Ok(variables),
-        Err(Fault::Statement(error)) if is_code(&error, &[UNKNOWN_VARIABLE]) => {}
+        Err(Fault::Statement(error)) if is_unknown_variable(&error) => {}
         Err(fault) => return Err(fault),
     }
     let mut known = Vec::new();
     for variable in variables {
         match set(conn, &session::assignment(&[variable])) {
             Ok(()) => known.push(variable),
-            Err(Fault::Statement(error)) if is_code(&error, &[UNKNOWN_VARIABLE]) => {}
+            Err(Fault::Statement(error)) if is_unknown_variable(&error) => {}
             Err(fault) => return Err(fault),
         }
     }
@@ -342,9 +361,10 @@ fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), Fault> {
     let Some(zone) = zone else { return Ok(()) };
     effort::asked_the_source();
     conn.exec_drop("SET SESSION time_zone = ?", (zone,)).map_err(fault).map_err(|refused| match refused {
-        Fault::Statement(error) => Fault::Final(error.context(format!(
+        Fault::Statement(error) if class(&error) == Class::NoZone => Fault::Final(error.context(format!(
             "the server does not know the time zone {zone}; load its zone tables, or give an offset such as +08:00"
         ))),
+        Fault::Statement(error) => Fault::Final(error.context(format!("the time zone {zone} could not be set"))),
         other => other,
     })
 }
@@ -353,6 +373,9 @@ fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), Fault> {
 fn plain(conn: &mut Conn, sql: &str) -> Result<Vec<String>, Fault> {
     effort::asked_the_source();
     let mut answer = conn.query_iter(sql).map_err(fault)?;
+    if answer.columns().as_ref().is_empty() {
+        return Err(no_rows());
+    }
     let mut texts = Vec::new();
     for row in answer.by_ref() {
         texts.extend(row.map_err(fault)?.unwrap_raw().into_iter().map(|value| lossy(value.and_then(bytes))));
@@ -384,10 +407,12 @@ fn farthest_behind(channels: Vec<Option<u64>>) -> Option<Replication> {
 
 pub(super) fn fault(error: mysql::Error) -> Fault {
     match error {
-        mysql::Error::MySqlError(error) if TRY_AGAIN.contains(&error.code) => Fault::Connection(error.into()),
-        mysql::Error::MySqlError(error) => match TIME_LIMITS.iter().find(|(code, _)| *code == error.code) {
-            Some((_, setting)) => Fault::Overtime(Refusal::Overtime { setting, detail: error.to_string() }.into()),
-            None => Fault::Statement(error.into()),
+        mysql::Error::MySqlError(error) => match Class::of(error.code) {
+            Class::Passing | Class::Full => Fault::Connection(error.into()),
+            Class::Overtime(setting) => {
+                Fault::Overtime(Refusal::Overtime { setting, detail: error.to_string() }.into())
+            }
+            _ => Fault::Statement(error.into()),
         },
         mysql::Error::IoError(error) => Fault::Connection(anyhow!("{error}")),
         mysql::Error::CodecError(error) => Fault::Connection(anyhow!("{error}")),
@@ -409,12 +434,13 @@ fn lost(fault: Fault, place: &Place) -> Fault {
     }
 }
 
-pub(super) fn is_denied(error: &anyhow::Error) -> bool {
-    is_code(error, &ACCESS_DENIED)
+fn is_unknown_variable(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<MySqlError>().is_some_and(|error| error.code == UNKNOWN_VARIABLE)
 }
 
-fn is_code(error: &anyhow::Error, codes: &[u16]) -> bool {
-    error.downcast_ref::<MySqlError>().is_some_and(|error| codes.contains(&error.code))
+/// What the server's error in here means; what is no error of a server is the statement's.
+pub(super) fn class(error: &anyhow::Error) -> Class {
+    error.downcast_ref::<MySqlError>().map_or(Class::Refused, |error| Class::of(error.code))
 }
 
 fn at_connecting(fault: Fault, place: &Place) -> Fault {

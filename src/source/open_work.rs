@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::Fault;
-use super::mysql::{Flavour, Link, is_denied};
+use super::codes::Class;
+use super::mysql::{Flavour, Link, class};
 use super::processes::{Deed, Process, TEXT_AT_MOST, Texts};
 use super::sql::{Bind, Cell, Engine, lossy};
 use crate::invoice::SourceTime;
@@ -28,7 +29,7 @@ impl Link {
         let looks = self.running_statements().and_then(|running| Ok((running, self.open_transactions()?)));
         match looks {
             Ok((running, transactions)) => Ok(oldest(running, transactions)),
-            Err(Fault::Statement(error)) if is_denied(&error) => Ok(OpenWork::Unknown),
+            Err(Fault::Statement(error)) if class(&error) == Class::Denied => Ok(OpenWork::Unknown),
             Err(Fault::Statement(_)) => Ok(OpenWork::Unclear),
             Err(fault) => Err(fault),
         }

@@ -2,7 +2,7 @@
 //!
 //! `name.rs` says where an invoice lies, `publish.rs` puts files there so that a reader sees a whole
 //! old or a whole new one even after a power cut (`sync.rs`), `mark.rs` ties the tree to its state and `walk.rs`
-//! walks it. Below the output everything is reached relative to directory handles and no symlink is
+//! walks it, `handles.rs` keeps its folders open. Below the output everything is reached relative to directory handles and no symlink is
 //! followed; the output itself may be one.
 
 use std::collections::HashMap;
@@ -16,10 +16,12 @@ use anyhow::Context;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use self::handles::Folders;
 use self::name::TreePath;
 use self::sync::Turns;
 use crate::invoice::Digest;
 
+mod handles;
 pub mod magic;
 pub mod mark;
 pub mod name;
@@ -31,9 +33,6 @@ pub mod walk;
 
 /// Where everything of ours lies in the output, hidden from whoever lists the tenants.
 pub const PRIVATE: &str = ".export_state";
-
-/// Folders kept open at a time; fewer than the usual limit of 1024 handles leaves.
-const OPEN_FOLDERS: usize = 256;
 
 /// How a published file is made to survive a power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +50,9 @@ pub struct Tree {
     /// Opened once: it is also the handle of `syncfs`, which reports an error once per handle.
     root: OwnedFd,
     turns: Turns,
-    folders: RwLock<HashMap<String, Arc<OwnedFd>>>,
+    /// How many handles this process may have.
+    handles: usize,
+    folders: Arc<Folders>,
     /// Folders that were not there when they were first looked for.
     ours: RwLock<HashMap<String, New>>,
 }
@@ -93,13 +94,15 @@ pub struct Facts {
 impl Tree {
     /// Opens the output, which must exist.
     pub fn open(output: &Path) -> anyhow::Result<Self> {
+        let handles = handles::claim()?;
         let root = rustix::fs::openat(CWD, output, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .with_context(|| format!("cannot open the output {}", output.display()))?;
         Ok(Self {
             output: output.to_path_buf(),
             root,
             turns: Turns::default(),
-            folders: RwLock::default(),
+            handles,
+            folders: Arc::new(Folders::within(handles)),
             ours: RwLock::default(),
         })
     }
@@ -120,6 +123,11 @@ impl Tree {
         let file_system = rustix::fs::fstatfs(&self.root)
             .with_context(|| format!("cannot look at the file system of {}", self.output.display()))?;
         Ok(if DEAF.contains(&magic::of(&file_system)) { Durability::File } else { Durability::Batch })
+    }
+
+    /// How many threads may look at files and write them at a time, for lack of handles.
+    pub fn most_writers(&self) -> usize {
+        handles::writers(self.handles)
     }
 
     pub fn output(&self) -> &Path {
@@ -168,7 +176,7 @@ impl Tree {
     }
 
     fn ours(&self) -> RwLockReadGuard<'_, HashMap<String, New>> {
-        // Both maps are whole after every statement, so a thread that panicked leaves them usable.
+        // The map is whole after every statement, so a thread that panicked leaves it usable.
         self.ours.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -185,7 +193,7 @@ impl Tree {
             self.change_ours().entry(path.folder().to_owned()).or_insert(New::Missing);
             return Ok(There::Nothing);
         };
-        let mut file = match open_file(&folder, path.file()) {
+        let mut file = match self.folders.with_room(|| open_file(&folder, path.file())) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Ok(There::Nothing),
             Err(Errno::LOOP) => return Ok(There::Other),
@@ -208,7 +216,7 @@ impl Tree {
     /// The digest of what lies at a path; None if nothing does. What is no file is an error.
     pub fn digest(&self, path: &TreePath) -> io::Result<Option<Digest>> {
         let Some(folder) = self.folder(path.folder())? else { return Ok(None) };
-        match open_file(&folder, path.file()) {
+        match self.folders.with_room(|| open_file(&folder, path.file())) {
             Ok(file) => publish::digest_of(file).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
@@ -217,29 +225,21 @@ impl Tree {
 
     /// An open handle of `tenant/country`; None if there is no such folder.
     fn folder(&self, folder: &str) -> io::Result<Option<Arc<OwnedFd>>> {
-        if let Some(open) = self.open_handle(folder) {
+        if let Some(open) = self.folders.get(folder) {
             return Ok(Some(open));
         }
-        let handle = match open_beneath(&self.root, folder) {
+        let handle = match self.folders.with_room(|| open_beneath(&self.root, folder)) {
             Ok(handle) => Arc::new(handle),
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let mut folders = self.folders.write().unwrap_or_else(PoisonError::into_inner);
-        if folders.len() >= OPEN_FOLDERS {
-            folders.clear();
-        }
-        folders.insert(folder.to_owned(), Arc::clone(&handle));
+        self.folders.keep(folder, &handle);
         Ok(Some(handle))
-    }
-
-    fn open_handle(&self, folder: &str) -> Option<Arc<OwnedFd>> {
-        self.folders.read().unwrap_or_else(PoisonError::into_inner).get(folder).map(Arc::clone)
     }
 
     /// It is not what is called so any more.
     fn forget_folder(&self, folder: &str) {
-        self.folders.write().unwrap_or_else(PoisonError::into_inner).remove(folder);
+        self.folders.forget(folder);
         self.change_ours().remove(folder);
     }
 }

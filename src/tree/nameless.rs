@@ -12,13 +12,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Each is an open handle. These are two batches and what is staged ahead of them, but for a few, which are
 /// given names.
 const OPEN_AT_MOST: usize = 20_000;
 /// Handles that are left to everything else: folders, the state, connections.
 const LEFT: usize = 768;
+/// Handles that are of use.
+pub(super) const WANTED: usize = OPEN_AT_MOST + LEFT;
 const TRIAL: &str = "trial";
 
 #[derive(Debug)]
@@ -99,25 +100,12 @@ fn link(file: &File, folder: &OwnedFd, name: &str) -> rustix::io::Result<()> {
     }
 }
 
-/// Makes room for handles while there is one thread only, and says how many this process may have. With more
+/// Makes room for so many handles while there is one thread only. With more
 /// threads, all that open a file wait each time the kernel's table of handles doubles, for up to 20 ms
 /// (`synchronize_rcu` in its `expand_fdtable`). If this fails, the table grows then as before. On a terminal
 /// there is a second thread by now, which draws, and this one waits once.
-pub(super) fn make_room(handle: &OwnedFd) -> usize {
-    let handles = handles();
-    if let Ok(last) = i32::try_from(handles.min(OPEN_AT_MOST + LEFT)) {
+pub(super) fn make_room(handle: &OwnedFd, handles: usize) {
+    if let Ok(last) = i32::try_from(handles.min(WANTED)) {
         let _ = rustix::io::fcntl_dupfd_cloexec(handle, last - 1);
     }
-    handles
-}
-
-/// How many handles this process may have, after it has asked for all that it may ask for: the usual 1024
-/// are meant for programs that use `select`.
-fn handles() -> usize {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let wanted = maximum.unwrap_or(u64::MAX).min((OPEN_AT_MOST + LEFT) as u64);
-    if getrlimit(Resource::Nofile).current.is_some_and(|current| current < wanted) {
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
-    }
-    getrlimit(Resource::Nofile).current.map_or(usize::MAX, |current| current as usize)
 }

@@ -20,9 +20,10 @@ use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
+use super::handles::is_out_of_handles;
 use super::name::TreePath;
 use super::stage::{List, Stage, Staged};
-use super::{New, OPEN_FOLDERS, Tree, open_beneath, open_file};
+use super::{New, Tree, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId, Tenant};
 use crate::refusal::Trouble;
 
@@ -223,7 +224,12 @@ impl Tree {
     ) -> anyhow::Result<()> {
         let (mut open, mut moved) = (HashMap::new(), BTreeSet::new());
         for placement in placements {
-            match self.put(stage, placement, &mut open, touched) {
+            let mut put = self.put(stage, placement, &mut open, touched);
+            if put.as_ref().is_err_and(is_out_of_handles) {
+                moved.extend(self.moved_away(&mut open)?);
+                put = self.put(stage, placement, &mut open, touched);
+            }
+            match put {
                 Ok(()) => {}
                 Err(error) if concerns_one_tenant(&error) => {
                     stage.discard(&placement.staged);
@@ -231,7 +237,7 @@ impl Tree {
                 }
                 Err(error) => return Err(error).with_context(|| format!("cannot put {} in place", placement.path)),
             }
-            if open.len() >= OPEN_FOLDERS {
+            if open.len() >= self.folders.at_most {
                 moved.extend(self.moved_away(&mut open)?);
             }
         }
@@ -308,7 +314,7 @@ impl Tree {
 
     /// A handle may be as old as the run.
     fn forget_if_moved(&self, folder: &str) -> io::Result<()> {
-        match self.open_handle(folder) {
+        match self.folders.get(folder) {
             Some(handle) if !self.is_there(folder, &handle)? => {
                 self.forget_folder(folder);
                 Ok(())
@@ -327,7 +333,7 @@ impl Tree {
         if make(rustix::fs::mkdirat(&self.root, path.tenant(), mode))? {
             touched.insert(String::new());
         }
-        let tenant = open_beneath(&self.root, path.tenant())?;
+        let tenant = self.folders.with_room(|| open_beneath(&self.root, path.tenant()))?;
         if make(rustix::fs::mkdirat(&tenant, path.country(), mode))? {
             touched.insert(path.tenant().to_owned());
             self.change_ours().insert(path.folder().to_owned(), New::Made);
@@ -393,7 +399,7 @@ impl Tree {
     fn whose(&self, removal: &Removal) -> io::Result<Whose> {
         self.forget_if_moved(removal.path.folder())?;
         let Some(folder) = self.folder(removal.path.folder())? else { return Ok(Whose::Nobodys) };
-        let content = match open_file(&folder, removal.path.file()) {
+        let content = match self.folders.with_room(|| open_file(&folder, removal.path.file())) {
             Ok(content) => content,
             Err(Errno::NOENT) => return Ok(Whose::Nobodys),
             Err(Errno::LOOP) => return Ok(Whose::Foreign),

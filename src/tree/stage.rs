@@ -7,14 +7,15 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use serde_json::Value;
 
+use super::handles::Folders;
 use super::name::TreePath;
 use super::nameless::{self, Handle, Nameless};
 use super::publish::{Published, Synced, make};
@@ -40,6 +41,8 @@ pub struct Stage {
     nameless: OnceLock<Nameless>,
     /// How many this process may have.
     handles: usize,
+    /// They make room where no handle is left.
+    output_folders: Arc<Folders>,
     lists: AtomicU64,
     pub(super) durability: Durability,
 }
@@ -83,8 +86,10 @@ impl Stage {
         fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
         let handle = super::open_beneath(&tree.root, &format!("{PRIVATE}/{FOLDER}"))
             .with_context(|| format!("cannot open {}", path.display()))?;
+        nameless::make_room(&handle, tree.handles);
         Ok(Self {
-            handles: nameless::make_room(&handle),
+            handles: tree.handles,
+            output_folders: Arc::clone(&tree.folders),
             path,
             handle,
             folders: Default::default(),
@@ -116,7 +121,9 @@ impl Stage {
     }
 
     fn write_named(&self, staged: &Staged, document: &[u8]) -> io::Result<()> {
-        let file = write_new(self.folder(staged)?, &staged.file(), document)?;
+        let folder = self.folder(staged)?;
+        let mut file = self.output_folders.with_room(|| create_new(folder, &staged.file()))?;
+        file.write_all(document)?;
         if self.durability == Durability::File {
             file.sync_all()?;
         }
@@ -146,7 +153,7 @@ impl Stage {
         }
         // Another thread may have been faster.
         make(rustix::fs::mkdirat(&self.handle, n.to_string(), Mode::from_raw_mode(0o777)))?;
-        let folder = super::open_beneath(&self.handle, &n.to_string())?;
+        let folder = self.output_folders.with_room(|| super::open_beneath(&self.handle, &n.to_string()))?;
         Ok(self.folders[n].get_or_init(|| folder))
     }
 
@@ -175,8 +182,13 @@ impl Stage {
             text.push('\n');
         }
         text.push_str("end\n");
-        let file = write_new(&self.handle, &name, text.as_bytes())
-            .with_context(|| format!("cannot write {}/{name}", self.path.display()))?;
+        let create = || create_new(&self.handle, &name);
+        let write = || {
+            let mut file = self.output_folders.with_room(create)?;
+            file.write_all(text.as_bytes())?;
+            Ok::<_, io::Error>(file)
+        };
+        let file = write().with_context(|| format!("cannot write {}/{name}", self.path.display()))?;
         Ok(List { file, name })
     }
 
@@ -198,10 +210,14 @@ impl Stage {
 
 /// Writes a file that must not be there yet.
 pub(super) fn write_new(folder: &OwnedFd, name: &str, content: &[u8]) -> io::Result<File> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o666))?);
+    let mut file = create_new(folder, name)?;
     file.write_all(content)?;
     Ok(file)
+}
+
+fn create_new(folder: &OwnedFd, name: &str) -> rustix::io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o666)).map(File::from)
 }
 
 /// What a dead run may have published without recording it. Nothing of a list that is not whole: it is

@@ -85,14 +85,14 @@ impl Tree {
 
     fn sync_file(&self, path: &TreePath) -> io::Result<()> {
         let folder = self.folder(path.folder())?.ok_or(Errno::NOENT)?;
-        open_file(&folder, path.file())?.sync_all()
+        self.folders.with_room(|| open_file(&folder, path.file()))?.sync_all()
     }
 
     /// A folder that is gone has no names to keep.
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
         match folder {
             "" => sync_if_known(&self.root),
-            tenant if !tenant.contains('/') => match open_beneath(&self.root, tenant) {
+            tenant if !tenant.contains('/') => match self.folders.with_room(|| open_beneath(&self.root, tenant)) {
                 Err(Errno::NOENT) => Ok(()),
                 tenant => sync_if_known(tenant?),
             },

@@ -250,35 +250,6 @@ fn through<'a>(proxy: &Proxy, table: &'a Table) -> Exporter<'a> {
     Exporter::new(table).env("INVOICE_EXPORT_SOURCE", proxy.url())
 }
 
-/// What a server says of a statement that may well succeed when it is asked again.
-const PASSING: [u16; 11] = [1053, 1077, 1152, 1205, 1213, 1317, 1927, 1969, 3024, 3169, 4031];
-
-#[test]
-fn a_statement_that_fails_in_passing_is_asked_again_wherever_it_stands_in_a_run() {
-    on_every_flavor(|flavor| {
-        let table = Table::on(server(flavor));
-        table.load_sample(30, 1, TENANTS);
-        let proxy = Proxy::to(&table.url());
-        let asked = ["SET NAMES", "information_schema.STATISTICS", "NOW()", "PROCESSLIST", "MAX(", "`fext_field` FROM"];
-        for (n, code) in PASSING.into_iter().enumerate() {
-            // Every error somewhere, and somewhere every error that matters most.
-            let places = if code == 1213 || code == 3024 { &asked[..] } else { &asked[n % asked.len()..][..1] };
-            for words in places {
-                let words = if *words == "PROCESSLIST" { "LEFT(INFO" } else { words };
-                proxy.refuse(words, code);
-                let exporter = through(&proxy, &table);
-                let finished = exporter.run(["run", "--mode", "incremental", "--format", "json"]).expect(0);
-                assert_eq!(finished.json()["retries"], 1, "{code} for {words}: {finished}");
-                let told = finished.stderr.matches("an error of the test's own").count();
-                assert_eq!(told, 1, "{code} for {words}: {finished}");
-                exporter.assert_agrees();
-                assert_eq!(exporter.ask("SELECT id FROM reject"), [""; 0], "{code} for {words}");
-                assert_eq!(exporter.ask_one("SELECT retries FROM run"), "1", "{code} for {words}");
-            }
-        }
-    });
-}
-
 #[test]
 fn a_table_that_stays_locked_is_asked_again_until_it_is_free() {
     on_every_flavor(|flavor| {

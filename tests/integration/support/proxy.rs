@@ -1,7 +1,7 @@
 //! Stands between the exporter and its server: counts what the server sends, breaks connections at a
 //! chosen byte of it, changes what the exporter says, and answers with errors in the server's place.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,6 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
+
+use super::rounds::Dice;
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +32,29 @@ enum Plan {
     Each(u64, Break),
 }
 
+/// What becomes of a packet, which is right for the connection and wrong for whoever reads what is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoil {
+    Empty,
+    /// It has half of its bytes.
+    Cut,
+    /// It has others, drawn with this seed.
+    Random(u64),
+}
+
 /// The next statement with these words is answered with an error.
 struct Refusal {
     words: &'static str,
     code: u16,
+    at: Step,
+}
+
+/// Of a statement that is prepared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Or the statement as a whole, if it is not.
+    Preparing,
+    Executing,
 }
 
 pub(crate) struct Proxy {
@@ -49,7 +70,14 @@ struct Shared {
     plan: Mutex<Option<Plan>>,
     /// What the exporter says, and what is passed on instead.
     changes: Mutex<Vec<(&'static str, &'static str)>>,
-    refusal: Mutex<Option<Refusal>>,
+    refusals: Mutex<Vec<Refusal>>,
+    /// The next prepared statement that is executed is answered with this error.
+    execution: Mutex<Option<u16>>,
+    /// Connections are answered with this error instead of a greeting.
+    no_login: Mutex<Vec<u16>>,
+    /// Which packet of servers is spoiled, counted from now on, and how.
+    spoil: Mutex<Option<(u64, Spoil)>>,
+    packets: AtomicU64,
     /// Bytes that servers sent.
     sent: AtomicU64,
     broken: AtomicU64,
@@ -64,7 +92,11 @@ impl Proxy {
         proxy.aim(url);
         let shared = Arc::clone(&proxy.shared);
         thread::spawn(move || {
-            for client in listener.incoming().flatten() {
+            for mut client in listener.incoming().flatten() {
+                if let Some(code) = shared.no_login.lock().expect("nobody panics with it").pop() {
+                    let _ = client.write_all(&error_packet(0, code, b"an error of the test's own"));
+                    continue;
+                }
                 // A client of a server that is not there finds the connection closed.
                 let target = shared.target.lock().expect("nobody panics with it").clone();
                 if let Ok(server) = TcpStream::connect(target) {
@@ -72,7 +104,10 @@ impl Proxy {
                     let (shared, there, back) = (Arc::clone(&shared), Arc::clone(&line), line);
                     let asking = Arc::clone(&shared);
                     thread::spawn(move || there.pass_questions(&asking));
-                    thread::spawn(move || back.pass_answers(&shared));
+                    thread::spawn(move || {
+                        let by_packet = shared.spoil.lock().expect("nobody panics with it").is_some();
+                        if by_packet { back.pass_packets(&shared) } else { back.pass_answers(&shared) }
+                    });
                 }
             }
         });
@@ -111,13 +146,46 @@ impl Proxy {
         *self.shared.plan.lock().expect("nobody panics with it") = Some(Plan::Each(after, how));
     }
 
+    /// Spoils one packet, the so-and-so-many-th of those that servers send over new connections.
+    pub(crate) fn spoil(&self, nth: u64, how: Spoil) {
+        self.shared.packets.store(0, Ordering::SeqCst);
+        *self.shared.spoil.lock().expect("nobody panics with it") = Some((nth, how));
+    }
+
+    /// How many packets came since then.
+    pub(crate) fn packets(&self) -> u64 {
+        self.shared.packets.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn break_no_more(&self) {
         *self.shared.plan.lock().expect("nobody panics with it") = None;
     }
 
     /// Answers the next statement with these words with this error, which the server never hears of.
     pub(crate) fn refuse(&self, words: &'static str, code: u16) {
-        *self.shared.refusal.lock().expect("nobody panics with it") = Some(Refusal { words, code });
+        self.refuse_each([(words, code)]);
+    }
+
+    /// The same for several statements, each once.
+    pub(crate) fn refuse_each(&self, refusals: impl IntoIterator<Item = (&'static str, u16)>) {
+        *self.shared.refusals.lock().expect("nobody panics with it") =
+            refusals.into_iter().map(|(words, code)| Refusal { words, code, at: Step::Preparing }).collect();
+    }
+
+    /// Has the server prepare the next statement with these words, and answers its execution with this error.
+    pub(crate) fn refuse_execution(&self, words: &'static str, code: u16) {
+        *self.shared.refusals.lock().expect("nobody panics with it") =
+            vec![Refusal { words, code, at: Step::Executing }];
+    }
+
+    /// The words of the statements that are still to be refused.
+    pub(crate) fn not_yet_refused(&self) -> Vec<&'static str> {
+        self.shared.refusals.lock().expect("nobody panics with it").iter().map(|refusal| refusal.words).collect()
+    }
+
+    /// Answers the next connection with this error, instead of the server's greeting.
+    pub(crate) fn refuse_login(&self, code: u16) {
+        self.shared.no_login.lock().expect("nobody panics with it").push(code);
     }
 
     /// Passes on other words, of the same length, than the exporter's.
@@ -172,6 +240,28 @@ impl Line {
         self.end();
     }
 
+    fn pass_packets(&self, shared: &Shared) {
+        let mut server = BufReader::new(&self.server);
+        let mut header = [0; 4];
+        while server.read_exact(&mut header).is_ok() {
+            let length = u32::from_le_bytes([header[0], header[1], header[2], 0]);
+            let mut payload = vec![0; length as usize];
+            if server.read_exact(&mut payload).is_err() {
+                break;
+            }
+            let nth = shared.packets.fetch_add(1, Ordering::SeqCst);
+            if let Some((_, how)) = shared.spoil.lock().expect("nobody panics with it").filter(|(at, _)| *at == nth) {
+                payload = spoiled(payload, how);
+            }
+            let length = u32::try_from(payload.len()).expect("it came in one packet").to_le_bytes();
+            let packet = [&length[..3], &header[3..], &payload].concat();
+            if (&self.client).write_all(&packet).is_err() {
+                break;
+            }
+        }
+        self.end();
+    }
+
     fn tear(&self, how: Break) {
         match how {
             Break::Close => self.end(),
@@ -200,18 +290,23 @@ impl Shared {
     fn refuse(&self, question: &[u8]) -> Option<Vec<u8>> {
         const QUERY: u8 = 0x03;
         const PREPARE: u8 = 0x16;
-        let mut refusal = self.refusal.lock().expect("nobody panics with it");
-        let words = refusal.as_ref()?.words.as_bytes();
-        let is_statement = matches!(question, [_, _, _, 0, QUERY | PREPARE, ..]);
-        if !is_statement || !question.windows(words.len()).any(|window| window == words) {
+        const EXECUTE: u8 = 0x17;
+        let error = |code| Some(error_packet(1, code, b"#HY000an error of the test's own"));
+        if let [_, _, _, 0, EXECUTE, ..] = question {
+            return self.execution.lock().expect("nobody panics with it").take().and_then(error);
+        }
+        let mut refusals = self.refusals.lock().expect("nobody panics with it");
+        if !matches!(question, [_, _, _, 0, QUERY | PREPARE, ..]) {
             return None;
         }
-        let Refusal { code, .. } = refusal.take()?;
-        let mut payload = vec![0xff];
-        payload.extend(code.to_le_bytes());
-        payload.extend(b"#HY000an error of the test's own");
-        let length = u8::try_from(payload.len()).expect("it is short");
-        Some([vec![length, 0, 0, 1], payload].concat())
+        let says = |words: &str| question.windows(words.len()).any(|window| window == words.as_bytes());
+        let found = refusals.iter().position(|refusal| says(refusal.words))?;
+        let Refusal { code, at, .. } = refusals.remove(found);
+        if at == Step::Executing {
+            *self.execution.lock().expect("nobody panics with it") = Some(code);
+            return None;
+        }
+        error(code)
     }
 
     /// How many of these bytes pass, and what becomes of the connection after them.
@@ -235,6 +330,25 @@ impl Shared {
         }
         (passed, broken)
     }
+}
+
+fn spoiled(mut payload: Vec<u8>, how: Spoil) -> Vec<u8> {
+    match how {
+        Spoil::Empty => payload.clear(),
+        Spoil::Cut => payload.truncate(payload.len() / 2),
+        Spoil::Random(seed) => {
+            let mut dice = Dice::new(seed);
+            payload.fill_with(|| u8::try_from(dice.below(256)).expect("it is below 256"));
+        }
+    }
+    payload
+}
+
+/// The packet with this number that says so.
+fn error_packet(number: u8, code: u16, text: &[u8]) -> Vec<u8> {
+    let payload = [&[0xff][..], &code.to_le_bytes(), text].concat();
+    let length = u8::try_from(payload.len()).expect("it is short");
+    [vec![length, 0, 0, number], payload].concat()
 }
 
 fn replace(buffer: &mut [u8], from: &[u8], to: &[u8]) {

@@ -1,0 +1,76 @@
+//! Panics as errors. A panic is a bug, here or in a package; it ends the command in one line like any other
+//! error, whatever thread it befalls, and what is on record stays so.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+
+use crate::refusal::Refusal;
+
+/// The variable with which the standard library shows where a panic came from.
+const BACKTRACE: &str = "RUST_BACKTRACE";
+
+thread_local! {
+    /// Where this thread panicked last; only the hook learns it.
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// From here on a panic prints nothing by itself, unless the operator asked for a backtrace.
+pub fn hush(variable: impl Fn(&str) -> Option<String>) {
+    let wanted = variable(BACKTRACE).is_some_and(|value| value != "0");
+    let standard = panic::take_hook();
+    panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
+        let place = info.location().map(ToString::to_string);
+        // A thread that is ending has no such variable any more.
+        let _ = PLACE.try_with(|last| last.replace(place));
+        if wanted {
+            standard(info);
+        }
+    }));
+}
+
+/// Where a panic was, and what it said.
+#[derive(Debug)]
+pub struct Panic {
+    /// `src/file.rs:1:2`, or empty.
+    pub place: String,
+    pub detail: String,
+}
+
+impl From<Panic> for Refusal {
+    fn from(Panic { place, detail }: Panic) -> Self {
+        Self::Panicked { place, detail }
+    }
+}
+
+/// Does the work. A panic of it is told apart from its own errors.
+pub fn caught<R>(work: impl FnOnce() -> R) -> Result<R, Panic> {
+    // What the work has borrowed is used after a panic only to put on record that there was one.
+    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+        let place = PLACE.try_with(RefCell::take).ok().flatten();
+        Panic { place: place.unwrap_or_default(), detail: words(payload.as_ref()) }
+    })
+}
+
+/// Does the work. A panic of it is an error like its own.
+pub fn as_error<R>(work: impl FnOnce() -> anyhow::Result<R>) -> anyhow::Result<R> {
+    caught(work).unwrap_or_else(|panic| Err(Refusal::from(panic).into()))
+}
+
+fn words(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    // An assertion says what it compared on lines of their own.
+    text.unwrap_or("no words").lines().map(str::trim).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_error_of_one_line() {
+        let error = as_error(|| -> anyhow::Result<()> { panic!("one\n  two") }).unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(Refusal::Panicked { detail, .. }) if detail == "one; two"));
+        assert_eq!(as_error(|| Ok(7)).unwrap(), 7);
+    }
+}

@@ -1,0 +1,91 @@
+//! The handles that this process may have (`ulimit -n`), and the folders of the output that are kept open.
+//!
+//! A folder that is kept open spares a search for each file in it. All other handles are needed, so folders
+//! get what is left of them, and give it back where none is left after all.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::nameless;
+use crate::refusal::Refusal;
+
+/// Kept for everything but folders of the output and files without a name: standard streams, locks, staging (20),
+/// three connections to the state and a backup (13), two to the source, files under way. A run with two writers
+/// had 35 open at once, 4 of them folders of the output.
+const RESERVED: usize = 48;
+/// The same without what writers take.
+const WITHOUT_WRITERS: usize = 40;
+/// A folder and a file that are looked at or written.
+const A_WRITER: usize = 2;
+/// Folders kept open at a time. More bring nothing that was measured, and 1,024 is a usual limit.
+const MOST_FOLDERS: usize = 256;
+/// With fewer handles than this no folder could be kept open.
+const LEAST: usize = RESERVED + 8;
+
+/// How many handles this process may have, after it has asked for all that it may ask for: the usual 1,024
+/// are meant for programs that use `select`.
+pub(super) fn claim() -> Result<usize, Refusal> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let wanted = maximum.unwrap_or(u64::MAX).min(nameless::WANTED as u64);
+    if getrlimit(Resource::Nofile).current.is_some_and(|current| current < wanted) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
+    }
+    let handles = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |current| current as usize);
+    if handles < LEAST { Err(Refusal::FewHandles { handles, least: LEAST }) } else { Ok(handles) }
+}
+
+/// How many writers these handles are enough for.
+pub(super) fn writers(handles: usize) -> usize {
+    handles.saturating_sub(WITHOUT_WRITERS) / A_WRITER
+}
+
+/// Open handles of folders `tenant/country`.
+#[derive(Debug)]
+pub(super) struct Folders {
+    open: RwLock<HashMap<String, Arc<OwnedFd>>>,
+    /// Of these, and as many again in the batch that is being put in place.
+    pub(super) at_most: usize,
+}
+
+impl Folders {
+    pub(super) fn within(handles: usize) -> Self {
+        Self { open: RwLock::default(), at_most: (handles.saturating_sub(RESERVED) / 2).clamp(1, MOST_FOLDERS) }
+    }
+
+    pub(super) fn get(&self, folder: &str) -> Option<Arc<OwnedFd>> {
+        // The map is whole after every statement, so a thread that panicked leaves it usable.
+        self.open.read().unwrap_or_else(PoisonError::into_inner).get(folder).map(Arc::clone)
+    }
+
+    pub(super) fn keep(&self, folder: &str, handle: &Arc<OwnedFd>) {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= self.at_most {
+            open.clear();
+        }
+        open.insert(folder.to_owned(), Arc::clone(handle));
+    }
+
+    pub(super) fn forget(&self, folder: &str) {
+        self.open.write().unwrap_or_else(PoisonError::into_inner).remove(folder);
+    }
+
+    /// Takes a handle. Where none is left, for us or on the whole machine, the folders are closed first.
+    pub(super) fn with_room<T>(&self, take: impl Fn() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+        match take() {
+            Err(Errno::MFILE | Errno::NFILE) => {
+                self.open.write().unwrap_or_else(PoisonError::into_inner).clear();
+                take()
+            }
+            result => result,
+        }
+    }
+}
+
+/// Whether an error is that no handle is left.
+pub(super) fn is_out_of_handles(error: &std::io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
