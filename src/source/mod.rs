@@ -18,11 +18,13 @@ use crate::window::{Clock, OpenWork, Span};
 
 mod address;
 mod catalogue;
+mod charset;
 mod dial;
 pub mod mysql;
 mod processes;
 pub mod sample;
 mod server_key;
+mod shape;
 mod sql;
 pub mod sqlite;
 

@@ -8,11 +8,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use mysql::consts::ColumnType;
 use mysql::prelude::Queryable;
-use mysql::{Conn, MySqlError, Value};
+use mysql::{Column, Conn, MySqlError, Value};
 
 use super::catalogue::Catalogue;
 use super::processes::running_since;
+use super::shape::{Form, Shape, subject};
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
 use super::{Access, Fault, KeyCursor, Listed, Place, Replication, Sighting, Sink, Source, SourceName};
 use crate::effort;
@@ -45,6 +47,7 @@ impl MySql {
         let table = Catalogue::read(&mut link, &access.names)
             .and_then(|catalogue| catalogue.check(&access.names).map_err(Fault::Statement))
             .map_err(|fault| fault.at(link.place.name()))?;
+        table.kinds.iter().try_for_each(|(column, kind)| link.shape.agree(column, kind))?;
         link.integer_id = table.integer_id;
         link.zone = table.zone.or_else(|| access.time_zone.clone());
         link.keep_zone()?;
@@ -204,6 +207,7 @@ struct Link {
     /// The session's time zone; None is the server's own.
     zone: Option<String>,
     integer_id: bool,
+    shape: Shape,
     comment: String,
     conn: Option<Conn>,
 }
@@ -218,6 +222,7 @@ impl Link {
             server,
             zone: None,
             integer_id: false,
+            shape: Shape::of(&access.names.table),
             comment: "/* invoice-export */".to_owned(),
             conn: Some(conn),
         })
@@ -296,23 +301,72 @@ impl Engine for Link {
         let binds = binds.iter().map(|bind| self.value(bind)).collect();
         let sql = format!("{} {sql}", self.comment);
         let mut stopped = None;
+        let mut shape = std::mem::take(&mut self.shape);
         let outcome = self.on_conn(|conn| {
-            stream(conn, &sql, binds, &mut |row| {
+            let mut admit = |columns: &[Column]| width(columns, &mut shape);
+            stream(conn, &sql, binds, &mut admit, &mut |row| {
                 each(row).map_err(|fault| {
                     stopped = Some(fault);
                     Fault::Connection(anyhow!("nobody wants more rows"))
                 })
             })
         });
+        self.shape = shape;
         stopped.map_or(outcome, Err)
     }
 }
 
-fn stream(conn: &mut Conn, sql: &str, binds: Vec<Value>, each: &mut Each<'_>) -> Result<(), Fault> {
+/// How many columns of an answer hold values: those that tell types follow them. An error if the types are others
+/// than before.
+fn width(columns: &[Column], shape: &mut Shape) -> Result<usize, Fault> {
+    let mut width = columns.len();
+    for column in columns.iter().rev() {
+        let name = column.name_str();
+        let Some(subject) = subject(&name) else { break };
+        shape.compare(subject, form(column))?;
+        width -= 1;
+    }
+    Ok(width)
+}
+
+fn form(column: &Column) -> Form {
+    use ColumnType::*;
+    match column.column_type() {
+        MYSQL_TYPE_TINY | MYSQL_TYPE_SHORT | MYSQL_TYPE_INT24 | MYSQL_TYPE_LONG | MYSQL_TYPE_LONGLONG => Form::Integer,
+        MYSQL_TYPE_DATETIME | MYSQL_TYPE_DATETIME2 => Form::DateTime(column.decimals()),
+        MYSQL_TYPE_TIMESTAMP | MYSQL_TYPE_TIMESTAMP2 => Form::Timestamp(column.decimals()),
+        MYSQL_TYPE_JSON => Form::Json,
+        MYSQL_TYPE_STRING
+        | MYSQL_TYPE_VAR_STRING
+        | MYSQL_TYPE_VARCHAR
+        | MYSQL_TYPE_ENUM
+        | MYSQL_TYPE_TINY_BLOB
+        | MYSQL_TYPE_BLOB
+        | MYSQL_TYPE_MEDIUM_BLOB
+        | MYSQL_TYPE_LONG_BLOB => Form::Text(column.character_set()),
+        _ => Form::Other,
+    }
+}
+
+fn stream(
+    conn: &mut Conn,
+    sql: &str,
+    binds: Vec<Value>,
+    admit: &mut dyn FnMut(&[Column]) -> Result<usize, Fault>,
+    each: &mut Each<'_>,
+) -> Result<(), Fault> {
     effort::asked_the_source();
     let mut answer = conn.exec_iter(sql, binds).map_err(fault)?;
+    let width = match admit(answer.columns().as_ref()) {
+        Ok(width) => width,
+        Err(fault) => {
+            std::mem::forget(answer);
+            return Err(fault);
+        }
+    };
     while let Some(row) = answer.next() {
-        let row = row.map_err(fault)?.unwrap_raw().into_iter().map(|value| value.and_then(bytes)).collect();
+        let cells = row.map_err(fault)?.unwrap_raw().into_iter().take(width);
+        let row = cells.map(|value| value.and_then(bytes)).collect();
         if let Err(fault) = each(row) {
             // Dropping the answer would read the rest of it first. The caller drops the connection
             // instead, with which the rest goes.
@@ -334,13 +388,17 @@ fn begin_session(conn: &mut Conn) -> Result<Server, Fault> {
     set(conn, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY")?;
     set(
         conn,
-        "SET SESSION autocommit = 1, sql_select_limit = 18446744073709551615, sql_mode = '', \
+        "SET SESSION character_set_results = NULL, autocommit = 1, sql_select_limit = 18446744073709551615, sql_mode = '', \
          lock_wait_timeout = 10, net_write_timeout = CAST(GREATEST(@@SESSION.net_write_timeout, 600) AS UNSIGNED)",
     )?;
     set(conn, flavour.session())?;
-    let session = format!("SELECT @@SESSION.character_set_results, @@SESSION.autocommit, {}", flavour.isolation());
+    let session = format!(
+        "SELECT @@SESSION.character_set_client, @@SESSION.character_set_connection, \
+         @@SESSION.character_set_results IS NULL, @@SESSION.autocommit, {}",
+        flavour.isolation()
+    );
     let session = plain(conn, &session)?;
-    if session != ["utf8mb4", "1", "READ-COMMITTED"] {
+    if session != ["utf8mb4", "utf8mb4", "1", "1", "READ-COMMITTED"] {
         return Err(Fault::Final(anyhow!("the server did not accept the session settings: {}", session.join(", "))));
     }
     // On MariaDB it does not exist, and on MySQL it is empty where the performance schema is off.
