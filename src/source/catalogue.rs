@@ -96,12 +96,15 @@ impl Catalogue {
     /// the character sets.
     fn look_at_columns(&mut self, engine: &mut impl Engine, names: &TableNames) -> Result<(), Fault> {
         let read: Vec<usize> = self.read_columns(names);
-        let columns: Vec<&str> = read.iter().map(|n| self.columns[*n].name.as_str()).collect();
-        let listed = columns.iter().map(|name| format!(", {}", quoted(name))).collect::<String>();
-        let charsets = columns.iter().map(|name| format!(", CHARSET({0}), COLLATION({0})", quoted(name)));
+        let texts: Vec<usize> = read.iter().copied().filter(|n| is_text(&self.columns[*n].kind)).collect();
+        let charset = |n: &usize| {
+            let name = quoted(&self.columns[*n].name);
+            format!(", CHARSET(MAX({name})), COLLATION(MAX({name}))")
+        };
+        // Aggregates have one row of an answer even where no row of the table is looked at.
         let sql = format!(
-            "SELECT 1{}{} FROM (SELECT 1 AS `no column`) AS one LEFT JOIN (SELECT 1 AS `no name`{listed} FROM {} LIMIT 0) AS none ON TRUE",
-            charsets.collect::<String>(),
+            "SELECT COUNT(*){}{} FROM {} WHERE FALSE",
+            texts.iter().map(charset).collect::<String>(),
             types_of(self.watched(&read)),
             quoted(&names.table)
         );
@@ -114,17 +117,14 @@ impl Catalogue {
         })?;
         let charsets: Vec<Cell> = answer.into_iter().flatten().skip(1).collect();
         let mut judged: Vec<Charset> = Vec::new();
-        for (n, charset) in read.iter().zip(charsets.chunks(2)) {
+        for (n, charset) in texts.iter().zip(charsets.chunks(2)) {
             let [charset, collation] = [0, 1].map(|at| lossy(charset.get(at).cloned().flatten()));
-            let column = &mut self.columns[*n];
-            if is_text(&column.kind) {
-                let charset = match judged.iter().find(|judged| judged.name == charset) {
-                    Some(judged) => judged.collated(collation),
-                    None => Charset::judge(engine, charset, collation)?,
-                };
-                judged.push(charset.clone());
-                column.charset = Some(charset);
-            }
+            let charset = match judged.iter().find(|judged| judged.name == charset) {
+                Some(judged) => judged.collated(collation),
+                None => Charset::judge(engine, charset, collation)?,
+            };
+            judged.push(charset.clone());
+            self.columns[*n].charset = Some(charset);
         }
         Ok(())
     }
