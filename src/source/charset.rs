@@ -86,21 +86,36 @@ impl Charset {
     }
 
     /// Gives the column's name where its UTF-8 is not what the column holds, and NULL otherwise. What comes back in
-    /// another code has lost nothing: cp932, eucjpms and big5 have several codes for one character. Neither
-    /// conversion nor LENGTH is limited by `max_allowed_packet`; REPLACE is, with NULL, which counts as lost.
+    /// another code has lost nothing: cp932, eucjpms and big5 have several codes for one character.
     pub(super) fn lost(&self, column: &str) -> Option<String> {
         let Self { name: charset, .. } = self;
         let (name, named, text) = (quoted(column), literal(column), self.text(column));
-        let marks = |text: &str| format!("LENGTH({text}) - LENGTH(REPLACE({text}, '?', ''))");
         (self.carried == Carried::InPart).then(|| {
             format!(
-                "IF({name} IS NULL OR CONVERT({text} USING {charset}) = {name} COLLATE {charset}_bin, NULL, \
-                 IF({} <= ({}) / LENGTH(CONVERT('?' USING {charset})) AND CHAR_LENGTH({text}) = CHAR_LENGTH({name}), \
+                "IF({name} IS NULL OR {}, NULL, \
+                 IF(LENGTH({text}) - LENGTH(REPLACE({text}, '?', '')) <= {} AND CHAR_LENGTH({text}) = CHAR_LENGTH({name}), \
                  NULL, {named}))",
-                marks(&text),
-                marks(&name)
+                self.comes_back(column),
+                marks(charset, &name)
             )
         })
+    }
+
+    /// The question marks of a long text and its characters, for a comparison on our side: the server would
+    /// convert it there and back for one, which takes three times as long. REPLACE gives NULL beyond
+    /// `max_allowed_packet`, which limits neither conversion nor LENGTH; such a text must come back as it is.
+    pub(super) fn measure(&self, column: &str) -> Option<[String; 2]> {
+        let name = quoted(column);
+        let marks = marks(&self.name, &name);
+        let long = format!("IF({}, LENGTH({name}), 0)", self.comes_back(column));
+        (self.carried == Carried::InPart)
+            .then(|| [format!("COALESCE({marks}, {long})"), format!("CHAR_LENGTH({name})")])
+    }
+
+    /// True where the text, converted back, has the same codes.
+    fn comes_back(&self, column: &str) -> String {
+        let Self { name: charset, .. } = self;
+        format!("CONVERT({} USING {charset}) = {} COLLATE {charset}_bin", self.text(column), quoted(column))
     }
 
     /// True where the text, converted back, finds the row. A text that begins as the spelling in hex does is
@@ -113,6 +128,17 @@ impl Charset {
              AND LEFT({text}, 1) <> _utf8mb4 X'EFBFBD' COLLATE utf8mb4_bin"
         )
     }
+}
+
+/// How many question marks there are in a column of this character set, in which they may have several bytes.
+fn marks(charset: &str, column: &str) -> String {
+    format!("(LENGTH({column}) - LENGTH(REPLACE({column}, '?', ''))) DIV LENGTH(CONVERT('?' USING {charset}))")
+}
+
+/// Whether a text in UTF-8 has no more question marks than this, and as many characters.
+pub(super) fn is_whole(text: &[u8], marks: usize, characters: usize) -> bool {
+    let count = |wanted: fn(u8) -> bool| text.iter().filter(|byte| wanted(**byte)).count();
+    count(|byte| byte == b'?') <= marks && count(|byte| byte & 0xc0 != 0x80) == characters
 }
 
 /// Only a character set of one byte makes 256 characters out of these.

@@ -1,7 +1,8 @@
 //! Where invoices come from: MySQL and MariaDB (`mysql.rs`) or an embedded SQLite file (`sqlite.rs`)
-//! with the same table; `address.rs` reads where they are, `dial.rs` makes connections, `sql.rs` has the statements that both share,
-//! `catalogue.rs` what a server says about the table, `processes.rs` which of its statements may still
-//! write, `server_key.rs` checks a server's public key. `sample.rs` makes such a file for the demo.
+//! with the same table; `address.rs` reads where they are, `dial.rs` makes connections, `sql.rs` has the
+//! statements that both share, `catalogue.rs` what a server says about the table, `charset.rs` what of its text
+//! UTF-8 can carry, `shape.rs` whether it is still the same table, `processes.rs` which of its statements may
+//! still write, `server_key.rs` checks a server's public key. `sample.rs` makes such a file for the demo.
 //!
 //! A source only reads. Statements are short pages; nothing is held open between them.
 

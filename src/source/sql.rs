@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use anyhow::{Context, anyhow, bail};
 
-use super::charset::bytes_in_hex;
+use super::charset::{bytes_in_hex, is_whole};
 use super::{Fault, KeyCursor, Listed, Sighting, Sink, TableNames};
 use crate::invoice::{Fetched, Invoice, InvoiceId, Key, Reason, Row, SourceTime, Tenant};
 use crate::refusal::Refusal;
@@ -55,6 +55,8 @@ pub(super) struct Wording {
     pub newest: String,
     /// The names of the columns of which the text lost something on the way; empty or NULL for a whole row.
     pub lost: String,
+    /// The question marks and the characters of the document, where it may lose something too.
+    pub document_measure: Option<[String; 2]>,
     /// True where the tenant has the very bytes of the bound value.
     pub same_tenant: String,
     /// What stands for a `?` where an id or a tenant came as its bytes in hex.
@@ -370,8 +372,10 @@ impl Statements {
     fn in_id_order(&self, filter: &Filter) -> String {
         let Wording { id, tenant, country, date, number, time, document, lost, by_id, types_of_row, .. } =
             &self.wording;
+        let [marks, characters] =
+            self.wording.document_measure.as_ref().map_or(["NULL", "NULL"], |[one, two]| [one.as_str(), two.as_str()]);
         format!(
-            "SELECT {id}, {tenant}, {country}, {date}, {number}, {time}, {document}, {lost}{types_of_row} \
+            "SELECT {id}, {tenant}, {country}, {date}, {number}, {time}, {document}, {lost}, {marks}, {characters}{types_of_row} \
              FROM {} {by_id} WHERE {} ORDER BY {}",
             quoted(&self.names.table),
             filter.text,
@@ -427,7 +431,7 @@ fn sighting(row: Vec<Cell>) -> anyhow::Result<Sighting> {
 }
 
 fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetched> {
-    let [id, tenant, country, date, number, time, document, lost] = cells(row)?;
+    let [id, tenant, country, date, number, time, document, lost, marks, characters] = cells(row)?;
     let id = InvoiceId(needed(id, "id")?);
     let mut trouble = None;
     let mut readable = |cell: Cell, name: &str| {
@@ -441,7 +445,9 @@ fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetched> {
     let date = readable(date, &names.date);
     let number = readable(number, &names.number);
     let time = readable(time, &names.time).map(SourceTime);
-    let columns = lossy(lost);
+    let document_lost = document.as_deref().is_some_and(|document| has_lost(document, marks, characters));
+    let columns = [lossy(lost), if document_lost { names.document.clone() } else { String::new() }];
+    let columns = columns.iter().map(String::as_str).filter(|names| !names.is_empty()).collect::<Vec<_>>().join(", ");
     if !columns.is_empty() {
         return Ok(Fetched::Unreadable { id, tenant, number, time, reason: Reason::Unmappable { columns } });
     }
@@ -454,6 +460,12 @@ fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetched> {
             Fetched::Unreadable { id, tenant, number, time, reason: Reason::Unreadable { detail } }
         }
     })
+}
+
+/// Whether a document that the server has measured is another one than there.
+fn has_lost(document: &[u8], marks: Cell, characters: Cell) -> bool {
+    let number = |cell: Cell| lossy(cell).parse().ok();
+    number(marks).zip(number(characters)).is_some_and(|(marks, characters)| !is_whole(document, marks, characters))
 }
 
 fn cells<const N: usize>(row: Vec<Cell>) -> anyhow::Result<[Cell; N]> {

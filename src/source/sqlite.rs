@@ -247,6 +247,7 @@ fn check(columns: &[[String; 4]], unique: &[String], names: &TableNames) -> anyh
         newest: format!("CAST(MAX({}) AS TEXT)", quoted(&names.time)),
         same_tenant: format!("CAST({} AS BLOB) = CAST(? AS BLOB)", quoted(&names.tenant)),
         lost: "NULL".to_owned(),
+        document_measure: None,
         id_by_bytes: None,
         tenant_by_bytes: None,
         types_of_tenant: String::new(),
