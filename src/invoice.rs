@@ -6,11 +6,13 @@
 use std::cmp::{Ordering, Reverse};
 use std::fmt;
 
-/// The row's primary key, as the server prints it.
+/// The row's primary key, as the server prints it. One that the connection cannot carry is U+FFFD and its bytes
+/// in hex.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct InvoiceId(pub String);
 
-/// The row's `ftenant_id`, as the server prints it.
+/// The row's `ftenant_id`, as the server prints it. One that the connection cannot carry, of which nothing can be
+/// exported, is U+FFFD and its bytes in hex.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tenant(pub String);
 
@@ -91,6 +93,8 @@ pub enum Reason {
     PathTaken { path: String, by: InvoiceId },
     /// Something that is not a file lies where the file should go.
     PathBlocked { path: String },
+    /// These columns, with commas between them, hold characters that the server cannot convert to UTF-8.
+    Unmappable { columns: String },
     /// The server cannot return this row, though it returns others.
     Unreadable { detail: String },
 }
@@ -105,6 +109,7 @@ impl Reason {
             Self::TooLarge { .. } => "too-large",
             Self::PathTaken { .. } => "path-taken",
             Self::PathBlocked { .. } => "path-blocked",
+            Self::Unmappable { .. } => "unmappable",
             Self::Unreadable { .. } => "unreadable",
         }
     }
@@ -119,6 +124,9 @@ impl fmt::Display for Reason {
             Self::TooLarge { bytes } => write!(f, "the document has {bytes} bytes, more than --max-document allows"),
             Self::PathTaken { path, by } => write!(f, "its path {path} belongs to invoice id {by}"),
             Self::PathBlocked { path } => write!(f, "something that is not a file lies at {path}"),
+            Self::Unmappable { columns } => {
+                write!(f, "{columns}: a character that the server cannot convert to UTF-8, or bytes that are none")
+            }
             Self::Unreadable { detail } => write!(f, "the server cannot return the row: {detail}"),
         }
     }

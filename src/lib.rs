@@ -111,6 +111,8 @@
 //!   given out itself; a megabyte of bits remembers which these are. That spares two of three statements for each file.
 //! * The C library's allocator has threads wait for each other, since what one allocates for a row another one
 //!   frees; so the program brings its own (`main.rs`).
+//! * The server converts no result by itself: with each answer come the types and collations of the columns, so that a
+//!   table that was swapped for another one is noticed. Other character sets are converted in the statement.
 //! * If no row of a page can be read, the table is to blame and the tenant fails; rows become rejects
 //!   only while others can still be read.
 

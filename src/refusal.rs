@@ -158,6 +158,11 @@ pub enum Refusal {
         place: String,
         detail: String,
     },
+    /// A column has another type than when the statements were worded.
+    TableChanged {
+        table: String,
+        column: String,
+    },
 }
 
 impl Refusal {
@@ -181,6 +186,7 @@ impl Refusal {
             | Self::FewHandles { .. }
             | Self::NoThread { .. }
             | Self::Panicked { .. }
+            | Self::TableChanged { .. }
             | Self::NotLegacyState { .. }
             | Self::GoesBack { .. }
             | Self::SourceOlder { .. }
@@ -355,6 +361,10 @@ impl fmt::Display for Refusal {
             Self::ColumnsMissing { table, columns } => write!(
                 f,
                 "the table {table} has no column {columns} that this account may read; if it is called otherwise, name it with --time-column and the like; otherwise grant SELECT on it"
+            ),
+            Self::TableChanged { table, column } => write!(
+                f,
+                "the table {table} was changed while it was read: the column {column} has another type now; what was exported is on record; run again once the change is through"
             ),
             Self::TableUnreadable { table, detail } => {
                 write!(f, "this account may not read the table {table}: {detail}; grant SELECT on it")

@@ -64,6 +64,7 @@ fn reason_text(reason: &Reason) -> String {
         Reason::TooLarge { bytes } => format!("发票内容有 {bytes} 字节，超过 --max-document 的上限"),
         Reason::PathTaken { path, by } => format!("文件路径 {path} 已属于另一张发票(id {by})"),
         Reason::PathBlocked { path } => format!("{path} 处已有一个不是普通文件的东西"),
+        Reason::Unmappable { columns } => format!("{columns} 列含有数据库无法转换为 UTF-8 的字符(或无效字节)"),
         Reason::Unreadable { detail } => format!("数据库无法返回这条记录: {detail}"),
     }
 }

@@ -111,6 +111,9 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         Refusal::ColumnsMissing { table, columns } => format!(
             "表 {table} 没有列 {columns}，或当前账号无权读取；如果列名不同，请用 --time-column 等参数指定，否则请授予 SELECT 权限"
         ),
+        Refusal::TableChanged { table, column } => format!(
+            "表 {table} 在读取过程中被改动: 列 {column} 的类型已不同；已导出的内容均已记录；请在表结构变更完成后重新运行"
+        ),
         Refusal::TableUnreadable { table, detail } => {
             format!("当前账号无权读取表 {table}: {detail}；请授予 SELECT 权限")
         }
@@ -352,6 +355,7 @@ mod tests {
             Refusal::TableMissing { table: "t_invoice".to_owned() },
             Refusal::ColumnsMissing { table: "t_invoice".to_owned(), columns: "fid2".to_owned() },
             Refusal::TableUnreadable { table: "t_invoice".to_owned(), detail: "ERROR 1142".to_owned() },
+            Refusal::TableChanged { table: "t_invoice".to_owned(), column: "fid".to_owned() },
         ]
     }
 

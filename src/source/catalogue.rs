@@ -3,9 +3,11 @@
 
 use anyhow::{Context, bail, ensure};
 
+use super::charset::Charset;
 use super::codes::Class;
 use super::mysql::class;
-use super::sql::{Bind, Engine, Statements, Wording, id_column, lossy, missing, quoted};
+use super::shape::{is_binary, is_integer, is_text, is_watched, types_of};
+use super::sql::{Bind, Cell, Engine, Statements, Wording, id_column, lossy, missing, quoted};
 use super::{Fault, TableNames};
 use crate::event::Notice;
 use crate::refusal::Refusal;
@@ -21,6 +23,8 @@ struct Column {
     /// `bigint`
     kind: String,
     nullable: bool,
+    /// Of a text that the statements read.
+    charset: Option<Charset>,
 }
 
 struct Index {
@@ -36,6 +40,8 @@ pub(super) struct Table {
     pub integer_id: bool,
     /// The zone that the source time's type demands.
     pub zone: Option<String>,
+    /// Name and type of the columns whose types come with every answer.
+    pub kinds: Vec<(String, String)>,
 }
 
 impl Catalogue {
@@ -47,7 +53,8 @@ impl Catalogue {
         for row in engine.all(&sql, &table)? {
             let mut row = row.into_iter().map(lossy);
             if let (Some(name), Some(kind), Some(nullable)) = (row.next(), row.next(), row.next()) {
-                columns.push(Column { name, kind: kind.to_lowercase(), nullable: nullable != "NO" });
+                let (kind, nullable) = (kind.to_lowercase(), nullable != "NO");
+                columns.push(Column { name, kind, nullable, charset: None });
             }
         }
         let sql = format!(
@@ -76,13 +83,7 @@ impl Catalogue {
     /// ignore, which cannot be asked for. Another error says nothing about either.
     fn tried_out(mut self, engine: &mut impl Engine, names: &TableNames) -> Result<Self, Fault> {
         let table = quoted(&names.table);
-        engine.all(&format!("SELECT 1 FROM {table} LIMIT 0"), &[]).map_err(|fault| match fault {
-            Fault::Statement(error) if matches!(class(&error), Class::Denied | Class::NoTable) => {
-                let (table, detail) = (names.table.clone(), format!("{error:#}"));
-                Fault::Statement(Refusal::TableUnreadable { table, detail }.into())
-            }
-            other => other,
-        })?;
+        self.look_at_columns(engine, names)?;
         for index in std::mem::take(&mut self.indexes) {
             match engine.all(&format!("SELECT 1 FROM {table} {} LIMIT 0", index.forced()), &[]) {
                 Err(Fault::Statement(error)) if class(&error) == Class::NoIndex => {
@@ -98,13 +99,69 @@ impl Catalogue {
         Ok(self)
     }
 
+    /// Reads no row. The answer shows the types that the later ones must have, and beside them, as of the same moment,
+    /// the character sets.
+    fn look_at_columns(&mut self, engine: &mut impl Engine, names: &TableNames) -> Result<(), Fault> {
+        let read: Vec<usize> = self.read_columns(names);
+        let texts: Vec<usize> = read.iter().copied().filter(|n| is_text(&self.columns[*n].kind)).collect();
+        let charset = |n: &usize| {
+            let name = quoted(&self.columns[*n].name);
+            format!(", CHARSET(MAX({name})), COLLATION(MAX({name}))")
+        };
+        // Aggregates have one row of an answer even where no row of the table is looked at.
+        let sql = format!(
+            "SELECT COUNT(*){}{} FROM {} WHERE FALSE",
+            texts.iter().map(charset).collect::<String>(),
+            types_of(self.watched(&read)),
+            quoted(&names.table)
+        );
+        let answer = engine.all(&sql, &[]).map_err(|fault| match fault {
+            Fault::Statement(error) if matches!(class(&error), Class::Denied | Class::NoTable) => {
+                let (table, detail) = (names.table.clone(), format!("{error:#}"));
+                Fault::Statement(Refusal::TableUnreadable { table, detail }.into())
+            }
+            other => other,
+        })?;
+        let charsets: Vec<Cell> = answer.into_iter().flatten().skip(1).collect();
+        let mut judged: Vec<Charset> = Vec::new();
+        for (n, charset) in texts.iter().zip(charsets.chunks(2)) {
+            let [charset, collation] = [0, 1].map(|at| lossy(charset.get(at).cloned().flatten()));
+            let charset = match judged.iter().find(|judged| judged.name == charset) {
+                Some(judged) => judged.collated(collation),
+                None => Charset::judge(engine, charset, collation)?,
+            };
+            judged.push(charset.clone());
+            self.columns[*n].charset = Some(charset);
+        }
+        Ok(())
+    }
+
+    /// The columns that the statements read, by their place.
+    fn read_columns(&self, names: &TableNames) -> Vec<usize> {
+        let id = id_column(names, self.primary()).ok();
+        let TableNames { tenant, country, date, number, status, document, time, .. } = names;
+        let read = [tenant, country, date, number, status, document, time].into_iter().chain(&id);
+        let mut places: Vec<usize> = read.filter_map(|name| self.place(name)).collect();
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
+    fn watched<'a>(&'a self, places: &'a [usize]) -> impl Iterator<Item = &'a str> {
+        let columns = places.iter().map(|n| &self.columns[*n]);
+        columns.filter(|column| is_watched(&column.kind)).map(|column| column.name.as_str())
+    }
+
+    fn primary(&self) -> &[String] {
+        self.indexes.iter().find(|index| index.name == "PRIMARY").map_or(&[], |index| &index.columns)
+    }
+
     pub(super) fn check(&self, names: &TableNames) -> anyhow::Result<Table> {
         ensure!(!self.columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
         missing(names, |name| self.column(name).is_ok())?;
-        let primary = self.indexes.iter().find(|index| index.name == "PRIMARY");
-        let id = id_column(names, primary.map_or(&[], |index| &index.columns))?;
+        let id = id_column(names, self.primary())?;
         let by_id = self.unique_index(names, &id)?;
-        let integer_id = self.column(&id)?.is_integer();
+        let integer_id = is_integer(&self.column(&id)?.kind);
         ensure!(
             integer_id || matches!(self.column(&id)?.kind.as_str(), "char" | "varchar" | "uuid"),
             "the id column {id} has the type {}; only integers and CHAR or VARCHAR columns can be ids",
@@ -112,7 +169,7 @@ impl Catalogue {
         );
         let tenant = self.column(&names.tenant)?;
         ensure!(
-            !tenant.is_binary(),
+            !tenant.has_no_text(),
             "the tenant column {} has the type {}, which has no text; only text and numbers can name tenants",
             names.tenant,
             tenant.kind
@@ -131,28 +188,47 @@ impl Catalogue {
         let notices = if by_time.is_some() { Vec::new() } else { vec![missing_index(names, &wanted)] };
         let wording = self.wording(names, &id, by_id, by_time)?;
         let statements = Statements { names: names.clone(), id, timeless: time.nullable, wording };
-        Ok(Table { statements, notices, integer_id, zone })
+        let read = self.read_columns(names);
+        let kind = |name: &str| Some((name.to_owned(), self.column(name).ok()?.kind.clone()));
+        let kinds = self.watched(&read).filter_map(kind).collect();
+        Ok(Table { statements, notices, integer_id, zone, kinds })
     }
 
     fn wording(&self, names: &TableNames, id: &str, by_id: &Index, by_time: Option<&Index>) -> anyhow::Result<Wording> {
-        let (time, date, tenant) = (quoted(&names.time), quoted(&names.date), quoted(&names.tenant));
+        let (time, date) = (quoted(&names.time), quoted(&names.date));
         // An issue date that is a moment falls on the day that the server's own zone gives it, also
         // where source times are read in UTC.
         let day = match (self.column(&names.time)?.kind.as_str(), self.column(&names.date)?.kind.as_str()) {
             ("timestamp", "timestamp") => format!("CONVERT_TZ({date}, @@SESSION.time_zone, @@GLOBAL.time_zone)"),
             _ => date.clone(),
         };
+        let [tenant, country, number, document, status] =
+            [&names.tenant, &names.country, &names.number, &names.document, &names.status]
+                .map(|name| self.column(name));
+        let (tenant, country, number, document, id) = (tenant?, country?, number?, document?, self.column(id)?);
+        let same = |text: &str| format!("CAST(CONVERT({text} USING utf8mb4) AS BINARY)");
+        let types = |names: &[&str]| types_of(names.iter().copied().filter(|name| self.is_watched(name)));
+        let (of_id, of_tenant, of_time) =
+            (id.name.as_str(), tenant.name.as_str(), self.column(&names.time)?.name.as_str());
         Ok(Wording {
-            id: self.column(id)?.text(),
-            tenant: self.column(&names.tenant)?.text(),
-            country: self.column(&names.country)?.text(),
+            id: id.identifier(),
+            tenant: tenant.identifier(),
+            country: country.text(),
             date: format!("COALESCE(DATE_FORMAT({day}, '%Y%m%d'), CAST({date} AS CHAR))"),
-            number: self.column(&names.number)?.text(),
+            number: number.text(),
+            status: status?.text(),
+            document: document.text(),
             time: format!("CAST({time} AS CHAR)"),
             newest: format!("CAST(MAX({time}) AS CHAR)"),
-            same_tenant: format!(
-                "CAST(CONVERT({tenant} USING utf8mb4) AS BINARY) = CAST(CONVERT(? USING utf8mb4) AS BINARY)"
-            ),
+            lost: lost([tenant.unfindable(), country.lost(), number.lost()]),
+            document_measure: document.charset.as_ref().and_then(|charset| charset.measure(&document.name)),
+            same_tenant: format!("{} = {}", same(&tenant.identifier()), same("?")),
+            id_by_bytes: id.charset.as_ref().and_then(Charset::by_bytes),
+            tenant_by_bytes: tenant.charset.as_ref().and_then(Charset::by_bytes),
+            types_of_tenant: types(&[of_tenant]),
+            types_of_id: types(&[of_id]),
+            types_of_key: types(&[of_id, of_tenant, of_time]),
+            types_of_row: types(&[of_id, of_tenant, of_time, &country.name, &number.name, &document.name]),
             by_time: by_time.map(Index::forced).unwrap_or_default(),
             by_id: by_id.forced(),
         })
@@ -160,9 +236,17 @@ impl Catalogue {
 
     /// Column names are compared as the server does.
     fn column(&self, name: &str) -> anyhow::Result<&Column> {
+        let found = self.place(name).map(|place| &self.columns[place]);
+        found.with_context(|| format!("there is no column {}", name.to_lowercase()))
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
         let name = name.to_lowercase();
-        let found = self.columns.iter().find(|column| column.name.to_lowercase() == name);
-        found.with_context(|| format!("there is no column {name}"))
+        self.columns.iter().position(|column| column.name.to_lowercase() == name)
+    }
+
+    fn is_watched(&self, name: &str) -> bool {
+        self.column(name).is_ok_and(|column| is_watched(&column.kind))
     }
 
     fn unique_index(&self, names: &TableNames, id: &str) -> anyhow::Result<&Index> {
@@ -201,18 +285,34 @@ impl Index {
 }
 
 impl Column {
-    fn is_integer(&self) -> bool {
-        matches!(self.kind.as_str(), "tinyint" | "smallint" | "mediumint" | "int" | "bigint")
+    fn has_no_text(&self) -> bool {
+        is_binary(&self.kind) || self.kind == "bit"
     }
 
-    fn is_binary(&self) -> bool {
-        self.kind.contains("binary") || self.kind.contains("blob") || self.kind == "bit"
-    }
-
-    /// Texts come as they are: a CAST would replace bytes that are no text instead of showing them.
+    /// Texts come as they are, or converted: a CAST would replace bytes that are no text instead of showing them.
     fn text(&self) -> String {
-        let name = quoted(&self.name);
-        let is_text = self.kind.contains("char") || self.kind.contains("text") || self.kind == "enum";
-        if is_text || self.is_binary() { name } else { format!("CAST({name} AS CHAR)") }
+        match &self.charset {
+            Some(charset) => charset.text(&self.name),
+            None if is_text(&self.kind) || self.has_no_text() => quoted(&self.name),
+            None => format!("CAST({} AS CHAR)", quoted(&self.name)),
+        }
     }
+
+    fn identifier(&self) -> String {
+        self.charset.as_ref().map_or_else(|| self.text(), |charset| charset.identifier(&self.name))
+    }
+
+    fn unfindable(&self) -> Option<String> {
+        self.charset.as_ref()?.unfindable(&self.name)
+    }
+
+    fn lost(&self) -> Option<String> {
+        self.charset.as_ref()?.lost(&self.name)
+    }
+}
+
+/// The names of the columns that lost something on the way, with commas between them.
+fn lost<const N: usize>(columns: [Option<String>; N]) -> String {
+    let columns: Vec<String> = columns.into_iter().flatten().collect();
+    if columns.is_empty() { "NULL".to_owned() } else { format!("CONCAT_WS(', ', {})", columns.join(", ")) }
 }

@@ -1,8 +1,9 @@
 //! Where invoices come from: MySQL and MariaDB (`mysql.rs`) or an embedded SQLite file (`sqlite.rs`)
 //! with the same table; `address.rs` reads where they are, `dial.rs` makes connections, `server_key.rs` checks a
 //! server's public key, `session.rs` says what a session is set to, `sql.rs` has the statements that both share,
-//! `catalogue.rs` what a server says about the table, `codes.rs` what its errors mean. `open_work.rs`,
-//! `processes.rs` and `reader.rs` find what may still commit rows there. `sample.rs` makes such a file for the demo.
+//! `catalogue.rs` what a server says about the table, `charset.rs` what of its text UTF-8 can carry, `shape.rs`
+//! whether it is still the same table, `codes.rs` what a server's errors mean. `open_work.rs`, `processes.rs` and
+//! `reader.rs` find what may still commit rows there. `sample.rs` makes such a file for the demo.
 //!
 //! A source only reads. Statements are short pages; nothing is held open between them.
 
@@ -19,6 +20,7 @@ use crate::window::{Clock, OpenWork, Span};
 
 mod address;
 mod catalogue;
+mod charset;
 pub mod codes;
 mod dial;
 pub mod mysql;
@@ -28,6 +30,7 @@ mod reader;
 pub mod sample;
 mod server_key;
 mod session;
+mod shape;
 mod sql;
 pub mod sqlite;
 

@@ -8,12 +8,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use mysql::consts::ColumnType;
 use mysql::prelude::Queryable;
-use mysql::{Conn, MySqlError, Value};
+use mysql::{Column, Conn, MySqlError, Value};
 
 use super::catalogue::Catalogue;
 use super::codes::Class;
 use super::session::{self, Variable};
+use super::shape::{Form, Shape, subject};
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
 use super::{Access, Fault, KeyCursor, Listed, Place, Replication, Sighting, Sink, Source, SourceName};
 use crate::effort;
@@ -40,6 +42,7 @@ impl MySql {
         let table = Catalogue::read(&mut link, &access.names)
             .and_then(|catalogue| catalogue.check(&access.names).map_err(Fault::Statement))
             .map_err(|fault| fault.at(link.place.name()))?;
+        table.kinds.iter().try_for_each(|(column, kind)| link.shape.agree(column, kind))?;
         link.integer_id = table.integer_id;
         link.zone = table.zone.or_else(|| access.time_zone.clone());
         link.keep_zone()?;
@@ -162,6 +165,7 @@ pub(super) struct Link {
     /// The session's time zone; None is the server's own.
     zone: Option<String>,
     integer_id: bool,
+    shape: Shape,
     comment: String,
     /// How often it has looked for open transactions.
     looks: u64,
@@ -178,6 +182,7 @@ impl Link {
             server,
             zone: None,
             integer_id: false,
+            shape: Shape::of(&access.names.table),
             comment: "/* invoice-export */".to_owned(),
             looks: 0,
             conn: Some(conn),
@@ -256,8 +261,10 @@ impl Engine for Link {
         let binds = binds.iter().map(|bind| self.value(bind)).collect();
         let sql = format!("{} {sql}", self.comment);
         let mut stopped = None;
+        let mut shape = std::mem::take(&mut self.shape);
         let outcome = self.on_conn(|conn| {
-            stream(conn, &sql, binds, &mut |row| {
+            let mut admit = |columns: &[Column]| width(columns, &mut shape);
+            stream(conn, &sql, binds, &mut admit, &mut |row| {
                 // A panic of ours is not the driver's.
                 let done = panics::caught(|| each(row));
                 done.unwrap_or_else(|panic| Err(Fault::Consumer(Refusal::from(panic).into()))).map_err(|fault| {
@@ -266,6 +273,7 @@ impl Engine for Link {
                 })
             })
         });
+        self.shape = shape;
         stopped.map_or(outcome, Err)
     }
 }
@@ -291,14 +299,60 @@ fn no_rows() -> Fault {
     Fault::Connection(anyhow!("the server's answer has no columns"))
 }
 
-fn stream(conn: &mut Conn, sql: &str, binds: Vec<Value>, each: &mut Each<'_>) -> Result<(), Fault> {
+/// How many columns of an answer hold values: those that tell types follow them. An error if the types are others
+/// than before.
+fn width(columns: &[Column], shape: &mut Shape) -> Result<usize, Fault> {
+    let mut width = columns.len();
+    for column in columns.iter().rev() {
+        let name = column.name_str();
+        let Some(subject) = subject(&name) else { break };
+        shape.compare(subject, form(column))?;
+        width -= 1;
+    }
+    Ok(width)
+}
+
+fn form(column: &Column) -> Form {
+    use ColumnType::*;
+    match column.column_type() {
+        MYSQL_TYPE_TINY | MYSQL_TYPE_SHORT | MYSQL_TYPE_INT24 | MYSQL_TYPE_LONG | MYSQL_TYPE_LONGLONG => Form::Integer,
+        MYSQL_TYPE_DATETIME | MYSQL_TYPE_DATETIME2 => Form::DateTime(column.decimals()),
+        MYSQL_TYPE_TIMESTAMP | MYSQL_TYPE_TIMESTAMP2 => Form::Timestamp(column.decimals()),
+        MYSQL_TYPE_JSON => Form::Json,
+        MYSQL_TYPE_STRING
+        | MYSQL_TYPE_VAR_STRING
+        | MYSQL_TYPE_VARCHAR
+        | MYSQL_TYPE_ENUM
+        | MYSQL_TYPE_TINY_BLOB
+        | MYSQL_TYPE_BLOB
+        | MYSQL_TYPE_MEDIUM_BLOB
+        | MYSQL_TYPE_LONG_BLOB => Form::Text(column.character_set()),
+        _ => Form::Other,
+    }
+}
+
+fn stream(
+    conn: &mut Conn,
+    sql: &str,
+    binds: Vec<Value>,
+    admit: &mut dyn FnMut(&[Column]) -> Result<usize, Fault>,
+    each: &mut Each<'_>,
+) -> Result<(), Fault> {
     effort::asked_the_source();
     let mut answer = conn.exec_iter(sql, binds).map_err(fault)?;
     if answer.columns().as_ref().is_empty() {
         return Err(no_rows());
     }
+    let width = match admit(answer.columns().as_ref()) {
+        Ok(width) => width,
+        Err(fault) => {
+            std::mem::forget(answer);
+            return Err(fault);
+        }
+    };
     while let Some(row) = answer.next() {
-        let row = row.map_err(fault)?.unwrap_raw().into_iter().map(|value| value.and_then(bytes)).collect();
+        let cells = row.map_err(fault)?.unwrap_raw().into_iter().take(width);
+        let row = cells.map(|value| value.and_then(bytes)).collect();
         if let Err(fault) = each(row) {
             // Dropping the answer would read the rest of it first. The caller drops the connection
             // instead, with which the rest goes.

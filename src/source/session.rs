@@ -24,8 +24,10 @@ const fn roughly(name: &'static str, value: &'static str) -> Variable {
 const GREATEST_NUMBER: &str = "18446744073709551615";
 
 /// On both servers.
-const COMMON: [Variable; 14] = [
+const COMMON: [Variable; 15] = [
     exactly("autocommit", "1", "1"),
+    // Else the server converts what it sends, and an answer does not tell the character sets of its columns (`shape.rs`).
+    exactly("character_set_results", "NULL", ""),
     exactly("sql_select_limit", GREATEST_NUMBER, GREATEST_NUMBER),
     exactly("sql_mode", "''", ""),
     // A join that a limit on its rows forbids ends with the error 1104.
@@ -77,11 +79,8 @@ const MARIADB: [Variable; 10] = [
 ];
 
 /// What `SET NAMES` and `SET TRANSACTION` set.
-const BY_NAME: [Variable; 3] = [
-    exactly("character_set_client", "", "utf8mb4"),
-    exactly("character_set_connection", "", "utf8mb4"),
-    exactly("character_set_results", "", "utf8mb4"),
-];
+const BY_NAME: [Variable; 2] =
+    [exactly("character_set_client", "", "utf8mb4"), exactly("character_set_connection", "", "utf8mb4")];
 
 pub(super) const NAMES: &str = "SET NAMES utf8mb4";
 pub(super) const TRANSACTION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY";

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use anyhow::{Context, anyhow, bail};
 
+use super::charset::{bytes_in_hex, is_whole};
 use super::{Fault, KeyCursor, Listed, Sighting, Sink, TableNames};
 use crate::invoice::{Fetched, Invoice, InvoiceId, Key, Reason, Row, SourceTime, Tenant};
 use crate::refusal::Refusal;
@@ -48,10 +49,24 @@ pub(super) struct Wording {
     pub country: String,
     pub date: String,
     pub number: String,
+    pub status: String,
+    pub document: String,
     pub time: String,
     pub newest: String,
+    /// The names of the columns of which the text lost something on the way; empty or NULL for a whole row.
+    pub lost: String,
+    /// The question marks and the characters of the document, where it may lose something too.
+    pub document_measure: Option<[String; 2]>,
     /// True where the tenant has the very bytes of the bound value.
     pub same_tenant: String,
+    /// What stands for a `?` where an id or a tenant came as its bytes in hex.
+    pub id_by_bytes: Option<String>,
+    pub tenant_by_bytes: Option<String>,
+    /// Follow what is selected, and tell the types of the columns that the statement relies on.
+    pub types_of_tenant: String,
+    pub types_of_id: String,
+    pub types_of_key: String,
+    pub types_of_row: String,
     /// Follow the table's name where keys or tenants are read, and where documents are.
     pub by_time: String,
     pub by_id: String,
@@ -104,10 +119,17 @@ pub(super) fn id_column(names: &TableNames, primary: &[String]) -> anyhow::Resul
 }
 
 impl Statements {
+    /// Whether any of them reads this column, compared as SQLite does.
+    pub(super) fn reads(&self, column: &str) -> bool {
+        let TableNames { tenant, country, date, number, status, document, time, .. } = &self.names;
+        let read = [tenant, country, date, number, status, document, time, &self.id];
+        read.into_iter().any(|name| name.eq_ignore_ascii_case(column))
+    }
+
     pub(super) fn tenants(&self, engine: &mut impl Engine) -> Result<Vec<Listed>, Fault> {
-        let Wording { tenant, newest, by_time, .. } = &self.wording;
+        let Wording { tenant, newest, by_time, types_of_tenant, .. } = &self.wording;
         let sql = format!(
-            "SELECT {tenant}, {newest} FROM {} {by_time} WHERE {} = ? GROUP BY {}",
+            "SELECT {tenant}, {newest}{types_of_tenant} FROM {} {by_time} WHERE {} = ? GROUP BY {}",
             quoted(&self.names.table),
             quoted(&self.names.status),
             quoted(&self.names.tenant)
@@ -117,13 +139,14 @@ impl Statements {
     }
 
     pub(super) fn has_tenant(&self, engine: &mut impl Engine, tenant: &Tenant) -> Result<bool, Fault> {
+        let (mark, bind) = self.tenant_mark(tenant);
         let sql = format!(
-            "SELECT 1 FROM {} WHERE {} = ? AND {} LIMIT 1",
+            "SELECT 1 FROM {} WHERE {} = {mark} AND {} LIMIT 1",
             quoted(&self.names.table),
             quoted(&self.names.tenant),
             self.wording.same_tenant
         );
-        let binds = [Bind::Text(tenant.0.clone()), Bind::Text(tenant.0.clone())];
+        let binds = [bind, Bind::Text(tenant.0.clone())];
         Ok(!engine.all(&sql, &binds)?.is_empty())
     }
 
@@ -172,7 +195,8 @@ impl Statements {
         if let Some((at, last)) = from {
             // A comparison of pairs would be shorter, but no server uses an index for it.
             let at = || Bind::Text(at.0.clone());
-            filter.and(&format!("{time} >= ? AND ({time} > ? OR {id} > ?)"), [at(), at(), Bind::Id(last.0.clone())]);
+            let (mark, last) = self.id_mark(last);
+            filter.and(&format!("{time} >= ? AND ({time} > ? OR {id} > {mark})"), [at(), at(), last]);
         }
         self.ordered_keys(engine, filter, &format!("{time}, {id}"), limit)
     }
@@ -188,16 +212,38 @@ impl Statements {
         let mut filter = self.of_tenant(tenant);
         filter.and(&format!("{} IS NULL", quoted(&self.names.time)), []);
         if let Some(last) = from {
-            filter.and(&format!("{id} > ?"), [Bind::Id(last.0.clone())]);
+            self.after(&mut filter, last);
         }
         self.ordered_keys(engine, filter, &id, limit)
     }
 
     fn of_tenant(&self, tenant: &Tenant) -> Filter {
+        let (mark, bind) = self.tenant_mark(tenant);
         Filter {
-            text: format!("{} = ? AND {} = ?", quoted(&self.names.tenant), quoted(&self.names.status)),
-            binds: vec![Bind::Text(tenant.0.clone()), Bind::Text(self.names.issued.clone())],
+            text: format!("{} = {mark} AND {} = ?", quoted(&self.names.tenant), quoted(&self.names.status)),
+            binds: vec![bind, Bind::Text(self.names.issued.clone())],
         }
+    }
+
+    fn after(&self, filter: &mut Filter, last: &InvoiceId) {
+        let (mark, last) = self.id_mark(last);
+        filter.and(&format!("{} > {mark}", quoted(&self.id)), [last]);
+    }
+
+    fn id_mark(&self, id: &InvoiceId) -> (&str, Bind) {
+        let by_bytes = self.wording.id_by_bytes.as_deref().zip(bytes_in_hex(id.as_str()));
+        by_bytes.map_or_else(|| ("?", Bind::Id(id.0.clone())), |(mark, hex)| (mark, Bind::Text(hex.to_owned())))
+    }
+
+    fn tenant_mark(&self, tenant: &Tenant) -> (&str, Bind) {
+        let by_bytes = self.wording.tenant_by_bytes.as_deref().zip(bytes_in_hex(tenant.as_str()));
+        by_bytes.map_or_else(|| ("?", Bind::Text(tenant.0.clone())), |(mark, hex)| (mark, Bind::Text(hex.to_owned())))
+    }
+
+    /// A condition on the id, and what is bound to it.
+    fn among(&self, ids: &[InvoiceId]) -> (String, Vec<Bind>) {
+        let (marks, binds): (Vec<&str>, Vec<Bind>) = ids.iter().map(|id| self.id_mark(id)).unzip();
+        (format!("{} IN ({})", quoted(&self.id), marks.join(", ")), binds)
     }
 
     fn ordered_keys(
@@ -207,9 +253,9 @@ impl Statements {
         order: &str,
         limit: usize,
     ) -> Result<Vec<Key>, Fault> {
-        let Wording { id, tenant, time, by_time, .. } = &self.wording;
+        let Wording { id, tenant, time, by_time, types_of_key, .. } = &self.wording;
         let sql = format!(
-            "SELECT {id}, {tenant}, {time} FROM {} {by_time} WHERE {} ORDER BY {order} LIMIT ?",
+            "SELECT {id}, {tenant}, {time}{types_of_key} FROM {} {by_time} WHERE {} ORDER BY {order} LIMIT ?",
             quoted(&self.names.table),
             filter.text
         );
@@ -226,9 +272,9 @@ impl Statements {
         if ids.is_empty() {
             return Ok(());
         }
-        let marks = vec!["?"; ids.len()].join(", ");
         let mut filter = self.invoices();
-        filter.and(&format!("{} IN ({marks})", quoted(&self.id)), ids.iter().map(|id| Bind::Id(id.0.clone())));
+        let (condition, binds) = self.among(ids);
+        filter.and(&condition, binds);
         let asked: HashSet<_> = ids.iter().map(InvoiceId::as_str).collect();
         engine.query(&self.in_id_order(&filter), &filter.binds, &mut |row| {
             let fetched = fetched(row, &self.names).map_err(Fault::Statement)?;
@@ -246,7 +292,7 @@ impl Statements {
     ) -> Result<usize, Fault> {
         let mut filter = self.invoices();
         if let Some(last) = after {
-            filter.and(&format!("{} > ?", quoted(&self.id)), [Bind::Id(last.0.clone())]);
+            self.after(&mut filter, last);
         }
         let sql = format!("{} LIMIT ?", self.in_id_order(&filter));
         filter.binds.push(Bind::Count(limit as u64));
@@ -267,11 +313,11 @@ impl Statements {
         let (id, status) = (quoted(&self.id), quoted(&self.names.status));
         let mut filter = Filter { text: format!("{status} = ?"), binds: vec![Bind::Text(self.names.issued.clone())] };
         if let Some(last) = after {
-            filter.and(&format!("{id} > ?"), [Bind::Id(last.0.clone())]);
+            self.after(&mut filter, last);
         }
-        let Wording { id: printed, by_id, .. } = &self.wording;
+        let Wording { id: printed, by_id, types_of_id, .. } = &self.wording;
         let sql = format!(
-            "SELECT {printed} FROM {} {by_id} WHERE {} ORDER BY {id} LIMIT ?",
+            "SELECT {printed}{types_of_id} FROM {} {by_id} WHERE {} ORDER BY {id} LIMIT ?",
             quoted(&self.names.table),
             filter.text
         );
@@ -286,11 +332,11 @@ impl Statements {
         number: &str,
         ids: &[InvoiceId],
     ) -> Result<Vec<Sighting>, Fault> {
-        let Wording { id, tenant, number: printed, time, .. } = &self.wording;
+        let Wording { id, tenant, number: printed, time, status: shown, .. } = &self.wording;
         let TableNames { status, document, date, .. } = &self.names;
         let [status, document, date] = [status, document, date].map(|name| quoted(name));
         let select = format!(
-            "SELECT {id}, {tenant}, {printed}, {time}, {status}, {status} = ?, {document} IS NOT NULL, {date} IS NOT NULL \
+            "SELECT {id}, {tenant}, {printed}, {time}, {shown}, {status} = ?, {document} IS NOT NULL, {date} IS NOT NULL \
              FROM {} WHERE",
             quoted(&self.names.table)
         );
@@ -298,9 +344,8 @@ impl Statements {
         let sql = format!("{select} {} = ? LIMIT ?", quoted(&self.names.number));
         let mut rows = engine.all(&sql, &[issued(), Bind::Text(number.to_owned()), Bind::Count(FOUND_AT_MOST)])?;
         if !ids.is_empty() {
-            let marks = vec!["?"; ids.len()].join(", ");
-            let binds = ids.iter().map(|id| Bind::Id(id.0.clone()));
-            let sql = format!("{select} {} IN ({marks})", quoted(&self.id));
+            let (condition, binds) = self.among(ids);
+            let sql = format!("{select} {condition}");
             rows.extend(engine.all(&sql, &std::iter::once(issued()).chain(binds).collect::<Vec<_>>())?);
         }
         let mut found: Vec<Sighting> = Vec::new();
@@ -325,10 +370,13 @@ impl Statements {
     }
 
     fn in_id_order(&self, filter: &Filter) -> String {
-        let Wording { id, tenant, country, date, number, time, by_id, .. } = &self.wording;
+        let Wording { id, tenant, country, date, number, time, document, lost, by_id, types_of_row, .. } =
+            &self.wording;
+        let [marks, characters] =
+            self.wording.document_measure.as_ref().map_or(["NULL", "NULL"], |[one, two]| [one.as_str(), two.as_str()]);
         format!(
-            "SELECT {id}, {tenant}, {country}, {date}, {number}, {time}, {} FROM {} {by_id} WHERE {} ORDER BY {}",
-            quoted(&self.names.document),
+            "SELECT {id}, {tenant}, {country}, {date}, {number}, {time}, {document}, {lost}, {marks}, {characters}{types_of_row} \
+             FROM {} {by_id} WHERE {} ORDER BY {}",
             quoted(&self.names.table),
             filter.text,
             quoted(&self.id)
@@ -383,7 +431,7 @@ fn sighting(row: Vec<Cell>) -> anyhow::Result<Sighting> {
 }
 
 fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetched> {
-    let [id, tenant, country, date, number, time, document] = cells(row)?;
+    let [id, tenant, country, date, number, time, document, lost, marks, characters] = cells(row)?;
     let id = InvoiceId(needed(id, "id")?);
     let mut trouble = None;
     let mut readable = |cell: Cell, name: &str| {
@@ -397,6 +445,12 @@ fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetched> {
     let date = readable(date, &names.date);
     let number = readable(number, &names.number);
     let time = readable(time, &names.time).map(SourceTime);
+    let document_lost = document.as_deref().is_some_and(|document| has_lost(document, marks, characters));
+    let columns = [lossy(lost), if document_lost { names.document.clone() } else { String::new() }];
+    let columns = columns.iter().map(String::as_str).filter(|names| !names.is_empty()).collect::<Vec<_>>().join(", ");
+    if !columns.is_empty() {
+        return Ok(Fetched::Unreadable { id, tenant, number, time, reason: Reason::Unmappable { columns } });
+    }
     Ok(match (trouble, tenant, date, number, document) {
         (None, Some(tenant), Some(date), Some(number), Some(document)) => {
             Fetched::Row(Row { invoice: Invoice { id, tenant, country, date, number, time }, document })
@@ -406,6 +460,12 @@ fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetched> {
             Fetched::Unreadable { id, tenant, number, time, reason: Reason::Unreadable { detail } }
         }
     })
+}
+
+/// Whether a document that the server has measured is another one than there.
+fn has_lost(document: &[u8], marks: Cell, characters: Cell) -> bool {
+    let number = |cell: Cell| lossy(cell).parse().ok();
+    number(marks).zip(number(characters)).is_some_and(|(marks, characters)| !is_whole(document, marks, characters))
 }
 
 fn cells<const N: usize>(row: Vec<Cell>) -> anyhow::Result<[Cell; N]> {

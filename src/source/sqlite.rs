@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow, ensure};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
+use super::shape::changed;
 use super::sql::{Bind, Cell, Each, Engine, Statements, Wording, id_column, lossy, missing, quoted};
 use super::{Access, Fault, KeyCursor, Listed, Replication, Sighting, Sink, Source, SourceName, TableNames};
 use crate::effort;
@@ -45,7 +46,7 @@ fn open(given: &str) -> anyhow::Result<(PathBuf, String, File)> {
     let connection =
         Connection::open_with_flags(&path, flags).with_context(|| format!("cannot open the source {given}"))?;
     connection.busy_timeout(BUSY)?;
-    Ok((path, identity, File(connection)))
+    Ok((path, identity, File { connection, layout: None }))
 }
 
 impl Source for Sqlite {
@@ -116,17 +117,60 @@ impl Source for Sqlite {
 }
 
 /// The open file.
-struct File(Connection);
+struct File {
+    connection: Connection,
+    layout: Option<Layout>,
+}
+
+/// The table that the statements are worded for.
+struct Layout {
+    table: String,
+    columns: Vec<[String; 4]>,
+    /// SQLite changes it with every change of any table.
+    version: i64,
+}
+
+impl File {
+    /// Looks at the table as the statement sees it that follows in the same transaction.
+    fn compare_layout(connection: &Connection, layout: &mut Layout) -> Result<(), Fault> {
+        let version = version(connection).map_err(fault)?;
+        if version == layout.version {
+            return Ok(());
+        }
+        let now = columns(connection, &layout.table).map_err(fault)?;
+        if let Some(column) = layout.columns.iter().find(|column| !now.contains(column)) {
+            return Err(changed(&layout.table, &column[0]));
+        }
+        layout.version = version;
+        Ok(())
+    }
+}
+
+/// Name, type, whether it is NOT NULL, and its place in the primary key.
+fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<[String; 4]>> {
+    let sql = "SELECT name, type, CAST(\"notnull\" AS TEXT), CAST(pk AS TEXT) FROM pragma_table_info(?)";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([table], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?;
+    rows.collect()
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "schema_version", |row| row.get(0))
+}
 
 impl Engine for File {
     fn query(&mut self, sql: &str, binds: &[Bind], each: &mut Each<'_>) -> Result<(), Fault> {
         effort::asked_the_source();
+        let transaction = self.connection.unchecked_transaction().map_err(fault)?;
+        if let Some(layout) = &mut self.layout {
+            Self::compare_layout(&transaction, layout)?;
+        }
         // Text finds numbers too: the column's affinity converts it.
         let binds = binds.iter().map(|bind| match bind {
             Bind::Text(text) | Bind::Id(text) => Value::Text(text.clone()),
             Bind::Count(count) => Value::Integer(i64::try_from(*count).unwrap_or(i64::MAX)),
         });
-        let mut statement = self.0.prepare_cached(sql).map_err(fault)?;
+        let mut statement = transaction.prepare_cached(sql).map_err(fault)?;
         let width = statement.column_count();
         let mut rows = statement.query(params_from_iter(binds)).map_err(fault)?;
         while let Some(row) = rows.next().map_err(fault)? {
@@ -151,29 +195,35 @@ fn cell(value: ValueRef<'_>) -> Cell {
 }
 
 fn catalogue(file: &mut File, names: &TableNames) -> Result<Statements, Fault> {
-    let columns: Vec<Vec<String>> = file
-        .all("SELECT name, \"notnull\", pk FROM pragma_table_info(?)", &[Bind::Text(names.table.clone())])?
-        .into_iter()
-        .map(|row| row.into_iter().map(lossy).collect())
-        .collect();
-    let unique = file.all(
-        "SELECT (SELECT MIN(name) FROM pragma_index_info(l.name) HAVING COUNT(*) = 1) \
-         FROM pragma_index_list(?) AS l WHERE l.\"unique\" = 1 AND l.partial = 0",
-        &[Bind::Text(names.table.clone())],
-    )?;
-    let unique: Vec<_> = unique.into_iter().flatten().map(lossy).collect();
-    check(&columns, &unique, names).map_err(Fault::Statement)
+    let transaction = file.connection.unchecked_transaction().map_err(fault)?;
+    let (version, columns) =
+        (version(&transaction).map_err(fault)?, columns(&transaction, &names.table).map_err(fault)?);
+    let unique = unique_columns(&transaction, &names.table).map_err(fault)?;
+    transaction.finish().map_err(fault)?;
+    let statements = check(&columns, &unique, names).map_err(Fault::Statement)?;
+    let read = |column: &[String; 4]| statements.reads(&column[0]);
+    let columns = columns.into_iter().filter(read).collect();
+    file.layout = Some(Layout { table: names.table.clone(), columns, version });
+    Ok(statements)
 }
 
-/// A column is its name, whether it is NOT NULL, and its place in the primary key.
-fn check(columns: &[Vec<String>], unique: &[String], names: &TableNames) -> anyhow::Result<Statements> {
+/// The columns that have a unique index of their own.
+fn unique_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT (SELECT MIN(name) FROM pragma_index_info(l.name) HAVING COUNT(*) = 1) \
+               FROM pragma_index_list(?) AS l WHERE l.\"unique\" = 1 AND l.partial = 0";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([table], |row| row.get::<_, Option<String>>(0))?;
+    rows.filter_map(Result::transpose).collect()
+}
+
+fn check(columns: &[[String; 4]], unique: &[String], names: &TableNames) -> anyhow::Result<Statements> {
     ensure!(!columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
     let column = |name: &str| columns.iter().find(|column| column[0].eq_ignore_ascii_case(name));
     missing(names, |name| column(name).is_some())?;
-    let primary: Vec<_> = columns.iter().filter(|column| column[2] != "0").map(|column| column[0].clone()).collect();
+    let primary: Vec<_> = columns.iter().filter(|column| column[3] != "0").map(|column| column[0].clone()).collect();
     let id = id_column(names, &primary)?;
     let only_key = matches!(primary.as_slice(), [key] if key.eq_ignore_ascii_case(&id));
-    let strict = column(&id).is_some_and(|column| column[1] == "1");
+    let strict = column(&id).is_some_and(|column| column[2] == "1");
     ensure!(
         only_key || strict && unique.iter().any(|name| name.eq_ignore_ascii_case(&id)),
         "the column {id} of the table {} cannot be the id: it must be NOT NULL and have a unique index of its own",
@@ -191,13 +241,23 @@ fn check(columns: &[Vec<String>], unique: &[String], names: &TableNames) -> anyh
             text(&names.date)
         ),
         number: text(&names.number),
+        status: quoted(&names.status),
+        document: quoted(&names.document),
         time: text(&names.time),
         newest: format!("CAST(MAX({}) AS TEXT)", quoted(&names.time)),
         same_tenant: format!("CAST({} AS BLOB) = CAST(? AS BLOB)", quoted(&names.tenant)),
+        lost: "NULL".to_owned(),
+        document_measure: None,
+        id_by_bytes: None,
+        tenant_by_bytes: None,
+        types_of_tenant: String::new(),
+        types_of_id: String::new(),
+        types_of_key: String::new(),
+        types_of_row: String::new(),
         by_time: String::new(),
         by_id: String::new(),
     };
-    let timeless = column(&names.time).is_none_or(|column| column[1] != "1");
+    let timeless = column(&names.time).is_none_or(|column| column[2] != "1");
     Ok(Statements { names: names.clone(), id, timeless, wording })
 }
 

@@ -26,7 +26,7 @@ fn access(url: &str) -> Access {
     }
 }
 
-fn open(url: &str) -> Box<dyn Source> {
+pub(crate) fn open(url: &str) -> Box<dyn Source> {
     source::open(&access(url)).unwrap()
 }
 
@@ -92,7 +92,7 @@ fn id_of(fetched: &Fetched) -> &InvoiceId {
 }
 
 /// All invoices in id order, read in pages.
-fn pages(source: &mut dyn Source, limit: usize) -> Vec<Fetched> {
+pub(crate) fn pages(source: &mut dyn Source, limit: usize) -> Vec<Fetched> {
     let mut all: Vec<Fetched> = Vec::new();
     loop {
         let after = all.last().map(|last| id_of(last).clone());
@@ -106,7 +106,7 @@ fn pages(source: &mut dyn Source, limit: usize) -> Vec<Fetched> {
     }
 }
 
-fn documents(source: &mut dyn Source, ids: &[&str]) -> Vec<Fetched> {
+pub(crate) fn documents(source: &mut dyn Source, ids: &[&str]) -> Vec<Fetched> {
     let ids: Vec<_> = ids.iter().copied().map(InvoiceId::from).collect();
     let mut all = Vec::new();
     source

@@ -4,10 +4,12 @@
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use super::exporter::ENDS_WITHIN;
 use rustix::net::sockopt::set_socket_linger;
 
 use super::rounds::Dice;
@@ -57,6 +59,29 @@ enum Step {
     Executing,
 }
 
+/// A statement that is held back: the one with these words, or a later execution.
+struct Hold {
+    words: &'static str,
+    /// Executions that pass after these words; None: the words are still to come.
+    passing: Option<u32>,
+    executions: u32,
+    reached: Sender<()>,
+    opened: Receiver<()>,
+}
+
+/// Opens when it is dropped.
+pub(crate) struct Gate {
+    reached: Receiver<()>,
+    _open: Sender<()>,
+}
+
+impl Gate {
+    /// Waits until the statement has come.
+    pub(crate) fn wait(&self) {
+        self.reached.recv_timeout(ENDS_WITHIN).expect("the statement comes");
+    }
+}
+
 pub(crate) struct Proxy {
     port: u16,
     url: String,
@@ -78,6 +103,7 @@ struct Shared {
     /// Which packet of servers is spoiled, counted from now on, and how.
     spoil: Mutex<Option<(u64, Spoil)>>,
     packets: AtomicU64,
+    hold: Mutex<Option<Hold>>,
     /// Bytes that servers sent.
     sent: AtomicU64,
     broken: AtomicU64,
@@ -188,6 +214,15 @@ impl Proxy {
         self.shared.no_login.lock().expect("nobody panics with it").push(code);
     }
 
+    /// Holds back the next statement that is prepared with these words, or, after so many executions, the next one,
+    /// until the gate is dropped.
+    pub(crate) fn hold(&self, words: &'static str, executions: u32) -> Gate {
+        let ((here, reached), (open, opened)) = (mpsc::channel(), mpsc::channel());
+        let hold = Hold { words, passing: None, executions, reached: here, opened };
+        *self.shared.hold.lock().expect("nobody panics with it") = Some(hold);
+        Gate { reached, _open: open }
+    }
+
     /// Passes on other words, of the same length, than the exporter's.
     pub(crate) fn change(&self, changes: &[(&'static str, &'static str)]) {
         assert!(changes.iter().all(|(from, to)| from.len() == to.len()));
@@ -211,6 +246,7 @@ impl Line {
     fn pass_questions(&self, shared: &Shared) {
         let mut buffer = [0; 65_536];
         while let Ok(length @ 1..) = (&self.client).read(&mut buffer) {
+            shared.hold(&buffer[..length]);
             for (from, to) in &*shared.changes.lock().expect("nobody panics with it") {
                 replace(&mut buffer[..length], from.as_bytes(), to.as_bytes());
             }
@@ -286,6 +322,30 @@ impl Line {
 }
 
 impl Shared {
+    /// Returns when this question may pass.
+    fn hold(&self, question: &[u8]) {
+        const PREPARE: u8 = 0x16;
+        const EXECUTE: u8 = 0x17;
+        let mut held = self.hold.lock().expect("nobody panics with it");
+        let Some(hold) = held.as_mut() else { return };
+        let words = hold.words.as_bytes();
+        hold.passing = match (question, hold.passing) {
+            ([_, _, _, 0, PREPARE, ..], None) if question.windows(words.len()).any(|window| window == words) => {
+                Some(hold.executions)
+            }
+            ([_, _, _, 0, EXECUTE, ..], Some(passing)) => Some(passing.saturating_sub(1)),
+            (_, passing) => passing,
+        };
+        if hold.passing == Some(0)
+            && let Some(hold) = held.take()
+        {
+            drop(held);
+            let _ = hold.reached.send(());
+            // An error is the gate that opens.
+            let _ = hold.opened.recv();
+        }
+    }
+
     /// The packet that answers this question, unless the server is to answer it.
     fn refuse(&self, question: &[u8]) -> Option<Vec<u8>> {
         const QUERY: u8 = 0x03;
