@@ -119,8 +119,9 @@ fn whole_seconds(time: &SourceTime) -> Option<NaiveDateTime> {
 const WORK_MARGIN: Duration = Duration::from_secs(60);
 
 /// Where a tenant's next run starts reading keys again: the least of the boundary, the newest source
-/// time the tenant has shown and the start of the oldest open work, minus the overlap. None means
-/// everything, which is also the answer when a time is no date, and for a tenant that has shown none.
+/// time up to the boundary that the tenant has shown and the start of the oldest open work, minus the
+/// overlap. None means everything, which is also the answer when a time is no date, and for a tenant
+/// that has shown none.
 pub fn look_back(
     boundary: &SourceTime,
     newest: Option<&SourceTime>,

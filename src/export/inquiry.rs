@@ -1,6 +1,7 @@
 //! The questions that a run asks before it reads rows. A server that is just being restarted, or takes
 //! no further connection for a moment, costs a pause here as it does later.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use chrono::{DateTime, Utc};
 use super::patience::Patience;
 use super::{Order, second_source};
 use crate::event::{Event, Notice};
-use crate::invoice::SourceTime;
+use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Kind, RunId};
 use crate::source::{self, Fault, Listed, Replication, Source};
@@ -110,10 +111,10 @@ pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn Fn
         Vec::new()
     } else {
         tell(Event::ListingTenants);
-        inquiry.ask(tell, |source| source.tenants())?
+        inquiry.ask(tell, |source| source.tenants(&settings.boundary))?
     };
-    for Listed { spelling, newest } in &listed {
-        if let Some(newest) = newest.clone().filter(|newest| *newest > clock.now) {
+    for Listed { spelling, ahead, .. } in &listed {
+        if let Some(newest) = ahead.clone().filter(|ahead| *ahead > clock.now) {
             tell(Event::Notice(Notice::TimesAhead { tenant: spelling.clone(), newest }));
         }
     }
@@ -142,10 +143,10 @@ pub(super) fn refuse_unknown_tenants(
         return Ok(());
     }
     let known = state.map_or(Ok(Vec::new()), State::tenants).context("cannot look for tenants")?;
+    let known = known.iter().map(|known| &known.tenant).chain(listed.iter().map(|listed| &listed.spelling));
+    let known: HashSet<&Tenant> = known.collect();
     for tenant in &order.tenants {
-        let is_known = known.iter().any(|known| known.tenant == *tenant)
-            || listed.iter().any(|listed| listed.spelling == *tenant)
-            || inquiry.ask(tell, |source| source.has_tenant(tenant))?;
+        let is_known = known.contains(tenant) || inquiry.ask(tell, |source| source.has_tenant(tenant))?;
         if !is_known {
             return Err(Refusal::UnknownTenant(tenant.to_string()).into());
         }

@@ -1,5 +1,6 @@
 //! Decisions, without I/O: may this run start here, is anything in doubt, which keys are read.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -203,19 +204,22 @@ impl Incremental<'_> {
 
 /// The groups to read, in the order in which the source lists them.
 pub fn groups(listed: &[Listed], chosen: &[Tenant], known: &[KnownTenant], how: &HowToRead<'_>) -> Vec<Group> {
-    let mut groups: Vec<Group> = listed.iter().map(|listed| group(listed, known, how)).collect();
+    let families = Families::of(known);
+    let mut groups: Vec<Group> = listed.iter().map(|listed| group(listed, &families, how)).collect();
     if chosen.is_empty() {
         return groups;
     }
-    let missing = |groups: &[Group], tenant: &Tenant| {
-        !groups.iter().any(|group| group.members.iter().any(|member| member.tenant == *tenant))
-    };
+    let spellings = |group: &Group| group.members.iter().map(|member| member.tenant.clone()).collect::<Vec<_>>();
+    let mut met: HashSet<Tenant> = groups.iter().flat_map(spellings).collect();
     for tenant in chosen {
-        if missing(&groups, tenant) {
+        if !met.contains(tenant) {
             // Listed under a spelling that we do not know to be the same, or without issued rows.
-            groups.push(group(&Listed { spelling: tenant.clone(), newest: None }, known, how));
+            let group = group(&Listed::unlisted(tenant), &families, how);
+            met.extend(spellings(&group));
+            groups.push(group);
         }
     }
+    let chosen: HashSet<&Tenant> = chosen.iter().collect();
     for group in &mut groups {
         group.members.retain(|member| chosen.contains(&member.tenant));
         group.others = Others::LeftOut;
@@ -235,9 +239,30 @@ pub enum HowToRead<'a> {
     Span(Span),
 }
 
-fn group(listed: &Listed, known: &[KnownTenant], how: &HowToRead<'_>) -> Group {
-    let family = known.iter().find(|tenant| tenant.tenant == listed.spelling).map(|tenant| tenant.family);
-    let relatives: Vec<&KnownTenant> = known.iter().filter(|tenant| Some(tenant.family) == family).collect();
+/// The known tenants, found by their spelling and by their family.
+struct Families<'a> {
+    by_spelling: HashMap<&'a Tenant, i64>,
+    relatives: HashMap<i64, Vec<&'a KnownTenant>>,
+}
+
+impl<'a> Families<'a> {
+    fn of(known: &'a [KnownTenant]) -> Self {
+        let mut relatives: HashMap<i64, Vec<&KnownTenant>> = HashMap::with_capacity(known.len());
+        for tenant in known {
+            relatives.entry(tenant.family).or_default().push(tenant);
+        }
+        Self { by_spelling: known.iter().map(|known| (&known.tenant, known.family)).collect(), relatives }
+    }
+
+    /// All known spellings of a tenant, in the order in which they became known; none of one that is unknown.
+    fn relatives(&self, tenant: &Tenant) -> &[&'a KnownTenant] {
+        let family = self.by_spelling.get(tenant);
+        family.and_then(|family| self.relatives.get(family)).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn group(listed: &Listed, families: &Families<'_>, how: &HowToRead<'_>) -> Group {
+    let relatives = families.relatives(&listed.spelling);
     let mut members: Vec<Member> = relatives
         .iter()
         .map(|tenant| Member {
@@ -251,7 +276,7 @@ fn group(listed: &Listed, known: &[KnownTenant], how: &HowToRead<'_>) -> Group {
         members.push(Member { tenant: listed.spelling.clone(), watermark: None, newest: None });
     }
     let reading = match how {
-        HowToRead::Incremental(incremental) => incremental.reading(&relatives, listed.newest.as_ref(), unknown),
+        HowToRead::Incremental(incremental) => incremental.reading(relatives, listed.newest.as_ref(), unknown),
         HowToRead::Span(span) => Reading::Keys(span.clone()),
     };
     Group { asked: listed.spelling.clone(), members, others: Others::Exported, newest: listed.newest.clone(), reading }
@@ -280,7 +305,7 @@ mod tests {
     }
 
     fn listed(name: &str, newest: &str) -> Listed {
-        Listed { spelling: Tenant::from(name), newest: Some(time(newest)) }
+        Listed { spelling: Tenant::from(name), newest: Some(time(newest)), ahead: None }
     }
 
     fn plan(known: &[KnownTenant], listed: &[Listed], work: &OpenWork) -> Vec<Group> {

@@ -104,8 +104,8 @@ impl Source for MySql {
         Ok(None)
     }
 
-    fn tenants(&mut self) -> Result<Vec<Listed>, Fault> {
-        self.statements.tenants(&mut self.link)
+    fn tenants(&mut self, upto: &SourceTime) -> Result<Vec<Listed>, Fault> {
+        self.statements.tenants(&mut self.link, upto)
     }
 
     fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, Fault> {

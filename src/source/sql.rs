@@ -1,7 +1,7 @@
 //! The statements that both engines share: their text, what is bound to them, and how their rows
 //! become keys and invoices. It knows no engine and opens nothing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, anyhow, bail};
 
@@ -23,6 +23,9 @@ pub(super) enum Bind {
 
 /// Rows of one number that are looked at; more are a table that numbers nothing.
 const FOUND_AT_MOST: u64 = 1_000;
+
+/// So many tenants with source times ahead are asked for one by one. For more, another scan is cheaper.
+const ASKED_ONE_BY_ONE: usize = 20;
 
 /// Takes the rows of an answer as they arrive; the first fault ends the answer.
 pub(super) type Each<'a> = dyn FnMut(Vec<Cell>) -> Result<(), Fault> + 'a;
@@ -104,16 +107,68 @@ pub(super) fn id_column(names: &TableNames, primary: &[String]) -> anyhow::Resul
 }
 
 impl Statements {
-    pub(super) fn tenants(&self, engine: &mut impl Engine) -> Result<Vec<Listed>, Fault> {
+    pub(super) fn tenants(&self, engine: &mut impl Engine, upto: &SourceTime) -> Result<Vec<Listed>, Fault> {
+        let mut tenants = self.newest_of_each(engine, None)?;
+        let is_ahead = |listed: &Listed| listed.newest.as_ref().is_some_and(|newest| newest > upto);
+        let ahead = tenants.iter().filter(|listed| is_ahead(listed)).count();
+        if ahead == 0 {
+            return Ok(tenants);
+        }
+        let below = if ahead > ASKED_ONE_BY_ONE { self.newest_of_each(engine, Some(upto))? } else { Vec::new() };
+        let below: HashMap<Tenant, Option<SourceTime>> =
+            below.into_iter().map(|listed| (listed.spelling, listed.newest)).collect();
+        let spellings: HashSet<&Tenant> = tenants.iter().map(|listed| &listed.spelling).collect();
+        // Of spellings that the collation folds, the second scan may list another one than the first.
+        let are_asked = ahead <= ASKED_ONE_BY_ONE || below.keys().any(|spelling| !spellings.contains(spelling));
+        for listed in tenants.iter_mut().filter(|listed| is_ahead(listed)) {
+            listed.ahead = listed.newest.take();
+            listed.newest = match below.get(&listed.spelling) {
+                Some(newest) => newest.clone(),
+                None if are_asked => self.newest_upto(engine, &listed.spelling, upto)?,
+                None => None,
+            };
+        }
+        Ok(tenants)
+    }
+
+    /// The greatest source time of every tenant in a loose index scan.
+    fn newest_of_each(&self, engine: &mut impl Engine, upto: Option<&SourceTime>) -> Result<Vec<Listed>, Fault> {
         let Wording { tenant, newest, by_time, .. } = &self.wording;
+        let mut filter = Filter {
+            text: format!("{} = ?", quoted(&self.names.status)),
+            binds: vec![Bind::Text(self.names.issued.clone())],
+        };
+        if let Some(upto) = upto {
+            filter.and(&format!("{} <= ?", quoted(&self.names.time)), [Bind::Text(upto.0.clone())]);
+        }
         let sql = format!(
-            "SELECT {tenant}, {newest} FROM {} {by_time} WHERE {} = ? GROUP BY {}",
+            "SELECT {tenant}, {newest} FROM {} {by_time} WHERE {} GROUP BY {}",
             quoted(&self.names.table),
-            quoted(&self.names.status),
+            filter.text,
             quoted(&self.names.tenant)
         );
-        let rows = engine.all(&sql, &[Bind::Text(self.names.issued.clone())])?;
+        let rows = engine.all(&sql, &filter.binds)?;
         rows.into_iter().filter(|row| row.first().is_some_and(Option::is_some)).map(listed).collect()
+    }
+
+    /// The greatest source time up to this one among the rows of a tenant: the last entry of a range of the index.
+    fn newest_upto(
+        &self,
+        engine: &mut impl Engine,
+        tenant: &Tenant,
+        upto: &SourceTime,
+    ) -> Result<Option<SourceTime>, Fault> {
+        let Wording { time, by_time, .. } = &self.wording;
+        let column = quoted(&self.names.time);
+        let mut filter = self.of_tenant(tenant);
+        filter.and(&format!("{column} <= ?"), [Bind::Text(upto.0.clone())]);
+        let sql = format!(
+            "SELECT {time} FROM {} {by_time} WHERE {} ORDER BY {column} DESC LIMIT 1",
+            quoted(&self.names.table),
+            filter.text
+        );
+        let newest = engine.all(&sql, &filter.binds)?.into_iter().flatten().next().flatten();
+        Ok(text(newest).map_err(Fault::Statement)?.map(SourceTime))
     }
 
     pub(super) fn has_tenant(&self, engine: &mut impl Engine, tenant: &Tenant) -> Result<bool, Fault> {
@@ -354,7 +409,7 @@ fn listed(row: Vec<Cell>) -> Result<Listed, Fault> {
     let [spelling, newest] = cells(row).map_err(Fault::Statement)?;
     let spelling = needed(spelling, "tenant").map_err(Fault::Statement)?;
     let newest = text(newest).map_err(Fault::Statement)?;
-    Ok(Listed { spelling: Tenant(spelling), newest: newest.map(SourceTime) })
+    Ok(Listed { spelling: Tenant(spelling), newest: newest.map(SourceTime), ahead: None })
 }
 
 fn key(row: Vec<Cell>) -> anyhow::Result<Key> {

@@ -81,8 +81,8 @@ impl Source for Sqlite {
         Ok(None)
     }
 
-    fn tenants(&mut self) -> Result<Vec<Listed>, Fault> {
-        self.statements.tenants(&mut self.file)
+    fn tenants(&mut self, upto: &SourceTime) -> Result<Vec<Listed>, Fault> {
+        self.statements.tenants(&mut self.file, upto)
     }
 
     fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, Fault> {

@@ -52,3 +52,4 @@ mod upgrades;
 mod variants;
 mod verify;
 mod why;
+mod wrong_times;
