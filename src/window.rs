@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, Utc};
+use chrono::{Datelike, NaiveDateTime, TimeDelta};
 
 use crate::invoice::SourceTime;
 
@@ -17,17 +17,25 @@ pub const BASELINE: &str = "1970-01-01 00:00:00";
 pub struct Clock {
     /// Whole seconds, in the zone in which `fupdate_time` is read.
     pub now: SourceTime,
-    /// The same moment in seconds since 1970.
-    pub unix: i64,
+    /// The same moment in milliseconds since 1970.
+    pub unix_ms: i64,
 }
 
 impl Clock {
-    /// How many seconds it shows more than ours does in UTC. Source times are what it shows, so its zone counts:
-    /// where that changes, they go back or ahead though time itself does not.
-    pub fn ahead_of(&self, ours: DateTime<Utc>) -> i64 {
-        let shown = whole_seconds(&self.now).map_or(self.unix, |now| now.and_utc().timestamp());
-        shown - ours.timestamp()
+    /// What it shows, in milliseconds, as if its zone were UTC. Source times are what it shows, so its zone
+    /// counts: where that changes, they go back or ahead though time itself does not.
+    pub fn shown_ms(&self) -> i64 {
+        let whole = whole_seconds(&self.now).map(|now| now.and_utc().timestamp() * 1000);
+        whole.map_or(self.unix_ms, |whole| whole + self.unix_ms.rem_euclid(1000))
     }
+}
+
+/// The least lag that a run keeps: a second that is not over may still get rows.
+const LEAST_LAG: Duration = Duration::from_secs(1);
+
+/// The lag that a run keeps though a shorter one was asked for.
+pub fn effective(lag: Duration) -> Duration {
+    lag.max(LEAST_LAG)
 }
 
 /// What is going on in the server that may still commit rows with source times of the past.
@@ -71,11 +79,10 @@ impl OpenWork {
 }
 
 impl Clock {
-    /// The end of what a run may read. A lag of less than a second would let the boundary lie in a
-    /// second that is not over, in which rows with the same source time may still appear.
+    /// The end of what a run may read.
     pub fn boundary(&self, lag: Duration) -> SourceTime {
         // A lag that reaches back beyond the calendar leaves nothing to be read.
-        earlier(&self.now, lag.max(Duration::from_secs(1))).unwrap_or_else(|| SourceTime::from("0001-01-01 00:00:00"))
+        earlier(&self.now, effective(lag)).unwrap_or_else(|| SourceTime::from("0001-01-01 00:00:00"))
     }
 }
 
@@ -163,10 +170,16 @@ mod tests {
 
     #[test]
     fn the_boundary_is_the_servers_clock_minus_the_lag() {
-        let clock = Clock { now: time("2025-11-28 16:35:00"), unix: 0 };
+        let clock = Clock { now: time("2025-11-28 16:35:00"), unix_ms: 999 };
         assert_eq!(clock.boundary(Duration::from_secs(300)), time("2025-11-28 16:30:00"));
         assert_eq!(clock.boundary(Duration::ZERO), time("2025-11-28 16:34:59"));
         assert_eq!(clock.boundary(Duration::from_secs(3_000 * 366 * 86_400)), time("0001-01-01 00:00:00"));
+    }
+
+    #[test]
+    fn a_clock_shows_milliseconds_of_its_own_zone() {
+        let clock = Clock { now: time("1970-01-01 08:00:01"), unix_ms: 1_250 };
+        assert_eq!(clock.shown_ms(), 8 * 3_600_000 + 1_250);
     }
 
     #[test]

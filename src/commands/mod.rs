@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::cli::{self, Cli, Command, Common};
 use crate::config;
 use crate::refusal::Refusal;
 use crate::report::{self, Reporter};
-use crate::run::Starter;
+use crate::run::{OwnClocks, Starter, Uptime};
 use crate::state::State;
 
 mod consent;
@@ -99,6 +100,14 @@ fn report_settings(common: &Common) -> report::Settings {
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
 fn now() -> DateTime<Utc> {
     Utc::now()
+}
+
+const OWN_CLOCKS: OwnClocks = OwnClocks { now, uptime };
+
+fn uptime() -> Option<Uptime> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
+    let since = clock_gettime(ClockId::Boottime);
+    (!boot.is_empty()).then_some(Uptime { boot, ms: since.tv_sec * 1000 + since.tv_nsec / 1_000_000 })
 }
 
 /// Who runs this. Cron sets LOGNAME; where nothing is set the number of the user is better than

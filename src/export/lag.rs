@@ -79,7 +79,7 @@ pub fn ask(
     let mut source = source::open(access)?;
     refuse_other_source(state, last, source.as_ref())?;
     let boundary = source.clock()?.boundary(safety_lag);
-    let listed = source.tenants(&boundary)?;
+    let listed = source.tenants(&boundary)?.tenants;
     let known = known_spellings(overview);
     let mut folded = HashSet::new();
     // Only behind a spelling that we do not know can one hide that we know.

@@ -4,9 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-
-use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::Kind;
@@ -14,7 +11,7 @@ use crate::source::Listed;
 use crate::state::runs::{LastTime, PullBack};
 use crate::state::tenants::KnownTenant;
 use crate::tree::mark::Mark;
-use crate::window::{Clock, OpenWork, Span, earlier};
+use crate::window::{OpenWork, Span, earlier};
 
 /// What was found where a run is to start.
 #[derive(Clone, Debug)]
@@ -98,29 +95,6 @@ fn newcomer(found: &Found<'_>, purpose: Purpose) -> Result<Start, Refusal> {
             Err(Refusal::TreeWithoutState { output, state })
         }
     }
-}
-
-/// Reasons to read keys without a lower bound.
-pub fn doubts(last: &LastTime, start: Start, server: &str, server_unix: i64, offset: i64, lag: Duration) -> Vec<Doubt> {
-    // Both clocks are read in whole seconds, one after the other.
-    let tolerance = lag.as_secs().max(10) / 2;
-    let moved = last.clock_offset.is_some_and(|before| before.abs_diff(offset) > tolerance);
-    let back = last.server_unix.is_some_and(|before| server_unix < before);
-    let other = last.server.as_deref().is_some_and(|before| before != server);
-    [(other, Doubt::OtherServer), (moved || back, Doubt::ClockMoved), (start == Start::Restored, Doubt::StateRestored)]
-        .into_iter()
-        .filter_map(|(holds, doubt)| holds.then_some(doubt))
-        .collect()
-}
-
-/// The source times above which rows may have been written since the last run. What has passed since then is the most
-/// that one of the two clocks, the server's and ours, says. None where both went back.
-pub fn times_again(last: &LastTime, clock: &Clock, at: DateTime<Utc>, lag: Duration) -> Option<SourceTime> {
-    let begun = last.last_started.as_deref().and_then(|begun| DateTime::parse_from_rfc3339(begun).ok());
-    let by_ours = begun.map(|begun| at.timestamp() - begun.timestamp());
-    let by_the_servers = last.server_unix.map(|before| clock.unix - before);
-    let passed = by_ours.max(by_the_servers).and_then(|seconds| u64::try_from(seconds).ok())?;
-    earlier(&clock.now, Duration::from_secs(passed) + lag)
 }
 
 /// Watermarks that lie ahead of the boundary.
@@ -411,12 +385,10 @@ mod tests {
     }
 
     #[test]
-    fn a_restored_state_is_recognised_and_doubted() {
+    fn a_restored_state_is_recognised() {
         let state = last(7, 8);
         let begun = begin(Some(&state), Some(&mark("a", 9)), TreeUse::HasFiles, Kind::Incremental);
         assert_eq!(begun, Ok(Start::Restored));
-        let lag = Duration::from_secs(300);
-        assert_eq!(doubts(&state, Start::Restored, "s", 0, 0, lag), [Doubt::StateRestored]);
     }
 
     #[test]
@@ -427,20 +399,5 @@ mod tests {
         assert!(matches!(refused, Err(Refusal::TreeWithoutState { .. })), "{refused:?}");
         let refused = begin(None, Some(&mark("a", 3)), TreeUse::Empty, Kind::Incremental);
         assert!(matches!(refused, Err(Refusal::TreeWithoutState { .. })), "{refused:?}");
-    }
-
-    #[test]
-    fn another_server_or_a_clock_that_moved_is_in_doubt() {
-        let before = LastTime {
-            server: Some("one".into()),
-            server_unix: Some(1000),
-            clock_offset: Some(2),
-            ..LastTime::default()
-        };
-        let lag = Duration::from_secs(300);
-        assert_eq!(doubts(&before, Start::GoOn, "one", 1100, 100, lag), []);
-        assert_eq!(doubts(&before, Start::GoOn, "two", 1100, 2, lag), [Doubt::OtherServer]);
-        assert_eq!(doubts(&before, Start::GoOn, "one", 1100, 153, lag), [Doubt::ClockMoved]);
-        assert_eq!(doubts(&before, Start::GoOn, "one", 999, 2, lag), [Doubt::ClockMoved]);
     }
 }

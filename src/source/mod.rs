@@ -117,6 +117,14 @@ pub struct Listed {
     pub ahead: Option<SourceTime>,
 }
 
+/// What one look at the index tells of the tenants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    pub tenants: Vec<Listed>,
+    /// The tenant of some issued rows is NULL. No tenant's keys bring these.
+    pub has_tenantless: bool,
+}
+
 impl Listed {
     /// A tenant that the source does not list under this spelling.
     pub(crate) fn unlisted(spelling: &Tenant) -> Self {
@@ -239,7 +247,10 @@ pub trait Source: Send {
     fn replication(&mut self) -> Result<Option<Replication>, Fault>;
 
     /// All tenants with issued rows, in one loose index scan; in two where source times lie above `upto`.
-    fn tenants(&mut self, upto: &SourceTime) -> Result<Vec<Listed>, Fault>;
+    fn tenants(&mut self, upto: &SourceTime) -> Result<Listing, Fault>;
+
+    /// At most `limit` invoices whose tenant is NULL, the oldest first, from the same index.
+    fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, Fault>;
 
     /// Whether any row, issued or not, belongs to exactly this tenant.
     fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, Fault>;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, anyhow, bail};
 
-use super::{Fault, KeyCursor, Listed, Sighting, Sink, TableNames};
+use super::{Fault, KeyCursor, Listed, Listing, Sighting, Sink, TableNames};
 use crate::invoice::{Fetched, Invoice, InvoiceId, Key, Reason, Row, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::window::Span;
@@ -107,14 +107,15 @@ pub(super) fn id_column(names: &TableNames, primary: &[String]) -> anyhow::Resul
 }
 
 impl Statements {
-    pub(super) fn tenants(&self, engine: &mut impl Engine, upto: &SourceTime) -> Result<Vec<Listed>, Fault> {
-        let mut tenants = self.newest_of_each(engine, None)?;
+    pub(super) fn tenants(&self, engine: &mut impl Engine, upto: &SourceTime) -> Result<Listing, Fault> {
+        let Listing { mut tenants, has_tenantless } = self.newest_of_each(engine, None)?;
         let is_ahead = |listed: &Listed| listed.newest.as_ref().is_some_and(|newest| newest > upto);
         let ahead = tenants.iter().filter(|listed| is_ahead(listed)).count();
         if ahead == 0 {
-            return Ok(tenants);
+            return Ok(Listing { tenants, has_tenantless });
         }
-        let below = if ahead > ASKED_ONE_BY_ONE { self.newest_of_each(engine, Some(upto))? } else { Vec::new() };
+        let below =
+            if ahead > ASKED_ONE_BY_ONE { self.newest_of_each(engine, Some(upto))?.tenants } else { Vec::new() };
         let below: HashMap<Tenant, Option<SourceTime>> =
             below.into_iter().map(|listed| (listed.spelling, listed.newest)).collect();
         let spellings: HashSet<&Tenant> = tenants.iter().map(|listed| &listed.spelling).collect();
@@ -128,11 +129,11 @@ impl Statements {
                 None => None,
             };
         }
-        Ok(tenants)
+        Ok(Listing { tenants, has_tenantless })
     }
 
     /// The greatest source time of every tenant in a loose index scan.
-    fn newest_of_each(&self, engine: &mut impl Engine, upto: Option<&SourceTime>) -> Result<Vec<Listed>, Fault> {
+    fn newest_of_each(&self, engine: &mut impl Engine, upto: Option<&SourceTime>) -> Result<Listing, Fault> {
         let Wording { tenant, newest, by_time, .. } = &self.wording;
         let mut filter = Filter {
             text: format!("{} = ?", quoted(&self.names.status)),
@@ -147,8 +148,15 @@ impl Statements {
             filter.text,
             quoted(&self.names.tenant)
         );
-        let rows = engine.all(&sql, &filter.binds)?;
-        rows.into_iter().filter(|row| row.first().is_some_and(Option::is_some)).map(listed).collect()
+        let mut listing = Listing::default();
+        engine.query(&sql, &filter.binds, &mut |row| {
+            match row.first() {
+                Some(Some(_)) => listing.tenants.push(listed(row)?),
+                _ => listing.has_tenantless = true,
+            }
+            Ok(())
+        })?;
+        Ok(listing)
     }
 
     /// The greatest source time up to this one among the rows of a tenant: the last entry of a range of the index.
@@ -169,6 +177,22 @@ impl Statements {
         );
         let newest = engine.all(&sql, &filter.binds)?.into_iter().flatten().next().flatten();
         Ok(text(newest).map_err(Fault::Statement)?.map(SourceTime))
+    }
+
+    pub(super) fn tenantless(&self, engine: &mut impl Engine, limit: usize) -> Result<Vec<InvoiceId>, Fault> {
+        let Wording { id, by_time, .. } = &self.wording;
+        let mut filter = self.invoices();
+        filter.and(&format!("{} IS NULL", quoted(&self.names.tenant)), []);
+        let sql = format!(
+            "SELECT {id} FROM {} {by_time} WHERE {} ORDER BY {}, {} LIMIT ?",
+            quoted(&self.names.table),
+            filter.text,
+            quoted(&self.names.time),
+            quoted(&self.id)
+        );
+        filter.binds.push(Bind::Count(limit as u64));
+        let rows = engine.all(&sql, &filter.binds)?;
+        Ok(rows.into_iter().flatten().map(|cell| InvoiceId(lossy(cell))).collect())
     }
 
     pub(super) fn has_tenant(&self, engine: &mut impl Engine, tenant: &Tenant) -> Result<bool, Fault> {

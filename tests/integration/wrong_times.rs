@@ -79,7 +79,7 @@ fn open(url: &str) -> Box<dyn source::Source> {
 
 /// Each tenant with its newest time up to the boundary, and the one above it.
 fn newest(table: &Table, upto: &str) -> BTreeMap<String, [Option<String>; 2]> {
-    let listed = open(&table.url()).tenants(&upto.into()).unwrap();
+    let listed = open(&table.url()).tenants(&upto.into()).unwrap().tenants;
     let text = |time: Option<SourceTime>| time.map(|time| time.0);
     listed.into_iter().map(|listed| (listed.spelling.0, [text(listed.newest), text(listed.ahead)])).collect()
 }
