@@ -302,6 +302,7 @@ fn carry_out(
         inquiry.ask(tell, |source| kin::unite(&mut known, &present.listed, source))?;
     }
     let scope = Arc::new(scope(order, present, &known));
+    drop(known);
     if matches!(*scope, Scope::Table) {
         let before = state.as_deref().map_or(Ok(None), State::last_full_count)?;
         let expected = match before.filter(|count| *count > 0) {

@@ -123,7 +123,23 @@ pub struct Group {
 pub struct Member {
     pub tenant: Tenant,
     pub watermark: Option<SourceTime>,
+    pub look_back: Option<SourceTime>,
     pub newest: Option<SourceTime>,
+    pub held: bool,
+    /// Its number in the state; None for one that the state does not know.
+    pub number: Option<i64>,
+}
+
+impl Member {
+    /// A spelling that the state does not know.
+    pub(super) fn new(tenant: Tenant) -> Self {
+        Self { tenant, watermark: None, look_back: None, newest: None, held: false, number: None }
+    }
+
+    fn of(known: &KnownTenant) -> Self {
+        let KnownTenant { number, tenant, watermark, look_back, newest, held, .. } = known.clone();
+        Self { tenant, watermark, look_back, newest, held, number: Some(number) }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,17 +253,10 @@ impl<'a> Families<'a> {
 
 fn group(listed: &Listed, families: &Families<'_>, how: &HowToRead<'_>) -> Group {
     let relatives = families.relatives(&listed.spelling);
-    let mut members: Vec<Member> = relatives
-        .iter()
-        .map(|tenant| Member {
-            tenant: tenant.tenant.clone(),
-            watermark: tenant.watermark.clone(),
-            newest: tenant.newest.clone(),
-        })
-        .collect();
+    let mut members: Vec<Member> = relatives.iter().map(|known| Member::of(known)).collect();
     let unknown = usize::from(relatives.is_empty());
     if unknown == 1 {
-        members.push(Member { tenant: listed.spelling.clone(), watermark: None, newest: None });
+        members.push(Member::new(listed.spelling.clone()));
     }
     let reading = match how {
         HowToRead::Incremental(incremental) => incremental.reading(relatives, listed.newest.as_ref(), unknown),
@@ -269,6 +278,7 @@ mod tests {
 
     fn tenant(name: &str, family: i64, watermark: &str, look_back: Option<&str>, newest: &str) -> KnownTenant {
         KnownTenant {
+            number: family,
             tenant: Tenant::from(name),
             family,
             watermark: Some(time(watermark)),
@@ -337,6 +347,28 @@ mod tests {
         let groups = plan(&known, &[listed("ACME", "2025-11-28 16:00:00")], &OpenWork::None);
         assert_eq!(after(&groups[0]), Some("2025-11-28 07:00:00"));
         assert_eq!(groups[0].members.len(), 2);
+    }
+
+    /// Comparing each tenant with all others would take minutes here.
+    #[test]
+    fn a_hundred_thousand_tenants_are_planned_each_with_its_own_family() {
+        let (mut known, mut there) = (Vec::new(), Vec::new());
+        for n in 0..100_000 {
+            let look_back = format!("2025-11-{:02} 11:00:00", 1 + n % 28);
+            known.push(tenant(&n.to_string(), n, "2025-11-28 15:30:00", Some(&look_back), "2025-11-28 12:00:00"));
+            there.push(listed(&n.to_string(), "2025-11-28 16:00:00"));
+        }
+        let boundary = time("2025-11-28 16:30:00");
+        let incremental = Incremental { known: &known, boundary: &boundary, work: &OpenWork::None, overlap: OVERLAP };
+        let how = HowToRead::Incremental(incremental);
+        let all = groups(&there, &[], &known, &how);
+        let chosen: Vec<Tenant> = known.iter().map(|known| known.tenant.clone()).collect();
+        for groups in [all, groups(&there, &chosen, &known, &how)] {
+            assert_eq!(groups.len(), known.len());
+            for (group, known) in groups.iter().zip(&known) {
+                assert_eq!((after(group), group.members.len()), (known.look_back.as_ref().map(SourceTime::as_str), 1));
+            }
+        }
     }
 
     fn last(published_run: i64, last_run: i64) -> LastTime {

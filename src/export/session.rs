@@ -120,7 +120,7 @@ impl Session {
             marked_run: self.marked_run,
         })?;
         if settings.moves_watermarks() {
-            let back = plan::pull_backs(&self.state.tenants()?, &settings.boundary);
+            let back = plan::pull_backs(&self.state.tenants_ahead_of(Some(&settings.boundary))?, &settings.boundary);
             if !back.is_empty() {
                 self.state.pull_back(&back, &settings.boundary, &order.starter)?;
             }

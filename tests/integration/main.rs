@@ -25,6 +25,7 @@ mod incremental;
 mod late_commits;
 mod legacy;
 mod locks;
+mod many_tenants;
 mod migration;
 mod moments;
 mod nameless;

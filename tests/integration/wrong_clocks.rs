@@ -28,7 +28,6 @@ fn rows_written_after_clocks_that_were_ahead_together_were_put_right_are_exporte
     table.insert(&Row { id: 2, number: "AHEAD", time: &shown(ahead - 600), ..Row::default() });
     exporter.set_clocks_though(ahead, ahead, HOUR);
     let moved = exporter.run(INCREMENTAL).expect(0);
-    assert!(moved.stderr.contains("the time that passed"), "{moved}");
 
     table.insert(&Row { id: 3, number: "RIGHT", time: &shown(NOON + 2 * HOUR), ..Row::default() });
     table.execute(&format!(
@@ -40,6 +39,7 @@ fn rows_written_after_clocks_that_were_ahead_together_were_put_right_are_exporte
     exporter.run(INCREMENTAL).expect(0);
     exporter.assert_agrees();
     exporter.assert_state_is_sound();
+    assert!(moved.stderr.contains("the time that passed"), "{moved}");
 
     exporter.set_clocks(right + HOUR, right + HOUR);
     let quiet = exporter.run(INCREMENTAL).expect(0);

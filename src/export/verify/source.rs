@@ -87,7 +87,7 @@ impl Decides for Examiner<'_> {
             Told::Retrying { trouble, pause } => (self.tell)(Event::Notice(Notice::Retrying { trouble, pause })),
             Told::Failed { trouble, .. } => bail!("{trouble}"),
             // Who is gone from the index is asked for again after the scan.
-            Told::Gone { .. } | Told::Begun(_) | Told::Read { .. } => {}
+            Told::Gone { .. } | Told::Begun(_) | Told::Quiet(_) | Told::Read { .. } => {}
         }
         Ok(())
     }
