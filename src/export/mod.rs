@@ -313,16 +313,7 @@ fn carry_out(
             tell(Event::Expected(expected));
         }
     }
-    let mut todo = state.as_deref().map_or(Ok(Vec::new()), State::todo)?;
-    // What a dead run left in doubt is cleared up whoever it belongs to; a verification touches nothing else.
-    let chosen = |todo: &Todo| match order.kind {
-        Kind::Verify => false,
-        _ => order.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant)),
-    };
-    todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
-    if matches!(order.kind, Kind::Incremental | Kind::Backfill) {
-        todo.extend(without_tenant(&present.tenantless, &todo, state.as_deref())?);
-    }
+    let todo = to_read(order, present, state.as_deref())?;
     let doubted = state.as_deref().map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
     let (lookup, given) = acquaintance(state.as_deref(), writing.as_ref())?;
     let desk = Desk {
@@ -370,6 +361,21 @@ fn carry_out(
         let pipeline::Outcome { totals, failed, new_rejects, .. } = outcome;
         Ok(CarriedOut { totals, failed, tenants, new_rejects })
     })
+}
+
+/// What the run reads by primary key.
+fn to_read(order: &Order, present: &Present, state: Option<&State>) -> anyhow::Result<Vec<Todo>> {
+    let mut todo = state.map_or(Ok(Vec::new()), State::todo)?;
+    // What a dead run left in doubt is cleared up whoever it belongs to; a verification touches nothing else.
+    let chosen = |todo: &Todo| match order.kind {
+        Kind::Verify => false,
+        _ => order.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant)),
+    };
+    todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
+    if matches!(order.kind, Kind::Incremental | Kind::Backfill) {
+        todo.extend(without_tenant(&present.tenantless, &todo, state)?);
+    }
+    Ok(todo)
 }
 
 /// Invoices without a tenant, which no window brings: they are read by primary key, and rejected. Those that are

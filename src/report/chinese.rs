@@ -57,6 +57,11 @@ fn doubt(doubt: Doubt) -> &'static str {
     }
 }
 
+fn without_tenant(invoices: u64, more: bool, ids: &str) -> String {
+    let (over, all) = if more { ("超过 ", "；全量导出会列出全部") } else { ("", "") };
+    format!("{over}{invoices} 张发票的租户为空(id {ids})，没有可写入的目录；请补上租户{all}")
+}
+
 fn reason_text(reason: &Reason) -> String {
     match reason {
         Reason::NotUtf8 { offset } => format!("发票内容在第 {offset} 字节处不是 UTF-8"),
@@ -146,12 +151,7 @@ impl Words for Chinese {
             Notice::WithoutTime { invoices } => {
                 format!("{invoices} 条记录没有可用的更新时间，其变化只有全量导出能发现")
             }
-            Notice::WithoutTenant { invoices, more, some } => format!(
-                "{}{invoices} 张发票的租户为空(id {})，没有可写入的目录；请补上租户{}",
-                if *more { "超过 " } else { "" },
-                ids(*invoices, some),
-                if *more { "；全量导出会列出全部" } else { "" }
-            ),
+            Notice::WithoutTenant { invoices, more, some } => without_tenant(*invoices, *more, &ids(*invoices, some)),
             Notice::TimeUnproven { runs, compared } => format!(
                 "自 {} 以来有 {runs} 次运行与前一次不在同一主机或中间曾重启，无法确认时钟是否被调整过；因此每天核对一次全部记录",
                 compared.as_deref().unwrap_or("建立状态文件")

@@ -456,7 +456,7 @@ fn every_statement_reads_through_its_index() {
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let steps: [(&str, Step<'_>); 6] = [
             ("range,idx_incremental_export,Using where; Using index for group-by", &|source| {
-                source.tenants(&FOREVER.into()).unwrap().tenants;
+                source.tenants(&FOREVER.into()).unwrap();
             }),
             ("range,idx_incremental_export,Using where; Using index", &|source| {
                 source.keys(&"10".into(), &window, &KeyCursor::Start, 500).unwrap();
@@ -598,7 +598,7 @@ fn every_statement_carries_the_run() {
         database.execute("SET GLOBAL general_log = 1");
         source.label(RunId(42));
         source.clock().unwrap();
-        source.tenants(&FOREVER.into()).unwrap().tenants;
+        source.tenants(&FOREVER.into()).unwrap();
         database.execute("SET GLOBAL general_log = 0");
         let sent = database.query("SELECT argument FROM mysql.general_log WHERE command_type = 'Execute'");
         let labelled =
@@ -715,7 +715,7 @@ fn idle_connections_and_readers_are_no_open_work() {
         let (_own, database) = server_for_open_work(flavor);
         let mut source = open(&database.url());
         let mut second = open(&database.url());
-        second.tenants(&FOREVER.into()).unwrap().tenants;
+        second.tenants(&FOREVER.into()).unwrap();
         assert_eq!(source.open_work().unwrap(), OpenWork::None);
         let mut reader = database.connect();
         reader.query_drop("START TRANSACTION READ ONLY").unwrap();
@@ -834,7 +834,7 @@ fn open_work_takes_the_process_privilege_and_no_other() {
         let small = Access { password: Some("klein".into()), ..small };
         let mut source = source::open(&small).unwrap();
         assert_eq!(source.open_work().unwrap(), OpenWork::Unknown);
-        source.tenants(&FOREVER.into()).unwrap().tenants;
+        source.tenants(&FOREVER.into()).unwrap();
         writer.query_drop("GRANT PROCESS ON *.* TO small@'%'").unwrap();
         let mut source = source::open(&small).unwrap();
         assert_eq!(source.open_work().unwrap(), OpenWork::None);
