@@ -7,7 +7,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use chrono::{DateTime, Utc};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
@@ -18,7 +17,7 @@ use crate::export::verify::{Against, Content, Prune, Repair, Task, WithSource};
 use crate::export::{self, Backups, Mirror, Order, Rejects};
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::{Misuse, Refusal};
-use crate::run::{Cancel, Kind, Starter};
+use crate::run::{Cancel, Kind, OwnClocks, Starter};
 use crate::source::{self, Access, Address, TableNames, Tls, TlsMode};
 use crate::state::legacy;
 use crate::state::roll::Selection;
@@ -42,7 +41,7 @@ pub fn order(
     run: &Run,
     matches: &ArgMatches,
     starter: Starter,
-    now: fn() -> DateTime<Utc>,
+    clocks: OwnClocks,
     watch: fn() -> anyhow::Result<Cancel>,
 ) -> anyhow::Result<Order> {
     let (since, until) = window(&run.since, &run.until)?;
@@ -75,7 +74,7 @@ pub fn order(
         },
         mirror: if run.mirror_legacy_state { Mirror::On } else { Mirror::Off },
         starter,
-        now,
+        clocks,
         watch,
     })
 }
@@ -93,7 +92,7 @@ pub fn verification(
     args: &Verify,
     matches: &ArgMatches,
     starter: Starter,
-    now: fn() -> DateTime<Utc>,
+    clocks: OwnClocks,
     watch: fn() -> anyhow::Result<Cancel>,
 ) -> anyhow::Result<Task> {
     let (since, until) = window(&args.since, &args.until)?;
@@ -127,7 +126,7 @@ pub fn verification(
             backups: Backups { every: None, keep: 0 },
             mirror: Mirror::Off,
             starter: starter.clone(),
-            now,
+            clocks,
             watch,
         })
     };

@@ -92,12 +92,17 @@ pub enum Notice {
     Late { by: Duration, overlap: Duration },
     /// The source cannot be reached, or the connection was lost; another attempt follows after the pause.
     Retrying { trouble: Trouble, pause: Duration },
+    /// Invoices whose tenant is NULL, and some of their ids: they have no folder. More: as many as a run looks for,
+    /// and there are others.
+    WithoutTenant { invoices: u64, more: bool, some: Vec<InvoiceId> },
     /// Invoices without a usable source time: only full runs, and runs in doubt, read them.
     WithoutTime { invoices: u64 },
     /// `status` shows no lag, because no source is given.
     NoSource,
     /// `status` shows no lag, because the source does not answer.
     SourceSilent,
+    /// `status`: so many runs began on another host or after a restart since all keys were compared.
+    TimeUnproven { runs: u64, compared: Option<String> },
     /// Without the source, `--stale-after` goes by the age of the last successful run.
     JudgedByOwnClock,
     /// A run has no end yet. Dead ones are told by their process where it would be on this machine.
@@ -120,8 +125,10 @@ pub enum Life {
 pub enum Doubt {
     /// Another server answers than last time.
     OtherServer,
-    /// The server's clock moved against ours, or went back.
+    /// The server's clock moved against ours or against the time that passed, or went back.
     ClockMoved,
+    /// The machine was started again, or it is another one: how much time has passed is not known.
+    TimeUnproven,
     /// The tree is newer than the state: an older state was restored.
     StateRestored,
 }

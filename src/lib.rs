@@ -6,7 +6,7 @@
 //!
 //! ## What is promised, and who keeps it
 //!
-//! 1. **Nothing is lost.** [`window`] says from where on keys are read again, `export::plan` when they
+//! 1. **Nothing is lost.** [`window`] says from where on keys are read again, `export::doubts` when they
 //!    are read without a lower bound, `export::diff` compares them with the ledger. [`export::verify`]
 //!    proves it, and finds what no run can see.
 //! 2. **Nothing is half.** [`tree::publish`]: stage, sync, rename, sync, and only then
@@ -64,6 +64,13 @@
 //!   even though its newest source time did not change: the work may have committed older rows.
 //! * Doubt (another server, a clock that moved, a restored state) empties every look-back in the
 //!   transaction that opens the run. So it outlives a run that dies in between.
+//! * Source times of the future say nothing of what a tenant has shown: its newest time is the greatest up to
+//!   the boundary, for which the index is scanned once more where there are others.
+//! * After a restart, or on another host, nothing tells whether both clocks were set in between. All keys are
+//!   compared then, but no document is read again: a row that changes once more and gets the very second of its
+//!   old version, while the clock was put back over a restart, is found by `verify --against-source --documents`.
+//! * Rows whose tenant is NULL are in no tenant's keys. Incremental runs read them by primary key, so that they are
+//!   rejects on record; a thousand at the most, since a full run reads all.
 //! * A clock that shows another time zone has moved, though time has not: source times are what it shows.
 //! * After a restore every invoice is compared with its file, not only its key with the ledger: a source may
 //!   have come back to what the ledger knows while the tree holds what was exported in between.

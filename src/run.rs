@@ -140,6 +140,23 @@ impl Cancel {
     }
 }
 
+/// How long a machine has been up, sleep included. Setting its clock does not change that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uptime {
+    /// The kernel's name for the time since it was started.
+    pub boot: String,
+    /// Milliseconds of `CLOCK_BOOTTIME`.
+    pub ms: i64,
+}
+
+/// Our own clocks, which come in from outside.
+#[derive(Clone, Copy)]
+pub struct OwnClocks {
+    pub now: fn() -> DateTime<Utc>,
+    /// None where the kernel does not say which start it counts from.
+    pub uptime: fn() -> Option<Uptime>,
+}
+
 /// Who started a run, for the record.
 #[derive(Clone, Debug)]
 pub struct Starter {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, Utc};
+use chrono::{Datelike, NaiveDate, NaiveDateTime, TimeDelta, Timelike};
 
 use crate::invoice::SourceTime;
 
@@ -17,17 +17,25 @@ pub const BASELINE: &str = "1970-01-01 00:00:00";
 pub struct Clock {
     /// Whole seconds, in the zone in which `fupdate_time` is read.
     pub now: SourceTime,
-    /// The same moment in seconds since 1970.
-    pub unix: i64,
+    /// The same moment in milliseconds since 1970.
+    pub unix_ms: i64,
 }
 
 impl Clock {
-    /// How many seconds it shows more than ours does in UTC. Source times are what it shows, so its zone counts:
-    /// where that changes, they go back or ahead though time itself does not.
-    pub fn ahead_of(&self, ours: DateTime<Utc>) -> i64 {
-        let shown = whole_seconds(&self.now).map_or(self.unix, |now| now.and_utc().timestamp());
-        shown - ours.timestamp()
+    /// What it shows, in milliseconds, as if its zone were UTC. Source times are what it shows, so its zone
+    /// counts: where that changes, they go back or ahead though time itself does not.
+    pub fn shown_ms(&self) -> i64 {
+        let whole = whole_seconds(&self.now).map(|now| now.and_utc().timestamp() * 1000);
+        whole.map_or(self.unix_ms, |whole| whole + self.unix_ms.rem_euclid(1000))
     }
+}
+
+/// The least lag that a run keeps: a second that is not over may still get rows.
+const LEAST_LAG: Duration = Duration::from_secs(1);
+
+/// The lag that a run keeps though a shorter one was asked for.
+pub fn effective(lag: Duration) -> Duration {
+    lag.max(LEAST_LAG)
 }
 
 /// What is going on in the server that may still commit rows with source times of the past.
@@ -73,11 +81,10 @@ impl OpenWork {
 }
 
 impl Clock {
-    /// The end of what a run may read. A lag of less than a second would let the boundary lie in a
-    /// second that is not over, in which rows with the same source time may still appear.
+    /// The end of what a run may read.
     pub fn boundary(&self, lag: Duration) -> SourceTime {
         // A lag that reaches back beyond the calendar leaves nothing to be read.
-        earlier(&self.now, lag.max(Duration::from_secs(1))).unwrap_or_else(|| SourceTime::from("0001-01-01 00:00:00"))
+        earlier(&self.now, effective(lag)).unwrap_or_else(|| SourceTime::from("0001-01-01 00:00:00"))
     }
 }
 
@@ -86,8 +93,25 @@ impl Clock {
 pub fn earlier(time: &SourceTime, by: Duration) -> Option<SourceTime> {
     let parsed = whole_seconds(time)?;
     let by = TimeDelta::try_seconds(i64::try_from(by.as_secs()).ok()?)?;
-    let result = parsed.checked_sub_signed(by).filter(|at| at.year() >= 1)?;
-    Some(SourceTime(result.format("%Y-%m-%d %H:%M:%S").to_string()))
+    let at = parsed.checked_sub_signed(by).filter(|at| at.year() >= 1)?;
+    Some(printed(at))
+}
+
+/// Whether this is a moment of the calendar, from the year 1 on, as far as its whole seconds go.
+pub fn is_time(time: &SourceTime) -> bool {
+    whole_seconds(time).is_some_and(|at| at.year() >= 1)
+}
+
+/// As a server prints whole seconds.
+fn printed(at: NaiveDateTime) -> SourceTime {
+    let year = at.year().unsigned_abs();
+    let pairs = [year / 100, year % 100, at.month(), at.day(), at.hour(), at.minute(), at.second()];
+    let mut text = String::with_capacity(19);
+    for (pair, sign) in pairs.into_iter().zip(["", "", "-", "-", " ", ":", ":"]) {
+        text.push_str(sign);
+        text.extend([pair / 10, pair % 10].into_iter().filter_map(|digit| char::from_digit(digit, 10)));
+    }
+    SourceTime(text)
 }
 
 /// A real moment, written as a server prints it. chrono would take a leap second, single digits and a
@@ -113,16 +137,28 @@ pub fn seconds_between(earlier: &SourceTime, later: &SourceTime) -> Option<i64> 
     Some(whole_seconds(later)?.signed_duration_since(whole_seconds(earlier)?).num_seconds())
 }
 
+/// Reads the digits by itself: a run does so several times for each tenant, and chrono's formats take ten times
+/// as long.
 fn whole_seconds(time: &SourceTime) -> Option<NaiveDateTime> {
-    NaiveDateTime::parse_from_str(time.as_str().get(..19)?, "%Y-%m-%d %H:%M:%S").ok()
+    let text = time.as_str().as_bytes().get(..19)?;
+    let is_printed =
+        [(4, b'-'), (7, b'-'), (10, b' '), (13, b':'), (16, b':')].iter().all(|(at, sign)| text[*at] == *sign);
+    let number = |from: usize, to: usize| {
+        text[from..to]
+            .iter()
+            .try_fold(0, |number, byte| byte.is_ascii_digit().then(|| number * 10 + u32::from(byte - b'0')))
+    };
+    let date = NaiveDate::from_ymd_opt(number(0, 4)?.cast_signed(), number(5, 7)?, number(8, 10)?)?;
+    date.and_hms_opt(number(11, 13)?, number(14, 16)?, number(17, 19)?).filter(|_| is_printed)
 }
 
 /// Work is shown as open since a whole second, in which its first rows may lie.
 const WORK_MARGIN: Duration = Duration::from_secs(60);
 
 /// Where a tenant's next run starts reading keys again: the least of the boundary, the newest source
-/// time the tenant has shown and the start of the oldest open work, minus the overlap. None means
-/// everything, which is also the answer when a time is no date, and for a tenant that has shown none.
+/// time up to the boundary that the tenant has shown and the start of the oldest open work, minus the
+/// overlap. None means everything, which is also the answer when a time is no date, and for a tenant
+/// that has shown none.
 pub fn look_back(
     boundary: &SourceTime,
     newest: Option<&SourceTime>,
@@ -164,10 +200,16 @@ mod tests {
 
     #[test]
     fn the_boundary_is_the_servers_clock_minus_the_lag() {
-        let clock = Clock { now: time("2025-11-28 16:35:00"), unix: 0 };
+        let clock = Clock { now: time("2025-11-28 16:35:00"), unix_ms: 999 };
         assert_eq!(clock.boundary(Duration::from_secs(300)), time("2025-11-28 16:30:00"));
         assert_eq!(clock.boundary(Duration::ZERO), time("2025-11-28 16:34:59"));
         assert_eq!(clock.boundary(Duration::from_secs(3_000 * 366 * 86_400)), time("0001-01-01 00:00:00"));
+    }
+
+    #[test]
+    fn a_clock_shows_milliseconds_of_its_own_zone() {
+        let clock = Clock { now: time("1970-01-01 08:00:01"), unix_ms: 1_250 };
+        assert_eq!(clock.shown_ms(), 8 * 3_600_000 + 1_250);
     }
 
     #[test]
@@ -176,6 +218,26 @@ mod tests {
         assert_eq!(between("2025-11-28 23:59:00.75", "2025-11-29 00:01:00"), Some(120));
         assert_eq!(between("2025-11-29 00:01:00", "2025-11-28 23:59:00"), Some(-120));
         assert_eq!(between("0000-00-00 00:00:00", "2025-11-28 23:59:00"), None);
+    }
+
+    #[test]
+    fn only_what_a_server_prints_is_a_time() {
+        for (text, is_time) in [
+            ("2024-02-29 23:59:59", true),
+            ("2024-02-29 23:59:59.123456", true),
+            ("0001-01-01 00:00:00", true),
+            ("2025-02-29 00:00:00", false),
+            ("2025-00-10 00:00:00", false),
+            ("2025-11-28 24:00:00", false),
+            ("2025-11-28T16:30:00", false),
+            ("2025-11-28 16:30", false),
+            ("+025-11-28 16:30:00", false),
+            ("2025-11-28 16:3x:00", false),
+            ("发票", false),
+        ] {
+            let same = earlier(&time(text), Duration::ZERO);
+            assert_eq!(same, is_time.then(|| time(&text[..19])), "{text}");
+        }
     }
 
     #[test]

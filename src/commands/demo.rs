@@ -100,7 +100,7 @@ fn order(database: &Path, output: &Path, kind: Kind) -> Order {
         backups: Backups { every: None, keep: 0 },
         mirror: Mirror::Off,
         starter: super::starter(),
-        now: super::now,
+        clocks: super::OWN_CLOCKS,
         watch: super::signals::watch,
     }
 }

@@ -6,13 +6,14 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::cli::{self, Cli, Command, Common};
 use crate::config;
 use crate::panics;
 use crate::refusal::Refusal;
 use crate::report::{self, Reporter};
-use crate::run::Starter;
+use crate::run::{OwnClocks, Starter, Uptime};
 use crate::state::State;
 
 mod consent;
@@ -103,6 +104,14 @@ fn report_settings(common: &Common) -> report::Settings {
 fn now() -> DateTime<Utc> {
     // `Utc::now` panics where the clock shows a time before 1970.
     SystemTime::now().into()
+}
+
+const OWN_CLOCKS: OwnClocks = OwnClocks { now, uptime };
+
+fn uptime() -> Option<Uptime> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
+    let since = clock_gettime(ClockId::Boottime);
+    (!boot.is_empty()).then_some(Uptime { boot, ms: since.tv_sec * 1000 + since.tv_nsec / 1_000_000 })
 }
 
 /// Who runs this. Cron sets LOGNAME; where nothing is set the number of the user is better than

@@ -11,7 +11,7 @@ use crate::{config, export};
 const PARTIAL: u8 = 3;
 
 pub(super) fn run(common: &Common, args: &Run, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let order = config::order(common, args, matches, super::starter(), super::now, super::signals::watch)?;
+    let order = config::order(common, args, matches, super::starter(), super::OWN_CLOCKS, super::signals::watch)?;
     let summary = export::run(&order, &mut |event| reporter.event(&event))?;
     Ok(match summary.outcome {
         Outcome::Success => 0,

@@ -33,6 +33,9 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
     }
     let (last, overview) = (state.last_time()?, state.overview(&late_since())?);
     mention_unfinished(&state, reporter)?;
+    if last.proof.unproven > 0 {
+        say(reporter, Notice::TimeUnproven { runs: last.proof.unproven, compared: last.proof.compared.clone() });
+    }
     // The server may take its time; nothing of the state is needed any more.
     drop(state);
     let present = ask(common, args, matches, &last, &overview, reporter)?;

@@ -18,7 +18,7 @@ use crate::report::table::{Cell, Details, Table};
 const FOUND: u8 = 6;
 
 pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let task = config::verification(common, args, matches, super::starter(), super::now, super::signals::watch)?;
+    let task = config::verification(common, args, matches, super::starter(), super::OWN_CLOCKS, super::signals::watch)?;
     let confirm = |files, invoices| confirm(reporter, files, invoices);
     let verified = verify::verify(&task, &confirm, &mut |event| reporter.event(&event))?;
     reporter.details(&details(&verified));

@@ -17,6 +17,8 @@ use crate::tree::stage::Staged;
 /// A batch is closed when it holds so many bytes, or so many files, or after this time.
 pub(super) const BATCH_BYTES: u64 = 64 << 20;
 pub(super) const BATCH_TIME: Duration = Duration::from_secs(3);
+/// Watermarks that move with one batch: they are kept in memory until then.
+pub(super) const BATCH_ADVANCES: usize = 10_000;
 /// Whoever watches a first export sees files within a second.
 pub(super) const FIRST_BATCH_FILES: usize = 1_000;
 const BATCH_FILES: usize = 4_000;

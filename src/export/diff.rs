@@ -3,6 +3,7 @@
 //! or the whole table in primary-key order. It changes nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::Error;
@@ -25,6 +26,8 @@ const KEYS_A_PAGE: usize = 10_000;
 const DOCUMENTS_A_PAGE: usize = 500;
 /// Rows of one statement of a full scan.
 const ROWS_A_PAGE: usize = 1_000;
+/// Groups of which nothing is read that are told in one message: there may be a hundred thousand.
+const QUIET_AT_ONCE: usize = 1_000;
 /// How many other rows are tried before the table is blamed instead of a row.
 const OTHERS: usize = 10;
 
@@ -42,6 +45,8 @@ pub(super) enum Part {
 #[derive(Debug)]
 pub(super) enum Told {
     Begun(usize),
+    /// Nothing is read for these groups.
+    Quiet(Range<usize>),
     /// Asked for by primary key, but no invoice any more.
     Gone {
         part: Part,
@@ -115,18 +120,32 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         match scope {
             Scope::Table => self.read_table(),
             Scope::Groups { groups, compare } => {
-                for (n, group) in groups.iter().enumerate() {
-                    self.say(Told::Begun(n))?;
-                    match self.read_group(Part::Group(n), group, *compare) {
-                        Err(Fault::Statement(error)) => {
-                            self.say(Told::Failed { part: Part::Group(n), trouble: Trouble::from(&error) })?;
-                        }
-                        result => result?,
-                    }
-                }
+                self.read_groups(groups, *compare)?;
                 self.read_unmet()
             }
         }
+    }
+
+    fn read_groups(&mut self, groups: &[Group], compare: Compare) -> Result<(), Fault> {
+        let mut n = 0;
+        while let Some(group) = groups.get(n) {
+            let is_quiet = |group: &&Group| group.reading == Reading::Nothing;
+            let quiet = groups[n..].iter().take(QUIET_AT_ONCE).take_while(is_quiet).count();
+            if quiet > 0 {
+                self.say(Told::Quiet(n..n + quiet))?;
+                n += quiet;
+                continue;
+            }
+            self.say(Told::Begun(n))?;
+            match self.read_group(Part::Group(n), group, compare) {
+                Err(Fault::Statement(error)) => {
+                    self.say(Told::Failed { part: Part::Group(n), trouble: Trouble::from(&error) })?;
+                }
+                result => result?,
+            }
+            n += 1;
+        }
+        Ok(())
     }
 
     /// Looks up by primary key whom the ledger holds and the scan has not met: a row that was updated

@@ -1,21 +1,22 @@
 //! The questions that a run asks before it reads rows. A server that is just being restarted, or takes
 //! no further connection for a moment, costs a pause here as it does later.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use chrono::{DateTime, Utc};
+use chrono::TimeDelta;
 
 use super::patience::Patience;
 use super::{Order, second_source};
 use crate::event::{Event, Notice};
-use crate::invoice::SourceTime;
+use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::refusal::Refusal;
-use crate::run::{Cancel, Kind, RunId};
-use crate::source::{self, Fault, Listed, Replication, Source};
+use crate::run::{Cancel, Kind, RunId, Uptime};
+use crate::source::{self, Fault, Listed, Listing, Replication, Source};
 use crate::state::State;
-use crate::state::runs::LastTime;
+use crate::state::runs::{Clocks, LastTime};
 use crate::window::{Clock, OpenWork, settled_below};
 
 pub(super) struct Inquiry {
@@ -67,10 +68,12 @@ impl Settings {
 /// What the server said before anything was read.
 pub(super) struct Present {
     pub clock: Clock,
-    /// What our own clock showed then.
-    pub at: DateTime<Utc>,
+    /// All clocks at that moment.
+    pub clocks: Clocks,
     pub server: String,
     pub listed: Vec<Listed>,
+    /// Invoices whose tenant is NULL, as far as a run looks for them.
+    pub tenantless: Vec<InvoiceId>,
     pub settings: Settings,
 }
 
@@ -78,8 +81,7 @@ pub(super) struct Present {
 /// What was committed before the look at open work is visible to later reads, what was not is open.
 pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Present> {
     let server = inquiry.ask(tell, |source| source.identity())?;
-    let clock = inquiry.ask(tell, |source| source.clock())?;
-    let at = (order.now)();
+    let (clock, clocks) = read_clocks(order, inquiry, tell)?;
     let work = inquiry.ask(tell, |source| source.open_work())?;
     match &work {
         OpenWork::Unknown => tell(Event::Notice(Notice::OpenWorkUnknown)),
@@ -107,18 +109,74 @@ pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn Fn
         boundary,
         work,
     };
-    let listed = if order.kind == Kind::Full && order.tenants.is_empty() {
-        Vec::new()
+    let Listing { tenants: listed, has_tenantless } = if order.kind == Kind::Full && order.tenants.is_empty() {
+        Listing::default()
     } else {
         tell(Event::ListingTenants);
-        inquiry.ask(tell, |source| source.tenants())?
+        inquiry.ask(tell, |source| source.tenants(&settings.boundary))?
     };
-    for Listed { spelling, newest } in &listed {
-        if let Some(newest) = newest.clone().filter(|newest| *newest > clock.now) {
+    let is_asked = has_tenantless && order.tenants.is_empty();
+    let tenantless = if is_asked { find_tenantless(inquiry, tell)? } else { Vec::new() };
+    for Listed { spelling, ahead, .. } in &listed {
+        if let Some(newest) = ahead.clone().filter(|ahead| *ahead > clock.now) {
             tell(Event::Notice(Notice::TimesAhead { tenant: spelling.clone(), newest }));
         }
     }
-    Ok(Present { clock, at, server, listed, settings })
+    Ok(Present { clock, clocks, server, listed, tenantless, settings })
+}
+
+/// Invoices without a tenant that one run names at the most.
+const TENANTLESS_AT_MOST: usize = 1_000;
+
+/// The invoices that no tenant's keys bring, named to the operator.
+fn find_tenantless(inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> Result<Vec<InvoiceId>, Fault> {
+    let mut found = inquiry.ask(tell, |source| source.tenantless(TENANTLESS_AT_MOST + 1))?;
+    let more = found.len() > TENANTLESS_AT_MOST;
+    found.truncate(TENANTLESS_AT_MOST);
+    if !found.is_empty() {
+        let some = found.iter().take(SHOWN).cloned().collect();
+        tell(Event::Notice(Notice::WithoutTenant { invoices: found.len() as u64, more, some }));
+    }
+    Ok(found)
+}
+
+/// Ids shown in one line.
+const SHOWN: usize = 5;
+
+/// The clocks are compared by half a second at the least (`--safety-lag 0s`), so an answer that took longer than
+/// this does not tell precisely enough what our own clocks showed when it was given.
+const PRECISE_ENOUGH: TimeDelta = TimeDelta::milliseconds(100);
+/// How often the clock of a slow server is asked for at the most. The quickest answer counts.
+const READ_AT_MOST: usize = 5;
+
+/// The server's clock, and ours in the middle between question and answer.
+fn read_clocks(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Clock, Clocks)> {
+    let mut quickest: Option<(TimeDelta, Clock, Clocks)> = None;
+    for _ in 0..READ_AT_MOST {
+        let (clock, [before, after], uptime) = inquiry.ask(tell, |source| {
+            let before = (order.clocks.now)();
+            let clock = source.clock()?;
+            let uptime = (order.clocks.uptime)();
+            Ok((clock, [before, (order.clocks.now)()], uptime))
+        })?;
+        let took = after.signed_duration_since(before);
+        if quickest.as_ref().is_none_or(|(least, ..)| took < *least) {
+            let half_ms = took.num_milliseconds().max(0) / 2;
+            let clocks = Clocks {
+                server_ms: clock.unix_ms,
+                shown_ms: clock.shown_ms(),
+                own_ms: before.timestamp_millis() + half_ms,
+                host: order.starter.host.clone(),
+                uptime: uptime.map(|uptime| Uptime { ms: uptime.ms - half_ms, ..uptime }),
+            };
+            quickest = Some((took, clock, clocks));
+        }
+        if took <= PRECISE_ENOUGH {
+            break;
+        }
+    }
+    let (_, clock, clocks) = quickest.context("the server was not asked for its clock")?;
+    Ok((clock, clocks))
 }
 
 /// A state describes one source; another one's invoices must not be taken for its own.
@@ -143,10 +201,10 @@ pub(super) fn refuse_unknown_tenants(
         return Ok(());
     }
     let known = state.map_or(Ok(Vec::new()), State::tenants).context("cannot look for tenants")?;
+    let known = known.iter().map(|known| &known.tenant).chain(listed.iter().map(|listed| &listed.spelling));
+    let known: HashSet<&Tenant> = known.collect();
     for tenant in &order.tenants {
-        let is_known = known.iter().any(|known| known.tenant == *tenant)
-            || listed.iter().any(|listed| listed.spelling == *tenant)
-            || inquiry.ask(tell, |source| source.has_tenant(tenant))?;
+        let is_known = known.contains(tenant) || inquiry.ask(tell, |source| source.has_tenant(tenant))?;
         if !is_known {
             return Err(Refusal::UnknownTenant(tenant.to_string()).into());
         }

@@ -5,7 +5,7 @@
 //! been met by any scan. Unless its family is found before the groups are made, it would be read from
 //! the look-back of the listed spelling, which may lie above its own.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::invoice::Tenant;
 use crate::source::{Fault, KeyCursor, Listed, Source};
@@ -18,20 +18,25 @@ const KEYS_A_PAGE: usize = 10_000;
 /// equal. Costs nothing where there are none.
 pub(super) fn unite(known: &mut [KnownTenant], listed: &[Listed], source: &mut dyn Source) -> Result<(), Fault> {
     let listed: HashSet<&Tenant> = listed.iter().map(|listed| &listed.spelling).collect();
-    let families: HashSet<i64> =
-        known.iter().filter(|known| listed.contains(&known.tenant)).map(|known| known.family).collect();
-    for n in 0..known.len() {
-        let KnownTenant { tenant, family, watermark, newest, .. } = &known[n];
+    let families: HashMap<Tenant, i64> = known
+        .iter()
+        .filter(|known| listed.contains(&known.tenant))
+        .map(|known| (known.tenant.clone(), known.family))
+        .collect();
+    let listed_families: HashSet<i64> = families.values().copied().collect();
+    let mut joined: HashMap<i64, i64> = HashMap::new();
+    for KnownTenant { tenant, family, watermark, newest, .. } in known.iter() {
         let was_met = watermark.is_none() || newest.is_some();
-        if was_met || families.contains(family) {
+        if was_met || listed_families.contains(family) || joined.contains_key(family) {
             continue;
         }
         let equal = listed_as(tenant, &listed, source)?;
-        let theirs = known.iter().find(|known| equal.as_ref() == Some(&known.tenant)).map(|known| known.family);
-        if let Some(theirs) = theirs {
-            let ours = known[n].family;
-            known.iter_mut().filter(|known| known.family == ours).for_each(|known| known.family = theirs);
+        if let Some(theirs) = equal.and_then(|equal| families.get(&equal)) {
+            joined.insert(*family, *theirs);
         }
+    }
+    for known in known {
+        known.family = joined.get(&known.family).copied().unwrap_or(known.family);
     }
     Ok(())
 }

@@ -79,7 +79,7 @@ pub fn ask(
     let mut source = source::open(access)?;
     refuse_other_source(state, last, source.as_ref())?;
     let boundary = source.clock()?.boundary(safety_lag);
-    let listed = source.tenants()?;
+    let listed = source.tenants(&boundary)?.tenants;
     let known = known_spellings(overview);
     let mut folded = HashSet::new();
     // Only behind a spelling that we do not know can one hide that we know.
@@ -102,7 +102,7 @@ fn known_spellings(overview: &Overview) -> HashMap<&Tenant, i64> {
 fn newest_by_family<'a>(overview: &Overview, listed: &'a [Listed]) -> HashMap<i64, Option<&'a SourceTime>> {
     let known = known_spellings(overview);
     let mut families: HashMap<i64, Option<&SourceTime>> = HashMap::new();
-    for Listed { spelling, newest } in listed {
+    for Listed { spelling, newest, .. } in listed {
         if let Some(family) = known.get(spelling) {
             let of_family = families.entry(*family).or_default();
             *of_family = (*of_family).max(newest.as_ref());

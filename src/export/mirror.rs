@@ -28,7 +28,7 @@ pub(super) fn mirror(order: &Order, state: &State) -> anyhow::Result<()> {
         }
         let Backups { every, keep } = order.backups;
         let keep = every.map_or(Keep::None, |every| Keep::Some { every, newest: keep });
-        legacy_file::replace(&path, legacy::render(&entries)?.as_bytes(), keep, (order.now)()).map(drop)
+        legacy_file::replace(&path, legacy::render(&entries)?.as_bytes(), keep, (order.clocks.now)()).map(drop)
     };
     let file = path.clone();
     write().map_err(|error: anyhow::Error| match error.downcast::<Unholdable>() {

@@ -2,7 +2,7 @@
 //!
 //! `run` is one execution, `session.rs` leads it from the lock to its last record. `inquiry.rs` asks the
 //! server what must be known first; `plan.rs` decides without I/O whether it may start and what it reads,
-//! `tie.rs` ties the tree to its state, `kin.rs` finds spellings that are one tenant; `diff.rs` reads in one
+//! `doubts.rs` whether the clocks and the server are those of the last run; `tie.rs` ties the tree to its state, `kin.rs` finds spellings that are one tenant; `diff.rs` reads in one
 //! thread; `check.rs` checks rows in several; `pipeline.rs` gives out paths in one, with `batch.rs` (what goes
 //! together), `contest.rs` (two invoices that want one path), `given.rs` (what an empty ledger need not be
 //! asked) and `parts.rs` (whose rows are all decided); `flight.rs` has batches published in two more, and
@@ -12,21 +12,20 @@
 //! says how far the tenants lag behind, as `why.rs` does of one invoice.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use chrono::{DateTime, Utc};
 
 use crate::effort::Effort;
 use crate::event::{Event, Notice};
-use crate::invoice::{SourceTime, Tenant};
+use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::lock::Held;
 use crate::refusal::Trouble;
-use crate::run::{Cancel, Counts, Kind, Outcome, RunId, Starter, Summary};
+use crate::run::{Cancel, Counts, Kind, Outcome, OwnClocks, RunId, Starter, Summary};
 use crate::source::{self, Access, Fault, Source};
 use crate::state::State;
 use crate::state::ledger::Lookup;
@@ -59,6 +58,7 @@ mod budget;
 mod check;
 mod contest;
 mod diff;
+mod doubts;
 mod drive;
 mod flight;
 mod given;
@@ -106,8 +106,8 @@ pub struct Order {
     /// The script's state file is written after the run too.
     pub mirror: Mirror,
     pub starter: Starter,
-    /// Our own clock, for the record only.
-    pub now: fn() -> DateTime<Utc>,
+    /// For the record, and to find out whether the server's clock was set.
+    pub clocks: OwnClocks,
     /// From here on signals only ask to stop. Called when there is something to be brought to an end.
     pub watch: fn() -> anyhow::Result<Cancel>,
 }
@@ -302,6 +302,7 @@ fn carry_out(
         inquiry.ask(tell, |source| kin::unite(&mut known, &present.listed, source))?;
     }
     let scope = Arc::new(scope(order, present, &known));
+    drop(known);
     if matches!(*scope, Scope::Table) {
         let before = state.as_deref().map_or(Ok(None), State::last_full_count)?;
         let expected = match before.filter(|count| *count > 0) {
@@ -312,13 +313,7 @@ fn carry_out(
             tell(Event::Expected(expected));
         }
     }
-    let mut todo = state.as_deref().map_or(Ok(Vec::new()), State::todo)?;
-    // What a dead run left in doubt is cleared up whoever it belongs to; a verification touches nothing else.
-    let chosen = |todo: &Todo| match order.kind {
-        Kind::Verify => false,
-        _ => order.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant)),
-    };
-    todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
+    let todo = to_read(order, present, state.as_deref())?;
     let doubted = state.as_deref().map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
     let (lookup, given) = acquaintance(state.as_deref(), writing.as_ref())?;
     let desk = Desk {
@@ -369,6 +364,34 @@ fn carry_out(
         let pipeline::Outcome { totals, failed, new_rejects, .. } = outcome;
         Ok(CarriedOut { totals, failed, tenants, new_rejects })
     })
+}
+
+/// What the run reads by primary key.
+fn to_read(order: &Order, present: &Present, state: Option<&State>) -> anyhow::Result<Vec<Todo>> {
+    let mut todo = state.map_or(Ok(Vec::new()), State::todo)?;
+    // What a dead run left in doubt is cleared up whoever it belongs to; a verification touches nothing else.
+    let chosen = |todo: &Todo| match order.kind {
+        Kind::Verify => false,
+        _ => order.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant)),
+    };
+    todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
+    if matches!(order.kind, Kind::Incremental | Kind::Backfill) {
+        todo.extend(without_tenant(&present.tenantless, &todo, state)?);
+    }
+    Ok(todo)
+}
+
+/// Invoices without a tenant, which no window brings: they are read by primary key, and rejected. Those that are
+/// rejects already have their turn.
+fn without_tenant(found: &[InvoiceId], todo: &[Todo], state: Option<&State>) -> anyhow::Result<Vec<Todo>> {
+    let listed: HashSet<&InvoiceId> = todo.iter().map(|todo| &todo.id).collect();
+    let mut new = Vec::new();
+    for id in found.iter().filter(|id| !listed.contains(id)) {
+        if !state.map_or(Ok(false), |state| state.is_open_reject(id))? {
+            new.push(Todo { id: id.clone(), why: Why::Reject, tenant: None });
+        }
+    }
+    Ok(new)
 }
 
 /// What the ledger is asked by the thread that reads, and need not be asked by the one that decides.

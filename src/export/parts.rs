@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::batch::{BATCH_BYTES, BATCH_TIME};
+use super::batch::{BATCH_ADVANCES, BATCH_BYTES, BATCH_TIME};
 use super::diff::Part;
 use super::pipeline::Clerk;
 use super::plan::{Group, Member, Others};
@@ -36,7 +36,8 @@ impl Clerk<'_> {
     /// Sends the batch on its way if it is time, and records the one that is published.
     pub(super) fn go_on(&mut self) -> anyhow::Result<()> {
         let old = self.opened.elapsed() >= BATCH_TIME;
-        if self.batch.len() >= self.limit || self.batch.bytes() >= BATCH_BYTES || (old && !self.batch.is_empty()) {
+        let full = self.batch.len() >= self.limit || self.batch.advances.len() >= BATCH_ADVANCES;
+        if full || self.batch.bytes() >= BATCH_BYTES || (old && !self.batch.is_empty()) {
             self.launch()?;
         }
         self.land_if_published()
@@ -71,13 +72,11 @@ impl Clerk<'_> {
     /// All rows of a group are decided: its watermarks move with the batch that holds the last one.
     fn move_on(&mut self, group: &Group, spellings: &BTreeMap<Tenant, Option<SourceTime>>) {
         let is_member = |tenant: &Tenant| group.members.iter().any(|member| member.tenant == *tenant);
-        let strangers = spellings.keys().filter(|tenant| !is_member(tenant)).map(|tenant| Member {
-            tenant: tenant.clone(),
-            watermark: None,
-            newest: None,
-        });
-        let members: Vec<Member> = group.members.iter().cloned().chain(strangers).collect();
-        for Member { tenant, newest, .. } in &members {
+        let strangers: Vec<Member> =
+            spellings.keys().filter(|tenant| !is_member(tenant)).cloned().map(Member::new).collect();
+        let members: Vec<&Member> = group.members.iter().chain(&strangers).collect();
+        for member in &members {
+            let Member { tenant, newest, .. } = member;
             self.fail_if_rejected(tenant);
             self.ready.push(tenant.clone());
             if !self.settings.moves_watermarks() {
@@ -91,13 +90,17 @@ impl Clerk<'_> {
                 if group.newest.is_some() { shown.min(group.newest.clone()) } else { shown }
             };
             let Settings { boundary, work, overlap, .. } = self.settings;
+            let look_back = window::look_back(boundary, newest.as_ref(), work, *overlap);
+            let held = *work != OpenWork::None;
+            let is_same = (&look_back, &newest, held) == (&member.look_back, &member.newest, member.held);
             self.batch.advances.push(Advance {
                 tenant: tenant.clone(),
                 relative: members[0].tenant.clone(),
                 watermark: boundary.clone(),
-                look_back: window::look_back(boundary, newest.as_ref(), work, *overlap),
+                unchanged: member.number.filter(|_| is_same && members.len() == 1),
+                look_back,
                 newest,
-                held: *work != OpenWork::None,
+                held,
                 written: 0,
             });
         }

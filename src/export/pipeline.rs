@@ -148,8 +148,15 @@ impl Decides for Clerk<'_> {
     fn hear(&mut self, told: Told) -> anyhow::Result<()> {
         match told {
             Told::Begun(n) => {
-                for member in &self.groups[n].members {
-                    self.start(&member.tenant, member.watermark.clone());
+                self.begin(n);
+                Ok(())
+            }
+            Told::Quiet(groups) => {
+                for n in groups {
+                    self.begin(n);
+                    let part = Part::Group(n);
+                    self.parts.entry(part).or_default().expected = Some((0, BTreeMap::new()));
+                    self.after(part)?;
                 }
                 Ok(())
             }
@@ -262,6 +269,12 @@ impl<'a> Clerk<'a> {
         let Some(tenant) = tenant_of(verdict) else { return };
         if part != Part::Todo && !self.started.contains(tenant) {
             self.start(&tenant.clone(), None);
+        }
+    }
+
+    fn begin(&mut self, group: usize) {
+        for member in &self.groups[group].members {
+            self.start(&member.tenant, member.watermark.clone());
         }
     }
 

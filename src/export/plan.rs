@@ -1,11 +1,9 @@
 //! Decisions, without I/O: may this run start here, is anything in doubt, which keys are read.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-
-use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::Kind;
@@ -13,7 +11,7 @@ use crate::source::Listed;
 use crate::state::runs::{LastTime, PullBack};
 use crate::state::tenants::KnownTenant;
 use crate::tree::mark::Mark;
-use crate::window::{Clock, OpenWork, Span, earlier};
+use crate::window::{OpenWork, Span, earlier};
 
 /// What was found where a run is to start.
 #[derive(Clone, Debug)]
@@ -99,29 +97,6 @@ fn newcomer(found: &Found<'_>, purpose: Purpose) -> Result<Start, Refusal> {
     }
 }
 
-/// Reasons to read keys without a lower bound.
-pub fn doubts(last: &LastTime, start: Start, server: &str, server_unix: i64, offset: i64, lag: Duration) -> Vec<Doubt> {
-    // Both clocks are read in whole seconds, one after the other.
-    let tolerance = lag.as_secs().max(10) / 2;
-    let moved = last.clock_offset.is_some_and(|before| before.abs_diff(offset) > tolerance);
-    let back = last.server_unix.is_some_and(|before| server_unix < before);
-    let other = last.server.as_deref().is_some_and(|before| before != server);
-    [(other, Doubt::OtherServer), (moved || back, Doubt::ClockMoved), (start == Start::Restored, Doubt::StateRestored)]
-        .into_iter()
-        .filter_map(|(holds, doubt)| holds.then_some(doubt))
-        .collect()
-}
-
-/// The source times above which rows may have been written since the last run. What has passed since then is the most
-/// that one of the two clocks, the server's and ours, says. None where both went back.
-pub fn times_again(last: &LastTime, clock: &Clock, at: DateTime<Utc>, lag: Duration) -> Option<SourceTime> {
-    let begun = last.last_started.as_deref().and_then(|begun| DateTime::parse_from_rfc3339(begun).ok());
-    let by_ours = begun.map(|begun| at.timestamp() - begun.timestamp());
-    let by_the_servers = last.server_unix.map(|before| clock.unix - before);
-    let passed = by_ours.max(by_the_servers).and_then(|seconds| u64::try_from(seconds).ok())?;
-    earlier(&clock.now, Duration::from_secs(passed) + lag)
-}
-
 /// Watermarks that lie ahead of the boundary.
 pub fn pull_backs(known: &[KnownTenant], boundary: &SourceTime) -> Vec<PullBack> {
     let ahead = |tenant: &KnownTenant| tenant.watermark.clone().filter(|watermark| watermark > boundary);
@@ -148,7 +123,23 @@ pub struct Group {
 pub struct Member {
     pub tenant: Tenant,
     pub watermark: Option<SourceTime>,
+    pub look_back: Option<SourceTime>,
     pub newest: Option<SourceTime>,
+    pub held: bool,
+    /// Its number in the state; None for one that the state does not know.
+    pub number: Option<i64>,
+}
+
+impl Member {
+    /// A spelling that the state does not know.
+    pub(super) fn new(tenant: Tenant) -> Self {
+        Self { tenant, watermark: None, look_back: None, newest: None, held: false, number: None }
+    }
+
+    fn of(known: &KnownTenant) -> Self {
+        let KnownTenant { number, tenant, watermark, look_back, newest, held, .. } = known.clone();
+        Self { tenant, watermark, look_back, newest, held, number: Some(number) }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,19 +194,22 @@ impl Incremental<'_> {
 
 /// The groups to read, in the order in which the source lists them.
 pub fn groups(listed: &[Listed], chosen: &[Tenant], known: &[KnownTenant], how: &HowToRead<'_>) -> Vec<Group> {
-    let mut groups: Vec<Group> = listed.iter().map(|listed| group(listed, known, how)).collect();
+    let families = Families::of(known);
+    let mut groups: Vec<Group> = listed.iter().map(|listed| group(listed, &families, how)).collect();
     if chosen.is_empty() {
         return groups;
     }
-    let missing = |groups: &[Group], tenant: &Tenant| {
-        !groups.iter().any(|group| group.members.iter().any(|member| member.tenant == *tenant))
-    };
+    let spellings = |group: &Group| group.members.iter().map(|member| member.tenant.clone()).collect::<Vec<_>>();
+    let mut met: HashSet<Tenant> = groups.iter().flat_map(spellings).collect();
     for tenant in chosen {
-        if missing(&groups, tenant) {
+        if !met.contains(tenant) {
             // Listed under a spelling that we do not know to be the same, or without issued rows.
-            groups.push(group(&Listed { spelling: tenant.clone(), newest: None }, known, how));
+            let group = group(&Listed::unlisted(tenant), &families, how);
+            met.extend(spellings(&group));
+            groups.push(group);
         }
     }
+    let chosen: HashSet<&Tenant> = chosen.iter().collect();
     for group in &mut groups {
         group.members.retain(|member| chosen.contains(&member.tenant));
         group.others = Others::LeftOut;
@@ -235,23 +229,37 @@ pub enum HowToRead<'a> {
     Span(Span),
 }
 
-fn group(listed: &Listed, known: &[KnownTenant], how: &HowToRead<'_>) -> Group {
-    let family = known.iter().find(|tenant| tenant.tenant == listed.spelling).map(|tenant| tenant.family);
-    let relatives: Vec<&KnownTenant> = known.iter().filter(|tenant| Some(tenant.family) == family).collect();
-    let mut members: Vec<Member> = relatives
-        .iter()
-        .map(|tenant| Member {
-            tenant: tenant.tenant.clone(),
-            watermark: tenant.watermark.clone(),
-            newest: tenant.newest.clone(),
-        })
-        .collect();
+/// The known tenants, found by their spelling and by their family.
+struct Families<'a> {
+    by_spelling: HashMap<&'a Tenant, i64>,
+    relatives: HashMap<i64, Vec<&'a KnownTenant>>,
+}
+
+impl<'a> Families<'a> {
+    fn of(known: &'a [KnownTenant]) -> Self {
+        let mut relatives: HashMap<i64, Vec<&KnownTenant>> = HashMap::with_capacity(known.len());
+        for tenant in known {
+            relatives.entry(tenant.family).or_default().push(tenant);
+        }
+        Self { by_spelling: known.iter().map(|known| (&known.tenant, known.family)).collect(), relatives }
+    }
+
+    /// All known spellings of a tenant, in the order in which they became known; none of one that is unknown.
+    fn relatives(&self, tenant: &Tenant) -> &[&'a KnownTenant] {
+        let family = self.by_spelling.get(tenant);
+        family.and_then(|family| self.relatives.get(family)).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn group(listed: &Listed, families: &Families<'_>, how: &HowToRead<'_>) -> Group {
+    let relatives = families.relatives(&listed.spelling);
+    let mut members: Vec<Member> = relatives.iter().map(|known| Member::of(known)).collect();
     let unknown = usize::from(relatives.is_empty());
     if unknown == 1 {
-        members.push(Member { tenant: listed.spelling.clone(), watermark: None, newest: None });
+        members.push(Member::new(listed.spelling.clone()));
     }
     let reading = match how {
-        HowToRead::Incremental(incremental) => incremental.reading(&relatives, listed.newest.as_ref(), unknown),
+        HowToRead::Incremental(incremental) => incremental.reading(relatives, listed.newest.as_ref(), unknown),
         HowToRead::Span(span) => Reading::Keys(span.clone()),
     };
     Group { asked: listed.spelling.clone(), members, others: Others::Exported, newest: listed.newest.clone(), reading }
@@ -270,6 +278,7 @@ mod tests {
 
     fn tenant(name: &str, family: i64, watermark: &str, look_back: Option<&str>, newest: &str) -> KnownTenant {
         KnownTenant {
+            number: family,
             tenant: Tenant::from(name),
             family,
             watermark: Some(time(watermark)),
@@ -280,7 +289,7 @@ mod tests {
     }
 
     fn listed(name: &str, newest: &str) -> Listed {
-        Listed { spelling: Tenant::from(name), newest: Some(time(newest)) }
+        Listed { spelling: Tenant::from(name), newest: Some(time(newest)), ahead: None }
     }
 
     fn plan(known: &[KnownTenant], listed: &[Listed], work: &OpenWork) -> Vec<Group> {
@@ -340,6 +349,28 @@ mod tests {
         assert_eq!(groups[0].members.len(), 2);
     }
 
+    /// Comparing each tenant with all others would take minutes here.
+    #[test]
+    fn a_hundred_thousand_tenants_are_planned_each_with_its_own_family() {
+        let (mut known, mut there) = (Vec::new(), Vec::new());
+        for n in 0..100_000 {
+            let look_back = format!("2025-11-{:02} 11:00:00", 1 + n % 28);
+            known.push(tenant(&n.to_string(), n, "2025-11-28 15:30:00", Some(&look_back), "2025-11-28 12:00:00"));
+            there.push(listed(&n.to_string(), "2025-11-28 16:00:00"));
+        }
+        let boundary = time("2025-11-28 16:30:00");
+        let incremental = Incremental { known: &known, boundary: &boundary, work: &OpenWork::None, overlap: OVERLAP };
+        let how = HowToRead::Incremental(incremental);
+        let all = groups(&there, &[], &known, &how);
+        let chosen: Vec<Tenant> = known.iter().map(|known| known.tenant.clone()).collect();
+        for groups in [all, groups(&there, &chosen, &known, &how)] {
+            assert_eq!(groups.len(), known.len());
+            for (group, known) in groups.iter().zip(&known) {
+                assert_eq!((after(group), group.members.len()), (known.look_back.as_ref().map(SourceTime::as_str), 1));
+            }
+        }
+    }
+
     fn last(published_run: i64, last_run: i64) -> LastTime {
         LastTime { state_id: "a".into(), published_run, last_run, ..LastTime::default() }
     }
@@ -386,12 +417,10 @@ mod tests {
     }
 
     #[test]
-    fn a_restored_state_is_recognised_and_doubted() {
+    fn a_restored_state_is_recognised() {
         let state = last(7, 8);
         let begun = begin(Some(&state), Some(&mark("a", 9)), TreeUse::HasFiles, Kind::Incremental);
         assert_eq!(begun, Ok(Start::Restored));
-        let lag = Duration::from_secs(300);
-        assert_eq!(doubts(&state, Start::Restored, "s", 0, 0, lag), [Doubt::StateRestored]);
     }
 
     #[test]
@@ -402,20 +431,5 @@ mod tests {
         assert!(matches!(refused, Err(Refusal::TreeWithoutState { .. })), "{refused:?}");
         let refused = begin(None, Some(&mark("a", 3)), TreeUse::Empty, Kind::Incremental);
         assert!(matches!(refused, Err(Refusal::TreeWithoutState { .. })), "{refused:?}");
-    }
-
-    #[test]
-    fn another_server_or_a_clock_that_moved_is_in_doubt() {
-        let before = LastTime {
-            server: Some("one".into()),
-            server_unix: Some(1000),
-            clock_offset: Some(2),
-            ..LastTime::default()
-        };
-        let lag = Duration::from_secs(300);
-        assert_eq!(doubts(&before, Start::GoOn, "one", 1100, 100, lag), []);
-        assert_eq!(doubts(&before, Start::GoOn, "two", 1100, 2, lag), [Doubt::OtherServer]);
-        assert_eq!(doubts(&before, Start::GoOn, "one", 1100, 153, lag), [Doubt::ClockMoved]);
-        assert_eq!(doubts(&before, Start::GoOn, "one", 999, 2, lag), [Doubt::ClockMoved]);
     }
 }

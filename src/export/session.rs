@@ -3,6 +3,7 @@
 
 use chrono::SecondsFormat;
 
+use super::doubts::{self, Doubts};
 use super::inquiry::{Inquiry, Present, ask_server, refuse_other_source, refuse_unknown_tenants};
 use super::plan::{self, StatePolicy};
 use super::tie::Tied;
@@ -75,7 +76,7 @@ impl Session {
         let result = panics::as_error(|| work(site, tell));
         let end = |status, error| End {
             status,
-            at: (order.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
+            at: (order.clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
             error,
             tenants: 0,
             retries: course.retries.get(),
@@ -103,25 +104,25 @@ impl Session {
     }
 
     fn begin(&mut self, order: &Order, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
-        let Present { clock, at, server, settings, .. } = &self.present;
-        let clock_offset = clock.ahead_of(*at);
-        let doubts = plan::doubts(&self.last, self.begun, server, clock.unix, clock_offset, order.safety_lag);
+        let Present { clock, clocks, server, settings, .. } = &self.present;
+        let found = doubts::Found { start: self.begun, server, clocks, at: order.starter.at };
+        let Doubts { doubts, proof } = doubts::doubts(&self.last, &found, order.safety_lag);
         doubts.iter().for_each(|doubt| tell(Event::Notice(Notice::Doubt(*doubt))));
         let run = self.state.begin(&Start {
             kind: order.kind,
             starter: order.starter.clone(),
             source: self.source.0.clone(),
             server: server.clone(),
-            server_unix: clock.unix,
-            clock_offset,
+            clocks: clocks.clone(),
             boundary: settings.boundary.clone(),
             since: settings.since.clone(),
             doubts,
-            times_again: plan::times_again(&self.last, clock, *at, order.safety_lag),
+            proof,
+            times_again: doubts::times_again(&self.last, clock, clocks, order.safety_lag),
             marked_run: self.marked_run,
         })?;
         if settings.moves_watermarks() {
-            let back = plan::pull_backs(&self.state.tenants()?, &settings.boundary);
+            let back = plan::pull_backs(&self.state.tenants_ahead_of(Some(&settings.boundary))?, &settings.boundary);
             if !back.is_empty() {
                 self.state.pull_back(&back, &settings.boundary, &order.starter)?;
             }

@@ -7,6 +7,7 @@
 //!
 //! It holds the lock: while a run is at work, its files and its records disagree for a moment.
 
+use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use super::session::{Session, Site};
 use super::tie::Place;
 use super::{CarriedOut, Course, Order, carry_out};
 use crate::event::Event;
+use crate::invoice::Tenant;
 use crate::lock::{self, Held};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Counts, Kind, RunId, Starter};
@@ -152,8 +154,8 @@ fn look(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, State
 
 /// Where the source is not asked, whom the state does not know is a mistype, and nothing of it would differ.
 fn refuse_unknown_tenants(state: &State, selection: &Selection) -> anyhow::Result<()> {
-    let known = state.tenants()?;
-    let unknown = selection.tenants.iter().find(|tenant| known.iter().all(|known| known.tenant != **tenant));
+    let known: HashSet<Tenant> = state.tenants()?.into_iter().map(|known| known.tenant).collect();
+    let unknown = selection.tenants.iter().find(|tenant| !known.contains(tenant));
     unknown.map_or(Ok(()), |tenant| Err(Refusal::TenantNotInState(tenant.to_string()).into()))
 }
 

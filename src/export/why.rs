@@ -97,7 +97,7 @@ impl Now {
     pub fn ask(mut source: Box<dyn Source>, lag: Duration, overlap: Duration) -> anyhow::Result<Self> {
         let boundary = source.clock()?.boundary(lag);
         let work = source.open_work()?;
-        let listed = source.tenants()?;
+        let listed = source.tenants(&boundary)?.tenants;
         Ok(Self { source, boundary, work, listed, overlap })
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::chinese_refusals::{holder_text, refusal_text};
-use super::words::{Mode, Tally, Words};
+use super::words::{Mode, Tally, Words, ids};
 use crate::effort::Effort;
 use crate::event::{Doubt, Life, Notice};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
@@ -51,9 +51,15 @@ pub(super) fn span(duration: Duration) -> String {
 fn doubt(doubt: Doubt) -> &'static str {
     match doubt {
         Doubt::OtherServer => "数据库服务器与上次不同",
-        Doubt::ClockMoved => "数据库服务器的时钟或时区相对本机发生变化，或时钟回退",
+        Doubt::ClockMoved => "数据库服务器的时钟或时区相对本机或实际经过的时间发生变化，或时钟回退",
+        Doubt::TimeUnproven => "自上次核对全部记录以来本机曾重启，或换了主机，无法确认时钟是否被调整过",
         Doubt::StateRestored => "导出目录比状态文件新(状态文件是从备份恢复的)",
     }
+}
+
+fn without_tenant(invoices: u64, more: bool, ids: &str) -> String {
+    let (over, all) = if more { ("超过 ", "；全量导出会列出全部") } else { ("", "") };
+    format!("{over}{invoices} 张发票的租户为空(id {ids})，没有可写入的目录；请补上租户{all}")
 }
 
 fn reason_text(reason: &Reason) -> String {
@@ -149,6 +155,11 @@ impl Words for Chinese {
             Notice::WithoutTime { invoices } => {
                 format!("{invoices} 条记录没有可用的更新时间，其变化只有全量导出能发现")
             }
+            Notice::WithoutTenant { invoices, more, some } => without_tenant(*invoices, *more, &ids(*invoices, some)),
+            Notice::TimeUnproven { runs, compared } => format!(
+                "自 {} 以来有 {runs} 次运行与前一次不在同一主机或中间曾重启，无法确认时钟是否被调整过；因此每天核对一次全部记录",
+                compared.as_deref().unwrap_or("建立状态文件")
+            ),
             Notice::NoSource => {
                 "没有指定数据源，无法显示滞后时间；请用 --source 或 INVOICE_EXPORT_SOURCE 指定".to_owned()
             }

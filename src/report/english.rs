@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::words::{Mode, Tally, Words};
+use super::words::{Mode, Tally, Words, ids};
 use crate::effort::Effort;
 use crate::event::{Doubt, Life, Notice};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
@@ -37,7 +37,12 @@ fn span(duration: Duration) -> String {
 fn doubt(doubt: Doubt) -> &'static str {
     match doubt {
         Doubt::OtherServer => "another server answers than last time",
-        Doubt::ClockMoved => "the server's clock or its time zone moved against ours, or went back",
+        Doubt::ClockMoved => {
+            "the server's clock or its time zone moved against ours or the time that passed, or went back"
+        }
+        Doubt::TimeUnproven => {
+            "this machine was restarted since all keys were last compared, or it is another one, so that the clocks may have been set unnoticed"
+        }
         Doubt::StateRestored => "the tree is newer than the state, which was restored from a backup",
     }
 }
@@ -135,6 +140,18 @@ impl Words for English {
             Notice::WithoutTime { invoices } => format!(
                 "{} no usable source time; changes to such rows are seen by full runs only",
                 if *invoices == 1 { "1 invoice has".to_owned() } else { format!("{invoices} invoices have") }
+            ),
+            Notice::WithoutTenant { invoices, more, some } => format!(
+                "{}{} no tenant (ids {}) and so no folder to go to: set the tenant{}",
+                if *more { "more than " } else { "" },
+                if *invoices == 1 { "1 invoice has".to_owned() } else { format!("{invoices} invoices have") },
+                ids(*invoices, some),
+                if *more { "; a full run names all of them" } else { "" }
+            ),
+            Notice::TimeUnproven { runs, compared } => format!(
+                "{} since {} began on another host or after a restart than the run before; the clocks may have been set unnoticed, so all keys are compared once a day",
+                count(*runs, "run"),
+                compared.as_deref().unwrap_or("the state was made")
             ),
             Notice::NoSource => {
                 "no lag is shown, because no source is given; name it with --source or INVOICE_EXPORT_SOURCE".to_owned()

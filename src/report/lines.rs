@@ -247,6 +247,7 @@ fn notice_level(notice: &Notice) -> Level {
         Notice::OpenWork { .. }
         | Notice::Replica { behind: Some(_) }
         | Notice::SetAside { .. }
+        | Notice::TimeUnproven { .. }
         | Notice::RunUnfinished { life: Life::Alive | Life::Unknown, .. } => Level::Info,
         Notice::MissingIndex { .. }
         | Notice::OpenWorkUnknown
@@ -264,6 +265,7 @@ fn notice_level(notice: &Notice) -> Level {
         | Notice::Late { .. }
         | Notice::Retrying { .. }
         | Notice::WithoutTime { .. }
+        | Notice::WithoutTenant { .. }
         | Notice::NoSource
         | Notice::SourceSilent
         | Notice::JudgedByOwnClock

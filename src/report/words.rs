@@ -38,6 +38,12 @@ pub(super) enum Tally {
     Removed,
 }
 
+/// The first of so many ids.
+pub(super) fn ids(of: u64, some: &[InvoiceId]) -> String {
+    let some_text = some.iter().map(InvoiceId::as_str).collect::<Vec<_>>().join(", ");
+    if of > some.len() as u64 { format!("{some_text}, …") } else { some_text }
+}
+
 pub(super) trait Words: Sync {
     fn dry_run(&self) -> String;
     fn mode(&self, kind: Kind) -> String;

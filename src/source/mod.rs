@@ -118,8 +118,26 @@ pub enum TlsMode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     pub spelling: Tenant,
-    /// The greatest source time of the tenant's issued rows, also of those without a document.
+    /// The greatest source time up to the boundary among the tenant's issued rows, also those without a
+    /// document. A single row of the future says nothing about what still comes below it.
     pub newest: Option<SourceTime>,
+    /// The greatest source time of all, where that lies above the boundary.
+    pub ahead: Option<SourceTime>,
+}
+
+/// What one look at the index tells of the tenants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    pub tenants: Vec<Listed>,
+    /// The tenant of some issued rows is NULL. No tenant's keys bring these.
+    pub has_tenantless: bool,
+}
+
+impl Listed {
+    /// A tenant that the source does not list under this spelling.
+    pub(crate) fn unlisted(spelling: &Tenant) -> Self {
+        Self { spelling: spelling.clone(), newest: None, ahead: None }
+    }
 }
 
 /// What there is to see of a row, whether it is an invoice or not.
@@ -236,8 +254,11 @@ pub trait Source: Send {
     /// How far this server is behind the one that it copies, where it does and the account may know.
     fn replication(&mut self) -> Result<Option<Replication>, Fault>;
 
-    /// All tenants with issued rows, in one loose index scan.
-    fn tenants(&mut self) -> Result<Vec<Listed>, Fault>;
+    /// All tenants with issued rows, in one loose index scan; in two where source times lie above `upto`.
+    fn tenants(&mut self, upto: &SourceTime) -> Result<Listing, Fault>;
+
+    /// At most `limit` invoices whose tenant is NULL, the oldest first, from the same index.
+    fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, Fault>;
 
     /// Whether any row, issued or not, belongs to exactly this tenant.
     fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, Fault>;

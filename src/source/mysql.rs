@@ -17,7 +17,7 @@ use super::codes::Class;
 use super::session::{self, Variable};
 use super::shape::{Form, Shape, subject};
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
-use super::{Access, Fault, KeyCursor, Listed, Place, Replication, Sighting, Sink, Source, SourceName};
+use super::{Access, Fault, KeyCursor, Listing, Place, Replication, Sighting, Sink, Source, SourceName};
 use crate::effort;
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
@@ -69,12 +69,16 @@ impl Source for MySql {
     }
 
     fn clock(&mut self) -> Result<Clock, Fault> {
-        let parts = self.link.texts("SELECT CAST(NOW() AS CHAR), CAST(UNIX_TIMESTAMP() AS CHAR)")?;
+        // UNIX_TIMESTAMP(NOW(3)) would be an hour off in the hour that comes twice.
+        let parts = self.link.texts(
+            "SELECT CAST(NOW() AS CHAR), \
+             CAST(UNIX_TIMESTAMP() * 1000 + MICROSECOND(NOW(3)) DIV 1000 AS CHAR)",
+        )?;
         let [now, unix] = parts.as_slice() else {
             return Err(Fault::Statement(anyhow!("the server did not tell its time")));
         };
-        let unix = unix.parse().context("the server's time is no number").map_err(Fault::Statement)?;
-        Ok(Clock { now: SourceTime(now.clone()), unix })
+        let unix_ms = unix.parse().context("the server's time is no number").map_err(Fault::Statement)?;
+        Ok(Clock { now: SourceTime(now.clone()), unix_ms })
     }
 
     fn open_work(&mut self) -> Result<OpenWork, Fault> {
@@ -92,8 +96,12 @@ impl Source for MySql {
         Ok(None)
     }
 
-    fn tenants(&mut self) -> Result<Vec<Listed>, Fault> {
-        self.statements.tenants(&mut self.link)
+    fn tenants(&mut self, upto: &SourceTime) -> Result<Listing, Fault> {
+        self.statements.tenants(&mut self.link, upto)
+    }
+
+    fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, Fault> {
+        self.statements.tenantless(&mut self.link, limit)
     }
 
     fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, Fault> {

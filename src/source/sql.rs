@@ -1,12 +1,12 @@
 //! The statements that both engines share: their text, what is bound to them, and how their rows
 //! become keys and invoices. It knows no engine and opens nothing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, anyhow, bail};
 
 use super::charset::{bytes_in_hex, is_whole};
-use super::{Fault, KeyCursor, Listed, Sighting, Sink, TableNames};
+use super::{Fault, KeyCursor, Listed, Listing, Sighting, Sink, TableNames};
 use crate::invoice::{Fetched, Invoice, InvoiceId, Key, Reason, Row, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::window::Span;
@@ -24,6 +24,9 @@ pub(super) enum Bind {
 
 /// Rows of one number that are looked at; more are a table that numbers nothing.
 const FOUND_AT_MOST: u64 = 1_000;
+
+/// So many tenants with source times ahead are asked for one by one. For more, another scan is cheaper.
+const ASKED_ONE_BY_ONE: usize = 20;
 
 /// Takes the rows of an answer as they arrive; the first fault ends the answer.
 pub(super) type Each<'a> = dyn FnMut(Vec<Cell>) -> Result<(), Fault> + 'a;
@@ -126,16 +129,92 @@ impl Statements {
         read.into_iter().any(|name| name.eq_ignore_ascii_case(column))
     }
 
-    pub(super) fn tenants(&self, engine: &mut impl Engine) -> Result<Vec<Listed>, Fault> {
+    pub(super) fn tenants(&self, engine: &mut impl Engine, upto: &SourceTime) -> Result<Listing, Fault> {
+        let Listing { mut tenants, has_tenantless } = self.newest_of_each(engine, None)?;
+        let is_ahead = |listed: &Listed| listed.newest.as_ref().is_some_and(|newest| newest > upto);
+        let ahead = tenants.iter().filter(|listed| is_ahead(listed)).count();
+        if ahead == 0 {
+            return Ok(Listing { tenants, has_tenantless });
+        }
+        let below =
+            if ahead > ASKED_ONE_BY_ONE { self.newest_of_each(engine, Some(upto))?.tenants } else { Vec::new() };
+        let below: HashMap<Tenant, Option<SourceTime>> =
+            below.into_iter().map(|listed| (listed.spelling, listed.newest)).collect();
+        let spellings: HashSet<&Tenant> = tenants.iter().map(|listed| &listed.spelling).collect();
+        // Of spellings that the collation folds, the second scan may list another one than the first.
+        let are_asked = ahead <= ASKED_ONE_BY_ONE || below.keys().any(|spelling| !spellings.contains(spelling));
+        for listed in tenants.iter_mut().filter(|listed| is_ahead(listed)) {
+            listed.ahead = listed.newest.take();
+            listed.newest = match below.get(&listed.spelling) {
+                Some(newest) => newest.clone(),
+                None if are_asked => self.newest_upto(engine, &listed.spelling, upto)?,
+                None => None,
+            };
+        }
+        Ok(Listing { tenants, has_tenantless })
+    }
+
+    /// The greatest source time of every tenant in a loose index scan.
+    fn newest_of_each(&self, engine: &mut impl Engine, upto: Option<&SourceTime>) -> Result<Listing, Fault> {
         let Wording { tenant, newest, by_time, types_of_tenant, .. } = &self.wording;
+        let mut filter = Filter {
+            text: format!("{} = ?", quoted(&self.names.status)),
+            binds: vec![Bind::Text(self.names.issued.clone())],
+        };
+        if let Some(upto) = upto {
+            filter.and(&format!("{} <= ?", quoted(&self.names.time)), [Bind::Text(upto.0.clone())]);
+        }
         let sql = format!(
-            "SELECT {tenant}, {newest}{types_of_tenant} FROM {} {by_time} WHERE {} = ? GROUP BY {}",
+            "SELECT {tenant}, {newest}{types_of_tenant} FROM {} {by_time} WHERE {} GROUP BY {}",
             quoted(&self.names.table),
-            quoted(&self.names.status),
+            filter.text,
             quoted(&self.names.tenant)
         );
-        let rows = engine.all(&sql, &[Bind::Text(self.names.issued.clone())])?;
-        rows.into_iter().filter(|row| row.first().is_some_and(Option::is_some)).map(listed).collect()
+        let mut listing = Listing::default();
+        engine.query(&sql, &filter.binds, &mut |row| {
+            match row.first() {
+                Some(Some(_)) => listing.tenants.push(listed(row)?),
+                _ => listing.has_tenantless = true,
+            }
+            Ok(())
+        })?;
+        Ok(listing)
+    }
+
+    /// The greatest source time up to this one among the rows of a tenant: the last entry of a range of the index.
+    fn newest_upto(
+        &self,
+        engine: &mut impl Engine,
+        tenant: &Tenant,
+        upto: &SourceTime,
+    ) -> Result<Option<SourceTime>, Fault> {
+        let Wording { time, by_time, .. } = &self.wording;
+        let column = quoted(&self.names.time);
+        let mut filter = self.of_tenant(tenant);
+        filter.and(&format!("{column} <= ?"), [Bind::Text(upto.0.clone())]);
+        let sql = format!(
+            "SELECT {time} FROM {} {by_time} WHERE {} ORDER BY {column} DESC LIMIT 1",
+            quoted(&self.names.table),
+            filter.text
+        );
+        let newest = engine.all(&sql, &filter.binds)?.into_iter().flatten().next().flatten();
+        Ok(text(newest).map_err(Fault::Statement)?.map(SourceTime))
+    }
+
+    pub(super) fn tenantless(&self, engine: &mut impl Engine, limit: usize) -> Result<Vec<InvoiceId>, Fault> {
+        let Wording { id, by_time, .. } = &self.wording;
+        let mut filter = self.invoices();
+        filter.and(&format!("{} IS NULL", quoted(&self.names.tenant)), []);
+        let sql = format!(
+            "SELECT {id} FROM {} {by_time} WHERE {} ORDER BY {}, {} LIMIT ?",
+            quoted(&self.names.table),
+            filter.text,
+            quoted(&self.names.time),
+            quoted(&self.id)
+        );
+        filter.binds.push(Bind::Count(limit as u64));
+        let rows = engine.all(&sql, &filter.binds)?;
+        Ok(rows.into_iter().flatten().map(|cell| InvoiceId(lossy(cell))).collect())
     }
 
     pub(super) fn has_tenant(&self, engine: &mut impl Engine, tenant: &Tenant) -> Result<bool, Fault> {
@@ -402,7 +481,7 @@ fn listed(row: Vec<Cell>) -> Result<Listed, Fault> {
     let [spelling, newest] = cells(row).map_err(Fault::Statement)?;
     let spelling = needed(spelling, "tenant").map_err(Fault::Statement)?;
     let newest = text(newest).map_err(Fault::Statement)?;
-    Ok(Listed { spelling: Tenant(spelling), newest: newest.map(SourceTime) })
+    Ok(Listed { spelling: Tenant(spelling), newest: newest.map(SourceTime), ahead: None })
 }
 
 fn key(row: Vec<Cell>) -> anyhow::Result<Key> {

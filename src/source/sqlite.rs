@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
 use super::shape::changed;
 use super::sql::{Bind, Cell, Each, Engine, Statements, Wording, id_column, lossy, missing, quoted};
-use super::{Access, Fault, KeyCursor, Listed, Replication, Sighting, Sink, Source, SourceName, TableNames};
+use super::{Access, Fault, KeyCursor, Listing, Replication, Sighting, Sink, Source, SourceName, TableNames};
 use crate::effort;
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
@@ -66,11 +66,13 @@ impl Source for Sqlite {
     }
 
     fn clock(&mut self) -> Result<Clock, Fault> {
-        let rows = self.file.all("SELECT strftime('%Y-%m-%d %H:%M:%S', 'now'), strftime('%s', 'now')", &[])?;
+        let sql = "SELECT strftime('%Y-%m-%d %H:%M:%S', 'now'), \
+                   strftime('%s', 'now') * 1000 + substr(strftime('%f', 'now'), 4)";
+        let rows = self.file.all(sql, &[])?;
         let mut parts = rows.into_iter().flatten().map(lossy);
         let clock = parts.next().zip(parts.next().and_then(|unix| unix.parse().ok()));
-        let (now, unix) = clock.ok_or_else(|| Fault::Statement(anyhow!("sqlite did not tell the time")))?;
-        Ok(Clock { now: SourceTime(now), unix })
+        let (now, unix_ms) = clock.ok_or_else(|| Fault::Statement(anyhow!("sqlite did not tell the time")))?;
+        Ok(Clock { now: SourceTime(now), unix_ms })
     }
 
     /// Whoever writes to the file holds the lock that readers wait for.
@@ -82,8 +84,12 @@ impl Source for Sqlite {
         Ok(None)
     }
 
-    fn tenants(&mut self) -> Result<Vec<Listed>, Fault> {
-        self.statements.tenants(&mut self.file)
+    fn tenants(&mut self, upto: &SourceTime) -> Result<Listing, Fault> {
+        self.statements.tenants(&mut self.file, upto)
+    }
+
+    fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, Fault> {
+        self.statements.tenantless(&mut self.file, limit)
     }
 
     fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, Fault> {

@@ -40,6 +40,14 @@ pub struct Record {
     pub advances: Vec<Advance>,
 }
 
+impl Record {
+    /// Whether this is only about a tenant's watermark. All watermarks of one run move to its boundary.
+    fn leaves_alone(&self, advance: &Advance) -> bool {
+        let boundary = self.advances.first().map(|first| &first.watermark);
+        advance.unchanged.is_some() && advance.written == 0 && boundary == Some(&advance.watermark)
+    }
+}
+
 impl State {
     /// Records what was published. `Published` is the proof that the files are durable.
     pub fn record(&mut self, run: &OpenRun, published: &Published, record: &Record) -> anyhow::Result<()> {
@@ -132,7 +140,13 @@ fn put_progress(tx: &Transaction<'_>, run: &OpenRun, record: &Record) -> rusqlit
     for (tenant, added) in record.tenants.iter().filter(|(_, added)| **added != Counts::default()) {
         put_tenant(tx, run.id, tenant, added)?;
     }
-    for advance in &record.advances {
+    let (unchanged, moving): (Vec<&Advance>, Vec<&Advance>) =
+        record.advances.iter().partition(|advance| record.leaves_alone(advance));
+    let numbers: Vec<i64> = unchanged.iter().filter_map(|advance| advance.unchanged).collect();
+    if let Some(Advance { watermark, .. }) = unchanged.first() {
+        tenants::advance_unchanged(tx, run.id.0, watermark, &numbers)?;
+    }
+    for advance in moving {
         // Its row may stem from an earlier batch; a tenant with nothing new has none.
         note_advance(tx, run, &advance.tenant, &advance.watermark)?;
         tenants::advance(tx, run.id.0, advance)?;

@@ -18,11 +18,14 @@ pub struct Selection {
 
 impl Selection {
     pub fn holds(&self, entry: &Entry) -> bool {
-        let after = |since: &SourceTime| entry.time.as_ref().is_some_and(|time| time > since);
-        let upto = |until: &SourceTime| entry.time.as_ref().is_some_and(|time| time <= until);
-        (self.tenants.is_empty() || self.tenants.contains(&entry.tenant))
-            && self.since.as_ref().is_none_or(after)
-            && self.until.as_ref().is_none_or(upto)
+        (self.tenants.is_empty() || self.tenants.contains(&entry.tenant)) && self.spans(entry.time.as_ref())
+    }
+
+    /// Whether a source time lies in the window. None lies in none, unless everything does.
+    pub fn spans(&self, time: Option<&SourceTime>) -> bool {
+        let after = |since: &SourceTime| time.is_some_and(|time| time > since);
+        let upto = |until: &SourceTime| time.is_some_and(|time| time <= until);
+        self.since.as_ref().is_none_or(after) && self.until.as_ref().is_none_or(upto)
     }
 
     pub fn has_window(&self) -> bool {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::changes::{Change, ChangeKind};
 use super::history::Status;
@@ -11,8 +11,33 @@ use super::{State, changes, tenants};
 use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
-use crate::run::{Counts, Kind, RunId, Starter};
+use crate::run::{Counts, Kind, RunId, Starter, Uptime};
 use crate::tree::mark::{Mark, Written};
+
+/// The clocks at the start of a run. Milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// The server's, since 1970.
+    pub server_ms: i64,
+    /// What the server's shows, its zone included, as if that were UTC.
+    pub shown_ms: i64,
+    /// Ours, since 1970.
+    pub own_ms: i64,
+    /// The name of the machine that this runs on.
+    pub host: String,
+    /// None where it is not known.
+    pub uptime: Option<Uptime>,
+}
+
+/// Whether the time that passed between runs is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proof {
+    /// Runs that began on another host, or after a restart, than the run before, since the keys were last
+    /// compared without a lower bound. What the clocks did in between is not known.
+    pub unproven: u64,
+    /// When a run last began to compare all keys, RFC 3339.
+    pub compared: Option<String>,
+}
 
 /// What was true when the state was last used, to be compared with now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,8 +45,9 @@ pub struct LastTime {
     pub state_id: String,
     pub source: Option<String>,
     pub server: Option<String>,
-    pub server_unix: Option<i64>,
-    pub clock_offset: Option<i64>,
+    /// What the clocks said then. None: no run has read them.
+    pub clocks: Option<Clocks>,
+    pub proof: Proof,
     /// The last run that changed the tree.
     pub published_run: i64,
     /// Whether it came to its end: then the tree's mark says so too.
@@ -29,8 +55,6 @@ pub struct LastTime {
     /// The last run there was.
     pub last_run: i64,
     pub last_run_is_open: bool,
-    /// When it began by our clock, RFC 3339.
-    pub last_started: Option<String>,
 }
 
 impl LastTime {
@@ -64,27 +88,40 @@ impl LastTime {
 /// Of a state or of a backup.
 pub(super) fn last_time(conn: &Connection) -> rusqlite::Result<LastTime> {
     conn.query_row(
-        "SELECT state_id, source, server, server_unix, clock_offset, published_run,
+        "SELECT state_id, source, server, published_run,
                 (SELECT coalesce(max(id), 0) FROM run),
                 EXISTS (SELECT 1 FROM run WHERE id = published_run AND status IN ('success', 'partial', 'cancelled')),
                 EXISTS (SELECT 1 FROM run WHERE id = (SELECT max(id) FROM run) AND status = 'running'),
-                (SELECT started FROM run WHERE id = (SELECT max(id) FROM run)) FROM meta",
+                server_ms, shown_ms, own_ms, host, boot, uptime_ms, unproven_runs, compared FROM meta",
         [],
         |row| {
             Ok(LastTime {
                 state_id: row.get(0)?,
                 source: row.get(1)?,
                 server: row.get(2)?,
-                server_unix: row.get(3)?,
-                clock_offset: row.get(4)?,
-                published_run: row.get(5)?,
-                last_run: row.get(6)?,
-                published_wholly: row.get(7)?,
-                last_run_is_open: row.get(8)?,
-                last_started: row.get(9)?,
+                published_run: row.get(3)?,
+                published_wholly: row.get(5)?,
+                last_run: row.get(4)?,
+                last_run_is_open: row.get(6)?,
+                clocks: clocks(row)?,
+                proof: Proof {
+                    unproven: row.get::<_, i64>("unproven_runs")?.cast_unsigned(),
+                    compared: row.get("compared")?,
+                },
             })
         },
     )
+}
+
+fn clocks(row: &Row<'_>) -> rusqlite::Result<Option<Clocks>> {
+    let (Some(server_ms), Some(shown_ms), Some(own_ms)) =
+        (row.get("server_ms")?, row.get("shown_ms")?, row.get("own_ms")?)
+    else {
+        return Ok(None);
+    };
+    let uptime = row.get::<_, Option<String>>("boot")?.zip(row.get("uptime_ms")?);
+    let host = row.get::<_, Option<String>>("host")?.unwrap_or_default();
+    Ok(Some(Clocks { server_ms, shown_ms, own_ms, host, uptime: uptime.map(|(boot, ms)| Uptime { boot, ms }) }))
 }
 
 /// Everything that is known at the start of a run.
@@ -94,11 +131,11 @@ pub struct Start {
     pub starter: Starter,
     pub source: String,
     pub server: String,
-    pub server_unix: i64,
-    pub clock_offset: i64,
+    pub clocks: Clocks,
     pub boundary: SourceTime,
     pub since: Option<SourceTime>,
     pub doubts: Vec<Doubt>,
+    pub proof: Proof,
     /// Source times above this may come again if the clock went back; None: any may.
     pub times_again: Option<SourceTime>,
     /// The run in the tree's mark; new runs have greater numbers, also after a restore.
@@ -175,10 +212,7 @@ impl State {
                 "UPDATE run SET status = 'interrupted', finished = ?1 WHERE status = 'running'",
                 [&at],
             )?;
-            tx.execute(
-                "UPDATE meta SET source = ?1, server = ?2, server_unix = ?3, clock_offset = ?4",
-                params![start.source, start.server, start.server_unix, start.clock_offset],
-            )?;
+            put_clocks(tx, start)?;
             if !start.doubts.is_empty() {
                 tx.execute("UPDATE tenant SET look_back = NULL", [])?;
             }
@@ -258,6 +292,28 @@ impl State {
             Ok(())
         })
     }
+}
+
+fn put_clocks(tx: &Connection, start: &Start) -> rusqlite::Result<()> {
+    let Start { source, server, clocks, proof, .. } = start;
+    let (boot, uptime_ms) = clocks.uptime.as_ref().map(|uptime| (&uptime.boot, uptime.ms)).unzip();
+    tx.execute(
+        "UPDATE meta SET source = ?1, server = ?2, server_ms = ?3, shown_ms = ?4, own_ms = ?5, host = ?6, boot = ?7,
+                uptime_ms = ?8, unproven_runs = ?9, compared = ?10",
+        params![
+            source,
+            server,
+            clocks.server_ms,
+            clocks.shown_ms,
+            clocks.own_ms,
+            clocks.host,
+            boot,
+            uptime_ms,
+            signed(proof.unproven),
+            proof.compared
+        ],
+    )?;
+    Ok(())
 }
 
 fn rfc3339(start: &Start) -> String {

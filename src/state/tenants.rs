@@ -1,16 +1,16 @@
 //! Watermarks and look-backs, one row per spelling of a tenant.
 
-use std::time::Duration;
-
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::State;
 use crate::invoice::{SourceTime, Tenant};
-use crate::window::earlier;
+use crate::window::is_time;
 
 /// What the state knows of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownTenant {
+    /// Its row in the state.
+    pub number: i64,
     pub tenant: Tenant,
     /// The same number for all spellings that the source's collation calls equal.
     pub family: i64,
@@ -33,15 +33,25 @@ pub struct Advance {
     pub newest: Option<SourceTime>,
     pub held: bool,
     pub written: u64,
+    /// The number of a tenant of which only the watermark changes.
+    pub unchanged: Option<i64>,
 }
 
 impl State {
     pub fn tenants(&self) -> anyhow::Result<Vec<KnownTenant>> {
+        self.tenants_ahead_of(None)
+    }
+
+    /// The tenants with a watermark above this time; None: all tenants.
+    pub fn tenants_ahead_of(&self, time: Option<&SourceTime>) -> anyhow::Result<Vec<KnownTenant>> {
         self.read(|conn| {
-            let mut query =
-                conn.prepare("SELECT name, family, watermark, look_back, newest, held FROM tenant ORDER BY n")?;
-            let rows = query.query_map([], |row| {
+            let mut query = conn.prepare(
+                "SELECT name, family, watermark, look_back, newest, held, n FROM tenant
+                 WHERE ?1 IS NULL OR watermark > ?1 ORDER BY n",
+            )?;
+            let rows = query.query_map([time.map(SourceTime::as_str)], |row| {
                 Ok(KnownTenant {
+                    number: row.get(6)?,
                     tenant: Tenant(row.get(0)?),
                     family: row.get(1)?,
                     watermark: row.get::<_, Option<String>>(2)?.map(SourceTime),
@@ -60,7 +70,6 @@ impl State {
 /// SQLite has no checksums. A flipped byte here could make a run start later than it should, and rows
 /// would be lost without a word.
 fn plausible(known: &KnownTenant) -> rusqlite::Result<()> {
-    let is_time = |time: &SourceTime| earlier(time, Duration::ZERO).is_some();
     let times = [&known.watermark, &known.look_back];
     let ordered = known.look_back.is_none() || known.look_back <= known.watermark;
     if times.into_iter().flatten().all(is_time) && ordered {
@@ -104,6 +113,24 @@ pub(super) fn advance(conn: &Connection, run: i64, to: &Advance) -> rusqlite::Re
         run,
         to.written.cast_signed(),
     ])?;
+    Ok(())
+}
+
+/// Moves the watermarks of tenants that no run had anything to do for, in one statement. They are moved by every
+/// run, and there may be a hundred thousand.
+pub(super) fn advance_unchanged(conn: &Connection, run: i64, to: &SourceTime, tenants: &[i64]) -> rusqlite::Result<()> {
+    let numbers: Vec<String> = tenants.iter().map(i64::to_string).collect();
+    let numbers = format!("[{}]", numbers.join(","));
+    conn.prepare_cached(
+        "UPDATE tenant SET watermark = ?2, recheck = 0, last_run = ?3, last_written = 0, last_outcome = 'success'
+         WHERE n IN (SELECT value FROM json_each(?1))",
+    )?
+    .execute(params![numbers, to.as_str(), run])?;
+    // Only those of which a row of the to-do list was read have one.
+    conn.prepare_cached(
+        "UPDATE run_tenant SET new_watermark = ?2 WHERE run = ?3 AND +tenant IN (SELECT value FROM json_each(?1))",
+    )?
+    .execute(params![numbers, to.as_str(), run])?;
     Ok(())
 }
 

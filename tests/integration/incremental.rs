@@ -325,7 +325,7 @@ fn doubted(table: &Table, doubt: impl Fn(&Exporter<'_>)) -> Finished {
 fn a_clock_that_moved_makes_a_run_read_all_keys() {
     on_every_source(|table| {
         let moved = doubted(table, |exporter| {
-            meddle(&exporter.state(), "UPDATE meta SET clock_offset = clock_offset - 3600");
+            meddle(&exporter.state(), "UPDATE meta SET own_ms = own_ms + 3600000");
         });
         assert!(moved.stderr.contains("clock"), "{moved}");
     });
@@ -335,7 +335,7 @@ fn a_clock_that_moved_makes_a_run_read_all_keys() {
 fn a_clock_that_went_back_makes_a_run_read_all_keys() {
     on_every_source(|table| {
         let back = doubted(table, |exporter| {
-            meddle(&exporter.state(), "UPDATE meta SET server_unix = server_unix + 3600");
+            meddle(&exporter.state(), "UPDATE meta SET server_ms = server_ms + 3600000");
         });
         assert!(back.stderr.contains("clock"), "{back}");
     });

@@ -15,6 +15,9 @@ use mysql::prelude::Queryable;
 use crate::support::database::Database;
 use crate::support::{Flavor, Proxy, Row, Server, Settings, Table, on_every_flavor, on_every_source, server};
 
+/// A boundary that no source time lies above.
+const FOREVER: &str = "9999-12-31 23:59:59.999999";
+
 fn access(url: &str) -> Access {
     Access {
         url: url.parse().unwrap(),
@@ -131,9 +134,9 @@ fn pages_keys_and_documents_tell_of_the_same_invoices() {
         let issued: Vec<_> = issued.iter().map(|row| row[0].as_deref().unwrap()).collect();
         assert_eq!(ids(&pages(&mut *source, 100)), issued);
         assert_eq!(ids(&documents(&mut *source, &issued)), issued);
-        let tenants = source.tenants().unwrap();
+        let tenants = source.tenants(&FOREVER.into()).unwrap().tenants;
         let mut found = Vec::new();
-        for Listed { spelling, newest } in &tenants {
+        for Listed { spelling, newest, .. } in &tenants {
             let keys = keys(&mut *source, spelling.as_str(), &Span::default(), 50);
             assert_eq!(&keys.last().unwrap().time, newest);
             assert!(keys.is_sorted_by_key(|key| (&key.time, &key.id)));
@@ -206,7 +209,7 @@ fn spellings_that_a_collation_folds_come_together_and_with_their_own_bytes() {
     on_every_flavor(|flavor| {
         let table = tenants_under(flavor, "utf8mb4_general_ci");
         let mut source = open(&table.url());
-        let listed = source.tenants().unwrap();
+        let listed = source.tenants(&FOREVER.into()).unwrap().tenants;
         assert_eq!(listed.len(), 2, "{listed:?}");
         let keys = keys(&mut *source, "Acme", &Span::default(), 2);
         assert_eq!(keys.iter().map(|key| key.tenant.as_str()).collect::<Vec<_>>(), ["acme", "ACME", "acme "]);
@@ -221,7 +224,7 @@ fn spellings_that_a_collation_folds_come_together_and_with_their_own_bytes() {
 fn a_space_at_the_end_makes_another_tenant_where_the_collation_says_so() {
     let table = tenants_under(Flavor::MySql, "utf8mb4_0900_ai_ci");
     let mut source = open(&table.url());
-    assert_eq!(source.tenants().unwrap().len(), 3);
+    assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants.len(), 3);
     for (tenant, spellings) in [("Acme", &["acme", "ACME"][..]), ("ACME ", &["acme "])] {
         let keys = keys(&mut *source, tenant, &Span::default(), 1);
         assert_eq!(keys.iter().map(|key| key.tenant.as_str()).collect::<Vec<_>>(), spellings);
@@ -245,7 +248,7 @@ fn numbers_as_tenants_are_asked_for_by_their_bytes() {
         let database = table_with(server(flavor), "BIGINT", "DATETIME", &[("1", "NOW()")]);
         database.execute("ALTER TABLE t_invoice MODIFY ftenant_id BIGINT NOT NULL");
         let mut source = open(&database.url());
-        assert_eq!(source.tenants().unwrap()[0].spelling, Tenant::from("1"));
+        assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants[0].spelling, Tenant::from("1"));
         for (tenant, there) in [("1", true), ("01", false), ("1x", false), ("x", false)] {
             assert_eq!(source.has_tenant(&tenant.into()).unwrap(), there, "{tenant}");
         }
@@ -304,7 +307,7 @@ fn source_times_come_with_all_their_decimals_in_every_type() {
             assert_eq!(times_of(&keys)[1], Some(format!("2025-11-28 15:00:00{decimals}").as_str()), "{kind}");
             let Fetched::Row(row) = &documents(&mut *source, &["2"])[0] else { panic!("{kind}") };
             assert_eq!(row.invoice.time, keys[1].time, "{kind}");
-            let newest = source.tenants().unwrap().remove(0).newest.unwrap();
+            let newest = source.tenants(&FOREVER.into()).unwrap().tenants.remove(0).newest.unwrap();
             assert!(newest.as_str().starts_with("2025-11-28 15:00:01"), "{kind}");
         }
     });
@@ -453,7 +456,7 @@ fn every_statement_reads_through_its_index() {
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let steps: [(&str, Step<'_>); 6] = [
             ("range,idx_incremental_export,Using where; Using index for group-by", &|source| {
-                source.tenants().unwrap();
+                source.tenants(&FOREVER.into()).unwrap();
             }),
             ("range,idx_incremental_export,Using where; Using index", &|source| {
                 source.keys(&"10".into(), &window, &KeyCursor::Start, 500).unwrap();
@@ -516,7 +519,7 @@ fn a_statement_reads_no_more_rows_than_it_needs_whatever_the_types() {
             let first = source.keys(&"10".into(), &window, &KeyCursor::Start, 20).unwrap();
             let after = KeyCursor::After(first[19].clone());
             let steps: [(&str, Step<'_>); 5] = [
-                ("tenants", &|source| assert_eq!(source.tenants().unwrap().len(), 3)),
+                ("tenants", &|source| assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants.len(), 3)),
                 ("one tenant", &|source| assert!(source.has_tenant(&"89".into()).unwrap())),
                 ("keys", &|source| assert_eq!(source.keys(&"10".into(), &window, &after, 20).unwrap().len(), 20)),
                 ("a page", &|source| assert_eq!(source.page(Some(&"5000".into()), 20, &mut |_| Ok(())).unwrap(), 20)),
@@ -595,7 +598,7 @@ fn every_statement_carries_the_run() {
         database.execute("SET GLOBAL general_log = 1");
         source.label(RunId(42));
         source.clock().unwrap();
-        source.tenants().unwrap();
+        source.tenants(&FOREVER.into()).unwrap();
         database.execute("SET GLOBAL general_log = 0");
         let sent = database.query("SELECT argument FROM mysql.general_log WHERE command_type = 'Execute'");
         let labelled =
@@ -659,7 +662,7 @@ fn the_clock_is_that_of_the_zone_in_which_times_are_read() {
                 .unwrap()
                 .parse()
                 .unwrap();
-            (shown - clock.unix) / 3600
+            (shown - clock.unix_ms / 1000) / 3600
         };
         assert_eq!(hour_of(access(&datetimes.url())), 5);
         assert_eq!(hour_of(access(&timestamps.url())), 0);
@@ -712,7 +715,7 @@ fn idle_connections_and_readers_are_no_open_work() {
         let (_own, database) = server_for_open_work(flavor);
         let mut source = open(&database.url());
         let mut second = open(&database.url());
-        second.tenants().unwrap();
+        second.tenants(&FOREVER.into()).unwrap();
         assert_eq!(source.open_work().unwrap(), OpenWork::None);
         let mut reader = database.connect();
         reader.query_drop("START TRANSACTION READ ONLY").unwrap();
@@ -830,15 +833,14 @@ fn open_work_takes_the_process_privilege_and_no_other() {
         let small = Access { password: Some("klein".into()), ..small };
         let mut source = source::open(&small).unwrap();
         assert_eq!(source.open_work().unwrap(), OpenWork::Unknown);
-        source.tenants().unwrap();
+        source.tenants(&FOREVER.into()).unwrap();
         writer.query_drop("GRANT PROCESS ON *.* TO small@'%'").unwrap();
         let mut source = source::open(&small).unwrap();
         assert_eq!(source.open_work().unwrap(), OpenWork::None);
         writer.query_drop("BEGIN").unwrap();
         writer.query_drop("UPDATE t_invoice SET fext_field = '[]'").unwrap();
-        // The server remembers its list of transactions for a tenth of a second.
         assert!(matches!(source.open_work().unwrap(), OpenWork::Since(_)));
-        assert_eq!((source.estimate().unwrap(), source.tenants().unwrap().len()), (Some(1), 1));
+        assert_eq!((source.estimate().unwrap(), source.tenants(&FOREVER.into()).unwrap().tenants.len()), (Some(1), 1));
     });
 }
 
@@ -861,7 +863,7 @@ fn a_server_that_dies_within_a_page_breaks_the_connection_and_is_found_again() {
         assert!((10..23_000).contains(&came), "{came} rows came");
         assert!(matches!(source.clock(), Err(Fault::Connection(_))));
         own.restart();
-        assert_eq!(source.tenants().unwrap().len(), 3);
+        assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants.len(), 3);
         assert_eq!(source.page(None, 100, &mut |_| Ok(())).unwrap(), 100);
     });
 }
@@ -878,7 +880,7 @@ fn a_source_is_good_after_somebody_wanted_no_more_rows() {
         });
         assert!(matches!(&fault, Err(Fault::Consumer(error)) if error.to_string() == "enough"), "{fault:?}");
         assert_eq!(came, 10);
-        assert_eq!(source.tenants().unwrap().len(), 3);
+        assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants.len(), 3);
         assert_eq!(source.page(None, 5, &mut |_| Ok(())).unwrap(), 5);
     });
 }
@@ -903,9 +905,9 @@ fn a_statement_that_the_server_refuses_leaves_the_connection_good() {
         let mut source = open(&database.url());
         let before = connection(&database);
         database.execute("RENAME TABLE t_invoice TO t_other");
-        assert!(matches!(source.tenants(), Err(Fault::Statement(_))));
+        assert!(matches!(source.tenants(&FOREVER.into()), Err(Fault::Statement(_))));
         database.execute("RENAME TABLE t_other TO t_invoice");
-        assert_eq!(source.tenants().unwrap().len(), 1);
+        assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants.len(), 1);
         assert_eq!(connection(&database), before);
     });
 }
@@ -916,8 +918,8 @@ fn a_connection_that_is_killed_is_made_again() {
         let database = table_with(server(flavor), "INT", "DATETIME", &[("1", "NOW()")]);
         let mut source = open(&database.url());
         database.execute(&format!("KILL {}", connection(&database)));
-        assert!(matches!(source.tenants(), Err(Fault::Connection(_))));
-        assert_eq!(source.tenants().unwrap().len(), 1);
+        assert!(matches!(source.tenants(&FOREVER.into()), Err(Fault::Connection(_))));
+        assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants.len(), 1);
     });
 }
 
@@ -930,7 +932,7 @@ fn whoever_wants_no_more_rows_does_not_make_the_server_send_the_rest() {
         let mut source = open(&proxy.url());
         let enough = || Err(anyhow::anyhow!("enough"));
         assert!(matches!(source.page(None, 30_000, &mut |_| enough()), Err(Fault::Consumer(_))));
-        assert_eq!(source.tenants().unwrap().len(), 3);
+        assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants.len(), 3);
         let sent = proxy.sent();
         assert!(sent < 30_000_000, "{sent} bytes of more than 60 million were sent");
     });
@@ -966,7 +968,7 @@ fn a_source_is_reached_by_address_by_name_and_by_socket() {
     on_every_flavor(|flavor| {
         let database = table_with(server(flavor), "INT", "DATETIME", &[("1", "NOW()")]);
         for url in [database.url(), database.url().replace("127.0.0.1", "localhost"), database.socket_url()] {
-            assert_eq!(open(&url).tenants().unwrap().len(), 1, "{url}");
+            assert_eq!(open(&url).tenants(&FOREVER.into()).unwrap().tenants.len(), 1, "{url}");
         }
         assert!(open(&database.url()).name().0.ends_with(".t_invoice"));
     });
@@ -1070,7 +1072,7 @@ fn a_missing_index_is_noticed_with_the_statement_that_makes_it() {
         database.execute("DROP INDEX idx_incremental_export ON t_invoice");
         database.execute("CREATE INDEX other ON t_invoice (ftenant_id, fupdate_time, fissue_status)");
         let mut source = open(&database.url());
-        assert_eq!(source.tenants().unwrap().len(), 1);
+        assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants.len(), 1);
         assert_eq!(keys(&mut *source, "1", &Span::default(), 1).len(), 1);
         let [Notice::MissingIndex { statement }] = &source.notices()[..] else { panic!("{:?}", source.notices()) };
         assert!(statement.starts_with("CREATE INDEX idx_incremental_export ON "), "{statement}");
@@ -1090,7 +1092,7 @@ fn an_index_that_the_server_ignores_is_missing() {
         database.execute(&format!("ALTER TABLE t_invoice ALTER INDEX idx_incremental_export {ignored}"));
         let mut source = open(&database.url());
         assert!(matches!(source.notices()[..], [Notice::MissingIndex { .. }]));
-        assert_eq!(source.tenants().unwrap().len(), 1);
+        assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants.len(), 1);
     });
 }
 
@@ -1102,7 +1104,7 @@ fn names_that_need_quotes_are_quoted() {
         database.execute("RENAME TABLE t_invoice TO `order`");
         let names = TableNames { table: "order".into(), time: "up`date ? :time".into(), ..TableNames::default() };
         let mut source = source::open(&Access { names, ..access(&database.url()) }).unwrap();
-        assert_eq!(source.tenants().unwrap().len(), 1);
+        assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants.len(), 1);
         assert_eq!(ids(&pages(&mut *source, 1)), ["1"]);
     });
 }
@@ -1127,7 +1129,8 @@ fn the_sample_is_a_source_and_its_changes_are_as_told() {
     assert!(sample::create(&path, "2025-11-28 16:30:00").is_err());
     let mut source = open(&format!("sqlite:{}", path.display()));
     let before = pages(&mut *source, 1000);
-    let tenants: Vec<_> = source.tenants().unwrap().into_iter().map(|listed| listed.spelling.0).collect();
+    let tenants: Vec<_> =
+        source.tenants(&FOREVER.into()).unwrap().tenants.into_iter().map(|listed| listed.spelling.0).collect();
     assert_eq!(tenants, ["1", "10", "89"]);
     assert!((280..300).contains(&before.len()), "{}", before.len());
     let at = "2025-11-29 10:00:00";

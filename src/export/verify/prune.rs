@@ -37,7 +37,8 @@ pub(super) fn refuse(
         return Ok(());
     }
     let (invoices, exported) = session.state.extent()?;
-    let newest = session.present.listed.iter().filter_map(|listed| listed.newest.clone()).max();
+    let listed = session.present.listed.iter();
+    let newest = listed.filter_map(|listed| listed.ahead.clone().or_else(|| listed.newest.clone())).max();
     if let Some(exported) = exported
         && newest.as_ref() < Some(&exported)
     {

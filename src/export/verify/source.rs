@@ -21,7 +21,7 @@ use crate::run::Cancel;
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::state::roll::{Roll, Selection};
-use crate::state::todo::Reject;
+use crate::state::todo::{Reject, Todo, Why};
 use crate::window::Span;
 
 pub(super) fn compare(
@@ -41,18 +41,24 @@ pub(super) fn compare(
     let errand = Errand {
         source: patience.insist(tell, || second_source(&order.access, &present.server, None))?,
         lookup: state.lookup()?,
-        todo: Vec::new(),
+        todo: present.tenantless.iter().map(tenantless).collect(),
         scope: Arc::new(Scope::Groups { groups, compare }),
         patience,
         roll: Some(Roll::new(selection.clone())?),
     };
     let desk = Desk { tree: None, stage: None, presence: Presence::Assumed, max_document: order.max_document };
     let read_upto = known.into_iter().filter_map(|known| Some((known.tenant, known.watermark?))).collect();
-    let mut examiner = Examiner { state, read_upto, otherwise: state.newest_boundary()?, findings, tell };
+    let mut examiner = Examiner { selection, state, read_upto, otherwise: state.newest_boundary()?, findings, tell };
     drive(&mut examiner, desk, errand, order.writers, cancel)
 }
 
+/// No tenant's keys bring it.
+fn tenantless(id: &InvoiceId) -> Todo {
+    Todo { id: id.clone(), why: Why::Reject, tenant: None }
+}
+
 struct Examiner<'a> {
+    selection: &'a Selection,
     state: &'a State,
     /// Up to where the rows of each tenant should have been exported.
     read_upto: HashMap<Tenant, SourceTime>,
@@ -81,7 +87,7 @@ impl Decides for Examiner<'_> {
             Told::Retrying { trouble, pause } => (self.tell)(Event::Notice(Notice::Retrying { trouble, pause })),
             Told::Failed { trouble, .. } => bail!("{trouble}"),
             // Who is gone from the index is asked for again after the scan.
-            Told::Gone { .. } | Told::Begun(_) | Told::Read { .. } => {}
+            Told::Gone { .. } | Told::Begun(_) | Told::Quiet(_) | Told::Read { .. } => {}
         }
         Ok(())
     }
@@ -128,6 +134,10 @@ impl Examiner<'_> {
     /// A row that cannot be exported: no news if it is on record.
     fn judge_reject(&mut self, reject: &Reject) -> anyhow::Result<()> {
         let Reject { id, tenant, time, reason, .. } = reject;
+        // Rows without a tenant are found whatever their time.
+        if tenant.is_none() && !self.selection.spans(time.as_ref()) {
+            return Ok(());
+        }
         let pending = tenant.as_ref().is_some_and(|tenant| self.is_pending(tenant, time.as_ref()));
         if pending || self.is_rejected(id)? {
             return Ok(());

@@ -183,12 +183,14 @@ impl Reference {
 
     /// By more than half the lag against ours, or back.
     fn clock_moved(&self, (source_before, own_before): (i64, i64), (source, own): (i64, i64)) -> bool {
-        let moved = (source - own).abs_diff(source_before - own_before) > self.pace.lag.unsigned_abs().max(10) / 2;
+        let moved = 2 * (source - own).abs_diff(source_before - own_before) > self.pace.lag.unsigned_abs().max(1);
         moved || source < source_before
     }
 
     fn read(&mut self, tenant: &'static str, sight: &Sight, boundary: i64, doubt: bool) {
-        let newest = self.rows.values().filter(|row| row.issued && row.tenant == tenant).map(|row| row.time).max();
+        let issued = || self.rows.values().filter(|row| row.issued && row.tenant == tenant).map(|row| row.time);
+        let newest = issued().max();
+        let newest_read = issued().filter(|time| *time <= boundary).max();
         let seen = self.seen.entry(tenant).or_default();
         let reads_all_keys = doubt || seen.doubted;
         let passed = seen.passed;
@@ -200,8 +202,8 @@ impl Reference {
         if incremental {
             // What lies below the overlap is looked for only where newer source times turn up. A tenant
             // without invoices is not in the source's list.
-            let below = [newest, Some(boundary - self.pace.overlap), sight.open_since.map(|since| since - 1)];
-            let upto = newest.and(below.into_iter().flatten().min());
+            let below = [newest_read, Some(boundary - self.pace.overlap), sight.open_since.map(|since| since - 1)];
+            let upto = newest_read.and(below.into_iter().flatten().min());
             seen.upto = if sight.ended_well && reads_all_keys { upto } else { seen.upto.max(upto) };
             seen.doubted = false;
             if sight.ended_well {
