@@ -32,6 +32,7 @@ mod option_files;
 mod output;
 mod passwords;
 mod paths;
+mod planted;
 mod power;
 mod pruning;
 mod reading;
