@@ -160,10 +160,7 @@ struct Waiting<'a> {
 fn lock_file(folder: &PrivateFolder, waiting: &mut Waiting<'_>, tell: &mut dyn FnMut(Event)) -> anyhow::Result<File> {
     let path = &folder.path_of(mark::FILE);
     loop {
-        let Some(file) = open_or_create(folder).with_context(|| format!("cannot open the lock {}", path.display()))?
-        else {
-            continue;
-        };
+        let Some(file) = open_or_create(folder)? else { continue };
         folder.refuse_foreign_file(mark::FILE, &file)?;
         match file.try_lock() {
             Ok(()) if is_still(&file, folder) => return Ok(file),
@@ -185,7 +182,9 @@ fn open_or_create(folder: &PrivateFolder) -> anyhow::Result<Option<File>> {
     }
     match folder.create_file(mark::FILE, 0o666) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
-        created => Ok(Some(created?)),
+        created => {
+            Ok(Some(created.with_context(|| format!("cannot create {}", folder.path_of(mark::FILE).display()))?))
+        }
     }
 }
 

@@ -185,7 +185,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// None where root and we alone can change anything. What SQLite keeps open besides must be what lies in our
+    /// None where root and we alone can change anything. Refuses if SQLite has other files open than those in our
     /// folder.
     pub(super) fn begin(file: &StateFile) -> anyhow::Result<Option<Self>> {
         let folder = &file.folder;

@@ -90,7 +90,7 @@ impl LegacyFile<'_> {
         self.folder.path_of(self.name)
     }
 
-    /// The new file may be read by whoever may read the old one.
+    /// The new file gets the permissions of the old one, so that the same users may read it.
     fn write_aside(&self, aside: &OsStr, content: &[u8]) -> std::io::Result<()> {
         // A process of the same number may have died.
         self.folder.remove(aside)?;

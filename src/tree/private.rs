@@ -54,11 +54,12 @@ impl Identity {
         Self { device: stat.st_dev, inode: stat.st_ino }
     }
 
-    /// What has this path now, without following a link at its end; None if nothing has.
+    /// What has this path now, without following a link at its end; None if we reach nothing
+    /// there.
     pub fn at(path: &Path) -> io::Result<Option<Self>> {
         match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Self::of(&stat))),
-            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -152,7 +153,7 @@ impl PrivateFolder {
     }
 
     fn hidden(path: PathBuf, output: impl AsFd, handle: OwnedFd) -> anyhow::Result<Self> {
-        // An output may lie behind links of anybody.
+        // The links on the way to an output may belong to any user.
         let route = Route::to(parent(&path)).with_context(|| format!("cannot look for {}", path.display()))?;
         let opened = rustix::fs::fstat(output).map_err(io::Error::from)?;
         if Identity::at(&route.real)? != Some(Identity::of(&opened)) {
@@ -182,8 +183,8 @@ impl PrivateFolder {
         self.path.join(name)
     }
 
-    /// A path without links. It leads to another file as soon as somebody who may change the way to the folder
-    /// has done so.
+    /// A path without links. It leads to another file as soon as another user has changed the way to the
+    /// folder.
     pub fn real_path_of(&self, name: impl AsRef<Path>) -> PathBuf {
         self.real.join(name)
     }
@@ -273,6 +274,14 @@ impl PrivateFolder {
             return Err(self.distrust(name, Distrust::OtherNames));
         }
         Ok(())
+    }
+
+    /// Refuses a folder that another user has put in the place of one that was just made.
+    pub(super) fn refuse_foreign_folder(&self, name: impl AsRef<Path>, folder: &OwnedFd) -> anyhow::Result<()> {
+        let path = self.path_of(name);
+        let stat = rustix::fs::fstat(folder).map_err(io::Error::from);
+        let owner = stat.with_context(|| format!("cannot look at {}", path.display()))?.st_uid;
+        if self.is_ours(owner) { Ok(()) } else { Err(Refusal::NotOwner { path }.into()) }
     }
 
     /// Whether a file of this owner may have been made by us.

@@ -86,6 +86,7 @@ impl Stage {
         private.make_folder(FOLDER).with_context(|| format!("cannot create {}", path.display()))?;
         let handle =
             super::open_beneath(private.handle(), FOLDER).map_err(|error| private.cannot_open(FOLDER, error))?;
+        private.refuse_foreign_folder(FOLDER, &handle)?;
         Ok(Self {
             handles: nameless::make_room(&handle),
             private: Arc::clone(private),
@@ -150,7 +151,7 @@ impl Stage {
         }
         // Another thread may have been faster.
         make(rustix::fs::mkdirat(&self.handle, n.to_string(), Mode::from_raw_mode(0o777)))?;
-        let folder = super::open_beneath(&self.handle, &n.to_string())?;
+        let folder = super::open_beneath(&self.handle, n.to_string())?;
         Ok(self.folders[n].get_or_init(|| folder))
     }
 

@@ -48,7 +48,7 @@ fn private(exporter: &Exporter<'_>) -> PathBuf {
     exporter.output().join(".export_state")
 }
 
-/// What somebody else values: a folder that looks like ours, with a file for each name that a run removes or
+/// Files that must stay as they are: a folder that looks like ours, with a file for each name that a run removes or
 /// writes.
 struct Precious(TempDir);
 
