@@ -97,6 +97,7 @@ impl PrivateFolder {
             std::fs::create_dir_all(parent(path)).with_context(cannot)?;
             return Self::create_in(&Tree::open(parent(path))?);
         }
+        refuse_foreign_links(path).with_context(cannot)?;
         std::fs::create_dir_all(path).with_context(cannot)?;
         let folder = Self::look(path)?.context("it is gone again").with_context(cannot)?;
         let owner = rustix::fs::fstat(&folder.handle).map_err(io::Error::from).with_context(cannot)?.st_uid;
@@ -305,8 +306,13 @@ impl PrivateFolder {
         Ok(rustix::fs::mkdirat(&self.handle, name.as_ref(), Mode::from_raw_mode(0o777))?)
     }
 
+    /// Renames by another call than publishing does, so that a trace tells the two apart.
     pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
-        Ok(rustix::fs::renameat(&self.handle, from.as_ref(), &self.handle, to.as_ref())?)
+        let (from, to) = (from.as_ref(), to.as_ref());
+        match rustix::fs::renameat_with(&self.handle, from, &self.handle, to, RenameFlags::empty()) {
+            Err(Errno::INVAL | Errno::NOSYS) => Ok(rustix::fs::renameat(&self.handle, from, &self.handle, to)?),
+            result => Ok(result?),
+        }
     }
 
     /// Renames a folder, but replaces nothing. NFS, 9p and some servers of FUSE cannot do both at once; there the name is
@@ -364,6 +370,21 @@ impl PrivateFolder {
     pub(super) fn cannot_open(&self, name: impl AsRef<Path>, error: Errno) -> anyhow::Error {
         cannot_open(&self.handle, name.as_ref(), &self.path_of(name.as_ref()), error)
     }
+}
+
+/// Refuses a link of another user on the way, as far as the way is there.
+fn refuse_foreign_links(path: &Path) -> anyhow::Result<()> {
+    for way in path.ancestors().map(|way| if way.as_os_str().is_empty() { Path::new(".") } else { way }) {
+        let route = match Route::to(way) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            route => route?,
+        };
+        let owner = rustix::fs::statat(CWD, &route.real, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from)?.st_uid;
+        return route
+            .link_of_another_user(owner)
+            .map_or(Ok(()), |link| Err(Refusal::Untrusted { path: link.to_path_buf(), why: Distrust::Link }.into()));
+    }
+    Ok(())
 }
 
 fn parent(path: &Path) -> &Path {

@@ -354,7 +354,7 @@ fn dies_at_every(calls: &[&str], scene: impl Fn(&Exporter<'_>) -> Vec<String>, i
 #[test]
 fn a_backup_that_dies_anywhere_leaves_none_or_a_whole_one() {
     dies_at_every(
-        &["pwrite64", "fsync", "renameat"],
+        &["pwrite64", "fsync", "renameat2"],
         |_| ["state", "backup"].map(str::to_owned).to_vec(),
         |exporter| {
             for name in names(&folder(exporter)).iter().filter(|name| name.ends_with(".db")) {
@@ -367,7 +367,7 @@ fn a_backup_that_dies_anywhere_leaves_none_or_a_whole_one() {
 #[test]
 fn a_restore_that_dies_anywhere_leaves_the_old_state_or_the_new_one() {
     dies_at_every(
-        &["pwrite64", "fsync", "renameat", "unlink", "unlinkat", "ftruncate"],
+        &["pwrite64", "fsync", "renameat2", "unlink", "unlinkat", "ftruncate"],
         |exporter| {
             let backup = exporter.output().parent().unwrap().join("backup.db");
             exporter.run(["state", "backup", backup.to_str().unwrap()]).expect(0);
@@ -388,7 +388,7 @@ fn a_restore_that_dies_anywhere_leaves_the_old_state_or_the_new_one() {
 #[test]
 fn a_change_that_dies_anywhere_is_made_whole_or_not_at_all() {
     dies_at_every(
-        &["pwrite64", "fsync", "renameat"],
+        &["pwrite64", "fsync", "renameat2"],
         |_| ["state", "reset", "--all", "--yes"].map(str::to_owned).to_vec(),
         |exporter| {
             let counts = exporter.ask_one(

@@ -478,11 +478,16 @@ fn a_state_folder_is_reached_through_our_own_links_alone() {
     fs::create_dir(&theirs).unwrap();
     let link = theirs.join("link");
     symlink(&elsewhere, &link).unwrap();
-    let exporter = Exporter::new(&table).env("INVOICE_EXPORT_STATE_DIR", link.join("state"));
+    let mut exporter = Exporter::new(&table).env("INVOICE_EXPORT_STATE_DIR", link.join("new"));
     lchown(&link, Some(ANOTHER), Some(ANOTHER)).expect(ROOT_ONLY);
+    for args in [&FULL, &INCREMENTAL] {
+        assert_refuses_link(exporter.run(args), &link);
+    }
+    exporter.set("INVOICE_EXPORT_STATE_DIR", link.join("state"));
     for args in [&FULL[..], &INCREMENTAL, &["status"], &["run", "--dry-run"], &["state", "backups"]] {
         assert_refuses_link(exporter.run(args), &link);
     }
+    assert!(!elsewhere.join("new").exists(), "a folder was made behind the link");
     assert_eq!(fs::read_dir(elsewhere.join("state")).unwrap().count(), 0);
     // Our own, in a folder that another user may change.
     lchown(&link, Some(0), Some(0)).unwrap();
