@@ -92,6 +92,8 @@
 //!   SQLite has no checksums, and a run that believed them could start too late.
 //! * A prepared transaction that no client holds lifts every lower bound until it ends: after a restart the
 //!   server dates it by the restart.
+//! * SQLite opens by path. Where another user can change the way to the state, its files are compared with those
+//!   in the open folder before each write (`state::file`), and none is removed by its path after an error.
 //! * `verify` holds the lock though it may only look: while a run is at work, its files and its records
 //!   disagree for a moment. Only `--repair` and `--prune` are runs in the history.
 //! * `verify` calls lost what lies below the tenant's watermark; what lies above is pending, since the next

@@ -4,25 +4,30 @@
 //! deleted. While it is held, the script's lock folder is held too, so that the script and we keep
 //! out of each other's way. The script's own folder is never broken: we cannot know whether it lives.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
-use rustix::fs::{AtFlags, CWD, Mode, RenameFlags};
-use rustix::io::Errno;
+use rustix::fs::FileType;
 use serde_json::{Value, json};
 
 use crate::event::Event;
-use crate::refusal::{self, Holder, Refusal};
+use crate::refusal::{self, Distrust, Holder, Refusal};
 use crate::run::Starter;
+use crate::state::file::StateFile;
 use crate::state::restore::{Replaced, TreeOf, restore};
 use crate::state::{State, backup};
+use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, SECTOR, Written};
-use crate::tree::{PRIVATE, Tree, remove_folder};
+use crate::tree::private::{Access, Identity, PrivateFolder};
 
 const SCRIPT_LOCK: &str = ".export.lock";
+/// Our own folder before it gets that name, and after it.
+const ASIDE: &str = ".export.lock.new";
+const OLD: &str = ".export.lock.old";
 const OWNER: &str = "owner";
 /// How often a waiting run asks again.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -33,12 +38,17 @@ pub struct Held {
     file: File,
     /// The lock of a state folder that does not lie in the output.
     state_lock: Option<File>,
-    script_lock: PathBuf,
-    state: PathBuf,
+    private: Arc<PrivateFolder>,
+    state: StateFile,
     starter: Starter,
 }
 
 impl Held {
+    /// `.export_state` of the output.
+    pub fn private(&self) -> &Arc<PrivateFolder> {
+        &self.private
+    }
+
     pub fn mark(&self) -> anyhow::Result<Option<Mark>> {
         mark::read(&self.file)
     }
@@ -49,6 +59,10 @@ impl Held {
 
     pub fn open_state(&self) -> anyhow::Result<Option<State>> {
         State::open(&self.state, &self.starter)
+    }
+
+    pub fn has_state(&self) -> anyhow::Result<bool> {
+        self.state.is_there()
     }
 
     pub fn create_state(&self) -> anyhow::Result<State> {
@@ -70,7 +84,7 @@ impl Held {
         reason: Option<&str>,
     ) -> anyhow::Result<Replaced> {
         // It may lie on another disk than before.
-        mark::refuse_folded_names(tree)?;
+        mark::refuse_folded_names(&self.private, tree.output())?;
         let marked_run = self.mark()?.map_or(0, |mark| mark.run);
         let replaced = restore(&self.state, from, TreeOf::Operator, &self.starter, reason)?;
         if let Some(state) = self.open_state()? {
@@ -102,28 +116,38 @@ pub fn acquire(
     patience: Duration,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<(Tree, Held)> {
-    let private = output.join(PRIVATE);
-    fs::create_dir_all(&private).with_context(|| format!("cannot create {}", private.display()))?;
+    fs::create_dir_all(output).with_context(|| format!("cannot create {}", output.display()))?;
     let tree = Tree::open(output)?;
+    let private = Arc::new(PrivateFolder::create_in(&tree)?);
     let holder = json!({
         "kind": purpose, "pid": starter.pid, "host": starter.host,
         "since": starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
     });
     let mut waiting = Waiting { purpose, patience, since: Instant::now(), told: false };
-    let file = lock_file(&private.join(mark::FILE), &mut waiting, tell)?;
+    let file = lock_file(&private, &mut waiting, tell)?;
     mark::write_sector(&file, SECTOR, &holder).context("cannot write who holds the lock")?;
-    let state_folder = state.parent().unwrap_or(Path::new("."));
-    let state_lock = if same_folder(state_folder, &private) {
+    let folder = state_folder(state, &private)?;
+    let state_lock = if Arc::ptr_eq(&folder, &private) {
         None
     } else {
-        fs::create_dir_all(state_folder).with_context(|| format!("cannot create {}", state_folder.display()))?;
-        let file = lock_file(&state_folder.join(mark::FILE), &mut waiting, tell)?;
+        let file = lock_file(&folder, &mut waiting, tell)?;
         mark::write_sector(&file, SECTOR, &holder).context("cannot write who holds the lock")?;
         Some(file)
     };
-    let script_lock = take_script_lock(&private, &holder)?;
-    let (state, starter) = (state.to_path_buf(), starter.clone());
-    Ok((tree, Held { file, state_lock, script_lock, state, starter }))
+    let name = state.file_name().with_context(|| format!("{} is no name of a file", state.display()))?;
+    let state = StateFile::within(&folder, name);
+    take_script_lock(&private, &holder)?;
+    Ok((tree, Held { file, state_lock, private, state, starter: starter.clone() }))
+}
+
+/// The folder of the state, which may be the output's.
+fn state_folder(state: &Path, private: &Arc<PrivateFolder>) -> anyhow::Result<Arc<PrivateFolder>> {
+    let path = state.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path == private.path() {
+        return Ok(Arc::clone(private));
+    }
+    let folder = PrivateFolder::create(path)?;
+    Ok(if folder.identity()? == private.identity()? { Arc::clone(private) } else { Arc::new(folder) })
 }
 
 struct Waiting<'a> {
@@ -133,17 +157,13 @@ struct Waiting<'a> {
     told: bool,
 }
 
-fn lock_file(path: &Path, waiting: &mut Waiting<'_>, tell: &mut dyn FnMut(Event)) -> anyhow::Result<File> {
+fn lock_file(folder: &PrivateFolder, waiting: &mut Waiting<'_>, tell: &mut dyn FnMut(Event)) -> anyhow::Result<File> {
+    let path = &folder.path_of(mark::FILE);
     loop {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .with_context(|| format!("cannot open the lock {}", path.display()))?;
+        let Some(file) = open_or_create(folder)? else { continue };
+        folder.refuse_foreign_file(mark::FILE, &file)?;
         match file.try_lock() {
-            Ok(()) if is_still(&file, path) => return Ok(file),
+            Ok(()) if is_still(&file, folder) => return Ok(file),
             // Somebody put another file in its place between opening and locking.
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => wait(&file, path, waiting, tell)?,
@@ -155,9 +175,22 @@ fn lock_file(path: &Path, waiting: &mut Waiting<'_>, tell: &mut dyn FnMut(Event)
     }
 }
 
-fn is_still(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+/// None if another run made the file in this moment.
+fn open_or_create(folder: &PrivateFolder) -> anyhow::Result<Option<File>> {
+    if let Some(file) = folder.open(mark::FILE, Access::Write)? {
+        return Ok(Some(file));
+    }
+    match folder.create_file(mark::FILE, 0o666) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
+        created => {
+            Ok(Some(created.with_context(|| format!("cannot create {}", folder.path_of(mark::FILE).display()))?))
+        }
+    }
+}
+
+fn is_still(file: &File, folder: &PrivateFolder) -> bool {
+    match (rustix::fs::fstat(file), folder.stat(mark::FILE)) {
+        (Ok(ours), Ok(Some(there))) => Identity::of(&ours) == Identity::of(&there),
         _ => false,
     }
 }
@@ -182,82 +215,77 @@ fn told_holder(told: &Value) -> Option<Holder> {
     Some(Holder { purpose: text("kind")?, pid: told.get("pid")?.as_u64()?, host: text("host")?, since: text("since")? })
 }
 
-fn same_folder(one: &Path, other: &Path) -> bool {
-    match (fs::canonicalize(one), fs::canonicalize(other)) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => false,
-    }
-}
-
 /// Moves a folder with an owner file to where the script makes its own. A plain rename would replace
 /// the script's empty folder.
-fn take_script_lock(private: &Path, holder: &Value) -> anyhow::Result<PathBuf> {
-    let lock = private.join(SCRIPT_LOCK);
-    let aside = aside(&lock);
-    remove_folder(&aside)?;
-    fs::create_dir(&aside).with_context(|| format!("cannot create {}", aside.display()))?;
-    let mut owner = holder.clone();
-    owner["program"] = json!("invoice-export");
-    fs::write(aside.join(OWNER), format!("{owner}\n")).with_context(|| format!("cannot write {}", aside.display()))?;
+fn take_script_lock(private: &PrivateFolder, holder: &Value) -> anyhow::Result<()> {
+    // The name is ours alone, since we hold the lock.
+    private.remove_folder(ASIDE)?;
+    write_owner(private, holder).with_context(|| format!("cannot write {}", private.path_of(ASIDE).display()))?;
     for _ in 0..2 {
-        match rename_to_new(&aside, &lock) {
-            Ok(()) => return Ok(lock),
-            Err(Errno::EXIST | Errno::NOTEMPTY) => {
-                if let Err(error) = reclaim(&lock) {
-                    remove_folder(&aside)?;
+        match private.rename_to_new(ASIDE, SCRIPT_LOCK) {
+            Ok(()) => return Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty) => {
+                if let Err(error) = reclaim(private) {
+                    private.remove_folder(ASIDE)?;
                     return Err(error);
                 }
             }
-            Err(error) => return Err(error).with_context(|| format!("cannot make the lock folder {}", lock.display())),
+            Err(error) => {
+                let lock = private.path_of(SCRIPT_LOCK);
+                return Err(error).with_context(|| format!("cannot make the lock folder {}", lock.display()));
+            }
         }
     }
-    remove_folder(&aside)?;
-    bail!("the lock folder {} comes back as soon as it is removed", lock.display());
+    private.remove_folder(ASIDE)?;
+    bail!("the lock folder {} comes back as soon as it is removed", private.path_of(SCRIPT_LOCK).display());
 }
 
-/// Renames a folder, but replaces nothing. NFS, 9p and some servers of FUSE cannot do both at once; there the name is
-/// claimed by a folder of ours first, which a rename may replace since it is empty. Who dies in between leaves it
-/// behind, and it looks like the script's.
-fn rename_to_new(folder: &Path, name: &Path) -> rustix::io::Result<()> {
-    match rustix::fs::renameat_with(CWD, folder, CWD, name, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL) => {
-            rustix::fs::mkdirat(CWD, name, Mode::from_raw_mode(0o777))?;
-            rustix::fs::renameat(CWD, folder, CWD, name).inspect_err(|_| {
-                let _ = rustix::fs::unlinkat(CWD, name, AtFlags::REMOVEDIR);
-            })
-        }
-        result => result,
-    }
+fn write_owner(private: &PrivateFolder, holder: &Value) -> anyhow::Result<()> {
+    private.make_folder(ASIDE)?;
+    let aside = private.look_within(ASIDE)?.context("it is gone again")?;
+    let mut owner = holder.clone();
+    owner["program"] = json!("invoice-export");
+    Ok(aside.create_file(OWNER, 0o666)?.write_all(format!("{owner}\n").as_bytes())?)
 }
 
 /// Removes a lock folder that a dead run of ours left: we hold the lock, so it cannot be alive.
-fn reclaim(lock: &Path) -> anyhow::Result<()> {
-    if lock.join(OWNER).try_exists().with_context(|| format!("cannot look at {}", lock.display()))? {
-        return release(lock);
+fn reclaim(private: &PrivateFolder) -> anyhow::Result<()> {
+    let folder = private.path_of(SCRIPT_LOCK);
+    let Some(stat) = private.stat(SCRIPT_LOCK).with_context(|| format!("cannot look at {}", folder.display()))? else {
+        return Ok(());
+    };
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => {}
+        FileType::Symlink => return Err(Refusal::Untrusted { path: folder, why: Distrust::Link }.into()),
+        _ => return Err(script_locked(folder, stat.st_mtime)),
     }
-    let age = fs::metadata(lock).and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
-    let age = Duration::from_secs(age.unwrap_or_default().as_secs().max(1));
-    Err(Refusal::ScriptLocked { folder: lock.to_path_buf(), age }.into())
+    let Some(lock) = private.look_within(SCRIPT_LOCK)? else { return Ok(()) };
+    if lock.stat(OWNER).with_context(|| format!("cannot look at {}", folder.display()))?.is_some() {
+        return release(private);
+    }
+    Err(script_locked(folder, stat.st_mtime))
+}
+
+/// The script is at work, or has left its folder behind.
+fn script_locked(folder: PathBuf, made: i64) -> anyhow::Error {
+    let made = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(made).unwrap_or_default());
+    let age = Duration::from_secs(made.elapsed().unwrap_or_default().as_secs().max(1));
+    Refusal::ScriptLocked { folder, age }.into()
 }
 
 /// Moves the folder away before it is emptied: an empty one under its name would look like the
 /// script's.
-fn release(lock: &Path) -> anyhow::Result<()> {
-    let aside = aside(lock).with_extension("old");
-    remove_folder(&aside)?;
-    fs::rename(lock, &aside).with_context(|| format!("cannot rename {}", lock.display()))?;
-    remove_folder(&aside)
-}
-
-/// Beside the lock; the name is ours alone, since we hold the lock.
-fn aside(lock: &Path) -> PathBuf {
-    lock.with_file_name(format!("{SCRIPT_LOCK}.new"))
+fn release(private: &PrivateFolder) -> anyhow::Result<()> {
+    private.remove_folder(OLD)?;
+    let lock = || format!("cannot rename {}", private.path_of(SCRIPT_LOCK).display());
+    private.rename(SCRIPT_LOCK, OLD).with_context(lock)?;
+    private.remove_folder(OLD)
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         // The lock itself goes with the file. A folder that stays is reclaimed by the next run.
-        let _ = release(&self.script_lock);
+        let _ = release(&self.private);
         // Whoever comes while the next holder has not said its name yet would be refused in ours.
         for file in [Some(&self.file), self.state_lock.as_ref()].into_iter().flatten() {
             let _ = mark::write_sector(file, SECTOR, &Value::Null);

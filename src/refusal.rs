@@ -9,7 +9,9 @@ use crate::invoice::SourceTime;
 
 mod parts;
 
-pub use parts::{AddressFault, Damage, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Trouble, holder_text};
+pub use parts::{
+    AddressFault, Damage, Distrust, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Trouble, holder_text,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -97,6 +99,11 @@ pub enum Refusal {
     },
     NotOwner {
         path: PathBuf,
+    },
+    /// Something of ours that another user may have put there or can change.
+    Untrusted {
+        path: PathBuf,
+        why: Distrust,
     },
     /// What an import would read is not the script's state file.
     NotLegacyState {
@@ -202,7 +209,8 @@ impl Refusal {
             | Self::MarkForeign { .. }
             | Self::TreeRolledBack { .. }
             | Self::NetworkFileSystem { .. }
-            | Self::NotOwner { .. } => 5,
+            | Self::NotOwner { .. }
+            | Self::Untrusted { .. } => 5,
         }
     }
 }
@@ -322,6 +330,7 @@ impl fmt::Display for Refusal {
                 "{} belongs to another user; run as that user, or give it to this one with chown",
                 path.display()
             ),
+            Self::Untrusted { path, why } => write!(f, "{}{why}", path.display()),
             Self::NotLegacyState { file, fault } => write!(
                 f,
                 "{} is no state file of the script: {fault}; nothing was changed; mend it and import it again",

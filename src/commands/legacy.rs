@@ -1,6 +1,7 @@
 //! `import-legacy-state` and `export-legacy-state`.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -21,8 +22,9 @@ use crate::state::State;
 use crate::state::backup::Occasion;
 use crate::state::changes::{Change, ChangeKind, ReadFile};
 use crate::state::legacy::{self, Entry, Step, Way};
-use crate::state::legacy_file::{self, Keep, Replaced};
-use crate::tree::{mark, publish};
+use crate::state::legacy_file::{Keep, LegacyFile, Replaced};
+use crate::tree::private::PrivateFolder;
+use crate::tree::{PRIVATE, mark, publish};
 
 /// Wrong lines that are told one by one, and tenants that are named in one line.
 const TOLD_AT_MOST: usize = 20;
@@ -71,7 +73,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     if steps != planned.steps {
         bail!("the state or {} changed in this moment; nothing was changed; import again", file.display());
     }
-    let existed = state.exists();
+    let existed = held.has_state()?;
     let Tied { mut state, .. } = place.tie(&tree, &held, &mut tell)?;
     let backup = existed.then(|| state.back_up(Occasion::Before(ChangeKind::Import), starter.at)).transpose()?;
     let reason = args.changing.reason.as_deref();
@@ -95,7 +97,8 @@ fn known(place: &Place<'_>) -> anyhow::Result<Vec<Entry>> {
 }
 
 fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) -> anyhow::Result<Import> {
-    let bytes = fs::read(file).with_context(|| format!("cannot read the script's state file {}", file.display()))?;
+    let cannot = || format!("cannot read the script's state file {}", file.display());
+    let bytes = read(file).with_context(cannot)?;
     // Our clock and that of the source may differ by their zones, but not by more.
     let latest = (starter.at + TimeDelta::days(1)).format("%Y-%m-%d %H:%M:%S").to_string();
     let refused = |fault| Refusal::NotLegacyState { file: file.to_path_buf(), fault };
@@ -116,6 +119,15 @@ fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) ->
         lines: Some(parsed.lines),
     };
     Ok(Import { file, steps: legacy::steps(known, parsed.entries) })
+}
+
+/// A file that an operator names is reached as they say, the script's own only beneath the output.
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let folder = file.parent().filter(|folder| folder.ends_with(PRIVATE));
+    let Some(folder) = folder else { return Ok(fs::read(file)?) };
+    let folder = PrivateFolder::look(folder)?.ok_or(std::io::Error::from(ErrorKind::NotFound))?;
+    let name = file.file_name().unwrap_or_default();
+    Ok(LegacyFile { folder: &folder, name }.read()?.ok_or(std::io::Error::from(ErrorKind::NotFound))?)
 }
 
 fn refuse_going_back(planned: &Import, args: &ImportLegacyState) -> anyhow::Result<()> {
@@ -181,7 +193,10 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
         return Ok(0);
     }
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
-    let replaced = legacy_file::replace(&file, text.as_bytes(), Keep::All, super::now())?;
+    let around = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = PrivateFolder::look(around)?.with_context(|| format!("there is no folder {}", around.display()))?;
+    let name = file.file_name().with_context(|| format!("{} is no name of a file", file.display()))?;
+    let replaced = LegacyFile { folder: &folder, name }.replace(text.as_bytes(), Keep::All, super::now())?;
     let before = match &replaced {
         Replaced::Written { backup } => backup.as_deref(),
         Replaced::Same => None,

@@ -4,8 +4,8 @@ use super::{Backups, Order};
 use crate::refusal::Refusal;
 use crate::state::State;
 use crate::state::legacy::{self, Unholdable};
-use crate::state::legacy_file::{self, Keep};
-use crate::tree::PRIVATE;
+use crate::state::legacy_file::{Keep, LegacyFile};
+use crate::tree::private::PrivateFolder;
 
 /// Whether the script's state file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,11 +15,11 @@ pub enum Mirror {
 }
 
 /// Called while the lock is held: the script cannot write its file at the same time.
-pub(super) fn mirror(order: &Order, state: &State) -> anyhow::Result<()> {
+pub(super) fn mirror(order: &Order, private: &PrivateFolder, state: &State) -> anyhow::Result<()> {
     if order.mirror == Mirror::Off {
         return Ok(());
     }
-    let path = order.output.join(PRIVATE).join(legacy::FILE);
+    let mirrored = LegacyFile { folder: private, name: legacy::FILE.as_ref() };
     let write = || {
         let entries = state.legacy_entries()?;
         // The script's own file, before it was imported, says more than nothing.
@@ -28,9 +28,9 @@ pub(super) fn mirror(order: &Order, state: &State) -> anyhow::Result<()> {
         }
         let Backups { every, keep } = order.backups;
         let keep = every.map_or(Keep::None, |every| Keep::Some { every, newest: keep });
-        legacy_file::replace(&path, legacy::render(&entries)?.as_bytes(), keep, (order.clocks.now)()).map(drop)
+        mirrored.replace(legacy::render(&entries)?.as_bytes(), keep, (order.clocks.now)()).map(drop)
     };
-    let file = path.clone();
+    let file = private.path_of(legacy::FILE);
     write().map_err(|error: anyhow::Error| match error.downcast::<Unholdable>() {
         Ok(Unholdable(tenant)) => Refusal::NotMirrored { file, tenant: Some(tenant.0) }.into(),
         Err(error) => error.context(Refusal::NotMirrored { file, tenant: None }),

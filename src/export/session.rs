@@ -20,6 +20,7 @@ use crate::state::history::Status;
 use crate::state::runs::{End, LastTime, OpenRun, PullBack, Start};
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, Written};
+use crate::tree::private::PrivateFolder;
 use crate::tree::stage::{self, Stage};
 
 /// Tree and state, held against others, and what the server said.
@@ -52,7 +53,7 @@ impl Session {
         refuse_other_source(&order.state, &last, inquiry.source.as_ref())?;
         let present = ask_server(order, inquiry, tell)?;
         refuse_unknown_tenants(order, &present.listed, Some(&state), inquiry, tell)?;
-        recover(&tree, &mut state, tell)?;
+        recover(held.private(), &mut state, tell)?;
         let source = inquiry.source.name();
         Ok(Self { tree, state, present, held, source, begun, last, marked_run })
     }
@@ -69,7 +70,7 @@ impl Session {
         let run = self.begin(order, tell)?;
         let Self { tree, state, present, held, last, .. } = self;
         let id = run.id;
-        let stage = Stage::create(tree, durability)?;
+        let stage = Stage::create(tree, held.private(), durability)?;
         let mark = Mark { state_id: last.state_id.clone(), run: id.0, written: Written::InPart };
         let writing = Writing { tree, stage: &stage, held, run: &run, mark: Some(mark) };
         let site = Site { state: &mut *state, tree, present, writing };
@@ -91,11 +92,11 @@ impl Session {
                 let cancelled = cancelled && say_whole(held, id).is_ok();
                 let status = if cancelled { Status::Cancelled } else { Status::Failed };
                 let _ = state.finish(run, &end(status, Some(format!("{error:#}"))));
-                let _ = mirror::mirror(order, state);
+                let _ = mirror::mirror(order, held.private(), state);
                 return Err(error);
             }
         };
-        stage::remove(tree.output())?;
+        stage::remove(held.private())?;
         say_whole(held, id)?;
         let failed = carried_out.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.to_string())).collect();
         let ended = end(carried_out.outcome().into(), None);
@@ -159,7 +160,7 @@ impl Session {
 
     /// Lets go of everything, after a last service to whoever reads the script's file.
     pub(super) fn close(self, order: &Order) -> anyhow::Result<()> {
-        let mirrored = mirror::mirror(order, &self.state);
+        let mirrored = mirror::mirror(order, self.held.private(), &self.state);
         self.state.close()?;
         mirrored
     }
@@ -175,13 +176,13 @@ fn say_whole(held: &Held, run: RunId) -> anyhow::Result<()> {
 }
 
 /// Takes over what a dead run left: from here on the state knows what is in doubt, and staging may go.
-fn recover(tree: &Tree, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
-    let targets = stage::left_in_doubt(tree.output())?;
+fn recover(private: &PrivateFolder, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
+    let targets = stage::left_in_doubt(private)?;
     if !targets.is_empty() {
         tell(Event::Notice(Notice::Recovering { files: targets.len() as u64 }));
         state.doubt(&targets)?;
     }
-    stage::remove(tree.output())
+    stage::remove(private)
 }
 
 /// Where the output carries no mark nothing is created, and with `--fresh` nothing is set aside, before

@@ -55,7 +55,7 @@ impl Place<'_> {
         }
         let state = state.map_or_else(|| held.create_state(), Ok)?;
         if matches!(begun, Start::Anew | Start::TakeOver) {
-            mark::refuse_folded_names(tree)?;
+            mark::refuse_folded_names(held.private(), tree.output())?;
             let state_id = state.last_time()?.state_id;
             held.write_mark(&Mark { state_id, run: marked_run, written: Written::Whole })?;
         }

@@ -255,6 +255,36 @@ impl fmt::Display for Damage {
     }
 }
 
+/// Why a file or folder of ours is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distrust {
+    /// A symbolic link.
+    Link,
+    NotAFile,
+    /// Hard links, in a folder where another user can make them.
+    OtherNames,
+    /// Something else has its name since the command began.
+    Replaced,
+}
+
+/// What follows the path.
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Link => {
+                " is a symbolic link, and none is followed there; remove it, or put in its place what it leads to; to keep the state in another folder, use --state-dir"
+            }
+            Self::NotAFile => " is no ordinary file; remove it",
+            Self::OtherNames => {
+                " has more than one name (hard links), and another user can make names in its folder; put a copy of it in its place"
+            }
+            Self::Replaced => {
+                " was moved or replaced while this command was at work, so nothing more is written; put it back and run again; keep the state with --state-dir in a folder that no other user can change"
+            }
+        })
+    }
+}
+
 /// Why a file is not the script's state file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LegacyFault {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::chinese::{name, span};
 use crate::refusal::{
-    AddressFault, Damage, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Refusal, signal_name,
+    AddressFault, Damage, Distrust, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Refusal, signal_name,
 };
 use crate::run::Kind;
 
@@ -90,6 +90,7 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         Refusal::NotOwner { path } => {
             format!("{} 属于另一个用户；请以该用户运行，或用 chown 改为当前用户所有", at(path))
         }
+        Refusal::Untrusted { path, why } => untrusted(path, *why),
         Refusal::NotLegacyState { file, fault } => not_legacy_state(file, fault),
         Refusal::GoesBack { file, tenants, names } => format!(
             "{} 会使 {tenants} 个租户的上次导出时间倒退: {names}；未做任何改动；如确需如此，请用 --overwrite",
@@ -126,6 +127,22 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         Refusal::Panicked { place, detail } => {
             format!("程序缺陷({detail}，位于 {place})；已记录的内容不受影响，下次运行会从此处继续；请向开发者报告")
         }
+    }
+}
+
+fn untrusted(path: &Path, why: Distrust) -> String {
+    let path = path.display();
+    match why {
+        Distrust::Link => format!(
+            "{path} 是符号链接，本程序不跟随此处的链接；请将其删除，或换成它所指向的内容；如需将状态放在其他目录，请用 --state-dir"
+        ),
+        Distrust::NotAFile => format!("{path} 不是普通文件；请将其删除"),
+        Distrust::OtherNames => {
+            format!("{path} 有多个名称(硬链接)，且其他用户可以在其目录中创建文件；请用它的一份副本替换它")
+        }
+        Distrust::Replaced => format!(
+            "{path} 在命令执行期间被移走或替换，因此不再写入；请将其放回原处并重新运行；请用 --state-dir 将状态放在其他用户无法修改的目录中"
+        ),
     }
 }
 
@@ -339,6 +356,7 @@ mod tests {
             Refusal::NetworkFileSystem { path: state.clone() },
             Refusal::NamesFolded { output },
             Refusal::NotOwner { path: state.clone() },
+            Refusal::Untrusted { path: state.clone(), why: Distrust::Link },
             Refusal::NotLegacyState {
                 file: state.clone(),
                 fault: LegacyFault::WrongLines { lines: 2, numbers: "3, 7".to_owned() },
@@ -391,10 +409,18 @@ mod tests {
             let detail = if is_bare { "" } else { "ERROR 7" }.to_owned();
             Refusal::CannotConnect { source: "mysql://db:3306/shop".to_owned(), obstacle, detail }
         });
+        let distrusts = [Distrust::NotAFile, Distrust::OtherNames, Distrust::Replaced];
+        let untrusted = distrusts.map(|why| Refusal::Untrusted { path: "/var/lock".into(), why });
         let damages = [Damage::TooShort { bytes: 9 }, Damage::NotSqlite, Damage::OtherProgram];
         let damaged = damages.map(|damage| Refusal::StateDamaged { state: "/var/state.db".into(), damage });
         let locked = Refusal::Locked { holder: None, lock: "/srv/tree/lock".into() };
-        option_files.into_iter().chain(unconnected).chain(damaged).chain([locked, copy, import, mirror]).collect()
+        option_files
+            .into_iter()
+            .chain(unconnected)
+            .chain(damaged)
+            .chain(untrusted)
+            .chain([locked, copy, import, mirror])
+            .collect()
     }
 
     const ADDRESS_FAULTS: [AddressFault; 11] = [

@@ -3,20 +3,25 @@
 
 use std::cell::Cell;
 use std::cmp::Reverse;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind};
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, NaiveDateTime, Utc};
-use rusqlite::{Connection, OpenFlags, backup};
+use rusqlite::{Connection, backup};
+use rustix::fs::FileType;
 
 use super::changes::ChangeKind;
-use super::open::{create, remove_if_there, sync_folder_of, with_suffix};
+use super::file::StateFile;
+use super::open::connect_to;
 use super::{State, explain};
 use crate::refusal::{Damage, Refusal};
+use crate::tree::private::{Access, PrivateFolder};
 
 /// What the names of backups made by runs say.
 pub const REGULAR: &str = "regular";
@@ -56,30 +61,31 @@ pub struct Backup {
     /// Bytes.
     pub size: u64,
     /// Tells backups of one second apart.
-    modified: SystemTime,
+    modified: (i64, u64),
 }
 
 impl State {
     /// Backs the state up into its folder of backups.
     pub fn back_up(&self, occasion: Occasion, at: DateTime<Utc>) -> anyhow::Result<PathBuf> {
-        let folder = folder(&self.path);
-        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let folder = Arc::new(self.file.folder().create_within(FOLDER)?);
         remove_abandoned(&folder)?;
         for n in 1.. {
             let more = if n > 1 { format!("-{n}") } else { String::new() };
-            let target = folder.join(format!("{}-{}{more}.db", at.format(STAMP), occasion.name()));
+            let target = StateFile::within(&folder, format!("{}-{}{more}.db", at.format(STAMP), occasion.name()));
             if let Some(file) = claim(&target)? {
                 self.fill(file, &target)?;
-                return Ok(target);
+                return Ok(target.path().to_path_buf());
             }
         }
-        bail!("there is no name left for a backup in {}", folder.display())
+        bail!("there is no name left for a backup in {}", folder.path().display())
     }
 
     /// Backs the state up into a file that does not exist yet.
     pub fn back_up_to(&self, target: &Path) -> anyhow::Result<()> {
-        match claim(target)? {
-            Some(file) => self.fill(file, target),
+        let file = StateFile::look(target)?;
+        let file = file.with_context(|| format!("cannot create {}: its folder is missing", target.display()))?;
+        match claim(&file)? {
+            Some(unfinished) => self.fill(unfinished, &file),
             None => {
                 bail!("{0} or {0}{UNFINISHED} is already there; name another file", target.display())
             }
@@ -87,65 +93,70 @@ impl State {
     }
 
     /// `unfinished` is ours alone until it has its name.
-    fn fill(&self, unfinished: File, target: &Path) -> anyhow::Result<()> {
-        let path = with_suffix(target, UNFINISHED);
-        let result = self.copy_whole(&unfinished, &path).and_then(|()| {
-            fs::rename(&path, target).with_context(|| format!("cannot rename {}", path.display()))?;
-            sync_folder_of(target)
+    fn fill(&self, unfinished: File, target: &StateFile) -> anyhow::Result<()> {
+        let file = target.with_suffix(UNFINISHED);
+        let result = self.copy_whole(&unfinished, &file).and_then(|()| {
+            file.rename(target)?;
+            target.folder().sync()
         });
         if result.is_err() {
             // What went wrong first is what counts.
-            let _ = fs::remove_file(&path);
+            let _ = file.remove();
         }
-        result.with_context(|| format!("cannot back the state up to {}", target.display()))
+        result.with_context(|| format!("cannot back the state up to {}", target.path().display()))
     }
 
-    fn copy_whole(&self, file: &File, to: &Path) -> anyhow::Result<()> {
+    fn copy_whole(&self, file: &File, to: &StateFile) -> anyhow::Result<()> {
         // What no run would start with is nothing to come back to.
         self.tenants()?;
-        let emptied = Cell::new(Ok(()));
+        let opened = Cell::new(Ok(()));
         // Copied again if a run changes a state that was opened without locks.
         self.read(|conn| {
             // What a disturbed attempt left would not open.
-            emptied.set(file.set_len(0));
-            copy(conn, to, |_| Ok(()))
+            let target = file.set_len(0).with_context(|| format!("cannot empty {}", to.path().display()));
+            match target.and_then(|()| connect_to(to)) {
+                Ok(target) => copy(conn, target, |_| Ok(())),
+                Err(error) => {
+                    opened.set(Err(error));
+                    Ok(())
+                }
+            }
         })?;
-        emptied.into_inner().with_context(|| format!("cannot empty {}", to.display()))?;
-        file.sync_all().with_context(|| format!("cannot sync {}", to.display()))
+        opened.into_inner()?;
+        file.sync_all().with_context(|| format!("cannot sync {}", to.path().display()))
     }
 
     /// Pages and rows as SQLite sees them: damage is a refusal.
     pub(super) fn assert_whole(&self) -> anyhow::Result<()> {
-        whole(&self.conn).map_err(|error| explain(error, &self.path))
+        whole(&self.conn).map_err(|error| explain(error, self.path()))
     }
 }
 
 /// A file for a backup in the making, locked; None if there is such a backup, or somebody else is making
 /// it. Whoever has this file is the only one who gives it its name.
-fn claim(target: &Path) -> anyhow::Result<Option<File>> {
-    let path = with_suffix(target, UNFINISHED);
-    let file = match create(&path) {
-        Err(error)
-            if error.downcast_ref().is_some_and(|error: &io::Error| error.kind() == ErrorKind::AlreadyExists) =>
-        {
-            return Ok(None);
-        }
-        created => created?,
+fn claim(target: &StateFile) -> anyhow::Result<Option<File>> {
+    let unfinished = target.with_suffix(UNFINISHED);
+    let file = match unfinished.create() {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
+        created => created.with_context(|| format!("cannot create {}", unfinished.path().display()))?,
     };
     let locked = match file.try_lock() {
         // Somebody who removes what the dead left may have been faster.
-        Ok(()) => fs::metadata(&path).is_ok_and(|there| file.metadata().is_ok_and(|ours| ours.ino() == there.ino())),
+        Ok(()) => {
+            let ours = file.metadata().map(|data| data.ino()).ok();
+            unfinished.stat()?.map(|there| there.st_ino) == ours
+        }
         Err(TryLockError::WouldBlock) => false,
         Err(TryLockError::Error(error)) => {
-            let _ = fs::remove_file(&path);
-            return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            let _ = unfinished.remove();
+            return Err(error).with_context(|| format!("cannot lock {}", unfinished.path().display()));
         }
     };
     if !locked {
         return Ok(None);
     }
-    if target.symlink_metadata().is_ok() {
-        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    if target.is_there()? {
+        unfinished.remove()?;
         return Ok(None);
     }
     Ok(Some(file))
@@ -153,10 +164,31 @@ fn claim(target: &Path) -> anyhow::Result<Option<File>> {
 
 /// The finished backups of a state, newest first.
 pub fn list(state: &Path) -> anyhow::Result<Vec<Backup>> {
-    let folder = folder(state);
-    let mut backups: Vec<Backup> = entries(&folder)?.iter().filter_map(|path| read_name(path)).collect();
+    match StateFile::look(state)? {
+        Some(file) => finished(&file),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn finished(state: &StateFile) -> anyhow::Result<Vec<Backup>> {
+    let Some(folder) = state.folder().look_within(FOLDER)? else { return Ok(Vec::new()) };
+    let names = entries(&folder)?;
+    let mut backups: Vec<Backup> = names.iter().filter_map(|name| read_name(&folder, name)).collect();
     backups.sort_by_key(|backup| Reverse((backup.made, backup.modified)));
     Ok(backups)
+}
+
+/// A backup that an operator names. In the folder of our own backups, nothing is reached through a link.
+pub(super) fn named(state: &StateFile, path: &Path) -> anyhow::Result<Option<StateFile>> {
+    let ours = state.folder().path_of(FOLDER);
+    if let (true, Some(name)) = (path.parent() == Some(ours.as_path()), path.file_name()) {
+        let folder = state.folder().look_within(FOLDER)?;
+        return Ok(folder.map(|folder| StateFile::within(&Arc::new(folder), name)));
+    }
+    match std::fs::canonicalize(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        real => StateFile::look(&real.with_context(|| format!("cannot open {}", path.display()))?),
+    }
 }
 
 /// The newest backup, but for those of states that a restore replaced: who restores twice does not want
@@ -169,26 +201,25 @@ pub fn latest(state: &Path) -> anyhow::Result<Option<PathBuf>> {
 
 /// Removes the oldest of those that runs made, and of those that were made before changes, beyond a
 /// number of each; an operator's own are never removed.
-pub(crate) fn prune(state: &Path, keep: usize) -> anyhow::Result<()> {
-    let backups = list(state)?;
+pub(crate) fn prune(state: &StateFile, keep: usize) -> anyhow::Result<()> {
+    let backups = finished(state)?;
+    let Some(folder) = state.folder().look_within(FOLDER)? else { return Ok(()) };
     for own in [REGULAR, "before-"] {
         for old in backups.iter().filter(|backup| backup.occasion.starts_with(own)).skip(keep) {
-            fs::remove_file(&old.path)
-                .with_context(|| format!("cannot remove the old backup {}", old.path.display()))?;
+            let name = old.path.file_name().unwrap_or_default();
+            folder.remove(name).with_context(|| format!("cannot remove the old backup {}", old.path.display()))?;
         }
     }
     Ok(())
 }
 
-/// Copies a whole database into an empty file, changes it there, and checks the result. The copy is
+/// Copies a whole database into an empty one, changes it there, and checks the result. The copy is
 /// one file without a log beside it.
 pub(super) fn copy(
     from: &Connection,
-    to: &Path,
+    mut copy: Connection,
     change: impl FnOnce(&Connection) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
-    let mut copy =
-        Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     // Nobody sees the file before it is whole and synced.
     copy.pragma_update(None, "journal_mode", "memory")?;
     copy.pragma_update(None, "synchronous", "off")?;
@@ -210,35 +241,30 @@ fn whole(conn: &Connection) -> rusqlite::Result<()> {
     Err(rusqlite::Error::SqliteFailure(damaged, Some(finding)))
 }
 
-fn folder(state: &Path) -> PathBuf {
-    state.with_file_name(FOLDER)
-}
-
-fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let read = || fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect();
-    match read() {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        result => result.with_context(|| format!("cannot list {}", folder.display())),
-    }
+fn entries(folder: &PrivateFolder) -> anyhow::Result<Vec<OsString>> {
+    folder.names().with_context(|| format!("cannot list {}", folder.path().display()))
 }
 
 /// `20251128T163000Z-before-set.db`; None for what is no backup of ours.
-fn read_name(path: &Path) -> Option<Backup> {
-    let (stamp, occasion) = path.file_name()?.to_str()?.strip_suffix(".db")?.split_once('-')?;
+fn read_name(folder: &PrivateFolder, name: &OsStr) -> Option<Backup> {
+    let (stamp, occasion) = name.to_str()?.strip_suffix(".db")?.split_once('-')?;
     let made = NaiveDateTime::parse_from_str(stamp, STAMP).ok()?.and_utc();
-    let data = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-    let (occasion, modified) = (occasion.to_owned(), data.modified().ok()?);
-    Some(Backup { path: path.to_path_buf(), made, occasion, size: data.len(), modified })
+    let data = folder.stat(name).ok().flatten()?;
+    if FileType::from_raw_mode(data.st_mode) != FileType::RegularFile {
+        return None;
+    }
+    let (size, modified) = (data.st_size.cast_unsigned(), (data.st_mtime, data.st_mtime_nsec));
+    Some(Backup { path: folder.path_of(name), made, occasion: occasion.to_owned(), size, modified })
 }
 
 /// What somebody left who died while making a backup.
-fn remove_abandoned(folder: &Path) -> anyhow::Result<()> {
-    let unfinished = |path: &&PathBuf| path.to_string_lossy().contains(&format!(".db{UNFINISHED}"));
-    for path in entries(folder)?.iter().filter(unfinished) {
+fn remove_abandoned(folder: &PrivateFolder) -> anyhow::Result<()> {
+    let unfinished = |name: &&OsString| name.to_string_lossy().contains(&format!(".db{UNFINISHED}"));
+    for name in entries(folder)?.iter().filter(unfinished) {
         // The lock is held until the file is gone: whoever has just created it must not get it meanwhile.
-        let Ok(file) = File::open(path) else { continue };
+        let Ok(Some(file)) = folder.open(name, Access::Read) else { continue };
         if file.try_lock().is_ok() {
-            remove_if_there(path)?;
+            folder.remove(name).with_context(|| format!("cannot remove {}", folder.path_of(name).display()))?;
         }
     }
     Ok(())

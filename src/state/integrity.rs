@@ -202,7 +202,7 @@ impl State {
             Ok(answer) => Ok(Ok(answer)),
             Err(error) => {
                 let detail = error.to_string();
-                let error = explain(error, &self.path);
+                let error = explain(error, self.path());
                 if error.is::<Refusal>() { Ok(Err(detail)) } else { Err(error) }
             }
         }

@@ -1,12 +1,12 @@
 //! The ledger: which file belongs to which invoice, and which version of it counts as seen.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, ToSql, params};
 
+use super::file::StateFile;
 use super::open::{self, Stamp};
 use super::{State, explain};
 use crate::invoice::{Digest, InvoiceId, Key, SourceTime, Tenant};
@@ -56,7 +56,7 @@ struct Reader {
     conn: RefCell<Connection>,
     /// Set where the connection takes no locks: whether somebody wrote meanwhile.
     unlocked: RefCell<Option<Stamp>>,
-    path: PathBuf,
+    file: StateFile,
 }
 
 const FROM: &str = "FROM entry e JOIN tenant t ON t.n = e.tenant LEFT JOIN folder f ON f.n = e.folder";
@@ -122,14 +122,14 @@ impl Lookup {
     }
 
     fn ask<T>(&self, otherwise: T, question: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
-        let Some(Reader { conn, unlocked, path }) = &self.state else { return Ok(otherwise) };
+        let Some(Reader { conn, unlocked, file }) = &self.state else { return Ok(otherwise) };
         loop {
             let answer = question(&conn.borrow());
-            if unlocked.borrow().as_ref().is_none_or(|stamp| stamp.still_holds(path)) {
-                return answer.map_err(|error| explain(error, path));
+            if unlocked.borrow().as_ref().is_none_or(|stamp| stamp.still_holds(file)) {
+                return answer.map_err(|error| explain(error, file.path()));
             }
             // A run writes beside a dry run that found nobody: from now on with locks.
-            let (again, stamp) = open::connect_to_look(path)?;
+            let (again, stamp) = open::connect_to_look(file)?;
             conn.replace(again);
             unlocked.replace(stamp);
         }
@@ -139,8 +139,8 @@ impl Lookup {
 impl State {
     pub fn lookup(&self) -> anyhow::Result<Lookup> {
         let (conn, unlocked) = self.reading_connection()?;
-        let (conn, unlocked, path) = (RefCell::new(conn), RefCell::new(unlocked), self.path.clone());
-        Ok(Lookup { state: Some(Reader { conn, unlocked, path }) })
+        let (conn, unlocked, file) = (RefCell::new(conn), RefCell::new(unlocked), self.file.clone());
+        Ok(Lookup { state: Some(Reader { conn, unlocked, file }) })
     }
 
     pub fn entry(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {

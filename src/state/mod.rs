@@ -1,6 +1,6 @@
 //! What we remember: one SQLite file, by default `<output>/.export_state/state.db`.
 //!
-//! `open.rs` creates, opens and upgrades it, `tenants.rs` keeps watermarks, `ledger.rs` says which
+//! `file.rs` says where it lies, `open.rs` creates, opens and upgrades it, `tenants.rs` keeps watermarks, `ledger.rs` says which
 //! file belongs to which invoice, `todo.rs` what is still to be done or was rejected, `runs.rs` writes
 //! the history, `changes.rs` what was changed otherwise; `history.rs` and `pages.rs` read both,
 //! `overview.rs` how the tenants stand. `record.rs` writes a published batch, everything of it in one
@@ -9,15 +9,18 @@
 //!
 //! Only whoever holds the lock may open a state for writing (`lock::Held::open_state`).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use self::file::{StateFile, Watch};
 use crate::refusal::{Damage, Refusal};
 
 pub mod backup;
 pub mod changes;
+pub mod file;
 pub mod history;
 pub mod integrity;
 pub mod ledger;
@@ -39,21 +42,24 @@ pub mod trace;
 /// An open state.
 pub struct State {
     conn: Connection,
-    path: PathBuf,
+    file: StateFile,
     access: open::Access,
     /// How the file was when it was opened without locks.
     unlocked: Option<open::Stamp>,
+    /// Where another user could put another file in its place.
+    watch: Option<Watch>,
 }
 
 impl State {
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// Readers never make a writer wait, and a write that fails midway leaves nothing: every change
     /// goes through here. A deferred transaction could not wait for another writer.
     fn transaction<T>(&mut self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> anyhow::Result<T> {
-        let path = self.path.clone();
+        self.refuse_other()?;
+        let path = self.file.path().to_path_buf();
         let write_all = || {
             end_moment(&self.conn)?;
             let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -87,31 +93,40 @@ impl State {
 
     fn look_up<T>(&self, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
         let undisturbed =
-            |stamp: &Option<open::Stamp>| stamp.as_ref().is_none_or(|stamp| stamp.still_holds(&self.path));
+            |stamp: &Option<open::Stamp>| stamp.as_ref().is_none_or(|stamp| stamp.still_holds(&self.file));
         let mut result = read(&self.conn);
         // A run that began after the file was opened without locks may have changed it under our feet.
         let mut whole = undisturbed(&self.unlocked);
         while !whole {
-            let (conn, stamp) = open::connect_to_look(&self.path)?;
+            let (conn, stamp) = open::connect_to_look(&self.file)?;
             result = read(&conn);
             whole = undisturbed(&stamp);
         }
         result
-            .map_err(|error| explain(error, &self.path))
-            .with_context(|| format!("cannot read the state {}", self.path.display()))
+            .map_err(|error| explain(error, self.path()))
+            .with_context(|| format!("cannot read the state {}", self.path().display()))
+    }
+
+    /// Refuses if another user has put something else where the state was opened. What would be written then is
+    /// read by no later run, and closing would remove a log that is not ours.
+    fn refuse_other(&self) -> anyhow::Result<()> {
+        self.watch.as_ref().map_or(Ok(()), Watch::check)
     }
 
     /// Leaves one file behind. SQLite does not tell when the checkpoint fails that closing makes, so it is
     /// asked for one before: where it fails, the disk may not have kept what it said it had.
     pub fn close(self) -> anyhow::Result<()> {
-        let Self { conn, path, .. } = self;
+        self.refuse_other()?;
+        let Self { conn, file, .. } = self;
+        let path = file.path();
         let checkpoint = || {
+            conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
             end_moment(&conn)?;
             conn.query_row("PRAGMA wal_checkpoint", [], |_| Ok(()))
         };
         checkpoint()
             .and_then(|()| conn.close().map_err(|(_, error)| error))
-            .map_err(|error| explain(error, &path))
+            .map_err(|error| explain(error, path))
             .with_context(|| format!("cannot close the state {}", path.display()))
     }
 }
@@ -173,6 +188,10 @@ mod tests {
         }
     }
 
+    fn file(path: &Path) -> StateFile {
+        StateFile::look(path).unwrap().unwrap()
+    }
+
     fn begin_a_run(state: &mut State) -> RunId {
         let start = Start {
             kind: Kind::Full,
@@ -194,11 +213,11 @@ mod tests {
     fn a_look_up_and_a_backup_of_an_idle_state_see_what_a_run_writes_meanwhile() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
-        State::create(&path, &starter()).unwrap().close().unwrap();
+        State::create(&file(&path), &starter()).unwrap().close().unwrap();
         let look = State::look(&path).unwrap().unwrap();
         let lookup = look.lookup().unwrap();
         assert!(lookup.is_empty().unwrap());
-        let mut state = State::open(&path, &starter()).unwrap().unwrap();
+        let mut state = State::open(&file(&path), &starter()).unwrap().unwrap();
         let row = "DROP TRIGGER entry_comes_now; INSERT INTO entry VALUES (1, 1, NULL, 1, '20251128+A', zeroblob(32), 2, 1, 1, 0, 1, 0)";
         state.transaction(|tx| tx.execute_batch(row)).unwrap();
         assert!(!lookup.is_empty().unwrap(), "while the run is at work");
@@ -212,7 +231,7 @@ mod tests {
     #[test]
     fn of_more_rejects_than_a_run_reads_again_those_left_out_come_first_the_next_time() {
         let folder = tempfile::tempdir().unwrap();
-        let mut state = State::create(&folder.path().join("state.db"), &starter()).unwrap();
+        let mut state = State::create(&file(&folder.path().join("state.db")), &starter()).unwrap();
         let many = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n <= ?1)
              INSERT INTO todo SELECT n, 'reject', NULL, 1 FROM n";
         state.transaction(|tx| tx.execute(many, [todo::RETRIED_AT_MOST])).unwrap();
@@ -227,11 +246,11 @@ mod tests {
     fn whoever_looks_sees_what_runs_wrote_since_the_state_was_opened() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
-        State::create(&path, &starter()).unwrap().close().unwrap();
+        State::create(&file(&path), &starter()).unwrap().close().unwrap();
         let look = State::look(&path).unwrap().unwrap();
         assert_eq!(look.newest_run().unwrap(), None);
         for _ in 0..3 {
-            let mut state = State::open(&path, &starter()).unwrap().unwrap();
+            let mut state = State::open(&file(&path), &starter()).unwrap().unwrap();
             let run = begin_a_run(&mut state);
             assert_eq!(look.newest_run().unwrap(), Some(run), "while the run is at work");
             state.close().unwrap();
@@ -246,10 +265,10 @@ mod tests {
     fn a_backup_and_a_check_hold_what_runs_wrote_since_the_state_was_opened() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
-        State::create(&path, &starter()).unwrap().close().unwrap();
+        State::create(&file(&path), &starter()).unwrap().close().unwrap();
         let look = State::look(&path).unwrap().unwrap();
         assert_eq!(look.newest_run().unwrap(), None);
-        let mut state = State::open(&path, &starter()).unwrap().unwrap();
+        let mut state = State::open(&file(&path), &starter()).unwrap().unwrap();
         let run = begin_a_run(&mut state);
         state.transaction(|tx| tx.execute("UPDATE run SET seen = 1", [])).unwrap();
         state.close().unwrap();

@@ -5,9 +5,7 @@
 //! `synchronous=FULL` is what survives a power cut (WAL with NORMAL loses every commit since the last
 //! checkpoint); both are read back.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,11 +18,13 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::backup::Occasion;
 use super::changes::{Change, ChangeKind, note};
+use super::file::{StateFile, Watch};
 use super::{State, explain};
 use crate::effort;
 use crate::refusal::{Damage, Refusal};
 use crate::run::Starter;
 use crate::tree::magic;
+use crate::tree::private::Exposure;
 
 /// "ivex" in ASCII, at byte 68 of the file.
 const APPLICATION_ID: i32 = 0x6976_6578;
@@ -45,9 +45,6 @@ const KNOWN: i64 = SCHEMA.len() as i64;
 /// SQLite's page cache for each of a run's two connections, in KiB.
 const CACHE_KIB: i64 = 16 * 1024;
 
-/// What SQLite keeps beside a state that is open or was not closed.
-const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
-
 /// What may be done with an open state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
@@ -67,16 +64,17 @@ pub(super) struct Stamp {
 
 impl Stamp {
     /// None where the file is gone, or where a log lies beside it, so that it changes by other rules.
-    fn of(path: &Path) -> Option<Self> {
-        if has_log(path) {
+    fn of(file: &StateFile) -> Option<Self> {
+        if file.has_log() {
             return None;
         }
-        let data = fs::metadata(path).ok()?;
-        Some(Self { inode: data.ino(), length: data.len(), modified: (data.mtime(), data.mtime_nsec()) })
+        let data = file.stat().ok().flatten()?;
+        let modified = (data.st_mtime, data.st_mtime_nsec.cast_signed());
+        Some(Self { inode: data.st_ino, length: data.st_size.cast_unsigned(), modified })
     }
 
-    pub(super) fn still_holds(&self, path: &Path) -> bool {
-        Self::of(path).as_ref() == Some(self)
+    pub(super) fn still_holds(&self, file: &StateFile) -> bool {
+        Self::of(file).as_ref() == Some(self)
     }
 }
 
@@ -90,18 +88,13 @@ pub(super) enum Found {
 impl State {
     /// Opens an existing state for writing, or says that there is none. Upgrades an older one, which is
     /// backed up first.
-    pub(crate) fn open(path: &Path, starter: &Starter) -> anyhow::Result<Option<Self>> {
-        if inspect(path)? == Found::Nothing {
+    pub(crate) fn open(file: &StateFile, starter: &Starter) -> anyhow::Result<Option<Self>> {
+        if inspect(file)? == Found::Nothing {
             return Ok(None);
         }
-        refuse_what_we_cannot_keep(path)?;
-        let state = Self {
-            conn: connect(path, Access::Write)?,
-            path: path.to_path_buf(),
-            access: Access::Write,
-            unlocked: None,
-        };
-        let explained = |error| explain(error, path);
+        refuse_what_we_cannot_keep(file)?;
+        let state = Self::open_as_it_is(file)?;
+        let explained = |error| explain(error, file.path());
         if version(&state.conn).map_err(explained)? < KNOWN {
             state.back_up(Occasion::Before(ChangeKind::Upgrade), starter.at)?;
             upgrade(&state.conn, Some(starter)).map_err(explained).context("cannot upgrade the state's schema")?;
@@ -109,41 +102,43 @@ impl State {
         Ok(Some(state))
     }
 
+    /// Opens one for writing that is known to be there, without an upgrade.
+    pub(super) fn open_as_it_is(file: &StateFile) -> anyhow::Result<Self> {
+        let conn = connect(file, Access::Write)?;
+        let watch = Watch::begin(file)?;
+        Ok(Self { conn, file: file.clone(), access: Access::Write, unlocked: None, watch })
+    }
+
     /// Opens an existing state only to look at it.
     pub fn look(path: &Path) -> anyhow::Result<Option<Self>> {
-        if inspect(path)? == Found::Nothing {
+        let Some(file) = StateFile::look(path)? else { return Ok(None) };
+        if inspect(&file)? == Found::Nothing {
             return Ok(None);
         }
-        let (conn, unlocked) = connect_to_look(path)?;
-        Ok(Some(Self { conn, path: path.to_path_buf(), access: Access::Look, unlocked }))
+        let (conn, unlocked) = connect_to_look(&file)?;
+        Ok(Some(Self { conn, file, access: Access::Look, unlocked, watch: None }))
     }
 
     /// Creates a state where there is none.
-    pub(crate) fn create(path: &Path, starter: &Starter) -> anyhow::Result<Self> {
-        let folder = path.parent().context("the state's path has no folder")?;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(folder)
-            .with_context(|| format!("cannot create {}", folder.display()))?;
-        refuse_network(folder)?;
-        let aside = path.with_extension("db.new");
-        remove_with_companions(&aside)?;
+    pub(crate) fn create(file: &StateFile, starter: &Starter) -> anyhow::Result<Self> {
+        refuse_network(file)?;
+        let aside = file.with_suffix(".new");
+        aside.remove_with_companions()?;
         build(&aside)
-            .map_err(|error| explain_any(error, &aside))
-            .with_context(|| format!("cannot create the state {}", aside.display()))?;
+            .map_err(|error| explain_any(error, aside.path()))
+            .with_context(|| format!("cannot create the state {}", aside.path().display()))?;
         // SQLite would play a log that a lost or moved state left behind back into the new one.
-        move_companions(path, &with_suffix(path, ".orphaned"))?;
-        fs::rename(&aside, path).with_context(|| format!("cannot rename {} to {}", aside.display(), path.display()))?;
-        sync_folder_of(path)?;
-        Self::open(path, starter)?.context("the new state is not there")
+        file.move_companions(&file.with_suffix(".orphaned"))?;
+        aside.rename(file)?;
+        file.folder().sync()?;
+        Self::open(file, starter)?.context("the new state is not there")
     }
 
     /// A second connection for another thread that only reads.
     pub(super) fn reading_connection(&self) -> anyhow::Result<(Connection, Option<Stamp>)> {
         let (conn, unlocked) = match self.access {
-            Access::Write => (connect(&self.path, Access::Write)?, None),
-            Access::Look => connect_to_look(&self.path)?,
+            Access::Write => (connect(&self.file, Access::Write)?, None),
+            Access::Look => connect_to_look(&self.file)?,
         };
         conn.pragma_update(None, "query_only", true)?;
         Ok((conn, unlocked))
@@ -159,83 +154,26 @@ fn upgraded_copy(old: &Connection) -> rusqlite::Result<Connection> {
 }
 
 /// Where a state lies once it is set aside.
-pub(super) fn aside(path: &Path, at: DateTime<Utc>) -> PathBuf {
-    with_suffix(path, &format!(".aside-{}", at.format("%Y%m%dT%H%M%SZ")))
+pub(super) fn aside(file: &StateFile, at: DateTime<Utc>) -> StateFile {
+    file.with_suffix(&format!(".aside-{}", at.format("%Y%m%dT%H%M%SZ")))
 }
 
 /// Moves a state aside, with everything that belongs to it, and returns where to. It is never
 /// deleted.
-pub(crate) fn set_aside(path: &Path, at: DateTime<Utc>) -> anyhow::Result<Option<PathBuf>> {
-    let target = aside(path, at);
-    ensure!(!target.exists(), "{} is already there", target.display());
-    let state = rename_if_there(path, &target)?;
-    let companions = move_companions(path, &target)?;
-    Ok((state || companions).then_some(target))
-}
-
-/// Moves what SQLite keeps beside a state to beside another name of it. Returns whether there was
-/// anything.
-pub(super) fn move_companions(path: &Path, target: &Path) -> anyhow::Result<bool> {
-    let mut moved = false;
-    for companion in COMPANIONS {
-        moved |= rename_if_there(&with_suffix(path, companion), &with_suffix(target, companion))?;
-    }
-    Ok(moved)
-}
-
-fn rename_if_there(from: &Path, to: &Path) -> anyhow::Result<bool> {
-    match fs::rename(from, to) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("cannot rename {} to {}", from.display(), to.display())),
-    }
-}
-
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-pub(super) fn remove_with_companions(path: &Path) -> anyhow::Result<()> {
-    remove_if_there(path)?;
-    remove_companions(path)
-}
-
-pub(super) fn remove_companions(path: &Path) -> anyhow::Result<()> {
-    COMPANIONS.iter().try_for_each(|companion| remove_if_there(&with_suffix(path, companion)))
-}
-
-pub(super) fn remove_if_there(file: &Path) -> anyhow::Result<()> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", file.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Mode and existence by ourselves; SQLite gives its log the same mode.
-pub(super) fn create(path: &Path) -> anyhow::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true).mode(0o600);
-    options.open(path).with_context(|| format!("cannot create {}", path.display()))
-}
-
-pub(super) fn sync_folder_of(path: &Path) -> anyhow::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).with_context(|| format!("cannot sync {}", folder.display()))
+pub(crate) fn set_aside(file: &StateFile, at: DateTime<Utc>) -> anyhow::Result<Option<PathBuf>> {
+    let target = aside(file, at);
+    ensure!(!target.is_there()?, "{} is already there", target.path().display());
+    let state = file.rename(&target)?;
+    let companions = file.move_companions(&target)?;
+    Ok((state || companions).then(|| target.path().to_path_buf()))
 }
 
 /// Reads the header by ourselves: SQLite would take an empty file for a new database. This happens
 /// before SQLite has the file open; closing it later would drop SQLite's locks.
-pub(super) fn inspect(path: &Path) -> anyhow::Result<Found> {
+pub(super) fn inspect(file: &StateFile) -> anyhow::Result<Found> {
+    let path = file.path();
     let damaged = |damage| Err(Refusal::StateDamaged { state: path.to_path_buf(), damage }.into());
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(error) => return Err(error).with_context(|| format!("cannot open the state {}", path.display())),
-    };
+    let Some(mut file) = file.open()? else { return Ok(Found::Nothing) };
     let length = file.metadata().with_context(|| format!("cannot look at the state {}", path.display()))?.len();
     let mut header = [0; 100];
     if length < header.len() as u64 {
@@ -256,21 +194,47 @@ pub(super) fn inspect(path: &Path) -> anyhow::Result<Found> {
     Ok(Found::State)
 }
 
-pub(super) fn connect(path: &Path, access: Access) -> anyhow::Result<Connection> {
-    let open = || {
+/// Opens a database for reading and writing that lies there already.
+pub(super) fn connect_to(file: &StateFile) -> anyhow::Result<Connection> {
+    open_with(file, &file.real_path(), OpenFlags::SQLITE_OPEN_READ_WRITE)
+}
+
+/// Has SQLite open a file by its path, and refuses if that led elsewhere.
+fn open_with(file: &StateFile, path: &Path, flags: OpenFlags) -> anyhow::Result<Connection> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let before = file.before_open();
+    match Connection::open_with_flags(path, flags) {
+        Ok(conn) => {
+            file.refuse_other(before.as_ref())?;
+            Ok(conn)
+        }
+        Err(error) => {
+            file.refuse_moved()?;
+            Err(error.into())
+        }
+    }
+}
+
+pub(super) fn connect(file: &StateFile, access: Access) -> anyhow::Result<Connection> {
+    let path = file.path();
+    let open = || -> anyhow::Result<Connection> {
         let mut conn = match access {
-            Access::Write => {
-                Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?
-            }
-            Access::Look => look_at(path)?,
+            Access::Write => connect_to(file)?,
+            Access::Look => look_at(file)?,
         };
         conn.busy_timeout(Duration::from_secs(30))?;
         harden(&conn)?;
+        if access == Access::Write && file.folder().exposure() == Exposure::ToOthers {
+            // Closing removes the log by its path, which `State::close` allows once it has looked.
+            conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        }
         conn.trace_v2(TraceEventCodes::SQLITE_TRACE_PROFILE, Some(count))?;
         Ok(conn)
     };
     let explained = |error| explain(error, path);
-    let mut conn = open().map_err(explained).with_context(|| format!("cannot open the state {}", path.display()))?;
+    let mut conn = open()
+        .map_err(|error| explain_any(error, path))
+        .with_context(|| format!("cannot open the state {}", path.display()))?;
     let version = version(&conn).map_err(explained)?;
     if version > KNOWN {
         return Err(Refusal::StateNewer { state: path.to_path_buf(), version, known: KNOWN }.into());
@@ -289,33 +253,26 @@ pub(super) fn connect(path: &Path, access: Access) -> anyhow::Result<Connection>
 
 /// A connection that only looks, with the stamp of the file if nothing but the stamp says whether
 /// somebody wrote meanwhile.
-pub(super) fn connect_to_look(path: &Path) -> anyhow::Result<(Connection, Option<Stamp>)> {
+pub(super) fn connect_to_look(file: &StateFile) -> anyhow::Result<(Connection, Option<Stamp>)> {
     // The stamp comes first: what is written after it is noticed.
-    let stamp = Stamp::of(path);
-    Ok((connect(path, Access::Look)?, stamp))
+    let stamp = Stamp::of(file);
+    Ok((connect(file, Access::Look)?, stamp))
 }
 
 /// Where no log lies beside the state nobody has it open, and SQLite need not lock (which would leave
 /// files beside it). Where one lies, they are there already.
-fn look_at(path: &Path) -> rusqlite::Result<Connection> {
-    let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    if has_log(path) {
-        return Connection::open_with_flags(path, read_only);
-    }
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    match url::Url::from_file_path(absolute) {
-        Ok(mut uri) => {
+fn look_at(file: &StateFile) -> anyhow::Result<Connection> {
+    file.refuse_links()?;
+    let path = file.real_path();
+    let uri = if file.has_log() { None } else { url::Url::from_file_path(&path).ok() };
+    match uri {
+        Some(mut uri) => {
             uri.set_query(Some("immutable=1"));
-            Connection::open_with_flags(uri.as_str(), read_only | OpenFlags::SQLITE_OPEN_URI)
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+            open_with(file, Path::new(uri.as_str()), flags)
         }
-        Err(()) => Connection::open_with_flags(path, read_only),
+        None => open_with(file, &path, OpenFlags::SQLITE_OPEN_READ_ONLY),
     }
-}
-
-/// SQLite follows a link before it names its log.
-fn has_log(path: &Path) -> bool {
-    let real = fs::canonicalize(path);
-    with_suffix(real.as_deref().unwrap_or(path), "-wal").exists()
 }
 
 /// Each statement when it is through, since the event of its beginning would copy its text each time. A
@@ -360,9 +317,9 @@ fn make_durable(conn: &Connection) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn build(path: &Path) -> anyhow::Result<()> {
-    create(path)?;
-    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+fn build(file: &StateFile) -> anyhow::Result<()> {
+    let created = file.create()?;
+    let conn = connect_to(file)?;
     harden(&conn)?;
     // Nobody else sees the file before it is whole and synced.
     conn.pragma_update_and_check(None, "journal_mode", "memory", |_| Ok(()))?;
@@ -371,8 +328,9 @@ fn build(path: &Path) -> anyhow::Result<()> {
     upgrade(&conn, None)?;
     conn.execute("INSERT INTO meta (only_row, state_id) VALUES (1, lower(hex(randomblob(16))))", [])?;
     make_durable(&conn)?;
+    Watch::begin(file)?;
     conn.close().map_err(|(_, error)| error)?;
-    File::open(path)?.sync_all()?;
+    created.sync_all()?;
     Ok(())
 }
 
@@ -408,22 +366,21 @@ pub(super) fn in_memory() -> Connection {
     conn
 }
 
-pub(super) fn refuse_what_we_cannot_keep(path: &Path) -> anyhow::Result<()> {
-    let owner = fs::metadata(path).with_context(|| format!("cannot look at the state {}", path.display()))?.uid();
-    if owner != rustix::process::geteuid().as_raw() {
-        return Err(Refusal::NotOwner { path: path.to_path_buf() }.into());
-    }
-    refuse_network(path)
+pub(super) fn refuse_what_we_cannot_keep(file: &StateFile) -> anyhow::Result<()> {
+    file.refuse_foreign()?;
+    refuse_network(file)
 }
 
 /// WAL needs shared memory and honest locks, which network file systems do not give.
-fn refuse_network(path: &Path) -> anyhow::Result<()> {
+fn refuse_network(file: &StateFile) -> anyhow::Result<()> {
     const NETWORKS: [u32; 7] =
         [magic::NFS, magic::SMB, magic::CIFS, magic::SMB2, magic::NINE_P, magic::AFS, magic::CEPH];
+    let folder = file.folder();
+    let file_system = folder.file_system();
     let file_system =
-        rustix::fs::statfs(path).with_context(|| format!("cannot look at the file system of {}", path.display()))?;
+        file_system.with_context(|| format!("cannot look at the file system of {}", folder.path().display()))?;
     if NETWORKS.contains(&magic::of(&file_system)) {
-        return Err(Refusal::NetworkFileSystem { path: path.to_path_buf() }.into());
+        return Err(Refusal::NetworkFileSystem { path: file.path().to_path_buf() }.into());
     }
     Ok(())
 }

@@ -4,7 +4,6 @@
 //! A log of the old state must never lie beside the new one, because SQLite would play it back into
 //! it. So it is emptied first, or, where the old state is damaged, moved aside with it.
 
-use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,8 @@ use rusqlite::Connection;
 
 use super::backup::{self, Occasion, unusable};
 use super::changes::{Change, ChangeKind, ReadFile, note};
-use super::open::{self, Access, Found, create, sync_folder_of, with_suffix};
+use super::file::StateFile;
+use super::open::{self, Access, Found, connect_to};
 use super::runs::last_time;
 use super::{State, explain};
 use crate::refusal::Refusal;
@@ -43,22 +43,23 @@ pub enum TreeOf<'a> {
 /// Restores a backup. The keys of all tenants are compared by the next run, so what happened since is
 /// read again and nothing is lost.
 pub(crate) fn restore(
-    state: &Path,
+    state: &StateFile,
     from: &Path,
     tree: TreeOf<'_>,
     starter: &Starter,
     reason: Option<&str>,
 ) -> anyhow::Result<Replaced> {
-    let backup = open_backup(from)?;
+    let file = backup::named(state, from)?.ok_or_else(|| no_backup(from))?;
+    let backup = open_backup(&file, from)?;
     if let TreeOf::Marked { output, mark } = tree {
         // A backup of another tree must not replace the state of this one, nor one that is newer than it.
         let last = last_time(&backup).map_err(|error| unusable(from, explain(error, from)))?;
         last.refuse_other_tree(mark, output, from)?;
     }
     let (replaced, last_run) = keep_old(state, starter)?;
-    let aside = with_suffix(state, ".new");
-    open::remove_with_companions(&aside)?;
-    let file = ReadFile { path: from.display().to_string(), sha256: sha256(from)?, lines: None };
+    let aside = state.with_suffix(".new");
+    aside.remove_with_companions()?;
+    let file = ReadFile { path: from.display().to_string(), sha256: sha256(&file, from)?, lines: None };
     let old = match &replaced {
         Replaced::Nothing => None,
         Replaced::BackedUp(path) | Replaced::SetAside(path) => Some(path.display().to_string()),
@@ -67,46 +68,47 @@ pub(crate) fn restore(
     let built = build_beside(&aside, &backup, &change, from);
     if built.is_err() {
         // What went wrong first is what counts. A full disk is not to stay full of this.
-        let _ = open::remove_with_companions(&aside);
+        let _ = aside.remove_with_companions();
     }
     built?;
-    if let Replaced::SetAside(to) = &replaced {
-        open::move_companions(state, to)?;
+    if let Replaced::SetAside(_) = &replaced {
+        state.move_companions(&open::aside(state, starter.at))?;
     }
-    open::remove_companions(state)?;
-    fs::rename(&aside, state).with_context(|| format!("cannot rename {} to {}", aside.display(), state.display()))?;
-    sync_folder_of(state)?;
+    state.remove_companions()?;
+    aside.rename(state)?;
+    state.folder().sync()?;
     Ok(replaced)
 }
 
-fn build_beside(aside: &Path, backup: &Connection, change: &Change<'_>, from: &Path) -> anyhow::Result<()> {
-    let file = create(aside)?;
-    backup::copy(backup, aside, |copy| {
+fn build_beside(aside: &StateFile, backup: &Connection, change: &Change<'_>, from: &Path) -> anyhow::Result<()> {
+    let file = aside.create().with_context(|| format!("cannot create {}", aside.path().display()))?;
+    backup::copy(backup, connect_to(aside)?, |copy| {
         note(copy, change)?;
         copy.execute("UPDATE tenant SET look_back = NULL", [])?;
         Ok(())
     })
     .map_err(|error| match explain(error, from) {
         damage if damage.is::<Refusal>() => unusable(from, damage),
-        trouble => trouble.context(format!("cannot restore {} to {}", from.display(), aside.display())),
+        trouble => trouble.context(format!("cannot restore {} to {}", from.display(), aside.path().display())),
     })?;
-    file.sync_all().with_context(|| format!("cannot sync {}", aside.display()))
+    file.sync_all().with_context(|| format!("cannot sync {}", aside.path().display()))
 }
 
-fn open_backup(from: &Path) -> anyhow::Result<Connection> {
-    match open::inspect(from).map_err(|error| unusable(from, error))? {
-        Found::Nothing => {
-            Err(Refusal::Usage(format!("there is no backup {}; see `invoice-export state backups`", from.display()))
-                .into())
-        }
-        Found::State => open::connect(from, Access::Look).map_err(|error| unusable(from, error)),
+fn open_backup(file: &StateFile, from: &Path) -> anyhow::Result<Connection> {
+    match open::inspect(file).map_err(|error| unusable(from, error))? {
+        Found::Nothing => Err(no_backup(from)),
+        Found::State => open::connect(file, Access::Look).map_err(|error| unusable(from, error)),
     }
+}
+
+fn no_backup(from: &Path) -> anyhow::Error {
+    Refusal::Usage(format!("there is no backup {}; see `invoice-export state backups`", from.display())).into()
 }
 
 /// A state that is whole is backed up and its log emptied; a damaged one gets a second name. Returns its
 /// last run too, as far as that can be read.
-fn keep_old(state: &Path, starter: &Starter) -> anyhow::Result<(Replaced, i64)> {
-    if !state.exists() {
+fn keep_old(state: &StateFile, starter: &Starter) -> anyhow::Result<(Replaced, i64)> {
+    if !state.is_there()? {
         return Ok((Replaced::Nothing, 0));
     }
     // The new state would be ours, and the owner of the old one locked out.
@@ -115,11 +117,12 @@ fn keep_old(state: &Path, starter: &Starter) -> anyhow::Result<(Replaced, i64)> 
         Ok((path, last_run)) => Ok((Replaced::BackedUp(path), last_run)),
         Err(error) if error.downcast_ref::<Refusal>().is_some_and(is_damage) => {
             let aside = open::aside(state, starter.at);
-            match fs::hard_link(state, &aside) {
+            let (from, to) = (state.path().display(), aside.path().display());
+            match state.link(&aside) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    Err(error).with_context(|| format!("cannot keep {} as {}", state.display(), aside.display()))
+                    Err(error).with_context(|| format!("cannot keep {from} as {to}"))
                 }
-                _ => Ok((Replaced::SetAside(aside), 0)),
+                _ => Ok((Replaced::SetAside(aside.path().to_path_buf()), 0)),
             }
         }
         Err(error) => Err(error),
@@ -130,10 +133,9 @@ fn is_damage(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::StateDamaged { .. })
 }
 
-fn back_up_and_close(state: &Path, starter: &Starter) -> anyhow::Result<(PathBuf, i64)> {
+fn back_up_and_close(state: &StateFile, starter: &Starter) -> anyhow::Result<(PathBuf, i64)> {
     open::inspect(state)?;
-    let conn = open::connect(state, Access::Write)?;
-    let old = State { conn, path: state.to_path_buf(), access: Access::Write, unlocked: None };
+    let old = State::open_as_it_is(state)?;
     old.assert_whole()?;
     let path = old.back_up(Occasion::Before(ChangeKind::Restore), starter.at)?;
     let last_run = old.last_run_on_record()?;
@@ -142,9 +144,9 @@ fn back_up_and_close(state: &Path, starter: &Starter) -> anyhow::Result<(PathBuf
     Ok((path, last_run))
 }
 
-fn sha256(file: &Path) -> anyhow::Result<String> {
-    let digest = File::open(file).and_then(digest_of);
-    digest.map(|digest| digest.to_string()).with_context(|| format!("cannot read {}", file.display()))
+fn sha256(file: &StateFile, from: &Path) -> anyhow::Result<String> {
+    let opened = file.open()?.ok_or_else(|| no_backup(from))?;
+    digest_of(opened).map(|digest| digest.to_string()).with_context(|| format!("cannot read {}", from.display()))
 }
 
 impl State {
@@ -163,7 +165,7 @@ impl State {
     fn empty_log(&self) -> anyhow::Result<()> {
         let blocked: bool =
             self.read(|conn| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)))?;
-        ensure!(!blocked, "somebody is reading the state {}; try again", self.path.display());
+        ensure!(!blocked, "somebody is reading the state {}; try again", self.path().display());
         Ok(())
     }
 }

@@ -10,11 +10,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::Context;
-use rustix::fs::{AtFlags, Mode, OFlags};
-use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use super::{PRIVATE, Tree, open_beneath};
+use super::PRIVATE;
+use super::private::{Access, PrivateFolder};
 use crate::refusal::Refusal;
 
 /// The lock file's name below `.export_state`.
@@ -51,12 +50,8 @@ pub fn read(file: &File) -> anyhow::Result<Option<Mark>> {
 
 /// Reads the mark of a tree that is only looked at.
 pub fn look(output: &Path) -> anyhow::Result<Option<Mark>> {
-    let path = output.join(PRIVATE).join(FILE);
-    match File::open(&path) {
-        Ok(file) => read(&file),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot open {}", path.display())),
-    }
+    let Some(private) = PrivateFolder::look(&output.join(PRIVATE))? else { return Ok(None) };
+    private.open(FILE, Access::Read)?.map_or(Ok(None), |file| read(&file))
 }
 
 /// Makes the mark durable: before the run publishes anything, and before its end is on record.
@@ -95,25 +90,21 @@ pub fn write_sector(file: &File, at: u64, value: &Value) -> io::Result<()> {
 
 /// Refuses a file system on which two names of ours may be one file. Asked once, before the tree is
 /// marked for the first time.
-pub fn refuse_folded_names(tree: &Tree) -> anyhow::Result<()> {
+pub fn refuse_folded_names(private: &PrivateFolder, output: &Path) -> anyhow::Result<()> {
     // Upper and lower case; composed and decomposed.
     for (one, other) in [("probe-case", "PROBE-CASE"), ("probe-\u{e9}", "probe-e\u{301}")] {
-        if same_name(tree, one, other).context("cannot try out how the file system treats names")? {
-            return Err(Refusal::NamesFolded { output: tree.output().to_path_buf() }.into());
+        if same_name(private, one, other).context("cannot try out how the file system treats names")? {
+            return Err(Refusal::NamesFolded { output: output.to_path_buf() }.into());
         }
     }
     Ok(())
 }
 
-fn same_name(tree: &Tree, one: &str, other: &str) -> io::Result<bool> {
-    let folder = open_beneath(&tree.root, PRIVATE)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    drop(rustix::fs::openat(&folder, one, flags, Mode::from_raw_mode(0o600))?);
-    let found = match rustix::fs::statat(&folder, other, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => true,
-        Err(Errno::NOENT) => false,
-        Err(error) => return Err(error.into()),
-    };
-    rustix::fs::unlinkat(&folder, one, AtFlags::empty())?;
+fn same_name(private: &PrivateFolder, one: &str, other: &str) -> io::Result<bool> {
+    // A process that died may have left it.
+    private.remove(one)?;
+    drop(private.create_file(one, 0o600)?);
+    let found = private.stat(other)?.is_some();
+    private.remove(one)?;
     Ok(found)
 }

@@ -2,12 +2,13 @@
 //!
 //! `name.rs` says where an invoice lies, `publish.rs` puts files there so that a reader sees a whole
 //! old or a whole new one even after a power cut (`sync.rs`), `mark.rs` ties the tree to its state and `walk.rs`
-//! walks it, `handles.rs` keeps its folders open. Below the output everything is reached relative to directory handles and no symlink is
+//! walks it, `handles.rs` keeps its folders open. `private.rs` is the folder of our own files, which the state uses
+//! too. Below the output everything is reached relative to directory handles and no symlink is
 //! followed; the output itself may be one.
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -26,7 +27,9 @@ pub mod magic;
 pub mod mark;
 pub mod name;
 mod nameless;
+pub mod private;
 pub mod publish;
+mod route;
 pub mod stage;
 mod sync;
 pub mod walk;
@@ -244,16 +247,6 @@ impl Tree {
     }
 }
 
-/// Removes a folder of ours with everything in it, if it is there.
-pub fn remove_folder(folder: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Opens a regular file for reading without following a symlink and without waiting for a pipe.
 fn open_file(folder: &OwnedFd, name: &str) -> rustix::io::Result<fs::File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -262,10 +255,11 @@ fn open_file(folder: &OwnedFd, name: &str) -> rustix::io::Result<fs::File> {
 
 /// Opens a folder below another one: no symlink, no way out, no other file system (which our `syncfs`
 /// would not reach).
-fn open_beneath(root: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
+fn open_beneath(root: &OwnedFd, path: impl AsRef<Path>) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve =
         ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    let path = path.as_ref();
     match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
         // Kernels before 5.6, and containers whose filter does not know the call.
         Err(Errno::NOSYS | Errno::PERM) => open_step_by_step(root, path, flags),
@@ -273,10 +267,10 @@ fn open_beneath(root: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
     }
 }
 
-fn open_step_by_step(root: &OwnedFd, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+fn open_step_by_step(root: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let device = rustix::fs::fstat(root)?.st_dev;
     let mut handle: Option<OwnedFd> = None;
-    for component in path.split('/') {
+    for component in path {
         let next = rustix::fs::openat(handle.as_ref().unwrap_or(root), component, flags, Mode::empty())?;
         if rustix::fs::fstat(&next)?.st_dev != device {
             return Err(Errno::XDEV);

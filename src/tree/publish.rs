@@ -469,15 +469,16 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::tree::private::PrivateFolder;
     use crate::tree::stage::Naming;
     use crate::tree::{Durability, There};
 
     #[test]
     fn a_folder_that_others_make_meanwhile_is_looked_into_again() {
         let output = tempfile::tempdir().unwrap();
-        fs::create_dir(output.path().join(crate::tree::PRIVATE)).unwrap();
         let tree = Tree::open(output.path()).unwrap();
-        let stage = Stage::create(&tree, Durability::Batch).unwrap();
+        let private = Arc::new(PrivateFolder::create_in(&tree).unwrap());
+        let stage = Stage::create(&tree, &private, Durability::Batch).unwrap();
         let [ours, theirs] =
             ["1/CN/20251128+A.json", "1/CN/20251128+B.json"].map(|path| TreePath::parse(path).unwrap());
         assert_eq!(tree.compare(&ours, b"{}").unwrap(), There::Nothing);

@@ -3,10 +3,10 @@
 //! The list is durable before the first file of a batch is renamed. A run that dies leaves it behind,
 //! and the next one knows from it which files and which invoices are in doubt.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -18,8 +18,9 @@ use serde_json::Value;
 use super::handles::Folders;
 use super::name::TreePath;
 use super::nameless::{self, Handle, Nameless};
+use super::private::{Access, PrivateFolder};
 use super::publish::{Published, Synced, make};
-use super::{Durability, PRIVATE, Tree, remove_folder};
+use super::{Durability, Tree};
 use crate::invoice::InvoiceId;
 
 const FOLDER: &str = "staging";
@@ -33,6 +34,8 @@ const FOLDERS: usize = 16;
 #[derive(Debug)]
 pub struct Stage {
     path: PathBuf,
+    /// The folder around it.
+    pub(super) private: Arc<PrivateFolder>,
     pub(super) handle: OwnedFd,
     /// Made when they are needed, which in most runs is never.
     folders: [OnceLock<OwnedFd>; FOLDERS],
@@ -80,16 +83,18 @@ pub(super) struct List {
 
 impl Stage {
     /// Makes an empty staging folder. What a dead run left must have been taken over before.
-    pub fn create(tree: &Tree, durability: Durability) -> anyhow::Result<Self> {
-        let path = folder(tree.output());
-        remove(tree.output())?;
-        fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        let handle = super::open_beneath(&tree.root, &format!("{PRIVATE}/{FOLDER}"))
-            .with_context(|| format!("cannot open {}", path.display()))?;
+    pub fn create(tree: &Tree, private: &Arc<PrivateFolder>, durability: Durability) -> anyhow::Result<Self> {
+        let path = private.path_of(FOLDER);
+        remove(private)?;
+        private.make_folder(FOLDER).with_context(|| format!("cannot create {}", path.display()))?;
+        let handle =
+            super::open_beneath(private.handle(), FOLDER).map_err(|error| private.cannot_open(FOLDER, error))?;
+        private.refuse_foreign_folder(FOLDER, &handle)?;
         nameless::make_room(&handle, tree.handles);
         Ok(Self {
             handles: tree.handles,
             output_folders: Arc::clone(&tree.folders),
+            private: Arc::clone(private),
             path,
             handle,
             folders: Default::default(),
@@ -153,7 +158,7 @@ impl Stage {
         }
         // Another thread may have been faster.
         make(rustix::fs::mkdirat(&self.handle, n.to_string(), Mode::from_raw_mode(0o777)))?;
-        let folder = self.output_folders.with_room(|| super::open_beneath(&self.handle, &n.to_string()))?;
+        let folder = self.output_folders.with_room(|| super::open_beneath(&self.handle, n.to_string()))?;
         Ok(self.folders[n].get_or_init(|| folder))
     }
 
@@ -222,27 +227,24 @@ fn create_new(folder: &OwnedFd, name: &str) -> rustix::io::Result<File> {
 
 /// What a dead run may have published without recording it. Nothing of a list that is not whole: it is
 /// durable before the first file gets its place, so then there was none.
-pub fn left_in_doubt(output: &Path) -> anyhow::Result<Vec<(InvoiceId, TreePath)>> {
-    let folder = folder(output);
-    let entries = match fs::read_dir(&folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>),
-    };
-    let entries = entries.with_context(|| format!("cannot read {}", folder.display()))?;
-    let is_list =
-        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(LIST.as_bytes()));
-    let mut lists: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).filter(is_list).collect();
+pub fn left_in_doubt(private: &PrivateFolder) -> anyhow::Result<Vec<(InvoiceId, TreePath)>> {
+    let Some(folder) = private.look_within(FOLDER)? else { return Ok(Vec::new()) };
+    let names = folder.names().with_context(|| format!("cannot read {}", folder.path().display()))?;
+    let mut lists: Vec<_> =
+        names.into_iter().filter(|name| name.as_encoded_bytes().starts_with(LIST.as_bytes())).collect();
     // The later list knows who wrote a path last. A longer number is a greater one.
-    lists.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+    lists.sort_by_key(|name| (name.len(), name.clone()));
     let mut targets = Vec::new();
     for list in lists {
-        targets.extend(read_list(&list).with_context(|| format!("cannot read {}", list.display()))?);
+        let Some(file) = folder.open(&list, Access::Read)? else { continue };
+        targets.extend(read_list(file).with_context(|| format!("cannot read {}", folder.path_of(&list).display()))?);
     }
     Ok(targets)
 }
 
-fn read_list(list: &Path) -> anyhow::Result<Vec<(InvoiceId, TreePath)>> {
-    let text = fs::read(list)?;
+fn read_list(mut list: File) -> anyhow::Result<Vec<(InvoiceId, TreePath)>> {
+    let mut text = Vec::new();
+    list.read_to_end(&mut text)?;
     let text = String::from_utf8_lossy(&text);
     text.strip_suffix("end\n").map_or(Ok(Vec::new()), |lines| lines.lines().map(target).collect())
 }
@@ -255,10 +257,6 @@ fn target(line: &str) -> anyhow::Result<(InvoiceId, TreePath)> {
 }
 
 /// Removes the staging folder with everything in it.
-pub fn remove(output: &Path) -> anyhow::Result<()> {
-    remove_folder(&folder(output))
-}
-
-fn folder(output: &Path) -> PathBuf {
-    output.join(PRIVATE).join(FOLDER)
+pub fn remove(private: &PrivateFolder) -> anyhow::Result<()> {
+    private.remove_folder(FOLDER)
 }

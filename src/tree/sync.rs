@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::name::TreePath;
 use super::stage::{Stage, write_new};
-use super::{Durability, PRIVATE, Tree, open_beneath, open_file};
+use super::{Durability, Tree, open_beneath, open_file};
 
 /// The file of `sync_a_new_file`, in staging.
 const LAST: &str = "last";
@@ -48,7 +48,7 @@ impl Tree {
                     self.sync_file(path).map_err(|error| at(path, &error))?;
                 }
                 sync_if_known(&stage.handle)?;
-                sync_if_known(open_beneath(&self.root, PRIVATE)?)?;
+                sync_if_known(stage.private.handle())?;
                 list.sync_all()
             }
         };

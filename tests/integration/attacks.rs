@@ -68,10 +68,10 @@ fn a_link_that_is_swapped_for_a_folder_while_a_run_is_at_work_leads_nowhere() {
             let (folder, target) = (exporter.output().join(folder), outside.join(target));
             thread::scope(|threads| {
                 threads.spawn(|| flip(&folder, &target, &stop));
-                // It may fail, and it may fail its tenant.
+                // It may fail, it may fail its tenant, and it may refuse the link.
                 let finished = exporter.run(["run", "--writers", "2"]);
                 stop.store(true, Ordering::Relaxed);
-                assert!(matches!(finished.status.code(), Some(0 | 1 | 3)), "{finished}");
+                assert!(matches!(finished.status.code(), Some(0 | 1 | 3 | 5)), "{finished}");
             });
             let untouched = everything_in(&[&outside], Traces::None) == before;
             assert!(untouched, "a link in the place of {} led outside in round {round}", folder.display());

@@ -354,8 +354,9 @@ fn a_run_may_die_while_one_batch_is_recorded_and_the_next_one_published() {
     let mut witness = Witness::new(&exporter);
     // By then the second batch is closed, since it is full or old.
     let slow = "syncfs:delay_exit=6000000:when=1";
-    // Its third, after two probes, is the list of the first batch, which is on record then.
-    let slower = "unlinkat:delay_enter=8000000:when=3";
+    // Its twelfth is the list of the first batch, which is on record then: before it come eleven that remove two
+    // probes, or what a dead run might have left.
+    let slower = "unlinkat:delay_enter=8000000:when=12";
     let died = run_with(&exporter, &format!("{slow} {slower} linkat:signal=KILL:when=1100"), &FULL);
     assert!(died.was_killed(), "{died}");
     assert_eq!(exporter.tree().len(), 1_099);

@@ -578,7 +578,7 @@ fn an_import_may_die_at_any_step_and_leaves_the_old_state_or_the_new_one() {
     let [first, second] =
         [2, 1].map(|hours| format!("1|{}|1|SUCCESS\n2|{time}|{hours}|FAILED\n", table.ago(hours * HOUR)));
     let mut deaths = 0;
-    for call in ["fsync", "pwrite64", "rename", "renameat2", "write", "openat", "ftruncate", "unlink"] {
+    for call in ["fsync", "pwrite64", "renameat2", "write", "openat", "ftruncate", "unlink", "unlinkat"] {
         for nth in [1, 2, 3, 5, 9, 14, 20, 30, 45] {
             let inject = format!("{call}:signal=KILL:when={nth}");
             for existing in [false, true] {
@@ -619,7 +619,7 @@ fn an_export_may_die_at_any_step_and_the_file_is_the_old_one_or_the_new_one() {
     let exporter = Exporter::new(&table);
     import(&exporter, GOOD, &[]).expect(0);
     let mut deaths = 0;
-    for call in ["write", "fsync", "rename", "linkat", "link", "openat"] {
+    for call in ["write", "fsync", "renameat2", "linkat", "openat"] {
         for nth in 1..12 {
             put(&exporter, "the old one");
             let died = run_with(&exporter, &format!("{call}:signal=KILL:when={nth}"), &["export-legacy-state"]);

@@ -37,6 +37,7 @@ mod output;
 mod panics;
 mod passwords;
 mod paths;
+mod planted;
 mod power;
 mod pruning;
 mod reading;

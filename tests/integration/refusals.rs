@@ -399,7 +399,7 @@ fn a_state_on_a_network_file_system_is_not_made_and_a_local_folder_for_it_is_the
     let table = table();
     let exporter = Exporter::new(&table);
     // The folder of the state is said to lie on NFS.
-    let run = |exporter: &Exporter<'_>| run_with_at(exporter, ".export_state", "statfs:poke_exit=@arg2=6969", &FULL);
+    let run = |exporter: &Exporter<'_>| run_with_at(exporter, ".export_state", "fstatfs:poke_exit=@arg2=6969", &FULL);
     let refused = run(&exporter).expect(5);
     assert!(refused.stderr.contains("a network file system") && refused.stderr.contains("--state-dir"), "{refused}");
     assert!(!exporter.state().exists() && exporter.tree().is_empty());

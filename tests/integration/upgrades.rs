@@ -183,7 +183,7 @@ fn a_state_of_a_later_schema_is_refused_untouched() {
 
 #[test]
 fn an_upgrade_that_dies_anywhere_leaves_the_old_schema_or_the_new_one() {
-    for call in ["pwrite64", "fsync", "rename", "unlink", "ftruncate"] {
+    for call in ["pwrite64", "fsync", "renameat2", "unlink", "ftruncate"] {
         let mut deaths = 0;
         // The first calls are those of backup and upgrade; the run's own are killed elsewhere.
         for nth in 1..=40 {

@@ -15,9 +15,10 @@ use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::state::todo::Leftover;
 use crate::tree::name::TreePath;
+use crate::tree::private::PrivateFolder;
 use crate::tree::stage;
 use crate::tree::walk::{self, FoundKind};
-use crate::tree::{Facts, Tree};
+use crate::tree::{Facts, PRIVATE, Tree};
 
 /// Rows of the ledger read at a time.
 const PAGE: usize = 10_000;
@@ -169,7 +170,8 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
 
 /// Paths at which a run that died may have written.
 fn in_doubt(tree: &Tree, state: &State) -> anyhow::Result<HashSet<TreePath>> {
-    let listed = stage::left_in_doubt(tree.output())?.into_iter().map(|(_, path)| path);
+    let private = PrivateFolder::look(&tree.output().join(PRIVATE))?;
+    let listed = private.as_ref().map_or(Ok(Vec::new()), stage::left_in_doubt)?.into_iter().map(|(_, path)| path);
     Ok(listed.chain(state.doubted_paths()?.into_keys()).collect())
 }
 

@@ -52,12 +52,22 @@ impl Drop for Mount {
 pub(crate) struct Fuse {
     served: PathBuf,
     at: PathBuf,
+    options: Vec<String>,
     server: Option<Child>,
 }
 
 impl Fuse {
     pub(crate) fn new(served: &Path, at: &Path) -> Self {
-        let mut fuse = Self { served: served.into(), at: at.into(), server: None };
+        Self::with_options(served, at, Vec::new())
+    }
+
+    /// Everything seems to belong to one user, new files too, as with SMB and `uid=`.
+    pub(crate) fn owned_by(user: u32, served: &Path, at: &Path) -> Self {
+        Self::with_options(served, at, vec![format!("--force-user={user}")])
+    }
+
+    fn with_options(served: &Path, at: &Path, options: Vec<String>) -> Self {
+        let mut fuse = Self { served: served.into(), at: at.into(), options, server: None };
         fuse.mount();
         fuse
     }
@@ -65,7 +75,7 @@ impl Fuse {
     pub(crate) fn mount(&mut self) {
         // It ends with this test, even if that is killed.
         let mut serve = Command::new("setpriv");
-        serve.args(["--pdeathsig", "KILL", "bindfs", "-f"]).arg(&self.served).arg(&self.at);
+        serve.args(["--pdeathsig", "KILL", "bindfs", "-f"]).args(&self.options).arg(&self.served).arg(&self.at);
         serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.server = Some(serve.spawn().expect("setpriv is missing: it is part of util-linux"));
         while !self.is_mounted() {

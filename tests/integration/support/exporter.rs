@@ -203,9 +203,14 @@ pub(crate) fn run_with(exporter: &Exporter<'_>, inject: &str, args: &[&str]) -> 
 
 /// The same for calls that concern one path below the output.
 pub(crate) fn run_with_at(exporter: &Exporter<'_>, path: &str, inject: &str, args: &[&str]) -> Finished {
+    spawn_with_at(exporter, path, inject, args).wait()
+}
+
+/// The same, without waiting for its end.
+pub(crate) fn spawn_with_at(exporter: &Exporter<'_>, path: &str, inject: &str, args: &[&str]) -> Running {
     let path = exporter.output().join(path);
     let watch = ["-P".to_owned(), path.to_str().expect("the path of a temporary folder is UTF-8").to_owned()];
-    spawn_watched(exporter, watch.into(), inject, args).wait()
+    spawn_watched(exporter, watch.into(), inject, args)
 }
 
 /// The same, without waiting for its end. The process that is waited for is not the exporter.
