@@ -92,7 +92,7 @@ pub enum Notice {
     Late { by: Duration, overlap: Duration },
     /// The source cannot be reached, or the connection was lost; another attempt follows after the pause.
     Retrying { trouble: Trouble, pause: Duration },
-    /// Invoices whose tenant is NULL, and some of their ids: they have no folder. More: as many as a run looks for,
+    /// Invoices with NULL for a tenant, and some of their ids: they have no folder. More: as many as a run looks for,
     /// and there are others.
     WithoutTenant { invoices: u64, more: bool, some: Vec<InvoiceId> },
     /// Invoices without a usable source time: only full runs, and runs in doubt, read them.

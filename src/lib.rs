@@ -69,14 +69,14 @@
 //! * After a restart, or on another host, nothing tells whether both clocks were set in between. All keys are
 //!   compared then, but no document is read again: a row that changes once more and gets the very second of its
 //!   old version, while the clock was put back over a restart, is found by `verify --against-source --documents`.
-//! * Rows whose tenant is NULL are in no tenant's keys. Incremental runs read them by primary key, so that they are
+//! * Rows with NULL for a tenant are in no tenant's keys. Incremental runs read them by primary key, so that they are
 //!   rejects on record; a thousand at the most, since a full run reads all.
 //! * A clock that shows another time zone has moved, though time has not: source times are what it shows.
 //! * After a restore every invoice is compared with its file, not only its key with the ledger: a source may
 //!   have come back to what the ledger knows while the tree holds what was exported in between.
 //! * Which files must be looked at (after a restore, or when an operator moved a watermark) stands in the ledger beside
 //!   each invoice until it is done: a run may move the watermark before it gets to read the row.
-//! * If a clock moved, rows whose source times may come again count as seen no longer: a new version may carry the very
+//! * If a clock moved, rows with source times that may come again count as seen no longer: a new version may carry the very
 //!   time of the old one.
 //! * The mark in the tree also says whether the run that it names came to its end: a copy of the tree that was
 //!   made before that is not the tree that the state describes. Of a run that failed or died this is not known.

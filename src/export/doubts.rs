@@ -16,7 +16,7 @@ use crate::invoice::SourceTime;
 use crate::state::runs::{Clocks, LastTime, Proof};
 use crate::window::{Clock, earlier, effective};
 
-/// How long a comparison of all keys answers for runs whose clocks prove nothing.
+/// How long a comparison of all keys answers for runs with clocks that prove nothing.
 const COMPARED_ANEW_AFTER: TimeDelta = TimeDelta::days(1);
 
 /// What a run finds when it begins.

@@ -72,7 +72,7 @@ pub(super) struct Present {
     pub clocks: Clocks,
     pub server: String,
     pub listed: Vec<Listed>,
-    /// Invoices whose tenant is NULL, as far as a run looks for them.
+    /// Invoices with NULL for a tenant, as far as a run looks for them.
     pub tenantless: Vec<InvoiceId>,
     pub settings: Settings,
 }

@@ -369,7 +369,7 @@ fn carry_out(
 /// What the run reads by primary key.
 fn to_read(order: &Order, present: &Present, state: Option<&State>) -> anyhow::Result<Vec<Todo>> {
     let mut todo = state.map_or(Ok(Vec::new()), State::todo)?;
-    // What a dead run left in doubt is cleared up whoever it belongs to; a verification touches nothing else.
+    // What a dead run left in doubt is cleared up for every tenant; a verification touches nothing else.
     let chosen = |todo: &Todo| match order.kind {
         Kind::Verify => false,
         _ => order.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant)),

@@ -257,7 +257,7 @@ pub trait Source: Send {
     /// All tenants with issued rows, in one loose index scan; in two where source times lie above `upto`.
     fn tenants(&mut self, upto: &SourceTime) -> Result<Listing, Fault>;
 
-    /// At most `limit` invoices whose tenant is NULL, the oldest first, from the same index.
+    /// At most `limit` invoices with NULL for a tenant, the oldest first, from the same index.
     fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, Fault>;
 
     /// Whether any row, issued or not, belongs to exactly this tenant.

@@ -1,4 +1,4 @@
-//! Invoices whose tenant is NULL: no tenant's scan brings them, and they have no folder to go to.
+//! Invoices with NULL for a tenant: no tenant's scan brings them, and they have no folder to go to.
 
 use std::time::Duration;
 
