@@ -13,7 +13,7 @@ use crate::event::{Event, Notice};
 use crate::invoice::SourceTime;
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Kind, RunId};
-use crate::source::{self, Fault, Listed, Replication, Source};
+use crate::source::{self, Fault, Listed, Replication, Source, TableIdentity};
 use crate::state::State;
 use crate::state::runs::LastTime;
 use crate::window::{Clock, OpenWork, settled_below};
@@ -56,6 +56,8 @@ pub(super) struct Settings {
     pub work: OpenWork,
     pub overlap: Duration,
     pub settled_below: SourceTime,
+    /// The source's table before any row was read; None: it cannot be told from others.
+    pub table: Option<TableIdentity>,
 }
 
 impl Settings {
@@ -78,6 +80,7 @@ pub(super) struct Present {
 /// What was committed before the look at open work is visible to later reads, what was not is open.
 pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Present> {
     let server = inquiry.ask(tell, |source| source.identity())?;
+    let table = inquiry.ask(tell, |source| source.table_identity())?;
     let clock = inquiry.ask(tell, |source| source.clock())?;
     let at = (order.now)();
     let work = inquiry.ask(tell, |source| source.open_work())?;
@@ -105,6 +108,7 @@ pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn Fn
         settled_below: settled_below(&boundary, &work, order.overlap),
         boundary,
         work,
+        table,
     };
     let listed = if order.kind == Kind::Full && order.tenants.is_empty() {
         Vec::new()

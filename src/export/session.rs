@@ -117,6 +117,7 @@ impl Session {
             doubts,
             times_again: plan::times_again(&self.last, clock, *at, order.safety_lag),
             marked_run: self.marked_run,
+            table: settings.table.clone(),
         })?;
         if settings.moves_watermarks() {
             let back = plan::pull_backs(&self.state.tenants()?, &settings.boundary);

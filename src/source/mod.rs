@@ -1,7 +1,8 @@
 //! Where invoices come from: MySQL and MariaDB (`mysql.rs`) or an embedded SQLite file (`sqlite.rs`)
-//! with the same table; `address.rs` reads where they are, `dial.rs` makes connections, `sql.rs` has the statements that both share,
-//! `catalogue.rs` what a server says about the table, `processes.rs` which of its statements may still
-//! write, `server_key.rs` checks a server's public key. `sample.rs` makes such a file for the demo.
+//! with the same table; `address.rs` reads where they are, `dial.rs` makes connections, `sql.rs` has the statements
+//! that both share, `catalogue.rs` what a server says about the table, `table_identity.rs` whether it is the one of
+//! before, `processes.rs` which of its statements may still write, `server_key.rs` checks a server's public key.
+//! `sample.rs` makes such a file for the demo.
 //!
 //! A source only reads. Statements are short pages; nothing is held open between them.
 
@@ -25,6 +26,9 @@ pub mod sample;
 mod server_key;
 mod sql;
 pub mod sqlite;
+mod table_identity;
+
+pub use self::table_identity::TableIdentity;
 
 pub use address::{Address, Place, holds_password};
 
@@ -215,6 +219,9 @@ pub trait Source: Send {
 
     /// Who answers: changes when another server does.
     fn identity(&mut self) -> Result<String, Fault>;
+
+    /// Which table this is. None where the source does not show enough to tell it from another one of its name.
+    fn table_identity(&mut self) -> Result<Option<TableIdentity>, Fault>;
 
     /// What the operator should know about this source.
     fn notices(&self) -> Vec<Notice>;

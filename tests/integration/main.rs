@@ -21,6 +21,7 @@ mod full_disks;
 mod histories;
 mod history;
 mod hostile;
+mod identity;
 mod incremental;
 mod late_commits;
 mod legacy;
