@@ -207,10 +207,14 @@ pub struct Verify {
     /// nothing else
     #[arg(long)]
     pub repair: bool,
-    /// Remove files whose invoice is withdrawn, and leftovers of ids that were used again
+    /// Remove files whose invoice is withdrawn, and superseded ones that could not be removed before
     #[arg(long, requires = "against_source")]
     pub prune: bool,
-    /// So many files may be removed without a question [default: 1000, and not more than 1 % of the ledger]
+    /// ... and leftovers of ids that were used again, or may have been: each may be the only file of an earlier invoice
+    #[arg(long, requires = "prune")]
+    pub prune_leftovers: bool,
+    /// So many files may be removed without a question [default: 1000, and not more than 1 % of the ledger; none with
+    /// --prune-leftovers, and where the table is not provably the one of before]
     #[arg(long, requires = "prune", value_name = "N")]
     pub prune_up_to: Option<u64>,
     /// Only this tenant; may be given several times

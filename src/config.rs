@@ -13,7 +13,7 @@ use clap::parser::ValueSource;
 use self::option_file::Login;
 use crate::cli::{Common, Durability, Mode, Names, Run, SslMode, Verify};
 use crate::export::plan::StatePolicy;
-use crate::export::verify::{Against, Content, Prune, Repair, Task, WithSource};
+use crate::export::verify::{Against, Content, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
 use crate::export::{self, Backups, Mirror, Order, Rejects};
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::{Misuse, Refusal};
@@ -103,7 +103,8 @@ pub fn verification(
         _ => Against::Ledger,
     };
     let repair = if args.repair { Repair::Yes } else { Repair::No };
-    let prune = if args.prune { Prune::UpTo(args.prune_up_to) } else { Prune::No };
+    let leftovers = if args.prune_leftovers { Leftovers::Removed } else { Leftovers::Kept };
+    let prune = if args.prune { Prune::Yes(PruneOrder { at_most: args.prune_up_to, leftovers }) } else { Prune::No };
     let order = || {
         Ok::<_, anyhow::Error>(Order {
             kind: Kind::Verify,

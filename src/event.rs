@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::refusal::{Holder, Trouble};
-use crate::run::{Counts, Kind, RunId, Summary};
+use crate::run::{Counts, Kind, RunId, Summary, WhyKept};
 
 /// Something to show, in the order in which it happened.
 #[derive(Clone, Debug)]
@@ -84,6 +84,10 @@ pub enum Notice {
     PulledBack { tenant: Tenant, from: SourceTime, to: SourceTime },
     /// A superseded file was left because it is not what we wrote.
     LeftInPlace { path: String },
+    /// So many files stay though the ids that had them have other paths now; one of them.
+    StaysInPlace { why: WhyKept, files: u64, example: String },
+    /// The source does not show which table it is, so that no file is ever superseded for certain.
+    TableUnknown,
     /// A file could not be removed.
     NotRemoved { path: String, detail: String },
     /// The tenant shows source times ahead of the server's clock; they wait for their window.

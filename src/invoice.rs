@@ -26,6 +26,20 @@ pub struct SourceTime(pub String);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Digest(pub [u8; 32]);
 
+impl Digest {
+    /// Reads what `Display` writes.
+    pub fn parse(hex: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        if hex.len() != 2 * bytes.len() || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (n, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
 /// What the index alone tells about a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {

@@ -14,7 +14,8 @@
 //! 3. **Nothing is silent.** [`run::Counts`] balance: written + unchanged + rejected + gone = seen.
 //!    Rows that are handed over are counted again where they arrive (`export::drive`). Rejects are kept in
 //!    [`state::todo`] and read again by every run.
-//! 4. **Nothing is touched for nothing.** `export::check` compares before it writes.
+//! 4. **Nothing is touched for nothing.** `export::check` compares before it writes, `export::standing` says whether an
+//!    id is proof that its old file is superseded ([`source::TableIdentity`]).
 //! 5. **Everything is on record.** [`state::runs`] and [`state::changes`]; triggers refuse changes to what
 //!    is finished. [`state::history`] and [`state::trace`] read it back.
 //! 6. **It costs what changed.** Keys come from the index alone, documents by primary key, queues are
@@ -111,6 +112,8 @@
 //!   its next run reads all its keys.
 //! * A superseded file that cannot be removed fails its tenant alone. Its invoice is on record at the new
 //!   path, and the old file stays listed for `verify --prune`.
+//! * A restart of the server ends what is proven of a table: a backup that was put back in between shows nowhere else.
+//!   Old files of invoices that move stay from then on, until their rows were read anew.
 //! * The ledger says which run wrote a file or took it over, and a log keeps only what the ledger says no more;
 //!   triggers see to it. A path stands in the state as the number of its folder and the file's name, an id that
 //!   is a whole number as such. That saves a third of the state, and a statement for each file. Readers without

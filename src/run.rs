@@ -116,6 +116,36 @@ impl AddAssign for Counts {
     }
 }
 
+/// Why a file stays though its invoice has another path: that it is the same invoice is not proven, or the file could
+/// not be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WhyKept {
+    /// The id carries another number now.
+    Number,
+    /// The id belongs to another tenant now.
+    Tenant,
+    /// The table is not provably the one in which the row was read.
+    Table,
+    /// It is provably superseded, but is not what we wrote, or its folder is not ours to change.
+    NotRemoved,
+}
+
+impl WhyKept {
+    /// The word in the state and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Number => "number",
+            Self::Tenant => "tenant",
+            Self::Table => "table",
+            Self::NotRemoved => "not-removed",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Number, Self::Tenant, Self::Table, Self::NotRemoved].into_iter().find(|why| why.as_str() == word)
+    }
+}
+
 /// Set from outside when a run is to stop at its next checkpoint: the number of a signal, 0 before.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(pub Arc<AtomicUsize>);
@@ -183,6 +213,8 @@ pub struct Summary {
     pub counts: Counts,
     pub new_rejects: u64,
     pub open_rejects: u64,
+    /// Files that were left, since it is not proven that they are superseded.
+    pub leftovers: u64,
     /// Attempts after a lost connection.
     pub retries: u64,
     /// What it asked of source and state.

@@ -6,10 +6,11 @@ use rustix::process::{Pid, test_kill_process};
 
 use crate::event::Life;
 use crate::report::table::{Cell, Details, Table};
-use crate::run::Counts;
+use crate::run::{Counts, WhyKept};
 use crate::state::changes::MovedWatermark;
 use crate::state::history::{PastChange, PastReject, PastRun, RunInFull, Status};
 use crate::state::pages::{Entry, What};
+use crate::state::todo::Leftover;
 
 /// Whether the process of a run without an end is there; None for runs that ended.
 pub(super) fn life(run: &PastRun) -> Option<Life> {
@@ -270,10 +271,15 @@ pub(super) fn run_in_full(full: &RunInFull) -> Details {
     });
     let tenants = Table { columns: PER_TENANT, rows: tenants.collect() };
     let rejects = Table { columns: REJECT, rows: full.rejects.iter().map(reject).collect() };
-    Details {
-        facts,
-        tables: vec![("per_tenant", tenants), ("rejects", rejects), ("pulled_back", moves(&full.pulled_back))],
-    }
+    let leftover = |leftover: &Leftover| {
+        let why = leftover.why.map(WhyKept::as_str);
+        vec![Cell::text(leftover.path.to_string()), Cell::text(leftover.id.as_str()), why.map(str::to_owned).into()]
+    };
+    let leftovers = Table { columns: &["path", "id", "why"], rows: full.leftovers.iter().map(leftover).collect() };
+    let pulled_back = moves(&full.pulled_back);
+    let tables =
+        vec![("per_tenant", tenants), ("rejects", rejects), ("pulled_back", pulled_back), ("leftovers", leftovers)];
+    Details { facts, tables }
 }
 
 pub(super) fn change_in_full(change: &PastChange, moved: &[MovedWatermark]) -> Details {

@@ -57,7 +57,8 @@ fn ask_source(common: &Common, args: &Why, matches: &ArgMatches, state: &State) 
 }
 
 fn details(number: &str, case: &Case, boundary: Option<&SourceTime>) -> Details {
-    let Case { row, trace, tenant, file, verdict } = case;
+    let Case { row, trace, tenant, file, left_behind, verdict } = case;
+    let left_behind: Vec<&str> = left_behind.iter().map(|leftover| leftover.path.as_str()).collect();
     let time = |time: Option<&SourceTime>| Cell::from(time.map(SourceTime::as_str));
     let run = |run: Option<&RunNote>| Cell::from(run.map(told));
     let entry = trace.entry.as_ref();
@@ -80,6 +81,7 @@ fn details(number: &str, case: &Case, boundary: Option<&SourceTime>) -> Details 
             ("boundary", time(boundary)),
             ("file", Cell::from(entry.map(|entry| entry.path.to_string()))),
             ("file_is", Cell::from(file.map(|file| file.as_str()))),
+            ("left_behind", Cell::from((!left_behind.is_empty()).then(|| left_behind.join(", ")))),
             ("exported_version", time(entry.and_then(|entry| entry.time.as_ref()))),
             ("sha256", Cell::from(entry.map(|entry| entry.digest.to_string()))),
             ("first_exported_by", run(trace.first_run.as_ref())),

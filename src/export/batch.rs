@@ -9,7 +9,7 @@ use crate::run::Counts;
 use crate::state::ledger::{Entry, Origin};
 use crate::state::record::Record;
 use crate::state::tenants::Advance;
-use crate::state::todo::Reject;
+use crate::state::todo::{Leftover, Reject};
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Changes, Placement, Removal};
 use crate::tree::stage::Staged;
@@ -42,7 +42,7 @@ pub(super) struct Batch {
     /// Removals that came to nothing because another invoice took the path.
     taken_over: HashMap<TreePath, Removal>,
     displaced: HashSet<InvoiceId>,
-    leftovers: HashMap<TreePath, (InvoiceId, Digest)>,
+    leftovers: HashMap<TreePath, Leftover>,
     cleared: Vec<TreePath>,
     /// Invoices whose file is what a dead run left.
     found: Vec<Entry>,
@@ -133,8 +133,8 @@ impl Batch {
         self.removals.insert(removal.path.clone(), removal);
     }
 
-    pub(super) fn leave(&mut self, path: TreePath, id: InvoiceId, digest: Digest) {
-        self.leftovers.insert(path, (id, digest));
+    pub(super) fn leave(&mut self, leftover: Leftover) {
+        self.leftovers.insert(leftover.path.clone(), leftover);
     }
 
     /// The invoice's file lies there with this content, whoever wrote it.
@@ -178,7 +178,7 @@ impl Batch {
         let entry = self.forget(id)?;
         self.removals.retain(|_, removal| removal.id != *id);
         self.taken_over.retain(|_, removal| removal.id != *id);
-        self.leftovers.retain(|_, (owner, _)| owner != id);
+        self.leftovers.retain(|_, leftover| leftover.id != *id);
         let twins = self.owners.get(&entry.path).is_some_and(|owners| !owners.is_empty());
         if twins {
             return Some((entry, origin, None));
@@ -227,7 +227,7 @@ impl Batch {
             gone: batch.gone,
             withdrawn: Vec::new(),
             tidied: Vec::new(),
-            leftovers: batch.leftovers.into_iter().map(|(path, (id, digest))| (path, id, digest)).collect(),
+            leftovers: batch.leftovers.into_values().collect(),
             cleared: batch.cleared,
             found: batch.found,
             tenants: batch.tenants,

@@ -181,7 +181,7 @@ impl Clerk<'_> {
         Ok(())
     }
 
-    fn pause(&mut self, fault: Fault) -> anyhow::Result<()> {
+    pub(super) fn pause(&mut self, fault: Fault) -> anyhow::Result<()> {
         let Self { patience, tell, .. } = self;
         patience.wait(fault, |trouble, pause| {
             tell(Event::Notice(Notice::Retrying { trouble, pause }));

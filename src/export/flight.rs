@@ -16,8 +16,9 @@ use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, Tenant};
 use crate::panics;
 use crate::refusal::Trouble;
-use crate::run::Counts;
+use crate::run::{Counts, WhyKept};
 use crate::state::ledger::Entry;
+use crate::state::todo::Leftover;
 use crate::tree::Tree;
 use crate::tree::publish::{Changes, Failure, Left, Published, WhyLeft};
 use crate::tree::stage::Stage;
@@ -112,7 +113,8 @@ impl Clerk<'_> {
             self.say_done(ready);
             return Ok(());
         }
-        let changes = self.batch.take_changes();
+        let mut changes = self.batch.take_changes();
+        self.keep_unless_table_lasts(&mut changes)?;
         // A path that is left is free before anybody may claim it.
         let removes = !changes.removals.is_empty();
         if removes {
@@ -167,6 +169,7 @@ impl Clerk<'_> {
             advance.written = self.written.get(&advance.tenant).copied().unwrap_or_default();
         }
         let record = batch.into_record(totals);
+        self.outcome.leave(&record.leftovers);
         if let (Some(state), Some(writing)) = (self.state.as_deref_mut(), &self.writing) {
             writing.record(state, &published, &record)?;
         }
@@ -224,7 +227,8 @@ impl Clerk<'_> {
                 }
             }
         }
-        flight.batch.leave(left.path.clone(), left.id.clone(), left.digest);
+        let (path, id, why) = (left.path.clone(), left.id.clone(), Some(WhyKept::NotRemoved));
+        flight.batch.leave(Leftover { path, id, digest: left.digest, why });
     }
 
     /// An invoice that did not get to its new path may have lost the old one meanwhile.

@@ -14,7 +14,7 @@ use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Kind, RunId, Uptime};
-use crate::source::{self, Fault, Listed, Listing, Replication, Source};
+use crate::source::{self, Fault, Listed, Listing, Replication, Source, TableIdentity};
 use crate::state::State;
 use crate::state::runs::{Clocks, LastTime};
 use crate::window::{Clock, OpenWork, settled_below};
@@ -57,6 +57,8 @@ pub(super) struct Settings {
     pub work: OpenWork,
     pub overlap: Duration,
     pub settled_below: SourceTime,
+    /// The source's table before any row was read; None: it cannot be told from others.
+    pub table: Option<TableIdentity>,
 }
 
 impl Settings {
@@ -81,6 +83,7 @@ pub(super) struct Present {
 /// What was committed before the look at open work is visible to later reads, what was not is open.
 pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Present> {
     let server = inquiry.ask(tell, |source| source.identity())?;
+    let table = inquiry.ask(tell, |source| source.table_identity())?;
     let (clock, clocks) = read_clocks(order, inquiry, tell)?;
     let work = inquiry.ask(tell, |source| source.open_work())?;
     match &work {
@@ -108,6 +111,7 @@ pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn Fn
         settled_below: settled_below(&boundary, &work, order.overlap),
         boundary,
         work,
+        table,
     };
     let Listing { tenants: listed, has_tenantless } = if order.kind == Kind::Full && order.tenants.is_empty() {
         Listing::default()

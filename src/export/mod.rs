@@ -5,7 +5,8 @@
 //! `doubts.rs` whether the clocks and the server are those of the last run; `tie.rs` ties the tree to its state, `kin.rs` finds spellings that are one tenant; `diff.rs` reads in one
 //! thread; `check.rs` checks rows in several; `pipeline.rs` gives out paths in one, with `batch.rs` (what goes
 //! together), `contest.rs` (two invoices that want one path), `given.rs` (what an empty ledger need not be
-//! asked) and `parts.rs` (whose rows are all decided); `flight.rs` has batches published in two more, and
+//! asked) and `parts.rs` (whose rows are all decided) and
+//! `standing.rs` (whether a row is the one that was exported); `flight.rs` has batches published in two more, and
 //! records them. `mirror.rs` writes the script's state file, `patience.rs` waits for a server that went away,
 //! `budget.rs` bounds memory.
 //! `verify.rs` compares tree, ledger and source with the same parts. `lag.rs` is beside all of that: it only
@@ -72,6 +73,7 @@ mod patience;
 mod pipeline;
 pub mod plan;
 mod session;
+mod standing;
 pub mod tie;
 pub mod verify;
 pub mod why;
@@ -252,6 +254,7 @@ struct CarriedOut {
     failed: BTreeMap<Tenant, Trouble>,
     tenants: u64,
     new_rejects: u64,
+    leftovers: u64,
 }
 
 impl CarriedOut {
@@ -277,6 +280,7 @@ impl CarriedOut {
             failed_tenants: self.failed.into_iter().collect(),
             counts: self.totals,
             new_rejects: self.new_rejects,
+            leftovers: self.leftovers,
             open_rejects,
             retries: course.retries.get(),
             effort: Effort::so_far(),
@@ -315,6 +319,7 @@ fn carry_out(
     }
     let todo = to_read(order, present, state.as_deref())?;
     let doubted = state.as_deref().map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
+    let table = table_number(present, state.as_deref(), writing.as_ref())?;
     let (lookup, given) = acquaintance(state.as_deref(), writing.as_ref())?;
     let desk = Desk {
         tree,
@@ -342,6 +347,7 @@ fn carry_out(
             groups: scope.groups(),
             patience: patience(),
             doubted,
+            table,
             rejects: order.rejects,
             retried: todo.iter().map(|todo| (todo.id.clone(), todo.why)).collect(),
             tell,
@@ -361,8 +367,9 @@ fn carry_out(
         driven.and(landed)?;
         let tenants = clerk.tenants();
         let outcome = clerk.outcome;
-        let pipeline::Outcome { totals, failed, new_rejects, .. } = outcome;
-        Ok(CarriedOut { totals, failed, tenants, new_rejects })
+        let pipeline::Outcome { totals, failed, new_rejects, left, .. } = outcome;
+        let leftovers = left.values().map(|(files, _)| files).sum();
+        Ok(CarriedOut { totals, failed, tenants, new_rejects, leftovers })
     })
 }
 
@@ -392,6 +399,19 @@ fn without_tenant(found: &[InvoiceId], todo: &[Todo], state: Option<&State>) -> 
         }
     }
     Ok(new)
+}
+
+/// The number of the source's table, if it can be told from others. A dry run gives it none.
+fn table_number(
+    present: &Present,
+    state: Option<&State>,
+    writing: Option<&Writing<'_>>,
+) -> anyhow::Result<Option<i64>> {
+    match (writing, state) {
+        (Some(writing), _) => Ok(writing.run.table),
+        (None, Some(state)) => state.source_table(present.settings.table.as_ref()),
+        (None, None) => Ok(None),
+    }
 }
 
 /// What the ledger is asked by the thread that reads, and need not be asked by the one that decides.

@@ -10,12 +10,14 @@ use super::pipeline::Clerk;
 use super::plan::{Group, Member, Others};
 use super::{Rejects, Settings};
 use crate::event::{Event, Notice};
-use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
+use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::refusal::Trouble;
+use crate::run::WhyKept;
 use crate::state::ledger::Entry;
 use crate::state::tenants::Advance;
+use crate::state::todo::Doubted;
 use crate::tree::name::TreePath;
-use crate::tree::publish::{Removal, concerns_one_tenant};
+use crate::tree::publish::concerns_one_tenant;
 use crate::window::{self, OpenWork};
 
 /// How far a part of the run has come.
@@ -115,8 +117,8 @@ impl Clerk<'_> {
         if !self.outcome.failed.is_empty() {
             return Ok(());
         }
-        for (path, writer) in std::mem::take(&mut self.doubted) {
-            match self.clear_up(&path, writer.as_ref()) {
+        for (path, doubted) in std::mem::take(&mut self.doubted) {
+            match self.clear_up(&path, &doubted) {
                 Ok(()) => self.batch.clear_doubt(path),
                 // A folder that is not ours to read holds nobody else up.
                 Err(error) if error.downcast_ref().is_some_and(concerns_one_tenant) => {
@@ -129,41 +131,28 @@ impl Clerk<'_> {
         Ok(())
     }
 
-    fn clear_up(&mut self, path: &TreePath, writer: Option<&InvoiceId>) -> anyhow::Result<()> {
+    fn clear_up(&mut self, path: &TreePath, Doubted { writer, contents }: &Doubted) -> anyhow::Result<()> {
         let nobody = InvoiceId::from("");
         let owners = self.owners(&nobody, path)?;
         for (owner, _) in &owners {
             self.believe_the_file(owner, path)?;
         }
-        let kept = match writer {
+        let is_kept = match writer {
             Some(writer) if owners.is_empty() => self.lost_its_file(writer)? && self.believe_the_file(writer, path)?,
             _ => !owners.is_empty(),
         };
-        let earlier = if kept { None } else { self.earlier_invoice(writer, path)? };
-        if let Some((id, digest)) = earlier {
-            self.batch.leave(path.clone(), id, digest);
-        } else if !kept {
-            self.batch.remove(Removal { id: nobody, path: path.clone(), instead: None, digest: None });
-        }
-        Ok(())
-    }
-
-    /// What lies at a path that is another invoice's by its number: the id that it was written for carries a new one
-    /// since. It is left like any file that an id leaves behind so.
-    fn earlier_invoice(
-        &self,
-        writer: Option<&InvoiceId>,
-        path: &TreePath,
-    ) -> anyhow::Result<Option<(InvoiceId, Digest)>> {
-        let (Some(tree), Some(writer)) = (self.desk.tree, writer) else { return Ok(None) };
-        let Some(now) = self.current(writer)? else { return Ok(None) };
-        if now.path.same_invoice(path) {
-            return Ok(None);
-        }
+        let Some(tree) = self.desk.tree.filter(|_| !is_kept) else { return Ok(()) };
         if tree.inspect(path)?.is_none_or(|facts| !facts.is_file) {
-            return Ok(None);
+            return Ok(());
         }
-        Ok(tree.digest(path)?.map(|digest| (writer.clone(), digest)))
+        let there = tree.digest(path)?;
+        match contents.iter().find(|content| Some(content.digest) == there) {
+            Some(content) => self.clear_unnamed(path, content),
+            None => {
+                (self.tell)(Event::Notice(Notice::LeftInPlace { path: path.to_string() }));
+                Ok(())
+            }
+        }
     }
 
     /// Whether an invoice that was withdrawn, or cannot be exported any more, after the dead run had moved its
@@ -209,11 +198,22 @@ impl Clerk<'_> {
         if self.timeless > 0 {
             (self.tell)(Event::Notice(Notice::WithoutTime { invoices: self.timeless }));
         }
+        self.say_what_stays();
         if self.groups.is_empty() {
             let mut ready: Vec<Tenant> = self.started.iter().cloned().collect();
             ready.sort();
             ready.iter().for_each(|tenant| self.fail_if_rejected(tenant));
             self.say_done(ready);
+        }
+    }
+
+    fn say_what_stays(&mut self) {
+        for (why, (files, path)) in &self.outcome.left {
+            let (why, files, example) = (*why, *files, path.to_string());
+            (self.tell)(Event::Notice(Notice::StaysInPlace { why, files, example }));
+        }
+        if self.outcome.left.contains_key(&WhyKept::Table) && self.settings.table.is_none() {
+            (self.tell)(Event::Notice(Notice::TableUnknown));
         }
     }
 

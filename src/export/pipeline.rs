@@ -22,13 +22,13 @@ use super::{Rejects, Settings, Writing};
 use crate::event::{Event, Notice};
 use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
 use crate::refusal::Trouble;
-use crate::run::{Counts, Kind};
+use crate::run::{Counts, Kind, WhyKept};
 use crate::source::{Fault, Source};
 use crate::state::State;
 use crate::state::ledger::{Entry, Origin};
-use crate::state::todo::{Reject, Why};
+use crate::state::todo::{Doubted, Leftover, Reject, Why};
 use crate::tree::name::TreePath;
-use crate::tree::publish::{Placement, Removal};
+use crate::tree::publish::Placement;
 
 const PROGRESS_EVERY: u64 = 100;
 /// Rivals remembered, so that a row that comes again is not counted again; more are counted twice.
@@ -51,7 +51,9 @@ pub(super) struct Clerk<'a> {
     pub groups: &'a [Group],
     pub(super) rejects: Rejects,
     pub(super) patience: Patience,
-    pub doubted: BTreeMap<TreePath, Option<InvoiceId>>,
+    pub doubted: BTreeMap<TreePath, Doubted>,
+    /// The number of the source's table; None: it cannot be told from others.
+    pub(super) table: Option<i64>,
     pub tell: &'a mut dyn FnMut(Event),
     pub open_second: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>,
     pub(super) batch: Batch,
@@ -87,6 +89,8 @@ pub(super) struct Outcome {
     pub tenants: BTreeMap<Tenant, Counts>,
     pub failed: BTreeMap<Tenant, Trouble>,
     pub new_rejects: u64,
+    /// Files that were left though no invoice names them any more: how many, and one of them.
+    pub left: BTreeMap<WhyKept, (u64, TreePath)>,
 }
 
 impl Outcome {
@@ -94,6 +98,14 @@ impl Outcome {
         add(&mut self.totals);
         if let Some(tenant) = tenant {
             add(self.tenants.entry(tenant.clone()).or_default());
+        }
+    }
+
+    pub(super) fn leave(&mut self, leftovers: &[Leftover]) {
+        for Leftover { path, why, .. } in leftovers {
+            if let Some(why) = why.filter(|why| *why != WhyKept::NotRemoved) {
+                self.left.entry(why).or_insert_with(|| (0, path.clone())).0 += 1;
+            }
         }
     }
 }
@@ -108,7 +120,8 @@ pub(super) struct Post<'a> {
     pub given: Option<Given>,
     pub groups: &'a [Group],
     pub patience: Patience,
-    pub doubted: BTreeMap<TreePath, Option<InvoiceId>>,
+    pub doubted: BTreeMap<TreePath, Doubted>,
+    pub table: Option<i64>,
     pub rejects: Rejects,
     /// The ids on the to-do list, which leave it when they are exported though nothing changed.
     pub retried: HashMap<InvoiceId, Why>,
@@ -222,6 +235,7 @@ impl<'a> Clerk<'a> {
             groups,
             patience,
             doubted,
+            table,
             rejects,
             retried,
             tell,
@@ -236,6 +250,7 @@ impl<'a> Clerk<'a> {
             rejects,
             patience,
             doubted,
+            table,
             tell,
             open_second,
             retried,
@@ -386,20 +401,22 @@ impl<'a> Clerk<'a> {
         let Candidate { invoice, path, digest, size, file, known } = candidate;
         let before = if self.decided { self.current(&invoice.id)? } else { known };
         let settled = invoice.time.as_ref().is_some_and(|time| *time < self.settings.settled_below);
-        let entry = Entry {
+        let mut entry = Entry {
             id: invoice.id.clone(),
             tenant: invoice.tenant.clone(),
-            time: invoice.time,
+            time: invoice.time.clone(),
             path: path.clone(),
             digest,
             size,
             settled,
             recheck: false,
+            table: None,
         };
+        entry.table = self.table_of(&entry, before.as_ref());
         if let Some(before) = &before
             && before.path != path
         {
-            self.supersede(before, &path, &invoice.number)?;
+            self.supersede(before, &path, &invoice)?;
         }
         let origin = match file {
             FileState::Unchanged if before.as_ref() == Some(&entry) && !self.retried.contains_key(&entry.id) => {
@@ -421,28 +438,12 @@ impl<'a> Clerk<'a> {
         }
         self.batch.enter(entry, origin);
         if let FileState::Staged(Some(staged)) = file {
-            let placement = Placement { id: invoice.id, tenant: invoice.tenant, path, staged };
+            let placement = Placement { id: invoice.id, tenant: invoice.tenant, path, digest, staged };
             if let Some(replaced) = self.batch.place(placement, size)
                 && let Some(stage) = self.desk.stage
             {
                 stage.discard(&replaced);
             }
-        }
-        Ok(())
-    }
-
-    /// The invoice leaves its old path. If the id carries another invoice number now, it is another
-    /// invoice: ids are used again after a restore or a TRUNCATE. Then the file is not ours to remove.
-    fn supersede(&mut self, before: &Entry, instead: &TreePath, number: &str) -> anyhow::Result<()> {
-        // What a dead run may have written there is cleared up once everything in doubt was read again.
-        if self.doubted.contains_key(&before.path) || !self.owners(&before.id, &before.path)?.is_empty() {
-            return Ok(());
-        }
-        let (path, id, digest) = (before.path.clone(), before.id.clone(), before.digest);
-        if before.path.same_number(number) {
-            self.batch.remove(Removal { id, path, instead: Some(instead.clone()), digest: Some(digest) });
-        } else {
-            self.batch.leave(path, id, digest);
         }
         Ok(())
     }

@@ -121,6 +121,7 @@ impl Session {
             proof,
             times_again: doubts::times_again(&self.last, clock, clocks, order.safety_lag),
             marked_run: self.marked_run,
+            table: settings.table.clone(),
         })?;
         if settings.moves_watermarks() {
             let back = plan::pull_backs(&self.state.tenants_ahead_of(Some(&settings.boundary))?, &settings.boundary);

@@ -83,8 +83,21 @@ pub enum Repair {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prune {
     No,
+    Yes(PruneOrder),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PruneOrder {
     /// So many files at the most without a word of the operator's; None is what is always harmless.
-    UpTo(Option<u64>),
+    pub at_most: Option<u64>,
+    pub leftovers: Leftovers,
+}
+
+/// What becomes of leftovers that are not provably superseded: each may be the only file of an earlier invoice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leftovers {
+    Kept,
+    Removed,
 }
 
 /// What came of it.
@@ -182,8 +195,8 @@ fn with_the_source(
         session.close(order)?;
         return Ok(Verified { findings, mended: None, refused: None });
     }
-    if let Prune::UpTo(at_most) = with.prune
-        && let Err(refused) = prune::refuse(&findings, &session, at_most, confirm)
+    if let Prune::Yes(prune) = with.prune
+        && let Err(refused) = prune::refuse(order, &findings, &session, prune, confirm, tell)
     {
         return Ok(Verified { findings, mended: None, refused: Some(refused) });
     }
@@ -221,8 +234,8 @@ fn mend(
 ) -> anyhow::Result<CarriedOut> {
     let Site { state, tree, present, mut writing } = site;
     let mut pruned = Counts::default();
-    if with.prune != Prune::No {
-        pruned = prune::prune(&with.order, findings, state, present, &mut writing, tell)?;
+    if let Prune::Yes(PruneOrder { leftovers, .. }) = with.prune {
+        pruned = prune::prune(&with.order, findings, leftovers, state, present, &mut writing, tell)?;
     }
     if with.repair == Repair::Yes {
         state.want(findings.to_export())?;

@@ -9,6 +9,7 @@ use crate::source::{Listed, Sighting, Source};
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::state::tenants::KnownTenant;
+use crate::state::todo::Leftover;
 use crate::state::trace::Trace;
 use crate::tree::Tree;
 use crate::window::{OpenWork, Span};
@@ -62,6 +63,8 @@ pub struct Case {
     pub trace: Trace,
     pub tenant: Option<KnownTenant>,
     pub file: Option<FileNow>,
+    /// Files that were left where the id was before.
+    pub left_behind: Vec<Leftover>,
     pub verdict: Verdict,
 }
 
@@ -132,7 +135,8 @@ pub fn why(
                 Some(row) => judge_row(row, &trace, file, tenant.as_ref(), &known, tree.as_ref(), now)?,
             },
         };
-        cases.push(Case { row, trace, tenant, file, verdict });
+        let left_behind = state.left_behind(&trace.id)?;
+        cases.push(Case { row, trace, tenant, file, left_behind, verdict });
     }
     Ok(cases)
 }

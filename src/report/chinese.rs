@@ -13,7 +13,7 @@ use crate::effort::Effort;
 use crate::event::{Doubt, Life, Notice};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::refusal::{Holder, Refusal, Trouble};
-use crate::run::{Counts, Kind, Outcome, Summary};
+use crate::run::{Counts, Kind, Outcome, Summary, WhyKept};
 use crate::window::BASELINE;
 
 pub(super) struct Chinese;
@@ -105,6 +105,7 @@ impl Words for Chinese {
         format!("{verb} {invoices} 条记录...")
     }
 
+    #[expect(clippy::too_many_lines, reason = "a list of sentences")]
     fn notice(&self, notice: &Notice) -> String {
         match notice {
             Notice::MissingIndex { statement } => format!("缺少增量导出所需的索引，查询会很慢；请执行: {statement}"),
@@ -140,7 +141,23 @@ impl Words for Chinese {
                 format!("租户 {tenant}: 上次导出时间 {from} 晚于导出时间边界，已退回到 {to}")
             }
             Notice::NotRemoved { path, detail } => format!("文件 {path} 无法删除: {detail}"),
-            Notice::LeftInPlace { path } => format!("旧文件 {path} 的内容不是本程序导出的，保留不动"),
+            Notice::LeftInPlace { path } => format!("文件 {path} 已不属于任何发票，但内容不是本程序导出的，保留不动"),
+            Notice::StaysInPlace { why, files, example } => {
+                let because = match why {
+                    WhyKept::Number => "其 id 现在是另一个发票号(例如 id 被重新使用)",
+                    WhyKept::Tenant => "其 id 现在属于另一个租户",
+                    WhyKept::Table => {
+                        "无法证明数据表仍是导出时的那张表(表或服务器可能被恢复、清空、修改或重启过)；全量导出会重新读取每一行，之后的移动又能确认"
+                    }
+                    WhyKept::NotRemoved => "当时无法删除",
+                };
+                format!(
+                    "保留了 {files} 个已不属于任何发票的文件(例如 {example})：{because}；可用 verify 查看，用 --prune-leftovers 删除"
+                )
+            }
+            Notice::TableUnknown => {
+                "数据源没有说明数据表是否仍是原来的那张(MySQL/MariaDB 需要 PROCESS 权限和 InnoDB 表)，因此移动过的发票的旧文件一律保留".to_owned()
+            }
             Notice::TimesAhead { tenant, newest } => {
                 format!("租户 {tenant}: 更新时间晚于数据库时钟(最晚 {newest})，到时或由全量导出处理；如果应用写入的时区与服务器不同，请用 --time-zone 指定，例如 +08:00")
             }

@@ -12,7 +12,7 @@ use crate::effort::Effort;
 use crate::event::{Doubt, Life, Notice};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::refusal::{Holder, Refusal, Trouble, holder_text};
-use crate::run::{Counts, Kind, Outcome, Summary};
+use crate::run::{Counts, Kind, Outcome, Summary, WhyKept};
 use crate::window::BASELINE;
 
 pub(super) struct English;
@@ -124,7 +124,24 @@ impl Words for English {
             }
             Notice::NotRemoved { path, detail } => format!("cannot remove {path}: {detail}"),
             Notice::LeftInPlace { path } => {
-                format!("the superseded file {path} stays, because its content is not what was exported")
+                format!("the file {path} stays though no invoice names it, because its content is not what was exported")
+            }
+            Notice::StaysInPlace { why, files, example } => {
+                let because = match why {
+                    WhyKept::Number => "their ids carry other numbers now, as when ids are used again",
+                    WhyKept::Tenant => "their ids belong to other tenants now",
+                    WhyKept::Table => {
+                        "it is not proven that the table is the one they came from (it, or the server, may have been restored, emptied, altered or restarted); a full run reads every row anew, and later moves are believed again"
+                    }
+                    WhyKept::NotRemoved => "they could not be removed",
+                };
+                format!(
+                    "{} kept that no invoice names any more ({example}): {because}; `verify` lists them, --prune-leftovers removes them",
+                    count(*files, "file")
+                )
+            }
+            Notice::TableUnknown => {
+                "the source does not show whether its table is the one of before (on a server that takes the PROCESS privilege, and InnoDB), so files of moved invoices are always kept".to_owned()
             }
             Notice::TimesAhead { tenant, newest } => format!(
                 "tenant {tenant} has source times ahead of the server's clock (up to {newest}); they are exported when their time has come, or by a full run; if the application writes in another time zone than the server's, name it with --time-zone, for example +08:00"

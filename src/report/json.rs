@@ -33,6 +33,7 @@ struct Finished<'a> {
     bytes: u64,
     new_rejects: u64,
     open_rejects: u64,
+    leftovers: u64,
     retries: u64,
     source_statements: u64,
     state_statements: u64,
@@ -79,6 +80,7 @@ pub(super) fn finished(summary: &Summary) -> String {
         bytes: counts.bytes,
         new_rejects: summary.new_rejects,
         open_rejects: summary.open_rejects,
+        leftovers: summary.leftovers,
         retries: summary.retries,
         source_statements: summary.effort.source,
         state_statements: summary.effort.state,
@@ -134,6 +136,7 @@ mod tests {
             },
             new_rejects: 2,
             open_rejects: 9,
+            leftovers: 7,
             retries: 4,
             elapsed: Duration::from_millis(1500),
             ..summary(Kind::Incremental)
@@ -145,7 +148,7 @@ mod tests {
             "boundary": "2025-11-28 16:30:00", "since": null, "tenants": 3,
             "failed_tenants": [{"tenant": "7\u{9b}", "error": "lost \"it\"\n"}],
             "seen": 36, "written": 1, "unchanged": 2, "rejected": 3, "gone": 30, "late": 4, "late_by_seconds": 90, "removed": 5, "bytes": 6,
-            "new_rejects": 2, "open_rejects": 9, "retries": 4, "source_statements": 12, "state_statements": 345,
+            "new_rejects": 2, "open_rejects": 9, "leftovers": 7, "retries": 4, "source_statements": 12, "state_statements": 345,
             "seconds": 1.5,
             "output": "../context", "state": "../context/.export_state/.last_export_time",
         });

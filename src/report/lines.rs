@@ -260,6 +260,8 @@ fn notice_level(notice: &Notice) -> Level {
         | Notice::Doubt(_)
         | Notice::PulledBack { .. }
         | Notice::LeftInPlace { .. }
+        | Notice::StaysInPlace { .. }
+        | Notice::TableUnknown
         | Notice::NotRemoved { .. }
         | Notice::TimesAhead { .. }
         | Notice::Late { .. }

@@ -2,8 +2,9 @@
 //! with the same table; `address.rs` reads where they are, `dial.rs` makes connections, `server_key.rs` checks a
 //! server's public key, `session.rs` says what a session is set to, `sql.rs` has the statements that both share,
 //! `catalogue.rs` what a server says about the table, `charset.rs` what of its text UTF-8 can carry, `shape.rs`
-//! whether it is still the same table, `codes.rs` what a server's errors mean. `open_work.rs`, `processes.rs` and
-//! `reader.rs` find what may still commit rows there. `sample.rs` makes such a file for the demo.
+//! whether its columns are still the same, `table_identity.rs` whether it is the table of before, `codes.rs` what a
+//! server's errors mean. `open_work.rs`, `processes.rs` and `reader.rs` find what may still commit rows there.
+//! `sample.rs` makes such a file for the demo.
 //!
 //! A source only reads. Statements are short pages; nothing is held open between them.
 
@@ -33,6 +34,9 @@ mod session;
 mod shape;
 mod sql;
 pub mod sqlite;
+mod table_identity;
+
+pub use self::table_identity::TableIdentity;
 
 pub use address::{Address, Place, holds_password};
 
@@ -241,6 +245,9 @@ pub trait Source: Send {
 
     /// Who answers: changes when another server does.
     fn identity(&mut self) -> Result<String, Fault>;
+
+    /// Which table this is. None where the source does not show enough to tell it from another one of its name.
+    fn table_identity(&mut self) -> Result<Option<TableIdentity>, Fault>;
 
     /// What the operator should know about this source.
     fn notices(&self) -> Vec<Notice>;

@@ -17,6 +17,7 @@ use super::codes::Class;
 use super::session::{self, Variable};
 use super::shape::{Form, Shape, subject};
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
+use super::table_identity::{TableIdentity, innodb_name};
 use super::{Access, Fault, KeyCursor, Listing, Place, Replication, Sighting, Sink, Source, SourceName};
 use crate::effort;
 use crate::event::Notice;
@@ -62,6 +63,11 @@ impl Source for MySql {
     fn identity(&mut self) -> Result<String, Fault> {
         let sql = self.link.server.flavour.identity();
         self.link.texts(sql).map(|parts| parts.join(" "))
+    }
+
+    fn table_identity(&mut self) -> Result<Option<TableIdentity>, Fault> {
+        let name = self.name();
+        self.link.table_identity(&self.statements.names.table, &name)
     }
 
     fn notices(&self) -> Vec<Notice> {
@@ -155,6 +161,14 @@ impl Flavour {
         match self {
             Self::MySql => &["SHOW REPLICA STATUS", "SHOW SLAVE STATUS"],
             Self::MariaDb => &["SHOW ALL SLAVES STATUS"],
+        }
+    }
+
+    /// Where the counters of the server lie, and InnoDB's list of tables: its name changed with MySQL 8.
+    fn catalogue(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::MySql => ("performance_schema.global_status", &["INNODB_TABLES", "INNODB_SYS_TABLES"]),
+            Self::MariaDb => ("information_schema.GLOBAL_STATUS", &["INNODB_SYS_TABLES"]),
         }
     }
 }
@@ -261,6 +275,46 @@ impl Link {
     pub(super) fn next_look(&mut self) -> u64 {
         self.looks += 1;
         self.looks
+    }
+
+    /// None where a fact is missing: for lack of the PROCESS privilege, or since the table is a view or not InnoDB's.
+    fn table_identity(&mut self, table: &str, source: &SourceName) -> Result<Option<TableIdentity>, Fault> {
+        let (counters, lists) = self.server.flavour.catalogue();
+        // Both readings of the clock are those of the statement, so that their difference never varies.
+        let sql = format!(
+            "SELECT DATABASE(), CAST(UNIX_TIMESTAMP(CREATE_TIME) AS CHAR), CAST(AUTO_INCREMENT AS CHAR), \
+             (SELECT CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS CHAR) FROM {counters} WHERE VARIABLE_NAME = 'Uptime') \
+             FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
+        );
+        let mut told = match self.all(&sql, &[Bind::Text(table.to_owned())]) {
+            Err(Fault::Statement(_)) => return Ok(None),
+            told => told?,
+        };
+        let told = told.pop().unwrap_or_default();
+        let [Some(database), Some(created), next_id, Some(started)] = told.as_slice() else { return Ok(None) };
+        let [database, created, started] = [database, created, started].map(|cell| lossy(Some(cell.clone())));
+        let name = innodb_name(&database, table);
+        for list in lists {
+            let sql = format!(
+                "SELECT CAST(TABLE_ID AS CHAR) FROM information_schema.{list} \
+                 WHERE LOWER(NAME) LIKE ? ESCAPE '|' OR LOWER(NAME) LIKE ? ESCAPE '|' ORDER BY TABLE_ID"
+            );
+            let ids = match self.all(&sql, &[Bind::Text(name.clone()), Bind::Text(format!("{name}#p#%"))]) {
+                Err(Fault::Statement(_)) => continue,
+                ids => ids?,
+            };
+            let ids: Vec<String> = ids.into_iter().flatten().map(lossy).collect();
+            let facts = format!(
+                "{} on {} started {started}, table {} created {created}",
+                source.0,
+                self.server.identity,
+                ids.join(" ")
+            );
+            let next_id = next_id.clone().and_then(|next| lossy(Some(next)).parse::<u64>().ok());
+            let next_id = next_id.map(|next| i64::try_from(next).unwrap_or(i64::MAX));
+            return Ok((!ids.is_empty()).then_some(TableIdentity { facts, next_id }));
+        }
+        Ok(None)
     }
 }
 

@@ -17,7 +17,7 @@ const NEW_ROWS: u64 = 3;
 const SPREAD: Duration = Duration::from_secs(27 * 86_400);
 
 const TABLE: &str = "CREATE TABLE t_invoice (
-  fid INTEGER NOT NULL PRIMARY KEY, ftenant_id TEXT NOT NULL, fcountry TEXT, fissue_date TEXT, finvoice_no TEXT,
+  fid INTEGER PRIMARY KEY AUTOINCREMENT, ftenant_id TEXT NOT NULL, fcountry TEXT, fissue_date TEXT, finvoice_no TEXT,
   fissue_status INTEGER NOT NULL, fext_field TEXT, fupdate_time TEXT NOT NULL
 )";
 const INDEX: &str = "CREATE INDEX idx_incremental_export ON t_invoice (ftenant_id, fissue_status, fupdate_time)";

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
 use super::shape::changed;
 use super::sql::{Bind, Cell, Each, Engine, Statements, Wording, id_column, lossy, missing, quoted};
+use super::table_identity::TableIdentity;
 use super::{Access, Fault, KeyCursor, Listing, Replication, Sighting, Sink, Source, SourceName, TableNames};
 use crate::effort;
 use crate::event::Notice;
@@ -59,6 +60,25 @@ impl Source for Sqlite {
 
     fn identity(&mut self) -> Result<String, Fault> {
         Ok(self.identity.clone())
+    }
+
+    fn table_identity(&mut self) -> Result<Option<TableIdentity>, Fault> {
+        let data = std::fs::metadata(&self.path)
+            .with_context(|| format!("cannot look at the source {}", self.path.display()))
+            .map_err(Fault::Connection)?;
+        let table = [Bind::Text(self.access.names.table.clone())];
+        let sql = "SELECT s.schema_version, m.rootpage, m.sql LIKE '%AUTOINCREMENT%' \
+                   FROM sqlite_master m, pragma_schema_version s WHERE m.type = 'table' AND m.name = ? COLLATE NOCASE";
+        let told = self.file.all(sql, &table)?.pop().unwrap_or_default();
+        let told: Vec<String> = told.into_iter().map(lossy).collect();
+        let [version, root, gives_ids_once] = told.as_slice() else { return Ok(None) };
+        if gives_ids_once != "1" {
+            return Ok(None);
+        }
+        let sql = "SELECT seq + 1 FROM sqlite_sequence WHERE name = ? COLLATE NOCASE";
+        let next_id = self.file.all(sql, &table)?.into_iter().flatten().next();
+        let facts = format!("{} on {}:{} schema {version} page {root}", self.name().0, data.dev(), data.ino());
+        Ok(Some(TableIdentity { facts, next_id: next_id.and_then(|next| lossy(next).parse().ok()) }))
     }
 
     fn notices(&self) -> Vec<Notice> {

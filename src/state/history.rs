@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::State;
 use super::changes::MovedWatermark;
+use super::todo::{self, LEFT_BY_RUN, Leftover};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::run::{Counts, Outcome, RunId};
 
@@ -109,6 +110,8 @@ pub struct RunInFull {
     /// Rejects beyond the ones above.
     pub rejects_left_out: u64,
     pub pulled_back: Vec<MovedWatermark>,
+    /// Files that it left where they are and that still lie there, some of them if there are many.
+    pub leftovers: Vec<Leftover>,
 }
 
 /// What a run did for one tenant.
@@ -199,6 +202,7 @@ impl State {
                 rejects_left_out: all.cast_unsigned().saturating_sub(rejects.len() as u64),
                 rejects,
                 pulled_back: watermarks_of_run(&moment, id)?,
+                leftovers: todo::leftovers(&moment, LEFT_BY_RUN, id.0)?,
             }))
         })
     }

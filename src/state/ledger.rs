@@ -26,6 +26,8 @@ pub struct Entry {
     /// An operator asked for it again, or the state was restored: it counts as unchanged only if its file lies
     /// there, with the same content. Only read.
     pub recheck: bool,
+    /// The number of the source's table in which the row held this document at this path; None: it is not known.
+    pub table: Option<i64>,
 }
 
 /// How an entry came about, for the record of which run wrote the file.
@@ -60,9 +62,9 @@ struct Reader {
 }
 
 const FROM: &str = "FROM entry e JOIN tenant t ON t.n = e.tenant LEFT JOIN folder f ON f.n = e.folder";
-const COLUMNS: &str = "e.id, t.name, e.time, f.path, e.name, e.sha256, e.size, e.settled, e.recheck";
+const COLUMNS: &str = "e.id, t.name, e.time, f.path, e.name, e.sha256, e.size, e.settled, e.recheck, e.source_table";
 /// The first of the columns that are asked for besides.
-const NEXT_COLUMN: usize = 9;
+const NEXT_COLUMN: usize = 10;
 /// Asked for nearly every row of a run.
 static ENTRY: LazyLock<String> = LazyLock::new(|| format!("SELECT {COLUMNS} {FROM} WHERE e.id = ?1"));
 static OWNERS: LazyLock<String> = LazyLock::new(|| format!("SELECT id, sha256 FROM entry WHERE {AT_PATH}"));
@@ -218,6 +220,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
         size: row.get::<_, i64>(6)?.cast_unsigned(),
         settled: row.get(7)?,
         recheck: row.get(8)?,
+        table: row.get(9)?,
     })
 }
 
@@ -231,11 +234,11 @@ impl<'a> Entering<'a> {
     /// `first_run` stays; `run` only moves when the file does. What is kept is in the ledger already.
     pub(super) fn begin(conn: &'a Connection, run: i64) -> rusqlite::Result<Self> {
         let statement = conn.prepare_cached(
-            "INSERT INTO entry (id, tenant, time, folder, name, sha256, size, first_run, run, adopted, settled)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9 <> 'written', ?10)
+            "INSERT INTO entry (id, tenant, time, folder, name, sha256, size, first_run, run, adopted, settled, source_table)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9 <> 'written', ?10, ?11)
              ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, time = excluded.time, folder = excluded.folder,
                  name = excluded.name, sha256 = excluded.sha256, size = excluded.size, settled = excluded.settled,
-                 recheck = 0,
+                 recheck = 0, source_table = excluded.source_table,
                  run = CASE ?9 WHEN 'kept' THEN run ELSE excluded.run END,
                  adopted = CASE ?9 WHEN 'kept' THEN adopted ELSE excluded.adopted END",
         )?;
@@ -259,6 +262,7 @@ impl<'a> Entering<'a> {
             self.run,
             origin,
             entry.settled,
+            entry.table,
         ])?;
         Ok(())
     }
@@ -268,7 +272,8 @@ impl<'a> Entering<'a> {
 pub(super) fn correct(conn: &Connection, run: i64, entry: &Entry) -> rusqlite::Result<()> {
     let folder = folder_number(conn, &entry.path)?;
     conn.prepare_cached(
-        "UPDATE entry SET folder = ?2, name = ?3, sha256 = ?4, size = ?5, run = ?6, adopted = 1, settled = 0
+        "UPDATE entry SET folder = ?2, name = ?3, sha256 = ?4, size = ?5, run = ?6, adopted = 1, settled = 0,
+             source_table = NULL
          WHERE id = ?1",
     )?
     .execute(params![

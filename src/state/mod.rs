@@ -5,7 +5,7 @@
 //! the history, `changes.rs` what was changed otherwise; `history.rs` and `pages.rs` read both,
 //! `overview.rs` how the tenants stand. `record.rs` writes a published batch, everything of it in one
 //! transaction: the file in the tree comes first, the state second. `legacy.rs` knows the script's
-//! state file, `legacy_file.rs` puts one in place. `roll.rs` counts whom a scan of the source has met.
+//! state file, `legacy_file.rs` puts one in place. `source_table.rs` numbers the tables that were read. `roll.rs` counts whom a scan of the source has met.
 //!
 //! Only whoever holds the lock may open a state for writing (`lock::Held::open_state`).
 
@@ -35,6 +35,7 @@ pub mod record;
 pub mod restore;
 pub mod roll;
 pub mod runs;
+mod source_table;
 pub mod tenants;
 pub mod todo;
 pub mod trace;
@@ -205,6 +206,7 @@ mod tests {
             doubts: Vec::new(),
             times_again: None,
             marked_run: 0,
+            table: None,
         };
         state.begin(&start).unwrap().id
     }
@@ -218,7 +220,7 @@ mod tests {
         let lookup = look.lookup().unwrap();
         assert!(lookup.is_empty().unwrap());
         let mut state = State::open(&file(&path), &starter()).unwrap().unwrap();
-        let row = "DROP TRIGGER entry_comes_now; INSERT INTO entry VALUES (1, 1, NULL, 1, '20251128+A', zeroblob(32), 2, 1, 1, 0, 1, 0)";
+        let row = "DROP TRIGGER entry_comes_now; INSERT INTO entry VALUES (1, 1, NULL, 1, '20251128+A', zeroblob(32), 2, 1, 1, 0, 1, 0, NULL)";
         state.transaction(|tx| tx.execute_batch(row)).unwrap();
         assert!(!lookup.is_empty().unwrap(), "while the run is at work");
         state.close().unwrap();

@@ -9,6 +9,7 @@ use super::history::{FILES, FILES_THAT_STAYED, NEWEST_OF_STATUS, OF_RUN, PULLED_
 use super::open::in_memory;
 use super::overview::OPEN_FROM;
 use super::pages::{Between, Dated, Filter, OfKind, Query, bounds, changes, runs};
+use super::todo::{LEFT_BEHIND, LEFT_BY_RUN};
 use crate::run::Kind;
 
 fn plan(conn: &Connection, sql: &str, values: &[Value]) -> String {
@@ -97,6 +98,8 @@ fn what_hangs_on_one_run_is_found_by_an_index() {
         (FILES_THAT_STAYED, "SEARCH e USING INDEX entry_run (run=?)"),
         (FILES_THAT_STAYED, "SEARCH p USING PRIMARY KEY (run=?)"),
         (FILES_THAT_STAYED, "SEARCH e EXISTS USING COVERING INDEX entry_path (folder=? AND name=?)"),
+        (LEFT_BEHIND, "SEARCH leftover USING INDEX leftover_id (id=?)"),
+        (LEFT_BY_RUN, "SEARCH leftover USING INDEX leftover_run (run=?)"),
         (NEWEST_OF_STATUS, "SEARCH run USING COVERING INDEX run_status (status=?)"),
         (&format!("SELECT * {UNFINISHED}"), "SEARCH r USING INDEX run_status (status=?)"),
         (&format!("SELECT count(*) {OF_RUN}"), "SEARCH j USING INDEX reject_last_run (last_run=?)"),
@@ -132,7 +135,7 @@ fn an_invoice_moves_on_at_the_same_cost_however_many_files_its_run_wrote() {
         .unwrap();
         conn.execute(
             "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
-             INSERT INTO entry SELECT n, 1, NULL, 1, n, zeroblob(32), 1, 1, 1, 0, 1, 0 FROM n",
+             INSERT INTO entry SELECT n, 1, NULL, 1, n, zeroblob(32), 1, 1, 1, 0, 1, 0, NULL FROM n",
             [files],
         )
         .unwrap();

@@ -7,9 +7,9 @@ use rusqlite::{Transaction, params};
 use super::ledger::{Entering, Entry, Origin, folder_number};
 use super::runs::{OpenRun, put_counts, put_tenant};
 use super::tenants::Advance;
-use super::todo::{Reject, Why};
+use super::todo::{Leftover, Reject, Why};
 use super::{State, ledger, tenants, todo};
-use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
+use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::run::Counts;
 use crate::tree::name::TreePath;
 use crate::tree::publish::Published;
@@ -24,7 +24,7 @@ pub struct Record {
     /// Rows that are no invoice any more. Their ledger rows stay for `verify`.
     pub gone: Vec<InvoiceId>,
     /// Files that were left though no invoice names them any more.
-    pub leftovers: Vec<(TreePath, InvoiceId, Digest)>,
+    pub leftovers: Vec<Leftover>,
     /// Invoices that are withdrawn: the ledger forgets them.
     pub withdrawn: Vec<InvoiceId>,
     /// Leftovers that were dealt with.
@@ -118,18 +118,14 @@ fn put_paths(tx: &Transaction<'_>, run: &OpenRun, published: &Published, record:
     for path in published.removed() {
         note_removal(tx, run, path)?;
     }
-    for (path, id, digest) in &record.leftovers {
-        tx.prepare_cached(
-            "INSERT INTO leftover (path, id, sha256, run) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (path) DO UPDATE SET id = excluded.id, sha256 = excluded.sha256, run = excluded.run",
-        )?
-        .execute(params![path.as_str(), id.as_str(), digest.0, run.id.0])?;
+    for leftover in &record.leftovers {
+        todo::leave(tx, run.id.0, leftover)?;
     }
     for path in &record.tidied {
         tidy(tx, path)?;
     }
     for path in &record.cleared {
-        tx.prepare_cached("DELETE FROM doubt_path WHERE path = ?1")?.execute([path.as_str()])?;
+        todo::clear(tx, path)?;
     }
     Ok(())
 }

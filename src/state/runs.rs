@@ -7,11 +7,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::changes::{Change, ChangeKind};
 use super::history::Status;
-use super::{State, changes, tenants};
+use super::{State, changes, source_table, tenants};
 use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::{Counts, Kind, RunId, Starter, Uptime};
+use crate::source::TableIdentity;
 use crate::tree::mark::{Mark, Written};
 
 /// The clocks at the start of a run. Milliseconds.
@@ -140,12 +141,16 @@ pub struct Start {
     pub times_again: Option<SourceTime>,
     /// The run in the tree's mark; new runs have greater numbers, also after a restore.
     pub marked_run: i64,
+    /// The source's table, if it shows which one it is.
+    pub table: Option<TableIdentity>,
 }
 
 /// A run in progress. It ends in `State::finish`, which takes it.
 #[derive(Debug)]
 pub struct OpenRun {
     pub id: RunId,
+    /// The number of the source's table; None: it cannot be told from others.
+    pub table: Option<i64>,
 }
 
 /// A watermark that lies ahead of the boundary.
@@ -229,7 +234,7 @@ impl State {
                     [start.times_again.as_ref().map(SourceTime::as_str)],
                 )?;
             }
-            let id = tx.query_row(
+            let id: i64 = tx.query_row(
                 "INSERT INTO run (id, kind, status, started, since, boundary, user, host, pid, command_line, version)
                  VALUES (1 + max(?1, (SELECT coalesce(max(id), 0) FROM run), (SELECT coalesce(max(last_run), 0) FROM state_change)),
                      ?2, 'running', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
@@ -248,7 +253,11 @@ impl State {
                 ],
                 |row| row.get(0),
             )?;
-            Ok(OpenRun { id: RunId(id) })
+            let table = start.table.as_ref().map(|table| source_table::number(tx, id, table)).transpose()?;
+            if table.is_some() {
+                tx.execute("UPDATE run SET source_table = ?2 WHERE id = ?1", params![id, table])?;
+            }
+            Ok(OpenRun { id: RunId(id), table })
         })
     }
 

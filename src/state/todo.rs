@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::ledger::AT_PATH;
 use super::{State, tenants};
 use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
+use crate::run::WhyKept;
 use crate::tree::name::TreePath;
+use crate::tree::stage::Target;
 
 /// Why an id is on the to-do list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +40,41 @@ pub struct Reject {
     pub reason: Reason,
 }
 
-/// A file that was left where it is, because its id carries another invoice now.
+/// A file that was left where it is, though no invoice names it any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
     pub path: TreePath,
+    /// The invoice that had it.
     pub id: InvoiceId,
     /// Of what we wrote there.
     pub digest: Digest,
+    /// None of those that were left before this was recorded.
+    pub why: Option<WhyKept>,
+}
+
+impl Leftover {
+    /// Whether the file is provably superseded. If not, it may be the only one of another invoice.
+    pub fn is_superseded(&self) -> bool {
+        self.why == Some(WhyKept::NotRemoved)
+    }
+}
+
+/// A document that may lie at a path in doubt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    pub digest: Digest,
+    pub id: InvoiceId,
+    /// The number of the source's table in which its row was read; None: it is not known.
+    pub table: Option<i64>,
+}
+
+/// What is known of a path at which a run that died may have written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Doubted {
+    /// The invoice that it wrote there.
+    pub writer: Option<InvoiceId>,
+    /// Anything else that lies there is not ours.
+    pub contents: Vec<Content>,
 }
 
 /// Open rejects that one run reads again at the most, those that were read the longest ago first: the list may be
@@ -72,13 +102,20 @@ impl State {
         })
     }
 
-    /// Files that a run which died may have written, and the invoices it wrote them for.
-    pub fn doubted_paths(&self) -> anyhow::Result<BTreeMap<TreePath, Option<InvoiceId>>> {
+    /// The paths at which a run that died may have written.
+    pub fn doubted_paths(&self) -> anyhow::Result<BTreeMap<TreePath, Doubted>> {
         self.read(|conn| {
             let mut query = conn.prepare("SELECT path, id FROM doubt_path")?;
             let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?)))?;
-            let doubted = |(path, id): (String, Option<String>)| Some((TreePath::parse(&path)?, id.map(InvoiceId)));
-            rows.filter_map(|row| row.map(doubted).transpose()).collect()
+            let mut paths = BTreeMap::new();
+            for row in rows {
+                let (path, id) = row?;
+                if let Some(path) = TreePath::parse(&path) {
+                    let contents = contents(conn, &path)?;
+                    paths.insert(path, Doubted { writer: id.map(InvoiceId), contents });
+                }
+            }
+            Ok(paths)
         })
     }
 
@@ -104,17 +141,22 @@ impl State {
     /// The invoice whose file was left at this path though it names it no more.
     pub fn leftover(&self, path: &TreePath) -> anyhow::Result<Option<Leftover>> {
         self.read(|conn| {
-            let mut query = conn.prepare_cached("SELECT path, id, sha256 FROM leftover WHERE path = ?1")?;
+            let mut query = conn.prepare_cached("SELECT path, id, sha256, why FROM leftover WHERE path = ?1")?;
             query.query_row([path.as_str()], leftover).optional()
         })
     }
 
+    /// The files that were left where this invoice, or an earlier one with its id, was.
+    pub fn left_behind(&self, id: &InvoiceId) -> anyhow::Result<Vec<Leftover>> {
+        self.read(|conn| leftovers(conn, LEFT_BEHIND, id.as_str()))
+    }
+
     /// Records what a dead run left in doubt: its targets, the invoices it wrote there and those that
-    /// the ledger says lie there.
-    pub fn doubt(&mut self, targets: &[(InvoiceId, TreePath)]) -> anyhow::Result<()> {
+    /// the ledger says lie there. The dead run is the last one on record.
+    pub fn doubt(&mut self, targets: &[Target]) -> anyhow::Result<()> {
         self.transaction(|tx| {
             let run: i64 = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
-            for (id, path) in targets {
+            for Target { id, path, digest } in targets {
                 put(tx, run, id, Why::Doubt, None)?;
                 tx.prepare_cached(&format!(
                     "INSERT INTO todo (id, why, tenant, run) SELECT CAST(id AS TEXT), 'doubt', tenant, ?3
@@ -125,16 +167,78 @@ impl State {
                     "INSERT INTO doubt_path (path, id) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET id = excluded.id",
                 )?
                 .execute([path.as_str(), id.as_str()])?;
+                put_contents(tx, run, path, id, *digest)?;
             }
             Ok(())
         })
     }
 }
 
+/// Leftovers that are shown of one run, or of one id.
+const LEFTOVERS_SHOWN: i64 = 100;
+pub(super) const LEFT_BEHIND: &str = "SELECT path, id, sha256, why FROM leftover WHERE id = ?1 ORDER BY path LIMIT ?2";
+pub(super) const LEFT_BY_RUN: &str = "SELECT path, id, sha256, why FROM leftover WHERE run = ?1 ORDER BY path LIMIT ?2";
+
+pub(super) fn leftovers(conn: &Connection, sql: &str, of: impl ToSql) -> rusqlite::Result<Vec<Leftover>> {
+    conn.prepare_cached(sql)?.query_map(params![of, LEFTOVERS_SHOWN], leftover)?.collect()
+}
+
 fn leftover(row: &Row<'_>) -> rusqlite::Result<Leftover> {
     let path: String = row.get(0)?;
     let parsed = TreePath::parse(&path).ok_or(rusqlite::Error::InvalidColumnType(0, path, Type::Text))?;
-    Ok(Leftover { path: parsed, id: InvoiceId(row.get(1)?), digest: Digest(row.get(2)?) })
+    let why = row.get::<_, Option<String>>(3)?.as_deref().and_then(WhyKept::parse);
+    Ok(Leftover { path: parsed, id: InvoiceId(row.get(1)?), digest: Digest(row.get(2)?), why })
+}
+
+fn contents(conn: &Connection, path: &TreePath) -> rusqlite::Result<Vec<Content>> {
+    let mut query = conn.prepare_cached("SELECT sha256, id, source_table FROM doubt_content WHERE path = ?1")?;
+    let content =
+        |row: &Row<'_>| Ok(Content { digest: Digest(row.get(0)?), id: InvoiceId(row.get(1)?), table: row.get(2)? });
+    query.query_map([path.as_str()], content)?.collect()
+}
+
+/// What the ledger has at a path may lie there yet, unless the dead run has put its document there.
+fn put_contents(
+    conn: &Connection,
+    run: i64,
+    path: &TreePath,
+    id: &InvoiceId,
+    digest: Option<Digest>,
+) -> rusqlite::Result<()> {
+    conn.prepare_cached(&format!(
+        "INSERT INTO doubt_content (path, sha256, id, source_table)
+         SELECT ?3, sha256, CAST(id AS TEXT), source_table FROM entry WHERE {AT_PATH}
+         ON CONFLICT DO NOTHING"
+    ))?
+    .execute([path.folder(), path.stem(), path.as_str()])?;
+    if let Some(digest) = digest {
+        conn.prepare_cached(
+            "INSERT INTO doubt_content (path, sha256, id, source_table)
+             VALUES (?1, ?2, ?3, (SELECT source_table FROM run WHERE id = ?4))
+             ON CONFLICT DO UPDATE SET id = excluded.id, source_table = excluded.source_table",
+        )?
+        .execute(params![path.as_str(), digest.0, id.as_str(), run])?;
+    }
+    Ok(())
+}
+
+/// The path is in doubt no more.
+pub(super) fn clear(conn: &Connection, path: &TreePath) -> rusqlite::Result<()> {
+    conn.prepare_cached("DELETE FROM doubt_path WHERE path = ?1")?.execute([path.as_str()])?;
+    conn.prepare_cached("DELETE FROM doubt_content WHERE path = ?1")?.execute([path.as_str()])?;
+    Ok(())
+}
+
+/// The file stays though no invoice names it.
+pub(super) fn leave(conn: &Connection, run: i64, leftover: &Leftover) -> rusqlite::Result<()> {
+    let Leftover { path, id, digest, why } = leftover;
+    conn.prepare_cached(
+        "INSERT INTO leftover (path, id, sha256, run, why) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (path) DO UPDATE SET id = excluded.id, sha256 = excluded.sha256, run = excluded.run,
+             why = excluded.why",
+    )?
+    .execute(params![path.as_str(), id.as_str(), digest.0, run, why.map(WhyKept::as_str)])?;
+    Ok(())
 }
 
 pub(super) fn is_open(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<bool> {

@@ -42,7 +42,8 @@ pub struct Trace {
 }
 
 impl State {
-    /// The ids that the state knows under an invoice number. Reads the whole index of paths.
+    /// The ids that the state knows under an invoice number, also those that left a file with it. Reads the whole
+    /// index of paths.
     pub fn ids_of(&self, number: &str) -> anyhow::Result<Vec<InvoiceId>> {
         // The file's name but for the date, which no path lacks.
         let name = TreePath::of(&Tenant("-".into()), None, "19700101", number);
@@ -50,9 +51,12 @@ impl State {
         self.read(|conn| {
             let mut query = conn.prepare(
                 "SELECT CAST(id AS TEXT) FROM entry WHERE substr(name, 9) = ?1
-                 UNION SELECT id FROM reject WHERE number = ?2 AND closed_run IS NULL LIMIT 1000",
+                 UNION SELECT id FROM reject WHERE number = ?2 AND closed_run IS NULL
+                 UNION SELECT id FROM leftover
+                     WHERE substr(path, -length(?3)) = ?3 AND substr(path, -length(?3) - 9, 1) = '/' LIMIT 1000",
             )?;
-            let ids = query.query_map([ending.as_str(), number], |row| row.get(0).map(InvoiceId))?;
+            let file = format!("{ending}.json");
+            let ids = query.query_map([ending.as_str(), number, &file], |row| row.get(0).map(InvoiceId))?;
             ids.collect()
         })
     }

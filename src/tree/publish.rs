@@ -33,6 +33,7 @@ pub struct Placement {
     pub id: InvoiceId,
     pub tenant: Tenant,
     pub path: TreePath,
+    pub digest: Digest,
     pub staged: Staged,
 }
 
@@ -43,9 +44,18 @@ pub struct Removal {
     pub path: TreePath,
     /// Where its invoice is now, if anywhere. An invoice that shares its file has no placement of its own.
     pub instead: Option<TreePath>,
-    /// What we wrote there; anything else is left. None removes the file whatever it holds: a dead run
-    /// may have written it and no invoice names it.
-    pub digest: Option<Digest>,
+    /// What we wrote there; anything else is left.
+    pub digest: Digest,
+    pub cause: Cause,
+}
+
+/// Why a file is removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its invoice left the path, or is withdrawn.
+    Superseded,
+    /// A dead run may have put it there for this invoice, and no invoice names it.
+    InDoubt(InvoiceId),
 }
 
 /// What a batch does to the tree.
@@ -161,10 +171,12 @@ impl Published {
 impl Published {
     fn note(&mut self, removal: &Removal, look: &Whose) {
         let (id, path) = (removal.id.clone(), removal.path.clone());
-        match (look, removal.digest) {
+        match (look, &removal.cause) {
             (Whose::Ours(_), _) => self.removed.push((id, path)),
-            (Whose::Foreign, Some(digest)) => self.left.push(Left { id, path, digest, why: WhyLeft::Foreign }),
-            (Whose::Foreign, None) | (Whose::Nobodys, _) => {}
+            (Whose::Foreign, Cause::Superseded) => {
+                self.left.push(Left { id, path, digest: removal.digest, why: WhyLeft::Foreign });
+            }
+            (Whose::Foreign, Cause::InDoubt(_)) | (Whose::Nobodys, _) => {}
         }
     }
 
@@ -174,9 +186,9 @@ impl Published {
             return Err(error).with_context(|| format!("cannot remove {}", removal.path));
         }
         let (id, path, detail) = (removal.id.clone(), removal.path.clone(), error.to_string());
-        match removal.digest {
-            Some(digest) => self.left.push(Left { id, path, digest, why: WhyLeft::Stuck(detail) }),
-            None => self.in_doubt.push((path, detail)),
+        match removal.cause {
+            Cause::Superseded => self.left.push(Left { id, path, digest: removal.digest, why: WhyLeft::Stuck(detail) }),
+            Cause::InDoubt(_) => self.in_doubt.push((path, detail)),
         }
         Ok(())
     }
@@ -193,7 +205,7 @@ impl Tree {
 
     /// Steps 1 and 2.
     pub fn sync(&self, stage: &Stage, changes: Changes) -> anyhow::Result<Synced> {
-        let list = stage.write_list(changes.placements.iter().map(|file| (&file.id, &file.path)))?;
+        let list = stage.write_list(changes.placements.iter())?;
         let synced = Synced { changes, list };
         if let Err(error) = self.sync_staged(stage, &synced.list.file, &synced.changes.adopted) {
             stage.withdraw_list(&synced);
@@ -405,11 +417,7 @@ impl Tree {
             Err(Errno::LOOP) => return Ok(Whose::Foreign),
             Err(error) => return Err(error.into()),
         };
-        let ours = content.metadata()?.is_file()
-            && match removal.digest {
-                Some(digest) => digest_of(content)? == digest,
-                None => true,
-            };
+        let ours = content.metadata()?.is_file() && digest_of(content)? == removal.digest;
         Ok(if ours { Whose::Ours(folder) } else { Whose::Foreign })
     }
 }
@@ -488,7 +496,8 @@ mod tests {
         for path in [&ours, &theirs] {
             fs::write(output.path().join(path.as_str()), "of others").unwrap();
         }
-        let placement = Placement { id: InvoiceId("1".into()), tenant: Tenant("1".into()), path: ours.clone(), staged };
+        let (id, tenant) = (InvoiceId("1".into()), Tenant("1".into()));
+        let placement = Placement { id, tenant, path: ours.clone(), digest: digest(b"{}"), staged };
         let published = tree.publish(&stage, Changes { placements: vec![placement], ..Changes::default() }).unwrap();
 
         assert!(published.failed().is_empty(), "{published:?}");

@@ -19,9 +19,9 @@ use super::handles::Folders;
 use super::name::TreePath;
 use super::nameless::{self, Handle, Nameless};
 use super::private::{Access, PrivateFolder};
-use super::publish::{Published, Synced, make};
+use super::publish::{Placement, Published, Synced, make};
 use super::{Durability, Tree};
-use crate::invoice::InvoiceId;
+use crate::invoice::{Digest, InvoiceId};
 
 const FOLDER: &str = "staging";
 /// The lists' names begin like this; there may be two, since the next batch is published while one is
@@ -72,6 +72,15 @@ impl Staged {
     fn file(&self) -> String {
         format!("{:-<48}", self.number)
     }
+}
+
+/// A file that a batch puts in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub id: InvoiceId,
+    pub path: TreePath,
+    /// Of its document. None in a list that was written before lists held digests.
+    pub digest: Option<Digest>,
 }
 
 /// The list of a batch's targets.
@@ -172,18 +181,14 @@ impl Stage {
         }
     }
 
-    /// Writes the list of a batch's targets: the invoice and the path of each file. The last line says
+    /// Writes the list of a batch's targets: the invoice, the path and the SHA-256 of each file. The last line says
     /// that the list is whole.
-    pub(super) fn write_list<'a>(
-        &self,
-        targets: impl Iterator<Item = (&'a InvoiceId, &'a TreePath)>,
-    ) -> anyhow::Result<List> {
+    pub(super) fn write_list<'a>(&self, targets: impl Iterator<Item = &'a Placement>) -> anyhow::Result<List> {
         let name = format!("{LIST}-{}", self.lists.fetch_add(1, Ordering::Relaxed));
         let mut text = String::new();
-        for (id, path) in targets {
-            text.push_str(
-                &serde_json::to_string(&(id.as_str(), path.as_str())).context("cannot write a target as JSON")?,
-            );
+        for Placement { id, path, digest, .. } in targets {
+            let target = (id.as_str(), path.as_str(), digest.to_string());
+            text.push_str(&serde_json::to_string(&target).context("cannot write a target as JSON")?);
             text.push('\n');
         }
         text.push_str("end\n");
@@ -227,7 +232,7 @@ fn create_new(folder: &OwnedFd, name: &str) -> rustix::io::Result<File> {
 
 /// What a dead run may have published without recording it. Nothing of a list that is not whole: it is
 /// durable before the first file gets its place, so then there was none.
-pub fn left_in_doubt(private: &PrivateFolder) -> anyhow::Result<Vec<(InvoiceId, TreePath)>> {
+pub fn left_in_doubt(private: &PrivateFolder) -> anyhow::Result<Vec<Target>> {
     let Some(folder) = private.look_within(FOLDER)? else { return Ok(Vec::new()) };
     let names = folder.names().with_context(|| format!("cannot read {}", folder.path().display()))?;
     let mut lists: Vec<_> =
@@ -242,18 +247,20 @@ pub fn left_in_doubt(private: &PrivateFolder) -> anyhow::Result<Vec<(InvoiceId, 
     Ok(targets)
 }
 
-fn read_list(mut list: File) -> anyhow::Result<Vec<(InvoiceId, TreePath)>> {
+fn read_list(mut list: File) -> anyhow::Result<Vec<Target>> {
     let mut text = Vec::new();
     list.read_to_end(&mut text)?;
     let text = String::from_utf8_lossy(&text);
     text.strip_suffix("end\n").map_or(Ok(Vec::new()), |lines| lines.lines().map(target).collect())
 }
 
-fn target(line: &str) -> anyhow::Result<(InvoiceId, TreePath)> {
+fn target(line: &str) -> anyhow::Result<Target> {
     let value: Value = serde_json::from_str(line)?;
     let text = |at: usize| value.get(at).and_then(Value::as_str);
     let path = text(1).and_then(TreePath::parse);
-    text(0).map(InvoiceId::from).zip(path).with_context(|| format!("impossible line {line:?}"))
+    let target = text(0).map(InvoiceId::from).zip(path);
+    let (id, path) = target.with_context(|| format!("impossible line {line:?}"))?;
+    Ok(Target { id, path, digest: text(2).and_then(Digest::parse) })
 }
 
 /// Removes the staging folder with everything in it.

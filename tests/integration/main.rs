@@ -23,6 +23,7 @@ mod full_disks;
 mod histories;
 mod history;
 mod hostile;
+mod identity;
 mod incremental;
 mod late_commits;
 mod legacy;

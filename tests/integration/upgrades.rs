@@ -208,3 +208,24 @@ fn an_upgrade_that_dies_anywhere_leaves_the_old_schema_or_the_new_one() {
         assert!(deaths > 0, "{call} is never called");
     }
 }
+
+#[test]
+fn rows_of_an_earlier_schema_move_as_before_once_a_full_run_has_read_them() {
+    let table = table();
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    take_back(&exporter, 5);
+    let move_to = |date: &str, minutes: u64| {
+        let time = table.ago(std::time::Duration::from_secs(60 * minutes));
+        table.execute(&format!("UPDATE t_invoice SET fissue_date = '{date}', fupdate_time = '{time}' WHERE fid = 1"));
+    };
+    move_to("2025-11-29", 40);
+    let summary = exporter.run(INCREMENTAL).expect(0).json();
+    assert_eq!(numbers(&summary, ["written", "removed", "leftovers"]), [1, 0, 1]);
+    exporter.run(["run", "--mode", "full"]).expect(0);
+    assert_eq!(exporter.ask("SELECT DISTINCT source_table FROM entry"), ["1"]);
+    move_to("2025-11-30", 20);
+    let summary = exporter.run(INCREMENTAL).expect(0).json();
+    assert_eq!(numbers(&summary, ["written", "removed", "leftovers"]), [1, 1, 0]);
+    exporter.assert_state_is_sound();
+}

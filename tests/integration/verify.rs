@@ -180,7 +180,7 @@ fn an_update_that_left_the_source_time_as_it_was_is_found_by_its_document() {
 }
 
 #[test]
-fn a_row_that_belongs_to_another_tenant_now_is_moved_and_not_withdrawn() {
+fn a_row_that_belongs_to_another_tenant_now_is_moved_and_its_old_file_left_over() {
     on_every_source(|table| {
         let exporter = exported(table);
         table.execute(&format!(
@@ -190,8 +190,10 @@ fn a_row_that_belongs_to_another_tenant_now_is_moved_and_not_withdrawn() {
         // The scan of the tenant does not meet it; its primary key does.
         let wanted = ["moved 1 10/CN/20251128+INV1.json"];
         assert_finds(&exporter, &[SOURCE, "--tenant", "10"], &wanted);
-        let answer = verify(&exporter, &[SOURCE, "--tenant", "10", "--repair", "--prune"], 0);
-        assert_eq!((&answer["written"], &answer["removed"]), (&1.into(), &1.into()));
+        let answer = verify(&exporter, &[SOURCE, "--tenant", "10", "--repair", "--prune"], 6);
+        assert_eq!((&answer["written"], &answer["removed"]), (&1.into(), &0.into()));
+        assert_finds(&exporter, &[SOURCE], &["leftover - 10/CN/20251128+INV1.json"]);
+        verify(&exporter, &[SOURCE, "--prune", "--prune-leftovers", "--prune-up-to", "1"], 0);
         exporter.assert_agrees();
     });
 }
@@ -315,8 +317,9 @@ fn leftovers_of_ids_that_were_used_again_are_listed_and_pruned() {
     ));
     exporter.run(["run", "--mode", "incremental", "--safety-lag", "1s"]).expect(0);
     assert_finds(&exporter, &[], &["leftover - 10/CN/20251128+INV1.json"]);
-    let args = [SOURCE, "--prune", "--prune-up-to", "1"];
-    verify(&exporter, &args, 0);
+    verify(&exporter, &[SOURCE, "--prune", "--prune-up-to", "1"], 6);
+    assert!(file(&exporter, 1).exists());
+    verify(&exporter, &[SOURCE, "--prune", "--prune-leftovers", "--prune-up-to", "1"], 0);
     assert!(!file(&exporter, 1).exists());
     exporter.assert_agrees();
     exporter.assert_state_is_sound();

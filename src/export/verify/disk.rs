@@ -13,7 +13,6 @@ use crate::refusal::Refusal;
 use crate::run::{Cancel, RunId};
 use crate::state::State;
 use crate::state::ledger::Entry;
-use crate::state::todo::Leftover;
 use crate::tree::name::TreePath;
 use crate::tree::private::PrivateFolder;
 use crate::tree::stage;
@@ -171,7 +170,7 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
 /// Paths at which a run that died may have written.
 fn in_doubt(tree: &Tree, state: &State) -> anyhow::Result<HashSet<TreePath>> {
     let private = PrivateFolder::look(&tree.output().join(PRIVATE))?;
-    let listed = private.as_ref().map_or(Ok(Vec::new()), stage::left_in_doubt)?.into_iter().map(|(_, path)| path);
+    let listed = private.as_ref().map_or(Ok(Vec::new()), stage::left_in_doubt)?.into_iter().map(|target| target.path);
     Ok(listed.chain(state.doubted_paths()?.into_keys()).collect())
 }
 
@@ -187,13 +186,10 @@ fn find_strangers(
             findings.pending += 1;
             continue;
         }
-        let (difference, detail) = match state.leftover(&path)? {
-            Some(Leftover { id, .. }) => {
-                (Difference::Leftover, format!("id {id} had this path and has another one now"))
-            }
-            None => (Difference::Foreign, "no invoice of the ledger has this path".to_owned()),
-        };
-        find(findings, difference, path, detail);
+        match state.leftover(&path)? {
+            Some(leftover) => findings.add_leftover(&leftover),
+            None => find(findings, Difference::Foreign, path, "no invoice of the ledger has this path".to_owned()),
+        }
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::invoice::{InvoiceId, Tenant};
+use crate::run::WhyKept;
+use crate::state::todo::Leftover;
 use crate::tree::name::TreePath;
 
 /// How tree, ledger and source differ.
@@ -22,7 +24,7 @@ pub enum Difference {
     Permissions,
     /// The invoice is none any more; its file still lies there.
     Withdrawn,
-    /// A file of an earlier invoice whose id was used again.
+    /// A file that its invoice, or an earlier one with the same id, left behind.
     Leftover,
     /// Nobody knows the file.
     Foreign,
@@ -69,7 +71,9 @@ impl Difference {
             Self::Missing | Self::Altered => "verify --repair exports it",
             Self::Permissions => "chown or chmod it",
             Self::Withdrawn => "verify --against-source --prune removes it",
-            Self::Leftover => "verify --against-source --prune removes it, if nobody needs the earlier invoice",
+            Self::Leftover => {
+                "verify --against-source --prune --prune-leftovers removes it, also if it is the only file of an earlier invoice"
+            }
             Self::Foreign => "it is not ours to remove",
         }
     }
@@ -92,7 +96,8 @@ pub struct Findings {
     numbers: BTreeMap<Difference, u64>,
     to_export: Vec<InvoiceId>,
     withdrawn: Vec<InvoiceId>,
-    leftovers: Vec<TreePath>,
+    superseded: Vec<TreePath>,
+    reused: Vec<TreePath>,
     /// Rows of the ledger whose files were looked at.
     pub files: u64,
     /// Invoices that the next run exports, since they are newer than what runs have read.
@@ -116,7 +121,8 @@ impl Findings {
             numbers: BTreeMap::new(),
             to_export: Vec::new(),
             withdrawn: Vec::new(),
-            leftovers: Vec::new(),
+            superseded: Vec::new(),
+            reused: Vec::new(),
             files: 0,
             pending: 0,
             rejected: 0,
@@ -133,9 +139,6 @@ impl Findings {
             if finding.difference == Difference::Withdrawn {
                 self.withdrawn.push(id.clone());
             }
-        }
-        if finding.difference == Difference::Leftover {
-            self.leftovers.extend(finding.path.as_deref().and_then(TreePath::parse));
         }
         if *number <= self.shown as u64 {
             self.listed.push(finding);
@@ -162,8 +165,32 @@ impl Findings {
         &self.to_export
     }
 
-    pub(super) fn leftovers(&self) -> &[TreePath] {
-        &self.leftovers
+    /// Adds a file that was left where it is.
+    pub(super) fn add_leftover(&mut self, leftover: &Leftover) {
+        let Leftover { path, id, why, .. } = leftover;
+        let of = if leftover.is_superseded() { &mut self.superseded } else { &mut self.reused };
+        of.push(path.clone());
+        let detail = match why {
+            Some(WhyKept::NotRemoved) => format!("id {id} has another path now, and this file could not be removed"),
+            Some(WhyKept::Number) => format!("id {id} had this path and carries another number now"),
+            Some(WhyKept::Tenant) => format!("id {id} had this path and belongs to another tenant now"),
+            Some(WhyKept::Table) => {
+                format!("id {id} had this path, and it is not proven that it still is that invoice's id")
+            }
+            None => format!("id {id} had this path and has another one now"),
+        };
+        let (difference, path) = (Difference::Leftover, Some(path.to_string()));
+        self.add(Finding { difference, tenant: None, id: None, path, detail });
+    }
+
+    /// Leftovers that are provably superseded.
+    pub(super) fn superseded(&self) -> &[TreePath] {
+        &self.superseded
+    }
+
+    /// Leftovers of which that is not proven.
+    pub(super) fn reused(&self) -> &[TreePath] {
+        &self.reused
     }
 
     pub(super) fn withdrawn(&self) -> &[InvoiceId] {

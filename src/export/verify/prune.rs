@@ -1,23 +1,24 @@
 //! Removes files whose invoice is withdrawn: those that were not found by primary key after the scan,
 //! are not found once more, and hold what we wrote. A source that looks like an older one or like
-//! another one removes nothing.
+//! another one removes nothing, and a table that is not provably the one of before only what an operator agrees to.
 
 use std::collections::HashSet;
 
-use super::{Confirm, Difference, Findings};
+use super::{Confirm, Findings, Leftovers, PruneOrder};
 use crate::event::{Event, Notice};
 use crate::export::inquiry::{Inquiry, Present};
+use crate::export::patience::Patience;
 use crate::export::session::Session;
-use crate::export::{Order, Writing};
+use crate::export::{Order, Writing, second_source};
 use crate::invoice::{Digest, InvoiceId};
 use crate::refusal::Refusal;
-use crate::run::Counts;
+use crate::run::{Cancel, Counts};
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::state::record::Record;
 use crate::state::todo::Leftover;
 use crate::tree::name::TreePath;
-use crate::tree::publish::{Changes, Left, Published, Removal, WhyLeft};
+use crate::tree::publish::{Cause, Changes, Left, Published, Removal, WhyLeft};
 
 /// Files removed without a word of the operator's: at most so many, and at most one in a hundred.
 const HARMLESS: u64 = 1_000;
@@ -27,12 +28,15 @@ const PAGE: usize = 500;
 
 /// Refuses to remove what a wrong, empty or restored source would have removed.
 pub(super) fn refuse(
+    order: &Order,
     findings: &Findings,
     session: &Session,
-    at_most: Option<u64>,
+    with: PruneOrder,
     confirm: Confirm<'_>,
+    tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
-    let files = findings.number_of(Difference::Withdrawn) + findings.number_of(Difference::Leftover);
+    let leftovers = if with.leftovers == Leftovers::Removed { findings.reused() } else { &[] };
+    let files = (findings.withdrawn().len() + findings.superseded().len() + leftovers.len()) as u64;
     if files == 0 {
         return Ok(());
     }
@@ -44,14 +48,43 @@ pub(super) fn refuse(
     {
         return Err(Refusal::SourceOlder { source: newest, exported }.into());
     }
-    let harmless = at_most.unwrap_or(HARMLESS.min(invoices / HARMLESS_PART));
+    let harmless = match with.at_most {
+        Some(at_most) => at_most,
+        None if !leftovers.is_empty() || !is_proven(order, findings, session, tell)? => 0,
+        None => HARMLESS.min(invoices / HARMLESS_PART),
+    };
     if files > harmless { confirm(files, invoices) } else { Ok(()) }
+}
+
+/// Whether the invoices that are missing were read in this very table, which is still there after the scan. Of an
+/// emptied or exchanged table all that was exported seems to be withdrawn.
+fn is_proven(
+    order: &Order,
+    findings: &Findings,
+    session: &Session,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<bool> {
+    if findings.withdrawn().is_empty() {
+        return Ok(true);
+    }
+    let Session { state, present, .. } = session;
+    let Some(before) = &present.settings.table else { return Ok(false) };
+    let Some(table) = state.source_table(Some(before))? else { return Ok(false) };
+    for id in findings.withdrawn() {
+        if state.entry(id)?.is_some_and(|entry| entry.table != Some(table)) {
+            return Ok(false);
+        }
+    }
+    let mut patience = Patience::new(order.retry_for, &Cancel::default());
+    let now = patience.insist(tell, || second_source(&order.access, &present.server, None)?.table_identity())?;
+    Ok(now.is_some_and(|now| before.lasts(&now)))
 }
 
 /// Returns what was removed.
 pub(super) fn prune(
     order: &Order,
     findings: &Findings,
+    leftovers: Leftovers,
     state: &mut State,
     present: &Present,
     writing: &mut Writing<'_>,
@@ -71,7 +104,8 @@ pub(super) fn prune(
         let gone: Vec<Entry> = gone.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect();
         remove_withdrawn(&gone, state, writing, &mut pruned, tell)?;
     }
-    for paths in findings.leftovers().chunks(PAGE) {
+    let reused = if leftovers == Leftovers::Removed { findings.reused() } else { &[] };
+    for paths in findings.superseded().chunks(PAGE).chain(reused.chunks(PAGE)) {
         remove_leftovers(paths, state, writing, &mut pruned, tell)?;
     }
     Ok(pruned)
@@ -112,7 +146,7 @@ fn remove_leftovers(
 ) -> anyhow::Result<()> {
     let mut removals = Vec::new();
     for path in paths {
-        if let Some(Leftover { path, id, digest }) = state.leftover(path)?
+        if let Some(Leftover { path, id, digest, .. }) = state.leftover(path)?
             && state.owners(&path)?.is_empty()
         {
             removals.push(removal(&id, &path, digest));
@@ -125,7 +159,7 @@ fn remove_leftovers(
 }
 
 fn removal(id: &InvoiceId, path: &TreePath, digest: Digest) -> Removal {
-    Removal { id: id.clone(), path: path.clone(), instead: None, digest: Some(digest) }
+    Removal { id: id.clone(), path: path.clone(), instead: None, digest, cause: Cause::Superseded }
 }
 
 fn publish(

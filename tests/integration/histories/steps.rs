@@ -50,6 +50,8 @@ pub(super) enum Step {
     Close(Ending),
     Pass(i64),
     SetSourceClock(i64),
+    /// The same rows in what is another table to whoever looks.
+    RebuildTable,
     Run(Run),
 }
 
@@ -136,6 +138,7 @@ pub(super) fn histories(pace: &'static Pace) -> impl Strategy<Value = Vec<Step>>
         2 => prop_oneof![4 => Just(Ending::Committed), 1 => Just(Ending::RolledBack)].prop_map(Step::Close),
         5 => select(pace.passes).prop_map(Step::Pass),
         u32::from(!pace.clock_steps.is_empty()) => select(clock_steps).prop_map(Step::SetSourceClock),
+        1 => Just(Step::RebuildTable),
         8 => runs().prop_map(Step::Run),
     ];
     vec(step, 4..28)
@@ -206,6 +209,7 @@ impl Display for Step {
             Self::Close(Ending::RolledBack) => write!(f, "the oldest open transaction is rolled back"),
             Self::Pass(seconds) => write!(f, "{seconds} s pass"),
             Self::SetSourceClock(by) => write!(f, "the source's clock is set by {by:+} s"),
+            Self::RebuildTable => write!(f, "the table is rebuilt"),
             Self::Run(Run { kind, fate: Fate::Lives }) => write!(f, "{}", kind.args().join(" ")),
             Self::Run(Run { kind, fate: Fate::Blocked(folder) }) => {
                 write!(f, "{}, {folder} blocked", kind.args().join(" "))

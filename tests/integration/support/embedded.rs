@@ -11,7 +11,7 @@ use super::sample::Sample;
 
 const TABLE: &str = "
 CREATE TABLE t_invoice (
-  fid INTEGER PRIMARY KEY, ftenant_id TEXT NOT NULL, fcountry TEXT, fissue_date TEXT, finvoice_no TEXT,
+  fid INTEGER PRIMARY KEY AUTOINCREMENT, ftenant_id TEXT NOT NULL, fcountry TEXT, fissue_date TEXT, finvoice_no TEXT,
   fissue_status INTEGER NOT NULL, fext_field TEXT, fupdate_time TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
 );
 CREATE INDEX idx_incremental_export ON t_invoice (ftenant_id, fissue_status, fupdate_time);";
@@ -33,6 +33,12 @@ impl Embedded {
         let embedded = Self { folder };
         embedded.connect().execute_batch(TABLE).expect("create the embedded table");
         embedded
+    }
+
+    /// SQLite has no TRUNCATE.
+    pub(crate) fn create_anew(&self) {
+        let anew = format!("BEGIN; DROP TABLE t_invoice; {TABLE} COMMIT");
+        self.connect().execute_batch(&anew).expect("create the embedded table anew");
     }
 
     pub(crate) fn url(&self) -> String {

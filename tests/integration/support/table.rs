@@ -109,6 +109,14 @@ impl Table {
         }
     }
 
+    /// The table is empty, and its ids start anew.
+    pub(crate) fn empty_anew(&self) {
+        match self {
+            Self::Server(database) => database.execute("TRUNCATE TABLE t_invoice"),
+            Self::Embedded(embedded) => embedded.create_anew(),
+        }
+    }
+
     pub(crate) fn query(&self, sql: &str) -> Vec<Vec<Option<String>>> {
         texts(self.query_bytes(sql))
     }
