@@ -40,7 +40,7 @@ pub(super) struct Table {
     pub integer_id: bool,
     /// The zone that the source time's type demands.
     pub zone: Option<String>,
-    /// Name and type of the columns whose types come with every answer.
+    /// Name and type of the watched columns: every answer tells their types.
     pub kinds: Vec<(String, String)>,
 }
 
