@@ -99,8 +99,6 @@ pub struct Order {
     pub writers: usize,
     /// None for what the output needs where it lies.
     pub durability: Option<Durability>,
-    /// Bytes.
-    pub max_document: u64,
     pub rejects: Rejects,
     pub backups: Backups,
     /// The script's state file is written after the run too.
@@ -325,7 +323,7 @@ fn carry_out(
         tree,
         stage: writing.as_ref().map(|writing| writing.stage),
         presence: if order.kind == Kind::Incremental { Presence::Assumed } else { Presence::Checked },
-        max_document: order.max_document,
+        max_document: order.access.max_document,
     };
     let server = present.server.clone();
     let label = writing.as_ref().map(|writing| writing.run.id);

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, bail, ensure};
 
+use super::limit;
 use super::sql::{Bind, Engine, Statements, Wording, id_column, lossy, missing, quoted};
 use super::{Fault, TableNames};
 use crate::event::Notice;
@@ -18,6 +19,8 @@ struct Column {
     name: String,
     /// `bigint`
     kind: String,
+    /// None where it holds no text.
+    charset: Option<String>,
     nullable: bool,
 }
 
@@ -40,13 +43,15 @@ impl Catalogue {
     pub(super) fn read(engine: &mut impl Engine, names: &TableNames) -> Result<Self, Fault> {
         let of_table = "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
         let table = [Bind::Text(names.table.clone())];
-        let sql = format!("SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE FROM information_schema.COLUMNS {of_table}");
+        let sql = format!(
+            "SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE, CHARACTER_SET_NAME FROM information_schema.COLUMNS {of_table}"
+        );
         let mut columns = Vec::new();
         for row in engine.all(&sql, &table)? {
-            let mut row = row.into_iter().map(lossy);
-            if let (Some(name), Some(kind), Some(nullable)) = (row.next(), row.next(), row.next()) {
-                columns.push(Column { name, kind: kind.to_lowercase(), nullable: nullable != "NO" });
-            }
+            let [name, kind, nullable, charset] = row.as_slice() else { continue };
+            let [name, kind, nullable] = [name, kind, nullable].map(|cell| lossy(cell.clone()));
+            let charset = charset.clone().map(|charset| lossy(Some(charset)));
+            columns.push(Column { name, kind: kind.to_lowercase(), charset, nullable: nullable != "NO" });
         }
         let sql = format!(
             "SELECT INDEX_NAME, NON_UNIQUE, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS {of_table} \
@@ -91,7 +96,7 @@ impl Catalogue {
         Ok(self)
     }
 
-    pub(super) fn check(&self, names: &TableNames) -> anyhow::Result<Table> {
+    pub(super) fn check(&self, names: &TableNames, max_document: u64) -> anyhow::Result<Table> {
         ensure!(!self.columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
         missing(names, |name| self.column(name).is_ok())?;
         let primary = self.indexes.iter().find(|index| index.name == "PRIMARY");
@@ -122,12 +127,17 @@ impl Catalogue {
         }
         let by_time = self.index_on(&wanted);
         let notices = if by_time.is_some() { Vec::new() } else { vec![missing_index(names, &wanted)] };
-        let wording = self.wording(names, &id, by_id, by_time)?;
+        let wording = Wording {
+            by_time: by_time.map(Index::forced).unwrap_or_default(),
+            by_id: by_id.forced(),
+            ..self.wording(names, &id, max_document)?
+        };
         let statements = Statements { names: names.clone(), id, timeless: time.nullable, wording };
         Ok(Table { statements, notices, integer_id, zone })
     }
 
-    fn wording(&self, names: &TableNames, id: &str, by_id: &Index, by_time: Option<&Index>) -> anyhow::Result<Wording> {
+    fn wording(&self, names: &TableNames, id: &str, max_document: u64) -> anyhow::Result<Wording> {
+        let document = self.column(&names.document)?;
         let (time, date, tenant) = (quoted(&names.time), quoted(&names.date), quoted(&names.tenant));
         // An issue date that is a moment falls on the day that the server's own zone gives it, also
         // where source times are read in UTC.
@@ -143,11 +153,12 @@ impl Catalogue {
             number: self.column(&names.number)?.text(),
             time: format!("CAST({time} AS CHAR)"),
             newest: format!("CAST(MAX({time}) AS CHAR)"),
+            document: limit::columns(&names.document, &document.kind, document.charset.as_deref(), max_document),
             same_tenant: format!(
                 "CAST(CONVERT({tenant} USING utf8mb4) AS BINARY) = CAST(CONVERT(? USING utf8mb4) AS BINARY)"
             ),
-            by_time: by_time.map(Index::forced).unwrap_or_default(),
-            by_id: by_id.forced(),
+            by_time: String::new(),
+            by_id: String::new(),
         })
     }
 

@@ -1,7 +1,8 @@
 //! Where invoices come from: MySQL and MariaDB (`mysql.rs`) or an embedded SQLite file (`sqlite.rs`)
-//! with the same table; `address.rs` reads where they are, `dial.rs` makes connections, `sql.rs` has the statements that both share,
-//! `catalogue.rs` what a server says about the table, `processes.rs` which of its statements may still
-//! write, `server_key.rs` checks a server's public key. `sample.rs` makes such a file for the demo.
+//! with the same table; `address.rs` reads where they are, `dial.rs` makes connections, `sql.rs` has the statements
+//! that both share, `limit.rs` keeps documents that are too long on the server, `catalogue.rs` reads what a server says
+//! about the table, `processes.rs` which of its statements may still write, `server_key.rs` checks a server's public
+//! key. `sample.rs` makes such a file for the demo.
 //!
 //! A source only reads. Statements are short pages; nothing is held open between them.
 
@@ -19,6 +20,7 @@ use crate::window::{Clock, OpenWork, Span};
 mod address;
 mod catalogue;
 mod dial;
+mod limit;
 pub mod mysql;
 mod processes;
 pub mod sample;
@@ -77,6 +79,8 @@ pub struct Access {
     pub tls: Tls,
     /// How long a server may say nothing.
     pub read_timeout: Duration,
+    /// Bytes. Longer documents are not sent; their rows come as unreadable.
+    pub max_document: u64,
 }
 
 /// How a connection by TCP is encrypted and whether the server is checked.

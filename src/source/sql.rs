@@ -50,6 +50,8 @@ pub(super) struct Wording {
     pub number: String,
     pub time: String,
     pub newest: String,
+    /// Two columns: the document or NULL, the length of one that is too long or NULL.
+    pub document: String,
     /// True where the tenant has the very bytes of the bound value.
     pub same_tenant: String,
     /// Follow the table's name where keys or tenants are read, and where documents are.
@@ -325,10 +327,9 @@ impl Statements {
     }
 
     fn in_id_order(&self, filter: &Filter) -> String {
-        let Wording { id, tenant, country, date, number, time, by_id, .. } = &self.wording;
+        let Wording { id, tenant, country, date, number, time, document, by_id, .. } = &self.wording;
         format!(
-            "SELECT {id}, {tenant}, {country}, {date}, {number}, {time}, {} FROM {} {by_id} WHERE {} ORDER BY {}",
-            quoted(&self.names.document),
+            "SELECT {id}, {tenant}, {country}, {date}, {number}, {time}, {document} FROM {} {by_id} WHERE {} ORDER BY {}",
             quoted(&self.names.table),
             filter.text,
             quoted(&self.id)
@@ -383,8 +384,9 @@ fn sighting(row: Vec<Cell>) -> anyhow::Result<Sighting> {
 }
 
 fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetched> {
-    let [id, tenant, country, date, number, time, document] = cells(row)?;
+    let [id, tenant, country, date, number, time, document, too_long] = cells(row)?;
     let id = InvoiceId(needed(id, "id")?);
+    let too_long = too_long.map(|bytes| lossy(Some(bytes)).parse()).transpose().context("a length is no number")?;
     let mut trouble = None;
     let mut readable = |cell: Cell, name: &str| {
         text(cell).unwrap_or_else(|_| {
@@ -402,8 +404,12 @@ fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetched> {
             Fetched::Row(Row { invoice: Invoice { id, tenant, country, date, number, time }, document })
         }
         (trouble, tenant, _, number, _) => {
-            let detail = trouble.unwrap_or_else(|| format!("the column {} is NULL", names.tenant));
-            Fetched::Unreadable { id, tenant, number, time, reason: Reason::Unreadable { detail } }
+            let reason = match (trouble, &tenant, too_long) {
+                (Some(detail), ..) => Reason::Unreadable { detail },
+                (None, Some(_), Some(bytes)) => Reason::TooLarge { bytes },
+                _ => Reason::Unreadable { detail: format!("the column {} is NULL", names.tenant) },
+            };
+            Fetched::Unreadable { id, tenant, number, time, reason }
         }
     })
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow, ensure};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
+use super::limit;
 use super::sql::{Bind, Cell, Each, Engine, Statements, Wording, id_column, lossy, missing, quoted};
 use super::{Access, Fault, KeyCursor, Listed, Replication, Sighting, Sink, Source, SourceName, TableNames};
 use crate::effort;
@@ -32,7 +33,7 @@ pub struct Sqlite {
 impl Sqlite {
     pub fn open(path: &str, access: &Access) -> Result<Self, Fault> {
         let (path, identity, mut file) = open(path).map_err(Fault::Final)?;
-        let statements = catalogue(&mut file, &access.names)?;
+        let statements = catalogue(&mut file, access)?;
         Ok(Self { access: access.clone(), path, identity, statements, file })
     }
 }
@@ -150,7 +151,8 @@ fn cell(value: ValueRef<'_>) -> Cell {
     }
 }
 
-fn catalogue(file: &mut File, names: &TableNames) -> Result<Statements, Fault> {
+fn catalogue(file: &mut File, access: &Access) -> Result<Statements, Fault> {
+    let names = &access.names;
     let columns: Vec<Vec<String>> = file
         .all("SELECT name, \"notnull\", pk FROM pragma_table_info(?)", &[Bind::Text(names.table.clone())])?
         .into_iter()
@@ -162,11 +164,18 @@ fn catalogue(file: &mut File, names: &TableNames) -> Result<Statements, Fault> {
         &[Bind::Text(names.table.clone())],
     )?;
     let unique: Vec<_> = unique.into_iter().flatten().map(lossy).collect();
-    check(&columns, &unique, names).map_err(Fault::Statement)
+    let encoding = file.all("PRAGMA encoding", &[])?.into_iter().flatten().map(lossy).next().unwrap_or_default();
+    let document = limit::sqlite_columns(&names.document, &encoding, access.max_document);
+    check(&columns, &unique, names, document).map_err(Fault::Statement)
 }
 
 /// A column is its name, whether it is NOT NULL, and its place in the primary key.
-fn check(columns: &[Vec<String>], unique: &[String], names: &TableNames) -> anyhow::Result<Statements> {
+fn check(
+    columns: &[Vec<String>],
+    unique: &[String],
+    names: &TableNames,
+    document: String,
+) -> anyhow::Result<Statements> {
     ensure!(!columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
     let column = |name: &str| columns.iter().find(|column| column[0].eq_ignore_ascii_case(name));
     missing(names, |name| column(name).is_some())?;
@@ -193,6 +202,7 @@ fn check(columns: &[Vec<String>], unique: &[String], names: &TableNames) -> anyh
         number: text(&names.number),
         time: text(&names.time),
         newest: format!("CAST(MAX({}) AS TEXT)", quoted(&names.time)),
+        document,
         same_tenant: format!("CAST({} AS BLOB) = CAST(? AS BLOB)", quoted(&names.tenant)),
         by_time: String::new(),
         by_id: String::new(),

@@ -22,6 +22,7 @@ mod histories;
 mod history;
 mod hostile;
 mod incremental;
+mod large;
 mod late_commits;
 mod legacy;
 mod locks;

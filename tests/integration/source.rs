@@ -17,6 +17,7 @@ use crate::support::{Flavor, Proxy, Row, Server, Settings, Table, on_every_flavo
 
 fn access(url: &str) -> Access {
     Access {
+        max_document: 1 << 20,
         url: url.parse().unwrap(),
         password: None,
         names: TableNames::default(),
