@@ -3,7 +3,7 @@
 //! `run` is one execution, `session.rs` leads it from the lock to its last record. `inquiry.rs` asks the
 //! server what must be known first; `plan.rs` decides without I/O whether it may start and what it reads,
 //! `tie.rs` ties the tree to its state, `kin.rs` finds spellings that are one tenant; `diff.rs` reads in one
-//! thread; `check.rs` checks rows in several; `pipeline.rs` gives out paths in one, with `batch.rs` (what goes
+//! thread, with `one_by_one.rs` around rows that a server does not return; `check.rs` checks rows in several; `pipeline.rs` gives out paths in one, with `batch.rs` (what goes
 //! together), `contest.rs` (two invoices that want one path), `given.rs` (what an empty ledger need not be
 //! asked) and `parts.rs` (whose rows are all decided); `flight.rs` has batches published in two more, and
 //! records them. `mirror.rs` writes the script's state file, `patience.rs` waits for a server that went away,
@@ -12,7 +12,7 @@
 //! says how far the tenants lag behind, as `why.rs` does of one invoice.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -23,7 +23,7 @@ use chrono::{DateTime, Utc};
 
 use crate::effort::Effort;
 use crate::event::{Event, Notice};
-use crate::invoice::{SourceTime, Tenant};
+use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::lock::Held;
 use crate::refusal::Trouble;
 use crate::run::{Cancel, Counts, Kind, Outcome, RunId, Starter, Summary};
@@ -35,6 +35,7 @@ use crate::state::runs::OpenRun;
 use crate::state::tenants::KnownTenant;
 use crate::state::todo::{Todo, Why};
 use crate::tree::mark::{self, Mark};
+use crate::tree::name::TreePath;
 use crate::tree::publish::{Changes, Published};
 use crate::tree::stage::Stage;
 use crate::tree::{Durability, Tree};
@@ -66,6 +67,7 @@ mod inquiry;
 mod kin;
 pub mod lag;
 mod mirror;
+mod one_by_one;
 mod outbox;
 mod parts;
 mod patience;
@@ -310,14 +312,8 @@ fn carry_out(
             tell(Event::Expected(expected));
         }
     }
-    let mut todo = state.as_deref().map_or(Ok(Vec::new()), State::todo)?;
-    // What a dead run left in doubt is cleared up whoever it belongs to; a verification touches nothing else.
-    let chosen = |todo: &Todo| match order.kind {
-        Kind::Verify => false,
-        _ => order.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant)),
-    };
-    todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
     let doubted = state.as_deref().map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
+    let todo = todo(order, state.as_deref(), &doubted)?;
     let (lookup, given) = acquaintance(state.as_deref(), writing.as_ref())?;
     let desk = Desk {
         tree,
@@ -364,6 +360,28 @@ fn carry_out(
         let pipeline::Outcome { totals, failed, new_rejects, .. } = outcome;
         Ok(CarriedOut { totals, failed, tenants, new_rejects })
     })
+}
+
+/// The rows that this run reads whatever its window.
+fn todo(
+    order: &Order,
+    state: Option<&State>,
+    doubted: &BTreeMap<TreePath, Option<InvoiceId>>,
+) -> anyhow::Result<Vec<Todo>> {
+    let mut todo = state.map_or(Ok(Vec::new()), State::todo)?;
+    // What a dead run left in doubt is cleared up whoever it belongs to; a verification touches nothing else.
+    let chosen = |todo: &Todo| match order.kind {
+        Kind::Verify => false,
+        _ => order.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant)),
+    };
+    todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
+    // The ledger may not know an invoice that a dead run wrote; the path of its file names the tenant.
+    let writers: HashMap<&InvoiceId, &TreePath> =
+        doubted.iter().filter_map(|(path, writer)| Some((writer.as_ref()?, path))).collect();
+    for todo in todo.iter_mut().filter(|todo| todo.tenant.is_none()) {
+        todo.tenant = writers.get(&todo.id).and_then(|path| path.tenant_name());
+    }
+    Ok(todo)
 }
 
 /// What the ledger is asked by the thread that reads, and need not be asked by the one that decides.

@@ -15,6 +15,7 @@ use super::diff::{Part, Told};
 use super::drive::Decides;
 use super::flight::{Flight, Publisher};
 use super::given::Given;
+use super::one_by_one::Asks;
 use super::parts::PartState;
 use super::patience::Patience;
 use super::plan::Group;
@@ -170,14 +171,10 @@ impl Decides for Clerk<'_> {
                 (self.tell)(Event::Notice(Notice::Retrying { trouble, pause }));
                 Ok(())
             }
-            Told::Failed { part, trouble } => match part {
-                Part::Group(n) => {
-                    let members: Vec<Tenant> = self.groups[n].members.iter().map(|m| m.tenant.clone()).collect();
-                    members.iter().for_each(|tenant| self.fail(tenant, trouble.clone()));
-                    Ok(())
-                }
-                Part::Todo | Part::Table | Part::Unmet => Err(anyhow::anyhow!("{trouble}")),
-            },
+            Told::Failed { tenants, trouble } => {
+                tenants.iter().for_each(|tenant| self.fail(tenant, trouble.clone()));
+                Ok(())
+            }
         }
     }
 
@@ -476,12 +473,6 @@ impl<'a> Clerk<'a> {
         }
     }
 
-    pub(super) fn second_source(&mut self) -> Result<&mut Box<dyn Source>, Fault> {
-        match &mut self.second {
-            Some(source) => Ok(source),
-            none => Ok(none.insert((self.open_second)()?)),
-        }
-    }
 }
 
 /// NULL is no time, nor is the zero date that MySQL may hold.
@@ -506,5 +497,19 @@ fn tenant_of(verdict: &Verdict) -> Option<&Tenant> {
         Verdict::Candidate(candidate) => Some(&candidate.invoice.tenant),
         Verdict::Trouble { invoice, .. } => Some(&invoice.tenant),
         Verdict::Reject(reject) => reject.tenant.as_ref(),
+    }
+}
+
+/// On a connection of its own, since the reader's is busy.
+impl Asks for Clerk<'_> {
+    fn ask<R>(&mut self, mut question: impl FnMut(&mut dyn Source) -> Result<R, Fault>) -> Result<R, Fault> {
+        let Self { patience, tell, second, open_second, .. } = self;
+        patience.insist(tell, || {
+            let source = match second.take() {
+                Some(source) => source,
+                None => open_second()?,
+            };
+            question(second.insert(source).as_mut())
+        })
     }
 }

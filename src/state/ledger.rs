@@ -282,6 +282,11 @@ pub(super) fn correct(conn: &Connection, run: i64, entry: &Entry) -> rusqlite::R
     Ok(())
 }
 
+/// The number of the tenant that an invoice is filed under.
+pub(super) fn tenant(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<i64>> {
+    conn.prepare_cached("SELECT tenant FROM entry WHERE id = ?1")?.query_row([Filed(id)], |row| row.get(0)).optional()
+}
+
 pub(super) fn forget(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<()> {
     conn.prepare_cached("DELETE FROM entry WHERE id = ?1")?.execute([Filed(id)])?;
     Ok(())

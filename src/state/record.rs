@@ -48,8 +48,9 @@ impl State {
                 tx.prepare_cached("UPDATE meta SET published_run = ?1")?.execute([run.id.0])?;
             }
             for id in &record.displaced {
+                let tenant = ledger::tenant(tx, id)?;
                 ledger::forget(tx, id)?;
-                todo::put(tx, run.id.0, id, Why::Displaced, None)?;
+                todo::put(tx, run.id.0, id, Why::Displaced, tenant)?;
             }
             enter_all(tx, run, &record.entries)?;
             for reject in &record.rejects {

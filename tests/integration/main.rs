@@ -49,6 +49,7 @@ mod status;
 mod steering;
 mod support;
 mod tls;
+mod unreadable;
 mod upgrades;
 mod variants;
 mod verify;
