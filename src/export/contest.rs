@@ -110,6 +110,9 @@ impl Clerk<'_> {
             }
             result => result.map_err(Fault::into_error)?,
         };
+        let rivals = fresh.keys().filter(|id| !waiting.contains_key(*id));
+        let before: HashMap<InvoiceId, Option<Entry>> =
+            rivals.map(|id| Ok((id.clone(), self.current(id)?))).collect::<anyhow::Result<_>>()?;
         let winners = winners(&fresh);
         for (path, winner) in &winners {
             // Of a tenant that has failed nothing is accepted.
@@ -127,13 +130,14 @@ impl Clerk<'_> {
             if tenant.is_none() && !self.is_news(verdict.as_ref())? {
                 continue;
             }
+            let entry = before.get(&id).and_then(Option::as_ref);
             match tenant {
                 Some(tenant) => self.count(Some(tenant), |counts| counts.seen += 1),
-                None => self.count_rival(&id, verdict.as_ref()),
+                None => self.count_rival(&id, verdict.as_ref(), entry)?,
             }
             match verdict {
                 Some(verdict) => self.award(verdict, &winners)?,
-                None => self.gone(id, tenant),
+                None => self.gone(id, tenant.or(entry.map(|entry| &entry.tenant))),
             }
         }
         Ok(())

@@ -96,6 +96,9 @@ impl Wanted {
     }
 }
 
+/// Why a row is on the to-do list, and the tenant that it belongs to as far as that is known.
+type Concern = (Why, Option<Tenant>);
+
 pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
     pub source: Box<dyn Source>,
     pub lookup: Lookup,
@@ -168,7 +171,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// What is asked for of a part of the to-do list, and the tenants that it concerns.
-    fn wanted_again(&mut self, todo: Vec<Todo>) -> Result<(Vec<Wanted>, Vec<(Why, Option<Tenant>)>), Fault> {
+    fn wanted_again(&mut self, todo: Vec<Todo>) -> Result<(Vec<Wanted>, Vec<Concern>), Fault> {
         let ids: Vec<&InvoiceId> = todo.iter().map(|todo| &todo.id).collect();
         let known = self.lookup.entries(&ids).map_err(Fault::Consumer)?;
         let (mut wanted, mut concerned) = (Vec::new(), Vec::new());
@@ -183,7 +186,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// Rows that the server refused stay on the to-do list, and their tenants fail. A reject without a tenant stays a
     /// reject; any other row without one ends the run, for nobody else would say that it was not read.
-    fn give_up(&mut self, fault: Fault, unread: Vec<(Why, Option<Tenant>)>) -> Result<(), Fault> {
+    fn give_up(&mut self, fault: Fault, unread: Vec<Concern>) -> Result<(), Fault> {
         let is_covered = unread.iter().all(|(why, tenant)| tenant.is_some() || *why == Why::Reject);
         match fault {
             Fault::Statement(error) if is_covered => {

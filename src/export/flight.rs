@@ -161,12 +161,19 @@ impl Clerk<'_> {
         for (tenant, added) in &batch.tenants {
             *self.written.entry(tenant.clone()).or_default() += added.written;
         }
+        for (tenant, counted) in &batch.taken_back {
+            let written = self.written.entry(tenant.clone()).or_default();
+            *written = written.saturating_sub(counted.written);
+        }
         for advance in &mut batch.advances {
             advance.written = self.written.get(&advance.tenant).copied().unwrap_or_default();
         }
         let record = batch.into_record(totals);
         if let (Some(state), Some(writing)) = (self.state.as_deref_mut(), &self.writing) {
             writing.record(state, &published, &record)?;
+        }
+        if let Some(rehearsal) = &mut self.rehearsal {
+            rehearsal.record(&record)?;
         }
         self.say_done(ready);
         Ok(())

@@ -5,7 +5,7 @@
 //! `tie.rs` ties the tree to its state, `kin.rs` finds spellings that are one tenant; `diff.rs` reads in one
 //! thread, with `one_by_one.rs` around rows that a server does not return; `check.rs` checks rows in several; `pipeline.rs` gives out paths in one, with `batch.rs` (what goes
 //! together), `contest.rs` (two invoices that want one path), `given.rs` (what an empty ledger need not be
-//! asked) and `parts.rs` (whose rows are all decided); `flight.rs` has batches published in two more, and
+//! asked) and `parts.rs` (whose rows are all decided) and `tally.rs` (each row is counted once); `flight.rs` has batches published in two more, and
 //! records them. `mirror.rs` writes the script's state file, `patience.rs` waits for a server that went away,
 //! `budget.rs` bounds memory.
 //! `verify.rs` compares tree, ledger and source with the same parts. `lag.rs` is beside all of that: it only
@@ -31,6 +31,7 @@ use crate::source::{self, Access, Fault, Source};
 use crate::state::State;
 use crate::state::ledger::Lookup;
 use crate::state::record::Record;
+use crate::state::rehearsal::Rehearsal;
 use crate::state::runs::OpenRun;
 use crate::state::tenants::KnownTenant;
 use crate::state::todo::{Todo, Why};
@@ -74,6 +75,7 @@ mod patience;
 mod pipeline;
 pub mod plan;
 mod session;
+mod tally;
 pub mod tie;
 pub mod verify;
 pub mod why;
@@ -326,6 +328,7 @@ fn carry_out(
     let open_second = move || second_source(&order.access, &server, label);
     let cancel = if writing.is_some() { (order.watch)()? } else { Cancel::default() };
     let patience = || Patience::new(order.retry_for, &cancel);
+    let rehearsal = if writing.is_none() { Some(Rehearsal::new()?) } else { None };
     thread::scope(|threads| {
         let publisher = writing.as_ref().map(|writing| Publisher::start(threads, writing.tree, writing.stage));
         let mut clerk = Clerk::new(Post {
@@ -342,6 +345,7 @@ fn carry_out(
             retried: todo.iter().map(|todo| (todo.id.clone(), todo.why)).collect(),
             tell,
             open_second: &open_second,
+            rehearsal,
         });
         let errand = Errand {
             source: inquiry.source,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Transaction, params};
 
 use super::ledger::{Entering, Entry, Origin, folder_number};
-use super::runs::{OpenRun, put_counts, put_tenant};
+use super::runs::{OpenRun, put_counts, put_tenant, take_back};
 use super::tenants::Advance;
 use super::todo::{Reject, Why};
 use super::{State, ledger, tenants, todo};
@@ -35,6 +35,8 @@ pub struct Record {
     pub cleared: Vec<TreePath>,
     /// What was done for each tenant since the last record.
     pub tenants: HashMap<Tenant, Counts>,
+    /// Of what earlier records of the run have counted: what is counted otherwise now.
+    pub taken_back: HashMap<Tenant, Counts>,
     /// The run's totals so far.
     pub totals: Counts,
     pub advances: Vec<Advance>,
@@ -132,6 +134,9 @@ fn put_progress(tx: &Transaction<'_>, run: &OpenRun, record: &Record) -> rusqlit
     // Before the watermarks move, since a tenant's row keeps the old one.
     for (tenant, added) in record.tenants.iter().filter(|(_, added)| **added != Counts::default()) {
         put_tenant(tx, run.id, tenant, added)?;
+    }
+    for (tenant, counted) in &record.taken_back {
+        take_back(tx, run.id, tenant, counted)?;
     }
     for advance in &record.advances {
         // Its row may stem from an earlier batch; a tenant with nothing new has none.

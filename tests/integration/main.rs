@@ -10,6 +10,7 @@ mod build;
 mod checks;
 mod connection;
 mod costs;
+mod counts;
 mod crash;
 mod damage;
 mod dropin;

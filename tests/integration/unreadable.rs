@@ -100,15 +100,13 @@ fn a_to_do_list_that_cannot_be_read_fails_only_the_tenants_that_it_concerns() {
         let before = ["1", "9"].map(|tenant| watermark(&exporter, tenant));
         set_slow(&table, "fid <= 21", true);
         insert(&table, 101, "9", "SECOND", 20);
-        for _ in 0..2 {
-            let finished = run(3);
-            assert!(finished.stderr.contains("tenant 1: failed"), "{finished}");
-            assert!(!finished.stderr.contains("tenant 9: failed"), "{finished}");
-            assert!(exporter.tree().contains_key("9/CN/20251128+SECOND.json"));
-            assert_eq!(open_rejects(&exporter), ["1 not-json"]);
-            assert_eq!(watermark(&exporter, "1"), before[0]);
-            assert!(watermark(&exporter, "9") > before[1]);
-        }
+        let finished = run(3);
+        assert!(finished.stderr.contains("tenant 1: failed"), "{finished}");
+        assert!(!finished.stderr.contains("tenant 9: failed"), "{finished}");
+        assert!(exporter.tree().contains_key("9/CN/20251128+SECOND.json"));
+        assert_eq!(open_rejects(&exporter), ["1 not-json"]);
+        assert_eq!(watermark(&exporter, "1"), before[0]);
+        assert!(watermark(&exporter, "9") > before[1]);
         set_slow(&table, "1 = 1", false);
         table.execute("UPDATE t_invoice SET content = '1', fupdate_time = fupdate_time WHERE fid = 1");
         run(0);
