@@ -187,6 +187,13 @@ pub struct Work {
     /// [default: batch; file on FUSE, SMB and 9p]
     #[arg(long, env = "INVOICE_EXPORT_DURABILITY", value_enum)]
     pub durability: Option<Durability>,
+    #[command(flatten)]
+    pub documents: Documents,
+}
+
+/// Which documents are read at all.
+#[derive(Debug, Args)]
+pub struct Documents {
     /// Larger documents are rejected
     #[arg(long, env = "INVOICE_EXPORT_MAX_DOCUMENT", default_value = "256MiB", value_name = "SIZE")]
     pub max_document: ByteSize,
@@ -293,6 +300,8 @@ pub struct Why {
     pub tenant: Option<String>,
     #[command(flatten)]
     pub margins: Margins,
+    #[command(flatten)]
+    pub documents: Documents,
     #[command(flatten)]
     pub names: Names,
 }

@@ -52,7 +52,10 @@ pub fn order(
         tenants: run.tenant.iter().map(|tenant| Tenant(tenant.clone())).collect(),
         since,
         until,
-        access: access(common, &run.names, matches)?,
+        access: Access {
+            max_document: run.work.documents.max_document.as_u64(),
+            ..access(common, &run.names, matches)?
+        },
         output: common.output.clone(),
         state: state_path(common),
         policy: match (run.fresh, run.require_state) {
@@ -66,7 +69,6 @@ pub fn order(
         retry_for: run.work.retry_for,
         writers: usize::from(run.work.writers),
         durability: run.work.durability.map(durability),
-        max_document: run.work.max_document.as_u64(),
         rejects: if run.strict { Rejects::FailTheirTenant } else { Rejects::Kept },
         backups: Backups {
             every: Some(run.backup_every).filter(|every| !every.is_zero()),
@@ -112,7 +114,10 @@ pub fn verification(
             tenants: tenants.clone(),
             since: None,
             until: None,
-            access: access(common, &args.names, matches)?,
+            access: Access {
+                max_document: args.work.documents.max_document.as_u64(),
+                ..access(common, &args.names, matches)?
+            },
             output: common.output.clone(),
             state: state_path(common),
             policy: StatePolicy::Required,
@@ -122,7 +127,6 @@ pub fn verification(
             retry_for: args.work.retry_for,
             writers: usize::from(args.work.writers),
             durability: args.work.durability.map(durability),
-            max_document: args.work.max_document.as_u64(),
             rejects: Rejects::Kept,
             backups: Backups { every: None, keep: 0 },
             mirror: Mirror::Off,
@@ -259,7 +263,7 @@ fn address(text: &str) -> anyhow::Result<(Address, Option<String>)> {
     Address::parse(text).map_err(|fault| misuse(Misuse::Address(fault)))
 }
 
-/// How to reach the source that the command line names.
+/// How to reach the source that the command line names, to read no documents.
 pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::Result<Access> {
     let Some(text) = given_source(common) else {
         return Err(misuse(Misuse::NoSource));
@@ -280,7 +284,7 @@ pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::R
         server_key: common.server_public_key.clone().or(login.server_public_key.map(PathBuf::from)),
     };
     let (names, time_zone) = (table_names(names), names.time_zone.clone());
-    Ok(Access { url, password, names, time_zone, tls, read_timeout: common.read_timeout })
+    Ok(Access { url, password, names, time_zone, tls, read_timeout: common.read_timeout, max_document: 0 })
 }
 
 fn table_names(names: &Names) -> TableNames {

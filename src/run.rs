@@ -1,7 +1,7 @@
 //! One execution: its kind, its outcome, its counts, who started it.
 
 use std::fmt;
-use std::ops::AddAssign;
+use std::ops::{AddAssign, SubAssign};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -143,6 +143,21 @@ impl WhyKept {
 
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Number, Self::Tenant, Self::Table, Self::NotRemoved].into_iter().find(|why| why.as_str() == word)
+    }
+}
+
+/// Takes back what was counted. How late the latest arrival was stays known.
+impl SubAssign for Counts {
+    fn sub_assign(&mut self, other: Self) {
+        let take = |from: &mut u64, back: u64| *from = from.saturating_sub(back);
+        take(&mut self.seen, other.seen);
+        take(&mut self.written, other.written);
+        take(&mut self.unchanged, other.unchanged);
+        take(&mut self.rejected, other.rejected);
+        take(&mut self.gone, other.gone);
+        take(&mut self.late, other.late);
+        take(&mut self.removed, other.removed);
+        take(&mut self.bytes, other.bytes);
     }
 }
 

@@ -7,6 +7,7 @@ use crate::export::why::{self, Case, Now, Standing};
 use crate::invoice::{SourceTime, Tenant};
 use crate::report::Reporter;
 use crate::report::table::{Cell, Details};
+use crate::source::Access;
 use crate::state::State;
 use crate::state::trace::RunNote;
 use crate::{config, export, source};
@@ -51,9 +52,10 @@ fn is_final(refusal: &crate::refusal::Refusal) -> bool {
 }
 
 fn ask_source(common: &Common, args: &Why, matches: &ArgMatches, state: &State) -> anyhow::Result<Now> {
-    let source = source::open(&config::access(common, &args.names, matches)?)?;
+    let max_document = args.documents.max_document.as_u64();
+    let source = source::open(&Access { max_document, ..config::access(common, &args.names, matches)? })?;
     export::refuse_other_source(state.path(), &state.last_time()?, source.as_ref())?;
-    Now::ask(source, args.margins.safety_lag, args.margins.overlap)
+    Now::ask(source, args.margins.safety_lag, args.margins.overlap, max_document)
 }
 
 fn details(number: &str, case: &Case, boundary: Option<&SourceTime>) -> Details {

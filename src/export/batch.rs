@@ -49,6 +49,8 @@ pub(super) struct Batch {
     rejects: HashMap<InvoiceId, Reject>,
     gone: Vec<InvoiceId>,
     pub tenants: HashMap<Tenant, Counts>,
+    /// What batches before have counted, and what is counted otherwise now.
+    pub taken_back: HashMap<Tenant, Counts>,
     pub advances: Vec<Advance>,
     bytes: u64,
 }
@@ -66,6 +68,7 @@ impl Batch {
             && self.cleared.is_empty()
             && self.found.is_empty()
             && self.tenants.is_empty()
+            && self.taken_back.is_empty()
     }
 
     pub(super) fn count(&mut self, tenant: Option<&Tenant>, add: impl Fn(&mut Counts)) {
@@ -231,6 +234,7 @@ impl Batch {
             cleared: batch.cleared,
             found: batch.found,
             tenants: batch.tenants,
+            taken_back: batch.taken_back,
             totals,
             advances: batch.advances,
         }

@@ -11,9 +11,10 @@ use std::mem;
 use anyhow::bail;
 
 use super::check::{Candidate, Trust, Verdict};
+use super::one_by_one::{self, Asks};
 use super::pipeline::Clerk;
-use crate::event::{Event, Notice};
 use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
+use crate::refusal::Trouble;
 use crate::source::Fault;
 use crate::state::ledger::{Entry, Origin};
 use crate::state::todo::{Reject, Why};
@@ -100,7 +101,18 @@ impl Clerk<'_> {
         }
         self.decided = true;
         let waiting = mem::take(&mut self.waiting);
-        let fresh = self.read_with_rivals(waiting.keys().cloned().collect())?;
+        let fresh = match self.read_with_rivals(&waiting) {
+            // The rows that wait are left to the next run.
+            Err(Fault::Statement(error)) => {
+                let trouble = Trouble::from(&error);
+                waiting.into_values().for_each(|Waiting { tenant, .. }| self.fail(&tenant, trouble.clone()));
+                return Ok(());
+            }
+            result => result.map_err(Fault::into_error)?,
+        };
+        let rivals = fresh.keys().filter(|id| !waiting.contains_key(*id));
+        let before: HashMap<InvoiceId, Option<Entry>> =
+            rivals.map(|id| Ok((id.clone(), self.current(id)?))).collect::<anyhow::Result<_>>()?;
         let winners = winners(&fresh);
         for (path, winner) in &winners {
             // Of a tenant that has failed nothing is accepted.
@@ -118,29 +130,31 @@ impl Clerk<'_> {
             if tenant.is_none() && !self.is_news(verdict.as_ref())? {
                 continue;
             }
+            let entry = before.get(&id).and_then(Option::as_ref);
             match tenant {
                 Some(tenant) => self.count(Some(tenant), |counts| counts.seen += 1),
-                None => self.count_rival(&id, verdict.as_ref()),
+                None => self.count_rival(&id, verdict.as_ref(), entry)?,
             }
             match verdict {
                 Some(verdict) => self.award(verdict, &winners)?,
-                None => self.gone(id, tenant),
+                None => self.gone(id, tenant.or(entry.map(|entry| &entry.tenant))),
             }
         }
         Ok(())
     }
 
-    /// Everybody who may be concerned.
-    fn read_with_rivals(&mut self, mut ask: BTreeSet<InvoiceId>) -> anyhow::Result<Fresh> {
+    /// The rows that wait, their rivals, and the rivals' rivals.
+    fn read_with_rivals(&mut self, waiting: &BTreeMap<InvoiceId, Waiting>) -> Result<Fresh, Fault> {
         let mut fresh = Fresh::new();
+        let mut ask: BTreeSet<InvoiceId> = waiting.keys().cloned().collect();
         while !ask.is_empty() && fresh.len() < READ_AT_MOST {
             let ids: Vec<InvoiceId> = mem::take(&mut ask).into_iter().collect();
             for page in ids.chunks(DOCUMENTS_A_PAGE) {
-                self.read_again(page, &mut fresh)?;
+                self.read_again(page, waiting, &mut fresh)?;
             }
             for id in &ids {
                 if let Some(Some(Verdict::Candidate(candidate))) = fresh.get(id) {
-                    let rivals = self.rivals(id, &candidate.path, candidate.digest)?;
+                    let rivals = self.rivals(id, &candidate.path, candidate.digest).map_err(Fault::Consumer)?;
                     ask.extend(rivals.into_iter().filter(|rival| !fresh.contains_key(rival)));
                 }
             }
@@ -148,18 +162,23 @@ impl Clerk<'_> {
         Ok(fresh)
     }
 
-    /// Reads rows by key on a connection of our own, since the reader's is busy.
-    fn read_again(&mut self, ids: &[InvoiceId], fresh: &mut Fresh) -> anyhow::Result<()> {
+    /// Reads rows by key. One that the server does not return is a reject, as in a page.
+    fn read_again(
+        &mut self,
+        ids: &[InvoiceId],
+        waiting: &BTreeMap<InvoiceId, Waiting>,
+        fresh: &mut Fresh,
+    ) -> Result<(), Fault> {
         let mut known: HashMap<&InvoiceId, (Option<Entry>, Trust)> = HashMap::new();
         for id in ids {
             let doubted = self.retried.get(id) == Some(&Why::Doubt);
-            known.insert(id, (self.current(id)?, if doubted { Trust::Nothing } else { Trust::Ledger }));
+            let entry = self.current(id).map_err(Fault::Consumer)?;
+            known.insert(id, (entry, if doubted { Trust::Nothing } else { Trust::Ledger }));
         }
         let desk = self.desk;
-        loop {
-            let missing: Vec<InvoiceId> = ids.iter().filter(|id| !fresh.contains_key(*id)).cloned().collect();
-            let second = self.second_source();
-            let read = second.and_then(|source| {
+        let refused = one_by_one::read(ids, |ids| {
+            self.ask(|source| {
+                let missing: Vec<InvoiceId> = ids.iter().filter(|id| !fresh.contains_key(*id)).cloned().collect();
                 source.documents(&missing, &mut |fetched| {
                     let id = fetched.id().clone();
                     if let Some((known, trust)) = known.get(&id) {
@@ -168,25 +187,19 @@ impl Clerk<'_> {
                     }
                     Ok(())
                 })
-            });
-            match read {
-                Ok(()) => break,
-                Err(fault) => self.pause(fault)?,
-            }
+            })
+        })?;
+        let came: Vec<InvoiceId> = ids.iter().filter(|id| fresh.contains_key(*id)).cloned().collect();
+        for (id, error) in one_by_one::blame(self, refused, &came)? {
+            let of_ledger = known.get(&id).and_then(|(known, _)| known.as_ref()).map(|known| &known.tenant);
+            let tenant = waiting.get(&id).map(|waiting| &waiting.tenant).or(of_ledger).cloned();
+            let reason = Reason::Unreadable { detail: format!("{error:#}") };
+            let reject = Reject { id: id.clone(), tenant, number: None, time: None, reason };
+            fresh.insert(id, Some(Verdict::Reject(reject)));
         }
-        self.patience.progress();
         for id in ids {
             fresh.entry(id.clone()).or_insert(None);
         }
-        Ok(())
-    }
-
-    pub(super) fn pause(&mut self, fault: Fault) -> anyhow::Result<()> {
-        let Self { patience, tell, .. } = self;
-        patience.wait(fault, |trouble, pause| {
-            tell(Event::Notice(Notice::Retrying { trouble, pause }));
-            Ok(())
-        })?;
         Ok(())
     }
 

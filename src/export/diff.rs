@@ -2,13 +2,14 @@
 //! key diff (keys from the index, minus what the ledger holds settled, then the documents of the rest)
 //! or the whole table in primary-key order. It changes nothing.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::Error;
 
 use super::check::Trust;
+use super::one_by_one::{self, Asks};
 use super::outbox::Outbox;
 use super::patience::Patience;
 use super::plan::{Group, Others, Reading};
@@ -28,8 +29,6 @@ const DOCUMENTS_A_PAGE: usize = 500;
 const ROWS_A_PAGE: usize = 1_000;
 /// Groups of which nothing is read that are told in one message: there may be a hundred thousand.
 const QUIET_AT_ONCE: usize = 1_000;
-/// How many other rows are tried before the table is blamed instead of a row.
-const OTHERS: usize = 10;
 
 /// What a row belongs to: a group of tenants, the to-do list or a full scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,8 +60,9 @@ pub(super) enum Told {
         rows: u64,
         spellings: BTreeMap<Tenant, Option<SourceTime>>,
     },
+    /// Not all rows of these tenants could be read.
     Failed {
-        part: Part,
+        tenants: Vec<Tenant>,
         trouble: Trouble,
     },
     /// The connection was lost; another attempt follows after the pause.
@@ -100,6 +100,9 @@ impl Wanted {
         Self { id, tenant: None, known: None, trust: Trust::Ledger, late_by: None }
     }
 }
+
+/// Why a row is on the to-do list, and the tenant that it belongs to as far as that is known.
+type Concern = (Why, Option<Tenant>);
 
 pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
     pub source: Box<dyn Source>,
@@ -139,7 +142,8 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             self.say(Told::Begun(n))?;
             match self.read_group(Part::Group(n), group, compare) {
                 Err(Fault::Statement(error)) => {
-                    self.say(Told::Failed { part: Part::Group(n), trouble: Trouble::from(&error) })?;
+                    let tenants = group.members.iter().map(|member| member.tenant.clone()).collect();
+                    self.say(Told::Failed { tenants, trouble: Trouble::from(&error) })?;
                 }
                 result => result?,
             }
@@ -164,25 +168,52 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                     wanted.push(Wanted { id, tenant, known: Some(entry), trust: Trust::Ledger, late_by: None });
                 }
             }
-            rows += self.fetch_all(Part::Unmet, wanted)?;
+            self.fetch_all(Part::Unmet, wanted, &mut rows)?;
         }
         self.say(Told::Read { part: Part::Unmet, rows, spellings: BTreeMap::new() })
     }
 
-    /// First, so that a scan finds what was in doubt already written, and skips it.
-    fn read_todo(&mut self, todo: Vec<Todo>) -> Result<(), Fault> {
+    /// First, so that a scan finds what was in doubt already written, and skips it. If it cannot be read, the tenants
+    /// of what is left of it fail.
+    fn read_todo(&mut self, mut todo: Vec<Todo>) -> Result<(), Fault> {
+        todo.sort_by(|a, b| a.id.cmp(&b.id));
         let mut rows = 0;
-        let mut wanted = Vec::new();
+        while !todo.is_empty() {
+            let rest = todo.split_off(todo.len().min(DOCUMENTS_A_PAGE));
+            let (wanted, mut unread) = self.wanted_again(std::mem::replace(&mut todo, rest))?;
+            if let Err(fault) = self.fetch_all(Part::Todo, wanted, &mut rows) {
+                unread.extend(self.wanted_again(std::mem::take(&mut todo))?.1);
+                self.give_up(fault, unread)?;
+            }
+        }
+        self.say(Told::Read { part: Part::Todo, rows, spellings: BTreeMap::new() })
+    }
+
+    /// What is asked for of a part of the to-do list, and the tenants that it concerns.
+    fn wanted_again(&mut self, todo: Vec<Todo>) -> Result<(Vec<Wanted>, Vec<Concern>), Fault> {
         let ids: Vec<&InvoiceId> = todo.iter().map(|todo| &todo.id).collect();
         let known = self.lookup.entries(&ids).map_err(Fault::Consumer)?;
+        let (mut wanted, mut concerned) = (Vec::new(), Vec::new());
         for (Todo { id, why, tenant }, known) in todo.into_iter().zip(known) {
             let trust = if why == Why::Doubt { Trust::Nothing } else { Trust::Ledger };
             self.visited.insert(id.clone());
+            concerned.push((why, tenant.clone().or(known.as_ref().map(|known| known.tenant.clone()))));
             wanted.push(Wanted { id, tenant, known, trust, late_by: None });
         }
-        wanted.sort_by(|a, b| a.id.cmp(&b.id));
-        rows += self.fetch_all(Part::Todo, wanted)?;
-        self.say(Told::Read { part: Part::Todo, rows, spellings: BTreeMap::new() })
+        Ok((wanted, concerned))
+    }
+
+    /// Rows that the server refused stay on the to-do list, and their tenants fail. A reject without a tenant stays a
+    /// reject; any other row without one ends the run, for nobody else would say that it was not read.
+    fn give_up(&mut self, fault: Fault, unread: Vec<Concern>) -> Result<(), Fault> {
+        let is_covered = unread.iter().all(|(why, tenant)| tenant.is_some() || *why == Why::Reject);
+        match fault {
+            Fault::Statement(error) if is_covered => {
+                let tenants: BTreeSet<Tenant> = unread.into_iter().filter_map(|(_, tenant)| tenant).collect();
+                self.say(Told::Failed { tenants: tenants.into_iter().collect(), trouble: Trouble::from(&error) })
+            }
+            other => Err(other),
+        }
     }
 
     fn read_group(&mut self, part: Part, group: &Group, compare: Compare) -> Result<(), Fault> {
@@ -232,7 +263,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             let mut wanted = self.unseen(group, ours, compare)?;
             // The server finds neighbours in the primary key on one page of its disk.
             wanted.sort_by(|a, b| a.id.cmp(&b.id));
-            rows += self.fetch_all(part, wanted)?;
+            self.fetch_all(part, wanted, &mut rows)?;
             if !full_page {
                 return Ok(rows);
             }
@@ -275,9 +306,8 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         self.roll.as_mut().map_or(Ok(()), |roll| roll.meet(id)).map_err(Fault::Consumer)
     }
 
-    /// Hands over the documents of these ids and says which are gone. Returns how many rows came.
-    fn fetch_all(&mut self, part: Part, wanted: Vec<Wanted>) -> Result<u64, Fault> {
-        let mut rows = 0;
+    /// Hands over the documents of these ids and says which are gone. Counts the rows handed over, also if it fails.
+    fn fetch_all(&mut self, part: Part, wanted: Vec<Wanted>, rows: &mut u64) -> Result<(), Fault> {
         let mut rest = wanted.into_iter().peekable();
         while rest.peek().is_some() {
             let ids: Vec<InvoiceId>;
@@ -287,79 +317,48 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 ids = chunk.iter().map(|wanted| wanted.id.clone()).collect();
                 page = chunk.into_iter().map(|wanted| (wanted.id.clone(), wanted)).collect();
             }
-            rows += self.fetch_page(part, &ids, &mut page)?;
+            let asked = page.len();
+            let fetched = self.fetch_page(part, &ids, &mut page);
+            *rows += (asked - page.len()) as u64;
+            fetched?;
             for (id, wanted) in page {
                 self.say(Told::Gone { part, id, tenant: wanted.tenant, late_by: wanted.late_by })?;
             }
         }
-        Ok(rows)
+        Ok(())
     }
 
-    /// Takes what came out of `page`. A page that fails is read row by row.
+    /// Takes what came out of `page`. A row that fails alone is a reject.
     fn fetch_page(
         &mut self,
         part: Part,
         ids: &[InvoiceId],
         page: &mut HashMap<InvoiceId, Wanted>,
-    ) -> Result<u64, Fault> {
-        let asked = page.len();
-        match self.patiently(|reader| reader.fetch(part, ids, page)) {
-            Err(Fault::Statement(_)) => {}
-            result => return result.map(|()| (asked - page.len()) as u64),
-        }
-        let mut poisoned = Vec::new();
-        for id in ids {
-            if !page.contains_key(id) {
-                continue;
-            }
-            match self.patiently(|reader| reader.fetch(part, std::slice::from_ref(id), page)) {
-                Err(Fault::Statement(error)) => poisoned.push((id.clone(), error)),
-                result => result?,
-            }
-        }
-        self.reject_poisoned(part, poisoned, page)?;
-        Ok((asked - page.len()) as u64)
-    }
-
-    /// A row that fails alone is a reject; if no row can be read, the rows are not to blame.
-    fn reject_poisoned(
-        &mut self,
-        part: Part,
-        poisoned: Vec<(InvoiceId, Error)>,
-        page: &mut HashMap<InvoiceId, Wanted>,
     ) -> Result<(), Fault> {
-        if !poisoned.is_empty() && !self.reads_others(&poisoned)? {
-            return poisoned.into_iter().next().map_or(Ok(()), |(_, error)| Err(Fault::Statement(error)));
+        let refused = one_by_one::read(ids, |ids| self.patiently(|reader| reader.fetch(part, ids, page)))?;
+        if refused.is_empty() {
+            return Ok(());
         }
-        for (id, error) in poisoned {
-            let detail = format!("{error:#}");
-            let Some(wanted) = page.remove(&id) else { continue };
-            self.meet(&id)?;
-            let fetched = Fetched::Unreadable {
-                id,
-                tenant: wanted.tenant.clone(),
-                number: None,
-                time: None,
-                reason: Reason::Unreadable { detail },
-            };
-            self.outbox.put(part, fetched, wanted, &self.lookup).map_err(Fault::Consumer)?;
+        let came: Vec<InvoiceId> = ids.iter().filter(|id| !page.contains_key(*id)).cloned().collect();
+        for (id, error) in one_by_one::blame(self, refused, &came)? {
+            if let Some(wanted) = page.remove(&id) {
+                self.reject(part, wanted, &error)?;
+            }
         }
         Ok(())
     }
 
-    /// Whether a row can be read that is not among these.
-    fn reads_others(&mut self, poisoned: &[(InvoiceId, Error)]) -> Result<bool, Fault> {
-        let ids = match self.patiently(|reader| reader.source.ids(None, poisoned.len() + OTHERS)) {
-            Err(Fault::Statement(_)) => return Ok(false),
-            result => result?,
+    /// Hands over a row that the server does not return.
+    fn reject(&mut self, part: Part, wanted: Wanted, error: &Error) -> Result<(), Fault> {
+        self.meet(&wanted.id)?;
+        let fetched = Fetched::Unreadable {
+            id: wanted.id.clone(),
+            tenant: wanted.tenant.clone(),
+            number: None,
+            time: None,
+            reason: Reason::Unreadable { detail: format!("{error:#}") },
         };
-        for id in ids.iter().filter(|id| poisoned.iter().all(|(poisoned, _)| poisoned != *id)) {
-            match self.patiently(|reader| reader.source.documents(std::slice::from_ref(id), &mut |_| Ok(()))) {
-                Err(Fault::Statement(_)) => {}
-                result => return result.map(|()| true),
-            }
-        }
-        Ok(false)
+        self.outbox.put(part, fetched, wanted, &self.lookup).map_err(Fault::Consumer)
     }
 
     /// Asks for what has not come yet.
@@ -413,9 +412,11 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     fn read_around(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, Fault> {
         let ids = self.patiently(|reader| reader.source.ids(after.as_ref(), ROWS_A_PAGE))?;
         let unvisited = ids.iter().filter(|id| !self.visited.contains(*id));
-        let mut page = unvisited.map(|id| (id.clone(), Wanted::scanned(id.clone()))).collect();
+        let mut page: HashMap<_, _> = unvisited.map(|id| (id.clone(), Wanted::scanned(id.clone()))).collect();
         // What does not come was no invoice to begin with.
-        *rows += self.fetch_page(Part::Table, &ids, &mut page)?;
+        let asked = page.len();
+        self.fetch_page(Part::Table, &ids, &mut page)?;
+        *rows += (asked - page.len()) as u64;
         *after = ids.last().cloned().or(after.take());
         Ok(ids.len())
     }
@@ -442,5 +443,11 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     /// Nothing is told of rows that are still to be handed over.
     fn say(&mut self, told: Told) -> Result<(), Fault> {
         self.outbox.flush(&self.lookup).and_then(|()| (self.tell)(told)).map_err(Fault::Consumer)
+    }
+}
+
+impl<T: FnMut(Told) -> anyhow::Result<()>> Asks for Reader<'_, T> {
+    fn ask<R>(&mut self, mut question: impl FnMut(&mut dyn Source) -> Result<R, Fault>) -> Result<R, Fault> {
+        self.patiently(|reader| question(reader.source.as_mut()))
     }
 }

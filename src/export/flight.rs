@@ -165,6 +165,10 @@ impl Clerk<'_> {
         for (tenant, added) in &batch.tenants {
             *self.written.entry(tenant.clone()).or_default() += added.written;
         }
+        for (tenant, counted) in &batch.taken_back {
+            let written = self.written.entry(tenant.clone()).or_default();
+            *written = written.saturating_sub(counted.written);
+        }
         for advance in &mut batch.advances {
             advance.written = self.written.get(&advance.tenant).copied().unwrap_or_default();
         }
@@ -172,6 +176,9 @@ impl Clerk<'_> {
         self.outcome.leave(&record.leftovers);
         if let (Some(state), Some(writing)) = (self.state.as_deref_mut(), &self.writing) {
             writing.record(state, &published, &record)?;
+        }
+        if let Some(rehearsal) = &mut self.rehearsal {
+            rehearsal.record(&record)?;
         }
         self.say_done(ready);
         Ok(())

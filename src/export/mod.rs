@@ -2,18 +2,19 @@
 //!
 //! `run` is one execution, `session.rs` leads it from the lock to its last record. `inquiry.rs` asks the
 //! server what must be known first; `plan.rs` decides without I/O whether it may start and what it reads,
-//! `doubts.rs` whether the clocks and the server are those of the last run; `tie.rs` ties the tree to its state, `kin.rs` finds spellings that are one tenant; `diff.rs` reads in one
-//! thread; `check.rs` checks rows in several; `pipeline.rs` gives out paths in one, with `batch.rs` (what goes
-//! together), `contest.rs` (two invoices that want one path), `given.rs` (what an empty ledger need not be
-//! asked) and `parts.rs` (whose rows are all decided) and
-//! `standing.rs` (whether a row is the one that was exported); `flight.rs` has batches published in two more, and
+//! `doubts.rs` whether the clocks and the server are those of the last run; `tie.rs` ties the tree to its state,
+//! `kin.rs` finds spellings that are one tenant; `diff.rs` reads in one thread, with `one_by_one.rs` around rows that a
+//! server does not return; `check.rs` checks rows in several; `pipeline.rs` gives out paths in one, with `batch.rs`
+//! (what goes together), `contest.rs` (two invoices that want one path), `given.rs` (what an empty ledger need not be
+//! asked), `parts.rs` (whether all rows of a part are decided), `standing.rs` (whether a row is the one that was
+//! exported) and `tally.rs` (each row is counted once); `flight.rs` has batches published in two more, and
 //! records them. `mirror.rs` writes the script's state file, `patience.rs` waits for a server that went away,
 //! `budget.rs` bounds memory.
 //! `verify.rs` compares tree, ledger and source with the same parts. `lag.rs` is beside all of that: it only
 //! says how far the tenants lag behind, as `why.rs` does of one invoice.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -31,10 +32,12 @@ use crate::source::{self, Access, Fault, Source};
 use crate::state::State;
 use crate::state::ledger::Lookup;
 use crate::state::record::Record;
+use crate::state::rehearsal::Rehearsal;
 use crate::state::runs::OpenRun;
 use crate::state::tenants::KnownTenant;
-use crate::state::todo::{Todo, Why};
+use crate::state::todo::{Doubted, Todo, Why};
 use crate::tree::mark::{self, Mark};
+use crate::tree::name::TreePath;
 use crate::tree::publish::{Changes, Published};
 use crate::tree::stage::Stage;
 use crate::tree::{Durability, Tree};
@@ -67,6 +70,7 @@ mod inquiry;
 mod kin;
 pub mod lag;
 mod mirror;
+mod one_by_one;
 mod outbox;
 mod parts;
 mod patience;
@@ -74,6 +78,7 @@ mod pipeline;
 pub mod plan;
 mod session;
 mod standing;
+mod tally;
 pub mod tie;
 pub mod verify;
 pub mod why;
@@ -101,8 +106,6 @@ pub struct Order {
     pub writers: usize,
     /// None for what the output needs where it lies.
     pub durability: Option<Durability>,
-    /// Bytes.
-    pub max_document: u64,
     pub rejects: Rejects,
     pub backups: Backups,
     /// The script's state file is written after the run too.
@@ -317,21 +320,22 @@ fn carry_out(
             tell(Event::Expected(expected));
         }
     }
-    let todo = to_read(order, present, state.as_deref())?;
     let doubted = state.as_deref().map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
+    let todo = to_read(order, present, state.as_deref(), &doubted)?;
     let table = table_number(present, state.as_deref(), writing.as_ref())?;
     let (lookup, given) = acquaintance(state.as_deref(), writing.as_ref())?;
     let desk = Desk {
         tree,
         stage: writing.as_ref().map(|writing| writing.stage),
         presence: if order.kind == Kind::Incremental { Presence::Assumed } else { Presence::Checked },
-        max_document: order.max_document,
+        max_document: order.access.max_document,
     };
     let server = present.server.clone();
     let label = writing.as_ref().map(|writing| writing.run.id);
     let open_second = move || second_source(&order.access, &server, label);
     let cancel = if writing.is_some() { (order.watch)()? } else { Cancel::default() };
     let patience = || Patience::new(order.retry_for, &cancel);
+    let rehearsal = if writing.is_none() { Some(Rehearsal::new()?) } else { None };
     thread::scope(|threads| {
         let publisher = match &writing {
             Some(Writing { tree, stage, .. }) => Some(Publisher::start(threads, tree, stage)?),
@@ -352,6 +356,7 @@ fn carry_out(
             retried: todo.iter().map(|todo| (todo.id.clone(), todo.why)).collect(),
             tell,
             open_second: &open_second,
+            rehearsal,
         });
         let errand = Errand {
             source: inquiry.source,
@@ -373,8 +378,13 @@ fn carry_out(
     })
 }
 
-/// What the run reads by primary key.
-fn to_read(order: &Order, present: &Present, state: Option<&State>) -> anyhow::Result<Vec<Todo>> {
+/// The rows that this run reads by primary key, whatever its window.
+fn to_read(
+    order: &Order,
+    present: &Present,
+    state: Option<&State>,
+    doubted: &BTreeMap<TreePath, Doubted>,
+) -> anyhow::Result<Vec<Todo>> {
     let mut todo = state.map_or(Ok(Vec::new()), State::todo)?;
     // What a dead run left in doubt is cleared up for every tenant; a verification touches nothing else.
     let chosen = |todo: &Todo| match order.kind {
@@ -382,6 +392,12 @@ fn to_read(order: &Order, present: &Present, state: Option<&State>) -> anyhow::R
         _ => order.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant)),
     };
     todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
+    // The ledger may not know an invoice that a dead run wrote; the path of its file names the tenant.
+    let writers: HashMap<&InvoiceId, &TreePath> =
+        doubted.iter().filter_map(|(path, doubted)| Some((doubted.writer.as_ref()?, path))).collect();
+    for todo in todo.iter_mut().filter(|todo| todo.tenant.is_none()) {
+        todo.tenant = writers.get(&todo.id).and_then(|path| path.tenant_name());
+    }
     if matches!(order.kind, Kind::Incremental | Kind::Backfill) {
         todo.extend(without_tenant(&present.tenantless, &todo, state)?);
     }

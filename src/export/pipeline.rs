@@ -15,9 +15,11 @@ use super::diff::{Part, Told};
 use super::drive::Decides;
 use super::flight::{Flight, Publisher};
 use super::given::Given;
+use super::one_by_one::Asks;
 use super::parts::PartState;
 use super::patience::Patience;
 use super::plan::Group;
+use super::tally::Tally;
 use super::{Rejects, Settings, Writing};
 use crate::event::{Event, Notice};
 use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
@@ -26,14 +28,12 @@ use crate::run::{Counts, Kind, WhyKept};
 use crate::source::{Fault, Source};
 use crate::state::State;
 use crate::state::ledger::{Entry, Origin};
+use crate::state::rehearsal::{Rehearsal, Rehearsed};
 use crate::state::todo::{Doubted, Leftover, Reject, Why};
 use crate::tree::name::TreePath;
 use crate::tree::publish::Placement;
 
 const PROGRESS_EVERY: u64 = 100;
-/// Rivals remembered, so that a row that comes again is not counted again; more are counted twice.
-const CONTESTED_AT_MOST: usize = 100_000;
-
 /// What a checked row says to the deciding thread.
 pub(super) struct Checked {
     pub part: Part,
@@ -56,6 +56,8 @@ pub(super) struct Clerk<'a> {
     pub(super) table: Option<i64>,
     pub tell: &'a mut dyn FnMut(Event),
     pub open_second: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>,
+    /// What a dry run would have recorded; None in any other run.
+    pub(super) rehearsal: Option<Rehearsal>,
     pub(super) batch: Batch,
     /// The batch that is being published.
     pub(super) flight: Option<Flight>,
@@ -74,8 +76,7 @@ pub(super) struct Clerk<'a> {
     pub(super) retried: HashMap<InvoiceId, Why>,
     /// Rows that wait for the batch to be recorded, to be read again with their rivals.
     pub(super) waiting: BTreeMap<InvoiceId, Waiting>,
-    /// Rivals that were dealt with and that the reader may yet bring.
-    contested: HashSet<InvoiceId>,
+    pub(super) tally: Tally,
     pub(super) started: HashSet<Tenant>,
     pub(super) timeless: u64,
     /// Whether this run has given out any path: until then what the reader knew of the ledger holds.
@@ -127,12 +128,13 @@ pub(super) struct Post<'a> {
     pub retried: HashMap<InvoiceId, Why>,
     pub tell: &'a mut dyn FnMut(Event),
     pub open_second: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>,
+    pub rehearsal: Option<Rehearsal>,
 }
 
 impl Decides for Clerk<'_> {
     fn take(&mut self, checked: Checked) -> anyhow::Result<()> {
         let Checked { part, late_by, verdict } = checked;
-        if self.contested.remove(id_of(&verdict)) {
+        if self.tally.comes_again(id_of(&verdict)) {
             // It was read again since, with its rivals, and dealt with.
             if let Verdict::Candidate(candidate) = &verdict {
                 self.discard(candidate);
@@ -173,7 +175,7 @@ impl Decides for Clerk<'_> {
                 }
                 Ok(())
             }
-            Told::Gone { part, id, .. } if self.contested.remove(&id) => self.after(part),
+            Told::Gone { part, id, .. } if self.tally.comes_again(&id) => self.after(part),
             Told::Gone { part, id, tenant, late_by } => {
                 self.count(tenant.as_ref(), |counts| {
                     counts.seen += 1;
@@ -190,14 +192,10 @@ impl Decides for Clerk<'_> {
                 (self.tell)(Event::Notice(Notice::Retrying { trouble, pause }));
                 Ok(())
             }
-            Told::Failed { part, trouble } => match part {
-                Part::Group(n) => {
-                    let members: Vec<Tenant> = self.groups[n].members.iter().map(|m| m.tenant.clone()).collect();
-                    members.iter().for_each(|tenant| self.fail(tenant, trouble.clone()));
-                    Ok(())
-                }
-                Part::Todo | Part::Table | Part::Unmet => Err(anyhow::anyhow!("{trouble}")),
-            },
+            Told::Failed { tenants, trouble } => {
+                tenants.iter().for_each(|tenant| self.fail(tenant, trouble.clone()));
+                Ok(())
+            }
         }
     }
 
@@ -212,6 +210,7 @@ impl Decides for Clerk<'_> {
     /// Publishes and records what is left.
     fn close(&mut self) -> anyhow::Result<()> {
         self.settle()?;
+        self.take_back_doubles(|_| true);
         self.publish_and_record()?;
         self.say_farewell();
         let totals = &self.outcome.totals;
@@ -240,6 +239,7 @@ impl<'a> Clerk<'a> {
             retried,
             tell,
             open_second,
+            rehearsal,
         } = post;
         Self {
             settings,
@@ -253,6 +253,7 @@ impl<'a> Clerk<'a> {
             table,
             tell,
             open_second,
+            rehearsal,
             retried,
             batch: Batch::default(),
             flight: None,
@@ -267,7 +268,7 @@ impl<'a> Clerk<'a> {
             limit: FIRST_BATCH_FILES,
             written: HashMap::new(),
             waiting: BTreeMap::new(),
-            contested: HashSet::new(),
+            tally: Tally::default(),
             started: HashSet::new(),
             timeless: 0,
             decided: false,
@@ -305,20 +306,24 @@ impl<'a> Clerk<'a> {
         self.batch.count(tenant, add);
     }
 
-    pub(super) fn count_rival(&mut self, id: &InvoiceId, verdict: Option<&Verdict>) {
-        if self.contested.len() < CONTESTED_AT_MOST {
-            self.contested.insert(id.clone());
-        }
-        self.count(verdict.and_then(tenant_of), |counts| counts.seen += 1);
-    }
-
     /// Where an invoice lies, as far as it is decided.
     pub(super) fn current(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
         match self.unrecorded().find(|batch| batch.overrules(id)) {
             Some(batch) => Ok(batch.entry(id).cloned()),
             None if self.is_new(id) => Ok(None),
-            None => self.state.as_ref().map_or(Ok(None), |state| state.entry(id)),
+            None => match self.rehearsed(id)?.filter(|rehearsed| rehearsed.overrules) {
+                Some(rehearsed) => Ok(rehearsed.entry),
+                None => self.recorded(id),
+            },
         }
+    }
+
+    fn recorded(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
+        self.state.as_ref().map_or(Ok(None), |state| state.entry(id))
+    }
+
+    pub(super) fn rehearsed(&self, id: &InvoiceId) -> anyhow::Result<Option<Rehearsed>> {
+        self.rehearsal.as_ref().map_or(Ok(None), |rehearsal| rehearsal.of(id))
     }
 
     /// The batches that the ledger does not know of, the latest first.
@@ -341,7 +346,17 @@ impl<'a> Clerk<'a> {
         if self.is_new(path) {
             return Ok(Vec::new());
         }
-        self.state.as_ref().map_or(Ok(Vec::new()), |state| state.owners(path))
+        let mut owners = self.state.as_ref().map_or(Ok(Vec::new()), |state| state.owners(path))?;
+        if let Some(rehearsal) = &self.rehearsal {
+            let mut still = Vec::new();
+            for owner in owners {
+                if self.rehearsed(&owner.0)?.is_none_or(|rehearsed| !rehearsed.overrules) {
+                    still.push(owner);
+                }
+            }
+            owners = still.into_iter().chain(rehearsal.owners(path)?).collect();
+        }
+        Ok(owners)
     }
 
     /// Other invoices that name a path, as far as it is decided.
@@ -463,7 +478,8 @@ impl<'a> Clerk<'a> {
     pub(super) fn reject(&mut self, reject: Reject) -> anyhow::Result<()> {
         self.count(reject.tenant.as_ref(), |counts| counts.rejected += 1);
         let open = self.state.as_ref().map_or(Ok(false), |state| state.is_open_reject(&reject.id))?;
-        if !open && !self.unrecorded().any(|batch| batch.rejects(&reject.id)) {
+        let rehearsed = self.rehearsed(&reject.id)?.is_some_and(|rehearsed| rehearsed.counted.rejected > 0);
+        if !open && !rehearsed && !self.unrecorded().any(|batch| batch.rejects(&reject.id)) {
             self.outcome.new_rejects += 1;
             let Reject { id, tenant, number, reason, .. } = reject.clone();
             (self.tell)(Event::Rejected { tenant, id, number, reason });
@@ -489,13 +505,6 @@ impl<'a> Clerk<'a> {
             self.outcome.failed.insert(tenant.clone(), trouble);
         }
     }
-
-    pub(super) fn second_source(&mut self) -> Result<&mut Box<dyn Source>, Fault> {
-        match &mut self.second {
-            Some(source) => Ok(source),
-            none => Ok(none.insert((self.open_second)()?)),
-        }
-    }
 }
 
 /// NULL is no time, nor is the zero date that MySQL may hold.
@@ -515,10 +524,24 @@ fn id_of(verdict: &Verdict) -> &InvoiceId {
     }
 }
 
-fn tenant_of(verdict: &Verdict) -> Option<&Tenant> {
+pub(super) fn tenant_of(verdict: &Verdict) -> Option<&Tenant> {
     match verdict {
         Verdict::Candidate(candidate) => Some(&candidate.invoice.tenant),
         Verdict::Trouble { invoice, .. } => Some(&invoice.tenant),
         Verdict::Reject(reject) => reject.tenant.as_ref(),
+    }
+}
+
+/// On a connection of its own, since the reader's is busy.
+impl Asks for Clerk<'_> {
+    fn ask<R>(&mut self, mut question: impl FnMut(&mut dyn Source) -> Result<R, Fault>) -> Result<R, Fault> {
+        let Self { patience, tell, second, open_second, .. } = self;
+        patience.insist(tell, || {
+            let source = match second.take() {
+                Some(source) => source,
+                None => open_second()?,
+            };
+            question(second.insert(source).as_mut())
+        })
     }
 }

@@ -3,6 +3,7 @@
 
 use anyhow::Context;
 
+use super::one_by_one::Asks;
 use super::pipeline::Clerk;
 use crate::invoice::{Invoice, InvoiceId};
 use crate::run::WhyKept;
@@ -91,14 +92,8 @@ impl Clerk<'_> {
 
     fn table_lasts(&mut self) -> anyhow::Result<bool> {
         let Some(before) = self.settings.table.clone() else { return Ok(false) };
-        loop {
-            match self.second_source().and_then(|source| source.table_identity()) {
-                Ok(now) => {
-                    self.patience.progress();
-                    return Ok(now.is_some_and(|now| before.lasts(&now)));
-                }
-                Err(fault) => self.pause(fault).context("cannot see whether the table is still the same")?,
-            }
-        }
+        let now =
+            self.ask(|source| source.table_identity()).context("cannot see whether the table is still the same")?;
+        Ok(now.is_some_and(|now| before.lasts(&now)))
     }
 }

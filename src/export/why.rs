@@ -17,9 +17,6 @@ use crate::window::{OpenWork, Span};
 use super::check::{Desk, FileState, Presence, Trust, Verdict as Checked};
 use super::plan::{self, HowToRead, Incremental, Reading};
 
-/// Documents larger than this would be rejected by a run with ordinary settings; here they are read.
-const NO_LIMIT: u64 = u64::MAX;
-
 /// The answer to "why is it (not) there?".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
@@ -93,15 +90,22 @@ pub struct Now {
     pub work: OpenWork,
     pub listed: Vec<Listed>,
     pub overlap: Duration,
+    /// Bytes.
+    pub max_document: u64,
 }
 
 impl Now {
     /// In the order of a run.
-    pub fn ask(mut source: Box<dyn Source>, lag: Duration, overlap: Duration) -> anyhow::Result<Self> {
+    pub fn ask(
+        mut source: Box<dyn Source>,
+        lag: Duration,
+        overlap: Duration,
+        max_document: u64,
+    ) -> anyhow::Result<Self> {
         let boundary = source.clock()?.boundary(lag);
         let work = source.open_work()?;
         let listed = source.tenants(&boundary)?.tenants;
-        Ok(Self { source, boundary, work, listed, overlap })
+        Ok(Self { source, boundary, work, listed, overlap, max_document })
     }
 }
 
@@ -215,11 +219,11 @@ fn judge_row(
             ),
         });
     }
-    match document_now(&row.id, trace, tree, now.source.as_mut())? {
+    match document_now(&row.id, trace, tree, now)? {
         Document::Gone => Ok(verdict(Standing::Waiting, "its row is changing right now", Some("ask again"))),
         Document::Rejected(reason) => {
             let standing = if trace.entry.is_some() { Standing::Stale } else { Standing::NotExported };
-            Ok(verdict(standing, reason.to_string(), Some(MEND)))
+            Ok(verdict(standing, reason.to_string(), Some(mend_elsewhere(reason.code()).unwrap_or(MEND))))
         }
         Document::Same if file == Some(FileNow::Intact) => Ok(settled(trace)),
         Document::Same => Ok(match file {
@@ -268,15 +272,10 @@ enum Document {
     Other,
 }
 
-fn document_now(
-    id: &InvoiceId,
-    trace: &Trace,
-    tree: Option<&Tree>,
-    source: &mut dyn Source,
-) -> anyhow::Result<Document> {
-    let desk = Desk { tree, stage: None, presence: Presence::Checked, max_document: NO_LIMIT };
+fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut Now) -> anyhow::Result<Document> {
+    let desk = Desk { tree, stage: None, presence: Presence::Checked, max_document: now.max_document };
     let mut found = Document::Gone;
-    source.documents(std::slice::from_ref(id), &mut |fetched| {
+    now.source.documents(std::slice::from_ref(id), &mut |fetched| {
         found = match desk.check(fetched, trace.entry.as_ref(), Trust::Ledger)? {
             Checked::Reject(reject) => Document::Rejected(reject.reason),
             Checked::Trouble { trouble, .. } => anyhow::bail!("{trouble}"),

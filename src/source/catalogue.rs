@@ -5,6 +5,7 @@ use anyhow::{Context, bail, ensure};
 
 use super::charset::Charset;
 use super::codes::Class;
+use super::limit;
 use super::mysql::class;
 use super::shape::{is_binary, is_integer, is_text, is_watched, types_of};
 use super::sql::{Bind, Cell, Engine, Statements, Wording, id_column, lossy, missing, quoted};
@@ -156,7 +157,7 @@ impl Catalogue {
         self.indexes.iter().find(|index| index.name == "PRIMARY").map_or(&[], |index| &index.columns)
     }
 
-    pub(super) fn check(&self, names: &TableNames) -> anyhow::Result<Table> {
+    pub(super) fn check(&self, names: &TableNames, max_document: u64) -> anyhow::Result<Table> {
         ensure!(!self.columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
         missing(names, |name| self.column(name).is_ok())?;
         let id = id_column(names, self.primary())?;
@@ -186,7 +187,11 @@ impl Catalogue {
         }
         let by_time = self.index_on(&wanted);
         let notices = if by_time.is_some() { Vec::new() } else { vec![missing_index(names, &wanted)] };
-        let wording = self.wording(names, &id, by_id, by_time)?;
+        let wording = Wording {
+            by_time: by_time.map(Index::forced).unwrap_or_default(),
+            by_id: by_id.forced(),
+            ..self.wording(names, &id, max_document)?
+        };
         let statements = Statements { names: names.clone(), id, timeless: time.nullable, wording };
         let read = self.read_columns(names);
         let kind = |name: &str| Some((name.to_owned(), self.column(name).ok()?.kind.clone()));
@@ -194,7 +199,7 @@ impl Catalogue {
         Ok(Table { statements, notices, integer_id, zone, kinds })
     }
 
-    fn wording(&self, names: &TableNames, id: &str, by_id: &Index, by_time: Option<&Index>) -> anyhow::Result<Wording> {
+    fn wording(&self, names: &TableNames, id: &str, max_document: u64) -> anyhow::Result<Wording> {
         let (time, date) = (quoted(&names.time), quoted(&names.date));
         // An issue date that is a moment falls on the day that the server's own zone gives it, also
         // where source times are read in UTC.
@@ -217,7 +222,7 @@ impl Catalogue {
             date: format!("COALESCE(DATE_FORMAT({day}, '%Y%m%d'), CAST({date} AS CHAR))"),
             number: number.text(),
             status: status?.text(),
-            document: document.text(),
+            document: document.limited(max_document),
             time: format!("CAST({time} AS CHAR)"),
             newest: format!("CAST(MAX({time}) AS CHAR)"),
             lost: lost([tenant.unfindable(), country.lost(), number.lost()]),
@@ -229,8 +234,8 @@ impl Catalogue {
             types_of_id: types(&[of_id]),
             types_of_key: types(&[of_id, of_tenant, of_time]),
             types_of_row: types(&[of_id, of_tenant, of_time, &country.name, &number.name, &document.name]),
-            by_time: by_time.map(Index::forced).unwrap_or_default(),
-            by_id: by_id.forced(),
+            by_time: String::new(),
+            by_id: String::new(),
         })
     }
 
@@ -296,6 +301,12 @@ impl Column {
             None if is_text(&self.kind) || self.has_no_text() => quoted(&self.name),
             None => format!("CAST({} AS CHAR)", quoted(&self.name)),
         }
+    }
+
+    /// The two columns of `Wording::document`.
+    fn limited(&self, max_document: u64) -> String {
+        let charset = self.charset.as_ref().map(|charset| charset.name.as_str());
+        limit::columns(&self.name, &self.text(), &self.kind, charset, max_document)
     }
 
     fn identifier(&self) -> String {

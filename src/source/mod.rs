@@ -1,10 +1,10 @@
 //! Where invoices come from: MySQL and MariaDB (`mysql.rs`) or an embedded SQLite file (`sqlite.rs`)
 //! with the same table; `address.rs` reads where they are, `dial.rs` makes connections, `server_key.rs` checks a
 //! server's public key, `session.rs` says what a session is set to, `sql.rs` has the statements that both share,
-//! `catalogue.rs` what a server says about the table, `charset.rs` what of its text UTF-8 can carry, `shape.rs`
-//! whether its columns are still the same, `table_identity.rs` whether it is the table of before, `codes.rs` what a
-//! server's errors mean. `open_work.rs`, `processes.rs` and `reader.rs` find what may still commit rows there.
-//! `sample.rs` makes such a file for the demo.
+//! `limit.rs` keeps documents that are too long on the server, `catalogue.rs` reads what a server says about the table,
+//! `charset.rs` what of its text UTF-8 can carry, `shape.rs` whether its columns are still the same,
+//! `table_identity.rs` whether it is the table of before, `codes.rs` what a server's errors mean. `open_work.rs`,
+//! `processes.rs` and `reader.rs` find what may still commit rows there. `sample.rs` makes such a file for the demo.
 //!
 //! A source only reads. Statements are short pages; nothing is held open between them.
 
@@ -24,6 +24,7 @@ mod catalogue;
 mod charset;
 pub mod codes;
 mod dial;
+mod limit;
 pub mod mysql;
 mod open_work;
 mod processes;
@@ -89,6 +90,8 @@ pub struct Access {
     pub tls: Tls,
     /// How long a server may say nothing.
     pub read_timeout: Duration,
+    /// Bytes. Longer documents are not sent; their rows come as unreadable.
+    pub max_document: u64,
 }
 
 /// How a connection by TCP is encrypted and whether the server is checked.

@@ -41,7 +41,7 @@ impl MySql {
     pub fn connect(place: &Place, access: &Access) -> Result<Self, Fault> {
         let mut link = Link::open(place, access)?;
         let table = Catalogue::read(&mut link, &access.names)
-            .and_then(|catalogue| catalogue.check(&access.names).map_err(Fault::Statement))
+            .and_then(|catalogue| catalogue.check(&access.names, access.max_document).map_err(Fault::Statement))
             .map_err(|fault| fault.at(link.place.name()))?;
         table.kinds.iter().try_for_each(|(column, kind)| link.shape.agree(column, kind))?;
         link.integer_id = table.integer_id;

@@ -53,6 +53,7 @@ pub(super) struct Wording {
     pub date: String,
     pub number: String,
     pub status: String,
+    /// Two columns: the document or NULL, the length of one that is too long or NULL.
     pub document: String,
     pub time: String,
     pub newest: String,
@@ -510,8 +511,9 @@ fn sighting(row: Vec<Cell>) -> anyhow::Result<Sighting> {
 }
 
 fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetched> {
-    let [id, tenant, country, date, number, time, document, lost, marks, characters] = cells(row)?;
+    let [id, tenant, country, date, number, time, document, too_long, lost, marks, characters] = cells(row)?;
     let id = InvoiceId(needed(id, "id")?);
+    let too_long = too_long.map(|bytes| lossy(Some(bytes)).parse()).transpose().context("a length is no number")?;
     let mut trouble = None;
     let mut readable = |cell: Cell, name: &str| {
         text(cell).unwrap_or_else(|_| {
@@ -535,8 +537,12 @@ fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetched> {
             Fetched::Row(Row { invoice: Invoice { id, tenant, country, date, number, time }, document })
         }
         (trouble, tenant, _, number, _) => {
-            let detail = trouble.unwrap_or_else(|| format!("the column {} is NULL", names.tenant));
-            Fetched::Unreadable { id, tenant, number, time, reason: Reason::Unreadable { detail } }
+            let reason = match (trouble, &tenant, too_long) {
+                (Some(detail), ..) => Reason::Unreadable { detail },
+                (None, Some(_), Some(bytes)) => Reason::TooLarge { bytes },
+                _ => Reason::Unreadable { detail: format!("the column {} is NULL", names.tenant) },
+            };
+            Fetched::Unreadable { id, tenant, number, time, reason }
         }
     })
 }

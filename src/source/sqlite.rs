@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow, ensure};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
+use super::limit;
 use super::shape::changed;
 use super::sql::{Bind, Cell, Each, Engine, Statements, Wording, id_column, lossy, missing, quoted};
 use super::table_identity::TableIdentity;
@@ -34,7 +35,7 @@ pub struct Sqlite {
 impl Sqlite {
     pub fn open(path: &str, access: &Access) -> Result<Self, Fault> {
         let (path, identity, mut file) = open(path).map_err(Fault::Final)?;
-        let statements = catalogue(&mut file, &access.names)?;
+        let statements = catalogue(&mut file, access)?;
         Ok(Self { access: access.clone(), path, identity, statements, file })
     }
 }
@@ -220,13 +221,16 @@ fn cell(value: ValueRef<'_>) -> Cell {
     }
 }
 
-fn catalogue(file: &mut File, names: &TableNames) -> Result<Statements, Fault> {
+fn catalogue(file: &mut File, access: &Access) -> Result<Statements, Fault> {
+    let names = &access.names;
     let transaction = file.connection.unchecked_transaction().map_err(fault)?;
     let (version, columns) =
         (version(&transaction).map_err(fault)?, columns(&transaction, &names.table).map_err(fault)?);
     let unique = unique_columns(&transaction, &names.table).map_err(fault)?;
+    let encoding: String = transaction.query_row("PRAGMA encoding", [], |row| row.get(0)).map_err(fault)?;
     transaction.finish().map_err(fault)?;
-    let statements = check(&columns, &unique, names).map_err(Fault::Statement)?;
+    let document = limit::sqlite_columns(&names.document, &encoding, access.max_document);
+    let statements = check(&columns, &unique, names, document).map_err(Fault::Statement)?;
     let read = |column: &[String; 4]| statements.reads(&column[0]);
     let columns = columns.into_iter().filter(read).collect();
     file.layout = Some(Layout { table: names.table.clone(), columns, version });
@@ -242,7 +246,12 @@ fn unique_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<
     rows.filter_map(Result::transpose).collect()
 }
 
-fn check(columns: &[[String; 4]], unique: &[String], names: &TableNames) -> anyhow::Result<Statements> {
+fn check(
+    columns: &[[String; 4]],
+    unique: &[String],
+    names: &TableNames,
+    document: String,
+) -> anyhow::Result<Statements> {
     ensure!(!columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
     let column = |name: &str| columns.iter().find(|column| column[0].eq_ignore_ascii_case(name));
     missing(names, |name| column(name).is_some())?;
@@ -268,9 +277,9 @@ fn check(columns: &[[String; 4]], unique: &[String], names: &TableNames) -> anyh
         ),
         number: text(&names.number),
         status: quoted(&names.status),
-        document: quoted(&names.document),
         time: text(&names.time),
         newest: format!("CAST(MAX({}) AS TEXT)", quoted(&names.time)),
+        document,
         same_tenant: format!("CAST({} AS BLOB) = CAST(? AS BLOB)", quoted(&names.tenant)),
         lost: "NULL".to_owned(),
         document_measure: None,

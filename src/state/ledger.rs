@@ -10,7 +10,7 @@ use super::file::StateFile;
 use super::open::{self, Stamp};
 use super::{State, explain};
 use crate::invoice::{Digest, InvoiceId, Key, SourceTime, Tenant};
-use crate::run::RunId;
+use crate::run::{Counts, RunId};
 use crate::tree::name::TreePath;
 
 /// One exported invoice.
@@ -285,6 +285,31 @@ pub(super) fn correct(conn: &Connection, run: i64, entry: &Entry) -> rusqlite::R
         run
     ])?;
     Ok(())
+}
+
+/// How a run has counted an invoice that it entered.
+pub(super) fn counted(
+    conn: &Connection,
+    run: RunId,
+    id: &InvoiceId,
+) -> rusqlite::Result<Option<(Option<Tenant>, Counts)>> {
+    let counted = |row: &Row<'_>| {
+        let counts = match row.get(1)? {
+            true => Counts { seen: 1, unchanged: 1, ..Counts::default() },
+            false => Counts { seen: 1, written: 1, bytes: row.get::<_, i64>(2)?.cast_unsigned(), ..Counts::default() },
+        };
+        Ok((Some(Tenant(row.get(0)?)), counts))
+    };
+    conn.prepare_cached(
+        "SELECT t.name, e.adopted, e.size FROM entry e JOIN tenant t ON t.n = e.tenant WHERE e.id = ?1 AND e.run = ?2",
+    )?
+    .query_row(params![Filed(id), run.0], counted)
+    .optional()
+}
+
+/// The number of the tenant that an invoice is filed under.
+pub(super) fn tenant(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<i64>> {
+    conn.prepare_cached("SELECT tenant FROM entry WHERE id = ?1")?.query_row([Filed(id)], |row| row.get(0)).optional()
 }
 
 pub(super) fn forget(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<()> {

@@ -32,6 +32,7 @@ pub mod pages;
 #[cfg(test)]
 mod plans;
 pub mod record;
+pub mod rehearsal;
 pub mod restore;
 pub mod roll;
 pub mod runs;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Transaction, params};
 
 use super::ledger::{Entering, Entry, Origin, folder_number};
-use super::runs::{OpenRun, put_counts, put_tenant};
+use super::runs::{OpenRun, put_counts, put_tenant, take_back};
 use super::tenants::Advance;
 use super::todo::{Leftover, Reject, Why};
 use super::{State, ledger, tenants, todo};
@@ -35,6 +35,8 @@ pub struct Record {
     pub cleared: Vec<TreePath>,
     /// What was done for each tenant since the last record.
     pub tenants: HashMap<Tenant, Counts>,
+    /// Of what earlier records of the run have counted: what is counted otherwise now.
+    pub taken_back: HashMap<Tenant, Counts>,
     /// The run's totals so far.
     pub totals: Counts,
     pub advances: Vec<Advance>,
@@ -56,8 +58,9 @@ impl State {
                 tx.prepare_cached("UPDATE meta SET published_run = ?1")?.execute([run.id.0])?;
             }
             for id in &record.displaced {
+                let tenant = ledger::tenant(tx, id)?;
                 ledger::forget(tx, id)?;
-                todo::put(tx, run.id.0, id, Why::Displaced, None)?;
+                todo::put(tx, run.id.0, id, Why::Displaced, tenant)?;
             }
             enter_all(tx, run, &record.entries)?;
             for reject in &record.rejects {
@@ -135,6 +138,9 @@ fn put_progress(tx: &Transaction<'_>, run: &OpenRun, record: &Record) -> rusqlit
     // Before the watermarks move, since a tenant's row keeps the old one.
     for (tenant, added) in record.tenants.iter().filter(|(_, added)| **added != Counts::default()) {
         put_tenant(tx, run.id, tenant, added)?;
+    }
+    for (tenant, counted) in &record.taken_back {
+        take_back(tx, run.id, tenant, counted)?;
     }
     let (unchanged, moving): (Vec<&Advance>, Vec<&Advance>) =
         record.advances.iter().partition(|advance| record.leaves_alone(advance));

@@ -352,6 +352,29 @@ pub(super) fn put_counts(conn: &Connection, run: RunId, counts: &Counts) -> rusq
 }
 
 /// Adds to what a run did for one tenant. Called before the watermark moves: the row keeps the old one.
+/// Takes back what was counted for a tenant in earlier records of the run.
+pub(super) fn take_back(conn: &Connection, run: RunId, tenant: &Tenant, counted: &Counts) -> rusqlite::Result<()> {
+    let Counts { seen, written, unchanged, rejected, gone, removed, bytes, .. } = *counted;
+    let n = tenants::number(conn, tenant)?;
+    conn.prepare_cached(
+        "UPDATE run_tenant SET seen = seen - ?3, written = written - ?4, unchanged = unchanged - ?5,
+             rejected = rejected - ?6, gone = gone - ?7, removed = removed - ?8, bytes = bytes - ?9
+         WHERE run = ?1 AND tenant = ?2",
+    )?
+    .execute([
+        run.0,
+        n,
+        signed(seen),
+        signed(written),
+        signed(unchanged),
+        signed(rejected),
+        signed(gone),
+        signed(removed),
+        signed(bytes),
+    ])?;
+    Ok(())
+}
+
 pub(super) fn put_tenant(conn: &Connection, run: RunId, tenant: &Tenant, added: &Counts) -> rusqlite::Result<()> {
     let Counts { seen, written, unchanged, rejected, gone, late, late_by, removed, bytes } = *added;
     let n = tenants::number(conn, tenant)?;

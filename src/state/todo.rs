@@ -6,9 +6,9 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::ledger::AT_PATH;
-use super::{State, tenants};
+use super::{State, ledger, tenants};
 use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
-use crate::run::WhyKept;
+use crate::run::{Counts, RunId, WhyKept};
 use crate::tree::name::TreePath;
 use crate::tree::stage::Target;
 
@@ -124,6 +124,20 @@ impl State {
             conn.query_row("SELECT count(*) FROM reject WHERE closed_run IS NULL", [], |row| row.get::<_, i64>(0))
         })
         .map(i64::cast_unsigned)
+    }
+
+    /// What a run has put on record of an invoice so far: its tenant then, and how it was counted.
+    pub fn counted(&self, run: RunId, id: &InvoiceId) -> anyhow::Result<Option<(Option<Tenant>, Counts)>> {
+        self.glance(|conn| {
+            let rejected = conn
+                .prepare_cached("SELECT tenant FROM reject WHERE id = ?1 AND closed_run IS NULL AND last_run = ?2")?
+                .query_row(params![id.as_str(), run.0], |row| row.get::<_, Option<String>>(0))
+                .optional()?;
+            match rejected {
+                Some(tenant) => Ok(Some((tenant.map(Tenant), Counts { seen: 1, rejected: 1, ..Counts::default() }))),
+                None => ledger::counted(conn, run, id),
+            }
+        })
     }
 
     pub fn is_open_reject(&self, id: &InvoiceId) -> anyhow::Result<bool> {

@@ -65,6 +65,11 @@ impl TreePath {
         self.part(0)
     }
 
+    /// The tenant that the folder's name spells; None where it was cut.
+    pub fn tenant_name(&self) -> Option<Tenant> {
+        decode(self.tenant()).map(Tenant)
+    }
+
     /// The country's folder inside the tenant's.
     pub fn country(&self) -> &str {
         self.part(1)

@@ -19,6 +19,7 @@ fn open(url: &str) -> Box<dyn Source> {
         time_zone: None,
         tls: Tls::default(),
         read_timeout: Duration::from_secs(60),
+        max_document: 256 << 20,
     };
     source::open(&access).unwrap()
 }

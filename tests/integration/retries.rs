@@ -271,16 +271,19 @@ fn a_table_that_stays_locked_is_asked_again_until_it_is_free() {
     });
 }
 
-/// A table whose documents are worked out when they are read, which takes far longer than the limit for
-/// the rows that are marked as slow.
-fn table_of_slow_documents(flavor: Flavor) -> Table {
-    let table = Table::on(server(flavor));
+/// An expression for a document that takes far longer than the limit to be worked out for the rows that are marked
+/// as slow. `rest` goes before its end.
+pub(crate) fn documents_worked_out(rest: &str) -> String {
     let hashes =
         ('a'..='h').map(|letter| format!("SHA2(REPEAT('{letter}', slow), 512)")).collect::<Vec<_>>().join(", ");
+    format!("CONCAT('{{\"hashed\": ', LENGTH(CONCAT({hashes})), {rest}, '}}')")
+}
+
+fn table_of_slow_documents(flavor: Flavor) -> Table {
+    let table = Table::on(server(flavor));
     table.execute("ALTER TABLE t_invoice DROP COLUMN fext_field, ADD slow INT NOT NULL DEFAULT 0");
-    table.execute(&format!(
-        "ALTER TABLE t_invoice ADD fext_field LONGTEXT AS (CONCAT('{{\"hashed\": ', LENGTH(CONCAT({hashes})), '}}')) VIRTUAL"
-    ));
+    let document = documents_worked_out("''");
+    table.execute(&format!("ALTER TABLE t_invoice ADD fext_field LONGTEXT AS ({document}) VIRTUAL"));
     for id in 1..=20 {
         table.execute(&format!(
             "INSERT INTO t_invoice (fid, ftenant_id, fcountry, fissue_date, finvoice_no, fissue_status, fupdate_time)
@@ -290,13 +293,13 @@ fn table_of_slow_documents(flavor: Flavor) -> Table {
     table
 }
 
-fn set_slow(table: &Table, which: &str, slow: bool) {
+pub(crate) fn set_slow(table: &Table, which: &str, slow: bool) {
     let size = if slow { 20_000_000 } else { 0 };
     table.execute(&format!("UPDATE t_invoice SET slow = {size}, fupdate_time = fupdate_time WHERE {which}"));
 }
 
 /// As a proxy or an administrator would: the session says that there is no limit.
-fn limit_time(proxy: &Proxy) {
+pub(crate) fn limit_time(proxy: &Proxy) {
     proxy.change(&[
         ("max_execution_time = 0", "max_execution_time=200"),
         ("max_statement_time = 0", "max_statement_time=0.2"),

@@ -73,6 +73,7 @@ fn open(url: &str) -> Box<dyn source::Source> {
         time_zone: None,
         tls: Tls::default(),
         read_timeout: Duration::from_secs(300),
+        max_document: 256 << 20,
     };
     source::open(&access).unwrap()
 }

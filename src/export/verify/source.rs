@@ -46,7 +46,8 @@ pub(super) fn compare(
         patience,
         roll: Some(Roll::new(selection.clone())?),
     };
-    let desk = Desk { tree: None, stage: None, presence: Presence::Assumed, max_document: order.max_document };
+    let max_document = order.access.max_document;
+    let desk = Desk { tree: None, stage: None, presence: Presence::Assumed, max_document };
     let read_upto = known.into_iter().filter_map(|known| Some((known.tenant, known.watermark?))).collect();
     let mut examiner = Examiner { selection, state, read_upto, otherwise: state.newest_boundary()?, findings, tell };
     drive(&mut examiner, desk, errand, order.writers, cancel)

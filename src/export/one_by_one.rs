@@ -1,0 +1,78 @@
+//! Rows that a server cannot return. A page that it refuses is read row by row; a row that fails alone is to blame,
+//! unless no other row can be read either: then the table is.
+
+use std::slice;
+
+use anyhow::Error;
+
+use crate::invoice::InvoiceId;
+use crate::source::{Fault, Source};
+
+/// How many other rows are tried, in each place, before the table is blamed instead of a row.
+const OTHERS: usize = 10;
+
+/// Rows that the server refused to return, each alone, and what it said.
+pub(super) type Refused = Vec<(InvoiceId, Error)>;
+
+/// A connection that is made again when it is lost.
+pub(super) trait Asks {
+    fn ask<R>(&mut self, question: impl FnMut(&mut dyn Source) -> Result<R, Fault>) -> Result<R, Fault>;
+}
+
+/// Reads these rows, one by one if the server refuses them together. Rows that have come need not be read again.
+pub(super) fn read(
+    ids: &[InvoiceId],
+    mut read: impl FnMut(&[InvoiceId]) -> Result<(), Fault>,
+) -> Result<Refused, Fault> {
+    match read(ids) {
+        Err(Fault::Statement(_)) => {}
+        result => return result.map(|()| Refused::new()),
+    }
+    let mut refused = Refused::new();
+    for id in ids {
+        match read(slice::from_ref(id)) {
+            Err(Fault::Statement(error)) => refused.push((id.clone(), error)),
+            result => result?,
+        }
+    }
+    Ok(refused)
+}
+
+/// The refused rows, if they are to blame; else the error of the first one. `came` are rows that came with them.
+pub(super) fn blame(asks: &mut impl Asks, refused: Refused, came: &[InvoiceId]) -> Result<Refused, Fault> {
+    if refused.is_empty() || others_can_be_read(asks, &refused, came)? {
+        return Ok(refused);
+    }
+    refused.into_iter().next().map_or(Ok(Refused::new()), |(_, error)| Err(Fault::Statement(error)))
+}
+
+/// Tries rows of the same page, the first rows of the table, and those behind the refused ones.
+fn others_can_be_read(asks: &mut impl Asks, refused: &Refused, came: &[InvoiceId]) -> Result<bool, Fault> {
+    let is_other = |id: &InvoiceId| refused.iter().all(|(refused, _)| refused != id);
+    let came: Vec<InvoiceId> = came.iter().take(OTHERS).cloned().collect();
+    if any_can_be_read(asks, &came)? {
+        return Ok(true);
+    }
+    let last = refused.last().map(|(id, _)| id);
+    for (after, limit) in [(None, refused.len() + OTHERS), (last, OTHERS)] {
+        let ids = match asks.ask(|source| source.ids(after, limit)) {
+            Err(Fault::Statement(_)) => return Ok(false),
+            result => result?,
+        };
+        let others: Vec<InvoiceId> = ids.into_iter().filter(is_other).take(OTHERS).collect();
+        if any_can_be_read(asks, &others)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn any_can_be_read(asks: &mut impl Asks, ids: &[InvoiceId]) -> Result<bool, Fault> {
+    for id in ids {
+        match asks.ask(|source| source.documents(slice::from_ref(id), &mut |_| Ok(()))) {
+            Err(Fault::Statement(_)) => {}
+            result => return result.map(|()| true),
+        }
+    }
+    Ok(false)
+}
