@@ -204,7 +204,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// Rows that the server refused stay on the to-do list, and their tenants fail. A reject without a tenant stays a
-    /// reject; any other row without one ends the run, for nobody else would say that it was not read.
+    /// reject; any other row without one ends the run, since no other part of the program would say that it was not read.
     fn give_up(&mut self, fault: Fault, unread: Vec<Concern>) -> Result<(), Fault> {
         let is_covered = unread.iter().all(|(why, tenant)| tenant.is_some() || *why == Why::Reject);
         match fault {

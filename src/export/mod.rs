@@ -311,14 +311,7 @@ fn carry_out(
     let scope = Arc::new(scope(order, present, &known));
     drop(known);
     if matches!(*scope, Scope::Table) {
-        let before = state.as_deref().map_or(Ok(None), State::last_full_count)?;
-        let expected = match before.filter(|count| *count > 0) {
-            None => inquiry.ask(tell, |source| source.estimate())?,
-            known => known,
-        };
-        if let Some(expected) = expected {
-            tell(Event::Expected(expected));
-        }
+        expect(state.as_deref(), &mut inquiry, tell)?;
     }
     let doubted = state.as_deref().map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
     let todo = to_read(order, present, state.as_deref(), &doubted)?;
@@ -376,6 +369,17 @@ fn carry_out(
         let leftovers = left.values().map(|(files, _)| files).sum();
         Ok(CarriedOut { totals, failed, tenants, new_rejects, leftovers })
     })
+}
+
+/// Says about how many invoices there are: as many as the last full run read, else what the source estimates.
+fn expect(state: Option<&State>, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
+    let before = state.map_or(Ok(None), State::last_full_count)?;
+    let expected = match before.filter(|count| *count > 0) {
+        None => inquiry.ask(tell, |source| source.estimate())?,
+        known => known,
+    };
+    expected.into_iter().for_each(|expected| tell(Event::Expected(expected)));
+    Ok(())
 }
 
 /// The rows that this run reads by primary key, whatever its window.

@@ -44,7 +44,7 @@ impl Clerk<'_> {
         Ok(())
     }
 
-    /// What lies at a path in doubt that no invoice names goes if it is what the dead run wrote, or what it was to
+    /// A file at a path in doubt that no invoice names goes if it is what the dead run wrote, or what it was to
     /// replace, and the invoice is either gone or still the same one.
     pub(super) fn clear_unnamed(&mut self, path: &TreePath, content: &Content) -> anyhow::Result<()> {
         let (id, digest) = (content.id.clone(), content.digest);

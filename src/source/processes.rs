@@ -74,7 +74,7 @@ impl Process {
         // An event at work shows as `Connect` too, and has a database. A login has none, nor has a thread that waits
         // for the primary.
         let event = connects && (self.database.is_some() || self.text.is_some());
-        // The performance schema does not say as whom an event works.
+        // The performance schema does not show the user of an event.
         let servers_own = matches!(self.user.as_str(), "system user" | "event_scheduler");
         waits || connects && !event || servers_own && !(event && texts == Texts::Stale)
     }

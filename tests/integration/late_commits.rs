@@ -39,7 +39,7 @@ enum Work {
     Event,
     /// An event that calls such a function between two statements of its own.
     EventsFunction,
-    /// An `INSERT … SELECT` whose text is not in the character set of its session.
+    /// An `INSERT … SELECT` with a text in another character set than that of its session.
     Garbled,
 }
 

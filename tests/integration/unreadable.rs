@@ -1,5 +1,5 @@
 //! Rows that a source cannot return, wherever a run reads rows by their key: beside a rival for one path, and on the
-//! to-do list. They are named, and hold up nobody whom they do not concern.
+//! to-do list. They are named, and hold up no tenant that they do not concern.
 
 use std::fs;
 use std::time::Duration;

@@ -50,7 +50,7 @@ pub(super) enum Step {
     Close(Ending),
     Pass(i64),
     SetSourceClock(i64),
-    /// The same rows in what is another table to whoever looks.
+    /// The same rows in what looks like another table.
     RebuildTable,
     Run(Run),
 }

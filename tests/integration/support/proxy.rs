@@ -34,7 +34,7 @@ enum Plan {
     Each(u64, Break),
 }
 
-/// What becomes of a packet, which is right for the connection and wrong for whoever reads what is in it.
+/// What becomes of a packet. Its frame stays right, its content does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spoil {
     Empty,
