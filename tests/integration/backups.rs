@@ -94,11 +94,11 @@ fn a_backup_is_made_while_a_run_writes_and_holds_what_was_recorded() {
     let exporter = exported(&table);
     // A run that is at work has a log beside the state and a transaction of its own.
     let writer = rusqlite::Connection::open(exporter.state()).unwrap();
-    writer.execute_batch("UPDATE meta SET server_unix = 7; BEGIN IMMEDIATE; UPDATE meta SET server_unix = 8").unwrap();
+    writer.execute_batch("UPDATE meta SET server_ms = 7; BEGIN IMMEDIATE; UPDATE meta SET server_ms = 8").unwrap();
     let file = exporter.output().parent().unwrap().join("copy.db");
     exporter.run(["state", "backup", file.to_str().unwrap()]).expect(0);
     whole(&file);
-    assert_eq!(ask(&file, "SELECT server_unix FROM meta"), [[Some("7".to_owned())]]);
+    assert_eq!(ask(&file, "SELECT server_ms FROM meta"), [[Some("7".to_owned())]]);
     let again = exporter.run(["state", "backup", file.to_str().unwrap()]).expect(1);
     assert!(again.stderr.contains("already there"), "{again}");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "it holds as much as the state does");

@@ -15,7 +15,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// The fields that the README lists, in its order.
-const FIELDS: [&str; 25] = [
+const FIELDS: [&str; 26] = [
     "run",
     "dry_run",
     "kind",
@@ -31,6 +31,7 @@ const FIELDS: [&str; 25] = [
     "gone",
     "late",
     "late_by_seconds",
+    "leftovers",
     "removed",
     "bytes",
     "new_rejects",

@@ -20,7 +20,7 @@ const FOREVER: &str = "9999-12-31 23:59:59.999999";
 
 fn access(url: &str) -> Access {
     Access {
-        max_document: 1 << 20,
+        max_document: 256 << 20,
         url: url.parse().unwrap(),
         password: None,
         names: TableNames::default(),
