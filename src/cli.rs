@@ -214,7 +214,7 @@ pub struct Verify {
     /// nothing else
     #[arg(long)]
     pub repair: bool,
-    /// Remove files whose invoice is withdrawn, and superseded ones that could not be removed before
+    /// Remove the files of withdrawn invoices, and superseded ones that could not be removed before
     #[arg(long, requires = "against_source")]
     pub prune: bool,
     /// ... and leftovers of ids that were used again, or may have been: each may be the only file of an earlier invoice

@@ -43,7 +43,7 @@ impl From<Panic> for Refusal {
     }
 }
 
-/// Does the work. A panic of it is told apart from its own errors.
+/// Does the work. The outer result is an error if the work panics; its own errors stay in the inner one.
 pub fn caught<R>(work: impl FnOnce() -> R) -> Result<R, Panic> {
     // What the work has borrowed is used after a panic only to put on record that there was one.
     panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
@@ -52,7 +52,7 @@ pub fn caught<R>(work: impl FnOnce() -> R) -> Result<R, Panic> {
     })
 }
 
-/// Does the work. A panic of it is an error like its own.
+/// Does the work. A panic becomes an error beside those that the work returns.
 pub fn as_error<R>(work: impl FnOnce() -> anyhow::Result<R>) -> anyhow::Result<R> {
     caught(work).unwrap_or_else(|panic| Err(Refusal::from(panic).into()))
 }

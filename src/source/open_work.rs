@@ -173,7 +173,7 @@ fn transactions(look: u64) -> String {
     )
 }
 
-/// Work whose start is not known may be of any age.
+/// Work without a known start may be of any age.
 fn since(start: Option<String>) -> OpenWork {
     start.map_or(OpenWork::Unclear, |start| OpenWork::Since(SourceTime(start)))
 }

@@ -1,13 +1,14 @@
 //! What we remember: one SQLite file, by default `<output>/.export_state/state.db`.
 //!
-//! `file.rs` says where it lies, `open.rs` creates, opens and upgrades it, `tenants.rs` keeps watermarks, `ledger.rs` says which
-//! file belongs to which invoice, `todo.rs` what is still to be done or was rejected, `runs.rs` writes
-//! the history, `changes.rs` what was changed otherwise; `history.rs` and `pages.rs` read both,
-//! `overview.rs` how the tenants stand. `record.rs` writes a published batch, everything of it in one
-//! transaction: the file in the tree comes first, the state second. `legacy.rs` knows the script's
-//! state file, `legacy_file.rs` puts one in place. `source_table.rs` numbers the tables that were read. `roll.rs` counts whom a scan of the source has met.
+//! `file.rs` finds and names the file, `open.rs` creates, opens and upgrades it, `tenants.rs` keeps watermarks,
+//! `ledger.rs` says which file belongs to which invoice, `todo.rs` what is still to be done or was rejected,
+//! `runs.rs` writes the history, `changes.rs` what was changed otherwise; `history.rs` and `pages.rs` read both,
+//! `overview.rs` how the tenants stand. `record.rs` writes a published batch, everything of it in one transaction:
+//! the file in the tree comes first, the state second. `rehearsal.rs` keeps what a dry run has decided. `legacy.rs`
+//! knows the script's state file, `legacy_file.rs` puts one in place. `source_table.rs` numbers the tables that were
+//! read. `roll.rs` counts the ids that a scan of the source has visited.
 //!
-//! Only whoever holds the lock may open a state for writing (`lock::Held::open_state`).
+//! Only the holder of the lock may open a state for writing (`lock::Held::open_state`).
 
 use std::path::Path;
 
