@@ -38,7 +38,7 @@
 //!
 //! | module | what it owns |
 //! |---|---|
-//! | [`invoice`] [`window`] [`run`] [`event`] [`effort`] [`refusal`] [`panics`] | the words; pure types, no I/O |
+//! | [`lang`] [`invoice`] [`window`] [`run`] [`event`] [`effort`] [`refusal`] [`panics`] | the words; pure types, no I/O |
 //! | [`source`] | where rows come from: MySQL and MariaDB, or an SQLite file |
 //! | [`tree`] | the output: names, staging, publishing, the mark |
 //! | [`state`] | what we remember: watermarks, ledger, to-do, history |
@@ -128,6 +128,8 @@
 //! * If no row of a page can be read, the table is to blame and the tenant fails; rows become rejects
 //!   only while others can still be read.
 
+#[macro_use]
+pub mod lang;
 pub mod invoice;
 pub mod window;
 pub mod run;

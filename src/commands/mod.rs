@@ -10,6 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::cli::{self, Cli, Command, Common};
 use crate::config;
+use crate::lang;
 use crate::panics;
 use crate::refusal::Refusal;
 use crate::report::{self, Reporter};
@@ -75,7 +76,7 @@ fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Res
 fn report_settings(common: &Common) -> report::Settings {
     let locale = || {
         let variable = |name| config::variable(name);
-        report::Lang::from_locale(
+        lang::Lang::from_locale(
             variable("LC_ALL").as_deref(),
             variable("LC_MESSAGES").as_deref(),
             variable("LANG").as_deref(),
@@ -83,8 +84,8 @@ fn report_settings(common: &Common) -> report::Settings {
     };
     report::Settings {
         lang: common.lang.map_or_else(locale, |lang| match lang {
-            cli::Lang::En => report::Lang::En,
-            cli::Lang::Zh => report::Lang::Zh,
+            cli::Lang::En => lang::Lang::En,
+            cli::Lang::Zh => lang::Lang::Zh,
         }),
         format: match common.format {
             cli::Format::Text | cli::Format::Table => report::Format::Text,

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, Notice};
+use crate::lang::Lang;
 use crate::refusal::Refusal;
 use crate::run::Summary;
 
@@ -29,28 +30,10 @@ use words::Words;
 /// Between two lines of progress where there is no bar.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
-/// The language of a run's lines and errors. JSON stays English.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lang {
-    En,
-    Zh,
-}
-
-impl Lang {
-    /// The first variable that is set and not empty decides, as for every program.
-    pub fn from_locale(lc_all: Option<&str>, lc_messages: Option<&str>, lang: Option<&str>) -> Self {
-        let locale = [lc_all, lc_messages, lang].into_iter().flatten().find(|value| !value.is_empty());
-        match locale.and_then(|locale| locale.get(..2)) {
-            Some(language) if language.eq_ignore_ascii_case("zh") => Self::Zh,
-            Some(_) | None => Self::En,
-        }
-    }
-
-    fn words(self) -> &'static dyn Words {
-        match self {
-            Self::En => &english::English,
-            Self::Zh => &chinese::Chinese,
-        }
+fn words(lang: Lang) -> &'static dyn Words {
+    match lang {
+        Lang::En => &english::English,
+        Lang::Zh => &chinese::Chinese,
     }
 }
 
@@ -113,7 +96,7 @@ struct Printer {
 impl Reporter {
     /// Prints to the process's stdout and stderr.
     pub fn new(settings: Settings) -> Self {
-        let words = settings.lang.words();
+        let words = words(settings.lang);
         let wanted = settings.progress == Progress::Auto && settings.verbosity != Verbosity::Quiet;
         let bars = (wanted && io::stderr().is_terminal()).then(|| Bars::on_stderr(words));
         Self::build(settings, bars, Box::new(io::stdout()), Box::new(io::stderr()))
@@ -125,7 +108,7 @@ impl Reporter {
     }
 
     fn build(settings: Settings, bars: Option<Bars>, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
-        let words = settings.lang.words();
+        let words = words(settings.lang);
         let as_lines = settings.progress == Progress::Auto && bars.is_none();
         let lines = Lines::new(words, settings.verbosity, as_lines.then_some(PROGRESS_EVERY));
         let Settings { format, verbosity, .. } = settings;
@@ -283,7 +266,7 @@ impl Printer {
         self.print_err(&block(&lines));
         if self.format == Format::Json && !self.object_printed {
             self.object_printed = true;
-            let object = json::failed(&chain_text(error, Lang::En.words()), exit_code(error));
+            let object = json::failed(&chain_text(error, words(Lang::En)), exit_code(error));
             self.print_out(&(object + "\n"));
         }
     }

@@ -22,7 +22,7 @@ const ORDER: [&[&str]; 9] = [
     &["report"],
     &["commands"],
 ];
-const VOCABULARY: &[&str] = &["invoice", "window", "run", "event", "effort", "refusal", "panics"];
+const VOCABULARY: &[&str] = &["lang", "invoice", "window", "run", "event", "effort", "refusal", "panics"];
 
 /// The packages that may be named in one place only.
 const PACKAGES: [(&str, &[&str]); 4] = [
