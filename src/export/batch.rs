@@ -136,6 +136,17 @@ impl Batch {
         self.removals.insert(removal.path.clone(), removal);
     }
 
+    pub(super) fn removes(&self) -> bool {
+        !self.removals.is_empty()
+    }
+
+    /// An invoice keeps the file at this path after all: it is neither removed nor left over.
+    pub(super) fn keep_file(&mut self, path: &TreePath) -> Option<Leftover> {
+        self.removals.remove(path);
+        self.taken_over.remove(path);
+        self.leftovers.remove(path)
+    }
+
     pub(super) fn leave(&mut self, leftover: Leftover) {
         self.leftovers.insert(leftover.path.clone(), leftover);
     }

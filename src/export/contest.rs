@@ -58,6 +58,7 @@ impl Clerk<'_> {
             let Some((entry, origin, staged)) = self.batch.withdraw(&id) else { continue };
             aside.extend(self.batch.leaver(&entry.path));
             if let Some(before) = self.current(&id)? {
+                self.batch.keep_file(&before.path);
                 aside.extend(self.batch.takers(&before));
             }
             if let (Some(staged), Some(stage)) = (&staged, self.desk.stage) {

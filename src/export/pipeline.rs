@@ -318,7 +318,7 @@ impl<'a> Clerk<'a> {
         }
     }
 
-    fn recorded(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
+    pub(super) fn recorded(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
         self.state.as_ref().map_or(Ok(None), |state| state.entry(id))
     }
 
@@ -365,6 +365,13 @@ impl<'a> Clerk<'a> {
         let closed = self.flight.iter().flat_map(|flight| flight.batch.owners(path));
         let closed = closed.filter(|(owner, _)| !self.batch.overrules(owner));
         Ok(recorded.chain(closed).chain(self.batch.owners(path)).filter(|(owner, _)| owner != id).collect())
+    }
+
+    /// Where the batch puts the invoices that shared the file at this path until now.
+    pub(super) fn moved_from(&self, path: &TreePath) -> anyhow::Result<impl Iterator<Item = TreePath>> {
+        let in_flight = self.flight.iter().flat_map(|flight| flight.batch.owners(path));
+        let before = self.recorded_owners(path)?.into_iter().chain(in_flight);
+        Ok(before.filter_map(|(id, _)| self.batch.entry(&id).map(|entry| entry.path.clone())))
     }
 
     /// Other invoices that name a path with other content.
