@@ -173,6 +173,20 @@ impl Batch {
         self.gone.push(id);
     }
 
+    /// What the batch counts for an invoice, and the tenant that it counts for.
+    pub(super) fn counted(&self, id: &InvoiceId) -> Option<(Option<Tenant>, Counts)> {
+        let one = Counts { seen: 1, ..Counts::default() };
+        if let Some(reject) = self.rejects.get(id) {
+            return Some((reject.tenant.clone(), Counts { rejected: 1, ..one }));
+        }
+        let (entry, origin) = self.entries.get(id)?;
+        let counts = match origin {
+            Origin::Written => Counts { written: 1, bytes: entry.size, ..one },
+            Origin::Adopted | Origin::Kept => Counts { unchanged: 1, ..one },
+        };
+        Some((Some(entry.tenant.clone()), counts))
+    }
+
     pub(super) fn rejects(&self, id: &InvoiceId) -> bool {
         self.rejects.contains_key(id)
     }

@@ -497,6 +497,7 @@ impl<'a> Clerk<'a> {
 
     pub(super) fn gone(&mut self, id: InvoiceId, tenant: Option<&Tenant>) {
         self.count(tenant, |counts| counts.gone += 1);
+        self.tally.note_gone(&id, tenant);
         self.batch.gone(id);
     }
 

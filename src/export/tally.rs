@@ -17,7 +17,14 @@ const RIVALS_AT_MOST: usize = 100_000;
 /// Rivals of earlier runs that were decided. The reader has brought them before, will yet bring them, or reads them not
 /// at all: none of that is on record of a row about which nothing had to be recorded.
 #[derive(Default)]
-pub(super) struct Tally(HashMap<InvoiceId, Option<Double>>);
+pub(super) struct Tally {
+    rivals: HashMap<InvoiceId, Option<Double>>,
+    /// Rows that were counted as gone, which nothing on record says.
+    gone: HashMap<InvoiceId, Option<Tenant>>,
+}
+
+/// What was counted of a row before, and the tenant that it was counted for.
+pub(super) type Counted = (Option<Tenant>, Counts);
 
 /// The part of the run that brings a rival, and the tenant for which it then counts as unchanged.
 struct Double {
@@ -28,33 +35,50 @@ struct Double {
 impl Tally {
     /// Whether a row that comes now was decided as a rival.
     pub(super) fn comes_again(&mut self, id: &InvoiceId) -> bool {
-        self.0.remove(id).is_some()
+        self.rivals.remove(id).is_some()
+    }
+
+    pub(super) fn note_gone(&mut self, id: &InvoiceId, tenant: Option<&Tenant>) {
+        if self.gone.len() < RIVALS_AT_MOST {
+            self.gone.insert(id.clone(), tenant.cloned());
+        }
     }
 }
 
 impl Clerk<'_> {
-    /// Counts a rival that is decided. `entry` is what the ledger said of it.
+    /// What this run has counted of a row so far. The batch of a dry run is not recorded before its rivals are read.
+    pub(super) fn counted(&self, id: &InvoiceId) -> anyhow::Result<Option<Counted>> {
+        if let Some(counted) = self.batch.counted(id) {
+            return Ok(Some(counted));
+        }
+        let recorded = match (&self.state, &self.writing) {
+            (Some(state), Some(writing)) => state.counted(writing.run.id, id)?,
+            _ => self.rehearsed(id)?.map(|rehearsed| (rehearsed.tenant, rehearsed.counted)),
+        };
+        let gone = Counts { seen: 1, gone: 1, ..Counts::default() };
+        let gone = || self.tally.gone.get(id).map(|tenant| (tenant.clone(), gone));
+        Ok(recorded.filter(|(_, counts)| counts.seen > 0).or_else(gone))
+    }
+
+    /// Counts a rival that is decided. `entry` and `counted` are what was known of it before.
     pub(super) fn count_rival(
         &mut self,
         id: &InvoiceId,
         verdict: Option<&Verdict>,
         entry: Option<&Entry>,
-    ) -> anyhow::Result<()> {
-        let counted = match (&self.state, &self.writing) {
-            (Some(state), Some(writing)) => state.counted(writing.run.id, id)?,
-            _ => self.rehearsed(id)?.map(|rehearsed| (rehearsed.tenant, rehearsed.counted)),
-        };
-        if let Some((tenant, counts)) = counted.filter(|(_, counts)| counts.seen > 0) {
+        counted: Option<Counted>,
+    ) {
+        if let Some((tenant, counts)) = counted {
+            self.tally.gone.remove(id);
             self.take_back(tenant.as_ref(), counts);
-        } else if self.tally.0.len() < RIVALS_AT_MOST {
+        } else if self.tally.rivals.len() < RIVALS_AT_MOST {
             let double = verdict.zip(entry).and_then(|(verdict, entry)| {
                 Some(Double { part: self.part_of(verdict, entry)?, tenant: entry.tenant.clone() })
             });
-            self.tally.0.insert(id.clone(), double);
+            self.tally.rivals.insert(id.clone(), double);
         }
         let tenant = verdict.and_then(tenant_of).or(entry.map(|entry| &entry.tenant));
         self.count(tenant, |counts| counts.seen += 1);
-        Ok(())
     }
 
     fn take_back(&mut self, tenant: Option<&Tenant>, counted: Counts) {
@@ -68,7 +92,7 @@ impl Clerk<'_> {
     /// Rivals that these parts should have brought, and have not since: they came before, and were unchanged then.
     pub(super) fn take_back_doubles(&mut self, parts: impl Fn(Part) -> bool) {
         let is_double = |_: &InvoiceId, double: &mut Option<Double>| double.as_ref().is_some_and(|d| parts(d.part));
-        let doubles: Vec<Double> = self.tally.0.extract_if(is_double).filter_map(|(_, double)| double).collect();
+        let doubles: Vec<Double> = self.tally.rivals.extract_if(is_double).filter_map(|(_, double)| double).collect();
         for Double { tenant, .. } in doubles {
             let unchanged = self.outcome.tenants.get(&tenant).map_or(0, |counts| counts.unchanged);
             if unchanged > 0 {
