@@ -113,9 +113,8 @@ impl Clerk<'_> {
             result => result.map_err(Fault::into_error)?,
         };
         let rivals = fresh.keys().filter(|id| !waiting.contains_key(*id));
-        let mut before: HashMap<InvoiceId, (Option<Entry>, Option<Counted>)> = rivals
-            .map(|id| Ok((id.clone(), (self.current(id)?, self.counted(id)?))))
-            .collect::<anyhow::Result<_>>()?;
+        let mut before: HashMap<InvoiceId, (Option<Entry>, Option<Counted>)> =
+            rivals.map(|id| Ok((id.clone(), (self.current(id)?, self.counted(id)?)))).collect::<anyhow::Result<_>>()?;
         let winners = winners(&fresh);
         for (path, winner) in &winners {
             // Of a tenant that has failed nothing is accepted.
