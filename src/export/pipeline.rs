@@ -76,7 +76,7 @@ pub(super) struct Clerk<'a> {
     pub(super) retried: HashMap<InvoiceId, Why>,
     /// Rows that wait for the batch to be recorded, to be read again with their rivals.
     pub(super) waiting: BTreeMap<InvoiceId, Waiting>,
-    pub(super) tally: Tally,
+    pub(super) tally: Tally<'a>,
     pub(super) started: HashSet<Tenant>,
     pub(super) timeless: u64,
     /// Whether this run has given out any path: until then what the reader knew of the ledger holds.
@@ -210,7 +210,7 @@ impl Decides for Clerk<'_> {
     /// Publishes and records what is left.
     fn close(&mut self) -> anyhow::Result<()> {
         self.settle()?;
-        self.take_back_doubles(|_| true);
+        self.take_back_all_doubles();
         self.publish_and_record()?;
         self.say_farewell();
         let totals = &self.outcome.totals;
@@ -268,7 +268,7 @@ impl<'a> Clerk<'a> {
             limit: FIRST_BATCH_FILES,
             written: HashMap::new(),
             waiting: BTreeMap::new(),
-            tally: Tally::default(),
+            tally: Tally::new(groups),
             started: HashSet::new(),
             timeless: 0,
             decided: false,
