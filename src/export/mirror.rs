@@ -1,18 +1,11 @@
 //! The script's state file, written after a run for whoever still reads it.
 
-use super::{Backups, Order};
+use super::order::{Backups, Mirror, Order};
 use crate::refusal::Refusal;
 use crate::state::State;
 use crate::state::legacy::{self, Unholdable};
 use crate::state::legacy_file::{Keep, LegacyFile};
 use crate::tree::private::PrivateFolder;
-
-/// Whether the script's state file is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mirror {
-    Off,
-    On,
-}
 
 /// Called while the lock is held: the script cannot write its file at the same time.
 pub(super) fn mirror(order: &Order, private: &PrivateFolder, state: &State) -> anyhow::Result<()> {
