@@ -34,7 +34,7 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 
 /// The lock, held until this is dropped. Whatever changes tree or state needs it.
 #[derive(Debug)]
-pub struct Held {
+pub struct ExportLock {
     file: File,
     /// The lock of a state folder that does not lie in the output.
     state_lock: Option<File>,
@@ -43,7 +43,7 @@ pub struct Held {
     starter: Starter,
 }
 
-impl Held {
+impl ExportLock {
     /// `.export_state` of the output.
     pub fn private(&self) -> &Arc<PrivateFolder> {
         &self.private
@@ -115,7 +115,7 @@ pub fn acquire(
     starter: &Starter,
     patience: Duration,
     tell: &mut dyn FnMut(Event),
-) -> anyhow::Result<(Tree, Held)> {
+) -> anyhow::Result<(Tree, ExportLock)> {
     fs::create_dir_all(output).with_context(|| format!("cannot create {}", output.display()))?;
     let tree = Tree::open(output)?;
     let private = Arc::new(PrivateFolder::create_in(&tree)?);
@@ -137,7 +137,7 @@ pub fn acquire(
     let name = state.file_name().with_context(|| format!("{} is no name of a file", state.display()))?;
     let state = StateFile::within(&folder, name);
     take_script_lock(&private, &holder)?;
-    Ok((tree, Held { file, state_lock, private, state, starter: starter.clone() }))
+    Ok((tree, ExportLock { file, state_lock, private, state, starter: starter.clone() }))
 }
 
 /// The folder of the state, which may be the output's.
@@ -282,7 +282,7 @@ fn release(private: &PrivateFolder) -> anyhow::Result<()> {
     private.remove_folder(OLD)
 }
 
-impl Drop for Held {
+impl Drop for ExportLock {
     fn drop(&mut self) {
         // The lock itself goes with the file. A folder that stays is reclaimed by the next run.
         let _ = release(&self.private);

@@ -9,7 +9,7 @@ use super::{consent, past};
 use crate::cli::{AdoptSource, Backup, Changing, Check, Common, Reset, Restore, Set, StateCommand};
 use crate::event::Life;
 use crate::invoice::{SourceTime, Tenant};
-use crate::lock::{self, Held};
+use crate::lock::{self, ExportLock};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::{Cell, Details, Table};
@@ -254,7 +254,7 @@ fn locked(
     purpose: &str,
     changing: &Changing,
     reporter: &Reporter,
-) -> anyhow::Result<(Held, State, Starter)> {
+) -> anyhow::Result<(ExportLock, State, Starter)> {
     let starter = super::starter();
     let (_, held) = lock(common, purpose, changing, &starter, reporter)?;
     let state = held.open_state()?;
@@ -268,7 +268,7 @@ fn lock(
     changing: &Changing,
     starter: &Starter,
     reporter: &Reporter,
-) -> anyhow::Result<(Tree, Held)> {
+) -> anyhow::Result<(Tree, ExportLock)> {
     let state = config::state_path(common);
     let mut tell = |event| reporter.event(&event);
     lock::acquire(&common.output, &state, purpose, starter, changing.lock_wait, &mut tell)

@@ -25,7 +25,7 @@ use anyhow::anyhow;
 use crate::effort::Effort;
 use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
-use crate::lock::Held;
+use crate::lock::ExportLock;
 use crate::refusal::Trouble;
 use crate::run::{Cancel, Counts, Kind, Outcome, OwnClocks, RunId, Starter, Summary};
 use crate::source::{self, Access, Fault, Source};
@@ -152,7 +152,7 @@ pub enum Mode {
 struct Writing<'a> {
     tree: &'a Tree,
     stage: &'a Stage,
-    held: &'a Held,
+    held: &'a ExportLock,
     run: &'a OpenRun,
     /// Written before the first batch is published; None afterwards.
     mark: Option<Mark>,

@@ -9,7 +9,7 @@ use super::plan::{self, StatePolicy};
 use super::tie::Tied;
 use super::{CarriedOut, Course, Order, Writing, mirror};
 use crate::event::{Event, Notice};
-use crate::lock::{self, Held};
+use crate::lock::{self, ExportLock};
 use crate::panics;
 use crate::refusal::Refusal;
 use crate::run::RunId;
@@ -28,7 +28,7 @@ pub(super) struct Session {
     pub tree: Tree,
     pub state: State,
     pub present: Present,
-    held: Held,
+    held: ExportLock,
     source: SourceName,
     begun: plan::Start,
     last: LastTime,
@@ -169,7 +169,7 @@ impl Session {
 
 /// Says in the tree, if the run has published, that it holds all of that. It stays said if the end cannot be put
 /// on record: an error of the last sync does not mean that the end is not there, and a tree in part would be refused.
-fn say_whole(held: &Held, run: RunId) -> anyhow::Result<()> {
+fn say_whole(held: &ExportLock, run: RunId) -> anyhow::Result<()> {
     match held.mark()?.filter(|mark| mark.run == run.0) {
         Some(mark) => held.write_mark(&Mark { written: Written::Whole, ..mark }),
         None => Ok(()),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::plan::{self, Found, Purpose, Start, StatePolicy, TreeUse};
 use crate::event::{Event, Notice};
-use crate::lock::Held;
+use crate::lock::ExportLock;
 use crate::state::State;
 use crate::state::runs::LastTime;
 use crate::tree::mark::{self, Mark, Written};
@@ -39,7 +39,7 @@ impl Place<'_> {
     }
 
     /// Opens the state, or makes one where that is harmless, and marks the tree as its own.
-    pub fn tie(&self, tree: &Tree, held: &Held, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Tied> {
+    pub fn tie(&self, tree: &Tree, held: &ExportLock, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Tied> {
         if self.policy == StatePolicy::Fresh
             && let Some(to) = held.set_state_aside()?
         {

@@ -21,7 +21,7 @@ use super::tie::Place;
 use super::{CarriedOut, Course, Order, carry_out};
 use crate::event::Event;
 use crate::invoice::Tenant;
-use crate::lock::{self, Held};
+use crate::lock::{self, ExportLock};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Counts, Kind, RunId, Starter};
 use crate::state::State;
@@ -141,7 +141,7 @@ pub fn verify(task: &Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event)) ->
 }
 
 /// Tree and state, only to be looked at.
-fn look(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, State, Option<Held>)> {
+fn look(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, State, Option<ExportLock>)> {
     let look_at_state = || {
         let state = State::look(&task.state)?.ok_or_else(|| Refusal::NoState { state: task.state.clone() })?;
         let place = Place {

@@ -8,7 +8,7 @@
 //! knows the script's state file, `legacy_file.rs` puts one in place. `source_table.rs` numbers the tables that were
 //! read. `roll.rs` counts the ids that a scan of the source has visited.
 //!
-//! Only the holder of the lock may open a state for writing (`lock::Held::open_state`).
+//! Only the holder of the lock may open a state for writing (`lock::ExportLock::open_state`).
 
 use std::path::Path;
 

@@ -378,7 +378,7 @@ mod the_checks_can_fail {
             ("src/tree/x.rs", "use crate::{invoice::Tenant, state};", "src/tree/x.rs:2: tree imports state; "),
             (
                 "src/tree/x.rs",
-                "use crate::{\n    run::RunId,\n    lock::{Lock, Held},\n};",
+                "use crate::{\n    run::RunId,\n    lock::{Lock, ExportLock},\n};",
                 "src/tree/x.rs:4: tree imports lock; ",
             ),
             ("src/tree/x.rs", "fn f() -> Vec<crate::cli::Args> {}", "src/tree/x.rs:2: tree imports cli; "),
