@@ -70,7 +70,7 @@ enum New {
 
 /// What lies at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum There {
+pub enum FileComparison {
     Nothing,
     /// A file with exactly these bytes.
     Same,
@@ -188,32 +188,32 @@ impl Tree {
     }
 
     /// Compares what lies at a path with a document. A folder that was not there is looked for once.
-    pub fn compare(&self, path: &TreePath, document: &[u8]) -> io::Result<There> {
+    pub fn compare(&self, path: &TreePath, document: &[u8]) -> io::Result<FileComparison> {
         if self.is_ours(path) {
-            return Ok(There::Nothing);
+            return Ok(FileComparison::Nothing);
         }
         let Some(folder) = self.folder(path.folder())? else {
             self.change_ours().entry(path.folder().to_owned()).or_insert(New::Missing);
-            return Ok(There::Nothing);
+            return Ok(FileComparison::Nothing);
         };
         let mut file = match self.folders.with_room(|| open_file(&folder, path.file())) {
             Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(There::Nothing),
-            Err(Errno::LOOP) => return Ok(There::Other),
+            Err(Errno::NOENT) => return Ok(FileComparison::Nothing),
+            Err(Errno::LOOP) => return Ok(FileComparison::Other),
             // A socket, or a device without a driver.
-            Err(Errno::NXIO) => return Ok(There::Blocked),
+            Err(Errno::NXIO) => return Ok(FileComparison::Blocked),
             Err(error) => return Err(error.into()),
         };
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Ok(There::Blocked);
+            return Ok(FileComparison::Blocked);
         }
         if metadata.len() != document.len() as u64 {
-            return Ok(There::Other);
+            return Ok(FileComparison::Other);
         }
         let mut present = Vec::with_capacity(document.len());
         file.read_to_end(&mut present)?;
-        Ok(if present == document { There::Same } else { There::Other })
+        Ok(if present == document { FileComparison::Same } else { FileComparison::Other })
     }
 
     /// The digest of what lies at a path; None if nothing does. What is no file is an error.

@@ -479,7 +479,7 @@ mod tests {
     use super::*;
     use crate::tree::private::PrivateFolder;
     use crate::tree::stage::Naming;
-    use crate::tree::{Durability, There};
+    use crate::tree::{Durability, FileComparison};
 
     #[test]
     fn a_folder_that_others_make_meanwhile_is_looked_into_again() {
@@ -489,7 +489,7 @@ mod tests {
         let stage = Stage::create(&tree, &private, Durability::Batch).unwrap();
         let [ours, theirs] =
             ["1/CN/20251128+A.json", "1/CN/20251128+B.json"].map(|path| TreePath::parse(path).unwrap());
-        assert_eq!(tree.compare(&ours, b"{}").unwrap(), There::Nothing);
+        assert_eq!(tree.compare(&ours, b"{}").unwrap(), FileComparison::Nothing);
         let staged = stage.write(b"{}", Naming::AtTheEnd).unwrap();
 
         fs::create_dir_all(output.path().join("1/CN")).unwrap();
@@ -503,6 +503,6 @@ mod tests {
         assert!(published.failed().is_empty(), "{published:?}");
         assert_eq!(fs::read_to_string(output.path().join(ours.as_str())).unwrap(), "{}");
         assert!(!tree.is_ours(&ours));
-        assert_eq!(tree.compare(&theirs, b"{}").unwrap(), There::Other);
+        assert_eq!(tree.compare(&theirs, b"{}").unwrap(), FileComparison::Other);
     }
 }
