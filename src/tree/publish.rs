@@ -169,14 +169,14 @@ impl Published {
 }
 
 impl Published {
-    fn note(&mut self, removal: &Removal, look: &Whose) {
+    fn note(&mut self, removal: &Removal, ownership: &Ownership) {
         let (id, path) = (removal.id.clone(), removal.path.clone());
-        match (look, &removal.cause) {
-            (Whose::Ours(_), _) => self.removed.push((id, path)),
-            (Whose::Foreign, Cause::Superseded) => {
+        match (ownership, &removal.cause) {
+            (Ownership::Ours(_), _) => self.removed.push((id, path)),
+            (Ownership::Foreign, Cause::Superseded) => {
                 self.left.push(Left { id, path, digest: removal.digest, why: WhyLeft::Foreign });
             }
-            (Whose::Foreign, Cause::InDoubt(_)) | (Whose::Nobodys, _) => {}
+            (Ownership::Foreign, Cause::InDoubt(_)) | (Ownership::Missing, _) => {}
         }
     }
 
@@ -374,11 +374,11 @@ impl Tree {
         // Where the new file is not in place, the old one stays.
         for removal in removals.iter().filter(is_in_place) {
             match self.remove(removal) {
-                Ok(look) => {
-                    if let Whose::Ours(_) = &look {
+                Ok(ownership) => {
+                    if let Ownership::Ours(_) = &ownership {
                         touched.insert(removal.path.folder().to_owned());
                     }
-                    published.note(removal, &look);
+                    published.note(removal, &ownership);
                 }
                 Err(error) => published.note_trouble(removal, error)?,
             }
@@ -387,20 +387,20 @@ impl Tree {
     }
 
     /// Removes what is ours.
-    fn remove(&self, removal: &Removal) -> io::Result<Whose> {
-        let look = self.whose(removal)?;
-        if let Whose::Ours(folder) = &look {
+    fn remove(&self, removal: &Removal) -> io::Result<Ownership> {
+        let ownership = self.ownership(removal)?;
+        if let Ownership::Ours(folder) = &ownership {
             rustix::fs::unlinkat(&**folder, removal.path.file(), AtFlags::empty())?;
         }
-        Ok(look)
+        Ok(ownership)
     }
 
     /// What publishing these removals would come to.
     pub fn would_remove(&self, removals: &[Removal]) -> anyhow::Result<Published> {
         let mut published = Published::nothing();
         for removal in removals {
-            match self.whose(removal) {
-                Ok(look) => published.note(removal, &look),
+            match self.ownership(removal) {
+                Ok(ownership) => published.note(removal, &ownership),
                 Err(error) => published.note_trouble(removal, error)?,
             }
         }
@@ -408,26 +408,26 @@ impl Tree {
     }
 
     /// Whether a superseded file is still what we wrote.
-    fn whose(&self, removal: &Removal) -> io::Result<Whose> {
+    fn ownership(&self, removal: &Removal) -> io::Result<Ownership> {
         self.forget_if_moved(removal.path.folder())?;
-        let Some(folder) = self.folder(removal.path.folder())? else { return Ok(Whose::Nobodys) };
+        let Some(folder) = self.folder(removal.path.folder())? else { return Ok(Ownership::Missing) };
         let content = match self.folders.with_room(|| open_file(&folder, removal.path.file())) {
             Ok(content) => content,
-            Err(Errno::NOENT) => return Ok(Whose::Nobodys),
-            Err(Errno::LOOP) => return Ok(Whose::Foreign),
+            Err(Errno::NOENT) => return Ok(Ownership::Missing),
+            Err(Errno::LOOP) => return Ok(Ownership::Foreign),
             Err(error) => return Err(error.into()),
         };
         let ours = content.metadata()?.is_file() && digest_of(content)? == removal.digest;
-        Ok(if ours { Whose::Ours(folder) } else { Whose::Foreign })
+        Ok(if ours { Ownership::Ours(folder) } else { Ownership::Foreign })
     }
 }
 
-enum Whose {
+enum Ownership {
     /// The handle of its folder.
     Ours(Arc<OwnedFd>),
     Foreign,
     /// It is not there.
-    Nobodys,
+    Missing,
 }
 
 pub(super) fn make(result: rustix::io::Result<()>) -> io::Result<bool> {
