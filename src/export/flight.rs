@@ -20,7 +20,7 @@ use crate::run::{Counts, WhyKept};
 use crate::state::ledger::Entry;
 use crate::state::todo::Leftover;
 use crate::tree::Tree;
-use crate::tree::publish::{Changes, Failure, Left, Published, WhyLeft};
+use crate::tree::publish::{Changes, Failure, NotRemoved, Published, NotRemovedReason};
 use crate::tree::stage::Stage;
 
 /// A batch about which nothing more is decided.
@@ -224,11 +224,11 @@ impl Clerk<'_> {
         Ok(())
     }
 
-    fn leave(&mut self, flight: &mut Flight, left: &Left) {
+    fn leave(&mut self, flight: &mut Flight, left: &NotRemoved) {
         let path = left.path.to_string();
         match &left.why {
-            WhyLeft::Foreign => (self.tell)(Event::Notice(Notice::LeftInPlace { path })),
-            WhyLeft::Stuck(detail) => {
+            NotRemovedReason::Foreign => (self.tell)(Event::Notice(Notice::LeftInPlace { path })),
+            NotRemovedReason::Stuck(detail) => {
                 if let Some(entry) = flight.batch.entry(&left.id) {
                     self.fail(&entry.tenant.clone(), Trouble::NotRemoved { path, detail: detail.clone() });
                 }

@@ -87,7 +87,7 @@ pub struct Published {
     /// The name of the list of its targets.
     list: Option<String>,
     removed: Vec<(InvoiceId, TreePath)>,
-    left: Vec<Left>,
+    left: Vec<NotRemoved>,
     /// What a dead run may have written and could not be removed, with the words of the operating system.
     in_doubt: Vec<(TreePath, String)>,
     failed: Vec<Failure>,
@@ -95,16 +95,16 @@ pub struct Published {
 
 /// A superseded file that is still there.
 #[derive(Debug)]
-pub struct Left {
+pub struct NotRemoved {
     pub id: InvoiceId,
     pub path: TreePath,
     /// What we wrote.
     pub digest: Digest,
-    pub why: WhyLeft,
+    pub why: NotRemovedReason,
 }
 
 #[derive(Debug)]
-pub enum WhyLeft {
+pub enum NotRemovedReason {
     /// It holds something else than what we wrote.
     Foreign,
     /// Its folder is not ours to write, or no folder. The words of the operating system.
@@ -155,7 +155,7 @@ impl Published {
         self.removed.iter().map(|(id, _)| id)
     }
 
-    pub fn left(&self) -> &[Left] {
+    pub fn left(&self) -> &[NotRemoved] {
         &self.left
     }
 
@@ -174,7 +174,7 @@ impl Published {
         match (ownership, &removal.cause) {
             (Ownership::Ours(_), _) => self.removed.push((id, path)),
             (Ownership::Foreign, Cause::Superseded) => {
-                self.left.push(Left { id, path, digest: removal.digest, why: WhyLeft::Foreign });
+                self.left.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Foreign });
             }
             (Ownership::Foreign, Cause::InDoubt(_)) | (Ownership::Missing, _) => {}
         }
@@ -187,7 +187,7 @@ impl Published {
         }
         let (id, path, detail) = (removal.id.clone(), removal.path.clone(), error.to_string());
         match removal.cause {
-            Cause::Superseded => self.left.push(Left { id, path, digest: removal.digest, why: WhyLeft::Stuck(detail) }),
+            Cause::Superseded => self.left.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Stuck(detail) }),
             Cause::InDoubt(_) => self.in_doubt.push((path, detail)),
         }
         Ok(())
