@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use self::handles::Folders;
 use self::name::TreePath;
-use self::sync::Turns;
+use self::sync::SyncGate;
 use crate::invoice::Digest;
 
 mod handles;
@@ -52,7 +52,7 @@ pub struct Tree {
     output: PathBuf,
     /// Opened once: it is also the handle of `syncfs`, which reports an error once per handle.
     root: OwnedFd,
-    turns: Turns,
+    sync_gate: SyncGate,
     /// How many handles this process may have.
     handles: usize,
     folders: Arc<Folders>,
@@ -103,7 +103,7 @@ impl Tree {
         Ok(Self {
             output: output.to_path_buf(),
             root,
-            turns: Turns::default(),
+            sync_gate: SyncGate::default(),
             handles,
             folders: Arc::new(Folders::within(handles)),
             ours: RwLock::default(),

@@ -23,10 +23,10 @@ const LAST: &str = "last";
 
 /// What the first sync that failed was told.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<Option<(ErrorKind, String)>>);
+pub(super) struct SyncGate(Mutex<Option<(ErrorKind, String)>>);
 
-impl Turns {
-    fn take(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+impl SyncGate {
+    fn pass(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let panicked = |_| io::Error::other("another sync ended in a panic, which is a bug");
         let mut failed = self.0.lock().map_err(panicked)?;
         if let Some((kind, error)) = &*failed {
@@ -52,8 +52,8 @@ impl Tree {
                 list.sync_all()
             }
         };
-        self.turns
-            .take(sync)
+        self.sync_gate
+            .pass(sync)
             .context("cannot sync the staged files to disk; the run ends here, the next one writes them again")
     }
 
@@ -70,8 +70,8 @@ impl Tree {
                 stage.sync_a_new_file()
             }
         };
-        self.turns
-            .take(sync)
+        self.sync_gate
+            .pass(sync)
             .context("cannot sync the folders to disk; the run ends here, the next one writes its files again")
     }
 
@@ -129,10 +129,10 @@ mod tests {
 
     #[test]
     fn after_a_sync_that_failed_nobody_is_told_that_all_is_well() {
-        let turns = Turns::default();
-        turns.take(|| Ok(())).unwrap();
-        let error = turns.take(|| Err(Errno::NOSPC.into())).unwrap_err();
-        let refused = turns.take(|| Ok(())).unwrap_err();
+        let sync_gate = SyncGate::default();
+        sync_gate.pass(|| Ok(())).unwrap();
+        let error = sync_gate.pass(|| Err(Errno::NOSPC.into())).unwrap_err();
+        let refused = sync_gate.pass(|| Ok(())).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::StorageFull);
         assert_eq!(refused.to_string(), format!("another sync failed: {error}"));
     }
