@@ -122,10 +122,10 @@ impl Tree {
     /// What makes files durable here. Of these file systems Linux passes no `syncfs` on to whoever keeps the files:
     /// SMB and 9p have no `sync_fs`, that of FUSE asks but a few servers, such as virtiofs, which look like all others.
     pub fn durability(&self) -> anyhow::Result<Durability> {
-        const DEAF: [u32; 5] = [magic::FUSE, magic::SMB, magic::SMB2, magic::CIFS, magic::NINE_P];
+        const WITHOUT_SYNCFS: [u32; 5] = [magic::FUSE, magic::SMB, magic::SMB2, magic::CIFS, magic::NINE_P];
         let file_system = rustix::fs::fstatfs(&self.root)
             .with_context(|| format!("cannot look at the file system of {}", self.output.display()))?;
-        Ok(if DEAF.contains(&magic::of(&file_system)) { Durability::File } else { Durability::Batch })
+        Ok(if WITHOUT_SYNCFS.contains(&magic::of(&file_system)) { Durability::File } else { Durability::Batch })
     }
 
     /// How many threads may look at files and write them at a time, for lack of handles.
