@@ -26,7 +26,7 @@ mod handles;
 pub mod magic;
 pub mod mark;
 pub mod name;
-mod nameless;
+mod tmpfile;
 pub mod private;
 pub mod publish;
 mod route;

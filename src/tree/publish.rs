@@ -2,7 +2,7 @@
 //!
 //! 1. the documents and the list of their targets lie in staging
 //! 2. one sync makes both durable
-//! 3. rename each document into place, or give it its only name (`nameless.rs`)
+//! 3. rename each document into place, or give it its only name (`tmpfile.rs`)
 //! 4. remove the paths that their invoices left
 //! 5. one sync makes the names durable: the folders touched, and the parents of new ones
 //!

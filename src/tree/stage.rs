@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::handles::Folders;
 use super::name::TreePath;
-use super::nameless::{self, Handle, Nameless};
+use super::tmpfile::{self, UnnamedFile, UnnamedFiles};
 use super::private::{Access, PrivateFolder};
 use super::publish::{Placement, Published, Synced, make};
 use super::{Durability, Tree};
@@ -41,7 +41,7 @@ pub struct Stage {
     folders: [OnceLock<OwnedFd>; FOLDERS],
     next: AtomicU64,
     /// Found out when it is needed.
-    nameless: OnceLock<Nameless>,
+    nameless: OnceLock<UnnamedFiles>,
     /// How many this process may have.
     handles: usize,
     /// They make room where no handle is left.
@@ -63,7 +63,7 @@ pub enum Naming {
 #[derive(Debug)]
 pub struct Staged {
     number: u64,
-    nameless: Option<Handle>,
+    nameless: Option<UnnamedFile>,
 }
 
 impl Staged {
@@ -99,7 +99,7 @@ impl Stage {
         let handle =
             super::open_beneath(private.handle(), FOLDER).map_err(|error| private.cannot_open(FOLDER, error))?;
         private.refuse_foreign_folder(FOLDER, &handle)?;
-        nameless::make_room(&handle, tree.handles);
+        tmpfile::grow_fd_table(&handle, tree.handles);
         Ok(Self {
             handles: tree.handles,
             output_folders: Arc::clone(&tree.folders),
@@ -144,8 +144,8 @@ impl Stage {
         Ok(())
     }
 
-    fn nameless(&self) -> &Nameless {
-        self.nameless.get_or_init(|| Nameless::find_out(&self.handle, self.handles))
+    fn nameless(&self) -> &UnnamedFiles {
+        self.nameless.get_or_init(|| UnnamedFiles::probe(&self.handle, self.handles))
     }
 
     /// Puts a document where it goes, in the place of whatever file is there.
