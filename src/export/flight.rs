@@ -20,7 +20,7 @@ use crate::run::{Counts, WhyKept};
 use crate::state::ledger::Entry;
 use crate::state::todo::Leftover;
 use crate::tree::Tree;
-use crate::tree::publish::{Changes, Failure, NotRemoved, Published, NotRemovedReason};
+use crate::tree::publish::{Changes, Failure, NotRemoved, NotRemovedReason, Published};
 use crate::tree::stage::Stage;
 
 /// A batch about which nothing more is decided.

@@ -17,9 +17,9 @@ use serde_json::Value;
 
 use super::handles::Folders;
 use super::name::TreePath;
-use super::tmpfile::{self, UnnamedFile, UnnamedFiles};
 use super::private::{Access, PrivateFolder};
 use super::publish::{Placement, Published, Synced, make};
+use super::tmpfile::{self, UnnamedFile, UnnamedFiles};
 use super::{Durability, Tree};
 use crate::invoice::{Digest, InvoiceId};
 

@@ -51,7 +51,8 @@ impl Drop for UnnamedFile {
 impl UnnamedFiles {
     /// Finds out in an empty folder of ours what works here.
     pub(super) fn probe(folder: &OwnedFd, handles: usize) -> Self {
-        let at_most = if works(folder).unwrap_or(false) { MAX_OPEN_UNNAMED.min(handles.saturating_sub(RESERVED_FDS)) } else { 0 };
+        let at_most =
+            if works(folder).unwrap_or(false) { MAX_OPEN_UNNAMED.min(handles.saturating_sub(RESERVED_FDS)) } else { 0 };
         Self { open: Arc::default(), at_most }
     }
 

@@ -18,7 +18,7 @@ use crate::state::ledger::Entry;
 use crate::state::record::Record;
 use crate::state::todo::Leftover;
 use crate::tree::name::TreePath;
-use crate::tree::publish::{Cause, Changes, NotRemoved, Published, Removal, NotRemovedReason};
+use crate::tree::publish::{Cause, Changes, NotRemoved, NotRemovedReason, Published, Removal};
 
 /// Files removed without a word of the operator's: at most so many, and at most one in a hundred.
 const HARMLESS: u64 = 1_000;
