@@ -41,7 +41,7 @@ pub struct Stage {
     folders: [OnceLock<OwnedFd>; FOLDERS],
     next: AtomicU64,
     /// Found out when it is needed.
-    nameless: OnceLock<UnnamedFiles>,
+    unnamed: OnceLock<UnnamedFiles>,
     /// How many this process may have.
     handles: usize,
     /// They make room where no handle is left.
@@ -63,7 +63,7 @@ pub enum Naming {
 #[derive(Debug)]
 pub struct Staged {
     number: u64,
-    nameless: Option<UnnamedFile>,
+    unnamed: Option<UnnamedFile>,
 }
 
 impl Staged {
@@ -108,7 +108,7 @@ impl Stage {
             handle,
             folders: Default::default(),
             next: AtomicU64::new(0),
-            nameless: OnceLock::new(),
+            unnamed: OnceLock::new(),
             lists: AtomicU64::new(0),
             durability,
         })
@@ -118,15 +118,15 @@ impl Stage {
     pub fn write(&self, document: &[u8], naming: Naming) -> anyhow::Result<Staged> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let write = || {
-            let nameless = match naming {
+            let unnamed = match naming {
                 // What a sync of its own does for a file without a name was not tried.
                 Naming::AtTheEnd if self.durability == Durability::Batch => {
-                    self.nameless().write(&self.handle, document)?
+                    self.unnamed().write(&self.handle, document)?
                 }
                 _ => None,
             };
-            let staged = Staged { number, nameless };
-            if staged.nameless.is_none() {
+            let staged = Staged { number, unnamed };
+            if staged.unnamed.is_none() {
                 self.write_named(&staged, document)?;
             }
             Ok::<_, io::Error>(staged)
@@ -144,13 +144,13 @@ impl Stage {
         Ok(())
     }
 
-    fn nameless(&self) -> &UnnamedFiles {
-        self.nameless.get_or_init(|| UnnamedFiles::probe(&self.handle, self.handles))
+    fn unnamed(&self) -> &UnnamedFiles {
+        self.unnamed.get_or_init(|| UnnamedFiles::probe(&self.handle, self.handles))
     }
 
     /// Puts a document where it goes, in the place of whatever file is there.
     pub(super) fn put(&self, staged: &Staged, folder: &OwnedFd, name: &str) -> io::Result<()> {
-        if let Some(handle) = &staged.nameless {
+        if let Some(handle) = &staged.unnamed {
             match handle.link(folder, name) {
                 Err(Errno::EXIST) => handle.link(self.folder(staged)?, &staged.file())?,
                 result => return Ok(result?),
@@ -174,7 +174,7 @@ impl Stage {
     /// Takes back a document that is not published after all. A file that stays is removed with the
     /// folder.
     pub fn discard(&self, staged: &Staged) {
-        if staged.nameless.is_none()
+        if staged.unnamed.is_none()
             && let Ok(folder) = self.folder(staged)
         {
             let _ = rustix::fs::unlinkat(folder, staged.file(), AtFlags::empty());
