@@ -9,7 +9,7 @@ use crate::state::ledger::Entry;
 use crate::state::todo::Reject;
 use crate::tree::name::TreePath;
 use crate::tree::publish::{concerns_one_tenant, digest};
-use crate::tree::stage::{Naming, Stage, Staged};
+use crate::tree::stage::{Naming, Stage, StagedDocument};
 use crate::tree::{FileComparison, Tree};
 
 /// Where documents are compared and staged. A dry run has no stage, and no tree if there is none yet.
@@ -66,7 +66,7 @@ pub(super) enum FileState {
     /// The ledger does not have it, but the file is right.
     Adopted,
     /// It must be written. None in a dry run.
-    Staged(Option<Staged>),
+    Staged(Option<StagedDocument>),
 }
 
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 //! 4. remove the paths that their invoices left
 //! 5. one sync makes the names durable: the folders touched, and the parents of new ones
 //!
-//! Only then the batch may be recorded; `Published` is the proof. After step 2 it is `Synced`: that step waits
+//! Only then the batch may be recorded; `Published` is the proof. After step 2 it is `SyncedBatch`: that step waits
 //! for the disk, so it may be taken while the batch before is at step 3. A sync that fails ends the run (`sync.rs`):
 //! asked a second time the kernel may answer that all is well though the data is lost.
 
@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::handles::is_out_of_handles;
 use super::name::TreePath;
-use super::stage::{List, Stage, Staged};
+use super::stage::{List, Stage, StagedDocument};
 use super::{New, Tree, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId, Tenant};
 use crate::refusal::Trouble;
@@ -34,7 +34,7 @@ pub struct Placement {
     pub tenant: Tenant,
     pub path: TreePath,
     pub digest: Digest,
-    pub staged: Staged,
+    pub staged: StagedDocument,
 }
 
 /// A path that its invoice left.
@@ -76,7 +76,7 @@ impl Changes {
 
 /// A batch of which the documents and the list of their targets are durable, and nothing is in place yet.
 #[derive(Debug)]
-pub struct Synced {
+pub struct SyncedBatch {
     changes: Changes,
     list: List,
 }
@@ -126,7 +126,7 @@ impl Failure {
     }
 }
 
-impl Synced {
+impl SyncedBatch {
     pub(super) fn list(&self) -> &str {
         &self.list.name
     }
@@ -206,9 +206,9 @@ impl Tree {
     }
 
     /// Steps 1 and 2.
-    pub fn sync(&self, stage: &Stage, changes: Changes) -> anyhow::Result<Synced> {
+    pub fn sync(&self, stage: &Stage, changes: Changes) -> anyhow::Result<SyncedBatch> {
         let list = stage.write_list(changes.placements.iter())?;
-        let synced = Synced { changes, list };
+        let synced = SyncedBatch { changes, list };
         if let Err(error) = self.sync_staged(stage, &synced.list.file, &synced.changes.adopted) {
             stage.withdraw_list(&synced);
             return Err(error);
@@ -217,8 +217,8 @@ impl Tree {
     }
 
     /// Steps 3 to 5. An error means that nothing of the batch may be recorded.
-    pub fn put_in_place(&self, stage: &Stage, synced: Synced) -> anyhow::Result<Published> {
-        let Synced { changes, list: List { file, name } } = synced;
+    pub fn put_in_place(&self, stage: &Stage, synced: SyncedBatch) -> anyhow::Result<Published> {
+        let SyncedBatch { changes, list: List { file, name } } = synced;
         let mut touched = BTreeSet::new();
         let mut published = Published { list: Some(name), ..Published::default() };
         self.put_all(stage, &changes.placements, &mut published, &mut touched)?;

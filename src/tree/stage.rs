@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::handles::Folders;
 use super::name::TreePath;
 use super::private::{Access, PrivateFolder};
-use super::publish::{Placement, Published, Synced, make};
+use super::publish::{Placement, Published, SyncedBatch, make};
 use super::tmpfile::{self, UnnamedFile, UnnamedFiles};
 use super::{Durability, Tree};
 use crate::invoice::{Digest, InvoiceId};
@@ -61,12 +61,12 @@ pub enum Naming {
 
 /// A document that lies in staging under its number, if it has a name at all.
 #[derive(Debug)]
-pub struct Staged {
+pub struct StagedDocument {
     number: u64,
     unnamed: Option<UnnamedFile>,
 }
 
-impl Staged {
+impl StagedDocument {
     /// Long, because a file system compares each name of a block, and of long ones it has fewer. What tells
     /// them apart comes first.
     fn file(&self) -> String {
@@ -115,7 +115,7 @@ impl Stage {
     }
 
     /// Writes a document; any number of threads may do so.
-    pub fn write(&self, document: &[u8], naming: Naming) -> anyhow::Result<Staged> {
+    pub fn write(&self, document: &[u8], naming: Naming) -> anyhow::Result<StagedDocument> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let write = || {
             let unnamed = match naming {
@@ -125,7 +125,7 @@ impl Stage {
                 }
                 _ => None,
             };
-            let staged = Staged { number, unnamed };
+            let staged = StagedDocument { number, unnamed };
             if staged.unnamed.is_none() {
                 self.write_named(&staged, document)?;
             }
@@ -134,7 +134,7 @@ impl Stage {
         write().with_context(|| format!("cannot write to {}", self.path.display()))
     }
 
-    fn write_named(&self, staged: &Staged, document: &[u8]) -> io::Result<()> {
+    fn write_named(&self, staged: &StagedDocument, document: &[u8]) -> io::Result<()> {
         let folder = self.folder(staged)?;
         let mut file = self.output_folders.with_room(|| create_new(folder, &staged.file()))?;
         file.write_all(document)?;
@@ -149,7 +149,7 @@ impl Stage {
     }
 
     /// Puts a document where it goes, in the place of whatever file is there.
-    pub(super) fn put(&self, staged: &Staged, folder: &OwnedFd, name: &str) -> io::Result<()> {
+    pub(super) fn put(&self, staged: &StagedDocument, folder: &OwnedFd, name: &str) -> io::Result<()> {
         if let Some(handle) = &staged.unnamed {
             match handle.link(folder, name) {
                 Err(Errno::EXIST) => handle.link(self.folder(staged)?, &staged.file())?,
@@ -160,7 +160,7 @@ impl Stage {
     }
 
     /// The folder of a document.
-    fn folder(&self, staged: &Staged) -> io::Result<&OwnedFd> {
+    fn folder(&self, staged: &StagedDocument) -> io::Result<&OwnedFd> {
         let n = (staged.number % FOLDERS as u64) as usize;
         if let Some(folder) = self.folders[n].get() {
             return Ok(folder);
@@ -173,7 +173,7 @@ impl Stage {
 
     /// Takes back a document that is not published after all. A file that stays is removed with the
     /// folder.
-    pub fn discard(&self, staged: &Staged) {
+    pub fn discard(&self, staged: &StagedDocument) {
         if staged.unnamed.is_none()
             && let Ok(folder) = self.folder(staged)
         {
@@ -213,7 +213,7 @@ impl Stage {
 
     /// Nothing of the batch was put in place, nor will be. If its list stays, the next run looks after files
     /// that nobody has touched.
-    pub fn withdraw_list(&self, synced: &Synced) {
+    pub fn withdraw_list(&self, synced: &SyncedBatch) {
         let _ = rustix::fs::unlinkat(&self.handle, synced.list(), AtFlags::empty());
     }
 }
