@@ -16,7 +16,7 @@ use crate::state::ledger::Entry;
 use crate::tree::name::TreePath;
 use crate::tree::private::PrivateFolder;
 use crate::tree::stage;
-use crate::tree::walk::{self, FoundKind};
+use crate::tree::walk::{self, TreeEntryKind};
 use crate::tree::{Facts, PRIVATE, Tree};
 
 /// Rows of the ledger read at a time.
@@ -142,21 +142,21 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
         }
         let path = found.path.to_str().and_then(TreePath::parse);
         match (found.kind, path) {
-            (FoundKind::Folder { owner: theirs, mode }, _) => {
+            (TreeEntryKind::Folder { owner: theirs, mode }, _) => {
                 if let Some(detail) = folder_trouble(theirs, mode, owner) {
                     find(findings, Difference::Permissions, found.path.display(), detail);
                     troubled = Some(found.path);
                 }
             }
-            (FoundKind::Closed, _) if troubled.as_ref() == Some(&found.path) => {}
-            (FoundKind::Closed, _) => {
+            (TreeEntryKind::Closed, _) if troubled.as_ref() == Some(&found.path) => {}
+            (TreeEntryKind::Closed, _) => {
                 find(findings, Difference::Permissions, found.path.display(), "the folder cannot be read".to_owned());
                 troubled = Some(found.path);
             }
             // Nobody can say which window a file belongs to that nobody knows.
-            (FoundKind::File, _) if task.selection.has_window() => {}
-            (FoundKind::File, Some(path)) => files.push(path),
-            (FoundKind::File, None) => {
+            (TreeEntryKind::File, _) if task.selection.has_window() => {}
+            (TreeEntryKind::File, Some(path)) => files.push(path),
+            (TreeEntryKind::File, None) => {
                 find(findings, Difference::Foreign, found.path.display(), "no invoice has such a path".to_owned());
             }
         }
