@@ -57,12 +57,12 @@ pub struct Tree {
     handles: usize,
     folders: Arc<Folders>,
     /// Folders that were not there when they were first looked for.
-    ours: RwLock<HashMap<String, New>>,
+    ours: RwLock<HashMap<String, NewFolder>>,
 }
 
 /// A folder in which nothing lies but what we put there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum New {
+enum NewFolder {
     /// Not made yet, neither by us nor, as far as we know, by others.
     Missing,
     Made,
@@ -178,12 +178,12 @@ impl Tree {
         self.ours().contains_key(path.folder())
     }
 
-    fn ours(&self) -> RwLockReadGuard<'_, HashMap<String, New>> {
+    fn ours(&self) -> RwLockReadGuard<'_, HashMap<String, NewFolder>> {
         // The map is whole after every statement, so a thread that panicked leaves it usable.
         self.ours.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change_ours(&self) -> RwLockWriteGuard<'_, HashMap<String, New>> {
+    fn change_ours(&self) -> RwLockWriteGuard<'_, HashMap<String, NewFolder>> {
         self.ours.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -193,7 +193,7 @@ impl Tree {
             return Ok(FileComparison::Nothing);
         }
         let Some(folder) = self.folder(path.folder())? else {
-            self.change_ours().entry(path.folder().to_owned()).or_insert(New::Missing);
+            self.change_ours().entry(path.folder().to_owned()).or_insert(NewFolder::Missing);
             return Ok(FileComparison::Nothing);
         };
         let mut file = match self.folders.with_room(|| open_file(&folder, path.file())) {

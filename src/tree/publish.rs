@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 use super::handles::is_out_of_handles;
 use super::name::TreePath;
 use super::stage::{List, Stage, StagedDocument};
-use super::{New, Tree, open_beneath, open_file};
+use super::{NewFolder, Tree, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId, Tenant};
 use crate::refusal::Trouble;
 
@@ -350,7 +350,7 @@ impl Tree {
         let tenant = self.folders.with_room(|| open_beneath(&self.root, path.tenant()))?;
         if make(rustix::fs::mkdirat(&tenant, path.country(), mode))? {
             touched.insert(path.tenant().to_owned());
-            self.change_ours().insert(path.folder().to_owned(), New::Made);
+            self.change_ours().insert(path.folder().to_owned(), NewFolder::Made);
         }
         self.forget_if_made_by_others(path);
         self.folder(path.folder())?.ok_or_else(|| io::Error::from(Errno::NOENT))
@@ -359,7 +359,7 @@ impl Tree {
     fn forget_if_made_by_others(&self, path: &TreePath) {
         // Mostly there is nothing to forget, and then no thread that checks is kept waiting. Only this thread says
         // that one is made.
-        let is_missing = self.ours().get(path.folder()) == Some(&New::Missing);
+        let is_missing = self.ours().get(path.folder()) == Some(&NewFolder::Missing);
         if is_missing {
             self.change_ours().remove(path.folder());
         }
