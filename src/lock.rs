@@ -242,7 +242,7 @@ fn take_script_lock(private: &PrivateFolder, holder: &Value) -> anyhow::Result<(
 
 fn write_owner(private: &PrivateFolder, holder: &Value) -> anyhow::Result<()> {
     private.make_folder(ASIDE)?;
-    let aside = private.look_within(ASIDE)?.context("it is gone again")?;
+    let aside = private.open_subfolder(ASIDE)?.context("it is gone again")?;
     let mut owner = holder.clone();
     owner["program"] = json!("invoice-export");
     Ok(aside.create_file(OWNER, 0o666)?.write_all(format!("{owner}\n").as_bytes())?)
@@ -259,7 +259,7 @@ fn reclaim(private: &PrivateFolder) -> anyhow::Result<()> {
         FileType::Symlink => return Err(Refusal::Untrusted { path: folder, why: Distrust::Link }.into()),
         _ => return Err(script_locked(folder, stat.st_mtime)),
     }
-    let Some(lock) = private.look_within(SCRIPT_LOCK)? else { return Ok(()) };
+    let Some(lock) = private.open_subfolder(SCRIPT_LOCK)? else { return Ok(()) };
     if lock.stat(OWNER).with_context(|| format!("cannot look at {}", folder.display()))?.is_some() {
         return release(private);
     }

@@ -90,9 +90,9 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
 
 /// What the state says, if it may be used for this output at all.
 fn known(place: &Place<'_>) -> anyhow::Result<Vec<Entry>> {
-    let state = State::look(place.state)?;
+    let state = State::open_read_only(place.state)?;
     let last = state.as_ref().map(State::last_time).transpose()?;
-    place.judge(last.as_ref(), mark::look(place.output)?.as_ref())?;
+    place.judge(last.as_ref(), mark::of_output(place.output)?.as_ref())?;
     state.as_ref().map_or(Ok(Vec::new()), State::legacy_entries)
 }
 
@@ -125,7 +125,7 @@ fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) ->
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     let folder = file.parent().filter(|folder| folder.ends_with(PRIVATE));
     let Some(folder) = folder else { return Ok(fs::read(file)?) };
-    let folder = PrivateFolder::look(folder)?.ok_or(std::io::Error::from(ErrorKind::NotFound))?;
+    let folder = PrivateFolder::open_existing(folder)?.ok_or(std::io::Error::from(ErrorKind::NotFound))?;
     let name = file.file_name().unwrap_or_default();
     Ok(LegacyFile { folder: &folder, name }.read()?.ok_or(std::io::Error::from(ErrorKind::NotFound))?)
 }
@@ -194,7 +194,8 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
     }
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
     let around = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = PrivateFolder::look(around)?.with_context(|| format!("there is no folder {}", around.display()))?;
+    let folder =
+        PrivateFolder::open_existing(around)?.with_context(|| format!("there is no folder {}", around.display()))?;
     let name = file.file_name().with_context(|| format!("{} is no name of a file", file.display()))?;
     let replaced = LegacyFile { folder: &folder, name }.replace(text.as_bytes(), Keep::All, super::now())?;
     let before = match &replaced {

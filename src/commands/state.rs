@@ -155,7 +155,7 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
                 Refusal::Usage(format!("there is no folder {}; check --output", common.output.display())).into()
             );
         }
-    } else if mark::look(&common.output)?.is_none() {
+    } else if mark::of_output(&common.output)?.is_none() {
         return Err(Refusal::MarkMissing { output: common.output.clone(), state: from }.into());
     }
     let adopting = if args.adopt_tree {
@@ -211,7 +211,7 @@ fn check(common: &Common, args: &Check, reporter: &Reporter) -> anyhow::Result<u
 /// Whether state and tree belong together, and what a dead run left between them.
 fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    let (last, mark) = (state.last_time()?, mark::look(&common.output)?);
+    let (last, mark) = (state.last_time()?, mark::of_output(&common.output)?);
     if last.published_run > 0 || mark.is_some() {
         let refused = last.refuse_other_tree(mark.as_ref(), &common.output, state.path()).err();
         findings.extend(refused.as_ref().map(Finding::from));

@@ -235,10 +235,10 @@ fn export(
 
 /// A dry run: the same reading and checking, no lock, no file, no folder, no state.
 fn look(order: &Order, mut inquiry: Inquiry, course: &Course, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary> {
-    let tree = Tree::look(&order.output)?;
-    let mut state = if order.policy == StatePolicy::Fresh { None } else { State::look(&order.state)? };
+    let tree = Tree::open_existing(&order.output)?;
+    let mut state = if order.policy == StatePolicy::Fresh { None } else { State::open_read_only(&order.state)? };
     let last = state.as_ref().map(State::last_time).transpose()?;
-    order.place().judge(last.as_ref(), mark::look(&order.output)?.as_ref())?;
+    order.place().judge(last.as_ref(), mark::of_output(&order.output)?.as_ref())?;
     if let Some(last) = &last {
         refuse_other_source(&order.state, last, inquiry.source.as_ref())?;
     }

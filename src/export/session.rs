@@ -196,10 +196,10 @@ fn refuse_before_anything_is_made(
     if order.policy == StatePolicy::Fresh {
         return refuse_unknown_tenants(order, &[], None, inquiry, tell);
     }
-    if mark::look(&order.output)?.is_some() {
+    if mark::of_output(&order.output)?.is_some() {
         return Ok(());
     }
-    let state = State::look(&order.state)?;
+    let state = State::open_read_only(&order.state)?;
     let last = state.as_ref().map(State::last_time).transpose()?;
     order.place().judge(last.as_ref(), None)?;
     refuse_unknown_tenants(order, &[], state.as_ref(), inquiry, tell)

@@ -67,7 +67,7 @@ pub struct Backup {
 impl State {
     /// Backs the state up into its folder of backups.
     pub fn back_up(&self, occasion: Occasion, at: DateTime<Utc>) -> anyhow::Result<PathBuf> {
-        let folder = Arc::new(self.file.folder().create_within(FOLDER)?);
+        let folder = Arc::new(self.file.folder().create_subfolder(FOLDER)?);
         remove_abandoned(&folder)?;
         for n in 1.. {
             let more = if n > 1 { format!("-{n}") } else { String::new() };
@@ -82,7 +82,7 @@ impl State {
 
     /// Backs the state up into a file that does not exist yet.
     pub fn back_up_to(&self, target: &Path) -> anyhow::Result<()> {
-        let file = StateFile::look(target)?;
+        let file = StateFile::at(target)?;
         let file = file.with_context(|| format!("cannot create {}: its folder is missing", target.display()))?;
         match claim(&file)? {
             Some(unfinished) => self.fill(unfinished, &file),
@@ -164,14 +164,14 @@ fn claim(target: &StateFile) -> anyhow::Result<Option<File>> {
 
 /// The finished backups of a state, newest first.
 pub fn list(state: &Path) -> anyhow::Result<Vec<Backup>> {
-    match StateFile::look(state)? {
+    match StateFile::at(state)? {
         Some(file) => finished(&file),
         None => Ok(Vec::new()),
     }
 }
 
 fn finished(state: &StateFile) -> anyhow::Result<Vec<Backup>> {
-    let Some(folder) = state.folder().look_within(FOLDER)? else { return Ok(Vec::new()) };
+    let Some(folder) = state.folder().open_subfolder(FOLDER)? else { return Ok(Vec::new()) };
     let names = entries(&folder)?;
     let mut backups: Vec<Backup> = names.iter().filter_map(|name| read_name(&folder, name)).collect();
     backups.sort_by_key(|backup| Reverse((backup.made, backup.modified)));
@@ -182,12 +182,12 @@ fn finished(state: &StateFile) -> anyhow::Result<Vec<Backup>> {
 pub(super) fn named(state: &StateFile, path: &Path) -> anyhow::Result<Option<StateFile>> {
     let ours = state.folder().path_of(FOLDER);
     if let (true, Some(name)) = (path.parent() == Some(ours.as_path()), path.file_name()) {
-        let folder = state.folder().look_within(FOLDER)?;
+        let folder = state.folder().open_subfolder(FOLDER)?;
         return Ok(folder.map(|folder| StateFile::within(&Arc::new(folder), name)));
     }
     match std::fs::canonicalize(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        real => StateFile::look(&real.with_context(|| format!("cannot open {}", path.display()))?),
+        real => StateFile::at(&real.with_context(|| format!("cannot open {}", path.display()))?),
     }
 }
 
@@ -203,7 +203,7 @@ pub fn latest(state: &Path) -> anyhow::Result<Option<PathBuf>> {
 /// number of each; an operator's own are never removed.
 pub(crate) fn prune(state: &StateFile, keep: usize) -> anyhow::Result<()> {
     let backups = finished(state)?;
-    let Some(folder) = state.folder().look_within(FOLDER)? else { return Ok(()) };
+    let Some(folder) = state.folder().open_subfolder(FOLDER)? else { return Ok(()) };
     for own in [REGULAR, "before-"] {
         for old in backups.iter().filter(|backup| backup.occasion.starts_with(own)).skip(keep) {
             let name = old.path.file_name().unwrap_or_default();

@@ -36,10 +36,10 @@ impl StateFile {
     }
 
     /// None where even its folder is missing.
-    pub fn look(path: &Path) -> anyhow::Result<Option<Self>> {
+    pub fn at(path: &Path) -> anyhow::Result<Option<Self>> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let name = name_of(path)?;
-        Ok(PrivateFolder::look(folder)?.map(|folder| Self::within(&Arc::new(folder), name)))
+        Ok(PrivateFolder::open_existing(folder)?.map(|folder| Self::within(&Arc::new(folder), name)))
     }
 
     /// As an operator knows it.

@@ -131,7 +131,7 @@ impl Lookup {
                 return answer.map_err(|error| explain(error, file.path()));
             }
             // A run writes beside a dry run that found nobody: from now on with locks.
-            let (again, stamp) = open::connect_to_look(file)?;
+            let (again, stamp) = open::connect_read_only(file)?;
             conn.replace(again);
             unlocked.replace(stamp);
         }

@@ -101,7 +101,7 @@ impl State {
         // A run that began after the file was opened without locks may have changed it under our feet.
         let mut whole = undisturbed(&self.unlocked);
         while !whole {
-            let (conn, stamp) = open::connect_to_look(&self.file)?;
+            let (conn, stamp) = open::connect_read_only(&self.file)?;
             result = read(&conn);
             whole = undisturbed(&stamp);
         }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn file(path: &Path) -> StateFile {
-        StateFile::look(path).unwrap().unwrap()
+        StateFile::at(path).unwrap().unwrap()
     }
 
     fn begin_a_run(state: &mut State) -> RunId {
@@ -218,7 +218,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
         State::create(&file(&path), &starter()).unwrap().close().unwrap();
-        let look = State::look(&path).unwrap().unwrap();
+        let look = State::open_read_only(&path).unwrap().unwrap();
         let lookup = look.lookup().unwrap();
         assert!(lookup.is_empty().unwrap());
         let mut state = State::open(&file(&path), &starter()).unwrap().unwrap();
@@ -229,7 +229,7 @@ mod tests {
         assert!(!lookup.is_empty().unwrap(), "after it");
         let backup = folder.path().join("backup.db");
         look.back_up_to(&backup).unwrap();
-        assert!(!State::look(&backup).unwrap().unwrap().lookup().unwrap().is_empty().unwrap());
+        assert!(!State::open_read_only(&backup).unwrap().unwrap().lookup().unwrap().is_empty().unwrap());
     }
 
     #[test]
@@ -251,7 +251,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
         State::create(&file(&path), &starter()).unwrap().close().unwrap();
-        let look = State::look(&path).unwrap().unwrap();
+        let look = State::open_read_only(&path).unwrap().unwrap();
         assert_eq!(look.newest_run().unwrap(), None);
         for _ in 0..3 {
             let mut state = State::open(&file(&path), &starter()).unwrap().unwrap();
@@ -270,7 +270,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
         State::create(&file(&path), &starter()).unwrap().close().unwrap();
-        let look = State::look(&path).unwrap().unwrap();
+        let look = State::open_read_only(&path).unwrap().unwrap();
         assert_eq!(look.newest_run().unwrap(), None);
         let mut state = State::open(&file(&path), &starter()).unwrap().unwrap();
         let run = begin_a_run(&mut state);
@@ -278,7 +278,7 @@ mod tests {
         state.close().unwrap();
         let target = folder.path().join("backup.db");
         look.back_up_to(&target).unwrap();
-        assert_eq!(State::look(&target).unwrap().unwrap().newest_run().unwrap(), Some(run));
+        assert_eq!(State::open_read_only(&target).unwrap().unwrap().newest_run().unwrap(), Some(run));
         let findings = look.check(integrity::Depth::Deep).unwrap();
         assert!(findings.iter().any(|finding| finding.what.contains("do not balance: 1")), "{findings:?}");
     }

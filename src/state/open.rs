@@ -51,7 +51,7 @@ pub(super) enum Access {
     Write,
     /// Reads and leaves no trace, not even a file of SQLite's beside the state. Of a state with an older
     /// schema a copy in memory is read.
-    Look,
+    ReadOnly,
 }
 
 /// The file as a reader found it that opened it without locks: whoever writes after that changes it.
@@ -110,13 +110,13 @@ impl State {
     }
 
     /// Opens an existing state only to look at it.
-    pub fn look(path: &Path) -> anyhow::Result<Option<Self>> {
-        let Some(file) = StateFile::look(path)? else { return Ok(None) };
+    pub fn open_read_only(path: &Path) -> anyhow::Result<Option<Self>> {
+        let Some(file) = StateFile::at(path)? else { return Ok(None) };
         if inspect(&file)? == Found::Nothing {
             return Ok(None);
         }
-        let (conn, unlocked) = connect_to_look(&file)?;
-        Ok(Some(Self { conn, file, access: Access::Look, unlocked, watch: None }))
+        let (conn, unlocked) = connect_read_only(&file)?;
+        Ok(Some(Self { conn, file, access: Access::ReadOnly, unlocked, watch: None }))
     }
 
     /// Creates a state where there is none.
@@ -138,7 +138,7 @@ impl State {
     pub(super) fn reading_connection(&self) -> anyhow::Result<(Connection, Option<Stamp>)> {
         let (conn, unlocked) = match self.access {
             Access::Write => (connect(&self.file, Access::Write)?, None),
-            Access::Look => connect_to_look(&self.file)?,
+            Access::ReadOnly => connect_read_only(&self.file)?,
         };
         conn.pragma_update(None, "query_only", true)?;
         Ok((conn, unlocked))
@@ -220,7 +220,7 @@ pub(super) fn connect(file: &StateFile, access: Access) -> anyhow::Result<Connec
     let open = || -> anyhow::Result<Connection> {
         let mut conn = match access {
             Access::Write => connect_to(file)?,
-            Access::Look => look_at(file)?,
+            Access::ReadOnly => connect_without_locks(file)?,
         };
         conn.busy_timeout(Duration::from_secs(30))?;
         harden(&conn)?;
@@ -239,7 +239,7 @@ pub(super) fn connect(file: &StateFile, access: Access) -> anyhow::Result<Connec
     if version > KNOWN {
         return Err(Refusal::StateNewer { state: path.to_path_buf(), version, known: KNOWN }.into());
     }
-    if access == Access::Look && version < KNOWN {
+    if access == Access::ReadOnly && version < KNOWN {
         let older = || format!("read the state {}, which is of an older version", path.display());
         conn = upgraded_copy(&conn).map_err(explained).with_context(older)?;
     }
@@ -253,15 +253,15 @@ pub(super) fn connect(file: &StateFile, access: Access) -> anyhow::Result<Connec
 
 /// A connection that only looks, with the stamp of the file if nothing but the stamp says whether
 /// somebody wrote meanwhile.
-pub(super) fn connect_to_look(file: &StateFile) -> anyhow::Result<(Connection, Option<Stamp>)> {
+pub(super) fn connect_read_only(file: &StateFile) -> anyhow::Result<(Connection, Option<Stamp>)> {
     // The stamp comes first: what is written after it is noticed.
     let stamp = Stamp::of(file);
-    Ok((connect(file, Access::Look)?, stamp))
+    Ok((connect(file, Access::ReadOnly)?, stamp))
 }
 
 /// Where no log lies beside the state nobody has it open, and SQLite need not lock (which would leave
 /// files beside it). Where one lies, they are there already.
-fn look_at(file: &StateFile) -> anyhow::Result<Connection> {
+fn connect_without_locks(file: &StateFile) -> anyhow::Result<Connection> {
     file.refuse_links()?;
     let path = file.real_path();
     let uri = if file.has_log() { None } else { url::Url::from_file_path(&path).ok() };

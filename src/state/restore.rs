@@ -97,7 +97,7 @@ fn build_beside(aside: &StateFile, backup: &Connection, change: &Change<'_>, fro
 fn open_backup(file: &StateFile, from: &Path) -> anyhow::Result<Connection> {
     match open::inspect(file).map_err(|error| unusable(from, error))? {
         Found::Nothing => Err(no_backup(from)),
-        Found::State => open::connect(file, Access::Look).map_err(|error| unusable(from, error)),
+        Found::State => open::connect(file, Access::ReadOnly).map_err(|error| unusable(from, error)),
     }
 }
 

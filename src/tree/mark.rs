@@ -49,8 +49,8 @@ pub fn read(file: &File) -> anyhow::Result<Option<Mark>> {
 }
 
 /// Reads the mark of a tree that is only looked at.
-pub fn look(output: &Path) -> anyhow::Result<Option<Mark>> {
-    let Some(private) = PrivateFolder::look(&output.join(PRIVATE))? else { return Ok(None) };
+pub fn of_output(output: &Path) -> anyhow::Result<Option<Mark>> {
+    let Some(private) = PrivateFolder::open_existing(&output.join(PRIVATE))? else { return Ok(None) };
     private.open(FILE, Access::Read)?.map_or(Ok(None), |file| read(&file))
 }
 

@@ -111,7 +111,7 @@ impl Tree {
     }
 
     /// Opens the output, if there is one.
-    pub fn look(output: &Path) -> anyhow::Result<Option<Self>> {
+    pub fn open_existing(output: &Path) -> anyhow::Result<Option<Self>> {
         if output.try_exists().with_context(|| format!("cannot look for the output {}", output.display()))? {
             Self::open(output).map(Some)
         } else {

@@ -99,7 +99,7 @@ impl PrivateFolder {
         }
         refuse_foreign_links(path).with_context(cannot)?;
         std::fs::create_dir_all(path).with_context(cannot)?;
-        let folder = Self::look(path)?.context("it is gone again").with_context(cannot)?;
+        let folder = Self::open_existing(path)?.context("it is gone again").with_context(cannot)?;
         let owner = rustix::fs::fstat(&folder.handle).map_err(io::Error::from).with_context(cannot)?.st_uid;
         if !is_trusted(owner) && !folder.is_ours(owner) {
             return Err(Refusal::NotOwner { path: path.to_path_buf() }.into());
@@ -108,7 +108,7 @@ impl PrivateFolder {
     }
 
     /// The folder at a path, if there is one.
-    pub fn look(path: &Path) -> anyhow::Result<Option<Self>> {
+    pub fn open_existing(path: &Path) -> anyhow::Result<Option<Self>> {
         let cannot = || format!("cannot open {}", path.display());
         if path.file_name().is_some_and(|name| name == PRIVATE) {
             let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
@@ -135,7 +135,7 @@ impl PrivateFolder {
     }
 
     /// A folder in this one, if there is one.
-    pub fn look_within(&self, name: &str) -> anyhow::Result<Option<Self>> {
+    pub fn open_subfolder(&self, name: &str) -> anyhow::Result<Option<Self>> {
         match open_folder(&self.handle, name.as_ref()) {
             Ok(handle) => Self::at(self.path.join(name), self.real.join(name), handle, self.exposure).map(Some),
             Err(Errno::NOENT) => Ok(None),
@@ -144,13 +144,13 @@ impl PrivateFolder {
     }
 
     /// A folder in this one, which is made where it is missing.
-    pub fn create_within(&self, name: &str) -> anyhow::Result<Self> {
-        if let Some(there) = self.look_within(name)? {
+    pub fn create_subfolder(&self, name: &str) -> anyhow::Result<Self> {
+        if let Some(there) = self.open_subfolder(name)? {
             return Ok(there);
         }
         make(rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(0o777)))
             .with_context(|| format!("cannot create {}", self.path_of(name).display()))?;
-        self.look_within(name)?.with_context(|| format!("{} is gone again", self.path_of(name).display()))
+        self.open_subfolder(name)?.with_context(|| format!("{} is gone again", self.path_of(name).display()))
     }
 
     fn hidden(path: PathBuf, output: impl AsFd, handle: OwnedFd) -> anyhow::Result<Self> {

@@ -233,7 +233,7 @@ fn create_new(folder: &OwnedFd, name: &str) -> rustix::io::Result<File> {
 /// What a dead run may have published without recording it. Nothing of a list that is not whole: it is
 /// durable before the first file gets its place, so then there was none.
 pub fn left_in_doubt(private: &PrivateFolder) -> anyhow::Result<Vec<Target>> {
-    let Some(folder) = private.look_within(FOLDER)? else { return Ok(Vec::new()) };
+    let Some(folder) = private.open_subfolder(FOLDER)? else { return Ok(Vec::new()) };
     let names = folder.names().with_context(|| format!("cannot read {}", folder.path().display()))?;
     let mut lists: Vec<_> =
         names.into_iter().filter(|name| name.as_encoded_bytes().starts_with(LIST.as_bytes())).collect();
