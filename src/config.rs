@@ -20,7 +20,7 @@ use crate::refusal::{Misuse, Refusal};
 use crate::run::{Cancel, Kind, OwnClocks, Starter};
 use crate::source::{self, Access, Address, TableNames, Tls, TlsMode};
 use crate::state::legacy;
-use crate::state::roll::Selection;
+use crate::state::visited::Selection;
 use crate::tree;
 use crate::window::moment as real_moment;
 

@@ -17,8 +17,8 @@ use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::source::{Fault, KeyCursor, Source};
 use crate::state::ledger::{Entry, Lookup, Seen};
-use crate::state::roll::Roll;
 use crate::state::todo::{Todo, Why};
+use crate::state::visited::VisitedIds;
 use crate::window::{Span, seconds_between};
 
 /// Keys asked for at a time: index entries of some 60 bytes.
@@ -111,7 +111,7 @@ pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
     pub tell: T,
     pub visited: HashSet<InvoiceId>,
     pub patience: Patience,
-    pub roll: Option<Roll>,
+    pub visited_ids: Option<VisitedIds>,
     /// How many rows the source has handed over.
     pub came: u64,
 }
@@ -155,7 +155,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     /// Looks up by primary key whom the ledger holds and the scan has not met: a row that was updated
     /// while it was scanned can have left both pages.
     fn read_unmet(&mut self) -> Result<(), Fault> {
-        let Some(roll) = self.roll.take() else { return Ok(()) };
+        let Some(visited_ids) = self.visited_ids.take() else { return Ok(()) };
         let (mut after, mut rows) = (None, 0);
         loop {
             let page = self.lookup.page(after.as_ref(), KEYS_A_PAGE).map_err(Fault::Consumer)?;
@@ -163,7 +163,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             after = Some(last.id.clone());
             let mut wanted = Vec::new();
             for (entry, _) in page {
-                if roll.calls(&entry).map_err(Fault::Consumer)? {
+                if visited_ids.is_missing(&entry).map_err(Fault::Consumer)? {
                     let (id, tenant) = (entry.id.clone(), Some(entry.tenant.clone()));
                     wanted.push(Wanted { id, tenant, known: Some(entry), trust: Trust::Ledger, late_by: None });
                 }
@@ -303,7 +303,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     fn meet(&mut self, id: &InvoiceId) -> Result<(), Fault> {
-        self.roll.as_mut().map_or(Ok(()), |roll| roll.meet(id)).map_err(Fault::Consumer)
+        self.visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(id)).map_err(Fault::Consumer)
     }
 
     /// Hands over the documents of these ids and says which are gone. Counts the rows handed over, also if it fails.
@@ -363,12 +363,13 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// Asks for what has not come yet.
     fn fetch(&mut self, part: Part, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
-        let (outbox, lookup, roll, came) = (&mut self.outbox, &self.lookup, &mut self.roll, &mut self.came);
+        let (outbox, lookup, visited_ids, came) =
+            (&mut self.outbox, &self.lookup, &mut self.visited_ids, &mut self.came);
         let rest: Vec<InvoiceId> = ids.iter().filter(|id| page.contains_key(*id)).cloned().collect();
         self.source.documents(&rest, &mut |fetched| match page.remove(fetched.id()) {
             Some(wanted) => {
                 *came += 1;
-                roll.as_mut().map_or(Ok(()), |roll| roll.meet(&wanted.id))?;
+                visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(&wanted.id))?;
                 outbox.put(part, fetched, wanted, lookup)
             }
             None => Ok(()),

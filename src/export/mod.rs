@@ -357,7 +357,7 @@ fn carry_out(
             todo,
             scope: Arc::clone(&scope),
             patience: patience(),
-            roll: None,
+            visited_ids: None,
         };
         let driven = drive(&mut clerk, desk, errand, order.writers, &cancel);
         // In whatever way the run ends, what is in the tree is on record if it can be.

@@ -25,7 +25,7 @@ use crate::lock::{self, ExportLock};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Counts, Kind, RunId, Starter};
 use crate::state::State;
-use crate::state::roll::Selection;
+use crate::state::visited::Selection;
 use crate::tree::{Tree, mark};
 
 mod disk;

@@ -6,7 +6,7 @@
 //! `overview.rs` how the tenants stand. `record.rs` writes a published batch, everything of it in one transaction:
 //! the file in the tree comes first, the state second. `rehearsal.rs` keeps what a dry run has decided. `legacy.rs`
 //! knows the script's state file, `legacy_file.rs` puts one in place. `source_table.rs` numbers the tables that were
-//! read. `roll.rs` counts the ids that a scan of the source has visited.
+//! read. `visited.rs` counts the ids that a scan of the source has visited.
 //!
 //! Only the holder of the lock may open a state for writing (`lock::ExportLock::open_state`).
 
@@ -35,7 +35,7 @@ mod plans;
 pub mod record;
 pub mod rehearsal;
 pub mod restore;
-pub mod roll;
+pub mod visited;
 pub mod runs;
 mod source_table;
 pub mod tenants;
