@@ -31,7 +31,7 @@ pub mod open;
 pub mod overview;
 pub mod pages;
 #[cfg(test)]
-mod plans;
+mod query_plan_tests;
 pub mod record;
 pub mod rehearsal;
 pub mod restore;
