@@ -17,7 +17,7 @@ use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::source::Fault;
 use crate::state::ledger::{Entry, Origin};
-use crate::state::todo::{Reject, Why};
+use crate::state::todo::{Reject, TodoReason};
 use crate::tree::name::TreePath;
 
 /// Rows that wait at the most before they are settled.
@@ -171,7 +171,7 @@ impl Clerk<'_> {
     ) -> Result<(), Fault> {
         let mut known: HashMap<&InvoiceId, (Option<Entry>, Trust)> = HashMap::new();
         for id in ids {
-            let doubted = self.retried.get(id) == Some(&Why::Doubt);
+            let doubted = self.retried.get(id) == Some(&TodoReason::Doubt);
             let entry = self.current(id).map_err(Fault::Consumer)?;
             known.insert(id, (entry, if doubted { Trust::Nothing } else { Trust::Ledger }));
         }

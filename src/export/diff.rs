@@ -17,7 +17,7 @@ use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::source::{Fault, KeyCursor, Source};
 use crate::state::ledger::{Entry, Lookup, Seen};
-use crate::state::todo::{Todo, Why};
+use crate::state::todo::{Todo, TodoReason};
 use crate::state::visited::VisitedIds;
 use crate::window::{Span, seconds_between};
 
@@ -102,7 +102,7 @@ impl Wanted {
 }
 
 /// Why a row is on the to-do list, and the tenant that it belongs to as far as that is known.
-type Concern = (Why, Option<Tenant>);
+type Concern = (TodoReason, Option<Tenant>);
 
 pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
     pub source: Box<dyn Source>,
@@ -195,7 +195,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         let known = self.lookup.entries(&ids).map_err(Fault::Consumer)?;
         let (mut wanted, mut concerned) = (Vec::new(), Vec::new());
         for (Todo { id, why, tenant }, known) in todo.into_iter().zip(known) {
-            let trust = if why == Why::Doubt { Trust::Nothing } else { Trust::Ledger };
+            let trust = if why == TodoReason::Doubt { Trust::Nothing } else { Trust::Ledger };
             self.visited.insert(id.clone());
             concerned.push((why, tenant.clone().or(known.as_ref().map(|known| known.tenant.clone()))));
             wanted.push(Wanted { id, tenant, known, trust, late_by: None });
@@ -206,7 +206,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     /// Rows that the server refused stay on the to-do list, and their tenants fail. A reject without a tenant stays a
     /// reject; any other row without one ends the run, since no other part of the program would say that it was not read.
     fn give_up(&mut self, fault: Fault, unread: Vec<Concern>) -> Result<(), Fault> {
-        let is_covered = unread.iter().all(|(why, tenant)| tenant.is_some() || *why == Why::Reject);
+        let is_covered = unread.iter().all(|(why, tenant)| tenant.is_some() || *why == TodoReason::Reject);
         match fault {
             Fault::Statement(error) if is_covered => {
                 let tenants: BTreeSet<Tenant> = unread.into_iter().filter_map(|(_, tenant)| tenant).collect();

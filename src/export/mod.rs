@@ -35,7 +35,7 @@ use crate::state::record::Record;
 use crate::state::rehearsal::Rehearsal;
 use crate::state::runs::OpenRun;
 use crate::state::tenants::KnownTenant;
-use crate::state::todo::{Doubted, Todo, Why};
+use crate::state::todo::{Doubted, Todo, TodoReason};
 use crate::tree::mark::{self, Mark};
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Changes, Published};
@@ -395,7 +395,7 @@ fn to_read(
         Kind::Verify => false,
         _ => order.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant)),
     };
-    todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
+    todo.retain(|todo| todo.why == TodoReason::Doubt || chosen(todo));
     // The ledger may not know an invoice that a dead run wrote; the path of its file names the tenant.
     let writers: HashMap<&InvoiceId, &TreePath> =
         doubted.iter().filter_map(|(path, doubted)| Some((doubted.writer.as_ref()?, path))).collect();
@@ -415,7 +415,7 @@ fn without_tenant(found: &[InvoiceId], todo: &[Todo], state: Option<&State>) -> 
     let mut new = Vec::new();
     for id in found.iter().filter(|id| !listed.contains(id)) {
         if !state.map_or(Ok(false), |state| state.is_open_reject(id))? {
-            new.push(Todo { id: id.clone(), why: Why::Reject, tenant: None });
+            new.push(Todo { id: id.clone(), why: TodoReason::Reject, tenant: None });
         }
     }
     Ok(new)

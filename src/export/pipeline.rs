@@ -29,7 +29,7 @@ use crate::source::{Fault, Source};
 use crate::state::State;
 use crate::state::ledger::{Entry, Origin};
 use crate::state::rehearsal::{Rehearsal, Rehearsed};
-use crate::state::todo::{Doubted, Leftover, Reject, Why};
+use crate::state::todo::{Doubted, Leftover, Reject, TodoReason};
 use crate::tree::name::TreePath;
 use crate::tree::publish::Placement;
 
@@ -73,7 +73,7 @@ pub(super) struct Clerk<'a> {
     pub(super) opened: Instant,
     pub(super) limit: usize,
     pub(super) written: HashMap<Tenant, u64>,
-    pub(super) retried: HashMap<InvoiceId, Why>,
+    pub(super) retried: HashMap<InvoiceId, TodoReason>,
     /// Rows that wait for the batch to be recorded, to be read again with their rivals.
     pub(super) waiting: BTreeMap<InvoiceId, Waiting>,
     pub(super) tally: Tally,
@@ -125,7 +125,7 @@ pub(super) struct Post<'a> {
     pub table: Option<i64>,
     pub rejects: Rejects,
     /// The ids on the to-do list, which leave it when they are exported though nothing changed.
-    pub retried: HashMap<InvoiceId, Why>,
+    pub retried: HashMap<InvoiceId, TodoReason>,
     pub tell: &'a mut dyn FnMut(Event),
     pub open_second: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>,
     pub rehearsal: Option<Rehearsal>,

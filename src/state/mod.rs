@@ -242,7 +242,9 @@ mod tests {
         let ids =
             |state: &State| -> BTreeSet<InvoiceId> { state.todo().unwrap().into_iter().map(|todo| todo.id).collect() };
         let read = ids(&state);
-        state.transaction(|tx| read.iter().try_for_each(|id| todo::put(tx, 2, id, todo::Why::Reject, None))).unwrap();
+        state
+            .transaction(|tx| read.iter().try_for_each(|id| todo::put(tx, 2, id, todo::TodoReason::Reject, None)))
+            .unwrap();
         assert_eq!(ids(&state).difference(&read).count(), 1);
     }
 

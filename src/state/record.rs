@@ -7,7 +7,7 @@ use rusqlite::{Transaction, params};
 use super::ledger::{Entering, Entry, Origin, folder_number};
 use super::runs::{OpenRun, put_counts, put_tenant, take_back};
 use super::tenants::Advance;
-use super::todo::{Leftover, Reject, Why};
+use super::todo::{Leftover, Reject, TodoReason};
 use super::{State, ledger, tenants, todo};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::run::Counts;
@@ -60,7 +60,7 @@ impl State {
             for id in &record.displaced {
                 let tenant = ledger::tenant(tx, id)?;
                 ledger::forget(tx, id)?;
-                todo::put(tx, run.id.0, id, Why::Displaced, tenant)?;
+                todo::put(tx, run.id.0, id, TodoReason::Displaced, tenant)?;
             }
             enter_all(tx, run, &record.entries)?;
             for reject in &record.rejects {

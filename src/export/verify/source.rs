@@ -20,7 +20,7 @@ use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::run::Cancel;
 use crate::state::State;
 use crate::state::ledger::Entry;
-use crate::state::todo::{Reject, Todo, Why};
+use crate::state::todo::{Reject, Todo, TodoReason};
 use crate::state::visited::{Selection, VisitedIds};
 use crate::window::Span;
 
@@ -55,7 +55,7 @@ pub(super) fn compare(
 
 /// No tenant's keys bring it.
 fn tenantless(id: &InvoiceId) -> Todo {
-    Todo { id: id.clone(), why: Why::Reject, tenant: None }
+    Todo { id: id.clone(), why: TodoReason::Reject, tenant: None }
 }
 
 struct Examiner<'a> {
