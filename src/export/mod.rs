@@ -35,7 +35,7 @@ use crate::state::record::Record;
 use crate::state::rehearsal::Rehearsal;
 use crate::state::runs::OpenRun;
 use crate::state::tenants::KnownTenant;
-use crate::state::todo::{Doubted, Todo, TodoReason};
+use crate::state::todo::{DoubtedPath, Todo, TodoReason};
 use crate::tree::mark::{self, Mark};
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Changes, Published};
@@ -387,7 +387,7 @@ fn to_read(
     order: &Order,
     present: &Present,
     state: Option<&State>,
-    doubted: &BTreeMap<TreePath, Doubted>,
+    doubted: &BTreeMap<TreePath, DoubtedPath>,
 ) -> anyhow::Result<Vec<Todo>> {
     let mut todo = state.map_or(Ok(Vec::new()), State::todo)?;
     // What a dead run left in doubt is cleared up for every tenant; a verification touches nothing else.

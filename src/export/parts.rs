@@ -15,7 +15,7 @@ use crate::refusal::Trouble;
 use crate::run::WhyKept;
 use crate::state::ledger::Entry;
 use crate::state::tenants::Advance;
-use crate::state::todo::Doubted;
+use crate::state::todo::DoubtedPath;
 use crate::tree::name::TreePath;
 use crate::tree::publish::concerns_one_tenant;
 use crate::window::{self, OpenWork};
@@ -132,7 +132,7 @@ impl Clerk<'_> {
         Ok(())
     }
 
-    fn clear_up(&mut self, path: &TreePath, Doubted { writer, contents }: &Doubted) -> anyhow::Result<()> {
+    fn clear_up(&mut self, path: &TreePath, DoubtedPath { writer, contents }: &DoubtedPath) -> anyhow::Result<()> {
         let nobody = InvoiceId::from("");
         let owners = self.owners(&nobody, path)?;
         for (owner, _) in &owners {

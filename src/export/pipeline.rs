@@ -29,7 +29,7 @@ use crate::source::{Fault, Source};
 use crate::state::State;
 use crate::state::ledger::{Entry, Origin};
 use crate::state::rehearsal::{Rehearsal, Rehearsed};
-use crate::state::todo::{Doubted, Leftover, Reject, TodoReason};
+use crate::state::todo::{DoubtedPath, Leftover, Reject, TodoReason};
 use crate::tree::name::TreePath;
 use crate::tree::publish::Placement;
 
@@ -51,7 +51,7 @@ pub(super) struct Clerk<'a> {
     pub groups: &'a [Group],
     pub(super) rejects: Rejects,
     pub(super) patience: Patience,
-    pub doubted: BTreeMap<TreePath, Doubted>,
+    pub doubted: BTreeMap<TreePath, DoubtedPath>,
     /// The number of the source's table; None: it cannot be told from others.
     pub(super) table: Option<i64>,
     pub tell: &'a mut dyn FnMut(Event),
@@ -121,7 +121,7 @@ pub(super) struct Post<'a> {
     pub given: Option<Given>,
     pub groups: &'a [Group],
     pub patience: Patience,
-    pub doubted: BTreeMap<TreePath, Doubted>,
+    pub doubted: BTreeMap<TreePath, DoubtedPath>,
     pub table: Option<i64>,
     pub rejects: Rejects,
     /// The ids on the to-do list, which leave it when they are exported though nothing changed.

@@ -70,7 +70,7 @@ pub struct Content {
 
 /// What is known of a path at which a run that died may have written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Doubted {
+pub struct DoubtedPath {
     /// The invoice that it wrote there.
     pub writer: Option<InvoiceId>,
     /// Anything else that lies there is not ours.
@@ -103,7 +103,7 @@ impl State {
     }
 
     /// The paths at which a run that died may have written.
-    pub fn doubted_paths(&self) -> anyhow::Result<BTreeMap<TreePath, Doubted>> {
+    pub fn doubted_paths(&self) -> anyhow::Result<BTreeMap<TreePath, DoubtedPath>> {
         self.read(|conn| {
             let mut query = conn.prepare("SELECT path, id FROM doubt_path")?;
             let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?)))?;
@@ -112,7 +112,7 @@ impl State {
                 let (path, id) = row?;
                 if let Some(path) = TreePath::parse(&path) {
                     let contents = contents(conn, &path)?;
-                    paths.insert(path, Doubted { writer: id.map(InvoiceId), contents });
+                    paths.insert(path, DoubtedPath { writer: id.map(InvoiceId), contents });
                 }
             }
             Ok(paths)
