@@ -16,7 +16,7 @@ use super::plan::{Group, Others, Reading};
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::source::{Fault, KeyCursor, Source};
-use crate::state::ledger::{Entry, Lookup, Seen};
+use crate::state::ledger::{Entry, LedgerMatch, Lookup};
 use crate::state::todo::{Todo, TodoReason};
 use crate::state::visited::VisitedIds;
 use crate::window::{Span, seconds_between};
@@ -285,8 +285,8 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         let seen = self.lookup.seen(&keys).map_err(Fault::Consumer)?;
         for (key, seen) in keys.into_iter().zip(seen) {
             match seen {
-                Seen::Yes => self.meet(&key.id)?,
-                Seen::No(known) => wanted.push(Self::wanted(group, key, known, compare)),
+                LedgerMatch::Settled => self.meet(&key.id)?,
+                LedgerMatch::Unsettled(known) => wanted.push(Self::wanted(group, key, known, compare)),
             }
         }
         Ok(wanted)

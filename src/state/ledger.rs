@@ -42,10 +42,10 @@ pub enum Origin {
 
 /// Whether a version of a row was exported, and counts as settled.
 #[derive(Clone, Debug)]
-pub enum Seen {
-    Yes,
+pub enum LedgerMatch {
+    Settled,
     /// What the ledger holds of it instead.
-    No(Option<Entry>),
+    Unsettled(Option<Entry>),
 }
 
 /// A reading connection for the thread that compares keys with the ledger. Without a state it knows
@@ -88,9 +88,9 @@ impl Lookup {
 
     /// What the ledger says of each of these keys, all at one moment. Cheapest in the order of ids, in which
     /// neighbours lie on one page.
-    pub fn seen(&self, keys: &[Key]) -> anyhow::Result<Vec<Seen>> {
+    pub fn seen(&self, keys: &[Key]) -> anyhow::Result<Vec<LedgerMatch>> {
         let sql = format!("SELECT {COLUMNS}, e.settled AND e.time IS ?2 AND t.name = ?3 {FROM} WHERE e.id = ?1");
-        self.ask(keys.iter().map(|_| Seen::No(None)).collect(), |conn| {
+        self.ask(keys.iter().map(|_| LedgerMatch::Unsettled(None)).collect(), |conn| {
             // Outside of a transaction each statement would take and give back SQLite's locks.
             let moment = conn.unchecked_transaction()?;
             let mut query = moment.prepare_cached(&sql)?;
@@ -98,9 +98,9 @@ impl Lookup {
                 let time = key.time.as_ref().map(SourceTime::as_str);
                 let mut rows = query.query(params![Filed(&key.id), time, key.tenant.as_str()])?;
                 match rows.next()? {
-                    Some(row) if row.get(NEXT_COLUMN)? => Ok(Seen::Yes),
-                    Some(row) => Ok(Seen::No(Some(from_row(row)?))),
-                    None => Ok(Seen::No(None)),
+                    Some(row) if row.get(NEXT_COLUMN)? => Ok(LedgerMatch::Settled),
+                    Some(row) => Ok(LedgerMatch::Unsettled(Some(from_row(row)?))),
+                    None => Ok(LedgerMatch::Unsettled(None)),
                 }
             };
             keys.iter().map(seen).collect()
