@@ -21,7 +21,7 @@ use crate::run::Starter;
 use crate::state::State;
 use crate::state::backup::Occasion;
 use crate::state::changes::{Change, ChangeKind, ReadFile};
-use crate::state::legacy::{self, Entry, Step, Way};
+use crate::state::legacy::{self, Direction, Entry, Step};
 use crate::state::legacy_file::{Keep, LegacyFile, Replaced};
 use crate::tree::private::PrivateFolder;
 use crate::tree::{PRIVATE, mark, publish};
@@ -60,7 +60,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
         reporter.line(&format!("nothing to change: the state says the same as {}", file.display()));
         return Ok(0);
     }
-    let moving: Vec<&Step> = planned.steps.iter().filter(|step| step.way.moves()).collect();
+    let moving: Vec<&Step> = planned.steps.iter().filter(|step| step.direction.moves()).collect();
     if !moving.is_empty() {
         let question = format!("move the watermarks of {} known tenants: {}?", moving.len(), names(&moving));
         consent::agreed(reporter, &args.changing, &question)?;
@@ -131,7 +131,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 fn refuse_going_back(planned: &Import, args: &ImportLegacyState) -> anyhow::Result<()> {
-    let back: Vec<&Step> = planned.steps.iter().filter(|step| step.way == Way::Backward).collect();
+    let back: Vec<&Step> = planned.steps.iter().filter(|step| step.direction == Direction::Backward).collect();
     if back.is_empty() || args.overwrite {
         return Ok(());
     }
@@ -151,7 +151,7 @@ fn table<'a>(steps: impl Iterator<Item = &'a Step>) -> Table {
             Cell::text(step.entry.tenant.as_str()),
             step.old.as_ref().map(SourceTime::as_str).into(),
             Cell::text(step.entry.time.as_str()),
-            Cell::text(step.way.as_str()),
+            Cell::text(step.direction.as_str()),
             step.seconds().map_or(Cell::None, Cell::Seconds),
         ]
     };
@@ -165,7 +165,7 @@ fn number(count: usize) -> Cell {
 impl Import {
     /// Watermarks that are new need no table: the file itself lists them.
     fn details(&self, unsettled: u64, backup: Option<&Path>) -> Details {
-        let of = |way| number(self.steps.iter().filter(|step| step.way == way).count());
+        let of = |direction| number(self.steps.iter().filter(|step| step.direction == direction).count());
         let ReadFile { path, sha256, lines } = &self.file;
         Details {
             facts: vec![
@@ -173,14 +173,14 @@ impl Import {
                 ("sha256", Cell::text(sha256)),
                 ("lines", lines.map(u64::cast_signed).into()),
                 ("tenants", number(self.steps.len())),
-                (Way::New.as_str(), of(Way::New)),
-                (Way::Forward.as_str(), of(Way::Forward)),
-                (Way::Backward.as_str(), of(Way::Backward)),
-                (Way::Same.as_str(), of(Way::Same)),
+                (Direction::New.as_str(), of(Direction::New)),
+                (Direction::Forward.as_str(), of(Direction::Forward)),
+                (Direction::Backward.as_str(), of(Direction::Backward)),
+                (Direction::Same.as_str(), of(Direction::Same)),
                 ("compared_again_by_the_next_incremental_run", Cell::Number(unsettled.cast_signed())),
                 ("state_before", backup.map(|backup| backup.display().to_string()).into()),
             ],
-            tables: vec![("moved", table(self.steps.iter().filter(|step| step.way.moves())))],
+            tables: vec![("moved", table(self.steps.iter().filter(|step| step.direction.moves())))],
         }
     }
 }

@@ -190,16 +190,16 @@ fn fits(tenant: &Tenant) -> bool {
     !name.is_empty() && !name.starts_with(['#', '\u{feff}']) && !name.contains(['|', '\n', '\r'])
 }
 
-/// Which way an import moves a watermark.
+/// Which direction an import moves a watermark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     New,
     Forward,
     Backward,
     Same,
 }
 
-impl Way {
+impl Direction {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::New => "new",
@@ -220,7 +220,7 @@ impl Way {
 pub struct Step {
     pub entry: Entry,
     pub old: Option<SourceTime>,
-    pub way: Way,
+    pub direction: Direction,
     /// Not even the count or the status differs.
     pub idle: bool,
 }
@@ -238,14 +238,14 @@ pub fn steps(state: &[Entry], entries: Vec<Entry>) -> Vec<Step> {
     let known: HashMap<&Tenant, &Entry> = state.iter().map(|entry| (&entry.tenant, entry)).collect();
     let step = |entry: Entry| {
         let before = known.get(&entry.tenant);
-        let way = match before.map(|before| entry.time.cmp(&before.time)) {
-            None => Way::New,
-            Some(std::cmp::Ordering::Less) => Way::Backward,
-            Some(std::cmp::Ordering::Equal) => Way::Same,
-            Some(std::cmp::Ordering::Greater) => Way::Forward,
+        let direction = match before.map(|before| entry.time.cmp(&before.time)) {
+            None => Direction::New,
+            Some(std::cmp::Ordering::Less) => Direction::Backward,
+            Some(std::cmp::Ordering::Equal) => Direction::Same,
+            Some(std::cmp::Ordering::Greater) => Direction::Forward,
         };
         let idle = before.is_some_and(|before| **before == entry);
-        Step { old: before.map(|before| before.time.clone()), way, idle, entry }
+        Step { old: before.map(|before| before.time.clone()), direction, idle, entry }
     };
     entries.into_iter().map(step).collect()
 }
@@ -287,13 +287,13 @@ impl State {
 }
 
 fn take(tx: &Transaction<'_>, change: i64, step: &Step, overlap: Duration, moved: &mut Moved) -> rusqlite::Result<()> {
-    let Step { entry: Entry { tenant, time, count, status }, old, way, .. } = step;
+    let Step { entry: Entry { tenant, time, count, status }, old, direction, .. } = step;
     let n = tenants::number(tx, tenant)?;
     let below = window::earlier(time, overlap);
-    match way {
-        Way::Same => {}
-        Way::Backward => move_one(tx, change, tenant, Some(time), below, moved)?,
-        Way::New | Way::Forward => put_watermark(tx, change, n, old.as_ref(), Some(time), below)?,
+    match direction {
+        Direction::Same => {}
+        Direction::Backward => move_one(tx, change, tenant, Some(time), below, moved)?,
+        Direction::New | Direction::Forward => put_watermark(tx, change, n, old.as_ref(), Some(time), below)?,
     }
     tx.prepare_cached("UPDATE tenant SET last_written = ?2, last_outcome = ?3 WHERE n = ?1")?.execute(params![
         n,
