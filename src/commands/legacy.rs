@@ -21,7 +21,7 @@ use crate::run::Starter;
 use crate::state::State;
 use crate::state::backup::Occasion;
 use crate::state::changes::{Change, ChangeKind, ReadFile};
-use crate::state::legacy::{self, Direction, Entry, Step};
+use crate::state::legacy::{self, Direction, Entry, ImportStep};
 use crate::state::legacy_file::{Keep, LegacyFile, Replaced};
 use crate::tree::private::PrivateFolder;
 use crate::tree::{PRIVATE, mark, publish};
@@ -33,7 +33,7 @@ const COLUMNS: &[&str] = &["tenant", "old", "new", "change", "difference_seconds
 /// A file that is to be imported, and what that would do.
 struct Import {
     file: ReadFile,
-    steps: Vec<Step>,
+    steps: Vec<ImportStep>,
 }
 
 pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Reporter) -> anyhow::Result<u8> {
@@ -60,7 +60,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
         reporter.line(&format!("nothing to change: the state says the same as {}", file.display()));
         return Ok(0);
     }
-    let moving: Vec<&Step> = planned.steps.iter().filter(|step| step.direction.moves()).collect();
+    let moving: Vec<&ImportStep> = planned.steps.iter().filter(|step| step.direction.moves()).collect();
     if !moving.is_empty() {
         let question = format!("move the watermarks of {} known tenants: {}?", moving.len(), names(&moving));
         consent::agreed(reporter, &args.changing, &question)?;
@@ -131,7 +131,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 fn refuse_going_back(planned: &Import, args: &ImportLegacyState) -> anyhow::Result<()> {
-    let back: Vec<&Step> = planned.steps.iter().filter(|step| step.direction == Direction::Backward).collect();
+    let back: Vec<&ImportStep> = planned.steps.iter().filter(|step| step.direction == Direction::Backward).collect();
     if back.is_empty() || args.overwrite {
         return Ok(());
     }
@@ -140,13 +140,13 @@ fn refuse_going_back(planned: &Import, args: &ImportLegacyState) -> anyhow::Resu
 }
 
 /// The first of them.
-fn names(steps: &[&Step]) -> String {
+fn names(steps: &[&ImportStep]) -> String {
     let names: Vec<&str> = steps.iter().take(TOLD_AT_MOST).map(|step| step.entry.tenant.as_str()).collect();
     names.join(", ") + if steps.len() > TOLD_AT_MOST { ", ..." } else { "" }
 }
 
-fn table<'a>(steps: impl Iterator<Item = &'a Step>) -> Table {
-    let row = |step: &Step| {
+fn table<'a>(steps: impl Iterator<Item = &'a ImportStep>) -> Table {
+    let row = |step: &ImportStep| {
         vec![
             Cell::text(step.entry.tenant.as_str()),
             step.old.as_ref().map(SourceTime::as_str).into(),

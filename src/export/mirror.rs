@@ -3,7 +3,7 @@
 use super::{Backups, Order};
 use crate::refusal::Refusal;
 use crate::state::State;
-use crate::state::legacy::{self, Unholdable};
+use crate::state::legacy::{self, UnwritableTenant};
 use crate::state::legacy_file::{Keep, LegacyFile};
 use crate::tree::private::PrivateFolder;
 
@@ -31,8 +31,8 @@ pub(super) fn mirror(order: &Order, private: &PrivateFolder, state: &State) -> a
         mirrored.replace(legacy::render(&entries)?.as_bytes(), keep, (order.clocks.now)()).map(drop)
     };
     let file = private.path_of(legacy::FILE);
-    write().map_err(|error: anyhow::Error| match error.downcast::<Unholdable>() {
-        Ok(Unholdable(tenant)) => Refusal::NotMirrored { file, tenant: Some(tenant.0) }.into(),
+    write().map_err(|error: anyhow::Error| match error.downcast::<UnwritableTenant>() {
+        Ok(UnwritableTenant(tenant)) => Refusal::NotMirrored { file, tenant: Some(tenant.0) }.into(),
         Err(error) => error.context(Refusal::NotMirrored { file, tenant: None }),
     })
 }
