@@ -22,7 +22,7 @@ use crate::state::State;
 use crate::state::backup::Occasion;
 use crate::state::changes::{Change, ChangeKind, ReadFile};
 use crate::state::legacy::{self, Direction, Entry, ImportStep};
-use crate::state::legacy_file::{Keep, LegacyFile, Replaced};
+use crate::state::legacy_file::{BackupPolicy, LegacyFile, Replacement};
 use crate::tree::private::PrivateFolder;
 use crate::tree::{PRIVATE, mark, publish};
 
@@ -197,10 +197,10 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
     let folder =
         PrivateFolder::open_existing(around)?.with_context(|| format!("there is no folder {}", around.display()))?;
     let name = file.file_name().with_context(|| format!("{} is no name of a file", file.display()))?;
-    let replaced = LegacyFile { folder: &folder, name }.replace(text.as_bytes(), Keep::All, super::now())?;
+    let replaced = LegacyFile { folder: &folder, name }.replace(text.as_bytes(), BackupPolicy::All, super::now())?;
     let before = match &replaced {
-        Replaced::Written { backup } => backup.as_deref(),
-        Replaced::Same => None,
+        Replacement::Written { backup } => backup.as_deref(),
+        Replacement::Same => None,
     };
     reporter.details(&Details {
         facts: vec![
@@ -210,7 +210,7 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
         ],
         tables: Vec::new(),
     });
-    if matches!(replaced, Replaced::Same) {
+    if matches!(replaced, Replacement::Same) {
         reporter.line(&format!("nothing to change: {} says so already", file.display()));
     }
     Ok(0)

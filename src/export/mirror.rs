@@ -4,7 +4,7 @@ use super::{Backups, Order};
 use crate::refusal::Refusal;
 use crate::state::State;
 use crate::state::legacy::{self, UnwritableTenant};
-use crate::state::legacy_file::{Keep, LegacyFile};
+use crate::state::legacy_file::{BackupPolicy, LegacyFile};
 use crate::tree::private::PrivateFolder;
 
 /// Whether the script's state file is written.
@@ -27,7 +27,7 @@ pub(super) fn mirror(order: &Order, private: &PrivateFolder, state: &State) -> a
             return Ok(());
         }
         let Backups { every, keep } = order.backups;
-        let keep = every.map_or(Keep::None, |every| Keep::Some { every, newest: keep });
+        let keep = every.map_or(BackupPolicy::None, |every| BackupPolicy::Spaced { every, newest: keep });
         mirrored.replace(legacy::render(&entries)?.as_bytes(), keep, (order.clocks.now)()).map(drop)
     };
     let file = private.path_of(legacy::FILE);

@@ -19,11 +19,11 @@ const BACKUP: &str = ".backup.";
 
 /// Which of the files that are replaced are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
+pub enum BackupPolicy {
     All,
     None,
     /// One in so much time, and of these the newest.
-    Some {
+    Spaced {
         every: Duration,
         newest: usize,
     },
@@ -31,7 +31,7 @@ pub enum Keep {
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Replaced {
+pub enum Replacement {
     /// The file said so already and was not touched.
     Same,
     Written {
@@ -55,9 +55,9 @@ impl LegacyFile<'_> {
     }
 
     /// Writes the file, unless it says this already.
-    pub fn replace(&self, content: &[u8], keep: Keep, now: DateTime<Utc>) -> anyhow::Result<Replaced> {
+    pub fn replace(&self, content: &[u8], keep: BackupPolicy, now: DateTime<Utc>) -> anyhow::Result<Replacement> {
         let before = match self.read()? {
-            Some(before) if before == content => return Ok(Replaced::Same),
+            Some(before) if before == content => return Ok(Replacement::Same),
             before => before,
         };
         let aside = joined(self.name, &format!(".{}.new", std::process::id()));
@@ -78,12 +78,12 @@ impl LegacyFile<'_> {
             let _ = self.folder.remove(&aside);
         }
         let backup = written?;
-        if let Keep::Some { newest, .. } = keep
+        if let BackupPolicy::Spaced { newest, .. } = keep
             && backup.is_some()
         {
             self.drop_oldest(newest)?;
         }
-        Ok(Replaced::Written { backup })
+        Ok(Replacement::Written { backup })
     }
 
     fn path(&self) -> PathBuf {
@@ -102,11 +102,11 @@ impl LegacyFile<'_> {
         file.sync_all()
     }
 
-    fn wanted(&self, keep: Keep, now: DateTime<Utc>) -> bool {
+    fn wanted(&self, keep: BackupPolicy, now: DateTime<Utc>) -> bool {
         match keep {
-            Keep::All => true,
-            Keep::None => false,
-            Keep::Some { every, .. } => {
+            BackupPolicy::All => true,
+            BackupPolicy::None => false,
+            BackupPolicy::Spaced { every, .. } => {
                 // Those of the future are from before the clock was put back.
                 let past = self.backups().into_iter().filter_map(|(at, _)| (now.naive_utc() - at).to_std().ok());
                 past.min().is_none_or(|age| age >= every)
