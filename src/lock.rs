@@ -18,7 +18,7 @@ use crate::event::Event;
 use crate::refusal::{self, Distrust, Holder, Refusal};
 use crate::run::Starter;
 use crate::state::file::StateFile;
-use crate::state::restore::{Replaced, TreeOf, restore};
+use crate::state::restore::{ReplacedState, RestoredTree, restore};
 use crate::state::{State, backup};
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, SECTOR, Written};
@@ -69,9 +69,9 @@ impl ExportLock {
         State::create(&self.state, &self.starter)
     }
 
-    pub fn restore_state(&self, tree: &Tree, from: &Path, reason: Option<&str>) -> anyhow::Result<Replaced> {
+    pub fn restore_state(&self, tree: &Tree, from: &Path, reason: Option<&str>) -> anyhow::Result<ReplacedState> {
         let mark = self.mark()?;
-        let tree = TreeOf::Marked { output: tree.output(), mark: mark.as_ref() };
+        let tree = RestoredTree::Marked { output: tree.output(), mark: mark.as_ref() };
         restore(&self.state, from, tree, &self.starter, reason)
     }
 
@@ -82,11 +82,11 @@ impl ExportLock {
         tree: &Tree,
         from: &Path,
         reason: Option<&str>,
-    ) -> anyhow::Result<Replaced> {
+    ) -> anyhow::Result<ReplacedState> {
         // It may lie on another disk than before.
         mark::refuse_folded_names(&self.private, tree.output())?;
         let marked_run = self.mark()?.map_or(0, |mark| mark.run);
-        let replaced = restore(&self.state, from, TreeOf::Operator, &self.starter, reason)?;
+        let replaced = restore(&self.state, from, RestoredTree::Operator, &self.starter, reason)?;
         if let Some(state) = self.open_state()? {
             let last = state.last_time()?;
             let run = last.last_run.max(last.published_run).max(marked_run) + 1;

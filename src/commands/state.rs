@@ -19,7 +19,7 @@ use crate::state::State;
 use crate::state::backup::{self, Occasion};
 use crate::state::changes::{Change, ChangeKind, Moved};
 use crate::state::integrity::{Depth, Finding, RUN_AGAIN};
-use crate::state::restore::Replaced;
+use crate::state::restore::ReplacedState;
 use crate::tree::{Tree, mark};
 use crate::window::{BASELINE, earlier};
 use crate::{config, export};
@@ -180,8 +180,8 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
         (held.restore_state(&tree, &from, reason)?, next)
     };
     let replaced = match replaced {
-        Replaced::Nothing => Cell::None,
-        Replaced::BackedUp(path) | Replaced::SetAside(path) => Cell::text(path.display().to_string()),
+        ReplacedState::Nothing => Cell::None,
+        ReplacedState::BackedUp(path) | ReplacedState::SetAside(path) => Cell::text(path.display().to_string()),
     };
     let facts = vec![
         ("restored", Cell::text(from.display().to_string())),

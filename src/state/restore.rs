@@ -23,7 +23,7 @@ use crate::tree::publish::digest_of;
 
 /// What became of the state that was replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Replaced {
+pub enum ReplacedState {
     /// There was none.
     Nothing,
     BackedUp(PathBuf),
@@ -33,7 +33,7 @@ pub enum Replaced {
 
 /// What is known of the tree that a restored state is to describe.
 #[derive(Clone, Copy, Debug)]
-pub enum TreeOf<'a> {
+pub enum RestoredTree<'a> {
     /// It has this mark.
     Marked { output: &'a Path, mark: Option<&'a Mark> },
     /// An operator says that it is this state's. It is marked so afterwards.
@@ -45,13 +45,13 @@ pub enum TreeOf<'a> {
 pub(crate) fn restore(
     state: &StateFile,
     from: &Path,
-    tree: TreeOf<'_>,
+    tree: RestoredTree<'_>,
     starter: &Starter,
     reason: Option<&str>,
-) -> anyhow::Result<Replaced> {
+) -> anyhow::Result<ReplacedState> {
     let file = backup::named(state, from)?.ok_or_else(|| no_backup(from))?;
     let backup = open_backup(&file, from)?;
-    if let TreeOf::Marked { output, mark } = tree {
+    if let RestoredTree::Marked { output, mark } = tree {
         // A backup of another tree must not replace the state of this one, nor one that is newer than it.
         let last = last_time(&backup).map_err(|error| unusable(from, explain(error, from)))?;
         last.refuse_other_tree(mark, output, from)?;
@@ -61,8 +61,8 @@ pub(crate) fn restore(
     aside.remove_with_companions()?;
     let file = ReadFile { path: from.display().to_string(), sha256: sha256(&file, from)?, lines: None };
     let old = match &replaced {
-        Replaced::Nothing => None,
-        Replaced::BackedUp(path) | Replaced::SetAside(path) => Some(path.display().to_string()),
+        ReplacedState::Nothing => None,
+        ReplacedState::BackedUp(path) | ReplacedState::SetAside(path) => Some(path.display().to_string()),
     };
     let change = Change { file: Some(&file), old, last_run, ..Change::new(ChangeKind::Restore, starter, reason) };
     let built = build_beside(&aside, &backup, &change, from);
@@ -71,7 +71,7 @@ pub(crate) fn restore(
         let _ = aside.remove_with_companions();
     }
     built?;
-    if let Replaced::SetAside(_) = &replaced {
+    if let ReplacedState::SetAside(_) = &replaced {
         state.move_companions(&open::aside(state, starter.at))?;
     }
     state.remove_companions()?;
@@ -107,14 +107,14 @@ fn no_backup(from: &Path) -> anyhow::Error {
 
 /// A state that is whole is backed up and its log emptied; a damaged one gets a second name. Returns its
 /// last run too, as far as that can be read.
-fn keep_old(state: &StateFile, starter: &Starter) -> anyhow::Result<(Replaced, i64)> {
+fn keep_old(state: &StateFile, starter: &Starter) -> anyhow::Result<(ReplacedState, i64)> {
     if !state.is_there()? {
-        return Ok((Replaced::Nothing, 0));
+        return Ok((ReplacedState::Nothing, 0));
     }
     // The new state would be ours, and the owner of the old one locked out.
     open::refuse_what_we_cannot_keep(state)?;
     match back_up_and_close(state, starter) {
-        Ok((path, last_run)) => Ok((Replaced::BackedUp(path), last_run)),
+        Ok((path, last_run)) => Ok((ReplacedState::BackedUp(path), last_run)),
         Err(error) if error.downcast_ref::<Refusal>().is_some_and(is_damage) => {
             let aside = open::aside(state, starter.at);
             let (from, to) = (state.path().display(), aside.path().display());
@@ -122,7 +122,7 @@ fn keep_old(state: &StateFile, starter: &Starter) -> anyhow::Result<(Replaced, i
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                     Err(error).with_context(|| format!("cannot keep {from} as {to}"))
                 }
-                _ => Ok((Replaced::SetAside(aside.path().to_path_buf()), 0)),
+                _ => Ok((ReplacedState::SetAside(aside.path().to_path_buf()), 0)),
             }
         }
         Err(error) => Err(error),
