@@ -28,7 +28,7 @@ use crate::run::{Counts, Kind, WhyKept};
 use crate::source::{Fault, Source};
 use crate::state::State;
 use crate::state::ledger::{Entry, Origin};
-use crate::state::rehearsal::{Rehearsal, Rehearsed};
+use crate::state::rehearsal::{Rehearsal, RehearsedInvoice};
 use crate::state::todo::{DoubtedPath, Leftover, Reject, TodoReason};
 use crate::tree::name::TreePath;
 use crate::tree::publish::Placement;
@@ -322,7 +322,7 @@ impl<'a> Clerk<'a> {
         self.state.as_ref().map_or(Ok(None), |state| state.entry(id))
     }
 
-    pub(super) fn rehearsed(&self, id: &InvoiceId) -> anyhow::Result<Option<Rehearsed>> {
+    pub(super) fn rehearsed(&self, id: &InvoiceId) -> anyhow::Result<Option<RehearsedInvoice>> {
         self.rehearsal.as_ref().map_or(Ok(None), |rehearsal| rehearsal.of(id))
     }
 
