@@ -43,6 +43,11 @@ impl Text {
         Self { zh: text.clone(), en: text }
     }
 
+    /// An error with this text in front of the error that led to it.
+    pub fn caused_by(self, cause: impl Into<anyhow::Error>) -> anyhow::Error {
+        anyhow::Error::new(Explained { text: self, cause: Some(cause.into()) })
+    }
+
     pub fn in_lang(&self, lang: Lang) -> &str {
         match lang {
             Lang::En => &self.en,
@@ -109,7 +114,7 @@ pub trait Explain<T> {
 
 impl<T, E: Into<anyhow::Error>> Explain<T> for Result<T, E> {
     fn explain(self, text: impl FnOnce() -> Text) -> anyhow::Result<T> {
-        self.map_err(|cause| anyhow::Error::new(Explained { text: text(), cause: Some(cause.into()) }))
+        self.map_err(|cause| text().caused_by(cause))
     }
 }
 

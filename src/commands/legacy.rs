@@ -12,7 +12,10 @@ use crate::cli::{Common, ExportLegacyState, ImportLegacyState};
 use crate::config;
 use crate::export::plan::{Purpose, StatePolicy};
 use crate::export::tie::{Place, Tied};
-use crate::invoice::SourceTime;
+use crate::fs::file::PrivateFile;
+use crate::fs::private::{PRIVATE, parent};
+use crate::invoice::{Digest, SourceTime};
+use crate::lang::Explain;
 use crate::lock;
 use crate::refusal::{LegacyFault, Refusal};
 use crate::report::Reporter;
@@ -22,9 +25,8 @@ use crate::state::State;
 use crate::state::backup::Occasion;
 use crate::state::changes::{Change, ChangeKind, ReadFile};
 use crate::state::legacy::{self, Direction, Entry, ImportStep};
-use crate::state::legacy_file::{BackupPolicy, LegacyFile, Replacement};
-use crate::tree::private::PrivateFolder;
-use crate::tree::{PRIVATE, mark, publish};
+use crate::state::legacy_file::{self, BackupPolicy, Replacement};
+use crate::tree::mark;
 
 /// Wrong lines that are told one by one, and tenants that are named in one line.
 const TOLD_AT_MOST: usize = 20;
@@ -73,7 +75,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     if steps != planned.steps {
         bail!("the state or {} changed in this moment; nothing was changed; import again", file.display());
     }
-    let existed = held.has_state()?;
+    let existed = held.state().exists()?;
     let Tied { mut state, .. } = place.tie(&tree, &held, &mut tell)?;
     let backup = existed.then(|| state.back_up(Occasion::Before(ChangeKind::Import), starter.at)).transpose()?;
     let reason = args.changing.reason.as_deref();
@@ -115,7 +117,7 @@ fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) ->
     }
     let file = ReadFile {
         path: std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf()).to_string_lossy().into_owned(),
-        sha256: publish::digest(&bytes).to_string(),
+        sha256: Digest::of(&bytes).to_string(),
         lines: Some(parsed.lines),
     };
     Ok(Import { file, steps: legacy::steps(known, parsed.entries) })
@@ -123,11 +125,11 @@ fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) ->
 
 /// A file that an operator names is reached as they say, the script's own only beneath the output.
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let folder = file.parent().filter(|folder| folder.ends_with(PRIVATE));
-    let Some(folder) = folder else { return Ok(fs::read(file)?) };
-    let folder = PrivateFolder::open_existing(folder)?.ok_or(std::io::Error::from(ErrorKind::NotFound))?;
-    let name = file.file_name().unwrap_or_default();
-    Ok(LegacyFile { folder: &folder, name }.read()?.ok_or(std::io::Error::from(ErrorKind::NotFound))?)
+    if !file.parent().is_some_and(|folder| folder.ends_with(PRIVATE)) {
+        return Ok(fs::read(file)?);
+    }
+    let read = PrivateFile::at(file)?.map_or(Ok(None), |file| legacy_file::read(&file))?;
+    Ok(read.ok_or(std::io::Error::from(ErrorKind::NotFound))?)
 }
 
 fn refuse_going_back(planned: &Import, args: &ImportLegacyState) -> anyhow::Result<()> {
@@ -193,11 +195,11 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
         return Ok(0);
     }
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
-    let around = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder =
-        PrivateFolder::open_existing(around)?.with_context(|| format!("there is no folder {}", around.display()))?;
-    let name = file.file_name().with_context(|| format!("{} is no name of a file", file.display()))?;
-    let replaced = LegacyFile { folder: &folder, name }.replace(text.as_bytes(), BackupPolicy::All, super::now())?;
+    let target = PrivateFile::at(&file)?.explain(|| {
+        let folder = parent(&file).display();
+        text!("there is no folder {folder}", "目录 {folder} 不存在")
+    })?;
+    let replaced = legacy_file::replace(&target, text.as_bytes(), BackupPolicy::All, super::now())?;
     let before = match &replaced {
         Replacement::Written { backup } => backup.as_deref(),
         Replacement::Same => None,

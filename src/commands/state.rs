@@ -19,7 +19,7 @@ use crate::state::State;
 use crate::state::backup::{self, Occasion};
 use crate::state::changes::{Change, ChangeKind, Moved};
 use crate::state::integrity::{Depth, Finding, RUN_AGAIN};
-use crate::state::restore::ReplacedState;
+use crate::state::restore::{self, ReplacedState};
 use crate::tree::{Tree, mark};
 use crate::window::{BASELINE, earlier};
 use crate::{config, export};
@@ -174,10 +174,10 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
     let reason = args.changing.reason.as_deref();
     let (replaced, next) = if args.adopt_tree {
         let next = "run --mode full: it puts back what the tree lacks, and compares every file";
-        (held.restore_state_and_adopt_tree(&tree, &from, reason)?, next)
+        (restore::restore_and_adopt_tree(&held, &tree, &from, reason)?, next)
     } else {
         let next = "the next incremental run reads what happened since; if the tree is newer than the backup, it compares every invoice with its file";
-        (held.restore_state(&tree, &from, reason)?, next)
+        (restore::restore(&held, &tree, &from, reason)?, next)
     };
     let replaced = match replaced {
         ReplacedState::Nothing => Cell::None,
@@ -257,7 +257,7 @@ fn locked(
 ) -> anyhow::Result<(ExportLock, State, Starter)> {
     let starter = super::starter();
     let (_, held) = lock(common, purpose, changing, &starter, reporter)?;
-    let state = held.open_state()?;
+    let state = State::open(&held)?;
     let state = state.ok_or_else(|| Refusal::NoState { state: config::state_path(common) })?;
     Ok((held, state, starter))
 }

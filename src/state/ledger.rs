@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, ToSql, params};
 
-use super::file::StateFile;
 use super::open::{self, Stamp};
 use super::{State, explain};
+use crate::fs::file::PrivateFile;
 use crate::invoice::{Digest, InvoiceId, Key, SourceTime, Tenant};
 use crate::run::{Counts, RunId};
 use crate::tree::name::TreePath;
@@ -58,7 +58,7 @@ struct Reader {
     conn: RefCell<Connection>,
     /// Set where the connection takes no locks: whether somebody wrote meanwhile.
     unlocked: RefCell<Option<Stamp>>,
-    file: StateFile,
+    file: PrivateFile,
 }
 
 const FROM: &str = "FROM entry e JOIN tenant t ON t.n = e.tenant LEFT JOIN folder f ON f.n = e.folder";
