@@ -1,7 +1,8 @@
 //! The script's state file, written after a run for whoever still reads it.
 
 use super::{Backups, Order};
-use crate::refusal::Refusal;
+use crate::lang::Message;
+use crate::refusal::{MirrorFault, Refusal};
 use crate::state::State;
 use crate::state::legacy::{self, Unholdable};
 use crate::state::legacy_file::{Keep, LegacyFile};
@@ -32,7 +33,10 @@ pub(super) fn mirror(order: &Order, private: &PrivateFolder, state: &State) -> a
     };
     let file = private.path_of(legacy::FILE);
     write().map_err(|error: anyhow::Error| match error.downcast::<Unholdable>() {
-        Ok(Unholdable(tenant)) => Refusal::NotMirrored { file, tenant: Some(tenant.0) }.into(),
-        Err(error) => error.context(Refusal::NotMirrored { file, tenant: None }),
+        Ok(Unholdable(tenant)) => Refusal::NotMirrored { file, fault: MirrorFault::Tenant(tenant.0) }.into(),
+        Err(error) => {
+            let fault = MirrorFault::Unwritten(Message::from(&error).what);
+            Refusal::NotMirrored { file, fault }.into()
+        }
     })
 }

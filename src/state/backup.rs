@@ -20,6 +20,7 @@ use super::changes::ChangeKind;
 use super::file::StateFile;
 use super::open::connect_to;
 use super::{State, explain};
+use crate::lang::Message;
 use crate::refusal::{Damage, Refusal};
 use crate::tree::private::{Access, PrivateFolder};
 
@@ -275,7 +276,7 @@ pub(super) fn unusable(backup: &Path, error: anyhow::Error) -> anyhow::Error {
     let damage = match error.downcast_ref() {
         Some(Refusal::StateDamaged { damage, .. }) => damage.clone(),
         Some(Refusal::StateNewer { .. }) => return error,
-        _ => Damage::Other(format!("{error:#}")),
+        _ => Damage::Other(Message::from(&error).what),
     };
     Refusal::BackupUnusable { backup: backup.to_path_buf(), damage }.into()
 }
