@@ -44,7 +44,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
     if !common.output.is_dir() {
         let output = common.output.display();
-        return Err(Refusal::Usage(format!("there is no output {output} to import into; check --output")).into());
+        return Err(Refusal::Usage(format!("there is no output {output} to import into; check --output").into()).into());
     }
     let place =
         Place { output: &common.output, state: &state, policy: StatePolicy::Ordinary, purpose: Purpose::Import };

@@ -54,7 +54,7 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
     let old = known_watermark(&state, &tenant, source.as_mut())?;
     let now = source.clock()?.now;
     if to > now {
-        return Err(Refusal::Usage(format!("{to} lies ahead of the server's clock ({now})")).into());
+        return Err(Refusal::Usage(format!("{to} lies ahead of the server's clock ({now})").into()).into());
     }
     let from = old.as_ref().map_or(BASELINE, SourceTime::as_str);
     let meaning = if old.as_ref() < Some(&to) {
@@ -146,14 +146,15 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
     let latest = args.file.as_os_str() == "latest";
     let from = if latest { backup::latest(&state)? } else { Some(args.file.clone()) };
     let Some(from) = from else {
-        return Err(Refusal::Usage(format!("there is no backup beside {}", state.display())).into());
+        return Err(Refusal::Usage(format!("there is no backup beside {}", state.display()).into()).into());
     };
     // Looking for the lock would make folders in a mistyped output.
     if args.adopt_tree {
         if !common.output.is_dir() {
-            return Err(
-                Refusal::Usage(format!("there is no folder {}; check --output", common.output.display())).into()
-            );
+            return Err(Refusal::Usage(
+                format!("there is no folder {}; check --output", common.output.display()).into(),
+            )
+            .into());
         }
     } else if mark::of_output(&common.output)?.is_none() {
         return Err(Refusal::MarkMissing { output: common.output.clone(), state: from }.into());

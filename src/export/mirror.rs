@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Backups, Order};
 use crate::fs::file::PrivateFile;
 use crate::fs::private::PrivateFolder;
-use crate::refusal::Refusal;
+use crate::lang::Message;
+use crate::refusal::{MirrorFault, Refusal};
 use crate::state::State;
 use crate::state::legacy::{self, UnwritableTenant};
 use crate::state::legacy_file::{self, BackupPolicy};
@@ -35,7 +36,10 @@ pub(super) fn mirror(order: &Order, private: &Arc<PrivateFolder>, state: &State)
     };
     let file = mirrored.path().to_path_buf();
     write().map_err(|error: anyhow::Error| match error.downcast::<UnwritableTenant>() {
-        Ok(UnwritableTenant(tenant)) => Refusal::NotMirrored { file, tenant: Some(tenant.0) }.into(),
-        Err(error) => error.context(Refusal::NotMirrored { file, tenant: None }),
+        Ok(UnwritableTenant(tenant)) => Refusal::NotMirrored { file, fault: MirrorFault::Tenant(tenant.0) }.into(),
+        Err(error) => {
+            let fault = MirrorFault::Unwritten(Message::from(&error).what);
+            Refusal::NotMirrored { file, fault }.into()
+        }
     })
 }

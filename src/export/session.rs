@@ -10,6 +10,7 @@ use super::tie::Tied;
 use super::{CarriedOut, Course, Order, Writing, mirror};
 use crate::event::{Event, Notice};
 use crate::fs::private::PrivateFolder;
+use crate::lang::Message;
 use crate::lock::{self, ExportLock};
 use crate::panics;
 use crate::refusal::Refusal;
@@ -91,7 +92,7 @@ impl Session {
                 let cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
                 let cancelled = cancelled && say_whole(held, id).is_ok();
                 let status = if cancelled { Status::Cancelled } else { Status::Failed };
-                let _ = state.finish(run, &end(status, Some(format!("{error:#}"))));
+                let _ = state.finish(run, &end(status, Some(Message::from(&error).to_string())));
                 let _ = mirror::mirror(order, held.private(), state);
                 return Err(error);
             }
@@ -152,7 +153,7 @@ impl Session {
         match make() {
             Err(error) if error.chain().any(|cause| cause.is::<Refusal>()) => Err(error),
             Err(error) => {
-                tell(Event::Notice(Notice::NoBackup { error: format!("{error:#}") }));
+                tell(Event::Notice(Notice::NoBackup { error: Message::from(&error).what }));
                 Ok(())
             }
             Ok(()) => Ok(()),

@@ -1,11 +1,10 @@
 //! Whether the id of a row is proof that it is the invoice that was exported: only of the same tenant and number, and
 //! in a table that is provably the one of before. Where it is not, an old file is never removed for a new one.
 
-use anyhow::Context;
-
 use super::one_by_one::Asks;
 use super::pipeline::Clerk;
 use crate::invoice::{Invoice, InvoiceId};
+use crate::lang::Explain;
 use crate::run::WhyKept;
 use crate::state::ledger::Entry;
 use crate::state::todo::{Content, Leftover};
@@ -92,8 +91,9 @@ impl Clerk<'_> {
 
     fn table_lasts(&mut self) -> anyhow::Result<bool> {
         let Some(before) = self.settings.table.clone() else { return Ok(false) };
-        let now =
-            self.ask(|source| source.table_identity()).context("cannot see whether the table is still the same")?;
+        let now = self
+            .ask(|source| source.table_identity())
+            .explain(|| text!("cannot see whether the table is still the same", "无法确认数据表是否仍是原来的那张"))?;
         Ok(now.is_some_and(|now| before.lasts(&now)))
     }
 }

@@ -306,7 +306,7 @@ fn assert_written_again_after(fault: &str, run: impl Fn(&Exporter<'_>) -> Finish
     let table = filled();
     let exporter = changed(&table);
     let failed = run(&exporter).expect(1);
-    assert!(failed.stderr.lines().last().is_some_and(|line| line.starts_with("[ERROR]")), "{failed}");
+    failed.last_error();
     assert_eq!(exporter.ask("SELECT path FROM file_log WHERE run = 2"), [""; 0], "{fault}");
     let changed = numbers(&exporter.run(["run", "--format", "json"]).expect(0).json(), ["written"]);
     assert_eq!(changed, [14], "nothing on disk is trusted after {fault}");

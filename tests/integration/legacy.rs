@@ -39,14 +39,6 @@ fn exported(exporter: &Exporter<'_>) -> String {
     exporter.run(["export-legacy-state", "-"]).expect(0).stdout
 }
 
-/// The last error line, which ends the command.
-#[track_caller]
-fn error(finished: &Finished) -> &str {
-    let last = finished.stderr.lines().last().unwrap_or_default();
-    assert!(last.starts_with("[ERROR]"), "the last line is no error: {finished}");
-    last
-}
-
 fn tenant(exporter: &Exporter<'_>, name: &str) -> String {
     exporter.ask_one(&format!(
         "SELECT watermark, look_back, newest, last_written, last_outcome FROM tenant WHERE name = '{name}'"
@@ -176,7 +168,7 @@ fn a_damaged_file_is_refused_with_the_line_to_blame_and_nothing_is_changed() {
                 let place = format!("{}:{line}: ", file(&exporter).display());
                 assert!(told.contains(&place) && told.contains(what), "{state}, {what}: {refused}");
                 let ended = [format!("1 wrong line ({line})"), format!("第 {line} 行")];
-                assert!(ended.iter().any(|words| error(&refused).contains(words)), "{refused}");
+                assert!(ended.iter().any(|words| refused.last_error().contains(words)), "{refused}");
                 assert_eq!((refused.stdout.as_str(), refused.stderr.lines().count()), ("", 2), "{refused}");
                 assert_eq!(everything_in(&[&exporter.output()], Traces::None), before, "{state}, {what}: {refused}");
             }
@@ -193,11 +185,11 @@ fn a_file_that_names_no_tenant_is_refused() {
     let exporter = Exporter::new(&table);
     for content in ["", "\n\n", "# nothing yet\n", "\u{feff}"] {
         let refused = import(&exporter, content, &[]).expect(1);
-        assert!(error(&refused).contains("names no tenant") && !exporter.state().exists(), "{refused}");
+        assert!(refused.last_error().contains("names no tenant") && !exporter.state().exists(), "{refused}");
     }
     fs::remove_file(file(&exporter)).unwrap();
     let refused = exporter.run([IMPORT]).expect(1);
-    assert!(error(&refused).contains(file(&exporter).to_str().unwrap()), "{refused}");
+    assert!(refused.last_error().contains(file(&exporter).to_str().unwrap()), "{refused}");
 }
 
 #[test]
@@ -250,9 +242,15 @@ fn watermarks_go_back_only_if_that_is_said_and_known_ones_move_only_if_somebody_
     put(&exporter, "1|2025-11-28 16:31:00|1|SUCCESS\n2|2025-11-28 16:29:00|1|SUCCESS\n");
     let before = everything_in(&[&exporter.output()], Traces::None);
     let refused = exporter.run([IMPORT, "--yes"]).expect(1);
-    assert!(error(&refused).contains("of 1 tenant: 2;") && error(&refused).contains("--overwrite"), "{refused}");
+    assert!(
+        refused.last_error().contains("of 1 tenant: 2;") && refused.last_error().contains("--overwrite"),
+        "{refused}"
+    );
     let refused = exporter.run([IMPORT, "--overwrite"]).expect(2);
-    assert!(error(&refused).contains("2 known tenants: 1, 2") && error(&refused).contains("--yes"), "{refused}");
+    assert!(
+        refused.last_error().contains("2 known tenants: 1, 2") && refused.last_error().contains("--yes"),
+        "{refused}"
+    );
     let (aborted, text) = on_a_terminal(&exporter, "import-legacy-state --overwrite", "n");
     assert!(aborted == 1 && text.contains("2 known tenants: 1, 2") && text.contains("nothing was changed"), "{text}");
     assert_eq!(everything_in(&[&exporter.output()], Traces::None), before);
@@ -362,7 +360,7 @@ fn after_an_import_the_first_run_writes_what_is_new_and_a_full_run_takes_the_scr
         let time = table.ago(2 * HOUR);
         put(&exporter, ["1", "10", "89"].map(|name| format!("{name}|{time}|9|SUCCESS\n")).concat());
         let refused = exporter.run(["run", "--mode", "incremental"]).expect(5);
-        assert!(error(&refused).contains("import-legacy-state"), "{refused}");
+        assert!(refused.last_error().contains("import-legacy-state"), "{refused}");
         exporter.run([IMPORT]).expect(0);
 
         table.insert(&Row { id: 9_001, number: "NEW", time: &table.ago(30 * MINUTE), ..Row::default() });
@@ -427,14 +425,14 @@ fn an_output_that_is_not_the_scripts_is_left_alone() {
     fs::write(lines.path(), GOOD).unwrap();
     let lines = lines.path().to_str().unwrap();
     let refused = exporter.run([IMPORT, lines]).expect(2);
-    assert!(error(&refused).contains("no output") && !exporter.output().exists(), "{refused}");
+    assert!(refused.last_error().contains("no output") && !exporter.output().exists(), "{refused}");
 
     // Ours, but its state lies elsewhere or is lost.
     exporter.run(INCREMENTAL).expect(0);
     let nowhere = tempfile::tempdir().unwrap();
     let before = everything_in(&[&exporter.output(), nowhere.path()], Traces::None);
     let refused = exporter.run([IMPORT, lines, "--state-dir", nowhere.path().to_str().unwrap()]).expect(5);
-    assert!(error(&refused).contains("--state-dir"), "{refused}");
+    assert!(refused.last_error().contains("--state-dir"), "{refused}");
     assert_eq!(everything_in(&[&exporter.output(), nowhere.path()], Traces::None), before);
 
     let scripts = exporter.output().join(".export_state/.export.lock");
@@ -449,7 +447,7 @@ fn a_file_that_is_replaced_is_kept_and_one_that_is_right_is_not_touched() {
     let table = Table::embedded();
     let exporter = Exporter::new(&table);
     let refused = exporter.run(["export-legacy-state", "-"]).expect(5);
-    assert!(error(&refused).contains("no state"), "{refused}");
+    assert!(refused.last_error().contains("no state"), "{refused}");
     import(&exporter, GOOD, &[]).expect(0);
     let target = exporter.output().join("copy");
     fs::write(&target, "what was there").unwrap();
@@ -486,11 +484,11 @@ fn a_tenant_that_a_line_cannot_hold_is_named_and_nothing_is_written() {
         let before = everything_in(&[&exporter.output()], Traces::None);
         for target in [&["export-legacy-state"][..], &["export-legacy-state", "-"]] {
             let refused = exporter.run(target).expect(1);
-            assert!(error(&refused).contains("the tenant \"") && refused.stdout.is_empty(), "{refused}");
+            assert!(refused.last_error().contains("the tenant \"") && refused.stdout.is_empty(), "{refused}");
         }
         assert_eq!(everything_in(&[&exporter.output()], Traces::None), before);
         let failed = exporter.run(["run", "--mirror-legacy-state", "--format", "json"]).expect(1);
-        assert!(error(&failed).contains("the tenant \"") && failed.json()["outcome"] == "success", "{failed}");
+        assert!(failed.last_error().contains("the tenant \"") && failed.json()["outcome"] == "success", "{failed}");
     }
 }
 
@@ -552,9 +550,8 @@ fn a_mirror_that_cannot_be_written_leaves_the_run_as_it_is_and_says_so() {
     for (lang, said) in [("en", "the run is done and recorded"), ("zh", "运行已完成并已记录")] {
         let args = ["run", "--mode", "incremental", "--mirror-legacy-state", "--format", "json", "--lang", lang];
         let failed = exporter.run(args).expect(1);
-        let errors: Vec<&str> = failed.stderr.lines().filter(|line| line.starts_with("[ERROR]")).collect();
-        assert!(errors.len() == 1 && errors[0].contains(said), "{failed}");
-        assert!(errors[0].contains(file(&exporter).to_str().unwrap()), "{failed}");
+        assert!(failed.error().contains(said), "{failed}");
+        assert!(failed.error().contains(file(&exporter).to_str().unwrap()), "{failed}");
         assert_eq!(failed.json()["outcome"], "success");
     }
     assert_eq!(exporter.ask("SELECT status FROM run"), ["success", "success"]);

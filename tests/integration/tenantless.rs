@@ -53,7 +53,7 @@ fn an_incremental_run_names_invoices_without_a_tenant_until_they_have_one() {
         let rejects = exporter.run(["status", "--rejects"]).expect(0);
         assert!(rejects.stdout.contains("the column ftenant_id is NULL"), "{rejects}");
         let said = exporter.run(["--lang", "zh", "run", "--mode", "incremental", "--dry-run"]).expect(0);
-        assert!(said.stderr.contains("1 张发票的租户为空(id 2)"), "{said}");
+        assert!(said.stderr.contains("1 张发票的租户为空（id 2）"), "{said}");
 
         let time = table.ago(20 * MINUTE);
         table.execute(&format!("UPDATE t_invoice SET ftenant_id = '1', fupdate_time = '{time}' WHERE fid = 2"));
