@@ -136,6 +136,17 @@ impl Batch {
         self.removals.insert(removal.path.clone(), removal);
     }
 
+    pub(super) fn removes(&self) -> bool {
+        !self.removals.is_empty()
+    }
+
+    /// An invoice keeps the file at this path after all: it is neither removed nor left over.
+    pub(super) fn keep_file(&mut self, path: &TreePath) -> Option<Leftover> {
+        self.removals.remove(path);
+        self.taken_over.remove(path);
+        self.leftovers.remove(path)
+    }
+
     pub(super) fn leave(&mut self, leftover: Leftover) {
         self.leftovers.insert(leftover.path.clone(), leftover);
     }
@@ -160,6 +171,20 @@ impl Batch {
 
     pub(super) fn gone(&mut self, id: InvoiceId) {
         self.gone.push(id);
+    }
+
+    /// What the batch counts for an invoice, and the tenant that it counts for.
+    pub(super) fn counted(&self, id: &InvoiceId) -> Option<(Option<Tenant>, Counts)> {
+        let one = Counts { seen: 1, ..Counts::default() };
+        if let Some(reject) = self.rejects.get(id) {
+            return Some((reject.tenant.clone(), Counts { rejected: 1, ..one }));
+        }
+        let (entry, origin) = self.entries.get(id)?;
+        let counts = match origin {
+            Origin::Written => Counts { written: 1, bytes: entry.size, ..one },
+            Origin::Adopted | Origin::Kept => Counts { unchanged: 1, ..one },
+        };
+        Some((Some(entry.tenant.clone()), counts))
     }
 
     pub(super) fn rejects(&self, id: &InvoiceId) -> bool {

@@ -54,7 +54,7 @@ impl Clerk<'_> {
             return Ok(());
         }
         self.settle()?;
-        self.take_back_doubles(|of| of == part);
+        self.take_back_doubles(part);
         let Some((_, spellings)) = self.parts.remove(&part).and_then(|state| state.expected) else { return Ok(()) };
         match part {
             Part::Todo => {

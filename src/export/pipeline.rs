@@ -76,7 +76,7 @@ pub(super) struct Clerk<'a> {
     pub(super) retried: HashMap<InvoiceId, TodoReason>,
     /// Rows that wait for the batch to be recorded, to be read again with their rivals.
     pub(super) waiting: BTreeMap<InvoiceId, Waiting>,
-    pub(super) tally: Tally,
+    pub(super) tally: Tally<'a>,
     pub(super) started: HashSet<Tenant>,
     pub(super) timeless: u64,
     /// Whether this run has given out any path: until then what the reader knew of the ledger holds.
@@ -210,7 +210,7 @@ impl Decides for Clerk<'_> {
     /// Publishes and records what is left.
     fn close(&mut self) -> anyhow::Result<()> {
         self.settle()?;
-        self.take_back_doubles(|_| true);
+        self.take_back_all_doubles();
         self.publish_and_record()?;
         self.say_farewell();
         let totals = &self.outcome.totals;
@@ -268,7 +268,7 @@ impl<'a> Clerk<'a> {
             limit: FIRST_BATCH_FILES,
             written: HashMap::new(),
             waiting: BTreeMap::new(),
-            tally: Tally::default(),
+            tally: Tally::new(groups),
             started: HashSet::new(),
             timeless: 0,
             decided: false,
@@ -318,7 +318,7 @@ impl<'a> Clerk<'a> {
         }
     }
 
-    fn recorded(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
+    pub(super) fn recorded(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
         self.state.as_ref().map_or(Ok(None), |state| state.entry(id))
     }
 
@@ -365,6 +365,13 @@ impl<'a> Clerk<'a> {
         let closed = self.flight.iter().flat_map(|flight| flight.batch.owners(path));
         let closed = closed.filter(|(owner, _)| !self.batch.overrules(owner));
         Ok(recorded.chain(closed).chain(self.batch.owners(path)).filter(|(owner, _)| owner != id).collect())
+    }
+
+    /// Where the batch puts the invoices that shared the file at this path until now.
+    pub(super) fn moved_from(&self, path: &TreePath) -> anyhow::Result<impl Iterator<Item = TreePath>> {
+        let in_flight = self.flight.iter().flat_map(|flight| flight.batch.owners(path));
+        let before = self.recorded_owners(path)?.into_iter().chain(in_flight);
+        Ok(before.filter_map(|(id, _)| self.batch.entry(&id).map(|entry| entry.path.clone())))
     }
 
     /// Other invoices that name a path with other content.
@@ -490,6 +497,7 @@ impl<'a> Clerk<'a> {
 
     pub(super) fn gone(&mut self, id: InvoiceId, tenant: Option<&Tenant>) {
         self.count(tenant, |counts| counts.gone += 1);
+        self.tally.note_gone(&id, tenant);
         self.batch.gone(id);
     }
 

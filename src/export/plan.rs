@@ -156,6 +156,20 @@ pub enum Reading {
     Keys(Span),
 }
 
+impl Reading {
+    /// Whether a row with this source time is read. One without a time is read where there is no lower bound.
+    pub(super) fn includes(&self, time: Option<&SourceTime>) -> bool {
+        match self {
+            Self::Keys(Span { after, upto }) => {
+                let is_after = |after: &SourceTime| time.is_some_and(|time| time > after);
+                let is_upto = |upto: &SourceTime| time.is_none_or(|time| time <= upto);
+                after.as_ref().is_none_or(is_after) && upto.as_ref().is_none_or(is_upto)
+            }
+            Self::Nothing => false,
+        }
+    }
+}
+
 /// What the groups of an incremental run are made from.
 pub struct Incremental<'a> {
     pub known: &'a [KnownTenant],

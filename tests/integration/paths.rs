@@ -229,6 +229,66 @@ fn two_that_move_to_one_blocked_path_both_keep_their_old_files() {
 }
 
 #[test]
+fn an_invoice_that_keeps_its_old_file_since_its_new_path_is_blocked_leaves_nothing_behind() {
+    in_every_run(|scene| {
+        scene.insert(50, &Row::default());
+        scene.agree();
+        // With another number, the old file would stay as a leftover.
+        scene.update(20, "finvoice_no = 'OTHER', fcountry = 'DE' WHERE fid = 1");
+        let closed = Closed::new(scene.exporter.output().join("1/DE"));
+        let summary = scene.run(3);
+        assert_eq!(summary["leftovers"], 0, "{summary}");
+        assert_eq!(scene.exporter.ask("SELECT path FROM leftover"), [""; 0]);
+        assert_eq!(scene.ledger(), [format!("1 {CN}")]);
+        drop(closed);
+        assert_eq!(scene.run(0)["leftovers"], 1);
+        assert_eq!(scene.exporter.ask("SELECT path FROM leftover"), [CN]);
+    });
+}
+
+#[test]
+fn of_two_that_share_a_file_the_one_whose_new_path_is_blocked_keeps_it() {
+    for (stays, moves) in [(1, 2), (2, 1)] {
+        in_every_run(|scene| {
+            for id in [1, 2] {
+                scene.insert(50, &Row { id, ..Row::default() });
+            }
+            scene.agree();
+            scene.update(20, &format!("fcountry = 'DE' WHERE fid = {stays}"));
+            scene.update(20, &format!("fcountry = 'FR' WHERE fid = {moves}"));
+            let closed = Closed::new(scene.exporter.output().join("1/DE"));
+            let summary = scene.run(3);
+            assert_eq!(numbers(&summary, ["written", "removed"]), [1, 0], "{summary}");
+            scene.assert_content(CN, Row::default().document);
+            assert!(scene.ledger().contains(&format!("{stays} {CN}")), "{:?}", scene.ledger());
+            drop(closed);
+            scene.run(0);
+            assert!(!scene.files().contains(&CN.to_owned()));
+            scene.exporter.assert_agrees();
+        });
+    }
+}
+
+#[test]
+fn of_two_that_share_a_file_the_one_that_loses_its_new_path_keeps_it() {
+    for (loses, moves) in [(1, 2), (2, 1)] {
+        in_every_run(|scene| {
+            for id in [1, 2] {
+                scene.insert(50, &Row { id, ..Row::default() });
+            }
+            scene.agree();
+            scene.update(30, &format!("fcountry = 'DE' WHERE fid = {loses}"));
+            scene.update(30, &format!("fcountry = 'FR' WHERE fid = {moves}"));
+            scene.insert(20, &Row { id: 3, country: Some("DE"), document: "[3]", ..Row::default() });
+            scene.run(3);
+            assert_eq!(scene.open_rejects(), [format!("{loses} path-taken")]);
+            scene.assert_content(CN, Row::default().document);
+            assert!(scene.ledger().contains(&format!("{loses} {CN}")), "{:?}", scene.ledger());
+        });
+    }
+}
+
+#[test]
 fn an_old_file_that_cannot_be_removed_fails_its_tenant_only_and_goes_with_the_next_pruning() {
     in_every_run(|scene| {
         scene.insert(50, &Row::default());
