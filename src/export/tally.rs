@@ -52,7 +52,8 @@ impl Clerk<'_> {
             });
             self.tally.0.insert(id.clone(), double);
         }
-        let tenant = verdict.and_then(tenant_of).or(entry.map(|entry| &entry.tenant));
+        // As what comes of it is counted: a row that is there may have no tenant any more.
+        let tenant = verdict.map_or(entry.map(|entry| &entry.tenant), tenant_of);
         self.count(tenant, |counts| counts.seen += 1);
         Ok(())
     }
