@@ -123,7 +123,8 @@ impl Clerk<'_> {
             let part = verdict.zip(entry).and_then(|(verdict, entry)| self.part_of(verdict, entry));
             self.tally.note_rival(id, part, entry.map(|entry| &entry.tenant));
         }
-        let tenant = verdict.and_then(tenant_of).or(entry.map(|entry| &entry.tenant));
+        // As what comes of it is counted: a row that is there may have no tenant any more.
+        let tenant = verdict.map_or(entry.map(|entry| &entry.tenant), tenant_of);
         self.count(tenant, |counts| counts.seen += 1);
     }
 
