@@ -6,6 +6,10 @@
 use std::cmp::{Ordering, Reverse};
 use std::fmt;
 
+use sha2::{Digest as _, Sha256};
+
+use crate::lang::Text;
+
 /// The row's primary key, as the server prints it. One that the connection cannot carry is U+FFFD and its bytes
 /// in hex.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -27,6 +31,10 @@ pub struct SourceTime(pub String);
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
+    pub fn of(document: &[u8]) -> Self {
+        Self(Sha256::digest(document).into())
+    }
+
     /// Reads what `Display` writes.
     pub fn parse(hex: &str) -> Option<Self> {
         let mut bytes = [0; 32];
@@ -129,20 +137,42 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// The wording, as a clause about the invoice.
+    pub fn text(&self) -> Text {
+        match self {
+            Self::NotUtf8 { offset } => {
+                text!("the document is not UTF-8 at byte {offset}", "发票内容在第 {offset} 字节处不是 UTF-8")
+            }
+            Self::NotJson { detail } => text!("the document is not JSON: {detail}", "发票内容不是 JSON: {detail}"),
+            Self::ImpossibleDate { date } => {
+                text!("the issue date {date:?} is not a day of the calendar", "开票日期 {date:?} 不存在")
+            }
+            Self::TooLarge { bytes } => text!(
+                "the document has {bytes} bytes, more than --max-document allows",
+                "发票内容有 {bytes} 字节，超过 --max-document 的上限"
+            ),
+            Self::PathTaken { path, by } => {
+                text!("its path {path} belongs to invoice id {by}", "文件路径 {path} 已属于另一张发票（id {by}）")
+            }
+            Self::PathBlocked { path } => {
+                text!("something that is not a file lies at {path}", "{path} 处已有一个不是普通文件的东西")
+            }
+            Self::Unmappable { columns } => text!(
+                "{columns}: a character that the server cannot convert to UTF-8, or bytes that are none",
+                "{columns} 列含有数据库无法转换为 UTF-8 的字符（或无效字节）"
+            ),
+            Self::Unreadable { detail } => {
+                text!("the server cannot return the row: {detail}", "数据库无法返回这条记录: {detail}")
+            }
+        }
+    }
+}
+
+/// The English wording, which the state keeps.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotUtf8 { offset } => write!(f, "the document is not UTF-8 at byte {offset}"),
-            Self::NotJson { detail } => write!(f, "the document is not JSON: {detail}"),
-            Self::ImpossibleDate { date } => write!(f, "the issue date {date:?} is not a day of the calendar"),
-            Self::TooLarge { bytes } => write!(f, "the document has {bytes} bytes, more than --max-document allows"),
-            Self::PathTaken { path, by } => write!(f, "its path {path} belongs to invoice id {by}"),
-            Self::PathBlocked { path } => write!(f, "something that is not a file lies at {path}"),
-            Self::Unmappable { columns } => {
-                write!(f, "{columns}: a character that the server cannot convert to UTF-8, or bytes that are none")
-            }
-            Self::Unreadable { detail } => write!(f, "the server cannot return the row: {detail}"),
-        }
+        self.text().fmt(f)
     }
 }
 
@@ -197,7 +227,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-macro_rules! text {
+macro_rules! strings {
     ($($name:ident)*) => {$(
         impl $name {
             pub fn as_str(&self) -> &str {
@@ -221,14 +251,14 @@ macro_rules! text {
         }
     )*};
 }
-text!(InvoiceId Tenant SourceTime);
+strings!(InvoiceId Tenant SourceTime);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn whole_numbers_are_ordered_by_value_and_followed_by_everything_else_in_the_order_of_bytes() {
+    fn whole_numbers_are_ordered_by_value_and_everything_else_follows_in_byte_order() {
         let numbers = ["-10", "-5", "0", "9", "10", "77", "9223372036854775807", "18446744073709551615"];
         let texts = ["", "+5", "-0", "-a", "007", "1A", "77A", "a10", "a9"];
         let all: Vec<InvoiceId> = numbers.iter().chain(&texts).map(|text| InvoiceId::from(*text)).collect();

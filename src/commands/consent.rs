@@ -15,7 +15,9 @@ pub(super) fn agreed(reporter: &Reporter, changing: &Changing, question: &str) -
         return Ok(());
     }
     if !io::stdin().is_terminal() {
-        return Err(Refusal::Usage(format!("{question} there is no terminal to ask at; confirm with --yes")).into());
+        return Err(
+            Refusal::Usage(format!("{question} there is no terminal to ask at; confirm with --yes").into()).into()
+        );
     }
     ask(reporter, question)
 }

@@ -5,7 +5,7 @@ use crate::cli::{Common, EntryKind, History, RunStatus};
 use crate::config::{self, DayEnd};
 use crate::event::Life;
 use crate::invoice::SourceTime;
-use crate::refusal::{Misuse, Refusal};
+use crate::refusal::Refusal;
 use crate::report::table::Cell;
 use crate::report::{Audience, Reporter};
 use crate::run::{Kind, RunId};
@@ -24,7 +24,7 @@ pub(super) fn run(common: &Common, args: &History, reporter: &Reporter) -> anyho
         Some(which) => match (find(&state, which)?, args.files) {
             (Found::Run(run), true) => files(&state, run.run.id, args, reporter)?,
             (Found::Change(..), true) => {
-                return Err(Refusal::Usage(format!("{which} is a change, and only runs have files")).into());
+                return Err(Refusal::Usage(format!("{which} is a change, and only runs have files").into()).into());
             }
             (Found::Run(run), false) => reporter.details(&run_in_full(&run)),
             (Found::Change(change, moved), false) => reporter.details(&change_in_full(&change, &moved)),
@@ -42,23 +42,23 @@ fn find(state: &State, which: &str) -> anyhow::Result<Found> {
     let number = |text: &str| text.parse::<i64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
     if let Some(number) = which.strip_prefix('c').and_then(number) {
         let found = state.change_in_full(number)?;
-        let (change, moved) =
-            found.ok_or_else(|| Refusal::Usage(format!("there is no change {which}; list them with `history`")))?;
+        let (change, moved) = found
+            .ok_or_else(|| Refusal::Usage(format!("there is no change {which}; list them with `history`").into()))?;
         return Ok(Found::Change(Box::new(change), moved));
     }
     let id = match which {
         "last" => state.newest_run()?.ok_or_else(|| anyhow::anyhow!("there is no run yet")),
         "last-failed" => newest_trouble(state)?.ok_or_else(|| anyhow::anyhow!("no run failed, in no way")),
         _ => number(which).map(RunId).ok_or_else(|| {
-            Refusal::Usage(format!(
-                "{which:?} is no run; give its number, `last`, `last-failed` or a change such as c3"
-            ))
+            Refusal::Usage(
+                format!("{which:?} is no run; give its number, `last`, `last-failed` or a change such as c3").into(),
+            )
             .into()
         }),
     }?;
     let run = state
         .run_in_full(id)?
-        .ok_or_else(|| Refusal::Usage(format!("there is no run {id}; list them with `history`")))?;
+        .ok_or_else(|| Refusal::Usage(format!("there is no run {id}; list them with `history`").into()))?;
     Ok(Found::Run(Box::new(run)))
 }
 
@@ -99,11 +99,11 @@ fn filter(args: &History) -> anyhow::Result<Filter> {
         && since > until
     {
         let [since, until] = [since, until].map(|moment| SourceTime(moment.clone()));
-        return Err(Refusal::Misuse(Misuse::WindowReversed { since, until }).into());
+        return Err(config::window_reversed(&since, &until));
     }
     let kind = args.kind.map(of_kind);
     if args.status.is_some() && matches!(kind, Some(OfKind::Change(_))) {
-        return Err(Refusal::Usage("changes have no --status; leave it out, or name a kind of run".to_owned()).into());
+        return Err(Refusal::Usage("changes have no --status; leave it out, or name a kind of run".into()).into());
     }
     let status = args.status.map(|status| match status {
         RunStatus::Running => Status::Running,

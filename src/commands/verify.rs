@@ -35,7 +35,8 @@ fn confirm(reporter: &Reporter, files: u64, invoices: u64) -> anyhow::Result<()>
     if io::stdin().is_terminal() {
         return consent::ask(reporter, &question);
     }
-    Err(Refusal::Usage(format!("{question} there is no terminal to ask at; confirm with --prune-up-to {files}")).into())
+    Err(Refusal::Usage(format!("{question} there is no terminal to ask at; confirm with --prune-up-to {files}").into())
+        .into())
 }
 
 fn details(verified: &Verified) -> Details {

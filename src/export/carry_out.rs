@@ -23,7 +23,7 @@ use crate::state::State;
 use crate::state::ledger::Lookup;
 use crate::state::rehearsal::Rehearsal;
 use crate::state::tenants::KnownTenant;
-use crate::state::todo::{Doubted, Todo, Why};
+use crate::state::todo::{DoubtedPath, Todo, TodoReason};
 use crate::tree::Tree;
 use crate::tree::name::TreePath;
 use crate::tree::stage::Stage;
@@ -161,7 +161,7 @@ pub(super) fn carry_out(
         };
         let mut decider = Decider::new(scope.groups(), decisions, committer, second);
         let (source, patience, scope) = (inquiry.source, patience(), Arc::clone(&scope));
-        let errand = Errand { source, lookup, todo, scope, patience, roll: None };
+        let errand = Errand { source, lookup, todo, scope, patience, visited_ids: None };
         let driven = drive(&mut decider, desk, errand, order.writers, &cancel);
         // In whatever way the run ends, what is in the tree is on record if it can be.
         let landed = decider.land();
@@ -186,7 +186,7 @@ fn to_read(
     order: &Order,
     present: &Present,
     state: Option<&State>,
-    doubted: &BTreeMap<TreePath, Doubted>,
+    doubted: &BTreeMap<TreePath, DoubtedPath>,
 ) -> anyhow::Result<Vec<Todo>> {
     let mut todo = state.map_or(Ok(Vec::new()), State::todo)?;
     // What a dead run left in doubt is cleared up for every tenant; a verification touches nothing else.
@@ -194,7 +194,7 @@ fn to_read(
         Kind::Verify => false,
         _ => order.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant)),
     };
-    todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
+    todo.retain(|todo| todo.why == TodoReason::Doubt || chosen(todo));
     // The ledger may not know an invoice that a dead run wrote; the path of its file names the tenant.
     let writers: HashMap<&InvoiceId, &TreePath> =
         doubted.iter().filter_map(|(path, doubted)| Some((doubted.writer.as_ref()?, path))).collect();
@@ -214,7 +214,7 @@ fn without_tenant(found: &[InvoiceId], todo: &[Todo], state: Option<&State>) -> 
     let mut new = Vec::new();
     for id in found.iter().filter(|id| !listed.contains(id)) {
         if !state.map_or(Ok(false), |state| state.is_open_reject(id))? {
-            new.push(Todo { id: id.clone(), why: Why::Reject, tenant: None });
+            new.push(Todo { id: id.clone(), why: TodoReason::Reject, tenant: None });
         }
     }
     Ok(new)

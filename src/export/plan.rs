@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_that_was_made_while_a_run_was_at_work_is_recognised_once_that_run_has_ended() {
+    fn a_backup_that_was_made_in_mid_run_is_recognised_once_that_run_has_ended() {
         let open = LastTime { last_run_is_open: true, ..last(7, 7) };
         let whole = begin(Some(&open), Some(&mark("a", 7)), TreeUse::HasFiles, Kind::Incremental);
         assert_eq!(whole, Ok(Start::Restored));

@@ -53,10 +53,10 @@ fn dry_run(
     course: &Course,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Summary> {
-    let tree = Tree::look(&order.output)?;
-    let state = if order.policy == StatePolicy::Fresh { None } else { State::look(&order.state)? };
+    let tree = Tree::open_existing(&order.output)?;
+    let state = if order.policy == StatePolicy::Fresh { None } else { State::open_read_only(&order.state)? };
     let last = state.as_ref().map(State::last_time).transpose()?;
-    order.place().judge(last.as_ref(), mark::look(&order.output)?.as_ref())?;
+    order.place().judge(last.as_ref(), mark::of_output(&order.output)?.as_ref())?;
     if let Some(last) = &last {
         refuse_other_source(&order.state, last, inquiry.source.as_ref())?;
     }

@@ -12,7 +12,9 @@ use super::plan::{self, StatePolicy};
 use super::tie::Tied;
 use super::writing::Writing;
 use crate::event::{Event, Notice};
-use crate::lock::{self, Held};
+use crate::fs::private::PrivateFolder;
+use crate::lang::Message;
+use crate::lock::{self, ExportLock};
 use crate::panics;
 use crate::refusal::Refusal;
 use crate::run::RunId;
@@ -23,7 +25,6 @@ use crate::state::history::Status;
 use crate::state::runs::{End, LastTime, OpenRun, PullBack, Start};
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, Written};
-use crate::tree::private::PrivateFolder;
 use crate::tree::stage::{self, Stage};
 
 /// Tree and state, held against others, and what the server said.
@@ -31,7 +32,7 @@ pub(super) struct Session {
     pub tree: Tree,
     pub state: State,
     pub present: Present,
-    held: Held,
+    held: ExportLock,
     source: SourceName,
     begun: plan::Start,
     last: LastTime,
@@ -99,7 +100,7 @@ impl Session {
                 let cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
                 let cancelled = cancelled && say_whole(held, id).is_ok();
                 let status = if cancelled { Status::Cancelled } else { Status::Failed };
-                let _ = state.finish(run, &end(status, Some(format!("{error:#}"))));
+                let _ = state.finish(run, &end(status, Some(Message::from(&error).to_string())));
                 let _ = mirror::mirror(order, held.private(), state);
                 return Err(error);
             }
@@ -143,12 +144,12 @@ impl Session {
                 return Ok(());
             }
             self.state.back_up(Occasion::Regular, at)?;
-            self.held.prune_backups(order.backups.keep)
+            backup::prune(&self.held, order.backups.keep)
         };
         match make() {
             Err(error) if error.chain().any(|cause| cause.is::<Refusal>()) => Err(error),
             Err(error) => {
-                tell(Event::Notice(Notice::NoBackup { error: format!("{error:#}") }));
+                tell(Event::Notice(Notice::NoBackup { error: Message::from(&error).what }));
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -181,7 +182,7 @@ fn pull_back(order: &Order, settings: &Settings, state: &mut State, tell: &mut d
 
 /// Says in the tree, if the run has published, that it holds all of that. It stays said if the end cannot be put
 /// on record: an error of the last sync does not mean that the end is not there, and a tree in part would be refused.
-fn say_whole(held: &Held, run: RunId) -> anyhow::Result<()> {
+fn say_whole(held: &ExportLock, run: RunId) -> anyhow::Result<()> {
     match held.mark()?.filter(|mark| mark.run == run.0) {
         Some(mark) => held.write_mark(&Mark { written: Written::Whole, ..mark }),
         None => Ok(()),
@@ -208,10 +209,10 @@ fn refuse_before_anything_is_made(
     if order.policy == StatePolicy::Fresh {
         return refuse_unknown_tenants(order, &[], None, inquiry, tell);
     }
-    if mark::look(&order.output)?.is_some() {
+    if mark::of_output(&order.output)?.is_some() {
         return Ok(());
     }
-    let state = State::look(&order.state)?;
+    let state = State::open_read_only(&order.state)?;
     let last = state.as_ref().map(State::last_time).transpose()?;
     order.place().judge(last.as_ref(), None)?;
     refuse_unknown_tenants(order, &[], state.as_ref(), inquiry, tell)

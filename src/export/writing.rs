@@ -1,6 +1,6 @@
 //! What it takes to change tree and state.
 
-use crate::lock::Held;
+use crate::lock::ExportLock;
 use crate::state::State;
 use crate::state::record::Record;
 use crate::state::runs::OpenRun;
@@ -13,7 +13,7 @@ use crate::tree::stage::Stage;
 pub(super) struct Writing<'a> {
     pub tree: &'a Tree,
     pub stage: &'a Stage,
-    pub held: &'a Held,
+    pub held: &'a ExportLock,
     pub run: &'a OpenRun,
     /// Written before the first batch is published; None afterwards.
     pub mark: Option<Mark>,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use unicode_width::UnicodeWidthStr;
 
 use super::Format;
-use super::lines::escaped;
+use super::line::escaped;
 
 /// One value. People see spans and sizes in units, programs as plain numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]

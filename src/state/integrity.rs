@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use rusqlite::Connection;
 
 use super::{State, explain};
+use crate::lang::Message;
 use crate::refusal::Refusal;
 use crate::tree::name::TreePath;
 
@@ -32,11 +33,9 @@ impl Finding {
 }
 
 impl From<&Refusal> for Finding {
-    /// A refusal says what is wrong, and after a semicolon what to do.
     fn from(refusal: &Refusal) -> Self {
-        let text = refusal.to_string();
-        let (what, remedy) = text.split_once("; ").unwrap_or((&text, ""));
-        Self { what: what.to_owned(), remedy: remedy.to_owned().into() }
+        let Message { what, hint } = refusal.message();
+        Self { what: what.to_string(), remedy: hint.map_or_else(String::new, |hint| hint.to_string()).into() }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::state::record::Record;
 use crate::state::todo::{Leftover, Reject};
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Changes, Placement, Removal};
-use crate::tree::stage::Staged;
+use crate::tree::stage::StagedDocument;
 
 /// A batch is closed when it holds so many bytes, or so many files, or after this time.
 const BATCH_BYTES: u64 = 64 << 20;
@@ -130,7 +130,7 @@ impl Batch {
     }
 
     /// Puts a staged document where it goes, and returns the one that it replaces.
-    pub(super) fn place(&mut self, placement: Placement, size: u64) -> Option<Staged> {
+    pub(super) fn place(&mut self, placement: Placement, size: u64) -> Option<StagedDocument> {
         self.bytes += size;
         self.placements.insert(placement.path.clone(), placement).map(|before| before.staged)
     }
@@ -200,7 +200,7 @@ impl Batch {
     }
 
     /// Takes an invoice out again, as if it had not come yet. Returns its document if no twin needs it.
-    pub(super) fn withdraw(&mut self, id: &InvoiceId) -> Option<(Entry, Option<Staged>)> {
+    pub(super) fn withdraw(&mut self, id: &InvoiceId) -> Option<(Entry, Option<StagedDocument>)> {
         let entry = self.forget(id)?;
         self.removals.retain(|_, removal| removal.id != *id);
         self.taken_over.retain(|_, removal| removal.id != *id);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
 use std::time::Instant;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 
 use super::batch::{BATCH_TIME, Batch, FIRST_BATCH_FILES, next_limit};
 use super::conflicts::{Conflicts, Fresh, Waiting, Winner, winners};
@@ -22,11 +22,12 @@ use crate::export::drive::{Checked, Decides};
 use crate::export::one_by_one::{self, Asks};
 use crate::export::plan::Group;
 use crate::invoice::{InvoiceId, Reason, Tenant};
+use crate::lang::Explain;
 use crate::refusal::Trouble;
 use crate::run::WhyKept;
 use crate::source::Fault;
 use crate::state::ledger::Entry;
-use crate::state::todo::{Leftover, Reject, Why};
+use crate::state::todo::{Leftover, Reject, TodoReason};
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Cause, Changes, Published, Removal};
 
@@ -288,7 +289,7 @@ impl<'a> Decider<'a> {
     ) -> Result<(), Fault> {
         let mut known: HashMap<&InvoiceId, (Option<Entry>, Trust)> = HashMap::new();
         for id in ids {
-            let is_doubted = self.decisions.retried.get(id) == Some(&Why::Doubt);
+            let is_doubted = self.decisions.retried.get(id) == Some(&TodoReason::Doubt);
             let entry = self.decisions.view.entry(id).map_err(Fault::Consumer)?;
             known.insert(id, (entry, if is_doubted { Trust::Nothing } else { Trust::Ledger }));
         }
@@ -455,8 +456,9 @@ impl<'a> Decider<'a> {
     fn table_lasts(&mut self) -> anyhow::Result<bool> {
         let Some(before) = &self.decisions.settings.table else { return Ok(false) };
         let mut asks = self.second.telling(self.decisions.journal.tell);
-        let now =
-            asks.ask(|source| source.table_identity()).context("cannot see whether the table is still the same")?;
+        let now = asks
+            .ask(|source| source.table_identity())
+            .explain(|| text!("cannot see whether the table is still the same", "无法确认数据表是否仍是原来的那张"))?;
         Ok(now.is_some_and(|now| before.lasts(&now)))
     }
 }

@@ -15,9 +15,9 @@ use crate::invoice::{InvoiceId, Tenant};
 use crate::refusal::Trouble;
 use crate::run::{Counts, WhyKept};
 use crate::state::ledger::{Entry, Origin};
-use crate::state::todo::{Doubted, Leftover, Reject, Why};
+use crate::state::todo::{DoubtedPath, Leftover, Reject, TodoReason};
 use crate::tree::name::TreePath;
-use crate::tree::publish::{Failure, Left, Placement, Published, WhyLeft};
+use crate::tree::publish::{Failure, NotRemoved, NotRemovedReason, Placement, Published};
 
 pub(in crate::export) struct Decisions<'a> {
     pub settings: &'a Settings,
@@ -26,11 +26,11 @@ pub(in crate::export) struct Decisions<'a> {
     pub journal: Journal<'a>,
     pub tally: Tally<'a>,
     /// The paths at which a dead run may have written, until everything in doubt was read again.
-    pub doubted: BTreeMap<TreePath, Doubted>,
+    pub doubted: BTreeMap<TreePath, DoubtedPath>,
     /// The number of the source's table; None: it cannot be told from others.
     pub table: Option<i64>,
     /// The ids on the to-do list, which leave it when they are exported though nothing changed.
-    pub retried: HashMap<InvoiceId, Why>,
+    pub retried: HashMap<InvoiceId, TodoReason>,
     /// Whether this run has given out any path: until then what the reader knew of the ledger holds.
     pub has_entered: bool,
 }
@@ -196,11 +196,11 @@ impl Decisions<'_> {
         Ok(())
     }
 
-    fn leave(&mut self, batch: &mut Batch, left: &Left) {
+    fn leave(&mut self, batch: &mut Batch, left: &NotRemoved) {
         let path = left.path.to_string();
         match &left.why {
-            WhyLeft::Foreign => self.journal.notice(Notice::LeftInPlace { path }),
-            WhyLeft::Stuck(detail) => {
+            NotRemovedReason::Foreign => self.journal.notice(Notice::LeftInPlace { path }),
+            NotRemovedReason::Stuck(detail) => {
                 if let Some(entry) = batch.entry(&left.id) {
                     self.journal.fail(&entry.tenant, Trouble::NotRemoved { path, detail: detail.clone() });
                 }

@@ -5,7 +5,7 @@ use super::decisions::Decisions;
 use crate::event::Notice;
 use crate::invoice::InvoiceId;
 use crate::state::ledger::Entry;
-use crate::state::todo::Doubted;
+use crate::state::todo::DoubtedPath;
 use crate::tree::name::TreePath;
 use crate::tree::publish::concerns_one_tenant;
 
@@ -31,7 +31,7 @@ pub(super) fn clear_doubt(decisions: &mut Decisions<'_>) -> anyhow::Result<()> {
 fn clear_up(
     decisions: &mut Decisions<'_>,
     path: &TreePath,
-    Doubted { writer, contents }: &Doubted,
+    DoubtedPath { writer, contents }: &DoubtedPath,
 ) -> anyhow::Result<()> {
     let nobody = InvoiceId::from("");
     let owners = decisions.view.owners(&nobody, path)?;

@@ -11,7 +11,7 @@ use crate::invoice::{Digest, InvoiceId};
 use crate::run::RunId;
 use crate::state::State;
 use crate::state::ledger::Entry;
-use crate::state::rehearsal::{Rehearsal, Rehearsed};
+use crate::state::rehearsal::{Rehearsal, RehearsedInvoice};
 use crate::tree::name::TreePath;
 
 /// Where batches are recorded.
@@ -65,7 +65,7 @@ impl<'a> LedgerView<'a> {
         self.state().map_or(Ok(None), |state| state.entry(id))
     }
 
-    fn rehearsed(&self, id: &InvoiceId) -> anyhow::Result<Option<Rehearsed>> {
+    fn rehearsed(&self, id: &InvoiceId) -> anyhow::Result<Option<RehearsedInvoice>> {
         match &self.ledger {
             Ledger::Rehearsed { rehearsal, .. } => rehearsal.of(id),
             Ledger::Recorded { .. } => Ok(None),

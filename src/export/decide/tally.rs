@@ -10,7 +10,7 @@ use crate::export::plan::Group;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::run::{Counts, Kind};
 use crate::state::ledger::Entry;
-use crate::state::todo::Why;
+use crate::state::todo::TodoReason;
 
 /// Rivals remembered, so that a row that comes again is not counted again; more are counted twice.
 const RIVALS_AT_MOST: usize = 100_000;
@@ -50,7 +50,7 @@ impl<'a> Tally<'a> {
         id: &InvoiceId,
         verdict: Option<&Verdict>,
         entry: Option<&Entry>,
-        retried: &HashMap<InvoiceId, Why>,
+        retried: &HashMap<InvoiceId, TodoReason>,
     ) {
         let part = verdict.zip(entry).and_then(|(verdict, entry)| {
             if retried.contains_key(id) { Some(Part::Todo) } else { self.part_of(verdict, entry) }
