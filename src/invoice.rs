@@ -27,6 +27,9 @@ pub struct SourceTime(pub String);
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
+    /// In the place of a digest that is not known. No file has it.
+    pub const UNKNOWN: Self = Self([0; 32]);
+
     /// Reads what `Display` writes.
     pub fn parse(hex: &str) -> Option<Self> {
         let mut bytes = [0; 32];
