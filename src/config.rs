@@ -35,7 +35,7 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// What one `run` is to do.
+/// The options of one `run`.
 pub fn order(
     common: &Common,
     run: &Run,
@@ -88,7 +88,7 @@ fn durability(durability: Durability) -> tree::Durability {
     }
 }
 
-/// What one `verify` is to do.
+/// The options of one `verify`.
 pub fn verification(
     common: &Common,
     args: &Verify,
@@ -170,6 +170,7 @@ pub fn legacy_path(common: &Common) -> PathBuf {
     common.output.join(tree::PRIVATE).join(legacy::FILE)
 }
 
+/// Where the state is: in `--state-dir`, otherwise in the output.
 pub fn state_path(common: &Common) -> PathBuf {
     let folder = common.state_dir.clone().unwrap_or_else(|| common.output.join(tree::PRIVATE));
     folder.join(STATE_FILE)
@@ -203,6 +204,7 @@ fn kind(
     })
 }
 
+/// `DRY_RUN` is the script's variable.
 fn dry_run_variable() -> anyhow::Result<bool> {
     match variable("DRY_RUN").as_deref() {
         None | Some("false" | "0" | "no") => Ok(false),
@@ -211,7 +213,7 @@ fn dry_run_variable() -> anyhow::Result<bool> {
     }
 }
 
-/// A time that is the whole point of a command.
+/// The time that a command requires.
 pub fn required_time(text: &str) -> anyhow::Result<SourceTime> {
     parsed_time(text, "TIME")
 }
@@ -235,8 +237,8 @@ pub enum DayEnd {
     Last,
 }
 
-/// A moment of our own clock as the state has it: RFC 3339, UTC, whole seconds. It may be given as the
-/// history prints it.
+/// A moment of our own clock in the format of the state: RFC 3339, UTC, whole seconds. The format of the history is
+/// accepted too.
 pub fn moment(text: Option<&str>, given_as: &'static str, day: DayEnd) -> anyhow::Result<Option<String>> {
     let Some(text) = text else { return Ok(None) };
     let plain = text.strip_suffix('Z').unwrap_or(text);
@@ -276,6 +278,7 @@ fn password_on_command_line() -> anyhow::Error {
     })
 }
 
+/// The address in a text, and the password if it holds one.
 fn address(text: &str) -> anyhow::Result<(Address, Option<String>)> {
     Address::parse(text).map_err(|fault: AddressFault| misuse(fault.message()))
 }
@@ -333,6 +336,7 @@ fn tls_mode(mode: SslMode) -> TlsMode {
     }
 }
 
+/// The password in a file is its first line.
 fn first_line(file: &Path) -> anyhow::Result<String> {
     // A password may have been given in the place of its file.
     let text = fs::read_to_string(file).explain(|| {
@@ -344,6 +348,7 @@ fn first_line(file: &Path) -> anyhow::Result<String> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
+/// An error of exit code 2.
 fn misuse(message: impl Into<Message>) -> anyhow::Error {
     Refusal::Usage(message.into()).into()
 }

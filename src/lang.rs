@@ -39,6 +39,7 @@ pub struct Text {
 }
 
 impl Text {
+    /// The same said in both languages.
     pub fn new(en: impl Into<String>, zh: impl Into<String>) -> Self {
         Self { en: en.into(), zh: zh.into() }
     }

@@ -89,10 +89,11 @@ impl Holder {
 /// What is wrong with a file that should be a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Damage {
-    TooShort {
-        bytes: u64,
-    },
+    /// Shorter than the header of an SQLite file.
+    TooShort { bytes: u64 },
+    /// Without the header of an SQLite file.
     NotSqlite,
+    /// With the application id of another program.
     OtherProgram,
     /// The words of SQLite or of the operating system, with what led to them.
     Other(Text),
@@ -123,6 +124,7 @@ pub enum Distrust {
 }
 
 impl Distrust {
+    /// The wording, which begins with the path.
     pub(super) fn message(self, path: &Path) -> Message {
         let path = path.display();
         match self {
@@ -153,15 +155,14 @@ impl Distrust {
 /// Why a file is not the script's state file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LegacyFault {
-    WrongLines {
-        lines: usize,
-        /// The numbers of the first.
-        numbers: String,
-    },
+    /// So many lines cannot be read; the numbers of the first.
+    WrongLines { lines: usize, numbers: String },
+    /// Not even one line.
     NoTenant,
 }
 
 impl LegacyFault {
+    /// The wording, as a clause about the file.
     pub(super) fn text(&self) -> Text {
         match self {
             Self::WrongLines { lines, numbers } => {
@@ -186,6 +187,7 @@ pub enum MirrorFault {
 }
 
 impl MirrorFault {
+    /// The wording, with the file that was not written.
     pub(super) fn message(&self, file: &Path) -> Message {
         let what = text!(
             "the run is done and recorded, but the script's state file {} was not written",
@@ -231,6 +233,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
+    /// The wording, without the name of the source.
     pub(super) fn message(self, detail: &str) -> Message {
         let said = || Text::same(detail);
         let user = || {

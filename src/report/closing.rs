@@ -131,6 +131,7 @@ fn tallies(mode: Mode, summary: &Summary) -> Vec<Text> {
     all.into_iter().filter(|(number, _)| *number > 0).map(|(_, text)| text).collect()
 }
 
+/// Rejected invoices and failed tenants.
 fn failures(summary: &Summary) -> Vec<Line> {
     let (rejected, new, open) = (summary.counts.rejected, summary.new_rejects, summary.open_rejects);
     let mut lines = Vec::new();

@@ -43,6 +43,7 @@ pub enum Audience {
     Programs,
 }
 
+/// How much of the log is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verbosity {
     /// Warnings, errors and the closing block.
@@ -52,6 +53,7 @@ pub enum Verbosity {
     Verbose,
 }
 
+/// Whether progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// A bar on a terminal, a line every few seconds elsewhere.
@@ -59,6 +61,7 @@ pub enum Progress {
     Never,
 }
 
+/// What flags and variables say about printing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub lang: Lang,
@@ -97,6 +100,7 @@ impl Reporter {
         Self::build(settings, None, out, err)
     }
 
+    /// `bars` is None where lines of progress take its place.
     fn build(settings: Settings, bars: Option<Bars>, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
         let as_lines = settings.progress == Progress::Auto && bars.is_none();
         let lines = Lines::new(settings.verbosity, as_lines.then_some(PROGRESS_EVERY));
@@ -105,16 +109,17 @@ impl Reporter {
         Self { printer: Mutex::new(printer) }
     }
 
+    /// Prints what an event says; with the last one of a run also the closing block.
     pub fn event(&self, event: &Event) {
         self.printer().event(event, Instant::now());
     }
 
-    /// Says what ended the command.
+    /// Prints the error that ended the command, after the lines that were still held back.
     pub fn error(&self, error: &anyhow::Error) {
         self.printer().error(error);
     }
 
-    /// One of several things that are wrong; what ends the command is said by `error`.
+    /// Prints one of several things that are wrong; the one that ends the command goes to `error`.
     pub fn problem(&self, message: impl Into<Message>) {
         self.printer().log(&[Line::new(Level::Error, message)]);
     }
@@ -163,7 +168,7 @@ impl Reporter {
         }
     }
 
-    /// Who reads stdout.
+    /// The reader of stdout.
     pub fn audience(&self) -> Audience {
         match self.printer().format {
             Format::Text => Audience::People,
@@ -226,6 +231,7 @@ impl Reporter {
 }
 
 impl Printer {
+    /// Moves the bar before it prints, so that the bar is redrawn below the lines.
     fn event(&mut self, event: &Event, now: Instant) {
         let lines = self.lines.event(event, now);
         if let Some(bars) = &self.bars {
@@ -237,6 +243,7 @@ impl Printer {
         }
     }
 
+    /// Prints the result of a run to stdout.
     fn finished(&mut self, summary: &Summary) {
         let text = match self.format {
             Format::Text | Format::Csv => block(&closing::closing(summary, self.verbosity), self.lang),
@@ -262,6 +269,7 @@ impl Printer {
         }
     }
 
+    /// Prints lines of the log to stderr.
     fn log(&mut self, lines: &[Line]) {
         self.print_err(&block(lines, self.lang));
     }
@@ -270,6 +278,7 @@ impl Printer {
         self.print_bytes(text.as_bytes());
     }
 
+    /// Prints to stdout at once, and says on stderr if that is not possible.
     fn print_bytes(&mut self, bytes: &[u8]) {
         let Self { bars, out, err, lang, .. } = self;
         above(bars.as_ref(), || {
@@ -293,6 +302,7 @@ impl Printer {
     }
 }
 
+/// Prints while the bar is out of the way.
 fn above(bars: Option<&Bars>, print: impl FnOnce()) {
     match bars {
         Some(bars) => bars.above(print),
@@ -306,6 +316,7 @@ fn put(err: &mut impl Write, text: &str) {
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 
+/// The lines as text, each with its line break.
 fn block(lines: &[Line], lang: Lang) -> String {
     lines.iter().map(|line| line.render(lang)).collect()
 }

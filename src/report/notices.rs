@@ -111,7 +111,7 @@ pub(super) fn line(notice: &Notice) -> Line {
             let (kept, because) = (count(*files, "file"), why_kept(*why));
             Line::warn(message! {
                 [because] "{kept} kept that no invoice names any more ({example}): {because}",
-                "保留了 {files} 个已不属于任何发票的文件（例如 {example}）：{because}";
+                "保留了 {files} 个已不属于任何发票的文件（例如 {example}）: {because}";
                 "`verify` lists them, --prune-leftovers removes them", "可用 verify 查看，用 --prune-leftovers 删除"
             })
         }
@@ -162,6 +162,7 @@ pub(super) fn line(notice: &Notice) -> Line {
     }
 }
 
+/// Why all keys are read.
 fn doubt(reason: Doubt) -> Text {
     let because = match reason {
         Doubt::StateRestored => {
@@ -186,6 +187,7 @@ fn doubt(reason: Doubt) -> Text {
     )
 }
 
+/// Why a file stays though no invoice names it.
 fn why_kept(why: WhyKept) -> Text {
     match why {
         WhyKept::Number => text!(
