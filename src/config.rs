@@ -14,13 +14,14 @@ use crate::cli::{Common, Durability, Mode, Names, Run, SslMode, Verify};
 use crate::export::plan::StatePolicy;
 use crate::export::verify::{Against, Content, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
 use crate::export::{self, Backups, Mirror, Order, Rejects};
+use crate::fs::private::PRIVATE;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::{Explain, Message};
 use crate::refusal::{AddressFault, Refusal};
 use crate::run::{Cancel, Kind, OwnClocks, Starter};
 use crate::source::{self, Access, Address, TableNames, Tls, TlsMode};
 use crate::state::legacy;
-use crate::state::roll::Selection;
+use crate::state::visited::Selection;
 use crate::tree;
 use crate::window::moment as real_moment;
 
@@ -167,12 +168,12 @@ pub fn window_reversed(since: &SourceTime, until: &SourceTime) -> anyhow::Error 
 
 /// Where the script kept its state file.
 pub fn legacy_path(common: &Common) -> PathBuf {
-    common.output.join(tree::PRIVATE).join(legacy::FILE)
+    common.output.join(PRIVATE).join(legacy::FILE)
 }
 
 /// Where the state is: in `--state-dir`, otherwise in the output.
 pub fn state_path(common: &Common) -> PathBuf {
-    let folder = common.state_dir.clone().unwrap_or_else(|| common.output.join(tree::PRIVATE));
+    let folder = common.state_dir.clone().unwrap_or_else(|| common.output.join(PRIVATE));
     folder.join(STATE_FILE)
 }
 

@@ -6,6 +6,8 @@
 use std::cmp::{Ordering, Reverse};
 use std::fmt;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::lang::Text;
 
 /// The row's primary key, as the server prints it. One that the connection cannot carry is U+FFFD and its bytes
@@ -29,6 +31,10 @@ pub struct SourceTime(pub String);
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
+    pub fn of(document: &[u8]) -> Self {
+        Self(Sha256::digest(document).into())
+    }
+
     /// Reads what `Display` writes.
     pub fn parse(hex: &str) -> Option<Self> {
         let mut bytes = [0; 32];
@@ -252,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_numbers_are_ordered_by_value_and_followed_by_everything_else_in_the_order_of_bytes() {
+    fn whole_numbers_are_ordered_by_value_and_everything_else_follows_in_byte_order() {
         let numbers = ["-10", "-5", "0", "9", "10", "77", "9223372036854775807", "18446744073709551615"];
         let texts = ["", "+5", "-0", "-a", "007", "1A", "77A", "a10", "a9"];
         let all: Vec<InvoiceId> = numbers.iter().chain(&texts).map(|text| InvoiceId::from(*text)).collect();

@@ -50,6 +50,11 @@ impl Text {
         Self { zh: text.clone(), en: text }
     }
 
+    /// An error with this text in front of the error that led to it.
+    pub fn caused_by(self, cause: impl Into<anyhow::Error>) -> anyhow::Error {
+        anyhow::Error::new(Explained { message: self.into(), cause: Some(cause.into()) })
+    }
+
     /// The wording in one language.
     pub fn in_lang(&self, lang: Lang) -> &str {
         match lang {

@@ -11,10 +11,11 @@ use anyhow::{Context, bail};
 use crate::cli::Demo;
 use crate::export::plan::StatePolicy;
 use crate::export::{self, Backups, Mirror, Mode, Order, Rejects};
+use crate::fs::private::PRIVATE;
 use crate::report::Reporter;
 use crate::run::Kind;
 use crate::source::{Access, Address, TableNames, Tls, sample};
-use crate::tree::{PRIVATE, walk};
+use crate::tree::walk;
 
 /// Files of each tenant that are shown.
 const SHOWN: usize = 2;

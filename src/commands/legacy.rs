@@ -12,7 +12,10 @@ use crate::cli::{Common, ExportLegacyState, ImportLegacyState};
 use crate::config;
 use crate::export::plan::{Purpose, StatePolicy};
 use crate::export::tie::{Place, Tied};
-use crate::invoice::SourceTime;
+use crate::fs::file::PrivateFile;
+use crate::fs::private::{PRIVATE, parent};
+use crate::invoice::{Digest, SourceTime};
+use crate::lang::Explain;
 use crate::lock;
 use crate::refusal::{LegacyFault, Refusal};
 use crate::report::Reporter;
@@ -21,10 +24,9 @@ use crate::run::Starter;
 use crate::state::State;
 use crate::state::backup::Occasion;
 use crate::state::changes::{Change, ChangeKind, ReadFile};
-use crate::state::legacy::{self, Entry, Step, Way};
-use crate::state::legacy_file::{Keep, LegacyFile, Replaced};
-use crate::tree::private::PrivateFolder;
-use crate::tree::{PRIVATE, mark, publish};
+use crate::state::legacy::{self, Direction, Entry, ImportStep};
+use crate::state::legacy_file::{self, BackupPolicy, Replacement};
+use crate::tree::mark;
 
 /// Wrong lines that are told one by one, and tenants that are named in one line.
 const TOLD_AT_MOST: usize = 20;
@@ -33,7 +35,7 @@ const COLUMNS: &[&str] = &["tenant", "old", "new", "change", "difference_seconds
 /// A file that is to be imported, and what that would do.
 struct Import {
     file: ReadFile,
-    steps: Vec<Step>,
+    steps: Vec<ImportStep>,
 }
 
 pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Reporter) -> anyhow::Result<u8> {
@@ -60,7 +62,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
         reporter.line(&format!("nothing to change: the state says the same as {}", file.display()));
         return Ok(0);
     }
-    let moving: Vec<&Step> = planned.steps.iter().filter(|step| step.way.moves()).collect();
+    let moving: Vec<&ImportStep> = planned.steps.iter().filter(|step| step.direction.moves()).collect();
     if !moving.is_empty() {
         let question = format!("move the watermarks of {} known tenants: {}?", moving.len(), names(&moving));
         consent::agreed(reporter, &args.changing, &question)?;
@@ -73,7 +75,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     if steps != planned.steps {
         bail!("the state or {} changed in this moment; nothing was changed; import again", file.display());
     }
-    let existed = held.has_state()?;
+    let existed = held.state().exists()?;
     let Tied { mut state, .. } = place.tie(&tree, &held, &mut tell)?;
     let backup = existed.then(|| state.back_up(Occasion::Before(ChangeKind::Import), starter.at)).transpose()?;
     let reason = args.changing.reason.as_deref();
@@ -90,9 +92,9 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
 
 /// What the state says, if it may be used for this output at all.
 fn known(place: &Place<'_>) -> anyhow::Result<Vec<Entry>> {
-    let state = State::look(place.state)?;
+    let state = State::open_read_only(place.state)?;
     let last = state.as_ref().map(State::last_time).transpose()?;
-    place.judge(last.as_ref(), mark::look(place.output)?.as_ref())?;
+    place.judge(last.as_ref(), mark::of_output(place.output)?.as_ref())?;
     state.as_ref().map_or(Ok(Vec::new()), State::legacy_entries)
 }
 
@@ -115,7 +117,7 @@ fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) ->
     }
     let file = ReadFile {
         path: std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf()).to_string_lossy().into_owned(),
-        sha256: publish::digest(&bytes).to_string(),
+        sha256: Digest::of(&bytes).to_string(),
         lines: Some(parsed.lines),
     };
     Ok(Import { file, steps: legacy::steps(known, parsed.entries) })
@@ -123,15 +125,15 @@ fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) ->
 
 /// A file that an operator names is reached as they say, the script's own only beneath the output.
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let folder = file.parent().filter(|folder| folder.ends_with(PRIVATE));
-    let Some(folder) = folder else { return Ok(fs::read(file)?) };
-    let folder = PrivateFolder::look(folder)?.ok_or(std::io::Error::from(ErrorKind::NotFound))?;
-    let name = file.file_name().unwrap_or_default();
-    Ok(LegacyFile { folder: &folder, name }.read()?.ok_or(std::io::Error::from(ErrorKind::NotFound))?)
+    if !file.parent().is_some_and(|folder| folder.ends_with(PRIVATE)) {
+        return Ok(fs::read(file)?);
+    }
+    let read = PrivateFile::at(file)?.map_or(Ok(None), |file| legacy_file::read(&file))?;
+    Ok(read.ok_or(std::io::Error::from(ErrorKind::NotFound))?)
 }
 
 fn refuse_going_back(planned: &Import, args: &ImportLegacyState) -> anyhow::Result<()> {
-    let back: Vec<&Step> = planned.steps.iter().filter(|step| step.way == Way::Backward).collect();
+    let back: Vec<&ImportStep> = planned.steps.iter().filter(|step| step.direction == Direction::Backward).collect();
     if back.is_empty() || args.overwrite {
         return Ok(());
     }
@@ -140,18 +142,18 @@ fn refuse_going_back(planned: &Import, args: &ImportLegacyState) -> anyhow::Resu
 }
 
 /// The first of them.
-fn names(steps: &[&Step]) -> String {
+fn names(steps: &[&ImportStep]) -> String {
     let names: Vec<&str> = steps.iter().take(TOLD_AT_MOST).map(|step| step.entry.tenant.as_str()).collect();
     names.join(", ") + if steps.len() > TOLD_AT_MOST { ", ..." } else { "" }
 }
 
-fn table<'a>(steps: impl Iterator<Item = &'a Step>) -> Table {
-    let row = |step: &Step| {
+fn table<'a>(steps: impl Iterator<Item = &'a ImportStep>) -> Table {
+    let row = |step: &ImportStep| {
         vec![
             Cell::text(step.entry.tenant.as_str()),
             step.old.as_ref().map(SourceTime::as_str).into(),
             Cell::text(step.entry.time.as_str()),
-            Cell::text(step.way.as_str()),
+            Cell::text(step.direction.as_str()),
             step.seconds().map_or(Cell::None, Cell::Seconds),
         ]
     };
@@ -165,7 +167,7 @@ fn number(count: usize) -> Cell {
 impl Import {
     /// Watermarks that are new need no table: the file itself lists them.
     fn details(&self, unsettled: u64, backup: Option<&Path>) -> Details {
-        let of = |way| number(self.steps.iter().filter(|step| step.way == way).count());
+        let of = |direction| number(self.steps.iter().filter(|step| step.direction == direction).count());
         let ReadFile { path, sha256, lines } = &self.file;
         Details {
             facts: vec![
@@ -173,14 +175,14 @@ impl Import {
                 ("sha256", Cell::text(sha256)),
                 ("lines", lines.map(u64::cast_signed).into()),
                 ("tenants", number(self.steps.len())),
-                (Way::New.as_str(), of(Way::New)),
-                (Way::Forward.as_str(), of(Way::Forward)),
-                (Way::Backward.as_str(), of(Way::Backward)),
-                (Way::Same.as_str(), of(Way::Same)),
+                (Direction::New.as_str(), of(Direction::New)),
+                (Direction::Forward.as_str(), of(Direction::Forward)),
+                (Direction::Backward.as_str(), of(Direction::Backward)),
+                (Direction::Same.as_str(), of(Direction::Same)),
                 ("compared_again_by_the_next_incremental_run", Cell::Number(unsettled.cast_signed())),
                 ("state_before", backup.map(|backup| backup.display().to_string()).into()),
             ],
-            tables: vec![("moved", table(self.steps.iter().filter(|step| step.way.moves())))],
+            tables: vec![("moved", table(self.steps.iter().filter(|step| step.direction.moves())))],
         }
     }
 }
@@ -193,13 +195,14 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
         return Ok(0);
     }
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
-    let around = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = PrivateFolder::look(around)?.with_context(|| format!("there is no folder {}", around.display()))?;
-    let name = file.file_name().with_context(|| format!("{} is no name of a file", file.display()))?;
-    let replaced = LegacyFile { folder: &folder, name }.replace(text.as_bytes(), Keep::All, super::now())?;
+    let target = PrivateFile::at(&file)?.explain(|| {
+        let folder = parent(&file).display();
+        text!("there is no folder {folder}", "目录 {folder} 不存在")
+    })?;
+    let replaced = legacy_file::replace(&target, text.as_bytes(), BackupPolicy::All, super::now())?;
     let before = match &replaced {
-        Replaced::Written { backup } => backup.as_deref(),
-        Replaced::Same => None,
+        Replacement::Written { backup } => backup.as_deref(),
+        Replacement::Same => None,
     };
     reporter.details(&Details {
         facts: vec![
@@ -209,7 +212,7 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
         ],
         tables: Vec::new(),
     });
-    if matches!(replaced, Replaced::Same) {
+    if matches!(replaced, Replacement::Same) {
         reporter.line(&format!("nothing to change: {} says so already", file.display()));
     }
     Ok(0)

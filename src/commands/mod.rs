@@ -135,5 +135,5 @@ fn host() -> String {
 /// The state, only to be read.
 fn look(common: &Common) -> anyhow::Result<State> {
     let path = config::state_path(common);
-    State::look(&path)?.ok_or_else(|| Refusal::NoState { state: path }.into())
+    State::open_read_only(&path)?.ok_or_else(|| Refusal::NoState { state: path }.into())
 }

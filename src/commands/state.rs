@@ -9,7 +9,7 @@ use super::{consent, past};
 use crate::cli::{AdoptSource, Backup, Changing, Check, Common, Reset, Restore, Set, StateCommand};
 use crate::event::Life;
 use crate::invoice::{SourceTime, Tenant};
-use crate::lock::{self, Held};
+use crate::lock::{self, ExportLock};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::{Cell, Details, Table};
@@ -19,7 +19,7 @@ use crate::state::State;
 use crate::state::backup::{self, Occasion};
 use crate::state::changes::{Change, ChangeKind, Moved};
 use crate::state::integrity::{Depth, Finding, RUN_AGAIN};
-use crate::state::restore::Replaced;
+use crate::state::restore::{self, ReplacedState};
 use crate::tree::{Tree, mark};
 use crate::window::{BASELINE, earlier};
 use crate::{config, export};
@@ -156,7 +156,7 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
             )
             .into());
         }
-    } else if mark::look(&common.output)?.is_none() {
+    } else if mark::of_output(&common.output)?.is_none() {
         return Err(Refusal::MarkMissing { output: common.output.clone(), state: from }.into());
     }
     let adopting = if args.adopt_tree {
@@ -175,14 +175,14 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
     let reason = args.changing.reason.as_deref();
     let (replaced, next) = if args.adopt_tree {
         let next = "run --mode full: it puts back what the tree lacks, and compares every file";
-        (held.restore_state_and_adopt_tree(&tree, &from, reason)?, next)
+        (restore::restore_and_adopt_tree(&held, &tree, &from, reason)?, next)
     } else {
         let next = "the next incremental run reads what happened since; if the tree is newer than the backup, it compares every invoice with its file";
-        (held.restore_state(&tree, &from, reason)?, next)
+        (restore::restore(&held, &tree, &from, reason)?, next)
     };
     let replaced = match replaced {
-        Replaced::Nothing => Cell::None,
-        Replaced::BackedUp(path) | Replaced::SetAside(path) => Cell::text(path.display().to_string()),
+        ReplacedState::Nothing => Cell::None,
+        ReplacedState::BackedUp(path) | ReplacedState::SetAside(path) => Cell::text(path.display().to_string()),
     };
     let facts = vec![
         ("restored", Cell::text(from.display().to_string())),
@@ -212,7 +212,7 @@ fn check(common: &Common, args: &Check, reporter: &Reporter) -> anyhow::Result<u
 /// Whether state and tree belong together, and what a dead run left between them.
 fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    let (last, mark) = (state.last_time()?, mark::look(&common.output)?);
+    let (last, mark) = (state.last_time()?, mark::of_output(&common.output)?);
     if last.published_run > 0 || mark.is_some() {
         let refused = last.refuse_other_tree(mark.as_ref(), &common.output, state.path()).err();
         findings.extend(refused.as_ref().map(Finding::from));
@@ -255,10 +255,10 @@ fn locked(
     purpose: &str,
     changing: &Changing,
     reporter: &Reporter,
-) -> anyhow::Result<(Held, State, Starter)> {
+) -> anyhow::Result<(ExportLock, State, Starter)> {
     let starter = super::starter();
     let (_, held) = lock(common, purpose, changing, &starter, reporter)?;
-    let state = held.open_state()?;
+    let state = State::open(&held)?;
     let state = state.ok_or_else(|| Refusal::NoState { state: config::state_path(common) })?;
     Ok((held, state, starter))
 }
@@ -269,7 +269,7 @@ fn lock(
     changing: &Changing,
     starter: &Starter,
     reporter: &Reporter,
-) -> anyhow::Result<(Tree, Held)> {
+) -> anyhow::Result<(Tree, ExportLock)> {
     let state = config::state_path(common);
     let mut tell = |event| reporter.event(&event);
     lock::acquire(&common.output, &state, purpose, starter, changing.lock_wait, &mut tell)

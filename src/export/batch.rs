@@ -12,7 +12,7 @@ use crate::state::tenants::Advance;
 use crate::state::todo::{Leftover, Reject};
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Changes, Placement, Removal};
-use crate::tree::stage::Staged;
+use crate::tree::stage::StagedDocument;
 
 /// A batch is closed when it holds so many bytes, or so many files, or after this time.
 pub(super) const BATCH_BYTES: u64 = 64 << 20;
@@ -116,7 +116,7 @@ impl Batch {
     }
 
     /// Puts a staged document where it goes, and returns the one that it replaces.
-    pub(super) fn place(&mut self, placement: Placement, size: u64) -> Option<Staged> {
+    pub(super) fn place(&mut self, placement: Placement, size: u64) -> Option<StagedDocument> {
         self.bytes += size;
         self.placements.insert(placement.path.clone(), placement).map(|before| before.staged)
     }
@@ -134,6 +134,17 @@ impl Batch {
 
     pub(super) fn remove(&mut self, removal: Removal) {
         self.removals.insert(removal.path.clone(), removal);
+    }
+
+    pub(super) fn removes(&self) -> bool {
+        !self.removals.is_empty()
+    }
+
+    /// An invoice keeps the file at this path after all: it is neither removed nor left over.
+    pub(super) fn keep_file(&mut self, path: &TreePath) -> Option<Leftover> {
+        self.removals.remove(path);
+        self.taken_over.remove(path);
+        self.leftovers.remove(path)
     }
 
     pub(super) fn leave(&mut self, leftover: Leftover) {
@@ -162,6 +173,20 @@ impl Batch {
         self.gone.push(id);
     }
 
+    /// What the batch counts for an invoice, and the tenant that it counts for.
+    pub(super) fn counted(&self, id: &InvoiceId) -> Option<(Option<Tenant>, Counts)> {
+        let one = Counts { seen: 1, ..Counts::default() };
+        if let Some(reject) = self.rejects.get(id) {
+            return Some((reject.tenant.clone(), Counts { rejected: 1, ..one }));
+        }
+        let (entry, origin) = self.entries.get(id)?;
+        let counts = match origin {
+            Origin::Written => Counts { written: 1, bytes: entry.size, ..one },
+            Origin::Adopted | Origin::Kept => Counts { unchanged: 1, ..one },
+        };
+        Some((Some(entry.tenant.clone()), counts))
+    }
+
     pub(super) fn rejects(&self, id: &InvoiceId) -> bool {
         self.rejects.contains_key(id)
     }
@@ -175,7 +200,7 @@ impl Batch {
     }
 
     /// Takes an invoice out again, as if it had not come yet. Returns its document if no twin needs it.
-    pub(super) fn withdraw(&mut self, id: &InvoiceId) -> Option<(Entry, Origin, Option<Staged>)> {
+    pub(super) fn withdraw(&mut self, id: &InvoiceId) -> Option<(Entry, Origin, Option<StagedDocument>)> {
         let (_, origin) = self.entries.get(id)?;
         let origin = *origin;
         let entry = self.forget(id)?;

@@ -8,9 +8,9 @@ use crate::refusal::Trouble;
 use crate::state::ledger::Entry;
 use crate::state::todo::Reject;
 use crate::tree::name::TreePath;
-use crate::tree::publish::{concerns_one_tenant, digest};
-use crate::tree::stage::{Naming, Stage, Staged};
-use crate::tree::{There, Tree};
+use crate::tree::publish::concerns_one_tenant;
+use crate::tree::stage::{Naming, Stage, StagedDocument};
+use crate::tree::{FileComparison, Tree};
 
 /// Where documents are compared and staged. A dry run has no stage, and no tree if there is none yet.
 #[derive(Clone, Copy)]
@@ -66,7 +66,7 @@ pub(super) enum FileState {
     /// The ledger does not have it, but the file is right.
     Adopted,
     /// It must be written. None in a dry run.
-    Staged(Option<Staged>),
+    Staged(Option<StagedDocument>),
 }
 
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Desk<'_> {
         if let Err(reason) = self.has_date_and_size(&invoice, &document) {
             return Ok(reject(invoice, reason));
         }
-        let digest = digest(&document);
+        let digest = Digest::of(&document);
         // What counts as seen was found to be JSON when it was entered.
         let is_seen = known.is_some_and(|known| known.settled && known.digest == digest);
         if !is_seen && let Err(reason) = is_json(&document) {
@@ -101,14 +101,14 @@ impl Desk<'_> {
         let path = TreePath::of(&invoice.tenant, invoice.country.as_deref(), &invoice.date, &invoice.number);
         let size = document.len() as u64;
         let file = match self.file_state(&path, digest, &document, known, trust) {
-            Ok(There::Same) if known.is_some_and(|known| known.path == path && known.digest == digest) => {
+            Ok(FileComparison::Same) if known.is_some_and(|known| known.path == path && known.digest == digest) => {
                 FileState::Unchanged
             }
-            Ok(There::Same) => FileState::Adopted,
-            Ok(There::Nothing | There::Other) => {
+            Ok(FileComparison::Same) => FileState::Adopted,
+            Ok(FileComparison::Nothing | FileComparison::Other) => {
                 FileState::Staged(self.stage.map(|stage| stage.write(&document, self.naming(&path))).transpose()?)
             }
-            Ok(There::Blocked) => return Ok(reject(invoice, Reason::PathBlocked { path: path.to_string() })),
+            Ok(FileComparison::Blocked) => return Ok(reject(invoice, Reason::PathBlocked { path: path.to_string() })),
             Err(error) if concerns_one_tenant(&error) => {
                 let trouble = Trouble::NotSeen { path: path.to_string(), detail: error.to_string() };
                 return Ok(Verdict::Trouble { invoice, trouble });
@@ -145,17 +145,17 @@ impl Desk<'_> {
         document: &[u8],
         known: Option<&Entry>,
         trust: Trust,
-    ) -> std::io::Result<There> {
-        let Some(tree) = self.tree else { return Ok(There::Nothing) };
+    ) -> std::io::Result<FileComparison> {
+        let Some(tree) = self.tree else { return Ok(FileComparison::Nothing) };
         let size = document.len() as u64;
         match known {
             _ if trust == Trust::Nothing => Ok(match tree.compare(path, document)? {
-                There::Blocked => There::Blocked,
-                _ => There::Other,
+                FileComparison::Blocked => FileComparison::Blocked,
+                _ => FileComparison::Other,
             }),
             Some(known) if known.path == *path && known.digest == digest && !known.recheck => {
                 let there = self.presence == Presence::Assumed || tree.has_file(path, size)?;
-                Ok(if there { There::Same } else { There::Nothing })
+                Ok(if there { FileComparison::Same } else { FileComparison::Nothing })
             }
             _ => tree.compare(path, document),
         }

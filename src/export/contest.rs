@@ -13,11 +13,12 @@ use anyhow::bail;
 use super::check::{Candidate, Trust, Verdict};
 use super::one_by_one::{self, Asks};
 use super::pipeline::Clerk;
+use super::tally::Counted;
 use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::source::Fault;
 use crate::state::ledger::{Entry, Origin};
-use crate::state::todo::{Reject, Why};
+use crate::state::todo::{Reject, TodoReason};
 use crate::tree::name::TreePath;
 
 /// Rows that wait at the most before they are settled.
@@ -58,6 +59,7 @@ impl Clerk<'_> {
             let Some((entry, origin, staged)) = self.batch.withdraw(&id) else { continue };
             aside.extend(self.batch.leaver(&entry.path));
             if let Some(before) = self.current(&id)? {
+                self.batch.keep_file(&before.path);
                 aside.extend(self.batch.takers(&before));
             }
             if let (Some(staged), Some(stage)) = (&staged, self.desk.stage) {
@@ -111,8 +113,8 @@ impl Clerk<'_> {
             result => result.map_err(Fault::into_error)?,
         };
         let rivals = fresh.keys().filter(|id| !waiting.contains_key(*id));
-        let before: HashMap<InvoiceId, Option<Entry>> =
-            rivals.map(|id| Ok((id.clone(), self.current(id)?))).collect::<anyhow::Result<_>>()?;
+        let mut before: HashMap<InvoiceId, (Option<Entry>, Option<Counted>)> =
+            rivals.map(|id| Ok((id.clone(), (self.current(id)?, self.counted(id)?)))).collect::<anyhow::Result<_>>()?;
         let winners = winners(&fresh);
         for (path, winner) in &winners {
             // Of a tenant that has failed nothing is accepted.
@@ -130,14 +132,14 @@ impl Clerk<'_> {
             if tenant.is_none() && !self.is_news(verdict.as_ref())? {
                 continue;
             }
-            let entry = before.get(&id).and_then(Option::as_ref);
+            let (entry, counted) = before.remove(&id).unwrap_or_default();
             match tenant {
                 Some(tenant) => self.count(Some(tenant), |counts| counts.seen += 1),
-                None => self.count_rival(&id, verdict.as_ref(), entry)?,
+                None => self.count_rival(&id, verdict.as_ref(), entry.as_ref(), counted),
             }
             match verdict {
                 Some(verdict) => self.award(verdict, &winners)?,
-                None => self.gone(id, tenant.or(entry.map(|entry| &entry.tenant))),
+                None => self.gone(id, tenant.or(entry.as_ref().map(|entry| &entry.tenant))),
             }
         }
         Ok(())
@@ -171,7 +173,7 @@ impl Clerk<'_> {
     ) -> Result<(), Fault> {
         let mut known: HashMap<&InvoiceId, (Option<Entry>, Trust)> = HashMap::new();
         for id in ids {
-            let doubted = self.retried.get(id) == Some(&Why::Doubt);
+            let doubted = self.retried.get(id) == Some(&TodoReason::Doubt);
             let entry = self.current(id).map_err(Fault::Consumer)?;
             known.insert(id, (entry, if doubted { Trust::Nothing } else { Trust::Ledger }));
         }

@@ -16,9 +16,9 @@ use super::plan::{Group, Others, Reading};
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::source::{Fault, KeyCursor, Source};
-use crate::state::ledger::{Entry, Lookup, Seen};
-use crate::state::roll::Roll;
-use crate::state::todo::{Todo, Why};
+use crate::state::ledger::{Entry, LedgerMatch, Lookup};
+use crate::state::todo::{Todo, TodoReason};
+use crate::state::visited::VisitedIds;
 use crate::window::{Span, seconds_between};
 
 /// Keys asked for at a time: index entries of some 60 bytes.
@@ -102,7 +102,7 @@ impl Wanted {
 }
 
 /// Why a row is on the to-do list, and the tenant that it belongs to as far as that is known.
-type Concern = (Why, Option<Tenant>);
+type Concern = (TodoReason, Option<Tenant>);
 
 pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
     pub source: Box<dyn Source>,
@@ -111,7 +111,7 @@ pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
     pub tell: T,
     pub visited: HashSet<InvoiceId>,
     pub patience: Patience,
-    pub roll: Option<Roll>,
+    pub visited_ids: Option<VisitedIds>,
     /// How many rows the source has handed over.
     pub came: u64,
 }
@@ -155,7 +155,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     /// Looks up by primary key whom the ledger holds and the scan has not met: a row that was updated
     /// while it was scanned can have left both pages.
     fn read_unmet(&mut self) -> Result<(), Fault> {
-        let Some(roll) = self.roll.take() else { return Ok(()) };
+        let Some(visited_ids) = self.visited_ids.take() else { return Ok(()) };
         let (mut after, mut rows) = (None, 0);
         loop {
             let page = self.lookup.page(after.as_ref(), KEYS_A_PAGE).map_err(Fault::Consumer)?;
@@ -163,7 +163,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             after = Some(last.id.clone());
             let mut wanted = Vec::new();
             for (entry, _) in page {
-                if roll.calls(&entry).map_err(Fault::Consumer)? {
+                if visited_ids.is_missing(&entry).map_err(Fault::Consumer)? {
                     let (id, tenant) = (entry.id.clone(), Some(entry.tenant.clone()));
                     wanted.push(Wanted { id, tenant, known: Some(entry), trust: Trust::Ledger, late_by: None });
                 }
@@ -195,7 +195,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         let known = self.lookup.entries(&ids).map_err(Fault::Consumer)?;
         let (mut wanted, mut concerned) = (Vec::new(), Vec::new());
         for (Todo { id, why, tenant }, known) in todo.into_iter().zip(known) {
-            let trust = if why == Why::Doubt { Trust::Nothing } else { Trust::Ledger };
+            let trust = if why == TodoReason::Doubt { Trust::Nothing } else { Trust::Ledger };
             self.visited.insert(id.clone());
             concerned.push((why, tenant.clone().or(known.as_ref().map(|known| known.tenant.clone()))));
             wanted.push(Wanted { id, tenant, known, trust, late_by: None });
@@ -206,7 +206,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     /// Rows that the server refused stay on the to-do list, and their tenants fail. A reject without a tenant stays a
     /// reject; any other row without one ends the run, since no other part of the program would say that it was not read.
     fn give_up(&mut self, fault: Fault, unread: Vec<Concern>) -> Result<(), Fault> {
-        let is_covered = unread.iter().all(|(why, tenant)| tenant.is_some() || *why == Why::Reject);
+        let is_covered = unread.iter().all(|(why, tenant)| tenant.is_some() || *why == TodoReason::Reject);
         match fault {
             Fault::Statement(error) if is_covered => {
                 let tenants: BTreeSet<Tenant> = unread.into_iter().filter_map(|(_, tenant)| tenant).collect();
@@ -285,8 +285,8 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         let seen = self.lookup.seen(&keys).map_err(Fault::Consumer)?;
         for (key, seen) in keys.into_iter().zip(seen) {
             match seen {
-                Seen::Yes => self.meet(&key.id)?,
-                Seen::No(known) => wanted.push(Self::wanted(group, key, known, compare)),
+                LedgerMatch::Settled => self.meet(&key.id)?,
+                LedgerMatch::Unsettled(known) => wanted.push(Self::wanted(group, key, known, compare)),
             }
         }
         Ok(wanted)
@@ -303,7 +303,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     fn meet(&mut self, id: &InvoiceId) -> Result<(), Fault> {
-        self.roll.as_mut().map_or(Ok(()), |roll| roll.meet(id)).map_err(Fault::Consumer)
+        self.visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(id)).map_err(Fault::Consumer)
     }
 
     /// Hands over the documents of these ids and says which are gone. Counts the rows handed over, also if it fails.
@@ -363,12 +363,13 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// Asks for what has not come yet.
     fn fetch(&mut self, part: Part, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
-        let (outbox, lookup, roll, came) = (&mut self.outbox, &self.lookup, &mut self.roll, &mut self.came);
+        let (outbox, lookup, visited_ids, came) =
+            (&mut self.outbox, &self.lookup, &mut self.visited_ids, &mut self.came);
         let rest: Vec<InvoiceId> = ids.iter().filter(|id| page.contains_key(*id)).cloned().collect();
         self.source.documents(&rest, &mut |fetched| match page.remove(fetched.id()) {
             Some(wanted) => {
                 *came += 1;
-                roll.as_mut().map_or(Ok(()), |roll| roll.meet(&wanted.id))?;
+                visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(&wanted.id))?;
                 outbox.put(part, fetched, wanted, lookup)
             }
             None => Ok(()),

@@ -22,8 +22,8 @@ use crate::refusal::Refusal;
 use crate::run::Cancel;
 use crate::source::{Fault, Source};
 use crate::state::ledger::Lookup;
-use crate::state::roll::Roll;
 use crate::state::todo::Todo;
+use crate::state::visited::VisitedIds;
 
 /// Bytes of documents between reading and staging.
 const DOCUMENTS_IN_FLIGHT: usize = 16 << 20;
@@ -70,7 +70,7 @@ pub(super) struct Errand {
     pub scope: Arc<Scope>,
     pub patience: Patience,
     /// Whom to look for in the ledger after everything was read.
-    pub roll: Option<Roll>,
+    pub visited_ids: Option<VisitedIds>,
 }
 
 /// How long a cancelled run waits for its reader, which may itself be waiting for the server.
@@ -132,12 +132,12 @@ pub(super) fn no_thread(error: &io::Error) -> anyhow::Error {
 }
 
 fn read_all(errand: Errand, jobs: Sender<Vec<Job>>, messages: &Sender<Message>) {
-    let Errand { source, lookup, todo, scope, patience, roll } = errand;
+    let Errand { source, lookup, todo, scope, patience, visited_ids } = errand;
     let budget = &Budget::new(DOCUMENTS_IN_FLIGHT);
     let tell = |told| messages.send(Message::Told(told)).map_err(|_| anyhow!("the run has ended"));
     let visited = Default::default();
     let outbox = Outbox::new(jobs, budget);
-    let mut reader = Reader { source, lookup, outbox, tell, visited, patience, roll, came: 0 };
+    let mut reader = Reader { source, lookup, outbox, tell, visited, patience, visited_ids, came: 0 };
     if let Err(error) = panics::as_error(|| reader.read(todo, &scope).map_err(Fault::into_error)) {
         // Nobody listens only if the run has failed already.
         let _ = messages.send(Message::Broken(error));

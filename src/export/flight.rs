@@ -20,7 +20,7 @@ use crate::run::{Counts, WhyKept};
 use crate::state::ledger::Entry;
 use crate::state::todo::Leftover;
 use crate::tree::Tree;
-use crate::tree::publish::{Changes, Failure, Left, Published, WhyLeft};
+use crate::tree::publish::{Changes, Failure, NotRemoved, NotRemovedReason, Published};
 use crate::tree::stage::Stage;
 
 /// A batch about which nothing more is decided.
@@ -113,13 +113,14 @@ impl Clerk<'_> {
             self.say_done(ready);
             return Ok(());
         }
-        let mut changes = self.batch.take_changes();
-        self.keep_unless_table_lasts(&mut changes)?;
-        // A path that is left is free before anybody may claim it.
-        let removes = !changes.removals.is_empty();
-        if removes {
+        // A path that is left is free before another invoice may claim it, and stays if an invoice of the batch before
+        // keeps it.
+        if self.batch.removes() {
             self.land()?;
         }
+        let mut changes = self.batch.take_changes();
+        self.keep_unless_table_lasts(&mut changes)?;
+        let removes = !changes.removals.is_empty();
         let published = self.send(changes)?;
         // What became of the batch before may change what is recorded of this one.
         self.land()?;
@@ -208,6 +209,7 @@ impl Clerk<'_> {
             self.fail(tenant, trouble.clone());
         }
         for id in dropped {
+            self.keep_old_file(flight, &id)?;
             self.displace_if_taken(flight, id)?;
         }
         for id in published.movers() {
@@ -224,11 +226,11 @@ impl Clerk<'_> {
         Ok(())
     }
 
-    fn leave(&mut self, flight: &mut Flight, left: &Left) {
+    fn leave(&mut self, flight: &mut Flight, left: &NotRemoved) {
         let path = left.path.to_string();
         match &left.why {
-            WhyLeft::Foreign => (self.tell)(Event::Notice(Notice::LeftInPlace { path })),
-            WhyLeft::Stuck(detail) => {
+            NotRemovedReason::Foreign => (self.tell)(Event::Notice(Notice::LeftInPlace { path })),
+            NotRemovedReason::Stuck(detail) => {
                 if let Some(entry) = flight.batch.entry(&left.id) {
                     self.fail(&entry.tenant.clone(), Trouble::NotRemoved { path, detail: detail.clone() });
                 }
@@ -236,6 +238,19 @@ impl Clerk<'_> {
         }
         let (path, id, why) = (left.path.clone(), left.id.clone(), Some(WhyKept::NotRemoved));
         flight.batch.leave(Leftover { path, id, digest: left.digest, why });
+    }
+
+    /// An invoice that did not get to its new path keeps the old one. If it moves on in the next batch, that one
+    /// leaves the file behind.
+    fn keep_old_file(&mut self, flight: &mut Flight, id: &InvoiceId) -> anyhow::Result<()> {
+        let Some(before) = self.recorded(id)? else { return Ok(()) };
+        let leftover = flight.batch.keep_file(&before.path);
+        if !self.batch.overrules(id) {
+            self.batch.keep_file(&before.path);
+        } else if let Some(leftover) = leftover {
+            self.batch.leave(leftover);
+        }
+        Ok(())
     }
 
     /// An invoice that did not get to its new path may have lost the old one meanwhile.

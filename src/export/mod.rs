@@ -25,7 +25,7 @@ use anyhow::anyhow;
 use crate::effort::Effort;
 use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
-use crate::lock::Held;
+use crate::lock::ExportLock;
 use crate::refusal::Trouble;
 use crate::run::{Cancel, Counts, Kind, Outcome, OwnClocks, RunId, Starter, Summary};
 use crate::source::{self, Access, Fault, Source};
@@ -35,7 +35,7 @@ use crate::state::record::Record;
 use crate::state::rehearsal::Rehearsal;
 use crate::state::runs::OpenRun;
 use crate::state::tenants::KnownTenant;
-use crate::state::todo::{Doubted, Todo, Why};
+use crate::state::todo::{DoubtedPath, Todo, TodoReason};
 use crate::tree::mark::{self, Mark};
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Changes, Published};
@@ -152,7 +152,7 @@ pub enum Mode {
 struct Writing<'a> {
     tree: &'a Tree,
     stage: &'a Stage,
-    held: &'a Held,
+    held: &'a ExportLock,
     run: &'a OpenRun,
     /// Written before the first batch is published; None afterwards.
     mark: Option<Mark>,
@@ -235,10 +235,10 @@ fn export(
 
 /// A dry run: the same reading and checking, no lock, no file, no folder, no state.
 fn look(order: &Order, mut inquiry: Inquiry, course: &Course, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary> {
-    let tree = Tree::look(&order.output)?;
-    let mut state = if order.policy == StatePolicy::Fresh { None } else { State::look(&order.state)? };
+    let tree = Tree::open_existing(&order.output)?;
+    let mut state = if order.policy == StatePolicy::Fresh { None } else { State::open_read_only(&order.state)? };
     let last = state.as_ref().map(State::last_time).transpose()?;
-    order.place().judge(last.as_ref(), mark::look(&order.output)?.as_ref())?;
+    order.place().judge(last.as_ref(), mark::of_output(&order.output)?.as_ref())?;
     if let Some(last) = &last {
         refuse_other_source(&order.state, last, inquiry.source.as_ref())?;
     }
@@ -357,7 +357,7 @@ fn carry_out(
             todo,
             scope: Arc::clone(&scope),
             patience: patience(),
-            roll: None,
+            visited_ids: None,
         };
         let driven = drive(&mut clerk, desk, errand, order.writers, &cancel);
         // In whatever way the run ends, what is in the tree is on record if it can be.
@@ -387,7 +387,7 @@ fn to_read(
     order: &Order,
     present: &Present,
     state: Option<&State>,
-    doubted: &BTreeMap<TreePath, Doubted>,
+    doubted: &BTreeMap<TreePath, DoubtedPath>,
 ) -> anyhow::Result<Vec<Todo>> {
     let mut todo = state.map_or(Ok(Vec::new()), State::todo)?;
     // What a dead run left in doubt is cleared up for every tenant; a verification touches nothing else.
@@ -395,7 +395,7 @@ fn to_read(
         Kind::Verify => false,
         _ => order.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant)),
     };
-    todo.retain(|todo| todo.why == Why::Doubt || chosen(todo));
+    todo.retain(|todo| todo.why == TodoReason::Doubt || chosen(todo));
     // The ledger may not know an invoice that a dead run wrote; the path of its file names the tenant.
     let writers: HashMap<&InvoiceId, &TreePath> =
         doubted.iter().filter_map(|(path, doubted)| Some((doubted.writer.as_ref()?, path))).collect();
@@ -415,7 +415,7 @@ fn without_tenant(found: &[InvoiceId], todo: &[Todo], state: Option<&State>) -> 
     let mut new = Vec::new();
     for id in found.iter().filter(|id| !listed.contains(id)) {
         if !state.map_or(Ok(false), |state| state.is_open_reject(id))? {
-            new.push(Todo { id: id.clone(), why: Why::Reject, tenant: None });
+            new.push(Todo { id: id.clone(), why: TodoReason::Reject, tenant: None });
         }
     }
     Ok(new)

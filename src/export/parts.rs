@@ -15,7 +15,7 @@ use crate::refusal::Trouble;
 use crate::run::WhyKept;
 use crate::state::ledger::Entry;
 use crate::state::tenants::Advance;
-use crate::state::todo::Doubted;
+use crate::state::todo::DoubtedPath;
 use crate::tree::name::TreePath;
 use crate::tree::publish::concerns_one_tenant;
 use crate::window::{self, OpenWork};
@@ -54,7 +54,7 @@ impl Clerk<'_> {
             return Ok(());
         }
         self.settle()?;
-        self.take_back_doubles(|of| of == part);
+        self.take_back_doubles(part);
         let Some((_, spellings)) = self.parts.remove(&part).and_then(|state| state.expected) else { return Ok(()) };
         match part {
             Part::Todo => {
@@ -132,7 +132,7 @@ impl Clerk<'_> {
         Ok(())
     }
 
-    fn clear_up(&mut self, path: &TreePath, Doubted { writer, contents }: &Doubted) -> anyhow::Result<()> {
+    fn clear_up(&mut self, path: &TreePath, DoubtedPath { writer, contents }: &DoubtedPath) -> anyhow::Result<()> {
         let nobody = InvoiceId::from("");
         let owners = self.owners(&nobody, path)?;
         for (owner, _) in &owners {

@@ -28,8 +28,8 @@ use crate::run::{Counts, Kind, WhyKept};
 use crate::source::{Fault, Source};
 use crate::state::State;
 use crate::state::ledger::{Entry, Origin};
-use crate::state::rehearsal::{Rehearsal, Rehearsed};
-use crate::state::todo::{Doubted, Leftover, Reject, Why};
+use crate::state::rehearsal::{Rehearsal, RehearsedInvoice};
+use crate::state::todo::{DoubtedPath, Leftover, Reject, TodoReason};
 use crate::tree::name::TreePath;
 use crate::tree::publish::Placement;
 
@@ -51,7 +51,7 @@ pub(super) struct Clerk<'a> {
     pub groups: &'a [Group],
     pub(super) rejects: Rejects,
     pub(super) patience: Patience,
-    pub doubted: BTreeMap<TreePath, Doubted>,
+    pub doubted: BTreeMap<TreePath, DoubtedPath>,
     /// The number of the source's table; None: it cannot be told from others.
     pub(super) table: Option<i64>,
     pub tell: &'a mut dyn FnMut(Event),
@@ -73,10 +73,10 @@ pub(super) struct Clerk<'a> {
     pub(super) opened: Instant,
     pub(super) limit: usize,
     pub(super) written: HashMap<Tenant, u64>,
-    pub(super) retried: HashMap<InvoiceId, Why>,
+    pub(super) retried: HashMap<InvoiceId, TodoReason>,
     /// Rows that wait for the batch to be recorded, to be read again with their rivals.
     pub(super) waiting: BTreeMap<InvoiceId, Waiting>,
-    pub(super) tally: Tally,
+    pub(super) tally: Tally<'a>,
     pub(super) started: HashSet<Tenant>,
     pub(super) timeless: u64,
     /// Whether this run has given out any path: until then what the reader knew of the ledger holds.
@@ -121,11 +121,11 @@ pub(super) struct Post<'a> {
     pub given: Option<Given>,
     pub groups: &'a [Group],
     pub patience: Patience,
-    pub doubted: BTreeMap<TreePath, Doubted>,
+    pub doubted: BTreeMap<TreePath, DoubtedPath>,
     pub table: Option<i64>,
     pub rejects: Rejects,
     /// The ids on the to-do list, which leave it when they are exported though nothing changed.
-    pub retried: HashMap<InvoiceId, Why>,
+    pub retried: HashMap<InvoiceId, TodoReason>,
     pub tell: &'a mut dyn FnMut(Event),
     pub open_second: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>,
     pub rehearsal: Option<Rehearsal>,
@@ -210,7 +210,7 @@ impl Decides for Clerk<'_> {
     /// Publishes and records what is left.
     fn close(&mut self) -> anyhow::Result<()> {
         self.settle()?;
-        self.take_back_doubles(|_| true);
+        self.take_back_all_doubles();
         self.publish_and_record()?;
         self.say_farewell();
         let totals = &self.outcome.totals;
@@ -268,7 +268,7 @@ impl<'a> Clerk<'a> {
             limit: FIRST_BATCH_FILES,
             written: HashMap::new(),
             waiting: BTreeMap::new(),
-            tally: Tally::default(),
+            tally: Tally::new(groups),
             started: HashSet::new(),
             timeless: 0,
             decided: false,
@@ -318,11 +318,11 @@ impl<'a> Clerk<'a> {
         }
     }
 
-    fn recorded(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
+    pub(super) fn recorded(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
         self.state.as_ref().map_or(Ok(None), |state| state.entry(id))
     }
 
-    pub(super) fn rehearsed(&self, id: &InvoiceId) -> anyhow::Result<Option<Rehearsed>> {
+    pub(super) fn rehearsed(&self, id: &InvoiceId) -> anyhow::Result<Option<RehearsedInvoice>> {
         self.rehearsal.as_ref().map_or(Ok(None), |rehearsal| rehearsal.of(id))
     }
 
@@ -365,6 +365,13 @@ impl<'a> Clerk<'a> {
         let closed = self.flight.iter().flat_map(|flight| flight.batch.owners(path));
         let closed = closed.filter(|(owner, _)| !self.batch.overrules(owner));
         Ok(recorded.chain(closed).chain(self.batch.owners(path)).filter(|(owner, _)| owner != id).collect())
+    }
+
+    /// Where the batch puts the invoices that shared the file at this path until now.
+    pub(super) fn moved_from(&self, path: &TreePath) -> anyhow::Result<impl Iterator<Item = TreePath>> {
+        let in_flight = self.flight.iter().flat_map(|flight| flight.batch.owners(path));
+        let before = self.recorded_owners(path)?.into_iter().chain(in_flight);
+        Ok(before.filter_map(|(id, _)| self.batch.entry(&id).map(|entry| entry.path.clone())))
     }
 
     /// Other invoices that name a path with other content.
@@ -490,6 +497,7 @@ impl<'a> Clerk<'a> {
 
     pub(super) fn gone(&mut self, id: InvoiceId, tenant: Option<&Tenant>) {
         self.count(tenant, |counts| counts.gone += 1);
+        self.tally.note_gone(&id, tenant);
         self.batch.gone(id);
     }
 

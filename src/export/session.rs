@@ -4,13 +4,14 @@
 use chrono::SecondsFormat;
 
 use super::doubts::{self, Doubts};
-use super::inquiry::{Inquiry, Present, ask_server, refuse_other_source, refuse_unknown_tenants};
+use super::inquiry::{Inquiry, Present, Settings, ask_server, refuse_other_source, refuse_unknown_tenants};
 use super::plan::{self, StatePolicy};
 use super::tie::Tied;
 use super::{CarriedOut, Course, Order, Writing, mirror};
 use crate::event::{Event, Notice};
+use crate::fs::private::PrivateFolder;
 use crate::lang::Message;
-use crate::lock::{self, Held};
+use crate::lock::{self, ExportLock};
 use crate::panics;
 use crate::refusal::Refusal;
 use crate::run::RunId;
@@ -21,7 +22,6 @@ use crate::state::history::Status;
 use crate::state::runs::{End, LastTime, OpenRun, PullBack, Start};
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, Written};
-use crate::tree::private::PrivateFolder;
 use crate::tree::stage::{self, Stage};
 
 /// Tree and state, held against others, and what the server said.
@@ -29,7 +29,7 @@ pub(super) struct Session {
     pub tree: Tree,
     pub state: State,
     pub present: Present,
-    held: Held,
+    held: ExportLock,
     source: SourceName,
     begun: plan::Start,
     last: LastTime,
@@ -71,11 +71,17 @@ impl Session {
         let run = self.begin(order, tell)?;
         let Self { tree, state, present, held, last, .. } = self;
         let id = run.id;
-        let stage = Stage::create(tree, held.private(), durability)?;
-        let mark = Mark { state_id: last.state_id.clone(), run: id.0, written: Written::InPart };
-        let writing = Writing { tree, stage: &stage, held, run: &run, mark: Some(mark) };
-        let site = Site { state: &mut *state, tree, present, writing };
-        let result = panics::as_error(|| work(site, tell));
+        // From here on every error is on record as the run's.
+        let result = panics::as_error(|| {
+            pull_back(order, &present.settings, state, tell)?;
+            let stage = Stage::create(tree, held.private(), durability)?;
+            let mark = Mark { state_id: last.state_id.clone(), run: id.0, written: Written::InPart };
+            let writing = Writing { tree, stage: &stage, held, run: &run, mark: Some(mark) };
+            let carried_out = work(Site { state: &mut *state, tree, present, writing }, tell)?;
+            stage::remove(held.private())?;
+            say_whole(held, id)?;
+            Ok(carried_out)
+        });
         let end = |status, error| End {
             status,
             at: (order.clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
@@ -97,8 +103,6 @@ impl Session {
                 return Err(error);
             }
         };
-        stage::remove(held.private())?;
-        say_whole(held, id)?;
         let failed = carried_out.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.to_string())).collect();
         let ended = end(carried_out.outcome().into(), None);
         state.finish(run, &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..ended })?;
@@ -110,7 +114,7 @@ impl Session {
         let found = doubts::Found { start: self.begun, server, clocks, at: order.starter.at };
         let Doubts { doubts, proof } = doubts::doubts(&self.last, &found, order.safety_lag);
         doubts.iter().for_each(|doubt| tell(Event::Notice(Notice::Doubt(*doubt))));
-        let run = self.state.begin(&Start {
+        self.state.begin(&Start {
             kind: order.kind,
             starter: order.starter.clone(),
             source: self.source.0.clone(),
@@ -123,17 +127,7 @@ impl Session {
             times_again: doubts::times_again(&self.last, clock, clocks, order.safety_lag),
             marked_run: self.marked_run,
             table: settings.table.clone(),
-        })?;
-        if settings.moves_watermarks() {
-            let back = plan::pull_backs(&self.state.tenants_ahead_of(Some(&settings.boundary))?, &settings.boundary);
-            if !back.is_empty() {
-                self.state.pull_back(&back, &settings.boundary, &order.starter)?;
-            }
-            for PullBack { tenant, from } in back {
-                tell(Event::Notice(Notice::PulledBack { tenant, from, to: settings.boundary.clone() }));
-            }
-        }
-        Ok(run)
+        })
     }
 
     /// A backup that cannot be made must not keep invoices from being exported; a state that turns out to
@@ -148,7 +142,7 @@ impl Session {
                 return Ok(());
             }
             self.state.back_up(Occasion::Regular, at)?;
-            self.held.prune_backups(order.backups.keep)
+            backup::prune(&self.held, order.backups.keep)
         };
         match make() {
             Err(error) if error.chain().any(|cause| cause.is::<Refusal>()) => Err(error),
@@ -168,9 +162,25 @@ impl Session {
     }
 }
 
+/// Watermarks that lie ahead of the boundary are pulled back to it.
+fn pull_back(order: &Order, settings: &Settings, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
+    let Settings { boundary, .. } = settings;
+    if !settings.moves_watermarks() {
+        return Ok(());
+    }
+    let back = plan::pull_backs(&state.tenants_ahead_of(Some(boundary))?, boundary);
+    if !back.is_empty() {
+        state.pull_back(&back, boundary, &order.starter)?;
+    }
+    for PullBack { tenant, from } in back {
+        tell(Event::Notice(Notice::PulledBack { tenant, from, to: boundary.clone() }));
+    }
+    Ok(())
+}
+
 /// Says in the tree, if the run has published, that it holds all of that. It stays said if the end cannot be put
 /// on record: an error of the last sync does not mean that the end is not there, and a tree in part would be refused.
-fn say_whole(held: &Held, run: RunId) -> anyhow::Result<()> {
+fn say_whole(held: &ExportLock, run: RunId) -> anyhow::Result<()> {
     match held.mark()?.filter(|mark| mark.run == run.0) {
         Some(mark) => held.write_mark(&Mark { written: Written::Whole, ..mark }),
         None => Ok(()),
@@ -197,10 +207,10 @@ fn refuse_before_anything_is_made(
     if order.policy == StatePolicy::Fresh {
         return refuse_unknown_tenants(order, &[], None, inquiry, tell);
     }
-    if mark::look(&order.output)?.is_some() {
+    if mark::of_output(&order.output)?.is_some() {
         return Ok(());
     }
-    let state = State::look(&order.state)?;
+    let state = State::open_read_only(&order.state)?;
     let last = state.as_ref().map(State::last_time).transpose()?;
     order.place().judge(last.as_ref(), None)?;
     refuse_unknown_tenants(order, &[], state.as_ref(), inquiry, tell)

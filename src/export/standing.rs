@@ -35,7 +35,7 @@ impl Clerk<'_> {
         };
         match why {
             None => {
-                let instead = Some(instead.clone());
+                let instead = self.moved_from(&path)?.chain([instead.clone()]).collect();
                 self.batch.remove(Removal { id, path, instead, digest, cause: Cause::Superseded });
             }
             why => self.leave_if_there(Leftover { path, id, digest, why }),
@@ -56,7 +56,7 @@ impl Clerk<'_> {
         match why {
             None => {
                 let (nobody, cause) = (InvoiceId::from(""), Cause::InDoubt(id));
-                self.batch.remove(Removal { id: nobody, path, instead: None, digest, cause });
+                self.batch.remove(Removal { id: nobody, path, instead: Vec::new(), digest, cause });
             }
             why => self.leave_if_there(Leftover { path, id, digest, why }),
         }

@@ -21,11 +21,11 @@ use super::tie::Place;
 use super::{CarriedOut, Course, Order, carry_out};
 use crate::event::Event;
 use crate::invoice::Tenant;
-use crate::lock::{self, Held};
+use crate::lock::{self, ExportLock};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Counts, Kind, RunId, Starter};
 use crate::state::State;
-use crate::state::roll::Selection;
+use crate::state::visited::Selection;
 use crate::tree::{Tree, mark};
 
 mod disk;
@@ -141,16 +141,17 @@ pub fn verify(task: &Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event)) ->
 }
 
 /// Tree and state, only to be looked at.
-fn look(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, State, Option<Held>)> {
+fn look(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, State, Option<ExportLock>)> {
     let look_at_state = || {
-        let state = State::look(&task.state)?.ok_or_else(|| Refusal::NoState { state: task.state.clone() })?;
+        let state =
+            State::open_read_only(&task.state)?.ok_or_else(|| Refusal::NoState { state: task.state.clone() })?;
         let place = Place {
             output: &task.output,
             state: &task.state,
             policy: StatePolicy::Required,
             purpose: Purpose::Run(Kind::Verify),
         };
-        place.judge(Some(&state.last_time()?), mark::look(&task.output)?.as_ref())?;
+        place.judge(Some(&state.last_time()?), mark::of_output(&task.output)?.as_ref())?;
         Ok::<_, anyhow::Error>(state)
     };
     // Taking the lock would make folders in a mistyped output.

@@ -121,7 +121,7 @@ pub fn why(
     let mut ids = state.ids_of(number)?;
     let rows = now.as_deref_mut().map_or_else(|| Ok(Vec::new()), |now| now.source.find(number, &ids))?;
     ids.extend(rows.iter().filter(|row| !ids.contains(&row.id)).map(|row| row.id.clone()).collect::<Vec<_>>());
-    let tree = Tree::look(output)?;
+    let tree = Tree::open_existing(output)?;
     let mut cases = Vec::new();
     for id in ids {
         let row = rows.iter().find(|row| row.id == id).cloned();

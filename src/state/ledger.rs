@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, ToSql, params};
 
-use super::file::StateFile;
 use super::open::{self, Stamp};
 use super::{State, explain};
+use crate::fs::file::PrivateFile;
 use crate::invoice::{Digest, InvoiceId, Key, SourceTime, Tenant};
 use crate::run::{Counts, RunId};
 use crate::tree::name::TreePath;
@@ -42,10 +42,10 @@ pub enum Origin {
 
 /// Whether a version of a row was exported, and counts as settled.
 #[derive(Clone, Debug)]
-pub enum Seen {
-    Yes,
+pub enum LedgerMatch {
+    Settled,
     /// What the ledger holds of it instead.
-    No(Option<Entry>),
+    Unsettled(Option<Entry>),
 }
 
 /// A reading connection for the thread that compares keys with the ledger. Without a state it knows
@@ -58,7 +58,7 @@ struct Reader {
     conn: RefCell<Connection>,
     /// Set where the connection takes no locks: whether somebody wrote meanwhile.
     unlocked: RefCell<Option<Stamp>>,
-    file: StateFile,
+    file: PrivateFile,
 }
 
 const FROM: &str = "FROM entry e JOIN tenant t ON t.n = e.tenant LEFT JOIN folder f ON f.n = e.folder";
@@ -82,25 +82,25 @@ impl Lookup {
         self.ask(vec![None; ids.len()], |conn| {
             let moment = conn.unchecked_transaction()?;
             let mut query = moment.prepare_cached(&ENTRY)?;
-            ids.iter().map(|id| query.query_row([Filed(id)], from_row).optional()).collect()
+            ids.iter().map(|id| query.query_row([StoredId(id)], from_row).optional()).collect()
         })
     }
 
     /// What the ledger says of each of these keys, all at one moment. Cheapest in the order of ids, in which
     /// neighbours lie on one page.
-    pub fn seen(&self, keys: &[Key]) -> anyhow::Result<Vec<Seen>> {
+    pub fn seen(&self, keys: &[Key]) -> anyhow::Result<Vec<LedgerMatch>> {
         let sql = format!("SELECT {COLUMNS}, e.settled AND e.time IS ?2 AND t.name = ?3 {FROM} WHERE e.id = ?1");
-        self.ask(keys.iter().map(|_| Seen::No(None)).collect(), |conn| {
+        self.ask(keys.iter().map(|_| LedgerMatch::Unsettled(None)).collect(), |conn| {
             // Outside of a transaction each statement would take and give back SQLite's locks.
             let moment = conn.unchecked_transaction()?;
             let mut query = moment.prepare_cached(&sql)?;
             let seen = |key: &Key| {
                 let time = key.time.as_ref().map(SourceTime::as_str);
-                let mut rows = query.query(params![Filed(&key.id), time, key.tenant.as_str()])?;
+                let mut rows = query.query(params![StoredId(&key.id), time, key.tenant.as_str()])?;
                 match rows.next()? {
-                    Some(row) if row.get(NEXT_COLUMN)? => Ok(Seen::Yes),
-                    Some(row) => Ok(Seen::No(Some(from_row(row)?))),
-                    None => Ok(Seen::No(None)),
+                    Some(row) if row.get(NEXT_COLUMN)? => Ok(LedgerMatch::Settled),
+                    Some(row) => Ok(LedgerMatch::Unsettled(Some(from_row(row)?))),
+                    None => Ok(LedgerMatch::Unsettled(None)),
                 }
             };
             keys.iter().map(seen).collect()
@@ -115,7 +115,7 @@ impl Lookup {
         self.ask(Vec::new(), |conn| {
             let mut query = conn.prepare_cached(&sql)?;
             let filed = |row: &Row<'_>| Ok((from_row(row)?, RunId(row.get(NEXT_COLUMN)?)));
-            query.query_map(params![after.map(Filed), limit as i64], filed)?.collect()
+            query.query_map(params![after.map(StoredId), limit as i64], filed)?.collect()
         })
     }
 
@@ -131,7 +131,7 @@ impl Lookup {
                 return answer.map_err(|error| explain(error, file.path()));
             }
             // A run writes beside a dry run that found nobody: from now on with locks.
-            let (again, stamp) = open::connect_to_look(file)?;
+            let (again, stamp) = open::connect_read_only(file)?;
             conn.replace(again);
             unlocked.replace(stamp);
         }
@@ -182,14 +182,14 @@ impl State {
 }
 
 pub(super) fn entry(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<Entry>> {
-    conn.prepare_cached(&ENTRY)?.query_row([Filed(id)], from_row).optional()
+    conn.prepare_cached(&ENTRY)?.query_row([StoredId(id)], from_row).optional()
 }
 
 /// An id as the ledger keeps it. Whole numbers are kept as such: they take less room, and rows that come in
 /// the order of the source's key lie one behind the other.
-pub(super) struct Filed<'a>(pub &'a InvoiceId);
+pub(super) struct StoredId<'a>(pub &'a InvoiceId);
 
-impl ToSql for Filed<'_> {
+impl ToSql for StoredId<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         let text = self.0.as_str();
         // What would be printed otherwise than it came stays text.
@@ -225,12 +225,12 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
 }
 
 /// Enters invoices, or their new versions.
-pub(super) struct Entering<'a> {
+pub(super) struct EntryWriter<'a> {
     statement: CachedStatement<'a>,
     run: i64,
 }
 
-impl<'a> Entering<'a> {
+impl<'a> EntryWriter<'a> {
     /// `first_run` stays; `run` only moves when the file does. What is kept is in the ledger already.
     pub(super) fn begin(conn: &'a Connection, run: i64) -> rusqlite::Result<Self> {
         let statement = conn.prepare_cached(
@@ -252,7 +252,7 @@ impl<'a> Entering<'a> {
             Origin::Kept => "kept",
         };
         self.statement.execute(params![
-            Filed(&entry.id),
+            StoredId(&entry.id),
             tenant,
             entry.time.as_ref().map(SourceTime::as_str),
             folder,
@@ -277,7 +277,7 @@ pub(super) fn correct(conn: &Connection, run: i64, entry: &Entry) -> rusqlite::R
          WHERE id = ?1",
     )?
     .execute(params![
-        Filed(&entry.id),
+        StoredId(&entry.id),
         folder,
         entry.path.stem(),
         entry.digest.0,
@@ -303,17 +303,19 @@ pub(super) fn counted(
     conn.prepare_cached(
         "SELECT t.name, e.adopted, e.size FROM entry e JOIN tenant t ON t.n = e.tenant WHERE e.id = ?1 AND e.run = ?2",
     )?
-    .query_row(params![Filed(id), run.0], counted)
+    .query_row(params![StoredId(id), run.0], counted)
     .optional()
 }
 
 /// The number of the tenant that an invoice is filed under.
 pub(super) fn tenant(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<i64>> {
-    conn.prepare_cached("SELECT tenant FROM entry WHERE id = ?1")?.query_row([Filed(id)], |row| row.get(0)).optional()
+    conn.prepare_cached("SELECT tenant FROM entry WHERE id = ?1")?
+        .query_row([StoredId(id)], |row| row.get(0))
+        .optional()
 }
 
 pub(super) fn forget(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<()> {
-    conn.prepare_cached("DELETE FROM entry WHERE id = ?1")?.execute([Filed(id)])?;
+    conn.prepare_cached("DELETE FROM entry WHERE id = ?1")?.execute([StoredId(id)])?;
     Ok(())
 }
 
@@ -342,7 +344,7 @@ mod tests {
         let numbers = ["-9223372036854775808", "-5", "0", "9", "10", "9223372036854775807"];
         let texts = ["", " 5", "+5", "-0", "007", "1.0", "1e3", "9223372036854775808", "A", "a", "七"];
         for id in texts.iter().chain(&numbers) {
-            conn.execute("INSERT INTO t VALUES (?1)", [Filed(&InvoiceId::from(*id))]).unwrap();
+            conn.execute("INSERT INTO t VALUES (?1)", [StoredId(&InvoiceId::from(*id))]).unwrap();
         }
         let mut query = conn.prepare("SELECT id, typeof(id) FROM t ORDER BY id").unwrap();
         let kept = query.query_map([], |row| Ok((invoice_id(row, 0)?.0, row.get::<_, String>(1)?)));

@@ -53,7 +53,7 @@ impl Status {
 
 /// A whole file that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parsed {
+pub struct ParsedFile {
     /// Each tenant once, in the order of the file.
     pub entries: Vec<Entry>,
     /// With empty lines and comments.
@@ -71,7 +71,7 @@ pub struct BadLine {
 
 /// Reads a file, or says of every wrong line what is wrong. No time may lie after `latest`: the next
 /// run would pull it back, and what was exported up to it would be anybody's guess.
-pub fn parse(bytes: &[u8], latest: &SourceTime) -> Result<Parsed, Vec<BadLine>> {
+pub fn parse(bytes: &[u8], latest: &SourceTime) -> Result<ParsedFile, Vec<BadLine>> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut seen: HashMap<Tenant, (u64, usize)> = HashMap::new();
     let (mut bad, mut lines) = (Vec::new(), 0);
@@ -97,7 +97,7 @@ pub fn parse(bytes: &[u8], latest: &SourceTime) -> Result<Parsed, Vec<BadLine>> 
             }
         }
     }
-    if bad.is_empty() { Ok(Parsed { entries, lines }) } else { Err(bad) }
+    if bad.is_empty() { Ok(ParsedFile { entries, lines }) } else { Err(bad) }
 }
 
 /// The lines without what ends them. What an editor of another system leaves at the beginning of the
@@ -161,9 +161,9 @@ fn word(text: &str) -> Result<Status, String> {
 }
 
 /// The file as the script would have written it.
-pub fn render(entries: &[Entry]) -> Result<String, Unholdable> {
+pub fn render(entries: &[Entry]) -> Result<String, UnwritableTenant> {
     if let Some(entry) = entries.iter().find(|entry| !fits(&entry.tenant)) {
-        return Err(Unholdable(entry.tenant.clone()));
+        return Err(UnwritableTenant(entry.tenant.clone()));
     }
     let line = |Entry { tenant, time, count, status }: &Entry| format!("{tenant}|{time}|{count}|{}\n", status.as_str());
     Ok(entries.iter().map(line).collect())
@@ -171,9 +171,9 @@ pub fn render(entries: &[Entry]) -> Result<String, Unholdable> {
 
 /// A tenant whose line nobody could read again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unholdable(pub Tenant);
+pub struct UnwritableTenant(pub Tenant);
 
-impl std::fmt::Display for Unholdable {
+impl std::fmt::Display for UnwritableTenant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
@@ -183,23 +183,23 @@ impl std::fmt::Display for Unholdable {
     }
 }
 
-impl std::error::Error for Unholdable {}
+impl std::error::Error for UnwritableTenant {}
 
 fn fits(tenant: &Tenant) -> bool {
     let name = tenant.as_str();
     !name.is_empty() && !name.starts_with(['#', '\u{feff}']) && !name.contains(['|', '\n', '\r'])
 }
 
-/// Which way an import moves a watermark.
+/// Which direction an import moves a watermark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     New,
     Forward,
     Backward,
     Same,
 }
 
-impl Way {
+impl Direction {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::New => "new",
@@ -217,15 +217,15 @@ impl Way {
 
 /// What an import does to one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct ImportStep {
     pub entry: Entry,
     pub old: Option<SourceTime>,
-    pub way: Way,
+    pub direction: Direction,
     /// Not even the count or the status differs.
     pub idle: bool,
 }
 
-impl Step {
+impl ImportStep {
     /// By how much the watermark moves.
     pub fn seconds(&self) -> Option<i64> {
         let old = moment(self.old.as_ref()?)?;
@@ -234,18 +234,18 @@ impl Step {
 }
 
 /// What an import of these entries would do to a state that says this.
-pub fn steps(state: &[Entry], entries: Vec<Entry>) -> Vec<Step> {
+pub fn steps(state: &[Entry], entries: Vec<Entry>) -> Vec<ImportStep> {
     let known: HashMap<&Tenant, &Entry> = state.iter().map(|entry| (&entry.tenant, entry)).collect();
     let step = |entry: Entry| {
         let before = known.get(&entry.tenant);
-        let way = match before.map(|before| entry.time.cmp(&before.time)) {
-            None => Way::New,
-            Some(std::cmp::Ordering::Less) => Way::Backward,
-            Some(std::cmp::Ordering::Equal) => Way::Same,
-            Some(std::cmp::Ordering::Greater) => Way::Forward,
+        let direction = match before.map(|before| entry.time.cmp(&before.time)) {
+            None => Direction::New,
+            Some(std::cmp::Ordering::Less) => Direction::Backward,
+            Some(std::cmp::Ordering::Equal) => Direction::Same,
+            Some(std::cmp::Ordering::Greater) => Direction::Forward,
         };
         let idle = before.is_some_and(|before| **before == entry);
-        Step { old: before.map(|before| before.time.clone()), way, idle, entry }
+        ImportStep { old: before.map(|before| before.time.clone()), direction, idle, entry }
     };
     entries.into_iter().map(step).collect()
 }
@@ -274,7 +274,12 @@ impl State {
 
     /// Takes these watermarks over, all or none. The next incremental run reads keys from the overlap
     /// below them.
-    pub fn import_legacy(&mut self, steps: &[Step], overlap: Duration, change: &Change<'_>) -> anyhow::Result<Moved> {
+    pub fn import_legacy(
+        &mut self,
+        steps: &[ImportStep],
+        overlap: Duration,
+        change: &Change<'_>,
+    ) -> anyhow::Result<Moved> {
         self.transaction(|tx| {
             let mut moved = Moved::default();
             let n = note(tx, change)?;
@@ -286,14 +291,20 @@ impl State {
     }
 }
 
-fn take(tx: &Transaction<'_>, change: i64, step: &Step, overlap: Duration, moved: &mut Moved) -> rusqlite::Result<()> {
-    let Step { entry: Entry { tenant, time, count, status }, old, way, .. } = step;
+fn take(
+    tx: &Transaction<'_>,
+    change: i64,
+    step: &ImportStep,
+    overlap: Duration,
+    moved: &mut Moved,
+) -> rusqlite::Result<()> {
+    let ImportStep { entry: Entry { tenant, time, count, status }, old, direction, .. } = step;
     let n = tenants::number(tx, tenant)?;
     let below = window::earlier(time, overlap);
-    match way {
-        Way::Same => {}
-        Way::Backward => move_one(tx, change, tenant, Some(time), below, moved)?,
-        Way::New | Way::Forward => put_watermark(tx, change, n, old.as_ref(), Some(time), below)?,
+    match direction {
+        Direction::Same => {}
+        Direction::Backward => move_one(tx, change, tenant, Some(time), below, moved)?,
+        Direction::New | Direction::Forward => put_watermark(tx, change, n, old.as_ref(), Some(time), below)?,
     }
     tx.prepare_cached("UPDATE tenant SET last_written = ?2, last_outcome = ?3 WHERE n = ?1")?.execute(params![
         n,

@@ -6,22 +6,23 @@
 //! `overview.rs` how the tenants stand. `record.rs` writes a published batch, everything of it in one transaction:
 //! the file in the tree comes first, the state second. `rehearsal.rs` keeps what a dry run has decided. `legacy.rs`
 //! knows the script's state file, `legacy_file.rs` puts one in place. `source_table.rs` numbers the tables that were
-//! read. `roll.rs` counts the ids that a scan of the source has visited.
+//! read. `visited.rs` counts the ids that a scan of the source has visited.
 //!
-//! Only the holder of the lock may open a state for writing (`lock::Held::open_state`).
+//! Only the holder of the lock may open a state for writing (`State::open` takes it as proof).
 
 use std::path::Path;
 
-use anyhow::Context;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use self::file::{StateFile, Watch};
+use self::file::Watch;
+use crate::fs::file::PrivateFile;
+use crate::lang::Explain;
 use crate::refusal::{Damage, Refusal};
 
 pub mod backup;
 pub mod changes;
-pub mod file;
+mod file;
 pub mod history;
 pub mod integrity;
 pub mod ledger;
@@ -31,11 +32,12 @@ pub mod open;
 pub mod overview;
 pub mod pages;
 #[cfg(test)]
-mod plans;
+mod query_plan_tests;
 pub mod record;
 pub mod rehearsal;
 pub mod restore;
-pub mod roll;
+pub mod visited;
+mod watermarks;
 pub mod runs;
 mod source_table;
 pub mod tenants;
@@ -45,7 +47,7 @@ pub mod trace;
 /// An open state.
 pub struct State {
     conn: Connection,
-    file: StateFile,
+    file: PrivateFile,
     access: open::Access,
     /// How the file was when it was opened without locks.
     unlocked: Option<open::Stamp>,
@@ -73,7 +75,7 @@ impl State {
         // A closure that is called once, so that every `?` above ends here.
         write_all()
             .map_err(|error| explain(error, &path))
-            .with_context(|| format!("cannot write the state {}", path.display()))
+            .explain(|| text!("cannot write the state {}", "无法写入状态库 {}", path.display()))
     }
 
     /// For the many small questions of a run between two changes: nobody else writes, so that all of them
@@ -101,13 +103,13 @@ impl State {
         // A run that began after the file was opened without locks may have changed it under our feet.
         let mut whole = undisturbed(&self.unlocked);
         while !whole {
-            let (conn, stamp) = open::connect_to_look(&self.file)?;
+            let (conn, stamp) = open::connect_read_only(&self.file)?;
             result = read(&conn);
             whole = undisturbed(&stamp);
         }
         result
             .map_err(|error| explain(error, self.path()))
-            .with_context(|| format!("cannot read the state {}", self.path().display()))
+            .explain(|| text!("cannot read the state {}", "无法读取状态库 {}", self.path().display()))
     }
 
     /// Refuses if another user has put something else where the state was opened. What would be written then is
@@ -130,7 +132,7 @@ impl State {
         checkpoint()
             .and_then(|()| conn.close().map_err(|(_, error)| error))
             .map_err(|error| explain(error, path))
-            .with_context(|| format!("cannot close the state {}", path.display()))
+            .explain(|| text!("cannot close the state {}", "无法关闭状态库 {}", path.display()))
     }
 }
 
@@ -191,8 +193,8 @@ mod tests {
         }
     }
 
-    fn file(path: &Path) -> StateFile {
-        StateFile::look(path).unwrap().unwrap()
+    fn file(path: &Path) -> PrivateFile {
+        PrivateFile::at(path).unwrap().unwrap()
     }
 
     fn begin_a_run(state: &mut State) -> RunId {
@@ -217,11 +219,11 @@ mod tests {
     fn a_look_up_and_a_backup_of_an_idle_state_see_what_a_run_writes_meanwhile() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
-        State::create(&file(&path), &starter()).unwrap().close().unwrap();
-        let look = State::look(&path).unwrap().unwrap();
+        State::create_file(&file(&path), &starter()).unwrap().close().unwrap();
+        let look = State::open_read_only(&path).unwrap().unwrap();
         let lookup = look.lookup().unwrap();
         assert!(lookup.is_empty().unwrap());
-        let mut state = State::open(&file(&path), &starter()).unwrap().unwrap();
+        let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
         let row = "DROP TRIGGER entry_comes_now; INSERT INTO entry VALUES (1, 1, NULL, 1, '20251128+A', zeroblob(32), 2, 1, 1, 0, 1, 0, NULL)";
         state.transaction(|tx| tx.execute_batch(row)).unwrap();
         assert!(!lookup.is_empty().unwrap(), "while the run is at work");
@@ -229,20 +231,22 @@ mod tests {
         assert!(!lookup.is_empty().unwrap(), "after it");
         let backup = folder.path().join("backup.db");
         look.back_up_to(&backup).unwrap();
-        assert!(!State::look(&backup).unwrap().unwrap().lookup().unwrap().is_empty().unwrap());
+        assert!(!State::open_read_only(&backup).unwrap().unwrap().lookup().unwrap().is_empty().unwrap());
     }
 
     #[test]
     fn of_more_rejects_than_a_run_reads_again_those_left_out_come_first_the_next_time() {
         let folder = tempfile::tempdir().unwrap();
-        let mut state = State::create(&file(&folder.path().join("state.db")), &starter()).unwrap();
+        let mut state = State::create_file(&file(&folder.path().join("state.db")), &starter()).unwrap();
         let many = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n <= ?1)
              INSERT INTO todo SELECT n, 'reject', NULL, 1 FROM n";
         state.transaction(|tx| tx.execute(many, [todo::RETRIED_AT_MOST])).unwrap();
         let ids =
             |state: &State| -> BTreeSet<InvoiceId> { state.todo().unwrap().into_iter().map(|todo| todo.id).collect() };
         let read = ids(&state);
-        state.transaction(|tx| read.iter().try_for_each(|id| todo::put(tx, 2, id, todo::Why::Reject, None))).unwrap();
+        state
+            .transaction(|tx| read.iter().try_for_each(|id| todo::put(tx, 2, id, todo::TodoReason::Reject, None)))
+            .unwrap();
         assert_eq!(ids(&state).difference(&read).count(), 1);
     }
 
@@ -250,11 +254,11 @@ mod tests {
     fn whoever_looks_sees_what_runs_wrote_since_the_state_was_opened() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
-        State::create(&file(&path), &starter()).unwrap().close().unwrap();
-        let look = State::look(&path).unwrap().unwrap();
+        State::create_file(&file(&path), &starter()).unwrap().close().unwrap();
+        let look = State::open_read_only(&path).unwrap().unwrap();
         assert_eq!(look.newest_run().unwrap(), None);
         for _ in 0..3 {
-            let mut state = State::open(&file(&path), &starter()).unwrap().unwrap();
+            let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
             let run = begin_a_run(&mut state);
             assert_eq!(look.newest_run().unwrap(), Some(run), "while the run is at work");
             state.close().unwrap();
@@ -269,16 +273,16 @@ mod tests {
     fn a_backup_and_a_check_hold_what_runs_wrote_since_the_state_was_opened() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
-        State::create(&file(&path), &starter()).unwrap().close().unwrap();
-        let look = State::look(&path).unwrap().unwrap();
+        State::create_file(&file(&path), &starter()).unwrap().close().unwrap();
+        let look = State::open_read_only(&path).unwrap().unwrap();
         assert_eq!(look.newest_run().unwrap(), None);
-        let mut state = State::open(&file(&path), &starter()).unwrap().unwrap();
+        let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
         let run = begin_a_run(&mut state);
         state.transaction(|tx| tx.execute("UPDATE run SET seen = 1", [])).unwrap();
         state.close().unwrap();
         let target = folder.path().join("backup.db");
         look.back_up_to(&target).unwrap();
-        assert_eq!(State::look(&target).unwrap().unwrap().newest_run().unwrap(), Some(run));
+        assert_eq!(State::open_read_only(&target).unwrap().unwrap().newest_run().unwrap(), Some(run));
         let findings = look.check(integrity::Depth::Deep).unwrap();
         assert!(findings.iter().any(|finding| finding.what.contains("do not balance: 1")), "{findings:?}");
     }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use rusqlite::{Transaction, params};
 
-use super::ledger::{Entering, Entry, Origin, folder_number};
+use super::ledger::{Entry, EntryWriter, Origin, folder_number};
 use super::runs::{OpenRun, put_counts, put_tenant, take_back};
 use super::tenants::Advance;
-use super::todo::{Leftover, Reject, Why};
+use super::todo::{Leftover, Reject, TodoReason};
 use super::{State, ledger, tenants, todo};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::run::Counts;
@@ -60,7 +60,7 @@ impl State {
             for id in &record.displaced {
                 let tenant = ledger::tenant(tx, id)?;
                 ledger::forget(tx, id)?;
-                todo::put(tx, run.id.0, id, Why::Displaced, tenant)?;
+                todo::put(tx, run.id.0, id, TodoReason::Displaced, tenant)?;
             }
             enter_all(tx, run, &record.entries)?;
             for reject in &record.rejects {
@@ -85,7 +85,7 @@ impl State {
 fn enter_all(tx: &Transaction<'_>, run: &OpenRun, entries: &[(Entry, Origin)]) -> rusqlite::Result<()> {
     let mut tenants: HashMap<&Tenant, i64> = HashMap::new();
     let mut folders: HashMap<&str, i64> = HashMap::new();
-    let mut entering = Entering::begin(tx, run.id.0)?;
+    let mut writer = EntryWriter::begin(tx, run.id.0)?;
     let [any_todo, any_leftover] = [is_filled(tx, "todo")?, is_filled(tx, "leftover")?];
     for (entry, origin) in entries {
         let tenant = match tenants.get(&entry.tenant) {
@@ -96,7 +96,7 @@ fn enter_all(tx: &Transaction<'_>, run: &OpenRun, entries: &[(Entry, Origin)]) -
             Some(n) => *n,
             None => *folders.entry(entry.path.folder()).or_insert(folder_number(tx, &entry.path)?),
         };
-        entering.enter(tenant, folder, entry, *origin)?;
+        writer.enter(tenant, folder, entry, *origin)?;
         if any_todo {
             todo::done(tx, run.id.0, &entry.id, "exported")?;
         }

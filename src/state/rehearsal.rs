@@ -14,7 +14,7 @@ use crate::tree::name::TreePath;
 pub struct Rehearsal(Connection);
 
 /// What a dry run would have put on record of an invoice.
-pub struct Rehearsed {
+pub struct RehearsedInvoice {
     /// None: its file would belong to another one, or it has none.
     pub entry: Option<Entry>,
     pub tenant: Option<Tenant>,
@@ -73,7 +73,7 @@ impl Rehearsal {
         Ok(())
     }
 
-    pub fn of(&self, id: &InvoiceId) -> anyhow::Result<Option<Rehearsed>> {
+    pub fn of(&self, id: &InvoiceId) -> anyhow::Result<Option<RehearsedInvoice>> {
         let sql = "SELECT id, tenant, time, path, sha256, size, settled, outcome, overrules, source_table FROM decided \
                    WHERE id = ?1";
         Ok(self.0.prepare_cached(sql)?.query_row([id.as_str()], rehearsed).optional()?)
@@ -87,7 +87,7 @@ impl Rehearsal {
     }
 }
 
-fn rehearsed(row: &Row<'_>) -> rusqlite::Result<Rehearsed> {
+fn rehearsed(row: &Row<'_>) -> rusqlite::Result<RehearsedInvoice> {
     let tenant = row.get::<_, Option<String>>(1)?.map(Tenant);
     let path = row.get::<_, Option<String>>(3)?.and_then(|path| TreePath::parse(&path));
     let size = row.get::<_, Option<i64>>(5)?.unwrap_or_default().cast_unsigned();
@@ -113,5 +113,5 @@ fn rehearsed(row: &Row<'_>) -> rusqlite::Result<Rehearsed> {
         }),
         _ => None,
     };
-    Ok(Rehearsed { entry, tenant, counted, overrules: row.get(8)? })
+    Ok(RehearsedInvoice { entry, tenant, counted, overrules: row.get(8)? })
 }

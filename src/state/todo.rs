@@ -14,7 +14,7 @@ use crate::tree::stage::Target;
 
 /// Why an id is on the to-do list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum TodoReason {
     /// It could not be exported; the reject stays open until it can.
     Reject,
     /// Another invoice took its path.
@@ -26,7 +26,7 @@ pub enum Why {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Todo {
     pub id: InvoiceId,
-    pub why: Why,
+    pub why: TodoReason,
     pub tenant: Option<Tenant>,
 }
 
@@ -70,7 +70,7 @@ pub struct Content {
 
 /// What is known of a path at which a run that died may have written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Doubted {
+pub struct DoubtedPath {
     /// The invoice that it wrote there.
     pub writer: Option<InvoiceId>,
     /// Anything else that lies there is not ours.
@@ -92,9 +92,9 @@ impl State {
             )?;
             let rows = query.query_map([RETRIED_AT_MOST], |row| {
                 let why = match row.get::<_, String>(1)?.as_str() {
-                    "doubt" => Why::Doubt,
-                    "displaced" => Why::Displaced,
-                    _ => Why::Reject,
+                    "doubt" => TodoReason::Doubt,
+                    "displaced" => TodoReason::Displaced,
+                    _ => TodoReason::Reject,
                 };
                 Ok(Todo { id: InvoiceId(row.get(0)?), why, tenant: row.get::<_, Option<String>>(2)?.map(Tenant) })
             })?;
@@ -103,7 +103,7 @@ impl State {
     }
 
     /// The paths at which a run that died may have written.
-    pub fn doubted_paths(&self) -> anyhow::Result<BTreeMap<TreePath, Doubted>> {
+    pub fn doubted_paths(&self) -> anyhow::Result<BTreeMap<TreePath, DoubtedPath>> {
         self.read(|conn| {
             let mut query = conn.prepare("SELECT path, id FROM doubt_path")?;
             let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?)))?;
@@ -112,7 +112,7 @@ impl State {
                 let (path, id) = row?;
                 if let Some(path) = TreePath::parse(&path) {
                     let contents = contents(conn, &path)?;
-                    paths.insert(path, Doubted { writer: id.map(InvoiceId), contents });
+                    paths.insert(path, DoubtedPath { writer: id.map(InvoiceId), contents });
                 }
             }
             Ok(paths)
@@ -148,7 +148,7 @@ impl State {
     pub fn want(&mut self, ids: &[InvoiceId]) -> anyhow::Result<()> {
         self.transaction(|tx| {
             let run: i64 = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
-            ids.iter().try_for_each(|id| put(tx, run, id, Why::Doubt, None))
+            ids.iter().try_for_each(|id| put(tx, run, id, TodoReason::Doubt, None))
         })
     }
 
@@ -171,7 +171,7 @@ impl State {
         self.transaction(|tx| {
             let run: i64 = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
             for Target { id, path, digest } in targets {
-                put(tx, run, id, Why::Doubt, None)?;
+                put(tx, run, id, TodoReason::Doubt, None)?;
                 tx.prepare_cached(&format!(
                     "INSERT INTO todo (id, why, tenant, run) SELECT CAST(id AS TEXT), 'doubt', tenant, ?3
                          FROM entry WHERE {AT_PATH} ON CONFLICT (id) DO UPDATE SET why = 'doubt'"
@@ -260,11 +260,17 @@ pub(super) fn is_open(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<boo
 }
 
 /// An id stays in doubt until it is dealt with, whatever else happens to it.
-pub(super) fn put(conn: &Connection, run: i64, id: &InvoiceId, why: Why, tenant: Option<i64>) -> rusqlite::Result<()> {
+pub(super) fn put(
+    conn: &Connection,
+    run: i64,
+    id: &InvoiceId,
+    why: TodoReason,
+    tenant: Option<i64>,
+) -> rusqlite::Result<()> {
     let why = match why {
-        Why::Reject => "reject",
-        Why::Displaced => "displaced",
-        Why::Doubt => "doubt",
+        TodoReason::Reject => "reject",
+        TodoReason::Displaced => "displaced",
+        TodoReason::Doubt => "doubt",
     };
     conn.prepare_cached(
         "INSERT INTO todo (id, why, tenant, run) VALUES (?1, ?2, ?3, ?4)
@@ -278,7 +284,7 @@ pub(super) fn put(conn: &Connection, run: i64, id: &InvoiceId, why: Why, tenant:
 /// Opens a reject, or keeps the open one with what is wrong now.
 pub(super) fn refuse(conn: &Connection, run: i64, reject: &Reject) -> rusqlite::Result<()> {
     let tenant = reject.tenant.as_ref().map(|tenant| tenants::number(conn, tenant)).transpose()?;
-    put(conn, run, &reject.id, Why::Reject, tenant)?;
+    put(conn, run, &reject.id, TodoReason::Reject, tenant)?;
     let opened: Option<i64> = conn
         .prepare_cached("SELECT opened_run FROM reject WHERE id = ?1 AND closed_run IS NULL")?
         .query_row([reject.id.as_str()], |row| row.get(0))

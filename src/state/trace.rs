@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::State;
-use super::ledger::{Entry, Filed, entry};
+use super::ledger::{Entry, StoredId, entry};
 use crate::invoice::{InvoiceId, Tenant};
 use crate::run::RunId;
 use crate::tree::name::TreePath;
@@ -64,7 +64,7 @@ impl State {
     pub fn trace(&self, id: &InvoiceId) -> anyhow::Result<Trace> {
         self.read(|conn| {
             let runs = conn
-                .query_row("SELECT first_run, run FROM entry WHERE id = ?1", [Filed(id)], |row| {
+                .query_row("SELECT first_run, run FROM entry WHERE id = ?1", [StoredId(id)], |row| {
                     Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
                 })
                 .optional()?;

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::nameless;
+use super::tmpfile;
 use crate::refusal::Refusal;
 
 /// Kept for everything but folders of the output and files without a name: standard streams, locks, staging (20),
@@ -30,7 +30,7 @@ const LEAST: usize = RESERVED + 8;
 /// are meant for programs that use `select`.
 pub(super) fn claim() -> Result<usize, Refusal> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let wanted = maximum.unwrap_or(u64::MAX).min(nameless::WANTED as u64);
+    let wanted = maximum.unwrap_or(u64::MAX).min(tmpfile::WANTED_FDS as u64);
     if getrlimit(Resource::Nofile).current.is_some_and(|current| current < wanted) {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
     }

@@ -12,8 +12,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::PRIVATE;
-use super::private::{Access, PrivateFolder};
+use crate::fs::private::{Access, PRIVATE, PrivateFolder};
 use crate::refusal::Refusal;
 
 /// The lock file's name below `.export_state`.
@@ -49,8 +48,8 @@ pub fn read(file: &File) -> anyhow::Result<Option<Mark>> {
 }
 
 /// Reads the mark of a tree that is only looked at.
-pub fn look(output: &Path) -> anyhow::Result<Option<Mark>> {
-    let Some(private) = PrivateFolder::look(&output.join(PRIVATE))? else { return Ok(None) };
+pub fn of_output(output: &Path) -> anyhow::Result<Option<Mark>> {
+    let Some(private) = PrivateFolder::open_existing(&output.join(PRIVATE))? else { return Ok(None) };
     private.open(FILE, Access::Read)?.map_or(Ok(None), |file| read(&file))
 }
 
@@ -100,7 +99,7 @@ pub fn refuse_folded_names(private: &PrivateFolder, output: &Path) -> anyhow::Re
     Ok(())
 }
 
-fn same_name(private: &PrivateFolder, one: &str, other: &str) -> io::Result<bool> {
+fn same_name(private: &PrivateFolder, one: &str, other: &str) -> anyhow::Result<bool> {
     // A process that died may have left it.
     private.remove(one)?;
     drop(private.create_file(one, 0o600)?);

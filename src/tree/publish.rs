@@ -2,11 +2,11 @@
 //!
 //! 1. the documents and the list of their targets lie in staging
 //! 2. one sync makes both durable
-//! 3. rename each document into place, or give it its only name (`nameless.rs`)
+//! 3. rename each document into place, or give it its only name (`tmpfile.rs`)
 //! 4. remove the paths that their invoices left
 //! 5. one sync makes the names durable: the folders touched, and the parents of new ones
 //!
-//! Only then the batch may be recorded; `Published` is the proof. After step 2 it is `Synced`: that step waits
+//! Only then the batch may be recorded; `Published` is the proof. After step 2 it is `SyncedBatch`: that step waits
 //! for the disk, so it may be taken while the batch before is at step 3. A sync that fails ends the run (`sync.rs`):
 //! asked a second time the kernel may answer that all is well though the data is lost.
 
@@ -16,14 +16,15 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use anyhow::Context;
-use rustix::fs::{AtFlags, Mode};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
-use sha2::{Digest as _, Sha256};
 
 use super::handles::is_out_of_handles;
 use super::name::TreePath;
-use super::stage::{List, Stage, Staged};
-use super::{New, Tree, open_beneath, open_file};
+use super::stage::{List, Stage, StagedDocument};
+use super::{NewFolder, Tree};
+use crate::fs::identity::Identity;
+use crate::fs::{create_folder_if_missing, digest_of, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId, Tenant};
 use crate::refusal::Trouble;
 
@@ -34,7 +35,7 @@ pub struct Placement {
     pub tenant: Tenant,
     pub path: TreePath,
     pub digest: Digest,
-    pub staged: Staged,
+    pub staged: StagedDocument,
 }
 
 /// A path that its invoice left.
@@ -42,8 +43,8 @@ pub struct Placement {
 pub struct Removal {
     pub id: InvoiceId,
     pub path: TreePath,
-    /// Where its invoice is now, if anywhere. An invoice that shares its file has no placement of its own.
-    pub instead: Option<TreePath>,
+    /// Where the invoices that had it are now. It stays if one of these files cannot be put in place.
+    pub instead: Vec<TreePath>,
     /// What we wrote there; anything else is left.
     pub digest: Digest,
     pub cause: Cause,
@@ -76,7 +77,7 @@ impl Changes {
 
 /// A batch of which the documents and the list of their targets are durable, and nothing is in place yet.
 #[derive(Debug)]
-pub struct Synced {
+pub struct SyncedBatch {
     changes: Changes,
     list: List,
 }
@@ -87,7 +88,7 @@ pub struct Published {
     /// The name of the list of its targets.
     list: Option<String>,
     removed: Vec<(InvoiceId, TreePath)>,
-    left: Vec<Left>,
+    left: Vec<NotRemoved>,
     /// What a dead run may have written and could not be removed, with the words of the operating system.
     in_doubt: Vec<(TreePath, String)>,
     failed: Vec<Failure>,
@@ -95,16 +96,16 @@ pub struct Published {
 
 /// A superseded file that is still there.
 #[derive(Debug)]
-pub struct Left {
+pub struct NotRemoved {
     pub id: InvoiceId,
     pub path: TreePath,
     /// What we wrote.
     pub digest: Digest,
-    pub why: WhyLeft,
+    pub why: NotRemovedReason,
 }
 
 #[derive(Debug)]
-pub enum WhyLeft {
+pub enum NotRemovedReason {
     /// It holds something else than what we wrote.
     Foreign,
     /// Its folder is not ours to write, or no folder. The words of the operating system.
@@ -126,7 +127,7 @@ impl Failure {
     }
 }
 
-impl Synced {
+impl SyncedBatch {
     pub(super) fn list(&self) -> &str {
         &self.list.name
     }
@@ -155,7 +156,7 @@ impl Published {
         self.removed.iter().map(|(id, _)| id)
     }
 
-    pub fn left(&self) -> &[Left] {
+    pub fn left(&self) -> &[NotRemoved] {
         &self.left
     }
 
@@ -169,14 +170,14 @@ impl Published {
 }
 
 impl Published {
-    fn note(&mut self, removal: &Removal, look: &Whose) {
+    fn note(&mut self, removal: &Removal, ownership: &Ownership) {
         let (id, path) = (removal.id.clone(), removal.path.clone());
-        match (look, &removal.cause) {
-            (Whose::Ours(_), _) => self.removed.push((id, path)),
-            (Whose::Foreign, Cause::Superseded) => {
-                self.left.push(Left { id, path, digest: removal.digest, why: WhyLeft::Foreign });
+        match (ownership, &removal.cause) {
+            (Ownership::Ours(_), _) => self.removed.push((id, path)),
+            (Ownership::Foreign, Cause::Superseded) => {
+                self.left.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Foreign });
             }
-            (Whose::Foreign, Cause::InDoubt(_)) | (Whose::Nobodys, _) => {}
+            (Ownership::Foreign, Cause::InDoubt(_)) | (Ownership::Missing, _) => {}
         }
     }
 
@@ -187,7 +188,9 @@ impl Published {
         }
         let (id, path, detail) = (removal.id.clone(), removal.path.clone(), error.to_string());
         match removal.cause {
-            Cause::Superseded => self.left.push(Left { id, path, digest: removal.digest, why: WhyLeft::Stuck(detail) }),
+            Cause::Superseded => {
+                self.left.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Stuck(detail) })
+            }
             Cause::InDoubt(_) => self.in_doubt.push((path, detail)),
         }
         Ok(())
@@ -204,9 +207,9 @@ impl Tree {
     }
 
     /// Steps 1 and 2.
-    pub fn sync(&self, stage: &Stage, changes: Changes) -> anyhow::Result<Synced> {
+    pub fn sync(&self, stage: &Stage, changes: Changes) -> anyhow::Result<SyncedBatch> {
         let list = stage.write_list(changes.placements.iter())?;
-        let synced = Synced { changes, list };
+        let synced = SyncedBatch { changes, list };
         if let Err(error) = self.sync_staged(stage, &synced.list.file, &synced.changes.adopted) {
             stage.withdraw_list(&synced);
             return Err(error);
@@ -215,8 +218,8 @@ impl Tree {
     }
 
     /// Steps 3 to 5. An error means that nothing of the batch may be recorded.
-    pub fn put_in_place(&self, stage: &Stage, synced: Synced) -> anyhow::Result<Published> {
-        let Synced { changes, list: List { file, name } } = synced;
+    pub fn put_in_place(&self, stage: &Stage, synced: SyncedBatch) -> anyhow::Result<Published> {
+        let SyncedBatch { changes, list: List { file, name } } = synced;
         let mut touched = BTreeSet::new();
         let mut published = Published { list: Some(name), ..Published::default() };
         self.put_all(stage, &changes.placements, &mut published, &mut touched)?;
@@ -314,14 +317,8 @@ impl Tree {
 
     /// Whether a folder is still where it was opened.
     fn is_there(&self, folder: &str, handle: &OwnedFd) -> io::Result<bool> {
-        match rustix::fs::statat(&self.root, folder, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(there) => {
-                let ours = rustix::fs::fstat(handle)?;
-                Ok((there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino))
-            }
-            Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        let there = Identity::in_folder(&self.root, folder)?;
+        Ok(there.is_some() && there == Some(Identity::of_open(handle)?))
     }
 
     /// A handle may be as old as the run.
@@ -341,14 +338,13 @@ impl Tree {
             self.forget_if_made_by_others(path);
             return Ok(folder);
         }
-        let mode = Mode::from_raw_mode(0o777);
-        if make(rustix::fs::mkdirat(&self.root, path.tenant(), mode))? {
+        if create_folder_if_missing(&self.root, path.tenant())? {
             touched.insert(String::new());
         }
         let tenant = self.folders.with_room(|| open_beneath(&self.root, path.tenant()))?;
-        if make(rustix::fs::mkdirat(&tenant, path.country(), mode))? {
+        if create_folder_if_missing(&tenant, path.country())? {
             touched.insert(path.tenant().to_owned());
-            self.change_ours().insert(path.folder().to_owned(), New::Made);
+            self.change_ours().insert(path.folder().to_owned(), NewFolder::Made);
         }
         self.forget_if_made_by_others(path);
         self.folder(path.folder())?.ok_or_else(|| io::Error::from(Errno::NOENT))
@@ -357,7 +353,7 @@ impl Tree {
     fn forget_if_made_by_others(&self, path: &TreePath) {
         // Mostly there is nothing to forget, and then no thread that checks is kept waiting. Only this thread says
         // that one is made.
-        let is_missing = self.ours().get(path.folder()) == Some(&New::Missing);
+        let is_missing = self.ours().get(path.folder()) == Some(&NewFolder::Missing);
         if is_missing {
             self.change_ours().remove(path.folder());
         }
@@ -370,15 +366,15 @@ impl Tree {
         touched: &mut BTreeSet<String>,
     ) -> anyhow::Result<()> {
         let failed: HashSet<TreePath> = published.failed.iter().map(|failure| failure.path.clone()).collect();
-        let is_in_place = |removal: &&Removal| removal.instead.as_ref().is_none_or(|path| !failed.contains(path));
+        let is_in_place = |removal: &&Removal| !removal.instead.iter().any(|path| failed.contains(path));
         // Where the new file is not in place, the old one stays.
         for removal in removals.iter().filter(is_in_place) {
             match self.remove(removal) {
-                Ok(look) => {
-                    if let Whose::Ours(_) = &look {
+                Ok(ownership) => {
+                    if let Ownership::Ours(_) = &ownership {
                         touched.insert(removal.path.folder().to_owned());
                     }
-                    published.note(removal, &look);
+                    published.note(removal, &ownership);
                 }
                 Err(error) => published.note_trouble(removal, error)?,
             }
@@ -387,20 +383,20 @@ impl Tree {
     }
 
     /// Removes what is ours.
-    fn remove(&self, removal: &Removal) -> io::Result<Whose> {
-        let look = self.whose(removal)?;
-        if let Whose::Ours(folder) = &look {
+    fn remove(&self, removal: &Removal) -> io::Result<Ownership> {
+        let ownership = self.ownership(removal)?;
+        if let Ownership::Ours(folder) = &ownership {
             rustix::fs::unlinkat(&**folder, removal.path.file(), AtFlags::empty())?;
         }
-        Ok(look)
+        Ok(ownership)
     }
 
     /// What publishing these removals would come to.
     pub fn would_remove(&self, removals: &[Removal]) -> anyhow::Result<Published> {
         let mut published = Published::nothing();
         for removal in removals {
-            match self.whose(removal) {
-                Ok(look) => published.note(removal, &look),
+            match self.ownership(removal) {
+                Ok(ownership) => published.note(removal, &ownership),
                 Err(error) => published.note_trouble(removal, error)?,
             }
         }
@@ -408,34 +404,26 @@ impl Tree {
     }
 
     /// Whether a superseded file is still what we wrote.
-    fn whose(&self, removal: &Removal) -> io::Result<Whose> {
+    fn ownership(&self, removal: &Removal) -> io::Result<Ownership> {
         self.forget_if_moved(removal.path.folder())?;
-        let Some(folder) = self.folder(removal.path.folder())? else { return Ok(Whose::Nobodys) };
+        let Some(folder) = self.folder(removal.path.folder())? else { return Ok(Ownership::Missing) };
         let content = match self.folders.with_room(|| open_file(&folder, removal.path.file())) {
             Ok(content) => content,
-            Err(Errno::NOENT) => return Ok(Whose::Nobodys),
-            Err(Errno::LOOP) => return Ok(Whose::Foreign),
+            Err(Errno::NOENT) => return Ok(Ownership::Missing),
+            Err(Errno::LOOP) => return Ok(Ownership::Foreign),
             Err(error) => return Err(error.into()),
         };
         let ours = content.metadata()?.is_file() && digest_of(content)? == removal.digest;
-        Ok(if ours { Whose::Ours(folder) } else { Whose::Foreign })
+        Ok(if ours { Ownership::Ours(folder) } else { Ownership::Foreign })
     }
 }
 
-enum Whose {
+enum Ownership {
     /// The handle of its folder.
     Ours(Arc<OwnedFd>),
     Foreign,
     /// It is not there.
-    Nobodys,
-}
-
-pub(super) fn make(result: rustix::io::Result<()>) -> io::Result<bool> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(Errno::EXIST) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    Missing,
 }
 
 /// A tenant's folder that is a file, a symlink, a mount point or not ours to write holds up this
@@ -447,49 +435,23 @@ pub fn concerns_one_tenant(error: &io::Error) -> bool {
     errno.is_some_and(|errno| LOCAL.contains(&errno))
 }
 
-/// The digest of an open file.
-pub fn digest_of(mut content: std::fs::File) -> io::Result<Digest> {
-    let mut hasher = Sha256::new();
-    io::copy(&mut content, &mut Hashing(&mut hasher))?;
-    Ok(Digest(hasher.finalize().into()))
-}
-
-/// The digest of a document.
-pub fn digest(document: &[u8]) -> Digest {
-    Digest(Sha256::digest(document).into())
-}
-
-struct Hashing<'a>(&'a mut Sha256);
-
-impl io::Write for Hashing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
-    use crate::tree::private::PrivateFolder;
     use crate::tree::stage::Naming;
-    use crate::tree::{Durability, There};
+    use crate::tree::{Durability, FileComparison};
 
     #[test]
     fn a_folder_that_others_make_meanwhile_is_looked_into_again() {
         let output = tempfile::tempdir().unwrap();
         let tree = Tree::open(output.path()).unwrap();
-        let private = Arc::new(PrivateFolder::create_in(&tree).unwrap());
+        let private = Arc::new(tree.create_private_folder().unwrap());
         let stage = Stage::create(&tree, &private, Durability::Batch).unwrap();
         let [ours, theirs] =
             ["1/CN/20251128+A.json", "1/CN/20251128+B.json"].map(|path| TreePath::parse(path).unwrap());
-        assert_eq!(tree.compare(&ours, b"{}").unwrap(), There::Nothing);
+        assert_eq!(tree.compare(&ours, b"{}").unwrap(), FileComparison::Nothing);
         let staged = stage.write(b"{}", Naming::AtTheEnd).unwrap();
 
         fs::create_dir_all(output.path().join("1/CN")).unwrap();
@@ -497,12 +459,12 @@ mod tests {
             fs::write(output.path().join(path.as_str()), "of others").unwrap();
         }
         let (id, tenant) = (InvoiceId("1".into()), Tenant("1".into()));
-        let placement = Placement { id, tenant, path: ours.clone(), digest: digest(b"{}"), staged };
+        let placement = Placement { id, tenant, path: ours.clone(), digest: Digest::of(b"{}"), staged };
         let published = tree.publish(&stage, Changes { placements: vec![placement], ..Changes::default() }).unwrap();
 
         assert!(published.failed().is_empty(), "{published:?}");
         assert_eq!(fs::read_to_string(output.path().join(ours.as_str())).unwrap(), "{}");
         assert!(!tree.is_ours(&ours));
-        assert_eq!(tree.compare(&theirs, b"{}").unwrap(), There::Other);
+        assert_eq!(tree.compare(&theirs, b"{}").unwrap(), FileComparison::Other);
     }
 }

@@ -11,16 +11,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use serde_json::Value;
 
 use super::handles::Folders;
 use super::name::TreePath;
-use super::nameless::{self, Handle, Nameless};
-use super::private::{Access, PrivateFolder};
-use super::publish::{Placement, Published, Synced, make};
+use super::publish::{Placement, Published, SyncedBatch};
+use super::tmpfile::{self, UnnamedFile, UnnamedFiles};
 use super::{Durability, Tree};
+use crate::fs::private::{Access, PrivateFolder};
+use crate::fs::{create_file, create_folder_if_missing, open_beneath};
 use crate::invoice::{Digest, InvoiceId};
 
 const FOLDER: &str = "staging";
@@ -41,7 +42,7 @@ pub struct Stage {
     folders: [OnceLock<OwnedFd>; FOLDERS],
     next: AtomicU64,
     /// Found out when it is needed.
-    nameless: OnceLock<Nameless>,
+    unnamed: OnceLock<UnnamedFiles>,
     /// How many this process may have.
     handles: usize,
     /// They make room where no handle is left.
@@ -61,12 +62,12 @@ pub enum Naming {
 
 /// A document that lies in staging under its number, if it has a name at all.
 #[derive(Debug)]
-pub struct Staged {
+pub struct StagedDocument {
     number: u64,
-    nameless: Option<Handle>,
+    unnamed: Option<UnnamedFile>,
 }
 
-impl Staged {
+impl StagedDocument {
     /// Long, because a file system compares each name of a block, and of long ones it has fewer. What tells
     /// them apart comes first.
     fn file(&self) -> String {
@@ -95,11 +96,10 @@ impl Stage {
     pub fn create(tree: &Tree, private: &Arc<PrivateFolder>, durability: Durability) -> anyhow::Result<Self> {
         let path = private.path_of(FOLDER);
         remove(private)?;
-        private.make_folder(FOLDER).with_context(|| format!("cannot create {}", path.display()))?;
-        let handle =
-            super::open_beneath(private.handle(), FOLDER).map_err(|error| private.cannot_open(FOLDER, error))?;
+        private.create_folder(FOLDER).with_context(|| format!("cannot create {}", path.display()))?;
+        let handle = open_beneath(private.handle(), FOLDER).map_err(|error| private.cannot_open(FOLDER, error))?;
         private.refuse_foreign_folder(FOLDER, &handle)?;
-        nameless::make_room(&handle, tree.handles);
+        tmpfile::grow_fd_table(&handle, tree.handles);
         Ok(Self {
             handles: tree.handles,
             output_folders: Arc::clone(&tree.folders),
@@ -108,25 +108,25 @@ impl Stage {
             handle,
             folders: Default::default(),
             next: AtomicU64::new(0),
-            nameless: OnceLock::new(),
+            unnamed: OnceLock::new(),
             lists: AtomicU64::new(0),
             durability,
         })
     }
 
     /// Writes a document; any number of threads may do so.
-    pub fn write(&self, document: &[u8], naming: Naming) -> anyhow::Result<Staged> {
+    pub fn write(&self, document: &[u8], naming: Naming) -> anyhow::Result<StagedDocument> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let write = || {
-            let nameless = match naming {
+            let unnamed = match naming {
                 // What a sync of its own does for a file without a name was not tried.
                 Naming::AtTheEnd if self.durability == Durability::Batch => {
-                    self.nameless().write(&self.handle, document)?
+                    self.unnamed().write(&self.handle, document)?
                 }
                 _ => None,
             };
-            let staged = Staged { number, nameless };
-            if staged.nameless.is_none() {
+            let staged = StagedDocument { number, unnamed };
+            if staged.unnamed.is_none() {
                 self.write_named(&staged, document)?;
             }
             Ok::<_, io::Error>(staged)
@@ -134,9 +134,9 @@ impl Stage {
         write().with_context(|| format!("cannot write to {}", self.path.display()))
     }
 
-    fn write_named(&self, staged: &Staged, document: &[u8]) -> io::Result<()> {
+    fn write_named(&self, staged: &StagedDocument, document: &[u8]) -> io::Result<()> {
         let folder = self.folder(staged)?;
-        let mut file = self.output_folders.with_room(|| create_new(folder, &staged.file()))?;
+        let mut file = self.output_folders.with_room(|| create_file(folder, &staged.file()))?;
         file.write_all(document)?;
         if self.durability == Durability::File {
             file.sync_all()?;
@@ -144,13 +144,13 @@ impl Stage {
         Ok(())
     }
 
-    fn nameless(&self) -> &Nameless {
-        self.nameless.get_or_init(|| Nameless::find_out(&self.handle, self.handles))
+    fn unnamed(&self) -> &UnnamedFiles {
+        self.unnamed.get_or_init(|| UnnamedFiles::probe(&self.handle, self.handles))
     }
 
     /// Puts a document where it goes, in the place of whatever file is there.
-    pub(super) fn put(&self, staged: &Staged, folder: &OwnedFd, name: &str) -> io::Result<()> {
-        if let Some(handle) = &staged.nameless {
+    pub(super) fn put(&self, staged: &StagedDocument, folder: &OwnedFd, name: &str) -> io::Result<()> {
+        if let Some(handle) = &staged.unnamed {
             match handle.link(folder, name) {
                 Err(Errno::EXIST) => handle.link(self.folder(staged)?, &staged.file())?,
                 result => return Ok(result?),
@@ -160,21 +160,21 @@ impl Stage {
     }
 
     /// The folder of a document.
-    fn folder(&self, staged: &Staged) -> io::Result<&OwnedFd> {
+    fn folder(&self, staged: &StagedDocument) -> io::Result<&OwnedFd> {
         let n = (staged.number % FOLDERS as u64) as usize;
         if let Some(folder) = self.folders[n].get() {
             return Ok(folder);
         }
         // Another thread may have been faster.
-        make(rustix::fs::mkdirat(&self.handle, n.to_string(), Mode::from_raw_mode(0o777)))?;
-        let folder = self.output_folders.with_room(|| super::open_beneath(&self.handle, n.to_string()))?;
+        create_folder_if_missing(&self.handle, n.to_string())?;
+        let folder = self.output_folders.with_room(|| open_beneath(&self.handle, n.to_string()))?;
         Ok(self.folders[n].get_or_init(|| folder))
     }
 
     /// Takes back a document that is not published after all. A file that stays is removed with the
     /// folder.
-    pub fn discard(&self, staged: &Staged) {
-        if staged.nameless.is_none()
+    pub fn discard(&self, staged: &StagedDocument) {
+        if staged.unnamed.is_none()
             && let Ok(folder) = self.folder(staged)
         {
             let _ = rustix::fs::unlinkat(folder, staged.file(), AtFlags::empty());
@@ -192,7 +192,7 @@ impl Stage {
             text.push('\n');
         }
         text.push_str("end\n");
-        let create = || create_new(&self.handle, &name);
+        let create = || create_file(&self.handle, &name);
         let write = || {
             let mut file = self.output_folders.with_room(create)?;
             file.write_all(text.as_bytes())?;
@@ -213,27 +213,15 @@ impl Stage {
 
     /// Nothing of the batch was put in place, nor will be. If its list stays, the next run looks after files
     /// that nobody has touched.
-    pub fn withdraw_list(&self, synced: &Synced) {
+    pub fn withdraw_list(&self, synced: &SyncedBatch) {
         let _ = rustix::fs::unlinkat(&self.handle, synced.list(), AtFlags::empty());
     }
-}
-
-/// Writes a file that must not be there yet.
-pub(super) fn write_new(folder: &OwnedFd, name: &str, content: &[u8]) -> io::Result<File> {
-    let mut file = create_new(folder, name)?;
-    file.write_all(content)?;
-    Ok(file)
-}
-
-fn create_new(folder: &OwnedFd, name: &str) -> rustix::io::Result<File> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o666)).map(File::from)
 }
 
 /// What a dead run may have published without recording it. Nothing of a list that is not whole: it is
 /// durable before the first file gets its place, so then there was none.
 pub fn left_in_doubt(private: &PrivateFolder) -> anyhow::Result<Vec<Target>> {
-    let Some(folder) = private.look_within(FOLDER)? else { return Ok(Vec::new()) };
+    let Some(folder) = private.open_subfolder(FOLDER)? else { return Ok(Vec::new()) };
     let names = folder.names().with_context(|| format!("cannot read {}", folder.path().display()))?;
     let mut lists: Vec<_> =
         names.into_iter().filter(|name| name.as_encoded_bytes().starts_with(LIST.as_bytes())).collect();

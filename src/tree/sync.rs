@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::sync::Mutex;
 
@@ -15,18 +15,19 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::name::TreePath;
-use super::stage::{Stage, write_new};
-use super::{Durability, Tree, open_beneath, open_file};
+use super::stage::Stage;
+use super::{Durability, Tree};
+use crate::fs::{create_file, open_beneath, open_file};
 
 /// The file of `sync_a_new_file`, in staging.
 const LAST: &str = "last";
 
 /// What the first sync that failed was told.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<Option<(ErrorKind, String)>>);
+pub(super) struct SyncGate(Mutex<Option<(ErrorKind, String)>>);
 
-impl Turns {
-    fn take(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+impl SyncGate {
+    fn pass(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let panicked = |_| io::Error::other("another sync ended in a panic, which is a bug");
         let mut failed = self.0.lock().map_err(panicked)?;
         if let Some((kind, error)) = &*failed {
@@ -52,8 +53,8 @@ impl Tree {
                 list.sync_all()
             }
         };
-        self.turns
-            .take(sync)
+        self.sync_gate
+            .pass(sync)
             .context("cannot sync the staged files to disk; the run ends here, the next one writes them again")
     }
 
@@ -70,8 +71,8 @@ impl Tree {
                 stage.sync_a_new_file()
             }
         };
-        self.turns
-            .take(sync)
+        self.sync_gate
+            .pass(sync)
             .context("cannot sync the folders to disk; the run ends here, the next one writes its files again")
     }
 
@@ -105,7 +106,9 @@ impl Stage {
     /// Stands for folders that cannot be synced. A new file gets into the log of a file system after all that was
     /// named and removed before it, and its sync writes the log up to there.
     fn sync_a_new_file(&self) -> io::Result<()> {
-        write_new(&self.handle, LAST, b"all names of the batch are given\n")?.sync_all()?;
+        let mut file = create_file(&self.handle, LAST)?;
+        file.write_all(b"all names of the batch are given\n")?;
+        file.sync_all()?;
         Ok(rustix::fs::unlinkat(&self.handle, LAST, AtFlags::empty())?)
     }
 }
@@ -129,10 +132,10 @@ mod tests {
 
     #[test]
     fn after_a_sync_that_failed_nobody_is_told_that_all_is_well() {
-        let turns = Turns::default();
-        turns.take(|| Ok(())).unwrap();
-        let error = turns.take(|| Err(Errno::NOSPC.into())).unwrap_err();
-        let refused = turns.take(|| Ok(())).unwrap_err();
+        let sync_gate = SyncGate::default();
+        sync_gate.pass(|| Ok(())).unwrap();
+        let error = sync_gate.pass(|| Err(Errno::NOSPC.into())).unwrap_err();
+        let refused = sync_gate.pass(|| Ok(())).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::StorageFull);
         assert_eq!(refused.to_string(), format!("another sync failed: {error}"));
     }

@@ -37,14 +37,14 @@ pub fn files(output: &Path) -> impl Iterator<Item = anyhow::Result<PathBuf>> {
 
 /// Something in the output that is not hidden.
 #[derive(Debug)]
-pub struct Found {
+pub struct TreeEntry {
     /// Relative to the output.
     pub path: PathBuf,
-    pub kind: FoundKind,
+    pub kind: TreeEntryKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FoundKind {
+pub enum TreeEntryKind {
     /// A tenant's or a country's folder, to whom it belongs and what it permits.
     Folder { owner: u32, mode: u32 },
     /// A folder that we may not look into, at any depth; told after the folder itself.
@@ -55,23 +55,23 @@ pub enum FoundKind {
 
 /// Everything below the output, in no order: folders of tenants and countries, and whatever is no folder.
 /// What lies beside the tenants is nobody's business.
-pub fn everything(output: &Path) -> impl Iterator<Item = anyhow::Result<Found>> {
+pub fn everything(output: &Path) -> impl Iterator<Item = anyhow::Result<TreeEntry>> {
     let entries = WalkDir::new(output).min_depth(1).into_iter().filter_entry(|entry| !is_not_ours(entry));
     entries.filter_map(move |entry| {
         let found = entry.map_err(anyhow::Error::from).and_then(|entry| {
             let kind = if entry.file_type().is_dir() {
                 let metadata = entry.metadata()?;
-                FoundKind::Folder { owner: metadata.uid(), mode: metadata.mode() & 0o7777 }
+                TreeEntryKind::Folder { owner: metadata.uid(), mode: metadata.mode() & 0o7777 }
             } else {
-                FoundKind::File
+                TreeEntryKind::File
             };
             let path = entry.path();
             let path = path.strip_prefix(output).unwrap_or(path).to_path_buf();
             let counts = match kind {
-                FoundKind::Folder { .. } => entry.depth() < FILE_DEPTH,
-                FoundKind::Closed | FoundKind::File => entry.depth() > 1,
+                TreeEntryKind::Folder { .. } => entry.depth() < FILE_DEPTH,
+                TreeEntryKind::Closed | TreeEntryKind::File => entry.depth() > 1,
             };
-            Ok(counts.then_some(Found { path, kind }))
+            Ok(counts.then_some(TreeEntry { path, kind }))
         });
         match found {
             // Somebody removed the entry since its folder was read.
@@ -91,10 +91,10 @@ fn is(kind: ErrorKind, error: &anyhow::Error) -> bool {
 }
 
 /// The folder below the output that permission to read is missing for.
-fn closed(error: &anyhow::Error, output: &Path) -> Option<Found> {
+fn closed(error: &anyhow::Error, output: &Path) -> Option<TreeEntry> {
     let path = error.downcast_ref::<walkdir::Error>().and_then(walkdir::Error::path)?;
     let path = path.strip_prefix(output).ok().filter(|path| !path.as_os_str().is_empty())?;
-    is(ErrorKind::PermissionDenied, error).then(|| Found { path: path.to_path_buf(), kind: FoundKind::Closed })
+    is(ErrorKind::PermissionDenied, error).then(|| TreeEntry { path: path.to_path_buf(), kind: TreeEntryKind::Closed })
 }
 
 /// Hidden names are never an invoice's. `lost+found` is where a volume is mounted, and readable by

@@ -153,7 +153,7 @@ fn assert_fails_clearly(finished: &Finished, place: &str) {
 }
 
 #[test]
-fn a_run_without_patience_fails_clearly_at_any_byte_and_the_next_one_goes_on_from_there() {
+fn a_run_without_retries_fails_clearly_at_any_byte_and_the_next_one_goes_on() {
     on_every_flavor(|flavor| {
         let table = table(flavor);
         let proxy = Proxy::to(&table.url());

@@ -189,7 +189,7 @@ fn the_scripts_own_lock_folder_is_respected_and_left_as_it_is() {
 }
 
 #[test]
-fn while_a_run_is_at_work_the_script_cannot_make_its_lock_folder_and_afterwards_it_can() {
+fn the_script_cannot_make_its_lock_folder_during_a_run_and_can_afterwards() {
     let table = table();
     let exporter = exported(Exporter::new(&table));
     let folder = script_lock(&exporter.output());

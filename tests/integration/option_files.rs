@@ -138,7 +138,7 @@ fn the_user_is_taken_where_the_url_names_none_and_the_password_has_its_rank() {
 }
 
 #[test]
-fn a_file_that_is_not_to_be_trusted_or_not_to_be_understood_is_refused_in_both_languages() {
+fn a_file_not_to_be_trusted_or_not_understood_is_refused_in_both_languages() {
     let table = Table::embedded();
     let exporter = Exporter::new(&table);
     let folder = tempfile::tempdir().unwrap();

@@ -136,7 +136,7 @@ fn a_tree_that_was_rolled_back_is_left_alone() {
 }
 
 #[test]
-fn a_tree_that_was_copied_while_a_run_wrote_to_it_is_left_alone_once_that_run_has_ended() {
+fn a_tree_that_was_copied_in_mid_run_is_left_alone_once_that_run_has_ended() {
     let table = Table::embedded();
     table.load_sample(1_500, 1, "1:1.0");
     let apart = Apart::new(&table);
@@ -387,7 +387,7 @@ fn the_state_of_another_user_is_left_to_that_user() {
 }
 
 #[test]
-fn a_state_on_a_network_file_system_is_not_made_and_a_local_folder_for_it_is_the_way_out() {
+fn a_state_on_a_network_file_system_is_refused_and_a_local_folder_is_the_way_out() {
     let table = table();
     let exporter = Exporter::new(&table);
     // The folder of the state is said to lie on NFS.

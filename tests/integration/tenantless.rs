@@ -112,3 +112,20 @@ fn of_more_invoices_without_a_tenant_than_one_run_names_it_says_so() {
     run(&exporter, "full", 3);
     assert_eq!(exporter.ask_one("SELECT count(*) FROM reject WHERE closed_run IS NULL"), "1001");
 }
+
+#[test]
+fn a_row_that_lost_its_tenant_and_then_its_path_counts_for_no_tenant() {
+    on_every_source(|table| {
+        nullable(table);
+        let exporter = Exporter::new(table);
+        table.insert(&Row { time: &table.ago(30 * MINUTE), ..Row::default() });
+        run(&exporter, "incremental", 0);
+        let time = table.ago(25 * MINUTE);
+        table.execute(&format!("UPDATE t_invoice SET ftenant_id = NULL, fupdate_time = '{time}'"));
+        table.insert(&Row { id: 2, document: "[2]", time: &table.ago(20 * MINUTE), ..Row::default() });
+        let found = run(&exporter, "incremental", 3);
+        assert_eq!(numbers(&found.json(), ["seen", "written", "rejected"]), [2, 1, 1], "{found}");
+        assert_eq!(exporter.ask("SELECT seen, written, rejected FROM run_tenant ORDER BY run DESC LIMIT 1"), ["1 1 0"]);
+        exporter.assert_state_is_sound();
+    });
+}

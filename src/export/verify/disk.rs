@@ -8,16 +8,16 @@ use chrono::DateTime;
 
 use super::{Content, Difference, Finding, Findings, Task};
 use crate::event::Event;
+use crate::fs::private::{PRIVATE, PrivateFolder};
 use crate::invoice::Tenant;
 use crate::refusal::Refusal;
 use crate::run::{Cancel, RunId};
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::tree::name::TreePath;
-use crate::tree::private::PrivateFolder;
 use crate::tree::stage;
-use crate::tree::walk::{self, FoundKind};
-use crate::tree::{Facts, PRIVATE, Tree};
+use crate::tree::walk::{self, TreeEntryKind};
+use crate::tree::{Facts, Tree};
 
 /// Rows of the ledger read at a time.
 const PAGE: usize = 10_000;
@@ -142,21 +142,21 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
         }
         let path = found.path.to_str().and_then(TreePath::parse);
         match (found.kind, path) {
-            (FoundKind::Folder { owner: theirs, mode }, _) => {
+            (TreeEntryKind::Folder { owner: theirs, mode }, _) => {
                 if let Some(detail) = folder_trouble(theirs, mode, owner) {
                     find(findings, Difference::Permissions, found.path.display(), detail);
                     troubled = Some(found.path);
                 }
             }
-            (FoundKind::Closed, _) if troubled.as_ref() == Some(&found.path) => {}
-            (FoundKind::Closed, _) => {
+            (TreeEntryKind::Closed, _) if troubled.as_ref() == Some(&found.path) => {}
+            (TreeEntryKind::Closed, _) => {
                 find(findings, Difference::Permissions, found.path.display(), "the folder cannot be read".to_owned());
                 troubled = Some(found.path);
             }
             // Nobody can say which window a file belongs to that nobody knows.
-            (FoundKind::File, _) if task.selection.has_window() => {}
-            (FoundKind::File, Some(path)) => files.push(path),
-            (FoundKind::File, None) => {
+            (TreeEntryKind::File, _) if task.selection.has_window() => {}
+            (TreeEntryKind::File, Some(path)) => files.push(path),
+            (TreeEntryKind::File, None) => {
                 find(findings, Difference::Foreign, found.path.display(), "no invoice has such a path".to_owned());
             }
         }
@@ -169,7 +169,7 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
 
 /// Paths at which a run that died may have written.
 fn in_doubt(tree: &Tree, state: &State) -> anyhow::Result<HashSet<TreePath>> {
-    let private = PrivateFolder::look(&tree.output().join(PRIVATE))?;
+    let private = PrivateFolder::open_existing(&tree.output().join(PRIVATE))?;
     let listed = private.as_ref().map_or(Ok(Vec::new()), stage::left_in_doubt)?.into_iter().map(|target| target.path);
     Ok(listed.chain(state.doubted_paths()?.into_keys()).collect())
 }

@@ -18,7 +18,7 @@ use crate::state::ledger::Entry;
 use crate::state::record::Record;
 use crate::state::todo::Leftover;
 use crate::tree::name::TreePath;
-use crate::tree::publish::{Cause, Changes, Left, Published, Removal, WhyLeft};
+use crate::tree::publish::{Cause, Changes, NotRemoved, NotRemovedReason, Published, Removal};
 
 /// Files removed without a word of the operator's: at most so many, and at most one in a hundred.
 const HARMLESS: u64 = 1_000;
@@ -159,7 +159,7 @@ fn remove_leftovers(
 }
 
 fn removal(id: &InvoiceId, path: &TreePath, digest: Digest) -> Removal {
-    Removal { id: id.clone(), path: path.clone(), instead: None, digest, cause: Cause::Superseded }
+    Removal { id: id.clone(), path: path.clone(), instead: Vec::new(), digest, cause: Cause::Superseded }
 }
 
 fn publish(
@@ -170,11 +170,11 @@ fn publish(
 ) -> anyhow::Result<Published> {
     let published = writing.publish(Changes { removals, ..Changes::default() })?;
     pruned.removed += published.removed().count() as u64;
-    for Left { path, why, .. } in published.left() {
+    for NotRemoved { path, why, .. } in published.left() {
         let path = path.to_string();
         tell(Event::Notice(match why {
-            WhyLeft::Foreign => Notice::LeftInPlace { path },
-            WhyLeft::Stuck(detail) => Notice::NotRemoved { path, detail: detail.clone() },
+            NotRemovedReason::Foreign => Notice::LeftInPlace { path },
+            NotRemovedReason::Stuck(detail) => Notice::NotRemoved { path, detail: detail.clone() },
         }));
     }
     Ok(published)

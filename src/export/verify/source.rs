@@ -20,8 +20,8 @@ use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::run::Cancel;
 use crate::state::State;
 use crate::state::ledger::Entry;
-use crate::state::roll::{Roll, Selection};
-use crate::state::todo::{Reject, Todo, Why};
+use crate::state::todo::{Reject, Todo, TodoReason};
+use crate::state::visited::{Selection, VisitedIds};
 use crate::window::Span;
 
 pub(super) fn compare(
@@ -44,7 +44,7 @@ pub(super) fn compare(
         todo: present.tenantless.iter().map(tenantless).collect(),
         scope: Arc::new(Scope::Groups { groups, compare }),
         patience,
-        roll: Some(Roll::new(selection.clone())?),
+        visited_ids: Some(VisitedIds::new(selection.clone())?),
     };
     let max_document = order.access.max_document;
     let desk = Desk { tree: None, stage: None, presence: Presence::Assumed, max_document };
@@ -55,7 +55,7 @@ pub(super) fn compare(
 
 /// No tenant's keys bring it.
 fn tenantless(id: &InvoiceId) -> Todo {
-    Todo { id: id.clone(), why: Why::Reject, tenant: None }
+    Todo { id: id.clone(), why: TodoReason::Reject, tenant: None }
 }
 
 struct Examiner<'a> {

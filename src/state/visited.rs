@@ -33,29 +33,29 @@ impl Selection {
     }
 }
 
-pub struct Roll {
-    met: Connection,
+pub struct VisitedIds {
+    ids: Connection,
     selection: Selection,
 }
 
-impl Roll {
+impl VisitedIds {
     pub fn new(selection: Selection) -> anyhow::Result<Self> {
-        let met = Connection::open("")?;
-        met.execute_batch(
+        let ids = Connection::open("")?;
+        ids.execute_batch(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
-             CREATE TABLE met (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID; BEGIN",
+             CREATE TABLE visited (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID; BEGIN",
         )?;
-        Ok(Self { met, selection })
+        Ok(Self { ids, selection })
     }
 
-    pub fn meet(&mut self, id: &InvoiceId) -> anyhow::Result<()> {
-        self.met.prepare_cached("INSERT INTO met VALUES (?1) ON CONFLICT DO NOTHING")?.execute([id.as_str()])?;
+    pub fn insert(&mut self, id: &InvoiceId) -> anyhow::Result<()> {
+        self.ids.prepare_cached("INSERT INTO visited VALUES (?1) ON CONFLICT DO NOTHING")?.execute([id.as_str()])?;
         Ok(())
     }
 
     /// Whether an invoice of the ledger should have been met and was not.
-    pub fn calls(&self, entry: &Entry) -> anyhow::Result<bool> {
-        let met = || self.met.prepare_cached("SELECT 1 FROM met WHERE id = ?1")?.exists([entry.id.as_str()]);
-        Ok(self.selection.holds(entry) && !met()?)
+    pub fn is_missing(&self, entry: &Entry) -> anyhow::Result<bool> {
+        let is_visited = || self.ids.prepare_cached("SELECT 1 FROM visited WHERE id = ?1")?.exists([entry.id.as_str()]);
+        Ok(self.selection.holds(entry) && !is_visited()?)
     }
 }

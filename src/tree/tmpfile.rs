@@ -13,17 +13,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::fs::create_file;
+
 /// Each is an open handle. These are two batches and what is staged ahead of them, but for a few, which are
 /// given names.
-const OPEN_AT_MOST: usize = 20_000;
+const MAX_OPEN_UNNAMED: usize = 20_000;
 /// Handles that are left to everything else: folders, the state, connections.
-const LEFT: usize = 768;
+const RESERVED_FDS: usize = 768;
 /// Handles that are of use.
-pub(super) const WANTED: usize = OPEN_AT_MOST + LEFT;
+pub(super) const WANTED_FDS: usize = MAX_OPEN_UNNAMED + RESERVED_FDS;
 const TRIAL: &str = "trial";
 
 #[derive(Debug)]
-pub(super) struct Nameless {
+pub(super) struct UnnamedFiles {
     open: Arc<AtomicUsize>,
     /// 0 where this file system has no such files, or there is no way to name them.
     at_most: usize,
@@ -31,32 +33,33 @@ pub(super) struct Nameless {
 
 /// A file without a name. It is gone when this is dropped, unless it was linked.
 #[derive(Debug)]
-pub(super) struct Handle {
+pub(super) struct UnnamedFile {
     file: File,
     open: Arc<AtomicUsize>,
 }
 
-impl Handle {
+impl UnnamedFile {
     pub(super) fn link(&self, folder: &OwnedFd, name: &str) -> rustix::io::Result<()> {
         link(&self.file, folder, name)
     }
 }
 
-impl Drop for Handle {
+impl Drop for UnnamedFile {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Nameless {
+impl UnnamedFiles {
     /// Finds out in an empty folder of ours what works here.
-    pub(super) fn find_out(folder: &OwnedFd, handles: usize) -> Self {
-        let at_most = if works(folder).unwrap_or(false) { OPEN_AT_MOST.min(handles.saturating_sub(LEFT)) } else { 0 };
+    pub(super) fn probe(folder: &OwnedFd, handles: usize) -> Self {
+        let at_most =
+            if works(folder).unwrap_or(false) { MAX_OPEN_UNNAMED.min(handles.saturating_sub(RESERVED_FDS)) } else { 0 };
         Self { open: Arc::default(), at_most }
     }
 
     /// Writes a document; None where it needs a name.
-    pub(super) fn write(&self, folder: &OwnedFd, document: &[u8]) -> io::Result<Option<Handle>> {
+    pub(super) fn write(&self, folder: &OwnedFd, document: &[u8]) -> io::Result<Option<UnnamedFile>> {
         if self.open.load(Ordering::Relaxed) >= self.at_most {
             return Ok(None);
         }
@@ -67,7 +70,7 @@ impl Nameless {
         };
         file.write_all(document)?;
         self.open.fetch_add(1, Ordering::Relaxed);
-        Ok(Some(Handle { file, open: Arc::clone(&self.open) }))
+        Ok(Some(UnnamedFile { file, open: Arc::clone(&self.open) }))
     }
 }
 
@@ -82,8 +85,7 @@ fn works(folder: &OwnedFd) -> rustix::io::Result<bool> {
     let file = create(folder)?;
     link(&file, folder, TRIAL)?;
     rustix::fs::unlinkat(folder, TRIAL, AtFlags::empty())?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let ordinary = rustix::fs::openat(folder, TRIAL, flags, Mode::from_raw_mode(0o666))?;
+    let ordinary = create_file(folder, TRIAL)?;
     rustix::fs::unlinkat(folder, TRIAL, AtFlags::empty())?;
     Ok(rustix::fs::fstat(&file)?.st_mode == rustix::fs::fstat(&ordinary)?.st_mode)
 }
@@ -104,8 +106,8 @@ fn link(file: &File, folder: &OwnedFd, name: &str) -> rustix::io::Result<()> {
 /// threads, all that open a file wait each time the kernel's table of handles doubles, for up to 20 ms
 /// (`synchronize_rcu` in its `expand_fdtable`). If this fails, the table grows then as before. On a terminal
 /// there is a second thread by now, which draws, and this one waits once.
-pub(super) fn make_room(handle: &OwnedFd, handles: usize) {
-    if let Ok(last) = i32::try_from(handles.min(WANTED)) {
+pub(super) fn grow_fd_table(handle: &OwnedFd, handles: usize) {
+    if let Ok(last) = i32::try_from(handles.min(WANTED_FDS)) {
         let _ = rustix::io::fcntl_dupfd_cloexec(handle, last - 1);
     }
 }
