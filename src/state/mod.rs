@@ -6,7 +6,7 @@
 //! `overview.rs` how the tenants stand. `record.rs` writes a published batch, everything of it in one transaction:
 //! the file in the tree comes first, the state second. `rehearsal.rs` keeps what a dry run has decided. `legacy.rs`
 //! knows the script's state file, `legacy_file.rs` puts one in place. `source_table.rs` numbers the tables that were
-//! read. `visited.rs` counts the ids that a scan of the source has visited.
+//! read. `visited.rs` counts the ids that a scan of the source has visited. `row.rs` reads rows by their columns' names.
 //!
 //! Only the holder of the lock may open a state for writing (`lock::ExportLock::open_state`).
 
@@ -35,6 +35,7 @@ mod query_plan_tests;
 pub mod record;
 pub mod rehearsal;
 pub mod restore;
+mod row;
 pub mod visited;
 pub mod runs;
 mod source_table;
@@ -282,6 +283,6 @@ mod tests {
         look.back_up_to(&target).unwrap();
         assert_eq!(State::open_read_only(&target).unwrap().unwrap().newest_run().unwrap(), Some(run));
         let findings = look.check(integrity::Depth::Deep).unwrap();
-        assert!(findings.iter().any(|finding| finding.what.contains("do not balance: 1")), "{findings:?}");
+        assert!(findings.iter().any(|finding| finding.what.to_string().contains("do not balance: 1")), "{findings:?}");
     }
 }
