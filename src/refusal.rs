@@ -97,6 +97,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// An error of wrong usage.
+    pub fn usage(message: impl Into<Message>) -> anyhow::Error {
+        Self::Usage(message.into()).into()
+    }
+
     /// The process's exit code, as documented in the README.
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -80,8 +80,8 @@ impl Holder {
             other => Text::same(other),
         };
         text!(
-            [purpose] "{purpose}, pid {pid} on {host}, since {since}",
-            "{purpose}，pid {pid}，主机 {host}，开始于 {since}"
+            "{purpose}, pid {pid} on {host}, since {since}",
+            "{purpose}，pid {pid}，主机 {host}，开始于 {since}"; purpose
         )
     }
 }
@@ -196,12 +196,12 @@ impl MirrorFault {
         );
         match self {
             Self::Tenant(tenant) => message! {
-                [what] "{what}: its lines cannot hold the tenant {tenant:?}", "{what}: 其格式无法容纳租户 {tenant:?}";
-                "run without --mirror-legacy-state", "请去掉 --mirror-legacy-state"
+                "{what}: its lines cannot hold the tenant {tenant:?}", "{what}: 其格式无法容纳租户 {tenant:?}";
+                "run without --mirror-legacy-state", "请去掉 --mirror-legacy-state"; what
             },
             Self::Unwritten(detail) => message! {
-                [what, detail] "{what}: {detail}", "{what}: {detail}";
-                "mend the cause, the next run writes it", "请排除原因，下次运行会写入"
+                "{what}: {detail}", "{what}: {detail}";
+                "mend the cause, the next run writes it", "请排除原因，下次运行会写入"; what, detail
             },
         }
     }
@@ -251,8 +251,8 @@ impl Obstacle {
             Self::LoginWithKey => {
                 let user = user();
                 said().with_hint(text!(
-                    [user] "{user}, and that the file of --server-public-key holds the key of this very server (public_key.pem in its data folder)",
-                    "{user}，并确认 --server-public-key 指定的文件就是这台服务器的公钥（其数据目录中的 public_key.pem）"
+                    "{user}, and that the file of --server-public-key holds the key of this very server (public_key.pem in its data folder)",
+                    "{user}，并确认 --server-public-key 指定的文件就是这台服务器的公钥（其数据目录中的 public_key.pem）"; user
                 ))
             }
             Self::PasswordInTheClear => message! {

@@ -148,7 +148,7 @@ impl OptionFileTrouble {
                 text!("save the file as UTF-8", "请将文件保存为 UTF-8"),
             ),
         };
-        text!([what] "the option file {file}, line {line}: {what}", "选项文件 {file} 第 {line} 行: {what}")
+        text!("the option file {file}, line {line}: {what}", "选项文件 {file} 第 {line} 行: {what}"; what)
             .with_hint(hint)
     }
 }

@@ -99,7 +99,7 @@ fn tenant_done(mode: Mode, tenant: &Tenant, counts: &Counts) -> Text {
     };
     match counts.rejected {
         0 => outcome,
-        rejected => text!([outcome] "{outcome}, {rejected} cannot be exported", "{outcome}，{rejected} 条无法导出"),
+        rejected => text!("{outcome}, {rejected} cannot be exported", "{outcome}，{rejected} 条无法导出"; outcome),
     }
 }
 
@@ -116,7 +116,7 @@ fn tenant_counts(tenant: &Tenant, counts: &Counts) -> Text {
 /// The error that ended the export of a tenant.
 fn tenant_failed(tenant: &Tenant, trouble: &Trouble) -> Message {
     let Message { what, hint } = trouble.message();
-    Message { what: text!([what] "tenant {tenant}: failed: {what}", "租户 {tenant}: 导出失败: {what}"), hint }
+    Message { what: text!("tenant {tenant}: failed: {what}", "租户 {tenant}: 导出失败: {what}"; what), hint }
 }
 
 /// The line of an invoice that cannot be exported.
@@ -129,8 +129,8 @@ fn rejected(tenant: Option<&Tenant>, id: &InvoiceId, number: Option<&str>, reaso
     };
     let reason = reason.text();
     text!(
-        [tenant, invoice, reason] "{tenant}: {invoice} cannot be exported: {reason}",
-        "{tenant}: {invoice} 无法导出: {reason}"
+        "{tenant}: {invoice} cannot be exported: {reason}",
+        "{tenant}: {invoice} 无法导出: {reason}"; tenant, invoice, reason
     )
 }
 
@@ -138,8 +138,8 @@ fn rejected(tenant: Option<&Tenant>, id: &InvoiceId, number: Option<&str>, reaso
 fn waiting(holder: Option<&Holder>, at_most: Duration) -> Text {
     let (holder, at_most) = (Holder::text(holder), span(at_most));
     text!(
-        [holder, at_most] "waiting for another run to end, at most {at_most}: {holder}",
-        "另一个导出进程正在运行，最多等待 {at_most}: {holder}"
+        "waiting for another run to end, at most {at_most}: {holder}",
+        "另一个导出进程正在运行，最多等待 {at_most}: {holder}"; holder, at_most
     )
 }
 
@@ -246,7 +246,7 @@ impl Lines {
         }
         let (kind, title) = (mode.kind.as_str(), title(mode.kind));
         lines.push(Line::info(text!("mode: {kind}", "运行模式: {kind}")));
-        let title = text!([title] "{title}", "执行{title}");
+        let title = text!("{title}", "执行{title}"; title);
         lines.extend([Text::same(RULE), title, Text::same(RULE)].map(Line::info));
         lines
     }
