@@ -53,7 +53,7 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Success,
-    /// Done, but a tenant failed or rows were newly rejected.
+    /// Done, but a tenant failed, rows were newly rejected, or some could not be read.
     Partial,
 }
 
@@ -228,6 +228,8 @@ pub struct Summary {
     pub counts: Counts,
     pub new_rejects: u64,
     pub open_rejects: u64,
+    /// Invoices without a known tenant that could not be read.
+    pub unread: u64,
     /// Files that were left, since it is not proven that they are superseded.
     pub leftovers: u64,
     /// Attempts after a lost connection.

@@ -28,10 +28,12 @@ pub enum Difference {
     Leftover,
     /// Nobody knows the file.
     Foreign,
+    /// The server did not return rows of a tenant, so that they are not compared.
+    Unread,
 }
 
 impl Difference {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Lost,
         Self::Stale,
         Self::Moved,
@@ -41,6 +43,7 @@ impl Difference {
         Self::Withdrawn,
         Self::Leftover,
         Self::Foreign,
+        Self::Unread,
     ];
 
     /// The word shown and used in JSON.
@@ -55,6 +58,7 @@ impl Difference {
             Self::Withdrawn => "withdrawn",
             Self::Leftover => "leftover",
             Self::Foreign => "foreign",
+            Self::Unread => "unread",
         }
     }
 
@@ -75,6 +79,7 @@ impl Difference {
                 "verify --against-source --prune --prune-leftovers removes it, also if it is the only file of an earlier invoice"
             }
             Self::Foreign => "it is not ours to remove",
+            Self::Unread => "mend what the server says, then verify again",
         }
     }
 }
@@ -177,7 +182,7 @@ impl Findings {
             Some(WhyKept::Table) => {
                 format!("id {id} had this path, and it is not proven that it still is that invoice's id")
             }
-            None => format!("id {id} had this path and has another one now"),
+            None => format!("id {id} had this path, and it is not proven that the file is superseded"),
         };
         let (difference, path) = (Difference::Leftover, Some(path.to_string()));
         self.add(Finding { difference, tenant: None, id: None, path, detail });

@@ -1,7 +1,7 @@
 //! Ledger against source: the key diff without a lower bound, then by primary key whomever the ledger
 //! holds and the scan has not met. The same threads read and check as in a run; nothing is written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::bail;
@@ -17,6 +17,7 @@ use crate::export::patience::Patience;
 use crate::export::plan::{self, HowToRead};
 use crate::export::session::Session;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
+use crate::refusal::Trouble;
 use crate::run::Cancel;
 use crate::state::State;
 use crate::state::ledger::Entry;
@@ -49,7 +50,8 @@ pub(super) fn compare(
     let max_document = order.access.max_document;
     let desk = Desk { tree: None, stage: None, presence: Presence::Assumed, max_document };
     let read_upto = known.into_iter().filter_map(|known| Some((known.tenant, known.watermark?))).collect();
-    let mut examiner = Examiner { selection, state, read_upto, otherwise: state.newest_boundary()?, findings, tell };
+    let otherwise = state.newest_boundary()?;
+    let mut examiner = Examiner { selection, state, read_upto, otherwise, unread: HashSet::new(), findings, tell };
     drive(&mut examiner, desk, errand, order.writers, cancel)
 }
 
@@ -65,6 +67,8 @@ struct Examiner<'a> {
     read_upto: HashMap<Tenant, SourceTime>,
     /// The same for tenants without a watermark.
     otherwise: Option<SourceTime>,
+    /// Tenants with rows that could not be read.
+    unread: HashSet<Tenant>,
     findings: &'a mut Findings,
     tell: &'a mut dyn FnMut(Event),
 }
@@ -86,7 +90,7 @@ impl Decides for Examiner<'_> {
                 }
             }
             Told::Retrying { trouble, pause } => (self.tell)(Event::Notice(Notice::Retrying { trouble, pause })),
-            Told::Failed { trouble, .. } => bail!("{trouble}"),
+            Told::Failed { tenants, tenantless, trouble } => self.unread(tenants, tenantless, &trouble),
             // Who is gone from the index is asked for again after the scan.
             Told::Gone { .. } | Told::Begun(_) | Told::Quiet(_) | Told::Read { .. } => {}
         }
@@ -162,6 +166,19 @@ impl Examiner<'_> {
         let open = self.state.is_open_reject(id)?;
         self.findings.rejected += u64::from(open);
         Ok(open)
+    }
+
+    /// Rows that the server does not return are not compared. The others are.
+    fn unread(&mut self, tenants: Vec<Tenant>, tenantless: u64, trouble: &Trouble) {
+        let mut find = |tenant, detail| {
+            self.findings.add(Finding { difference: Difference::Unread, tenant, id: None, path: None, detail });
+        };
+        for tenant in tenants.into_iter().filter(|tenant| self.unread.insert(tenant.clone())) {
+            find(Some(tenant), format!("not all rows could be compared: {trouble}"));
+        }
+        if tenantless > 0 {
+            find(None, format!("invoices without a known tenant that could not be compared: {tenantless}: {trouble}"));
+        }
     }
 
     fn lost(&mut self, id: &InvoiceId, tenant: Option<&Tenant>, path: Option<String>, detail: String) {
