@@ -78,7 +78,7 @@ pub struct DoubtedPath {
     pub contents: Vec<Content>,
 }
 
-impl Doubted {
+impl DoubtedPath {
     /// Whether the dead run has said what it was to write. Earlier versions did not.
     pub fn is_content_known(&self) -> bool {
         !self.contents.is_empty() && self.contents.iter().all(|content| content.digest != Digest::UNKNOWN)

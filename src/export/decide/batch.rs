@@ -336,7 +336,8 @@ mod tests {
         batch.gone(InvoiceId::from("4"), None);
         let mut totals = Totals::default();
         batch.close(&mut totals);
-        let expected = Counts { seen: 4, written: 1, unchanged: 1, rejected: 1, gone: 1, bytes: 5, ..Counts::default() };
+        let expected =
+            Counts { seen: 4, written: 1, unchanged: 1, rejected: 1, gone: 1, bytes: 5, ..Counts::default() };
         assert_eq!((totals.run, batch.record.totals), (expected, expected));
         assert_eq!(totals.of(&Tenant::from("1")), Counts { seen: 3, gone: 0, ..expected });
     }

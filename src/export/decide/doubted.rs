@@ -28,11 +28,7 @@ pub(super) fn clear_doubt(decisions: &mut Decisions<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn clear_up(
-    decisions: &mut Decisions<'_>,
-    path: &TreePath,
-    doubted: &DoubtedPath,
-) -> anyhow::Result<()> {
+fn clear_up(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPath) -> anyhow::Result<()> {
     let DoubtedPath { writer, contents } = doubted;
     let nobody = InvoiceId::from("");
     let owners = decisions.view.owners(&nobody, path)?;
