@@ -58,7 +58,7 @@ impl CarriedOut {
         if is_whole { Outcome::Success } else { Outcome::Partial }
     }
 
-    /// What no tenant's record says.
+    /// The error that belongs to no tenant's record.
     pub(super) fn error(&self) -> Option<String> {
         let (invoices, trouble) = self.unread.as_ref()?;
         Some(format!("invoices without a known tenant that could not be read: {invoices}: {trouble}"))

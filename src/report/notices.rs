@@ -132,9 +132,9 @@ pub(super) fn line(notice: &Notice) -> Line {
             Line::warn(Message { what, hint })
         }
         Notice::Unread { invoices, trouble } => {
-            let (Message { what, hint }, unread) = (trouble.message(), count(*invoices, "invoice"));
+            let (counted, Message { what, hint }) = (count(*invoices, "invoice"), trouble.message());
             let what = text!(
-                [what] "{unread} without a known tenant could not be read: {what}; the next run reads them again",
+                [what] "{counted} without a known tenant could not be read: {what}; the next run reads them again",
                 "{invoices} 张租户不明的发票未能读取: {what}；下次运行会重新读取"
             );
             Line::warn(Message { what, hint })

@@ -94,7 +94,7 @@ impl Decides for Decider<'_> {
             Told::Retrying { trouble, pause } => self.decisions.journal.notice(Notice::Retrying { trouble, pause }),
             Told::Failed { tenants, tenantless, trouble } => {
                 tenants.iter().for_each(|tenant| self.decisions.journal.fail(tenant, trouble.clone()));
-                self.decisions.journal.miss(tenantless, trouble);
+                self.decisions.journal.leave_unread(tenantless, trouble);
             }
         }
         Ok(())

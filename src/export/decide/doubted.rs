@@ -49,8 +49,8 @@ fn clear_up(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPat
     match (contents.iter().find(|content| Some(content.digest) == there), there, writer) {
         (Some(content), ..) => decisions.clear_unnamed(path, content),
         (None, Some(digest), Some(writer)) if !doubted.is_content_known() => {
-            let leftover = Leftover { path: path.clone(), id: writer.clone(), digest, why: None };
-            decisions.view.batch.leave(leftover);
+            let (path, id) = (path.clone(), writer.clone());
+            decisions.view.batch.leave(Leftover { path, id, digest, why: None });
             Ok(())
         }
         _ => {

@@ -127,8 +127,8 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// So many invoices without a known tenant could not be read.
-    pub(super) fn miss(&mut self, invoices: u64, trouble: Trouble) {
+    /// Invoices without a known tenant could not be read.
+    pub(super) fn leave_unread(&mut self, invoices: u64, trouble: Trouble) {
         if invoices > 0 {
             self.outcome.unread = Some((invoices, trouble.clone()));
             self.notice(Notice::Unread { invoices, trouble });
