@@ -13,6 +13,7 @@
 //! | `mirror.rs` | the script's state file |
 //! | `course.rs` | what is measured of a run, and its summary |
 //! | `session.rs` | a run on record, from the lock to its end |
+//! | `ticket.rs` | what goes along with a row from reading to deciding |
 //! | `check.rs` | whether a row can be exported, and whether its file is right |
 //! | `one_by_one.rs` | rows that a server does not return |
 //! | `budget.rs` | the bound on bytes in memory |
@@ -50,6 +51,7 @@ mod patience;
 pub mod plan;
 mod run;
 mod session;
+mod ticket;
 pub mod tie;
 pub mod verify;
 pub mod why;

@@ -15,8 +15,9 @@ use crate::state::trace::Trace;
 use crate::tree::Tree;
 use crate::window::{OpenWork, Span};
 
-use super::check::{Desk, FileState, Presence, Trust, Verdict as Checked};
+use super::check::{Desk, FileState, Presence, Verdict as Checked};
 use super::plan::{self, HowToRead, Incremental, Reading};
+use super::ticket::Trust;
 
 /// The answer to "why is it (not) there?".
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,12 +15,13 @@ use super::journal::Journal;
 use super::parts::{Parts, advances, members};
 use super::second::SecondSource;
 use crate::event::Notice;
-use crate::export::check::{Candidate, Trust, Verdict};
+use crate::export::check::{Candidate, Verdict};
 use crate::export::commit::Committer;
-use crate::export::diff::{Part, Told};
+use crate::export::diff::Told;
 use crate::export::drive::{Checked, Decides};
 use crate::export::one_by_one::{self, Asks};
 use crate::export::plan::Group;
+use crate::export::ticket::{Part, Ticket, Trust};
 use crate::invoice::{InvoiceId, Reason, Tenant};
 use crate::lang::Explain;
 use crate::refusal::Trouble;
@@ -52,7 +53,7 @@ pub(in crate::export) struct Decider<'a> {
 
 impl Decides for Decider<'_> {
     fn take(&mut self, checked: Checked) -> anyhow::Result<()> {
-        let Checked { part, late_by, verdict } = checked;
+        let Checked { ticket: Ticket { part, known, late_by, .. }, verdict } = checked;
         self.parts.note_row(part);
         if self.decisions.tally.comes_again(verdict.id()) {
             // It was read again since, with its rivals, and dealt with.
@@ -63,7 +64,7 @@ impl Decides for Decider<'_> {
         }
         self.decisions.journal.meet(part, &verdict);
         self.count_late(verdict.tenant(), late_by);
-        self.decide(verdict)?;
+        self.decide(verdict, known)?;
         self.after(part)?;
         self.decisions.journal.say_progress();
         Ok(())
@@ -152,9 +153,9 @@ impl<'a> Decider<'a> {
         }
     }
 
-    fn decide(&mut self, verdict: Verdict) -> anyhow::Result<()> {
+    fn decide(&mut self, verdict: Verdict, known: Option<Entry>) -> anyhow::Result<()> {
         match verdict {
-            Verdict::Candidate(candidate) => self.claim(candidate),
+            Verdict::Candidate(candidate) => self.claim(candidate, known),
             Verdict::Reject(reject) => self.decisions.reject(reject),
             // The row is left to the next run.
             Verdict::Trouble { invoice, trouble } => {
@@ -164,13 +165,16 @@ impl<'a> Decider<'a> {
         }
     }
 
-    fn claim(&mut self, candidate: Candidate) -> anyhow::Result<()> {
-        if !self.decisions.has_entered && candidate.is_written() && candidate.known.is_some() {
-            return self.decisions.accept(candidate);
+    fn claim(&mut self, candidate: Candidate, known: Option<Entry>) -> anyhow::Result<()> {
+        if !self.decisions.has_entered && candidate.is_written() && known.is_some() {
+            return self.decisions.accept(candidate, known);
         }
         let rivals = self.decisions.view.rivals(&candidate.invoice.id, &candidate.path, candidate.digest)?;
-        if rivals.is_empty() && self.decisions.still_holds(&candidate)? && !self.is_awaited(&candidate)? {
-            return self.decisions.accept(candidate);
+        if rivals.is_empty()
+            && self.decisions.still_holds(&candidate, known.as_ref())?
+            && !self.is_awaited(&candidate)?
+        {
+            return self.decisions.accept(candidate, known);
         }
         self.put_aside(&candidate, rivals)?;
         if self.conflicts.is_full() { self.resolve_conflicts() } else { Ok(()) }
@@ -330,10 +334,10 @@ impl<'a> Decider<'a> {
     }
 
     fn award(&mut self, verdict: Verdict, winners: &HashMap<TreePath, Winner>) -> anyhow::Result<()> {
-        let Verdict::Candidate(candidate) = verdict else { return self.decide(verdict) };
+        let Verdict::Candidate(candidate) = verdict else { return self.decide(verdict, None) };
         let Some(winner) = winners.get(&candidate.path) else { bail!("no invoice won {}", candidate.path) };
         if winner.digest == candidate.digest {
-            return self.decisions.accept(candidate);
+            return self.decisions.accept(candidate, None);
         }
         self.decisions.discard(&candidate);
         self.decisions.reject(winner.beats(candidate.invoice, &candidate.path))
