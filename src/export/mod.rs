@@ -27,7 +27,7 @@
 //! | `verify.rs`, `verify/` | tree, ledger and source compared, with the same parts |
 //! | `lag.rs`, `why.rs` | how far tenants lag behind; what became of one invoice |
 
-pub use self::inquiry::refuse_other_source;
+pub use self::inquiry::{Inquiry, refuse_other_source};
 pub use self::order::{Backups, Mirror, Mode, Order, Rejects};
 pub use self::run::run;
 
