@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::event::Event;
 use crate::invoice::{InvoiceId, Reason, ReasonCode, SourceTime, Tenant};
 use crate::lang::Text;
-use crate::source::{Listed, Sighting, Source, SourceError};
+use crate::source::{Listed, RowSummary, Source, SourceError};
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::state::tenants::KnownTenant;
@@ -49,7 +49,7 @@ words! {
 #[derive(Clone, Debug)]
 pub struct Case {
     /// None: no row with this id or number.
-    pub row: Option<Sighting>,
+    pub row: Option<RowSummary>,
     pub trace: Trace,
     pub tenant: Option<KnownTenant>,
     pub file: Option<FileNow>,
@@ -138,7 +138,7 @@ pub fn why(
     Ok(cases)
 }
 
-fn whose(row: Option<&Sighting>, trace: &Trace) -> Option<Tenant> {
+fn whose(row: Option<&RowSummary>, trace: &Trace) -> Option<Tenant> {
     let rejected = || trace.reject.as_ref().and_then(|reject| reject.tenant.clone());
     let exported = || trace.entry.as_ref().map(|entry| entry.tenant.clone());
     row.and_then(|row| row.tenant.clone()).or_else(exported).or_else(rejected)
@@ -212,7 +212,7 @@ fn judge_gone(trace: &Trace) -> Verdict {
 }
 
 fn judge_row(
-    row: &Sighting,
+    row: &RowSummary,
     trace: &Trace,
     file: Option<FileNow>,
     tenant: Option<&KnownTenant>,
@@ -266,7 +266,7 @@ fn settled(trace: &Trace) -> Verdict {
 }
 
 /// What keeps a row from being an invoice.
-fn lacking(row: &Sighting) -> Option<Text> {
+fn lacking(row: &RowSummary) -> Option<Text> {
     let status = row.status.as_deref().unwrap_or("NULL");
     let parts = [
         (row.issued, text!("its status is {status}, so it is not issued", "状态为 {status}，不是已开票")),
@@ -326,7 +326,7 @@ fn mend_elsewhere(reason: ReasonCode) -> Option<Text> {
 
 /// Which run will take it, decided as the next incremental run would. `first` is what else there is to say.
 fn waits(
-    row: &Sighting,
+    row: &RowSummary,
     trace: &Trace,
     tenant: Option<&KnownTenant>,
     known: &[KnownTenant],
@@ -348,7 +348,13 @@ fn waits(
 }
 
 /// Where the source time of a row lies, and which run reads it there.
-fn turn(row: &Sighting, trace: &Trace, tenant: Option<&KnownTenant>, known: &[KnownTenant], now: &Now) -> (Text, Text) {
+fn turn(
+    row: &RowSummary,
+    trace: &Trace,
+    tenant: Option<&KnownTenant>,
+    known: &[KnownTenant],
+    now: &Now,
+) -> (Text, Text) {
     let Some(time) = row.time.as_ref().filter(|time| crate::window::earlier(time, Duration::ZERO).is_some()) else {
         return (
             text!("it has no usable source time", "没有可用的更新时间"),
@@ -414,7 +420,7 @@ fn late(time: &SourceTime, reading: Reading) -> (Text, Text) {
     }
 }
 
-fn reading(row: &Sighting, known: &[KnownTenant], now: &Now<'_>) -> Reading {
+fn reading(row: &RowSummary, known: &[KnownTenant], now: &Now<'_>) -> Reading {
     let Now { boundary, work, overlap, listed, .. } = now;
     let how = HowToRead::Incremental(Incremental { known, boundary, work, overlap: *overlap });
     let chosen: Vec<Tenant> = row.tenant.iter().cloned().collect();
