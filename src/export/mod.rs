@@ -48,8 +48,8 @@ use self::diff::{Compare, Scope};
 use self::drive::{Errand, drive};
 use self::flight::Publisher;
 use self::given::Given;
-pub use self::inquiry::refuse_other_source;
-use self::inquiry::{Inquiry, Present, Settings, ask_server, refuse_unknown_tenants};
+pub use self::inquiry::{Inquiry, refuse_other_source};
+use self::inquiry::{Present, Settings, ask_server, refuse_unknown_tenants};
 pub use self::mirror::Mirror;
 use self::patience::Patience;
 use self::pipeline::{Clerk, Post};
@@ -203,7 +203,7 @@ pub fn run(order: &Order, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary
     let course = Course::begin();
     let tell = &mut course.counting(tell);
     tell(Event::Started { kind: order.kind, dry_run: order.mode == Mode::DryRun });
-    let inquiry = Inquiry::open(order, tell)?;
+    let inquiry = Inquiry::open(&order.access, order.retry_for, tell)?;
     inquiry.source.notices().into_iter().for_each(|notice| tell(Event::Notice(notice)));
     match order.mode {
         Mode::DryRun => look(order, inquiry, &course, tell),
@@ -375,7 +375,7 @@ fn carry_out(
 fn expect(state: Option<&State>, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
     let before = state.map_or(Ok(None), State::last_full_count)?;
     let expected = match before.filter(|count| *count > 0) {
-        None => inquiry.ask(tell, |source| source.estimate())?,
+        None => inquiry.ask_if_shown(tell, None, |source| source.estimate())?,
         known => known,
     };
     expected.into_iter().for_each(|expected| tell(Event::Expected(expected)));

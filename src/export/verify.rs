@@ -186,7 +186,7 @@ fn with_the_source(
     let order = &with.order;
     let course = Course::begin();
     let tell = &mut course.counting(tell);
-    let mut inquiry = Inquiry::open(order, tell)?;
+    let mut inquiry = Inquiry::open(&order.access, order.retry_for, tell)?;
     let mut session = Session::open(order, &mut inquiry, tell)?;
     drop(inquiry);
     // Nothing is under way yet that a signal could not end at once.
