@@ -120,7 +120,7 @@ impl AddAssign for Counts {
 /// not be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WhyKept {
-    /// The id carries another number now.
+    /// The id carries another number now, or the same number of another year.
     Number,
     /// The id belongs to another tenant now.
     Tenant,

@@ -1,5 +1,11 @@
-//! Whether the id of a row is proof that it is the invoice that was exported: only of the same tenant and number, and
-//! in a table that is provably the one of before. Where it is not, an old file is never removed for a new one.
+//! Whether the id of a row is proof that it is the invoice that was exported: only of the same tenant and of the same
+//! number in the same year, and in a table that is provably the one of before. Where it is not, an old file is never
+//! removed for a new one.
+//!
+//! A server shows no difference between a row that was updated and one that was deleted and inserted again with its id.
+//! Numbers commonly begin anew each year, so an id with the number of another year is taken for another invoice, though
+//! a date may have been corrected across the end of a year; the file that stays then is a leftover. An id that comes
+//! again with tenant, number and year counts as the same invoice. Nothing in the database could say otherwise.
 
 use anyhow::Context;
 
@@ -7,6 +13,7 @@ use super::one_by_one::Asks;
 use super::pipeline::Clerk;
 use crate::invoice::{Invoice, InvoiceId};
 use crate::run::WhyKept;
+use crate::source::Fault;
 use crate::state::ledger::Entry;
 use crate::state::todo::{Content, Leftover};
 use crate::tree::name::TreePath;
@@ -32,7 +39,7 @@ impl Clerk<'_> {
         } else if before.tenant != invoice.tenant {
             Some(WhyKept::Tenant)
         } else {
-            self.unless_proven(before.table)
+            self.unless_proven(before.table, &path, instead)
         };
         match why {
             None => {
@@ -51,7 +58,8 @@ impl Clerk<'_> {
         let why = match self.current(&id)? {
             Some(now) if !now.path.same_invoice(path) => Some(WhyKept::Number),
             Some(now) if now.path.tenant() != path.tenant() => Some(WhyKept::Tenant),
-            Some(_) | None => self.unless_proven(content.table),
+            Some(now) => self.unless_proven(content.table, path, &now.path),
+            None => self.unless_proven(content.table, path, path),
         };
         let path = path.clone();
         match why {
@@ -72,8 +80,12 @@ impl Clerk<'_> {
         }
     }
 
-    fn unless_proven(&self, table: Option<i64>) -> Option<WhyKept> {
-        (self.table.is_none() || self.table != table).then_some(WhyKept::Table)
+    /// Why it is not proven that a row of this table, which led to one path, is the one that leads to the other now.
+    fn unless_proven(&self, table: Option<i64>, before: &TreePath, now: &TreePath) -> Option<WhyKept> {
+        if self.table.is_none() || self.table != table {
+            return Some(WhyKept::Table);
+        }
+        (!before.same_year(now)).then_some(WhyKept::Number)
     }
 
     /// A table may be emptied or exchanged while it is read. The rows of a batch were read before this asks, so that
@@ -90,10 +102,13 @@ impl Clerk<'_> {
         Ok(())
     }
 
+    /// A server that refuses to show the table, or takes too long for it, proves nothing.
     fn table_lasts(&mut self) -> anyhow::Result<bool> {
         let Some(before) = self.settings.table.clone() else { return Ok(false) };
-        let now =
-            self.ask(|source| source.table_identity()).context("cannot see whether the table is still the same")?;
-        Ok(now.is_some_and(|now| before.lasts(&now)))
+        match self.ask(|source| source.table_identity()) {
+            Ok(now) => Ok(now.is_some_and(|now| before.lasts(&now))),
+            Err(Fault::Statement(_)) => Ok(false),
+            Err(fault) => Err(fault).context("cannot see whether the table is still the same"),
+        }
     }
 }

@@ -144,7 +144,7 @@ impl Words for Chinese {
             Notice::LeftInPlace { path } => format!("文件 {path} 已不属于任何发票，但内容不是本程序导出的，保留不动"),
             Notice::StaysInPlace { why, files, example } => {
                 let because = match why {
-                    WhyKept::Number => "其 id 现在是另一个发票号(例如 id 被重新使用)",
+                    WhyKept::Number => "其 id 现在是另一个发票号，或另一年的同一发票号(例如 id 被重新使用)",
                     WhyKept::Tenant => "其 id 现在属于另一个租户",
                     WhyKept::Table => {
                         "无法证明数据表仍是导出时的那张表(表或服务器可能被恢复、清空、修改或重启过)；全量导出会重新读取每一行，之后的移动又能确认"

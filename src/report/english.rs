@@ -128,7 +128,7 @@ impl Words for English {
             }
             Notice::StaysInPlace { why, files, example } => {
                 let because = match why {
-                    WhyKept::Number => "their ids carry other numbers now, as when ids are used again",
+                    WhyKept::Number => "their ids carry other numbers now, or those of another year, as when ids are used again",
                     WhyKept::Tenant => "their ids belong to other tenants now",
                     WhyKept::Table => {
                         "it is not proven that the table is the one they came from (it, or the server, may have been restored, emptied, altered or restarted); a full run reads every row anew, and later moves are believed again"

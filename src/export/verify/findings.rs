@@ -172,7 +172,9 @@ impl Findings {
         of.push(path.clone());
         let detail = match why {
             Some(WhyKept::NotRemoved) => format!("id {id} has another path now, and this file could not be removed"),
-            Some(WhyKept::Number) => format!("id {id} had this path and carries another number now"),
+            Some(WhyKept::Number) => {
+                format!("id {id} had this path and carries another number now, or that of another year")
+            }
             Some(WhyKept::Tenant) => format!("id {id} had this path and belongs to another tenant now"),
             Some(WhyKept::Table) => {
                 format!("id {id} had this path, and it is not proven that it still is that invoice's id")
