@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::event::Event;
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
-use crate::source::{Listed, Sighting};
+use crate::source::{Fault, Listed, Sighting, Source};
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::state::tenants::KnownTenant;
@@ -87,8 +87,9 @@ impl FileNow {
 }
 
 /// What the source says now; without it only the state is asked.
-pub struct Now {
+pub struct Now<'a> {
     pub inquiry: Inquiry,
+    pub tell: &'a mut dyn FnMut(Event),
     pub boundary: SourceTime,
     pub work: OpenWork,
     pub listed: Vec<Listed>,
@@ -97,19 +98,23 @@ pub struct Now {
     pub max_document: u64,
 }
 
-impl Now {
+impl<'a> Now<'a> {
     /// In the order of a run.
-    pub fn ask(
+    pub fn of(
         mut inquiry: Inquiry,
         lag: Duration,
         overlap: Duration,
         max_document: u64,
-        tell: &mut dyn FnMut(Event),
+        tell: &'a mut dyn FnMut(Event),
     ) -> anyhow::Result<Self> {
         let boundary = inquiry.ask(tell, |source| source.clock())?.boundary(lag);
         let work = inquiry.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
         let listed = inquiry.ask(tell, |source| source.tenants(&boundary))?.tenants;
-        Ok(Self { inquiry, boundary, work, listed, overlap, max_document })
+        Ok(Self { inquiry, tell, boundary, work, listed, overlap, max_document })
+    }
+
+    fn ask<R>(&mut self, question: impl FnMut(&mut dyn Source) -> Result<R, Fault>) -> Result<R, Fault> {
+        self.inquiry.ask(self.tell, question)
     }
 }
 
@@ -119,13 +124,12 @@ pub fn why(
     tenant: Option<&Tenant>,
     state: &State,
     output: &Path,
-    mut now: Option<&mut Now>,
-    tell: &mut dyn FnMut(Event),
+    mut now: Option<&mut Now<'_>>,
 ) -> anyhow::Result<Vec<Case>> {
     let known = state.tenants()?;
     let mut ids = state.ids_of(number)?;
     let rows = match now.as_deref_mut() {
-        Some(now) => now.inquiry.ask(tell, |source| source.find(number, &ids))?,
+        Some(now) => now.ask(|source| source.find(number, &ids))?,
         None => Vec::new(),
     };
     ids.extend(rows.iter().filter(|row| !ids.contains(&row.id)).map(|row| row.id.clone()).collect::<Vec<_>>());
@@ -144,7 +148,7 @@ pub fn why(
             None => judge_without_source(&trace, file),
             Some(now) => match &row {
                 None => judge_gone(&trace),
-                Some(row) => judge_row(row, &trace, file, tenant.as_ref(), &known, tree.as_ref(), now, tell)?,
+                Some(row) => judge_row(row, &trace, file, tenant.as_ref(), &known, tree.as_ref(), now)?,
             },
         };
         let left_behind = state.left_behind(&trace.id)?;
@@ -211,8 +215,7 @@ fn judge_row(
     tenant: Option<&KnownTenant>,
     known: &[KnownTenant],
     tree: Option<&Tree>,
-    now: &mut Now,
-    tell: &mut dyn FnMut(Event),
+    now: &mut Now<'_>,
 ) -> anyhow::Result<Verdict> {
     if let Some(lacking) = lacking(row) {
         return Ok(match trace.entry {
@@ -228,7 +231,7 @@ fn judge_row(
             ),
         });
     }
-    match document_now(&row.id, trace, tree, now, tell)? {
+    match document_now(&row.id, trace, tree, now)? {
         Document::Gone => Ok(verdict(Standing::Waiting, "its row is changing right now", Some("ask again"))),
         Document::Rejected(reason) => {
             let standing = if trace.entry.is_some() { Standing::Stale } else { Standing::NotExported };
@@ -281,13 +284,7 @@ enum Document {
     Other,
 }
 
-fn document_now(
-    id: &InvoiceId,
-    trace: &Trace,
-    tree: Option<&Tree>,
-    now: &mut Now,
-    tell: &mut dyn FnMut(Event),
-) -> anyhow::Result<Document> {
+fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut Now<'_>) -> anyhow::Result<Document> {
     let desk = Desk { tree, stage: None, presence: Presence::Checked, max_document: now.max_document };
     let mut found = Document::Gone;
     let mut compare = |fetched| {
@@ -304,7 +301,7 @@ fn document_now(
         };
         Ok(())
     };
-    now.inquiry.ask(tell, |source| source.documents(slice::from_ref(id), &mut compare))?;
+    now.ask(|source| source.documents(slice::from_ref(id), &mut compare))?;
     Ok(found)
 }
 
@@ -323,7 +320,7 @@ fn waits(
     trace: &Trace,
     tenant: Option<&KnownTenant>,
     known: &[KnownTenant],
-    now: &Now,
+    now: &Now<'_>,
     first: &str,
 ) -> Verdict {
     let standing = if trace.entry.is_some() { Standing::Stale } else { Standing::Waiting };
@@ -379,7 +376,7 @@ fn waits(
     )
 }
 
-fn reading(row: &Sighting, known: &[KnownTenant], now: &Now) -> Reading {
+fn reading(row: &Sighting, known: &[KnownTenant], now: &Now<'_>) -> Reading {
     let Now { boundary, work, overlap, listed, .. } = now;
     let how = HowToRead::Incremental(Incremental { known, boundary, work, overlap: *overlap });
     let chosen: Vec<Tenant> = row.tenant.iter().cloned().collect();
