@@ -15,7 +15,7 @@ use super::one_by_one::{self, Asks};
 use super::pipeline::Clerk;
 use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
-use crate::source::Fault;
+use crate::source::SourceError;
 use crate::state::ledger::{Entry, Origin};
 use crate::state::todo::{Reject, Why};
 use crate::tree::name::TreePath;
@@ -103,12 +103,12 @@ impl Clerk<'_> {
         let waiting = mem::take(&mut self.waiting);
         let fresh = match self.read_with_rivals(&waiting) {
             // The rows that wait are left to the next run.
-            Err(Fault::Statement(error)) => {
+            Err(SourceError::Statement(error)) => {
                 let trouble = Trouble::from(&error);
                 waiting.into_values().for_each(|Waiting { tenant, .. }| self.fail(&tenant, trouble.clone()));
                 return Ok(());
             }
-            result => result.map_err(Fault::into_error)?,
+            result => result.map_err(SourceError::into_error)?,
         };
         let rivals = fresh.keys().filter(|id| !waiting.contains_key(*id));
         let before: HashMap<InvoiceId, Option<Entry>> =
@@ -144,7 +144,7 @@ impl Clerk<'_> {
     }
 
     /// The rows that wait, their rivals, and the rivals' rivals.
-    fn read_with_rivals(&mut self, waiting: &BTreeMap<InvoiceId, Waiting>) -> Result<Fresh, Fault> {
+    fn read_with_rivals(&mut self, waiting: &BTreeMap<InvoiceId, Waiting>) -> Result<Fresh, SourceError> {
         let mut fresh = Fresh::new();
         let mut ask: BTreeSet<InvoiceId> = waiting.keys().cloned().collect();
         while !ask.is_empty() && fresh.len() < READ_AT_MOST {
@@ -154,7 +154,7 @@ impl Clerk<'_> {
             }
             for id in &ids {
                 if let Some(Some(Verdict::Candidate(candidate))) = fresh.get(id) {
-                    let rivals = self.rivals(id, &candidate.path, candidate.digest).map_err(Fault::Consumer)?;
+                    let rivals = self.rivals(id, &candidate.path, candidate.digest).map_err(SourceError::Consumer)?;
                     ask.extend(rivals.into_iter().filter(|rival| !fresh.contains_key(rival)));
                 }
             }
@@ -168,11 +168,11 @@ impl Clerk<'_> {
         ids: &[InvoiceId],
         waiting: &BTreeMap<InvoiceId, Waiting>,
         fresh: &mut Fresh,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), SourceError> {
         let mut known: HashMap<&InvoiceId, (Option<Entry>, Trust)> = HashMap::new();
         for id in ids {
             let doubted = self.retried.get(id) == Some(&Why::Doubt);
-            let entry = self.current(id).map_err(Fault::Consumer)?;
+            let entry = self.current(id).map_err(SourceError::Consumer)?;
             known.insert(id, (entry, if doubted { Trust::Nothing } else { Trust::Ledger }));
         }
         let desk = self.desk;

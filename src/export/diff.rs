@@ -15,7 +15,7 @@ use super::patience::Patience;
 use super::plan::{Group, Others, Reading};
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
-use crate::source::{Fault, KeyCursor, Source};
+use crate::source::{KeyCursor, Source, SourceError};
 use crate::state::ledger::{Entry, Lookup, Seen};
 use crate::state::roll::Roll;
 use crate::state::todo::{Todo, Why};
@@ -118,7 +118,7 @@ pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
 
 impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     /// Reads everything. An error is one that ends the run; what concerns one tenant is told.
-    pub(super) fn read(&mut self, todo: Vec<Todo>, scope: &Scope) -> Result<(), Fault> {
+    pub(super) fn read(&mut self, todo: Vec<Todo>, scope: &Scope) -> Result<(), SourceError> {
         self.read_todo(todo)?;
         match scope {
             Scope::Table => self.read_table(),
@@ -129,7 +129,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         }
     }
 
-    fn read_groups(&mut self, groups: &[Group], compare: Compare) -> Result<(), Fault> {
+    fn read_groups(&mut self, groups: &[Group], compare: Compare) -> Result<(), SourceError> {
         let mut n = 0;
         while let Some(group) = groups.get(n) {
             let is_quiet = |group: &&Group| group.reading == Reading::Nothing;
@@ -141,7 +141,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             }
             self.say(Told::Begun(n))?;
             match self.read_group(Part::Group(n), group, compare) {
-                Err(Fault::Statement(error)) => {
+                Err(SourceError::Statement(error)) => {
                     let tenants = group.members.iter().map(|member| member.tenant.clone()).collect();
                     self.say(Told::Failed { tenants, trouble: Trouble::from(&error) })?;
                 }
@@ -154,16 +154,16 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// Looks up by primary key whom the ledger holds and the scan has not met: a row that was updated
     /// while it was scanned can have left both pages.
-    fn read_unmet(&mut self) -> Result<(), Fault> {
+    fn read_unmet(&mut self) -> Result<(), SourceError> {
         let Some(roll) = self.roll.take() else { return Ok(()) };
         let (mut after, mut rows) = (None, 0);
         loop {
-            let page = self.lookup.page(after.as_ref(), KEYS_A_PAGE).map_err(Fault::Consumer)?;
+            let page = self.lookup.page(after.as_ref(), KEYS_A_PAGE).map_err(SourceError::Consumer)?;
             let Some((last, _)) = page.last() else { break };
             after = Some(last.id.clone());
             let mut wanted = Vec::new();
             for (entry, _) in page {
-                if roll.calls(&entry).map_err(Fault::Consumer)? {
+                if roll.calls(&entry).map_err(SourceError::Consumer)? {
                     let (id, tenant) = (entry.id.clone(), Some(entry.tenant.clone()));
                     wanted.push(Wanted { id, tenant, known: Some(entry), trust: Trust::Ledger, late_by: None });
                 }
@@ -175,7 +175,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// First, so that a scan finds what was in doubt already written, and skips it. If it cannot be read, the tenants
     /// of what is left of it fail.
-    fn read_todo(&mut self, mut todo: Vec<Todo>) -> Result<(), Fault> {
+    fn read_todo(&mut self, mut todo: Vec<Todo>) -> Result<(), SourceError> {
         todo.sort_by(|a, b| a.id.cmp(&b.id));
         let mut rows = 0;
         while !todo.is_empty() {
@@ -190,9 +190,9 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// What is asked for of a part of the to-do list, and the tenants that it concerns.
-    fn wanted_again(&mut self, todo: Vec<Todo>) -> Result<(Vec<Wanted>, Vec<Concern>), Fault> {
+    fn wanted_again(&mut self, todo: Vec<Todo>) -> Result<(Vec<Wanted>, Vec<Concern>), SourceError> {
         let ids: Vec<&InvoiceId> = todo.iter().map(|todo| &todo.id).collect();
-        let known = self.lookup.entries(&ids).map_err(Fault::Consumer)?;
+        let known = self.lookup.entries(&ids).map_err(SourceError::Consumer)?;
         let (mut wanted, mut concerned) = (Vec::new(), Vec::new());
         for (Todo { id, why, tenant }, known) in todo.into_iter().zip(known) {
             let trust = if why == Why::Doubt { Trust::Nothing } else { Trust::Ledger };
@@ -205,10 +205,10 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// Rows that the server refused stay on the to-do list, and their tenants fail. A reject without a tenant stays a
     /// reject; any other row without one ends the run, since no other part of the program would say that it was not read.
-    fn give_up(&mut self, fault: Fault, unread: Vec<Concern>) -> Result<(), Fault> {
+    fn give_up(&mut self, fault: SourceError, unread: Vec<Concern>) -> Result<(), SourceError> {
         let is_covered = unread.iter().all(|(why, tenant)| tenant.is_some() || *why == Why::Reject);
         match fault {
-            Fault::Statement(error) if is_covered => {
+            SourceError::Statement(error) if is_covered => {
                 let tenants: BTreeSet<Tenant> = unread.into_iter().filter_map(|(_, tenant)| tenant).collect();
                 self.say(Told::Failed { tenants: tenants.into_iter().collect(), trouble: Trouble::from(&error) })
             }
@@ -216,7 +216,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         }
     }
 
-    fn read_group(&mut self, part: Part, group: &Group, compare: Compare) -> Result<(), Fault> {
+    fn read_group(&mut self, part: Part, group: &Group, compare: Compare) -> Result<(), SourceError> {
         let mut spellings: BTreeMap<Tenant, Option<SourceTime>> = BTreeMap::new();
         let mut rows = 0;
         if let Reading::Keys(span) = &group.reading {
@@ -241,7 +241,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         span: &Span,
         compare: Compare,
         spellings: &mut BTreeMap<Tenant, Option<SourceTime>>,
-    ) -> Result<u64, Fault> {
+    ) -> Result<u64, SourceError> {
         let mut cursor = KeyCursor::Start;
         let mut rows = 0;
         loop {
@@ -272,17 +272,17 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// What is left of these keys once those that were exported in this version are dropped.
-    fn unseen(&mut self, group: &Group, mut keys: Vec<Key>, compare: Compare) -> Result<Vec<Wanted>, Fault> {
+    fn unseen(&mut self, group: &Group, mut keys: Vec<Key>, compare: Compare) -> Result<Vec<Wanted>, SourceError> {
         keys.retain(|key| !self.visited.contains(&key.id));
         if compare == Compare::Documents {
             let ids: Vec<&InvoiceId> = keys.iter().map(|key| &key.id).collect();
-            let known = self.lookup.entries(&ids).map_err(Fault::Consumer)?;
+            let known = self.lookup.entries(&ids).map_err(SourceError::Consumer)?;
             let wanted = |(key, known)| Self::wanted(group, key, known, compare);
             return Ok(keys.into_iter().zip(known).map(wanted).collect());
         }
         let mut wanted = Vec::new();
         keys.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        let seen = self.lookup.seen(&keys).map_err(Fault::Consumer)?;
+        let seen = self.lookup.seen(&keys).map_err(SourceError::Consumer)?;
         for (key, seen) in keys.into_iter().zip(seen) {
             match seen {
                 Seen::Yes => self.meet(&key.id)?,
@@ -302,12 +302,12 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         Wanted { id: key.id, tenant: Some(key.tenant), known, trust: Trust::Ledger, late_by }
     }
 
-    fn meet(&mut self, id: &InvoiceId) -> Result<(), Fault> {
-        self.roll.as_mut().map_or(Ok(()), |roll| roll.meet(id)).map_err(Fault::Consumer)
+    fn meet(&mut self, id: &InvoiceId) -> Result<(), SourceError> {
+        self.roll.as_mut().map_or(Ok(()), |roll| roll.meet(id)).map_err(SourceError::Consumer)
     }
 
     /// Hands over the documents of these ids and says which are gone. Counts the rows handed over, also if it fails.
-    fn fetch_all(&mut self, part: Part, wanted: Vec<Wanted>, rows: &mut u64) -> Result<(), Fault> {
+    fn fetch_all(&mut self, part: Part, wanted: Vec<Wanted>, rows: &mut u64) -> Result<(), SourceError> {
         let mut rest = wanted.into_iter().peekable();
         while rest.peek().is_some() {
             let ids: Vec<InvoiceId>;
@@ -334,7 +334,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         part: Part,
         ids: &[InvoiceId],
         page: &mut HashMap<InvoiceId, Wanted>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), SourceError> {
         let refused = one_by_one::read(ids, |ids| self.patiently(|reader| reader.fetch(part, ids, page)))?;
         if refused.is_empty() {
             return Ok(());
@@ -349,7 +349,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// Hands over a row that the server does not return.
-    fn reject(&mut self, part: Part, wanted: Wanted, error: &Error) -> Result<(), Fault> {
+    fn reject(&mut self, part: Part, wanted: Wanted, error: &Error) -> Result<(), SourceError> {
         self.meet(&wanted.id)?;
         let fetched = Fetched::Unreadable {
             id: wanted.id.clone(),
@@ -358,11 +358,16 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             time: None,
             reason: Reason::Unreadable { detail: format!("{error:#}") },
         };
-        self.outbox.put(part, fetched, wanted, &self.lookup).map_err(Fault::Consumer)
+        self.outbox.put(part, fetched, wanted, &self.lookup).map_err(SourceError::Consumer)
     }
 
     /// Asks for what has not come yet.
-    fn fetch(&mut self, part: Part, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
+    fn fetch(
+        &mut self,
+        part: Part,
+        ids: &[InvoiceId],
+        page: &mut HashMap<InvoiceId, Wanted>,
+    ) -> Result<(), SourceError> {
         let (outbox, lookup, roll, came) = (&mut self.outbox, &self.lookup, &mut self.roll, &mut self.came);
         let rest: Vec<InvoiceId> = ids.iter().filter(|id| page.contains_key(*id)).cloned().collect();
         self.source.documents(&rest, &mut |fetched| match page.remove(fetched.id()) {
@@ -375,12 +380,12 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         })
     }
 
-    fn read_table(&mut self) -> Result<(), Fault> {
+    fn read_table(&mut self) -> Result<(), SourceError> {
         let mut after: Option<InvoiceId> = None;
         let mut rows = 0;
         loop {
             let came = match self.patiently(|reader| reader.read_rows(&mut after, &mut rows)) {
-                Err(Fault::Statement(_)) => self.read_around(&mut after, &mut rows)?,
+                Err(SourceError::Statement(_)) => self.read_around(&mut after, &mut rows)?,
                 result => result?,
             };
             if came < ROWS_A_PAGE {
@@ -392,7 +397,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// One page of the table. Moves `after` on with each row, also in a page that breaks off later, so
     /// that the next attempt goes on from there. Returns how many rows came.
-    fn read_rows(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, Fault> {
+    fn read_rows(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, SourceError> {
         let (outbox, lookup, visited) = (&mut self.outbox, &self.lookup, &self.visited);
         let came = &mut self.came;
         let from = after.clone();
@@ -409,7 +414,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// The next rows one by one, since a page with one of them cannot be read.
-    fn read_around(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, Fault> {
+    fn read_around(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, SourceError> {
         let ids = self.patiently(|reader| reader.source.ids(after.as_ref(), ROWS_A_PAGE))?;
         let unvisited = ids.iter().filter(|id| !self.visited.contains(*id));
         let mut page: HashMap<_, _> = unvisited.map(|id| (id.clone(), Wanted::scanned(id.clone()))).collect();
@@ -423,13 +428,13 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// Tries again, from where it stopped, what failed because the connection was lost or because it took
     /// too long. Rows that came in between are progress.
-    fn patiently<R>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<R, Fault>) -> Result<R, Fault> {
+    fn patiently<R>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<R, SourceError>) -> Result<R, SourceError> {
         loop {
             let before = self.came;
             let mut result = attempt(self);
             // Whoever waits for the server has handed over what came.
             if let Err(error) = self.outbox.flush(&self.lookup) {
-                result = Err(Fault::Consumer(error));
+                result = Err(SourceError::Consumer(error));
             }
             if result.is_ok() || self.came > before {
                 self.patience.progress();
@@ -441,13 +446,16 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// Nothing is told of rows that are still to be handed over.
-    fn say(&mut self, told: Told) -> Result<(), Fault> {
-        self.outbox.flush(&self.lookup).and_then(|()| (self.tell)(told)).map_err(Fault::Consumer)
+    fn say(&mut self, told: Told) -> Result<(), SourceError> {
+        self.outbox.flush(&self.lookup).and_then(|()| (self.tell)(told)).map_err(SourceError::Consumer)
     }
 }
 
 impl<T: FnMut(Told) -> anyhow::Result<()>> Asks for Reader<'_, T> {
-    fn ask<R>(&mut self, mut question: impl FnMut(&mut dyn Source) -> Result<R, Fault>) -> Result<R, Fault> {
+    fn ask<R>(
+        &mut self,
+        mut question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,
+    ) -> Result<R, SourceError> {
         self.patiently(|reader| question(reader.source.as_mut()))
     }
 }

@@ -14,7 +14,7 @@ use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Kind, RunId, Uptime};
-use crate::source::{self, Access, Fault, Listed, Listing, Replication, Source, TableIdentity};
+use crate::source::{self, Access, Listed, Listing, Replication, Source, SourceError, TableIdentity};
 use crate::state::State;
 use crate::state::runs::{Clocks, LastTime};
 use crate::window::{Clock, OpenWork, settled_below};
@@ -27,14 +27,19 @@ pub struct Inquiry {
 
 impl Inquiry {
     /// Tries for `retry_for` at most, as each question does until it is answered.
-    pub fn open(access: &Access, retry_for: Duration, tell: &mut dyn FnMut(Event)) -> Result<Self, Fault> {
+    pub fn open(access: &Access, retry_for: Duration, tell: &mut dyn FnMut(Event)) -> Result<Self, SourceError> {
         let mut patience = Patience::new(retry_for, &Cancel::default());
         let source = patience.insist(tell, || source::open(access))?;
         Ok(Self { source, patience })
     }
 
     /// One more connection to the server that answered at the start of the run.
-    pub(super) fn again(order: &Order, server: &str, run: RunId, tell: &mut dyn FnMut(Event)) -> Result<Self, Fault> {
+    pub(super) fn again(
+        order: &Order,
+        server: &str,
+        run: RunId,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Self, SourceError> {
         let mut patience = Patience::new(order.retry_for, &Cancel::default());
         let source = patience.insist(tell, || second_source(&order.access, server, Some(run)))?;
         Ok(Self { source, patience })
@@ -45,8 +50,8 @@ impl Inquiry {
     pub fn ask<R>(
         &mut self,
         tell: &mut dyn FnMut(Event),
-        mut question: impl FnMut(&mut dyn Source) -> Result<R, Fault>,
-    ) -> Result<R, Fault> {
+        mut question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,
+    ) -> Result<R, SourceError> {
         let Self { source, patience } = self;
         patience.insist(tell, || question(source.as_mut()))
     }
@@ -57,10 +62,10 @@ impl Inquiry {
         &mut self,
         tell: &mut dyn FnMut(Event),
         otherwise: R,
-        question: impl FnMut(&mut dyn Source) -> Result<R, Fault>,
-    ) -> Result<R, Fault> {
+        question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,
+    ) -> Result<R, SourceError> {
         match self.ask(tell, question) {
-            Err(Fault::Statement(_)) => Ok(otherwise),
+            Err(SourceError::Statement(_)) => Ok(otherwise),
             result => result,
         }
     }
@@ -151,7 +156,7 @@ pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn Fn
 const TENANTLESS_AT_MOST: usize = 1_000;
 
 /// The invoices that no tenant's keys bring, named to the operator.
-fn find_tenantless(inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> Result<Vec<InvoiceId>, Fault> {
+fn find_tenantless(inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> Result<Vec<InvoiceId>, SourceError> {
     let mut found = inquiry.ask(tell, |source| source.tenantless(TENANTLESS_AT_MOST + 1))?;
     let more = found.len() > TENANTLESS_AT_MOST;
     found.truncate(TENANTLESS_AT_MOST);

@@ -28,7 +28,7 @@ use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::lock::Held;
 use crate::refusal::Trouble;
 use crate::run::{Cancel, Counts, Kind, Outcome, OwnClocks, RunId, Starter, Summary};
-use crate::source::{self, Access, Fault, Source};
+use crate::source::{self, Access, Source, SourceError};
 use crate::state::State;
 use crate::state::ledger::Lookup;
 use crate::state::record::Record;
@@ -443,10 +443,10 @@ fn acquaintance(state: Option<&State>, writing: Option<&Writing<'_>>) -> anyhow:
     })
 }
 
-fn second_source(access: &Access, server: &str, label: Option<RunId>) -> Result<Box<dyn Source>, Fault> {
+fn second_source(access: &Access, server: &str, label: Option<RunId>) -> Result<Box<dyn Source>, SourceError> {
     let mut second = source::open(access)?;
     if second.identity()? != server {
-        return Err(Fault::Final(anyhow!("another server answers than at the start of the run; run again")));
+        return Err(SourceError::Final(anyhow!("another server answers than at the start of the run; run again")));
     }
     if let Some(run) = label {
         second.label(run);

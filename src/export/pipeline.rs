@@ -25,7 +25,7 @@ use crate::event::{Event, Notice};
 use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::run::{Counts, Kind, WhyKept};
-use crate::source::{Fault, Source};
+use crate::source::{Source, SourceError};
 use crate::state::State;
 use crate::state::ledger::{Entry, Origin};
 use crate::state::rehearsal::{Rehearsal, Rehearsed};
@@ -55,7 +55,7 @@ pub(super) struct Clerk<'a> {
     /// The number of the source's table; None: it cannot be told from others.
     pub(super) table: Option<i64>,
     pub tell: &'a mut dyn FnMut(Event),
-    pub open_second: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>,
+    pub open_second: &'a dyn Fn() -> Result<Box<dyn Source>, SourceError>,
     /// What a dry run would have recorded; None in any other run.
     pub(super) rehearsal: Option<Rehearsal>,
     pub(super) batch: Batch,
@@ -127,7 +127,7 @@ pub(super) struct Post<'a> {
     /// The ids on the to-do list, which leave it when they are exported though nothing changed.
     pub retried: HashMap<InvoiceId, Why>,
     pub tell: &'a mut dyn FnMut(Event),
-    pub open_second: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>,
+    pub open_second: &'a dyn Fn() -> Result<Box<dyn Source>, SourceError>,
     pub rehearsal: Option<Rehearsal>,
 }
 
@@ -534,7 +534,10 @@ pub(super) fn tenant_of(verdict: &Verdict) -> Option<&Tenant> {
 
 /// On a connection of its own, since the reader's is busy.
 impl Asks for Clerk<'_> {
-    fn ask<R>(&mut self, mut question: impl FnMut(&mut dyn Source) -> Result<R, Fault>) -> Result<R, Fault> {
+    fn ask<R>(
+        &mut self,
+        mut question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,
+    ) -> Result<R, SourceError> {
         let Self { patience, tell, second, open_second, .. } = self;
         patience.insist(tell, || {
             let source = match second.take() {

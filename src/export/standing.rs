@@ -13,7 +13,7 @@ use super::one_by_one::Asks;
 use super::pipeline::Clerk;
 use crate::invoice::{Invoice, InvoiceId};
 use crate::run::WhyKept;
-use crate::source::Fault;
+use crate::source::SourceError;
 use crate::state::ledger::Entry;
 use crate::state::todo::{Content, Leftover};
 use crate::tree::name::TreePath;
@@ -107,7 +107,7 @@ impl Clerk<'_> {
         let Some(before) = self.settings.table.clone() else { return Ok(false) };
         match self.ask(|source| source.table_identity()) {
             Ok(now) => Ok(now.is_some_and(|now| before.lasts(&now))),
-            Err(Fault::Statement(_)) => Ok(false),
+            Err(SourceError::Statement(_)) => Ok(false),
             Err(fault) => Err(fault).context("cannot see whether the table is still the same"),
         }
     }

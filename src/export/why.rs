@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::event::Event;
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
-use crate::source::{Fault, Listed, Sighting, Source};
+use crate::source::{Listed, Sighting, Source, SourceError};
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::state::tenants::KnownTenant;
@@ -113,7 +113,7 @@ impl<'a> Now<'a> {
         Ok(Self { inquiry, tell, boundary, work, listed, overlap, max_document })
     }
 
-    fn ask<R>(&mut self, question: impl FnMut(&mut dyn Source) -> Result<R, Fault>) -> Result<R, Fault> {
+    fn ask<R>(&mut self, question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>) -> Result<R, SourceError> {
         self.inquiry.ask(self.tell, question)
     }
 }

@@ -9,7 +9,7 @@ use super::limit::Limit;
 use super::mysql::class;
 use super::shape::{is_binary, is_integer, is_text, is_watched, type_of, types_of};
 use super::sql::{Bind, Cell, Engine, Statements, Wording, id_column, lossy, missing, quoted};
-use super::{Fault, TableNames};
+use super::{SourceError, TableNames};
 use crate::event::Notice;
 use crate::refusal::Refusal;
 
@@ -46,7 +46,7 @@ pub(super) struct Table {
 }
 
 impl Catalogue {
-    pub(super) fn read(engine: &mut impl Engine, names: &TableNames) -> Result<Self, Fault> {
+    pub(super) fn read(engine: &mut impl Engine, names: &TableNames) -> Result<Self, SourceError> {
         let of_table = "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
         let table = [Bind::Text(names.table.clone())];
         let sql = format!("SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE FROM information_schema.COLUMNS {of_table}");
@@ -82,12 +82,12 @@ impl Catalogue {
 
     /// A table may be listed that the account cannot read, and an index that the optimizer was told to
     /// ignore, which cannot be asked for. Another error says nothing about either.
-    fn tried_out(mut self, engine: &mut impl Engine, names: &TableNames) -> Result<Self, Fault> {
+    fn tried_out(mut self, engine: &mut impl Engine, names: &TableNames) -> Result<Self, SourceError> {
         let table = quoted(&names.table);
         self.look_at_columns(engine, names)?;
         for index in std::mem::take(&mut self.indexes) {
             match engine.all(&format!("SELECT 1 FROM {table} {} LIMIT 0", index.forced()), &[]) {
-                Err(Fault::Statement(error)) if class(&error) == Class::NoIndex => {
+                Err(SourceError::Statement(error)) if class(&error) == Class::NoIndex => {
                     // Without a primary key nothing can be read; what is read says what is wrong with it.
                     if index.name == "PRIMARY" {
                         self.indexes.push(index);
@@ -102,7 +102,7 @@ impl Catalogue {
 
     /// Reads no row. The answer shows the types that the later ones must have, and beside them, as of the same moment,
     /// the character sets.
-    fn look_at_columns(&mut self, engine: &mut impl Engine, names: &TableNames) -> Result<(), Fault> {
+    fn look_at_columns(&mut self, engine: &mut impl Engine, names: &TableNames) -> Result<(), SourceError> {
         let read: Vec<usize> = self.read_columns(names);
         let texts: Vec<usize> = read.iter().copied().filter(|n| is_text(&self.columns[*n].kind)).collect();
         let charset = |n: &usize| {
@@ -117,9 +117,9 @@ impl Catalogue {
             quoted(&names.table)
         );
         let answer = engine.all(&sql, &[]).map_err(|fault| match fault {
-            Fault::Statement(error) if matches!(class(&error), Class::Denied | Class::NoTable) => {
+            SourceError::Statement(error) if matches!(class(&error), Class::Denied | Class::NoTable) => {
                 let (table, detail) = (names.table.clone(), format!("{error:#}"));
-                Fault::Statement(Refusal::TableUnreadable { table, detail }.into())
+                SourceError::Statement(Refusal::TableUnreadable { table, detail }.into())
             }
             other => other,
         })?;

@@ -6,7 +6,7 @@
 //! the names of its columns that lost something, and an id or tenant that would not lead back to its row
 //! comes as its bytes in hex.
 
-use super::Fault;
+use super::SourceError;
 use super::sql::{Bind, Engine, lossy, quoted};
 
 /// These come as they are: UTF-8, parts of it, or bytes that are checked later.
@@ -40,7 +40,7 @@ enum Carried {
 
 impl Charset {
     /// Asks the server, for a character set of one byte, what becomes of its 256 codes.
-    pub(super) fn judge(engine: &mut impl Engine, name: String, collation: String) -> Result<Self, Fault> {
+    pub(super) fn judge(engine: &mut impl Engine, name: String, collation: String) -> Result<Self, SourceError> {
         let carried = if UTF8.contains(&name.as_str()) {
             Carried::AsItIs
         } else if carries_every_byte(engine, &name)? {
@@ -151,7 +151,7 @@ pub(super) fn is_whole(text: &[u8], marks: usize, characters: usize) -> bool {
 }
 
 /// Only a character set of one byte makes 256 characters out of these.
-fn carries_every_byte(engine: &mut impl Engine, charset: &str) -> Result<bool, Fault> {
+fn carries_every_byte(engine: &mut impl Engine, charset: &str) -> Result<bool, SourceError> {
     let bytes: String = (0..=u8::MAX).map(|byte| format!("{byte:02X}")).collect();
     let sql = format!("SELECT CONVERT(CONVERT(UNHEX(?) USING {charset}) USING utf8mb4)");
     let answer = engine.all(&sql, &[Bind::Text(bytes)])?.into_iter().flatten().next().map(lossy).unwrap_or_default();

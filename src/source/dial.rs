@@ -10,7 +10,7 @@ use mysql::{Conn, DriverError, OptsBuilder, SslOpts};
 
 use super::codes::Class;
 use super::mysql::fault;
-use super::{Access, Fault, Place, Tls, TlsMode, server_key};
+use super::{Access, Place, SourceError, Tls, TlsMode, server_key};
 use crate::refusal::{Obstacle, Refusal};
 
 /// What may pass by itself while a server starts, stops or is not to be reached.
@@ -66,7 +66,7 @@ impl Place {
 
     /// Connects as safely as was asked for. The password itself is sent by TLS and by a socket only, and
     /// encrypted for the server's key if the operator named that.
-    pub(super) fn dial(&self, access: &Access) -> Result<Conn, Fault> {
+    pub(super) fn dial(&self, access: &Access) -> Result<Conn, SourceError> {
         let options = self.options(access);
         if self.socket.is_some() {
             return Conn::new(options).map_err(|error| self.refused(error));
@@ -97,31 +97,31 @@ impl Place {
         })
     }
 
-    fn dial_by_tls(&self, options: OptsBuilder, mode: TlsMode, tls: &Tls) -> Result<mysql::Result<Conn>, Fault> {
+    fn dial_by_tls(&self, options: OptsBuilder, mode: TlsMode, tls: &Tls) -> Result<mysql::Result<Conn>, SourceError> {
         let ssl = ssl_options(mode, tls.ca.as_deref())
-            .map_err(|detail| Fault::Final(self.refusal(Obstacle::TrustedUnreadable, detail)))?;
+            .map_err(|detail| SourceError::Final(self.refusal(Obstacle::TrustedUnreadable, detail)))?;
         // A certificate names the host, so the host's name must reach the crate.
         Ok(self.dial_each(&options.ssl_opts(ssl), mode == TlsMode::VerifyIdentity))
     }
 
     /// The file of the key for which a password may be encrypted.
-    fn server_key(&self, access: &Access, mode: TlsMode) -> Result<PathBuf, Fault> {
+    fn server_key(&self, access: &Access, mode: TlsMode) -> Result<PathBuf, SourceError> {
         match &access.tls.server_key {
             Some(file) if matches!(mode, TlsMode::Disabled | TlsMode::Preferred) => {
                 server_key::check(file, access.password.as_deref().unwrap_or_default())
-                    .map_err(|detail| Fault::Final(self.refusal(Obstacle::ServerKeyUnusable, detail)))?;
+                    .map_err(|detail| SourceError::Final(self.refusal(Obstacle::ServerKeyUnusable, detail)))?;
                 Ok(file.clone())
             }
             _ => Ok(NO_KEY.into()),
         }
     }
 
-    fn refused(&self, error: mysql::Error) -> Fault {
+    fn refused(&self, error: mysql::Error) -> SourceError {
         self.refused_for(obstacle(&error), error)
     }
 
     /// Whether the same attempt may end better in a while. What TLS or a login objects to stays as it is.
-    fn refused_for(&self, obstacle: Obstacle, error: mysql::Error) -> Fault {
+    fn refused_for(&self, obstacle: Obstacle, error: mysql::Error) -> SourceError {
         let passes = passes(&error);
         let detail = match error {
             mysql::Error::DriverError(DriverError::UnknownAuthPlugin(login)) => login,
@@ -131,7 +131,7 @@ impl Place {
             error => fault(error).to_string(),
         };
         let refusal = self.refusal(obstacle, detail);
-        if passes { Fault::Connection(refusal) } else { Fault::Final(refusal) }
+        if passes { SourceError::Connection(refusal) } else { SourceError::Final(refusal) }
     }
 
     fn refusal(&self, obstacle: Obstacle, detail: String) -> anyhow::Error {

@@ -177,7 +177,7 @@ pub enum KeyCursor {
 
 /// Why a read failed, as far as the caller has to tell.
 #[derive(Debug)]
-pub enum Fault {
+pub enum SourceError {
     /// The server refused this statement; the connection is good.
     Statement(Error),
     /// The server ended this statement before it was through, because it took too much time or memory. The
@@ -194,7 +194,7 @@ pub enum Fault {
     Consumer(Error),
 }
 
-impl Fault {
+impl SourceError {
     /// Says where a refused statement was.
     fn at(self, place: String) -> Self {
         match self {
@@ -222,13 +222,13 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#}", self.error())
     }
 }
 
-impl std::error::Error for Fault {
+impl std::error::Error for SourceError {
     /// What `report` knows to word in another language.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.error().downcast_ref::<Refusal>().map(|refusal| refusal as _)
@@ -247,58 +247,58 @@ pub trait Source: Send {
     fn label(&mut self, run: RunId);
 
     /// Who answers: changes when another server does.
-    fn identity(&mut self) -> Result<String, Fault>;
+    fn identity(&mut self) -> Result<String, SourceError>;
 
     /// Which table this is. None where the source does not show enough to tell it from another one of its name.
-    fn table_identity(&mut self) -> Result<Option<TableIdentity>, Fault>;
+    fn table_identity(&mut self) -> Result<Option<TableIdentity>, SourceError>;
 
     /// What the operator should know about this source.
     fn notices(&self) -> Vec<Notice>;
 
-    fn clock(&mut self) -> Result<Clock, Fault>;
+    fn clock(&mut self) -> Result<Clock, SourceError>;
 
     /// The start of the oldest transaction or statement that may still commit rows. Running
     /// statements are looked at before open transactions, and both before any row.
-    fn open_work(&mut self) -> Result<OpenWork, Fault>;
+    fn open_work(&mut self) -> Result<OpenWork, SourceError>;
 
     /// How far this server is behind the one that it copies, where it does and the account may know.
-    fn replication(&mut self) -> Result<Option<Replication>, Fault>;
+    fn replication(&mut self) -> Result<Option<Replication>, SourceError>;
 
     /// All tenants with issued rows, in one loose index scan; in two where source times lie above `upto`.
-    fn tenants(&mut self, upto: &SourceTime) -> Result<Listing, Fault>;
+    fn tenants(&mut self, upto: &SourceTime) -> Result<Listing, SourceError>;
 
     /// At most `limit` invoices with NULL for a tenant, the oldest first, from the same index.
-    fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, Fault>;
+    fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, SourceError>;
 
     /// Whether any row, issued or not, belongs to exactly this tenant.
-    fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, Fault>;
+    fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, SourceError>;
 
     /// About how many rows the table has; cheap.
-    fn estimate(&mut self) -> Result<Option<u64>, Fault>;
+    fn estimate(&mut self) -> Result<Option<u64>, SourceError>;
 
     /// At most `limit` keys of issued rows of the tenant and of every spelling that the collation
     /// calls equal, index-only, in the order (source time, id). A span without a lower bound
     /// includes keys without a source time, first.
-    fn keys(&mut self, tenant: &Tenant, span: &Span, from: &KeyCursor, limit: usize) -> Result<Vec<Key>, Fault>;
+    fn keys(&mut self, tenant: &Tenant, span: &Span, from: &KeyCursor, limit: usize) -> Result<Vec<Key>, SourceError>;
 
     /// The invoices among these ids, in primary-key order. Ids that are no invoice (any more) do not
     /// come; the answer is compared as bytes, so no other id comes either.
-    fn documents(&mut self, ids: &[InvoiceId], sink: &mut Sink<'_>) -> Result<(), Fault>;
+    fn documents(&mut self, ids: &[InvoiceId], sink: &mut Sink<'_>) -> Result<(), SourceError>;
 
     /// At most `limit` invoices after the given id in primary-key order. Returns how many came.
-    fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, Fault>;
+    fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, SourceError>;
 
     /// Rows with exactly this number, and rows with these ids, whatever their status. For one question of
     /// an operator: without an index on the number it reads the whole table.
-    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<Sighting>, Fault>;
+    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<Sighting>, SourceError>;
 
     /// At most `limit` ids of issued rows after the given one, without touching their documents: the
     /// way around a row that no page with it can be read.
-    fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, Fault>;
+    fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, SourceError>;
 }
 
 /// Connects to the source that the URL names.
-pub fn open(access: &Access) -> Result<Box<dyn Source>, Fault> {
+pub fn open(access: &Access) -> Result<Box<dyn Source>, SourceError> {
     match &access.url {
         Address::Server(place) => Ok(Box::new(self::mysql::MySql::connect(place, access)?)),
         Address::File(path) => Ok(Box::new(self::sqlite::Sqlite::open(path, access)?)),

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use super::Fault;
+use super::SourceError;
 use super::sql::quoted;
 use crate::refusal::Refusal;
 
@@ -87,23 +87,23 @@ impl Shape {
     }
 
     /// An error if the column does not have the type that it had in the first answer.
-    pub(super) fn compare(&mut self, column: &str, form: Form) -> Result<(), Fault> {
+    pub(super) fn compare(&mut self, column: &str, form: Form) -> Result<(), SourceError> {
         let first = *self.forms.entry(column.to_owned()).or_insert(form);
         if first == form { Ok(()) } else { Err(self.changed(column)) }
     }
 
     /// An error if the answers do not show the column as the catalogue does: the table was changed between the two.
-    pub(super) fn agree(&self, column: &str, kind: &str) -> Result<(), Fault> {
+    pub(super) fn agree(&self, column: &str, kind: &str) -> Result<(), SourceError> {
         let agrees = self.forms.get(column).is_some_and(|form| form.is_kind(kind));
         if agrees { Ok(()) } else { Err(self.changed(column)) }
     }
 
-    fn changed(&self, column: &str) -> Fault {
+    fn changed(&self, column: &str) -> SourceError {
         changed(&self.table, column)
     }
 }
 
 /// Neither this statement nor the next one can be believed.
-pub(super) fn changed(table: &str, column: &str) -> Fault {
-    Fault::Final(Refusal::TableChanged { table: table.to_owned(), column: column.to_owned() }.into())
+pub(super) fn changed(table: &str, column: &str) -> SourceError {
+    SourceError::Final(Refusal::TableChanged { table: table.to_owned(), column: column.to_owned() }.into())
 }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Context, anyhow, bail};
 
 use super::charset::{bytes_in_hex, is_whole};
-use super::{Fault, KeyCursor, Listed, Listing, Sighting, Sink, TableNames};
+use super::{KeyCursor, Listed, Listing, Sighting, Sink, SourceError, TableNames};
 use crate::invoice::{Fetched, Invoice, InvoiceId, Key, Reason, Row, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::window::Span;
@@ -29,13 +29,13 @@ const FOUND_AT_MOST: u64 = 1_000;
 const ASKED_ONE_BY_ONE: usize = 20;
 
 /// Takes the rows of an answer as they arrive; the first fault ends the answer.
-pub(super) type Each<'a> = dyn FnMut(Vec<Cell>) -> Result<(), Fault> + 'a;
+pub(super) type Each<'a> = dyn FnMut(Vec<Cell>) -> Result<(), SourceError> + 'a;
 
 /// Whoever can run one statement.
 pub(super) trait Engine {
-    fn query(&mut self, sql: &str, binds: &[Bind], each: &mut Each<'_>) -> Result<(), Fault>;
+    fn query(&mut self, sql: &str, binds: &[Bind], each: &mut Each<'_>) -> Result<(), SourceError>;
 
-    fn all(&mut self, sql: &str, binds: &[Bind]) -> Result<Vec<Vec<Cell>>, Fault> {
+    fn all(&mut self, sql: &str, binds: &[Bind]) -> Result<Vec<Vec<Cell>>, SourceError> {
         let mut rows = Vec::new();
         self.query(sql, binds, &mut |row| {
             rows.push(row);
@@ -132,7 +132,7 @@ impl Statements {
         read.into_iter().any(|name| name.eq_ignore_ascii_case(column))
     }
 
-    pub(super) fn tenants(&self, engine: &mut impl Engine, upto: &SourceTime) -> Result<Listing, Fault> {
+    pub(super) fn tenants(&self, engine: &mut impl Engine, upto: &SourceTime) -> Result<Listing, SourceError> {
         let Listing { mut tenants, has_tenantless } = self.newest_of_each(engine, None)?;
         let is_ahead = |listed: &Listed| listed.newest.as_ref().is_some_and(|newest| newest > upto);
         let ahead = tenants.iter().filter(|listed| is_ahead(listed)).count();
@@ -158,7 +158,7 @@ impl Statements {
     }
 
     /// The greatest source time of every tenant in a loose index scan.
-    fn newest_of_each(&self, engine: &mut impl Engine, upto: Option<&SourceTime>) -> Result<Listing, Fault> {
+    fn newest_of_each(&self, engine: &mut impl Engine, upto: Option<&SourceTime>) -> Result<Listing, SourceError> {
         let Wording { tenant, newest, by_time, types_of_newest, .. } = &self.wording;
         let mut filter = Filter {
             text: format!("{} = ?", quoted(&self.names.status)),
@@ -190,7 +190,7 @@ impl Statements {
         engine: &mut impl Engine,
         tenant: &Tenant,
         upto: &SourceTime,
-    ) -> Result<Option<SourceTime>, Fault> {
+    ) -> Result<Option<SourceTime>, SourceError> {
         let Wording { time, by_time, types_of_key, .. } = &self.wording;
         let column = quoted(&self.names.time);
         let mut filter = self.of_tenant(tenant);
@@ -201,10 +201,10 @@ impl Statements {
             filter.text
         );
         let newest = engine.all(&sql, &filter.binds)?.into_iter().flatten().next().flatten();
-        Ok(text(newest).map_err(Fault::Statement)?.map(SourceTime))
+        Ok(text(newest).map_err(SourceError::Statement)?.map(SourceTime))
     }
 
-    pub(super) fn tenantless(&self, engine: &mut impl Engine, limit: usize) -> Result<Vec<InvoiceId>, Fault> {
+    pub(super) fn tenantless(&self, engine: &mut impl Engine, limit: usize) -> Result<Vec<InvoiceId>, SourceError> {
         let Wording { id, by_time, types_of_key, .. } = &self.wording;
         let mut filter = self.invoices();
         filter.and(&format!("{} IS NULL", quoted(&self.names.tenant)), []);
@@ -220,7 +220,7 @@ impl Statements {
         Ok(rows.into_iter().flatten().map(|cell| InvoiceId(lossy(cell))).collect())
     }
 
-    pub(super) fn has_tenant(&self, engine: &mut impl Engine, tenant: &Tenant) -> Result<bool, Fault> {
+    pub(super) fn has_tenant(&self, engine: &mut impl Engine, tenant: &Tenant) -> Result<bool, SourceError> {
         let (mark, bind) = self.tenant_mark(tenant);
         let Wording { same_tenant, types_of_tenant, .. } = &self.wording;
         let sql = format!(
@@ -239,7 +239,7 @@ impl Statements {
         span: &Span,
         from: &KeyCursor,
         limit: usize,
-    ) -> Result<Vec<Key>, Fault> {
+    ) -> Result<Vec<Key>, SourceError> {
         let (timed, untimed) = match from {
             KeyCursor::Start => (None, None),
             KeyCursor::After(Key { id, time: Some(time), .. }) => (Some((time, id)), None),
@@ -262,7 +262,7 @@ impl Statements {
         span: &Span,
         from: Option<(&SourceTime, &InvoiceId)>,
         limit: usize,
-    ) -> Result<Vec<Key>, Fault> {
+    ) -> Result<Vec<Key>, SourceError> {
         let (time, id) = (quoted(&self.names.time), quoted(&self.id));
         let mut filter = self.of_tenant(tenant);
         if self.timeless {
@@ -289,7 +289,7 @@ impl Statements {
         tenant: &Tenant,
         from: Option<&InvoiceId>,
         limit: usize,
-    ) -> Result<Vec<Key>, Fault> {
+    ) -> Result<Vec<Key>, SourceError> {
         let id = quoted(&self.id);
         let mut filter = self.of_tenant(tenant);
         filter.and(&format!("{} IS NULL", quoted(&self.names.time)), []);
@@ -334,7 +334,7 @@ impl Statements {
         mut filter: Filter,
         order: &str,
         limit: usize,
-    ) -> Result<Vec<Key>, Fault> {
+    ) -> Result<Vec<Key>, SourceError> {
         let Wording { id, tenant, time, by_time, types_of_key, .. } = &self.wording;
         let sql = format!(
             "SELECT {id}, {tenant}, {time}{types_of_key} FROM {} {by_time} WHERE {} ORDER BY {order} LIMIT ?",
@@ -342,7 +342,7 @@ impl Statements {
             filter.text
         );
         filter.binds.push(Bind::Count(limit as u64));
-        engine.all(&sql, &filter.binds)?.into_iter().map(|row| key(row).map_err(Fault::Statement)).collect()
+        engine.all(&sql, &filter.binds)?.into_iter().map(|row| key(row).map_err(SourceError::Statement)).collect()
     }
 
     pub(super) fn documents(
@@ -350,7 +350,7 @@ impl Statements {
         engine: &mut impl Engine,
         ids: &[InvoiceId],
         sink: &mut Sink<'_>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), SourceError> {
         if ids.is_empty() {
             return Ok(());
         }
@@ -359,9 +359,9 @@ impl Statements {
         filter.and(&condition, binds);
         let asked: HashSet<_> = ids.iter().map(InvoiceId::as_str).collect();
         engine.query(&self.in_id_order(&filter), &filter.binds, &mut |row| {
-            let fetched = fetched(row, &self.names).map_err(Fault::Statement)?;
+            let fetched = fetched(row, &self.names).map_err(SourceError::Statement)?;
             // `IN ('abc')` also finds `ABC` where the collation folds them.
-            if asked.contains(fetched.id().as_str()) { sink(fetched).map_err(Fault::Consumer) } else { Ok(()) }
+            if asked.contains(fetched.id().as_str()) { sink(fetched).map_err(SourceError::Consumer) } else { Ok(()) }
         })
     }
 
@@ -371,7 +371,7 @@ impl Statements {
         after: Option<&InvoiceId>,
         limit: usize,
         sink: &mut Sink<'_>,
-    ) -> Result<usize, Fault> {
+    ) -> Result<usize, SourceError> {
         let mut filter = self.invoices();
         if let Some(last) = after {
             self.after(&mut filter, last);
@@ -381,7 +381,7 @@ impl Statements {
         let mut came = 0;
         engine.query(&sql, &filter.binds, &mut |row| {
             came += 1;
-            sink(fetched(row, &self.names).map_err(Fault::Statement)?).map_err(Fault::Consumer)
+            sink(fetched(row, &self.names).map_err(SourceError::Statement)?).map_err(SourceError::Consumer)
         })?;
         Ok(came)
     }
@@ -391,7 +391,7 @@ impl Statements {
         engine: &mut impl Engine,
         after: Option<&InvoiceId>,
         limit: usize,
-    ) -> Result<Vec<InvoiceId>, Fault> {
+    ) -> Result<Vec<InvoiceId>, SourceError> {
         let (id, status) = (quoted(&self.id), quoted(&self.names.status));
         let mut filter = Filter { text: format!("{status} = ?"), binds: vec![Bind::Text(self.names.issued.clone())] };
         if let Some(last) = after {
@@ -409,7 +409,7 @@ impl Statements {
     }
 
     /// Without the rows that others have not committed yet. NULL in an empty table.
-    pub(super) fn greatest_id(&self, engine: &mut impl Engine) -> Result<Cell, Fault> {
+    pub(super) fn greatest_id(&self, engine: &mut impl Engine) -> Result<Cell, SourceError> {
         let sql = format!("SELECT CAST(MAX({}) AS CHAR) FROM {}", quoted(&self.id), quoted(&self.names.table));
         Ok(engine.all(&sql, &[])?.into_iter().flatten().next().flatten())
     }
@@ -419,7 +419,7 @@ impl Statements {
         engine: &mut impl Engine,
         number: &str,
         ids: &[InvoiceId],
-    ) -> Result<Vec<Sighting>, Fault> {
+    ) -> Result<Vec<Sighting>, SourceError> {
         let Wording { id, tenant, number: printed, time, status: shown, types_of_row, .. } = &self.wording;
         let TableNames { status, document, date, .. } = &self.names;
         let [status, document, date] = [status, document, date].map(|name| quoted(name));
@@ -438,7 +438,7 @@ impl Statements {
         }
         let mut found: Vec<Sighting> = Vec::new();
         for row in rows {
-            let row = sighting(row).map_err(Fault::Statement)?;
+            let row = sighting(row).map_err(SourceError::Statement)?;
             let asked = row.number.as_deref() == Some(number) || ids.contains(&row.id);
             if asked && found.iter().all(|known| known.id != row.id) {
                 found.push(row);
@@ -486,10 +486,10 @@ impl Filter {
     }
 }
 
-fn listed(row: Vec<Cell>) -> Result<Listed, Fault> {
-    let [spelling, newest] = cells(row).map_err(Fault::Statement)?;
-    let spelling = needed(spelling, "tenant").map_err(Fault::Statement)?;
-    let newest = text(newest).map_err(Fault::Statement)?;
+fn listed(row: Vec<Cell>) -> Result<Listed, SourceError> {
+    let [spelling, newest] = cells(row).map_err(SourceError::Statement)?;
+    let spelling = needed(spelling, "tenant").map_err(SourceError::Statement)?;
+    let newest = text(newest).map_err(SourceError::Statement)?;
     Ok(Listed { spelling: Tenant(spelling), newest: newest.map(SourceTime), ahead: None })
 }
 

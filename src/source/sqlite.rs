@@ -13,7 +13,7 @@ use super::limit;
 use super::shape::changed;
 use super::sql::{Bind, Cell, Each, Engine, Statements, Wording, id_column, lossy, missing, quoted};
 use super::table_identity::TableIdentity;
-use super::{Access, Fault, KeyCursor, Listing, Replication, Sighting, Sink, Source, SourceName, TableNames};
+use super::{Access, KeyCursor, Listing, Replication, Sighting, Sink, Source, SourceError, SourceName, TableNames};
 use crate::effort;
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
@@ -33,8 +33,8 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    pub fn open(path: &str, access: &Access) -> Result<Self, Fault> {
-        let (path, identity, mut file) = open(path).map_err(Fault::Final)?;
+    pub fn open(path: &str, access: &Access) -> Result<Self, SourceError> {
+        let (path, identity, mut file) = open(path).map_err(SourceError::Final)?;
         let statements = catalogue(&mut file, access)?;
         Ok(Self { access: access.clone(), path, identity, statements, file })
     }
@@ -59,14 +59,14 @@ impl Source for Sqlite {
     /// SQLite shows nobody what it runs.
     fn label(&mut self, _run: RunId) {}
 
-    fn identity(&mut self) -> Result<String, Fault> {
+    fn identity(&mut self) -> Result<String, SourceError> {
         Ok(self.identity.clone())
     }
 
-    fn table_identity(&mut self) -> Result<Option<TableIdentity>, Fault> {
+    fn table_identity(&mut self) -> Result<Option<TableIdentity>, SourceError> {
         let data = std::fs::metadata(&self.path)
             .with_context(|| format!("cannot look at the source {}", self.path.display()))
-            .map_err(Fault::Connection)?;
+            .map_err(SourceError::Connection)?;
         let table = [Bind::Text(self.access.names.table.clone())];
         let sql = "SELECT s.schema_version, m.rootpage, m.sql LIKE '%AUTOINCREMENT%' \
                    FROM sqlite_master m, pragma_schema_version s WHERE m.type = 'table' AND m.name = ? COLLATE NOCASE";
@@ -86,59 +86,59 @@ impl Source for Sqlite {
         Vec::new()
     }
 
-    fn clock(&mut self) -> Result<Clock, Fault> {
+    fn clock(&mut self) -> Result<Clock, SourceError> {
         let sql = "SELECT strftime('%Y-%m-%d %H:%M:%S', 'now'), \
                    strftime('%s', 'now') * 1000 + substr(strftime('%f', 'now'), 4)";
         let rows = self.file.all(sql, &[])?;
         let mut parts = rows.into_iter().flatten().map(lossy);
         let clock = parts.next().zip(parts.next().and_then(|unix| unix.parse().ok()));
-        let (now, unix_ms) = clock.ok_or_else(|| Fault::Statement(anyhow!("sqlite did not tell the time")))?;
+        let (now, unix_ms) = clock.ok_or_else(|| SourceError::Statement(anyhow!("sqlite did not tell the time")))?;
         Ok(Clock { now: SourceTime(now), unix_ms })
     }
 
     /// Whoever writes to the file holds the lock that readers wait for.
-    fn open_work(&mut self) -> Result<OpenWork, Fault> {
+    fn open_work(&mut self) -> Result<OpenWork, SourceError> {
         Ok(OpenWork::None)
     }
 
-    fn replication(&mut self) -> Result<Option<Replication>, Fault> {
+    fn replication(&mut self) -> Result<Option<Replication>, SourceError> {
         Ok(None)
     }
 
-    fn tenants(&mut self, upto: &SourceTime) -> Result<Listing, Fault> {
+    fn tenants(&mut self, upto: &SourceTime) -> Result<Listing, SourceError> {
         self.statements.tenants(&mut self.file, upto)
     }
 
-    fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, Fault> {
+    fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, SourceError> {
         self.statements.tenantless(&mut self.file, limit)
     }
 
-    fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, Fault> {
+    fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, SourceError> {
         self.statements.has_tenant(&mut self.file, tenant)
     }
 
-    fn estimate(&mut self) -> Result<Option<u64>, Fault> {
+    fn estimate(&mut self) -> Result<Option<u64>, SourceError> {
         let rows = self.file.all(&format!("SELECT COUNT(*) FROM {}", quoted(&self.access.names.table)), &[])?;
         Ok(rows.into_iter().flatten().next().and_then(|cell| lossy(cell).parse().ok()))
     }
 
-    fn keys(&mut self, tenant: &Tenant, span: &Span, from: &KeyCursor, limit: usize) -> Result<Vec<Key>, Fault> {
+    fn keys(&mut self, tenant: &Tenant, span: &Span, from: &KeyCursor, limit: usize) -> Result<Vec<Key>, SourceError> {
         self.statements.keys(&mut self.file, tenant, span, from, limit)
     }
 
-    fn documents(&mut self, ids: &[InvoiceId], sink: &mut Sink<'_>) -> Result<(), Fault> {
+    fn documents(&mut self, ids: &[InvoiceId], sink: &mut Sink<'_>) -> Result<(), SourceError> {
         self.statements.documents(&mut self.file, ids, sink)
     }
 
-    fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, Fault> {
+    fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, SourceError> {
         self.statements.page(&mut self.file, after, limit, sink)
     }
 
-    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<Sighting>, Fault> {
+    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<Sighting>, SourceError> {
         self.statements.find(&mut self.file, number, ids)
     }
 
-    fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, Fault> {
+    fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, SourceError> {
         self.statements.ids(&mut self.file, after, limit)
     }
 }
@@ -159,7 +159,7 @@ struct Layout {
 
 impl File {
     /// Looks at the table as the statement sees it that follows in the same transaction.
-    fn compare_layout(connection: &Connection, layout: &mut Layout) -> Result<(), Fault> {
+    fn compare_layout(connection: &Connection, layout: &mut Layout) -> Result<(), SourceError> {
         let version = version(connection).map_err(fault)?;
         if version == layout.version {
             return Ok(());
@@ -186,7 +186,7 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 impl Engine for File {
-    fn query(&mut self, sql: &str, binds: &[Bind], each: &mut Each<'_>) -> Result<(), Fault> {
+    fn query(&mut self, sql: &str, binds: &[Bind], each: &mut Each<'_>) -> Result<(), SourceError> {
         effort::asked_the_source();
         let transaction = self.connection.unchecked_transaction().map_err(fault)?;
         if let Some(layout) = &mut self.layout {
@@ -208,8 +208,8 @@ impl Engine for File {
     }
 }
 
-fn fault(error: rusqlite::Error) -> Fault {
-    Fault::Statement(error.into())
+fn fault(error: rusqlite::Error) -> SourceError {
+    SourceError::Statement(error.into())
 }
 
 fn cell(value: ValueRef<'_>) -> Cell {
@@ -221,7 +221,7 @@ fn cell(value: ValueRef<'_>) -> Cell {
     }
 }
 
-fn catalogue(file: &mut File, access: &Access) -> Result<Statements, Fault> {
+fn catalogue(file: &mut File, access: &Access) -> Result<Statements, SourceError> {
     let names = &access.names;
     let transaction = file.connection.unchecked_transaction().map_err(fault)?;
     let (version, columns) =
@@ -230,7 +230,7 @@ fn catalogue(file: &mut File, access: &Access) -> Result<Statements, Fault> {
     let encoding: String = transaction.query_row("PRAGMA encoding", [], |row| row.get(0)).map_err(fault)?;
     transaction.finish().map_err(fault)?;
     let document = limit::sqlite_columns(&names.document, &encoding, access.max_document);
-    let statements = check(&columns, &unique, names, document).map_err(Fault::Statement)?;
+    let statements = check(&columns, &unique, names, document).map_err(SourceError::Statement)?;
     let read = |column: &[String; 4]| statements.reads(&column[0]);
     let columns = columns.into_iter().filter(read).collect();
     file.layout = Some(Layout { table: names.table.clone(), columns, version });
