@@ -10,7 +10,8 @@ use crate::invoice::SourceTime;
 mod parts;
 
 pub use parts::{
-    AddressFault, Damage, Distrust, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Trouble, holder_text,
+    AddressFault, ConnectErrorKind, Damage, Distrust, Holder, LegacyFault, Misuse, OptionFileTrouble, Trouble,
+    holder_text,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +126,7 @@ pub enum Refusal {
     },
     CannotConnect {
         source: String,
-        obstacle: Obstacle,
+        obstacle: ConnectErrorKind,
         /// The words of the server or of the operating system.
         detail: String,
     },

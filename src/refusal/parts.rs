@@ -308,7 +308,7 @@ impl fmt::Display for LegacyFault {
 
 /// What keeps us out of the source, as far as the remedy differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Obstacle {
+pub enum ConnectErrorKind {
     /// Nobody answers.
     Unreachable,
     /// User or password.
@@ -331,7 +331,7 @@ pub enum Obstacle {
     Other,
 }
 
-impl Obstacle {
+impl ConnectErrorKind {
     pub(super) fn explain(self, detail: &str) -> String {
         let user = "check the user in --source and the password (--password-file, --defaults-file or MYSQL_PWD)";
         match self {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::chinese::{name, span};
 use crate::refusal::{
-    AddressFault, Damage, Distrust, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Refusal, signal_name,
+    AddressFault, ConnectErrorKind, Damage, Distrust, Holder, LegacyFault, Misuse, OptionFileTrouble, Refusal,
+    signal_name,
 };
 use crate::run::Kind;
 
@@ -170,34 +171,34 @@ fn option_file(file: &Path, trouble: OptionFileTrouble) -> String {
     }
 }
 
-fn cannot_connect(source: &str, obstacle: Obstacle, detail: &str) -> String {
+fn cannot_connect(source: &str, obstacle: ConnectErrorKind, detail: &str) -> String {
     let user = "请检查 --source 中的用户名和密码(--password-file、--defaults-file 或 MYSQL_PWD)";
     let why = match obstacle {
-        Obstacle::Unreachable => format!("{detail}；请检查 --source 中的主机和端口，以及数据库服务器是否在运行"),
-        Obstacle::Login => format!("{detail}；{user}"),
-        Obstacle::LoginWithKey => format!(
+        ConnectErrorKind::Unreachable => format!("{detail}；请检查 --source 中的主机和端口，以及数据库服务器是否在运行"),
+        ConnectErrorKind::Login => format!("{detail}；{user}"),
+        ConnectErrorKind::LoginWithKey => format!(
             "{detail}；{user}，并确认 --server-public-key 指定的文件就是这台服务器的公钥(其数据目录中的 public_key.pem)"
         ),
-        Obstacle::PasswordInTheClear => {
+        ConnectErrorKind::PasswordInTheClear => {
             "服务器要求提供密码本身(MySQL 在重启之后、以及密码错误时会这样要求)，而密码不会通过未加密的连接发送；请用 --ssl-mode VERIFY_CA 和 --ssl-ca 加密连接，至少用 --ssl-mode REQUIRED；或通过服务器的套接字连接(--source 中的 ?socket=/path)；或从服务器的数据目录复制 public_key.pem，并用 --server-public-key 指定"
                 .to_owned()
         }
-        Obstacle::ServerKeyUnusable => format!(
+        ConnectErrorKind::ServerKeyUnusable => format!(
             "服务器公钥无法使用: {detail}；它必须是 PEM 格式的 RSA 公钥，且长度足以加密该密码，如服务器数据目录中的 public_key.pem；请用 --server-public-key 指定"
         ),
-        Obstacle::LoginUnknown => {
+        ConnectErrorKind::LoginUnknown => {
             format!("服务器要求以 {detail} 方式登录，本程序不支持(用户不存在时 MySQL 也会如此要求)；{user}")
         }
-        Obstacle::Database => format!("{detail}；请检查 --source 中的数据库名，以及该用户是否有权使用它"),
-        Obstacle::Full => {
+        ConnectErrorKind::Database => format!("{detail}；请检查 --source 中的数据库名，以及该用户是否有权使用它"),
+        ConnectErrorKind::Full => {
             format!("{detail}；请关闭其他连接，或调大上限(max_connections，或该用户的 max_user_connections)")
         }
-        Obstacle::NoTls => "服务器不支持 TLS；请让管理员启用 TLS，或用 --ssl-mode DISABLED 接受不加密的连接".to_owned(),
-        Obstacle::Certificate => format!(
+        ConnectErrorKind::NoTls => "服务器不支持 TLS；请让管理员启用 TLS，或用 --ssl-mode DISABLED 接受不加密的连接".to_owned(),
+        ConnectErrorKind::Certificate => format!(
             "服务器证书不被接受({detail})；请用 --ssl-ca 指定其 CA，或用 --ssl-mode REQUIRED 只加密而不检查对方身份"
         ),
-        Obstacle::TrustedUnreadable => format!("无法读取受信任的证书 {detail}；请用 --ssl-ca 指定证书文件"),
-        Obstacle::Other => detail.to_owned(),
+        ConnectErrorKind::TrustedUnreadable => format!("无法读取受信任的证书 {detail}；请用 --ssl-ca 指定证书文件"),
+        ConnectErrorKind::Other => detail.to_owned(),
     };
     format!("无法连接 {source}: {why}")
 }
@@ -365,7 +366,7 @@ mod tests {
             Refusal::NotMirrored { file: state, tenant: None },
             Refusal::CannotConnect {
                 source: "mysql://db:3306/shop".to_owned(),
-                obstacle: Obstacle::Login,
+                obstacle: ConnectErrorKind::Login,
                 detail: "ERROR 1045".to_owned(),
             },
             Refusal::ConnectionLost { source: "mysql://db:3306/shop".to_owned(), detail: "errno 104".to_owned() },
@@ -393,19 +394,19 @@ mod tests {
         let mirror = Refusal::NotMirrored { file: "/srv/f".into(), tenant: Some("a|b".to_owned()) };
         let option_files = troubles.map(|trouble| Refusal::OptionFile { file: "/etc/my.cnf".into(), trouble });
         let obstacles = [
-            Obstacle::Unreachable,
-            Obstacle::LoginWithKey,
-            Obstacle::PasswordInTheClear,
-            Obstacle::ServerKeyUnusable,
-            Obstacle::LoginUnknown,
-            Obstacle::Database,
-            Obstacle::Full,
-            Obstacle::NoTls,
-            Obstacle::Certificate,
-            Obstacle::TrustedUnreadable,
+            ConnectErrorKind::Unreachable,
+            ConnectErrorKind::LoginWithKey,
+            ConnectErrorKind::PasswordInTheClear,
+            ConnectErrorKind::ServerKeyUnusable,
+            ConnectErrorKind::LoginUnknown,
+            ConnectErrorKind::Database,
+            ConnectErrorKind::Full,
+            ConnectErrorKind::NoTls,
+            ConnectErrorKind::Certificate,
+            ConnectErrorKind::TrustedUnreadable,
         ];
         let unconnected = obstacles.map(|obstacle| {
-            let is_bare = matches!(obstacle, Obstacle::NoTls | Obstacle::PasswordInTheClear);
+            let is_bare = matches!(obstacle, ConnectErrorKind::NoTls | ConnectErrorKind::PasswordInTheClear);
             let detail = if is_bare { "" } else { "ERROR 7" }.to_owned();
             Refusal::CannotConnect { source: "mysql://db:3306/shop".to_owned(), obstacle, detail }
         });

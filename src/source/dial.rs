@@ -11,7 +11,7 @@ use mysql::{Conn, DriverError, OptsBuilder, SslOpts};
 use super::codes::Class;
 use super::mysql::fault;
 use super::{Access, Place, SourceError, Tls, TlsMode, server_key};
-use crate::refusal::{Obstacle, Refusal};
+use crate::refusal::{ConnectErrorKind, Refusal};
 
 /// What may pass by itself while a server starts, stops or is not to be reached.
 const PASSING: [ErrorKind; 14] = [
@@ -92,14 +92,16 @@ impl Place {
             TlsMode::Required | TlsMode::VerifyCa | TlsMode::VerifyIdentity => self.dial_by_tls(options, mode, tls)?,
         };
         dialled.map_err(|error| match obstacle(&error) {
-            Obstacle::Login if key.as_os_str() != NO_KEY => self.refused_for(Obstacle::LoginWithKey, error),
+            ConnectErrorKind::Login if key.as_os_str() != NO_KEY => {
+                self.refused_for(ConnectErrorKind::LoginWithKey, error)
+            }
             obstacle => self.refused_for(obstacle, error),
         })
     }
 
     fn dial_by_tls(&self, options: OptsBuilder, mode: TlsMode, tls: &Tls) -> Result<mysql::Result<Conn>, SourceError> {
         let ssl = ssl_options(mode, tls.ca.as_deref())
-            .map_err(|detail| SourceError::Final(self.refusal(Obstacle::TrustedUnreadable, detail)))?;
+            .map_err(|detail| SourceError::Final(self.refusal(ConnectErrorKind::TrustedUnreadable, detail)))?;
         // A certificate names the host, so the host's name must reach the crate.
         Ok(self.dial_each(&options.ssl_opts(ssl), mode == TlsMode::VerifyIdentity))
     }
@@ -109,7 +111,7 @@ impl Place {
         match &access.tls.server_key {
             Some(file) if matches!(mode, TlsMode::Disabled | TlsMode::Preferred) => {
                 server_key::check(file, access.password.as_deref().unwrap_or_default())
-                    .map_err(|detail| SourceError::Final(self.refusal(Obstacle::ServerKeyUnusable, detail)))?;
+                    .map_err(|detail| SourceError::Final(self.refusal(ConnectErrorKind::ServerKeyUnusable, detail)))?;
                 Ok(file.clone())
             }
             _ => Ok(NO_KEY.into()),
@@ -121,7 +123,7 @@ impl Place {
     }
 
     /// Whether the same attempt may end better in a while. What TLS or a login objects to stays as it is.
-    fn refused_for(&self, obstacle: Obstacle, error: mysql::Error) -> SourceError {
+    fn refused_for(&self, obstacle: ConnectErrorKind, error: mysql::Error) -> SourceError {
         let passes = passes(&error);
         let detail = match error {
             mysql::Error::DriverError(DriverError::UnknownAuthPlugin(login)) => login,
@@ -134,7 +136,7 @@ impl Place {
         if passes { SourceError::Connection(refusal) } else { SourceError::Final(refusal) }
     }
 
-    fn refusal(&self, obstacle: Obstacle, detail: String) -> anyhow::Error {
+    fn refusal(&self, obstacle: ConnectErrorKind, detail: String) -> anyhow::Error {
         Refusal::CannotConnect { source: self.name(), obstacle, detail }.into()
     }
 
@@ -214,25 +216,25 @@ fn passes(error: &mysql::Error) -> bool {
     }
 }
 
-fn obstacle(error: &mysql::Error) -> Obstacle {
+fn obstacle(error: &mysql::Error) -> ConnectErrorKind {
     use DriverError::{ConnectTimeout, CouldNotConnect, TlsNotSupported, UnknownAuthPlugin};
     match error {
         mysql::Error::MySqlError(error) => match Class::of(error.code) {
-            Class::Login => Obstacle::Login,
-            Class::Database => Obstacle::Database,
-            Class::Full => Obstacle::Full,
-            _ => Obstacle::Other,
+            Class::Login => ConnectErrorKind::Login,
+            Class::Database => ConnectErrorKind::Database,
+            Class::Full => ConnectErrorKind::Full,
+            _ => ConnectErrorKind::Other,
         },
-        mysql::Error::DriverError(CouldNotConnect(_) | ConnectTimeout) => Obstacle::Unreachable,
-        mysql::Error::DriverError(UnknownAuthPlugin(_)) => Obstacle::LoginUnknown,
-        mysql::Error::DriverError(TlsNotSupported) => Obstacle::NoTls,
-        error if asks_for_password(error) => Obstacle::PasswordInTheClear,
+        mysql::Error::DriverError(CouldNotConnect(_) | ConnectTimeout) => ConnectErrorKind::Unreachable,
+        mysql::Error::DriverError(UnknownAuthPlugin(_)) => ConnectErrorKind::LoginUnknown,
+        mysql::Error::DriverError(TlsNotSupported) => ConnectErrorKind::NoTls,
+        error if asks_for_password(error) => ConnectErrorKind::PasswordInTheClear,
         // The handshake's error comes wrapped in others, as text.
         mysql::Error::IoError(_) | mysql::Error::CodecError(_) if error.to_string().contains("certificate") => {
-            Obstacle::Certificate
+            ConnectErrorKind::Certificate
         }
-        mysql::Error::IoError(_) | mysql::Error::CodecError(_) => Obstacle::Unreachable,
-        _ => Obstacle::Other,
+        mysql::Error::IoError(_) | mysql::Error::CodecError(_) => ConnectErrorKind::Unreachable,
+        _ => ConnectErrorKind::Other,
     }
 }
 

@@ -23,7 +23,7 @@ use crate::effort;
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
 use crate::panics::{self, Panic};
-use crate::refusal::{Obstacle, Refusal};
+use crate::refusal::{ConnectErrorKind, Refusal};
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork, Span};
 
@@ -360,7 +360,9 @@ fn guarded<R>(call: impl FnOnce() -> Result<R, SourceError>) -> Result<R, Source
 fn dial(place: &Place, access: &Access) -> Result<Conn, SourceError> {
     panics::caught(|| place.dial(access)).unwrap_or_else(|panic| {
         let (source, detail) = (place.name(), senseless(panic));
-        Err(SourceError::Connection(Refusal::CannotConnect { source, obstacle: Obstacle::Other, detail }.into()))
+        Err(SourceError::Connection(
+            Refusal::CannotConnect { source, obstacle: ConnectErrorKind::Other, detail }.into(),
+        ))
     })
 }
 
