@@ -8,7 +8,7 @@ use super::codes::Class;
 use super::limit::Limit;
 use super::mysql::class;
 use super::shape::{is_binary, is_integer, is_text, is_watched, type_of, types_of};
-use super::sql::{Bind, Cell, Engine, Statements, Wording, id_column, lossy, missing, quoted};
+use super::sql::{Bind, Cell, Engine, SqlDialect, Statements, id_column, lossy, missing, quoted};
 use super::{SourceError, TableNames};
 use crate::event::Notice;
 use crate::refusal::Refusal;
@@ -187,7 +187,7 @@ impl Catalogue {
         }
         let by_time = self.index_on(&wanted);
         let notices = if by_time.is_some() { Vec::new() } else { vec![missing_index(names, &wanted)] };
-        let wording = Wording {
+        let wording = SqlDialect {
             by_time: by_time.map(Index::forced).unwrap_or_default(),
             by_id: by_id.forced(),
             ..self.wording(names, &id, max_document)?
@@ -199,7 +199,7 @@ impl Catalogue {
         Ok(Table { statements, notices, integer_id, zone, kinds })
     }
 
-    fn wording(&self, names: &TableNames, id: &str, max_document: u64) -> anyhow::Result<Wording> {
+    fn wording(&self, names: &TableNames, id: &str, max_document: u64) -> anyhow::Result<SqlDialect> {
         let (time, date) = (quoted(&names.time), quoted(&names.date));
         // An issue date that is a moment falls on the day that the server's own zone gives it, also
         // where source times are read in UTC.
@@ -221,7 +221,7 @@ impl Catalogue {
             None => measure,
         };
         let measure = document.charset.as_ref().and_then(|charset| charset.measure(&document.name));
-        Ok(Wording {
+        Ok(SqlDialect {
             id: id.identifier(),
             tenant: tenant.identifier(),
             country: country.text(),

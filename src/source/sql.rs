@@ -46,7 +46,7 @@ pub(super) trait Engine {
 }
 
 /// Expressions whose wording depends on the engine and on the column types it found.
-pub(super) struct Wording {
+pub(super) struct SqlDialect {
     pub id: String,
     pub tenant: String,
     pub country: String,
@@ -85,7 +85,7 @@ pub(super) struct Statements {
     pub id: String,
     /// Whether the source time may be NULL.
     pub timeless: bool,
-    pub wording: Wording,
+    pub wording: SqlDialect,
 }
 
 /// Both engines accept backticks.
@@ -159,7 +159,7 @@ impl Statements {
 
     /// The greatest source time of every tenant in a loose index scan.
     fn newest_of_each(&self, engine: &mut impl Engine, upto: Option<&SourceTime>) -> Result<Listing, SourceError> {
-        let Wording { tenant, newest, by_time, types_of_newest, .. } = &self.wording;
+        let SqlDialect { tenant, newest, by_time, types_of_newest, .. } = &self.wording;
         let mut filter = Filter {
             text: format!("{} = ?", quoted(&self.names.status)),
             binds: vec![Bind::Text(self.names.issued.clone())],
@@ -191,7 +191,7 @@ impl Statements {
         tenant: &Tenant,
         upto: &SourceTime,
     ) -> Result<Option<SourceTime>, SourceError> {
-        let Wording { time, by_time, types_of_key, .. } = &self.wording;
+        let SqlDialect { time, by_time, types_of_key, .. } = &self.wording;
         let column = quoted(&self.names.time);
         let mut filter = self.of_tenant(tenant);
         filter.and(&format!("{column} <= ?"), [Bind::Text(upto.0.clone())]);
@@ -205,7 +205,7 @@ impl Statements {
     }
 
     pub(super) fn tenantless(&self, engine: &mut impl Engine, limit: usize) -> Result<Vec<InvoiceId>, SourceError> {
-        let Wording { id, by_time, types_of_key, .. } = &self.wording;
+        let SqlDialect { id, by_time, types_of_key, .. } = &self.wording;
         let mut filter = self.invoices();
         filter.and(&format!("{} IS NULL", quoted(&self.names.tenant)), []);
         let sql = format!(
@@ -222,7 +222,7 @@ impl Statements {
 
     pub(super) fn has_tenant(&self, engine: &mut impl Engine, tenant: &Tenant) -> Result<bool, SourceError> {
         let (mark, bind) = self.tenant_mark(tenant);
-        let Wording { same_tenant, types_of_tenant, .. } = &self.wording;
+        let SqlDialect { same_tenant, types_of_tenant, .. } = &self.wording;
         let sql = format!(
             "SELECT 1{types_of_tenant} FROM {} WHERE {} = {mark} AND {same_tenant} LIMIT 1",
             quoted(&self.names.table),
@@ -335,7 +335,7 @@ impl Statements {
         order: &str,
         limit: usize,
     ) -> Result<Vec<Key>, SourceError> {
-        let Wording { id, tenant, time, by_time, types_of_key, .. } = &self.wording;
+        let SqlDialect { id, tenant, time, by_time, types_of_key, .. } = &self.wording;
         let sql = format!(
             "SELECT {id}, {tenant}, {time}{types_of_key} FROM {} {by_time} WHERE {} ORDER BY {order} LIMIT ?",
             quoted(&self.names.table),
@@ -397,7 +397,7 @@ impl Statements {
         if let Some(last) = after {
             self.after(&mut filter, last);
         }
-        let Wording { id: printed, by_id, types_of_id, .. } = &self.wording;
+        let SqlDialect { id: printed, by_id, types_of_id, .. } = &self.wording;
         let sql = format!(
             "SELECT {printed}{types_of_id} FROM {} {by_id} WHERE {} ORDER BY {id} LIMIT ?",
             quoted(&self.names.table),
@@ -420,7 +420,7 @@ impl Statements {
         number: &str,
         ids: &[InvoiceId],
     ) -> Result<Vec<Sighting>, SourceError> {
-        let Wording { id, tenant, number: printed, time, status: shown, types_of_row, .. } = &self.wording;
+        let SqlDialect { id, tenant, number: printed, time, status: shown, types_of_row, .. } = &self.wording;
         let TableNames { status, document, date, .. } = &self.names;
         let [status, document, date] = [status, document, date].map(|name| quoted(name));
         let select = format!(
@@ -458,7 +458,7 @@ impl Statements {
     }
 
     fn in_id_order(&self, filter: &Filter) -> String {
-        let Wording { id, tenant, country, date, number, time, document, lost, by_id, types_of_row, .. } =
+        let SqlDialect { id, tenant, country, date, number, time, document, lost, by_id, types_of_row, .. } =
             &self.wording;
         let [marks, characters] =
             self.wording.document_measure.as_ref().map_or(["NULL", "NULL"], |[one, two]| [one.as_str(), two.as_str()]);

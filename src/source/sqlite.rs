@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
 use super::limit;
 use super::shape::changed;
-use super::sql::{Bind, Cell, Each, Engine, Statements, Wording, id_column, lossy, missing, quoted};
+use super::sql::{Bind, Cell, Each, Engine, SqlDialect, Statements, id_column, lossy, missing, quoted};
 use super::table_identity::TableIdentity;
 use super::{Access, KeyCursor, Listing, Replication, Sighting, Sink, Source, SourceError, SourceName, TableNames};
 use crate::effort;
@@ -266,7 +266,7 @@ fn check(
     );
     let text = |name: &str| format!("CAST({} AS TEXT)", quoted(name));
     let date = quoted(&names.date);
-    let wording = Wording {
+    let wording = SqlDialect {
         id: text(&id),
         tenant: text(&names.tenant),
         country: text(&names.country),
