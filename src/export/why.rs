@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::event::Event;
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
-use crate::source::{Listed, Sighting, Source, SourceError};
+use crate::source::{Listed, RowSummary, Source, SourceError};
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::state::tenants::KnownTenant;
@@ -59,7 +59,7 @@ impl Standing {
 #[derive(Clone, Debug)]
 pub struct Case {
     /// None: no row with this id or number.
-    pub row: Option<Sighting>,
+    pub row: Option<RowSummary>,
     pub trace: Trace,
     pub tenant: Option<KnownTenant>,
     pub file: Option<FileNow>,
@@ -157,7 +157,7 @@ pub fn why(
     Ok(cases)
 }
 
-fn whose(row: Option<&Sighting>, trace: &Trace) -> Option<Tenant> {
+fn whose(row: Option<&RowSummary>, trace: &Trace) -> Option<Tenant> {
     let rejected = || trace.reject.as_ref().and_then(|reject| reject.tenant.clone());
     let exported = || trace.entry.as_ref().map(|entry| entry.tenant.clone());
     row.and_then(|row| row.tenant.clone()).or_else(exported).or_else(rejected)
@@ -209,7 +209,7 @@ fn judge_gone(trace: &Trace) -> Verdict {
 }
 
 fn judge_row(
-    row: &Sighting,
+    row: &RowSummary,
     trace: &Trace,
     file: Option<FileNow>,
     tenant: Option<&KnownTenant>,
@@ -262,7 +262,7 @@ fn settled(trace: &Trace) -> Verdict {
 }
 
 /// What keeps a row from being an invoice.
-fn lacking(row: &Sighting) -> Option<String> {
+fn lacking(row: &RowSummary) -> Option<String> {
     let status = row.status.as_deref().unwrap_or("NULL");
     let parts = [
         (!row.issued).then(|| format!("its status is {status}, so it is not issued")),
@@ -316,7 +316,7 @@ fn mend_elsewhere(reason: &str) -> Option<&'static str> {
 
 /// Which run will take it, decided as the next incremental run would.
 fn waits(
-    row: &Sighting,
+    row: &RowSummary,
     trace: &Trace,
     tenant: Option<&KnownTenant>,
     known: &[KnownTenant],
@@ -376,7 +376,7 @@ fn waits(
     )
 }
 
-fn reading(row: &Sighting, known: &[KnownTenant], now: &Now<'_>) -> Reading {
+fn reading(row: &RowSummary, known: &[KnownTenant], now: &Now<'_>) -> Reading {
     let Now { boundary, work, overlap, listed, .. } = now;
     let how = HowToRead::Incremental(Incremental { known, boundary, work, overlap: *overlap });
     let chosen: Vec<Tenant> = row.tenant.iter().cloned().collect();

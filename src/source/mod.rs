@@ -149,7 +149,7 @@ impl Listed {
 
 /// What there is to see of a row, whether it is an invoice or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sighting {
+pub struct RowSummary {
     pub id: InvoiceId,
     pub tenant: Option<Tenant>,
     pub number: Option<String>,
@@ -290,7 +290,7 @@ pub trait Source: Send {
 
     /// Rows with exactly this number, and rows with these ids, whatever their status. For one question of
     /// an operator: without an index on the number it reads the whole table.
-    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<Sighting>, SourceError>;
+    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<RowSummary>, SourceError>;
 
     /// At most `limit` ids of issued rows after the given one, without touching their documents: the
     /// way around a row that no page with it can be read.

@@ -18,7 +18,7 @@ use super::session::{self, Variable};
 use super::shape::{Form, Shape, subject};
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
 use super::table_identity::{TableIdentity, innodb_name};
-use super::{Access, KeyCursor, Listing, Place, Replication, Sighting, Sink, Source, SourceError, SourceName};
+use super::{Access, KeyCursor, Listing, Place, Replication, RowSummary, Sink, Source, SourceError, SourceName};
 use crate::effort;
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
@@ -133,7 +133,7 @@ impl Source for MySql {
         self.statements.page(&mut self.link, after, limit, sink)
     }
 
-    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<Sighting>, SourceError> {
+    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<RowSummary>, SourceError> {
         self.statements.find(&mut self.link, number, ids)
     }
 

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Context, anyhow, bail};
 
 use super::charset::{bytes_in_hex, is_whole};
-use super::{KeyCursor, Listed, Listing, Sighting, Sink, SourceError, TableNames};
+use super::{KeyCursor, Listed, Listing, RowSummary, Sink, SourceError, TableNames};
 use crate::invoice::{Fetched, Invoice, InvoiceId, Key, Reason, Row, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::window::Span;
@@ -419,7 +419,7 @@ impl Statements {
         engine: &mut impl Engine,
         number: &str,
         ids: &[InvoiceId],
-    ) -> Result<Vec<Sighting>, SourceError> {
+    ) -> Result<Vec<RowSummary>, SourceError> {
         let SqlDialect { id, tenant, number: printed, time, status: shown, types_of_row, .. } = &self.wording;
         let TableNames { status, document, date, .. } = &self.names;
         let [status, document, date] = [status, document, date].map(|name| quoted(name));
@@ -436,7 +436,7 @@ impl Statements {
             let sql = format!("{select} {condition}");
             rows.extend(engine.all(&sql, &std::iter::once(issued()).chain(binds).collect::<Vec<_>>())?);
         }
-        let mut found: Vec<Sighting> = Vec::new();
+        let mut found: Vec<RowSummary> = Vec::new();
         for row in rows {
             let row = sighting(row).map_err(SourceError::Statement)?;
             let asked = row.number.as_deref() == Some(number) || ids.contains(&row.id);
@@ -502,11 +502,11 @@ fn key(row: Vec<Cell>) -> anyhow::Result<Key> {
     })
 }
 
-fn sighting(row: Vec<Cell>) -> anyhow::Result<Sighting> {
+fn sighting(row: Vec<Cell>) -> anyhow::Result<RowSummary> {
     let [id, tenant, number, time, status, issued, has_document, has_date] = cells(row)?;
     let readable = |cell: Cell| cell.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let is_true = |cell: Cell| lossy(cell) == "1";
-    Ok(Sighting {
+    Ok(RowSummary {
         id: InvoiceId(needed(id, "id")?),
         tenant: readable(tenant).map(Tenant),
         number: readable(number),

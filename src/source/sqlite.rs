@@ -13,7 +13,7 @@ use super::limit;
 use super::shape::changed;
 use super::sql::{Bind, Cell, Each, Engine, SqlDialect, Statements, id_column, lossy, missing, quoted};
 use super::table_identity::TableIdentity;
-use super::{Access, KeyCursor, Listing, Replication, Sighting, Sink, Source, SourceError, SourceName, TableNames};
+use super::{Access, KeyCursor, Listing, Replication, RowSummary, Sink, Source, SourceError, SourceName, TableNames};
 use crate::effort;
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
@@ -134,7 +134,7 @@ impl Source for Sqlite {
         self.statements.page(&mut self.file, after, limit, sink)
     }
 
-    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<Sighting>, SourceError> {
+    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<RowSummary>, SourceError> {
         self.statements.find(&mut self.file, number, ids)
     }
 
