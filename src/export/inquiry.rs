@@ -14,7 +14,7 @@ use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Kind, RunId, Uptime};
-use crate::source::{self, Access, Listed, Listing, Replication, Source, SourceError, TableIdentity};
+use crate::source::{self, Access, ListedTenant, Listing, Replication, Source, SourceError, TableIdentity};
 use crate::state::State;
 use crate::state::runs::{Clocks, LastTime};
 use crate::window::{Clock, OpenWork, settled_below};
@@ -96,7 +96,7 @@ pub(super) struct Present {
     /// All clocks at that moment.
     pub clocks: Clocks,
     pub server: String,
-    pub listed: Vec<Listed>,
+    pub listed: Vec<ListedTenant>,
     /// Invoices with NULL for a tenant, as far as a run looks for them.
     pub tenantless: Vec<InvoiceId>,
     pub settings: Settings,
@@ -144,7 +144,7 @@ pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn Fn
     };
     let is_asked = has_tenantless && order.tenants.is_empty();
     let tenantless = if is_asked { find_tenantless(inquiry, tell)? } else { Vec::new() };
-    for Listed { spelling, ahead, .. } in &listed {
+    for ListedTenant { spelling, ahead, .. } in &listed {
         if let Some(newest) = ahead.clone().filter(|ahead| *ahead > clock.now) {
             tell(Event::Notice(Notice::TimesAhead { tenant: spelling.clone(), newest }));
         }
@@ -219,7 +219,7 @@ pub fn refuse_other_source(state: &Path, last: &LastTime, source: &dyn Source) -
 
 pub(super) fn refuse_unknown_tenants(
     order: &Order,
-    listed: &[Listed],
+    listed: &[ListedTenant],
     state: Option<&State>,
     inquiry: &mut Inquiry,
     tell: &mut dyn FnMut(Event),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::event::Event;
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
-use crate::source::{Listed, RowSummary, Source, SourceError};
+use crate::source::{ListedTenant, RowSummary, Source, SourceError};
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::state::tenants::KnownTenant;
@@ -92,7 +92,7 @@ pub struct Now<'a> {
     pub tell: &'a mut dyn FnMut(Event),
     pub boundary: SourceTime,
     pub work: OpenWork,
-    pub listed: Vec<Listed>,
+    pub listed: Vec<ListedTenant>,
     pub overlap: Duration,
     /// Bytes.
     pub max_document: u64,

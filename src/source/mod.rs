@@ -123,7 +123,7 @@ pub enum TlsMode {
 /// A tenant as the source lists it. Where the column's collation folds spellings, one stands for
 /// several, and which one changes with updates.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedTenant {
     pub spelling: Tenant,
     /// The greatest source time up to the boundary among the tenant's issued rows, also those without a
     /// document. A single row of the future says nothing about what still comes below it.
@@ -135,12 +135,12 @@ pub struct Listed {
 /// What one look at the index tells of the tenants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    pub tenants: Vec<Listed>,
+    pub tenants: Vec<ListedTenant>,
     /// The tenant of some issued rows is NULL. No tenant's keys bring these.
     pub has_tenantless: bool,
 }
 
-impl Listed {
+impl ListedTenant {
     /// A tenant that the source does not list under this spelling.
     pub(crate) fn unlisted(spelling: &Tenant) -> Self {
         Self { spelling: spelling.clone(), newest: None, ahead: None }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Context, anyhow, bail};
 
 use super::charset::{bytes_in_hex, is_whole};
-use super::{KeyCursor, Listed, Listing, RowSummary, Sink, SourceError, TableNames};
+use super::{KeyCursor, ListedTenant, Listing, RowSummary, Sink, SourceError, TableNames};
 use crate::invoice::{Fetched, Invoice, InvoiceId, Key, Reason, Row, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::window::Span;
@@ -134,7 +134,7 @@ impl Statements {
 
     pub(super) fn tenants(&self, engine: &mut impl Engine, upto: &SourceTime) -> Result<Listing, SourceError> {
         let Listing { mut tenants, has_tenantless } = self.newest_of_each(engine, None)?;
-        let is_ahead = |listed: &Listed| listed.newest.as_ref().is_some_and(|newest| newest > upto);
+        let is_ahead = |listed: &ListedTenant| listed.newest.as_ref().is_some_and(|newest| newest > upto);
         let ahead = tenants.iter().filter(|listed| is_ahead(listed)).count();
         if ahead == 0 {
             return Ok(Listing { tenants, has_tenantless });
@@ -486,11 +486,11 @@ impl Filter {
     }
 }
 
-fn listed(row: Vec<Cell>) -> Result<Listed, SourceError> {
+fn listed(row: Vec<Cell>) -> Result<ListedTenant, SourceError> {
     let [spelling, newest] = cells(row).map_err(SourceError::Statement)?;
     let spelling = needed(spelling, "tenant").map_err(SourceError::Statement)?;
     let newest = text(newest).map_err(SourceError::Statement)?;
-    Ok(Listed { spelling: Tenant(spelling), newest: newest.map(SourceTime), ahead: None })
+    Ok(ListedTenant { spelling: Tenant(spelling), newest: newest.map(SourceTime), ahead: None })
 }
 
 fn key(row: Vec<Cell>) -> anyhow::Result<Key> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use invoice_export::event::Notice;
 use invoice_export::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use invoice_export::run::RunId;
-use invoice_export::source::{self, Access, KeyCursor, Listed, Source, SourceError, TableNames, Tls, sample};
+use invoice_export::source::{self, Access, KeyCursor, ListedTenant, Source, SourceError, TableNames, Tls, sample};
 use invoice_export::window::{OpenWork, Span};
 use mysql::Conn;
 use mysql::prelude::Queryable;
@@ -137,7 +137,7 @@ fn pages_keys_and_documents_tell_of_the_same_invoices() {
         assert_eq!(ids(&documents(&mut *source, &issued)), issued);
         let tenants = source.tenants(&FOREVER.into()).unwrap().tenants;
         let mut found = Vec::new();
-        for Listed { spelling, newest, .. } in &tenants {
+        for ListedTenant { spelling, newest, .. } in &tenants {
             let keys = keys(&mut *source, spelling.as_str(), &Span::default(), 50);
             assert_eq!(&keys.last().unwrap().time, newest);
             assert!(keys.is_sorted_by_key(|key| (&key.time, &key.id)));
