@@ -14,7 +14,7 @@ use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Kind, RunId, Uptime};
-use crate::source::{self, Access, ListedTenant, Listing, Replication, Source, SourceError, TableIdentity};
+use crate::source::{self, Access, ListedTenant, Replication, Source, SourceError, TableIdentity, TenantList};
 use crate::state::State;
 use crate::state::runs::{Clocks, LastTime};
 use crate::window::{Clock, OpenWork, settled_below};
@@ -136,8 +136,8 @@ pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn Fn
         work,
         table,
     };
-    let Listing { tenants: listed, has_tenantless } = if order.kind == Kind::Full && order.tenants.is_empty() {
-        Listing::default()
+    let TenantList { tenants: listed, has_tenantless } = if order.kind == Kind::Full && order.tenants.is_empty() {
+        TenantList::default()
     } else {
         tell(Event::ListingTenants);
         inquiry.ask(tell, |source| source.tenants(&settings.boundary))?

@@ -134,7 +134,7 @@ pub struct ListedTenant {
 
 /// What one look at the index tells of the tenants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
+pub struct TenantList {
     pub tenants: Vec<ListedTenant>,
     /// The tenant of some issued rows is NULL. No tenant's keys bring these.
     pub has_tenantless: bool,
@@ -265,7 +265,7 @@ pub trait Source: Send {
     fn replication(&mut self) -> Result<Option<Replication>, SourceError>;
 
     /// All tenants with issued rows, in one loose index scan; in two where source times lie above `upto`.
-    fn tenants(&mut self, upto: &SourceTime) -> Result<Listing, SourceError>;
+    fn tenants(&mut self, upto: &SourceTime) -> Result<TenantList, SourceError>;
 
     /// At most `limit` invoices with NULL for a tenant, the oldest first, from the same index.
     fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, SourceError>;

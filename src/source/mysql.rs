@@ -18,7 +18,7 @@ use super::session::{self, Variable};
 use super::shape::{Form, Shape, subject};
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
 use super::table_identity::{TableIdentity, innodb_name};
-use super::{Access, KeyCursor, Listing, Place, Replication, RowSummary, Sink, Source, SourceError, SourceName};
+use super::{Access, KeyCursor, Place, Replication, RowSummary, Sink, Source, SourceError, SourceName, TenantList};
 use crate::effort;
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
@@ -102,7 +102,7 @@ impl Source for MySql {
         Ok(None)
     }
 
-    fn tenants(&mut self, upto: &SourceTime) -> Result<Listing, SourceError> {
+    fn tenants(&mut self, upto: &SourceTime) -> Result<TenantList, SourceError> {
         self.statements.tenants(&mut self.link, upto)
     }
 

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Context, anyhow, bail};
 
 use super::charset::{bytes_in_hex, is_whole};
-use super::{KeyCursor, ListedTenant, Listing, RowSummary, Sink, SourceError, TableNames};
+use super::{KeyCursor, ListedTenant, RowSummary, Sink, SourceError, TableNames, TenantList};
 use crate::invoice::{Fetched, Invoice, InvoiceId, Key, Reason, Row, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::window::Span;
@@ -132,12 +132,12 @@ impl Statements {
         read.into_iter().any(|name| name.eq_ignore_ascii_case(column))
     }
 
-    pub(super) fn tenants(&self, engine: &mut impl Engine, upto: &SourceTime) -> Result<Listing, SourceError> {
-        let Listing { mut tenants, has_tenantless } = self.newest_of_each(engine, None)?;
+    pub(super) fn tenants(&self, engine: &mut impl Engine, upto: &SourceTime) -> Result<TenantList, SourceError> {
+        let TenantList { mut tenants, has_tenantless } = self.newest_of_each(engine, None)?;
         let is_ahead = |listed: &ListedTenant| listed.newest.as_ref().is_some_and(|newest| newest > upto);
         let ahead = tenants.iter().filter(|listed| is_ahead(listed)).count();
         if ahead == 0 {
-            return Ok(Listing { tenants, has_tenantless });
+            return Ok(TenantList { tenants, has_tenantless });
         }
         let below =
             if ahead > ASKED_ONE_BY_ONE { self.newest_of_each(engine, Some(upto))?.tenants } else { Vec::new() };
@@ -154,11 +154,11 @@ impl Statements {
                 None => None,
             };
         }
-        Ok(Listing { tenants, has_tenantless })
+        Ok(TenantList { tenants, has_tenantless })
     }
 
     /// The greatest source time of every tenant in a loose index scan.
-    fn newest_of_each(&self, engine: &mut impl Engine, upto: Option<&SourceTime>) -> Result<Listing, SourceError> {
+    fn newest_of_each(&self, engine: &mut impl Engine, upto: Option<&SourceTime>) -> Result<TenantList, SourceError> {
         let SqlDialect { tenant, newest, by_time, types_of_newest, .. } = &self.wording;
         let mut filter = Filter {
             text: format!("{} = ?", quoted(&self.names.status)),
@@ -173,7 +173,7 @@ impl Statements {
             filter.text,
             quoted(&self.names.tenant)
         );
-        let mut listing = Listing::default();
+        let mut listing = TenantList::default();
         engine.query(&sql, &filter.binds, &mut |row| {
             match row.first() {
                 Some(Some(_)) => listing.tenants.push(listed(row)?),

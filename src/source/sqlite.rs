@@ -13,7 +13,9 @@ use super::limit;
 use super::shape::changed;
 use super::sql::{Bind, Cell, Each, Engine, SqlDialect, Statements, id_column, lossy, missing, quoted};
 use super::table_identity::TableIdentity;
-use super::{Access, KeyCursor, Listing, Replication, RowSummary, Sink, Source, SourceError, SourceName, TableNames};
+use super::{
+    Access, KeyCursor, Replication, RowSummary, Sink, Source, SourceError, SourceName, TableNames, TenantList,
+};
 use crate::effort;
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
@@ -105,7 +107,7 @@ impl Source for Sqlite {
         Ok(None)
     }
 
-    fn tenants(&mut self, upto: &SourceTime) -> Result<Listing, SourceError> {
+    fn tenants(&mut self, upto: &SourceTime) -> Result<TenantList, SourceError> {
         self.statements.tenants(&mut self.file, upto)
     }
 
