@@ -34,12 +34,12 @@ const UNKNOWN_VARIABLE: u16 = 1193;
 pub struct MySql {
     statements: Statements,
     notices: Vec<Notice>,
-    link: Link,
+    link: ServerConnection,
 }
 
 impl MySql {
     pub fn connect(place: &Place, access: &Access) -> Result<Self, SourceError> {
-        let mut link = Link::open(place, access)?;
+        let mut link = ServerConnection::open(place, access)?;
         let table = Catalogue::read(&mut link, &access.names)
             .and_then(|catalogue| catalogue.check(&access.names, access.max_document).map_err(SourceError::Statement))
             .map_err(|fault| fault.at(link.place.name()))?;
@@ -180,7 +180,7 @@ struct Server {
 }
 
 /// A connection that can be lost and made again.
-pub(super) struct Link {
+pub(super) struct ServerConnection {
     access: Access,
     place: Place,
     server: Server,
@@ -194,7 +194,7 @@ pub(super) struct Link {
     conn: Option<Conn>,
 }
 
-impl Link {
+impl ServerConnection {
     fn open(place: &Place, access: &Access) -> Result<Self, SourceError> {
         let mut conn = dial(place, access)?;
         let server = guarded(|| begin_session(&mut conn)).map_err(|fault| at_connecting(fault, place))?;
@@ -330,7 +330,7 @@ impl Link {
     }
 }
 
-impl Engine for Link {
+impl Engine for ServerConnection {
     fn query(&mut self, sql: &str, binds: &[Bind], each: &mut Each<'_>) -> Result<(), SourceError> {
         let binds = binds.iter().map(|bind| self.value(bind)).collect();
         let sql = format!("{} {sql}", self.comment);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::SourceError;
 use super::codes::Class;
-use super::mysql::{Flavour, Link, class};
+use super::mysql::{Flavour, ServerConnection, class};
 use super::processes::{Deed, Process, TEXT_AT_MOST, Texts};
 use super::sql::{Bind, Cell, Engine, lossy};
 use crate::invoice::SourceTime;
@@ -24,7 +24,7 @@ const PAUSES: [Duration; 5] = [
     Duration::from_millis(190),
 ];
 
-impl Link {
+impl ServerConnection {
     pub(super) fn open_work(&mut self) -> Result<OpenWork, SourceError> {
         let looks = self.running_statements().and_then(|running| Ok((running, self.open_transactions()?)));
         match looks {
