@@ -13,14 +13,14 @@ use crate::refusal::AddressFault;
 /// The address of a source, without its password.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Address {
-    Server(Place),
+    Server(ServerAddress),
     /// The path of an SQLite file.
     File(String),
 }
 
 /// Where a server is, and as which user to log in.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ServerAddress {
     pub(super) user: String,
     pub(super) host: String,
     pub(super) port: u16,
@@ -63,7 +63,7 @@ impl FromStr for Address {
     }
 }
 
-impl Place {
+impl ServerAddress {
     /// The part of a source's name that says where the server is.
     pub(super) fn name(&self) -> String {
         match &self.socket {
@@ -105,7 +105,7 @@ fn file(rest: &str) -> Result<String, AddressFault> {
 }
 
 /// What follows `mysql://`, and the password in it.
-fn place(rest: &str) -> Result<(Place, Option<String>), AddressFault> {
+fn place(rest: &str) -> Result<(ServerAddress, Option<String>), AddressFault> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, after) = rest.split_at(end);
     // The user would become the host, and the password a port or a database.
@@ -135,7 +135,7 @@ fn place(rest: &str) -> Result<(Place, Option<String>), AddressFault> {
     if !is_plain(&database, "") {
         return Err(AddressFault::Database);
     }
-    Ok((Place { user, host: host.to_owned(), port, database, socket }, password))
+    Ok((ServerAddress { user, host: host.to_owned(), port, database, socket }, password))
 }
 
 fn host_and_port(text: &str) -> Result<(&str, u16), AddressFault> {
@@ -205,7 +205,7 @@ mod tests {
 
     use super::*;
 
-    fn server(text: &str) -> (Place, Option<String>) {
+    fn server(text: &str) -> (ServerAddress, Option<String>) {
         match Address::parse(text) {
             Ok((Address::Server(place), password)) => (place, password),
             Ok((Address::File(path), _)) => panic!("{text} is the file {path}"),

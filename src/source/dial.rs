@@ -10,7 +10,7 @@ use mysql::{Conn, DriverError, OptsBuilder, SslOpts};
 
 use super::codes::Class;
 use super::mysql::fault;
-use super::{Access, Place, SourceError, Tls, TlsMode, server_key};
+use super::{Access, ServerAddress, SourceError, Tls, TlsMode, server_key};
 use crate::refusal::{ConnectErrorKind, Refusal};
 
 /// What may pass by itself while a server starts, stops or is not to be reached.
@@ -44,7 +44,7 @@ const NO_ANSWER: [&str; 2] = ["Temporary failure in name resolution", "Try again
 /// name it would ask the server itself for a key, which can be of any server's making.
 const NO_KEY: &str = "no key\0";
 
-impl Place {
+impl ServerAddress {
     fn options(&self, access: &Access) -> OptsBuilder {
         OptsBuilder::new()
             .user(Some(self.user.as_str()))

@@ -39,7 +39,7 @@ mod table_identity;
 
 pub use self::table_identity::TableIdentity;
 
-pub use address::{Address, Place, holds_password};
+pub use address::{Address, ServerAddress, holds_password};
 
 /// What a source calls itself, without secrets: `mysql://host:3306/database.t_invoice` or
 /// `sqlite:/path/file.db.t_invoice`.

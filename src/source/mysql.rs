@@ -18,7 +18,9 @@ use super::session::{self, Variable};
 use super::shape::{Form, Shape, subject};
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
 use super::table_identity::{TableIdentity, innodb_name};
-use super::{Access, KeyCursor, Place, Replication, RowSummary, Sink, Source, SourceError, SourceName, TenantList};
+use super::{
+    Access, KeyCursor, Replication, RowSummary, ServerAddress, Sink, Source, SourceError, SourceName, TenantList,
+};
 use crate::effort;
 use crate::event::Notice;
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
@@ -38,7 +40,7 @@ pub struct MySql {
 }
 
 impl MySql {
-    pub fn connect(place: &Place, access: &Access) -> Result<Self, SourceError> {
+    pub fn connect(place: &ServerAddress, access: &Access) -> Result<Self, SourceError> {
         let mut link = ServerConnection::open(place, access)?;
         let table = Catalogue::read(&mut link, &access.names)
             .and_then(|catalogue| catalogue.check(&access.names, access.max_document).map_err(SourceError::Statement))
@@ -182,7 +184,7 @@ struct Server {
 /// A connection that can be lost and made again.
 pub(super) struct ServerConnection {
     access: Access,
-    place: Place,
+    place: ServerAddress,
     server: Server,
     /// The session's time zone; None is the server's own.
     zone: Option<String>,
@@ -195,7 +197,7 @@ pub(super) struct ServerConnection {
 }
 
 impl ServerConnection {
-    fn open(place: &Place, access: &Access) -> Result<Self, SourceError> {
+    fn open(place: &ServerAddress, access: &Access) -> Result<Self, SourceError> {
         let mut conn = dial(place, access)?;
         let server = guarded(|| begin_session(&mut conn)).map_err(|fault| at_connecting(fault, place))?;
         Ok(Self {
@@ -357,7 +359,7 @@ fn guarded<R>(call: impl FnOnce() -> Result<R, SourceError>) -> Result<R, Source
     panics::caught(call).unwrap_or_else(|panic| Err(SourceError::Connection(anyhow!("{}", senseless(panic)))))
 }
 
-fn dial(place: &Place, access: &Access) -> Result<Conn, SourceError> {
+fn dial(place: &ServerAddress, access: &Access) -> Result<Conn, SourceError> {
     panics::caught(|| place.dial(access)).unwrap_or_else(|panic| {
         let (source, detail) = (place.name(), senseless(panic));
         Err(SourceError::Connection(
@@ -561,7 +563,7 @@ pub(super) fn fault(error: mysql::Error) -> SourceError {
 }
 
 /// A server that could still say why has not gone away.
-fn lost(fault: SourceError, place: &Place) -> SourceError {
+fn lost(fault: SourceError, place: &ServerAddress) -> SourceError {
     match fault {
         SourceError::Connection(error) if !error.is::<MySqlError>() => SourceError::Connection(
             Refusal::ConnectionLost { source: place.name(), detail: format!("{error:#}") }.into(),
@@ -579,7 +581,7 @@ pub(super) fn class(error: &anyhow::Error) -> Class {
     error.downcast_ref::<MySqlError>().map_or(Class::Refused, |error| Class::of(error.code))
 }
 
-fn at_connecting(fault: SourceError, place: &Place) -> SourceError {
+fn at_connecting(fault: SourceError, place: &ServerAddress) -> SourceError {
     match fault {
         SourceError::Statement(error) => SourceError::Final(error.context("the session could not be set up")),
         other => lost(other, place),
