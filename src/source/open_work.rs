@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::SourceError;
 use super::codes::Class;
 use super::mysql::{Flavour, ServerConnection, class};
-use super::processes::{Deed, Process, TEXT_AT_MOST, Texts};
+use super::processes::{Activity, Process, TEXT_AT_MOST, Texts};
 use super::sql::{Bind, Cell, Engine, lossy};
 use crate::invoice::SourceTime;
 use crate::window::OpenWork;
@@ -42,10 +42,10 @@ impl ServerConnection {
         let mut readers = Vec::new();
         for process in processes {
             match process.deed(texts) {
-                Deed::Idle => {}
-                Deed::Reads(tables) if tables.is_empty() => {}
-                Deed::Reads(tables) => readers.push((process.start, tables)),
-                Deed::MayWrite => writers.push(process.start),
+                Activity::Idle => {}
+                Activity::Reads(tables) if tables.is_empty() => {}
+                Activity::Reads(tables) => readers.push((process.start, tables)),
+                Activity::MayWrite => writers.push(process.start),
             }
         }
         let wanted: BTreeSet<&String> = readers.iter().flat_map(|(_, tables)| tables).collect();
