@@ -15,7 +15,7 @@ use mysql::{Column, Conn, MySqlError, Value};
 use super::catalogue::Catalogue;
 use super::codes::Class;
 use super::session::{self, Variable};
-use super::shape::{Form, Shape, subject};
+use super::shape::{Shape, WireType, subject};
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
 use super::table_identity::{TableIdentity, innodb_name};
 use super::{
@@ -390,13 +390,15 @@ fn width(columns: &[Column], shape: &mut Shape) -> Result<usize, SourceError> {
     Ok(width)
 }
 
-fn form(column: &Column) -> Form {
+fn form(column: &Column) -> WireType {
     use ColumnType::*;
     match column.column_type() {
-        MYSQL_TYPE_TINY | MYSQL_TYPE_SHORT | MYSQL_TYPE_INT24 | MYSQL_TYPE_LONG | MYSQL_TYPE_LONGLONG => Form::Integer,
-        MYSQL_TYPE_DATETIME | MYSQL_TYPE_DATETIME2 => Form::DateTime(column.decimals()),
-        MYSQL_TYPE_TIMESTAMP | MYSQL_TYPE_TIMESTAMP2 => Form::Timestamp(column.decimals()),
-        MYSQL_TYPE_JSON => Form::Json,
+        MYSQL_TYPE_TINY | MYSQL_TYPE_SHORT | MYSQL_TYPE_INT24 | MYSQL_TYPE_LONG | MYSQL_TYPE_LONGLONG => {
+            WireType::Integer
+        }
+        MYSQL_TYPE_DATETIME | MYSQL_TYPE_DATETIME2 => WireType::DateTime(column.decimals()),
+        MYSQL_TYPE_TIMESTAMP | MYSQL_TYPE_TIMESTAMP2 => WireType::Timestamp(column.decimals()),
+        MYSQL_TYPE_JSON => WireType::Json,
         MYSQL_TYPE_STRING
         | MYSQL_TYPE_VAR_STRING
         | MYSQL_TYPE_VARCHAR
@@ -404,8 +406,8 @@ fn form(column: &Column) -> Form {
         | MYSQL_TYPE_TINY_BLOB
         | MYSQL_TYPE_BLOB
         | MYSQL_TYPE_MEDIUM_BLOB
-        | MYSQL_TYPE_LONG_BLOB => Form::Text(column.character_set()),
-        _ => Form::Other,
+        | MYSQL_TYPE_LONG_BLOB => WireType::Text(column.character_set()),
+        _ => WireType::Other,
     }
 }
 

@@ -17,7 +17,7 @@ const TYPE_OF: &str = "type of ";
 
 /// What an answer says of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum WireType {
     Integer,
     /// With the digits after the second.
     DateTime(u8),
@@ -28,7 +28,7 @@ pub(super) enum Form {
     Other,
 }
 
-impl Form {
+impl WireType {
     /// Whether the catalogue shows such a column as one of this type.
     pub(super) fn is_kind(self, kind: &str) -> bool {
         match self {
@@ -78,7 +78,7 @@ pub(super) fn subject(name: &str) -> Option<&str> {
 #[derive(Debug, Default)]
 pub(super) struct Shape {
     table: String,
-    forms: HashMap<String, Form>,
+    forms: HashMap<String, WireType>,
 }
 
 impl Shape {
@@ -87,7 +87,7 @@ impl Shape {
     }
 
     /// An error if the column does not have the type that it had in the first answer.
-    pub(super) fn compare(&mut self, column: &str, form: Form) -> Result<(), SourceError> {
+    pub(super) fn compare(&mut self, column: &str, form: WireType) -> Result<(), SourceError> {
         let first = *self.forms.entry(column.to_owned()).or_insert(form);
         if first == form { Ok(()) } else { Err(self.changed(column)) }
     }
