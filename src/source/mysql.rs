@@ -15,7 +15,7 @@ use mysql::{Column, Conn, MySqlError, Value};
 use super::catalogue::Catalogue;
 use super::codes::Class;
 use super::session::{self, Variable};
-use super::shape::{Shape, WireType, subject};
+use super::shape::{ColumnTypes, WireType, subject};
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
 use super::table_identity::{TableIdentity, innodb_name};
 use super::{
@@ -189,7 +189,7 @@ pub(super) struct ServerConnection {
     /// The session's time zone; None is the server's own.
     zone: Option<String>,
     integer_id: bool,
-    shape: Shape,
+    shape: ColumnTypes,
     comment: String,
     /// How often it has looked for open transactions.
     looks: u64,
@@ -206,7 +206,7 @@ impl ServerConnection {
             server,
             zone: None,
             integer_id: false,
-            shape: Shape::of(&access.names.table),
+            shape: ColumnTypes::of(&access.names.table),
             comment: "/* invoice-export */".to_owned(),
             looks: 0,
             conn: Some(conn),
@@ -379,7 +379,7 @@ fn no_rows() -> SourceError {
 
 /// How many columns of an answer hold values: those that tell types follow them. An error if the types are others
 /// than before.
-fn width(columns: &[Column], shape: &mut Shape) -> Result<usize, SourceError> {
+fn width(columns: &[Column], shape: &mut ColumnTypes) -> Result<usize, SourceError> {
     let mut width = columns.len();
     for column in columns.iter().rev() {
         let name = column.name_str();

@@ -76,12 +76,12 @@ pub(super) fn subject(name: &str) -> Option<&str> {
 
 /// The types that the first answer showed.
 #[derive(Debug, Default)]
-pub(super) struct Shape {
+pub(super) struct ColumnTypes {
     table: String,
     forms: HashMap<String, WireType>,
 }
 
-impl Shape {
+impl ColumnTypes {
     pub(super) fn of(table: &str) -> Self {
         Self { table: table.to_owned(), forms: HashMap::new() }
     }
