@@ -4,7 +4,7 @@
 use anyhow::{Context, bail, ensure};
 
 use super::charset::Charset;
-use super::codes::Class;
+use super::codes::ErrorClass;
 use super::limit::Limit;
 use super::mysql::class;
 use super::shape::{is_binary, is_integer, is_text, is_watched, type_of, types_of};
@@ -87,7 +87,7 @@ impl Catalogue {
         self.look_at_columns(engine, names)?;
         for index in std::mem::take(&mut self.indexes) {
             match engine.all(&format!("SELECT 1 FROM {table} {} LIMIT 0", index.forced()), &[]) {
-                Err(SourceError::Statement(error)) if class(&error) == Class::NoIndex => {
+                Err(SourceError::Statement(error)) if class(&error) == ErrorClass::NoIndex => {
                     // Without a primary key nothing can be read; what is read says what is wrong with it.
                     if index.name == "PRIMARY" {
                         self.indexes.push(index);
@@ -117,7 +117,7 @@ impl Catalogue {
             quoted(&names.table)
         );
         let answer = engine.all(&sql, &[]).map_err(|fault| match fault {
-            SourceError::Statement(error) if matches!(class(&error), Class::Denied | Class::NoTable) => {
+            SourceError::Statement(error) if matches!(class(&error), ErrorClass::Denied | ErrorClass::NoTable) => {
                 let (table, detail) = (names.table.clone(), format!("{error:#}"));
                 SourceError::Statement(Refusal::TableUnreadable { table, detail }.into())
             }

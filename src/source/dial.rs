@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mysql::{Conn, DriverError, OptsBuilder, SslOpts};
 
-use super::codes::Class;
+use super::codes::ErrorClass;
 use super::mysql::fault;
 use super::{Access, ServerAddress, SourceError, Tls, TlsMode, server_key};
 use crate::refusal::{ConnectErrorKind, Refusal};
@@ -203,7 +203,7 @@ fn unresolved(error: std::io::Error) -> std::io::Error {
 fn passes(error: &mysql::Error) -> bool {
     let io_passes = |error: &std::io::Error| PASSING.contains(&error.kind()) || error.to_string().contains(CUT_SHORT);
     match error {
-        mysql::Error::MySqlError(error) => Class::of(error.code).passes(),
+        mysql::Error::MySqlError(error) => ErrorClass::of(error.code).passes(),
         mysql::Error::IoError(error) => io_passes(error),
         mysql::Error::CodecError(error) => {
             std::error::Error::source(error).and_then(|cause| cause.downcast_ref()).is_some_and(io_passes)
@@ -219,10 +219,10 @@ fn passes(error: &mysql::Error) -> bool {
 fn obstacle(error: &mysql::Error) -> ConnectErrorKind {
     use DriverError::{ConnectTimeout, CouldNotConnect, TlsNotSupported, UnknownAuthPlugin};
     match error {
-        mysql::Error::MySqlError(error) => match Class::of(error.code) {
-            Class::Login => ConnectErrorKind::Login,
-            Class::Database => ConnectErrorKind::Database,
-            Class::Full => ConnectErrorKind::Full,
+        mysql::Error::MySqlError(error) => match ErrorClass::of(error.code) {
+            ErrorClass::Login => ConnectErrorKind::Login,
+            ErrorClass::Database => ConnectErrorKind::Database,
+            ErrorClass::Full => ConnectErrorKind::Full,
             _ => ConnectErrorKind::Other,
         },
         mysql::Error::DriverError(CouldNotConnect(_) | ConnectTimeout) => ConnectErrorKind::Unreachable,

@@ -13,7 +13,7 @@ use mysql::prelude::Queryable;
 use mysql::{Column, Conn, MySqlError, Value};
 
 use super::catalogue::Catalogue;
-use super::codes::Class;
+use super::codes::ErrorClass;
 use super::session::{self, Variable};
 use super::shape::{ColumnTypes, WireType, subject};
 use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
@@ -498,9 +498,11 @@ fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), SourceError> {
     let Some(zone) = zone else { return Ok(()) };
     effort::asked_the_source();
     conn.exec_drop("SET SESSION time_zone = ?", (zone,)).map_err(fault).map_err(|refused| match refused {
-        SourceError::Statement(error) if class(&error) == Class::NoZone => SourceError::Final(error.context(format!(
-            "the server does not know the time zone {zone}; load its zone tables, or give an offset such as +08:00"
-        ))),
+        SourceError::Statement(error) if class(&error) == ErrorClass::NoZone => {
+            SourceError::Final(error.context(format!(
+                "the server does not know the time zone {zone}; load its zone tables, or give an offset such as +08:00"
+            )))
+        }
         SourceError::Statement(error) => {
             SourceError::Final(error.context(format!("the time zone {zone} could not be set")))
         }
@@ -546,12 +548,12 @@ fn farthest_behind(channels: Vec<Option<u64>>) -> Option<Replication> {
 
 pub(super) fn fault(error: mysql::Error) -> SourceError {
     match error {
-        mysql::Error::MySqlError(error) => match Class::of(error.code) {
-            Class::Passing | Class::Full => SourceError::Connection(error.into()),
-            Class::Overtime(setting) => {
+        mysql::Error::MySqlError(error) => match ErrorClass::of(error.code) {
+            ErrorClass::Passing | ErrorClass::Full => SourceError::Connection(error.into()),
+            ErrorClass::Overtime(setting) => {
                 SourceError::Overtime(Refusal::Overtime { setting, detail: error.to_string() }.into())
             }
-            Class::OutOfMemory => SourceError::Overtime(error.into()),
+            ErrorClass::OutOfMemory => SourceError::Overtime(error.into()),
             _ => SourceError::Statement(error.into()),
         },
         mysql::Error::IoError(error) => SourceError::Connection(anyhow!("{error}")),
@@ -579,8 +581,8 @@ fn is_unknown_variable(error: &anyhow::Error) -> bool {
 }
 
 /// What the server's error in here means; what is no error of a server is the statement's.
-pub(super) fn class(error: &anyhow::Error) -> Class {
-    error.downcast_ref::<MySqlError>().map_or(Class::Refused, |error| Class::of(error.code))
+pub(super) fn class(error: &anyhow::Error) -> ErrorClass {
+    error.downcast_ref::<MySqlError>().map_or(ErrorClass::Refused, |error| ErrorClass::of(error.code))
 }
 
 fn at_connecting(fault: SourceError, place: &ServerAddress) -> SourceError {

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::SourceError;
-use super::codes::Class;
+use super::codes::ErrorClass;
 use super::mysql::{Flavour, ServerConnection, class};
 use super::processes::{Activity, Process, TEXT_AT_MOST, Texts};
 use super::sql::{Bind, Cell, Engine, lossy};
@@ -29,7 +29,7 @@ impl ServerConnection {
         let looks = self.running_statements().and_then(|running| Ok((running, self.open_transactions()?)));
         match looks {
             Ok((running, transactions)) => Ok(oldest(running, transactions)),
-            Err(SourceError::Statement(error)) if class(&error) == Class::Denied => Ok(OpenWork::Unknown),
+            Err(SourceError::Statement(error)) if class(&error) == ErrorClass::Denied => Ok(OpenWork::Unknown),
             Err(SourceError::Statement(_)) => Ok(OpenWork::Unclear),
             Err(fault) => Err(fault),
         }
