@@ -47,22 +47,22 @@ impl ErrorClass {
 
 /// A decision about codes that are neighbours and mean the same to us.
 #[derive(Debug)]
-pub struct Decision {
+pub struct ErrorRule {
     pub codes: RangeInclusive<u16>,
     pub class: ErrorClass,
     pub why: &'static str,
 }
 
-const fn one(code: u16, class: ErrorClass, why: &'static str) -> Decision {
+const fn one(code: u16, class: ErrorClass, why: &'static str) -> ErrorRule {
     many(code, code, class, why)
 }
 
-const fn many(first: u16, last: u16, class: ErrorClass, why: &'static str) -> Decision {
-    Decision { codes: first..=last, class, why }
+const fn many(first: u16, last: u16, class: ErrorClass, why: &'static str) -> ErrorRule {
+    ErrorRule { codes: first..=last, class, why }
 }
 
 /// The first row that names a code decides.
-pub const TABLE: &[Decision] = &[
+pub const TABLE: &[ErrorRule] = &[
     // The server starts, stops, or is not fit to answer.
     one(1047, ErrorClass::Passing, "a Galera node is not in its cluster"),
     one(1053, ErrorClass::Passing, "the server is shutting down"),
