@@ -16,7 +16,7 @@ use super::catalogue::Catalogue;
 use super::codes::ErrorClass;
 use super::session::{self, Variable};
 use super::shape::{ColumnTypes, WireType, subject};
-use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
+use super::sql::{Bind, Cell, Engine, HandleRow, Statements, lossy};
 use super::table_identity::{TableIdentity, innodb_name};
 use super::{
     Access, KeyCursor, Replication, RowSummary, ServerAddress, Sink, Source, SourceError, SourceName, TenantList,
@@ -333,7 +333,7 @@ impl ServerConnection {
 }
 
 impl Engine for ServerConnection {
-    fn query(&mut self, sql: &str, binds: &[Bind], each: &mut Each<'_>) -> Result<(), SourceError> {
+    fn query(&mut self, sql: &str, binds: &[Bind], each: &mut HandleRow<'_>) -> Result<(), SourceError> {
         let binds = binds.iter().map(|bind| self.value(bind)).collect();
         let sql = format!("{} {sql}", self.comment);
         let mut stopped = None;
@@ -416,7 +416,7 @@ fn stream(
     sql: &str,
     binds: Vec<Value>,
     admit: &mut dyn FnMut(&[Column]) -> Result<usize, SourceError>,
-    each: &mut Each<'_>,
+    each: &mut HandleRow<'_>,
 ) -> Result<(), SourceError> {
     effort::asked_the_source();
     let mut answer = conn.exec_iter(sql, binds).map_err(fault)?;

@@ -29,11 +29,11 @@ const FOUND_AT_MOST: u64 = 1_000;
 const ASKED_ONE_BY_ONE: usize = 20;
 
 /// Takes the rows of an answer as they arrive; the first fault ends the answer.
-pub(super) type Each<'a> = dyn FnMut(Vec<Cell>) -> Result<(), SourceError> + 'a;
+pub(super) type HandleRow<'a> = dyn FnMut(Vec<Cell>) -> Result<(), SourceError> + 'a;
 
 /// Whoever can run one statement.
 pub(super) trait Engine {
-    fn query(&mut self, sql: &str, binds: &[Bind], each: &mut Each<'_>) -> Result<(), SourceError>;
+    fn query(&mut self, sql: &str, binds: &[Bind], each: &mut HandleRow<'_>) -> Result<(), SourceError>;
 
     fn all(&mut self, sql: &str, binds: &[Bind]) -> Result<Vec<Vec<Cell>>, SourceError> {
         let mut rows = Vec::new();

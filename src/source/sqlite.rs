@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
 use super::limit;
 use super::shape::changed;
-use super::sql::{Bind, Cell, Each, Engine, SqlDialect, Statements, id_column, lossy, missing, quoted};
+use super::sql::{Bind, Cell, Engine, HandleRow, SqlDialect, Statements, id_column, lossy, missing, quoted};
 use super::table_identity::TableIdentity;
 use super::{
     Access, KeyCursor, Replication, RowSummary, Sink, Source, SourceError, SourceName, TableNames, TenantList,
@@ -188,7 +188,7 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 impl Engine for File {
-    fn query(&mut self, sql: &str, binds: &[Bind], each: &mut Each<'_>) -> Result<(), SourceError> {
+    fn query(&mut self, sql: &str, binds: &[Bind], each: &mut HandleRow<'_>) -> Result<(), SourceError> {
         effort::asked_the_source();
         let transaction = self.connection.unchecked_transaction().map_err(fault)?;
         if let Some(layout) = &mut self.layout {
