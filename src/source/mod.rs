@@ -1,5 +1,5 @@
 //! Where invoices come from: MySQL and MariaDB (`mysql.rs`) or an embedded SQLite file (`sqlite.rs`)
-//! with the same table; `address.rs` reads where they are, `dial.rs` makes connections, `server_key.rs` checks a
+//! with the same table; `address.rs` reads where they are, `connect.rs` makes connections, `server_key.rs` checks a
 //! server's public key, `session.rs` says what a session is set to, `sql.rs` has the statements that both share,
 //! `limit.rs` keeps documents that are too long on the server, `catalogue.rs` reads what a server says about the table,
 //! `charset.rs` what of its text UTF-8 can carry, `shape.rs` whether its columns are still the same,
@@ -23,7 +23,7 @@ mod address;
 mod catalogue;
 mod charset;
 pub mod codes;
-mod dial;
+mod connect;
 mod limit;
 pub mod mysql;
 mod open_work;

@@ -1,5 +1,5 @@
 //! MySQL and MariaDB: the session, and what is asked in it. Only this file and
-//! `dial.rs`, which makes the connections, name the `mysql` crate.
+//! `connect.rs`, which makes the connections, name the `mysql` crate.
 //!
 //! A connection is taken out of its place for every statement and put back only if the statement
 //! ended well or the server refused it: after anything else it could answer with old rows. A
