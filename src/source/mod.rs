@@ -4,7 +4,7 @@
 //! `limit.rs` keeps documents that are too long on the server, `catalogue.rs` reads what a server says about the table,
 //! `charset.rs` what of its text UTF-8 can carry, `shape.rs` whether its columns are still the same,
 //! `table_identity.rs` whether it is the table of before, `codes.rs` what a server's errors mean. `open_work.rs`,
-//! `processes.rs` and `reader.rs` find what may still commit rows there. `sample.rs` makes such a file for the demo.
+//! `process_list.rs` and `reader.rs` find what may still commit rows there. `sample.rs` makes such a file for the demo.
 //!
 //! A source only reads. Statements are short pages; nothing is held open between them.
 
@@ -27,7 +27,7 @@ mod connect;
 mod limit;
 pub mod mysql;
 mod open_work;
-mod processes;
+mod process_list;
 mod reader;
 pub mod sample;
 mod server_key;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::SourceError;
 use super::codes::ErrorClass;
 use super::mysql::{Flavour, ServerConnection, class};
-use super::processes::{Activity, Process, TEXT_AT_MOST, Texts};
+use super::process_list::{Activity, Process, TEXT_AT_MOST, Texts};
 use super::sql::{Bind, Cell, Engine, lossy};
 use crate::invoice::SourceTime;
 use crate::window::OpenWork;
