@@ -2,7 +2,7 @@
 //! with the same table; `address.rs` reads where they are, `connect.rs` makes connections, `server_key.rs` checks a
 //! server's public key, `session.rs` says what a session is set to, `sql.rs` has the statements that both share,
 //! `limit.rs` keeps documents that are too long on the server, `catalogue.rs` reads what a server says about the table,
-//! `charset.rs` what of its text UTF-8 can carry, `shape.rs` whether its columns are still the same,
+//! `charset.rs` what of its text UTF-8 can carry, `column_types.rs` whether its columns are still the same,
 //! `table_identity.rs` whether it is the table of before, `codes.rs` what a server's errors mean. `open_work.rs`,
 //! `process_list.rs` and `reader.rs` find what may still commit rows there. `sample.rs` makes such a file for the demo.
 //!
@@ -32,7 +32,7 @@ mod reader;
 pub mod sample;
 mod server_key;
 mod session;
-mod shape;
+mod column_types;
 mod sql;
 pub mod sqlite;
 mod table_identity;

@@ -14,8 +14,8 @@ use mysql::{Column, Conn, MySqlError, Value};
 
 use super::catalogue::Catalogue;
 use super::codes::ErrorClass;
+use super::column_types::{ColumnTypes, WireType, subject};
 use super::session::{self, Variable};
-use super::shape::{ColumnTypes, WireType, subject};
 use super::sql::{Bind, Cell, Engine, HandleRow, Statements, lossy};
 use super::table_identity::{TableIdentity, innodb_name};
 use super::{

@@ -26,7 +26,7 @@ const GREATEST_NUMBER: &str = "18446744073709551615";
 /// On both servers.
 const COMMON: [Variable; 15] = [
     exactly("autocommit", "1", "1"),
-    // Else the server converts what it sends, and an answer does not tell the character sets of its columns (`shape.rs`).
+    // Else the server converts what it sends, and an answer does not tell the character sets of its columns (`column_types.rs`).
     exactly("character_set_results", "NULL", ""),
     exactly("sql_select_limit", GREATEST_NUMBER, GREATEST_NUMBER),
     exactly("sql_mode", "''", ""),

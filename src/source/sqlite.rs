@@ -9,8 +9,8 @@ use anyhow::{Context, anyhow, ensure};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
+use super::column_types::changed;
 use super::limit;
-use super::shape::changed;
 use super::sql::{Bind, Cell, Engine, HandleRow, SqlDialect, Statements, id_column, lossy, missing, quoted};
 use super::table_identity::TableIdentity;
 use super::{
