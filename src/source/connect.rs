@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mysql::{Conn, DriverError, OptsBuilder, SslOpts};
 
-use super::codes::ErrorClass;
+use super::error_codes::ErrorClass;
 use super::mysql::fault;
 use super::{Access, ServerAddress, SourceError, Tls, TlsMode, server_key};
 use crate::refusal::{ConnectErrorKind, Refusal};

@@ -3,7 +3,7 @@
 //! server's public key, `session.rs` says what a session is set to, `sql.rs` has the statements that both share,
 //! `limit.rs` keeps documents that are too long on the server, `catalogue.rs` reads what a server says about the table,
 //! `charset.rs` what of its text UTF-8 can carry, `column_types.rs` whether its columns are still the same,
-//! `table_identity.rs` whether it is the table of before, `codes.rs` what a server's errors mean. `open_work.rs`,
+//! `table_identity.rs` whether it is the table of before, `error_codes.rs` what a server's errors mean. `open_work.rs`,
 //! `process_list.rs` and `reader.rs` find what may still commit rows there. `sample.rs` makes such a file for the demo.
 //!
 //! A source only reads. Statements are short pages; nothing is held open between them.
@@ -22,7 +22,7 @@ use crate::window::{Clock, OpenWork, Span};
 mod address;
 mod catalogue;
 mod charset;
-pub mod codes;
+pub mod error_codes;
 mod connect;
 mod limit;
 pub mod mysql;

@@ -13,8 +13,8 @@ use mysql::prelude::Queryable;
 use mysql::{Column, Conn, MySqlError, Value};
 
 use super::catalogue::Catalogue;
-use super::codes::ErrorClass;
 use super::column_types::{ColumnTypes, WireType, subject};
+use super::error_codes::ErrorClass;
 use super::session::{self, Variable};
 use super::sql::{Bind, Cell, Engine, HandleRow, Statements, lossy};
 use super::table_identity::{TableIdentity, innodb_name};

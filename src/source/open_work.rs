@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::SourceError;
-use super::codes::ErrorClass;
+use super::error_codes::ErrorClass;
 use super::mysql::{Flavour, ServerConnection, class};
 use super::process_list::{Activity, Process, TEXT_AT_MOST, Texts};
 use super::sql::{Bind, Cell, Engine, lossy};

@@ -1,10 +1,10 @@
 //! What each error of a server, or of a proxy in its place, means for a run, wherever it comes: the
-//! whole table of `source/codes.rs`, through a proxy, at every stage.
+//! whole table of `source/error_codes.rs`, through a proxy, at every stage.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use invoice_export::source::codes::{ErrorClass, TABLE};
+use invoice_export::source::error_codes::{ErrorClass, TABLE};
 
 use crate::support::rounds::is_campaign;
 use crate::support::server::{Flavor, server};
