@@ -5,8 +5,8 @@ use anyhow::{Context, bail, ensure};
 
 use super::charset::Charset;
 use super::column_types::{is_binary, is_integer, is_text, is_watched, type_of, types_of};
+use super::document_limit::Limit;
 use super::error_codes::ErrorClass;
-use super::limit::Limit;
 use super::mysql::class;
 use super::sql::{Bind, Cell, Engine, SqlDialect, Statements, id_column, lossy, missing, quoted};
 use super::{SourceError, TableNames};

@@ -1,7 +1,7 @@
 //! Where invoices come from: MySQL and MariaDB (`mysql.rs`) or an embedded SQLite file (`sqlite.rs`)
 //! with the same table; `address.rs` reads where they are, `connect.rs` makes connections, `server_key.rs` checks a
 //! server's public key, `session.rs` says what a session is set to, `sql.rs` has the statements that both share,
-//! `limit.rs` keeps documents that are too long on the server, `catalogue.rs` reads what a server says about the table,
+//! `document_limit.rs` keeps documents that are too long on the server, `catalogue.rs` reads what a server says about the table,
 //! `charset.rs` what of its text UTF-8 can carry, `column_types.rs` whether its columns are still the same,
 //! `table_identity.rs` whether it is the table of before, `error_codes.rs` what a server's errors mean. `open_work.rs`,
 //! `process_list.rs` and `reader.rs` find what may still commit rows there. `sample.rs` makes such a file for the demo.
@@ -24,7 +24,7 @@ mod catalogue;
 mod charset;
 pub mod error_codes;
 mod connect;
-mod limit;
+mod document_limit;
 pub mod mysql;
 mod open_work;
 mod process_list;

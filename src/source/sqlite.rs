@@ -10,7 +10,7 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
 use super::column_types::changed;
-use super::limit;
+use super::document_limit;
 use super::sql::{Bind, Cell, Engine, HandleRow, SqlDialect, Statements, id_column, lossy, missing, quoted};
 use super::table_identity::TableIdentity;
 use super::{
