@@ -4,7 +4,7 @@
 //! `document_limit.rs` keeps documents that are too long on the server, `catalogue.rs` reads what a server says about the table,
 //! `charset.rs` what of its text UTF-8 can carry, `column_types.rs` whether its columns are still the same,
 //! `table_identity.rs` whether it is the table of before, `error_codes.rs` what a server's errors mean. `open_work.rs`,
-//! `process_list.rs` and `reader.rs` find what may still commit rows there. `sample.rs` makes such a file for the demo.
+//! `process_list.rs` and `select_text.rs` find what may still commit rows there. `sample.rs` makes such a file for the demo.
 //!
 //! A source only reads. Statements are short pages; nothing is held open between them.
 
@@ -28,7 +28,7 @@ mod document_limit;
 pub mod mysql;
 mod open_work;
 mod process_list;
-mod reader;
+mod select_text;
 pub mod sample;
 mod server_key;
 mod session;

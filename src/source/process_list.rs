@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::reader::tables_read;
+use super::select_text::tables_read;
 use super::sql::{Cell, lossy};
 
 /// A text of this many characters has been cut.

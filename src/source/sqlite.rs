@@ -231,7 +231,7 @@ fn catalogue(file: &mut File, access: &Access) -> Result<Statements, SourceError
     let unique = unique_columns(&transaction, &names.table).map_err(fault)?;
     let encoding: String = transaction.query_row("PRAGMA encoding", [], |row| row.get(0)).map_err(fault)?;
     transaction.finish().map_err(fault)?;
-    let document = limit::sqlite_columns(&names.document, &encoding, access.max_document);
+    let document = document_limit::sqlite_columns(&names.document, &encoding, access.max_document);
     let statements = check(&columns, &unique, names, document).map_err(SourceError::Statement)?;
     let read = |column: &[String; 4]| statements.reads(&column[0]);
     let columns = columns.into_iter().filter(read).collect();
