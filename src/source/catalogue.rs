@@ -5,10 +5,11 @@ use anyhow::{Context, bail, ensure};
 
 use super::charset::Charset;
 use super::column_types::{is_binary, is_integer, is_text, is_watched, type_of, types_of};
+use super::dialect::{SqlDialect, id_column, missing};
 use super::document_limit::Limit;
-use super::error_codes::ErrorClass;
-use super::mysql::class;
-use super::sql::{Bind, Cell, Engine, SqlDialect, Statements, id_column, lossy, missing, quoted};
+use super::engine::{Bind, Cell, Engine, lossy, quoted};
+use super::error_codes::{ErrorClass, class};
+use super::table::Layout;
 use super::{SourceError, TableNames};
 use crate::event::Notice;
 use crate::refusal::Refusal;
@@ -35,8 +36,8 @@ struct Index {
 }
 
 /// What follows from it.
-pub(super) struct Table {
-    pub statements: Statements,
+pub(super) struct Inspected {
+    pub layout: Layout,
     pub notices: Vec<Notice>,
     pub integer_id: bool,
     /// The zone that the source time's type demands.
@@ -157,7 +158,7 @@ impl Catalogue {
         self.indexes.iter().find(|index| index.name == "PRIMARY").map_or(&[], |index| &index.columns)
     }
 
-    pub(super) fn check(&self, names: &TableNames, max_document: u64) -> anyhow::Result<Table> {
+    pub(super) fn check(&self, names: &TableNames, max_document: u64) -> anyhow::Result<Inspected> {
         ensure!(!self.columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
         missing(names, |name| self.column(name).is_ok())?;
         let id = id_column(names, self.primary())?;
@@ -187,19 +188,19 @@ impl Catalogue {
         }
         let by_time = self.index_on(&wanted);
         let notices = if by_time.is_some() { Vec::new() } else { vec![missing_index(names, &wanted)] };
-        let wording = SqlDialect {
+        let dialect = SqlDialect {
             by_time: by_time.map(Index::forced).unwrap_or_default(),
             by_id: by_id.forced(),
-            ..self.wording(names, &id, max_document)?
+            ..self.dialect(names, &id, max_document)?
         };
-        let statements = Statements { names: names.clone(), id, timeless: time.nullable, wording };
+        let layout = Layout { names: names.clone(), id, timeless: time.nullable, dialect };
         let read = self.read_columns(names);
         let kind = |name: &str| Some((name.to_owned(), self.column(name).ok()?.kind.clone()));
         let kinds = self.watched(&read).filter_map(kind).collect();
-        Ok(Table { statements, notices, integer_id, zone, kinds })
+        Ok(Inspected { layout, notices, integer_id, zone, kinds })
     }
 
-    fn wording(&self, names: &TableNames, id: &str, max_document: u64) -> anyhow::Result<SqlDialect> {
+    fn dialect(&self, names: &TableNames, id: &str, max_document: u64) -> anyhow::Result<SqlDialect> {
         let (time, date) = (quoted(&names.time), quoted(&names.date));
         // An issue date that is a moment falls on the day that the server's own zone gives it, also
         // where source times are read in UTC.

@@ -7,7 +7,7 @@
 //! comes as its bytes in hex.
 
 use super::SourceError;
-use super::sql::{Bind, Engine, lossy, quoted};
+use super::engine::{Bind, Engine, lossy, quoted};
 
 /// These come as they are: UTF-8, parts of it, or bytes that are checked later.
 const UTF8: [&str; 5] = ["utf8mb4", "utf8mb3", "utf8", "ascii", "binary"];

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use super::SourceError;
-use super::sql::quoted;
+use super::engine::quoted;
 use crate::refusal::Refusal;
 
 /// The name of a column of an answer that tells a type and no value begins so.

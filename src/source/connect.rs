@@ -6,10 +6,10 @@ use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::anyhow;
 use mysql::{Conn, DriverError, OptsBuilder, SslOpts};
 
-use super::error_codes::ErrorClass;
-use super::mysql::fault;
+use super::error_codes::{ErrorClass, ServerError};
 use super::{Access, ServerAddress, SourceError, Tls, TlsMode, server_key};
 use crate::refusal::{ConnectErrorKind, Refusal};
 
@@ -198,6 +198,30 @@ fn unresolved(error: std::io::Error) -> std::io::Error {
     let text = error.to_string();
     let passes = NO_ANSWER.iter().any(|words| text.contains(words));
     std::io::Error::new(if passes { ErrorKind::TimedOut } else { ErrorKind::Other }, error)
+}
+
+pub(super) fn fault(error: mysql::Error) -> SourceError {
+    match error {
+        mysql::Error::MySqlError(error) => match ErrorClass::of(error.code) {
+            ErrorClass::Passing | ErrorClass::Full => SourceError::Connection(server_error(&error)),
+            ErrorClass::Overtime(setting) => {
+                SourceError::Overtime(Refusal::Overtime { setting, detail: error.to_string() }.into())
+            }
+            ErrorClass::OutOfMemory => SourceError::Overtime(server_error(&error)),
+            _ => SourceError::Statement(server_error(&error)),
+        },
+        mysql::Error::IoError(error) => SourceError::Connection(anyhow!("{error}")),
+        mysql::Error::CodecError(error) => SourceError::Connection(anyhow!("{error}")),
+        mysql::Error::DriverError(error) => SourceError::Connection(anyhow!("{error}")),
+        mysql::Error::TlsError(error) => SourceError::Connection(anyhow!("{error}")),
+        mysql::Error::UrlError(_) | mysql::Error::FromValueError(_) | mysql::Error::FromRowError(_) => {
+            SourceError::Connection(anyhow!("the server's answer cannot be read"))
+        }
+    }
+}
+
+fn server_error(error: &mysql::MySqlError) -> anyhow::Error {
+    ServerError { code: error.code, text: error.to_string() }.into()
 }
 
 fn passes(error: &mysql::Error) -> bool {

@@ -5,6 +5,7 @@
 //! client library says; proxies pass it on) and `proxysql_structs.h` (ProxySQL). A code that the table does
 //! not name is [`ErrorClass::Refused`].
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 /// What is to be done about an error.
@@ -43,6 +44,32 @@ impl ErrorClass {
     pub(super) fn of(code: u16) -> Self {
         TABLE.iter().find(|row| row.codes.contains(&code)).map_or(Self::Refused, |row| row.class)
     }
+}
+
+/// An error that a server, or a proxy in its place, answered with.
+#[derive(Debug)]
+pub(super) struct ServerError {
+    pub code: u16,
+    /// `ERROR 1146 (42S02): Table 'shop.t_invoice' doesn't exist`
+    pub text: String,
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+/// The code of the server's error in here. None where no server answered with an error.
+pub(super) fn code(error: &anyhow::Error) -> Option<u16> {
+    error.downcast_ref::<ServerError>().map(|error| error.code)
+}
+
+/// What the server's error in here means. An error that is not a server's is [`ErrorClass::Refused`].
+pub(super) fn class(error: &anyhow::Error) -> ErrorClass {
+    code(error).map_or(ErrorClass::Refused, ErrorClass::of)
 }
 
 /// A decision about codes that are neighbours and mean the same to us.

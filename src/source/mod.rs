@@ -24,8 +24,11 @@ mod catalogue;
 mod charset;
 pub mod error_codes;
 mod connect;
+mod dialect;
 mod document_limit;
-pub mod mysql;
+mod engine;
+mod mysql;
+mod open;
 mod open_work;
 mod process_list;
 mod select_text;
@@ -33,10 +36,12 @@ pub mod sample;
 mod server_key;
 mod session;
 mod column_types;
-mod sql;
-pub mod sqlite;
+mod sqlite;
+mod rows;
+mod table;
 mod table_identity;
 
+pub use self::open::open;
 pub use self::table_identity::TableIdentity;
 
 pub use address::{Address, ServerAddress, holds_password};
@@ -295,12 +300,4 @@ pub trait Source: Send {
     /// At most `limit` ids of issued rows after the given one, without touching their documents: the
     /// way around a row that no page with it can be read.
     fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, SourceError>;
-}
-
-/// Connects to the source that the URL names.
-pub fn open(access: &Access) -> Result<Box<dyn Source>, SourceError> {
-    match &access.url {
-        Address::Server(place) => Ok(Box::new(self::mysql::MySql::connect(place, access)?)),
-        Address::File(path) => Ok(Box::new(self::sqlite::Sqlite::open(path, access)?)),
-    }
 }

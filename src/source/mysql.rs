@@ -10,145 +10,41 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use mysql::consts::ColumnType;
 use mysql::prelude::Queryable;
-use mysql::{Column, Conn, MySqlError, Value};
+use mysql::{Column, Conn, Value};
 
-use super::catalogue::Catalogue;
+use super::catalogue::{Catalogue, Inspected};
 use super::column_types::{ColumnTypes, WireType, subject};
+use super::connect::fault;
+use super::engine::{Bind, Cell, Engine, HandleRow, lossy};
 use super::error_codes::ErrorClass;
-use super::session::{self, Variable};
-use super::sql::{Bind, Cell, Engine, HandleRow, Statements, lossy};
+use super::error_codes::{self, class};
+use super::session::{self, Flavour, Variable};
+use super::table::{Database, Layout, Table};
 use super::table_identity::{TableIdentity, innodb_name};
-use super::{
-    Access, KeyCursor, Replication, RowSummary, ServerAddress, Sink, Source, SourceError, SourceName, TenantList,
-};
+use super::{Access, Replication, ServerAddress, SourceError, SourceName};
 use crate::effort;
-use crate::event::Notice;
-use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
+use crate::invoice::SourceTime;
 use crate::panics::{self, Panic};
 use crate::refusal::{ConnectErrorKind, Refusal};
 use crate::run::RunId;
-use crate::window::{Clock, OpenWork, Span};
+use crate::window::{Clock, OpenWork};
 
 /// The server is older than a variable, or was built without it.
 const UNKNOWN_VARIABLE: u16 = 1193;
 
-/// One connection to the table, and what was learnt about it.
-pub struct MySql {
-    statements: Statements,
-    notices: Vec<Notice>,
-    link: ServerConnection,
-}
-
-impl MySql {
-    pub fn connect(place: &ServerAddress, access: &Access) -> Result<Self, SourceError> {
-        let mut link = ServerConnection::open(place, access)?;
-        let table = Catalogue::read(&mut link, &access.names)
-            .and_then(|catalogue| catalogue.check(&access.names, access.max_document).map_err(SourceError::Statement))
-            .map_err(|fault| fault.at(link.place.name()))?;
-        table.kinds.iter().try_for_each(|(column, kind)| link.shape.agree(column, kind))?;
-        link.integer_id = table.integer_id;
-        link.zone = table.zone.or_else(|| access.time_zone.clone());
-        link.keep_zone()?;
-        Ok(Self { statements: table.statements, notices: table.notices, link })
-    }
-}
-
-impl Source for MySql {
-    fn name(&self) -> SourceName {
-        SourceName(format!("{}.{}", self.link.place.name(), self.statements.names.table))
-    }
-
-    fn label(&mut self, run: RunId) {
-        self.link.comment = format!("/* invoice-export run {run} */");
-    }
-
-    fn identity(&mut self) -> Result<String, SourceError> {
-        let sql = self.link.server.flavour.identity();
-        self.link.texts(sql).map(|parts| parts.join(" "))
-    }
-
-    fn table_identity(&mut self) -> Result<Option<TableIdentity>, SourceError> {
-        let name = self.name();
-        self.link.table_identity(&self.statements, &name)
-    }
-
-    fn notices(&self) -> Vec<Notice> {
-        self.notices.clone()
-    }
-
-    fn clock(&mut self) -> Result<Clock, SourceError> {
-        // UNIX_TIMESTAMP(NOW(3)) would be an hour off in the hour that comes twice.
-        let parts = self.link.texts(
-            "SELECT CAST(NOW() AS CHAR), \
-             CAST(UNIX_TIMESTAMP() * 1000 + MICROSECOND(NOW(3)) DIV 1000 AS CHAR)",
-        )?;
-        let [now, unix] = parts.as_slice() else {
-            return Err(SourceError::Statement(anyhow!("the server did not tell its time")));
-        };
-        let unix_ms = unix.parse().context("the server's time is no number").map_err(SourceError::Statement)?;
-        Ok(Clock { now: SourceTime(now.clone()), unix_ms })
-    }
-
-    fn open_work(&mut self) -> Result<OpenWork, SourceError> {
-        self.link.open_work()
-    }
-
-    fn replication(&mut self) -> Result<Option<Replication>, SourceError> {
-        for sql in self.link.server.flavour.replication() {
-            match self.link.on_conn(|conn| channels(conn, sql)) {
-                // An older server does not know the words, or the account may not ask.
-                Err(SourceError::Statement(_)) => {}
-                result => return Ok(farthest_behind(result?)),
-            }
-        }
-        Ok(None)
-    }
-
-    fn tenants(&mut self, upto: &SourceTime) -> Result<TenantList, SourceError> {
-        self.statements.tenants(&mut self.link, upto)
-    }
-
-    fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, SourceError> {
-        self.statements.tenantless(&mut self.link, limit)
-    }
-
-    fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, SourceError> {
-        self.statements.has_tenant(&mut self.link, tenant)
-    }
-
-    fn estimate(&mut self) -> Result<Option<u64>, SourceError> {
-        let sql = "SELECT CAST(TABLE_ROWS AS CHAR) FROM information_schema.TABLES \
-                   WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
-        let rows = self.link.all(sql, &[Bind::Text(self.statements.names.table.clone())])?;
-        Ok(rows.into_iter().flatten().next().and_then(|cell| lossy(cell).parse().ok()))
-    }
-
-    fn keys(&mut self, tenant: &Tenant, span: &Span, from: &KeyCursor, limit: usize) -> Result<Vec<Key>, SourceError> {
-        self.statements.keys(&mut self.link, tenant, span, from, limit)
-    }
-
-    fn documents(&mut self, ids: &[InvoiceId], sink: &mut Sink<'_>) -> Result<(), SourceError> {
-        self.statements.documents(&mut self.link, ids, sink)
-    }
-
-    fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, SourceError> {
-        self.statements.page(&mut self.link, after, limit, sink)
-    }
-
-    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<RowSummary>, SourceError> {
-        self.statements.find(&mut self.link, number, ids)
-    }
-
-    fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, SourceError> {
-        self.statements.ids(&mut self.link, after, limit)
-    }
-}
-
-/// Which of the two servers, where they differ.
-#[derive(Clone, Copy)]
-pub(super) enum Flavour {
-    MySql,
-    MariaDb,
+/// Connects to the server and looks at the table. An error says what keeps the table from being exported.
+pub(super) fn connect(address: &ServerAddress, access: &Access) -> Result<Table<ServerConnection>, SourceError> {
+    let mut database = ServerConnection::open(address, access)?;
+    let place = database.place();
+    let table = Catalogue::read(&mut database, &access.names)
+        .and_then(|catalogue| catalogue.check(&access.names, access.max_document).map_err(SourceError::Statement))
+        .map_err(|fault| fault.at(place))?;
+    let Inspected { layout, notices, integer_id, zone, kinds } = table;
+    kinds.iter().try_for_each(|(column, kind)| database.shape.agree(column, kind))?;
+    database.integer_id = integer_id;
+    database.zone = zone.or_else(|| access.time_zone.clone());
+    database.keep_zone()?;
+    Ok(Table { layout, notices, database })
 }
 
 impl Flavour {
@@ -278,14 +174,25 @@ impl ServerConnection {
         self.looks += 1;
         self.looks
     }
+}
+
+impl Database for ServerConnection {
+    fn place(&self) -> String {
+        self.place.name()
+    }
+
+    fn label(&mut self, run: RunId) {
+        self.comment = format!("/* invoice-export run {run} */");
+    }
+
+    fn identity(&mut self) -> Result<String, SourceError> {
+        let sql = self.server.flavour.identity();
+        self.texts(sql).map(|parts| parts.join(" "))
+    }
 
     /// None where a fact is missing: for lack of the PROCESS privilege, or since the table is a view or not InnoDB's.
-    fn table_identity(
-        &mut self,
-        statements: &Statements,
-        source: &SourceName,
-    ) -> Result<Option<TableIdentity>, SourceError> {
-        let table = &statements.names.table;
+    fn table_identity(&mut self, layout: &Layout, source: &SourceName) -> Result<Option<TableIdentity>, SourceError> {
+        let table = &layout.names.table;
         let (counters, lists) = self.server.flavour.catalogue();
         // Both readings of the clock are those of the statement, so that their difference never varies. MySQL keeps a
         // counter of a column that has none any more.
@@ -296,7 +203,7 @@ impl ServerConnection {
              (SELECT CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS CHAR) FROM {counters} WHERE VARIABLE_NAME = 'Uptime') \
              FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
         );
-        let mut told = match self.all(&sql, &[table, &statements.id, table].map(|name| Bind::Text(name.clone()))) {
+        let mut told = match self.all(&sql, &[table, &layout.id, table].map(|name| Bind::Text(name.clone()))) {
             Err(SourceError::Statement(_)) => return Ok(None),
             told => told?,
         };
@@ -321,7 +228,7 @@ impl ServerConnection {
                 ids.join(" ")
             );
             let next_id = match next_id {
-                None if self.integer_id => statements.greatest_id(self)?,
+                None if self.integer_id => layout.greatest_id(self)?,
                 counter => counter.clone(),
             };
             let next_id = next_id.and_then(|next| lossy(Some(next)).parse::<u64>().ok());
@@ -329,6 +236,41 @@ impl ServerConnection {
             return Ok((!ids.is_empty()).then_some(TableIdentity { facts, next_id }));
         }
         Ok(None)
+    }
+
+    fn clock(&mut self) -> Result<Clock, SourceError> {
+        // UNIX_TIMESTAMP(NOW(3)) would be an hour off in the hour that comes twice.
+        let parts = self.texts(
+            "SELECT CAST(NOW() AS CHAR), \
+             CAST(UNIX_TIMESTAMP() * 1000 + MICROSECOND(NOW(3)) DIV 1000 AS CHAR)",
+        )?;
+        let [now, unix] = parts.as_slice() else {
+            return Err(SourceError::Statement(anyhow!("the server did not tell its time")));
+        };
+        let unix_ms = unix.parse().context("the server's time is no number").map_err(SourceError::Statement)?;
+        Ok(Clock { now: SourceTime(now.clone()), unix_ms })
+    }
+
+    fn open_work(&mut self) -> Result<OpenWork, SourceError> {
+        self.oldest_open_work()
+    }
+
+    fn replication(&mut self) -> Result<Option<Replication>, SourceError> {
+        for sql in self.server.flavour.replication() {
+            match self.on_conn(|conn| channels(conn, sql)) {
+                // An older server does not know the words, or the account may not ask.
+                Err(SourceError::Statement(_)) => {}
+                result => return Ok(farthest_behind(result?)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn estimate(&mut self, layout: &Layout) -> Result<Option<u64>, SourceError> {
+        let sql = "SELECT CAST(TABLE_ROWS AS CHAR) FROM information_schema.TABLES \
+                   WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
+        let rows = self.all(sql, &[Bind::Text(layout.names.table.clone())])?;
+        Ok(rows.into_iter().flatten().next().and_then(|cell| lossy(cell).parse().ok()))
     }
 }
 
@@ -475,14 +417,14 @@ fn begin_session(conn: &mut Conn) -> Result<Server, SourceError> {
 fn set_all(conn: &mut Conn, variables: Vec<&'static Variable>) -> Result<Vec<&'static Variable>, SourceError> {
     match set(conn, &session::assignment(&variables)) {
         Ok(()) => return Ok(variables),
-        Err(SourceError::Statement(error)) if is_unknown_variable(&error) => {}
+        Err(SourceError::Statement(error)) if error_codes::code(&error) == Some(UNKNOWN_VARIABLE) => {}
         Err(fault) => return Err(fault),
     }
     let mut known = Vec::new();
     for variable in variables {
         match set(conn, &session::assignment(&[variable])) {
             Ok(()) => known.push(variable),
-            Err(SourceError::Statement(error)) if is_unknown_variable(&error) => {}
+            Err(SourceError::Statement(error)) if error_codes::code(&error) == Some(UNKNOWN_VARIABLE) => {}
             Err(fault) => return Err(fault),
         }
     }
@@ -546,43 +488,14 @@ fn farthest_behind(channels: Vec<Option<u64>>) -> Option<Replication> {
     channels.into_iter().flatten().max().map(|seconds| Replication::Behind(Duration::from_secs(seconds)))
 }
 
-pub(super) fn fault(error: mysql::Error) -> SourceError {
-    match error {
-        mysql::Error::MySqlError(error) => match ErrorClass::of(error.code) {
-            ErrorClass::Passing | ErrorClass::Full => SourceError::Connection(error.into()),
-            ErrorClass::Overtime(setting) => {
-                SourceError::Overtime(Refusal::Overtime { setting, detail: error.to_string() }.into())
-            }
-            ErrorClass::OutOfMemory => SourceError::Overtime(error.into()),
-            _ => SourceError::Statement(error.into()),
-        },
-        mysql::Error::IoError(error) => SourceError::Connection(anyhow!("{error}")),
-        mysql::Error::CodecError(error) => SourceError::Connection(anyhow!("{error}")),
-        mysql::Error::DriverError(error) => SourceError::Connection(anyhow!("{error}")),
-        mysql::Error::TlsError(error) => SourceError::Connection(anyhow!("{error}")),
-        mysql::Error::UrlError(_) | mysql::Error::FromValueError(_) | mysql::Error::FromRowError(_) => {
-            SourceError::Connection(anyhow!("the server's answer cannot be read"))
-        }
-    }
-}
-
 /// A server that could still say why has not gone away.
 fn lost(fault: SourceError, place: &ServerAddress) -> SourceError {
     match fault {
-        SourceError::Connection(error) if !error.is::<MySqlError>() => SourceError::Connection(
+        SourceError::Connection(error) if error_codes::code(&error).is_none() => SourceError::Connection(
             Refusal::ConnectionLost { source: place.name(), detail: format!("{error:#}") }.into(),
         ),
         other => other,
     }
-}
-
-fn is_unknown_variable(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<MySqlError>().is_some_and(|error| error.code == UNKNOWN_VARIABLE)
-}
-
-/// What the server's error in here means; what is no error of a server is the statement's.
-pub(super) fn class(error: &anyhow::Error) -> ErrorClass {
-    error.downcast_ref::<MySqlError>().map_or(ErrorClass::Refused, |error| ErrorClass::of(error.code))
 }
 
 fn at_connecting(fault: SourceError, place: &ServerAddress) -> SourceError {

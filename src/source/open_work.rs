@@ -7,10 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use super::SourceError;
+use super::engine::{Bind, Cell, Engine, lossy};
 use super::error_codes::ErrorClass;
-use super::mysql::{Flavour, ServerConnection, class};
+use super::error_codes::class;
+use super::mysql::ServerConnection;
 use super::process_list::{Activity, Process, TEXT_AT_MOST, Texts};
-use super::sql::{Bind, Cell, Engine, lossy};
+use super::session::Flavour;
 use crate::invoice::SourceTime;
 use crate::window::OpenWork;
 
@@ -25,7 +27,7 @@ const PAUSES: [Duration; 5] = [
 ];
 
 impl ServerConnection {
-    pub(super) fn open_work(&mut self) -> Result<OpenWork, SourceError> {
+    pub(super) fn oldest_open_work(&mut self) -> Result<OpenWork, SourceError> {
         let looks = self.running_statements().and_then(|running| Ok((running, self.open_transactions()?)));
         match looks {
             Ok((running, transactions)) => Ok(oldest(running, transactions)),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::engine::{Cell, lossy};
 use super::select_text::tables_read;
-use super::sql::{Cell, lossy};
 
 /// A text of this many characters has been cut.
 pub(super) const TEXT_AT_MOST: usize = 8_192;

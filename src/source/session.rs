@@ -2,7 +2,12 @@
 //! what can change or stop our statements is set here, and what cannot stays as it is. A test walks all variables of
 //! both servers and gives the reason for each (`tests/integration/session.rs`).
 
-use super::mysql::Flavour;
+/// Which of the two servers, where they differ.
+#[derive(Clone, Copy)]
+pub(super) enum Flavour {
+    MySql,
+    MariaDb,
+}
 
 /// One variable, and the value that every session of ours has.
 pub(super) struct Variable {
