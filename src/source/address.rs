@@ -5,8 +5,11 @@
 //! is understood in full or refused, and a part that is printed later takes no sign with which a password
 //! could have got into it: `mysql:user:password@host/db` is not the database `user:password@host/db`.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
 
 use crate::refusal::AddressFault;
 
@@ -187,16 +190,7 @@ fn is_plain(name: &str, allowed: &str) -> bool {
 
 /// Undoes the percent-encoding of a part.
 fn decoded(part: &str) -> Result<String, AddressFault> {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let [first, after @ ..] = rest {
-        let hex = after.get(..2).filter(|two| two.iter().all(u8::is_ascii_hexdigit));
-        let hex = hex.and_then(|two| std::str::from_utf8(two).ok());
-        let encoded = hex.filter(|_| *first == b'%').and_then(|two| u8::from_str_radix(two, 16).ok());
-        bytes.push(encoded.unwrap_or(*first));
-        rest = if encoded.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8(bytes).map_err(|_| AddressFault::NotUtf8)
+    percent_decode_str(part).decode_utf8().map(Cow::into_owned).map_err(|_| AddressFault::NotUtf8)
 }
 
 #[cfg(test)]
