@@ -8,8 +8,9 @@ use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::Kind;
 use crate::source::Listed;
-use crate::state::runs::{LastTime, PullBack};
+use crate::state::runs::LastTime;
 use crate::state::tenants::KnownTenant;
+use crate::state::watermarks::PullBack;
 use crate::tree::mark::Mark;
 use crate::window::{OpenWork, Span, earlier};
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rusqlite::{Transaction, params};
 
-use super::changes::{Change, Moved, move_one, note, put_watermark};
-use super::{State, tenants};
+use super::changes::{Change, Moved, note};
+use super::{State, tenants, watermarks};
 use crate::invoice::{SourceTime, Tenant};
 use crate::window::{self, moment};
 
@@ -303,8 +303,8 @@ fn take(
     let below = window::earlier(time, overlap);
     match direction {
         Direction::Same => {}
-        Direction::Backward => move_one(tx, change, tenant, Some(time), below, moved)?,
-        Direction::New | Direction::Forward => put_watermark(tx, change, n, old.as_ref(), Some(time), below)?,
+        Direction::Backward => watermarks::set(tx, change, tenant, Some(time), below, moved)?,
+        Direction::New | Direction::Forward => watermarks::put(tx, change, n, old.as_ref(), Some(time), below)?,
     }
     tx.prepare_cached("UPDATE tenant SET last_written = ?2, last_outcome = ?3 WHERE n = ?1")?.execute(params![
         n,

@@ -1,6 +1,6 @@
 //! What we remember: one SQLite file, by default `<output>/.export_state/state.db`.
 //!
-//! `file.rs` finds and names the file, `open.rs` creates, opens and upgrades it, `tenants.rs` keeps watermarks,
+//! `file.rs` finds and names the file, `open.rs` creates, opens and upgrades it, `tenants.rs` knows tenants, `watermarks.rs` alone moves their watermarks,
 //! `ledger.rs` says which file belongs to which invoice, `todo.rs` what is still to be done or was rejected,
 //! `runs.rs` writes the history, `changes.rs` what was changed otherwise; `history.rs` and `pages.rs` read both,
 //! `overview.rs` how the tenants stand. `record.rs` writes a published batch, everything of it in one transaction:
@@ -37,7 +37,7 @@ pub mod record;
 pub mod rehearsal;
 pub mod restore;
 pub mod visited;
-mod watermarks;
+pub mod watermarks;
 pub mod runs;
 mod source_table;
 pub mod tenants;

@@ -8,7 +8,7 @@ use super::ledger::{Entry, EntryWriter, Origin, folder_number};
 use super::runs::{OpenRun, put_counts, put_tenant, take_back};
 use super::tenants::Advance;
 use super::todo::{Leftover, Reject, TodoReason};
-use super::{State, ledger, tenants, todo};
+use super::{State, ledger, tenants, todo, watermarks};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::run::Counts;
 use crate::tree::name::TreePath;
@@ -146,12 +146,12 @@ fn put_progress(tx: &Transaction<'_>, run: &OpenRun, record: &Record) -> rusqlit
         record.advances.iter().partition(|advance| record.leaves_alone(advance));
     let numbers: Vec<i64> = unchanged.iter().filter_map(|advance| advance.unchanged).collect();
     if let Some(Advance { watermark, .. }) = unchanged.first() {
-        tenants::advance_unchanged(tx, run.id.0, watermark, &numbers)?;
+        watermarks::advance_unchanged(tx, run.id.0, watermark, &numbers)?;
     }
     for advance in moving {
         // Its row may stem from an earlier batch; a tenant with nothing new has none.
         note_advance(tx, run, &advance.tenant, &advance.watermark)?;
-        tenants::advance(tx, run.id.0, advance)?;
+        watermarks::advance(tx, run.id.0, advance)?;
     }
     Ok(())
 }

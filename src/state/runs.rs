@@ -5,9 +5,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::changes::{Change, ChangeKind};
+use super::changes::Change;
 use super::history::Status;
-use super::{State, changes, source_table, tenants};
+use super::{State, changes, source_table, tenants, watermarks};
 use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
@@ -153,13 +153,6 @@ pub struct OpenRun {
     pub table: Option<i64>,
 }
 
-/// A watermark that lies ahead of the boundary.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PullBack {
-    pub tenant: Tenant,
-    pub from: SourceTime,
-}
-
 /// How a run ended, with its final counts.
 #[derive(Clone, Debug)]
 pub struct End {
@@ -218,22 +211,7 @@ impl State {
                 [&at],
             )?;
             put_clocks(tx, start)?;
-            if !start.doubts.is_empty() {
-                tx.execute("UPDATE tenant SET look_back = NULL", [])?;
-            }
-            // The tree may hold other versions, or nothing, also where the source has come back to what the ledger
-            // knows.
-            if start.doubts.contains(&Doubt::StateRestored) {
-                tx.execute("UPDATE tenant SET recheck = 1", [])?;
-                tx.execute("UPDATE entry SET settled = 0, recheck = 1", [])?;
-            }
-            // A row that changes once more may get the very time that it had.
-            if start.doubts.contains(&Doubt::ClockMoved) {
-                tx.execute(
-                    "UPDATE entry SET settled = 0 WHERE settled = 1 AND (?1 IS NULL OR time > ?1)",
-                    [start.times_again.as_ref().map(SourceTime::as_str)],
-                )?;
-            }
+            watermarks::doubt(tx, &start.doubts, start.times_again.as_ref())?;
             let id: i64 = tx.query_row(
                 "INSERT INTO run (id, kind, status, started, since, boundary, user, host, pid, command_line, version)
                  VALUES (1 + max(?1, (SELECT coalesce(max(id), 0) FROM run), (SELECT coalesce(max(last_run), 0) FROM state_change)),
@@ -261,22 +239,13 @@ impl State {
         })
     }
 
-    /// Pulls watermarks back to the boundary, on record.
-    pub fn pull_back(&mut self, back: &[PullBack], to: &SourceTime, starter: &Starter) -> anyhow::Result<()> {
+    /// Lets the state belong to another source. All keys are compared by the next run, whichever server answers.
+    pub fn adopt_source(&mut self, name: &str, change: &Change<'_>) -> anyhow::Result<()> {
         self.transaction(|tx| {
-            let change = Change::new(ChangeKind::PullBack, starter, Some("it lay ahead of the boundary"));
-            let change = changes::note(tx, &change)?;
-            for PullBack { tenant, from } in back {
-                let n = tenants::number(tx, tenant)?;
-                changes::note_watermark(tx, change, n, Some(from), Some(to))?;
-                // A look-back ahead of the boundary would leave out what lies between: it comes from an
-                // imported time, not from what was read.
-                tx.execute(
-                    "UPDATE tenant SET watermark = ?2, look_back = CASE WHEN look_back <= ?2 THEN look_back END WHERE n = ?1",
-                    params![n, to.as_str()],
-                )?;
-            }
-            Ok(())
+            let old = tx.query_row("SELECT source FROM meta", [], |row| row.get(0))?;
+            changes::note(tx, &Change { old, new: Some(name.to_owned()), ..change.clone() })?;
+            tx.execute("UPDATE meta SET source = ?1", [name])?;
+            watermarks::forget_look_backs(tx)
         })
     }
 

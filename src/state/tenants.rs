@@ -1,6 +1,6 @@
 //! Watermarks and look-backs, one row per spelling of a tenant.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::State;
 use crate::invoice::{SourceTime, Tenant};
@@ -95,47 +95,8 @@ pub(super) fn number(conn: &Connection, tenant: &Tenant) -> rusqlite::Result<i64
     .query_row([tenant.as_str()], |row| row.get(0))
 }
 
-pub(super) fn advance(conn: &Connection, run: i64, to: &Advance) -> rusqlite::Result<()> {
-    let n = number(conn, &to.tenant)?;
-    if to.relative != to.tenant {
-        join_families(conn, n, number(conn, &to.relative)?)?;
-    }
-    conn.prepare_cached(
-        "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = ?4, held = ?5, recheck = 0, last_run = ?6,
-                last_written = ?7, last_outcome = 'success' WHERE n = ?1",
-    )?
-    .execute(params![
-        n,
-        to.watermark.as_str(),
-        to.look_back.as_ref().map(SourceTime::as_str),
-        to.newest.as_ref().map(SourceTime::as_str),
-        to.held,
-        run,
-        to.written.cast_signed(),
-    ])?;
-    Ok(())
-}
-
-/// Moves the watermarks of tenants that no run had anything to do for, in one statement. They are moved by every
-/// run, and there may be a hundred thousand.
-pub(super) fn advance_unchanged(conn: &Connection, run: i64, to: &SourceTime, tenants: &[i64]) -> rusqlite::Result<()> {
-    let numbers: Vec<String> = tenants.iter().map(i64::to_string).collect();
-    let numbers = format!("[{}]", numbers.join(","));
-    conn.prepare_cached(
-        "UPDATE tenant SET watermark = ?2, recheck = 0, last_run = ?3, last_written = 0, last_outcome = 'success'
-         WHERE n IN (SELECT value FROM json_each(?1))",
-    )?
-    .execute(params![numbers, to.as_str(), run])?;
-    // Only those of which a row of the to-do list was read have one.
-    conn.prepare_cached(
-        "UPDATE run_tenant SET new_watermark = ?2 WHERE run = ?3 AND +tenant IN (SELECT value FROM json_each(?1))",
-    )?
-    .execute(params![numbers, to.as_str(), run])?;
-    Ok(())
-}
-
 /// Two spellings that one scan returned belong together, and with them all their relatives.
-fn join_families(conn: &Connection, a: i64, b: i64) -> rusqlite::Result<()> {
+pub(super) fn join_families(conn: &Connection, a: i64, b: i64) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "UPDATE tenant SET family = (SELECT min(family) FROM tenant WHERE n IN (?1, ?2))
          WHERE family IN (SELECT family FROM tenant WHERE n IN (?1, ?2))
