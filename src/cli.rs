@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::state::history;
+use crate::state::pages::OfKind;
 
 /// Export issued invoices from MySQL or MariaDB, one JSON file each, completely or only what changed.
 ///
@@ -276,10 +280,10 @@ pub struct History {
     pub tenant: Option<String>,
     /// Only runs with this status
     #[arg(long, value_enum, value_name = "STATUS", conflicts_with = "which")]
-    pub status: Option<RunStatus>,
+    pub status: Option<history::Status>,
     /// Only entries of this kind
-    #[arg(long, value_enum, value_name = "KIND", conflicts_with = "which")]
-    pub kind: Option<EntryKind>,
+    #[arg(long, value_parser = entry_kind(), value_name = "KIND", conflicts_with = "which")]
+    pub kind: Option<OfKind>,
     /// Only what started at this time or later (UTC, "2025-11-28 10:00:00" or "2025-11-28")
     #[arg(long, value_name = "TIME", conflicts_with = "which")]
     pub since: Option<String>,
@@ -467,29 +471,9 @@ pub enum Format {
     Csv,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum RunStatus {
-    Running,
-    Success,
-    Partial,
-    Failed,
-    Cancelled,
-    Interrupted,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EntryKind {
-    Full,
-    Incremental,
-    Backfill,
-    Verify,
-    Set,
-    Reset,
-    Import,
-    Restore,
-    AdoptSource,
-    PullBack,
-    Upgrade,
+/// A kind of run or of change, by its word.
+fn entry_kind() -> impl TypedValueParser<Value = OfKind> {
+    PossibleValuesParser::new(OfKind::words()).try_map(|word| OfKind::parse(&word).ok_or("no kind"))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -110,7 +110,7 @@ pub enum Notice {
     /// Without the source, `--stale-after` goes by the age of the last successful run.
     JudgedByOwnClock,
     /// A run has no end yet. Dead ones are told by their process where it would be on this machine.
-    RunUnfinished { run: RunId, kind: String, host: String, started: String, invoices: u64, life: Life },
+    RunUnfinished { run: RunId, kind: Kind, host: String, started: String, invoices: u64, life: Life },
     /// Tenants that lag farther behind than they may.
     Stale { tenants: u64, of: u64, after: Duration },
 }

@@ -3,6 +3,7 @@
 //! Every message is worded once, in the arm of the code that knows its facts, with the English and the
 //! Chinese wording side by side: `text!("cannot open {file}", "无法打开 {file}")`. [`Context`] puts such
 //! a text in front of an error. `report` picks the language when it prints; JSON and CSV get English.
+//! Enums whose values are words of the state, of JSON and of tables are declared with [`words!`](crate::words).
 
 use std::error::Error as StdError;
 use std::fmt::{self, Display, Formatter};
@@ -48,6 +49,11 @@ impl Text {
         anyhow::Error::new(Explained { text: self, cause: Some(cause.into()) })
     }
 
+    /// Two statements about one thing.
+    pub fn then(self, next: &Self) -> Self {
+        Self { en: self.en + "; " + &next.en, zh: self.zh + "；" + &next.zh }
+    }
+
     pub fn in_lang(&self, lang: Lang) -> &str {
         match lang {
             Lang::En => &self.en,
@@ -62,11 +68,80 @@ impl Display for Text {
     }
 }
 
-/// The English wording, the Chinese one, and the values that neither names in its braces.
+/// The English wording, the Chinese one, and the values that neither names in its braces. Behind a semicolon stand
+/// the names of texts and words that are quoted, each in its language.
 #[macro_export]
 macro_rules! text {
+    ($en:literal, $zh:literal; $($quoted:ident),+) => {{
+        #[allow(clippy::clone_on_copy, reason = "words are copied, texts are not")]
+        let ($($quoted,)+) = ($($crate::lang::Text::from($quoted.clone()),)+);
+        let word = |lang| {
+            $(let $quoted = $quoted.in_lang(lang);)+
+            match lang {
+                $crate::lang::Lang::En => format!($en),
+                $crate::lang::Lang::Zh => format!($zh),
+            }
+        };
+        $crate::lang::Text::new(word($crate::lang::Lang::En), word($crate::lang::Lang::Zh))
+    }};
     ($en:literal, $zh:literal $(, $($values:tt)+)?) => {
         $crate::lang::Text::new(format!($en $(, $($values)+)?), format!($zh $(, $($values)+)?))
+    };
+}
+
+/// An enum of words: a value is one word in the state, in JSON and in CSV, and a Chinese one in tables for people.
+pub trait Word: Copy + PartialEq + 'static {
+    /// Every value with its word and the Chinese for it.
+    const WORDS: &'static [(Self, &'static str, &'static str)];
+
+    /// None for a text that is none of the words.
+    fn parse(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(_, en, _)| *en == word).map(|(value, ..)| *value)
+    }
+}
+
+impl<W: Word> From<W> for Text {
+    fn from(word: W) -> Self {
+        let found = W::WORDS.iter().find(|(value, ..)| *value == word);
+        found.map_or_else(|| Self::same(""), |(_, en, zh)| Self::new(*en, *zh))
+    }
+}
+
+/// Declares an enum of words, each variant with its word and the Chinese for it: `Full = "full", "全量";`. They are
+/// also the values that a flag of the command line takes.
+#[macro_export]
+macro_rules! words {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $value:ident = $en:literal, $zh:literal;)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$doc])* $value,)+ }
+
+        impl $name {
+            /// The word in the state, in JSON and in CSV.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$value => $en,)+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl $crate::lang::Word for $name {
+            const WORDS: &'static [(Self, &'static str, &'static str)] = &[$((Self::$value, $en, $zh)),+];
+        }
+
+        impl clap::ValueEnum for $name {
+            fn value_variants<'a>() -> &'a [Self] {
+                &[$(Self::$value),+]
+            }
+
+            fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+                Some(clap::builder::PossibleValue::new(self.as_str()))
+            }
+        }
     };
 }
 

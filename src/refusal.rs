@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::invoice::SourceTime;
+use crate::lang::Text;
 
 mod parts;
 
@@ -16,7 +17,7 @@ pub use parts::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Wrong usage.
-    Usage(String),
+    Usage(Text),
     Misuse(Misuse),
     UnknownTenant(String),
     /// A file of --defaults-file.
@@ -221,7 +222,7 @@ impl fmt::Display for Refusal {
     #[expect(clippy::too_many_lines, reason = "a list of sentences")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(text) => f.write_str(text),
+            Self::Usage(text) => text.fmt(f),
             Self::Misuse(misuse) => misuse.fmt(f),
             Self::UnknownTenant(tenant) => {
                 write!(f, "there is no tenant {tenant:?} in the source; check the spelling, also upper and lower case")

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use super::refuse_other_source;
 use crate::invoice::{SourceTime, Tenant};
 use crate::source::{self, Access, KeyCursor, Listed};
+use crate::state::history::Status;
 use crate::state::overview::{LastRun, OpenRejects, Overview, Standing};
 use crate::state::runs::LastTime;
 use crate::window::{Span, seconds_between};
@@ -46,25 +47,15 @@ pub struct Place {
     pub stale: bool,
 }
 
-/// Why a tenant has no lag though the source was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remark {
-    /// The state does not know it, the source has rows of it.
-    NeverExported,
-    /// Full runs only so far, or its watermark was taken away.
-    NoWatermark,
-    /// The source has no issued rows of it any more.
-    Absent,
-}
-
-impl Remark {
-    /// The words shown and used in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NeverExported => "never exported",
-            Self::NoWatermark => "no watermark",
-            Self::Absent => "absent",
-        }
+words! {
+    /// Why a tenant has no lag though the source was asked.
+    pub enum Remark {
+        /// The state does not know it, the source has rows of it.
+        NeverExported = "never exported", "从未导出";
+        /// Full runs only so far, or its watermark was taken away.
+        NoWatermark = "no watermark", "没有水位线";
+        /// The source has no issued rows of it any more.
+        Absent = "absent", "数据源已无";
     }
 }
 
@@ -169,7 +160,7 @@ fn without_lag(standing: &Standing) -> Place {
 }
 
 fn place_by_clock(standing: &Standing, now: DateTime<Utc>, stale_after: Option<i64>) -> Place {
-    let success = standing.last.as_ref().filter(|last| last.outcome == "success");
+    let success = standing.last.as_ref().filter(|last| last.outcome == Status::Success);
     let age = success.and_then(|last| age(last, now));
     let stale = stale_after.is_some_and(|after| age.is_none_or(|age| age > after));
     Place { stale, ..without_lag(standing) }

@@ -12,6 +12,7 @@ use super::words::{Mode, Tally, Words, ids};
 use crate::effort::Effort;
 use crate::event::{Doubt, Life, Notice};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
+use crate::lang::Lang;
 use crate::refusal::{Holder, Refusal, Trouble};
 use crate::run::{Counts, Kind, Outcome, Summary, WhyKept};
 use crate::window::BASELINE;
@@ -60,19 +61,6 @@ fn doubt(doubt: Doubt) -> &'static str {
 fn without_tenant(invoices: u64, more: bool, ids: &str) -> String {
     let (over, all) = if more { ("超过 ", "；全量导出会列出全部") } else { ("", "") };
     format!("{over}{invoices} 张发票的租户为空(id {ids})，没有可写入的目录；请补上租户{all}")
-}
-
-fn reason_text(reason: &Reason) -> String {
-    match reason {
-        Reason::NotUtf8 { offset } => format!("发票内容在第 {offset} 字节处不是 UTF-8"),
-        Reason::NotJson { detail } => format!("发票内容不是 JSON: {detail}"),
-        Reason::ImpossibleDate { date } => format!("开票日期 \"{date}\" 不存在"),
-        Reason::TooLarge { bytes } => format!("发票内容有 {bytes} 字节，超过 --max-document 的上限"),
-        Reason::PathTaken { path, by } => format!("文件路径 {path} 已属于另一张发票(id {by})"),
-        Reason::PathBlocked { path } => format!("{path} 处已有一个不是普通文件的东西"),
-        Reason::Unmappable { columns } => format!("{columns} 列含有数据库无法转换为 UTF-8 的字符(或无效字节)"),
-        Reason::Unreadable { detail } => format!("数据库无法返回这条记录: {detail}"),
-    }
 }
 
 impl Words for Chinese {
@@ -247,7 +235,7 @@ impl Words for Chinese {
     fn rejected(&self, tenant: Option<&Tenant>, id: &InvoiceId, number: Option<&str>, reason: &Reason) -> String {
         let tenant = tenant.map_or("租户未知".to_owned(), |tenant| format!("租户 {tenant}"));
         let invoice = number.map_or(format!("发票 id {id}"), |number| format!("发票 {number} (id {id})"));
-        format!("{tenant}: {invoice} 无法导出: {}", reason_text(reason))
+        format!("{tenant}: {invoice} 无法导出: {}", reason.text().in_lang(Lang::Zh))
     }
 
     fn more_rejected(&self, more: u64) -> String {

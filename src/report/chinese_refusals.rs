@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::chinese::{name, span};
+use crate::lang::Lang;
 use crate::refusal::{
     AddressFault, Damage, Distrust, Holder, LegacyFault, Misuse, Obstacle, OptionFileTrouble, Refusal, signal_name,
 };
@@ -14,7 +15,7 @@ use crate::run::Kind;
 pub(super) fn refusal_text(refusal: &Refusal) -> String {
     let at = |path: &Path| path.display().to_string();
     match refusal {
-        Refusal::Usage(text) => format!("用法错误: {text}"),
+        Refusal::Usage(text) => format!("用法错误: {}", text.in_lang(Lang::Zh)),
         Refusal::Misuse(misuse) => format!("用法错误: {}", misuse_text(misuse)),
         Refusal::UnknownTenant(tenant) => format!("数据库中没有租户 \"{tenant}\"；请检查拼写和大小写"),
         Refusal::TenantNotInState(tenant) => {
@@ -327,7 +328,7 @@ mod tests {
         let output = PathBuf::from("/srv/tree");
         let state = PathBuf::from("/var/state.db");
         vec![
-            Refusal::Usage("--since needs --until".to_owned()),
+            Refusal::Usage(crate::lang::Text::same("--since needs --until")),
             Refusal::Misuse(Misuse::NoSource),
             Refusal::UnknownTenant("acme".to_owned()),
             Refusal::TenantNotInState("acme".to_owned()),

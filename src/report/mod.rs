@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, Notice};
-use crate::lang::Lang;
+use crate::lang::{Explained, Lang, Text};
 use crate::refusal::Refusal;
 use crate::run::Summary;
 
@@ -24,7 +24,7 @@ mod words;
 
 use bars::Bars;
 use lines::{Level, Line, Lines};
-use table::{Cell, Details, Paged, Table};
+use table::{Columns, Details, Paged, Table};
 use words::Words;
 
 /// Between two lines of progress where there is no bar.
@@ -43,13 +43,6 @@ pub enum Format {
     Text,
     Json,
     Csv,
-}
-
-/// People get the columns that fit a screen, programs all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Audience {
-    People,
-    Programs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +75,7 @@ pub struct Reporter {
 }
 
 struct Printer {
+    lang: Lang,
     words: &'static dyn Words,
     format: Format,
     verbosity: Verbosity,
@@ -111,8 +105,8 @@ impl Reporter {
         let words = words(settings.lang);
         let as_lines = settings.progress == Progress::Auto && bars.is_none();
         let lines = Lines::new(words, settings.verbosity, as_lines.then_some(PROGRESS_EVERY));
-        let Settings { format, verbosity, .. } = settings;
-        let printer = Printer { words, format, verbosity, lines, bars, out, err, object_printed: false };
+        let Settings { lang, format, verbosity, .. } = settings;
+        let printer = Printer { lang, words, format, verbosity, lines, bars, out, err, object_printed: false };
         Self { printer: Mutex::new(printer) }
     }
 
@@ -126,15 +120,15 @@ impl Reporter {
     }
 
     /// One of several things that are wrong; what ends the command is said by `error`.
-    pub fn problem(&self, text: &str) {
-        self.printer().print_err(&block(&[Line::new(Level::Error, text)]));
+    pub fn problem(&self, text: &Text) {
+        self.printer().log(Level::Error, text);
     }
 
     /// A result in plain words, without a prefix. With JSON it goes to stderr, because stdout
     /// belongs to the one object.
-    pub fn line(&self, text: &str) {
+    pub fn line(&self, text: &Text) {
         let mut printer = self.printer();
-        let text: String = text.split('\n').map(|line| lines::escaped(line) + "\n").collect();
+        let text: String = text.in_lang(printer.lang).split('\n').map(|line| lines::escaped(line) + "\n").collect();
         match printer.format {
             Format::Text => printer.print_out(&text),
             Format::Json | Format::Csv => printer.print_err(&text),
@@ -145,7 +139,7 @@ impl Reporter {
     pub fn table(&self, table: &Table) {
         let mut printer = self.printer();
         let text = match printer.format {
-            Format::Text => table.text(),
+            Format::Text => table.text(printer.lang),
             Format::Json => json::value(&table.json()) + "\n",
             Format::Csv => table.csv(),
         };
@@ -154,37 +148,34 @@ impl Reporter {
     }
 
     /// A result with more rows than memory may hold: asks for page after page until one is empty.
-    pub fn pages(
+    pub fn pages<R>(
         &self,
-        columns: &'static [&'static str],
-        mut next: impl FnMut() -> anyhow::Result<Vec<Vec<Cell>>>,
+        columns: &Columns<'_, R>,
+        mut next: impl FnMut() -> anyhow::Result<Vec<R>>,
     ) -> anyhow::Result<()> {
         let mut paged = Paged::new(columns);
-        let format = self.printer().format;
         loop {
             let rows = next()?;
             let mut printer = self.printer();
+            let Printer { format, lang, .. } = *printer;
             printer.object_printed = true;
             if rows.is_empty() {
-                printer.print_out(&paged.end(format));
+                printer.print_out(&paged.end(format, lang));
                 return Ok(());
             }
-            printer.print_out(&paged.page(format, rows));
+            printer.print_out(&paged.page(format, lang, &rows));
         }
     }
 
-    /// Who reads stdout.
-    pub fn audience(&self) -> Audience {
-        match self.printer().format {
-            Format::Text => Audience::People,
-            Format::Json | Format::Csv => Audience::Programs,
-        }
+    /// Whether stdout is text for people, not JSON or CSV for programs.
+    pub fn prints_text(&self) -> bool {
+        self.printer().format == Format::Text
     }
 
     /// A line of the log with what led to it.
     pub fn notice(&self, notice: &Notice, cause: &anyhow::Error) {
         let mut printer = self.printer();
-        let text = format!("{}: {}", printer.words.notice(notice), chain_text(cause, printer.words));
+        let text = format!("{}: {}", printer.words.notice(notice), chain_text(cause, printer.lang));
         printer.print_err(&block(&[Line::new(Level::Warn, text)]));
     }
 
@@ -192,9 +183,9 @@ impl Reporter {
     pub fn details(&self, details: &Details) {
         let mut printer = self.printer();
         let text = match printer.format {
-            Format::Text => details.text(),
+            Format::Text => details.text(printer.lang),
             Format::Json => json::value(&details.json()) + "\n",
-            Format::Csv => details.tables.first().map(|(_, table)| table.csv()).unwrap_or_default(),
+            Format::Csv => details.csv(),
         };
         printer.object_printed = true;
         printer.print_out(&text);
@@ -204,23 +195,25 @@ impl Reporter {
     pub fn each(&self, results: &[Details]) {
         let mut printer = self.printer();
         let text = match printer.format {
-            Format::Text | Format::Csv => results.iter().map(Details::text).collect::<Vec<_>>().join("\n"),
+            Format::Text | Format::Csv => {
+                results.iter().map(|result| result.text(printer.lang)).collect::<Vec<_>>().join("\n")
+            }
             Format::Json => json::value(&results.iter().map(Details::json).collect()) + "\n",
         };
         printer.object_printed = true;
         printer.print_out(&text);
     }
 
-    /// A question to whoever sits at the terminal; the answer follows on the same line.
-    pub fn ask(&self, question: &str) {
+    /// A question at the terminal; the answer follows on the same line.
+    pub fn ask(&self, question: &Text) {
         let mut printer = self.printer();
-        printer.print_err(&format!("{} ", lines::escaped(question)));
+        let question = lines::escaped(question.in_lang(printer.lang));
+        printer.print_err(&format!("{question} "));
     }
 
     /// Something the operator should know, though the command goes on.
-    pub fn warn(&self, text: &str) {
-        let line = Line::new(Level::Warn, text);
-        self.printer().print_err(&block(&[line]));
+    pub fn warn(&self, text: &Text) {
+        self.printer().log(Level::Warn, text);
     }
 
     /// Bytes for another program, as they are: paths that end in a zero byte.
@@ -262,13 +255,17 @@ impl Printer {
             bars.clear();
         }
         let mut lines = self.lines.remaining();
-        lines.push(Line::new(Level::Error, chain_text(error, self.words)));
+        lines.push(Line::new(Level::Error, chain_text(error, self.lang)));
         self.print_err(&block(&lines));
         if self.format == Format::Json && !self.object_printed {
             self.object_printed = true;
-            let object = json::failed(&chain_text(error, words(Lang::En)), exit_code(error));
+            let object = json::failed(&chain_text(error, Lang::En), exit_code(error));
             self.print_out(&(object + "\n"));
         }
+    }
+
+    fn log(&mut self, level: Level, text: &Text) {
+        self.print_err(&block(&[Line::new(level, text.in_lang(self.lang))]));
     }
 
     fn print_out(&mut self, text: &str) {
@@ -325,10 +322,20 @@ fn refusal(error: &anyhow::Error) -> Option<&Refusal> {
     error.downcast_ref().or_else(|| error.chain().find_map(|cause| cause.downcast_ref()))
 }
 
-fn chain_text(error: &anyhow::Error, words: &dyn Words) -> String {
+/// An error with what led to it, as part of a result.
+pub fn error_text(error: &anyhow::Error) -> Text {
+    Text::new(format!("{error:#}"), chain_text(error, Lang::Zh))
+}
+
+fn chain_text(error: &anyhow::Error, lang: Lang) -> String {
+    let words = words(lang);
     let refusal = refusal(error).map(|refusal| (refusal.to_string(), words.refusal(refusal)));
     let mut told: Vec<String> = Vec::new();
-    for cause in error.chain().map(ToString::to_string) {
+    let worded = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<Explained>() {
+        Some(explained) => explained.text().in_lang(lang).to_owned(),
+        None => cause.to_string(),
+    };
+    for cause in error.chain().map(worded) {
         // Some errors quote their cause themselves.
         if told.last().is_some_and(|before| before.ends_with(&cause)) {
             continue;

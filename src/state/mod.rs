@@ -6,7 +6,7 @@
 //! `overview.rs` how the tenants stand. `record.rs` writes a published batch, everything of it in one transaction:
 //! the file in the tree comes first, the state second. `rehearsal.rs` keeps what a dry run has decided. `legacy.rs`
 //! knows the script's state file, `legacy_file.rs` puts one in place. `source_table.rs` numbers the tables that were
-//! read. `visited.rs` counts the ids that a scan of the source has visited.
+//! read. `visited.rs` counts the ids that a scan of the source has visited. `row.rs` reads rows by their columns' names.
 //!
 //! Only the holder of the lock may open a state for writing (`State::open` takes it as proof).
 
@@ -36,6 +36,7 @@ mod query_plan_tests;
 pub mod record;
 pub mod rehearsal;
 pub mod restore;
+mod row;
 pub mod visited;
 pub mod watermarks;
 pub mod runs;
@@ -75,7 +76,7 @@ impl State {
         // A closure that is called once, so that every `?` above ends here.
         write_all()
             .map_err(|error| explain(error, &path))
-            .explain(|| text!("cannot write the state {}", "无法写入状态库 {}", path.display()))
+            .explain(|| text!("cannot write the state {}", "无法写入状态文件 {}", path.display()))
     }
 
     /// For the many small questions of a run between two changes: nobody else writes, so that all of them
@@ -109,7 +110,7 @@ impl State {
         }
         result
             .map_err(|error| explain(error, self.path()))
-            .explain(|| text!("cannot read the state {}", "无法读取状态库 {}", self.path().display()))
+            .explain(|| text!("cannot read the state {}", "无法读取状态文件 {}", self.path().display()))
     }
 
     /// Refuses if another user has put something else where the state was opened. What would be written then is
@@ -132,7 +133,7 @@ impl State {
         checkpoint()
             .and_then(|()| conn.close().map_err(|(_, error)| error))
             .map_err(|error| explain(error, path))
-            .explain(|| text!("cannot close the state {}", "无法关闭状态库 {}", path.display()))
+            .explain(|| text!("cannot close the state {}", "无法关闭状态文件 {}", path.display()))
     }
 }
 
@@ -284,6 +285,6 @@ mod tests {
         look.back_up_to(&target).unwrap();
         assert_eq!(State::open_read_only(&target).unwrap().unwrap().newest_run().unwrap(), Some(run));
         let findings = look.check(integrity::Depth::Deep).unwrap();
-        assert!(findings.iter().any(|finding| finding.what.contains("do not balance: 1")), "{findings:?}");
+        assert!(findings.iter().any(|finding| finding.what.to_string().contains("do not balance: 1")), "{findings:?}");
     }
 }

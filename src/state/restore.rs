@@ -117,7 +117,12 @@ fn open_backup(file: &PrivateFile, from: &Path) -> anyhow::Result<Connection> {
 }
 
 fn no_backup(from: &Path) -> anyhow::Error {
-    Refusal::Usage(format!("there is no backup {}; see `invoice-export state backups`", from.display())).into()
+    let from = from.display();
+    Refusal::Usage(text!(
+        "there is no backup {from}; see `invoice-export state backups`",
+        "没有备份 {from}；请用 `invoice-export state backups` 查看"
+    ))
+    .into()
 }
 
 /// A state that is whole is backed up and its log emptied; a damaged one gets a second name. Returns its
@@ -185,7 +190,7 @@ impl State {
             let path = self.path().display();
             return Err(text!(
                 "another process is reading the state {path}; try again",
-                "另一个进程正在读取状态库 {path}; 请重试"
+                "另一个进程正在读取状态文件 {path}；请重试"
             )
             .into());
         }

@@ -17,6 +17,7 @@ use crate::export::plan::{self, HowToRead};
 use crate::export::session::Session;
 use crate::export::{Order, second_source};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
+use crate::lang::Text;
 use crate::run::Cancel;
 use crate::state::State;
 use crate::state::ledger::Entry;
@@ -82,7 +83,8 @@ impl Decides for Examiner<'_> {
         match told {
             Told::Gone { part: Part::Unmet, id, .. } => {
                 if let Some(entry) = self.state.entry(&id)? {
-                    self.find(Difference::Withdrawn, &entry, "the source has no such invoice any more".to_owned());
+                    let detail = text!("the source has no such invoice any more", "数据源中已没有这张发票");
+                    self.find(Difference::Withdrawn, &entry, detail);
                 }
             }
             Told::Retrying { trouble, pause } => (self.tell)(Event::Notice(Notice::Retrying { trouble, pause })),
@@ -124,10 +126,16 @@ impl Examiner<'_> {
             return Ok(());
         }
         if entry.path == *path {
-            let same_time = if invoice.time == entry.time { ", with the same source time" } else { "" };
-            self.find(Difference::Stale, entry, format!("the source holds another document{same_time}"));
+            let detail = match invoice.time == entry.time {
+                true => text!(
+                    "the source holds another document, with the same source time",
+                    "数据源中的内容不同，但更新时间相同"
+                ),
+                false => text!("the source holds another document", "数据源中的内容不同"),
+            };
+            self.find(Difference::Stale, entry, detail);
         } else {
-            self.find(Difference::Moved, entry, format!("it belongs at {path}"));
+            self.find(Difference::Moved, entry, text!("it belongs at {path}", "应位于 {path}"));
         }
         Ok(())
     }
@@ -144,8 +152,8 @@ impl Examiner<'_> {
             return Ok(());
         }
         match self.state.entry(id)? {
-            Some(entry) => self.find(Difference::Stale, &entry, reason.to_string()),
-            None => self.lost(id, tenant.as_ref(), None, reason.to_string()),
+            Some(entry) => self.find(Difference::Stale, &entry, reason.text()),
+            None => self.lost(id, tenant.as_ref(), None, reason.text()),
         }
         Ok(())
     }
@@ -164,20 +172,22 @@ impl Examiner<'_> {
         Ok(open)
     }
 
-    fn lost(&mut self, id: &InvoiceId, tenant: Option<&Tenant>, path: Option<String>, detail: String) {
+    fn lost(&mut self, id: &InvoiceId, tenant: Option<&Tenant>, path: Option<String>, detail: Text) {
         let (tenant, id) = (tenant.cloned(), Some(id.clone()));
         self.findings.add(Finding { difference: Difference::Lost, tenant, id, path, detail });
     }
 
-    fn find(&mut self, difference: Difference, entry: &Entry, detail: String) {
+    fn find(&mut self, difference: Difference, entry: &Entry, detail: Text) {
         let (tenant, id, path) = (entry.tenant.clone(), entry.id.clone(), entry.path.to_string());
         self.findings.add(Finding { difference, tenant: Some(tenant), id: Some(id), path: Some(path), detail });
     }
 }
 
-fn lateness(time: Option<&SourceTime>) -> String {
+fn lateness(time: Option<&SourceTime>) -> Text {
     match time {
-        Some(time) => format!("its source time is {time}, which runs have passed"),
-        None => "it has no source time, so only full runs read it".to_owned(),
+        Some(time) => {
+            text!("its source time is {time}, which runs have passed", "更新时间为 {time}，之前的运行已读过这一时间")
+        }
+        None => text!("it has no source time, so only full runs read it", "没有更新时间，只有全量导出会读取"),
     }
 }
