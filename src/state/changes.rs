@@ -3,6 +3,7 @@
 
 use rusqlite::{Connection, params};
 
+use super::stored::TenantNo;
 use crate::invoice::{SourceTime, Tenant};
 use crate::run::Starter;
 
@@ -20,6 +21,8 @@ words! {
         Upgrade = "upgrade", "升级";
     }
 }
+
+stored_words!(ChangeKind);
 
 /// A change for the record.
 #[derive(Clone, Debug)]
@@ -73,7 +76,7 @@ pub(super) fn note(tx: &Connection, change: &Change<'_>) -> rusqlite::Result<i64
         "INSERT INTO state_change (kind, at, last_run, user, host, command_line, reason, file, sha256, lines, old, new)
          VALUES (?1, ?2, max(?12, (SELECT coalesce(max(id), 0) FROM run)), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) RETURNING n",
         params![
-            kind.as_str(),
+            kind,
             starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
             starter.user,
             starter.host,
@@ -94,11 +97,11 @@ pub(super) fn note(tx: &Connection, change: &Change<'_>) -> rusqlite::Result<i64
 pub(super) fn note_watermark(
     tx: &Connection,
     change: i64,
-    tenant: i64,
+    tenant: TenantNo,
     old: Option<&SourceTime>,
     new: Option<&SourceTime>,
 ) -> rusqlite::Result<()> {
     tx.prepare_cached("INSERT INTO watermark_change (change, tenant, old, new) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![change, tenant, old.map(SourceTime::as_str), new.map(SourceTime::as_str)])?;
+        .execute(params![change, tenant, old, new])?;
     Ok(())
 }

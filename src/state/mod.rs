@@ -6,7 +6,7 @@
 //! `overview.rs` how the tenants stand. `record.rs` writes a published batch, everything of it in one transaction:
 //! the file in the tree comes first, the state second. `rehearsal.rs` keeps what a dry run has decided. `legacy.rs`
 //! knows the script's state file, `legacy_file.rs` puts one in place. `source_table.rs` numbers the tables that were
-//! read. `visited.rs` counts the ids that a scan of the source has visited. `row.rs` reads rows by their columns' names.
+//! read. `visited.rs` counts the ids that a scan of the source has visited. `stored.rs` says how types are stored.
 //!
 //! Only the holder of the lock may open a state for writing (`State::open` takes it as proof).
 
@@ -19,6 +19,9 @@ use self::file::Watch;
 use crate::fs::file::PrivateFile;
 use crate::lang::Explain;
 use crate::refusal::{Damage, Refusal};
+
+#[macro_use]
+pub mod stored;
 
 pub mod backup;
 pub mod changes;
@@ -36,7 +39,6 @@ mod query_plan_tests;
 pub mod record;
 pub mod rehearsal;
 pub mod restore;
-mod row;
 pub mod visited;
 pub mod watermarks;
 pub mod runs;
@@ -246,7 +248,9 @@ mod tests {
             |state: &State| -> BTreeSet<InvoiceId> { state.todo().unwrap().into_iter().map(|todo| todo.id).collect() };
         let read = ids(&state);
         state
-            .transaction(|tx| read.iter().try_for_each(|id| todo::put(tx, 2, id, todo::TodoReason::Reject, None)))
+            .transaction(|tx| {
+                read.iter().try_for_each(|id| todo::put(tx, RunId(2), id, todo::TodoReason::Reject, None))
+            })
             .unwrap();
         assert_eq!(ids(&state).difference(&read).count(), 1);
     }

@@ -189,7 +189,8 @@ pub(super) fn is_state(file: &PrivateFile) -> anyhow::Result<bool> {
     let damaged = |damage| Err(Refusal::StateDamaged { state: path.to_path_buf(), damage }.into());
     let Some(mut file) = file.open()? else { return Ok(false) };
     let (shown, mut header) = (path.display(), [0; 100]);
-    let length = file.metadata().explain(|| text!("cannot look at the state {shown}", "无法查看状态文件 {shown}"))?.len();
+    let length =
+        file.metadata().explain(|| text!("cannot look at the state {shown}", "无法查看状态文件 {shown}"))?.len();
     if length < header.len() as u64 {
         return damaged(Damage::TooShort { bytes: length });
     }

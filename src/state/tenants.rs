@@ -1,16 +1,18 @@
 //! Watermarks and look-backs, one row per spelling of a tenant.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::State;
+use super::stored::TenantNo;
 use crate::invoice::{SourceTime, Tenant};
+use crate::run::RunId;
 use crate::window::is_time;
 
 /// What the state knows of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownTenant {
     /// Its row in the state.
-    pub number: i64,
+    pub number: TenantNo,
     pub tenant: Tenant,
     /// The same number for all spellings that the source's collation calls equal.
     pub family: i64,
@@ -34,7 +36,7 @@ pub struct Advance {
     pub held: bool,
     pub written: u64,
     /// The number of a tenant of which only the watermark changes.
-    pub unchanged: Option<i64>,
+    pub unchanged: Option<TenantNo>,
 }
 
 impl State {
@@ -49,14 +51,14 @@ impl State {
                 "SELECT name, family, watermark, look_back, newest, held, n FROM tenant
                  WHERE ?1 IS NULL OR watermark > ?1 ORDER BY n",
             )?;
-            let rows = query.query_map([time.map(SourceTime::as_str)], |row| {
+            let rows = query.query_map([time], |row| {
                 Ok(KnownTenant {
                     number: row.get(6)?,
-                    tenant: Tenant(row.get(0)?),
+                    tenant: row.get(0)?,
                     family: row.get(1)?,
-                    watermark: row.get::<_, Option<String>>(2)?.map(SourceTime),
-                    look_back: row.get::<_, Option<String>>(3)?.map(SourceTime),
-                    newest: row.get::<_, Option<String>>(4)?.map(SourceTime),
+                    watermark: row.get(2)?,
+                    look_back: row.get(3)?,
+                    newest: row.get(4)?,
                     held: row.get(5)?,
                 })
             })?;
@@ -81,8 +83,8 @@ fn plausible(known: &KnownTenant) -> rusqlite::Result<()> {
 }
 
 /// The number of a tenant, which is entered if it is new.
-pub(super) fn number(conn: &Connection, tenant: &Tenant) -> rusqlite::Result<i64> {
-    let known: Option<i64> = conn
+pub(super) fn get_or_insert(conn: &Connection, tenant: &Tenant) -> rusqlite::Result<TenantNo> {
+    let known = conn
         .prepare_cached("SELECT n FROM tenant WHERE name = ?1")?
         .query_row([tenant.as_str()], |row| row.get(0))
         .optional()?;
@@ -96,7 +98,7 @@ pub(super) fn number(conn: &Connection, tenant: &Tenant) -> rusqlite::Result<i64
 }
 
 /// Two spellings that one scan returned belong together, and with them all their relatives.
-pub(super) fn join_families(conn: &Connection, a: i64, b: i64) -> rusqlite::Result<()> {
+pub(super) fn join_families(conn: &Connection, a: TenantNo, b: TenantNo) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "UPDATE tenant SET family = (SELECT min(family) FROM tenant WHERE n IN (?1, ?2))
          WHERE family IN (SELECT family FROM tenant WHERE n IN (?1, ?2))
@@ -107,12 +109,12 @@ pub(super) fn join_families(conn: &Connection, a: i64, b: i64) -> rusqlite::Resu
 }
 
 /// Only incremental runs move watermarks, and what stands beside them is how that went.
-pub(super) fn fail(conn: &Connection, run: i64, tenant: &Tenant) -> rusqlite::Result<()> {
-    let n = number(conn, tenant)?;
+pub(super) fn fail(conn: &Connection, run: RunId, tenant: &Tenant) -> rusqlite::Result<()> {
+    let n = get_or_insert(conn, tenant)?;
     conn.prepare_cached(
         "UPDATE tenant SET last_run = ?2, last_written = 0, last_outcome = 'failed'
          WHERE n = ?1 AND (SELECT kind FROM run WHERE id = ?2) = 'incremental'",
     )?
-    .execute([n, run])?;
+    .execute(params![n, run])?;
     Ok(())
 }

@@ -9,10 +9,11 @@ use rusqlite::{Connection, params};
 
 use super::State;
 use super::changes::{self, Change, ChangeKind, Moved, MovedWatermark};
+use super::stored::TenantNo;
 use super::tenants::{self, Advance};
 use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
-use crate::run::Starter;
+use crate::run::{RunId, Starter};
 
 /// A watermark that lies ahead of the boundary.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ impl State {
             let change = Change::new(ChangeKind::PullBack, starter, Some("it lay ahead of the boundary"));
             let change = changes::note(tx, &change)?;
             for PullBack { tenant, from } in back {
-                let n = tenants::number(tx, tenant)?;
+                let n = tenants::get_or_insert(tx, tenant)?;
                 changes::note_watermark(tx, change, n, Some(from), Some(to))?;
                 // A look-back ahead of the boundary would leave out what lies between: it comes from an
                 // imported time, not from what was read.
@@ -78,7 +79,7 @@ pub(super) fn set(
     below: Option<SourceTime>,
     moved: &mut Moved,
 ) -> rusqlite::Result<()> {
-    let n = tenants::number(tx, tenant)?;
+    let n = tenants::get_or_insert(tx, tenant)?;
     let old: Option<String> = tx.query_row("SELECT watermark FROM tenant WHERE n = ?1", [n], |row| row.get(0))?;
     let old = old.map(SourceTime);
     put(tx, change, n, old.as_ref(), to, below)?;
@@ -93,7 +94,7 @@ pub(super) fn set(
 pub(super) fn put(
     tx: &Connection,
     change: i64,
-    tenant: i64,
+    tenant: TenantNo,
     old: Option<&SourceTime>,
     to: Option<&SourceTime>,
     below: Option<SourceTime>,
@@ -101,12 +102,12 @@ pub(super) fn put(
     let look_back = look_back(tx, tenant, below)?;
     changes::note_watermark(tx, change, tenant, old, to)?;
     tx.prepare_cached("UPDATE tenant SET watermark = ?2, look_back = ?3, newest = NULL WHERE n = ?1")?
-        .execute(params![tenant, to.map(SourceTime::as_str), look_back.as_ref().map(SourceTime::as_str)])?;
+        .execute(params![tenant, to, look_back])?;
     Ok(())
 }
 
 /// What a known tenant still has to read again stays to be read again, whichever way its watermark goes.
-fn look_back(conn: &Connection, tenant: i64, below: Option<SourceTime>) -> rusqlite::Result<Option<SourceTime>> {
+fn look_back(conn: &Connection, tenant: TenantNo, below: Option<SourceTime>) -> rusqlite::Result<Option<SourceTime>> {
     let mut query =
         conn.prepare_cached("SELECT watermark IS NOT NULL OR recheck = 1, look_back FROM tenant WHERE n = ?1")?;
     let (known, before): (bool, Option<String>) = query.query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -115,31 +116,28 @@ fn look_back(conn: &Connection, tenant: i64, below: Option<SourceTime>) -> rusql
 }
 
 /// Moves a tenant's watermark to where a run has read.
-pub(super) fn advance(conn: &Connection, run: i64, to: &Advance) -> rusqlite::Result<()> {
-    let n = tenants::number(conn, &to.tenant)?;
+pub(super) fn advance(conn: &Connection, run: RunId, to: &Advance) -> rusqlite::Result<()> {
+    let n = tenants::get_or_insert(conn, &to.tenant)?;
     if to.relative != to.tenant {
-        tenants::join_families(conn, n, tenants::number(conn, &to.relative)?)?;
+        tenants::join_families(conn, n, tenants::get_or_insert(conn, &to.relative)?)?;
     }
     conn.prepare_cached(
         "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = ?4, held = ?5, recheck = 0, last_run = ?6,
                 last_written = ?7, last_outcome = 'success' WHERE n = ?1",
     )?
-    .execute(params![
-        n,
-        to.watermark.as_str(),
-        to.look_back.as_ref().map(SourceTime::as_str),
-        to.newest.as_ref().map(SourceTime::as_str),
-        to.held,
-        run,
-        to.written.cast_signed(),
-    ])?;
+    .execute(params![n, to.watermark.as_str(), to.look_back, to.newest, to.held, run, to.written,])?;
     Ok(())
 }
 
 /// Moves the watermarks of tenants for which the run had nothing to do, in one statement. Every run moves them, and
 /// there may be a hundred thousand.
-pub(super) fn advance_unchanged(conn: &Connection, run: i64, to: &SourceTime, tenants: &[i64]) -> rusqlite::Result<()> {
-    let numbers: Vec<String> = tenants.iter().map(i64::to_string).collect();
+pub(super) fn advance_unchanged(
+    conn: &Connection,
+    run: RunId,
+    to: &SourceTime,
+    tenants: &[TenantNo],
+) -> rusqlite::Result<()> {
+    let numbers: Vec<String> = tenants.iter().map(|tenant| tenant.0.to_string()).collect();
     let numbers = format!("[{}]", numbers.join(","));
     conn.prepare_cached(
         "UPDATE tenant SET watermark = ?2, recheck = 0, last_run = ?3, last_written = 0, last_outcome = 'success'
@@ -168,10 +166,7 @@ pub(super) fn doubt(conn: &Connection, doubts: &[Doubt], times_again: Option<&So
     }
     // A row that changes once more may get the very time that it had.
     if doubts.contains(&Doubt::ClockMoved) {
-        conn.execute(
-            "UPDATE entry SET settled = 0 WHERE settled = 1 AND (?1 IS NULL OR time > ?1)",
-            [times_again.map(SourceTime::as_str)],
-        )?;
+        conn.execute("UPDATE entry SET settled = 0 WHERE settled = 1 AND (?1 IS NULL OR time > ?1)", [times_again])?;
     }
     Ok(())
 }
@@ -183,10 +178,10 @@ pub(super) fn forget_look_backs(conn: &Connection) -> rusqlite::Result<()> {
 
 /// What lies above a time counts as seen no longer, and its files must be looked at; None is everything. Returns how
 /// many invoices that are. What has no time never counts as seen.
-fn unsettle(conn: &Connection, tenant: i64, above: Option<&SourceTime>) -> rusqlite::Result<u64> {
+fn unsettle(conn: &Connection, tenant: TenantNo, above: Option<&SourceTime>) -> rusqlite::Result<u64> {
     let changed = conn.execute(
         "UPDATE entry SET settled = 0, recheck = 1 WHERE tenant = ?1 AND (?2 IS NULL OR time > ?2)",
-        params![tenant, above.map(SourceTime::as_str)],
+        params![tenant, above],
     )?;
     Ok(changed as u64)
 }
