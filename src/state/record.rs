@@ -8,7 +8,7 @@ use super::ledger::{Entry, EntryWriter, Origin, get_or_insert_folder};
 use super::runs::{OpenRun, put_counts, put_tenant, take_back};
 use super::stored::{FolderNo, TenantNo};
 use super::tenants::Advance;
-use super::todo::{Leftover, Reject, TodoReason};
+use super::todo::{Closing, Leftover, Reject, TodoReason};
 use super::{State, ledger, tenants, todo, watermarks};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::run::Counts;
@@ -68,11 +68,11 @@ impl State {
                 todo::refuse(tx, run.id, reject)?;
             }
             for id in &record.gone {
-                todo::done(tx, run.id, id, "gone")?;
+                todo::done(tx, run.id, id, Closing::Gone)?;
             }
             for id in &record.withdrawn {
                 ledger::forget(tx, id)?;
-                todo::done(tx, run.id, id, "gone")?;
+                todo::done(tx, run.id, id, Closing::Gone)?;
             }
             for entry in &record.found {
                 ledger::correct(tx, run.id, entry)?;
@@ -99,7 +99,7 @@ fn enter_all(tx: &Transaction<'_>, run: &OpenRun, entries: &[(Entry, Origin)]) -
         };
         writer.enter(tenant, folder, entry, *origin)?;
         if any_todo {
-            todo::done(tx, run.id, &entry.id, "exported")?;
+            todo::done(tx, run.id, &entry.id, Closing::Exported)?;
         }
         if any_leftover && *origin != Origin::Kept {
             tidy(tx, &entry.path)?;

@@ -1,11 +1,12 @@
 //! How the program's types are stored in SQLite. A value that a type does not have is an error on reading, and counts
 //! as damage.
 
-use rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
 use rusqlite::{Row, ToSql};
 
 use crate::invoice::{Digest, InvoiceId, ReasonCode, SourceTime, Tenant};
 use crate::run::{Counts, Kind, RunId, WhyKept};
+use crate::tree::name::TreePath;
 
 /// The row of a tenant: of one spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,6 +84,13 @@ impl ToSql for LedgerKey<'_> {
         // What would be printed otherwise than it came stays text.
         let number = text.parse::<i64>().ok().filter(|_| self.0.is_whole_number());
         Ok(number.map_or(text.into(), ToSqlOutput::from))
+    }
+}
+
+impl FromSql for TreePath {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let text = value.as_str()?;
+        Self::parse(text).ok_or_else(|| FromSqlError::Other(format!("impossible path {text:?}").into()))
     }
 }
 

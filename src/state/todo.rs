@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::ledger::AT_PATH;
@@ -25,7 +24,16 @@ words! {
     }
 }
 
-stored_words!(TodoReason);
+words! {
+    /// How a reject was closed.
+    pub enum Closing {
+        Exported = "exported", "已导出";
+        /// Its row is no invoice any more.
+        Gone = "gone", "已不是发票";
+    }
+}
+
+stored_words!(TodoReason Closing);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Todo {
@@ -105,14 +113,12 @@ impl State {
     pub fn doubted_paths(&self) -> anyhow::Result<BTreeMap<TreePath, DoubtedPath>> {
         self.read(|conn| {
             let mut query = conn.prepare("SELECT path, id FROM doubt_path")?;
-            let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?)))?;
+            let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let mut paths = BTreeMap::new();
             for row in rows {
-                let (path, id) = row?;
-                if let Some(path) = TreePath::parse(&path) {
-                    let contents = contents(conn, &path)?;
-                    paths.insert(path, DoubtedPath { writer: id.map(InvoiceId), contents });
-                }
+                let (path, writer) = row?;
+                let contents = contents(conn, &path)?;
+                paths.insert(path, DoubtedPath { writer, contents });
             }
             Ok(paths)
         })
@@ -127,10 +133,10 @@ impl State {
         self.glance(|conn| {
             let rejected = conn
                 .prepare_cached("SELECT tenant FROM reject WHERE id = ?1 AND closed_run IS NULL AND last_run = ?2")?
-                .query_row(params![id.as_str(), run.0], |row| row.get::<_, Option<String>>(0))
+                .query_row(params![id, run], |row| row.get(0))
                 .optional()?;
             match rejected {
-                Some(tenant) => Ok(Some((tenant.map(Tenant), Counts { seen: 1, rejected: 1, ..Counts::default() }))),
+                Some(tenant) => Ok(Some((tenant, Counts { seen: 1, rejected: 1, ..Counts::default() }))),
                 None => ledger::counted(conn, run, id),
             }
         })
@@ -194,10 +200,7 @@ pub(super) fn leftovers(conn: &Connection, sql: &str, of: impl ToSql) -> rusqlit
 }
 
 fn leftover(row: &Row<'_>) -> rusqlite::Result<Leftover> {
-    let path: String = row.get(0)?;
-    let parsed = TreePath::parse(&path).ok_or(rusqlite::Error::InvalidColumnType(0, path, Type::Text))?;
-    let why = row.get("why")?;
-    Ok(Leftover { path: parsed, id: row.get(1)?, digest: row.get(2)?, why })
+    Ok(Leftover { path: row.get(0)?, id: row.get(1)?, digest: row.get(2)?, why: row.get(3)? })
 }
 
 fn contents(conn: &Connection, path: &TreePath) -> rusqlite::Result<Vec<Content>> {
@@ -300,7 +303,7 @@ pub(super) fn refuse(conn: &Connection, run: RunId, reject: &Reject) -> rusqlite
 }
 
 /// Takes an id off the list and closes its reject.
-pub(super) fn done(conn: &Connection, run: RunId, id: &InvoiceId, how: &str) -> rusqlite::Result<()> {
+pub(super) fn done(conn: &Connection, run: RunId, id: &InvoiceId, how: Closing) -> rusqlite::Result<()> {
     if conn.prepare_cached("DELETE FROM todo WHERE id = ?1")?.execute([id.as_str()])? == 1 {
         conn.prepare_cached("UPDATE reject SET closed_run = ?2, closed_how = ?3 WHERE id = ?1 AND closed_run IS NULL")?
             .execute(params![id.as_str(), run, how])?;
