@@ -257,12 +257,21 @@ struct CarriedOut {
     failed: BTreeMap<Tenant, Trouble>,
     tenants: u64,
     new_rejects: u64,
+    /// Invoices without a known tenant that could not be read: how many, and why.
+    unread: Option<(u64, Trouble)>,
     leftovers: u64,
 }
 
 impl CarriedOut {
     fn outcome(&self) -> Outcome {
-        if self.failed.is_empty() && self.new_rejects == 0 { Outcome::Success } else { Outcome::Partial }
+        let is_whole = self.failed.is_empty() && self.new_rejects == 0 && self.unread.is_none();
+        if is_whole { Outcome::Success } else { Outcome::Partial }
+    }
+
+    /// What no tenant's record says.
+    fn error(&self) -> Option<String> {
+        let (invoices, trouble) = self.unread.as_ref()?;
+        Some(format!("invoices without a known tenant that could not be read: {invoices}: {trouble}"))
     }
 
     fn summary(
@@ -283,6 +292,7 @@ impl CarriedOut {
             failed_tenants: self.failed.into_iter().collect(),
             counts: self.totals,
             new_rejects: self.new_rejects,
+            unread: self.unread.map_or(0, |(invoices, _)| invoices),
             leftovers: self.leftovers,
             open_rejects,
             retries: course.retries.get(),
@@ -365,9 +375,9 @@ fn carry_out(
         driven.and(landed)?;
         let tenants = clerk.tenants();
         let outcome = clerk.outcome;
-        let pipeline::Outcome { totals, failed, new_rejects, left, .. } = outcome;
+        let pipeline::Outcome { totals, failed, new_rejects, unread, left, .. } = outcome;
         let leftovers = left.values().map(|(files, _)| files).sum();
-        Ok(CarriedOut { totals, failed, tenants, new_rejects, leftovers })
+        Ok(CarriedOut { totals, failed, tenants, new_rejects, unread, leftovers })
     })
 }
 

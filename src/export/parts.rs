@@ -15,7 +15,7 @@ use crate::refusal::Trouble;
 use crate::run::WhyKept;
 use crate::state::ledger::Entry;
 use crate::state::tenants::Advance;
-use crate::state::todo::DoubtedPath;
+use crate::state::todo::{DoubtedPath, Leftover};
 use crate::tree::name::TreePath;
 use crate::tree::publish::concerns_one_tenant;
 use crate::window::{self, OpenWork};
@@ -132,7 +132,8 @@ impl Clerk<'_> {
         Ok(())
     }
 
-    fn clear_up(&mut self, path: &TreePath, DoubtedPath { writer, contents }: &DoubtedPath) -> anyhow::Result<()> {
+    fn clear_up(&mut self, path: &TreePath, doubted: &DoubtedPath) -> anyhow::Result<()> {
+        let DoubtedPath { writer, contents } = doubted;
         let nobody = InvoiceId::from("");
         let owners = self.owners(&nobody, path)?;
         for (owner, _) in &owners {
@@ -147,9 +148,13 @@ impl Clerk<'_> {
             return Ok(());
         }
         let there = tree.digest(path)?;
-        match contents.iter().find(|content| Some(content.digest) == there) {
-            Some(content) => self.clear_unnamed(path, content),
-            None => {
+        match (contents.iter().find(|content| Some(content.digest) == there), there, writer) {
+            (Some(content), ..) => self.clear_unnamed(path, content),
+            (None, Some(digest), Some(writer)) if !doubted.is_content_known() => {
+                self.batch.leave(Leftover { path: path.clone(), id: writer.clone(), digest, why: None });
+                Ok(())
+            }
+            _ => {
                 (self.tell)(Event::Notice(Notice::LeftInPlace { path: path.to_string() }));
                 Ok(())
             }
@@ -213,7 +218,7 @@ impl Clerk<'_> {
             let (why, files, example) = (*why, *files, path.to_string());
             (self.tell)(Event::Notice(Notice::StaysInPlace { why, files, example }));
         }
-        if self.outcome.left.contains_key(&WhyKept::Table) && self.settings.table.is_none() {
+        if self.outcome.left.contains_key(&Some(WhyKept::Table)) && self.settings.table.is_none() {
             (self.tell)(Event::Notice(Notice::TableUnknown));
         }
     }

@@ -90,8 +90,10 @@ pub(super) struct Outcome {
     pub tenants: BTreeMap<Tenant, Counts>,
     pub failed: BTreeMap<Tenant, Trouble>,
     pub new_rejects: u64,
+    /// Invoices without a known tenant that could not be read: how many, and why.
+    pub unread: Option<(u64, Trouble)>,
     /// Files that were left though no invoice names them any more: how many, and one of them.
-    pub left: BTreeMap<WhyKept, (u64, TreePath)>,
+    pub left: BTreeMap<Option<WhyKept>, (u64, TreePath)>,
 }
 
 impl Outcome {
@@ -104,8 +106,8 @@ impl Outcome {
 
     pub(super) fn leave(&mut self, leftovers: &[Leftover]) {
         for Leftover { path, why, .. } in leftovers {
-            if let Some(why) = why.filter(|why| *why != WhyKept::NotRemoved) {
-                self.left.entry(why).or_insert_with(|| (0, path.clone())).0 += 1;
+            if *why != Some(WhyKept::NotRemoved) {
+                self.left.entry(*why).or_insert_with(|| (0, path.clone())).0 += 1;
             }
         }
     }
@@ -192,8 +194,12 @@ impl Decides for Clerk<'_> {
                 (self.tell)(Event::Notice(Notice::Retrying { trouble, pause }));
                 Ok(())
             }
-            Told::Failed { tenants, trouble } => {
+            Told::Failed { tenants, tenantless, trouble } => {
                 tenants.iter().for_each(|tenant| self.fail(tenant, trouble.clone()));
+                if tenantless > 0 {
+                    self.outcome.unread = Some((tenantless, trouble.clone()));
+                    (self.tell)(Event::Notice(Notice::Unread { invoices: tenantless, trouble }));
+                }
                 Ok(())
             }
         }

@@ -132,12 +132,13 @@ impl Words for Chinese {
             Notice::LeftInPlace { path } => format!("文件 {path} 已不属于任何发票，但内容不是本程序导出的，保留不动"),
             Notice::StaysInPlace { why, files, example } => {
                 let because = match why {
-                    WhyKept::Number => "其 id 现在是另一个发票号(例如 id 被重新使用)",
-                    WhyKept::Tenant => "其 id 现在属于另一个租户",
-                    WhyKept::Table => {
+                    Some(WhyKept::Number) => "其 id 现在是另一个发票号(例如 id 被重新使用)",
+                    Some(WhyKept::Tenant) => "其 id 现在属于另一个租户",
+                    Some(WhyKept::Table) => {
                         "无法证明数据表仍是导出时的那张表(表或服务器可能被恢复、清空、修改或重启过)；全量导出会重新读取每一行，之后的移动又能确认"
                     }
-                    WhyKept::NotRemoved => "当时无法删除",
+                    None => "旧版本的运行意外终止，没有留下其写入内容的记录",
+                    Some(WhyKept::NotRemoved) => "当时无法删除",
                 };
                 format!(
                     "保留了 {files} 个已不属于任何发票的文件(例如 {example})：{because}；可用 verify 查看，用 --prune-leftovers 删除"
@@ -156,6 +157,9 @@ impl Words for Chinese {
             ),
             Notice::Retrying { trouble, pause } => {
                 format!("{}；{:.1} 秒后重试", self.trouble(trouble), pause.as_secs_f64())
+            }
+            Notice::Unread { invoices, trouble } => {
+                format!("{invoices} 张租户不明的发票未能读取: {}；下次运行会重新读取", self.trouble(trouble))
             }
             Notice::WithoutTime { invoices } => {
                 format!("{invoices} 条记录没有可用的更新时间，其变化只有全量导出能发现")
@@ -249,6 +253,7 @@ impl Words for Chinese {
         let troubles = [
             (failed, format!("有 {failed} 个租户失败")),
             (summary.new_rejects, format!("新增 {} 条记录无法导出", summary.new_rejects)),
+            (summary.unread, format!("有 {} 张发票未能读取", summary.unread)),
         ];
         let troubles: Vec<_> = troubles.into_iter().filter(|(number, _)| 0 < *number).map(|(_, text)| text).collect();
         match summary.outcome {

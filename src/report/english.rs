@@ -128,12 +128,13 @@ impl Words for English {
             }
             Notice::StaysInPlace { why, files, example } => {
                 let because = match why {
-                    WhyKept::Number => "their ids carry other numbers now, as when ids are used again",
-                    WhyKept::Tenant => "their ids belong to other tenants now",
-                    WhyKept::Table => {
+                    Some(WhyKept::Number) => "their ids carry other numbers now, as when ids are used again",
+                    Some(WhyKept::Tenant) => "their ids belong to other tenants now",
+                    Some(WhyKept::Table) => {
                         "it is not proven that the table is the one they came from (it, or the server, may have been restored, emptied, altered or restarted); a full run reads every row anew, and later moves are believed again"
                     }
-                    WhyKept::NotRemoved => "they could not be removed",
+                    None => "a run of an earlier version died before it had recorded what it wrote there",
+                    Some(WhyKept::NotRemoved) => "they could not be removed",
                 };
                 format!(
                     "{} kept that no invoice names any more ({example}): {because}; `verify` lists them, --prune-leftovers removes them",
@@ -154,6 +155,11 @@ impl Words for English {
             Notice::Retrying { trouble, pause } => {
                 format!("{}; trying again in {:.1} s", self.trouble(trouble), pause.as_secs_f64())
             }
+            Notice::Unread { invoices, trouble } => format!(
+                "{} without a known tenant could not be read: {}; the next run reads them again",
+                count(*invoices, "invoice"),
+                self.trouble(trouble)
+            ),
             Notice::WithoutTime { invoices } => format!(
                 "{} no usable source time; changes to such rows are seen by full runs only",
                 if *invoices == 1 { "1 invoice has".to_owned() } else { format!("{invoices} invoices have") }
@@ -258,6 +264,7 @@ impl Words for English {
         let troubles = [
             (failed, format!("{} failed", count(failed, "tenant"))),
             (summary.new_rejects, format!("{} cannot be exported", count(summary.new_rejects, "more invoice"))),
+            (summary.unread, format!("{} could not be read", count(summary.unread, "invoice"))),
         ];
         let troubles: Vec<_> = troubles.into_iter().filter(|(number, _)| 0 < *number).map(|(_, text)| text).collect();
         match summary.outcome {

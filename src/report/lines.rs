@@ -267,6 +267,7 @@ fn notice_level(notice: &Notice) -> Level {
         | Notice::Late { .. }
         | Notice::Retrying { .. }
         | Notice::WithoutTime { .. }
+        | Notice::Unread { .. }
         | Notice::WithoutTenant { .. }
         | Notice::NoSource
         | Notice::SourceSilent
