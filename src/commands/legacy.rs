@@ -1,10 +1,10 @@
 //! `import-legacy-state` and `export-legacy-state`.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
+use rustix::io::Errno;
 
 use super::consent;
 use crate::cli::{Common, ExportLegacyState, ImportLegacyState};
@@ -148,9 +148,9 @@ fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) ->
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     let folder = file.parent().filter(|folder| folder.ends_with(PRIVATE));
     let Some(folder) = folder else { return Ok(fs::read(file)?) };
-    let folder = PrivateFolder::open_existing(folder)?.ok_or(std::io::Error::from(ErrorKind::NotFound))?;
+    let folder = PrivateFolder::open_existing(folder)?.ok_or(Errno::NOENT)?;
     let name = file.file_name().unwrap_or_default();
-    Ok(LegacyFile { folder: &folder, name }.read()?.ok_or(std::io::Error::from(ErrorKind::NotFound))?)
+    Ok(LegacyFile { folder: &folder, name }.read()?.ok_or(Errno::NOENT)?)
 }
 
 fn refuse_going_back(planned: &Import, args: &ImportLegacyState) -> anyhow::Result<()> {
