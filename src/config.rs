@@ -15,6 +15,7 @@ use crate::cli::{Common, Durability, Mode, Names, Run, SslMode, Verify};
 use crate::export::plan::StatePolicy;
 use crate::export::verify::{Against, Content, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
 use crate::export::{self, Backups, Mirror, Order, Rejects};
+use crate::fs::private::PRIVATE;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::{Misuse, Refusal};
 use crate::run::{Cancel, Kind, OwnClocks, Starter};
@@ -164,11 +165,11 @@ fn window(since: &Option<String>, until: &Option<String>) -> anyhow::Result<(Opt
 
 /// Where the script kept its state file.
 pub fn legacy_path(common: &Common) -> PathBuf {
-    common.output.join(tree::PRIVATE).join(legacy::FILE)
+    common.output.join(PRIVATE).join(legacy::FILE)
 }
 
 pub fn state_path(common: &Common) -> PathBuf {
-    let folder = common.state_dir.clone().unwrap_or_else(|| common.output.join(tree::PRIVATE));
+    let folder = common.state_dir.clone().unwrap_or_else(|| common.output.join(PRIVATE));
     folder.join(STATE_FILE)
 }
 

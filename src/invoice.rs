@@ -6,6 +6,8 @@
 use std::cmp::{Ordering, Reverse};
 use std::fmt;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::lang::Text;
 
 /// The row's primary key, as the server prints it. One that the connection cannot carry is U+FFFD and its bytes
@@ -29,6 +31,10 @@ pub struct SourceTime(pub String);
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
+    pub fn of(document: &[u8]) -> Self {
+        Self(Sha256::digest(document).into())
+    }
+
     /// Reads what `Display` writes.
     pub fn parse(hex: &str) -> Option<Self> {
         let mut bytes = [0; 32];

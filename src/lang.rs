@@ -44,6 +44,11 @@ impl Text {
         Self { zh: text.clone(), en: text }
     }
 
+    /// An error with this text in front of the error that led to it.
+    pub fn caused_by(self, cause: impl Into<anyhow::Error>) -> anyhow::Error {
+        anyhow::Error::new(Explained { text: self, cause: Some(cause.into()) })
+    }
+
     /// Two statements about one thing.
     pub fn then(self, next: &Self) -> Self {
         Self { en: self.en + "; " + &next.en, zh: self.zh + "；" + &next.zh }
@@ -184,7 +189,7 @@ pub trait Explain<T> {
 
 impl<T, E: Into<anyhow::Error>> Explain<T> for Result<T, E> {
     fn explain(self, text: impl FnOnce() -> Text) -> anyhow::Result<T> {
-        self.map_err(|cause| anyhow::Error::new(Explained { text: text(), cause: Some(cause.into()) }))
+        self.map_err(|cause| text().caused_by(cause))
     }
 }
 

@@ -9,11 +9,12 @@ use std::time::Duration;
 use crate::cli::Demo;
 use crate::export::plan::StatePolicy;
 use crate::export::{self, Backups, Mirror, Mode, Order, Rejects};
+use crate::fs::private::PRIVATE;
 use crate::lang::{Explain, Text};
 use crate::report::Reporter;
 use crate::run::Kind;
 use crate::source::{Access, Address, TableNames, Tls, sample};
-use crate::tree::{PRIVATE, walk};
+use crate::tree::walk;
 
 /// Files of each tenant that are shown.
 const SHOWN: usize = 2;

@@ -11,7 +11,9 @@ use crate::cli::{Common, ExportLegacyState, ImportLegacyState};
 use crate::config;
 use crate::export::plan::{Purpose, StatePolicy};
 use crate::export::tie::{Place, Tied};
-use crate::invoice::SourceTime;
+use crate::fs::file::PrivateFile;
+use crate::fs::private::{PRIVATE, parent};
+use crate::invoice::{Digest, SourceTime};
 use crate::lang::{Explain, Word};
 use crate::lock;
 use crate::refusal::{LegacyFault, Refusal};
@@ -22,9 +24,8 @@ use crate::state::State;
 use crate::state::backup::Occasion;
 use crate::state::changes::{Change, ChangeKind, ReadFile};
 use crate::state::legacy::{self, BadLine, Direction, Entry, ImportStep};
-use crate::state::legacy_file::{BackupPolicy, LegacyFile, Replacement};
-use crate::tree::private::PrivateFolder;
-use crate::tree::{PRIVATE, mark, publish};
+use crate::state::legacy_file::{self, BackupPolicy, Replacement};
+use crate::tree::mark;
 
 /// Wrong lines that are told one by one, and tenants that are named in one line.
 const TOLD_AT_MOST: usize = 20;
@@ -90,7 +91,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
         )
         .into());
     }
-    let existed = held.has_state()?;
+    let existed = held.state().exists()?;
     let Tied { mut state, .. } = place.tie(&tree, &held, &mut tell)?;
     let backup = existed.then(|| state.back_up(Occasion::Before(ChangeKind::Import), starter.at)).transpose()?;
     let reason = args.changing.reason.as_deref();
@@ -138,7 +139,7 @@ fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) ->
     }
     let file = ReadFile {
         path: std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf()).to_string_lossy().into_owned(),
-        sha256: publish::digest(&bytes).to_string(),
+        sha256: Digest::of(&bytes).to_string(),
         lines: Some(parsed.lines),
     };
     Ok(Import { file, steps: legacy::steps(known, parsed.entries) })
@@ -146,11 +147,11 @@ fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) ->
 
 /// A file that an operator names is reached as they say, the script's own only beneath the output.
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let folder = file.parent().filter(|folder| folder.ends_with(PRIVATE));
-    let Some(folder) = folder else { return Ok(fs::read(file)?) };
-    let folder = PrivateFolder::open_existing(folder)?.ok_or(Errno::NOENT)?;
-    let name = file.file_name().unwrap_or_default();
-    Ok(LegacyFile { folder: &folder, name }.read()?.ok_or(Errno::NOENT)?)
+    if !file.parent().is_some_and(|folder| folder.ends_with(PRIVATE)) {
+        return Ok(fs::read(file)?);
+    }
+    let read = PrivateFile::at(file)?.map_or(Ok(None), |file| legacy_file::read(&file))?;
+    Ok(read.ok_or(Errno::NOENT)?)
 }
 
 fn refuse_going_back(planned: &Import, args: &ImportLegacyState) -> anyhow::Result<()> {
@@ -206,11 +207,11 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
         return Ok(0);
     }
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
-    let around = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = PrivateFolder::open_existing(around)?
-        .explain(|| text!("there is no folder {}", "没有目录 {}", around.display()))?;
-    let name = file.file_name().explain(|| text!("{} is no name of a file", "{} 不是文件名", file.display()))?;
-    let replaced = LegacyFile { folder: &folder, name }.replace(text.as_bytes(), BackupPolicy::All, super::now())?;
+    let target = PrivateFile::at(&file)?.explain(|| {
+        let folder = parent(&file).display();
+        text!("there is no folder {folder}", "没有目录 {folder}")
+    })?;
+    let replaced = legacy_file::replace(&target, text.as_bytes(), BackupPolicy::All, super::now())?;
     let before = match &replaced {
         Replacement::Written { backup } => backup.as_deref(),
         Replacement::Same => None,

@@ -19,7 +19,7 @@ use crate::state::State;
 use crate::state::backup::{self, Occasion};
 use crate::state::changes::{Change, ChangeKind, Moved};
 use crate::state::integrity::{Depth, Finding, run_again};
-use crate::state::restore::ReplacedState;
+use crate::state::restore::{self, ReplacedState};
 use crate::tree::{Tree, mark};
 use crate::window::{BASELINE, earlier};
 use crate::{config, export};
@@ -198,13 +198,13 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
             "run --mode full: it puts back what the tree lacks, and compares every file",
             "请运行 run --mode full: 补回目录中缺少的文件，并比对每个文件"
         );
-        (held.restore_state_and_adopt_tree(&tree, &from, reason)?, next)
+        (restore::restore_and_adopt_tree(&held, &tree, &from, reason)?, next)
     } else {
         let next = text!(
             "the next incremental run reads what happened since; if the tree is newer than the backup, it compares every invoice with its file",
             "下次增量导出会读取此后的变化；若导出目录比备份新，则每张发票都与其文件比对"
         );
-        (held.restore_state(&tree, &from, reason)?, next)
+        (restore::restore(&held, &tree, &from, reason)?, next)
     };
     let replaced = match &replaced {
         ReplacedState::Nothing => None,
@@ -300,7 +300,7 @@ fn locked(
 ) -> anyhow::Result<(ExportLock, State, Starter)> {
     let starter = super::starter();
     let (_, held) = lock(common, purpose, changing, &starter, reporter)?;
-    let state = held.open_state()?;
+    let state = State::open(&held)?;
     let state = state.ok_or_else(|| Refusal::NoState { state: config::state_path(common) })?;
     Ok((held, state, starter))
 }

@@ -8,7 +8,7 @@ use crate::refusal::Trouble;
 use crate::state::ledger::Entry;
 use crate::state::todo::Reject;
 use crate::tree::name::TreePath;
-use crate::tree::publish::{concerns_one_tenant, digest};
+use crate::tree::publish::concerns_one_tenant;
 use crate::tree::stage::{Naming, Stage, StagedDocument};
 use crate::tree::{FileComparison, Tree};
 
@@ -92,7 +92,7 @@ impl Desk<'_> {
         if let Err(reason) = self.has_date_and_size(&invoice, &document) {
             return Ok(reject(invoice, reason));
         }
-        let digest = digest(&document);
+        let digest = Digest::of(&document);
         // What counts as seen was found to be JSON when it was entered.
         let is_seen = known.is_some_and(|known| known.settled && known.digest == digest);
         if !is_seen && let Err(reason) = is_json(&document) {

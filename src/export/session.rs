@@ -9,6 +9,7 @@ use super::plan::{self, StatePolicy};
 use super::tie::Tied;
 use super::{CarriedOut, Course, Order, Writing, mirror};
 use crate::event::{Event, Notice};
+use crate::fs::private::PrivateFolder;
 use crate::lock::{self, ExportLock};
 use crate::panics;
 use crate::refusal::Refusal;
@@ -17,10 +18,10 @@ use crate::source::SourceName;
 use crate::state::State;
 use crate::state::backup::{self, Occasion, REGULAR};
 use crate::state::history::Status;
-use crate::state::runs::{End, LastTime, OpenRun, PullBack, Start};
+use crate::state::runs::{End, LastTime, OpenRun, Start};
+use crate::state::watermarks::PullBack;
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, Written};
-use crate::tree::private::PrivateFolder;
 use crate::tree::stage::{self, Stage};
 
 /// Tree and state, held against others, and what the server said.
@@ -147,7 +148,7 @@ impl Session {
                 return Ok(());
             }
             self.state.back_up(Occasion::Regular, at)?;
-            self.held.prune_backups(order.backups.keep)
+            backup::prune(&self.held, order.backups.keep)
         };
         match make() {
             Err(error) if error.chain().any(|cause| cause.is::<Refusal>()) => Err(error),

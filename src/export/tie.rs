@@ -6,8 +6,8 @@ use std::path::Path;
 use super::plan::{self, Found, Purpose, Start, StatePolicy, TreeUse};
 use crate::event::{Event, Notice};
 use crate::lock::ExportLock;
-use crate::state::State;
 use crate::state::runs::LastTime;
+use crate::state::{State, open};
 use crate::tree::mark::{self, Mark, Written};
 use crate::tree::{Tree, walk};
 
@@ -41,11 +41,11 @@ impl Place<'_> {
     /// Opens the state, or makes one where that is harmless, and marks the tree as its own.
     pub fn tie(&self, tree: &Tree, held: &ExportLock, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Tied> {
         if self.policy == StatePolicy::Fresh
-            && let Some(to) = held.set_state_aside()?
+            && let Some(to) = open::set_aside(held)?
         {
             tell(Event::Notice(Notice::SetAside { to }));
         }
-        let state = held.open_state()?;
+        let state = State::open(held)?;
         let last = state.as_ref().map(State::last_time).transpose()?;
         let mark = held.mark()?;
         let marked_run = mark.as_ref().map_or(0, |mark| mark.run);
@@ -53,7 +53,7 @@ impl Place<'_> {
         if begun == Start::TakeOver {
             tell(Event::Notice(Notice::TakingOver { output: self.output.to_path_buf() }));
         }
-        let state = state.map_or_else(|| held.create_state(), Ok)?;
+        let state = state.map_or_else(|| State::create(held), Ok)?;
         if matches!(begun, Start::Anew | Start::TakeOver) {
             mark::refuse_folded_names(held.private(), tree.output())?;
             let state_id = state.last_time()?.state_id;

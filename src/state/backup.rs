@@ -4,24 +4,25 @@
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, TryLockError};
+use std::fs::TryLockError;
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use rusqlite::{Connection, backup};
 use rustix::fs::FileType;
 
 use super::changes::ChangeKind;
-use super::file::StateFile;
 use super::open::connect_to;
-use super::{State, explain};
+use super::{State, explain, file};
+use crate::fs::file::{PrivateFile, UnfinishedFile};
+use crate::fs::identity::Identity;
+use crate::fs::private::{Access, PrivateFolder};
+use crate::lang::Explain;
+use crate::lock::ExportLock;
 use crate::refusal::{Damage, Refusal};
-use crate::tree::private::{Access, PrivateFolder};
 
 /// What the names of backups made by runs say.
 pub const REGULAR: &str = "regular";
@@ -71,50 +72,50 @@ impl State {
         remove_abandoned(&folder)?;
         for n in 1.. {
             let more = if n > 1 { format!("-{n}") } else { String::new() };
-            let target = StateFile::within(&folder, format!("{}-{}{more}.db", at.format(STAMP), occasion.name()));
-            if let Some(file) = claim(&target)? {
-                self.fill(file, &target)?;
+            let target = PrivateFile::new(&folder, format!("{}-{}{more}.db", at.format(STAMP), occasion.name()));
+            if let Some(unfinished) = claim(&target)? {
+                self.fill(unfinished, &target)?;
                 return Ok(target.path().to_path_buf());
             }
         }
-        bail!("there is no name left for a backup in {}", folder.path().display())
+        let folder = folder.path().display();
+        Err(text!("there is no name left for a backup in {folder}", "{folder} 中已没有可用的备份文件名").into())
     }
 
     /// Backs the state up into a file that does not exist yet.
     pub fn back_up_to(&self, target: &Path) -> anyhow::Result<()> {
-        let file = StateFile::at(target)?;
-        let file = file.with_context(|| format!("cannot create {}: its folder is missing", target.display()))?;
+        let (file, target) = (PrivateFile::at(target)?, target.display());
+        let file = file.explain(|| {
+            text!("cannot create {target}: its folder is missing", "无法创建 {target}: 其所在目录不存在")
+        })?;
         match claim(&file)? {
             Some(unfinished) => self.fill(unfinished, &file),
-            None => {
-                bail!("{0} or {0}{UNFINISHED} is already there; name another file", target.display())
-            }
+            None => Err(text!(
+                "{target} or {target}{UNFINISHED} is already there; name another file",
+                "{target} 或 {target}{UNFINISHED} 已经存在；请另选文件名"
+            )
+            .into()),
         }
     }
 
-    /// `unfinished` is ours alone until it has its name.
-    fn fill(&self, unfinished: File, target: &StateFile) -> anyhow::Result<()> {
-        let file = target.with_suffix(UNFINISHED);
-        let result = self.copy_whole(&unfinished, &file).and_then(|()| {
-            file.rename(target)?;
-            target.folder().sync()
-        });
-        if result.is_err() {
-            // What went wrong first is what counts.
-            let _ = file.remove();
-        }
-        result.with_context(|| format!("cannot back the state up to {}", target.path().display()))
+    /// `unfinished` is locked, so no other process touches it until it has its name.
+    fn fill(&self, unfinished: UnfinishedFile, target: &PrivateFile) -> anyhow::Result<()> {
+        let filled = self.copy_to(&unfinished).and_then(|()| unfinished.put_in_place(target, || Ok(())));
+        let target = target.path().display();
+        filled.explain(|| text!("cannot back the state up to {target}", "无法将状态文件备份到 {target}"))
     }
 
-    fn copy_whole(&self, file: &File, to: &StateFile) -> anyhow::Result<()> {
-        // What no run would start with is nothing to come back to.
+    fn copy_to(&self, unfinished: &UnfinishedFile) -> anyhow::Result<()> {
+        // A state that no run would start with is of no use as a backup.
         self.tenants()?;
         let opened = Cell::new(Ok(()));
         // Copied again if a run changes a state that was opened without locks.
         self.read(|conn| {
             // What a disturbed attempt left would not open.
-            let target = file.set_len(0).with_context(|| format!("cannot empty {}", to.path().display()));
-            match target.and_then(|()| connect_to(to)) {
+            let emptied = unfinished.file().set_len(0);
+            let path = unfinished.place().path().display();
+            let emptied = emptied.explain(|| text!("cannot empty {path}", "无法清空 {path}"));
+            match emptied.and_then(|()| connect_to(unfinished.place())) {
                 Ok(target) => copy(conn, target, |_| Ok(())),
                 Err(error) => {
                     opened.set(Err(error));
@@ -122,8 +123,7 @@ impl State {
                 }
             }
         })?;
-        opened.into_inner()?;
-        file.sync_all().with_context(|| format!("cannot sync {}", to.path().display()))
+        opened.into_inner()
     }
 
     /// Pages and rows as SQLite sees them: damage is a refusal.
@@ -132,62 +132,58 @@ impl State {
     }
 }
 
-/// A file for a backup in the making, locked; None if there is such a backup, or somebody else is making
-/// it. Whoever has this file is the only one who gives it its name.
-fn claim(target: &StateFile) -> anyhow::Result<Option<File>> {
-    let unfinished = target.with_suffix(UNFINISHED);
-    let file = match unfinished.create() {
+/// A locked file for a backup in the making; None if there is such a backup, or if another process is making it. The
+/// process that has this file is the only one that gives it its name.
+fn claim(target: &PrivateFile) -> anyhow::Result<Option<UnfinishedFile>> {
+    let place = target.with_suffix(UNFINISHED);
+    let path = place.path().display().to_string();
+    let file = match place.create(file::MODE) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
-        created => created.with_context(|| format!("cannot create {}", unfinished.path().display()))?,
+        created => created.explain(|| text!("cannot create {path}", "无法创建 {path}"))?,
     };
-    let locked = match file.try_lock() {
-        // Somebody who removes what the dead left may have been faster.
-        Ok(()) => {
-            let ours = file.metadata().map(|data| data.ino()).ok();
-            unfinished.stat()?.map(|there| there.st_ino) == ours
-        }
-        Err(TryLockError::WouldBlock) => false,
+    match file.try_lock() {
+        Ok(()) => {}
+        // A process that removes what the dead left was faster.
+        Err(TryLockError::WouldBlock) => return Ok(None),
         Err(TryLockError::Error(error)) => {
-            let _ = unfinished.remove();
-            return Err(error).with_context(|| format!("cannot lock {}", unfinished.path().display()));
+            let _ = place.remove();
+            return Err(text!("cannot lock {path}", "无法锁定 {path}").caused_by(error));
         }
-    };
-    if !locked {
+    }
+    if place.stat()?.as_ref().map(Identity::of) != Some(Identity::of_open(&file)?) {
         return Ok(None);
     }
-    if target.is_there()? {
-        unfinished.remove()?;
-        return Ok(None);
-    }
-    Ok(Some(file))
+    let unfinished = UnfinishedFile::new(file, place);
+    // Dropped, the unfinished file is removed.
+    Ok(if target.exists()? { None } else { Some(unfinished) })
 }
 
 /// The finished backups of a state, newest first.
 pub fn list(state: &Path) -> anyhow::Result<Vec<Backup>> {
-    match StateFile::at(state)? {
+    match PrivateFile::at(state)? {
         Some(file) => finished(&file),
         None => Ok(Vec::new()),
     }
 }
 
-fn finished(state: &StateFile) -> anyhow::Result<Vec<Backup>> {
+fn finished(state: &PrivateFile) -> anyhow::Result<Vec<Backup>> {
     let Some(folder) = state.folder().open_subfolder(FOLDER)? else { return Ok(Vec::new()) };
-    let names = entries(&folder)?;
+    let names = folder.names()?;
     let mut backups: Vec<Backup> = names.iter().filter_map(|name| read_name(&folder, name)).collect();
     backups.sort_by_key(|backup| Reverse((backup.made, backup.modified)));
     Ok(backups)
 }
 
 /// A backup that an operator names. In the folder of our own backups, nothing is reached through a link.
-pub(super) fn named(state: &StateFile, path: &Path) -> anyhow::Result<Option<StateFile>> {
+pub(super) fn named(state: &PrivateFile, path: &Path) -> anyhow::Result<Option<PrivateFile>> {
     let ours = state.folder().path_of(FOLDER);
     if let (true, Some(name)) = (path.parent() == Some(ours.as_path()), path.file_name()) {
         let folder = state.folder().open_subfolder(FOLDER)?;
-        return Ok(folder.map(|folder| StateFile::within(&Arc::new(folder), name)));
+        return Ok(folder.map(|folder| PrivateFile::new(&Arc::new(folder), name)));
     }
     match std::fs::canonicalize(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        real => StateFile::at(&real.with_context(|| format!("cannot open {}", path.display()))?),
+        real => PrivateFile::at(&real.explain(|| text!("cannot open {}", "无法打开 {}", path.display()))?),
     }
 }
 
@@ -201,13 +197,14 @@ pub fn latest(state: &Path) -> anyhow::Result<Option<PathBuf>> {
 
 /// Removes the oldest of those that runs made, and of those that were made before changes, beyond a
 /// number of each; an operator's own are never removed.
-pub(crate) fn prune(state: &StateFile, keep: usize) -> anyhow::Result<()> {
-    let backups = finished(state)?;
-    let Some(folder) = state.folder().open_subfolder(FOLDER)? else { return Ok(()) };
+pub fn prune(lock: &ExportLock, keep: usize) -> anyhow::Result<()> {
+    let backups = finished(lock.state())?;
+    let Some(folder) = lock.state().folder().open_subfolder(FOLDER)? else { return Ok(()) };
     for own in [REGULAR, "before-"] {
         for old in backups.iter().filter(|backup| backup.occasion.starts_with(own)).skip(keep) {
-            let name = old.path.file_name().unwrap_or_default();
-            folder.remove(name).with_context(|| format!("cannot remove the old backup {}", old.path.display()))?;
+            let removed = folder.remove(old.path.file_name().unwrap_or_default());
+            let path = old.path.display();
+            removed.explain(|| text!("cannot remove the old backup {path}", "无法删除旧备份 {path}"))?;
         }
     }
     Ok(())
@@ -241,10 +238,6 @@ fn whole(conn: &Connection) -> rusqlite::Result<()> {
     Err(rusqlite::Error::SqliteFailure(damaged, Some(finding)))
 }
 
-fn entries(folder: &PrivateFolder) -> anyhow::Result<Vec<OsString>> {
-    folder.names().with_context(|| format!("cannot list {}", folder.path().display()))
-}
-
 /// `20251128T163000Z-before-set.db`; None for what is no backup of ours.
 fn read_name(folder: &PrivateFolder, name: &OsStr) -> Option<Backup> {
     let (stamp, occasion) = name.to_str()?.strip_suffix(".db")?.split_once('-')?;
@@ -260,11 +253,12 @@ fn read_name(folder: &PrivateFolder, name: &OsStr) -> Option<Backup> {
 /// What somebody left who died while making a backup.
 fn remove_abandoned(folder: &PrivateFolder) -> anyhow::Result<()> {
     let unfinished = |name: &&OsString| name.to_string_lossy().contains(&format!(".db{UNFINISHED}"));
-    for name in entries(folder)?.iter().filter(unfinished) {
+    for name in folder.names()?.iter().filter(unfinished) {
         // The lock is held until the file is gone: whoever has just created it must not get it meanwhile.
         let Ok(Some(file)) = folder.open(name, Access::Read) else { continue };
         if file.try_lock().is_ok() {
-            folder.remove(name).with_context(|| format!("cannot remove {}", folder.path_of(name).display()))?;
+            let removed = folder.remove(name);
+            removed.explain(|| text!("cannot remove {}", "无法删除 {}", folder.path_of(name).display()))?;
         }
     }
     Ok(())
@@ -272,7 +266,7 @@ fn remove_abandoned(folder: &PrivateFolder) -> anyhow::Result<()> {
 
 /// The refusal of a backup that cannot be restored.
 pub(super) fn unusable(backup: &Path, error: anyhow::Error) -> anyhow::Error {
-    let damage = match error.downcast_ref() {
+    let damage = match error.chain().find_map(|cause| cause.downcast_ref()) {
         Some(Refusal::StateDamaged { damage, .. }) => damage.clone(),
         Some(Refusal::StateNewer { .. }) => return error,
         _ => Damage::Other(format!("{error:#}")),

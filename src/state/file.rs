@@ -1,205 +1,127 @@
-//! Where a state or a backup lies: a name in a folder of ours.
+//! The files of a state: what SQLite keeps beside it, and whether another user has put others in their place.
 //!
-//! SQLite opens by path. Where another user can change the way to the folder (`tree::route`), a path may lead to
-//! another file from one moment to the next. So the files that SQLite has open are compared with those in our open
+//! SQLite opens by path. Where another user can change the way to the folder (`fs::route`), a path may lead to
+//! another file from one moment to the next. So the files that SQLite has open are compared with those in the open
 //! folder: after they were opened, and before everything that is written.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
 
-use anyhow::Context;
-use rustix::fs::{FileType, Stat};
+use rustix::fs::FileType;
 
+use crate::fs::file::PrivateFile;
+use crate::fs::identity::Identity;
+use crate::fs::private::Exposure;
+use crate::lang::Explain;
 use crate::refusal::{Distrust, Refusal};
-use crate::tree::private::{Access, Exposure, Identity, PrivateFolder};
+
+/// The mode of states and backups. SQLite gives it to their logs too.
+pub(super) const MODE: u32 = 0o600;
 
 /// What SQLite keeps beside a state that is open or was not closed.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// A state, a backup, or one of either in the making. It need not be there.
-#[derive(Clone, Debug)]
-pub struct StateFile {
-    folder: Arc<PrivateFolder>,
-    name: OsString,
-    path: PathBuf,
+fn companions(state: &PrivateFile) -> impl Iterator<Item = PrivateFile> {
+    COMPANIONS.iter().map(|suffix| state.with_suffix(suffix))
 }
 
-impl StateFile {
-    pub fn within(folder: &Arc<PrivateFolder>, name: impl Into<OsString>) -> Self {
-        let name = name.into();
-        Self { folder: Arc::clone(folder), path: folder.path_of(&name), name }
-    }
+/// Refuses a state that this user may not write to, also for what SQLite would read with it.
+pub(super) fn refuse_foreign(state: &PrivateFile) -> anyhow::Result<()> {
+    let folder = state.folder();
+    folder.refuse_foreign(state.name())?;
+    companions(state).try_for_each(|companion| folder.refuse_foreign(companion.name()))
+}
 
-    /// None where even its folder is missing.
-    pub fn at(path: &Path) -> anyhow::Result<Option<Self>> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let name = name_of(path)?;
-        Ok(PrivateFolder::open_existing(folder)?.map(|folder| Self::within(&Arc::new(folder), name)))
-    }
-
-    /// As an operator knows it.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(super) fn folder(&self) -> &Arc<PrivateFolder> {
-        &self.folder
-    }
-
-    /// The path for SQLite.
-    pub(super) fn real_path(&self) -> PathBuf {
-        self.folder.real_path_of(&self.name)
-    }
-
-    /// Another file beside this one.
-    pub(super) fn with_suffix(&self, suffix: &str) -> Self {
-        Self::within(&self.folder, with_suffix(&self.name, suffix))
-    }
-
-    pub(super) fn stat(&self) -> anyhow::Result<Option<Stat>> {
-        self.folder.stat(&self.name).with_context(|| format!("cannot look at {}", self.path.display()))
-    }
-
-    pub fn is_there(&self) -> anyhow::Result<bool> {
-        Ok(self.stat()?.is_some())
-    }
-
-    pub(super) fn open(&self) -> anyhow::Result<Option<File>> {
-        self.folder.open(&self.name, Access::Read)
-    }
-
-    /// Makes the file by ourselves, because of its mode, which SQLite gives its log too.
-    pub(super) fn create(&self) -> io::Result<File> {
-        self.folder.create_file(&self.name, 0o600)
-    }
-
-    /// Refuses a state that is not ours to write, also for what SQLite would read with it.
-    pub(super) fn refuse_foreign(&self) -> anyhow::Result<()> {
-        self.folder.refuse_foreign(&self.name)?;
-        COMPANIONS.iter().try_for_each(|companion| self.folder.refuse_foreign(with_suffix(&self.name, companion)))
-    }
-
-    /// Refuses links in the place of what SQLite would read with a state.
-    pub(super) fn refuse_links(&self) -> anyhow::Result<()> {
-        for companion in COMPANIONS {
-            let companion = self.with_suffix(companion);
-            let is_link = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
-            if companion.stat()?.is_some_and(is_link) {
-                return Err(Refusal::Untrusted { path: companion.path, why: Distrust::Link }.into());
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn has_log(&self) -> bool {
-        self.folder.stat(with_suffix(&self.name, "-wal")).is_ok_and(|there| there.is_some())
-    }
-
-    /// Renames a file within its folder. Returns whether it was there.
-    pub(super) fn rename(&self, to: &Self) -> anyhow::Result<bool> {
-        match self.folder.rename(&self.name, &to.name) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => {
-                Err(error).with_context(|| format!("cannot rename {} to {}", self.path.display(), to.path.display()))
-            }
+/// Refuses links in the place of what SQLite would read with a state.
+pub(super) fn refuse_links(state: &PrivateFile) -> anyhow::Result<()> {
+    for companion in companions(state) {
+        let stat = companion.stat()?;
+        if stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink) {
+            return Err(Refusal::Untrusted { path: companion.path().to_path_buf(), why: Distrust::Link }.into());
         }
     }
+    Ok(())
+}
 
-    pub(super) fn link(&self, to: &Self) -> io::Result<()> {
-        self.folder.link(&self.name, &to.name)
-    }
+/// Whether a log lies beside the state: a process has it open or did not close it.
+pub(super) fn has_log(state: &PrivateFile) -> bool {
+    state.with_suffix("-wal").exists().is_ok_and(|exists| exists)
+}
 
-    /// Moves what SQLite keeps beside a state to beside another name of it. Returns whether there was
-    /// anything.
-    pub(super) fn move_companions(&self, to: &Self) -> anyhow::Result<bool> {
-        let mut moved = false;
-        for companion in COMPANIONS {
-            moved |= self.with_suffix(companion).rename(&to.with_suffix(companion))?;
-        }
-        Ok(moved)
+/// Moves what SQLite keeps beside a state to beside another name of it. Returns whether there was anything.
+pub(super) fn move_companions(from: &PrivateFile, to: &PrivateFile) -> anyhow::Result<bool> {
+    let mut moved = false;
+    for (from, to) in companions(from).zip(companions(to)) {
+        moved |= from.rename(&to)?;
     }
+    Ok(moved)
+}
 
-    pub(super) fn remove(&self) -> anyhow::Result<()> {
-        self.folder.remove(&self.name).with_context(|| format!("cannot remove {}", self.path.display()))
-    }
+pub(super) fn remove_companions(state: &PrivateFile) -> anyhow::Result<()> {
+    companions(state).try_for_each(|companion| companion.remove())
+}
 
-    pub(super) fn remove_companions(&self) -> anyhow::Result<()> {
-        COMPANIONS.iter().try_for_each(|companion| self.with_suffix(companion).remove())
-    }
+/// What this process has open before SQLite opens a file; None where that does not matter or cannot be found out.
+pub(super) fn before_open(state: &PrivateFile) -> Option<BTreeSet<OpenHandle>> {
+    if state.folder().exposure() == Exposure::None { None } else { open_handles() }
+}
 
-    pub(super) fn remove_with_companions(&self) -> anyhow::Result<()> {
-        self.remove()?;
-        self.remove_companions()
-    }
+/// Refuses if SQLite, which has just opened the file, was led to another one. SQLite may also take up a handle of
+/// an earlier connection again.
+pub(super) fn refuse_other(state: &PrivateFile, before: Option<&BTreeSet<OpenHandle>>) -> anyhow::Result<()> {
+    let (Some(before), Some(now)) = (before, open_handles()) else { return Ok(()) };
+    let ours = state.stat()?.as_ref().map(Identity::of);
+    let is_ours = |(_, identity): &OpenHandle| Some(*identity) == ours;
+    let mut opened = now.difference(before).peekable();
+    let is_right = if opened.peek().is_some() { opened.any(is_ours) } else { now.iter().any(is_ours) };
+    if is_right { Ok(()) } else { Err(replaced(state.path())) }
+}
 
-    /// What this process has open before SQLite opens the file; None where that does not matter or cannot be found
-    /// out.
-    pub(super) fn before_open(&self) -> Option<BTreeSet<Handle>> {
-        if self.folder.exposure() == Exposure::None {
-            return None;
-        }
-        handles()
+/// Refuses if the path for SQLite leads elsewhere.
+pub(super) fn refuse_moved(state: &PrivateFile) -> anyhow::Result<()> {
+    let there = Identity::at(&state.real_path()).ok().flatten();
+    if there == state.stat()?.as_ref().map(Identity::of) && is_folder_in_place(state) {
+        return Ok(());
     }
+    Err(replaced(state.path()))
+}
 
-    /// Refuses if SQLite, which has just opened the file, was led to another one. SQLite may also take up a handle of
-    /// an earlier connection again.
-    pub(super) fn refuse_other(&self, before: Option<&BTreeSet<Handle>>) -> anyhow::Result<()> {
-        let (Some(before), Some(now)) = (before, handles()) else { return Ok(()) };
-        let ours = self.stat()?.as_ref().map(Identity::of);
-        let is_ours = |(_, identity): &Handle| Some(*identity) == ours;
-        let mut opened = now.difference(before).peekable();
-        let is_right = if opened.peek().is_some() { opened.any(is_ours) } else { now.iter().any(is_ours) };
-        if is_right { Ok(()) } else { Err(self.replaced()) }
-    }
+fn is_folder_in_place(state: &PrivateFile) -> bool {
+    let there = Identity::at(state.folder().real_path()).ok().flatten();
+    there.is_some() && there == state.folder().identity().ok()
+}
 
-    /// Refuses if the path for SQLite leads elsewhere.
-    pub(super) fn refuse_moved(&self) -> anyhow::Result<()> {
-        let there = Identity::at(&self.real_path()).ok().flatten();
-        if there == self.stat()?.as_ref().map(Identity::of) && self.is_folder_in_place() {
-            return Ok(());
-        }
-        Err(self.replaced())
-    }
-
-    fn is_folder_in_place(&self) -> bool {
-        let there = Identity::at(self.folder.real_path()).ok().flatten();
-        there.is_some() && there == self.folder.identity().ok()
-    }
-
-    fn replaced(&self) -> anyhow::Error {
-        Refusal::Untrusted { path: self.path.clone(), why: Distrust::Replaced }.into()
-    }
+fn replaced(path: &std::path::Path) -> anyhow::Error {
+    Refusal::Untrusted { path: path.to_path_buf(), why: Distrust::Replaced }.into()
 }
 
 /// The files that SQLite has open, where another user may put others in their place.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// With the folder itself, by the paths that SQLite knows.
+    /// With the folder itself: the paths that SQLite knows, the operator's names and the identities.
     files: BTreeMap<PathBuf, (PathBuf, Identity)>,
 }
 
 impl Watch {
-    /// None where root and we alone can change anything. Refuses if SQLite has other files open than those in our
-    /// folder.
-    pub(super) fn begin(file: &StateFile) -> anyhow::Result<Option<Self>> {
-        let folder = &file.folder;
+    /// None where only root and this user can change anything.
+    ///
+    /// # Errors
+    /// Refuses if SQLite has other files open than those in the folder.
+    pub(super) fn begin(state: &PrivateFile) -> anyhow::Result<Option<Self>> {
+        let folder = state.folder();
         if folder.exposure() == Exposure::None {
             return Ok(None);
         }
-        let (mut files, open) = (BTreeMap::new(), handles());
-        for name in [file.clone(), file.with_suffix("-wal"), file.with_suffix("-shm")] {
-            let Some(stat) = name.stat()? else { continue };
+        let (mut files, open) = (BTreeMap::new(), open_handles());
+        for file in [state.clone(), state.with_suffix("-wal"), state.with_suffix("-shm")] {
+            let Some(stat) = file.stat()? else { continue };
             let identity = Identity::of(&stat);
             if open.as_ref().is_some_and(|open| open.iter().all(|(_, other)| *other != identity)) {
-                return Err(name.replaced());
+                return Err(replaced(file.path()));
             }
-            files.insert(name.real_path(), (name.path, identity));
+            files.insert(file.real_path(), (file.path().to_path_buf(), identity));
         }
         files.insert(folder.real_path().to_path_buf(), (folder.path().to_path_buf(), folder.identity()?));
         let watch = Self { files };
@@ -210,34 +132,24 @@ impl Watch {
     /// Refuses if a path leads elsewhere by now.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         for (real, (path, identity)) in &self.files {
-            let now = Identity::at(real).with_context(|| format!("cannot look at {}", path.display()))?;
+            let now = Identity::at(real).explain(|| text!("cannot look at {}", "无法查看 {}", path.display()))?;
             if now != Some(*identity) {
-                return Err(Refusal::Untrusted { path: path.clone(), why: Distrust::Replaced }.into());
+                return Err(replaced(path));
             }
         }
         Ok(())
     }
 }
 
-/// The number of an open file, and which it is.
-pub(super) type Handle = (OsString, Identity);
+/// The number of an open file, and which file it is.
+pub(super) type OpenHandle = (OsString, Identity);
 
-/// Everything that this process has open; None where there is no `/proc`.
-fn handles() -> Option<BTreeSet<Handle>> {
+/// All files that this process has open; None where there is no `/proc`.
+fn open_handles() -> Option<BTreeSet<OpenHandle>> {
     let handles = fs::read_dir("/proc/self/fd").ok()?.filter_map(Result::ok);
-    let named = handles.filter_map(|handle| {
+    let files = handles.filter_map(|handle| {
         let data = fs::metadata(handle.path()).ok().filter(fs::Metadata::is_file)?;
-        Some((handle.file_name(), Identity::new(data.dev(), data.ino())))
+        Some((handle.file_name(), Identity::from(&data)))
     });
-    Some(named.collect())
-}
-
-pub(super) fn with_suffix(name: &OsStr, suffix: &str) -> OsString {
-    let mut name = name.to_owned();
-    name.push(suffix);
-    name
-}
-
-fn name_of(path: &Path) -> anyhow::Result<&OsStr> {
-    path.file_name().with_context(|| format!("{} is no name of a file", path.display()))
+    Some(files.collect())
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rusqlite::{Transaction, params};
 
-use super::changes::{Change, Moved, move_one, note, put_watermark};
-use super::{State, tenants};
+use super::changes::{Change, Moved, note};
+use super::{State, tenants, watermarks};
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::Text;
 use crate::window::{self, moment};
@@ -265,9 +265,9 @@ impl State {
                 let failed =
                     row.get::<_, Option<String>>(3)?.is_some_and(|outcome| outcome == Status::Failed.outcome());
                 Ok(Entry {
-                    tenant: Tenant(row.get(0)?),
-                    time: SourceTime(row.get(1)?),
-                    count: row.get::<_, i64>(2)?.cast_unsigned(),
+                    tenant: row.get(0)?,
+                    time: row.get(1)?,
+                    count: row.get(2)?,
                     status: if failed { Status::Failed } else { Status::Success },
                 })
             })?;
@@ -302,16 +302,16 @@ fn take(
     moved: &mut Moved,
 ) -> rusqlite::Result<()> {
     let ImportStep { entry: Entry { tenant, time, count, status }, old, direction, .. } = step;
-    let n = tenants::number(tx, tenant)?;
+    let n = tenants::get_or_insert(tx, tenant)?;
     let below = window::earlier(time, overlap);
     match direction {
         Direction::Same => {}
-        Direction::Backward => move_one(tx, change, tenant, Some(time), below, moved)?,
-        Direction::New | Direction::Forward => put_watermark(tx, change, n, old.as_ref(), Some(time), below)?,
+        Direction::Backward => watermarks::set(tx, change, tenant, Some(time), below, moved)?,
+        Direction::New | Direction::Forward => watermarks::put(tx, change, n, old.as_ref(), Some(time), below)?,
     }
     tx.prepare_cached("UPDATE tenant SET last_written = ?2, last_outcome = ?3 WHERE n = ?1")?.execute(params![
         n,
-        count.cast_signed(),
+        count,
         status.outcome()
     ])?;
     Ok(())

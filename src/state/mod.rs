@@ -1,27 +1,31 @@
 //! What we remember: one SQLite file, by default `<output>/.export_state/state.db`.
 //!
-//! `file.rs` finds and names the file, `open.rs` creates, opens and upgrades it, `tenants.rs` keeps watermarks,
+//! `file.rs` finds and names the file, `open.rs` creates, opens and upgrades it, `tenants.rs` knows tenants, `watermarks.rs` alone moves their watermarks,
 //! `ledger.rs` says which file belongs to which invoice, `todo.rs` what is still to be done or was rejected,
 //! `runs.rs` writes the history, `changes.rs` what was changed otherwise; `history.rs` and `pages.rs` read both,
 //! `overview.rs` how the tenants stand. `record.rs` writes a published batch, everything of it in one transaction:
 //! the file in the tree comes first, the state second. `rehearsal.rs` keeps what a dry run has decided. `legacy.rs`
 //! knows the script's state file, `legacy_file.rs` puts one in place. `source_table.rs` numbers the tables that were
-//! read. `visited.rs` counts the ids that a scan of the source has visited. `row.rs` reads rows by their columns' names.
+//! read. `visited.rs` counts the ids that a scan of the source has visited. `stored.rs` says how types are stored.
 //!
-//! Only the holder of the lock may open a state for writing (`lock::ExportLock::open_state`).
+//! Only the holder of the lock may open a state for writing (`State::open` takes it as proof).
 
 use std::path::Path;
 
-use anyhow::Context;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use self::file::{StateFile, Watch};
+use self::file::Watch;
+use crate::fs::file::PrivateFile;
+use crate::lang::Explain;
 use crate::refusal::{Damage, Refusal};
+
+#[macro_use]
+pub mod stored;
 
 pub mod backup;
 pub mod changes;
-pub mod file;
+mod file;
 pub mod history;
 pub mod integrity;
 pub mod ledger;
@@ -35,8 +39,8 @@ mod query_plan_tests;
 pub mod record;
 pub mod rehearsal;
 pub mod restore;
-mod row;
 pub mod visited;
+pub mod watermarks;
 pub mod runs;
 mod source_table;
 pub mod tenants;
@@ -46,7 +50,7 @@ pub mod trace;
 /// An open state.
 pub struct State {
     conn: Connection,
-    file: StateFile,
+    file: PrivateFile,
     access: open::Access,
     /// How the file was when it was opened without locks.
     unlocked: Option<open::Stamp>,
@@ -74,7 +78,7 @@ impl State {
         // A closure that is called once, so that every `?` above ends here.
         write_all()
             .map_err(|error| explain(error, &path))
-            .with_context(|| format!("cannot write the state {}", path.display()))
+            .explain(|| text!("cannot write the state {}", "无法写入状态文件 {}", path.display()))
     }
 
     /// For the many small questions of a run between two changes: nobody else writes, so that all of them
@@ -108,7 +112,7 @@ impl State {
         }
         result
             .map_err(|error| explain(error, self.path()))
-            .with_context(|| format!("cannot read the state {}", self.path().display()))
+            .explain(|| text!("cannot read the state {}", "无法读取状态文件 {}", self.path().display()))
     }
 
     /// Refuses if another user has put something else where the state was opened. What would be written then is
@@ -131,7 +135,7 @@ impl State {
         checkpoint()
             .and_then(|()| conn.close().map_err(|(_, error)| error))
             .map_err(|error| explain(error, path))
-            .with_context(|| format!("cannot close the state {}", path.display()))
+            .explain(|| text!("cannot close the state {}", "无法关闭状态文件 {}", path.display()))
     }
 }
 
@@ -192,8 +196,8 @@ mod tests {
         }
     }
 
-    fn file(path: &Path) -> StateFile {
-        StateFile::at(path).unwrap().unwrap()
+    fn file(path: &Path) -> PrivateFile {
+        PrivateFile::at(path).unwrap().unwrap()
     }
 
     fn begin_a_run(state: &mut State) -> RunId {
@@ -218,11 +222,11 @@ mod tests {
     fn a_look_up_and_a_backup_of_an_idle_state_see_what_a_run_writes_meanwhile() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
-        State::create(&file(&path), &starter()).unwrap().close().unwrap();
+        State::create_file(&file(&path), &starter()).unwrap().close().unwrap();
         let look = State::open_read_only(&path).unwrap().unwrap();
         let lookup = look.lookup().unwrap();
         assert!(lookup.is_empty().unwrap());
-        let mut state = State::open(&file(&path), &starter()).unwrap().unwrap();
+        let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
         let row = "DROP TRIGGER entry_comes_now; INSERT INTO entry VALUES (1, 1, NULL, 1, '20251128+A', zeroblob(32), 2, 1, 1, 0, 1, 0, NULL)";
         state.transaction(|tx| tx.execute_batch(row)).unwrap();
         assert!(!lookup.is_empty().unwrap(), "while the run is at work");
@@ -236,7 +240,7 @@ mod tests {
     #[test]
     fn of_more_rejects_than_a_run_reads_again_those_left_out_come_first_the_next_time() {
         let folder = tempfile::tempdir().unwrap();
-        let mut state = State::create(&file(&folder.path().join("state.db")), &starter()).unwrap();
+        let mut state = State::create_file(&file(&folder.path().join("state.db")), &starter()).unwrap();
         let many = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n <= ?1)
              INSERT INTO todo SELECT n, 'reject', NULL, 1 FROM n";
         state.transaction(|tx| tx.execute(many, [todo::RETRIED_AT_MOST])).unwrap();
@@ -244,7 +248,9 @@ mod tests {
             |state: &State| -> BTreeSet<InvoiceId> { state.todo().unwrap().into_iter().map(|todo| todo.id).collect() };
         let read = ids(&state);
         state
-            .transaction(|tx| read.iter().try_for_each(|id| todo::put(tx, 2, id, todo::TodoReason::Reject, None)))
+            .transaction(|tx| {
+                read.iter().try_for_each(|id| todo::put(tx, RunId(2), id, todo::TodoReason::Reject, None))
+            })
             .unwrap();
         assert_eq!(ids(&state).difference(&read).count(), 1);
     }
@@ -253,11 +259,11 @@ mod tests {
     fn whoever_looks_sees_what_runs_wrote_since_the_state_was_opened() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
-        State::create(&file(&path), &starter()).unwrap().close().unwrap();
+        State::create_file(&file(&path), &starter()).unwrap().close().unwrap();
         let look = State::open_read_only(&path).unwrap().unwrap();
         assert_eq!(look.newest_run().unwrap(), None);
         for _ in 0..3 {
-            let mut state = State::open(&file(&path), &starter()).unwrap().unwrap();
+            let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
             let run = begin_a_run(&mut state);
             assert_eq!(look.newest_run().unwrap(), Some(run), "while the run is at work");
             state.close().unwrap();
@@ -272,10 +278,10 @@ mod tests {
     fn a_backup_and_a_check_hold_what_runs_wrote_since_the_state_was_opened() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
-        State::create(&file(&path), &starter()).unwrap().close().unwrap();
+        State::create_file(&file(&path), &starter()).unwrap().close().unwrap();
         let look = State::open_read_only(&path).unwrap().unwrap();
         assert_eq!(look.newest_run().unwrap(), None);
-        let mut state = State::open(&file(&path), &starter()).unwrap().unwrap();
+        let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
         let run = begin_a_run(&mut state);
         state.transaction(|tx| tx.execute("UPDATE run SET seen = 1", [])).unwrap();
         state.close().unwrap();

@@ -9,7 +9,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, Utc};
 use rusqlite::backup::Backup;
 use rusqlite::config::DbConfig;
@@ -18,13 +17,16 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::backup::Occasion;
 use super::changes::{Change, ChangeKind, note};
-use super::file::{StateFile, Watch};
+use super::file::{self, Watch};
 use super::{State, explain};
 use crate::effort;
+use crate::fs::file::{PrivateFile, UnfinishedFile};
+use crate::fs::kind;
+use crate::fs::private::Exposure;
+use crate::lang::Explain;
+use crate::lock::ExportLock;
 use crate::refusal::{Damage, Refusal};
 use crate::run::Starter;
-use crate::tree::magic;
-use crate::tree::private::Exposure;
 
 /// "ivex" in ASCII, at byte 68 of the file.
 const APPLICATION_ID: i32 = 0x6976_6578;
@@ -64,8 +66,8 @@ pub(super) struct Stamp {
 
 impl Stamp {
     /// None where the file is gone, or where a log lies beside it, so that it changes by other rules.
-    fn of(file: &StateFile) -> Option<Self> {
-        if file.has_log() {
+    fn of(file: &PrivateFile) -> Option<Self> {
+        if file::has_log(file) {
             return None;
         }
         let data = file.stat().ok().flatten()?;
@@ -73,65 +75,65 @@ impl Stamp {
         Some(Self { inode: data.st_ino, length: data.st_size.cast_unsigned(), modified })
     }
 
-    pub(super) fn still_holds(&self, file: &StateFile) -> bool {
+    pub(super) fn still_holds(&self, file: &PrivateFile) -> bool {
         Self::of(file).as_ref() == Some(self)
     }
 }
 
-/// What lies where the state should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    Nothing,
-    State,
-}
-
 impl State {
-    /// Opens an existing state for writing, or says that there is none. Upgrades an older one, which is
-    /// backed up first.
-    pub(crate) fn open(file: &StateFile, starter: &Starter) -> anyhow::Result<Option<Self>> {
-        if inspect(file)? == Found::Nothing {
+    /// Opens the state for writing; None where there is none. An older one is backed up and upgraded.
+    pub fn open(lock: &ExportLock) -> anyhow::Result<Option<Self>> {
+        Self::open_file(lock.state(), lock.starter())
+    }
+
+    /// Creates a state where there is none.
+    pub fn create(lock: &ExportLock) -> anyhow::Result<Self> {
+        Self::create_file(lock.state(), lock.starter())
+    }
+
+    pub(super) fn open_file(file: &PrivateFile, starter: &Starter) -> anyhow::Result<Option<Self>> {
+        if !is_state(file)? {
             return Ok(None);
         }
-        refuse_what_we_cannot_keep(file)?;
+        refuse_unfit(file)?;
         let state = Self::open_as_it_is(file)?;
         let explained = |error| explain(error, file.path());
         if version(&state.conn).map_err(explained)? < KNOWN {
             state.back_up(Occasion::Before(ChangeKind::Upgrade), starter.at)?;
-            upgrade(&state.conn, Some(starter)).map_err(explained).context("cannot upgrade the state's schema")?;
+            upgrade(&state.conn, Some(starter))
+                .map_err(explained)
+                .explain(|| text!("cannot upgrade the state's schema", "无法升级状态文件的结构"))?;
         }
         Ok(Some(state))
     }
 
     /// Opens one for writing that is known to be there, without an upgrade.
-    pub(super) fn open_as_it_is(file: &StateFile) -> anyhow::Result<Self> {
+    pub(super) fn open_as_it_is(file: &PrivateFile) -> anyhow::Result<Self> {
         let conn = connect(file, Access::Write)?;
         let watch = Watch::begin(file)?;
         Ok(Self { conn, file: file.clone(), access: Access::Write, unlocked: None, watch })
     }
 
-    /// Opens an existing state only to look at it.
+    /// Opens an existing state for reading; None where there is none.
     pub fn open_read_only(path: &Path) -> anyhow::Result<Option<Self>> {
-        let Some(file) = StateFile::at(path)? else { return Ok(None) };
-        if inspect(&file)? == Found::Nothing {
+        let Some(file) = PrivateFile::at(path)? else { return Ok(None) };
+        if !is_state(&file)? {
             return Ok(None);
         }
         let (conn, unlocked) = connect_read_only(&file)?;
         Ok(Some(Self { conn, file, access: Access::ReadOnly, unlocked, watch: None }))
     }
 
-    /// Creates a state where there is none.
-    pub(crate) fn create(file: &StateFile, starter: &Starter) -> anyhow::Result<Self> {
+    pub(super) fn create_file(file: &PrivateFile, starter: &Starter) -> anyhow::Result<Self> {
         refuse_network(file)?;
-        let aside = file.with_suffix(".new");
-        aside.remove_with_companions()?;
-        build(&aside)
-            .map_err(|error| explain_any(error, aside.path()))
-            .with_context(|| format!("cannot create the state {}", aside.path().display()))?;
+        let unfinished = begin_beside(file)?;
+        build(unfinished.place()).map_err(|error| explain_any(error, unfinished.place().path())).explain(|| {
+            text!("cannot create the state {}", "无法创建状态文件 {}", unfinished.place().path().display())
+        })?;
         // SQLite would play a log that a lost or moved state left behind back into the new one.
-        file.move_companions(&file.with_suffix(".orphaned"))?;
-        aside.rename(file)?;
-        file.folder().sync()?;
-        Self::open(file, starter)?.context("the new state is not there")
+        let move_log = || file::move_companions(file, &file.with_suffix(".orphaned")).map(drop);
+        unfinished.put_in_place(file, move_log)?;
+        Self::open_file(file, starter)?.explain(|| text!("the new state is not there", "新建的状态文件不存在"))
     }
 
     /// A second connection for another thread that only reads.
@@ -153,33 +155,46 @@ fn upgraded_copy(old: &Connection) -> rusqlite::Result<Connection> {
     Ok(copy)
 }
 
-/// Where a state lies once it is set aside.
-pub(super) fn aside(file: &StateFile, at: DateTime<Utc>) -> StateFile {
+/// A new database beside the one whose place it takes.
+pub(super) fn begin_beside(state: &PrivateFile) -> anyhow::Result<UnfinishedFile> {
+    let place = state.with_suffix(".new");
+    file::remove_companions(&place)?;
+    UnfinishedFile::create(place, file::MODE)
+}
+
+/// The name of a state that was set aside at a moment.
+pub(super) fn aside(file: &PrivateFile, at: DateTime<Utc>) -> PrivateFile {
     file.with_suffix(&format!(".aside-{}", at.format("%Y%m%dT%H%M%SZ")))
 }
 
-/// Moves a state aside, with everything that belongs to it, and returns where to. It is never
-/// deleted.
-pub(crate) fn set_aside(file: &StateFile, at: DateTime<Utc>) -> anyhow::Result<Option<PathBuf>> {
-    let target = aside(file, at);
-    ensure!(!target.is_there()?, "{} is already there", target.path().display());
+/// Moves the state aside, with everything that belongs to it, and returns its new path; None where there was nothing.
+/// It is never deleted.
+pub fn set_aside(lock: &ExportLock) -> anyhow::Result<Option<PathBuf>> {
+    let (file, target) = (lock.state(), aside(lock.state(), lock.starter().at));
+    if target.exists()? {
+        return Err(text!("{} is already there", "{} 已经存在", target.path().display()).into());
+    }
     let state = file.rename(&target)?;
-    let companions = file.move_companions(&target)?;
+    let companions = file::move_companions(file, &target)?;
     Ok((state || companions).then(|| target.path().to_path_buf()))
 }
 
-/// Reads the header by ourselves: SQLite would take an empty file for a new database. This happens
-/// before SQLite has the file open; closing it later would drop SQLite's locks.
-pub(super) fn inspect(file: &StateFile) -> anyhow::Result<Found> {
+/// Whether there is a state of this program. The header is read without SQLite, which would take an empty file for a
+/// new database, and before SQLite has the file open: closing it later would drop SQLite's locks.
+///
+/// # Errors
+/// Refuses any other file, and a state of a newer version.
+pub(super) fn is_state(file: &PrivateFile) -> anyhow::Result<bool> {
     let path = file.path();
     let damaged = |damage| Err(Refusal::StateDamaged { state: path.to_path_buf(), damage }.into());
-    let Some(mut file) = file.open()? else { return Ok(Found::Nothing) };
-    let length = file.metadata().with_context(|| format!("cannot look at the state {}", path.display()))?.len();
-    let mut header = [0; 100];
+    let Some(mut file) = file.open()? else { return Ok(false) };
+    let (shown, mut header) = (path.display(), [0; 100]);
+    let length =
+        file.metadata().explain(|| text!("cannot look at the state {shown}", "无法查看状态文件 {shown}"))?.len();
     if length < header.len() as u64 {
         return damaged(Damage::TooShort { bytes: length });
     }
-    file.read_exact(&mut header).with_context(|| format!("cannot read the state {}", path.display()))?;
+    file.read_exact(&mut header).explain(|| text!("cannot read the state {shown}", "无法读取状态文件 {shown}"))?;
     let number = |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     if !header.starts_with(b"SQLite format 3\0") {
         return damaged(Damage::NotSqlite);
@@ -191,31 +206,31 @@ pub(super) fn inspect(file: &StateFile) -> anyhow::Result<Found> {
     if version > KNOWN {
         return Err(Refusal::StateNewer { state: path.to_path_buf(), version, known: KNOWN }.into());
     }
-    Ok(Found::State)
+    Ok(true)
 }
 
 /// Opens a database for reading and writing that lies there already.
-pub(super) fn connect_to(file: &StateFile) -> anyhow::Result<Connection> {
+pub(super) fn connect_to(file: &PrivateFile) -> anyhow::Result<Connection> {
     open_with(file, &file.real_path(), OpenFlags::SQLITE_OPEN_READ_WRITE)
 }
 
 /// Has SQLite open a file by its path, and refuses if that led elsewhere.
-fn open_with(file: &StateFile, path: &Path, flags: OpenFlags) -> anyhow::Result<Connection> {
+fn open_with(file: &PrivateFile, path: &Path, flags: OpenFlags) -> anyhow::Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let before = file.before_open();
+    let before = file::before_open(file);
     match Connection::open_with_flags(path, flags) {
         Ok(conn) => {
-            file.refuse_other(before.as_ref())?;
+            file::refuse_other(file, before.as_ref())?;
             Ok(conn)
         }
         Err(error) => {
-            file.refuse_moved()?;
+            file::refuse_moved(file)?;
             Err(error.into())
         }
     }
 }
 
-pub(super) fn connect(file: &StateFile, access: Access) -> anyhow::Result<Connection> {
+pub(super) fn connect(file: &PrivateFile, access: Access) -> anyhow::Result<Connection> {
     let path = file.path();
     let open = || -> anyhow::Result<Connection> {
         let mut conn = match access {
@@ -234,26 +249,28 @@ pub(super) fn connect(file: &StateFile, access: Access) -> anyhow::Result<Connec
     let explained = |error| explain(error, path);
     let mut conn = open()
         .map_err(|error| explain_any(error, path))
-        .with_context(|| format!("cannot open the state {}", path.display()))?;
+        .explain(|| text!("cannot open the state {}", "无法打开状态文件 {}", path.display()))?;
     let version = version(&conn).map_err(explained)?;
     if version > KNOWN {
         return Err(Refusal::StateNewer { state: path.to_path_buf(), version, known: KNOWN }.into());
     }
     if access == Access::ReadOnly && version < KNOWN {
-        let older = || format!("read the state {}, which is of an older version", path.display());
-        conn = upgraded_copy(&conn).map_err(explained).with_context(older)?;
+        let path = path.display();
+        conn = upgraded_copy(&conn).map_err(explained).explain(|| {
+            text!("cannot read the state {path}, which is of an older version", "无法读取旧版本的状态文件 {path}")
+        })?;
     }
     if access == Access::Write {
         make_durable(&conn)
             .map_err(|error| explain_any(error, path))
-            .with_context(|| format!("cannot open the state {}", path.display()))?;
+            .explain(|| text!("cannot open the state {}", "无法打开状态文件 {}", path.display()))?;
     }
     Ok(conn)
 }
 
 /// A connection that only looks, with the stamp of the file if nothing but the stamp says whether
 /// somebody wrote meanwhile.
-pub(super) fn connect_read_only(file: &StateFile) -> anyhow::Result<(Connection, Option<Stamp>)> {
+pub(super) fn connect_read_only(file: &PrivateFile) -> anyhow::Result<(Connection, Option<Stamp>)> {
     // The stamp comes first: what is written after it is noticed.
     let stamp = Stamp::of(file);
     Ok((connect(file, Access::ReadOnly)?, stamp))
@@ -261,10 +278,10 @@ pub(super) fn connect_read_only(file: &StateFile) -> anyhow::Result<(Connection,
 
 /// Where no log lies beside the state nobody has it open, and SQLite need not lock (which would leave
 /// files beside it). Where one lies, they are there already.
-fn connect_without_locks(file: &StateFile) -> anyhow::Result<Connection> {
-    file.refuse_links()?;
+fn connect_without_locks(file: &PrivateFile) -> anyhow::Result<Connection> {
+    file::refuse_links(file)?;
     let path = file.real_path();
-    let uri = if file.has_log() { None } else { url::Url::from_file_path(&path).ok() };
+    let uri = if file::has_log(file) { None } else { url::Url::from_file_path(&path).ok() };
     match uri {
         Some(mut uri) => {
             uri.set_query(Some("immutable=1"));
@@ -310,15 +327,16 @@ fn make_durable(conn: &Connection) -> anyhow::Result<()> {
     conn.pragma_update(None, "synchronous", "FULL")?;
     let synchronous: i64 = conn.pragma_query_value(None, "synchronous", |row| row.get(0))?;
     if mode != "wal" || synchronous != 2 {
-        bail!(
-            "the state cannot be made durable here (journal_mode {mode}, synchronous {synchronous}); use another file system"
-        );
+        return Err(text!(
+            "the state cannot be made durable here (journal_mode {mode}, synchronous {synchronous}); use another file system",
+            "状态文件在此处无法可靠落盘 (journal_mode {mode}, synchronous {synchronous})；请使用其他文件系统"
+        )
+        .into());
     }
     Ok(())
 }
 
-fn build(file: &StateFile) -> anyhow::Result<()> {
-    let created = file.create()?;
+fn build(file: &PrivateFile) -> anyhow::Result<()> {
     let conn = connect_to(file)?;
     harden(&conn)?;
     // Nobody else sees the file before it is whole and synced.
@@ -329,9 +347,7 @@ fn build(file: &StateFile) -> anyhow::Result<()> {
     conn.execute("INSERT INTO meta (only_row, state_id) VALUES (1, lower(hex(randomblob(16))))", [])?;
     make_durable(&conn)?;
     Watch::begin(file)?;
-    conn.close().map_err(|(_, error)| error)?;
-    created.sync_all()?;
-    Ok(())
+    conn.close().map_err(|(_, error)| error.into())
 }
 
 /// What the log says counts too: a process may have died before its upgrade reached the file's head.
@@ -366,21 +382,20 @@ pub(super) fn in_memory() -> Connection {
     conn
 }
 
-pub(super) fn refuse_what_we_cannot_keep(file: &StateFile) -> anyhow::Result<()> {
-    file.refuse_foreign()?;
+/// Refuses a state that this user may not write to, or that SQLite cannot keep where it is.
+pub(super) fn refuse_unfit(file: &PrivateFile) -> anyhow::Result<()> {
+    file::refuse_foreign(file)?;
     refuse_network(file)
 }
 
-/// WAL needs shared memory and honest locks, which network file systems do not give.
-fn refuse_network(file: &StateFile) -> anyhow::Result<()> {
-    const NETWORKS: [u32; 7] =
-        [magic::NFS, magic::SMB, magic::CIFS, magic::SMB2, magic::NINE_P, magic::AFS, magic::CEPH];
+fn refuse_network(file: &PrivateFile) -> anyhow::Result<()> {
     let folder = file.folder();
-    let file_system = folder.file_system();
-    let file_system =
-        file_system.with_context(|| format!("cannot look at the file system of {}", folder.path().display()))?;
-    if NETWORKS.contains(&magic::of(&file_system)) {
-        return Err(Refusal::NetworkFileSystem { path: file.path().to_path_buf() }.into());
+    let file_system = folder.file_system().explain(|| {
+        let path = folder.path().display();
+        text!("cannot look at the file system of {path}", "无法查看 {path} 所在的文件系统")
+    })?;
+    if kind::has_wal(&file_system) {
+        return Ok(());
     }
-    Ok(())
+    Err(Refusal::NetworkFileSystem { path: file.path().to_path_buf() }.into())
 }

@@ -9,6 +9,7 @@ use super::history::{FILES, FILES_THAT_STAYED, NEWEST_OF_STATUS, OF_RUN, PULLED_
 use super::open::in_memory;
 use super::overview::OPEN_FROM;
 use super::pages::{Between, Dated, Filter, OfKind, Query, bounds, changes, runs};
+use super::stored::TenantNo;
 use super::todo::{LEFT_BEHIND, LEFT_BY_RUN};
 use crate::run::Kind;
 
@@ -32,7 +33,7 @@ fn plan_of(conn: &Connection, query: &Query) -> String {
 }
 
 const TIMES: [Option<&str>; 2] = [None, Some("2025-11-28T10:00:00Z")];
-const TENANTS: [Option<i64>; 2] = [None, Some(1)];
+const TENANTS: [Option<TenantNo>; 2] = [None, Some(TenantNo(1))];
 
 #[test]
 fn every_combination_of_filters_of_runs_is_answered_by_an_index_in_its_order() {

@@ -1,5 +1,5 @@
 //! Putting a backup in the place of the state. The new state is built beside the old one and renamed
-//! over it: whoever dies in between leaves the old one or the new one.
+//! over it: a process that dies in between leaves the old one or the new one.
 //!
 //! A log of the old state must never lie beside the new one, because SQLite would play it back into
 //! it. So it is emptied first, or, where the old state is damaged, moved aside with it.
@@ -7,19 +7,21 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
 use rusqlite::Connection;
 
 use super::backup::{self, Occasion, unusable};
 use super::changes::{Change, ChangeKind, ReadFile, note};
-use super::file::StateFile;
-use super::open::{self, Access, Found, connect_to};
+use super::open::{self, Access, connect_to};
 use super::runs::last_time;
-use super::{State, explain};
+use super::{State, explain, file, watermarks};
+use crate::fs::digest_of;
+use crate::fs::file::{PrivateFile, UnfinishedFile};
+use crate::lang::Explain;
+use crate::lock::ExportLock;
 use crate::refusal::Refusal;
 use crate::run::Starter;
-use crate::tree::mark::Mark;
-use crate::tree::publish::digest_of;
+use crate::tree::Tree;
+use crate::tree::mark::{self, Mark, Written};
 
 /// What became of the state that was replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,74 +33,87 @@ pub enum ReplacedState {
     SetAside(PathBuf),
 }
 
-/// What is known of the tree that a restored state is to describe.
-#[derive(Clone, Copy, Debug)]
-pub enum RestoredTree<'a> {
-    /// It has this mark.
-    Marked { output: &'a Path, mark: Option<&'a Mark> },
-    /// An operator says that it is this state's. It is marked so afterwards.
-    Operator,
+/// Restores a backup of this tree's state. The keys of all tenants are compared by the next run, so what happened
+/// since is read again and nothing is lost.
+///
+/// # Errors
+/// Refuses a backup of another tree, and one that is newer than the tree.
+pub fn restore(lock: &ExportLock, tree: &Tree, from: &Path, reason: Option<&str>) -> anyhow::Result<ReplacedState> {
+    let mark = lock.mark()?;
+    replace(lock, from, reason, |backup| {
+        let last = last_time(backup).map_err(|error| unusable(from, explain(error, from)))?;
+        Ok(last.refuse_other_tree(mark.as_ref(), tree.output(), from)?)
+    })
 }
 
-/// Restores a backup. The keys of all tenants are compared by the next run, so what happened since is
-/// read again and nothing is lost.
-pub(crate) fn restore(
-    state: &StateFile,
+/// Restores a backup and makes the tree its own, whatever mark the tree has. The tree may hold anything, so it is
+/// marked as newer than the state: every invoice is compared with its file.
+pub fn restore_and_adopt_tree(
+    lock: &ExportLock,
+    tree: &Tree,
     from: &Path,
-    tree: RestoredTree<'_>,
-    starter: &Starter,
     reason: Option<&str>,
 ) -> anyhow::Result<ReplacedState> {
+    // It may lie on another disk than before.
+    mark::refuse_folded_names(lock.private(), tree.output())?;
+    let marked_run = lock.mark()?.map_or(0, |mark| mark.run);
+    let replaced = replace(lock, from, reason, |_| Ok(()))?;
+    if let Some(state) = State::open(lock)? {
+        let last = state.last_time()?;
+        let run = last.last_run.max(last.published_run).max(marked_run) + 1;
+        lock.write_mark(&Mark { state_id: last.state_id, run, written: Written::Whole })?;
+        state.close()?;
+    }
+    Ok(replaced)
+}
+
+fn replace(
+    lock: &ExportLock,
+    from: &Path,
+    reason: Option<&str>,
+    judge: impl FnOnce(&Connection) -> anyhow::Result<()>,
+) -> anyhow::Result<ReplacedState> {
+    let (state, starter) = (lock.state(), lock.starter());
     let file = backup::named(state, from)?.ok_or_else(|| no_backup(from))?;
     let backup = open_backup(&file, from)?;
-    if let RestoredTree::Marked { output, mark } = tree {
-        // A backup of another tree must not replace the state of this one, nor one that is newer than it.
-        let last = last_time(&backup).map_err(|error| unusable(from, explain(error, from)))?;
-        last.refuse_other_tree(mark, output, from)?;
-    }
+    judge(&backup)?;
     let (replaced, last_run) = keep_old(state, starter)?;
-    let aside = state.with_suffix(".new");
-    aside.remove_with_companions()?;
+    let unfinished = open::begin_beside(state)?;
     let file = ReadFile { path: from.display().to_string(), sha256: sha256(&file, from)?, lines: None };
     let old = match &replaced {
         ReplacedState::Nothing => None,
         ReplacedState::BackedUp(path) | ReplacedState::SetAside(path) => Some(path.display().to_string()),
     };
     let change = Change { file: Some(&file), old, last_run, ..Change::new(ChangeKind::Restore, starter, reason) };
-    let built = build_beside(&aside, &backup, &change, from);
-    if built.is_err() {
-        // What went wrong first is what counts. A full disk is not to stay full of this.
-        let _ = aside.remove_with_companions();
-    }
-    built?;
-    if let ReplacedState::SetAside(_) = &replaced {
-        state.move_companions(&open::aside(state, starter.at))?;
-    }
-    state.remove_companions()?;
-    aside.rename(state)?;
-    state.folder().sync()?;
+    build(&unfinished, &backup, &change, from)?;
+    unfinished.put_in_place(state, || {
+        if let ReplacedState::SetAside(_) = &replaced {
+            file::move_companions(state, &open::aside(state, starter.at))?;
+        }
+        file::remove_companions(state)
+    })?;
     Ok(replaced)
 }
 
-fn build_beside(aside: &StateFile, backup: &Connection, change: &Change<'_>, from: &Path) -> anyhow::Result<()> {
-    let file = aside.create().with_context(|| format!("cannot create {}", aside.path().display()))?;
-    backup::copy(backup, connect_to(aside)?, |copy| {
+fn build(unfinished: &UnfinishedFile, backup: &Connection, change: &Change<'_>, from: &Path) -> anyhow::Result<()> {
+    backup::copy(backup, connect_to(unfinished.place())?, |copy| {
         note(copy, change)?;
-        copy.execute("UPDATE tenant SET look_back = NULL", [])?;
-        Ok(())
+        watermarks::forget_look_backs(copy)
     })
     .map_err(|error| match explain(error, from) {
         damage if damage.is::<Refusal>() => unusable(from, damage),
-        trouble => trouble.context(format!("cannot restore {} to {}", from.display(), aside.path().display())),
-    })?;
-    file.sync_all().with_context(|| format!("cannot sync {}", aside.path().display()))
+        trouble => {
+            let (from, to) = (from.display(), unfinished.place().path().display());
+            text!("cannot restore {from} to {to}", "无法将 {from} 恢复到 {to}").caused_by(trouble)
+        }
+    })
 }
 
-fn open_backup(file: &StateFile, from: &Path) -> anyhow::Result<Connection> {
-    match open::inspect(file).map_err(|error| unusable(from, error))? {
-        Found::Nothing => Err(no_backup(from)),
-        Found::State => open::connect(file, Access::ReadOnly).map_err(|error| unusable(from, error)),
+fn open_backup(file: &PrivateFile, from: &Path) -> anyhow::Result<Connection> {
+    if !open::is_state(file).map_err(|error| unusable(from, error))? {
+        return Err(no_backup(from));
     }
+    open::connect(file, Access::ReadOnly).map_err(|error| unusable(from, error))
 }
 
 fn no_backup(from: &Path) -> anyhow::Error {
@@ -112,34 +127,35 @@ fn no_backup(from: &Path) -> anyhow::Error {
 
 /// A state that is whole is backed up and its log emptied; a damaged one gets a second name. Returns its
 /// last run too, as far as that can be read.
-fn keep_old(state: &StateFile, starter: &Starter) -> anyhow::Result<(ReplacedState, i64)> {
-    if !state.is_there()? {
+fn keep_old(state: &PrivateFile, starter: &Starter) -> anyhow::Result<(ReplacedState, i64)> {
+    if !state.exists()? {
         return Ok((ReplacedState::Nothing, 0));
     }
-    // The new state would be ours, and the owner of the old one locked out.
-    open::refuse_what_we_cannot_keep(state)?;
+    // The new state would belong to this user, and the owner of the old one be locked out.
+    open::refuse_unfit(state)?;
     match back_up_and_close(state, starter) {
         Ok((path, last_run)) => Ok((ReplacedState::BackedUp(path), last_run)),
-        Err(error) if error.downcast_ref::<Refusal>().is_some_and(is_damage) => {
+        Err(error) if error.chain().any(is_damage) => {
             let aside = open::aside(state, starter.at);
-            let (from, to) = (state.path().display(), aside.path().display());
             match state.link(&aside) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    Err(error).with_context(|| format!("cannot keep {from} as {to}"))
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                linked => {
+                    let (from, to) = (state.path().display(), aside.path().display());
+                    linked.explain(|| text!("cannot keep {from} as {to}", "无法将 {from} 保留为 {to}"))?;
                 }
-                _ => Ok((ReplacedState::SetAside(aside.path().to_path_buf()), 0)),
             }
+            Ok((ReplacedState::SetAside(aside.path().to_path_buf()), 0))
         }
         Err(error) => Err(error),
     }
 }
 
-fn is_damage(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::StateDamaged { .. })
+fn is_damage(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(Refusal::StateDamaged { .. }))
 }
 
-fn back_up_and_close(state: &StateFile, starter: &Starter) -> anyhow::Result<(PathBuf, i64)> {
-    open::inspect(state)?;
+fn back_up_and_close(state: &PrivateFile, starter: &Starter) -> anyhow::Result<(PathBuf, i64)> {
+    open::is_state(state)?;
     let old = State::open_as_it_is(state)?;
     old.assert_whole()?;
     let path = old.back_up(Occasion::Before(ChangeKind::Restore), starter.at)?;
@@ -149,9 +165,9 @@ fn back_up_and_close(state: &StateFile, starter: &Starter) -> anyhow::Result<(Pa
     Ok((path, last_run))
 }
 
-fn sha256(file: &StateFile, from: &Path) -> anyhow::Result<String> {
-    let opened = file.open()?.ok_or_else(|| no_backup(from))?;
-    digest_of(opened).map(|digest| digest.to_string()).with_context(|| format!("cannot read {}", from.display()))
+fn sha256(file: &PrivateFile, from: &Path) -> anyhow::Result<String> {
+    let digest = digest_of(file.open()?.ok_or_else(|| no_backup(from))?);
+    Ok(digest.explain(|| text!("cannot read {}", "无法读取 {}", from.display()))?.to_string())
 }
 
 impl State {
@@ -170,7 +186,14 @@ impl State {
     fn empty_log(&self) -> anyhow::Result<()> {
         let blocked: bool =
             self.read(|conn| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)))?;
-        ensure!(!blocked, "somebody is reading the state {}; try again", self.path().display());
+        if blocked {
+            let path = self.path().display();
+            return Err(text!(
+                "another process is reading the state {path}; try again",
+                "另一个进程正在读取状态文件 {path}；请重试"
+            )
+            .into());
+        }
         Ok(())
     }
 }

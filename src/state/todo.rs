@@ -6,7 +6,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::ledger::AT_PATH;
-use super::row::{optional_word, tenant, word};
+use super::stored::TenantNo;
 use super::{State, ledger, tenants};
 use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
 use crate::run::{Counts, RunId, WhyKept};
@@ -24,6 +24,8 @@ words! {
         Doubt = "doubt", "待确认";
     }
 }
+
+stored_words!(TodoReason);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Todo {
@@ -93,7 +95,7 @@ impl State {
                      WHERE d.why <> 'doubt' ORDER BY d.run, d.id LIMIT ?1)",
             )?;
             let rows = query.query_map([RETRIED_AT_MOST], |row| {
-                Ok(Todo { id: InvoiceId(row.get("id")?), why: word(row, "why")?, tenant: tenant(row, "name")? })
+                Ok(Todo { id: row.get("id")?, why: row.get("why")?, tenant: row.get("name")? })
             })?;
             rows.collect()
         })
@@ -117,10 +119,7 @@ impl State {
     }
 
     pub fn open_rejects(&self) -> anyhow::Result<u64> {
-        self.read(|conn| {
-            conn.query_row("SELECT count(*) FROM reject WHERE closed_run IS NULL", [], |row| row.get::<_, i64>(0))
-        })
-        .map(i64::cast_unsigned)
+        self.read(|conn| conn.query_row("SELECT count(*) FROM reject WHERE closed_run IS NULL", [], |row| row.get(0)))
     }
 
     /// What a run has put on record of an invoice so far: its tenant then, and how it was counted.
@@ -144,7 +143,7 @@ impl State {
     /// Lets the next run, also one that is open, write these invoices whatever lies there.
     pub fn want(&mut self, ids: &[InvoiceId]) -> anyhow::Result<()> {
         self.transaction(|tx| {
-            let run: i64 = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
+            let run: RunId = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
             ids.iter().try_for_each(|id| put(tx, run, id, TodoReason::Doubt, None))
         })
     }
@@ -166,7 +165,7 @@ impl State {
     /// the ledger says lie there. The dead run is the last one on record.
     pub fn doubt(&mut self, targets: &[Target]) -> anyhow::Result<()> {
         self.transaction(|tx| {
-            let run: i64 = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
+            let run: RunId = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
             for Target { id, path, digest } in targets {
                 put(tx, run, id, TodoReason::Doubt, None)?;
                 tx.prepare_cached(&format!(
@@ -197,21 +196,20 @@ pub(super) fn leftovers(conn: &Connection, sql: &str, of: impl ToSql) -> rusqlit
 fn leftover(row: &Row<'_>) -> rusqlite::Result<Leftover> {
     let path: String = row.get(0)?;
     let parsed = TreePath::parse(&path).ok_or(rusqlite::Error::InvalidColumnType(0, path, Type::Text))?;
-    let why = optional_word(row, "why")?;
-    Ok(Leftover { path: parsed, id: InvoiceId(row.get(1)?), digest: Digest(row.get(2)?), why })
+    let why = row.get("why")?;
+    Ok(Leftover { path: parsed, id: row.get(1)?, digest: row.get(2)?, why })
 }
 
 fn contents(conn: &Connection, path: &TreePath) -> rusqlite::Result<Vec<Content>> {
     let mut query = conn.prepare_cached("SELECT sha256, id, source_table FROM doubt_content WHERE path = ?1")?;
-    let content =
-        |row: &Row<'_>| Ok(Content { digest: Digest(row.get(0)?), id: InvoiceId(row.get(1)?), table: row.get(2)? });
+    let content = |row: &Row<'_>| Ok(Content { digest: row.get(0)?, id: row.get(1)?, table: row.get(2)? });
     query.query_map([path.as_str()], content)?.collect()
 }
 
 /// What the ledger has at a path may lie there yet, unless the dead run has put its document there.
 fn put_contents(
     conn: &Connection,
-    run: i64,
+    run: RunId,
     path: &TreePath,
     id: &InvoiceId,
     digest: Option<Digest>,
@@ -228,7 +226,7 @@ fn put_contents(
              VALUES (?1, ?2, ?3, (SELECT source_table FROM run WHERE id = ?4))
              ON CONFLICT DO UPDATE SET id = excluded.id, source_table = excluded.source_table",
         )?
-        .execute(params![path.as_str(), digest.0, id.as_str(), run])?;
+        .execute(params![path.as_str(), digest, id.as_str(), run])?;
     }
     Ok(())
 }
@@ -241,14 +239,14 @@ pub(super) fn clear(conn: &Connection, path: &TreePath) -> rusqlite::Result<()> 
 }
 
 /// The file stays though no invoice names it.
-pub(super) fn leave(conn: &Connection, run: i64, leftover: &Leftover) -> rusqlite::Result<()> {
+pub(super) fn leave(conn: &Connection, run: RunId, leftover: &Leftover) -> rusqlite::Result<()> {
     let Leftover { path, id, digest, why } = leftover;
     conn.prepare_cached(
         "INSERT INTO leftover (path, id, sha256, run, why) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (path) DO UPDATE SET id = excluded.id, sha256 = excluded.sha256, run = excluded.run,
              why = excluded.why",
     )?
-    .execute(params![path.as_str(), id.as_str(), digest.0, run, why.map(WhyKept::as_str)])?;
+    .execute(params![path.as_str(), id.as_str(), digest, run, why])?;
     Ok(())
 }
 
@@ -259,25 +257,25 @@ pub(super) fn is_open(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<boo
 /// An id stays in doubt until it is dealt with, whatever else happens to it.
 pub(super) fn put(
     conn: &Connection,
-    run: i64,
+    run: RunId,
     id: &InvoiceId,
     why: TodoReason,
-    tenant: Option<i64>,
+    tenant: Option<TenantNo>,
 ) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "INSERT INTO todo (id, why, tenant, run) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (id) DO UPDATE SET why = excluded.why, tenant = coalesce(excluded.tenant, tenant),
              run = excluded.run",
     )?
-    .execute(params![id.as_str(), why.as_str(), tenant, run])?;
+    .execute(params![id.as_str(), why, tenant, run])?;
     Ok(())
 }
 
 /// Opens a reject, or keeps the open one with what is wrong now.
-pub(super) fn refuse(conn: &Connection, run: i64, reject: &Reject) -> rusqlite::Result<()> {
-    let tenant = reject.tenant.as_ref().map(|tenant| tenants::number(conn, tenant)).transpose()?;
+pub(super) fn refuse(conn: &Connection, run: RunId, reject: &Reject) -> rusqlite::Result<()> {
+    let tenant = reject.tenant.as_ref().map(|tenant| tenants::get_or_insert(conn, tenant)).transpose()?;
     put(conn, run, &reject.id, TodoReason::Reject, tenant)?;
-    let opened: Option<i64> = conn
+    let opened: Option<RunId> = conn
         .prepare_cached("SELECT opened_run FROM reject WHERE id = ?1 AND closed_run IS NULL")?
         .query_row([reject.id.as_str()], |row| row.get(0))
         .optional()?;
@@ -291,10 +289,10 @@ pub(super) fn refuse(conn: &Connection, run: i64, reject: &Reject) -> rusqlite::
     .execute(params![
         reject.id.as_str(),
         opened.unwrap_or(run),
-        reject.tenant.as_ref().map(Tenant::as_str),
+        reject.tenant,
         reject.number,
-        reject.time.as_ref().map(SourceTime::as_str),
-        reject.reason.code().as_str(),
+        reject.time,
+        reject.reason.code(),
         reject.reason.to_string(),
         run,
     ])?;
@@ -302,7 +300,7 @@ pub(super) fn refuse(conn: &Connection, run: i64, reject: &Reject) -> rusqlite::
 }
 
 /// Takes an id off the list and closes its reject.
-pub(super) fn done(conn: &Connection, run: i64, id: &InvoiceId, how: &str) -> rusqlite::Result<()> {
+pub(super) fn done(conn: &Connection, run: RunId, id: &InvoiceId, how: &str) -> rusqlite::Result<()> {
     if conn.prepare_cached("DELETE FROM todo WHERE id = ?1")?.execute([id.as_str()])? == 1 {
         conn.prepare_cached("UPDATE reject SET closed_run = ?2, closed_how = ?3 WHERE id = ?1 AND closed_run IS NULL")?
             .execute(params![id.as_str(), run, how])?;

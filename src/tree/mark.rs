@@ -12,8 +12,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::PRIVATE;
-use super::private::{Access, PrivateFolder};
+use crate::fs::private::{Access, PRIVATE, PrivateFolder};
 use crate::refusal::Refusal;
 
 /// The lock file's name below `.export_state`.
@@ -100,7 +99,7 @@ pub fn refuse_folded_names(private: &PrivateFolder, output: &Path) -> anyhow::Re
     Ok(())
 }
 
-fn same_name(private: &PrivateFolder, one: &str, other: &str) -> io::Result<bool> {
+fn same_name(private: &PrivateFolder, one: &str, other: &str) -> anyhow::Result<bool> {
     // A process that died may have left it.
     private.remove(one)?;
     drop(private.create_file(one, 0o600)?);

@@ -7,35 +7,30 @@
 //! followed; the output itself may be one.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use anyhow::Context;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use self::handles::Folders;
 use self::name::TreePath;
 use self::sync::SyncGate;
+use crate::fs::private::{PRIVATE, PrivateFolder};
+use crate::fs::{digest_of, kind, open_beneath, open_file};
 use crate::invoice::Digest;
+use crate::lang::Explain;
 
 mod handles;
-pub mod magic;
 pub mod mark;
 pub mod name;
 mod tmpfile;
-pub mod private;
 pub mod publish;
-mod route;
 pub mod stage;
 mod sync;
 pub mod walk;
-
-/// Where everything of ours lies in the output, hidden from whoever lists the tenants.
-pub const PRIVATE: &str = ".export_state";
 
 /// How a published file is made to survive a power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +93,9 @@ impl Tree {
     /// Opens the output, which must exist.
     pub fn open(output: &Path) -> anyhow::Result<Self> {
         let handles = handles::claim()?;
-        let root = rustix::fs::openat(CWD, output, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .with_context(|| format!("cannot open the output {}", output.display()))?;
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(CWD, output, flags, Mode::empty()).map_err(io::Error::from);
+        let root = root.explain(|| text!("cannot open the output {}", "无法打开输出目录 {}", output.display()))?;
         Ok(Self {
             output: output.to_path_buf(),
             root,
@@ -112,20 +108,26 @@ impl Tree {
 
     /// Opens the output, if there is one.
     pub fn open_existing(output: &Path) -> anyhow::Result<Option<Self>> {
-        if output.try_exists().with_context(|| format!("cannot look for the output {}", output.display()))? {
+        let exists = output.try_exists();
+        if exists.explain(|| text!("cannot look for the output {}", "无法查找输出目录 {}", output.display()))? {
             Self::open(output).map(Some)
         } else {
             Ok(None)
         }
     }
 
-    /// What makes files durable here. Of these file systems Linux passes no `syncfs` on to whoever keeps the files:
-    /// SMB and 9p have no `sync_fs`, that of FUSE asks but a few servers, such as virtiofs, which look like all others.
+    /// How files are made durable on this file system.
     pub fn durability(&self) -> anyhow::Result<Durability> {
-        const WITHOUT_SYNCFS: [u32; 5] = [magic::FUSE, magic::SMB, magic::SMB2, magic::CIFS, magic::NINE_P];
+        let output = self.output.display();
         let file_system = rustix::fs::fstatfs(&self.root)
-            .with_context(|| format!("cannot look at the file system of {}", self.output.display()))?;
-        Ok(if WITHOUT_SYNCFS.contains(&magic::of(&file_system)) { Durability::File } else { Durability::Batch })
+            .map_err(io::Error::from)
+            .explain(|| text!("cannot look at the file system of {output}", "无法查看 {output} 所在的文件系统"))?;
+        Ok(if kind::has_syncfs(&file_system) { Durability::Batch } else { Durability::File })
+    }
+
+    /// `.export_state` of this output, created where it is missing.
+    pub fn create_private_folder(&self) -> anyhow::Result<PrivateFolder> {
+        PrivateFolder::create_in_output(&self.root, &self.output)
     }
 
     /// How many threads may look at files and write them at a time, for lack of handles.
@@ -220,7 +222,7 @@ impl Tree {
     pub fn digest(&self, path: &TreePath) -> io::Result<Option<Digest>> {
         let Some(folder) = self.folder(path.folder())? else { return Ok(None) };
         match self.folders.with_room(|| open_file(&folder, path.file())) {
-            Ok(file) => publish::digest_of(file).map(Some),
+            Ok(file) => digest_of(file).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -245,37 +247,4 @@ impl Tree {
         self.folders.forget(folder);
         self.change_ours().remove(folder);
     }
-}
-
-/// Opens a regular file for reading without following a symlink and without waiting for a pipe.
-fn open_file(folder: &OwnedFd, name: &str) -> rustix::io::Result<fs::File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(fs::File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?))
-}
-
-/// Opens a folder below another one: no symlink, no way out, no other file system (which our `syncfs`
-/// would not reach).
-fn open_beneath(root: &OwnedFd, path: impl AsRef<Path>) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve =
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-    let path = path.as_ref();
-    match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
-        // Kernels before 5.6, and containers whose filter does not know the call.
-        Err(Errno::NOSYS | Errno::PERM) => open_step_by_step(root, path, flags),
-        result => result,
-    }
-}
-
-fn open_step_by_step(root: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let device = rustix::fs::fstat(root)?.st_dev;
-    let mut handle: Option<OwnedFd> = None;
-    for component in path {
-        let next = rustix::fs::openat(handle.as_ref().unwrap_or(root), component, flags, Mode::empty())?;
-        if rustix::fs::fstat(&next)?.st_dev != device {
-            return Err(Errno::XDEV);
-        }
-        handle = Some(next);
-    }
-    handle.ok_or(Errno::INVAL)
 }

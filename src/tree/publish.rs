@@ -16,14 +16,15 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use anyhow::Context;
-use rustix::fs::{AtFlags, Mode};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
-use sha2::{Digest as _, Sha256};
 
 use super::handles::is_out_of_handles;
 use super::name::TreePath;
 use super::stage::{List, Stage, StagedDocument};
-use super::{NewFolder, Tree, open_beneath, open_file};
+use super::{NewFolder, Tree};
+use crate::fs::identity::Identity;
+use crate::fs::{create_folder_if_missing, digest_of, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId, Tenant};
 use crate::refusal::Trouble;
 
@@ -188,7 +189,7 @@ impl Published {
         let (id, path, detail) = (removal.id.clone(), removal.path.clone(), error.to_string());
         match removal.cause {
             Cause::Superseded => {
-                self.left.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Stuck(detail) })
+                self.left.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Stuck(detail) });
             }
             Cause::InDoubt(_) => self.in_doubt.push((path, detail)),
         }
@@ -316,14 +317,8 @@ impl Tree {
 
     /// Whether a folder is still where it was opened.
     fn is_there(&self, folder: &str, handle: &OwnedFd) -> io::Result<bool> {
-        match rustix::fs::statat(&self.root, folder, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(there) => {
-                let ours = rustix::fs::fstat(handle)?;
-                Ok((there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino))
-            }
-            Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        let there = Identity::in_folder(&self.root, folder)?;
+        Ok(there.is_some() && there == Some(Identity::of_open(handle)?))
     }
 
     /// A handle may be as old as the run.
@@ -343,12 +338,11 @@ impl Tree {
             self.forget_if_made_by_others(path);
             return Ok(folder);
         }
-        let mode = Mode::from_raw_mode(0o777);
-        if make(rustix::fs::mkdirat(&self.root, path.tenant(), mode))? {
+        if create_folder_if_missing(&self.root, path.tenant())? {
             touched.insert(String::new());
         }
         let tenant = self.folders.with_room(|| open_beneath(&self.root, path.tenant()))?;
-        if make(rustix::fs::mkdirat(&tenant, path.country(), mode))? {
+        if create_folder_if_missing(&tenant, path.country())? {
             touched.insert(path.tenant().to_owned());
             self.change_ours().insert(path.folder().to_owned(), NewFolder::Made);
         }
@@ -432,14 +426,6 @@ enum Ownership {
     Missing,
 }
 
-pub(super) fn make(result: rustix::io::Result<()>) -> io::Result<bool> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(Errno::EXIST) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// A tenant's folder that is a file, a symlink, a mount point or not ours to write holds up this
 /// tenant; a full or broken disk holds up the run.
 pub fn concerns_one_tenant(error: &io::Error) -> bool {
@@ -449,37 +435,11 @@ pub fn concerns_one_tenant(error: &io::Error) -> bool {
     errno.is_some_and(|errno| LOCAL.contains(&errno))
 }
 
-/// The digest of an open file.
-pub fn digest_of(mut content: std::fs::File) -> io::Result<Digest> {
-    let mut hasher = Sha256::new();
-    io::copy(&mut content, &mut Hashing(&mut hasher))?;
-    Ok(Digest(hasher.finalize().into()))
-}
-
-/// The digest of a document.
-pub fn digest(document: &[u8]) -> Digest {
-    Digest(Sha256::digest(document).into())
-}
-
-struct Hashing<'a>(&'a mut Sha256);
-
-impl io::Write for Hashing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
-    use crate::tree::private::PrivateFolder;
     use crate::tree::stage::Naming;
     use crate::tree::{Durability, FileComparison};
 
@@ -487,7 +447,7 @@ mod tests {
     fn a_folder_that_others_make_meanwhile_is_looked_into_again() {
         let output = tempfile::tempdir().unwrap();
         let tree = Tree::open(output.path()).unwrap();
-        let private = Arc::new(PrivateFolder::create_in(&tree).unwrap());
+        let private = Arc::new(tree.create_private_folder().unwrap());
         let stage = Stage::create(&tree, &private, Durability::Batch).unwrap();
         let [ours, theirs] =
             ["1/CN/20251128+A.json", "1/CN/20251128+B.json"].map(|path| TreePath::parse(path).unwrap());
@@ -499,7 +459,7 @@ mod tests {
             fs::write(output.path().join(path.as_str()), "of others").unwrap();
         }
         let (id, tenant) = (InvoiceId("1".into()), Tenant("1".into()));
-        let placement = Placement { id, tenant, path: ours.clone(), digest: digest(b"{}"), staged };
+        let placement = Placement { id, tenant, path: ours.clone(), digest: Digest::of(b"{}"), staged };
         let published = tree.publish(&stage, Changes { placements: vec![placement], ..Changes::default() }).unwrap();
 
         assert!(published.failed().is_empty(), "{published:?}");

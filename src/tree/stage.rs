@@ -11,16 +11,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use serde_json::Value;
 
 use super::handles::Folders;
 use super::name::TreePath;
-use super::private::{Access, PrivateFolder};
-use super::publish::{Placement, Published, SyncedBatch, make};
+use super::publish::{Placement, Published, SyncedBatch};
 use super::tmpfile::{self, UnnamedFile, UnnamedFiles};
 use super::{Durability, Tree};
+use crate::fs::private::{Access, PrivateFolder};
+use crate::fs::{create_file, create_folder_if_missing, open_beneath};
 use crate::invoice::{Digest, InvoiceId};
 
 const FOLDER: &str = "staging";
@@ -95,9 +96,8 @@ impl Stage {
     pub fn create(tree: &Tree, private: &Arc<PrivateFolder>, durability: Durability) -> anyhow::Result<Self> {
         let path = private.path_of(FOLDER);
         remove(private)?;
-        private.make_folder(FOLDER).with_context(|| format!("cannot create {}", path.display()))?;
-        let handle =
-            super::open_beneath(private.handle(), FOLDER).map_err(|error| private.cannot_open(FOLDER, error))?;
+        private.create_folder(FOLDER).with_context(|| format!("cannot create {}", path.display()))?;
+        let handle = open_beneath(private.handle(), FOLDER).map_err(|error| private.cannot_open(FOLDER, error))?;
         private.refuse_foreign_folder(FOLDER, &handle)?;
         tmpfile::grow_fd_table(&handle, tree.handles);
         Ok(Self {
@@ -136,7 +136,7 @@ impl Stage {
 
     fn write_named(&self, staged: &StagedDocument, document: &[u8]) -> io::Result<()> {
         let folder = self.folder(staged)?;
-        let mut file = self.output_folders.with_room(|| create_new(folder, &staged.file()))?;
+        let mut file = self.output_folders.with_room(|| create_file(folder, staged.file()))?;
         file.write_all(document)?;
         if self.durability == Durability::File {
             file.sync_all()?;
@@ -166,8 +166,8 @@ impl Stage {
             return Ok(folder);
         }
         // Another thread may have been faster.
-        make(rustix::fs::mkdirat(&self.handle, n.to_string(), Mode::from_raw_mode(0o777)))?;
-        let folder = self.output_folders.with_room(|| super::open_beneath(&self.handle, n.to_string()))?;
+        create_folder_if_missing(&self.handle, n.to_string())?;
+        let folder = self.output_folders.with_room(|| open_beneath(&self.handle, n.to_string()))?;
         Ok(self.folders[n].get_or_init(|| folder))
     }
 
@@ -192,7 +192,7 @@ impl Stage {
             text.push('\n');
         }
         text.push_str("end\n");
-        let create = || create_new(&self.handle, &name);
+        let create = || create_file(&self.handle, &name);
         let write = || {
             let mut file = self.output_folders.with_room(create)?;
             file.write_all(text.as_bytes())?;
@@ -216,18 +216,6 @@ impl Stage {
     pub fn withdraw_list(&self, synced: &SyncedBatch) {
         let _ = rustix::fs::unlinkat(&self.handle, synced.list(), AtFlags::empty());
     }
-}
-
-/// Writes a file that must not be there yet.
-pub(super) fn write_new(folder: &OwnedFd, name: &str, content: &[u8]) -> io::Result<File> {
-    let mut file = create_new(folder, name)?;
-    file.write_all(content)?;
-    Ok(file)
-}
-
-fn create_new(folder: &OwnedFd, name: &str) -> rustix::io::Result<File> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o666)).map(File::from)
 }
 
 /// What a dead run may have published without recording it. Nothing of a list that is not whole: it is

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::sync::Mutex;
 
@@ -15,8 +15,9 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::name::TreePath;
-use super::stage::{Stage, write_new};
-use super::{Durability, Tree, open_beneath, open_file};
+use super::stage::Stage;
+use super::{Durability, Tree};
+use crate::fs::{create_file, open_beneath, open_file};
 
 /// The file of `sync_a_new_file`, in staging.
 const LAST: &str = "last";
@@ -105,7 +106,9 @@ impl Stage {
     /// Stands for folders that cannot be synced. A new file gets into the log of a file system after all that was
     /// named and removed before it, and its sync writes the log up to there.
     fn sync_a_new_file(&self) -> io::Result<()> {
-        write_new(&self.handle, LAST, b"all names of the batch are given\n")?.sync_all()?;
+        let mut file = create_file(&self.handle, LAST)?;
+        file.write_all(b"all names of the batch are given\n")?;
+        file.sync_all()?;
         Ok(rustix::fs::unlinkat(&self.handle, LAST, AtFlags::empty())?)
     }
 }

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::fs::create_file;
+
 /// Each is an open handle. These are two batches and what is staged ahead of them, but for a few, which are
 /// given names.
 const MAX_OPEN_UNNAMED: usize = 20_000;
@@ -83,8 +85,7 @@ fn works(folder: &OwnedFd) -> rustix::io::Result<bool> {
     let file = create(folder)?;
     link(&file, folder, TRIAL)?;
     rustix::fs::unlinkat(folder, TRIAL, AtFlags::empty())?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let ordinary = rustix::fs::openat(folder, TRIAL, flags, Mode::from_raw_mode(0o666))?;
+    let ordinary = create_file(folder, TRIAL)?;
     rustix::fs::unlinkat(folder, TRIAL, AtFlags::empty())?;
     Ok(rustix::fs::fstat(&file)?.st_mode == rustix::fs::fstat(&ordinary)?.st_mode)
 }

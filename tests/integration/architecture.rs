@@ -11,12 +11,13 @@ use std::path::Path;
 use walkdir::WalkDir;
 
 /// The modules in reading order; each may import from its own group and from the groups before it.
-const ORDER: [&[&str]; 9] = [
+const ORDER: [&[&str]; 10] = [
     VOCABULARY,
+    &["fs"],
     &["source"],
     &["tree"],
-    &["state"],
     &["lock"],
+    &["state"],
     &["export"],
     &["cli", "config"],
     &["report"],

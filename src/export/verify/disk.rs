@@ -8,6 +8,7 @@ use chrono::DateTime;
 
 use super::{Content, Difference, Finding, Findings, Task};
 use crate::event::Event;
+use crate::fs::private::{PRIVATE, PrivateFolder};
 use crate::invoice::Tenant;
 use crate::lang::Text;
 use crate::refusal::Refusal;
@@ -15,10 +16,9 @@ use crate::run::{Cancel, RunId};
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::tree::name::TreePath;
-use crate::tree::private::PrivateFolder;
 use crate::tree::stage;
 use crate::tree::walk::{self, TreeEntryKind};
-use crate::tree::{Facts, PRIVATE, Tree};
+use crate::tree::{Facts, Tree};
 
 /// Rows of the ledger read at a time.
 const PAGE: usize = 10_000;

@@ -1,10 +1,11 @@
-//! A folder for our own files: `.export_state` in the output, the folder of `--state-dir`, and `backups` in it.
+//! A folder for the program's own files: `.export_state` in the output, the folder of `--state-dir`, and `backups` in
+//! it.
 //!
 //! Another user may own the output and put a symbolic link in the place of any name in it, also while a run is at
 //! work. So the folder is opened once. Every name is reached relative to that handle and never through a link,
 //! and a new file is one that was not there before. `route.rs` says who can change the way to the folder.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,15 +13,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use anyhow::Context;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, Stat, StatFs};
 use rustix::io::Errno;
 
-use super::publish::make;
+use super::identity::Identity;
 pub use super::route::Exposure;
 use super::route::{Route, is_trusted, others_may_write};
-use super::{PRIVATE, Tree, open_beneath};
+use super::{FOLDER_MODE, create_folder_if_missing, open_beneath};
+use crate::lang::{Explain, Text};
 use crate::refusal::{Distrust, Refusal};
+
+/// The program's folder in an output. Its name is hidden from listings of the tenants.
+pub const PRIVATE: &str = ".export_state";
 
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const PROBE: &str = "probe-owner";
@@ -38,33 +42,6 @@ pub struct PrivateFolder {
     new_owner: OnceLock<u32>,
 }
 
-/// What tells a file or folder from all others of this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-impl Identity {
-    pub fn new(device: u64, inode: u64) -> Self {
-        Self { device, inode }
-    }
-
-    pub fn of(stat: &Stat) -> Self {
-        Self { device: stat.st_dev, inode: stat.st_ino }
-    }
-
-    /// What has this path now, without following a link at its end; None if we reach nothing
-    /// there.
-    pub fn at(path: &Path) -> io::Result<Option<Self>> {
-        match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(Self::of(&stat))),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -73,34 +50,62 @@ pub enum Access {
 }
 
 impl PrivateFolder {
-    /// `.export_state` of an open output. It is made where it is missing.
-    pub fn create_in(tree: &Tree) -> anyhow::Result<Self> {
-        let path = tree.output().join(PRIVATE);
-        let handle = match open_beneath(&tree.root, PRIVATE) {
+    /// `.export_state` of an open output, created where it is missing.
+    ///
+    /// # Errors
+    /// Refuses a link in its place, and an output whose path leads to another folder by now.
+    pub fn create_in_output(root: &OwnedFd, output: &Path) -> anyhow::Result<Self> {
+        let path = output.join(PRIVATE);
+        let handle = match open_beneath(root, PRIVATE) {
             Err(Errno::NOENT) => {
-                make(rustix::fs::mkdirat(&tree.root, PRIVATE, Mode::from_raw_mode(0o777)))
-                    .with_context(|| format!("cannot create {}", path.display()))?;
-                open_beneath(&tree.root, PRIVATE)
+                create_folder_if_missing(root, PRIVATE).explain(|| cannot_create(&path))?;
+                open_beneath(root, PRIVATE)
             }
             opened => opened,
         };
-        let handle = handle.map_err(|error| cannot_open(&tree.root, PRIVATE.as_ref(), &path, error))?;
-        Self::hidden(path, &tree.root, handle)
+        let handle = handle.map_err(|error| cannot_open(root, PRIVATE.as_ref(), &path, error))?;
+        Self::in_output(path, root, handle)
     }
 
-    /// The folder at a path, which is made where it is missing.
-    ///
-    /// Refuses a folder of `--state-dir` that belongs to another user.
-    pub fn create(path: &Path) -> anyhow::Result<Self> {
-        let cannot = || format!("cannot create {}", path.display());
-        if path.file_name().is_some_and(|name| name == PRIVATE) {
-            std::fs::create_dir_all(parent(path)).with_context(cannot)?;
-            return Self::create_in(&Tree::open(parent(path))?);
+    /// `.export_state` of an output, if there is one.
+    fn open_in_output(path: &Path) -> anyhow::Result<Option<Self>> {
+        let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
+        let root = match rustix::fs::openat(CWD, parent(path), flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            root => root.map_err(io::Error::from).explain(|| open_failed(path))?,
+        };
+        match open_folder(&root, PRIVATE.as_ref()) {
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(cannot_open(&root, PRIVATE.as_ref(), path, error)),
+            Ok(handle) => Self::in_output(path.to_path_buf(), &root, handle).map(Some),
         }
-        refuse_foreign_links(path).with_context(cannot)?;
-        std::fs::create_dir_all(path).with_context(cannot)?;
-        let folder = Self::open_existing(path)?.context("it is gone again").with_context(cannot)?;
-        let owner = rustix::fs::fstat(&folder.handle).map_err(io::Error::from).with_context(cannot)?.st_uid;
+    }
+
+    /// The links on the way to an output may belong to any user.
+    fn in_output(path: PathBuf, root: impl AsFd, handle: OwnedFd) -> anyhow::Result<Self> {
+        let route = Route::to(parent(&path)).explain(|| text!("cannot look for {}", "无法查找 {}", path.display()))?;
+        if Identity::at(&route.real)? != Some(Identity::of_open(root)?) {
+            return Err(Refusal::Untrusted { path, why: Distrust::Replaced }.into());
+        }
+        Self::at_end(path, route.real.join(PRIVATE), handle, route.exposure)
+    }
+
+    /// The folder of `--state-dir`, created where it is missing. The folder of an output is recognised by its name.
+    ///
+    /// # Errors
+    /// Refuses a folder that belongs to another user, and one that another user's link leads to.
+    pub fn create(path: &Path) -> anyhow::Result<Self> {
+        if is_of_an_output(path) {
+            let output = parent(path);
+            std::fs::create_dir_all(output).explain(|| cannot_create(path))?;
+            let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+            let root = rustix::fs::openat(CWD, output, flags, Mode::empty()).map_err(io::Error::from);
+            return Self::create_in_output(&root.explain(|| open_failed(output))?, output);
+        }
+        refuse_foreign_links(path).explain(|| cannot_create(path))?;
+        std::fs::create_dir_all(path).explain(|| cannot_create(path))?;
+        let folder = Self::open_existing(path)?.explain(|| is_gone(path))?;
+        let owner = folder.own_stat()?.st_uid;
         if !is_trusted(owner) && !folder.is_ours(owner) {
             return Err(Refusal::NotOwner { path: path.to_path_buf() }.into());
         }
@@ -109,88 +114,62 @@ impl PrivateFolder {
 
     /// The folder at a path, if there is one.
     pub fn open_existing(path: &Path) -> anyhow::Result<Option<Self>> {
-        let cannot = || format!("cannot open {}", path.display());
-        if path.file_name().is_some_and(|name| name == PRIVATE) {
-            let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
-            let root = match rustix::fs::openat(CWD, parent(path), flags, Mode::empty()) {
-                Err(Errno::NOENT) => return Ok(None),
-                root => root.map_err(io::Error::from).with_context(cannot)?,
-            };
-            return match open_folder(&root, PRIVATE.as_ref()) {
-                Err(Errno::NOENT) => Ok(None),
-                Err(error) => Err(cannot_open(&root, PRIVATE.as_ref(), path, error)),
-                Ok(handle) => Self::hidden(path.to_path_buf(), &root, handle).map(Some),
-            };
+        if is_of_an_output(path) {
+            return Self::open_in_output(path);
         }
         let route = match Route::to(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            route => route.with_context(cannot)?,
+            route => route.explain(|| open_failed(path))?,
         };
-        let handle = open_folder(CWD, &route.real).map_err(io::Error::from).with_context(cannot)?;
-        let owner = rustix::fs::fstat(&handle).map_err(io::Error::from).with_context(cannot)?.st_uid;
+        let handle = open_folder(CWD, &route.real).map_err(io::Error::from).explain(|| open_failed(path))?;
+        let owner = rustix::fs::fstat(&handle).map_err(io::Error::from).explain(|| open_failed(path))?.st_uid;
         if let Some(link) = route.link_of_another_user(owner) {
             return Err(Refusal::Untrusted { path: link.to_path_buf(), why: Distrust::Link }.into());
         }
-        Self::at(path.to_path_buf(), route.real, handle, route.exposure).map(Some)
+        Self::at_end(path.to_path_buf(), route.real, handle, route.exposure).map(Some)
     }
 
     /// A folder in this one, if there is one.
     pub fn open_subfolder(&self, name: &str) -> anyhow::Result<Option<Self>> {
         match open_folder(&self.handle, name.as_ref()) {
-            Ok(handle) => Self::at(self.path.join(name), self.real.join(name), handle, self.exposure).map(Some),
+            Ok(handle) => Self::at_end(self.path.join(name), self.real.join(name), handle, self.exposure).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(self.cannot_open(name, error)),
         }
     }
 
-    /// A folder in this one, which is made where it is missing.
+    /// A folder in this one, created where it is missing.
     pub fn create_subfolder(&self, name: &str) -> anyhow::Result<Self> {
-        if let Some(there) = self.open_subfolder(name)? {
-            return Ok(there);
+        if let Some(folder) = self.open_subfolder(name)? {
+            return Ok(folder);
         }
-        make(rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(0o777)))
-            .with_context(|| format!("cannot create {}", self.path_of(name).display()))?;
-        self.open_subfolder(name)?.with_context(|| format!("{} is gone again", self.path_of(name).display()))
+        create_folder_if_missing(&self.handle, name).explain(|| cannot_create(&self.path_of(name)))?;
+        self.open_subfolder(name)?.explain(|| is_gone(&self.path_of(name)))
     }
 
-    fn hidden(path: PathBuf, output: impl AsFd, handle: OwnedFd) -> anyhow::Result<Self> {
-        // The links on the way to an output may belong to any user.
-        let route = Route::to(parent(&path)).with_context(|| format!("cannot look for {}", path.display()))?;
-        let opened = rustix::fs::fstat(output).map_err(io::Error::from)?;
-        if Identity::at(&route.real)? != Some(Identity::of(&opened)) {
-            return Err(Refusal::Untrusted { path, why: Distrust::Replaced }.into());
-        }
-        Self::at(path, route.real.join(PRIVATE), handle, route.exposure)
-    }
-
-    fn at(path: PathBuf, real: PathBuf, handle: OwnedFd, exposure: Exposure) -> anyhow::Result<Self> {
-        let opened = rustix::fs::fstat(&handle).map_err(io::Error::from);
-        let opened = opened.with_context(|| format!("cannot look at {}", path.display()))?;
-        if Identity::at(&real).with_context(|| format!("cannot look at {}", path.display()))?
-            != Some(Identity::of(&opened))
-        {
-            return Err(Refusal::Untrusted { path, why: Distrust::Replaced }.into());
+    /// The folder at the end of a route, which must still be the one that was opened.
+    fn at_end(path: PathBuf, real: PathBuf, handle: OwnedFd, exposure: Exposure) -> anyhow::Result<Self> {
+        let folder = Self { path, real, handle, exposure, new_owner: OnceLock::new() };
+        let opened = folder.own_stat()?;
+        if Identity::at(&folder.real).explain(|| cannot_look_at(&folder.path))? != Some(Identity::of(&opened)) {
+            return Err(Refusal::Untrusted { path: folder.path, why: Distrust::Replaced }.into());
         }
         let exposure = if others_may_write(&opened) { Exposure::ToOthers } else { exposure };
-        Ok(Self { path, real, handle, exposure, new_owner: OnceLock::new() })
+        Ok(Self { exposure, ..folder })
     }
 
+    /// As an operator names the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What an operator calls a file of this folder.
+    /// As an operator names a file of this folder.
     pub fn path_of(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
     }
 
-    /// A path without links. It leads to another file as soon as another user has changed the way to the
-    /// folder.
-    pub fn real_path_of(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.real.join(name)
-    }
-
-    /// The folder's own path without links.
+    /// The folder's path without links, for SQLite, which opens by path. It leads to another folder as soon as another
+    /// user has changed the way.
     pub fn real_path(&self) -> &Path {
         &self.real
     }
@@ -200,29 +179,35 @@ impl PrivateFolder {
         self.exposure
     }
 
-    pub(super) fn handle(&self) -> &OwnedFd {
+    pub(crate) fn handle(&self) -> &OwnedFd {
         &self.handle
     }
 
     pub fn identity(&self) -> anyhow::Result<Identity> {
-        let stat = rustix::fs::fstat(&self.handle).map_err(io::Error::from);
-        Ok(Identity::of(&stat.with_context(|| format!("cannot look at {}", self.path.display()))?))
+        Ok(Identity::of(&self.own_stat()?))
+    }
+
+    fn own_stat(&self) -> anyhow::Result<Stat> {
+        rustix::fs::fstat(&self.handle).map_err(io::Error::from).explain(|| cannot_look_at(&self.path))
     }
 
     pub fn file_system(&self) -> io::Result<StatFs> {
         Ok(rustix::fs::fstatfs(&self.handle)?)
     }
 
-    /// What has this name; a link counts as itself.
-    pub fn stat(&self, name: impl AsRef<Path>) -> io::Result<Option<Stat>> {
-        match rustix::fs::statat(&self.handle, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(stat)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error.into()),
+    /// The facts of what has this name, of a link itself; None where nothing has it.
+    pub fn stat(&self, name: impl AsRef<Path>) -> anyhow::Result<Option<Stat>> {
+        let name = name.as_ref();
+        match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            stat => stat.map(Some).explain(|| cannot_look_at(&self.path_of(name))),
         }
     }
 
     /// Opens an ordinary file, if there is one. Does not wait for a pipe.
+    ///
+    /// # Errors
+    /// Refuses a link, and anything else that is no file.
     pub fn open(&self, name: impl AsRef<Path>, access: Access) -> anyhow::Result<Option<File>> {
         let name = name.as_ref();
         let how = if access == Access::Write { OFlags::RDWR } else { OFlags::RDONLY };
@@ -231,14 +216,14 @@ impl PrivateFolder {
             Err(Errno::NOENT) => return Ok(None),
             file => File::from(file.map_err(|error| self.cannot_open(name, error))?),
         };
-        let is_file = file.metadata().map(|data| data.is_file());
-        if !is_file.with_context(|| format!("cannot look at {}", self.path_of(name).display()))? {
-            return Err(self.distrust(name, Distrust::NotAFile));
+        if file.metadata().explain(|| cannot_look_at(&self.path_of(name)))?.is_file() {
+            Ok(Some(file))
+        } else {
+            Err(self.distrust(name, Distrust::NotAFile))
         }
-        Ok(Some(file))
     }
 
-    /// Makes a file that was not there before, also not as a link.
+    /// Creates a file that was not there before, not even as a link (`AlreadyExists`). The umask applies to `mode`.
     pub fn create_file(&self, name: impl AsRef<Path>, mode: u32) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.handle, name.as_ref(), flags, Mode::from_raw_mode(mode))?.into())
@@ -247,19 +232,15 @@ impl PrivateFolder {
     /// Refuses what may not be written to: a link, what is no file, what belongs to another user, and, where another
     /// user can make names, a file that has more than one.
     pub fn refuse_foreign(&self, name: impl AsRef<Path>) -> anyhow::Result<()> {
-        let name = name.as_ref();
-        let stat = self.stat(name).with_context(|| format!("cannot look at {}", self.path_of(name).display()))?;
-        stat.map_or(Ok(()), |stat| self.refuse_foreign_stat(name, &stat))
+        let stat = self.stat(&name)?;
+        stat.map_or(Ok(()), |stat| self.refuse_foreign_stat(name.as_ref(), &stat))
     }
 
     /// The same of an open file.
     pub fn refuse_foreign_file(&self, name: impl AsRef<Path>, file: &File) -> anyhow::Result<()> {
         let name = name.as_ref();
-        let stat = rustix::fs::fstat(file).map_err(io::Error::from);
-        self.refuse_foreign_stat(
-            name,
-            &stat.with_context(|| format!("cannot look at {}", self.path_of(name).display()))?,
-        )
+        let stat = rustix::fs::fstat(file).map_err(io::Error::from).explain(|| cannot_look_at(&self.path_of(name)))?;
+        self.refuse_foreign_stat(name, &stat)
     }
 
     fn refuse_foreign_stat(&self, name: &Path, stat: &Stat) -> anyhow::Result<()> {
@@ -277,15 +258,14 @@ impl PrivateFolder {
         Ok(())
     }
 
-    /// Refuses a folder that another user has put in the place of one that was just made.
-    pub(super) fn refuse_foreign_folder(&self, name: impl AsRef<Path>, folder: &OwnedFd) -> anyhow::Result<()> {
+    /// Refuses an open folder that another user has put in the place of one that was just created.
+    pub(crate) fn refuse_foreign_folder(&self, name: impl AsRef<Path>, folder: &OwnedFd) -> anyhow::Result<()> {
         let path = self.path_of(name);
-        let stat = rustix::fs::fstat(folder).map_err(io::Error::from);
-        let owner = stat.with_context(|| format!("cannot look at {}", path.display()))?.st_uid;
+        let owner = rustix::fs::fstat(folder).map_err(io::Error::from).explain(|| cannot_look_at(&path))?.st_uid;
         if self.is_ours(owner) { Ok(()) } else { Err(Refusal::NotOwner { path }.into()) }
     }
 
-    /// Whether a file of this owner may have been made by us.
+    /// Whether a file of this owner may be one that this program created.
     fn is_ours(&self, owner: u32) -> bool {
         owner == rustix::process::geteuid().as_raw() || self.owner_of_new_files().is_ok_and(|ours| ours == owner)
     }
@@ -302,11 +282,13 @@ impl PrivateFolder {
         Ok(*self.new_owner.get_or_init(|| owner))
     }
 
-    pub fn make_folder(&self, name: impl AsRef<Path>) -> io::Result<()> {
-        Ok(rustix::fs::mkdirat(&self.handle, name.as_ref(), Mode::from_raw_mode(0o777))?)
+    /// Creates a folder that was not there before (`AlreadyExists`).
+    pub fn create_folder(&self, name: impl AsRef<Path>) -> io::Result<()> {
+        Ok(rustix::fs::mkdirat(&self.handle, name.as_ref(), FOLDER_MODE)?)
     }
 
-    /// Renames by another call than publishing does, so that a trace tells the two apart.
+    /// Renames by another call than publishing does, so that a trace tells the two apart. What has the name `to` is
+    /// replaced.
     pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
         let (from, to) = (from.as_ref(), to.as_ref());
         match rustix::fs::renameat_with(&self.handle, from, &self.handle, to, RenameFlags::empty()) {
@@ -315,14 +297,14 @@ impl PrivateFolder {
         }
     }
 
-    /// Renames a folder, but replaces nothing. NFS, 9p and some servers of FUSE cannot do both at once; there the name is
-    /// claimed by a folder of ours first, which a rename may replace since it is empty. A process that dies in between
-    /// leaves it behind, and it looks like the script's.
+    /// Renames a folder, but replaces nothing. NFS, 9p and some servers of FUSE cannot do both at once; there the name
+    /// is claimed by an empty folder first, which a rename may replace. A process that dies in between leaves it
+    /// behind, and it looks like the script's.
     pub fn rename_to_new(&self, folder: impl AsRef<Path>, name: impl AsRef<Path>) -> io::Result<()> {
         let (folder, name) = (folder.as_ref(), name.as_ref());
         match rustix::fs::renameat_with(&self.handle, folder, &self.handle, name, RenameFlags::NOREPLACE) {
             Err(Errno::INVAL) => {
-                self.make_folder(name)?;
+                self.create_folder(name)?;
                 self.rename(folder, name).inspect_err(|_| {
                     let _ = rustix::fs::unlinkat(&self.handle, name, AtFlags::REMOVEDIR);
                 })
@@ -344,22 +326,23 @@ impl PrivateFolder {
         }
     }
 
-    /// Removes a folder with everything in it, if it is there.
+    /// Removes a folder with everything in it, if it is there. Links in it are removed themselves.
     pub fn remove_folder(&self, name: &str) -> anyhow::Result<()> {
-        remove_whole(&self.handle, name.as_ref())
+        remove_recursively(&self.handle, name.as_ref())
             .map_err(io::Error::from)
-            .with_context(|| format!("cannot remove {}", self.path_of(name).display()))
+            .explain(|| text!("cannot remove {}", "无法删除 {}", self.path_of(name).display()))
     }
 
     /// The names in the folder, in no order.
-    pub fn names(&self) -> io::Result<Vec<OsString>> {
-        Ok(names(&self.handle)?)
+    pub fn names(&self) -> anyhow::Result<Vec<OsString>> {
+        let names = names(&self.handle).map_err(io::Error::from);
+        names.explain(|| text!("cannot list {}", "无法列出 {} 的内容", self.path.display()))
     }
 
     /// Makes the names in the folder durable.
     pub fn sync(&self) -> anyhow::Result<()> {
         let synced = rustix::fs::fsync(&self.handle).map_err(io::Error::from);
-        synced.with_context(|| format!("cannot sync {}", self.path.display()))
+        synced.explain(|| text!("cannot sync {}", "无法将 {} 同步到磁盘", self.path.display()))
     }
 
     fn distrust(&self, name: &Path, why: Distrust) -> anyhow::Error {
@@ -367,14 +350,19 @@ impl PrivateFolder {
     }
 
     /// The error of an open, or the refusal of a link.
-    pub(super) fn cannot_open(&self, name: impl AsRef<Path>, error: Errno) -> anyhow::Error {
+    pub(crate) fn cannot_open(&self, name: impl AsRef<Path>, error: Errno) -> anyhow::Error {
         cannot_open(&self.handle, name.as_ref(), &self.path_of(name.as_ref()), error)
     }
 }
 
-/// Refuses a link of another user on the way, as far as the way is there.
+/// Whether this is the program's folder in an output, by its name: an operator may give it as `--state-dir` too.
+fn is_of_an_output(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == PRIVATE)
+}
+
+/// Refuses a link of another user on the way, as far as the way exists.
 fn refuse_foreign_links(path: &Path) -> anyhow::Result<()> {
-    for way in path.ancestors().map(|way| if way.as_os_str().is_empty() { Path::new(".") } else { way }) {
+    for way in path.ancestors().map(or_current) {
         let route = match Route::to(way) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             route => route?,
@@ -387,11 +375,16 @@ fn refuse_foreign_links(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+/// The folder around a file.
+pub(crate) fn parent(path: &Path) -> &Path {
+    path.parent().map_or(Path::new("."), or_current)
 }
 
-/// Opens a folder that is no link. Its names may be hidden from us.
+fn or_current(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
+}
+
+/// Opens a folder that is no link. Its names may be hidden from this user.
 fn open_folder(around: impl AsFd, name: &Path) -> rustix::io::Result<OwnedFd> {
     match rustix::fs::openat(&around, name, FOLDER | OFlags::RDONLY, Mode::empty()) {
         Err(Errno::ACCESS) => rustix::fs::openat(&around, name, FOLDER | OFlags::PATH, Mode::empty()),
@@ -407,7 +400,7 @@ fn cannot_open(around: impl AsFd, name: &Path, path: &Path, error: Errno) -> any
     if is_link {
         return Refusal::Untrusted { path: path.to_path_buf(), why: Distrust::Link }.into();
     }
-    anyhow::Error::from(io::Error::from(error)).context(format!("cannot open {}", path.display()))
+    open_failed(path).caused_by(io::Error::from(error))
 }
 
 fn names(folder: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
@@ -416,14 +409,14 @@ fn names(folder: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            names.push(std::ffi::OsStr::from_bytes(name).to_owned());
+            names.push(OsStr::from_bytes(name).to_owned());
         }
     }
     Ok(names)
 }
 
-/// A folder that is removed in another one of the same file system. Links go themselves.
-fn remove_whole(around: &OwnedFd, name: &Path) -> rustix::io::Result<()> {
+/// Removes a folder of the same file system with everything in it.
+fn remove_recursively(around: &OwnedFd, name: &Path) -> rustix::io::Result<()> {
     match rustix::fs::unlinkat(around, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
@@ -431,10 +424,26 @@ fn remove_whole(around: &OwnedFd, name: &Path) -> rustix::io::Result<()> {
     }
     let folder = open_beneath(around, name)?;
     for inner in names(&folder)? {
-        remove_whole(&folder, inner.as_ref())?;
+        remove_recursively(&folder, inner.as_ref())?;
     }
     match rustix::fs::unlinkat(around, name, AtFlags::REMOVEDIR) {
         Err(Errno::NOENT) => Ok(()),
         result => result,
     }
+}
+
+pub(super) fn cannot_look_at(path: &Path) -> Text {
+    text!("cannot look at {}", "无法查看 {}", path.display())
+}
+
+pub(super) fn cannot_create(path: &Path) -> Text {
+    text!("cannot create {}", "无法创建 {}", path.display())
+}
+
+fn open_failed(path: &Path) -> Text {
+    text!("cannot open {}", "无法打开 {}", path.display())
+}
+
+fn is_gone(path: &Path) -> Text {
+    text!("{} is gone again", "{} 又不见了", path.display())
 }
