@@ -1,10 +1,10 @@
 //! `import-legacy-state` and `export-legacy-state`.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
+use rustix::io::Errno;
 
 use super::consent;
 use crate::cli::{Common, ExportLegacyState, ImportLegacyState};
@@ -151,7 +151,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
         return Ok(fs::read(file)?);
     }
     let read = PrivateFile::at(file)?.map_or(Ok(None), |file| legacy_file::read(&file))?;
-    Ok(read.ok_or(std::io::Error::from(ErrorKind::NotFound))?)
+    Ok(read.ok_or(Errno::NOENT)?)
 }
 
 fn refuse_going_back(planned: &Import, args: &ImportLegacyState) -> anyhow::Result<()> {
