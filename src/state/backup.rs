@@ -15,8 +15,9 @@ use rusqlite::{Connection, backup};
 use rustix::fs::FileType;
 
 use super::changes::ChangeKind;
-use super::open::connect_to;
-use super::{State, explain, file};
+use super::connect::connect_to;
+use super::damage::explain;
+use super::{State, file};
 use crate::fs::file::{PrivateFile, UnfinishedFile};
 use crate::fs::identity::Identity;
 use crate::fs::private::{Access, PrivateFolder};

@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
-use super::open::{self, Stamp};
+use super::State;
+use super::connect::{Stamp, connect_read_only};
+use super::damage::explain;
 use super::stored::{FolderNo, LedgerKey, TenantNo};
-use super::{State, explain};
 use crate::fs::file::PrivateFile;
 use crate::invoice::{Digest, InvoiceId, Key, SourceTime, Tenant};
 use crate::run::{Counts, RunId};
@@ -130,7 +131,7 @@ impl Lookup {
                 return answer.map_err(|error| explain(error, file.path()));
             }
             // A run writes beside a dry run that found nobody: from now on with locks.
-            let (again, stamp) = open::connect_read_only(file)?;
+            let (again, stamp) = connect_read_only(file)?;
             conn.replace(again);
             unlocked.replace(stamp);
         }
