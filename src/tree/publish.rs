@@ -15,17 +15,17 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use anyhow::Context;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::handles::is_out_of_handles;
 use super::name::TreePath;
+use super::output::{NewFolder, Tree};
 use super::stage::{List, Stage, StagedDocument};
-use super::{NewFolder, Tree};
 use crate::fs::identity::Identity;
 use crate::fs::{create_folder_if_missing, digest_of, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId, Tenant};
+use crate::lang::Explain;
 use crate::refusal::Trouble;
 
 /// A staged document and where it goes.
@@ -127,9 +127,9 @@ impl Failure {
     }
 }
 
-impl SyncedBatch {
-    pub(super) fn list(&self) -> &str {
-        &self.list.name
+impl Placement {
+    fn target(&self) -> (&InvoiceId, &TreePath, Digest) {
+        (&self.id, &self.path, self.digest)
     }
 }
 
@@ -141,10 +141,6 @@ impl Published {
 
     pub fn changed_the_tree(&self) -> bool {
         self.list.is_some()
-    }
-
-    pub(super) fn list(&self) -> Option<&str> {
-        self.list.as_deref()
     }
 
     pub fn removed(&self) -> impl Iterator<Item = &TreePath> {
@@ -184,7 +180,7 @@ impl Published {
     /// What lies in one tenant's way keeps nobody else from going on.
     fn note_trouble(&mut self, removal: &Removal, error: io::Error) -> anyhow::Result<()> {
         if !concerns_one_tenant(&error) {
-            return Err(error).with_context(|| format!("cannot remove {}", removal.path));
+            return Err(text!("cannot remove {}", "无法删除 {}", removal.path).caused_by(error));
         }
         let (id, path, detail) = (removal.id.clone(), removal.path.clone(), error.to_string());
         match removal.cause {
@@ -194,6 +190,21 @@ impl Published {
             Cause::InDoubt(_) => self.in_doubt.push((path, detail)),
         }
         Ok(())
+    }
+}
+
+impl Stage {
+    /// The batch is recorded: nothing of it is in doubt any more.
+    pub fn drop_list(&self, published: &Published) -> anyhow::Result<()> {
+        let Some(list) = &published.list else { return Ok(()) };
+        let removed = self.remove_list(list);
+        removed.explain(|| text!("cannot remove the list {list} in staging", "无法删除暂存目录中的清单 {list}"))
+    }
+
+    /// Nothing of the batch was put in place, nor will be. If its list stays, the next run examines files
+    /// that no process has touched.
+    pub fn withdraw_list(&self, synced: &SyncedBatch) {
+        let _ = self.remove_list(&synced.list.name);
     }
 }
 
@@ -208,7 +219,7 @@ impl Tree {
 
     /// Steps 1 and 2.
     pub fn sync(&self, stage: &Stage, changes: Changes) -> anyhow::Result<SyncedBatch> {
-        let list = stage.write_list(changes.placements.iter())?;
+        let list = stage.write_list(changes.placements.iter().map(Placement::target))?;
         let synced = SyncedBatch { changes, list };
         if let Err(error) = self.sync_staged(stage, &synced.list.file, &synced.changes.adopted) {
             stage.withdraw_list(&synced);
@@ -250,7 +261,10 @@ impl Tree {
                     stage.discard(&placement.staged);
                     published.failed.push(Failure::of(placement, error.to_string()));
                 }
-                Err(error) => return Err(error).with_context(|| format!("cannot put {} in place", placement.path)),
+                Err(error) => {
+                    let path = &placement.path;
+                    return Err(text!("cannot put {path} in place", "无法将 {path} 放到目标位置").caused_by(error));
+                }
             }
             if open.len() >= self.folders.at_most {
                 moved.extend(self.moved_away(&mut open)?);
@@ -307,7 +321,9 @@ impl Tree {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) if concerns_one_tenant(&error) => {}
-                Err(error) => return Err(error).with_context(|| format!("cannot look at the folder {folder}")),
+                Err(error) => {
+                    return Err(text!("cannot look at the folder {folder}", "无法查看目录 {folder}").caused_by(error));
+                }
             }
             self.forget_folder(folder);
             moved.push(folder);

@@ -5,7 +5,6 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use walkdir::{DirEntry, WalkDir};
 
 /// A file's depth below the output: tenant, country, file.
@@ -30,7 +29,9 @@ pub fn files(output: &Path) -> impl Iterator<Item = anyhow::Result<PathBuf>> {
         // No output yet, or somebody removed the entry since its folder was read.
         Err(error) if error.io_error().is_some_and(|cause| cause.kind() == ErrorKind::NotFound) => None,
         Err(error) => {
-            Some(Err(error).with_context(|| format!("cannot look for exported files in {}", output.display())))
+            let output = output.display();
+            Some(Err(text!("cannot look for exported files in {output}", "无法在 {output} 中查找已导出的文件")
+                .caused_by(error)))
         }
     })
 }
@@ -78,7 +79,7 @@ pub fn everything(output: &Path) -> impl Iterator<Item = anyhow::Result<TreeEntr
             Err(error) if is(ErrorKind::NotFound, &error) => None,
             Err(error) => Some(
                 closed(&error, output)
-                    .ok_or_else(|| error.context(format!("cannot look through {}", output.display()))),
+                    .ok_or_else(|| text!("cannot look through {}", "无法遍历 {}", output.display()).caused_by(error)),
             ),
             Ok(found) => found.map(Ok),
         }
