@@ -29,7 +29,7 @@ pub const PRIVATE: &str = ".export_state";
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const PROBE: &str = "probe-owner";
 
-/// An open folder of ours.
+/// An open folder of the program's own files.
 #[derive(Debug)]
 pub struct PrivateFolder {
     /// As the operator knows it.
@@ -53,7 +53,7 @@ impl PrivateFolder {
     /// `.export_state` of an open output, created where it is missing.
     ///
     /// # Errors
-    /// Refuses a link in its place, and an output whose path leads to another folder by now.
+    /// Refuses a link in its place, and an output if its path leads to another folder by now.
     pub fn create_in_output(root: &OwnedFd, output: &Path) -> anyhow::Result<Self> {
         let path = output.join(PRIVATE);
         let handle = match open_beneath(root, PRIVATE) {
@@ -179,10 +179,12 @@ impl PrivateFolder {
         self.exposure
     }
 
+    /// The handle relative to which its names are reached.
     pub(crate) fn handle(&self) -> &OwnedFd {
         &self.handle
     }
 
+    /// Tells this folder from all others, also where two paths lead to it.
     pub fn identity(&self) -> anyhow::Result<Identity> {
         Ok(Identity::of(&self.own_stat()?))
     }
@@ -191,6 +193,7 @@ impl PrivateFolder {
         rustix::fs::fstat(&self.handle).map_err(io::Error::from).explain(|| cannot_look_at(&self.path))
     }
 
+    /// What the operating system says of the file system that holds the folder.
     pub fn file_system(&self) -> io::Result<StatFs> {
         Ok(rustix::fs::fstatfs(&self.handle)?)
     }

@@ -32,7 +32,7 @@ pub(super) enum Access {
     ReadOnly,
 }
 
-/// The file as a reader found it that opened it without locks: whoever writes after that changes it.
+/// The facts of the file when a reader opened it without locks. A process that writes after that changes them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     identity: Identity,
@@ -51,6 +51,7 @@ impl Stamp {
         Some(Self { identity: Identity::of(&data), length: data.st_size.cast_unsigned(), modified })
     }
 
+    /// Whether no process has written since.
     pub(super) fn still_holds(&self, file: &PrivateFile) -> bool {
         Self::of(file).as_ref() == Some(self)
     }
@@ -77,6 +78,10 @@ fn open_with(file: &PrivateFile, path: &Path, flags: OpenFlags) -> anyhow::Resul
     }
 }
 
+/// Opens the state with the settings that this program relies on.
+///
+/// # Errors
+/// Refuses a state of a newer version, and a file system where a commit does not last.
 pub(super) fn connect(file: &PrivateFile, access: Access) -> anyhow::Result<Connection> {
     let path = file.path();
     let open = || -> anyhow::Result<Connection> {
@@ -115,16 +120,16 @@ pub(super) fn connect(file: &PrivateFile, access: Access) -> anyhow::Result<Conn
     Ok(conn)
 }
 
-/// A connection that only looks, with the stamp of the file if nothing but the stamp says whether
-/// somebody wrote meanwhile.
+/// A connection for reading. Where it takes no locks it comes with the stamp of the file, which says whether a process
+/// wrote meanwhile.
 pub(super) fn connect_read_only(file: &PrivateFile) -> anyhow::Result<(Connection, Option<Stamp>)> {
     // The stamp comes first: what is written after it is noticed.
     let stamp = Stamp::of(file);
     Ok((connect(file, Access::ReadOnly)?, stamp))
 }
 
-/// Where no log lies beside the state nobody has it open, and SQLite need not lock (which would leave
-/// files beside it). Where one lies, they are there already.
+/// Where no log lies beside the state, no process has it open, and SQLite need not lock (which would leave
+/// files beside it). Where there is a log, these files are there already.
 fn connect_without_locks(file: &PrivateFile) -> anyhow::Result<Connection> {
     file::refuse_links(file)?;
     let path = file.real_path();
@@ -147,7 +152,7 @@ fn count(event: TraceEvent<'_>) {
     }
 }
 
-/// A copy in memory, so that whoever only looks sees one schema and leaves no trace.
+/// A copy in memory, so that a reader sees one schema and leaves no trace.
 fn upgraded_copy(old: &Connection) -> rusqlite::Result<Connection> {
     let mut copy = Connection::open_in_memory()?;
     Backup::new(old, &mut copy)?.run_to_completion(i32::MAX, Duration::ZERO, None)?;
@@ -155,6 +160,7 @@ fn upgraded_copy(old: &Connection) -> rusqlite::Result<Connection> {
     Ok(copy)
 }
 
+/// Switches off what SQLite permits for the sake of old programs.
 pub(super) fn harden(conn: &Connection) -> rusqlite::Result<()> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
@@ -170,6 +176,7 @@ pub(super) fn harden(conn: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Lets every commit survive a power cut, and reads back that it does.
 pub(super) fn make_durable(conn: &Connection) -> anyhow::Result<()> {
     let mode: String = conn.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     conn.pragma_update(None, "synchronous", "FULL")?;

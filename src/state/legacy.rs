@@ -179,7 +179,7 @@ pub fn render(entries: &[Entry]) -> Result<String, UnwritableTenant> {
     Ok(entries.iter().map(line).collect())
 }
 
-/// A tenant whose line nobody could read again.
+/// A tenant that would make a line which no program could read again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnwritableTenant(pub Tenant);
 

@@ -1,14 +1,23 @@
-//! What we remember: one SQLite file, by default `<output>/.export_state/state.db`.
+//! The memory of the program: one SQLite file, by default `<output>/.export_state/state.db`.
 //!
-//! `file.rs` finds and names the file, `open.rs` creates, opens and upgrades it, `tenants.rs` knows tenants, `watermarks.rs` alone moves their watermarks,
-//! `ledger.rs` says which file belongs to which invoice, `todo.rs` what is still to be done or was rejected,
-//! `runs.rs` writes the history, `changes.rs` what was changed otherwise; `history.rs` and `pages.rs` read both,
-//! `overview.rs` how the tenants stand. `record.rs` writes a published batch, everything of it in one transaction:
-//! the file in the tree comes first, the state second. `rehearsal.rs` keeps what a dry run has decided. `legacy.rs`
-//! knows the script's state file, `legacy_file.rs` puts one in place. `source_table.rs` numbers the tables that were
-//! read. `visited.rs` counts the ids that a scan of the source has visited. `stored.rs` says how types are stored.
+//! | the file | |
+//! |---|---|
+//! | `file` | what SQLite keeps beside the state, and whether another user replaced any of it |
+//! | `schema`, `connect`, `damage` | versions, connections, and which errors mean a damaged file |
+//! | `open`, `store` | creating and opening; transactions, readers and the end of an open state |
+//! | `backup`, `restore`, `integrity` | backups, their way back, and whether the state holds together |
 //!
-//! Only the holder of the lock may open a state for writing (`State::open` takes it as proof).
+//! | the content | |
+//! |---|---|
+//! | `stored` | how the program's types are stored |
+//! | `tenants`, `watermarks` | the tenants, and up to where each was exported; `watermarks` alone moves them |
+//! | `ledger`, `visited`, `source_table` | which file belongs to which invoice, which ids a scan met, and in which table |
+//! | `todo` | what is still to be done or was rejected |
+//! | `record`, `rehearsal` | a published batch, in one transaction after its files; what a dry run decided instead |
+//! | `runs`, `changes` | the history of runs and of other changes; `history`, `pages`, `trace` and `overview` read it |
+//! | `legacy`, `legacy_file` | the script's state file, and how it is put in place |
+//!
+//! Only the holder of the lock may open a state for writing: `State::open` takes the lock as proof.
 
 #[macro_use]
 pub mod stored;

@@ -34,6 +34,7 @@ impl State {
         Self::create_file(lock.state(), lock.starter())
     }
 
+    /// Opens a state for writing, which is backed up and upgraded if it is older.
     pub(super) fn open_file(file: &PrivateFile, starter: &Starter) -> anyhow::Result<Option<Self>> {
         if !is_state(file)? {
             return Ok(None);
@@ -67,6 +68,7 @@ impl State {
         Ok(Some(Self { conn, file, access: Access::ReadOnly, unlocked, watch: None }))
     }
 
+    /// Creates a state and opens it.
     pub(super) fn create_file(file: &PrivateFile, starter: &Starter) -> anyhow::Result<Self> {
         refuse_network(file)?;
         let unfinished = begin_beside(file)?;
@@ -90,7 +92,7 @@ impl State {
     }
 }
 
-/// A new database beside the one whose place it takes.
+/// A new database beside the one that it will replace.
 pub(super) fn begin_beside(state: &PrivateFile) -> anyhow::Result<UnfinishedFile> {
     let place = state.with_suffix(".new");
     file::remove_companions(&place)?;
@@ -147,7 +149,7 @@ pub(super) fn is_state(file: &PrivateFile) -> anyhow::Result<bool> {
 fn build(file: &PrivateFile) -> anyhow::Result<()> {
     let conn = connect_to(file)?;
     harden(&conn)?;
-    // Nobody else sees the file before it is whole and synced.
+    // The file gets its name after it is whole and synced, so this loses nothing.
     conn.pragma_update_and_check(None, "journal_mode", "memory", |_| Ok(()))?;
     conn.pragma_update(None, "synchronous", "OFF")?;
     conn.pragma_update(None, "application_id", APPLICATION_ID)?;

@@ -140,7 +140,7 @@ fn an_invoice_moves_on_at_the_same_cost_however_many_files_its_run_wrote() {
             [files],
         )
         .unwrap();
-        // The last ones: whoever went by the run would come to them last.
+        // The last ones: a search by the run would come to them last.
         let steps = |sql: &str| {
             let mut statement = conn.prepare(&format!("{sql} WHERE id = {files}")).unwrap();
             statement.execute([]).unwrap();

@@ -19,7 +19,7 @@ use crate::tree::publish::Published;
 #[derive(Debug, Default)]
 pub struct Record {
     pub entries: Vec<(Entry, Origin)>,
-    /// Invoices whose file now belongs to another one. They are read again by the next run.
+    /// Invoices that lost their path to another one. They are read again by the next run.
     pub displaced: Vec<InvoiceId>,
     pub rejects: Vec<Reject>,
     /// Rows that are no invoice any more. Their ledger rows stay for `verify`.

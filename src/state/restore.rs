@@ -47,7 +47,7 @@ pub fn restore(lock: &ExportLock, tree: &Tree, from: &Path, reason: Option<&str>
     })
 }
 
-/// Restores a backup and makes the tree its own, whatever mark the tree has. The tree may hold anything, so it is
+/// Restores a backup and makes the tree its own, also one with another mark. The tree may hold anything, so it is
 /// marked as newer than the state: every invoice is compared with its file.
 pub fn restore_and_adopt_tree(
     lock: &ExportLock,

@@ -23,6 +23,7 @@ pub struct State {
 }
 
 impl State {
+    /// The file of the state, as the operator named it.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
@@ -48,7 +49,7 @@ impl State {
             .explain(|| text!("cannot write the state {}", "无法写入状态文件 {}", path.display()))
     }
 
-    /// For the many small questions of a run between two changes: nobody else writes, so that all of them
+    /// For the many small questions of a run between two changes: no other process writes, so that all of them
     /// share one moment, and SQLite's locks are taken once.
     pub(super) fn glance<T>(&self, question: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
         self.look_up(|conn| {
@@ -59,6 +60,7 @@ impl State {
         })
     }
 
+    /// Answers a question from what is on record now.
     pub(super) fn read<T>(&self, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
         self.look_up(|conn| {
             end_moment(conn)?;
@@ -69,7 +71,7 @@ impl State {
     fn look_up<T>(&self, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
         let undisturbed = |stamp: &Option<Stamp>| stamp.as_ref().is_none_or(|stamp| stamp.still_holds(&self.file));
         let mut result = read(&self.conn);
-        // A run that began after the file was opened without locks may have changed it under our feet.
+        // A run that began after the file was opened without locks may have changed it meanwhile.
         let mut whole = undisturbed(&self.unlocked);
         while !whole {
             let (conn, stamp) = connect_read_only(&self.file)?;
@@ -82,7 +84,7 @@ impl State {
     }
 
     /// Refuses if another user has put something else where the state was opened. What would be written then is
-    /// read by no later run, and closing would remove a log that is not ours.
+    /// read by no later run, and closing would remove a log of another user.
     fn refuse_other(&self) -> anyhow::Result<()> {
         self.watch.as_ref().map_or(Ok(()), Watch::check)
     }

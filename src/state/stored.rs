@@ -2,7 +2,7 @@
 //! as damage.
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
-use rusqlite::{Row, ToSql};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 
 use crate::invoice::{Digest, InvoiceId, ReasonCode, SourceTime, Tenant};
 use crate::run::{Counts, Kind, RunId, WhyKept};
@@ -92,6 +92,16 @@ impl FromSql for TreePath {
         let text = value.as_str()?;
         Self::parse(text).ok_or_else(|| FromSqlError::Other(format!("impossible path {text:?}").into()))
     }
+}
+
+/// The number of a row that `key` names, which is inserted if it is missing.
+pub(super) fn get_or_insert<T: FromSql>(
+    conn: &Connection,
+    key: &str,
+    [select, insert]: [&str; 2],
+) -> rusqlite::Result<T> {
+    let known = conn.prepare_cached(select)?.query_row([key], |row| row.get(0)).optional()?;
+    known.map_or_else(|| conn.prepare_cached(insert)?.query_row([key], |row| row.get(0)), Ok)
 }
 
 /// The counts of a run, or of a tenant in it.

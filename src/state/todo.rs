@@ -1,4 +1,4 @@
-//! The to-do list and the rejects: what the next run reads by primary key, whatever its window.
+//! The to-do list and the rejects: the rows that the next run reads by primary key, also outside its window.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +58,7 @@ pub struct Leftover {
     pub path: TreePath,
     /// The invoice that had it.
     pub id: InvoiceId,
-    /// Of what we wrote there.
+    /// Of what this program wrote there.
     pub digest: Digest,
     /// None of those that were left before this was recorded, and of files that a run of an earlier version may have
     /// written when it died.
@@ -86,7 +86,7 @@ pub struct Content {
 pub struct DoubtedPath {
     /// The invoice that it wrote there.
     pub writer: Option<InvoiceId>,
-    /// Anything else that lies there is not ours, if the dead run has said what it was to write.
+    /// Another file there was not written by this program, if the dead run has said what it was to write.
     pub contents: Vec<Content>,
 }
 
@@ -102,6 +102,7 @@ impl DoubtedPath {
 pub(super) const RETRIED_AT_MOST: i64 = 50_000;
 
 impl State {
+    /// The rows that the next run reads by primary key, with no more rejects than one run reads.
     pub fn todo(&self) -> anyhow::Result<Vec<Todo>> {
         self.read(|conn| {
             let mut query = conn.prepare(
@@ -132,6 +133,7 @@ impl State {
         })
     }
 
+    /// How many invoices cannot be exported.
     pub fn open_rejects(&self) -> anyhow::Result<u64> {
         self.read(|conn| conn.query_row("SELECT count(*) FROM reject WHERE closed_run IS NULL", [], |row| row.get(0)))
     }
@@ -150,11 +152,12 @@ impl State {
         })
     }
 
+    /// Whether this invoice could not be exported the last time.
     pub fn is_open_reject(&self, id: &InvoiceId) -> anyhow::Result<bool> {
         self.glance(|conn| is_open(conn, id))
     }
 
-    /// Lets the next run, also one that is open, write these invoices whatever lies there.
+    /// Lets the next run, also one that is open, write these invoices without trusting the files that are there.
     pub fn want(&mut self, ids: &[InvoiceId]) -> anyhow::Result<()> {
         self.transaction(|tx| {
             let run: RunId = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
@@ -162,7 +165,7 @@ impl State {
         })
     }
 
-    /// The invoice whose file was left at this path though it names it no more.
+    /// The file that was left at this path though its invoice names it no more.
     pub fn leftover(&self, path: &TreePath) -> anyhow::Result<Option<Leftover>> {
         self.read(|conn| {
             let mut query = conn.prepare_cached("SELECT path, id, sha256, why FROM leftover WHERE path = ?1")?;
@@ -203,6 +206,7 @@ const LEFTOVERS_SHOWN: i64 = 100;
 pub(super) const LEFT_BEHIND: &str = "SELECT path, id, sha256, why FROM leftover WHERE id = ?1 ORDER BY path LIMIT ?2";
 pub(super) const LEFT_BY_RUN: &str = "SELECT path, id, sha256, why FROM leftover WHERE run = ?1 ORDER BY path LIMIT ?2";
 
+/// Files that were left, of one run or of one id, as the statement says.
 pub(super) fn leftovers(conn: &Connection, sql: &str, of: impl ToSql) -> rusqlite::Result<Vec<Leftover>> {
     conn.prepare_cached(sql)?.query_map(params![of, LEFTOVERS_SHOWN], leftover)?.collect()
 }
@@ -260,11 +264,12 @@ pub(super) fn leave(conn: &Connection, run: RunId, leftover: &Leftover) -> rusql
     Ok(())
 }
 
+/// The same in the midst of a transaction.
 pub(super) fn is_open(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<bool> {
     conn.prepare_cached("SELECT 1 FROM reject WHERE id = ?1 AND closed_run IS NULL")?.exists([id.as_str()])
 }
 
-/// An id stays in doubt until it is dealt with, whatever else happens to it.
+/// Puts an id on the to-do list. One that is in doubt stays so until it is dealt with.
 pub(super) fn put(
     conn: &Connection,
     run: RunId,

@@ -31,7 +31,7 @@ pub struct Mark {
     pub written: Written,
 }
 
-/// How much of what that run published is in the tree. A copy that somebody took meanwhile holds a part.
+/// How much of what that run published is in the tree. A copy that was taken meanwhile holds a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     InPart,
@@ -90,7 +90,7 @@ pub fn write_sector(file: &File, at: u64, value: &Value) -> io::Result<()> {
     file.write_all_at(line.as_bytes(), at)
 }
 
-/// Refuses a file system on which two names of ours may be one file. Asked once, before the tree is
+/// Refuses a file system on which two different names may be one file. Asked once, before the tree is
 /// marked for the first time.
 pub fn refuse_folded_names(private: &PrivateFolder, output: &Path) -> anyhow::Result<()> {
     // Upper and lower case; composed and decomposed.

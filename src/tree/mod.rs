@@ -1,10 +1,15 @@
 //! The output: `<tenant>/<country>/<yyyymmdd>+<number>.json`.
 //!
-//! `name.rs` says where an invoice lies, `publish.rs` puts files there so that a reader sees a whole
-//! old or a whole new one even after a power cut (`sync.rs`), `mark.rs` ties the tree to its state and `walk.rs`
-//! walks it, `handles.rs` keeps its folders open. `private.rs` is the folder of our own files, which the state uses
-//! too. Below the output everything is reached relative to directory handles and no symlink is
-//! followed; the output itself may be one.
+//! | | |
+//! |---|---|
+//! | `name` | which path an invoice has |
+//! | `output` | an open output: what its paths hold; `handles` keeps folders open, `walk` lists the files |
+//! | `stage`, `tmpfile` | documents before they are published, and files without a name |
+//! | `publish`, `sync`, `sync_gate` | puts files in place so that a reader sees a whole old or a whole new one, even after a power cut |
+//! | `mark` | ties the tree to its state |
+//!
+//! Below the output everything is reached relative to directory handles, and no symbolic link is followed; the output
+//! itself may be one.
 
 mod handles;
 pub mod mark;

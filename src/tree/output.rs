@@ -40,15 +40,16 @@ pub struct Tree {
     ours: RwLock<HashMap<String, NewFolder>>,
 }
 
-/// A folder in which nothing lies but what we put there.
+/// A folder that holds only what this run puts into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NewFolder {
-    /// Not made yet, neither by us nor, as far as we know, by others.
+    /// It was missing when it was looked for.
     Missing,
+    /// This run created it.
     Made,
 }
 
-/// What lies at a path.
+/// What a path holds, compared with a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileComparison {
     Nothing,
@@ -60,7 +61,7 @@ pub enum FileComparison {
     Blocked,
 }
 
-/// What lies at a path, without its content.
+/// What a path holds, without its content.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
     pub is_file: bool,
@@ -120,6 +121,7 @@ impl Tree {
         handles::writers(self.handles)
     }
 
+    /// The path of the output, as the operator named it.
     pub fn output(&self) -> &Path {
         &self.output
     }
@@ -160,7 +162,7 @@ impl Tree {
         }
     }
 
-    /// Whether nobody else has put anything into the folder of a path, since it was not there.
+    /// Whether the folder of a path was missing, so that only this run has put files into it.
     pub fn is_ours(&self, path: &TreePath) -> bool {
         self.ours().contains_key(path.folder())
     }
@@ -174,7 +176,7 @@ impl Tree {
         self.ours.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Compares what lies at a path with a document. A folder that was not there is looked for once.
+    /// Compares the file at a path with a document. A folder that is missing is looked for once.
     pub fn compare(&self, path: &TreePath, document: &[u8]) -> io::Result<FileComparison> {
         if self.is_ours(path) {
             return Ok(FileComparison::Nothing);
@@ -203,7 +205,10 @@ impl Tree {
         Ok(if present == document { FileComparison::Same } else { FileComparison::Other })
     }
 
-    /// The digest of what lies at a path; None if nothing does. What is no file is an error.
+    /// The digest of the file at a path; None where there is none.
+    ///
+    /// # Errors
+    /// Anything else than a file is an error.
     pub fn digest(&self, path: &TreePath) -> io::Result<Option<Digest>> {
         let Some(folder) = self.folder(path.folder())? else { return Ok(None) };
         match self.folders.with_room(|| open_file(&folder, path.file())) {
@@ -227,7 +232,7 @@ impl Tree {
         Ok(Some(handle))
     }
 
-    /// It is not what is called so any more.
+    /// Forgets a folder that was moved away or replaced.
     pub(super) fn forget_folder(&self, folder: &str) {
         self.folders.forget(folder);
         self.change_ours().remove(folder);

@@ -45,7 +45,7 @@ pub struct Removal {
     pub path: TreePath,
     /// Where its invoice is now, if anywhere. An invoice that shares its file has no placement of its own.
     pub instead: Option<TreePath>,
-    /// What we wrote there; anything else is left.
+    /// Of what this program wrote there; another file is left.
     pub digest: Digest,
     pub cause: Cause,
 }
@@ -63,13 +63,14 @@ pub enum Cause {
 #[derive(Debug, Default)]
 pub struct Changes {
     pub placements: Vec<Placement>,
-    /// Files that were there with the right bytes, whoever wrote them and however recently: they are
+    /// Files that were there with the right bytes, however recently they were written: they are
     /// synced with the batch.
     pub adopted: Vec<TreePath>,
     pub removals: Vec<Removal>,
 }
 
 impl Changes {
+    /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.placements.is_empty() && self.removals.is_empty() && self.adopted.is_empty()
     }
@@ -99,16 +100,16 @@ pub struct Published {
 pub struct NotRemoved {
     pub id: InvoiceId,
     pub path: TreePath,
-    /// What we wrote.
+    /// Of what this program wrote.
     pub digest: Digest,
     pub why: NotRemovedReason,
 }
 
 #[derive(Debug)]
 pub enum NotRemovedReason {
-    /// It holds something else than what we wrote.
+    /// It holds something else than what this program wrote.
     Foreign,
-    /// Its folder is not ours to write, or no folder. The words of the operating system.
+    /// This user may not write to its folder, or it is no folder. The words of the operating system.
     Stuck(String),
 }
 
@@ -139,27 +140,32 @@ impl Published {
         Self::default()
     }
 
+    /// Whether anything was written, taken over or removed.
     pub fn changed_the_tree(&self) -> bool {
         self.list.is_some()
     }
 
+    /// The superseded files that were removed.
     pub fn removed(&self) -> impl Iterator<Item = &TreePath> {
         self.removed.iter().map(|(_, path)| path)
     }
 
-    /// The invoices whose old files were removed.
+    /// The invoices of the old files that were removed.
     pub fn movers(&self) -> impl Iterator<Item = &InvoiceId> {
         self.removed.iter().map(|(id, _)| id)
     }
 
+    /// The superseded files that are still there.
     pub fn left(&self) -> &[NotRemoved] {
         &self.left
     }
 
+    /// What a dead run may have written and could not be removed, with the words of the operating system.
     pub fn in_doubt(&self) -> &[(TreePath, String)] {
         &self.in_doubt
     }
 
+    /// The files that could not be put in place.
     pub fn failed(&self) -> &[Failure] {
         &self.failed
     }
@@ -177,7 +183,7 @@ impl Published {
         }
     }
 
-    /// What lies in one tenant's way keeps nobody else from going on.
+    /// An obstacle in the folders of one tenant does not keep the others from going on.
     fn note_trouble(&mut self, removal: &Removal, error: io::Error) -> anyhow::Result<()> {
         if !concerns_one_tenant(&error) {
             return Err(text!("cannot remove {}", "无法删除 {}", removal.path).caused_by(error));
@@ -311,9 +317,9 @@ impl Tree {
         }
     }
 
-    /// Whoever moves a folder away takes its open handle along: what is put there from then on is not where it
+    /// A folder that is moved away keeps its open handle: what is put there from then on is not where it
     /// belongs. Says which of these folders that befell, and forgets their handles. They are asked while they are
-    /// open, since then nobody else gets their numbers.
+    /// open, since their inodes are not given out again until then.
     fn moved_away<'a>(&self, open: &mut HashMap<&'a str, Arc<OwnedFd>>) -> anyhow::Result<Vec<&'a str>> {
         let mut moved = Vec::new();
         for (folder, handle) in open.drain() {
@@ -398,7 +404,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes what is ours.
+    /// Removes a superseded file, if it is what this program wrote.
     fn remove(&self, removal: &Removal) -> io::Result<Ownership> {
         let ownership = self.ownership(removal)?;
         if let Ownership::Ours(folder) = &ownership {
@@ -419,7 +425,7 @@ impl Tree {
         Ok(published)
     }
 
-    /// Whether a superseded file is still what we wrote.
+    /// Whether a superseded file is still what this program wrote.
     fn ownership(&self, removal: &Removal) -> io::Result<Ownership> {
         self.forget_if_moved(removal.path.folder())?;
         let Some(folder) = self.folder(removal.path.folder())? else { return Ok(Ownership::Missing) };
@@ -442,7 +448,7 @@ enum Ownership {
     Missing,
 }
 
-/// A tenant's folder that is a file, a symlink, a mount point or not ours to write holds up this
+/// A tenant's folder that is a file, a symlink, a mount point or that this user may not write to holds up this
 /// tenant; a full or broken disk holds up the run.
 pub fn concerns_one_tenant(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);

@@ -147,7 +147,7 @@ impl Stage {
         self.unnamed.get_or_init(|| UnnamedFiles::probe(&self.handle, self.handles))
     }
 
-    /// Puts a document where it goes, in the place of whatever file is there.
+    /// Puts a document where it goes, in the place of the file that is there.
     pub(super) fn put(&self, staged: &StagedDocument, folder: &OwnedFd, name: &str) -> io::Result<()> {
         if let Some(handle) = &staged.unnamed {
             match handle.link(folder, name) {

@@ -11,6 +11,10 @@ use std::sync::Mutex;
 pub(super) struct SyncGate(Mutex<Option<(ErrorKind, String)>>);
 
 impl SyncGate {
+    /// Lets one sync through.
+    ///
+    /// # Errors
+    /// After a sync that failed each later one fails too, without being tried.
     pub(super) fn pass(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let panicked = |_| io::Error::other("another sync ended in a panic, which is a bug");
         let mut failed = self.0.lock().map_err(panicked)?;
