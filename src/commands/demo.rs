@@ -43,7 +43,7 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
     let sample::Changes { updated, inserted, moved, spoiled } = changes;
     reporter.line(&text!(
         "# now {updated} invoices are updated, {inserted} are new, {moved} moved to another date, {spoiled} spoiled (no JSON any more)",
-        "# 现在更新了 {updated} 张发票，新增 {inserted} 张，{moved} 张改了日期，{spoiled} 张被破坏(不再是 JSON)"
+        "# 现在更新了 {updated} 张发票，新增 {inserted} 张，{moved} 张改了日期，{spoiled} 张被破坏（不再是 JSON）"
     ));
     export(&database, &output, Kind::Incremental, reporter)?;
     list(&output, reporter)?;
@@ -73,7 +73,7 @@ fn export(database: &Path, output: &Path, kind: Kind, reporter: &Reporter) -> an
 /// Some files of each tenant, and how many it has.
 fn list(output: &Path, reporter: &Reporter) -> anyhow::Result<()> {
     reporter.line(&Text::same(""));
-    reporter.line(&text!("# the tree {} holds, among others", "# {} 中有这些文件(部分)", output.display()));
+    reporter.line(&text!("# the tree {} holds, among others", "# {} 中有这些文件（部分）", output.display()));
     let mut shown: BTreeMap<PathBuf, usize> = BTreeMap::new();
     for path in walk::files(output) {
         let path = path?;

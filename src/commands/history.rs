@@ -5,8 +5,7 @@ use crate::cli::{Common, History};
 use crate::config::{self, DayEnd};
 use crate::event::Life;
 use crate::invoice::SourceTime;
-use crate::lang::Text;
-use crate::refusal::{Misuse, Refusal};
+use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::Columns;
 use crate::run::RunId;
@@ -25,7 +24,7 @@ pub(super) fn run(common: &Common, args: &History, reporter: &Reporter) -> anyho
         Some(which) => match (find(&state, which)?, args.files) {
             (Found::Run(run), true) => files(&state, run.run.id, args, reporter)?,
             (Found::Change(..), true) => {
-                return Err(usage(text!(
+                return Err(Refusal::usage(text!(
                     "{which} is a change, and only runs have files",
                     "{which} 是一次变更，只有运行才有文件"
                 )));
@@ -37,10 +36,6 @@ pub(super) fn run(common: &Common, args: &History, reporter: &Reporter) -> anyho
     Ok(0)
 }
 
-fn usage(text: Text) -> anyhow::Error {
-    Refusal::Usage(text).into()
-}
-
 enum Found {
     Run(Box<RunInFull>),
     Change(Box<PastChange>, Vec<MovedWatermark>),
@@ -50,7 +45,7 @@ fn find(state: &State, which: &str) -> anyhow::Result<Found> {
     let number = |text: &str| text.parse::<i64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
     if let Some(number) = which.strip_prefix('c').and_then(number) {
         let found = state.change_in_full(number)?.ok_or_else(|| {
-            usage(text!(
+            Refusal::usage(text!(
                 "there is no change {which}; list them with `history`",
                 "没有变更 {which}；请用 `history` 查看列表"
             ))
@@ -63,14 +58,17 @@ fn find(state: &State, which: &str) -> anyhow::Result<Found> {
             newest_trouble(state)?.ok_or_else(|| text!("no run failed, in no way", "没有失败或未完成的运行").into())
         }
         _ => number(which).map(RunId).ok_or_else(|| {
-            usage(text!(
+            Refusal::usage(text!(
                 "{which:?} is no run; give its number, `last`, `last-failed` or a change such as c3",
                 "{which:?} 不是运行；请给出运行编号、`last`、`last-failed` 或变更编号，例如 c3"
             ))
         }),
     }?;
     let run = state.run_in_full(id)?.ok_or_else(|| {
-        usage(text!("there is no run {id}; list them with `history`", "没有运行 {id}；请用 `history` 查看列表"))
+        Refusal::usage(text!(
+            "there is no run {id}; list them with `history`",
+            "没有运行 {id}；请用 `history` 查看列表"
+        ))
     })?;
     Ok(Found::Run(Box::new(run)))
 }
@@ -104,10 +102,10 @@ fn filter(args: &History) -> anyhow::Result<Filter> {
         && since > until
     {
         let [since, until] = [since, until].map(|moment| SourceTime(moment.clone()));
-        return Err(Refusal::Misuse(Misuse::WindowReversed { since, until }).into());
+        return Err(config::window_reversed(&since, &until));
     }
     if args.status.is_some() && matches!(args.kind, Some(OfKind::Change(_))) {
-        return Err(usage(text!(
+        return Err(Refusal::usage(text!(
             "changes have no --status; leave it out, or name a kind of run",
             "变更没有 --status；请去掉它，或指定一种运行类型"
         )));

@@ -42,11 +42,10 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
     if !common.output.is_dir() {
         let output = common.output.display();
-        let refused = text!(
-            "there is no output {output} to import into; check --output",
-            "没有导出目录 {output}，无法导入；请检查 --output"
-        );
-        return Err(Refusal::Usage(refused).into());
+        return Err(Refusal::usage(message! {
+            "there is no output {output} to import into", "没有导出目录 {output}，无法导入";
+            "check --output", "请检查 --output"
+        }));
     }
     let place =
         Place { output: &common.output, state: &state, policy: StatePolicy::Ordinary, purpose: Purpose::Import };
@@ -101,7 +100,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     reporter.details(&planned.details(moved.unsettled, backup.as_deref()));
     reporter.line(&text!(
         "the script's files are taken into the ledger, and what it lost is exported, by: invoice-export run --mode full (what is right is not rewritten)",
-        "接下来请运行 invoice-export run --mode full: 它把脚本导出的文件登记入台账，并补导漏掉的发票(正确的文件不会重写)"
+        "接下来请运行 invoice-export run --mode full: 它把脚本导出的文件登记入台账，并补导漏掉的发票（正确的文件不会重写）"
     ));
     reporter.line(&text!(
         "after that everything is checked by: invoice-export verify --against-source",
@@ -207,10 +206,8 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
         return Ok(0);
     }
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
-    let target = PrivateFile::at(&file)?.explain(|| {
-        let folder = parent(&file).display();
-        text!("there is no folder {folder}", "没有目录 {folder}")
-    })?;
+    let target =
+        PrivateFile::at(&file)?.explain(|| text!("there is no folder {}", "没有目录 {}", parent(&file).display()))?;
     let replaced = legacy_file::replace(&target, text.as_bytes(), BackupPolicy::All, super::now())?;
     let before = match &replaced {
         Replacement::Written { backup } => backup.as_deref(),

@@ -114,7 +114,7 @@ fn change_id(change: &PastChange) -> String {
 
 fn status(run: &PastRun) -> Text {
     match life(run) {
-        Some(Life::Dead) => text!("running (dead)", "运行中(进程已不存在)"),
+        Some(Life::Dead) => text!("running (dead)", "运行中（进程已不存在）"),
         _ => run.status.into(),
     }
 }

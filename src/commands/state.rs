@@ -6,7 +6,8 @@ use clap::ArgMatches;
 
 use super::{consent, past};
 use crate::cli::{AdoptSource, Backup, Changing, Check, Common, Reset, Restore, Set, StateCommand};
-use crate::event::Life;
+use crate::event::{Event, Life};
+use crate::export::Inquiry;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word};
 use crate::lock::{self, ExportLock};
@@ -14,7 +15,6 @@ use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::{Cell, Columns, Details};
 use crate::run::Starter;
-use crate::source::{self, Source};
 use crate::state::State;
 use crate::state::backup::{self, Occasion};
 use crate::state::changes::{Change, ChangeKind, Moved};
@@ -49,13 +49,15 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
     let tenant = Tenant(args.tenant.clone());
     let to = config::required_time(&args.time)?;
     let state = super::open_read_only(common)?;
-    let mut source = source::open(&config::access(common, &args.names, matches)?)?;
-    export::refuse_other_source(state.path(), &state.last_time()?, source.as_ref())?;
-    let old = known_watermark(&state, &tenant, source.as_mut())?;
-    let now = source.clock()?.now;
+    let tell = &mut |event| reporter.event(&event);
+    let access = config::access(common, &args.names, matches)?;
+    let mut inquiry = Inquiry::open(&access, args.retries.retry_for, tell)?;
+    export::refuse_other_source(state.path(), &state.last_time()?, inquiry.source.as_ref())?;
+    let old = known_watermark(&state, &tenant, &mut inquiry, tell)?;
+    let now = inquiry.ask(tell, |source| source.clock())?.now;
     if to > now {
-        let refused = text!("{to} lies ahead of the server's clock ({now})", "{to} 晚于数据库时钟({now})");
-        return Err(Refusal::Usage(refused).into());
+        let refused = text!("{to} lies ahead of the server's clock ({now})", "{to} 晚于数据库时钟（{now}）");
+        return Err(Refusal::usage(refused));
     }
     let from = old.as_ref().map_or(BASELINE, SourceTime::as_str);
     let meaning = if old.as_ref() < Some(&to) {
@@ -68,7 +70,7 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
     };
     let question = text!(
         "move the watermark of tenant {tenant} from {from} to {to} ({meaning})?",
-        "把租户 {tenant} 的水位线从 {from} 移到 {to} ({meaning})？";
+        "把租户 {tenant} 的水位线从 {from} 移到 {to}（{meaning}）？";
         meaning
     );
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
@@ -84,11 +86,16 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
 }
 
 /// The tenant's watermark; a tenant that neither the state nor the source knows is a mistype.
-fn known_watermark(state: &State, tenant: &Tenant, source: &mut dyn Source) -> anyhow::Result<Option<SourceTime>> {
+fn known_watermark(
+    state: &State,
+    tenant: &Tenant,
+    inquiry: &mut Inquiry,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<Option<SourceTime>> {
     let known = state.tenants()?.into_iter().find(|known| known.tenant == *tenant);
     match known {
         Some(known) => Ok(known.watermark),
-        None if source.has_tenant(tenant)? => Ok(None),
+        None if inquiry.ask(tell, |source| source.has_tenant(tenant))? => Ok(None),
         None => Err(Refusal::UnknownTenant(tenant.to_string()).into()),
     }
 }
@@ -106,7 +113,7 @@ fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u
     };
     let question = text!(
         "take away {which} (the next incremental run fetches and compares every invoice)?",
-        "清除{which}(下次增量导出会读取并比对每张发票)？";
+        "清除{which}（下次增量导出会读取并比对每张发票）？";
         which
     );
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
@@ -165,14 +172,16 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
     let from = if latest { backup::latest(&state)? } else { Some(args.file.clone()) };
     let Some(from) = from else {
         let refused = text!("there is no backup beside {}", "{} 旁边没有备份", state.display());
-        return Err(Refusal::Usage(refused).into());
+        return Err(Refusal::usage(refused));
     };
     // Looking for the lock would make folders in a mistyped output.
     if args.adopt_tree {
         if !common.output.is_dir() {
             let output = common.output.display();
-            let refused = text!("there is no folder {output}; check --output", "没有目录 {output}；请检查 --output");
-            return Err(Refusal::Usage(refused).into());
+            let refused = message! {
+                "there is no folder {output}", "没有目录 {output}"; "check --output", "请检查 --output"
+            };
+            return Err(Refusal::usage(refused));
         }
     } else if mark::of_output(&common.output)?.is_none() {
         return Err(Refusal::MarkMissing { output: common.output.clone(), state: from }.into());
@@ -180,13 +189,16 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
     let (backup, replaced, output) = (from.display(), state.display(), common.output.display());
     let adopting = match args.adopt_tree {
         true => {
-            text!(" and make {output} its tree, whatever mark that has", "，并把 {output} 作为它的导出目录(不论其标记)")
+            text!(
+                " and make {output} its tree, whatever mark that has",
+                "，并把 {output} 作为它的导出目录（不论其标记）"
+            )
         }
         false => Text::same(""),
     };
     let question = text!(
         "put {backup} in the place of {replaced}{adopting} (what happened since is read again)?",
-        "用 {backup} 替换 {replaced}{adopting}(此后发生的变化会重新读取)？";
+        "用 {backup} 替换 {replaced}{adopting}（此后发生的变化会重新读取）？";
         adopting
     );
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
@@ -250,7 +262,7 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>>
     }
     if let Some(run) = state.unfinished_run()?.filter(|run| past::life(run) == Some(Life::Dead)) {
         let (id, kind) = (run.id, run.kind);
-        let what = text!("run {id} ({kind}) died", "第 {id} 次运行({kind})意外终止"; kind);
+        let what = text!("run {id} ({kind}) died", "第 {id} 次运行（{kind}）意外终止"; kind);
         findings.push(Finding { what, remedy: run_again() });
     }
     Ok(findings)
@@ -258,8 +270,9 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>>
 
 fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let state = super::open_read_only(common)?;
-    let source = source::open(&config::access(common, &args.names, matches)?)?;
-    let given = source.name().0;
+    let access = config::access(common, &args.names, matches)?;
+    let inquiry = Inquiry::open(&access, args.retries.retry_for, &mut |event| reporter.event(&event))?;
+    let given = inquiry.source.name().0;
     let recorded = state.last_time()?.source;
     if recorded.as_ref() == Some(&given) {
         return Err(text!(
@@ -271,7 +284,7 @@ fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, repor
     let from = recorded.as_ref().map_or_else(|| text!("no source", "无数据源"), Text::same);
     let question = text!(
         "let the state belong to {given} instead of {from} (it must be the same table; the next incremental run compares all keys)?",
-        "让状态文件改属 {given}，不再属于 {from} (必须是同一张表；下次增量导出会核对全部记录)？";
+        "让状态文件改属 {given}，不再属于 {from}（必须是同一张表；下次增量导出会核对全部记录）？";
         from
     );
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;

@@ -5,14 +5,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::Context;
+use crate::lang::Explain;
+use crate::refusal::{OptionFileTrouble, Refusal};
 
-use crate::refusal::{OptionFileTrouble as Trouble, Refusal};
-
-/// Of all groups in such a file, those meant for us. What comes later in the file wins.
+/// The groups of such a file that are meant for this program. A later option wins over an earlier one.
 const GROUPS: [&[u8]; 2] = [b"client", b"invoice-export"];
 
-/// As whom to connect, as far as the file says so.
+/// The account in an option file, as far as the file names it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Login {
     pub user: Option<String>,
@@ -22,32 +21,36 @@ pub(super) struct Login {
 }
 
 impl Login {
+    /// # Errors
+    /// Refuses a file that every user may change, and one that holds a line that MySQL would not read.
     pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
-        let context = || format!("read the option file {}", file.display());
+        let cannot = || text!("cannot read the option file {}", "无法读取选项文件 {}", file.display());
         let refused = |trouble| Refusal::OptionFile { file: file.to_path_buf(), trouble };
-        let metadata = fs::metadata(file).with_context(context)?;
-        // Anybody could have put another server's password, or none, in there.
+        let metadata = fs::metadata(file).explain(cannot)?;
+        // Any user could have put another server's password, or none, in there.
         if metadata.is_file() && metadata.mode() & 0o002 != 0 {
-            return Err(refused(Trouble::WritableByAll).into());
+            return Err(refused(OptionFileTrouble::WritableByAll).into());
         }
-        Ok(parse(&fs::read(file).with_context(context)?).map_err(refused)?)
+        Ok(parse(&fs::read(file).explain(cannot)?).map_err(refused)?)
     }
 }
 
-fn parse(text: &[u8]) -> Result<Login, Trouble> {
+/// The options of the groups for this program.
+fn parse(text: &[u8]) -> Result<Login, OptionFileTrouble> {
     let mut login = Login::default();
     let mut group = None;
     for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
         let line = trimmed(line);
         match line.first() {
             None | Some(b'#' | b';') => {}
-            Some(b'!') => return Err(Trouble::Include { line: number }),
+            Some(b'!') => return Err(OptionFileTrouble::Include { line: number }),
             Some(b'[') => {
-                let end = line.iter().position(|byte| *byte == b']').ok_or(Trouble::OpenGroup { line: number })?;
+                let end =
+                    line.iter().position(|byte| *byte == b']').ok_or(OptionFileTrouble::OpenGroup { line: number })?;
                 group = Some(trimmed_end(&line[1..end]));
             }
             Some(_) => {
-                let group = group.ok_or(Trouble::NoGroup { line: number })?;
+                let group = group.ok_or(OptionFileTrouble::NoGroup { line: number })?;
                 if GROUPS.iter().any(|ours| ours.eq_ignore_ascii_case(group)) {
                     login.take(without_comment(line), number)?;
                 }
@@ -58,7 +61,8 @@ fn parse(text: &[u8]) -> Result<Login, Trouble> {
 }
 
 impl Login {
-    fn take(&mut self, option: &[u8], line: u32) -> Result<(), Trouble> {
+    /// Keeps the value of an option that is of use here.
+    fn take(&mut self, option: &[u8], line: u32) -> Result<(), OptionFileTrouble> {
         let equals = option.iter().position(|byte| *byte == b'=');
         let name = trimmed_end(&option[..equals.unwrap_or(option.len())]);
         let name: Vec<u8> = name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
@@ -69,8 +73,9 @@ impl Login {
             _ => return Ok(()),
         };
         let value = equals.map(|equals| unquoted(trimmed(&option[equals + 1..])));
-        let value = value.ok_or(Trouble::NoValue { line, option: name })?;
-        *target = Some(String::from_utf8(unescaped(value)).map_err(|_| Trouble::NotUtf8 { line, option: name })?);
+        let value = value.ok_or(OptionFileTrouble::NoValue { line, option: name })?;
+        *target =
+            Some(String::from_utf8(unescaped(value)).map_err(|_| OptionFileTrouble::NotUtf8 { line, option: name })?);
         Ok(())
     }
 }
@@ -105,6 +110,7 @@ fn without_comment(line: &[u8]) -> &[u8] {
     line
 }
 
+/// Without the quotes around it.
 fn unquoted(value: &[u8]) -> &[u8] {
     match value {
         [b'\'', inner @ .., b'\''] | [b'"', inner @ .., b'"'] => inner,
@@ -112,7 +118,7 @@ fn unquoted(value: &[u8]) -> &[u8] {
     }
 }
 
-/// What is no escape keeps its backslash, so that a path of Windows survives.
+/// Replaces escapes. Any other backslash stays, so that a path of Windows survives.
 fn unescaped(value: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(value.len());
     let mut rest = value;
@@ -163,11 +169,11 @@ mod tests {
     #[test]
     fn what_cannot_be_read_as_it_is_meant_is_refused_with_its_line() {
         let trouble = |text: &str| parse(text.as_bytes()).unwrap_err();
-        assert_eq!(trouble("\nuser=a\n[client]\n"), Trouble::NoGroup { line: 2 });
-        assert_eq!(trouble("[client\nuser=a"), Trouble::OpenGroup { line: 1 });
-        assert_eq!(trouble("[client]\n !include more.cnf"), Trouble::Include { line: 2 });
-        assert_eq!(trouble("[client]\npassword # secret"), Trouble::NoValue { line: 2, option: "password" });
+        assert_eq!(trouble("\nuser=a\n[client]\n"), OptionFileTrouble::NoGroup { line: 2 });
+        assert_eq!(trouble("[client\nuser=a"), OptionFileTrouble::OpenGroup { line: 1 });
+        assert_eq!(trouble("[client]\n !include more.cnf"), OptionFileTrouble::Include { line: 2 });
+        assert_eq!(trouble("[client]\npassword # secret"), OptionFileTrouble::NoValue { line: 2, option: "password" });
         let latin1 = parse(b"[client]\n# caf\xe9\npassword=caf\xe9").unwrap_err();
-        assert_eq!(latin1, Trouble::NotUtf8 { line: 3, option: "password" });
+        assert_eq!(latin1, OptionFileTrouble::NotUtf8 { line: 3, option: "password" });
     }
 }

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::Error;
 
-use super::check::Trust;
 use super::one_by_one::{self, Asks};
 use super::outbox::Outbox;
 use super::patience::Patience;
 use super::plan::{Group, Others, Reading};
+use super::ticket::{Part, Ticket, Trust};
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::source::{Fault, KeyCursor, Source};
@@ -29,16 +29,6 @@ const DOCUMENTS_A_PAGE: usize = 500;
 const ROWS_A_PAGE: usize = 1_000;
 /// Groups of which nothing is read that are told in one message: there may be a hundred thousand.
 const QUIET_AT_ONCE: usize = 1_000;
-
-/// What a row belongs to: a group of tenants, the to-do list or a full scan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Part {
-    Todo,
-    Group(usize),
-    Table,
-    /// Invoices of the ledger that the groups did not bring.
-    Unmet,
-}
 
 /// What the reading side tells whoever decides.
 #[derive(Debug)]
@@ -87,18 +77,16 @@ pub(super) enum Compare {
 }
 
 /// An invoice whose document is asked for.
-pub(super) struct Wanted {
+struct Wanted {
     id: InvoiceId,
     tenant: Option<Tenant>,
-    pub(super) known: Option<Entry>,
-    pub(super) trust: Trust,
-    pub(super) late_by: Option<u64>,
+    ticket: Ticket,
 }
 
 impl Wanted {
-    /// A row of a full scan.
-    pub(super) fn scanned(id: InvoiceId) -> Self {
-        Self { id, tenant: None, known: None, trust: Trust::Ledger, late_by: None }
+    /// A row of a full scan, of which the ledger is asked when it goes to be checked.
+    fn scanned(id: InvoiceId) -> Self {
+        Self { id, tenant: None, ticket: Ticket::new(Part::Table, None) }
     }
 }
 
@@ -172,12 +160,12 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             for (entry, _) in page {
                 if visited_ids.is_missing(&entry).map_err(Fault::Consumer)? {
                     let (id, tenant) = (entry.id.clone(), Some(entry.tenant.clone()));
-                    wanted.push(Wanted { id, tenant, known: Some(entry), trust: Trust::Ledger, late_by: None });
+                    wanted.push(Wanted { id, tenant, ticket: Ticket::new(Part::Unmet, Some(entry)) });
                 }
             }
             let tenants: BTreeSet<Tenant> = wanted.iter().filter_map(|wanted| wanted.tenant.clone()).collect();
             if refused.is_none() {
-                match self.fetch_all(Part::Unmet, wanted, &mut rows) {
+                match self.fetch_all(wanted, &mut rows) {
                     Err(Fault::Statement(error)) => refused = Some(Trouble::from(&error)),
                     result => result?,
                 }
@@ -197,7 +185,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         while !todo.is_empty() {
             let rest = todo.split_off(todo.len().min(DOCUMENTS_A_PAGE));
             let (wanted, mut unread) = self.wanted_again(std::mem::replace(&mut todo, rest))?;
-            if let Err(fault) = self.fetch_all(Part::Todo, wanted, &mut rows) {
+            if let Err(fault) = self.fetch_all(wanted, &mut rows) {
                 unread.extend(self.wanted_again(std::mem::take(&mut todo))?.1);
                 self.give_up(fault, unread)?;
             }
@@ -214,7 +202,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             let trust = if why == TodoReason::Doubt { Trust::Nothing } else { Trust::Ledger };
             let of = tenant.clone().or(known.as_ref().map(|known| known.tenant.clone()));
             concerned.push(Concern { id: id.clone(), why, tenant: of });
-            wanted.push(Wanted { id, tenant, known, trust, late_by: None });
+            wanted.push(Wanted { id, tenant, ticket: Ticket { trust, ..Ticket::new(Part::Todo, known) } });
         }
         Ok((wanted, concerned))
     }
@@ -288,10 +276,10 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 }
                 ours.push(key);
             }
-            let mut wanted = self.unseen(group, ours, compare)?;
+            let mut wanted = self.unseen(part, group, ours, compare)?;
             // The server finds neighbours in the primary key on one page of its disk.
             wanted.sort_by(|a, b| a.id.cmp(&b.id));
-            self.fetch_all(part, wanted, &mut rows)?;
+            self.fetch_all(wanted, &mut rows)?;
             if !full_page {
                 return Ok(rows);
             }
@@ -300,12 +288,18 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// What is left of these keys once those that were exported in this version are dropped.
-    fn unseen(&mut self, group: &Group, mut keys: Vec<Key>, compare: Compare) -> Result<Vec<Wanted>, Fault> {
+    fn unseen(
+        &mut self,
+        part: Part,
+        group: &Group,
+        mut keys: Vec<Key>,
+        compare: Compare,
+    ) -> Result<Vec<Wanted>, Fault> {
         keys.retain(|key| !self.visited.contains(&key.id));
         if compare == Compare::Documents {
             let ids: Vec<&InvoiceId> = keys.iter().map(|key| &key.id).collect();
             let known = self.lookup.entries(&ids).map_err(Fault::Consumer)?;
-            let wanted = |(key, known)| Self::wanted(group, key, known, compare);
+            let wanted = |(key, known)| Self::wanted(part, group, key, known, compare);
             return Ok(keys.into_iter().zip(known).map(wanted).collect());
         }
         let mut wanted = Vec::new();
@@ -314,20 +308,21 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         for (key, seen) in keys.into_iter().zip(seen) {
             match seen {
                 LedgerMatch::Settled => self.meet(&key.id)?,
-                LedgerMatch::Unsettled(known) => wanted.push(Self::wanted(group, key, known, compare)),
+                LedgerMatch::Unsettled(known) => wanted.push(Self::wanted(part, group, key, known, compare)),
             }
         }
         Ok(wanted)
     }
 
-    fn wanted(group: &Group, key: Key, known: Option<Entry>, compare: Compare) -> Wanted {
+    fn wanted(part: Part, group: &Group, key: Key, known: Option<Entry>, compare: Compare) -> Wanted {
         let watermark =
             group.members.iter().find(|member| member.tenant == key.tenant).and_then(|m| m.watermark.as_ref());
         let below = watermark.zip(key.time.as_ref()).filter(|(watermark, time)| time <= watermark);
         let new = known.as_ref().is_none_or(|known| known.time != key.time);
         let late = below.filter(|_| compare == Compare::Keys && new);
         let late_by = late.map(|(watermark, time)| seconds_between(time, watermark).unwrap_or_default().unsigned_abs());
-        Wanted { id: key.id, tenant: Some(key.tenant), known, trust: Trust::Ledger, late_by }
+        let ticket = Ticket { late_by, ..Ticket::new(part, known) };
+        Wanted { id: key.id, tenant: Some(key.tenant), ticket }
     }
 
     fn meet(&mut self, id: &InvoiceId) -> Result<(), Fault> {
@@ -342,7 +337,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// Hands over the documents of these ids and says which are gone. Counts the rows handed over, also if it fails.
-    fn fetch_all(&mut self, part: Part, wanted: Vec<Wanted>, rows: &mut u64) -> Result<(), Fault> {
+    fn fetch_all(&mut self, wanted: Vec<Wanted>, rows: &mut u64) -> Result<(), Fault> {
         let mut rest = wanted.into_iter().peekable();
         while rest.peek().is_some() {
             let ids: Vec<InvoiceId>;
@@ -353,41 +348,36 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 page = chunk.into_iter().map(|wanted| (wanted.id.clone(), wanted)).collect();
             }
             let asked = page.len();
-            let fetched = self.fetch_page(part, &ids, &mut page);
+            let fetched = self.fetch_page(&ids, &mut page);
             *rows += (asked - page.len()) as u64;
             fetched?;
-            for (id, wanted) in page {
+            for (id, Wanted { tenant, ticket: Ticket { part, late_by, .. }, .. }) in page {
                 self.visit(part, &id);
-                self.say(Told::Gone { part, id, tenant: wanted.tenant, late_by: wanted.late_by })?;
+                self.say(Told::Gone { part, id, tenant, late_by })?;
             }
         }
         Ok(())
     }
 
     /// Takes what came out of `page`. A row that fails alone is a reject.
-    fn fetch_page(
-        &mut self,
-        part: Part,
-        ids: &[InvoiceId],
-        page: &mut HashMap<InvoiceId, Wanted>,
-    ) -> Result<(), Fault> {
-        let refused = one_by_one::read(ids, |ids| self.patiently(|reader| reader.fetch(part, ids, page)))?;
+    fn fetch_page(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
+        let refused = one_by_one::read(ids, |ids| self.patiently(|reader| reader.fetch(ids, page)))?;
         if refused.is_empty() {
             return Ok(());
         }
         let came: Vec<InvoiceId> = ids.iter().filter(|id| !page.contains_key(*id)).cloned().collect();
         for (id, error) in one_by_one::blame(self, refused, &came)? {
             if let Some(wanted) = page.remove(&id) {
-                self.reject(part, wanted, &error)?;
+                self.reject(wanted, &error)?;
             }
         }
         Ok(())
     }
 
     /// Hands over a row that the server does not return.
-    fn reject(&mut self, part: Part, wanted: Wanted, error: &Error) -> Result<(), Fault> {
+    fn reject(&mut self, wanted: Wanted, error: &Error) -> Result<(), Fault> {
         self.meet(&wanted.id)?;
-        self.visit(part, &wanted.id);
+        self.visit(wanted.ticket.part, &wanted.id);
         let fetched = Fetched::Unreadable {
             id: wanted.id.clone(),
             tenant: wanted.tenant.clone(),
@@ -395,11 +385,11 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             time: None,
             reason: Reason::Unreadable { detail: format!("{error:#}") },
         };
-        self.outbox.put(part, fetched, wanted, &self.lookup).map_err(Fault::Consumer)
+        self.outbox.put(fetched, wanted.ticket, &self.lookup).map_err(Fault::Consumer)
     }
 
     /// Asks for what has not come yet.
-    fn fetch(&mut self, part: Part, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
+    fn fetch(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
         let (outbox, lookup, visited_ids, came) =
             (&mut self.outbox, &self.lookup, &mut self.visited_ids, &mut self.came);
         let visited = &mut self.visited;
@@ -408,10 +398,10 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             Some(wanted) => {
                 *came += 1;
                 visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(&wanted.id))?;
-                if part == Part::Todo {
+                if wanted.ticket.part == Part::Todo {
                     visited.insert(wanted.id.clone());
                 }
-                outbox.put(part, fetched, wanted, lookup)
+                outbox.put(fetched, wanted.ticket, lookup)
             }
             None => Ok(()),
         })
@@ -446,7 +436,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 return Ok(());
             }
             *rows += 1;
-            outbox.put(Part::Table, fetched, Wanted::scanned(id), lookup)
+            outbox.put(fetched, Ticket::new(Part::Table, None), lookup)
         })
     }
 
@@ -457,7 +447,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         let mut page: HashMap<_, _> = unvisited.map(|id| (id.clone(), Wanted::scanned(id.clone()))).collect();
         // What does not come was no invoice to begin with.
         let asked = page.len();
-        self.fetch_page(Part::Table, &ids, &mut page)?;
+        self.fetch_page(&ids, &mut page)?;
         *rows += (asked - page.len()) as u64;
         *after = ids.last().cloned().or(after.take());
         Ok(ids.len())

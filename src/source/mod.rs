@@ -15,7 +15,6 @@ use anyhow::Error;
 
 use crate::event::Notice;
 use crate::invoice::{Fetched, InvoiceId, Key, SourceTime, Tenant};
-use crate::refusal::Refusal;
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork, Span};
 
@@ -180,8 +179,8 @@ pub enum KeyCursor {
 pub enum Fault {
     /// The server refused this statement; the connection is good.
     Statement(Error),
-    /// The server ended this statement before it was through, because of a limit on its time; the
-    /// connection is good. It may do better when less is going on, or a smaller one instead of it.
+    /// The server ended this statement before it was through, because it took too much time or memory. The
+    /// connection was thrown away. The statement may do better when the server does less, or a smaller one instead of it.
     Overtime(Error),
     /// The connection is gone or did not come about, or said something after which only a new one may
     /// do better (a lock that did not come, a shutdown, a kill). It was thrown away; trying again makes
@@ -228,10 +227,10 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {
-    /// What `report` knows to word in another language.
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.error().downcast_ref::<Refusal>().map(|refusal| refusal as _)
+/// The error of a fault, with its own chain.
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        fault.into_error()
     }
 }
 

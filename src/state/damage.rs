@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rusqlite::{Error, ffi};
 
+use crate::lang::Text;
 use crate::refusal::{Damage, Refusal};
 
 /// What an error of SQLite means besides that a statement failed.
@@ -32,7 +33,8 @@ pub(super) fn explain(error: Error, path: &Path) -> anyhow::Error {
     match meaning(&error) {
         Some(Meaning::DiskFull) => IoError::new(ErrorKind::StorageFull, "the disk is full").into(),
         Some(Meaning::Damaged) => {
-            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(error.to_string()) }.into()
+            let damage = Damage::Other(Text::same(error.to_string()));
+            Refusal::StateDamaged { state: path.to_path_buf(), damage }.into()
         }
         None => error.into(),
     }

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use super::State;
 use super::damage::explain;
-use crate::lang::Text;
+use crate::lang::{Message, Text};
 use crate::refusal::Refusal;
 use crate::tree::name::TreePath;
 
@@ -43,11 +43,9 @@ impl Finding {
 }
 
 impl From<&Refusal> for Finding {
-    /// A refusal says what is wrong, and after a semicolon what to do.
     fn from(refusal: &Refusal) -> Self {
-        let text = refusal.to_string();
-        let (what, remedy) = text.split_once("; ").unwrap_or((&text, ""));
-        Self { what: Text::same(what), remedy: Text::same(remedy) }
+        let Message { what, hint } = refusal.message();
+        Self { what, remedy: hint.unwrap_or_else(|| Text::same("")) }
     }
 }
 
@@ -66,7 +64,7 @@ pub fn run_again() -> Text {
 fn run_full() -> Text {
     text!(
         "a full run (run --mode full) compares every invoice and corrects the ledger",
-        "全量导出(run --mode full)会比对每张发票并修正台账"
+        "全量导出（run --mode full）会比对每张发票并修正台账"
     )
 }
 

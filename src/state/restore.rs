@@ -118,12 +118,10 @@ fn open_backup(file: &PrivateFile, from: &Path) -> anyhow::Result<Connection> {
 }
 
 fn no_backup(from: &Path) -> anyhow::Error {
-    let from = from.display();
-    Refusal::Usage(text!(
-        "there is no backup {from}; see `invoice-export state backups`",
-        "没有备份 {from}；请用 `invoice-export state backups` 查看"
-    ))
-    .into()
+    Refusal::usage(message! {
+        "there is no backup {}", "没有备份 {}", from.display();
+        "see `invoice-export state backups`", "请用 `invoice-export state backups` 查看"
+    })
 }
 
 /// A state that is whole is backed up and its log emptied; a damaged one gets a second name. Returns its

@@ -9,13 +9,14 @@ use anyhow::bail;
 use super::{Difference, Finding, Findings};
 use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, Desk, Presence, Verdict};
-use crate::export::diff::{Compare, Part, Scope, Told};
-use crate::export::drive::{Decides, Errand, drive};
+use crate::export::diff::{Compare, Scope, Told};
+use crate::export::drive::{Checked, Decides, Errand, drive};
+use crate::export::inquiry::second_source;
+use crate::export::order::Order;
 use crate::export::patience::Patience;
-use crate::export::pipeline::Checked;
 use crate::export::plan::{self, HowToRead};
 use crate::export::session::Session;
-use crate::export::{Order, second_source};
+use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::lang::Text;
 use crate::refusal::Trouble;
@@ -77,7 +78,7 @@ struct Examiner<'a> {
 impl Decides for Examiner<'_> {
     fn take(&mut self, checked: Checked) -> anyhow::Result<()> {
         match checked.verdict {
-            Verdict::Candidate(candidate) => self.judge(&candidate),
+            Verdict::Candidate(candidate) => self.judge(&candidate, checked.ticket.known.as_ref()),
             Verdict::Reject(reject) => self.judge_reject(&reject),
             Verdict::Trouble { trouble, .. } => bail!("{trouble}"),
         }
@@ -109,8 +110,8 @@ impl Decides for Examiner<'_> {
 }
 
 impl Examiner<'_> {
-    fn judge(&mut self, candidate: &Candidate) -> anyhow::Result<()> {
-        let Candidate { invoice, path, digest, known, .. } = candidate;
+    fn judge(&mut self, candidate: &Candidate, known: Option<&Entry>) -> anyhow::Result<()> {
+        let Candidate { invoice, path, digest, .. } = candidate;
         let Some(entry) = known else {
             if self.is_pending(&invoice.tenant, invoice.time.as_ref()) || self.is_rejected(&invoice.id)? {
                 return Ok(());
