@@ -217,6 +217,8 @@ impl PrivateFolder {
         let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(None),
+            // A socket.
+            Err(Errno::NXIO) => return Err(self.distrust(name, Distrust::NotAFile)),
             file => File::from(file.map_err(|error| self.cannot_open(name, error))?),
         };
         if file.metadata().explain(|| cannot_look_at(&self.path_of(name)))?.is_file() {
@@ -331,9 +333,12 @@ impl PrivateFolder {
 
     /// Removes a folder with everything in it, if it is there. Links in it are removed themselves.
     pub fn remove_folder(&self, name: &str) -> anyhow::Result<()> {
-        remove_recursively(&self.handle, name.as_ref())
-            .map_err(io::Error::from)
-            .explain(|| text!("cannot remove {}", "无法删除 {}", self.path_of(name).display()))
+        match remove_recursively(&self.handle, name.as_ref()) {
+            Err(Errno::XDEV) => Err(self.distrust(name.as_ref(), Distrust::MountPoint)),
+            removed => removed
+                .map_err(io::Error::from)
+                .explain(|| text!("cannot remove {}", "无法删除 {}", self.path_of(name).display())),
+        }
     }
 
     /// The names in the folder, in no order.
@@ -395,15 +400,18 @@ fn open_folder(around: impl AsFd, name: &Path) -> rustix::io::Result<OwnedFd> {
     }
 }
 
-/// Opening a link as a folder is refused with ENOTDIR or ELOOP, as another one is as a file.
+/// Opening a link as a folder is refused with ENOTDIR or ELOOP, as another one is as a file; a mount point with EXDEV.
 fn cannot_open(around: impl AsFd, name: &Path, path: &Path, error: Errno) -> anyhow::Error {
-    let is_link = matches!(error, Errno::LOOP | Errno::NOTDIR)
-        && rustix::fs::statat(around, name, AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
-    if is_link {
-        return Refusal::Untrusted { path: path.to_path_buf(), why: Distrust::Link }.into();
-    }
-    open_failed(path).caused_by(io::Error::from(error))
+    let is_link = || {
+        rustix::fs::statat(around, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+    };
+    let why = match error {
+        Errno::XDEV => Distrust::MountPoint,
+        Errno::LOOP | Errno::NOTDIR if is_link() => Distrust::Link,
+        _ => return open_failed(path).caused_by(io::Error::from(error)),
+    };
+    Refusal::Untrusted { path: path.to_path_buf(), why }.into()
 }
 
 fn names(folder: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
