@@ -403,7 +403,7 @@ fn open_folder(around: impl AsFd, name: &Path) -> rustix::io::Result<OwnedFd> {
 /// Opening a link as a folder is refused with ENOTDIR or ELOOP, as another one is as a file; a mount point with EXDEV.
 fn cannot_open(around: impl AsFd, name: &Path, path: &Path, error: Errno) -> anyhow::Error {
     let is_link = || {
-        rustix::fs::statat(around, name, AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::statat(&around, name, AtFlags::SYMLINK_NOFOLLOW)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
     };
     let why = match error {
