@@ -8,8 +8,10 @@ use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::Kind;
 use crate::source::ListedTenant;
-use crate::state::runs::{LastTime, PullBack};
+use crate::state::runs::LastTime;
+use crate::state::stored::TenantNo;
 use crate::state::tenants::KnownTenant;
+use crate::state::watermarks::PullBack;
 use crate::tree::mark::Mark;
 use crate::window::{OpenWork, Span, earlier};
 
@@ -127,7 +129,7 @@ pub struct Member {
     pub newest: Option<SourceTime>,
     pub held: bool,
     /// Its number in the state; None for one that the state does not know.
-    pub number: Option<i64>,
+    pub number: Option<TenantNo>,
 }
 
 impl Member {
@@ -292,7 +294,7 @@ mod tests {
 
     fn tenant(name: &str, family: i64, watermark: &str, look_back: Option<&str>, newest: &str) -> KnownTenant {
         KnownTenant {
-            number: family,
+            number: TenantNo(family),
             tenant: Tenant::from(name),
             family,
             watermark: Some(time(watermark)),
