@@ -84,7 +84,7 @@
 //! * When a spelling of a tenant turns up that the state does not know, the keys below the window are
 //!   read in the same run, not in the next one.
 //! * Spellings that came in by an import, which no scan has met, are put with the listed spelling that the
-//!   source calls equal before the run reads any keys (`export::kin`).
+//!   source calls equal before the run reads any keys (`export::tenant_families`).
 //! * A watermark that an operator moves never raises the look-back, and files of the period that are gone
 //!   are written again, which an ordinary incremental run does not do: somebody may have taken them away.
 //! * `state restore` gives no number of a run twice, so that the mark, old logs and an auditor mean the

@@ -10,8 +10,8 @@ use chrono::TimeDelta;
 use super::consent;
 use crate::cli::{Common, ExportLegacyState, ImportLegacyState};
 use crate::config;
+use crate::export::attach::{Attached, Location};
 use crate::export::plan::{Purpose, StatePolicy};
-use crate::export::tie::{Place, Tied};
 use crate::fs::file::PrivateFile;
 use crate::fs::private::{PRIVATE, parent};
 use crate::invoice::{Digest, SourceTime};
@@ -47,7 +47,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
         return Err(Refusal::Usage(format!("there is no output {output} to import into; check --output").into()).into());
     }
     let place =
-        Place { output: &common.output, state: &state, policy: StatePolicy::Ordinary, purpose: Purpose::Import };
+        Location { output: &common.output, state: &state, policy: StatePolicy::Ordinary, purpose: Purpose::Import };
     let planned = plan(&file, &known(&place)?, &starter, reporter)?;
     if args.dry_run {
         reporter.table(&table(planned.steps.iter()));
@@ -76,7 +76,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
         bail!("the state or {} changed in this moment; nothing was changed; import again", file.display());
     }
     let existed = held.state().exists()?;
-    let Tied { mut state, .. } = place.tie(&tree, &held, &mut tell)?;
+    let Attached { mut state, .. } = place.attach(&tree, &held, &mut tell)?;
     let backup = existed.then(|| state.back_up(Occasion::Before(ChangeKind::Import), starter.at)).transpose()?;
     let reason = args.changing.reason.as_deref();
     let change = Change { file: Some(&read), ..Change::new(ChangeKind::Import, &starter, reason) };
@@ -91,7 +91,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
 }
 
 /// What the state says, if it may be used for this output at all.
-fn known(place: &Place<'_>) -> anyhow::Result<Vec<Entry>> {
+fn known(place: &Location<'_>) -> anyhow::Result<Vec<Entry>> {
     let state = State::open_read_only(place.state)?;
     let last = state.as_ref().map(State::last_time).transpose()?;
     place.judge(last.as_ref(), mark::of_output(place.output)?.as_ref())?;

@@ -15,7 +15,7 @@ use crate::tree::{FileComparison, Tree};
 
 /// Where documents are compared and staged. A dry run has no stage, and no tree if there is none yet.
 #[derive(Clone, Copy)]
-pub(super) struct Desk<'a> {
+pub(super) struct Checker<'a> {
     pub tree: Option<&'a Tree>,
     pub stage: Option<&'a Stage>,
     pub presence: Presence,
@@ -100,7 +100,7 @@ impl Verdict {
     }
 }
 
-impl Desk<'_> {
+impl Checker<'_> {
     /// An error ends the run.
     pub(super) fn check(&self, fetched: Fetched, known: Option<&Entry>, trust: Trust) -> anyhow::Result<Verdict> {
         let Row { invoice, document } = match fetched {

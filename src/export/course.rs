@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::decide::{Journal, Outcome as Decided};
-use super::inquiry::Settings;
 use super::order::Order;
+use super::server::Settings;
 use crate::effort::Effort;
 use crate::event::{Event, Notice};
 use crate::invoice::Tenant;

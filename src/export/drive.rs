@@ -11,11 +11,11 @@ use anyhow::{anyhow, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use super::budget::Budget;
-use super::check::{Desk, Verdict};
-use super::diff::{Reader, Scope, Told};
+use super::check::{Checker, Verdict};
+use super::diff::{Reader, ReaderEvent, Scope};
 use super::outbox::{Job, Outbox, ROWS_A_PACKET};
-use super::patience::Patience;
 use super::plan::Group;
+use super::retry::RetryPolicy;
 use super::ticket::{Part, Ticket};
 use crate::panics;
 use crate::refusal::Refusal;
@@ -41,7 +41,7 @@ pub(super) struct Checked {
 
 enum Message {
     Checked(Vec<Checked>),
-    Told(Told),
+    Reader(ReaderEvent),
     Broken(anyhow::Error),
 }
 
@@ -55,26 +55,26 @@ impl Scope {
 }
 
 /// Whoever decides what becomes of what was read, in the calling thread.
-pub(super) trait Decides {
-    fn take(&mut self, checked: Checked) -> anyhow::Result<()>;
-    fn hear(&mut self, told: Told) -> anyhow::Result<()>;
+pub(super) trait RowHandler {
+    fn on_row(&mut self, checked: Checked) -> anyhow::Result<()>;
+    fn on_reader_event(&mut self, told: ReaderEvent) -> anyhow::Result<()>;
     /// Puts what is decided on record, since the run is cancelled.
-    fn flush(&mut self) -> anyhow::Result<()>;
+    fn checkpoint(&mut self) -> anyhow::Result<()>;
     /// Nothing has come for a moment.
-    fn rest(&mut self) -> anyhow::Result<()> {
+    fn on_idle(&mut self) -> anyhow::Result<()> {
         Ok(())
     }
     /// There is nothing more to come.
-    fn close(&mut self) -> anyhow::Result<()>;
+    fn finish(&mut self) -> anyhow::Result<()>;
 }
 
 /// What the reading thread takes along.
-pub(super) struct Errand {
+pub(super) struct ReadTask {
     pub source: Box<dyn Source>,
     pub lookup: Lookup,
     pub todo: Vec<Todo>,
     pub scope: Arc<Scope>,
-    pub patience: Patience,
+    pub retry: RetryPolicy,
     /// Whom to look for in the ledger after everything was read.
     pub visited_ids: Option<VisitedIds>,
 }
@@ -86,9 +86,9 @@ const LISTEN: Duration = Duration::from_millis(100);
 
 /// Reads everything in scope, has it checked and hands it over.
 pub(super) fn drive(
-    clerk: &mut dyn Decides,
-    desk: Desk<'_>,
-    errand: Errand,
+    handler: &mut dyn RowHandler,
+    checker: Checker<'_>,
+    read_task: ReadTask,
     writers: usize,
     cancel: &Cancel,
 ) -> anyhow::Result<()> {
@@ -97,10 +97,10 @@ pub(super) fn drive(
     let (reading, result) = thread::scope(|threads| {
         let (open, closing) = bounded::<()>(0);
         // At least one; of those that are asked for, as many as there are to be had.
-        let writers = desk.tree.map_or(writers, |tree| writers.min(tree.most_writers()));
+        let writers = checker.tree.map_or(writers, |tree| writers.min(tree.most_writers()));
         for n in 0..writers.max(1) {
             let (waiting, messages, closing) = (waiting.clone(), messages.clone(), closing.clone());
-            let check = move || check_all(desk, &waiting, &closing, &messages);
+            let check = move || check_all(checker, &waiting, &closing, &messages);
             match thread::Builder::new().spawn_scoped(threads, check) {
                 Err(error) if n == 0 => return Err(no_thread(&error)),
                 Err(_) => break,
@@ -109,13 +109,13 @@ pub(super) fn drive(
         }
         let reading = {
             let messages = messages.clone();
-            let read = move || read_all(errand, jobs, &messages);
+            let read = move || read_all(read_task, jobs, &messages);
             thread::Builder::new().spawn(read).map_err(|error| no_thread(&error))?
         };
         // Ours would keep the others waiting for who is gone.
         drop((waiting, messages));
         // Dropping the inbox ends the threads, also when a decision fails.
-        let result = decide_all(clerk, inbox, cancel);
+        let result = decide_all(handler, inbox, cancel);
         drop(open);
         Ok((reading, result))
     })?;
@@ -137,13 +137,13 @@ pub(super) fn no_thread(error: &io::Error) -> anyhow::Error {
     Refusal::NoThread { detail: error.to_string() }.into()
 }
 
-fn read_all(errand: Errand, jobs: Sender<Vec<Job>>, messages: &Sender<Message>) {
-    let Errand { source, lookup, todo, scope, patience, visited_ids } = errand;
+fn read_all(read_task: ReadTask, jobs: Sender<Vec<Job>>, messages: &Sender<Message>) {
+    let ReadTask { source, lookup, todo, scope, retry, visited_ids } = read_task;
     let budget = &Budget::new(DOCUMENTS_IN_FLIGHT);
-    let tell = |told| messages.send(Message::Told(told)).map_err(|_| anyhow!("the run has ended"));
+    let tell = |told| messages.send(Message::Reader(told)).map_err(|_| anyhow!("the run has ended"));
     let visited = Default::default();
     let outbox = Outbox::new(jobs, budget);
-    let mut reader = Reader { source, lookup, outbox, tell, visited, patience, visited_ids, came: 0 };
+    let mut reader = Reader { source, lookup, outbox, tell, visited, retry, visited_ids, came: 0 };
     if let Err(error) = panics::as_error(|| reader.read(todo, &scope).map_err(Fault::into_error)) {
         // Nobody listens only if the run has failed already.
         let _ = messages.send(Message::Broken(error));
@@ -151,7 +151,7 @@ fn read_all(errand: Errand, jobs: Sender<Vec<Job>>, messages: &Sender<Message>) 
 }
 
 /// Ends when there are no more jobs, or nobody wants them any more.
-fn check_all(desk: Desk<'_>, waiting: &Receiver<Vec<Job>>, closing: &Receiver<()>, messages: &Sender<Message>) {
+fn check_all(checker: Checker<'_>, waiting: &Receiver<Vec<Job>>, closing: &Receiver<()>, messages: &Sender<Message>) {
     loop {
         let packet = select! {
             recv(waiting) -> packet => packet,
@@ -161,7 +161,7 @@ fn check_all(desk: Desk<'_>, waiting: &Receiver<Vec<Job>>, closing: &Receiver<()
         let mut checked = Vec::with_capacity(packet.len());
         let mut broken = None;
         for Job { fetched, ticket, permit } in packet {
-            match panics::as_error(|| desk.check(fetched, ticket.known.as_ref(), ticket.trust)) {
+            match panics::as_error(|| checker.check(fetched, ticket.known.as_ref(), ticket.trust)) {
                 Ok(verdict) => checked.push(Checked { ticket, verdict }),
                 Err(error) => {
                     broken = Some(error);
@@ -188,8 +188,8 @@ impl Arrivals {
             Message::Checked(packet) => {
                 packet.iter().for_each(|checked| self.0.entry(checked.ticket.part).or_default().0 += 1);
             }
-            Message::Told(Told::Read { part, rows, .. }) => self.0.entry(*part).or_default().1 = Some(*rows),
-            Message::Told(_) | Message::Broken(_) => {}
+            Message::Reader(ReaderEvent::Read { part, rows, .. }) => self.0.entry(*part).or_default().1 = Some(*rows),
+            Message::Reader(_) | Message::Broken(_) => {}
         }
     }
 
@@ -204,11 +204,11 @@ impl Arrivals {
 }
 
 /// Everything that was decided is on record when this returns, also when the run is cancelled.
-fn decide_all(clerk: &mut dyn Decides, inbox: Receiver<Message>, cancel: &Cancel) -> anyhow::Result<()> {
+fn decide_all(handler: &mut dyn RowHandler, inbox: Receiver<Message>, cancel: &Cancel) -> anyhow::Result<()> {
     let mut arrivals = Arrivals::default();
     loop {
         if let Some(signal) = cancel.signal() {
-            clerk.flush()?;
+            handler.checkpoint()?;
             return Err(Refusal::Cancelled { signal }.into());
         }
         let message = inbox.recv_timeout(LISTEN);
@@ -216,20 +216,20 @@ fn decide_all(clerk: &mut dyn Decides, inbox: Receiver<Message>, cancel: &Cancel
             arrivals.note(message);
         }
         match message {
-            Ok(Message::Checked(packet)) => packet.into_iter().try_for_each(|checked| clerk.take(checked))?,
-            Ok(Message::Told(told)) => clerk.hear(told)?,
+            Ok(Message::Checked(packet)) => packet.into_iter().try_for_each(|checked| handler.on_row(checked))?,
+            Ok(Message::Reader(told)) => handler.on_reader_event(told)?,
             // Whoever waits for the server gives up when the run is cancelled.
             Ok(Message::Broken(error)) if cancel.signal().is_none() => return Err(error),
             Ok(Message::Broken(_)) => {}
-            Err(RecvTimeoutError::Timeout) => clerk.rest()?,
+            Err(RecvTimeoutError::Timeout) => handler.on_idle()?,
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
     if let Err(error) = arrivals.assert_complete() {
-        clerk.flush()?;
+        handler.checkpoint()?;
         return Err(error);
     }
-    clerk.close()
+    handler.finish()
 }
 
 #[cfg(test)]
@@ -242,23 +242,23 @@ mod tests {
     #[derive(Default)]
     struct Witness(Vec<&'static str>);
 
-    impl Decides for Witness {
-        fn take(&mut self, _: Checked) -> anyhow::Result<()> {
-            self.0.push("take");
+    impl RowHandler for Witness {
+        fn on_row(&mut self, _: Checked) -> anyhow::Result<()> {
+            self.0.push("row");
             Ok(())
         }
 
-        fn hear(&mut self, _: Told) -> anyhow::Result<()> {
+        fn on_reader_event(&mut self, _: ReaderEvent) -> anyhow::Result<()> {
             Ok(())
         }
 
-        fn flush(&mut self) -> anyhow::Result<()> {
-            self.0.push("flush");
+        fn checkpoint(&mut self) -> anyhow::Result<()> {
+            self.0.push("checkpoint");
             Ok(())
         }
 
-        fn close(&mut self) -> anyhow::Result<()> {
-            self.0.push("close");
+        fn finish(&mut self) -> anyhow::Result<()> {
+            self.0.push("finish");
             Ok(())
         }
     }
@@ -272,7 +272,9 @@ mod tests {
     fn decide(packets: Vec<Vec<Checked>>, rows: u64) -> (anyhow::Result<()>, Vec<&'static str>) {
         let (messages, inbox) = bounded(packets.len() + 1);
         // The reader may be through before the last row is checked.
-        messages.send(Message::Told(Told::Read { part: Part::Table, rows, spellings: Default::default() })).unwrap();
+        messages
+            .send(Message::Reader(ReaderEvent::Read { part: Part::Table, rows, spellings: Default::default() }))
+            .unwrap();
         packets.into_iter().for_each(|packet| messages.send(Message::Checked(packet)).unwrap());
         drop(messages);
         let mut witness = Witness::default();
@@ -283,9 +285,9 @@ mod tests {
     fn a_row_that_does_not_arrive_fails_whoever_decides_and_what_is_decided_is_kept() {
         let (result, done) = decide(vec![vec![row(), row()], vec![row()]], 3);
         result.unwrap();
-        assert_eq!(done, ["take", "take", "take", "close"]);
+        assert_eq!(done, ["row", "row", "row", "finish"]);
         let (result, done) = decide(vec![vec![row()], vec![row()]], 3);
         assert!(result.unwrap_err().to_string().starts_with("2 of 3 rows of Table arrived"));
-        assert_eq!(done, ["take", "take", "flush"]);
+        assert_eq!(done, ["row", "row", "checkpoint"]);
     }
 }

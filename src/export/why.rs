@@ -14,7 +14,7 @@ use crate::state::trace::Trace;
 use crate::tree::Tree;
 use crate::window::{OpenWork, Span};
 
-use super::check::{Desk, FileState, Presence, Verdict as Checked};
+use super::check::{Checker, FileState, Presence, Verdict as Checked};
 use super::plan::{self, HowToRead, Incremental, Reading};
 use super::ticket::Trust;
 
@@ -274,7 +274,7 @@ enum Document {
 }
 
 fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut Now) -> anyhow::Result<Document> {
-    let desk = Desk { tree, stage: None, presence: Presence::Checked, max_document: now.max_document };
+    let desk = Checker { tree, stage: None, presence: Presence::Checked, max_document: now.max_document };
     let mut found = Document::Gone;
     now.source.documents(std::slice::from_ref(id), &mut |fetched| {
         found = match desk.check(fetched, trace.entry.as_ref(), Trust::Ledger)? {

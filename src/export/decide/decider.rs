@@ -17,8 +17,8 @@ use super::second::SecondSource;
 use crate::event::Notice;
 use crate::export::check::{Candidate, Verdict};
 use crate::export::commit::Committer;
-use crate::export::diff::Told;
-use crate::export::drive::{Checked, Decides};
+use crate::export::diff::ReaderEvent;
+use crate::export::drive::{Checked, RowHandler};
 use crate::export::one_by_one::{self, Asks};
 use crate::export::plan::Group;
 use crate::export::ticket::{Part, Ticket, Trust};
@@ -51,8 +51,8 @@ pub(in crate::export) struct Decider<'a> {
     limit: usize,
 }
 
-impl Decides for Decider<'_> {
-    fn take(&mut self, checked: Checked) -> anyhow::Result<()> {
+impl RowHandler for Decider<'_> {
+    fn on_row(&mut self, checked: Checked) -> anyhow::Result<()> {
         let Checked { ticket: Ticket { part, known, late_by, .. }, verdict } = checked;
         self.parts.note_row(part);
         if self.decisions.tally.comes_again(verdict.id()) {
@@ -70,29 +70,31 @@ impl Decides for Decider<'_> {
         Ok(())
     }
 
-    fn hear(&mut self, told: Told) -> anyhow::Result<()> {
+    fn on_reader_event(&mut self, told: ReaderEvent) -> anyhow::Result<()> {
         match told {
-            Told::Begun(n) => self.begin(n),
-            Told::Quiet(groups) => {
+            ReaderEvent::Begun(n) => self.begin(n),
+            ReaderEvent::Quiet(groups) => {
                 for n in groups {
                     self.begin(n);
                     self.parts.expect(Part::Group(n), 0, BTreeMap::new());
                     self.after(Part::Group(n))?;
                 }
             }
-            Told::Gone { part, id, .. } if self.decisions.tally.comes_again(&id) => self.after(part)?,
-            Told::Gone { part, id, tenant, late_by } => {
+            ReaderEvent::Gone { part, id, .. } if self.decisions.tally.comes_again(&id) => self.after(part)?,
+            ReaderEvent::Gone { part, id, tenant, late_by } => {
                 self.decisions.journal.meet_gone();
                 self.count_late(tenant.as_ref(), late_by);
                 self.decisions.gone(id, tenant.as_ref());
                 self.after(part)?;
             }
-            Told::Read { part, rows, spellings } => {
+            ReaderEvent::Read { part, rows, spellings } => {
                 self.parts.expect(part, rows, spellings);
                 self.after(part)?;
             }
-            Told::Retrying { trouble, pause } => self.decisions.journal.notice(Notice::Retrying { trouble, pause }),
-            Told::Failed { tenants, tenantless, trouble } => {
+            ReaderEvent::Retrying { trouble, pause } => {
+                self.decisions.journal.notice(Notice::Retrying { trouble, pause })
+            }
+            ReaderEvent::Failed { tenants, tenantless, trouble } => {
                 tenants.iter().for_each(|tenant| self.decisions.journal.fail(tenant, trouble.clone()));
                 self.decisions.journal.leave_unread(tenantless, trouble);
             }
@@ -100,16 +102,16 @@ impl Decides for Decider<'_> {
         Ok(())
     }
 
-    fn rest(&mut self) -> anyhow::Result<()> {
+    fn on_idle(&mut self) -> anyhow::Result<()> {
         self.go_on()
     }
 
-    fn flush(&mut self) -> anyhow::Result<()> {
+    fn checkpoint(&mut self) -> anyhow::Result<()> {
         self.publish_and_record()
     }
 
     /// Publishes and records what is left.
-    fn close(&mut self) -> anyhow::Result<()> {
+    fn finish(&mut self) -> anyhow::Result<()> {
         self.resolve_conflicts()?;
         let parts = self.decisions.tally.open_parts();
         parts.into_iter().for_each(|part| self.decisions.take_back_doubles(part));
@@ -204,7 +206,7 @@ impl<'a> Decider<'a> {
                 self.decisions.view.batch.keep_file(&before.path);
                 aside.extend(self.decisions.view.batch.takers(&before));
             }
-            staged.iter().for_each(|staged| self.decisions.desk.discard(staged));
+            staged.iter().for_each(|staged| self.decisions.checker.discard(staged));
             self.conflicts.add(entry.id, entry.tenant, entry.path);
         }
         let Candidate { invoice, path, .. } = candidate;
@@ -298,7 +300,7 @@ impl<'a> Decider<'a> {
             let entry = self.decisions.view.entry(id).map_err(Fault::Consumer)?;
             known.insert(id, (entry, if is_doubted { Trust::Nothing } else { Trust::Ledger }));
         }
-        let desk = self.decisions.desk;
+        let checker = self.decisions.checker;
         let mut asks = self.second.telling(self.decisions.journal.tell);
         let refused = one_by_one::read(ids, |ids| {
             asks.ask(|source| {
@@ -306,7 +308,7 @@ impl<'a> Decider<'a> {
                 source.documents(&missing, &mut |fetched| {
                     let id = fetched.id().clone();
                     if let Some((known, trust)) = known.get(&id) {
-                        let verdict = desk.check(fetched, known.as_ref(), *trust)?;
+                        let verdict = checker.check(fetched, known.as_ref(), *trust)?;
                         fresh.insert(id, Some(verdict));
                     }
                     Ok(())
@@ -388,23 +390,23 @@ impl<'a> Decider<'a> {
         let batch = &self.decisions.view.batch;
         let is_old = self.opened.elapsed() >= BATCH_TIME && !batch.is_empty();
         if is_old || batch.is_full(self.limit) {
-            self.launch()?;
+            self.submit_batch()?;
         }
         let is_published = self.decisions.view.in_flight.is_some() && self.committer.is_published();
-        if is_published { self.land() } else { Ok(()) }
+        if is_published { self.record_published() } else { Ok(()) }
     }
 
     fn publish_and_record(&mut self) -> anyhow::Result<()> {
-        self.launch()?;
-        self.land()
+        self.submit_batch()?;
+        self.record_published()
     }
 
     /// Closes the batch and sends it on its way, on which it gets its names once the one before has arrived.
     /// That one is recorded meanwhile.
-    fn launch(&mut self) -> anyhow::Result<()> {
+    fn submit_batch(&mut self) -> anyhow::Result<()> {
         if self.decisions.view.batch.is_empty() {
             let ready = mem::take(&mut self.decisions.view.batch.ready);
-            self.land()?;
+            self.record_published()?;
             self.decisions.journal.fail_if_rejected(&ready);
             self.decisions.journal.say_done(ready);
             return Ok(());
@@ -412,14 +414,14 @@ impl<'a> Decider<'a> {
         // A path that is left is free before another invoice may claim it, and stays if an invoice of the batch before
         // keeps it.
         if self.decisions.view.batch.removes() {
-            self.land()?;
+            self.record_published()?;
         }
         let mut changes = self.decisions.view.batch.take_changes();
         self.keep_unless_table_lasts(&mut changes)?;
         let removes = !changes.removals.is_empty();
         let published = self.committer.submit(changes)?;
         // What became of the batch before may change what is recorded of this one.
-        self.land()?;
+        self.record_published()?;
         self.opened = Instant::now();
         let batch = mem::take(&mut self.decisions.view.batch);
         self.limit = next_limit(self.limit, self.decisions.journal.outcome.totals.run.written + batch.written());
@@ -427,11 +429,11 @@ impl<'a> Decider<'a> {
             return self.record(batch, &published);
         }
         self.decisions.view.in_flight = Some(batch);
-        if removes { self.land() } else { Ok(()) }
+        if removes { self.record_published() } else { Ok(()) }
     }
 
     /// Waits until the batch on its way is published, and records it.
-    pub(in crate::export) fn land(&mut self) -> anyhow::Result<()> {
+    pub(in crate::export) fn record_published(&mut self) -> anyhow::Result<()> {
         let Some(batch) = self.decisions.view.in_flight.take() else { return Ok(()) };
         let published = self.committer.wait_published()?;
         self.record(batch, &published)

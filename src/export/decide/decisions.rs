@@ -8,8 +8,8 @@ use super::journal::Journal;
 use super::ledger_view::LedgerView;
 use super::tally::{Counted, Tally};
 use crate::event::Notice;
-use crate::export::check::{Candidate, Desk, FileState, Verdict};
-use crate::export::inquiry::Settings;
+use crate::export::check::{Candidate, Checker, FileState, Verdict};
+use crate::export::server::Settings;
 use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, Tenant};
 use crate::refusal::Trouble;
@@ -21,7 +21,7 @@ use crate::tree::publish::{Failure, NotRemoved, NotRemovedReason, Placement, Pub
 
 pub(in crate::export) struct Decisions<'a> {
     pub settings: &'a Settings,
-    pub desk: Desk<'a>,
+    pub checker: Checker<'a>,
     pub view: LedgerView<'a>,
     pub journal: Journal<'a>,
     pub tally: Tally<'a>,
@@ -56,7 +56,7 @@ impl Decisions<'_> {
         if self.view.entry(&candidate.invoice.id)?.as_ref().map(held) != known.map(held) {
             return Ok(false);
         }
-        match self.desk.tree {
+        match self.checker.tree {
             Some(tree) if self.journal.outcome.totals.run.removed > 0 => {
                 Ok(tree.has_file(&candidate.path, candidate.size)?)
             }
@@ -106,7 +106,7 @@ impl Decisions<'_> {
         if let Some(staged) = staged {
             let placement = Placement { id: invoice.id, tenant: invoice.tenant, path, digest, staged };
             let replaced = self.view.batch.place(placement, size);
-            replaced.iter().for_each(|replaced| self.desk.discard(replaced));
+            replaced.iter().for_each(|replaced| self.checker.discard(replaced));
         }
         Ok(())
     }
@@ -126,7 +126,7 @@ impl Decisions<'_> {
 
     pub(super) fn discard(&self, candidate: &Candidate) {
         if let FileState::Staged(Some(staged)) = &candidate.file {
-            self.desk.discard(staged);
+            self.checker.discard(staged);
         }
     }
 

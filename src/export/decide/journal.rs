@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::event::{Event, Notice};
 use crate::export::check::Verdict;
-use crate::export::inquiry::Settings;
 use crate::export::order::Rejects;
+use crate::export::server::Settings;
 use crate::export::ticket::Part;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Trouble;

@@ -2,18 +2,18 @@
 
 use crate::event::Event;
 use crate::export::one_by_one::Asks;
-use crate::export::patience::Patience;
+use crate::export::retry::RetryPolicy;
 use crate::source::{Fault, Source};
 
 pub(in crate::export) struct SecondSource<'a> {
-    patience: Patience,
+    retry: RetryPolicy,
     open: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>,
     source: Option<Box<dyn Source>>,
 }
 
 impl<'a> SecondSource<'a> {
-    pub(in crate::export) fn new(patience: Patience, open: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>) -> Self {
-        Self { patience, open, source: None }
+    pub(in crate::export) fn new(retry: RetryPolicy, open: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>) -> Self {
+        Self { retry, open, source: None }
     }
 
     pub(super) fn telling<'s>(&'s mut self, tell: &'s mut dyn FnMut(Event)) -> impl Asks + use<'s, 'a> {
@@ -28,8 +28,8 @@ struct Telling<'s, 'a> {
 
 impl Asks for Telling<'_, '_> {
     fn ask<R>(&mut self, mut question: impl FnMut(&mut dyn Source) -> Result<R, Fault>) -> Result<R, Fault> {
-        let SecondSource { patience, open, source } = &mut *self.second;
-        patience.insist(self.tell, || {
+        let SecondSource { retry, open, source } = &mut *self.second;
+        retry.run(self.tell, || {
             let open = match source.take() {
                 Some(source) => source,
                 None => open()?,

@@ -63,7 +63,7 @@ impl Decisions<'_> {
 
     /// A file that is gone already is not left behind.
     pub(super) fn leave_if_there(&mut self, leftover: Leftover) {
-        let is_gone = self.desk.tree.is_none_or(|tree| matches!(tree.inspect(&leftover.path), Ok(None)));
+        let is_gone = self.checker.tree.is_none_or(|tree| matches!(tree.inspect(&leftover.path), Ok(None)));
         if !is_gone {
             self.view.batch.leave(leftover);
         }

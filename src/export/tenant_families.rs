@@ -16,7 +16,7 @@ const KEYS_A_PAGE: usize = 10_000;
 
 /// Puts spellings that no run has met into the family of the listed spelling that the source calls
 /// equal. Costs nothing where there are none.
-pub(super) fn unite(known: &mut [KnownTenant], listed: &[Listed], source: &mut dyn Source) -> Result<(), Fault> {
+pub(super) fn merge(known: &mut [KnownTenant], listed: &[Listed], source: &mut dyn Source) -> Result<(), Fault> {
     let listed: HashSet<&Tenant> = listed.iter().map(|listed| &listed.spelling).collect();
     let families: HashMap<Tenant, i64> = known
         .iter()

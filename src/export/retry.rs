@@ -1,4 +1,4 @@
-//! Patience with a server that went away or is not there yet: what failed because of the connection is
+//! RetryPolicy with a server that went away or is not there yet: what failed because of the connection is
 //! tried again, from where it stopped, with pauses that grow, until it has failed for `--retry-for`
 //! without any progress. A statement that the server ended because it took too long is tried again a
 //! few times only: then it is the statement that is to blame.
@@ -17,7 +17,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const OVERTIMES: u32 = 3;
 
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct RetryPolicy {
     retry_for: Duration,
     cancel: Cancel,
     /// Since when nothing has come, and how long the last pause was.
@@ -25,7 +25,7 @@ pub(super) struct Patience {
     overtimes: u32,
 }
 
-impl Patience {
+impl RetryPolicy {
     pub(super) fn new(retry_for: Duration, cancel: &Cancel) -> Self {
         Self { retry_for, cancel: cancel.clone(), failing: None, overtimes: 0 }
     }
@@ -69,7 +69,7 @@ impl Patience {
     }
 
     /// Tries until it is done, or until waiting is over or was never of use.
-    pub(super) fn insist<R>(
+    pub(super) fn run<R>(
         &mut self,
         tell: &mut dyn FnMut(Event),
         mut attempt: impl FnMut() -> Result<R, Fault>,
@@ -107,26 +107,26 @@ mod tests {
 
     #[test]
     fn only_a_lost_connection_is_waited_for() {
-        let mut patience = Patience::new(Duration::from_secs(60), &Cancel::default());
-        let refused = patience.wait(Fault::Statement(anyhow!("no such table")), |_, _| panic!("it must not wait"));
+        let mut retry = RetryPolicy::new(Duration::from_secs(60), &Cancel::default());
+        let refused = retry.wait(Fault::Statement(anyhow!("no such table")), |_, _| panic!("it must not wait"));
         assert!(matches!(refused, Err(Fault::Statement(_))));
-        let refused = patience.wait(Fault::Final(anyhow!("wrong password")), |_, _| panic!("it must not wait"));
+        let refused = retry.wait(Fault::Final(anyhow!("wrong password")), |_, _| panic!("it must not wait"));
         assert!(matches!(refused, Err(Fault::Final(_))));
     }
 
     #[test]
     fn a_statement_that_always_takes_too_long_counts_as_refused_after_some_attempts() {
-        let mut patience = Patience::new(Duration::from_secs(60), &Cancel::default());
+        let mut retry = RetryPolicy::new(Duration::from_secs(60), &Cancel::default());
         // Nobody waits: the pauses are only told.
         let cancelled = Cancel::default();
         cancelled.0.store(15, std::sync::atomic::Ordering::Relaxed);
-        patience.cancel = cancelled;
+        retry.cancel = cancelled;
         let mut attempts = 0;
-        while let Err(Fault::Consumer(_)) = patience.wait(Fault::Overtime(anyhow!("too long")), |_, _| Ok(())) {
+        while let Err(Fault::Consumer(_)) = retry.wait(Fault::Overtime(anyhow!("too long")), |_, _| Ok(())) {
             attempts += 1;
         }
         assert_eq!(attempts, OVERTIMES);
-        let again = patience.wait(Fault::Overtime(anyhow!("too long")), |_, _| Ok(()));
+        let again = retry.wait(Fault::Overtime(anyhow!("too long")), |_, _| Ok(()));
         assert!(matches!(again, Err(Fault::Consumer(_))), "the next statement is tried again too");
     }
 
@@ -139,14 +139,14 @@ mod tests {
         };
         let mut answers = vec![Ok(7), Err(lost())];
         let done =
-            Patience::new(Duration::from_secs(60), &Cancel::default()).insist(&mut tell, || answers.pop().unwrap());
+            RetryPolicy::new(Duration::from_secs(60), &Cancel::default()).run(&mut tell, || answers.pop().unwrap());
         assert!(matches!(done, Ok(7)) && pauses == 1);
     }
 
     #[test]
     fn patience_ends_when_the_next_pause_would_outlast_it() {
-        let mut patience = Patience::new(Duration::from_millis(100), &Cancel::default());
-        assert!(matches!(patience.wait(lost(), |_, _| panic!("it must not wait")), Err(Fault::Connection(_))));
+        let mut retry = RetryPolicy::new(Duration::from_millis(100), &Cancel::default());
+        assert!(matches!(retry.wait(lost(), |_, _| panic!("it must not wait")), Err(Fault::Connection(_))));
     }
 
     #[test]
