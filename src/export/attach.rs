@@ -1,5 +1,5 @@
-//! Ties a tree and its state together: judges whether they belong to each other, makes a state where
-//! that is harmless, and marks the tree.
+//! Attaches a state to its tree: judges whether they belong to each other, makes a state where that is harmless, and
+//! marks the tree.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::state::{State, open};
 use crate::tree::mark::{self, Mark, Written};
 use crate::tree::{Tree, walk};
 
-/// Where a tree and its state are, and what for they are wanted.
+/// Where a tree and its state are, and the purpose that they are opened for.
 #[derive(Clone, Copy, Debug)]
 pub struct Location<'a> {
     pub output: &'a Path,

@@ -1,6 +1,5 @@
-//! The reading side of a run, in a thread of its own: the to-do list by primary key, then either the
-//! key diff (keys from the index, minus what the ledger holds settled, then the documents of the rest)
-//! or the whole table in primary-key order. It changes nothing.
+//! The thread that reads: the to-do list by primary key, then either the key diff (keys from the index, minus those that
+//! the ledger holds settled, then the documents of the rest) or the whole table in primary-key order. It changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -30,7 +29,7 @@ const ROWS_A_PAGE: usize = 1_000;
 /// Groups of which nothing is read that are told in one message: there may be a hundred thousand.
 const QUIET_AT_ONCE: usize = 1_000;
 
-/// What the reading side tells whoever decides.
+/// What the thread that reads says to the one that decides.
 #[derive(Debug)]
 pub(super) enum ReaderEvent {
     Begun(usize),
@@ -67,6 +66,15 @@ pub(super) enum ReaderEvent {
 pub(super) enum Scope {
     Table,
     Groups { groups: Vec<Group>, compare: Compare },
+}
+
+impl Scope {
+    pub(super) fn groups(&self) -> &[Group] {
+        match self {
+            Self::Table => &[],
+            Self::Groups { groups, .. } => groups,
+        }
+    }
 }
 
 /// Whether keys that the ledger holds settled are read again.
@@ -145,7 +153,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         Ok(())
     }
 
-    /// Looks up by primary key whom the ledger holds and the scan has not met: a row that was updated
+    /// Looks up by primary key the invoices of the ledger that the scan has not visited: a row that was updated
     /// while it was scanned can have left both pages.
     fn read_unmet(&mut self) -> Result<(), Fault> {
         let Some(visited_ids) = self.visited_ids.take() else { return Ok(()) };
@@ -459,7 +467,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         loop {
             let before = self.came;
             let mut result = attempt(self);
-            // Whoever waits for the server has handed over what came.
+            // Rows that came are handed over before the reader waits for the server.
             if let Err(error) = self.outbox.flush(&self.lookup) {
                 result = Err(Fault::Consumer(error));
             }

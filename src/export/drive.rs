@@ -1,5 +1,5 @@
-//! The threads of a run: one reads, some check, the calling one decides. When one of them fails the
-//! channels close and the others end.
+//! The threads of a run: one reads, some check, the calling one decides. When one of them fails, the channels close and
+//! the other threads end.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,7 +14,6 @@ use super::budget::Budget;
 use super::check::{Checker, Verdict};
 use super::diff::{Reader, ReaderEvent, Scope};
 use super::outbox::{Job, Outbox, ROWS_A_PACKET};
-use super::plan::Group;
 use super::retry::RetryPolicy;
 use super::ticket::{Part, Ticket};
 use crate::panics;
@@ -33,7 +32,7 @@ const PACKETS_IN_FLIGHT: usize = 512 / ROWS_A_PACKET;
 /// is published.
 const MESSAGES_IN_FLIGHT: usize = 4_096 / ROWS_A_PACKET;
 
-/// What a checked row says to the deciding thread.
+/// A checked row on its way to the deciding thread.
 pub(super) struct Checked {
     pub ticket: Ticket,
     pub verdict: Verdict,
@@ -45,44 +44,35 @@ enum Message {
     Broken(anyhow::Error),
 }
 
-impl Scope {
-    pub(super) fn groups(&self) -> &[Group] {
-        match self {
-            Self::Table => &[],
-            Self::Groups { groups, .. } => groups,
-        }
-    }
-}
-
-/// Whoever decides what becomes of what was read, in the calling thread.
+/// Decides what becomes of the rows, in the calling thread.
 pub(super) trait RowHandler {
     fn on_row(&mut self, checked: Checked) -> anyhow::Result<()>;
-    fn on_reader_event(&mut self, told: ReaderEvent) -> anyhow::Result<()>;
-    /// Puts what is decided on record, since the run is cancelled.
+    fn on_reader_event(&mut self, event: ReaderEvent) -> anyhow::Result<()>;
+    /// Puts the decisions on record, since the run is cancelled.
     fn checkpoint(&mut self) -> anyhow::Result<()>;
-    /// Nothing has come for a moment.
+    /// No message has come for a moment.
     fn on_idle(&mut self) -> anyhow::Result<()> {
         Ok(())
     }
-    /// There is nothing more to come.
+    /// The last message has come.
     fn finish(&mut self) -> anyhow::Result<()>;
 }
 
-/// What the reading thread takes along.
+/// What the reading thread works with.
 pub(super) struct ReadTask {
     pub source: Box<dyn Source>,
     pub lookup: Lookup,
     pub todo: Vec<Todo>,
     pub scope: Arc<Scope>,
     pub retry: RetryPolicy,
-    /// Whom to look for in the ledger after everything was read.
+    /// The ids that the scan has visited: the rest of the ledger is looked up by primary key afterwards.
     pub visited_ids: Option<VisitedIds>,
 }
 
 /// How long a cancelled run waits for its reader, which may itself be waiting for the server.
-const FAREWELL: Duration = Duration::from_millis(500);
-/// How often it is looked whether a run is to be cancelled, while nothing comes.
-const LISTEN: Duration = Duration::from_millis(100);
+const READER_EXIT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How often a run that waits for messages looks whether it is cancelled.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Reads everything in scope, has it checked and hands it over.
 pub(super) fn drive(
@@ -96,40 +86,52 @@ pub(super) fn drive(
     let (messages, inbox) = bounded::<Message>(MESSAGES_IN_FLIGHT);
     let (reading, result) = thread::scope(|threads| {
         let (open, closing) = bounded::<()>(0);
-        // At least one; of those that are asked for, as many as there are to be had.
-        let writers = checker.tree.map_or(writers, |tree| writers.min(tree.most_writers()));
-        for n in 0..writers.max(1) {
-            let (waiting, messages, closing) = (waiting.clone(), messages.clone(), closing.clone());
-            let check = move || check_all(checker, &waiting, &closing, &messages);
-            match thread::Builder::new().spawn_scoped(threads, check) {
-                Err(error) if n == 0 => return Err(no_thread(&error)),
-                Err(_) => break,
-                Ok(_) => {}
-            }
-        }
+        start_checkers(threads, checker, writers, &waiting, &closing, &messages)?;
         let reading = {
             let messages = messages.clone();
             let read = move || read_all(read_task, jobs, &messages);
             thread::Builder::new().spawn(read).map_err(|error| no_thread(&error))?
         };
-        // Ours would keep the others waiting for who is gone.
+        // Drop our own channel ends; otherwise the threads never see that the others are gone.
         drop((waiting, messages));
         // Dropping the inbox ends the threads, also when a decision fails.
         let result = decide_all(handler, inbox, cancel);
         drop(open);
-        Ok((reading, result))
+        anyhow::Ok((reading, result))
     })?;
     if cancel.signal().is_some() {
         // A reader that waits for the server ends with the process.
         let since = Instant::now();
-        while !reading.is_finished() && since.elapsed() < FAREWELL {
+        while !reading.is_finished() && since.elapsed() < READER_EXIT_TIMEOUT {
             thread::sleep(Duration::from_millis(10));
         }
         return result;
     }
-    // It tells of its own panic.
+    // A panic of the reader comes as a message.
     let _ = reading.join();
     result
+}
+
+/// At least one thread; of those that are asked for, as many as there are to be had.
+fn start_checkers<'scope>(
+    threads: &'scope thread::Scope<'scope, '_>,
+    checker: Checker<'scope>,
+    writers: usize,
+    waiting: &Receiver<Vec<Job>>,
+    closing: &Receiver<()>,
+    messages: &Sender<Message>,
+) -> anyhow::Result<()> {
+    let writers = checker.tree.map_or(writers, |tree| writers.min(tree.most_writers()));
+    for n in 0..writers.max(1) {
+        let (waiting, messages, closing) = (waiting.clone(), messages.clone(), closing.clone());
+        let check = move || check_all(checker, &waiting, &closing, &messages);
+        match thread::Builder::new().spawn_scoped(threads, check) {
+            Err(error) if n == 0 => return Err(no_thread(&error)),
+            Err(_) => break,
+            Ok(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// What a thread that could not be started means.
@@ -145,12 +147,12 @@ fn read_all(read_task: ReadTask, jobs: Sender<Vec<Job>>, messages: &Sender<Messa
     let outbox = Outbox::new(jobs, budget);
     let mut reader = Reader { source, lookup, outbox, tell, visited, retry, visited_ids, came: 0 };
     if let Err(error) = panics::as_error(|| reader.read(todo, &scope).map_err(Fault::into_error)) {
-        // Nobody listens only if the run has failed already.
+        // The receiver is gone only if the run has failed already.
         let _ = messages.send(Message::Broken(error));
     }
 }
 
-/// Ends when there are no more jobs, or nobody wants them any more.
+/// Ends when there are no more jobs, or when the run has ended.
 fn check_all(checker: Checker<'_>, waiting: &Receiver<Vec<Job>>, closing: &Receiver<()>, messages: &Sender<Message>) {
     loop {
         let packet = select! {
@@ -177,8 +179,8 @@ fn check_all(checker: Checker<'_>, waiting: &Receiver<Vec<Job>>, closing: &Recei
     }
 }
 
-/// The rows that came, and those that the reader says it handed over. One that got lost in between would be
-/// missed by nobody else: a full run moves no watermark, and `verify` would call it exported.
+/// The rows that came, and those that the reader says it handed over. No other part of the program would miss a row
+/// that got lost in between: a full run moves no watermark, and `verify` would call it exported.
 #[derive(Default)]
 struct Arrivals(HashMap<Part, (u64, Option<u64>)>);
 
@@ -203,7 +205,7 @@ impl Arrivals {
     }
 }
 
-/// Everything that was decided is on record when this returns, also when the run is cancelled.
+/// Every decision is on record when this returns, also when the run is cancelled.
 fn decide_all(handler: &mut dyn RowHandler, inbox: Receiver<Message>, cancel: &Cancel) -> anyhow::Result<()> {
     let mut arrivals = Arrivals::default();
     loop {
@@ -211,14 +213,14 @@ fn decide_all(handler: &mut dyn RowHandler, inbox: Receiver<Message>, cancel: &C
             handler.checkpoint()?;
             return Err(Refusal::Cancelled { signal }.into());
         }
-        let message = inbox.recv_timeout(LISTEN);
+        let message = inbox.recv_timeout(LOOK_EVERY);
         if let Ok(message) = &message {
             arrivals.note(message);
         }
         match message {
             Ok(Message::Checked(packet)) => packet.into_iter().try_for_each(|checked| handler.on_row(checked))?,
             Ok(Message::Reader(told)) => handler.on_reader_event(told)?,
-            // Whoever waits for the server gives up when the run is cancelled.
+            // A reader that waits for the server gives up when the run is cancelled.
             Ok(Message::Broken(error)) if cancel.signal().is_none() => return Err(error),
             Ok(Message::Broken(_)) => {}
             Err(RecvTimeoutError::Timeout) => handler.on_idle()?,
@@ -238,7 +240,7 @@ mod tests {
     use crate::invoice::{InvoiceId, Reason};
     use crate::state::todo::Reject;
 
-    /// Keeps what it is told to do.
+    /// Keeps the calls that it gets.
     #[derive(Default)]
     struct Witness(Vec<&'static str>);
 
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_does_not_arrive_fails_whoever_decides_and_what_is_decided_is_kept() {
+    fn a_row_that_does_not_arrive_fails_the_run_and_what_is_decided_is_kept() {
         let (result, done) = decide(vec![vec![row(), row()], vec![row()]], 3);
         result.unwrap();
         assert_eq!(done, ["row", "row", "row", "finish"]);

@@ -1,7 +1,6 @@
-//! RetryPolicy with a server that went away or is not there yet: what failed because of the connection is
-//! tried again, from where it stopped, with pauses that grow, until it has failed for `--retry-for`
-//! without any progress. A statement that the server ended because it took too long is tried again a
-//! few times only: then it is the statement that is to blame.
+//! When a question to a server is asked again. A lost connection is made again, with pauses that grow, until it has
+//! failed for `--retry-for` without any progress. A statement that the server ended because it took too long is tried
+//! again a few times only: then the statement is to blame.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
@@ -30,7 +29,7 @@ impl RetryPolicy {
         Self { retry_for, cancel: cancel.clone(), failing: None, overtimes: 0 }
     }
 
-    /// Something came: the next failure starts counting anew.
+    /// An answer or a row came: the next failure starts counting anew.
     pub(super) fn progress(&mut self) {
         (self.failing, self.overtimes) = (None, 0);
     }
@@ -117,7 +116,7 @@ mod tests {
     #[test]
     fn a_statement_that_always_takes_too_long_counts_as_refused_after_some_attempts() {
         let mut retry = RetryPolicy::new(Duration::from_secs(60), &Cancel::default());
-        // Nobody waits: the pauses are only told.
+        // The run is cancelled, so that no pause is waited for.
         let cancelled = Cancel::default();
         cancelled.0.store(15, std::sync::atomic::Ordering::Relaxed);
         retry.cancel = cancelled;

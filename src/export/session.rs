@@ -160,7 +160,7 @@ impl Session {
         }
     }
 
-    /// Lets go of everything, after a last service to whoever reads the script's file.
+    /// Writes the script's file, then closes the state and frees the lock.
     pub(super) fn close(self, order: &Order) -> anyhow::Result<()> {
         let mirrored = mirror::mirror(order, self.held.private(), &self.state);
         self.state.close()?;

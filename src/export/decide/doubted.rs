@@ -30,8 +30,7 @@ pub(super) fn clear_doubt(decisions: &mut Decisions<'_>) -> anyhow::Result<()> {
 
 fn clear_up(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPath) -> anyhow::Result<()> {
     let DoubtedPath { writer, contents } = doubted;
-    let nobody = InvoiceId::from("");
-    let owners = decisions.view.owners(&nobody, path)?;
+    let owners = decisions.view.owners(path)?;
     for (owner, _) in &owners {
         believe_the_file(decisions, owner, path)?;
     }

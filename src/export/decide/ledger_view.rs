@@ -112,18 +112,18 @@ impl<'a> LedgerView<'a> {
         Ok(still)
     }
 
-    /// Other invoices that name a path.
-    pub(super) fn owners(&self, id: &InvoiceId, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
+    /// The invoices that name a path, each with the digest of its document.
+    pub(super) fn owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
         let recorded = self.recorded_owners(path)?.into_iter().filter(|(owner, _)| !self.is_overruled(owner));
         let closed = self.in_flight.iter().flat_map(|batch| batch.owners(path));
         let closed = closed.filter(|(owner, _)| !self.batch.overrules(owner));
-        Ok(recorded.chain(closed).chain(self.batch.owners(path)).filter(|(owner, _)| owner != id).collect())
+        Ok(recorded.chain(closed).chain(self.batch.owners(path)).collect())
     }
 
     /// Other invoices that name a path with other content.
     pub(super) fn rivals(&self, id: &InvoiceId, path: &TreePath, digest: Digest) -> anyhow::Result<Vec<InvoiceId>> {
-        let owners = self.owners(id, path)?;
-        Ok(owners.into_iter().filter(|(_, theirs)| *theirs != digest).map(|(owner, _)| owner).collect())
+        let is_rival = |(owner, theirs): &(InvoiceId, Digest)| owner != id && *theirs != digest;
+        Ok(self.owners(path)?.into_iter().filter(is_rival).map(|(owner, _)| owner).collect())
     }
 
     /// Where the open batch puts the invoices that shared the file at this path until now.
@@ -207,7 +207,7 @@ mod tests {
         // It has left the path.
         view.batch.enter(entry("2", "DE", 1), Origin::Written);
         let path = entry("1", "CN", 1).path;
-        assert_eq!(view.owners(&InvoiceId::from("1"), &path).unwrap().len(), 1);
+        assert_eq!(view.owners(&path).unwrap().len(), 2);
         let rivals = |id: &str, digest| view.rivals(&InvoiceId::from(id), &path, Digest([digest; 32])).unwrap();
         assert_eq!(rivals("1", 1), [InvoiceId::from("3")]);
         assert_eq!(rivals("9", 3), [InvoiceId::from("1")]);

@@ -20,7 +20,9 @@ impl Decisions<'_> {
     /// The invoice leaves its old path. The file goes if the row is provably the one that was exported.
     pub(super) fn supersede(&mut self, before: &Entry, instead: &TreePath, invoice: &Invoice) -> anyhow::Result<()> {
         // What a dead run may have written there is cleared up once everything in doubt was read again.
-        if self.doubted.contains_key(&before.path) || !self.view.owners(&before.id, &before.path)?.is_empty() {
+        if self.doubted.contains_key(&before.path)
+            || self.view.owners(&before.path)?.iter().any(|(owner, _)| *owner != before.id)
+        {
             return Ok(());
         }
         let (path, id, digest) = (before.path.clone(), before.id.clone(), before.digest);
