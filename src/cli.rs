@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::state::history;
+use crate::state::pages::OfKind;
 
 /// Export issued invoices from MySQL or MariaDB, one JSON file each, completely or only what changed.
 ///
@@ -170,6 +174,14 @@ pub struct Margins {
     pub overlap: Duration,
 }
 
+/// Of a command whose answer a person waits for.
+#[derive(Debug, Args)]
+pub struct Retries {
+    /// How long to try again while the server cannot be reached or the connection breaks
+    #[arg(long, env = "INVOICE_EXPORT_RETRY_FOR", value_parser = humantime::parse_duration, default_value = "10s", value_name = "TIME")]
+    pub retry_for: Duration,
+}
+
 /// How the work is done, whatever it is.
 #[derive(Debug, Args)]
 pub struct Work {
@@ -256,6 +268,8 @@ pub struct Status {
     #[command(flatten)]
     pub margins: Margins,
     #[command(flatten)]
+    pub retries: Retries,
+    #[command(flatten)]
     pub names: Names,
 }
 
@@ -276,10 +290,10 @@ pub struct History {
     pub tenant: Option<String>,
     /// Only runs with this status
     #[arg(long, value_enum, value_name = "STATUS", conflicts_with = "which")]
-    pub status: Option<RunStatus>,
+    pub status: Option<history::Status>,
     /// Only entries of this kind
-    #[arg(long, value_enum, value_name = "KIND", conflicts_with = "which")]
-    pub kind: Option<EntryKind>,
+    #[arg(long, value_parser = entry_kind(), value_name = "KIND", conflicts_with = "which")]
+    pub kind: Option<OfKind>,
     /// Only what started at this time or later (UTC, "2025-11-28 10:00:00" or "2025-11-28")
     #[arg(long, value_name = "TIME", conflicts_with = "which")]
     pub since: Option<String>,
@@ -302,6 +316,8 @@ pub struct Why {
     pub margins: Margins,
     #[command(flatten)]
     pub documents: Documents,
+    #[command(flatten)]
+    pub retries: Retries,
     #[command(flatten)]
     pub names: Names,
 }
@@ -331,6 +347,8 @@ pub struct Set {
     pub changing: Changing,
     #[command(flatten)]
     pub margins: Margins,
+    #[command(flatten)]
+    pub retries: Retries,
     #[command(flatten)]
     pub names: Names,
 }
@@ -377,6 +395,8 @@ pub struct Check {
 pub struct AdoptSource {
     #[command(flatten)]
     pub changing: Changing,
+    #[command(flatten)]
+    pub retries: Retries,
     #[command(flatten)]
     pub names: Names,
 }
@@ -467,29 +487,9 @@ pub enum Format {
     Csv,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum RunStatus {
-    Running,
-    Success,
-    Partial,
-    Failed,
-    Cancelled,
-    Interrupted,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EntryKind {
-    Full,
-    Incremental,
-    Backfill,
-    Verify,
-    Set,
-    Reset,
-    Import,
-    Restore,
-    AdoptSource,
-    PullBack,
-    Upgrade,
+/// A kind of run or of change, by its word.
+fn entry_kind() -> impl TypedValueParser<Value = OfKind> {
+    PossibleValuesParser::new(OfKind::words()).try_map(|word| OfKind::parse(&word).ok_or("no kind"))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -124,23 +124,71 @@ pub enum Reason {
     Unreadable { detail: String },
 }
 
-impl Reason {
-    /// The word stored in the state and printed in JSON.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NotUtf8 { .. } => "not-utf8",
-            Self::NotJson { .. } => "not-json",
-            Self::ImpossibleDate { .. } => "impossible-date",
-            Self::TooLarge { .. } => "too-large",
-            Self::PathTaken { .. } => "path-taken",
-            Self::PathBlocked { .. } => "path-blocked",
-            Self::Unmappable { .. } => "unmappable",
-            Self::Unreadable { .. } => "unreadable",
-        }
+words! {
+    /// The kind of a reason.
+    pub enum ReasonCode {
+        NotUtf8 = "not-utf8", "不是 UTF-8";
+        NotJson = "not-json", "不是 JSON";
+        ImpossibleDate = "impossible-date", "日期不存在";
+        TooLarge = "too-large", "内容过大";
+        PathTaken = "path-taken", "路径已被占用";
+        PathBlocked = "path-blocked", "路径无法使用";
+        Unmappable = "unmappable", "字符无法转换";
+        Unreadable = "unreadable", "无法读取";
     }
 }
 
 impl Reason {
+    pub fn code(&self) -> ReasonCode {
+        match self {
+            Self::NotUtf8 { .. } => ReasonCode::NotUtf8,
+            Self::NotJson { .. } => ReasonCode::NotJson,
+            Self::ImpossibleDate { .. } => ReasonCode::ImpossibleDate,
+            Self::TooLarge { .. } => ReasonCode::TooLarge,
+            Self::PathTaken { .. } => ReasonCode::PathTaken,
+            Self::PathBlocked { .. } => ReasonCode::PathBlocked,
+            Self::Unmappable { .. } => ReasonCode::Unmappable,
+            Self::Unreadable { .. } => ReasonCode::Unreadable,
+        }
+    }
+
+    /// Reads what `Display` writes and the state keeps; None for the wording of another version.
+    fn parse(code: ReasonCode, english: &str) -> Option<Self> {
+        let between = |before: &str, after: &str| {
+            english.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).map(str::to_owned)
+        };
+        let read = match code {
+            ReasonCode::NotUtf8 => {
+                Self::NotUtf8 { offset: between("the document is not UTF-8 at byte ", "")?.parse().ok()? }
+            }
+            ReasonCode::NotJson => Self::NotJson { detail: between("the document is not JSON: ", "")? },
+            ReasonCode::ImpossibleDate => {
+                Self::ImpossibleDate { date: between("the issue date \"", "\" is not a day of the calendar")? }
+            }
+            ReasonCode::TooLarge => {
+                let bytes = between("the document has ", " bytes, more than --max-document allows")?;
+                Self::TooLarge { bytes: bytes.parse().ok()? }
+            }
+            ReasonCode::PathTaken => {
+                let (path, by) = english.strip_prefix("its path ")?.rsplit_once(" belongs to invoice id ")?;
+                Self::PathTaken { path: path.to_owned(), by: InvoiceId::from(by) }
+            }
+            ReasonCode::PathBlocked => {
+                Self::PathBlocked { path: between("something that is not a file lies at ", "")? }
+            }
+            ReasonCode::Unmappable => Self::Unmappable {
+                columns: between("", ": a character that the server cannot convert to UTF-8, or bytes that are none")?,
+            },
+            ReasonCode::Unreadable => Self::Unreadable { detail: between("the server cannot return the row: ", "")? },
+        };
+        Some(read).filter(|read| read.to_string() == english)
+    }
+
+    /// The text of a reason that the state keeps in English. The wording of another version stays as it is.
+    pub fn recorded(code: ReasonCode, english: &str) -> Text {
+        Self::parse(code, english).map_or_else(|| Text::same(english), |reason| reason.text())
+    }
+
     /// The wording, as a clause about the invoice.
     pub fn text(&self) -> Text {
         match self {
@@ -230,7 +278,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-macro_rules! strings {
+macro_rules! newtype {
     ($($name:ident)*) => {$(
         impl $name {
             pub fn as_str(&self) -> &str {
@@ -254,7 +302,7 @@ macro_rules! strings {
         }
     )*};
 }
-strings!(InvoiceId Tenant SourceTime);
+newtype!(InvoiceId Tenant SourceTime);
 
 #[cfg(test)]
 mod tests {
@@ -270,5 +318,23 @@ mod tests {
                 assert_eq!(one.cmp(other), n.cmp(&m), "{one} and {other}");
             }
         }
+    }
+
+    #[test]
+    fn a_recorded_reason_is_read_again() {
+        let (path, detail) = (" belongs to invoice id 7 ".to_owned(), "EOF: x, or bytes".to_owned());
+        for reason in [
+            Reason::NotUtf8 { offset: 7 },
+            Reason::NotJson { detail: detail.clone() },
+            Reason::ImpossibleDate { date: "2025-02-30".to_owned() },
+            Reason::TooLarge { bytes: 1 << 40 },
+            Reason::PathTaken { path: path.clone(), by: InvoiceId::from("77") },
+            Reason::PathBlocked { path },
+            Reason::Unmappable { columns: "a, b".to_owned() },
+            Reason::Unreadable { detail },
+        ] {
+            assert_eq!(Reason::parse(reason.code(), &reason.to_string()), Some(reason));
+        }
+        assert_eq!(Reason::parse(ReasonCode::NotJson, "no JSON"), None);
     }
 }

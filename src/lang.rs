@@ -3,7 +3,8 @@
 //! Every message is worded once, in the arm of the code that knows its facts, with the English and the
 //! Chinese wording side by side: `text!("cannot open {file}", "无法打开 {file}")`. A [`Message`] is such a text
 //! with a hint; [`Explain`] puts one in front of an error. `report` picks the language when it prints; JSON and CSV
-//! get English.
+//! get English. Enums whose values are words of the state, of JSON and of tables are declared with
+//! [`words!`](crate::words).
 
 use std::error::Error as StdError;
 use std::fmt::{self, Display, Formatter};
@@ -39,6 +40,7 @@ pub struct Text {
 }
 
 impl Text {
+    /// The same said in both languages.
     pub fn new(en: impl Into<String>, zh: impl Into<String>) -> Self {
         Self { en: en.into(), zh: zh.into() }
     }
@@ -52,6 +54,11 @@ impl Text {
     /// An error with this text in front of the error that led to it.
     pub fn caused_by(self, cause: impl Into<anyhow::Error>) -> anyhow::Error {
         anyhow::Error::new(Explained { message: self.into(), cause: Some(cause.into()) })
+    }
+
+    /// Two statements about one thing.
+    pub fn then(self, next: &Self) -> Self {
+        Self { en: self.en + "; " + &next.en, zh: self.zh + "；" + &next.zh }
     }
 
     /// The wording in one language.
@@ -80,30 +87,37 @@ impl Display for Text {
     }
 }
 
-/// The English wording, the Chinese one, and the values that neither names in its braces.
-///
-/// Variables that are texts themselves are listed first, in brackets, so that each wording gets them in its
-/// language: `text!([reason] "rejected: {reason}", "无法导出: {reason}")`. One wording alone may name them.
+/// The English wording, the Chinese one, and the values that neither names in its braces. Behind a semicolon stand
+/// the names of texts and words that are quoted, each in its language: `text!("rejected: {reason}", "无法导出: {reason}";
+/// reason)`.
 #[macro_export]
 macro_rules! text {
-    ([$($text:ident),+] $en:literal, $zh:literal $(, $($values:tt)+)?) => {
-        $crate::lang::Text::new(
-            { $(#[allow(unused_variables)] let $text = $text.in_lang($crate::lang::Lang::En);)+ format!($en $(, $($values)+)?) },
-            { $(#[allow(unused_variables)] let $text = $text.in_lang($crate::lang::Lang::Zh);)+ format!($zh $(, $($values)+)?) },
-        )
-    };
+    ($en:literal, $zh:literal; $($quoted:ident),+) => {{
+        #[allow(clippy::clone_on_copy, reason = "words are copied, texts are not")]
+        let ($($quoted,)+) = ($($crate::lang::Text::from($quoted.clone()),)+);
+        let word = |lang| {
+            $(#[allow(unused_variables, reason = "a hint need not name all of them")] let $quoted = $quoted.in_lang(lang);)+
+            match lang {
+                $crate::lang::Lang::En => format!($en),
+                $crate::lang::Lang::Zh => format!($zh),
+            }
+        };
+        $crate::lang::Text::new(word($crate::lang::Lang::En), word($crate::lang::Lang::Zh))
+    }};
     ($en:literal, $zh:literal $(, $($values:tt)+)?) => {
         $crate::lang::Text::new(format!($en $(, $($values)+)?), format!($zh $(, $($values)+)?))
     };
 }
 
-/// A text as in [`text!`], and after a semicolon the hint, which may name the same variables: `message! { "no index",
-/// "缺少索引"; "create it", "请创建" }`.
+/// A text and, behind a semicolon, its hint: `message! { "no index", "缺少索引"; "create it", "请创建" }`. Behind a
+/// second one stand the names of texts that are quoted, as in [`text!`].
 #[macro_export]
 macro_rules! message {
-    ($([$($text:ident),+])? $en:literal, $zh:literal $(, $values:expr)*; $hint_en:literal, $hint_zh:literal) => {
-        $crate::text!($([$($text),+])? $en, $zh $(, $values)*)
-            .with_hint($crate::text!($([$($text),+])? $hint_en, $hint_zh))
+    ($en:literal, $zh:literal $(, $values:expr)*; $hint_en:literal, $hint_zh:literal) => {
+        $crate::text!($en, $zh $(, $values)*).with_hint($crate::text!($hint_en, $hint_zh))
+    };
+    ($en:literal, $zh:literal; $hint_en:literal, $hint_zh:literal; $($quoted:ident),+) => {
+        $crate::text!($en, $zh; $($quoted),+).with_hint($crate::text!($hint_en, $hint_zh; $($quoted),+))
     };
 }
 
@@ -127,23 +141,19 @@ impl From<Text> for Message {
     }
 }
 
-macro_rules! from_one_wording {
-    ($($name:ty)*) => {$(
-        /// For texts that are the same in both languages.
-        impl From<$name> for Text {
-            fn from(text: $name) -> Self {
-                Self::same(text)
-            }
-        }
-
-        impl From<$name> for Message {
-            fn from(text: $name) -> Self {
-                Text::same(text).into()
-            }
-        }
-    )*};
+/// The message and its hint as two statements.
+impl From<Message> for Text {
+    fn from(message: Message) -> Self {
+        let Message { what, hint } = message;
+        hint.iter().fold(what, Self::then)
+    }
 }
-from_one_wording!(&str String &String);
+
+impl From<&Text> for Message {
+    fn from(what: &Text) -> Self {
+        what.clone().into()
+    }
+}
 
 /// A duration, as precise as it is short.
 pub fn span(duration: Duration) -> Text {
@@ -165,6 +175,62 @@ pub fn span(duration: Duration) -> Text {
             Text { en, zh: counted.collect::<Vec<_>>().join(" ") }
         }
     }
+}
+
+/// An enum of words: a value is one word in the state, in JSON and in CSV, and a Chinese one in tables for people.
+pub trait Word: Copy + PartialEq + 'static {
+    /// Every value with its word and the Chinese for it.
+    const WORDS: &'static [(Self, &'static str, &'static str)];
+
+    /// None for a text that is none of the words.
+    fn parse(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(_, en, _)| *en == word).map(|(value, ..)| *value)
+    }
+}
+
+impl<W: Word> From<W> for Text {
+    fn from(word: W) -> Self {
+        let found = W::WORDS.iter().find(|(value, ..)| *value == word);
+        found.map_or_else(|| Self::same(""), |(_, en, zh)| Self::new(*en, *zh))
+    }
+}
+
+/// Declares an enum of words, each variant with its word and the Chinese for it: `Full = "full", "全量";`. They are
+/// also the values that a flag of the command line takes.
+#[macro_export]
+macro_rules! words {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $value:ident = $en:literal, $zh:literal;)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$doc])* $value,)+ }
+
+        impl $name {
+            /// The word in the state, in JSON and in CSV.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$value => $en,)+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl $crate::lang::Word for $name {
+            const WORDS: &'static [(Self, &'static str, &'static str)] = &[$((Self::$value, $en, $zh)),+];
+        }
+
+        impl clap::ValueEnum for $name {
+            fn value_variants<'a>() -> &'a [Self] {
+                &[$(Self::$value),+]
+            }
+
+            fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+                Some(clap::builder::PossibleValue::new(self.as_str()))
+            }
+        }
+    };
 }
 
 /// An error that is worded in both languages, with the error that led to it.
@@ -252,8 +318,9 @@ mod tests {
     #[test]
     fn a_text_within_a_text_is_in_its_language() {
         let reason = text!("late", "迟到");
-        let text = text!([reason] "tenant {tenant}: {reason}, {}", "租户 {tenant}: {reason}，{}", 7, tenant = "acme");
-        assert_eq!((text.in_lang(Lang::En), text.in_lang(Lang::Zh)), ("tenant acme: late, 7", "租户 acme: 迟到，7"));
+        let tenant = "acme";
+        let text = text!("tenant {tenant}: {reason}", "租户 {tenant}: {reason}"; reason);
+        assert_eq!((text.in_lang(Lang::En), text.in_lang(Lang::Zh)), ("tenant acme: late", "租户 acme: 迟到"));
     }
 
     #[test]

@@ -24,46 +24,26 @@ impl fmt::Display for RunId {
     }
 }
 
-/// What a run reads, and whether it moves watermarks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Every invoice; moves no watermark.
-    Full,
-    /// What changed since the watermark; moves it.
-    Incremental,
-    /// Every invoice of a given window; moves no watermark.
-    Backfill,
-    /// `verify --repair` and `--prune`: what was found to differ; moves no watermark.
-    Verify,
-}
-
-impl Kind {
-    /// The word used in the state, in messages and in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Incremental => "incremental",
-            Self::Backfill => "backfill",
-            Self::Verify => "verify",
-        }
+words! {
+    /// What a run reads, and whether it moves watermarks.
+    pub enum Kind {
+        /// Every invoice; moves no watermark.
+        Full = "full", "全量";
+        /// What changed since the watermark; moves it.
+        Incremental = "incremental", "增量";
+        /// Every invoice of a given window; moves no watermark.
+        Backfill = "backfill", "区间";
+        /// `verify --repair` and `--prune`: what was found to differ; moves no watermark.
+        Verify = "verify", "核对";
     }
 }
 
-/// What came of a run that was carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Success,
-    /// Done, but a tenant failed, rows were newly rejected, or some could not be read.
-    Partial,
-}
-
-impl Outcome {
-    /// The word used in the state and in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Partial => "partial",
-        }
+words! {
+    /// What came of a run that was carried out.
+    pub enum Outcome {
+        Success = "success", "成功";
+        /// Done, but a tenant failed, rows were newly rejected, or some could not be read.
+        Partial = "partial", "部分成功";
     }
 }
 
@@ -90,7 +70,48 @@ pub struct Counts {
     pub bytes: u64,
 }
 
+/// What one of the counts is called.
+#[derive(Clone, Copy, Debug)]
+pub struct CountName {
+    /// The column in the state.
+    pub column: &'static str,
+    /// The field of JSON and CSV.
+    pub field: &'static str,
+    /// The column's title in Chinese.
+    pub zh: &'static str,
+}
+
+impl CountName {
+    /// The count of several tenants or batches is their greatest one, not their sum.
+    pub fn is_maximum(&self) -> bool {
+        self.column == "late_by"
+    }
+}
+
 impl Counts {
+    /// In the order of `values`.
+    pub const NAMES: [CountName; 9] = [
+        CountName { column: "seen", field: "seen", zh: "读取" },
+        CountName { column: "written", field: "written", zh: "写入" },
+        CountName { column: "unchanged", field: "unchanged", zh: "未变化" },
+        CountName { column: "rejected", field: "rejected", zh: "无法导出" },
+        CountName { column: "gone", field: "gone", zh: "已不是发票" },
+        CountName { column: "late", field: "late", zh: "迟到" },
+        CountName { column: "late_by", field: "late_by_seconds", zh: "最多迟到" },
+        CountName { column: "removed", field: "removed", zh: "删除旧文件" },
+        CountName { column: "bytes", field: "bytes", zh: "字节" },
+    ];
+
+    pub fn values(mut self) -> [u64; 9] {
+        self.values_mut().map(|value| *value)
+    }
+
+    pub fn values_mut(&mut self) -> [&mut u64; 9] {
+        let Self { seen, written, unchanged, rejected, gone, late, late_by, removed, bytes } = self;
+        [seen, written, unchanged, rejected, gone, late, late_by, removed, bytes]
+    }
+
+    /// Whether every row that was seen is accounted for.
     pub fn balances(&self) -> bool {
         self.written + self.unchanged + self.rejected + self.gone == self.seen
     }
@@ -104,60 +125,32 @@ impl Counts {
 
 impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
-        self.seen += other.seen;
-        self.written += other.written;
-        self.unchanged += other.unchanged;
-        self.rejected += other.rejected;
-        self.gone += other.gone;
-        self.late += other.late;
-        self.late_by = self.late_by.max(other.late_by);
-        self.removed += other.removed;
-        self.bytes += other.bytes;
-    }
-}
-
-/// Why a file stays though its invoice has another path: that it is the same invoice is not proven, or the file could
-/// not be removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum WhyKept {
-    /// The id carries another number now.
-    Number,
-    /// The id belongs to another tenant now.
-    Tenant,
-    /// The table is not provably the one in which the row was read.
-    Table,
-    /// It is provably superseded, but is not what we wrote, or its folder is not ours to change.
-    NotRemoved,
-}
-
-impl WhyKept {
-    /// The word in the state and in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Number => "number",
-            Self::Tenant => "tenant",
-            Self::Table => "table",
-            Self::NotRemoved => "not-removed",
+        for (name, (own, other)) in Self::NAMES.iter().zip(self.values_mut().into_iter().zip(other.values())) {
+            *own = if name.is_maximum() { other.max(*own) } else { *own + other };
         }
-    }
-
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Number, Self::Tenant, Self::Table, Self::NotRemoved].into_iter().find(|why| why.as_str() == word)
     }
 }
 
 /// Takes back what was counted. How late the latest arrival was stays known.
 impl SubAssign for Counts {
     fn sub_assign(&mut self, other: Self) {
-        let take = |from: &mut u64, back: u64| *from = from.saturating_sub(back);
-        take(&mut self.seen, other.seen);
-        take(&mut self.written, other.written);
-        take(&mut self.unchanged, other.unchanged);
-        take(&mut self.rejected, other.rejected);
-        take(&mut self.gone, other.gone);
-        take(&mut self.late, other.late);
-        take(&mut self.removed, other.removed);
-        take(&mut self.bytes, other.bytes);
+        let other = Self { late_by: 0, ..other };
+        self.values_mut().into_iter().zip(other.values()).for_each(|(own, back)| *own = own.saturating_sub(back));
+    }
+}
+
+words! {
+    /// Why a file stays though its invoice has another path: that it is the same invoice is not proven, or the file
+    /// could not be removed.
+    pub enum WhyKept {
+        /// The id carries another number now, or the same number of another year.
+        Number = "number", "发票号已变";
+        /// The id belongs to another tenant now.
+        Tenant = "tenant", "租户已变";
+        /// The table is not provably the one in which the row was read.
+        Table = "table", "数据表无法确认";
+        /// It is provably superseded, but is not what we wrote, or its folder is not ours to change.
+        NotRemoved = "not-removed", "未能删除";
     }
 }
 

@@ -2,33 +2,35 @@
 
 use std::io::{self, IsTerminal};
 
-use anyhow::{Context, bail};
-
 use crate::cli::Changing;
+use crate::lang::{Explain, Text};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 
-/// Goes on with `--yes`, or if somebody at the terminal says so. Where nobody can be asked, `--yes` is
-/// required: a script that was not meant to change anything does not.
-pub(super) fn agreed(reporter: &Reporter, changing: &Changing, question: &str) -> anyhow::Result<()> {
-    if changing.yes {
-        return Ok(());
-    }
-    if !io::stdin().is_terminal() {
-        return Err(
-            Refusal::Usage(format!("{question} there is no terminal to ask at; confirm with --yes").into()).into()
-        );
-    }
-    ask(reporter, question)
+/// Asks an operator at a terminal, unless `--yes` has answered already.
+///
+/// # Errors
+/// The answer is no, or there is no terminal: a script that was not meant to change anything does not.
+pub(super) fn ask_unless_agreed(reporter: &Reporter, changing: &Changing, question: &Text) -> anyhow::Result<()> {
+    if changing.yes { Ok(()) } else { ask(reporter, question, "--yes") }
 }
 
-/// Asks whoever sits at the terminal.
-pub(super) fn ask(reporter: &Reporter, question: &str) -> anyhow::Result<()> {
-    reporter.ask(&format!("{question} [y/N]"));
+/// Asks an operator at a terminal. `flag` is what answers the question elsewhere.
+///
+/// # Errors
+/// The answer is no, or there is no terminal.
+pub(super) fn ask(reporter: &Reporter, question: &Text, flag: &str) -> anyhow::Result<()> {
+    if !io::stdin().is_terminal() {
+        return Err(Refusal::usage(message! {
+            "{question} there is no terminal to ask at", "{question} 没有终端可以询问";
+            "confirm with {flag}", "请用 {flag} 确认"; question
+        }));
+    }
+    reporter.ask(&text!("{question} [y/N]", "{question} [是（y）/否（N）]"; question));
     let mut answer = String::new();
-    io::stdin().read_line(&mut answer).context("cannot read the answer")?;
-    if !matches!(answer.trim(), "y" | "Y" | "yes") {
-        bail!("aborted; nothing was changed");
+    io::stdin().read_line(&mut answer).explain(|| text!("cannot read the answer", "无法读取回答"))?;
+    if !matches!(answer.trim(), "y" | "Y" | "yes" | "是") {
+        return Err(text!("aborted; nothing was changed", "已取消，没有做任何更改").into());
     }
     Ok(())
 }

@@ -1,33 +1,36 @@
 //! `history`: runs and changes of the state, newest first; one of them in full; the files of a run.
 
-use super::past::{FIELDS, FIELDS_OF_TENANT, SHOWN, change_in_full, fields, life, run_in_full, shown};
-use crate::cli::{Common, EntryKind, History, RunStatus};
+use super::past::{change_details, entry_columns, life, run_details, tenant_columns};
+use crate::cli::{Common, History};
 use crate::config::{self, DayEnd};
 use crate::event::Life;
 use crate::invoice::SourceTime;
 use crate::refusal::Refusal;
-use crate::report::table::Cell;
-use crate::report::{Audience, Reporter};
-use crate::run::{Kind, RunId};
+use crate::report::Reporter;
+use crate::report::table::Columns;
+use crate::run::RunId;
 use crate::state::State;
-use crate::state::changes::{ChangeKind, MovedWatermark};
-use crate::state::history::{LoggedFile, PastChange, RunInFull, Status};
+use crate::state::changes::MovedWatermark;
+use crate::state::history::{LoggedFile, PastChange, RunInFull};
 use crate::state::pages::{Filter, OfKind};
 
 /// Entries and files that are read at once.
 const PAGE: usize = 1_000;
 
 pub(super) fn run(common: &Common, args: &History, reporter: &Reporter) -> anyhow::Result<u8> {
-    let state = super::look(common)?;
+    let state = super::open_read_only(common)?;
     match &args.which {
         None => list(&state, args, reporter)?,
         Some(which) => match (find(&state, which)?, args.files) {
             (Found::Run(run), true) => files(&state, run.run.id, args, reporter)?,
             (Found::Change(..), true) => {
-                return Err(Refusal::Usage(format!("{which} is a change, and only runs have files").into()).into());
+                return Err(Refusal::usage(text!(
+                    "{which} is a change, and only runs have files",
+                    "{which} 是一次变更，只有运行才有文件"
+                )));
             }
-            (Found::Run(run), false) => reporter.details(&run_in_full(&run)),
-            (Found::Change(change, moved), false) => reporter.details(&change_in_full(&change, &moved)),
+            (Found::Run(run), false) => reporter.details(&run_details(*run)),
+            (Found::Change(change, moved), false) => reporter.details(&change_details(&change, &moved)),
         },
     }
     Ok(0)
@@ -41,28 +44,36 @@ enum Found {
 fn find(state: &State, which: &str) -> anyhow::Result<Found> {
     let number = |text: &str| text.parse::<i64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
     if let Some(number) = which.strip_prefix('c').and_then(number) {
-        let found = state.change_in_full(number)?;
-        let (change, moved) = found
-            .ok_or_else(|| Refusal::Usage(format!("there is no change {which}; list them with `history`").into()))?;
-        return Ok(Found::Change(Box::new(change), moved));
+        let found = state.change_in_full(number)?.ok_or_else(|| {
+            Refusal::usage(text!(
+                "there is no change {which}; list them with `history`",
+                "没有变更 {which}；请用 `history` 查看列表"
+            ))
+        });
+        return found.map(|(change, moved)| Found::Change(Box::new(change), moved));
     }
     let id = match which {
-        "last" => state.newest_run()?.ok_or_else(|| anyhow::anyhow!("there is no run yet")),
-        "last-failed" => newest_trouble(state)?.ok_or_else(|| anyhow::anyhow!("no run failed, in no way")),
+        "last" => state.newest_run()?.ok_or_else(|| text!("there is no run yet", "还没有任何运行").into()),
+        "last-failed" => {
+            newest_trouble(state)?.ok_or_else(|| text!("no run failed, in no way", "没有失败或未完成的运行").into())
+        }
         _ => number(which).map(RunId).ok_or_else(|| {
-            Refusal::Usage(
-                format!("{which:?} is no run; give its number, `last`, `last-failed` or a change such as c3").into(),
-            )
-            .into()
+            Refusal::usage(text!(
+                "{which:?} is no run; give its number, `last`, `last-failed` or a change such as c3",
+                "{which:?} 不是运行；请给出运行编号、`last`、`last-failed` 或变更编号，例如 c3"
+            ))
         }),
     }?;
-    let run = state
-        .run_in_full(id)?
-        .ok_or_else(|| Refusal::Usage(format!("there is no run {id}; list them with `history`").into()))?;
+    let run = state.run_in_full(id)?.ok_or_else(|| {
+        Refusal::usage(text!(
+            "there is no run {id}; list them with `history`",
+            "没有运行 {id}；请用 `history` 查看列表"
+        ))
+    })?;
     Ok(Found::Run(Box::new(run)))
 }
 
-/// A run that died without anybody having noticed counts as well.
+/// A run that died counts as well, also before a later run has noticed.
 fn newest_trouble(state: &State) -> anyhow::Result<Option<RunId>> {
     let dead = state.unfinished_run()?.filter(|run| life(run) == Some(Life::Dead)).map(|run| run.id);
     Ok(state.newest_trouble()?.max(dead))
@@ -75,20 +86,12 @@ fn list(state: &State, args: &History, reporter: &Reporter) -> anyhow::Result<()
         return Err(Refusal::TenantNotInState(of_tenant.map(|tenant| tenant.0).unwrap_or_default()).into());
     };
     let mut left = if args.limit == 0 { usize::MAX } else { args.limit as usize };
-    let now = super::now();
-    let audience = reporter.audience();
-    let columns = match (audience, &of_tenant) {
-        (Audience::People, _) => SHOWN,
-        (Audience::Programs, None) => FIELDS,
-        (Audience::Programs, Some(_)) => FIELDS_OF_TENANT,
-    };
-    reporter.pages(columns, || {
+    let columns = entry_columns(super::now());
+    let columns = if of_tenant.is_some() { columns.and(tenant_columns()) } else { columns };
+    reporter.pages(&columns, || {
         let page = pages.next(left.min(PAGE))?;
         left -= page.len();
-        Ok(page
-            .iter()
-            .map(|entry| if audience == Audience::People { shown(entry, now) } else { fields(entry, now) })
-            .collect())
+        Ok(page)
     })
 }
 
@@ -101,35 +104,14 @@ fn filter(args: &History) -> anyhow::Result<Filter> {
         let [since, until] = [since, until].map(|moment| SourceTime(moment.clone()));
         return Err(config::window_reversed(&since, &until));
     }
-    let kind = args.kind.map(of_kind);
-    if args.status.is_some() && matches!(kind, Some(OfKind::Change(_))) {
-        return Err(Refusal::Usage("changes have no --status; leave it out, or name a kind of run".into()).into());
+    if args.status.is_some() && matches!(args.kind, Some(OfKind::Change(_))) {
+        return Err(Refusal::usage(text!(
+            "changes have no --status; leave it out, or name a kind of run",
+            "变更没有 --status；请去掉它，或指定一种运行类型"
+        )));
     }
-    let status = args.status.map(|status| match status {
-        RunStatus::Running => Status::Running,
-        RunStatus::Success => Status::Success,
-        RunStatus::Partial => Status::Partial,
-        RunStatus::Failed => Status::Failed,
-        RunStatus::Cancelled => Status::Cancelled,
-        RunStatus::Interrupted => Status::Interrupted,
-    });
-    Ok(Filter { tenant: args.tenant.as_deref().map(Into::into), kind, status, since, until })
-}
-
-fn of_kind(kind: EntryKind) -> OfKind {
-    match kind {
-        EntryKind::Full => OfKind::Run(Kind::Full),
-        EntryKind::Incremental => OfKind::Run(Kind::Incremental),
-        EntryKind::Backfill => OfKind::Run(Kind::Backfill),
-        EntryKind::Verify => OfKind::Run(Kind::Verify),
-        EntryKind::Set => OfKind::Change(ChangeKind::Set),
-        EntryKind::Reset => OfKind::Change(ChangeKind::Reset),
-        EntryKind::Import => OfKind::Change(ChangeKind::Import),
-        EntryKind::Restore => OfKind::Change(ChangeKind::Restore),
-        EntryKind::AdoptSource => OfKind::Change(ChangeKind::AdoptSource),
-        EntryKind::PullBack => OfKind::Change(ChangeKind::PullBack),
-        EntryKind::Upgrade => OfKind::Change(ChangeKind::Upgrade),
-    }
+    let tenant = args.tenant.as_deref().map(Into::into);
+    Ok(Filter { tenant, kind: args.kind, status: args.status, since, until })
 }
 
 fn files(state: &State, run: RunId, args: &History, reporter: &Reporter) -> anyhow::Result<()> {
@@ -149,18 +131,22 @@ fn files(state: &State, run: RunId, args: &History, reporter: &Reporter) -> anyh
             reporter.raw(&page.iter().flat_map(|file| [file.path.as_bytes(), b"\0"].concat()).collect::<Vec<u8>>());
         }
     }
-    if reporter.audience() == Audience::Programs {
-        return reporter.pages(&["action", "path"], || {
-            let cells = |file: LoggedFile| vec![Cell::text(file.action), Cell::text(file.path)];
-            Ok(page()?.into_iter().map(cells).collect())
-        });
+    if !reporter.prints_text() {
+        let columns = Columns::default().column("action", "操作", |file: &LoggedFile| file.action.into()).column(
+            "path",
+            "路径",
+            |file| (&file.path).into(),
+        );
+        return reporter.pages(&columns, page);
     }
     loop {
         // Names hold no control characters, so each stays on its line.
-        let lines: Vec<String> = page()?.iter().map(|file| format!("{}  {}", file.action, file.path)).collect();
-        if lines.is_empty() {
+        let lines = page()?
+            .into_iter()
+            .map(|LoggedFile { action, path }| text!("{action}  {path}", "{action}  {path}"; action));
+        let Some(lines) = lines.reduce(|all, line| text!("{all}\n{line}", "{all}\n{line}"; all, line)) else {
             return Ok(());
-        }
-        reporter.line(&lines.join("\n"));
+        };
+        reporter.line(&lines);
     }
 }

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
 use chrono::TimeDelta;
 
 use super::consent;
@@ -15,22 +14,21 @@ use crate::export::plan::{Purpose, StatePolicy};
 use crate::fs::file::PrivateFile;
 use crate::fs::private::{PRIVATE, parent};
 use crate::invoice::{Digest, SourceTime};
-use crate::lang::Explain;
+use crate::lang::{Explain, Word};
 use crate::lock;
 use crate::refusal::{LegacyFault, Refusal};
 use crate::report::Reporter;
-use crate::report::table::{Cell, Details, Table};
+use crate::report::table::{Cell, Columns, Details, Table};
 use crate::run::Starter;
 use crate::state::State;
 use crate::state::backup::Occasion;
 use crate::state::changes::{Change, ChangeKind, ReadFile};
-use crate::state::legacy::{self, Direction, Entry, ImportStep};
+use crate::state::legacy::{self, BadLine, Direction, Entry, ImportStep};
 use crate::state::legacy_file::{self, BackupPolicy, Replacement};
 use crate::tree::mark;
 
 /// Wrong lines that are told one by one, and tenants that are named in one line.
 const TOLD_AT_MOST: usize = 20;
-const COLUMNS: &[&str] = &["tenant", "old", "new", "change", "difference_seconds"];
 
 /// A file that is to be imported, and what that would do.
 struct Import {
@@ -44,36 +42,53 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
     if !common.output.is_dir() {
         let output = common.output.display();
-        return Err(Refusal::Usage(format!("there is no output {output} to import into; check --output").into()).into());
+        return Err(Refusal::usage(message! {
+            "there is no output {output} to import into", "没有导出目录 {output}，无法导入";
+            "check --output", "请检查 --output"
+        }));
     }
     let place =
         Location { output: &common.output, state: &state, policy: StatePolicy::Ordinary, purpose: Purpose::Import };
     let planned = plan(&file, &known(&place)?, &starter, reporter)?;
     if args.dry_run {
-        reporter.table(&table(planned.steps.iter()));
+        reporter.table(&table(&planned.steps));
         if refuse_going_back(&planned, args).is_err() {
-            reporter.line("some watermarks would go back, which takes --overwrite");
+            reporter.line(&text!(
+                "some watermarks would go back, which takes --overwrite",
+                "部分水位线会后退，需要加 --overwrite"
+            ));
         }
         return Ok(0);
     }
     refuse_going_back(&planned, args)?;
     if planned.steps.iter().all(|step| step.idle) {
         reporter.details(&planned.details(0, None));
-        reporter.line(&format!("nothing to change: the state says the same as {}", file.display()));
+        let file = file.display();
+        reporter
+            .line(&text!("nothing to change: the state says the same as {file}", "无需更改: 状态文件与 {file} 一致"));
         return Ok(0);
     }
     let moving: Vec<&ImportStep> = planned.steps.iter().filter(|step| step.direction.moves()).collect();
     if !moving.is_empty() {
-        let question = format!("move the watermarks of {} known tenants: {}?", moving.len(), names(&moving));
-        consent::agreed(reporter, &args.changing, &question)?;
+        let (number, names) = (moving.len(), names(&moving));
+        let question = text!(
+            "move the watermarks of {number} known tenants: {names}?",
+            "移动 {number} 个已有租户的水位线: {names}？"
+        );
+        consent::ask_unless_agreed(reporter, &args.changing, &question)?;
     }
     let mut tell = |event| reporter.event(&event);
     let (tree, held) =
         lock::acquire(&common.output, &state, "import-legacy-state", &starter, args.changing.lock_wait, &mut tell)?;
-    // Whoever held the lock before us may have moved watermarks, or written the very file.
+    // The process that held the lock before may have moved watermarks, or written the very file.
     let Import { file: read, steps } = plan(&file, &known(&place)?, &starter, reporter)?;
     if steps != planned.steps {
-        bail!("the state or {} changed in this moment; nothing was changed; import again", file.display());
+        return Err(text!(
+            "the state or {} changed in this moment; nothing was changed; import again",
+            "状态文件或 {} 刚刚被其他进程改动；没有做任何更改，请重新导入",
+            file.display()
+        )
+        .into());
     }
     let existed = held.state().exists()?;
     let Attached { mut state, .. } = place.attach(&tree, &held, &mut tell)?;
@@ -83,10 +98,14 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     let moved = state.import_legacy(&steps, args.overlap, &change)?;
     state.close()?;
     reporter.details(&planned.details(moved.unsettled, backup.as_deref()));
-    reporter.line(
+    reporter.line(&text!(
         "the script's files are taken into the ledger, and what it lost is exported, by: invoice-export run --mode full (what is right is not rewritten)",
-    );
-    reporter.line("after that everything is checked by: invoice-export verify --against-source");
+        "接下来请运行 invoice-export run --mode full: 它把脚本导出的文件登记入台账，并补导漏掉的发票（正确的文件不会重写）"
+    ));
+    reporter.line(&text!(
+        "after that everything is checked by: invoice-export verify --against-source",
+        "之后请用 invoice-export verify --against-source 核对全部数据"
+    ));
     Ok(0)
 }
 
@@ -99,14 +118,16 @@ fn known(place: &Location<'_>) -> anyhow::Result<Vec<Entry>> {
 }
 
 fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) -> anyhow::Result<Import> {
-    let cannot = || format!("cannot read the script's state file {}", file.display());
-    let bytes = read(file).with_context(cannot)?;
+    let cannot = || text!("cannot read the script's state file {}", "无法读取脚本的状态文件 {}", file.display());
+    let bytes = read(file).explain(cannot)?;
     // Our clock and that of the source may differ by their zones, but not by more.
     let latest = (starter.at + TimeDelta::days(1)).format("%Y-%m-%d %H:%M:%S").to_string();
     let refused = |fault| Refusal::NotLegacyState { file: file.to_path_buf(), fault };
     let parsed = legacy::parse(&bytes, &SourceTime(latest)).map_err(|bad| {
         for line in bad.iter().take(TOLD_AT_MOST) {
-            reporter.problem(&format!("{}:{}: {}: {}", file.display(), line.number, line.what, line.text));
+            let BadLine { number, what, text } = line;
+            let file = file.display();
+            reporter.problem(&text!("{file}:{number}: {what}: {text}", "{file}:{number}: {what}: {text}"; what));
         }
         let numbers: Vec<String> = bad.iter().take(TOLD_AT_MOST).map(|line| line.number.to_string()).collect();
         let more = if bad.len() > TOLD_AT_MOST { ", ..." } else { "" };
@@ -147,73 +168,61 @@ fn names(steps: &[&ImportStep]) -> String {
     names.join(", ") + if steps.len() > TOLD_AT_MOST { ", ..." } else { "" }
 }
 
-fn table<'a>(steps: impl Iterator<Item = &'a ImportStep>) -> Table {
-    let row = |step: &ImportStep| {
-        vec![
-            Cell::text(step.entry.tenant.as_str()),
-            step.old.as_ref().map(SourceTime::as_str).into(),
-            Cell::text(step.entry.time.as_str()),
-            Cell::text(step.direction.as_str()),
-            step.seconds().map_or(Cell::None, Cell::Seconds),
-        ]
-    };
-    Table { columns: COLUMNS, rows: steps.map(row).collect() }
-}
-
-fn number(count: usize) -> Cell {
-    Cell::Number(i64::try_from(count).unwrap_or(i64::MAX))
+fn table<'a>(steps: impl IntoIterator<Item = &'a ImportStep>) -> Table {
+    Columns::default()
+        .column("tenant", "租户", |step: &ImportStep| (&step.entry.tenant).into())
+        .column("old", "原水位线", |step| step.old.as_ref().into())
+        .column("new", "新水位线", |step| (&step.entry.time).into())
+        .column("change", "变化", |step| step.direction.into())
+        .column("difference_seconds", "差值", |step| step.seconds().map_or(Cell::None, Cell::Seconds))
+        .table(steps)
 }
 
 impl Import {
     /// Watermarks that are new need no table: the file itself lists them.
     fn details(&self, unsettled: u64, backup: Option<&Path>) -> Details {
-        let of = |direction| number(self.steps.iter().filter(|step| step.direction == direction).count());
+        let of = |direction| self.steps.iter().filter(|step| step.direction == direction).count();
         let ReadFile { path, sha256, lines } = &self.file;
-        Details {
-            facts: vec![
-                ("file", Cell::text(path)),
-                ("sha256", Cell::text(sha256)),
-                ("lines", lines.map(u64::cast_signed).into()),
-                ("tenants", number(self.steps.len())),
-                (Direction::New.as_str(), of(Direction::New)),
-                (Direction::Forward.as_str(), of(Direction::Forward)),
-                (Direction::Backward.as_str(), of(Direction::Backward)),
-                (Direction::Same.as_str(), of(Direction::Same)),
-                ("compared_again_by_the_next_incremental_run", Cell::Number(unsettled.cast_signed())),
-                ("state_before", backup.map(|backup| backup.display().to_string()).into()),
-            ],
-            tables: vec![("moved", table(self.steps.iter().filter(|step| step.direction.moves())))],
+        let mut details = Details::default()
+            .fact("file", "文件", path)
+            .fact("sha256", "SHA-256", sha256)
+            .fact("lines", "行数", *lines)
+            .fact("tenants", "租户数", self.steps.len());
+        for (direction, word, zh) in Direction::WORDS {
+            details = details.fact(word, zh, of(*direction));
         }
+        details
+            .fact("compared_again_by_the_next_incremental_run", "下次增量导出重新比对", unsettled)
+            .fact("state_before", "原状态文件备份", backup)
+            .table("moved", "移动的水位线", table(self.steps.iter().filter(|step| step.direction.moves())))
     }
 }
 
 pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Reporter) -> anyhow::Result<u8> {
-    let entries = super::look(common)?.legacy_entries()?;
+    let entries = super::open_read_only(common)?.legacy_entries()?;
     let text = legacy::render(&entries)?;
     if args.file.as_deref() == Some(Path::new("-")) {
         reporter.raw(text.as_bytes());
         return Ok(0);
     }
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
-    let target = PrivateFile::at(&file)?.explain(|| {
-        let folder = parent(&file).display();
-        text!("there is no folder {folder}", "目录 {folder} 不存在")
-    })?;
+    let target = PrivateFile::at(&file)?
+        .explain(|| text!("there is no folder {}", "目录 {} 不存在", parent(&file).display()))?;
     let replaced = legacy_file::replace(&target, text.as_bytes(), BackupPolicy::All, super::now())?;
     let before = match &replaced {
         Replacement::Written { backup } => backup.as_deref(),
         Replacement::Same => None,
     };
-    reporter.details(&Details {
-        facts: vec![
-            ("file", Cell::text(file.display().to_string())),
-            ("tenants", number(entries.len())),
-            ("file_before", before.map(|backup| backup.display().to_string()).into()),
-        ],
-        tables: Vec::new(),
-    });
+    reporter.details(
+        &Details::default().fact("file", "文件", file.as_path()).fact("tenants", "租户数", entries.len()).fact(
+            "file_before",
+            "原文件备份",
+            before,
+        ),
+    );
     if matches!(replaced, Replacement::Same) {
-        reporter.line(&format!("nothing to change: {} says so already", file.display()));
+        let file = file.display();
+        reporter.line(&text!("nothing to change: {file} says so already", "无需更改: {file} 的内容已经如此"));
     }
     Ok(0)
 }

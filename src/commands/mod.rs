@@ -133,7 +133,7 @@ fn host() -> String {
 }
 
 /// The state, only to be read.
-fn look(common: &Common) -> anyhow::Result<State> {
+fn open_read_only(common: &Common) -> anyhow::Result<State> {
     let path = config::state_path(common);
     State::open_read_only(&path)?.ok_or_else(|| Refusal::NoState { state: path }.into())
 }

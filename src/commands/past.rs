@@ -5,10 +5,12 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
 use crate::event::Life;
-use crate::report::table::{Cell, Details, Table};
-use crate::run::{Counts, WhyKept};
-use crate::state::changes::MovedWatermark;
-use crate::state::history::{PastChange, PastReject, PastRun, RunInFull, Status};
+use crate::invoice::Reason;
+use crate::lang::{Lang, Text};
+use crate::report::table::{Cell, Columns, Details, Table};
+use crate::run::{CountName, Counts};
+use crate::state::changes::{ChangeKind, MovedWatermark};
+use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, Status};
 use crate::state::pages::{Entry, What};
 use crate::state::todo::Leftover;
 
@@ -28,89 +30,158 @@ pub(super) fn life(run: &PastRun) -> Option<Life> {
     })
 }
 
-/// What fits a screen; the rest is in `history RUN`, and in JSON and CSV.
-pub(super) const SHOWN: &[&str] = &["id", "kind", "status", "started", "duration_seconds", "by", "window", "result"];
+/// The columns of the list of runs and changes.
+pub(super) fn entry_columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
+    columns(now).for_programs("remark", "备注", |entry| match &entry.what {
+        What::Run(_) => Cell::None,
+        What::Change(change) => remark(change).into(),
+    })
+}
 
-pub(super) fn shown(entry: &Entry, now: DateTime<Utc>) -> Vec<Cell> {
+/// The further columns of the list of one tenant.
+pub(super) fn tenant_columns() -> Columns<'static, Entry> {
+    let of_moved =
+        |cell: fn(&MovedWatermark) -> Cell| move |entry: &Entry| entry.watermark.as_ref().map_or(Cell::None, cell);
+    Columns::default()
+        .column("tenant", "租户", of_moved(|moved| (&moved.tenant).into()))
+        .column("old_watermark", "原水位线", of_moved(|moved| moved.old.as_ref().into()))
+        .column("new_watermark", "新水位线", of_moved(|moved| moved.new.as_ref().into()))
+        .all_for_programs()
+}
+
+fn columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
+    Columns::default()
+        .column("id", "编号", |entry: &Entry| match &entry.what {
+            What::Run(run) => run.id.to_string().into(),
+            What::Change(change) => change_id(change).into(),
+        })
+        .column("kind", "类型", |entry| match &entry.what {
+            What::Run(run) => run.kind.into(),
+            What::Change(change) => change.kind.into(),
+        })
+        .for_programs("status", "状态", of_run(|run| run.status.into()))
+        .for_people("status", "状态", of_run(|run| status(run).into()))
+        .for_programs("alive", "存活", of_run(alive))
+        .column("started", "开始时间", |entry| match &entry.what {
+            What::Run(run) => (&run.started).into(),
+            What::Change(change) => (&change.at).into(),
+        })
+        .for_programs("finished", "结束时间", of_run(|run| run.finished.as_ref().into()))
+        .column("duration_seconds", "耗时", of_run(move |run| duration(run, now)))
+        .for_people("by", "执行者", |entry| {
+            let (user, host) = starter(entry);
+            format!("{user}@{host}").into()
+        })
+        .for_people("window", "时间区间", window)
+        .for_people("result", "结果", |entry| match &entry.what {
+            What::Run(run) => result(run).into(),
+            What::Change(change) => {
+                let remark = remark(change);
+                Text::new(shortened(remark.in_lang(Lang::En)), shortened(remark.in_lang(Lang::Zh))).into()
+            }
+        })
+        .for_programs("user", "用户", |entry| starter(entry).0.into())
+        .for_programs("host", "主机", |entry| starter(entry).1.into())
+        .for_programs("since", "区间起点", of_run(|run| run.since.as_ref().into()))
+        .for_programs("boundary", "时间边界", of_run(|run| (&run.boundary).into()))
+        .for_programs("tenants", "租户数", |entry| match &entry.what {
+            What::Run(run) => run.tenants.into(),
+            What::Change(change) => change.watermarks.into(),
+        })
+        .and(Columns::default().counts(counts).all_for_programs())
+        .for_programs("retries", "重试次数", of_run(|run| run.retries.into()))
+        .for_programs("error", "错误", of_run(|run| run.error.as_ref().into()))
+}
+
+fn counts(entry: &Entry) -> Option<Counts> {
     match &entry.what {
-        What::Run(run) => vec![
-            Cell::text(run.id.to_string()),
-            Cell::text(&run.kind),
-            Cell::text(match life(run) {
-                Some(Life::Dead) => "running (dead)",
-                _ => run.status.as_str(),
-            }),
-            Cell::text(&run.started),
-            duration(run, now),
-            Cell::text(format!("{}@{}", run.user, run.host)),
-            Cell::text(match &entry.watermark {
-                Some(MovedWatermark { old, new: Some(new), .. }) => {
-                    arrow(old.as_ref().map(|old| old.as_str()), Some(new.as_str()))
-                }
-                Some(_) | None => window(run),
-            }),
-            Cell::text(result(run)),
-        ],
-        What::Change(change) => vec![
-            Cell::text(format!("c{}", change.number)),
-            Cell::text(&change.kind),
-            Cell::None,
-            Cell::text(&change.at),
-            Cell::None,
-            Cell::text(format!("{}@{}", change.user, change.host)),
-            entry.watermark.as_ref().map_or(Cell::None, |moved| {
-                Cell::text(arrow(
-                    moved.old.as_ref().map(|old| old.as_str()),
-                    moved.new.as_ref().map(|new| new.as_str()),
-                ))
-            }),
-            Cell::text(shortened(&remark(change))),
-        ],
+        What::Run(run) => Some(run.counts),
+        What::Change(_) => None,
     }
 }
 
-fn window(run: &PastRun) -> String {
-    match &run.since {
-        Some(since) => arrow(Some(since.as_str()), Some(run.boundary.as_str())),
-        None => format!("-> {}", run.boundary),
+/// A cell that changes have nothing for.
+fn of_run(cell: impl Fn(&PastRun) -> Cell) -> impl Fn(&Entry) -> Cell {
+    move |entry| match &entry.what {
+        What::Run(run) => cell(run),
+        What::Change(_) => Cell::None,
     }
 }
 
-fn arrow(from: Option<&str>, to: Option<&str>) -> String {
-    format!("{} -> {}", from.unwrap_or("none"), to.unwrap_or("none"))
+fn change_id(change: &PastChange) -> String {
+    format!("c{}", change.number)
 }
 
-/// The counts that are not zero, and the error.
-fn result(run: &PastRun) -> String {
-    let Counts { seen: _, written, unchanged, rejected, gone, late, late_by: _, removed, bytes: _ } = run.counts;
-    let counts = [
-        (written, "written"),
-        (unchanged, "unchanged"),
-        (rejected, "rejected"),
-        (gone, "gone"),
-        (late, "late"),
-        (removed, "removed"),
-    ];
-    let told: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-    let told = if told.is_empty() { "nothing new".to_owned() } else { told.join(", ") };
+fn status(run: &PastRun) -> Text {
+    match life(run) {
+        Some(Life::Dead) => text!("running (dead)", "运行中（进程已不存在）"),
+        _ => run.status.into(),
+    }
+}
+
+/// User and host.
+fn starter(entry: &Entry) -> (&str, &str) {
+    match &entry.what {
+        What::Run(run) => (&run.user, &run.host),
+        What::Change(change) => (&change.user, &change.host),
+    }
+}
+
+/// Between which source times a run read, or from where to where the watermark of the tenant went.
+fn window(entry: &Entry) -> Cell {
+    match (&entry.what, &entry.watermark) {
+        (What::Run(_), Some(MovedWatermark { old, new: Some(new), .. })) => arrow(old.as_ref(), Some(new)).into(),
+        (What::Run(PastRun { since: Some(since), boundary, .. }), _) => arrow(Some(since), Some(boundary)).into(),
+        (What::Run(run), _) => format!("-> {}", run.boundary).into(),
+        (What::Change(_), moved) => {
+            moved.as_ref().map(|MovedWatermark { old, new, .. }| arrow(old.as_ref(), new.as_ref())).into()
+        }
+    }
+}
+
+fn arrow<T: ToString>(from: Option<T>, to: Option<T>) -> Text {
+    let shown = |end: Option<T>| end.map_or_else(|| text!("none", "无"), |end| Text::same(end.to_string()));
+    let (from, to) = (shown(from), shown(to));
+    text!("{from} -> {to}", "{from} -> {to}"; from, to)
+}
+
+/// The counts of rows and files that are not zero, and the error.
+fn result(run: &PastRun) -> Text {
+    let counts = Counts::NAMES.iter().zip(run.counts.values());
+    let told = counts.filter(|(CountName { column, .. }, n)| *n > 0 && !["seen", "late_by", "bytes"].contains(column));
+    let told = told.map(|(CountName { column, zh, .. }, n)| Text::new(format!("{n} {column}"), format!("{zh} {n}")));
+    let told = told.reduce(|all, one| text!("{all}, {one}", "{all}，{one}"; all, one));
+    let told = told.unwrap_or_else(|| text!("nothing new", "无变化"));
     match &run.error {
-        Some(error) => format!("{told}; {}", shortened(error)),
+        Some(error) => told.then(&Text::same(shortened(error))),
         None => told,
     }
 }
 
 /// What a change was about, in words.
-fn remark(change: &PastChange) -> String {
-    let mut parts = Vec::new();
-    if change.watermarks > 0 {
-        parts.push(format!("{} watermark{}", change.watermarks, if change.watermarks == 1 { "" } else { "s" }));
-    }
-    parts.extend(change.file.clone());
-    if change.old.is_some() || change.new.is_some() {
-        parts.push(arrow(change.old.as_deref(), change.new.as_deref()));
-    }
-    parts.extend(change.reason.clone());
-    parts.join("; ")
+fn remark(change: &PastChange) -> Text {
+    let watermarks = match change.watermarks {
+        0 => None,
+        1 => Some(text!("1 watermark", "1 个水位线")),
+        n => Some(text!("{n} watermarks", "{n} 个水位线")),
+    };
+    let versions = change.old.is_some() || change.new.is_some();
+    let parts = [
+        watermarks,
+        change.file.as_ref().map(Text::same),
+        versions.then(|| arrow(change.old.as_ref(), change.new.as_ref())),
+        reason(change),
+    ];
+    parts.into_iter().flatten().reduce(|all, part| all.then(&part)).unwrap_or_else(|| Text::same(""))
+}
+
+/// What the operator said, or what made a run pull a watermark back.
+fn reason(change: &PastChange) -> Option<Text> {
+    let reason = change.reason.as_ref()?;
+    Some(match change.kind {
+        ChangeKind::PullBack => Text::new(reason, "它晚于导出时间边界"),
+        _ => Text::same(reason),
+    })
 }
 
 fn shortened(text: &str) -> String {
@@ -121,7 +192,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// None where nobody knows when the run ended.
+/// None where it is not known when the run ended.
 fn duration(run: &PastRun, now: DateTime<Utc>) -> Cell {
     let end = match (run.status, life(run)) {
         (Status::Interrupted, _) | (_, Some(Life::Dead | Life::Unknown)) => None,
@@ -136,111 +207,6 @@ pub(super) fn parsed(moment: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(moment).ok().map(|moment| moment.to_utc())
 }
 
-/// What the field `n` of `counted` is called.
-const COUNTED: [&str; 9] =
-    ["seen", "written", "unchanged", "rejected", "gone", "late", "late_by_seconds", "removed", "bytes"];
-
-/// The field names are an interface that others build upon. Add to them, never rename.
-pub(super) const FIELDS: &[&str] = &joined::<24>([
-    &[
-        "id",
-        "kind",
-        "status",
-        "alive",
-        "started",
-        "finished",
-        "duration_seconds",
-        "user",
-        "host",
-        "since",
-        "boundary",
-        "tenants",
-    ],
-    &COUNTED,
-    &["retries", "error", "remark"],
-]);
-pub(super) const FIELDS_OF_TENANT: &[&str] =
-    &joined::<27>([FIELDS, &["tenant", "old_watermark", "new_watermark"], &[]]);
-const PER_TENANT: &[&str] = &joined::<13>([&["tenant", "old_watermark", "new_watermark"], &COUNTED, &["error"]]);
-
-const fn joined<const N: usize>(parts: [&[&'static str]; 3]) -> [&'static str; N] {
-    let mut all = [""; N];
-    let (mut part, mut at, mut n) = (0, 0, 0);
-    while n < N {
-        if at == parts[part].len() {
-            (part, at) = (part + 1, 0);
-        } else {
-            all[n] = parts[part][at];
-            (at, n) = (at + 1, n + 1);
-        }
-    }
-    all
-}
-
-pub(super) fn fields(entry: &Entry, now: DateTime<Utc>) -> Vec<Cell> {
-    let mut cells = match &entry.what {
-        What::Run(run) => run_fields(run, now),
-        What::Change(change) => change_fields(change),
-    };
-    if let Some(MovedWatermark { tenant, old, new }) = &entry.watermark {
-        let time = |time: &Option<_>| Cell::from(time.as_ref().map(ToString::to_string));
-        cells.extend([Cell::text(tenant.as_str()), time(old), time(new)]);
-    }
-    cells
-}
-
-fn run_fields(run: &PastRun, now: DateTime<Utc>) -> Vec<Cell> {
-    let mut cells = vec![
-        Cell::text(run.id.to_string()),
-        Cell::text(&run.kind),
-        Cell::text(run.status.as_str()),
-        alive(run),
-        Cell::text(&run.started),
-        run.finished.clone().into(),
-        duration(run, now),
-        Cell::text(&run.user),
-        Cell::text(&run.host),
-        run.since.as_ref().map(ToString::to_string).into(),
-        Cell::text(run.boundary.as_str()),
-        number(run.tenants),
-    ];
-    cells.extend(counted(&run.counts));
-    cells.extend([number(run.retries), run.error.clone().into(), Cell::None]);
-    cells
-}
-
-fn change_fields(change: &PastChange) -> Vec<Cell> {
-    let mut cells = vec![
-        Cell::text(format!("c{}", change.number)),
-        Cell::text(&change.kind),
-        Cell::None,
-        Cell::None,
-        Cell::text(&change.at),
-        Cell::None,
-        Cell::None,
-        Cell::text(&change.user),
-        Cell::text(&change.host),
-        Cell::None,
-        Cell::None,
-        number(change.watermarks),
-    ];
-    cells.resize(FIELDS.len() - 1, Cell::None);
-    cells.push(Cell::text(remark(change)));
-    cells
-}
-
-fn counted(counts: &Counts) -> [Cell; COUNTED.len()] {
-    let Counts { seen, written, unchanged, rejected, gone, late, late_by, removed, bytes } = *counts;
-    let late_by = if late == 0 { Cell::None } else { Cell::Seconds(late_by.cast_signed()) };
-    let [seen, written, unchanged, rejected, gone, late, removed] =
-        [seen, written, unchanged, rejected, gone, late, removed].map(number);
-    [seen, written, unchanged, rejected, gone, late, late_by, removed, Cell::Bytes(bytes)]
-}
-
-fn number(number: u64) -> Cell {
-    Cell::Number(number.cast_signed())
-}
-
 fn alive(run: &PastRun) -> Cell {
     match life(run) {
         Some(Life::Alive) => Cell::Flag(true),
@@ -249,92 +215,74 @@ fn alive(run: &PastRun) -> Cell {
     }
 }
 
-pub(super) fn run_in_full(full: &RunInFull) -> Details {
-    let run = &full.run;
-    let mut facts: Vec<(&'static str, Cell)> = FIELDS.iter().copied().zip(run_fields(run, super::now())).collect();
-    facts.retain(|(name, _)| *name != "remark");
-    facts.extend([
-        ("pid", Cell::Number(run.pid)),
-        ("version", Cell::text(&run.version)),
-        ("command_line", Cell::text(&run.command_line)),
-        ("rejects_left_out", if full.rejects_left_out == 0 { Cell::None } else { number(full.rejects_left_out) }),
-    ]);
-    let tenants = full.tenants.iter().map(|of| {
-        let mut row = vec![
-            Cell::text(of.tenant.as_str()),
-            of.old_watermark.as_ref().map(ToString::to_string).into(),
-            of.new_watermark.as_ref().map(ToString::to_string).into(),
-        ];
-        row.extend(counted(&of.counts));
-        row.push(of.error.clone().into());
-        row
-    });
-    let tenants = Table { columns: PER_TENANT, rows: tenants.collect() };
-    let rejects = Table { columns: REJECT, rows: full.rejects.iter().map(reject).collect() };
-    let leftover = |leftover: &Leftover| {
-        let why = leftover.why.map(WhyKept::as_str);
-        vec![Cell::text(leftover.path.to_string()), Cell::text(leftover.id.as_str()), why.map(str::to_owned).into()]
-    };
-    let leftovers = Table { columns: &["path", "id", "why"], rows: full.leftovers.iter().map(leftover).collect() };
-    let pulled_back = moves(&full.pulled_back);
-    let tables =
-        vec![("per_tenant", tenants), ("rejects", rejects), ("pulled_back", pulled_back), ("leftovers", leftovers)];
-    Details { facts, tables }
+/// A run with everything that belongs to it.
+pub(super) fn run_details(full: RunInFull) -> Details {
+    let RunInFull { run, tenants, rejects, rejects_left_out, pulled_back, leftovers } = full;
+    let (pid, version, command_line) = (run.pid, run.version.clone(), run.command_line.clone());
+    let per_tenant = Columns::default()
+        .column("tenant", "租户", |of: &OfTenant| (&of.watermark.tenant).into())
+        .column("old_watermark", "原水位线", |of| of.watermark.old.as_ref().into())
+        .column("new_watermark", "新水位线", |of| of.watermark.new.as_ref().into())
+        .counts(|of| Some(of.counts))
+        .column("error", "错误", |of| of.error.as_ref().into());
+    let left = Columns::default()
+        .column("path", "路径", |leftover: &Leftover| leftover.path.to_string().into())
+        .column("id", "id", |leftover| (&leftover.id).into())
+        .column("why", "原因", |leftover| leftover.why.into());
+    let rejected = reject_columns()
+        .column("closed_run", "关闭于运行", |reject: &PastReject| reject.closed_run.into())
+        .column("closed_how", "关闭方式", |reject| reject.closed_how.into());
+    columns(super::now())
+        .facts(&Entry { what: What::Run(run), watermark: None })
+        .fact("pid", "进程号", pid)
+        .fact("version", "版本", version)
+        .fact("command_line", "命令行", command_line)
+        .fact("rejects_left_out", "未列出的问题记录", Some(rejects_left_out).filter(|number| *number > 0))
+        .table("per_tenant", "各租户", per_tenant.table(&tenants))
+        .table("rejects", "无法导出的发票", rejected.table(&rejects))
+        .table("pulled_back", "退回的水位线", moves(&pulled_back))
+        .table("leftovers", "遗留文件", left.table(&leftovers))
 }
 
-pub(super) fn change_in_full(change: &PastChange, moved: &[MovedWatermark]) -> Details {
-    let facts = vec![
-        ("id", Cell::text(format!("c{}", change.number))),
-        ("kind", Cell::text(&change.kind)),
-        ("started", Cell::text(&change.at)),
-        ("user", Cell::text(&change.user)),
-        ("host", Cell::text(&change.host)),
-        ("after_run", Cell::Number(change.last_run)),
-        ("tenants", number(change.watermarks)),
-        ("reason", change.reason.clone().into()),
-        ("file", change.file.clone().into()),
-        ("sha256", change.sha256.clone().into()),
-        ("lines", change.lines.into()),
-        ("old", change.old.clone().into()),
-        ("new", change.new.clone().into()),
-        ("command_line", change.command_line.clone().into()),
-    ];
-    Details { facts, tables: vec![("watermarks", moves(moved))] }
+/// A change with the watermarks that it moved.
+pub(super) fn change_details(change: &PastChange, moved: &[MovedWatermark]) -> Details {
+    Details::default()
+        .fact("id", "编号", change_id(change))
+        .fact("kind", "类型", change.kind)
+        .fact("started", "时间", &change.at)
+        .fact("user", "用户", &change.user)
+        .fact("host", "主机", &change.host)
+        .fact("after_run", "在此运行之后", change.last_run)
+        .fact("tenants", "租户数", change.watermarks)
+        .fact("reason", "原因", reason(change))
+        .fact("file", "文件", change.file.as_ref())
+        .fact("sha256", "SHA-256", change.sha256.as_ref())
+        .fact("lines", "行数", change.lines)
+        .fact("old", "原值", change.old.as_ref())
+        .fact("new", "新值", change.new.as_ref())
+        .fact("command_line", "命令行", change.command_line.as_ref())
+        .table("watermarks", "水位线", moves(moved))
 }
 
+/// From where to where watermarks went.
 pub(super) fn moves(moved: &[MovedWatermark]) -> Table {
-    let time = |time: &Option<_>| Cell::from(time.as_ref().map(ToString::to_string));
-    let rows = moved.iter().map(|moved| vec![Cell::text(moved.tenant.as_str()), time(&moved.old), time(&moved.new)]);
-    Table { columns: &["tenant", "old_watermark", "new_watermark"], rows: rows.collect() }
+    Columns::default()
+        .column("tenant", "租户", |moved: &MovedWatermark| (&moved.tenant).into())
+        .column("old_watermark", "原水位线", |moved| moved.old.as_ref().into())
+        .column("new_watermark", "新水位线", |moved| moved.new.as_ref().into())
+        .table(moved)
 }
 
-/// The columns of rejects, here and in `status --rejects`.
-pub(super) const REJECT: &[&str] = &[
-    "tenant",
-    "number",
-    "id",
-    "time",
-    "reason",
-    "first_run",
-    "since",
-    "last_run",
-    "detail",
-    "closed_run",
-    "closed_how",
-];
-
-pub(super) fn reject(reject: &PastReject) -> Vec<Cell> {
-    vec![
-        reject.tenant.as_ref().map(ToString::to_string).into(),
-        reject.number.clone().into(),
-        Cell::text(reject.id.as_str()),
-        reject.time.as_ref().map(ToString::to_string).into(),
-        Cell::text(&reject.reason),
-        Cell::Number(reject.opened_run),
-        reject.opened.clone().into(),
-        Cell::Number(reject.last_run),
-        Cell::text(&reject.detail),
-        reject.closed_run.into(),
-        reject.closed_how.clone().into(),
-    ]
+/// The columns of open rejects, in `status --rejects` and with their run.
+pub(super) fn reject_columns() -> Columns<'static, PastReject> {
+    Columns::default()
+        .column("tenant", "租户", |reject: &PastReject| reject.tenant.as_ref().into())
+        .column("number", "发票号", |reject| reject.number.as_ref().into())
+        .column("id", "id", |reject| (&reject.id).into())
+        .column("time", "更新时间", |reject| reject.time.as_ref().into())
+        .column("reason", "原因", |reject| reject.reason.into())
+        .column("first_run", "首次运行", |reject| reject.opened_run.into())
+        .column("since", "自", |reject| reject.opened.as_ref().into())
+        .column("last_run", "最近运行", |reject| reject.last_run.into())
+        .column("detail", "详情", |reject| Reason::recorded(reject.reason, &reject.detail).into())
 }

@@ -2,23 +2,23 @@
 
 use std::path::Path;
 
-use anyhow::ensure;
 use clap::ArgMatches;
 
 use super::{consent, past};
 use crate::cli::{AdoptSource, Backup, Changing, Check, Common, Reset, Restore, Set, StateCommand};
-use crate::event::Life;
+use crate::event::{Event, Life};
+use crate::export::ServerSession;
 use crate::invoice::{SourceTime, Tenant};
+use crate::lang::{Lang, Text, Word};
 use crate::lock::{self, ExportLock};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
-use crate::report::table::{Cell, Details, Table};
+use crate::report::table::{Cell, Columns, Details};
 use crate::run::Starter;
-use crate::source::{self, Source};
 use crate::state::State;
 use crate::state::backup::{self, Occasion};
 use crate::state::changes::{Change, ChangeKind, Moved};
-use crate::state::integrity::{Depth, Finding, RUN_AGAIN};
+use crate::state::integrity::{Depth, Finding, run_again};
 use crate::state::restore::{self, ReplacedState};
 use crate::tree::{Tree, mark};
 use crate::window::{BASELINE, earlier};
@@ -48,22 +48,32 @@ pub(super) fn run(
 fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let tenant = Tenant(args.tenant.clone());
     let to = config::required_time(&args.time)?;
-    let state = super::look(common)?;
-    let mut source = source::open(&config::access(common, &args.names, matches)?)?;
-    export::refuse_other_source(state.path(), &state.last_time()?, source.as_ref())?;
-    let old = known_watermark(&state, &tenant, source.as_mut())?;
-    let now = source.clock()?.now;
+    let state = super::open_read_only(common)?;
+    let tell = &mut |event| reporter.event(&event);
+    let access = config::access(common, &args.names, matches)?;
+    let mut server_session = ServerSession::open(&access, args.retries.retry_for, tell)?;
+    export::refuse_other_source(state.path(), &state.last_time()?, server_session.source.as_ref())?;
+    let old = known_watermark(&state, &tenant, &mut server_session, tell)?;
+    let now = server_session.ask(tell, |source| source.clock())?.now;
     if to > now {
-        return Err(Refusal::Usage(format!("{to} lies ahead of the server's clock ({now})").into()).into());
+        let refused = text!("{to} lies ahead of the server's clock ({now})", "{to} 晚于数据库时钟（{now}）");
+        return Err(Refusal::usage(refused));
     }
     let from = old.as_ref().map_or(BASELINE, SourceTime::as_str);
     let meaning = if old.as_ref() < Some(&to) {
-        "what lies in between counts as exported, but for what must still be read again"
+        text!(
+            "what lies in between counts as exported, but for what must still be read again",
+            "两者之间的数据视为已导出，仍待重新读取的除外"
+        )
     } else {
-        "what lies above will be fetched and compared again"
+        text!("what lies above will be fetched and compared again", "此后的数据会重新读取并比对")
     };
-    let question = format!("move the watermark of tenant {tenant} from {from} to {to} ({meaning})?");
-    consent::agreed(reporter, &args.changing, &question)?;
+    let question = text!(
+        "move the watermark of tenant {tenant} from {from} to {to} ({meaning})?",
+        "把租户 {tenant} 的水位线从 {from} 移到 {to}（{meaning}）？";
+        meaning
+    );
+    consent::ask_unless_agreed(reporter, &args.changing, &question)?;
     let (held, mut state, starter) = locked(common, "state set", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::Set), starter.at)?;
     let below = earlier(&to, args.margins.overlap);
@@ -76,28 +86,37 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
 }
 
 /// The tenant's watermark; a tenant that neither the state nor the source knows is a mistype.
-fn known_watermark(state: &State, tenant: &Tenant, source: &mut dyn Source) -> anyhow::Result<Option<SourceTime>> {
+fn known_watermark(
+    state: &State,
+    tenant: &Tenant,
+    server_session: &mut ServerSession,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<Option<SourceTime>> {
     let known = state.tenants()?.into_iter().find(|known| known.tenant == *tenant);
     match known {
         Some(known) => Ok(known.watermark),
-        None if source.has_tenant(tenant)? => Ok(None),
+        None if server_session.ask(tell, |source| source.has_tenant(tenant))? => Ok(None),
         None => Err(Refusal::UnknownTenant(tenant.to_string()).into()),
     }
 }
 
 fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u8> {
-    let known: Vec<Tenant> = super::look(common)?.tenants()?.into_iter().map(|known| known.tenant).collect();
+    let known: Vec<Tenant> = super::open_read_only(common)?.tenants()?.into_iter().map(|known| known.tenant).collect();
     let chosen = match &args.tenant {
         None => known,
         Some(name) if known.iter().any(|tenant| tenant.as_str() == name) => vec![Tenant(name.clone())],
         Some(name) => return Err(Refusal::TenantNotInState(name.clone()).into()),
     };
-    let whose = args.tenant.as_ref().map_or_else(
-        || format!("the watermarks of all {} tenants", chosen.len()),
-        |tenant| format!("the watermark of tenant {tenant}"),
+    let which = match &args.tenant {
+        None => text!("the watermarks of all {} tenants", "全部 {} 个租户的水位线", chosen.len()),
+        Some(tenant) => text!("the watermark of tenant {tenant}", "租户 {tenant} 的水位线"),
+    };
+    let question = text!(
+        "take away {which} (the next incremental run fetches and compares every invoice)?",
+        "清除{which}（下次增量导出会读取并比对每张发票）？";
+        which
     );
-    let question = format!("take away {whose} (the next incremental run fetches and compares every invoice)?");
-    consent::agreed(reporter, &args.changing, &question)?;
+    consent::ask_unless_agreed(reporter, &args.changing, &question)?;
     let (held, mut state, starter) = locked(common, "state reset", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::Reset), starter.at)?;
     let change = Change::new(ChangeKind::Reset, &starter, args.changing.reason.as_deref());
@@ -109,36 +128,42 @@ fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u
 }
 
 fn moved_details(moved: &Moved, backup: &Path) -> Details {
-    Details {
-        facts: vec![
-            ("compared_again_by_the_next_incremental_run", Cell::Number(moved.unsettled.cast_signed())),
-            ("state_before", Cell::text(backup.display().to_string())),
-        ],
-        tables: vec![("watermarks", past::moves(&moved.watermarks))],
-    }
+    Details::default()
+        .fact("compared_again_by_the_next_incremental_run", "下次增量导出重新比对", moved.unsettled)
+        .fact("state_before", "原状态文件备份", backup)
+        .table("watermarks", "水位线", past::moves(&moved.watermarks))
 }
 
 fn back_up(common: &Common, args: &Backup, reporter: &Reporter) -> anyhow::Result<u8> {
-    let state = super::look(common)?;
+    let state = super::open_read_only(common)?;
     let path = match &args.file {
         Some(file) => state.back_up_to(file).map(|()| file.clone()),
         None => state.back_up(Occasion::Manual, super::now()),
     }?;
-    reporter.details(&Details { facts: vec![("backup", Cell::text(path.display().to_string()))], tables: Vec::new() });
+    reporter.details(&Details::default().fact("backup", "备份", path.as_path()));
     Ok(0)
 }
 
 fn backups(common: &Common, reporter: &Reporter) -> anyhow::Result<u8> {
-    let rows = backup::list(&config::state_path(common))?.into_iter().map(|backup| {
-        vec![
-            Cell::text(backup.made.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
-            Cell::text(backup.occasion),
-            Cell::Bytes(backup.size),
-            Cell::text(backup.path.display().to_string()),
-        ]
-    });
-    reporter.table(&Table { columns: &["made", "occasion", "bytes", "file"], rows: rows.collect() });
+    let columns = Columns::default()
+        .column("made", "备份时间", |backup: &backup::Backup| {
+            backup.made.to_rfc3339_opts(chrono::SecondsFormat::Secs, true).into()
+        })
+        .column("occasion", "起因", |backup| occasion(&backup.occasion).into())
+        .column("bytes", "大小", |backup| Cell::Bytes(backup.size))
+        .column("file", "文件", |backup| backup.path.as_path().into());
+    reporter.table(&columns.table(&backup::list(&config::state_path(common))?));
     Ok(0)
+}
+
+/// What the name of a backup says.
+fn occasion(name: &str) -> Text {
+    match (name, name.strip_prefix("before-").and_then(ChangeKind::parse)) {
+        (_, Some(change)) => Text::new(name, format!("{}之前", Text::from(change).in_lang(Lang::Zh))),
+        (backup::REGULAR, None) => Text::new(name, "定期"),
+        ("manual", None) => Text::new(name, "手动"),
+        (_, None) => Text::same(name),
+    }
 }
 
 fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Result<u8> {
@@ -146,67 +171,85 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
     let latest = args.file.as_os_str() == "latest";
     let from = if latest { backup::latest(&state)? } else { Some(args.file.clone()) };
     let Some(from) = from else {
-        return Err(Refusal::Usage(format!("there is no backup beside {}", state.display()).into()).into());
+        let refused = text!("there is no backup beside {}", "{} 旁边没有备份", state.display());
+        return Err(Refusal::usage(refused));
     };
     // Looking for the lock would make folders in a mistyped output.
     if args.adopt_tree {
         if !common.output.is_dir() {
-            return Err(Refusal::Usage(
-                format!("there is no folder {}; check --output", common.output.display()).into(),
-            )
-            .into());
+            let output = common.output.display();
+            let refused = message! {
+                "there is no folder {output}", "没有目录 {output}"; "check --output", "请检查 --output"
+            };
+            return Err(Refusal::usage(refused));
         }
     } else if mark::of_output(&common.output)?.is_none() {
         return Err(Refusal::MarkMissing { output: common.output.clone(), state: from }.into());
     }
-    let adopting = if args.adopt_tree {
-        format!(" and make {} its tree, whatever mark that has", common.output.display())
-    } else {
-        String::new()
+    let (backup, replaced, output) = (from.display(), state.display(), common.output.display());
+    let adopting = match args.adopt_tree {
+        true => {
+            text!(
+                " and make {output} its tree, whatever mark that has",
+                "，并把 {output} 作为它的导出目录（不论其标记）"
+            )
+        }
+        false => Text::same(""),
     };
-    let question = format!(
-        "put {} in the place of {}{adopting} (what happened since is read again)?",
-        from.display(),
-        state.display()
+    let question = text!(
+        "put {backup} in the place of {replaced}{adopting} (what happened since is read again)?",
+        "用 {backup} 替换 {replaced}{adopting}（此后发生的变化会重新读取）？";
+        adopting
     );
-    consent::agreed(reporter, &args.changing, &question)?;
+    consent::ask_unless_agreed(reporter, &args.changing, &question)?;
     let starter = super::starter();
     let (tree, held) = lock(common, "state restore", &args.changing, &starter, reporter)?;
     let reason = args.changing.reason.as_deref();
     let (replaced, next) = if args.adopt_tree {
-        let next = "run --mode full: it puts back what the tree lacks, and compares every file";
+        let next = text!(
+            "run --mode full: it puts back what the tree lacks, and compares every file",
+            "请运行 run --mode full: 补回目录中缺少的文件，并比对每个文件"
+        );
         (restore::restore_and_adopt_tree(&held, &tree, &from, reason)?, next)
     } else {
-        let next = "the next incremental run reads what happened since; if the tree is newer than the backup, it compares every invoice with its file";
+        let next = text!(
+            "the next incremental run reads what happened since; if the tree is newer than the backup, it compares every invoice with its file",
+            "下次增量导出会读取此后的变化；若导出目录比备份新，则每张发票都与其文件比对"
+        );
         (restore::restore(&held, &tree, &from, reason)?, next)
     };
-    let replaced = match replaced {
-        ReplacedState::Nothing => Cell::None,
-        ReplacedState::BackedUp(path) | ReplacedState::SetAside(path) => Cell::text(path.display().to_string()),
+    let replaced = match &replaced {
+        ReplacedState::Nothing => None,
+        ReplacedState::BackedUp(path) | ReplacedState::SetAside(path) => Some(path.as_path()),
     };
-    let facts = vec![
-        ("restored", Cell::text(from.display().to_string())),
-        ("state_before", replaced),
-        ("next", Cell::text(next)),
-    ];
-    reporter.details(&Details { facts, tables: Vec::new() });
+    reporter.details(
+        &Details::default()
+            .fact("restored", "已恢复", from.as_path())
+            .fact("state_before", "原状态文件备份", replaced)
+            .fact("next", "下一步", next),
+    );
     Ok(0)
 }
 
 fn check(common: &Common, args: &Check, reporter: &Reporter) -> anyhow::Result<u8> {
-    let state = super::look(common)?;
+    let state = super::open_read_only(common)?;
     let mut findings = state.check(if args.deep { Depth::Deep } else { Depth::Quick })?;
     findings.extend(tree_findings(common, &state)?);
-    let rows: Vec<Vec<Cell>> =
-        findings.iter().map(|finding| vec![Cell::text(&finding.what), Cell::text(finding.remedy.as_ref())]).collect();
-    let found = !rows.is_empty();
-    let facts = vec![
-        ("state", Cell::text(state.path().display().to_string())),
-        ("result", Cell::text(if found { "something was found" } else { "whole, and it holds together" })),
-    ];
-    let findings = Table { columns: &["finding", "what_to_do"], rows };
-    reporter.details(&Details { facts, tables: vec![("findings", findings)] });
-    Ok(if found { FOUND } else { 0 })
+    let result = match findings.is_empty() {
+        true => text!("whole, and it holds together", "完好，内容一致"),
+        false => text!("something was found", "发现问题"),
+    };
+    let columns = Columns::default().column("finding", "问题", |finding: &Finding| finding.what.clone().into()).column(
+        "what_to_do",
+        "处理办法",
+        |finding| finding.remedy.clone().into(),
+    );
+    reporter.details(&Details::default().fact("state", "状态文件", state.path()).fact("result", "结果", result).table(
+        "findings",
+        "问题",
+        columns.table(&findings),
+    ));
+    Ok(if findings.is_empty() { 0 } else { FOUND })
 }
 
 /// Whether state and tree belong together, and what a dead run left between them.
@@ -218,34 +261,46 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>>
         findings.extend(refused.as_ref().map(Finding::from));
     }
     if let Some(run) = state.unfinished_run()?.filter(|run| past::life(run) == Some(Life::Dead)) {
-        findings.push(Finding::new(format!("run {} ({}) died", run.id, run.kind), RUN_AGAIN));
+        let (id, kind) = (run.id, run.kind);
+        let what = text!("run {id} ({kind}) died", "第 {id} 次运行（{kind}）意外终止"; kind);
+        findings.push(Finding { what, remedy: run_again() });
     }
     Ok(findings)
 }
 
 fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let state = super::look(common)?;
-    let source = source::open(&config::access(common, &args.names, matches)?)?;
-    let given = source.name().0;
+    let state = super::open_read_only(common)?;
+    let access = config::access(common, &args.names, matches)?;
+    let server_session = ServerSession::open(&access, args.retries.retry_for, &mut |event| reporter.event(&event))?;
+    let given = server_session.source.name().0;
     let recorded = state.last_time()?.source;
-    ensure!(recorded.as_ref() != Some(&given), "the state belongs to {given} already; nothing was changed");
-    let from = recorded.as_deref().unwrap_or("no source");
-    let question = format!(
-        "let the state belong to {given} instead of {from} (it must be the same table; the next incremental run compares all keys)?"
+    if recorded.as_ref() == Some(&given) {
+        return Err(text!(
+            "the state belongs to {given} already; nothing was changed",
+            "状态文件本来就属于 {given}；没有做任何更改"
+        )
+        .into());
+    }
+    let from = recorded.as_ref().map_or_else(|| text!("no source", "无数据源"), Text::same);
+    let question = text!(
+        "let the state belong to {given} instead of {from} (it must be the same table; the next incremental run compares all keys)?",
+        "让状态文件改属 {given}，不再属于 {from}（必须是同一张表；下次增量导出会核对全部记录）？";
+        from
     );
-    consent::agreed(reporter, &args.changing, &question)?;
+    consent::ask_unless_agreed(reporter, &args.changing, &question)?;
     let (held, mut state, starter) = locked(common, "state adopt-source", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::AdoptSource), starter.at)?;
     let change = Change::new(ChangeKind::AdoptSource, &starter, args.changing.reason.as_deref());
     state.adopt_source(&given, &change)?;
     state.close()?;
     drop(held);
-    let facts = vec![
-        ("source_before", Cell::from(recorded)),
-        ("source", Cell::text(given)),
-        ("state_before", Cell::text(backup.display().to_string())),
-    ];
-    reporter.details(&Details { facts, tables: Vec::new() });
+    reporter.details(
+        &Details::default().fact("source_before", "原数据源", recorded).fact("source", "数据源", given).fact(
+            "state_before",
+            "原状态文件备份",
+            backup.as_path(),
+        ),
+    );
     Ok(0)
 }
 

@@ -5,17 +5,19 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use clap::ArgMatches;
 
-use super::past::{REJECT, life, parsed, reject};
+use super::past::{life, parsed, reject_columns};
 use crate::cli::{Common, Status};
 use crate::config;
 use crate::event::{Event, Notice};
+use crate::export::ServerSession;
 use crate::export::lag::{self, Place, Present, Yardstick};
+use crate::lang::Text;
 use crate::refusal::Refusal;
-use crate::report::table::{Cell, Table};
-use crate::report::{Audience, Reporter};
+use crate::report::Reporter;
+use crate::report::table::{Cell, Columns};
 use crate::state::State;
 use crate::state::history::PastReject;
-use crate::state::overview::Overview;
+use crate::state::overview::{LastRun, Overview};
 use crate::state::runs::LastTime;
 
 /// A tenant is stale.
@@ -26,7 +28,7 @@ const PAGE: usize = 1_000;
 const LATE_DAYS: i64 = 30;
 
 pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let state = super::look(common)?;
+    let state = super::open_read_only(common)?;
     if args.rejects {
         rejects(&state, reporter)?;
         return Ok(0);
@@ -45,15 +47,7 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
     }
     let by = present.as_ref().map_or(Yardstick::OwnClock(now), Yardstick::Source);
     let places = lag::places(&overview, &by, args.stale_after);
-    reporter.table(&match reporter.audience() {
-        Audience::People => {
-            Table { columns: SHOWN, rows: places.iter().map(|place| shown(place, args.margins.overlap, now)).collect() }
-        }
-        Audience::Programs => {
-            let judged = args.stale_after.is_some();
-            Table { columns: FIELDS, rows: places.iter().map(|place| fields(place, judged, now)).collect() }
-        }
-    });
+    reporter.table(&columns(args, now).table(&places));
     let stale = places.iter().filter(|place| place.stale).count() as u64;
     match args.stale_after {
         Some(after) if stale > 0 => {
@@ -89,7 +83,11 @@ fn ask(
     }
     let access = config::access(common, &args.names, matches)?;
     let path = config::state_path(common);
-    match lag::ask(&access, &path, last, overview, args.margins.safety_lag) {
+    let tell = &mut |event| reporter.event(&event);
+    let present = ServerSession::open(&access, args.retries.retry_for, tell).map_err(anyhow::Error::from).and_then(
+        |mut server_session| lag::ask(&mut server_session, &path, last, overview, args.margins.safety_lag, tell),
+    );
+    match present {
         Ok(present) => Ok(Some(present)),
         Err(error) if matches!(error.downcast_ref(), Some(Refusal::OtherSource { .. })) => Err(error),
         Err(error) => {
@@ -109,88 +107,50 @@ fn mention_unfinished(state: &State, reporter: &Reporter) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The field names are an interface that others build upon. Add to them, never rename.
-const FIELDS: &[&str] = &[
-    "tenant",
-    "watermark",
-    "lag_seconds",
-    "stale",
-    "last_outcome",
-    "last_run",
-    "last_time",
-    "last_written",
-    "open_rejects",
-    "oldest_reject",
-    "oldest_reject_seconds",
-    "late_by_seconds",
-    "note",
-];
-const SHOWN: &[&str] = &[
-    "tenant",
-    "watermark",
-    "lag_seconds",
-    "outcome",
-    "run",
-    "at",
-    "written",
-    "rejects",
-    "open_for_seconds",
-    "late_by_seconds",
-    "note",
-];
-
-fn fields(place: &Place, judged: bool, now: DateTime<Utc>) -> Vec<Cell> {
-    let [tenant, watermark, lag, outcome, run, at, written, rejects] = known(place);
-    let stale = if judged && place.tenant.is_some() { Cell::Flag(place.stale) } else { Cell::None };
-    let oldest = place.rejects.oldest.clone().into();
-    let note = place.remark.map(|remark| remark.as_str()).into();
-    vec![
-        tenant,
-        watermark,
-        lag,
-        stale,
-        outcome,
-        run,
-        at,
-        written,
-        rejects,
-        oldest,
-        open_for(place, now),
-        late_by(place),
-        note,
-    ]
+/// The columns of tenants. How the last run went has shorter titles for people.
+fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, Place> {
+    let judged = args.stale_after.is_some();
+    let last = |cell: fn(&LastRun) -> Cell| move |place: &Place| place.last.as_ref().map_or(Cell::None, cell);
+    Columns::default()
+        .column("tenant", "租户", |place: &Place| place.tenant.as_ref().into())
+        .column("watermark", "水位线", |place| place.watermark.as_ref().into())
+        .column("lag_seconds", "滞后", |place| place.lag.map_or(Cell::None, Cell::Seconds))
+        .for_programs("stale", "滞后过久", move |place| match &place.tenant {
+            Some(_) if judged => Cell::Flag(place.stale),
+            _ => Cell::None,
+        })
+        .column("last_outcome", "结果", last(|last| last.outcome.into()))
+        .titled("outcome")
+        .column("last_run", "运行", last(|last| last.id.into()))
+        .titled("run")
+        .column("last_time", "时间", last(|last| last.finished.as_ref().unwrap_or(&last.started).into()))
+        .titled("at")
+        .column("last_written", "写入", last(|last| last.written.into()))
+        .titled("written")
+        .column("open_rejects", "无法导出", |place| place.rejects.number.into())
+        .titled("rejects")
+        .for_programs("oldest_reject", "最早无法导出", |place| place.rejects.oldest.as_ref().into())
+        .column("oldest_reject_seconds", "已持续", move |place| open_for(place, now))
+        .titled("open_for")
+        .column("late_by_seconds", "最多迟到", |place| {
+            place.late_by.map_or(Cell::None, |by| Cell::Seconds(by.cast_signed()))
+        })
+        .for_programs("note", "备注", |place| place.remark.into())
+        .for_people("note", "备注", |place| note(place, args.margins.overlap).into())
 }
 
-fn shown(place: &Place, overlap: Duration, now: DateTime<Utc>) -> Vec<Cell> {
-    let mut cells = known(place).to_vec();
-    let nobody = place.tenant.is_none().then_some("rejects whose tenant cannot be read");
+/// Everything that is to be noticed about a tenant.
+fn note(place: &Place, overlap: Duration) -> Option<Text> {
     let near = place.late_by.is_some_and(|by| Duration::from_secs(by) * 2 > overlap);
-    let near = near.then_some("late arrivals come near --overlap: make it longer");
-    let notes = [place.stale.then_some("stale"), place.remark.map(|remark| remark.as_str()), nobody, near];
-    let notes: Vec<&str> = notes.into_iter().flatten().collect();
-    cells.extend([open_for(place, now), late_by(place)]);
-    cells.push(if notes.is_empty() { Cell::None } else { Cell::text(notes.join(", ")) });
-    cells
-}
-
-/// From the tenant to the number of its open rejects.
-fn known(place: &Place) -> [Cell; 8] {
-    let last = place.last.as_ref();
-    [
-        place.tenant.as_ref().map(ToString::to_string).into(),
-        place.watermark.as_ref().map(ToString::to_string).into(),
-        place.lag.map_or(Cell::None, Cell::Seconds),
-        last.map(|last| last.outcome.clone()).into(),
-        last.map(|last| last.id.0).into(),
-        last.map(|last| last.finished.clone().unwrap_or_else(|| last.started.clone())).into(),
-        last.map(|last| last.written.cast_signed()).into(),
-        Cell::Number(place.rejects.number.cast_signed()),
-    ]
-}
-
-/// Of the last month.
-fn late_by(place: &Place) -> Cell {
-    place.late_by.map_or(Cell::None, |by| Cell::Seconds(by.cast_signed()))
+    let notes = [
+        place.stale.then(|| text!("stale", "滞后过久")),
+        place.remark.map(Text::from),
+        place.tenant.is_none().then(|| text!("rejects whose tenant cannot be read", "无法读取租户的问题记录")),
+        near.then(|| {
+            text!("late arrivals come near --overlap: make it longer", "迟到数据已接近 --overlap 的上限，请调大")
+        }),
+    ];
+    notes.into_iter().flatten().reduce(|all, note| text!("{all}, {note}", "{all}，{note}"; all, note))
 }
 
 /// How long the oldest open reject has been open.
@@ -201,14 +161,9 @@ fn open_for(place: &Place, now: DateTime<Utc>) -> Cell {
 
 fn rejects(state: &State, reporter: &Reporter) -> anyhow::Result<()> {
     let mut last: Option<PastReject> = None;
-    reporter.pages(OPEN_REJECT, || {
+    reporter.pages(&reject_columns(), || {
         let page = state.open_rejects_from(last.as_ref(), PAGE)?;
-        let mut rows: Vec<_> = page.iter().map(reject).collect();
-        rows.iter_mut().for_each(|cells| cells.truncate(OPEN_REJECT.len()));
-        last = page.into_iter().next_back().or(last.take());
-        Ok(rows)
+        last = page.last().cloned().or(last.take());
+        Ok(page)
     })
 }
-
-/// Without the columns of how it was closed.
-const OPEN_REJECT: &[&str] = REJECT.split_at(9).0;

@@ -1,7 +1,6 @@
 //! `verify`: does the tree hold what was exported, and was everything exported?
 
 use std::collections::HashSet;
-use std::io::{self, IsTerminal};
 
 use clap::ArgMatches;
 
@@ -10,9 +9,9 @@ use crate::cli::{Common, Verify};
 use crate::config;
 use crate::export::verify::findings::{Difference, Finding, Findings};
 use crate::export::verify::{self, Mended, Verified};
-use crate::refusal::Refusal;
-use crate::report::Reporter;
-use crate::report::table::{Cell, Details, Table};
+use crate::lang::{Text, Word};
+use crate::report::table::{Columns, Details, Table};
+use crate::report::{Reporter, error_text};
 
 /// Something differs, or still does after it was to be mended.
 const FOUND: u8 = 6;
@@ -30,74 +29,69 @@ pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter
 }
 
 fn confirm(reporter: &Reporter, files: u64, invoices: u64) -> anyhow::Result<()> {
-    let what = if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
-    let question = format!("remove {what} (the ledger has {invoices} invoices)?");
-    if io::stdin().is_terminal() {
-        return consent::ask(reporter, &question);
-    }
-    Err(Refusal::Usage(format!("{question} there is no terminal to ask at; confirm with --prune-up-to {files}").into())
-        .into())
+    let what = if files == 1 { text!("1 file", "1 个文件") } else { text!("{files} files", "{files} 个文件") };
+    let question = text!(
+        "remove {what} (the ledger has {invoices} invoices)?",
+        "确定删除 {what}（台账中共有 {invoices} 张发票）？";
+        what
+    );
+    consent::ask(reporter, &question, &format!("--prune-up-to {files}"))
 }
 
 fn details(verified: &Verified) -> Details {
     let Verified { findings, mended, refused } = verified;
     let left = mended.as_ref().map(|mended| &mended.left);
-    let number = |number: u64| Cell::Number(number.cast_signed());
-    let result = match (findings.number(), left.map(Findings::number)) {
-        (0, _) => "nothing differs".to_owned(),
-        (found, None) => format!("{found} differ"),
-        (found, Some(left)) => format!("{found} differed, {left} still do"),
-    };
-    let mut facts = vec![
-        ("result", Cell::text(result)),
-        ("files_looked_at", number(findings.files)),
-        ("differences", number(findings.number())),
-        ("pending", number(findings.pending)),
-        ("known_rejects", number(findings.rejected)),
-    ];
+    let mut details = Details::default()
+        .fact("result", "结果", result(findings.number(), left.map(Findings::number)))
+        .fact("files_looked_at", "检查的文件", findings.files)
+        .fact("differences", "差异", findings.number())
+        .fact("pending", "等待导出", findings.pending)
+        .fact("known_rejects", "已知无法导出", findings.rejected);
     if let Some(Mended { run, counts, left }) = mended {
-        facts.extend([
-            ("run", Cell::Number(run.0)),
-            ("written", number(counts.written)),
-            ("removed", number(counts.removed)),
-            ("rejected", number(counts.rejected)),
-            ("left", number(left.number())),
-        ]);
+        details = details
+            .fact("run", "运行", *run)
+            .fact("written", "写入", counts.written)
+            .fact("removed", "删除", counts.removed)
+            .fact("rejected", "无法导出", counts.rejected)
+            .fact("left", "剩余差异", left.number());
     }
     if let Some(refused) = refused {
-        facts.push(("refused", Cell::text(format!("{refused:#}"))));
+        details = details.fact("refused", "未执行的原因", error_text(refused));
     }
-    Details { facts, tables: vec![("findings", listed(findings, left)), ("kinds", kinds(findings, left))] }
+    details.table("findings", "差异明细", listed(findings, left)).table("kinds", "差异类型", kinds(findings, left))
+}
+
+fn result(found: u64, left: Option<u64>) -> Text {
+    match (found, left) {
+        (0, _) => text!("nothing differs", "没有差异"),
+        (found, None) => text!("{found} differ", "有 {found} 处差异"),
+        (found, Some(left)) => text!("{found} differed, {left} still do", "原有 {found} 处差异，还剩 {left} 处"),
+    }
 }
 
 fn kinds(findings: &Findings, left: Option<&Findings>) -> Table {
-    let found = Difference::ALL.into_iter().filter(|kind| findings.number_of(*kind) > 0);
-    let row = |kind: Difference| {
-        let left = left.map(|left| left.number_of(kind).cast_signed());
-        vec![
-            Cell::text(kind.as_str()),
-            Cell::Number(findings.number_of(kind).cast_signed()),
-            left.map_or(Cell::None, Cell::Number),
-            Cell::text(kind.remedy()),
-        ]
-    };
-    Table { columns: &["difference", "found", "left", "what_to_do"], rows: found.map(row).collect() }
+    let found: Vec<Difference> =
+        Difference::WORDS.iter().map(|(kind, ..)| *kind).filter(|kind| findings.number_of(*kind) > 0).collect();
+    Columns::default()
+        .column("difference", "差异", |kind: &Difference| (*kind).into())
+        .column("found", "发现", |kind| findings.number_of(*kind).into())
+        .column("left", "剩余", |kind| left.map(|left| left.number_of(*kind)).into())
+        .column("what_to_do", "处理办法", |kind| kind.remedy().into())
+        .table(&found)
 }
 
 fn listed(findings: &Findings, left: Option<&Findings>) -> Table {
     let still = left.map(|left| left.listed().into_iter().map(Finding::key).collect::<HashSet<_>>());
-    let row = |finding: &Finding| {
-        let Finding { difference, tenant, id, path, detail } = finding;
-        let outcome = still.as_ref().map(|still| if still.contains(&finding.key()) { "left" } else { "mended" });
-        vec![
-            Cell::text(difference.as_str()),
-            tenant.as_ref().map(ToString::to_string).into(),
-            id.as_ref().map(ToString::to_string).into(),
-            path.clone().into(),
-            Cell::text(detail),
-            outcome.into(),
-        ]
+    let outcome = |finding: &Finding| match still.as_ref()?.contains(&finding.key()) {
+        true => Some(text!("left", "仍有差异")),
+        false => Some(text!("mended", "已修复")),
     };
-    let rows = findings.listed().into_iter().map(row).collect();
-    Table { columns: &["difference", "tenant", "id", "path", "detail", "outcome"], rows }
+    Columns::default()
+        .column("difference", "差异", |finding: &Finding| finding.difference.into())
+        .column("tenant", "租户", |finding| finding.tenant.as_ref().into())
+        .column("id", "id", |finding| finding.id.as_ref().into())
+        .column("path", "路径", |finding| finding.path.as_ref().into())
+        .column("detail", "详情", |finding| finding.detail.clone().into())
+        .column("outcome", "结果", |finding| outcome(finding).into())
+        .table(findings.listed())
 }

@@ -3,43 +3,45 @@
 use clap::ArgMatches;
 
 use crate::cli::{Common, Why};
+use crate::event::Event;
+use crate::export::ServerSession;
 use crate::export::why::{self, Case, Now, Standing};
 use crate::invoice::{SourceTime, Tenant};
-use crate::report::Reporter;
-use crate::report::table::{Cell, Details};
+use crate::lang::Text;
+use crate::report::table::Details;
+use crate::report::{Reporter, error_text};
 use crate::source::Access;
 use crate::state::State;
-use crate::state::trace::RunNote;
-use crate::{config, export, source};
+use crate::state::trace::{OpenReject, RunNote};
+use crate::{config, export};
 
 /// Something is not exported as it is in the source.
 const FOUND: u8 = 6;
 
 pub(super) fn run(common: &Common, args: &Why, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let state = super::look(common)?;
+    let state = super::open_read_only(common)?;
     let tenant = args.tenant.clone().map(Tenant);
-    let mut now = match ask_source(common, args, matches, &state) {
+    let tell = &mut |event| reporter.event(&event);
+    let mut now = match ask_source(common, args, matches, &state, tell) {
         Ok(now) => Some(now),
         Err(error) if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(refusal) if is_final(refusal))) => {
             return Err(error);
         }
         Err(error) => {
-            reporter.warn(&format!("the source cannot be asked, so this is what the state knows: {error:#}"));
+            let cause = error_text(&error);
+            reporter.warn(&text!(
+                "the source cannot be asked, so this is what the state knows: {cause}",
+                "无法查询数据源，以下仅为状态文件所知: {cause}";
+                cause
+            ));
             None
         }
     };
-    let cases = why::why(&args.number, tenant.as_ref(), &state, &common.output, now.as_mut())?;
+    let cases = why::why(&args.number, tenant.as_ref(), &state, &common.output, now.as_mut(), tell)?;
     let boundary = now.map(|now| now.boundary);
     let details: Vec<Details> = cases.iter().map(|case| details(&args.number, case, boundary.as_ref())).collect();
     if details.is_empty() {
-        let whose = tenant.map(|tenant| format!(" of tenant {tenant}")).unwrap_or_default();
-        let facts = vec![
-            ("number", Cell::text(&args.number)),
-            ("verdict", Cell::text(Standing::NotExported.as_str())),
-            ("because", Cell::text(format!("no row{whose} has this number, and the state knows none"))),
-            ("next", Cell::text("check the spelling, also upper and lower case, and blanks")),
-        ];
-        reporter.each(&[Details { facts, tables: Vec::new() }]);
+        reporter.each(&[unknown(&args.number, tenant.as_ref())]);
         return Ok(FOUND);
     }
     reporter.each(&details);
@@ -51,51 +53,73 @@ fn is_final(refusal: &crate::refusal::Refusal) -> bool {
     matches!(refusal.exit_code(), 2 | 5)
 }
 
-fn ask_source(common: &Common, args: &Why, matches: &ArgMatches, state: &State) -> anyhow::Result<Now> {
+fn ask_source(
+    common: &Common,
+    args: &Why,
+    matches: &ArgMatches,
+    state: &State,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<Now> {
     let max_document = args.documents.max_document.as_u64();
-    let source = source::open(&Access { max_document, ..config::access(common, &args.names, matches)? })?;
-    export::refuse_other_source(state.path(), &state.last_time()?, source.as_ref())?;
-    Now::ask(source, args.margins.safety_lag, args.margins.overlap, max_document)
+    let access = Access { max_document, ..config::access(common, &args.names, matches)? };
+    let server_session = ServerSession::open(&access, args.retries.retry_for, tell)?;
+    export::refuse_other_source(state.path(), &state.last_time()?, server_session.source.as_ref())?;
+    Now::ask(server_session, args.margins.safety_lag, args.margins.overlap, max_document, tell)
+}
+
+fn unknown(number: &str, tenant: Option<&Tenant>) -> Details {
+    let of = match tenant {
+        None => Text::same(""),
+        Some(tenant) => text!(" of tenant {tenant}", "租户 {tenant} 的"),
+    };
+    let because = text!(
+        "no row{of} has this number, and the state knows none",
+        "{of}数据中没有此发票号，状态文件中也没有";
+        of
+    );
+    let next = text!("check the spelling, also upper and lower case, and blanks", "请检查拼写，包括大小写和空格");
+    Details::default()
+        .fact("number", "发票号", number)
+        .fact("verdict", "结论", Standing::NotExported)
+        .fact("because", "原因", because)
+        .fact("next", "下一步", next)
 }
 
 fn details(number: &str, case: &Case, boundary: Option<&SourceTime>) -> Details {
     let Case { row, trace, tenant, file, left_behind, verdict } = case;
     let left_behind: Vec<&str> = left_behind.iter().map(|leftover| leftover.path.as_str()).collect();
-    let time = |time: Option<&SourceTime>| Cell::from(time.map(SourceTime::as_str));
-    let run = |run: Option<&RunNote>| Cell::from(run.map(told));
-    let entry = trace.entry.as_ref();
-    let reject = trace.reject.as_ref();
-    let whose = tenant.as_ref().map(|known| known.tenant.to_string());
-    let whose = whose.or_else(|| row.as_ref().and_then(|row| row.tenant.as_ref()).map(ToString::to_string));
-    Details {
-        facts: vec![
-            ("number", Cell::text(number)),
-            ("verdict", Cell::text(verdict.standing.as_str())),
-            ("because", Cell::text(&verdict.because)),
-            ("next", Cell::from(verdict.next.clone())),
-            ("tenant", Cell::from(whose)),
-            ("id", Cell::text(trace.id.as_str())),
-            ("status", Cell::from(row.as_ref().and_then(|row| row.status.clone()))),
-            ("number_now", Cell::from(row.as_ref().and_then(|row| row.number.clone()).filter(|now| now != number))),
-            ("source_time", time(row.as_ref().and_then(|row| row.time.as_ref()))),
-            ("watermark", time(tenant.as_ref().and_then(|tenant| tenant.watermark.as_ref()))),
-            ("look_back", time(tenant.as_ref().and_then(|tenant| tenant.look_back.as_ref()))),
-            ("boundary", time(boundary)),
-            ("file", Cell::from(entry.map(|entry| entry.path.to_string()))),
-            ("file_is", Cell::from(file.map(|file| file.as_str()))),
-            ("left_behind", Cell::from((!left_behind.is_empty()).then(|| left_behind.join(", ")))),
-            ("exported_version", time(entry.and_then(|entry| entry.time.as_ref()))),
-            ("sha256", Cell::from(entry.map(|entry| entry.digest.to_string()))),
-            ("first_exported_by", run(trace.first_run.as_ref())),
-            ("written_by", run(trace.last_run.as_ref())),
-            ("rejected_since", run(reject.map(|reject| &reject.opened))),
-            ("reject", Cell::from(reject.map(|reject| format!("{}: {}", reject.reason, reject.detail)))),
-            ("last_refused_by_run", Cell::from(reject.map(|reject| reject.last_run.0))),
-        ],
-        tables: Vec::new(),
-    }
+    let (row, entry, reject, known) = (row.as_ref(), trace.entry.as_ref(), trace.reject.as_ref(), tenant.as_ref());
+    let tenant = known.map(|known| &known.tenant).or_else(|| row.and_then(|row| row.tenant.as_ref()));
+    let reason = |reject: &OpenReject| {
+        let (code, detail) = (reject.reason, reject.text());
+        text!("{code}: {detail}", "{code}: {detail}"; code, detail)
+    };
+    Details::default()
+        .fact("number", "发票号", number)
+        .fact("verdict", "结论", verdict.standing)
+        .fact("because", "原因", verdict.because.clone())
+        .fact("next", "下一步", verdict.next.clone())
+        .fact("tenant", "租户", tenant)
+        .fact("id", "id", &trace.id)
+        .fact("status", "状态", row.and_then(|row| row.status.as_ref()))
+        .fact("number_now", "现发票号", row.and_then(|row| row.number.as_ref()).filter(|now| *now != number))
+        .fact("source_time", "更新时间", row.and_then(|row| row.time.as_ref()))
+        .fact("watermark", "水位线", known.and_then(|known| known.watermark.as_ref()))
+        .fact("look_back", "回看起点", known.and_then(|known| known.look_back.as_ref()))
+        .fact("boundary", "时间边界", boundary)
+        .fact("file", "文件", entry.map(|entry| entry.path.to_string()))
+        .fact("file_is", "文件状态", *file)
+        .fact("left_behind", "遗留文件", (!left_behind.is_empty()).then(|| left_behind.join(", ")))
+        .fact("exported_version", "导出版本", entry.and_then(|entry| entry.time.as_ref()))
+        .fact("sha256", "SHA-256", entry.map(|entry| entry.digest))
+        .fact("first_exported_by", "首次导出", trace.first_run.as_ref().map(run_text))
+        .fact("written_by", "文件写入", trace.last_run.as_ref().map(run_text))
+        .fact("rejected_since", "无法导出始于", reject.map(|reject| run_text(&reject.opened)))
+        .fact("reject", "无法导出的原因", reject.map(reason))
+        .fact("last_refused_by_run", "最近拒绝的运行", reject.map(|reject| reject.last_run))
 }
 
-fn told(run: &RunNote) -> String {
-    format!("run {} ({}), {} by {} on {}", run.id, run.kind, run.started, run.user, run.host)
+fn run_text(run: &RunNote) -> Text {
+    let RunNote { id, kind, started, user, host } = run;
+    text!("run {id} ({kind}), {started} by {user} on {host}", "第 {id} 次运行（{kind}），{started}，{user} 在 {host} 上执行"; kind)
 }

@@ -178,7 +178,7 @@ fn expect(
 ) -> anyhow::Result<()> {
     let before = state.map_or(Ok(None), State::last_full_count)?;
     let expected = match before.filter(|count| *count > 0) {
-        None => server_session.ask(tell, |source| source.estimate())?,
+        None => server_session.ask_if_shown(tell, None, |source| source.estimate())?,
         known => known,
     };
     expected.into_iter().for_each(|expected| tell(Event::Expected(expected)));

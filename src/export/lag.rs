@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::refuse_other_source;
+use super::server::{ServerSession, refuse_other_source};
+use crate::event::Event;
 use crate::invoice::{SourceTime, Tenant};
-use crate::source::{self, Access, KeyCursor, Listed};
+use crate::source::{KeyCursor, Listed, Source};
+use crate::state::history::Status;
 use crate::state::overview::{LastRun, OpenRejects, Overview, Standing};
 use crate::state::runs::LastTime;
 use crate::window::{Span, seconds_between};
@@ -46,47 +48,38 @@ pub struct Place {
     pub stale: bool,
 }
 
-/// Why a tenant has no lag though the source was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remark {
-    /// The state does not know it, the source has rows of it.
-    NeverExported,
-    /// Full runs only so far, or its watermark was taken away.
-    NoWatermark,
-    /// The source has no issued rows of it any more.
-    Absent,
-}
-
-impl Remark {
-    /// The words shown and used in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NeverExported => "never exported",
-            Self::NoWatermark => "no watermark",
-            Self::Absent => "absent",
-        }
+words! {
+    /// Why a tenant has no lag though the source was asked.
+    pub enum Remark {
+        /// The state does not know it, the source has rows of it.
+        NeverExported = "never exported", "从未导出";
+        /// Full runs only so far, or its watermark was taken away.
+        NoWatermark = "no watermark", "没有水位线";
+        /// The source has no issued rows of it any more.
+        Absent = "absent", "数据源已无";
     }
 }
 
 /// Asks the source for its clock and its tenants.
 pub fn ask(
-    access: &Access,
+    server_session: &mut ServerSession,
     state: &Path,
     last: &LastTime,
     overview: &Overview,
     safety_lag: Duration,
+    tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Present> {
-    let mut source = source::open(access)?;
-    refuse_other_source(state, last, source.as_ref())?;
-    let boundary = source.clock()?.boundary(safety_lag);
-    let listed = source.tenants(&boundary)?.tenants;
+    refuse_other_source(state, last, server_session.source.as_ref())?;
+    let boundary = server_session.ask(tell, |source| source.clock())?.boundary(safety_lag);
+    let listed = server_session.ask(tell, |source| source.tenants(&boundary))?.tenants;
     let known = known_spellings(overview);
     let mut folded = HashSet::new();
     // Only behind a spelling that we do not know can one hide that we know.
     if listed.iter().any(|listed| !known.contains_key(&listed.spelling)) {
         let families = newest_by_family(overview, &listed);
         for standing in overview.tenants.iter().filter(|standing| !families.contains_key(&standing.family)) {
-            if !source.keys(&standing.tenant, &Span::default(), &KeyCursor::Start, 1)?.is_empty() {
+            let first = |source: &mut dyn Source| source.keys(&standing.tenant, &Span::default(), &KeyCursor::Start, 1);
+            if !server_session.ask(tell, first)?.is_empty() {
                 folded.insert(standing.tenant.clone());
             }
         }
@@ -169,7 +162,7 @@ fn without_lag(standing: &Standing) -> Place {
 }
 
 fn place_by_clock(standing: &Standing, now: DateTime<Utc>, stale_after: Option<i64>) -> Place {
-    let success = standing.last.as_ref().filter(|last| last.outcome == "success");
+    let success = standing.last.as_ref().filter(|last| last.outcome == Status::Success);
     let age = success.and_then(|last| age(last, now));
     let stale = stale_after.is_some_and(|after| age.is_none_or(|age| age > after));
     Place { stale, ..without_lag(standing) }

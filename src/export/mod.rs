@@ -29,7 +29,7 @@
 
 pub use self::order::{Backups, Mirror, Mode, Order, Rejects};
 pub use self::run::run;
-pub use self::server::refuse_other_source;
+pub use self::server::{ServerSession, refuse_other_source};
 
 mod budget;
 mod carry_out;

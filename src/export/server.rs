@@ -1,5 +1,5 @@
-//! The questions that a run asks before it reads rows. A server that is just being restarted, or takes
-//! no further connection for a moment, costs a pause here as it does later.
+//! A connection that is made again when it is lost, and the questions that a run asks before it reads rows. A server
+//! that is just being restarted, or takes no further connection for a moment, costs a pause.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -19,15 +19,17 @@ use crate::state::State;
 use crate::state::runs::{Clocks, LastTime};
 use crate::window::{Clock, OpenWork, settled_below};
 
-pub(super) struct ServerSession {
+/// A connection that is made again when it is lost.
+pub struct ServerSession {
     pub source: Box<dyn Source>,
     retry: RetryPolicy,
 }
 
 impl ServerSession {
-    pub(super) fn open(order: &Order, tell: &mut dyn FnMut(Event)) -> Result<Self, Fault> {
-        let mut retry = RetryPolicy::new(order.retry_for, &Cancel::default());
-        let source = retry.run(tell, || source::open(&order.access))?;
+    /// Tries for `retry_for` at most, as each question does until it is answered.
+    pub fn open(access: &Access, retry_for: Duration, tell: &mut dyn FnMut(Event)) -> Result<Self, Fault> {
+        let mut retry = RetryPolicy::new(retry_for, &Cancel::default());
+        let source = retry.run(tell, || source::open(access))?;
         Ok(Self { source, retry })
     }
 
@@ -38,13 +40,29 @@ impl ServerSession {
         Ok(Self { source, retry })
     }
 
-    pub(super) fn ask<R>(
+    /// # Errors
+    /// What no other attempt would change, or what has lasted for too long.
+    pub fn ask<R>(
         &mut self,
         tell: &mut dyn FnMut(Event),
         mut question: impl FnMut(&mut dyn Source) -> Result<R, Fault>,
     ) -> Result<R, Fault> {
         let Self { source, retry } = self;
         retry.run(tell, || question(source.as_mut()))
+    }
+
+    /// What a run can do without: `otherwise` is the answer if the server refuses the statement, or always takes too
+    /// long for it.
+    pub(super) fn ask_if_shown<R>(
+        &mut self,
+        tell: &mut dyn FnMut(Event),
+        otherwise: R,
+        question: impl FnMut(&mut dyn Source) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
+        match self.ask(tell, question) {
+            Err(Fault::Statement(_)) => Ok(otherwise),
+            result => result,
+        }
     }
 }
 
@@ -99,9 +117,9 @@ pub(super) fn ask_server(
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<ServerSnapshot> {
     let server = server_session.ask(tell, |source| source.identity())?;
-    let table = server_session.ask(tell, |source| source.table_identity())?;
+    let table = server_session.ask_if_shown(tell, None, |source| source.table_identity())?;
     let (clock, clocks) = read_clocks(order, server_session, tell)?;
-    let work = server_session.ask(tell, |source| source.open_work())?;
+    let work = server_session.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
     match &work {
         OpenWork::Unknown => tell(Event::Notice(Notice::OpenWorkUnknown)),
         OpenWork::Unclear => tell(Event::Notice(Notice::OpenWorkUnclear)),
@@ -111,7 +129,7 @@ pub(super) fn ask_server(
         }
         OpenWork::Since(_) | OpenWork::None => {}
     }
-    match server_session.ask(tell, |source| source.replication())? {
+    match server_session.ask_if_shown(tell, None, |source| source.replication())? {
         Some(Replication::Behind(behind)) if behind.is_zero() => {}
         Some(Replication::Behind(behind)) => tell(Event::Notice(Notice::Replica { behind: Some(behind) })),
         Some(Replication::Stopped) => tell(Event::Notice(Notice::Replica { behind: None })),

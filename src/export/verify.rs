@@ -189,7 +189,7 @@ fn with_the_source(
     let order = &with.order;
     let course = Course::begin();
     let tell = &mut course.counting(tell);
-    let mut server_session = ServerSession::open(order, tell)?;
+    let mut server_session = ServerSession::open(&order.access, order.retry_for, tell)?;
     let mut session = Session::open(order, &mut server_session, tell)?;
     drop(server_session);
     // Nothing is under way yet that a signal could not end at once.

@@ -2,10 +2,13 @@
 //! the file. It asks what a run would ask and decides as a run would.
 
 use std::path::Path;
+use std::slice;
 use std::time::Duration;
 
-use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
-use crate::source::{Listed, Sighting, Source};
+use crate::event::Event;
+use crate::invoice::{InvoiceId, Reason, ReasonCode, SourceTime, Tenant};
+use crate::lang::Text;
+use crate::source::{Listed, Sighting};
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::state::tenants::KnownTenant;
@@ -16,40 +19,29 @@ use crate::window::{OpenWork, Span};
 
 use super::check::{Checker, FileState, Presence, Verdict as Checked};
 use super::plan::{self, HowToRead, Incremental, Reading};
+use super::server::ServerSession;
 use super::ticket::Trust;
 
 /// The answer to "why is it (not) there?".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub standing: Standing,
-    pub because: String,
-    pub next: Option<String>,
+    pub because: Text,
+    pub next: Option<Text>,
 }
 
-/// How an invoice stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// The tree holds it as it is in the source.
-    Exported,
-    /// The tree holds an older version of it.
-    Stale,
-    /// A run will export it.
-    Waiting,
-    NotExported,
-    /// The tree holds it, but the source does not (any more).
-    Orphaned,
-}
-
-impl Standing {
-    /// The word in JSON and in front of the sentence.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Exported => "exported",
-            Self::Stale => "stale",
-            Self::Waiting => "waiting",
-            Self::NotExported => "not exported",
-            Self::Orphaned => "orphaned",
-        }
+words! {
+    /// How an invoice stands.
+    pub enum Standing {
+        /// The tree holds it as it is in the source.
+        Exported = "exported", "已导出";
+        /// The tree holds an older version of it.
+        Stale = "stale", "文件已过时";
+        /// A run will export it.
+        Waiting = "waiting", "等待导出";
+        NotExported = "not exported", "未导出";
+        /// The tree holds it, but the source does not (any more).
+        Orphaned = "orphaned", "数据源已无";
     }
 }
 
@@ -66,27 +58,18 @@ pub struct Case {
     pub verdict: Verdict,
 }
 
-/// The file that the ledger names, against what the ledger says of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileNow {
-    Intact,
-    Missing,
-    Altered,
-}
-
-impl FileNow {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Intact => "intact",
-            Self::Missing => "missing",
-            Self::Altered => "altered",
-        }
+words! {
+    /// The file that the ledger names, against what the ledger says of it.
+    pub enum FileNow {
+        Intact = "intact", "完好";
+        Missing = "missing", "缺失";
+        Altered = "altered", "内容被改动";
     }
 }
 
 /// What the source says now; without it only the state is asked.
 pub struct Now {
-    pub source: Box<dyn Source>,
+    pub server_session: ServerSession,
     pub boundary: SourceTime,
     pub work: OpenWork,
     pub listed: Vec<Listed>,
@@ -98,15 +81,16 @@ pub struct Now {
 impl Now {
     /// In the order of a run.
     pub fn ask(
-        mut source: Box<dyn Source>,
+        mut server_session: ServerSession,
         lag: Duration,
         overlap: Duration,
         max_document: u64,
+        tell: &mut dyn FnMut(Event),
     ) -> anyhow::Result<Self> {
-        let boundary = source.clock()?.boundary(lag);
-        let work = source.open_work()?;
-        let listed = source.tenants(&boundary)?.tenants;
-        Ok(Self { source, boundary, work, listed, overlap, max_document })
+        let boundary = server_session.ask(tell, |source| source.clock())?.boundary(lag);
+        let work = server_session.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
+        let listed = server_session.ask(tell, |source| source.tenants(&boundary))?.tenants;
+        Ok(Self { server_session, boundary, work, listed, overlap, max_document })
     }
 }
 
@@ -117,10 +101,14 @@ pub fn why(
     state: &State,
     output: &Path,
     mut now: Option<&mut Now>,
+    tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Vec<Case>> {
     let known = state.tenants()?;
     let mut ids = state.ids_of(number)?;
-    let rows = now.as_deref_mut().map_or_else(|| Ok(Vec::new()), |now| now.source.find(number, &ids))?;
+    let rows = match now.as_deref_mut() {
+        Some(now) => now.server_session.ask(tell, |source| source.find(number, &ids))?,
+        None => Vec::new(),
+    };
     ids.extend(rows.iter().filter(|row| !ids.contains(&row.id)).map(|row| row.id.clone()).collect::<Vec<_>>());
     let tree = Tree::open_existing(output)?;
     let mut cases = Vec::new();
@@ -137,7 +125,7 @@ pub fn why(
             None => judge_without_source(&trace, file),
             Some(now) => match &row {
                 None => judge_gone(&trace),
-                Some(row) => judge_row(row, &trace, file, tenant.as_ref(), &known, tree.as_ref(), now)?,
+                Some(row) => judge_row(row, &trace, file, tenant.as_ref(), &known, tree.as_ref(), now, tell)?,
             },
         };
         let left_behind = state.left_behind(&trace.id)?;
@@ -161,39 +149,61 @@ fn file_now(tree: Option<&Tree>, entry: &Entry) -> anyhow::Result<FileNow> {
     })
 }
 
-fn verdict(standing: Standing, because: impl Into<String>, next: Option<&str>) -> Verdict {
-    Verdict { standing, because: because.into(), next: next.map(str::to_owned) }
+fn verdict(standing: Standing, because: Text, next: Option<Text>) -> Verdict {
+    Verdict { standing, because, next }
 }
 
-const FULL_RUN: &str = "a full run (run --mode full) writes it again";
-const MEND: &str = "mend the row; every run reads it again until then";
+fn full_run() -> Text {
+    text!("a full run (run --mode full) writes it again", "全量导出（run --mode full）会重新写入")
+}
+
+/// What a run will say again until the reject is mended.
+fn rejected(trace: &Trace, code: ReasonCode, detail: Text) -> Verdict {
+    let standing = if trace.entry.is_some() { Standing::Stale } else { Standing::NotExported };
+    let mend =
+        || text!("mend the row; every run reads it again until then", "请修正这条记录；在此之前每次运行都会重新读取");
+    verdict(standing, detail, Some(mend_elsewhere(code).unwrap_or_else(mend)))
+}
+
+fn wrong_file(file: FileNow) -> Verdict {
+    verdict(Standing::NotExported, text!("its file is {file}", "文件{file}"; file), Some(full_run()))
+}
 
 fn judge_without_source(trace: &Trace, file: Option<FileNow>) -> Verdict {
     if let Some(reject) = &trace.reject {
-        let standing = if trace.entry.is_some() { Standing::Stale } else { Standing::NotExported };
-        return verdict(standing, &reject.detail, Some(mend_elsewhere(&reject.reason).unwrap_or(MEND)));
+        return rejected(trace, reject.reason, reject.text());
     }
-    let next = Some("the source was not asked: whether the row changed since is not known");
+    let next = text!(
+        "the source was not asked: whether the row changed since is not known",
+        "没有查询数据源，不知道这条记录此后是否有变化"
+    );
     match file {
-        Some(FileNow::Intact) => verdict(Standing::Exported, "its file is as it was exported", next),
-        Some(file) => verdict(Standing::NotExported, format!("its file is {}", file.as_str()), Some(FULL_RUN)),
-        None => verdict(Standing::NotExported, "the state knows nothing of it", next),
+        Some(FileNow::Intact) => {
+            verdict(Standing::Exported, text!("its file is as it was exported", "文件与导出时相同"), Some(next))
+        }
+        Some(file) => wrong_file(file),
+        None => {
+            verdict(Standing::NotExported, text!("the state knows nothing of it", "状态文件中没有它的记录"), Some(next))
+        }
     }
+}
+
+fn orphaned(because: Text) -> Verdict {
+    let next = text!("verify --against-source lists such files", "verify --against-source 可列出这类文件");
+    verdict(Standing::Orphaned, because, Some(next))
 }
 
 fn judge_gone(trace: &Trace) -> Verdict {
     match (&trace.entry, &trace.reject) {
-        (Some(_), _) => verdict(
-            Standing::Orphaned,
-            "its row is not in the source any more; the file stays",
-            Some("verify --against-source lists such files"),
-        ),
-        (None, Some(reject)) => verdict(
-            Standing::NotExported,
-            format!("{}; its row is not in the source any more", reject.detail),
-            Some("the next run closes the reject"),
-        ),
-        (None, None) => verdict(Standing::NotExported, "there is no such row", None),
+        (Some(_), _) => {
+            orphaned(text!("its row is not in the source any more; the file stays", "数据源中已没有这条记录；文件保留"))
+        }
+        (None, Some(reject)) => {
+            let gone = text!("its row is not in the source any more", "数据源中已没有这条记录");
+            let next = text!("the next run closes the reject", "下次运行会关闭这条问题记录");
+            verdict(Standing::NotExported, reject.text().then(&gone), Some(next))
+        }
+        (None, None) => verdict(Standing::NotExported, text!("there is no such row", "没有这条记录"), None),
     }
 }
 
@@ -205,63 +215,65 @@ fn judge_row(
     known: &[KnownTenant],
     tree: Option<&Tree>,
     now: &mut Now,
+    tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Verdict> {
     if let Some(lacking) = lacking(row) {
         return Ok(match trace.entry {
-            Some(_) => verdict(
-                Standing::Orphaned,
-                format!("it was exported, but now {lacking}; the file stays"),
-                Some("verify --against-source lists such files"),
-            ),
-            None => verdict(
-                Standing::NotExported,
-                lacking,
-                Some("it is exported once that is mended and its source time has moved"),
-            ),
+            Some(_) => orphaned(text!(
+                "it was exported, but now {lacking}; the file stays",
+                "曾经导出，但现在{lacking}；文件保留";
+                lacking
+            )),
+            None => {
+                let next = text!(
+                    "it is exported once that is mended and its source time has moved",
+                    "修正之后，并且更新时间变化后，会被导出"
+                );
+                verdict(Standing::NotExported, lacking, Some(next))
+            }
         });
     }
-    match document_now(&row.id, trace, tree, now)? {
-        Document::Gone => Ok(verdict(Standing::Waiting, "its row is changing right now", Some("ask again"))),
-        Document::Rejected(reason) => {
-            let standing = if trace.entry.is_some() { Standing::Stale } else { Standing::NotExported };
-            Ok(verdict(standing, reason.to_string(), Some(mend_elsewhere(reason.code()).unwrap_or(MEND))))
+    let document = document_now(&row.id, trace, tree, now, tell)?;
+    let waits = |first| waits(row, trace, tenant, known, now, first);
+    Ok(match document {
+        Document::Gone => {
+            let next = text!("ask again", "请稍后重新查询");
+            verdict(Standing::Waiting, text!("its row is changing right now", "这条记录正在变化"), Some(next))
         }
-        Document::Same if file == Some(FileNow::Intact) => Ok(settled(trace)),
-        Document::Same => Ok(match file {
-            Some(file) => verdict(Standing::NotExported, format!("its file is {}", file.as_str()), Some(FULL_RUN)),
-            None => waits(row, trace, tenant, known, now, "its file is right already, but not on record"),
-        }),
-        Document::Other if trace.entry.is_none() => Ok(waits(row, trace, tenant, known, now, "")),
-        Document::Other if file == Some(FileNow::Missing) => {
-            Ok(verdict(Standing::NotExported, "its file is missing", Some(FULL_RUN)))
-        }
-        Document::Other => Ok(waits(row, trace, tenant, known, now, "the row changed after it was exported")),
-    }
+        Document::Rejected(reason) => rejected(trace, reason.code(), reason.text()),
+        Document::Same if file == Some(FileNow::Intact) => settled(trace),
+        Document::Same => match file {
+            Some(file) => wrong_file(file),
+            None => waits(Some(text!("its file is right already, but not on record", "文件已正确，但没有登记"))),
+        },
+        Document::Other if trace.entry.is_none() => waits(None),
+        Document::Other if file == Some(FileNow::Missing) => wrong_file(FileNow::Missing),
+        Document::Other => waits(Some(text!("the row changed after it was exported", "导出之后这条记录有变化"))),
+    })
 }
 
 fn settled(trace: &Trace) -> Verdict {
     if let Some(reject) = &trace.reject {
-        return verdict(
-            Standing::Stale,
-            format!("{}; the row has been mended", reject.detail),
-            Some("the next run exports it"),
-        );
+        let because = reject.text().then(&text!("the row has been mended", "这条记录已修正"));
+        return verdict(Standing::Stale, because, Some(text!("the next run exports it", "下次运行会导出")));
     }
-    verdict(Standing::Exported, "its file is intact and holds the document as it is in the source", None)
+    let because =
+        text!("its file is intact and holds the document as it is in the source", "文件完好，内容与数据源一致");
+    verdict(Standing::Exported, because, None)
 }
 
 /// What keeps a row from being an invoice.
-fn lacking(row: &Sighting) -> Option<String> {
+fn lacking(row: &Sighting) -> Option<Text> {
     let status = row.status.as_deref().unwrap_or("NULL");
     let parts = [
-        (!row.issued).then(|| format!("its status is {status}, so it is not issued")),
-        (!row.has_document).then(|| "it has no document".to_owned()),
-        (!row.has_date).then(|| "it has no issue date".to_owned()),
-        row.number.is_none().then(|| "it has no number".to_owned()),
-        row.tenant.is_none().then(|| "it has no tenant".to_owned()),
+        (row.issued, text!("its status is {status}, so it is not issued", "状态为 {status}，不是已开票")),
+        (row.has_document, text!("it has no document", "没有发票内容")),
+        (row.has_date, text!("it has no issue date", "没有开票日期")),
+        (row.number.is_some(), text!("it has no number", "没有发票号")),
+        (row.tenant.is_some(), text!("it has no tenant", "没有租户")),
     ];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    (!parts.is_empty()).then(|| parts.join(" and "))
+    let lacking = parts.into_iter().filter(|(there, _)| !there).map(|(_, lacking)| lacking);
+    lacking.reduce(|all, next| text!("{all} and {next}", "{all}，且{next}"; all, next))
 }
 
 /// The document as it is now, against the file and the ledger.
@@ -273,10 +285,16 @@ enum Document {
     Other,
 }
 
-fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut Now) -> anyhow::Result<Document> {
+fn document_now(
+    id: &InvoiceId,
+    trace: &Trace,
+    tree: Option<&Tree>,
+    now: &mut Now,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<Document> {
     let desk = Checker { tree, stage: None, presence: Presence::Checked, max_document: now.max_document };
     let mut found = Document::Gone;
-    now.source.documents(std::slice::from_ref(id), &mut |fetched| {
+    let mut compare = |fetched| {
         found = match desk.check(fetched, trace.entry.as_ref(), Trust::Ledger)? {
             Checked::Reject(reject) => Document::Rejected(reject.reason),
             Checked::Trouble { trouble, .. } => anyhow::bail!("{trouble}"),
@@ -289,79 +307,114 @@ fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut No
             },
         };
         Ok(())
-    })?;
+    };
+    now.server_session.ask(tell, |source| source.documents(slice::from_ref(id), &mut compare))?;
     Ok(found)
 }
 
 /// What keeps a row from being exported though its document is right.
-fn mend_elsewhere(reason: &str) -> Option<&'static str> {
+fn mend_elsewhere(reason: ReasonCode) -> Option<Text> {
     match reason {
-        "path-taken" => Some("every run reads it again until the other invoice has another path"),
-        "too-large" => Some("run with a greater --max-document; every run reads it again until then"),
+        ReasonCode::PathTaken => Some(text!(
+            "every run reads it again until the other invoice has another path",
+            "在另一张发票换用其他路径之前，每次运行都会重新读取"
+        )),
+        ReasonCode::TooLarge => Some(text!(
+            "run with a greater --max-document; every run reads it again until then",
+            "请用更大的 --max-document 运行；在此之前每次运行都会重新读取"
+        )),
         _ => None,
     }
 }
 
-/// Which run will take it, decided as the next incremental run would.
+/// Which run will take it, decided as the next incremental run would. `first` is what else there is to say.
 fn waits(
     row: &Sighting,
     trace: &Trace,
     tenant: Option<&KnownTenant>,
     known: &[KnownTenant],
     now: &Now,
-    first: &str,
+    first: Option<Text>,
 ) -> Verdict {
+    if let Some(reject) = trace.reject.as_ref().filter(|reject| mend_elsewhere(reject.reason).is_some()) {
+        return rejected(trace, reject.reason, reject.text());
+    }
     let standing = if trace.entry.is_some() { Standing::Stale } else { Standing::Waiting };
-    let say = |text: String, next: &str| {
-        let because = if first.is_empty() { text } else { format!("{first}; {text}") };
-        verdict(standing, because, Some(next))
+    let (because, next) = if trace.reject.is_some() || trace.on_todo_list {
+        let listed = text!("it is on the to-do list", "它在待处理列表中");
+        (listed, text!("the next run reads it, whatever its window", "下次运行会读取它，不论时间区间"))
+    } else {
+        turn(row, trace, tenant, known, now)
     };
-    if let Some(reject) = &trace.reject
-        && let Some(mend) = mend_elsewhere(&reject.reason)
-    {
-        let standing = if trace.entry.is_some() { Standing::Stale } else { Standing::NotExported };
-        return verdict(standing, &reject.detail, Some(mend));
-    }
-    if trace.reject.is_some() || trace.on_todo_list {
-        return say("it is on the to-do list".to_owned(), "the next run reads it, whatever its window");
-    }
+    let because = first.map_or_else(|| because.clone(), |first| first.then(&because));
+    verdict(standing, because, Some(next))
+}
+
+/// Where the source time of a row lies, and which run reads it there.
+fn turn(row: &Sighting, trace: &Trace, tenant: Option<&KnownTenant>, known: &[KnownTenant], now: &Now) -> (Text, Text) {
     let Some(time) = row.time.as_ref().filter(|time| crate::window::earlier(time, Duration::ZERO).is_some()) else {
-        return say("it has no usable source time".to_owned(), "only a full run (run --mode full) exports it");
+        return (
+            text!("it has no usable source time", "没有可用的更新时间"),
+            text!("only a full run (run --mode full) exports it", "只有全量导出（run --mode full）会导出"),
+        );
     };
-    if *time > now.boundary {
-        return say(
-            format!("its source time {time} lies after the boundary {}", now.boundary),
-            "an incremental run exports it once the boundary has passed that time",
+    let boundary = &now.boundary;
+    if time > boundary {
+        return (
+            text!(
+                "its source time {time} lies after the boundary {boundary}",
+                "更新时间 {time} 晚于导出时间边界 {boundary}"
+            ),
+            text!(
+                "an incremental run exports it once the boundary has passed that time",
+                "导出时间边界越过该时间后，由增量导出处理"
+            ),
         );
     }
     let watermark = tenant.and_then(|tenant| tenant.watermark.as_ref());
     if watermark.is_none_or(|watermark| time > watermark) {
-        let from = watermark.map_or("the beginning", SourceTime::as_str);
-        return say(
-            format!("its source time {time} lies in the next window ({from} to {})", now.boundary),
-            "the next incremental run exports it",
+        let from = watermark.map_or_else(|| text!("the beginning", "最早"), |from| Text::same(from.as_str()));
+        return (
+            text!(
+                "its source time {time} lies in the next window ({from} to {boundary})",
+                "更新时间 {time} 在下次导出的区间内（{from} 至 {boundary}）";
+                from
+            ),
+            text!("the next incremental run exports it", "下次增量导出会导出"),
         );
     }
-    let same = trace.entry.as_ref().is_some_and(|entry| entry.settled && entry.time.as_ref() == Some(time));
-    if same {
-        return say(
-            format!("its source time {time} did not move, so incremental runs do not see the change"),
-            FULL_RUN,
+    if trace.entry.as_ref().is_some_and(|entry| entry.settled && entry.time.as_ref() == Some(time)) {
+        let unmoved = text!(
+            "its source time {time} did not move, so incremental runs do not see the change",
+            "更新时间 {time} 没有变化，增量导出看不到这次改动"
         );
+        return (unmoved, full_run());
     }
-    let look_back = match reading(row, known, now) {
-        Reading::Keys(Span { after, .. }) => after.is_none_or(|after| *time > after),
-        Reading::Nothing => false,
-    };
-    let late =
-        format!("its source time {time} lies below the watermark: it was committed late, or its time set by hand");
-    if look_back {
-        return say(late, "the next incremental run exports it: it reads keys from before that time");
+    late(time, reading(row, known, now))
+}
+
+/// Of a row below the watermark.
+fn late(time: &SourceTime, reading: Reading) -> (Text, Text) {
+    let late = text!(
+        "its source time {time} lies below the watermark: it was committed late, or its time set by hand",
+        "更新时间 {time} 早于水位线: 延迟提交，或时间是手工设置的"
+    );
+    match reading {
+        Reading::Keys(Span { after, .. }) if after.as_ref().is_none_or(|after| time > after) => (
+            late,
+            text!(
+                "the next incremental run exports it: it reads keys from before that time",
+                "下次增量导出会导出: 它从该时间之前开始读取"
+            ),
+        ),
+        Reading::Keys(_) | Reading::Nothing => (
+            text!("{late}, and below what the next incremental run reads", "{late}，且早于下次增量导出的读取范围"; late),
+            text!(
+                "export it with run --mode full, or with run --since and a time before it",
+                "请用 run --mode full 导出，或用 run --since 加一个更早的时间"
+            ),
+        ),
     }
-    say(
-        format!("{late}, and below what the next incremental run reads"),
-        "export it with run --mode full, or with run --since and a time before it",
-    )
 }
 
 fn reading(row: &Sighting, known: &[KnownTenant], now: &Now) -> Reading {

@@ -60,6 +60,7 @@ struct ErrorObject {
     hint: Option<String>,
 }
 
+/// The object of a run that was carried out.
 pub(super) fn finished(summary: &Summary) -> String {
     let counts = &summary.counts;
     let failed = summary.failed_tenants.iter();
@@ -96,11 +97,13 @@ pub(super) fn finished(summary: &Summary) -> String {
     })
 }
 
+/// The object of a command that ended with an error.
 pub(super) fn failed(message: &Message, exit_code: u8) -> String {
     let hint = message.hint.as_ref().map(ToString::to_string);
     line(&ErrorObject { error: message.to_string(), exit_code, hint })
 }
 
+/// Any other result.
 pub(super) fn value(value: &serde_json::Value) -> String {
     line(value)
 }

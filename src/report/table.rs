@@ -1,19 +1,25 @@
-//! Results that have rows: aligned columns for people, JSON and CSV for programs.
+//! Results: rows under named columns, and facts about one thing. People get aligned text in their language,
+//! programs JSON and CSV.
 //!
-//! The column names are the field names of JSON and CSV, an interface that others build upon. Add to
-//! them, never rename.
+//! The field names of JSON and CSV are an interface that others build upon. Add to them, never rename.
+
+use std::iter;
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use unicode_width::UnicodeWidthStr;
 
 use super::Format;
 use super::line::escaped;
+use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
+use crate::lang::{Lang, Text, Word};
+use crate::run::{Counts, RunId};
 
-/// One value. People see spans and sizes in units, programs as plain numbers.
+/// One value. People see spans and sizes in units and words in their language, programs plain numbers and English.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cell {
     None,
-    Text(String),
+    Text(Text),
     Number(i64),
     /// A span; the column's name ends in `_seconds`.
     Seconds(i64),
@@ -22,22 +28,19 @@ pub enum Cell {
 }
 
 impl Cell {
-    pub fn text(text: impl Into<String>) -> Self {
-        Self::Text(text.into())
-    }
-
     fn is_number(&self) -> bool {
         matches!(self, Self::Number(_) | Self::Seconds(_) | Self::Bytes(_))
     }
 
-    fn shown(&self) -> String {
+    fn shown(&self, lang: Lang) -> String {
         match self {
             Self::None => "-".to_owned(),
-            Self::Text(text) => escaped(text),
+            Self::Text(text) => escaped(text.in_lang(lang)),
             Self::Number(number) => number.to_string(),
-            Self::Seconds(seconds) => span(*seconds),
+            Self::Seconds(seconds) => span(*seconds, lang),
             Self::Bytes(bytes) => bytesize::ByteSize::b(*bytes).to_string(),
-            Self::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
+            Self::Flag(true) => Text::new("yes", "是").in_lang(lang).to_owned(),
+            Self::Flag(false) => Text::new("no", "否").in_lang(lang).to_owned(),
         }
     }
 
@@ -45,7 +48,7 @@ impl Cell {
     fn plain(&self) -> String {
         match self {
             Self::None => String::new(),
-            Self::Text(text) => text.clone(),
+            Self::Text(text) => text.to_string(),
             Self::Number(number) | Self::Seconds(number) => number.to_string(),
             Self::Bytes(bytes) => bytes.to_string(),
             Self::Flag(flag) => flag.to_string(),
@@ -55,7 +58,7 @@ impl Cell {
     fn json(&self) -> Value {
         match self {
             Self::None => Value::Null,
-            Self::Text(text) => json!(text),
+            Self::Text(text) => json!(text.in_lang(Lang::En)),
             Self::Number(number) | Self::Seconds(number) => json!(number),
             Self::Bytes(bytes) => json!(bytes),
             Self::Flag(flag) => json!(flag),
@@ -69,50 +72,244 @@ impl<T: Into<Cell>> From<Option<T>> for Cell {
     }
 }
 
-impl From<String> for Cell {
-    fn from(text: String) -> Self {
-        Self::Text(text)
+impl<W: Word> From<W> for Cell {
+    fn from(word: W) -> Self {
+        Self::Text(word.into())
     }
 }
 
-impl From<&str> for Cell {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
+macro_rules! cells {
+    ($($value:ident: $type:ty => $cell:expr;)+) => {$(
+        impl From<$type> for Cell {
+            fn from($value: $type) -> Self {
+                $cell
+            }
+        }
+    )+};
+}
+cells! {
+    text: Text => Self::Text(text);
+    text: String => Self::Text(Text::same(text));
+    text: &String => Self::from(text.as_str());
+    text: &str => Self::Text(Text::same(text));
+    tenant: &Tenant => Self::from(tenant.as_str());
+    id: &InvoiceId => Self::from(id.as_str());
+    time: &SourceTime => Self::from(time.as_str());
+    path: &Path => Self::from(path.display().to_string());
+    digest: Digest => Self::from(digest.to_string());
+    run: RunId => Self::Number(run.0);
+    number: i64 => Self::Number(number);
+    number: u64 => Self::Number(number.cast_signed());
+    number: usize => Self::from(number as u64);
+}
+
+/// For whom a column is that not all readers get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Audience {
+    /// Readers of text: what fits a screen.
+    People,
+    /// Readers of JSON and CSV.
+    Programs,
+}
+
+/// What a value is called.
+#[derive(Clone, Copy, Debug)]
+struct Name {
+    /// In JSON and CSV.
+    field: &'static str,
+    /// The English title, with underscores for blanks.
+    en: &'static str,
+    zh: &'static str,
+    only_for: Option<Audience>,
+}
+
+impl Name {
+    fn new(field: &'static str, zh: &'static str) -> Self {
+        Self { field, en: field, zh, only_for: None }
+    }
+
+    fn title(&self, lang: Lang) -> String {
+        match lang {
+            Lang::En => self.en.trim_end_matches("_seconds").replace('_', " "),
+            Lang::Zh => self.zh.to_owned(),
+        }
+    }
+
+    fn is_for(&self, audience: Audience) -> bool {
+        self.only_for.is_none_or(|only| only == audience)
     }
 }
 
-impl From<i64> for Cell {
-    fn from(number: i64) -> Self {
-        Self::Number(number)
+/// The columns of a table of `R`, each with its names and the cell that it has for a row.
+pub struct Columns<'a, R> {
+    columns: Vec<(Name, CellOf<'a, R>)>,
+}
+
+type CellOf<'a, R> = Box<dyn Fn(&R) -> Cell + 'a>;
+
+impl<R> Default for Columns<'_, R> {
+    fn default() -> Self {
+        Self { columns: Vec::new() }
     }
 }
 
-/// Rows under named columns; every row has as many cells as there are columns.
-#[derive(Clone, Debug)]
+impl<'a, R> Columns<'a, R> {
+    /// A column by its name in JSON and CSV, which with blanks is its English title, and by its Chinese title.
+    pub fn column(mut self, field: &'static str, zh: &'static str, cell: impl Fn(&R) -> Cell + 'a) -> Self {
+        self.columns.push((Name::new(field, zh), Box::new(cell)));
+        self
+    }
+
+    /// A column of text that JSON and CSV do not have.
+    pub fn for_people(self, title: &'static str, zh: &'static str, cell: impl Fn(&R) -> Cell + 'a) -> Self {
+        self.column(title, zh, cell).only_for(Audience::People)
+    }
+
+    /// A column of JSON and CSV that a table for people has no room for. The Chinese is its title among facts.
+    pub fn for_programs(self, field: &'static str, zh: &'static str, cell: impl Fn(&R) -> Cell + 'a) -> Self {
+        self.column(field, zh, cell).only_for(Audience::Programs)
+    }
+
+    fn only_for(mut self, audience: Audience) -> Self {
+        self.columns.iter_mut().next_back().into_iter().for_each(|(name, _)| name.only_for = Some(audience));
+        self
+    }
+
+    /// Gives the last column an English title of its own.
+    pub fn titled(mut self, title: &'static str) -> Self {
+        self.columns.iter_mut().next_back().into_iter().for_each(|(name, _)| name.en = title);
+        self
+    }
+
+    /// A column for each of the counts. How late is none where nothing was.
+    pub fn counts(mut self, of: impl Fn(&R) -> Option<Counts> + Copy + 'a) -> Self {
+        for (n, name) in Counts::NAMES.iter().enumerate() {
+            self = self.column(name.field, name.zh, move |row| {
+                let Some(counts) = of(row) else { return Cell::None };
+                match (counts.values()[n], name.column) {
+                    (_, "late_by") if counts.late == 0 => Cell::None,
+                    (seconds, "late_by") => Cell::Seconds(seconds.cast_signed()),
+                    (bytes, "bytes") => Cell::Bytes(bytes),
+                    (number, _) => Cell::from(number),
+                }
+            });
+        }
+        self
+    }
+
+    /// All of these columns are for programs.
+    pub fn all_for_programs(mut self) -> Self {
+        self.columns.iter_mut().for_each(|(name, _)| name.only_for = Some(Audience::Programs));
+        self
+    }
+
+    /// The columns of both.
+    pub fn and(mut self, more: Self) -> Self {
+        self.columns.extend(more.columns);
+        self
+    }
+
+    pub fn table<'r>(&self, rows: impl IntoIterator<Item = &'r R>) -> Table
+    where
+        R: 'r,
+    {
+        let cells = |row: &R| self.columns.iter().map(|(_, cell)| cell(row)).collect();
+        let rows = rows.into_iter().map(cells).collect();
+        Table { names: self.columns.iter().map(|(name, _)| *name).collect(), rows }
+    }
+
+    /// What programs get of one row, as facts.
+    pub fn facts(&self, row: &R) -> Details {
+        let columns = self.columns.iter().filter(|(name, _)| name.is_for(Audience::Programs));
+        Details { facts: columns.map(|(name, cell)| (*name, cell(row))).collect(), tables: Vec::new() }
+    }
+}
+
+/// Rows under named columns.
+#[derive(Clone, Debug, Default)]
 pub struct Table {
-    pub columns: &'static [&'static str],
-    pub rows: Vec<Vec<Cell>>,
+    names: Vec<Name>,
+    /// Each with as many cells as there are names.
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    /// The numbers of the columns that this audience gets.
+    fn columns_for(&self, audience: Audience) -> Vec<usize> {
+        (0..self.names.len()).filter(|column| self.names[*column].is_for(audience)).collect()
+    }
+
+    pub(super) fn text(&self, lang: Lang) -> String {
+        let columns = self.columns_for(Audience::People);
+        let heads = columns.iter().map(|column| self.names[*column].title(lang)).collect();
+        let shown = |row: &Vec<Cell>| columns.iter().map(|column| row[*column].shown(lang)).collect();
+        let lines: Vec<Vec<String>> = iter::once(heads).chain(self.rows.iter().map(shown)).collect();
+        let width = |n: usize| lines.iter().map(|line| line[n].width()).max().unwrap_or_default();
+        let layout: Vec<(usize, bool)> =
+            columns.iter().enumerate().map(|(n, column)| (width(n), self.is_numeric(*column))).collect();
+        lines.iter().map(|line| aligned(line, &layout)).collect()
+    }
+
+    /// Whether a column holds numbers, and nothing else.
+    fn is_numeric(&self, column: usize) -> bool {
+        let mut cells = self.rows.iter().map(|row| &row[column]).filter(|cell| **cell != Cell::None).peekable();
+        cells.peek().is_some() && cells.all(Cell::is_number)
+    }
+
+    fn objects(&self) -> Vec<Value> {
+        let columns = self.columns_for(Audience::Programs);
+        let field = |row: &Vec<Cell>, column: usize| (self.names[column].field.to_owned(), row[column].json());
+        let object = |row: &Vec<Cell>| columns.iter().map(|column| field(row, *column)).collect::<Map<_, _>>();
+        self.rows.iter().map(|row| Value::Object(object(row))).collect()
+    }
+
+    pub(super) fn json(&self) -> Value {
+        Value::Array(self.objects())
+    }
+
+    pub(super) fn csv(&self) -> String {
+        let columns = self.columns_for(Audience::Programs);
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        // Writing into memory cannot fail, and every row has as many cells as the head.
+        let _ = writer.write_record(columns.iter().map(|column| self.names[*column].field));
+        for row in &self.rows {
+            let _ = writer.write_record(columns.iter().map(|column| row[*column].plain()));
+        }
+        String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
+    }
+}
+
+/// A line of a table. The layout says of each column how wide it is, and whether it is aligned to the right.
+fn aligned(line: &[String], layout: &[(usize, bool)]) -> String {
+    let mut text = String::new();
+    for (cell, (width, right)) in line.iter().zip(layout) {
+        let gap = " ".repeat(width - cell.width());
+        let (before, after) = if *right { (gap.as_str(), "") } else { ("", gap.as_str()) };
+        text.push_str(&format!("{before}{cell}{after}  "));
+    }
+    text.truncate(text.trim_end().len());
+    text + "\n"
 }
 
 /// A result whose rows come in pages, so that it may be longer than memory.
-pub(super) struct Paged {
-    columns: &'static [&'static str],
+pub(super) struct Paged<'a, R> {
+    columns: &'a Columns<'a, R>,
     rows: u64,
 }
 
-impl Paged {
-    pub(super) fn new(columns: &'static [&'static str]) -> Self {
+impl<'a, R> Paged<'a, R> {
+    pub(super) fn new(columns: &'a Columns<'a, R>) -> Self {
         Self { columns, rows: 0 }
     }
 
     /// People see a head above the first page; columns are aligned within a page.
-    pub(super) fn page(&mut self, format: Format, rows: Vec<Vec<Cell>>) -> String {
+    pub(super) fn page(&mut self, format: Format, lang: Lang, rows: &[R]) -> String {
         let first = self.rows == 0;
         self.rows += rows.len() as u64;
-        let table = Table { columns: self.columns, rows };
+        let table = self.columns.table(rows);
         match format {
-            Format::Text if first => table.text(),
-            Format::Text => behind_head(&table.text()),
+            Format::Text if first => table.text(lang),
+            Format::Text => behind_head(&table.text(lang)),
             Format::Csv if first => table.csv(),
             Format::Csv => behind_head(&table.csv()),
             Format::Json => {
@@ -125,11 +322,11 @@ impl Paged {
     }
 
     /// What stands behind the last page.
-    pub(super) fn end(mut self, format: Format) -> String {
+    pub(super) fn end(mut self, format: Format, lang: Lang) -> String {
         match (format, self.rows) {
             (Format::Json, 0) => "[]\n".to_owned(),
             (Format::Json, _) => "]\n".to_owned(),
-            (Format::Text | Format::Csv, 0) => self.page(format, Vec::new()),
+            (Format::Text | Format::Csv, 0) => self.page(format, lang, &[]),
             (Format::Text | Format::Csv, _) => String::new(),
         }
     }
@@ -143,91 +340,57 @@ fn behind_head(text: &str) -> String {
 /// one object, in which a table is an array under its title.
 #[derive(Clone, Debug, Default)]
 pub struct Details {
-    pub facts: Vec<(&'static str, Cell)>,
-    pub tables: Vec<(&'static str, Table)>,
-}
-
-impl Table {
-    pub(super) fn text(&self) -> String {
-        let heads = self.columns.iter().map(|name| name.trim_end_matches("_seconds").replace('_', " "));
-        let lines: Vec<Vec<String>> = std::iter::once(heads.collect())
-            .chain(self.rows.iter().map(|row| row.iter().map(Cell::shown).collect()))
-            .collect();
-        let widest = |column: usize| lines.iter().map(|line| line[column].width()).max().unwrap_or_default();
-        let widths: Vec<usize> = (0..self.columns.len()).map(widest).collect();
-        let numbers: Vec<bool> = (0..self.columns.len())
-            .map(|column| {
-                self.rows.iter().any(|row| row[column].is_number())
-                    && self.rows.iter().all(|row| row[column].is_number() || row[column] == Cell::None)
-            })
-            .collect();
-        let mut text = String::new();
-        for line in lines {
-            let mut row = String::new();
-            for (column, cell) in line.iter().enumerate() {
-                let gap = " ".repeat(widths[column] - cell.width());
-                let (before, after) = if numbers[column] { (gap.as_str(), "") } else { ("", gap.as_str()) };
-                row.push_str(&format!("{before}{cell}{after}  "));
-            }
-            text.push_str(row.trim_end());
-            text.push('\n');
-        }
-        text
-    }
-
-    pub(super) fn json(&self) -> Value {
-        Value::Array(self.objects())
-    }
-
-    fn objects(&self) -> Vec<Value> {
-        let object = |row: &Vec<Cell>| -> Map<String, Value> {
-            self.columns.iter().map(|name| (*name).to_owned()).zip(row.iter().map(Cell::json)).collect()
-        };
-        self.rows.iter().map(|row| Value::Object(object(row))).collect()
-    }
-
-    pub(super) fn csv(&self) -> String {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        // Writing into memory cannot fail, and every row has as many cells as the head.
-        let _ = writer.write_record(self.columns);
-        for row in &self.rows {
-            let _ = writer.write_record(row.iter().map(Cell::plain));
-        }
-        String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
-    }
+    facts: Vec<(Name, Cell)>,
+    tables: Vec<(Name, Table)>,
 }
 
 impl Details {
-    pub(super) fn text(&self) -> String {
-        let width = self.facts.iter().map(|(name, _)| label(name).width()).max().unwrap_or_default();
-        let mut text = String::new();
-        for (name, cell) in &self.facts {
-            if *cell != Cell::None {
-                text.push_str(format!("{:<width$}  {}", label(name), cell.shown()).trim_end());
-                text.push('\n');
-            }
-        }
-        for (title, table) in self.tables.iter().filter(|(_, table)| !table.rows.is_empty()) {
-            text.push_str(&format!("\n{}\n{}", label(title), table.text()));
+    /// A fact by its name in JSON, which with blanks is its English title, and by its Chinese title.
+    pub fn fact(mut self, field: &'static str, zh: &'static str, value: impl Into<Cell>) -> Self {
+        self.facts.push((Name::new(field, zh), value.into()));
+        self
+    }
+
+    /// A table, named as a fact is.
+    pub fn table(mut self, field: &'static str, zh: &'static str, table: Table) -> Self {
+        self.tables.push((Name::new(field, zh), table));
+        self
+    }
+
+    /// What is not known and tables without rows are left out.
+    pub(super) fn text(&self, lang: Lang) -> String {
+        let known = self.facts.iter().filter(|(_, cell)| *cell != Cell::None);
+        let lines: Vec<[String; 2]> = known.map(|(name, cell)| [name.title(lang), cell.shown(lang)]).collect();
+        // A name that has no value here makes no line narrower.
+        let width = self.facts.iter().map(|(name, _)| name.title(lang).width()).max().unwrap_or_default();
+        let mut text: String =
+            lines.iter().map(|line| aligned(line, &[(width, false), (line[1].width(), false)])).collect();
+        for (name, table) in self.tables.iter().filter(|(_, table)| !table.rows.is_empty()) {
+            text.push_str(&format!("\n{}\n{}", name.title(lang), table.text(lang)));
         }
         text
     }
 
+    /// The first table.
+    pub(super) fn csv(&self) -> String {
+        self.tables.first().map(|(_, table)| table.csv()).unwrap_or_default()
+    }
+
     pub(super) fn json(&self) -> Value {
-        let facts = self.facts.iter().map(|(name, cell)| ((*name).to_owned(), cell.json()));
-        let tables = self.tables.iter().map(|(title, table)| ((*title).to_owned(), table.json()));
+        let facts = self.facts.iter().map(|(name, cell)| (name.field.to_owned(), cell.json()));
+        let tables = self.tables.iter().map(|(name, table)| (name.field.to_owned(), table.json()));
         Value::Object(facts.chain(tables).collect())
     }
 }
 
-fn label(name: &str) -> String {
-    name.trim_end_matches("_seconds").replace('_', " ")
-}
-
 /// The two greatest units, which is what one wants to know of a lag.
-fn span(seconds: i64) -> String {
+fn span(seconds: i64, lang: Lang) -> String {
+    let units = match lang {
+        Lang::En => ["d", "h", "m", "s"],
+        Lang::Zh => [" 天", " 小时", " 分", " 秒"],
+    };
+    let units = units.into_iter().zip([86_400, 3_600, 60, 1]);
     let sign = if seconds < 0 { "-" } else { "" };
-    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
     let mut rest = seconds.unsigned_abs();
     let mut parts = Vec::new();
     for (name, size) in units {
@@ -248,56 +411,83 @@ fn span(seconds: i64) -> String {
 mod tests {
     use super::*;
 
+    type Row = (&'static str, Option<i64>, u64);
+
+    fn columns() -> Columns<'static, Row> {
+        Columns::default()
+            .column("tenant", "租户", |row: &Row| row.0.into())
+            .for_programs("alive", "存活", |_| Cell::Flag(true))
+            .column("lag_seconds", "滞后", |row| row.1.map_or(Cell::None, Cell::Seconds))
+            .column("bytes", "字节", |row| Cell::Bytes(row.2))
+            .for_people("more", "更多", |_| Text::new("much", "很多").into())
+    }
+
+    const ROWS: [Row; 2] = [("票据", Some(7_265), 10), ("a,\u{9b}\"b", None, 2_048)];
+
     fn table() -> Table {
-        let row = |tenant: &str, lag, bytes| vec![Cell::text(tenant), lag, Cell::Bytes(bytes)];
-        Table {
-            columns: &["tenant", "lag_seconds", "bytes"],
-            rows: vec![row("票据", Cell::Seconds(7_265), 10), row("a,\u{9b}\"b", Cell::None, 2_048)],
-        }
+        columns().table(&ROWS)
     }
 
     #[test]
     fn columns_are_aligned_by_what_a_terminal_shows() {
-        let text = table().text();
-        assert_eq!(text, "tenant        lag    bytes\n票据        2h 1m     10 B\na,\\u009b\"b      -  2.0 KiB\n");
+        let expected =
+            "tenant        lag    bytes  more\n票据        2h 1m     10 B  much\na,\\u009b\"b      -  2.0 KiB  much\n";
+        assert_eq!(table().text(Lang::En), expected);
+        let expected = "租户               滞后     字节  更多\n票据        2 小时 1 分     10 B  很多\na,\\u009b\"b            -  2.0 KiB  很多\n";
+        assert_eq!(table().text(Lang::Zh), expected);
     }
 
     #[test]
-    fn programs_get_plain_numbers_and_text_as_it_is() {
-        assert_eq!(table().csv(), "tenant,lag_seconds,bytes\n票据,7265,10\n\"a,\u{9b}\"\"b\",,2048\n");
-        assert_eq!(table().json()[1], json!({ "tenant": "a,\u{9b}\"b", "lag_seconds": null, "bytes": 2048 }));
+    fn programs_get_their_columns_with_plain_numbers_and_text_as_it_is() {
+        assert_eq!(table().csv(), "tenant,alive,lag_seconds,bytes\n票据,true,7265,10\n\"a,\u{9b}\"\"b\",true,,2048\n");
+        let expected = json!({ "tenant": "a,\u{9b}\"b", "alive": true, "lag_seconds": null, "bytes": 2048 });
+        assert_eq!(table().json()[1], expected);
     }
 
     #[test]
     fn pages_together_are_what_one_table_is() {
         let together = |format| {
-            let mut paged = Paged::new(table().columns);
-            let pages: String = table().rows.into_iter().map(|row| paged.page(format, vec![row])).collect();
-            pages + &paged.end(format)
+            let columns = columns();
+            let mut paged = Paged::new(&columns);
+            let pages: String = ROWS.iter().map(|row| paged.page(format, Lang::En, &[*row])).collect();
+            pages + &paged.end(format, Lang::En)
         };
         assert_eq!(together(Format::Csv), table().csv());
         assert_eq!(serde_json::from_str::<Value>(&together(Format::Json)).unwrap(), table().json());
         assert_eq!(together(Format::Text).lines().count(), 3);
-        let empty = |format| Paged::new(table().columns).end(format);
+        let empty = |format| Paged::new(&columns()).end(format, Lang::En);
         assert_eq!(empty(Format::Json), "[]\n");
-        assert_eq!(empty(Format::Csv), "tenant,lag_seconds,bytes\n");
-        assert_eq!(empty(Format::Text), "tenant  lag  bytes\n");
+        assert_eq!(empty(Format::Csv), "tenant,alive,lag_seconds,bytes\n");
+        assert_eq!(empty(Format::Text), "tenant  lag  bytes  more\n");
     }
 
     #[test]
     fn a_span_shows_its_two_greatest_units() {
-        let shown = [0, 59, 60, 3_599, 3_600, 90_061, -60].map(span);
+        let shown = [0, 59, 60, 3_599, 3_600, 90_061, -60].map(|seconds| span(seconds, Lang::En));
         assert_eq!(shown, ["0s", "59s", "1m", "59m 59s", "1h", "1d 1h", "-1m"]);
+        assert_eq!(span(90_061, Lang::Zh), "1 天 1 小时");
     }
 
     #[test]
     fn details_leave_out_what_is_not_known_but_programs_see_it() {
-        let details = Details {
-            facts: vec![("run", Cell::Number(3)), ("error", Cell::None)],
-            tables: vec![("tenants", table())],
-        };
-        assert!(details.text().starts_with("run    3\n\ntenants\ntenant "), "{}", details.text());
+        let details = Details::default().fact("run", "运行", 3_i64).fact("error", "错误", None::<&str>).table(
+            "tenants",
+            "租户",
+            table(),
+        );
+        let text = details.text(Lang::En);
+        assert!(text.starts_with("run    3\n\ntenants\ntenant "), "{text}");
         assert_eq!(details.json()["error"], Value::Null);
         assert_eq!(details.json()["tenants"][0]["bytes"], 10);
+    }
+
+    #[test]
+    fn the_counts_are_columns_and_how_late_is_none_where_nothing_was() {
+        let columns =
+            Columns::default().counts(|late: &u64| Some(Counts { seen: 2, late: *late, ..Counts::default() }));
+        assert_eq!(
+            columns.table(&[0, 1]).csv(),
+            "seen,written,unchanged,rejected,gone,late,late_by_seconds,removed,bytes\n2,0,0,0,0,0,,0,0\n2,0,0,0,0,1,0,0,0\n"
+        );
     }
 }

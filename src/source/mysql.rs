@@ -67,7 +67,7 @@ impl Source for MySql {
 
     fn table_identity(&mut self) -> Result<Option<TableIdentity>, Fault> {
         let name = self.name();
-        self.link.table_identity(&self.statements.names.table, &name)
+        self.link.table_identity(&self.statements, &name)
     }
 
     fn notices(&self) -> Vec<Notice> {
@@ -278,15 +278,19 @@ impl Link {
     }
 
     /// None where a fact is missing: for lack of the PROCESS privilege, or since the table is a view or not InnoDB's.
-    fn table_identity(&mut self, table: &str, source: &SourceName) -> Result<Option<TableIdentity>, Fault> {
+    fn table_identity(&mut self, statements: &Statements, source: &SourceName) -> Result<Option<TableIdentity>, Fault> {
+        let table = &statements.names.table;
         let (counters, lists) = self.server.flavour.catalogue();
-        // Both readings of the clock are those of the statement, so that their difference never varies.
+        // Both readings of the clock are those of the statement, so that their difference never varies. MySQL keeps a
+        // counter of a column that has none any more.
         let sql = format!(
-            "SELECT DATABASE(), CAST(UNIX_TIMESTAMP(CREATE_TIME) AS CHAR), CAST(AUTO_INCREMENT AS CHAR), \
+            "SELECT DATABASE(), CAST(UNIX_TIMESTAMP(CREATE_TIME) AS CHAR), (SELECT CAST(AUTO_INCREMENT AS CHAR) \
+             FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND COLUMN_NAME = ? \
+             AND EXTRA LIKE '%auto_increment%'), \
              (SELECT CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS CHAR) FROM {counters} WHERE VARIABLE_NAME = 'Uptime') \
              FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
         );
-        let mut told = match self.all(&sql, &[Bind::Text(table.to_owned())]) {
+        let mut told = match self.all(&sql, &[table, &statements.id, table].map(|name| Bind::Text(name.clone()))) {
             Err(Fault::Statement(_)) => return Ok(None),
             told => told?,
         };
@@ -310,7 +314,11 @@ impl Link {
                 self.server.identity,
                 ids.join(" ")
             );
-            let next_id = next_id.clone().and_then(|next| lossy(Some(next)).parse::<u64>().ok());
+            let next_id = match next_id {
+                None if self.integer_id => statements.greatest_id(self)?,
+                counter => counter.clone(),
+            };
+            let next_id = next_id.and_then(|next| lossy(Some(next)).parse::<u64>().ok());
             let next_id = next_id.map(|next| i64::try_from(next).unwrap_or(i64::MAX));
             return Ok((!ids.is_empty()).then_some(TableIdentity { facts, next_id }));
         }

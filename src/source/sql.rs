@@ -408,6 +408,12 @@ impl Statements {
         Ok(rows.into_iter().flatten().map(|cell| InvoiceId(lossy(cell))).collect())
     }
 
+    /// Without the rows that others have not committed yet. NULL in an empty table.
+    pub(super) fn greatest_id(&self, engine: &mut impl Engine) -> Result<Cell, Fault> {
+        let sql = format!("SELECT CAST(MAX({}) AS CHAR) FROM {}", quoted(&self.id), quoted(&self.names.table));
+        Ok(engine.all(&sql, &[])?.into_iter().flatten().next().flatten())
+    }
+
     pub(super) fn find(
         &self,
         engine: &mut impl Engine,

@@ -269,7 +269,7 @@ pub(super) fn unusable(backup: &Path, error: anyhow::Error) -> anyhow::Error {
     let damage = match error.chain().find_map(|cause| cause.downcast_ref()) {
         Some(Refusal::StateDamaged { damage, .. }) => damage.clone(),
         Some(Refusal::StateNewer { .. }) => return error,
-        _ => Damage::Other(Message::from(&error).what),
+        _ => Damage::Other(Message::from(&error).into()),
     };
     Refusal::BackupUnusable { backup: backup.to_path_buf(), damage }.into()
 }

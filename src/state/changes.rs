@@ -7,32 +7,18 @@ use super::{State, tenants};
 use crate::invoice::{SourceTime, Tenant};
 use crate::run::Starter;
 
-/// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChangeKind {
-    Set,
-    Reset,
-    Import,
-    Restore,
-    AdoptSource,
-    /// A run found a watermark ahead of its boundary.
-    PullBack,
-    /// The schema was brought up to date.
-    Upgrade,
-}
-
-impl ChangeKind {
-    /// The word used in the state, in messages and in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Set => "set",
-            Self::Reset => "reset",
-            Self::Import => "import",
-            Self::Restore => "restore",
-            Self::AdoptSource => "adopt-source",
-            Self::PullBack => "pull-back",
-            Self::Upgrade => "upgrade",
-        }
+words! {
+    /// What was done.
+    pub enum ChangeKind {
+        Set = "set", "设置水位线";
+        Reset = "reset", "清除水位线";
+        Import = "import", "导入";
+        Restore = "restore", "恢复备份";
+        AdoptSource = "adopt-source", "更换数据源";
+        /// A run found a watermark ahead of its boundary.
+        PullBack = "pull-back", "退回水位线";
+        /// The schema was brought up to date.
+        Upgrade = "upgrade", "升级";
     }
 }
 

@@ -9,6 +9,7 @@ use rusqlite::{Transaction, params};
 use super::changes::{Change, Moved, move_one, note, put_watermark};
 use super::{State, tenants};
 use crate::invoice::{SourceTime, Tenant};
+use crate::lang::Text;
 use crate::window::{self, moment};
 
 /// The name of the script's state file in its state folder.
@@ -64,7 +65,7 @@ pub struct ParsedFile {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadLine {
     pub number: u64,
-    pub what: String,
+    pub what: Text,
     /// Its text, or the beginning of it.
     pub text: String,
 }
@@ -89,7 +90,10 @@ pub fn parse(bytes: &[u8], latest: &SourceTime) -> Result<ParsedFile, Vec<BadLin
         match seen.get(&entry.tenant) {
             Some((_, at)) if entries[*at] == entry => {}
             Some((first, _)) => {
-                bad.push(wrong(format!("its tenant stands in line {first} already, with other values")));
+                bad.push(wrong(text!(
+                    "its tenant stands in line {first} already, with other values",
+                    "该租户已在第 {first} 行出现，且值不同"
+                )));
             }
             None => {
                 seen.insert(entry.tenant.clone(), (lines, entries.len()));
@@ -118,46 +122,53 @@ fn quoted(line: &[u8]) -> String {
 }
 
 /// None for an empty line or a comment.
-fn entry(line: &[u8], latest: &SourceTime) -> Result<Option<Entry>, String> {
-    let line = std::str::from_utf8(line).map_err(|error| format!("it is not UTF-8 at byte {}", error.valid_up_to()))?;
+fn entry(line: &[u8], latest: &SourceTime) -> Result<Option<Entry>, Text> {
+    let line = std::str::from_utf8(line)
+        .map_err(|error| text!("it is not UTF-8 at byte {}", "第 {} 字节处不是 UTF-8", error.valid_up_to()))?;
     if line.starts_with('#') || line.trim().is_empty() {
         return Ok(None);
     }
     let fields: Vec<&str> = line.split('|').collect();
     let &[tenant, time, count, status] = fields.as_slice() else {
-        return Err(format!("it has {} fields; tenant|time|count|status are four", fields.len()));
+        let number = fields.len();
+        return Err(text!(
+            "it has {number} fields; tenant|time|count|status are four",
+            "有 {number} 个字段；应为 tenant|time|count|status 四个"
+        ));
     };
     if tenant.is_empty() {
-        return Err("its tenant is empty".to_owned());
+        return Err(text!("its tenant is empty", "租户为空"));
     }
     if tenant.contains('\r') {
-        return Err("there is a carriage return in its tenant".to_owned());
+        return Err(text!("there is a carriage return in its tenant", "租户中有回车符"));
     }
     let time = SourceTime::from(time);
     let Some(_) = moment(&time) else {
-        return Err(format!("{time:?} is no time; write \"2025-11-28 16:30:00\""));
+        return Err(text!(
+            "{time:?} is no time; write \"2025-11-28 16:30:00\"",
+            "{time:?} 不是时间；格式为 \"2025-11-28 16:30:00\""
+        ));
     };
     if time > *latest {
-        return Err(format!("{time} lies in the future"));
+        return Err(text!("{time} lies in the future", "{time} 在将来"));
     }
     Ok(Some(Entry { tenant: Tenant::from(tenant), time, count: number(count)?, status: word(status)? }))
 }
 
-fn number(text: &str) -> Result<u64, String> {
+fn number(text: &str) -> Result<u64, Text> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     // The state's integers are signed.
     text.parse::<i64>()
         .ok()
         .filter(|_| digits)
         .map(i64::cast_unsigned)
-        .ok_or_else(|| format!("{text:?} is no number of records"))
+        .ok_or_else(|| text!("{text:?} is no number of records", "{text:?} 不是记录数"))
 }
 
-fn word(text: &str) -> Result<Status, String> {
-    [Status::Success, Status::Failed]
-        .into_iter()
-        .find(|status| status.as_str() == text)
-        .ok_or_else(|| format!("{text:?} is no status; it can be SUCCESS or FAILED"))
+fn word(text: &str) -> Result<Status, Text> {
+    [Status::Success, Status::Failed].into_iter().find(|status| status.as_str() == text).ok_or_else(|| {
+        text!("{text:?} is no status; it can be SUCCESS or FAILED", "{text:?} 不是状态；只能是 SUCCESS 或 FAILED")
+    })
 }
 
 /// The file as the script would have written it.
@@ -190,25 +201,17 @@ fn fits(tenant: &Tenant) -> bool {
     !name.is_empty() && !name.starts_with(['#', '\u{feff}']) && !name.contains(['|', '\n', '\r'])
 }
 
-/// Which direction an import moves a watermark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    New,
-    Forward,
-    Backward,
-    Same,
+words! {
+    /// Which direction an import moves a watermark.
+    pub enum Direction {
+        New = "new", "新增";
+        Forward = "forward", "前进";
+        Backward = "backward", "后退";
+        Same = "same", "相同";
+    }
 }
 
 impl Direction {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Forward => "forward",
-            Self::Backward => "backward",
-            Self::Same => "same",
-        }
-    }
-
     /// Whether a watermark that was known is lost.
     pub fn moves(self) -> bool {
         matches!(self, Self::Forward | Self::Backward)

@@ -6,7 +6,7 @@
 //! `overview.rs` how the tenants stand. `record.rs` writes a published batch, everything of it in one transaction:
 //! the file in the tree comes first, the state second. `rehearsal.rs` keeps what a dry run has decided. `legacy.rs`
 //! knows the script's state file, `legacy_file.rs` puts one in place. `source_table.rs` numbers the tables that were
-//! read. `visited.rs` counts the ids that a scan of the source has visited.
+//! read. `visited.rs` counts the ids that a scan of the source has visited. `row.rs` reads rows by their columns' names.
 //!
 //! Only the holder of the lock may open a state for writing (`State::open` takes it as proof).
 
@@ -17,7 +17,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use self::file::Watch;
 use crate::fs::file::PrivateFile;
-use crate::lang::Explain;
+use crate::lang::{Explain, Text};
 use crate::refusal::{Damage, Refusal};
 
 pub mod backup;
@@ -36,6 +36,7 @@ mod query_plan_tests;
 pub mod record;
 pub mod rehearsal;
 pub mod restore;
+mod row;
 pub mod visited;
 mod watermarks;
 pub mod runs;
@@ -151,10 +152,12 @@ fn explain(error: rusqlite::Error, path: &Path) -> anyhow::Error {
             std::io::Error::new(std::io::ErrorKind::StorageFull, "the disk is full").into()
         }
         Some(DatabaseCorrupt | NotADatabase) => {
-            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(error.to_string().into()) }.into()
+            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(Text::same(error.to_string())) }
+                .into()
         }
         _ if is_nonsense(&error) => {
-            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(error.to_string().into()) }.into()
+            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(Text::same(error.to_string())) }
+                .into()
         }
         _ => error.into(),
     }
@@ -284,6 +287,6 @@ mod tests {
         look.back_up_to(&target).unwrap();
         assert_eq!(State::open_read_only(&target).unwrap().unwrap().newest_run().unwrap(), Some(run));
         let findings = look.check(integrity::Depth::Deep).unwrap();
-        assert!(findings.iter().any(|finding| finding.what.contains("do not balance: 1")), "{findings:?}");
+        assert!(findings.iter().any(|finding| finding.what.to_string().contains("do not balance: 1")), "{findings:?}");
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
 use super::State;
-use super::history::{PastReject, REJECT, past_reject};
+use super::history::{PastReject, REJECT, Status};
+use super::row::{number, optional_word, tenant, time};
 use crate::invoice::{SourceTime, Tenant};
 use crate::run::RunId;
 
@@ -26,7 +27,8 @@ pub struct Standing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastRun {
     pub id: RunId,
-    pub outcome: String,
+    /// `Success` or `Failed`.
+    pub outcome: Status,
     pub started: String,
     /// None while it is at work.
     pub finished: Option<String>,
@@ -49,12 +51,11 @@ pub struct Overview {
 }
 
 const STANDINGS: &str =
-    "SELECT t.name, t.family, t.watermark, t.last_run, t.last_outcome, t.last_written, r.started, r.finished, t.n
-     FROM tenant t LEFT JOIN run r ON r.id = t.last_run ORDER BY t.name";
+    "SELECT t.*, r.started, r.finished FROM tenant t LEFT JOIN run r ON r.id = t.last_run ORDER BY t.name";
 const OPEN: &str = "SELECT j.tenant, j.number, r.started FROM
     (SELECT tenant, count(*) AS number, min(opened_run) AS oldest FROM reject WHERE closed_run IS NULL GROUP BY tenant) j
     LEFT JOIN run r ON r.id = j.oldest";
-const LATE: &str = "SELECT tenant, max(late_by) FROM run_tenant WHERE late > 0
+const LATE: &str = "SELECT tenant, max(late_by) AS late_by FROM run_tenant WHERE late > 0
     AND run >= (SELECT min(id) FROM run WHERE started >= ?1) GROUP BY tenant";
 pub(super) const OPEN_FROM: &str = "FROM reject j LEFT JOIN run r ON r.id = j.opened_run
     WHERE j.closed_run IS NULL AND (j.opened_run, j.id) > (?1, ?2) ORDER BY j.opened_run, j.id LIMIT ?3";
@@ -68,25 +69,13 @@ impl State {
             let (mut rejects, late) = (open_rejects(&moment)?, lateness(&moment, late_since)?);
             let mut query = moment.prepare(STANDINGS)?;
             let rows = query.query_map([], |row| {
-                let (run, outcome, started): (Option<i64>, Option<String>, Option<String>) =
-                    (row.get(3)?, row.get(4)?, row.get(6)?);
-                let last = match (run, outcome, started) {
-                    (Some(id), Some(outcome), Some(started)) => Some(LastRun {
-                        id: RunId(id),
-                        outcome,
-                        started,
-                        finished: row.get(7)?,
-                        written: row.get::<_, i64>(5)?.cast_unsigned(),
-                    }),
-                    _ => None,
-                };
                 Ok(Standing {
-                    tenant: Tenant(row.get(0)?),
-                    family: row.get(1)?,
-                    watermark: row.get::<_, Option<String>>(2)?.map(SourceTime),
-                    last,
+                    tenant: Tenant(row.get("name")?),
+                    family: row.get("family")?,
+                    watermark: time(row, "watermark")?,
+                    last: last_run(row)?,
                     rejects: OpenRejects::default(),
-                    late_by: late.get(&row.get(8)?).copied(),
+                    late_by: late.get(&row.get("n")?).copied(),
                 })
             })?;
             let mut tenants = rows.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -101,20 +90,30 @@ impl State {
     pub fn open_rejects_from(&self, after: Option<&PastReject>, limit: usize) -> anyhow::Result<Vec<PastReject>> {
         let (run, id) = after.map_or((0, ""), |reject| (reject.opened_run, reject.id.as_str()));
         let sql = format!("SELECT {REJECT} {OPEN_FROM}");
-        self.read(|conn| conn.prepare(&sql)?.query_map(params![run, id, limit as i64], past_reject)?.collect())
+        self.read(|conn| conn.prepare(&sql)?.query_map(params![run, id, limit as i64], PastReject::from_row)?.collect())
     }
+}
+
+/// None of a tenant with which no incremental run of this state has dealt.
+fn last_run(row: &Row<'_>) -> rusqlite::Result<Option<LastRun>> {
+    let (Some(id), Some(outcome), Some(started)) =
+        (row.get("last_run")?, optional_word(row, "last_outcome")?, row.get("started")?)
+    else {
+        return Ok(None);
+    };
+    let (finished, written) = (row.get("finished")?, number(row, "last_written")?);
+    Ok(Some(LastRun { id: RunId(id), outcome, started, finished, written }))
 }
 
 fn lateness(conn: &Connection, since: &str) -> rusqlite::Result<HashMap<i64, u64>> {
     let mut query = conn.prepare(LATE)?;
-    query.query_map([since], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?.collect()
+    query.query_map([since], |row| Ok((row.get("tenant")?, number(row, "late_by")?)))?.collect()
 }
 
 fn open_rejects(conn: &Connection) -> rusqlite::Result<HashMap<Option<Tenant>, OpenRejects>> {
     let mut query = conn.prepare(OPEN)?;
     let rows = query.query_map([], |row| {
-        let rejects = OpenRejects { number: row.get::<_, i64>(1)?.cast_unsigned(), oldest: row.get(2)? };
-        Ok((row.get::<_, Option<String>>(0)?.map(Tenant), rejects))
+        Ok((tenant(row, "tenant")?, OpenRejects { number: number(row, "number")?, oldest: row.get("started")? }))
     })?;
     rows.collect()
 }

@@ -7,10 +7,9 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::State;
 use super::changes::{ChangeKind, MovedWatermark};
-use super::history::{
-    CHANGE, CHANGE_WIDTH, PastChange, PastRun, RUN, RUN_WIDTH, Status, own_watermark, past_change, past_run,
-};
+use super::history::{CHANGE, PastChange, PastRun, RUN, Status, own_watermark};
 use crate::invoice::Tenant;
+use crate::lang::{Text, Word};
 use crate::run::Kind;
 
 /// What kind of entry is asked for.
@@ -18,6 +17,25 @@ use crate::run::Kind;
 pub enum OfKind {
     Run(Kind),
     Change(ChangeKind),
+}
+
+impl OfKind {
+    pub fn words() -> impl Iterator<Item = &'static str> {
+        Kind::WORDS.iter().map(|(_, word, _)| *word).chain(ChangeKind::WORDS.iter().map(|(_, word, _)| *word))
+    }
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Kind::parse(word).map(Self::Run).or_else(|| ChangeKind::parse(word).map(Self::Change))
+    }
+}
+
+impl From<OfKind> for Text {
+    fn from(kind: OfKind) -> Self {
+        match kind {
+            OfKind::Run(kind) => kind.into(),
+            OfKind::Change(kind) => kind.into(),
+        }
+    }
 }
 
 /// Which entries are asked for. Moments are RFC 3339 in whole seconds of UTC and count as inside.
@@ -46,9 +64,9 @@ pub struct Entry {
     pub watermark: Option<MovedWatermark>,
 }
 
-const RUN_FOR_TENANT: &str = "r.id, r.kind, r.status, r.started, r.finished, r.since, r.boundary, r.user, r.host,
-    r.pid, r.command_line, r.version, 1, r.retries, coalesce(t.error, r.error), t.seen, t.written, t.unchanged,
-    t.rejected, t.gone, t.late, t.late_by, t.removed, t.bytes, t.old_watermark, t.new_watermark";
+/// A run with what it did for one tenant in the place of its totals: of two columns with one name the first is read.
+const RUN_FOR_TENANT: &str = "coalesce(t.error, r.error) AS error, 1 AS tenants, t.*, r.*";
+
 /// The entries that a filter lets through, page by page.
 pub struct Pages<'a> {
     state: &'a State,
@@ -89,11 +107,9 @@ impl State {
         };
         let of_runs = matches!(filter.kind, None | Some(OfKind::Run(_)));
         let of_changes = matches!(filter.kind, None | Some(OfKind::Change(_))) && filter.status.is_none();
-        let bounds = |wanted, table: Dated| match wanted {
-            true => self.read(|conn| between(conn, table, &filter)),
-            false => Ok(Between::NOTHING),
-        };
-        let (runs, changes) = (bounds(of_runs, Dated::Runs)?, bounds(of_changes, Dated::Changes)?);
+        let bounds = |of: Dated| self.read(|conn| between(conn, of, &filter));
+        let runs = if of_runs { bounds(Dated::Runs)? } else { Between::NOTHING };
+        let changes = if of_changes { bounds(Dated::Changes)? } else { Between::NOTHING };
         Ok(Some(Pages { state: self, filter, tenant, runs, changes }))
     }
 }
@@ -134,10 +150,12 @@ impl Pages<'_> {
         self.state.read(|conn| {
             let mut statement = conn.prepare(&query.sql)?;
             let rows = statement.query_map(params_from_iter(&query.values), |row| {
-                let what = if query.of_runs { What::Run(past_run(row)?) } else { What::Change(past_change(row)?) };
-                let first_own = if query.of_runs { RUN_WIDTH } else { CHANGE_WIDTH };
+                let what = match query.of {
+                    Dated::Runs => What::Run(PastRun::from_row(row)?),
+                    Dated::Changes => What::Change(PastChange::from_row(row)?),
+                };
                 let tenant = self.tenant.as_ref().map(|(_, tenant)| tenant.clone());
-                let watermark = tenant.map(|tenant| own_watermark(row, first_own, tenant)).transpose()?;
+                let watermark = tenant.map(|tenant| own_watermark(row, tenant)).transpose()?;
                 Ok(Entry { what, watermark })
             })?;
             rows.collect()
@@ -187,7 +205,7 @@ pub(super) fn bounds(of: Dated) -> [&'static str; 2] {
 pub(super) struct Query {
     pub(super) sql: String,
     pub(super) values: Vec<Value>,
-    of_runs: bool,
+    of: Dated,
 }
 
 impl Query {
@@ -207,7 +225,7 @@ impl Query {
 /// Each time the most selective index has the numbers of the entries in their order; what else is asked
 /// is compared row by row (the plus signs say so), until the page is full.
 pub(super) fn runs(filter: &Filter, tenant: Option<i64>, left: Between, limit: usize) -> Query {
-    let mut query = Query { sql: String::new(), values: Vec::new(), of_runs: true };
+    let mut query = Query { sql: String::new(), values: Vec::new(), of: Dated::Runs };
     let kind = match filter.kind {
         Some(OfKind::Run(kind)) => Some(kind.as_str().to_owned()),
         Some(OfKind::Change(_)) | None => None,
@@ -243,11 +261,12 @@ pub(super) fn runs(filter: &Filter, tenant: Option<i64>, left: Between, limit: u
 }
 
 pub(super) fn changes(filter: &Filter, tenant: Option<i64>, left: Between, limit: usize) -> Query {
-    let mut query = Query { sql: String::new(), values: Vec::new(), of_runs: false };
+    let mut query = Query { sql: String::new(), values: Vec::new(), of: Dated::Changes };
     let number = match tenant {
         Some(n) => {
             query.sql = format!(
-                "SELECT {CHANGE}, w.old, w.new FROM watermark_change w CROSS JOIN state_change c ON c.n = w.change"
+                "SELECT {CHANGE}, w.old AS old_watermark, w.new AS new_watermark
+                 FROM watermark_change w CROSS JOIN state_change c ON c.n = w.change"
             );
             query.and("w.tenant =", n);
             "w.change"

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::changes::{Change, ChangeKind};
 use super::history::Status;
@@ -11,7 +11,7 @@ use super::{State, changes, source_table, tenants};
 use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
-use crate::run::{Counts, Kind, RunId, Starter, Uptime};
+use crate::run::{CountName, Counts, Kind, RunId, Starter, Uptime};
 use crate::source::TableIdentity;
 use crate::tree::mark::{Mark, Written};
 
@@ -329,76 +329,44 @@ fn rfc3339(start: &Start) -> String {
     start.starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
+/// A term for each of the counts, made of its column and the number of its parameter, with commas between them.
+fn counts_sql(first: usize, term: impl Fn(&CountName, usize) -> String) -> String {
+    let terms: Vec<String> = Counts::NAMES.iter().zip(first..).map(|(name, n)| term(name, n)).collect();
+    terms.join(", ")
+}
+
 /// Brings the totals of a running run forward.
 pub(super) fn put_counts(conn: &Connection, run: RunId, counts: &Counts) -> rusqlite::Result<()> {
-    let Counts { seen, written, unchanged, rejected, gone, late, late_by, removed, bytes } = *counts;
-    conn.prepare_cached(
-        "UPDATE run SET seen = ?2, written = ?3, unchanged = ?4, rejected = ?5, gone = ?6, late = ?7, late_by = ?8,
-                removed = ?9, bytes = ?10 WHERE id = ?1",
-    )?
-    .execute([
-        run.0,
-        signed(seen),
-        signed(written),
-        signed(unchanged),
-        signed(rejected),
-        signed(gone),
-        signed(late),
-        signed(late_by),
-        signed(removed),
-        signed(bytes),
-    ])?;
+    let set = counts_sql(2, |CountName { column, .. }, n| format!("{column} = ?{n}"));
+    let values = [run.0].into_iter().chain(counts.values().map(signed));
+    conn.prepare_cached(&format!("UPDATE run SET {set} WHERE id = ?1"))?.execute(params_from_iter(values))?;
+    Ok(())
+}
+
+/// Takes back what was counted for a tenant in earlier records of the run. How late the latest arrival was stays.
+pub(super) fn take_back(conn: &Connection, run: RunId, tenant: &Tenant, counted: &Counts) -> rusqlite::Result<()> {
+    let set = counts_sql(3, |CountName { column, .. }, n| format!("{column} = {column} - ?{n}"));
+    let counted = Counts { late_by: 0, ..*counted };
+    let values = [run.0, tenants::number(conn, tenant)?].into_iter().chain(counted.values().map(signed));
+    conn.prepare_cached(&format!("UPDATE run_tenant SET {set} WHERE run = ?1 AND tenant = ?2"))?
+        .execute(params_from_iter(values))?;
     Ok(())
 }
 
 /// Adds to what a run did for one tenant. Called before the watermark moves: the row keeps the old one.
-/// Takes back what was counted for a tenant in earlier records of the run.
-pub(super) fn take_back(conn: &Connection, run: RunId, tenant: &Tenant, counted: &Counts) -> rusqlite::Result<()> {
-    let Counts { seen, written, unchanged, rejected, gone, removed, bytes, .. } = *counted;
-    let n = tenants::number(conn, tenant)?;
-    conn.prepare_cached(
-        "UPDATE run_tenant SET seen = seen - ?3, written = written - ?4, unchanged = unchanged - ?5,
-             rejected = rejected - ?6, gone = gone - ?7, removed = removed - ?8, bytes = bytes - ?9
-         WHERE run = ?1 AND tenant = ?2",
-    )?
-    .execute([
-        run.0,
-        n,
-        signed(seen),
-        signed(written),
-        signed(unchanged),
-        signed(rejected),
-        signed(gone),
-        signed(removed),
-        signed(bytes),
-    ])?;
-    Ok(())
-}
-
 pub(super) fn put_tenant(conn: &Connection, run: RunId, tenant: &Tenant, added: &Counts) -> rusqlite::Result<()> {
-    let Counts { seen, written, unchanged, rejected, gone, late, late_by, removed, bytes } = *added;
-    let n = tenants::number(conn, tenant)?;
-    conn.prepare_cached(
-        "INSERT INTO run_tenant (run, tenant, old_watermark, seen, written, unchanged, rejected, gone, late, late_by, removed, bytes)
-         VALUES (?1, ?2, (SELECT watermark FROM tenant WHERE n = ?2), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-         ON CONFLICT (run, tenant) DO UPDATE SET seen = seen + excluded.seen, written = written + excluded.written, unchanged = unchanged + excluded.unchanged,
-             rejected = rejected + excluded.rejected, gone = gone + excluded.gone, late = late + excluded.late,
-             late_by = max(late_by, excluded.late_by),
-             removed = removed + excluded.removed, bytes = bytes + excluded.bytes",
-    )?
-    .execute(params![
-        run.0,
-        n,
-        signed(seen),
-        signed(written),
-        signed(unchanged),
-        signed(rejected),
-        signed(gone),
-        signed(late),
-        signed(late_by),
-        signed(removed),
-        signed(bytes),
-    ])?;
+    let columns = counts_sql(3, |name, _| name.column.to_owned());
+    let values = counts_sql(3, |_, n| format!("?{n}"));
+    let set = counts_sql(3, |name, _| match (name.is_maximum(), name.column) {
+        (true, column) => format!("{column} = max({column}, excluded.{column})"),
+        (false, column) => format!("{column} = {column} + excluded.{column}"),
+    });
+    let sql = format!(
+        "INSERT INTO run_tenant (run, tenant, old_watermark, {columns})
+         VALUES (?1, ?2, (SELECT watermark FROM tenant WHERE n = ?2), {values}) ON CONFLICT (run, tenant) DO UPDATE SET {set}"
+    );
+    let values = [run.0, tenants::number(conn, tenant)?].into_iter().chain(added.values().map(signed));
+    conn.prepare_cached(&sql)?.execute(params_from_iter(values))?;
     Ok(())
 }
 

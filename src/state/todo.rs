@@ -6,21 +6,23 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::ledger::AT_PATH;
+use super::row::{optional_word, tenant, word};
 use super::{State, ledger, tenants};
 use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
 use crate::run::{Counts, RunId, WhyKept};
 use crate::tree::name::TreePath;
 use crate::tree::stage::Target;
 
-/// Why an id is on the to-do list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TodoReason {
-    /// It could not be exported; the reject stays open until it can.
-    Reject,
-    /// Another invoice took its path.
-    Displaced,
-    /// A run died that may have touched its file: nothing on disk is trusted.
-    Doubt,
+words! {
+    /// Why an id is on the to-do list.
+    pub enum TodoReason {
+        /// It could not be exported; the reject stays open until it can.
+        Reject = "reject", "无法导出";
+        /// Another invoice took its path.
+        Displaced = "displaced", "路径被占用";
+        /// A run died that may have touched its file: nothing on disk is trusted.
+        Doubt = "doubt", "待确认";
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,12 +101,7 @@ impl State {
                      WHERE d.why <> 'doubt' ORDER BY d.run, d.id LIMIT ?1)",
             )?;
             let rows = query.query_map([RETRIED_AT_MOST], |row| {
-                let why = match row.get::<_, String>(1)?.as_str() {
-                    "doubt" => TodoReason::Doubt,
-                    "displaced" => TodoReason::Displaced,
-                    _ => TodoReason::Reject,
-                };
-                Ok(Todo { id: InvoiceId(row.get(0)?), why, tenant: row.get::<_, Option<String>>(2)?.map(Tenant) })
+                Ok(Todo { id: InvoiceId(row.get("id")?), why: word(row, "why")?, tenant: tenant(row, "name")? })
             })?;
             rows.collect()
         })
@@ -208,7 +205,7 @@ pub(super) fn leftovers(conn: &Connection, sql: &str, of: impl ToSql) -> rusqlit
 fn leftover(row: &Row<'_>) -> rusqlite::Result<Leftover> {
     let path: String = row.get(0)?;
     let parsed = TreePath::parse(&path).ok_or(rusqlite::Error::InvalidColumnType(0, path, Type::Text))?;
-    let why = row.get::<_, Option<String>>(3)?.as_deref().and_then(WhyKept::parse);
+    let why = optional_word(row, "why")?;
     Ok(Leftover { path: parsed, id: InvoiceId(row.get(1)?), digest: Digest(row.get(2)?), why })
 }
 
@@ -274,17 +271,12 @@ pub(super) fn put(
     why: TodoReason,
     tenant: Option<i64>,
 ) -> rusqlite::Result<()> {
-    let why = match why {
-        TodoReason::Reject => "reject",
-        TodoReason::Displaced => "displaced",
-        TodoReason::Doubt => "doubt",
-    };
     conn.prepare_cached(
         "INSERT INTO todo (id, why, tenant, run) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (id) DO UPDATE SET why = excluded.why, tenant = coalesce(excluded.tenant, tenant),
              run = excluded.run",
     )?
-    .execute(params![id.as_str(), why, tenant, run])?;
+    .execute(params![id.as_str(), why.as_str(), tenant, run])?;
     Ok(())
 }
 
@@ -309,7 +301,7 @@ pub(super) fn refuse(conn: &Connection, run: i64, reject: &Reject) -> rusqlite::
         reject.tenant.as_ref().map(Tenant::as_str),
         reject.number,
         reject.time.as_ref().map(SourceTime::as_str),
-        reject.reason.code(),
+        reject.reason.code().as_str(),
         reject.reason.to_string(),
         run,
     ])?;

@@ -1,18 +1,20 @@
 //! Everything that the state knows of one invoice.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::State;
 use super::ledger::{Entry, StoredId, entry};
-use crate::invoice::{InvoiceId, Tenant};
-use crate::run::RunId;
+use super::row::{tenant, word};
+use crate::invoice::{InvoiceId, Reason, ReasonCode, Tenant};
+use crate::lang::Text;
+use crate::run::{Kind, RunId};
 use crate::tree::name::TreePath;
 
 /// A run as far as an invoice's story needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunNote {
     pub id: RunId,
-    pub kind: String,
+    pub kind: Kind,
     /// RFC 3339, UTC.
     pub started: String,
     pub user: String,
@@ -23,12 +25,19 @@ pub struct RunNote {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenReject {
     pub tenant: Option<Tenant>,
-    pub reason: String,
+    pub reason: ReasonCode,
     pub detail: String,
     pub opened: RunNote,
     pub last_run: RunId,
 }
 
+impl OpenReject {
+    pub fn text(&self) -> Text {
+        Reason::recorded(self.reason, &self.detail)
+    }
+}
+
+/// What the state knows of one invoice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
     pub id: InvoiceId,
@@ -61,19 +70,18 @@ impl State {
         })
     }
 
+    /// Everything that the state knows of this invoice.
     pub fn trace(&self, id: &InvoiceId) -> anyhow::Result<Trace> {
         self.read(|conn| {
-            let runs = conn
-                .query_row("SELECT first_run, run FROM entry WHERE id = ?1", [StoredId(id)], |row| {
-                    Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-                })
-                .optional()?;
-            let note = |n: Option<i64>| n.map_or(Ok(None), |n| run_note(conn, n));
+            let run = |which: &str| {
+                let sql = format!("SELECT r.* FROM entry e JOIN run r ON r.id = e.{which} WHERE e.id = ?1");
+                conn.query_row(&sql, [StoredId(id)], RunNote::from_row).optional()
+            };
             Ok(Trace {
                 id: id.clone(),
                 entry: entry(conn, id)?,
-                first_run: note(runs.map(|(first, _)| first))?,
-                last_run: note(runs.map(|(_, last)| last))?,
+                first_run: run("first_run")?,
+                last_run: run("run")?,
                 reject: open_reject(conn, id)?,
                 on_todo_list: conn.prepare("SELECT 1 FROM todo WHERE id = ?1")?.exists([id.as_str()])?,
             })
@@ -81,32 +89,32 @@ impl State {
     }
 }
 
-fn run_note(conn: &Connection, run: i64) -> rusqlite::Result<Option<RunNote>> {
-    conn.query_row("SELECT id, kind, started, user, host FROM run WHERE id = ?1", [run], |row| {
-        Ok(RunNote {
-            id: RunId(row.get(0)?),
-            kind: row.get(1)?,
-            started: row.get(2)?,
-            user: row.get(3)?,
-            host: row.get(4)?,
+impl RunNote {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: RunId(row.get("id")?),
+            kind: word(row, "kind")?,
+            started: row.get("started")?,
+            user: row.get("user")?,
+            host: row.get("host")?,
         })
-    })
-    .optional()
+    }
 }
 
 fn open_reject(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<OpenReject>> {
-    let row = conn
-        .query_row(
-            "SELECT opened_run, last_run, tenant, reason, detail FROM reject
-             WHERE id = ?1 AND closed_run IS NULL",
-            [id.as_str()],
-            |row| {
-                let tenant: Option<String> = row.get(2)?;
-                Ok((row.get(0)?, RunId(row.get(1)?), tenant.map(Tenant), row.get(3)?, row.get(4)?))
-            },
-        )
-        .optional()?;
-    let Some((opened, last_run, tenant, reason, detail)) = row else { return Ok(None) };
-    let opened = run_note(conn, opened)?;
-    Ok(opened.map(|opened| OpenReject { tenant, reason, detail, opened, last_run }))
+    conn.query_row(
+        "SELECT r.*, j.tenant, j.reason, j.detail, j.last_run FROM reject j JOIN run r ON r.id = j.opened_run
+         WHERE j.id = ?1 AND j.closed_run IS NULL",
+        [id.as_str()],
+        |row| {
+            Ok(OpenReject {
+                tenant: tenant(row, "tenant")?,
+                reason: word(row, "reason")?,
+                detail: row.get("detail")?,
+                opened: RunNote::from_row(row)?,
+                last_run: RunId(row.get("last_run")?),
+            })
+        },
+    )
+    .optional()
 }

@@ -189,7 +189,7 @@ impl Published {
         let (id, path, detail) = (removal.id.clone(), removal.path.clone(), error.to_string());
         match removal.cause {
             Cause::Superseded => {
-                self.left.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Stuck(detail) })
+                self.left.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Stuck(detail) });
             }
             Cause::InDoubt(_) => self.in_doubt.push((path, detail)),
         }

@@ -136,7 +136,7 @@ impl Stage {
 
     fn write_named(&self, staged: &StagedDocument, document: &[u8]) -> io::Result<()> {
         let folder = self.folder(staged)?;
-        let mut file = self.output_folders.with_room(|| create_file(folder, &staged.file()))?;
+        let mut file = self.output_folders.with_room(|| create_file(folder, staged.file()))?;
         file.write_all(document)?;
         if self.durability == Durability::File {
             file.sync_all()?;

@@ -460,12 +460,16 @@ impl<'a> Decider<'a> {
         Ok(())
     }
 
+    /// A server that refuses to show the table, or takes too long for it, proves nothing.
     fn table_lasts(&mut self) -> anyhow::Result<bool> {
         let Some(before) = &self.decisions.settings.table else { return Ok(false) };
         let mut asks = self.second.telling(self.decisions.journal.tell);
-        let now = asks
-            .ask(|source| source.table_identity())
-            .explain(|| text!("cannot see whether the table is still the same", "无法确认数据表是否仍是原来的那张"))?;
-        Ok(now.is_some_and(|now| before.lasts(&now)))
+        match asks.ask(|source| source.table_identity()) {
+            Ok(now) => Ok(now.is_some_and(|now| before.lasts(&now))),
+            Err(Fault::Statement(_)) => Ok(false),
+            Err(fault) => Err(fault).explain(|| {
+                text!("cannot see whether the table is still the same", "无法确认数据表是否仍是原来的那张")
+            }),
+        }
     }
 }

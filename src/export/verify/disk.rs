@@ -10,6 +10,7 @@ use super::{Content, Difference, Finding, Findings, Task};
 use crate::event::Event;
 use crate::fs::private::{PRIVATE, PrivateFolder};
 use crate::invoice::Tenant;
+use crate::lang::Text;
 use crate::refusal::Refusal;
 use crate::run::{Cancel, RunId};
 use crate::state::State;
@@ -75,17 +76,23 @@ struct Inspector<'a> {
 }
 
 impl Inspector<'_> {
-    fn look_at(&mut self, entry: &Entry, run: RunId) -> anyhow::Result<Option<(Difference, String)>> {
+    fn look_at(&mut self, entry: &Entry, run: RunId) -> anyhow::Result<Option<(Difference, Text)>> {
         let facts = match self.tree.inspect(&entry.path) {
             Ok(Some(facts)) => facts,
-            Ok(None) => return Ok(Some((Difference::Missing, "nothing lies there".to_owned()))),
-            Err(error) => return Ok(Some((Difference::Altered, format!("it cannot be looked at: {error}")))),
+            Ok(None) => return Ok(Some((Difference::Missing, text!("nothing lies there", "该处没有文件")))),
+            Err(error) => {
+                let detail = text!("it cannot be looked at: {error}", "无法查看: {error}");
+                return Ok(Some((Difference::Altered, detail)));
+            }
         };
         if !facts.is_file {
-            return Ok(Some((Difference::Altered, "something that is not a file lies there".to_owned())));
+            let detail = text!("something that is not a file lies there", "该处不是普通文件");
+            return Ok(Some((Difference::Altered, detail)));
         }
         if facts.size != entry.size {
-            let detail = format!("it has {} bytes, {} were exported", facts.size, entry.size);
+            let (size, exported) = (facts.size, entry.size);
+            let detail =
+                text!("it has {size} bytes, {exported} were exported", "文件有 {size} 字节，导出时为 {exported} 字节");
             return Ok(Some((Difference::Altered, detail)));
         }
         let suspicious = self.content == Content::ByHash || !self.is_as_old_as(facts.modified, run)?;
@@ -107,22 +114,31 @@ impl Inspector<'_> {
         Ok(end.is_some_and(|end| modified <= end + GRACE))
     }
 
-    fn other_content(&self, entry: &Entry) -> Option<String> {
+    fn other_content(&self, entry: &Entry) -> Option<Text> {
         match self.tree.digest(&entry.path) {
             Ok(Some(digest)) if digest == entry.digest => None,
-            Ok(_) => Some("it has other content than was exported".to_owned()),
-            Err(error) => Some(format!("it cannot be read: {error}")),
+            Ok(_) => Some(text!("it has other content than was exported", "内容与导出时不同")),
+            Err(error) => Some(text!("it cannot be read: {error}", "无法读取: {error}")),
         }
     }
 
     /// Files and folders are made under one umask, so a file permits others what its folder does.
-    fn permissions(&self, facts: &Facts) -> Option<String> {
+    fn permissions(&self, facts: &Facts) -> Option<Text> {
         let expected = facts.mode_of_folder & 0o066 | 0o600;
         if facts.owner != self.owner {
-            return Some(format!("it belongs to user {}, user {} exports", facts.owner, self.owner));
+            let (theirs, owner) = (facts.owner, self.owner);
+            return Some(text!(
+                "it belongs to user {theirs}, user {owner} exports",
+                "属于用户 {theirs}，导出用户是 {owner}"
+            ));
         }
-        (facts.mode != expected)
-            .then(|| format!("its mode is {:04o}, its folder's asks for {expected:04o}", facts.mode))
+        let mode = facts.mode;
+        (mode != expected).then(|| {
+            text!(
+                "its mode is {mode:04o}, its folder's asks for {expected:04o}",
+                "权限为 {mode:04o}，按其目录应为 {expected:04o}"
+            )
+        })
     }
 }
 
@@ -150,14 +166,24 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
             }
             (TreeEntryKind::Closed, _) if troubled.as_ref() == Some(&found.path) => {}
             (TreeEntryKind::Closed, _) => {
-                find(findings, Difference::Permissions, found.path.display(), "the folder cannot be read".to_owned());
+                find(
+                    findings,
+                    Difference::Permissions,
+                    found.path.display(),
+                    text!("the folder cannot be read", "无法读取目录"),
+                );
                 troubled = Some(found.path);
             }
             // Nobody can say which window a file belongs to that nobody knows.
             (TreeEntryKind::File, _) if task.selection.has_window() => {}
             (TreeEntryKind::File, Some(path)) => files.push(path),
             (TreeEntryKind::File, None) => {
-                find(findings, Difference::Foreign, found.path.display(), "no invoice has such a path".to_owned());
+                find(
+                    findings,
+                    Difference::Foreign,
+                    found.path.display(),
+                    text!("no invoice has such a path", "不会有发票使用这样的路径"),
+                );
             }
         }
         if files.len() >= PAGE {
@@ -188,13 +214,18 @@ fn find_strangers(
         }
         match state.leftover(&path)? {
             Some(leftover) => findings.add_leftover(&leftover),
-            None => find(findings, Difference::Foreign, path, "no invoice of the ledger has this path".to_owned()),
+            None => find(
+                findings,
+                Difference::Foreign,
+                path,
+                text!("no invoice of the ledger has this path", "台账中没有发票使用此路径"),
+            ),
         }
     }
     Ok(())
 }
 
-fn find(findings: &mut Findings, difference: Difference, path: impl ToString, detail: String) {
+fn find(findings: &mut Findings, difference: Difference, path: impl ToString, detail: Text) {
     findings.add(Finding { difference, tenant: None, id: None, path: Some(path.to_string()), detail });
 }
 
@@ -202,9 +233,14 @@ fn folder_of(tenant: &Tenant) -> String {
     TreePath::of(tenant, None, "20000101", "1").tenant().to_owned()
 }
 
-fn folder_trouble(theirs: u32, mode: u32, owner: u32) -> Option<String> {
+fn folder_trouble(theirs: u32, mode: u32, owner: u32) -> Option<Text> {
     if theirs != owner {
-        return Some(format!("the folder belongs to user {theirs}, user {owner} exports"));
+        return Some(text!(
+            "the folder belongs to user {theirs}, user {owner} exports",
+            "目录属于用户 {theirs}，导出用户是 {owner}"
+        ));
     }
-    (mode & 0o700 != 0o700).then(|| format!("the folder's mode is {mode:04o}, in which nothing can be exported"))
+    (mode & 0o700 != 0o700).then(|| {
+        text!("the folder's mode is {mode:04o}, in which nothing can be exported", "目录权限为 {mode:04o}，无法写入")
+    })
 }

@@ -3,83 +3,66 @@
 use std::collections::BTreeMap;
 
 use crate::invoice::{InvoiceId, Tenant};
+use crate::lang::Text;
 use crate::run::WhyKept;
 use crate::state::todo::Leftover;
 use crate::tree::name::TreePath;
 
-/// How tree, ledger and source differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Difference {
-    /// An invoice that should have been exported and was not.
-    Lost,
-    /// The source holds another document than was exported.
-    Stale,
-    /// The invoice belongs to another path than its file has.
-    Moved,
-    /// The file is not there.
-    Missing,
-    /// The file is not what was written.
-    Altered,
-    /// Whom the file or the folder belongs to, or what it permits, is not as we make it.
-    Permissions,
-    /// The invoice is none any more; its file still lies there.
-    Withdrawn,
-    /// A file that its invoice, or an earlier one with the same id, left behind.
-    Leftover,
-    /// Nobody knows the file.
-    Foreign,
-    /// The server did not return rows of a tenant, so that they are not compared.
-    Unread,
+words! {
+    /// How tree, ledger and source differ, the gravest kind first.
+    pub enum Difference {
+        /// An invoice that should have been exported and was not.
+        Lost = "lost", "漏导";
+        /// The source holds another document than was exported.
+        Stale = "stale", "内容过时";
+        /// The invoice belongs to another path than its file has.
+        Moved = "moved", "路径已变";
+        /// The file is not there.
+        Missing = "missing", "文件缺失";
+        /// The file is not what was written.
+        Altered = "altered", "文件被改动";
+        /// The owner of the file or folder, or its mode, is not as this program makes it.
+        Permissions = "permissions", "权限不符";
+        /// The invoice is none any more; its file still lies there.
+        Withdrawn = "withdrawn", "发票已撤销";
+        /// A file that its invoice, or an earlier one with the same id, left behind.
+        Leftover = "leftover", "遗留文件";
+        /// No invoice is known to have the file.
+        Foreign = "foreign", "来历不明";
+        /// The server did not return rows of a tenant, so that they are not compared.
+        Unread = "unread", "未能读取";
+    }
 }
 
 impl Difference {
-    pub const ALL: [Self; 10] = [
-        Self::Lost,
-        Self::Stale,
-        Self::Moved,
-        Self::Missing,
-        Self::Altered,
-        Self::Permissions,
-        Self::Withdrawn,
-        Self::Leftover,
-        Self::Foreign,
-        Self::Unread,
-    ];
-
-    /// The word shown and used in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Lost => "lost",
-            Self::Stale => "stale",
-            Self::Moved => "moved",
-            Self::Missing => "missing",
-            Self::Altered => "altered",
-            Self::Permissions => "permissions",
-            Self::Withdrawn => "withdrawn",
-            Self::Leftover => "leftover",
-            Self::Foreign => "foreign",
-            Self::Unread => "unread",
-        }
-    }
-
     /// Whether exporting the invoice again mends it.
     fn is_to_be_exported(self) -> bool {
         matches!(self, Self::Lost | Self::Stale | Self::Moved | Self::Missing | Self::Altered)
     }
 
     /// What to do about it.
-    pub fn remedy(self) -> &'static str {
+    pub fn remedy(self) -> Text {
         match self {
-            Self::Lost | Self::Moved => "verify --against-source --repair exports it",
-            Self::Stale => "verify --against-source --repair exports it; with the same source time, add --documents",
-            Self::Missing | Self::Altered => "verify --repair exports it",
-            Self::Permissions => "chown or chmod it",
-            Self::Withdrawn => "verify --against-source --prune removes it",
-            Self::Leftover => {
-                "verify --against-source --prune --prune-leftovers removes it, also if it is the only file of an earlier invoice"
+            Self::Lost | Self::Moved => {
+                text!("verify --against-source --repair exports it", "用 verify --against-source --repair 导出")
             }
-            Self::Foreign => "it is not ours to remove",
-            Self::Unread => "mend what the server says, then verify again",
+            Self::Stale => text!(
+                "verify --against-source --repair exports it; with the same source time, add --documents",
+                "用 verify --against-source --repair 导出；若更新时间相同，再加 --documents"
+            ),
+            Self::Missing | Self::Altered => text!("verify --repair exports it", "用 verify --repair 导出"),
+            Self::Permissions => text!("chown or chmod it", "用 chown 或 chmod 修正"),
+            Self::Withdrawn => {
+                text!("verify --against-source --prune removes it", "用 verify --against-source --prune 删除")
+            }
+            Self::Leftover => text!(
+                "verify --against-source --prune --prune-leftovers removes it, also if it is the only file of an earlier invoice",
+                "用 verify --against-source --prune --prune-leftovers 删除，即使它是之前某张发票仅存的文件"
+            ),
+            Self::Foreign => text!("it is not ours to remove", "不是本程序的文件，不会删除"),
+            Self::Unread => {
+                text!("mend what the server says, then verify again", "请先解决服务器报告的问题，再重新核对")
+            }
         }
     }
 }
@@ -91,7 +74,7 @@ pub struct Finding {
     pub id: Option<InvoiceId>,
     /// Relative to the output.
     pub path: Option<String>,
-    pub detail: String,
+    pub detail: Text,
 }
 
 #[derive(Clone, Debug)]
@@ -176,13 +159,23 @@ impl Findings {
         let of = if leftover.is_superseded() { &mut self.superseded } else { &mut self.reused };
         of.push(path.clone());
         let detail = match why {
-            Some(WhyKept::NotRemoved) => format!("id {id} has another path now, and this file could not be removed"),
-            Some(WhyKept::Number) => format!("id {id} had this path and carries another number now"),
-            Some(WhyKept::Tenant) => format!("id {id} had this path and belongs to another tenant now"),
-            Some(WhyKept::Table) => {
-                format!("id {id} had this path, and it is not proven that it still is that invoice's id")
-            }
-            None => format!("id {id} had this path, and it is not proven that the file is superseded"),
+            Some(WhyKept::NotRemoved) => text!(
+                "id {id} has another path now, and this file could not be removed",
+                "id {id} 现在是另一个路径，而这个文件当时无法删除"
+            ),
+            Some(WhyKept::Number) => text!(
+                "id {id} had this path and carries another number now, or that of another year",
+                "id {id} 曾用此路径，现在是另一个发票号，或另一年的同一发票号"
+            ),
+            Some(WhyKept::Tenant) => text!(
+                "id {id} had this path and belongs to another tenant now",
+                "id {id} 曾用此路径，现在属于另一个租户"
+            ),
+            Some(WhyKept::Table) => text!(
+                "id {id} had this path, and it is not proven that it still is that invoice's id",
+                "id {id} 曾用此路径，无法证明它仍是那张发票的 id"
+            ),
+            None => text!("id {id} had this path and has another one now", "id {id} 曾用此路径，现在是另一个路径"),
         };
         let (difference, path) = (Difference::Leftover, Some(path.to_string()));
         self.add(Finding { difference, tenant: None, id: None, path, detail });

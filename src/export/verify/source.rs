@@ -18,6 +18,7 @@ use crate::export::server::second_source;
 use crate::export::session::Session;
 use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
+use crate::lang::Text;
 use crate::refusal::Trouble;
 use crate::run::Cancel;
 use crate::state::State;
@@ -87,7 +88,8 @@ impl RowHandler for Examiner<'_> {
         match told {
             ReaderEvent::Gone { part: Part::Unmet, id, .. } => {
                 if let Some(entry) = self.state.entry(&id)? {
-                    self.find(Difference::Withdrawn, &entry, "the source has no such invoice any more".to_owned());
+                    let detail = text!("the source has no such invoice any more", "数据源中已没有这张发票");
+                    self.find(Difference::Withdrawn, &entry, detail);
                 }
             }
             ReaderEvent::Retrying { trouble, pause } => (self.tell)(Event::Notice(Notice::Retrying { trouble, pause })),
@@ -129,10 +131,16 @@ impl Examiner<'_> {
             return Ok(());
         }
         if entry.path == *path {
-            let same_time = if invoice.time == entry.time { ", with the same source time" } else { "" };
-            self.find(Difference::Stale, entry, format!("the source holds another document{same_time}"));
+            let detail = match invoice.time == entry.time {
+                true => text!(
+                    "the source holds another document, with the same source time",
+                    "数据源中的内容不同，但更新时间相同"
+                ),
+                false => text!("the source holds another document", "数据源中的内容不同"),
+            };
+            self.find(Difference::Stale, entry, detail);
         } else {
-            self.find(Difference::Moved, entry, format!("it belongs at {path}"));
+            self.find(Difference::Moved, entry, text!("it belongs at {path}", "应位于 {path}"));
         }
         Ok(())
     }
@@ -149,8 +157,8 @@ impl Examiner<'_> {
             return Ok(());
         }
         match self.state.entry(id)? {
-            Some(entry) => self.find(Difference::Stale, &entry, reason.to_string()),
-            None => self.lost(id, tenant.as_ref(), None, reason.to_string()),
+            Some(entry) => self.find(Difference::Stale, &entry, reason.text()),
+            None => self.lost(id, tenant.as_ref(), None, reason.text()),
         }
         Ok(())
     }
@@ -175,27 +183,35 @@ impl Examiner<'_> {
             self.findings.add(Finding { difference: Difference::Unread, tenant, id: None, path: None, detail });
         };
         for tenant in tenants.into_iter().filter(|tenant| self.unread.insert(tenant.clone())) {
-            find(Some(tenant), format!("not all rows could be compared: {trouble}"));
+            find(Some(tenant), text!("not all rows could be compared: {trouble}", "并非所有行都能比对: {trouble}"));
         }
         if tenantless > 0 {
-            find(None, format!("invoices without a known tenant that could not be compared: {tenantless}: {trouble}"));
+            find(
+                None,
+                text!(
+                    "invoices without a known tenant that could not be compared: {tenantless}: {trouble}",
+                    "租户未知、未能比对的发票: {tenantless}: {trouble}"
+                ),
+            );
         }
     }
 
-    fn lost(&mut self, id: &InvoiceId, tenant: Option<&Tenant>, path: Option<String>, detail: String) {
+    fn lost(&mut self, id: &InvoiceId, tenant: Option<&Tenant>, path: Option<String>, detail: Text) {
         let (tenant, id) = (tenant.cloned(), Some(id.clone()));
         self.findings.add(Finding { difference: Difference::Lost, tenant, id, path, detail });
     }
 
-    fn find(&mut self, difference: Difference, entry: &Entry, detail: String) {
+    fn find(&mut self, difference: Difference, entry: &Entry, detail: Text) {
         let (tenant, id, path) = (entry.tenant.clone(), entry.id.clone(), entry.path.to_string());
         self.findings.add(Finding { difference, tenant: Some(tenant), id: Some(id), path: Some(path), detail });
     }
 }
 
-fn lateness(time: Option<&SourceTime>) -> String {
+fn lateness(time: Option<&SourceTime>) -> Text {
     match time {
-        Some(time) => format!("its source time is {time}, which runs have passed"),
-        None => "it has no source time, so only full runs read it".to_owned(),
+        Some(time) => {
+            text!("its source time is {time}, which runs have passed", "更新时间为 {time}，之前的运行已读过这一时间")
+        }
+        None => text!("it has no source time, so only full runs read it", "没有更新时间，只有全量导出会读取"),
     }
 }
