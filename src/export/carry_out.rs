@@ -7,7 +7,7 @@ use std::thread::{self, Scope as Threads};
 use super::check::{Checker, Presence};
 use super::commit::{Committer, Publisher};
 use super::course::CarriedOut;
-use super::decide::{BloomFilter, Decider, Decisions, Journal, Ledger, LedgerView, SecondSource, Tally};
+use super::decide::{BloomFilter, Decider, Decisions, Journal, LedgerView, SecondSource, Tally};
 use super::diff::{Compare, Scope};
 use super::drive::{ReadTask, drive};
 use super::order::Order;
@@ -26,7 +26,6 @@ use crate::state::tenants::KnownTenant;
 use crate::state::todo::{DoubtedPath, Todo, TodoReason};
 use crate::tree::Tree;
 use crate::tree::name::TreePath;
-use crate::tree::stage::Stage;
 use crate::window::Span;
 
 /// Where the decisions of a run go.
@@ -50,18 +49,13 @@ impl<'a> Destination<'a> {
         }
     }
 
-    fn tree(&self) -> Option<&'a Tree> {
-        match self {
-            Self::Export { writing, .. } => Some(writing.tree),
-            Self::DryRun { tree, .. } => *tree,
-        }
-    }
-
-    fn stage(&self) -> Option<&'a Stage> {
-        match self {
-            Self::Export { writing, .. } => Some(writing.stage),
-            Self::DryRun { .. } => None,
-        }
+    fn checker(&self, order: &Order) -> Checker<'a> {
+        let (tree, stage) = match self {
+            Self::Export { writing, .. } => (Some(writing.tree), Some(writing.stage)),
+            Self::DryRun { tree, .. } => (*tree, None),
+        };
+        let presence = if order.kind == Kind::Incremental { Presence::Assumed } else { Presence::Checked };
+        Checker { tree, stage, presence, max_document: order.access.max_document }
     }
 
     fn run(&self) -> Option<RunId> {
@@ -98,21 +92,47 @@ impl<'a> Destination<'a> {
     }
 
     /// Starts the threads that publish.
-    fn open<'scope>(self, threads: &'scope Threads<'scope, '_>) -> anyhow::Result<(Ledger<'a>, Committer<'a>)>
+    fn open<'scope>(self, threads: &'scope Threads<'scope, '_>) -> anyhow::Result<Committer<'a>>
     where
         'a: 'scope,
     {
         match self {
             Self::Export { state, writing } => {
                 let publisher = Publisher::start(threads, writing.tree, writing.stage)?;
-                let ledger = Ledger::Recorded { state, run: writing.run.id };
-                Ok((ledger, Committer::Export { writing, publisher }))
+                Ok(Committer::Export { state, writing, publisher })
             }
-            Self::DryRun { state, tree } => {
-                let rehearsal = Rehearsal::new()?;
-                Ok((Ledger::Rehearsed { state, rehearsal }, Committer::DryRun { tree }))
-            }
+            Self::DryRun { state, tree } => Ok(Committer::DryRun { state, tree, rehearsal: Rehearsal::new()? }),
         }
+    }
+}
+
+/// What a run reads.
+struct Reading {
+    scope: Arc<Scope>,
+    doubted: BTreeMap<TreePath, DoubtedPath>,
+    todo: Vec<Todo>,
+}
+
+impl Reading {
+    fn of(
+        order: &Order,
+        snapshot: &ServerSnapshot,
+        server_session: &mut ServerSession,
+        state: Option<&State>,
+        tell: &mut dyn FnMut(Event),
+    ) -> anyhow::Result<Self> {
+        let mut known = state.map_or(Ok(Vec::new()), State::tenants)?;
+        if order.kind == Kind::Incremental {
+            server_session.ask(tell, |source| tenant_families::merge(&mut known, &snapshot.listed, source))?;
+        }
+        let scope = Arc::new(scope(order, snapshot, &known));
+        drop(known);
+        if matches!(*scope, Scope::Table) {
+            expect(state, server_session, tell)?;
+        }
+        let doubted = state.map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
+        let todo = to_read(order, snapshot, state, &doubted)?;
+        Ok(Self { scope, doubted, todo })
     }
 }
 
@@ -124,22 +144,10 @@ pub(super) fn carry_out(
     destination: Destination<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<CarriedOut> {
-    let state = destination.state();
-    let mut known = state.map_or(Ok(Vec::new()), State::tenants)?;
-    if order.kind == Kind::Incremental {
-        server_session.ask(tell, |source| tenant_families::merge(&mut known, &snapshot.listed, source))?;
-    }
-    let scope = Arc::new(scope(order, snapshot, &known));
-    drop(known);
-    if matches!(*scope, Scope::Table) {
-        expect(state, &mut server_session, tell)?;
-    }
-    let doubted = state.map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
-    let todo = to_read(order, snapshot, state, &doubted)?;
+    let Reading { scope, doubted, todo } =
+        Reading::of(order, snapshot, &mut server_session, destination.state(), tell)?;
     let (lookup, entered) = destination.lookups()?;
-    let presence = if order.kind == Kind::Incremental { Presence::Assumed } else { Presence::Checked };
-    let max_document = order.access.max_document;
-    let checker = Checker { tree: destination.tree(), stage: destination.stage(), presence, max_document };
+    let checker = destination.checker(order);
     let run = destination.run();
     let open = move || second_source(&order.access, &snapshot.server, run);
     let cancel = destination.cancel(order)?;
@@ -147,11 +155,10 @@ pub(super) fn carry_out(
     let second = SecondSource::new(retry(), &open);
     let table = destination.table(&snapshot.settings)?;
     thread::scope(|threads| {
-        let (ledger, committer) = destination.open(threads)?;
         let decisions = Decisions {
             settings: &snapshot.settings,
             checker,
-            view: LedgerView::new(ledger, entered),
+            view: LedgerView::new(destination.open(threads)?, entered),
             journal: Journal::new(&snapshot.settings, order.rejects, tell),
             tally: Tally::new(order.kind, scope.groups()),
             doubted,
@@ -159,14 +166,14 @@ pub(super) fn carry_out(
             retried: todo.iter().map(|todo| (todo.id.clone(), todo.why)).collect(),
             has_entered: false,
         };
-        let mut decider = Decider::new(scope.groups(), decisions, committer, second);
+        let mut decider = Decider::new(scope.groups(), decisions, second);
         let (source, retry, scope) = (server_session.source, retry(), Arc::clone(&scope));
         let read_task = ReadTask { source, lookup, todo, scope, retry, visited_ids: None };
         let driven = drive(&mut decider, checker, read_task, order.writers, &cancel);
         // In whatever way the run ends, what is in the tree is on record if it can be.
         let recorded = decider.record_published();
         driven.and(recorded)?;
-        Ok(CarriedOut::new(decider.into_journal()))
+        Ok(decider.into_outcome())
     })
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use self::findings::{Difference, Finding, Findings};
 use super::attach::Location;
 use super::carry_out::{Destination, carry_out};
-use super::course::{CarriedOut, Course};
+use super::course::{CarriedOut, Course, Totals};
 use super::diff::Compare;
 use super::order::Order;
 use super::plan::{Purpose, StatePolicy};
@@ -204,7 +204,7 @@ fn with_the_source(
         return Ok(Verified { findings, mended: None, refused: Some(refused) });
     }
     let mend = |site: Site<'_>, tell: &mut dyn FnMut(Event)| mend(with, &findings, site, tell);
-    let (run, CarriedOut { totals: counts, .. }) = session.on_record(order, &course, tell, mend)?;
+    let (run, CarriedOut { totals: Totals { run: counts, .. }, .. }) = session.on_record(order, &course, tell, mend)?;
     let left = examine(task, with, &session, &(order.watch)()?, tell)?;
     session.close(order)?;
     Ok(Verified { findings, mended: Some(Mended { run, counts, left }), refused: None })
@@ -246,6 +246,6 @@ fn mend(
     let server_session = ServerSession::again(&with.order, &snapshot.server, writing.run.id, tell)?;
     let mut carried_out =
         carry_out(&with.order, snapshot, server_session, Destination::Export { state, writing }, tell)?;
-    carried_out.totals += pruned;
+    carried_out.totals.run += pruned;
     Ok(carried_out)
 }

@@ -11,12 +11,11 @@ use super::batch::{BATCH_TIME, Batch, FIRST_BATCH_FILES, next_limit};
 use super::conflicts::{Conflicts, Fresh, Waiting, Winner, winners};
 use super::decisions::{Decisions, Rival};
 use super::doubted;
-use super::journal::Journal;
 use super::parts::{Parts, advances, members};
 use super::second::SecondSource;
 use crate::event::Notice;
 use crate::export::check::{Candidate, Verdict};
-use crate::export::commit::Committer;
+use crate::export::course::CarriedOut;
 use crate::export::diff::ReaderEvent;
 use crate::export::drive::{Checked, RowHandler};
 use crate::export::one_by_one::{self, Asks};
@@ -41,7 +40,6 @@ const DOCUMENTS_A_PAGE: usize = 100;
 pub(in crate::export) struct Decider<'a> {
     groups: &'a [Group],
     decisions: Decisions<'a>,
-    committer: Committer<'a>,
     second: SecondSource<'a>,
     conflicts: Conflicts,
     parts: Parts,
@@ -92,7 +90,7 @@ impl RowHandler for Decider<'_> {
                 self.after(part)?;
             }
             ReaderEvent::Retrying { trouble, pause } => {
-                self.decisions.journal.notice(Notice::Retrying { trouble, pause })
+                self.decisions.journal.notice(Notice::Retrying { trouble, pause });
             }
             ReaderEvent::Failed { tenants, tenantless, trouble } => {
                 tenants.iter().for_each(|tenant| self.decisions.journal.fail(tenant, trouble.clone()));
@@ -127,20 +125,14 @@ impl RowHandler for Decider<'_> {
 }
 
 impl<'a> Decider<'a> {
-    pub(in crate::export) fn new(
-        groups: &'a [Group],
-        decisions: Decisions<'a>,
-        committer: Committer<'a>,
-        second: SecondSource<'a>,
-    ) -> Self {
+    pub(in crate::export) fn new(groups: &'a [Group], decisions: Decisions<'a>, second: SecondSource<'a>) -> Self {
         let (conflicts, parts) = Default::default();
         let (opened, limit) = (Instant::now(), FIRST_BATCH_FILES);
-        Self { groups, decisions, committer, second, conflicts, parts, opened, limit }
+        Self { groups, decisions, second, conflicts, parts, opened, limit }
     }
 
-    /// What is left once the run has ended.
-    pub(in crate::export) fn into_journal(self) -> Journal<'a> {
-        self.decisions.journal
+    pub(in crate::export) fn into_outcome(self) -> CarriedOut {
+        self.decisions.journal.outcome
     }
 
     fn begin(&mut self, group: usize) {
@@ -218,7 +210,7 @@ impl<'a> Decider<'a> {
         if self.conflicts.is_empty() {
             return Ok(());
         }
-        if self.committer.changes_the_tree() {
+        if self.decisions.view.committer.changes_the_tree() {
             self.publish_and_record()?;
         }
         self.decisions.has_entered = true;
@@ -379,7 +371,7 @@ impl<'a> Decider<'a> {
     }
 
     fn clear_doubt(&mut self) -> anyhow::Result<()> {
-        if self.committer.changes_the_tree() && !self.decisions.doubted.is_empty() {
+        if self.decisions.view.committer.changes_the_tree() && !self.decisions.doubted.is_empty() {
             self.publish_and_record()?;
         }
         doubted::clear_doubt(&mut self.decisions)
@@ -392,7 +384,7 @@ impl<'a> Decider<'a> {
         if is_old || batch.is_full(self.limit) {
             self.submit_batch()?;
         }
-        let is_published = self.decisions.view.in_flight.is_some() && self.committer.is_published();
+        let is_published = self.decisions.view.in_flight.is_some() && self.decisions.view.committer.is_published();
         if is_published { self.record_published() } else { Ok(()) }
     }
 
@@ -419,7 +411,7 @@ impl<'a> Decider<'a> {
         let mut changes = self.decisions.view.batch.take_changes();
         self.keep_unless_table_lasts(&mut changes)?;
         let removes = !changes.removals.is_empty();
-        let published = self.committer.submit(changes)?;
+        let published = self.decisions.view.committer.submit(changes)?;
         // What became of the batch before may change what is recorded of this one.
         self.record_published()?;
         self.opened = Instant::now();
@@ -435,13 +427,13 @@ impl<'a> Decider<'a> {
     /// Waits until the batch on its way is published, and records it.
     pub(in crate::export) fn record_published(&mut self) -> anyhow::Result<()> {
         let Some(batch) = self.decisions.view.in_flight.take() else { return Ok(()) };
-        let published = self.committer.wait_published()?;
+        let published = self.decisions.view.committer.wait_published()?;
         self.record(batch, &published)
     }
 
     fn record(&mut self, mut batch: Batch, published: &Published) -> anyhow::Result<()> {
         self.decisions.close(&mut batch, published)?;
-        self.committer.record(&mut self.decisions.view.ledger, published, &batch.record)?;
+        self.decisions.view.committer.record(published, &batch.record)?;
         self.decisions.journal.say_done(batch.ready);
         Ok(())
     }
