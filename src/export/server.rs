@@ -1,5 +1,5 @@
-//! A connection that is made again when it is lost, and the questions that a run asks before it reads rows. A server
-//! that is just being restarted, or takes no further connection for a moment, costs a pause.
+//! The session with the server, and the snapshot that a run takes of it before it reads rows. A server that is just
+//! being restarted, or takes no further connection for a moment, costs a pause here as it does later.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -109,8 +109,8 @@ pub(super) struct ServerSnapshot {
     pub settings: Settings,
 }
 
-/// Who answers, what time it is there, what is still open: in this order and before any row is read.
-/// What was committed before the look at open work is visible to later reads, what was not is open.
+/// Asks for the server's identity, its clock and its open work: in this order and before any row is read.
+/// Transactions that committed before the look at open work are visible to later reads; the others are open.
 pub(super) fn ask_server(
     order: &Order,
     server_session: &mut ServerSession,
@@ -120,15 +120,7 @@ pub(super) fn ask_server(
     let table = server_session.ask_if_shown(tell, None, |source| source.table_identity())?;
     let (clock, clocks) = read_clocks(order, server_session, tell)?;
     let work = server_session.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
-    match &work {
-        OpenWork::Unknown => tell(Event::Notice(Notice::OpenWorkUnknown)),
-        OpenWork::Unclear => tell(Event::Notice(Notice::OpenWorkUnclear)),
-        OpenWork::Prepared => tell(Event::Notice(Notice::PreparedWork)),
-        OpenWork::Since(since) if work.reaches_below(&clock.boundary(order.safety_lag)) => {
-            tell(Event::Notice(Notice::OpenWork { since: since.clone() }));
-        }
-        OpenWork::Since(_) | OpenWork::None => {}
-    }
+    say_open_work(&work, &clock.boundary(order.safety_lag), tell);
     match server_session.ask_if_shown(tell, None, |source| source.replication())? {
         Some(Replication::Behind(behind)) if behind.is_zero() => {}
         Some(Replication::Behind(behind)) => tell(Event::Notice(Notice::Replica { behind: Some(behind) })),
@@ -161,6 +153,18 @@ pub(super) fn ask_server(
         }
     }
     Ok(ServerSnapshot { clock, clocks, server, listed, tenantless, settings })
+}
+
+fn say_open_work(work: &OpenWork, boundary: &SourceTime, tell: &mut dyn FnMut(Event)) {
+    match work {
+        OpenWork::Unknown => tell(Event::Notice(Notice::OpenWorkUnknown)),
+        OpenWork::Unclear => tell(Event::Notice(Notice::OpenWorkUnclear)),
+        OpenWork::Prepared => tell(Event::Notice(Notice::PreparedWork)),
+        OpenWork::Since(since) if work.reaches_below(boundary) => {
+            tell(Event::Notice(Notice::OpenWork { since: since.clone() }));
+        }
+        OpenWork::Since(_) | OpenWork::None => {}
+    }
 }
 
 /// Invoices without a tenant that one run names at the most.

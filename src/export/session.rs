@@ -100,7 +100,7 @@ impl Session {
         let carried_out = match result {
             Ok(carried_out) => carried_out,
             Err(error) => {
-                // What went wrong first is what the operator must know; the next run finds this one dead.
+                // The operator must know the first error; if it cannot be recorded, the next run finds this one dead.
                 let cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
                 let cancelled = cancelled && say_whole(held, id).is_ok();
                 let status = if cancelled { Status::Cancelled } else { Status::Failed };

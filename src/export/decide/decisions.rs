@@ -71,21 +71,9 @@ impl Decisions<'_> {
             self.discard(&candidate);
             return Ok(());
         }
+        let before = if self.has_entered { self.view.entry(&candidate.invoice.id)? } else { known };
+        let entry = self.entry_of(&candidate, before.as_ref());
         let Candidate { invoice, path, digest, size, file } = candidate;
-        let before = if self.has_entered { self.view.entry(&invoice.id)? } else { known };
-        let settled = invoice.time.as_ref().is_some_and(|time| *time < self.settings.settled_below);
-        let mut entry = Entry {
-            id: invoice.id.clone(),
-            tenant: invoice.tenant.clone(),
-            time: invoice.time.clone(),
-            path: path.clone(),
-            digest,
-            size,
-            settled,
-            recheck: false,
-            table: None,
-        };
-        entry.table = self.table_of(&entry, before.as_ref());
         if let Some(before) = &before
             && before.path != path
         {
@@ -109,6 +97,22 @@ impl Decisions<'_> {
             replaced.iter().for_each(|replaced| self.checker.discard(replaced));
         }
         Ok(())
+    }
+
+    fn entry_of(&self, candidate: &Candidate, before: Option<&Entry>) -> Entry {
+        let Candidate { invoice, path, digest, size, .. } = candidate;
+        let settled = invoice.time.as_ref().is_some_and(|time| *time < self.settings.settled_below);
+        Entry {
+            id: invoice.id.clone(),
+            tenant: invoice.tenant.clone(),
+            time: invoice.time.clone(),
+            path: path.clone(),
+            digest: *digest,
+            size: *size,
+            settled,
+            recheck: false,
+            table: self.table_of(path, *digest, before),
+        }
     }
 
     pub(super) fn reject(&mut self, reject: Reject) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@
 //! again with tenant, number and year counts as the same invoice. Nothing in the database could say otherwise.
 
 use super::decisions::Decisions;
-use crate::invoice::{Invoice, InvoiceId};
+use crate::invoice::{Digest, Invoice, InvoiceId};
 use crate::run::WhyKept;
 use crate::state::ledger::Entry;
 use crate::state::todo::{Content, Leftover};
@@ -18,8 +18,8 @@ use crate::tree::publish::{Cause, Removal};
 impl Decisions<'_> {
     /// The number of the source's table, if the row was read in it with the document and at the path that the ledger
     /// has. A row that is as it was keeps what is known of it where the source shows nothing.
-    pub(super) fn table_of(&self, entry: &Entry, before: Option<&Entry>) -> Option<i64> {
-        let same = before.filter(|before| (&before.path, before.digest) == (&entry.path, entry.digest));
+    pub(super) fn table_of(&self, path: &TreePath, digest: Digest, before: Option<&Entry>) -> Option<i64> {
+        let same = before.filter(|before| (&before.path, before.digest) == (path, digest));
         self.table.or_else(|| same.and_then(|before| before.table))
     }
 
