@@ -20,7 +20,7 @@ use super::ticket::{Part, Ticket};
 use crate::panics;
 use crate::refusal::Refusal;
 use crate::run::Cancel;
-use crate::source::{Fault, Source};
+use crate::source::{Source, SourceError};
 use crate::state::ledger::Lookup;
 use crate::state::todo::Todo;
 use crate::state::visited::VisitedIds;
@@ -144,7 +144,7 @@ fn read_all(errand: Errand, jobs: Sender<Vec<Job>>, messages: &Sender<Message>) 
     let visited = Default::default();
     let outbox = Outbox::new(jobs, budget);
     let mut reader = Reader { source, lookup, outbox, tell, visited, patience, visited_ids, came: 0 };
-    if let Err(error) = panics::as_error(|| reader.read(todo, &scope).map_err(Fault::into_error)) {
+    if let Err(error) = panics::as_error(|| reader.read(todo, &scope).map_err(SourceError::into_error)) {
         // Nobody listens only if the run has failed already.
         let _ = messages.send(Message::Broken(error));
     }

@@ -217,7 +217,7 @@ impl MirrorFault {
 
 /// What keeps us out of the source, as far as the remedy differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Obstacle {
+pub enum ConnectErrorKind {
     /// No server answers.
     Unreachable,
     /// User or password.
@@ -240,7 +240,7 @@ pub enum Obstacle {
     Other,
 }
 
-impl Obstacle {
+impl ConnectErrorKind {
     /// The wording, without the name of the source.
     pub(super) fn message(self, detail: &str) -> Message {
         let said = || Text::same(detail);

@@ -95,17 +95,17 @@ fn about_the_state() -> Vec<Refusal> {
 fn about_the_source() -> Vec<Refusal> {
     let [table, column, option] = ["t_invoice", "fid2", "password"];
     let obstacles = [
-        Obstacle::Unreachable,
-        Obstacle::Login,
-        Obstacle::LoginWithKey,
-        Obstacle::PasswordInTheClear,
-        Obstacle::ServerKeyUnusable,
-        Obstacle::LoginUnknown,
-        Obstacle::Database,
-        Obstacle::Full,
-        Obstacle::NoTls,
-        Obstacle::Certificate,
-        Obstacle::TrustedUnreadable,
+        ConnectErrorKind::Unreachable,
+        ConnectErrorKind::Login,
+        ConnectErrorKind::LoginWithKey,
+        ConnectErrorKind::PasswordInTheClear,
+        ConnectErrorKind::ServerKeyUnusable,
+        ConnectErrorKind::LoginUnknown,
+        ConnectErrorKind::Database,
+        ConnectErrorKind::Full,
+        ConnectErrorKind::NoTls,
+        ConnectErrorKind::Certificate,
+        ConnectErrorKind::TrustedUnreadable,
     ];
     let source = "mysql://db:3306/shop";
     let unconnected = obstacles.map(|obstacle| Refusal::CannotConnect {

@@ -27,6 +27,8 @@ const HASH_DIGITS: usize = 32;
 const LONGEST_ESCAPE: usize = 9;
 /// The length of `yyyymmdd`.
 const DATE: usize = 8;
+/// Bytes of its year.
+const YEAR: usize = 4;
 /// Where the number starts in a file name, behind the date and `+`.
 const NUMBER: usize = DATE + 1;
 
@@ -107,6 +109,11 @@ impl TreePath {
     /// The same of two files. Of cut names only those of one date are recognised.
     pub fn same_invoice(&self, other: &Self) -> bool {
         other.number().map_or_else(|| self.file() == other.file(), |number| self.same_number(&number))
+    }
+
+    /// Whether both issue dates lie in one year. Many companies number their invoices anew each year.
+    pub fn same_year(&self, other: &Self) -> bool {
+        self.file().get(..YEAR) == other.file().get(..YEAR)
     }
 
     fn part(&self, nth: usize) -> &str {
