@@ -238,7 +238,7 @@ pub(super) fn fault(error: mysql::Error) -> SourceError {
         mysql::Error::DriverError(error) => SourceError::Connection(anyhow!("{error}")),
         mysql::Error::TlsError(error) => SourceError::Connection(anyhow!("{error}")),
         mysql::Error::UrlError(_) | mysql::Error::FromValueError(_) | mysql::Error::FromRowError(_) => {
-            SourceError::Connection(anyhow!("the server's answer cannot be read"))
+            SourceError::Connection(text!("the server's answer cannot be read", "无法读取服务器的应答").into())
         }
     }
 }
