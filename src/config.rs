@@ -6,7 +6,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
@@ -17,7 +16,8 @@ use crate::export::verify::{Against, Content, Leftovers, Prune, PruneOrder, Repa
 use crate::export::{self, Backups, Mirror, Order, Rejects};
 use crate::fs::private::PRIVATE;
 use crate::invoice::{SourceTime, Tenant};
-use crate::refusal::{Misuse, Refusal};
+use crate::lang::{Explain, Message};
+use crate::refusal::{AddressFault, Refusal};
 use crate::run::{Cancel, Kind, OwnClocks, Starter};
 use crate::source::{self, Access, Address, TableNames, Tls, TlsMode};
 use crate::state::legacy;
@@ -156,11 +156,14 @@ fn window(since: &Option<String>, until: &Option<String>) -> anyhow::Result<(Opt
     let time = |text: &Option<String>, flag| text.as_deref().map(|text| parsed_time(text, flag)).transpose();
     let (since, until) = (time(since, "--since")?, time(until, "--until")?);
     match (&since, &until) {
-        (Some(since), Some(until)) if since >= until => {
-            Err(misuse(Misuse::WindowReversed { since: since.clone(), until: until.clone() }))
-        }
+        (Some(since), Some(until)) if since >= until => Err(window_reversed(since, until)),
         _ => Ok((since, until)),
     }
+}
+
+/// The refusal of a window that ends before it begins.
+pub fn window_reversed(since: &SourceTime, until: &SourceTime) -> anyhow::Error {
+    misuse(text!("--since {since} is not before --until {until}", "--since {since} 不早于 --until {until}"))
 }
 
 /// Where the script kept its state file.
@@ -183,7 +186,10 @@ fn kind(
 ) -> anyhow::Result<Kind> {
     if since.is_some() || until.is_some() {
         if matches.value_source("mode") == Some(ValueSource::CommandLine) {
-            return Err(misuse(Misuse::WindowWithMode));
+            return Err(misuse(text!(
+                "--since and --until export a window again and have no --mode",
+                "--since 和 --until 用于重新导出一个区间，不能与 --mode 同时使用"
+            )));
         }
         return Ok(Kind::Backfill);
     }
@@ -215,9 +221,12 @@ pub fn required_time(text: &str) -> anyhow::Result<SourceTime> {
 fn parsed_time(text: &str, given_as: &'static str) -> anyhow::Result<SourceTime> {
     let spaced = text.replacen('T', " ", 1);
     let spaced = if spaced.len() == 10 { spaced + " 00:00:00" } else { spaced };
-    Some(SourceTime(spaced))
-        .filter(|time| real_moment(time).is_some())
-        .ok_or_else(|| misuse(Misuse::NotATime { given_as, text: text.to_owned() }))
+    Some(SourceTime(spaced)).filter(|time| real_moment(time).is_some()).ok_or_else(|| {
+        misuse(message! {
+            "{given_as} {text:?} is no time", "{given_as} {text:?} 不是时间";
+            "write \"2025-11-28 10:00:00\" or \"2025-11-28\"", "请写成 \"2025-11-28 10:00:00\" 或 \"2025-11-28\""
+        })
+    })
 }
 
 /// Which end of a day a day alone stands for.
@@ -248,26 +257,38 @@ pub fn given_source(common: &Common) -> Option<&str> {
 /// recorded. A text that is not understood may hold one.
 pub fn refuse_password_on_command_line(common: &Common, matches: &ArgMatches) -> anyhow::Result<()> {
     if std::env::args_os().any(|argument| source::holds_password(&argument.to_string_lossy())) {
-        return Err(misuse(Misuse::PasswordOnCommandLine));
+        return Err(password_on_command_line());
     }
     if matches.value_source("source") != Some(ValueSource::CommandLine) {
         return Ok(());
     }
     let Some(text) = given_source(common) else { return Ok(()) };
     match address(text)? {
-        (_, Some(_)) => Err(misuse(Misuse::PasswordOnCommandLine)),
+        (_, Some(_)) => Err(password_on_command_line()),
         _ => Ok(()),
     }
 }
 
+fn password_on_command_line() -> anyhow::Error {
+    misuse(message! {
+        "a password on the command line can be read by every user of this machine", "命令行上的密码会被本机所有用户看到";
+        "use --password-file, --defaults-file or MYSQL_PWD",
+        "请使用 --password-file、--defaults-file 或 MYSQL_PWD"
+    })
+}
+
 fn address(text: &str) -> anyhow::Result<(Address, Option<String>)> {
-    Address::parse(text).map_err(|fault| misuse(Misuse::Address(fault)))
+    Address::parse(text).map_err(|fault: AddressFault| misuse(fault.message()))
 }
 
 /// How to reach the source that the command line names, to read no documents.
 pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::Result<Access> {
     let Some(text) = given_source(common) else {
-        return Err(misuse(Misuse::NoSource));
+        return Err(misuse(message! {
+            "no source given", "没有指定数据源";
+            "name it with --source or INVOICE_EXPORT_SOURCE, for example mysql://user@host:3306/database",
+            "请用 --source 或 INVOICE_EXPORT_SOURCE 指定，例如 mysql://user@host:3306/database"
+        }));
     };
     refuse_password_on_command_line(common, matches)?;
     let (mut url, from_url) = address(text)?;
@@ -315,17 +336,21 @@ fn tls_mode(mode: SslMode) -> TlsMode {
 
 fn first_line(file: &Path) -> anyhow::Result<String> {
     // A password may have been given in the place of its file.
-    let context = "cannot read the file that --password-file or INVOICE_EXPORT_PASSWORD_FILE names";
-    let text = fs::read_to_string(file).context(context)?;
+    let text = fs::read_to_string(file).explain(|| {
+        text!(
+            "cannot read the file that --password-file or INVOICE_EXPORT_PASSWORD_FILE names",
+            "无法读取 --password-file 或 INVOICE_EXPORT_PASSWORD_FILE 指定的文件"
+        )
+    })?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
-fn misuse(misuse: Misuse) -> anyhow::Error {
-    Refusal::Misuse(misuse).into()
+fn misuse(message: impl Into<Message>) -> anyhow::Error {
+    Refusal::Usage(message.into()).into()
 }
 
-fn wrong_variable(name: &'static str, value: &str, allowed: [&'static str; 2]) -> anyhow::Error {
-    misuse(Misuse::Variable { name, value: value.to_owned(), allowed })
+fn wrong_variable(name: &str, value: &str, [one, other]: [&str; 2]) -> anyhow::Error {
+    misuse(text!("{name} is {value:?}; it can be {one} or {other}", "{name} 的值是 {value:?}，只能是 {one} 或 {other}"))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
+use crate::lang::Text;
 use crate::refusal::{Holder, Trouble};
 use crate::run::{Counts, Kind, RunId, Summary, WhyKept};
 
@@ -75,7 +76,7 @@ pub enum Notice {
     /// An old state was set aside by `--fresh`.
     SetAside { to: PathBuf },
     /// The state could not be backed up.
-    NoBackup { error: String },
+    NoBackup { error: Text },
     /// An earlier run died; what it left in doubt is read again.
     Recovering { files: u64 },
     /// All keys are read, without a lower bound.

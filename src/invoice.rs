@@ -186,6 +186,7 @@ impl Reason {
         Self::parse(code, english).map_or_else(|| Text::same(english), |reason| reason.text())
     }
 
+    /// The wording, as a clause about the invoice.
     pub fn text(&self) -> Text {
         match self {
             Self::NotUtf8 { offset } => {
@@ -193,21 +194,21 @@ impl Reason {
             }
             Self::NotJson { detail } => text!("the document is not JSON: {detail}", "发票内容不是 JSON: {detail}"),
             Self::ImpossibleDate { date } => {
-                text!("the issue date {date:?} is not a day of the calendar", "开票日期 \"{date}\" 不存在")
+                text!("the issue date {date:?} is not a day of the calendar", "开票日期 {date:?} 不存在")
             }
             Self::TooLarge { bytes } => text!(
                 "the document has {bytes} bytes, more than --max-document allows",
                 "发票内容有 {bytes} 字节，超过 --max-document 的上限"
             ),
             Self::PathTaken { path, by } => {
-                text!("its path {path} belongs to invoice id {by}", "文件路径 {path} 已属于另一张发票(id {by})")
+                text!("its path {path} belongs to invoice id {by}", "文件路径 {path} 已属于另一张发票（id {by}）")
             }
             Self::PathBlocked { path } => {
                 text!("something that is not a file lies at {path}", "{path} 处已有一个不是普通文件的东西")
             }
             Self::Unmappable { columns } => text!(
                 "{columns}: a character that the server cannot convert to UTF-8, or bytes that are none",
-                "{columns} 列含有数据库无法转换为 UTF-8 的字符(或无效字节)"
+                "{columns} 列含有数据库无法转换为 UTF-8 的字符（或无效字节）"
             ),
             Self::Unreadable { detail } => {
                 text!("the server cannot return the row: {detail}", "数据库无法返回这条记录: {detail}")
@@ -216,6 +217,7 @@ impl Reason {
     }
 }
 
+/// The English wording, which the state keeps.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text().fmt(f)
@@ -304,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_numbers_are_ordered_by_value_and_followed_by_everything_else_in_the_order_of_bytes() {
+    fn whole_numbers_are_ordered_by_value_and_everything_else_follows_in_byte_order() {
         let numbers = ["-10", "-5", "0", "9", "10", "77", "9223372036854775807", "18446744073709551615"];
         let texts = ["", "+5", "-0", "-a", "007", "1A", "77A", "a10", "a9"];
         let all: Vec<InvoiceId> = numbers.iter().chain(&texts).map(|text| InvoiceId::from(*text)).collect();

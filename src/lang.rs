@@ -1,13 +1,16 @@
 //! Texts in both languages of this program.
 //!
 //! Every message is worded once, in the arm of the code that knows its facts, with the English and the
-//! Chinese wording side by side: `text!("cannot open {file}", "无法打开 {file}")`. [`Context`] puts such
-//! a text in front of an error. `report` picks the language when it prints; JSON and CSV get English.
-//! Enums whose values are words of the state, of JSON and of tables are declared with [`words!`](crate::words).
+//! Chinese wording side by side: `text!("cannot open {file}", "无法打开 {file}")`. A [`Message`] is such a text
+//! with a hint; [`Explain`] puts one in front of an error. `report` picks the language when it prints; JSON and CSV
+//! get English. Enums whose values are words of the state, of JSON and of tables are declared with
+//! [`words!`](crate::words).
 
 use std::error::Error as StdError;
 use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
 
+/// A language of the log and of the answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lang {
     #[default]
@@ -16,13 +19,16 @@ pub enum Lang {
 }
 
 impl Lang {
-    /// The first variable that is set and not empty decides, as for every program.
+    /// The language of the locale that the variables name: the first one that is set and not empty decides.
+    ///
+    /// Chinese only if the locale's encoding is UTF-8: other terminals would show it as garbage.
     pub fn from_locale(lc_all: Option<&str>, lc_messages: Option<&str>, lang: Option<&str>) -> Self {
         let locale = [lc_all, lc_messages, lang].into_iter().flatten().find(|value| !value.is_empty());
-        match locale.and_then(|locale| locale.get(..2)) {
-            Some(language) if language.eq_ignore_ascii_case("zh") => Self::Zh,
-            Some(_) | None => Self::En,
-        }
+        let locale = locale.unwrap_or_default().to_ascii_lowercase();
+        let (name, encoding) = locale.split_once('.').unwrap_or((&locale, ""));
+        let encoding = encoding.split('@').next().unwrap_or_default();
+        let is_chinese = name.split(['_', '@']).next() == Some("zh");
+        if is_chinese && matches!(encoding, "utf-8" | "utf8") { Self::Zh } else { Self::En }
     }
 }
 
@@ -46,19 +52,31 @@ impl Text {
 
     /// An error with this text in front of the error that led to it.
     pub fn caused_by(self, cause: impl Into<anyhow::Error>) -> anyhow::Error {
-        anyhow::Error::new(Explained { text: self, cause: Some(cause.into()) })
+        anyhow::Error::new(Explained { message: self.into(), cause: Some(cause.into()) })
     }
 
-    /// Two statements about one thing.
-    pub fn then(self, next: &Self) -> Self {
-        Self { en: self.en + "; " + &next.en, zh: self.zh + "；" + &next.zh }
-    }
-
+    /// The wording in one language.
     pub fn in_lang(&self, lang: Lang) -> &str {
         match lang {
             Lang::En => &self.en,
             Lang::Zh => &self.zh,
         }
+    }
+
+    /// Two statements about one thing.
+    pub fn then(&self, next: &Self) -> Self {
+        Self::new(format!("{}; {}", self.en, next.en), format!("{}；{}", self.zh, next.zh))
+    }
+
+    /// A message that says what to do about it.
+    pub fn with_hint(self, hint: Text) -> Message {
+        Message { what: self, hint: Some(hint) }
+    }
+
+    /// The texts in a row, with the separators of their languages between them.
+    pub fn join(texts: &[Self], en: &str, zh: &str) -> Self {
+        let joined = |lang, separator| texts.iter().map(|text| text.in_lang(lang)).collect::<Vec<_>>().join(separator);
+        Self { en: joined(Lang::En, en), zh: joined(Lang::Zh, zh) }
     }
 }
 
@@ -68,25 +86,101 @@ impl Display for Text {
     }
 }
 
-/// The English wording, the Chinese one, and the values that neither names in its braces. Behind a semicolon stand
-/// the names of texts and words that are quoted, each in its language.
+/// The English wording, the Chinese one, and the values that neither names in its braces.
+///
+/// Variables that are texts themselves are listed first, in brackets, so that each wording gets them in its
+/// language: `text!([reason] "rejected: {reason}", "无法导出: {reason}")`. One wording alone may name them.
 #[macro_export]
 macro_rules! text {
-    ($en:literal, $zh:literal; $($quoted:ident),+) => {{
-        #[allow(clippy::clone_on_copy, reason = "words are copied, texts are not")]
-        let ($($quoted,)+) = ($($crate::lang::Text::from($quoted.clone()),)+);
-        let word = |lang| {
-            $(let $quoted = $quoted.in_lang(lang);)+
-            match lang {
-                $crate::lang::Lang::En => format!($en),
-                $crate::lang::Lang::Zh => format!($zh),
-            }
-        };
-        $crate::lang::Text::new(word($crate::lang::Lang::En), word($crate::lang::Lang::Zh))
-    }};
+    ([$($text:ident),+] $en:literal, $zh:literal $(, $($values:tt)+)?) => {
+        $crate::lang::Text::new(
+            { $(#[allow(unused_variables)] let $text = $text.in_lang($crate::lang::Lang::En);)+ format!($en $(, $($values)+)?) },
+            { $(#[allow(unused_variables)] let $text = $text.in_lang($crate::lang::Lang::Zh);)+ format!($zh $(, $($values)+)?) },
+        )
+    };
     ($en:literal, $zh:literal $(, $($values:tt)+)?) => {
         $crate::lang::Text::new(format!($en $(, $($values)+)?), format!($zh $(, $($values)+)?))
     };
+}
+
+/// A text as in [`text!`], and after a semicolon the hint, which may name the same variables: `message! { "no index",
+/// "缺少索引"; "create it", "请创建" }`.
+#[macro_export]
+macro_rules! message {
+    ($([$($text:ident),+])? $en:literal, $zh:literal $(, $values:expr)*; $hint_en:literal, $hint_zh:literal) => {
+        $crate::text!($([$($text),+])? $en, $zh $(, $values)*)
+            .with_hint($crate::text!($([$($text),+])? $hint_en, $hint_zh))
+    };
+}
+
+/// What happened, and what can be done about it. As `Display` it is one line of English.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub what: Text,
+    pub hint: Option<Text>,
+}
+
+impl Message {
+    /// As part of a result, which has no line for the hint.
+    pub fn on_one_line(self) -> Text {
+        match self.hint {
+            Some(hint) => self.what.then(&hint),
+            None => self.what,
+        }
+    }
+}
+
+impl Display for Message {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        self.what.fmt(f)?;
+        self.hint.iter().try_for_each(|hint| write!(f, "; {hint}"))
+    }
+}
+
+impl From<Text> for Message {
+    fn from(what: Text) -> Self {
+        Self { what, hint: None }
+    }
+}
+
+macro_rules! from_one_wording {
+    ($($name:ty)*) => {$(
+        /// For texts that are the same in both languages.
+        impl From<$name> for Text {
+            fn from(text: $name) -> Self {
+                Self::same(text)
+            }
+        }
+
+        impl From<$name> for Message {
+            fn from(text: $name) -> Self {
+                Text::same(text).into()
+            }
+        }
+    )*};
+}
+from_one_wording!(&str String &String);
+
+/// A duration, as precise as it is short.
+pub fn span(duration: Duration) -> Text {
+    let seconds = duration.as_secs();
+    match duration.as_secs_f64() {
+        short if short < 1.0 => text!("{} ms", "{} 毫秒", duration.as_millis().max(1)),
+        _ if seconds < 60 && duration.subsec_nanos() == 0 => text!("{seconds} s", "{seconds} 秒"),
+        short if short < 60.0 => text!("{short:.1} s", "{short:.1} 秒"),
+        _ => {
+            let units = [
+                (seconds / 86_400, "天"),
+                (seconds / 3_600 % 24, "小时"),
+                (seconds / 60 % 60, "分"),
+                (seconds % 60, "秒"),
+            ];
+            let counted =
+                units.iter().filter(|(number, _)| *number > 0).map(|(number, unit)| format!("{number} {unit}"));
+            let en = humantime::format_duration(Duration::from_secs(seconds)).to_string();
+            Text { en, zh: counted.collect::<Vec<_>>().join(" ") }
+        }
+    }
 }
 
 /// An enum of words: a value is one word in the state, in JSON and in CSV, and a Chinese one in tables for people.
@@ -121,6 +215,11 @@ macro_rules! words {
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$value => $en,)+ }
             }
+
+            /// The word for people.
+            pub fn in_lang(self, lang: $crate::lang::Lang) -> &'static str {
+                match (lang, self) { $(($crate::lang::Lang::En, Self::$value) => $en, ($crate::lang::Lang::Zh, Self::$value) => $zh,)+ }
+            }
         }
 
         impl std::fmt::Display for $name {
@@ -148,19 +247,20 @@ macro_rules! words {
 /// An error that is worded in both languages, with the error that led to it.
 #[derive(Debug)]
 pub struct Explained {
-    text: Text,
+    message: Message,
     cause: Option<anyhow::Error>,
 }
 
 impl Explained {
-    pub fn text(&self) -> &Text {
-        &self.text
+    /// The message of this error alone, without its cause.
+    pub fn message(&self) -> &Message {
+        &self.message
     }
 }
 
 impl Display for Explained {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        self.text.fmt(f)
+        self.message.fmt(f)
     }
 }
 
@@ -171,9 +271,15 @@ impl StdError for Explained {
 }
 
 /// An error without a cause.
+impl From<Message> for anyhow::Error {
+    fn from(message: Message) -> Self {
+        Self::new(Explained { message, cause: None })
+    }
+}
+
 impl From<Text> for anyhow::Error {
     fn from(text: Text) -> Self {
-        Self::new(Explained { text, cause: None })
+        Message::from(text).into()
     }
 }
 
@@ -183,19 +289,19 @@ impl From<Text> for anyhow::Error {
 /// asked for its type once it is inside a chain.
 pub trait Explain<T> {
     /// # Errors
-    /// The error of `self`, with `text` in front.
-    fn explain(self, text: impl FnOnce() -> Text) -> anyhow::Result<T>;
+    /// The error of `self`, with the text or message in front.
+    fn explain<M: Into<Message>>(self, message: impl FnOnce() -> M) -> anyhow::Result<T>;
 }
 
 impl<T, E: Into<anyhow::Error>> Explain<T> for Result<T, E> {
-    fn explain(self, text: impl FnOnce() -> Text) -> anyhow::Result<T> {
-        self.map_err(|cause| text().caused_by(cause))
+    fn explain<M: Into<Message>>(self, message: impl FnOnce() -> M) -> anyhow::Result<T> {
+        self.map_err(|cause| anyhow::Error::new(Explained { message: message().into(), cause: Some(cause.into()) }))
     }
 }
 
 impl<T> Explain<T> for Option<T> {
-    fn explain(self, text: impl FnOnce() -> Text) -> anyhow::Result<T> {
-        self.ok_or_else(|| text().into())
+    fn explain<M: Into<Message>>(self, message: impl FnOnce() -> M) -> anyhow::Result<T> {
+        self.ok_or_else(|| message().into().into())
     }
 }
 
@@ -213,10 +319,47 @@ mod tests {
         let zh: Vec<&str> = error
             .chain()
             .filter_map(|cause| cause.downcast_ref::<Explained>())
-            .map(|explained| explained.text().in_lang(Lang::Zh))
+            .map(|explained| explained.message().what.in_lang(Lang::Zh))
             .collect();
         assert_eq!(zh, ["/srv 中没有状态", "无法打开 a.db"]);
         assert_eq!(error.chain().map(ToString::to_string).next().as_deref(), Some("no state in /srv"));
         assert!(error.chain().any(|cause| cause.is::<std::io::Error>()));
+    }
+
+    #[test]
+    fn a_text_within_a_text_is_in_its_language() {
+        let reason = text!("late", "迟到");
+        let text = text!([reason] "tenant {tenant}: {reason}, {}", "租户 {tenant}: {reason}，{}", 7, tenant = "acme");
+        assert_eq!((text.in_lang(Lang::En), text.in_lang(Lang::Zh)), ("tenant acme: late, 7", "租户 acme: 迟到，7"));
+    }
+
+    #[test]
+    fn the_first_locale_variable_that_is_set_decides_the_language() {
+        assert_eq!(Lang::from_locale(None, None, None), Lang::En);
+        assert_eq!(Lang::from_locale(None, None, Some("zh_CN.UTF-8")), Lang::Zh);
+        assert_eq!(Lang::from_locale(Some("C"), None, Some("zh_CN.UTF-8")), Lang::En);
+        assert_eq!(Lang::from_locale(Some(""), Some("zh.utf8"), Some("en_US.UTF-8")), Lang::Zh);
+        assert_eq!(Lang::from_locale(Some("é"), None, None), Lang::En);
+    }
+
+    #[test]
+    fn a_chinese_locale_without_utf_8_gets_english() {
+        for locale in ["zh_CN", "zh_CN.GB18030", "zh_TW.Big5", "zh@radical", "zhx.UTF-8"] {
+            assert_eq!(Lang::from_locale(Some(locale), None, None), Lang::En, "{locale}");
+        }
+        assert_eq!(Lang::from_locale(Some("zh_CN.UTF-8@pinyin"), None, None), Lang::Zh);
+    }
+
+    #[test]
+    fn durations_are_as_precise_as_they_are_short() {
+        let both = |duration| {
+            let text = span(duration);
+            [Lang::En, Lang::Zh].map(|lang| text.in_lang(lang).to_owned())
+        };
+        assert_eq!(both(Duration::from_micros(20)), ["1 ms", "1 毫秒"]);
+        assert_eq!(both(Duration::from_millis(12_345)), ["12.3 s", "12.3 秒"]);
+        assert_eq!(both(Duration::from_secs(45)), ["45 s", "45 秒"]);
+        assert_eq!(both(Duration::from_millis(3_725_900)), ["1h 2m 5s", "1 小时 2 分 5 秒"]);
+        assert_eq!(both(Duration::from_secs(90_005)), ["1day 1h 5s", "1 天 1 小时 5 秒"]);
     }
 }

@@ -60,7 +60,7 @@ pub fn as_error<R>(work: impl FnOnce() -> anyhow::Result<R>) -> anyhow::Result<R
 fn words(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     // An assertion says what it compared on lines of their own.
-    text.unwrap_or("no words").lines().map(str::trim).collect::<Vec<_>>().join("; ")
+    text.unwrap_or("no message").lines().map(str::trim).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use crate::cli::{Common, History};
 use crate::config::{self, DayEnd};
 use crate::event::Life;
 use crate::invoice::SourceTime;
-use crate::lang::Text;
-use crate::refusal::{Misuse, Refusal};
+use crate::lang::Message;
+use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::Columns;
 use crate::run::RunId;
@@ -37,8 +37,8 @@ pub(super) fn run(common: &Common, args: &History, reporter: &Reporter) -> anyho
     Ok(0)
 }
 
-fn usage(text: Text) -> anyhow::Error {
-    Refusal::Usage(text).into()
+fn usage(message: impl Into<Message>) -> anyhow::Error {
+    Refusal::Usage(message.into()).into()
 }
 
 enum Found {
@@ -50,10 +50,7 @@ fn find(state: &State, which: &str) -> anyhow::Result<Found> {
     let number = |text: &str| text.parse::<i64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
     if let Some(number) = which.strip_prefix('c').and_then(number) {
         let found = state.change_in_full(number)?.ok_or_else(|| {
-            usage(text!(
-                "there is no change {which}; list them with `history`",
-                "没有变更 {which}；请用 `history` 查看列表"
-            ))
+            usage(message! { "there is no change {which}", "没有变更 {which}"; "list them with `history`", "请用 `history` 查看列表" })
         });
         return found.map(|(change, moved)| Found::Change(Box::new(change), moved));
     }
@@ -63,14 +60,17 @@ fn find(state: &State, which: &str) -> anyhow::Result<Found> {
             newest_trouble(state)?.ok_or_else(|| text!("no run failed, in no way", "没有失败或未完成的运行").into())
         }
         _ => number(which).map(RunId).ok_or_else(|| {
-            usage(text!(
-                "{which:?} is no run; give its number, `last`, `last-failed` or a change such as c3",
-                "{which:?} 不是运行；请给出运行编号、`last`、`last-failed` 或变更编号，例如 c3"
-            ))
+            usage(message! {
+                "{which:?} is no run", "{which:?} 不是运行";
+                "give its number, `last`, `last-failed` or a change such as c3",
+                "请给出运行编号、`last`、`last-failed` 或变更编号，例如 c3"
+            })
         }),
     }?;
     let run = state.run_in_full(id)?.ok_or_else(|| {
-        usage(text!("there is no run {id}; list them with `history`", "没有运行 {id}；请用 `history` 查看列表"))
+        usage(
+            message! { "there is no run {id}", "没有运行 {id}"; "list them with `history`", "请用 `history` 查看列表" },
+        )
     })?;
     Ok(Found::Run(Box::new(run)))
 }
@@ -104,13 +104,13 @@ fn filter(args: &History) -> anyhow::Result<Filter> {
         && since > until
     {
         let [since, until] = [since, until].map(|moment| SourceTime(moment.clone()));
-        return Err(Refusal::Misuse(Misuse::WindowReversed { since, until }).into());
+        return Err(config::window_reversed(&since, &until));
     }
     if args.status.is_some() && matches!(args.kind, Some(OfKind::Change(_))) {
-        return Err(usage(text!(
-            "changes have no --status; leave it out, or name a kind of run",
-            "变更没有 --status；请去掉它，或指定一种运行类型"
-        )));
+        return Err(usage(message! {
+            "changes have no --status", "变更没有 --status";
+            "leave it out, or name a kind of run", "请去掉它，或指定一种运行类型"
+        }));
     }
     let tenant = args.tenant.as_deref().map(Into::into);
     Ok(Filter { tenant, kind: args.kind, status: args.status, since, until })
@@ -145,10 +145,10 @@ fn files(state: &State, run: RunId, args: &History, reporter: &Reporter) -> anyh
         // Names hold no control characters, so each stays on its line.
         let lines = page()?
             .into_iter()
-            .map(|LoggedFile { action, path }| text!("{action}  {path}", "{action}  {path}"; action));
-        let Some(lines) = lines.reduce(|all, line| text!("{all}\n{line}", "{all}\n{line}"; all, line)) else {
+            .map(|LoggedFile { action, path }| text!([action] "{action}  {path}", "{action}  {path}"));
+        let Some(lines) = lines.reduce(|all, line| text!([all, line] "{all}\n{line}", "{all}\n{line}")) else {
             return Ok(());
         };
-        reporter.line(&lines);
+        reporter.line(lines);
     }
 }

@@ -42,11 +42,11 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
     if !common.output.is_dir() {
         let output = common.output.display();
-        let refused = text!(
-            "there is no output {output} to import into; check --output",
-            "没有导出目录 {output}，无法导入；请检查 --output"
-        );
-        return Err(Refusal::Usage(refused).into());
+        return Err(Refusal::Usage(message! {
+            "there is no output {output} to import into", "没有导出目录 {output}，无法导入";
+            "check --output", "请检查 --output"
+        })
+        .into());
     }
     let place =
         Place { output: &common.output, state: &state, policy: StatePolicy::Ordinary, purpose: Purpose::Import };
@@ -54,7 +54,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     if args.dry_run {
         reporter.table(&table(&planned.steps));
         if refuse_going_back(&planned, args).is_err() {
-            reporter.line(&text!(
+            reporter.line(text!(
                 "some watermarks would go back, which takes --overwrite",
                 "部分水位线会后退，需要加 --overwrite"
             ));
@@ -66,7 +66,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
         reporter.details(&planned.details(0, None));
         let file = file.display();
         reporter
-            .line(&text!("nothing to change: the state says the same as {file}", "无需更改: 状态文件与 {file} 一致"));
+            .line(text!("nothing to change: the state says the same as {file}", "无需更改: 状态文件与 {file} 一致"));
         return Ok(0);
     }
     let moving: Vec<&ImportStep> = planned.steps.iter().filter(|step| step.direction.moves()).collect();
@@ -84,11 +84,11 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     // The process that held the lock before may have moved watermarks, or written the very file.
     let Import { file: read, steps } = plan(&file, &known(&place)?, &starter, reporter)?;
     if steps != planned.steps {
-        return Err(text!(
-            "the state or {} changed in this moment; nothing was changed; import again",
-            "状态文件或 {} 刚刚被其他进程改动；没有做任何更改，请重新导入",
-            file.display()
-        )
+        let file = file.display();
+        return Err(message! {
+            "the state or {file} changed in this moment; nothing was changed", "状态文件或 {file} 刚刚被其他进程改动；没有做任何更改";
+            "import again", "请重新导入"
+        }
         .into());
     }
     let existed = held.state().exists()?;
@@ -99,11 +99,11 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     let moved = state.import_legacy(&steps, args.overlap, &change)?;
     state.close()?;
     reporter.details(&planned.details(moved.unsettled, backup.as_deref()));
-    reporter.line(&text!(
+    reporter.line(text!(
         "the script's files are taken into the ledger, and what it lost is exported, by: invoice-export run --mode full (what is right is not rewritten)",
-        "接下来请运行 invoice-export run --mode full: 它把脚本导出的文件登记入台账，并补导漏掉的发票(正确的文件不会重写)"
+        "接下来请运行 invoice-export run --mode full: 它把脚本导出的文件登记入台账，并补导漏掉的发票（正确的文件不会重写）"
     ));
-    reporter.line(&text!(
+    reporter.line(text!(
         "after that everything is checked by: invoice-export verify --against-source",
         "之后请用 invoice-export verify --against-source 核对全部数据"
     ));
@@ -128,7 +128,7 @@ fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) ->
         for line in bad.iter().take(TOLD_AT_MOST) {
             let BadLine { number, what, text } = line;
             let file = file.display();
-            reporter.problem(&text!("{file}:{number}: {what}: {text}", "{file}:{number}: {what}: {text}"; what));
+            reporter.problem(text!([what] "{file}:{number}: {what}: {text}", "{file}:{number}: {what}: {text}"));
         }
         let numbers: Vec<String> = bad.iter().take(TOLD_AT_MOST).map(|line| line.number.to_string()).collect();
         let more = if bad.len() > TOLD_AT_MOST { ", ..." } else { "" };
@@ -225,7 +225,7 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
     );
     if matches!(replaced, Replacement::Same) {
         let file = file.display();
-        reporter.line(&text!("nothing to change: {file} says so already", "无需更改: {file} 的内容已经如此"));
+        reporter.line(text!("nothing to change: {file} says so already", "无需更改: {file} 的内容已经如此"));
     }
     Ok(0)
 }

@@ -5,9 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::Context;
-
-use crate::refusal::{OptionFileTrouble as Trouble, Refusal};
+use crate::lang::Explain;
+use crate::refusal::{OptionFileTrouble, Refusal};
 
 /// Of all groups in such a file, those meant for us. What comes later in the file wins.
 const GROUPS: [&[u8]; 2] = [b"client", b"invoice-export"];
@@ -23,31 +22,32 @@ pub(super) struct Login {
 
 impl Login {
     pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
-        let context = || format!("read the option file {}", file.display());
+        let cannot = || text!("cannot read the option file {}", "无法读取选项文件 {}", file.display());
         let refused = |trouble| Refusal::OptionFile { file: file.to_path_buf(), trouble };
-        let metadata = fs::metadata(file).with_context(context)?;
-        // Anybody could have put another server's password, or none, in there.
+        let metadata = fs::metadata(file).explain(cannot)?;
+        // Any user could have put another server's password, or none, in there.
         if metadata.is_file() && metadata.mode() & 0o002 != 0 {
-            return Err(refused(Trouble::WritableByAll).into());
+            return Err(refused(OptionFileTrouble::WritableByAll).into());
         }
-        Ok(parse(&fs::read(file).with_context(context)?).map_err(refused)?)
+        Ok(parse(&fs::read(file).explain(cannot)?).map_err(refused)?)
     }
 }
 
-fn parse(text: &[u8]) -> Result<Login, Trouble> {
+fn parse(text: &[u8]) -> Result<Login, OptionFileTrouble> {
     let mut login = Login::default();
     let mut group = None;
     for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
         let line = trimmed(line);
         match line.first() {
             None | Some(b'#' | b';') => {}
-            Some(b'!') => return Err(Trouble::Include { line: number }),
+            Some(b'!') => return Err(OptionFileTrouble::Include { line: number }),
             Some(b'[') => {
-                let end = line.iter().position(|byte| *byte == b']').ok_or(Trouble::OpenGroup { line: number })?;
+                let end =
+                    line.iter().position(|byte| *byte == b']').ok_or(OptionFileTrouble::OpenGroup { line: number })?;
                 group = Some(trimmed_end(&line[1..end]));
             }
             Some(_) => {
-                let group = group.ok_or(Trouble::NoGroup { line: number })?;
+                let group = group.ok_or(OptionFileTrouble::NoGroup { line: number })?;
                 if GROUPS.iter().any(|ours| ours.eq_ignore_ascii_case(group)) {
                     login.take(without_comment(line), number)?;
                 }
@@ -58,7 +58,7 @@ fn parse(text: &[u8]) -> Result<Login, Trouble> {
 }
 
 impl Login {
-    fn take(&mut self, option: &[u8], line: u32) -> Result<(), Trouble> {
+    fn take(&mut self, option: &[u8], line: u32) -> Result<(), OptionFileTrouble> {
         let equals = option.iter().position(|byte| *byte == b'=');
         let name = trimmed_end(&option[..equals.unwrap_or(option.len())]);
         let name: Vec<u8> = name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
@@ -69,8 +69,9 @@ impl Login {
             _ => return Ok(()),
         };
         let value = equals.map(|equals| unquoted(trimmed(&option[equals + 1..])));
-        let value = value.ok_or(Trouble::NoValue { line, option: name })?;
-        *target = Some(String::from_utf8(unescaped(value)).map_err(|_| Trouble::NotUtf8 { line, option: name })?);
+        let value = value.ok_or(OptionFileTrouble::NoValue { line, option: name })?;
+        *target =
+            Some(String::from_utf8(unescaped(value)).map_err(|_| OptionFileTrouble::NotUtf8 { line, option: name })?);
         Ok(())
     }
 }
@@ -163,11 +164,11 @@ mod tests {
     #[test]
     fn what_cannot_be_read_as_it_is_meant_is_refused_with_its_line() {
         let trouble = |text: &str| parse(text.as_bytes()).unwrap_err();
-        assert_eq!(trouble("\nuser=a\n[client]\n"), Trouble::NoGroup { line: 2 });
-        assert_eq!(trouble("[client\nuser=a"), Trouble::OpenGroup { line: 1 });
-        assert_eq!(trouble("[client]\n !include more.cnf"), Trouble::Include { line: 2 });
-        assert_eq!(trouble("[client]\npassword # secret"), Trouble::NoValue { line: 2, option: "password" });
+        assert_eq!(trouble("\nuser=a\n[client]\n"), OptionFileTrouble::NoGroup { line: 2 });
+        assert_eq!(trouble("[client\nuser=a"), OptionFileTrouble::OpenGroup { line: 1 });
+        assert_eq!(trouble("[client]\n !include more.cnf"), OptionFileTrouble::Include { line: 2 });
+        assert_eq!(trouble("[client]\npassword # secret"), OptionFileTrouble::NoValue { line: 2, option: "password" });
         let latin1 = parse(b"[client]\n# caf\xe9\npassword=caf\xe9").unwrap_err();
-        assert_eq!(latin1, Trouble::NotUtf8 { line: 3, option: "password" });
+        assert_eq!(latin1, OptionFileTrouble::NotUtf8 { line: 3, option: "password" });
     }
 }

@@ -11,11 +11,10 @@ use anyhow::{anyhow, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use super::budget::Budget;
-use super::check::Desk;
+use super::check::{Desk, Verdict};
 use super::diff::{Part, Reader, Scope, Told};
 use super::outbox::{Job, Outbox, ROWS_A_PACKET};
 use super::patience::Patience;
-use super::pipeline::Checked;
 use super::plan::Group;
 use crate::panics;
 use crate::refusal::Refusal;
@@ -32,6 +31,13 @@ const PACKETS_IN_FLIGHT: usize = 512 / ROWS_A_PACKET;
 /// Packets of decisions waiting to be made, each some hundred bytes: room to go on staging while a batch
 /// is published.
 const MESSAGES_IN_FLIGHT: usize = 4_096 / ROWS_A_PACKET;
+
+/// What a checked row says to the deciding thread.
+pub(super) struct Checked {
+    pub part: Part,
+    pub late_by: Option<u64>,
+    pub verdict: Verdict,
+}
 
 enum Message {
     Checked(Vec<Checked>),
@@ -229,7 +235,6 @@ fn decide_all(clerk: &mut dyn Decides, inbox: Receiver<Message>, cancel: &Cancel
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::check::Verdict;
     use crate::invoice::{InvoiceId, Reason};
     use crate::state::todo::Reject;
 

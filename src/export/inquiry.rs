@@ -5,16 +5,16 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use chrono::TimeDelta;
 
+use super::order::Order;
 use super::patience::Patience;
-use super::{Order, second_source};
 use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Kind, RunId, Uptime};
-use crate::source::{self, Fault, Listed, Listing, Replication, Source, TableIdentity};
+use crate::source::{self, Access, Fault, Listed, Listing, Replication, Source, TableIdentity};
 use crate::state::State;
 use crate::state::runs::{Clocks, LastTime};
 use crate::window::{Clock, OpenWork, settled_below};
@@ -31,7 +31,7 @@ impl Inquiry {
         Ok(Self { source, patience })
     }
 
-    /// One more connection to the server that answered at the start of the run.
+    /// The same as `second_source`, with retries.
     pub(super) fn again(order: &Order, server: &str, run: RunId, tell: &mut dyn FnMut(Event)) -> Result<Self, Fault> {
         let mut patience = Patience::new(order.retry_for, &Cancel::default());
         let source = patience.insist(tell, || second_source(&order.access, server, Some(run)))?;
@@ -46,6 +46,18 @@ impl Inquiry {
         let Self { source, patience } = self;
         patience.insist(tell, || question(source.as_mut()))
     }
+}
+
+/// One more connection to the server that answered at the start of the run.
+pub(super) fn second_source(access: &Access, server: &str, label: Option<RunId>) -> Result<Box<dyn Source>, Fault> {
+    let mut second = source::open(access)?;
+    if second.identity()? != server {
+        return Err(Fault::Final(anyhow!("another server answers than at the start of the run; run again")));
+    }
+    if let Some(run) = label {
+        second.label(run);
+    }
+    Ok(second)
 }
 
 /// What is fixed once a run has looked at the server.

@@ -2,20 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Backups, Order};
+use super::order::{Backups, Mirror, Order};
 use crate::fs::file::PrivateFile;
 use crate::fs::private::PrivateFolder;
-use crate::refusal::Refusal;
+use crate::lang::Message;
+use crate::refusal::{MirrorFault, Refusal};
 use crate::state::State;
 use crate::state::legacy::{self, UnwritableTenant};
 use crate::state::legacy_file::{self, BackupPolicy};
-
-/// Whether the script's state file is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mirror {
-    Off,
-    On,
-}
 
 /// Called while the lock is held: the script cannot write its file at the same time.
 pub(super) fn mirror(order: &Order, private: &Arc<PrivateFolder>, state: &State) -> anyhow::Result<()> {
@@ -35,7 +29,10 @@ pub(super) fn mirror(order: &Order, private: &Arc<PrivateFolder>, state: &State)
     };
     let file = mirrored.path().to_path_buf();
     write().map_err(|error: anyhow::Error| match error.downcast::<UnwritableTenant>() {
-        Ok(UnwritableTenant(tenant)) => Refusal::NotMirrored { file, tenant: Some(tenant.0) }.into(),
-        Err(error) => error.context(Refusal::NotMirrored { file, tenant: None }),
+        Ok(UnwritableTenant(tenant)) => Refusal::NotMirrored { file, fault: MirrorFault::Tenant(tenant.0) }.into(),
+        Err(error) => {
+            let fault = MirrorFault::Unwritten(Message::from(&error).what);
+            Refusal::NotMirrored { file, fault }.into()
+        }
     })
 }

@@ -158,6 +158,20 @@ pub enum Reading {
     Keys(Span),
 }
 
+impl Reading {
+    /// Whether a row with this source time is read. One without a time is read where there is no lower bound.
+    pub(super) fn includes(&self, time: Option<&SourceTime>) -> bool {
+        match self {
+            Self::Keys(Span { after, upto }) => {
+                let is_after = |after: &SourceTime| time.is_some_and(|time| time > after);
+                let is_upto = |upto: &SourceTime| time.is_none_or(|time| time <= upto);
+                after.as_ref().is_none_or(is_after) && upto.as_ref().is_none_or(is_upto)
+            }
+            Self::Nothing => false,
+        }
+    }
+}
+
 /// What the groups of an incremental run are made from.
 pub struct Incremental<'a> {
     pub known: &'a [KnownTenant],
@@ -409,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_that_was_made_while_a_run_was_at_work_is_recognised_once_that_run_has_ended() {
+    fn a_backup_that_was_made_in_mid_run_is_recognised_once_that_run_has_ended() {
         let open = LastTime { last_run_is_open: true, ..last(7, 7) };
         let whole = begin(Some(&open), Some(&mark("a", 7)), TreeUse::HasFiles, Kind::Incremental);
         assert_eq!(whole, Ok(Start::Restored));

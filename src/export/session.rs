@@ -3,13 +3,17 @@
 
 use chrono::SecondsFormat;
 
+use super::course::{CarriedOut, Course};
 use super::doubts::{self, Doubts};
-use super::inquiry::{Inquiry, Present, ask_server, refuse_other_source, refuse_unknown_tenants};
+use super::inquiry::{Inquiry, Present, Settings, ask_server, refuse_other_source, refuse_unknown_tenants};
+use super::mirror;
+use super::order::Order;
 use super::plan::{self, StatePolicy};
 use super::tie::Tied;
-use super::{CarriedOut, Course, Order, Writing, mirror};
+use super::writing::Writing;
 use crate::event::{Event, Notice};
 use crate::fs::private::PrivateFolder;
+use crate::lang::Message;
 use crate::lock::{self, ExportLock};
 use crate::panics;
 use crate::refusal::Refusal;
@@ -39,7 +43,6 @@ pub(super) struct Session {
 /// What a run that has begun works with.
 pub(super) struct Site<'a> {
     pub state: &'a mut State,
-    pub tree: &'a Tree,
     pub present: &'a Present,
     pub writing: Writing<'a>,
 }
@@ -71,11 +74,17 @@ impl Session {
         let run = self.begin(order, tell)?;
         let Self { tree, state, present, held, last, .. } = self;
         let id = run.id;
-        let stage = Stage::create(tree, held.private(), durability)?;
-        let mark = Mark { state_id: last.state_id.clone(), run: id.0, written: Written::InPart };
-        let writing = Writing { tree, stage: &stage, held, run: &run, mark: Some(mark) };
-        let site = Site { state: &mut *state, tree, present, writing };
-        let result = panics::as_error(|| work(site, tell));
+        // From here on every error is on record as the run's.
+        let result = panics::as_error(|| {
+            pull_back(order, &present.settings, state, tell)?;
+            let stage = Stage::create(tree, held.private(), durability)?;
+            let mark = Mark { state_id: last.state_id.clone(), run: id.0, written: Written::InPart };
+            let writing = Writing { tree, stage: &stage, held, run: &run, mark: Some(mark) };
+            let carried_out = work(Site { state: &mut *state, present, writing }, tell)?;
+            stage::remove(held.private())?;
+            say_whole(held, id)?;
+            Ok(carried_out)
+        });
         let end = |status, error| End {
             status,
             at: (order.clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
@@ -92,13 +101,11 @@ impl Session {
                 let cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
                 let cancelled = cancelled && say_whole(held, id).is_ok();
                 let status = if cancelled { Status::Cancelled } else { Status::Failed };
-                let _ = state.finish(run, &end(status, Some(format!("{error:#}"))));
+                let _ = state.finish(run, &end(status, Some(Message::from(&error).to_string())));
                 let _ = mirror::mirror(order, held.private(), state);
                 return Err(error);
             }
         };
-        stage::remove(held.private())?;
-        say_whole(held, id)?;
         let failed = carried_out.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.to_string())).collect();
         let ended = end(carried_out.outcome().into(), None);
         state.finish(run, &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..ended })?;
@@ -110,7 +117,7 @@ impl Session {
         let found = doubts::Found { start: self.begun, server, clocks, at: order.starter.at };
         let Doubts { doubts, proof } = doubts::doubts(&self.last, &found, order.safety_lag);
         doubts.iter().for_each(|doubt| tell(Event::Notice(Notice::Doubt(*doubt))));
-        let run = self.state.begin(&Start {
+        self.state.begin(&Start {
             kind: order.kind,
             starter: order.starter.clone(),
             source: self.source.0.clone(),
@@ -123,17 +130,7 @@ impl Session {
             times_again: doubts::times_again(&self.last, clock, clocks, order.safety_lag),
             marked_run: self.marked_run,
             table: settings.table.clone(),
-        })?;
-        if settings.moves_watermarks() {
-            let back = plan::pull_backs(&self.state.tenants_ahead_of(Some(&settings.boundary))?, &settings.boundary);
-            if !back.is_empty() {
-                self.state.pull_back(&back, &settings.boundary, &order.starter)?;
-            }
-            for PullBack { tenant, from } in back {
-                tell(Event::Notice(Notice::PulledBack { tenant, from, to: settings.boundary.clone() }));
-            }
-        }
-        Ok(run)
+        })
     }
 
     /// A backup that cannot be made must not keep invoices from being exported; a state that turns out to
@@ -153,7 +150,7 @@ impl Session {
         match make() {
             Err(error) if error.chain().any(|cause| cause.is::<Refusal>()) => Err(error),
             Err(error) => {
-                tell(Event::Notice(Notice::NoBackup { error: format!("{error:#}") }));
+                tell(Event::Notice(Notice::NoBackup { error: Message::from(&error).what }));
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -166,6 +163,22 @@ impl Session {
         self.state.close()?;
         mirrored
     }
+}
+
+/// Watermarks that lie ahead of the boundary are pulled back to it.
+fn pull_back(order: &Order, settings: &Settings, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
+    let Settings { boundary, .. } = settings;
+    if !settings.moves_watermarks() {
+        return Ok(());
+    }
+    let back = plan::pull_backs(&state.tenants_ahead_of(Some(boundary))?, boundary);
+    if !back.is_empty() {
+        state.pull_back(&back, boundary, &order.starter)?;
+    }
+    for PullBack { tenant, from } in back {
+        tell(Event::Notice(Notice::PulledBack { tenant, from, to: boundary.clone() }));
+    }
+    Ok(())
 }
 
 /// Says in the tree, if the run has published, that it holds all of that. It stays said if the end cannot be put

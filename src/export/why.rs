@@ -145,7 +145,7 @@ fn verdict(standing: Standing, because: Text, next: Option<Text>) -> Verdict {
 }
 
 fn full_run() -> Text {
-    text!("a full run (run --mode full) writes it again", "全量导出(run --mode full)会重新写入")
+    text!("a full run (run --mode full) writes it again", "全量导出（run --mode full）会重新写入")
 }
 
 /// What a run will say again until the reject is mended.
@@ -157,7 +157,7 @@ fn rejected(trace: &Trace, code: ReasonCode, detail: Text) -> Verdict {
 }
 
 fn wrong_file(file: FileNow) -> Verdict {
-    verdict(Standing::NotExported, text!("its file is {file}", "文件{file}"; file), Some(full_run()))
+    verdict(Standing::NotExported, text!([file] "its file is {file}", "文件{file}"), Some(full_run()))
 }
 
 fn judge_without_source(trace: &Trace, file: Option<FileNow>) -> Verdict {
@@ -210,10 +210,8 @@ fn judge_row(
     if let Some(lacking) = lacking(row) {
         return Ok(match trace.entry {
             Some(_) => orphaned(text!(
-                "it was exported, but now {lacking}; the file stays",
-                "曾经导出，但现在{lacking}；文件保留";
-                lacking
-            )),
+                [lacking] "it was exported, but now {lacking}; the file stays",
+                "曾经导出，但现在{lacking}；文件保留")),
             None => {
                 let next = text!(
                     "it is exported once that is mended and its source time has moved",
@@ -263,7 +261,7 @@ fn lacking(row: &Sighting) -> Option<Text> {
         (row.tenant.is_some(), text!("it has no tenant", "没有租户")),
     ];
     let lacking = parts.into_iter().filter(|(there, _)| !there).map(|(_, lacking)| lacking);
-    lacking.reduce(|all, next| text!("{all} and {next}", "{all}，且{next}"; all, next))
+    lacking.reduce(|all, next| text!([all, next] "{all} and {next}", "{all}，且{next}"))
 }
 
 /// The document as it is now, against the file and the ledger.
@@ -338,7 +336,7 @@ fn turn(row: &Sighting, trace: &Trace, tenant: Option<&KnownTenant>, known: &[Kn
     let Some(time) = row.time.as_ref().filter(|time| crate::window::earlier(time, Duration::ZERO).is_some()) else {
         return (
             text!("it has no usable source time", "没有可用的更新时间"),
-            text!("only a full run (run --mode full) exports it", "只有全量导出(run --mode full)会导出"),
+            text!("only a full run (run --mode full) exports it", "只有全量导出（run --mode full）会导出"),
         );
     };
     let boundary = &now.boundary;
@@ -359,10 +357,8 @@ fn turn(row: &Sighting, trace: &Trace, tenant: Option<&KnownTenant>, known: &[Kn
         let from = watermark.map_or_else(|| text!("the beginning", "最早"), |from| Text::same(from.as_str()));
         return (
             text!(
-                "its source time {time} lies in the next window ({from} to {boundary})",
-                "更新时间 {time} 在下次导出的区间内({from} 至 {boundary})";
-                from
-            ),
+                [from] "its source time {time} lies in the next window ({from} to {boundary})",
+                "更新时间 {time} 在下次导出的区间内（{from} 至 {boundary}）"),
             text!("the next incremental run exports it", "下次增量导出会导出"),
         );
     }
@@ -391,7 +387,7 @@ fn late(time: &SourceTime, reading: Reading) -> (Text, Text) {
             ),
         ),
         Reading::Keys(_) | Reading::Nothing => (
-            text!("{late}, and below what the next incremental run reads", "{late}，且早于下次增量导出的读取范围"; late),
+            text!([late] "{late}, and below what the next incremental run reads", "{late}，且早于下次增量导出的读取范围"),
             text!(
                 "export it with run --mode full, or with run --since and a time before it",
                 "请用 run --mode full 导出，或用 run --since 加一个更早的时间"

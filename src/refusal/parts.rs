@@ -1,221 +1,62 @@
-//! What refusals are made of: details in words of our own, which every language words for itself.
+//! What refusals are made of, as far as it differs from case to case.
 
-use std::fmt;
+use std::path::Path;
 
-use super::Refusal;
-use crate::invoice::SourceTime;
+use crate::lang::{Message, Text};
 
-/// What went wrong, so that a language can word what it has words for.
+/// What went wrong with one tenant while the run goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    Refusal(Refusal),
     /// A file could not be put where it belongs.
-    NotInPlace {
-        path: String,
-        detail: String,
-    },
-    /// A file whose invoice left it could not be removed.
-    NotRemoved {
-        path: String,
-        detail: String,
-    },
+    NotInPlace { path: String, detail: String },
+    /// A file could not be removed after its invoice had moved to another one.
+    NotRemoved { path: String, detail: String },
     /// A file could not be looked at.
-    NotSeen {
-        path: String,
-        detail: String,
-    },
+    NotSeen { path: String, detail: String },
     /// `--strict` lets no tenant pass that has any.
-    Rejects {
-        invoices: u64,
-    },
-    /// The words of a server or of the operating system.
-    Other(String),
+    Rejects { invoices: u64 },
+    /// An error with its causes.
+    Error(Message),
+}
+
+impl Trouble {
+    /// The wording in both languages.
+    pub fn message(&self) -> Message {
+        match self {
+            Self::NotInPlace { path, detail } => {
+                text!("cannot put {path} in place: {detail}", "文件 {path} 无法就位: {detail}").into()
+            }
+            Self::NotRemoved { path, detail } => message! {
+                "cannot remove {path}: {detail}", "旧文件 {path} 无法删除: {detail}";
+                "verify --against-source --prune removes it once that is possible",
+                "排除原因后可用 verify --against-source --prune 删除"
+            },
+            Self::NotSeen { path, detail } => {
+                text!("cannot look at {path}: {detail}", "文件 {path} 无法查看: {detail}").into()
+            }
+            Self::Rejects { invoices } => message! {
+                "{invoices} of its invoices cannot be exported, and --strict holds its watermark until they can",
+                "有 {invoices} 条记录无法导出，--strict 使水位线停住，直到可以导出为止";
+                "see status --rejects", "见 status --rejects"
+            },
+            Self::Error(message) => message.clone(),
+        }
+    }
 }
 
 impl From<&anyhow::Error> for Trouble {
     fn from(error: &anyhow::Error) -> Self {
-        match error.downcast_ref::<Refusal>() {
-            // What was said around it would be lost.
-            Some(refusal) if error.chain().count() == 1 => Self::Refusal(refusal.clone()),
-            _ => Self::Other(format!("{error:#}")),
-        }
+        Self::Error(error.into())
     }
 }
 
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refusal(refusal) => refusal.fmt(f),
-            Self::NotInPlace { path, detail } => write!(f, "cannot put {path} in place: {detail}"),
-            Self::NotRemoved { path, detail } => {
-                write!(
-                    f,
-                    "cannot remove {path}: {detail}; verify --against-source --prune removes it once that is possible"
-                )
-            }
-            Self::NotSeen { path, detail } => write!(f, "cannot look at {path}: {detail}"),
-            Self::Rejects { invoices } => write!(
-                f,
-                "{invoices} of its invoices cannot be exported, and --strict holds its watermark until they can; see status --rejects"
-            ),
-            Self::Other(text) => f.write_str(text),
-        }
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.message().fmt(f)
     }
 }
 
-/// Wrong usage of flags and variables.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Misuse {
-    WindowReversed {
-        since: SourceTime,
-        until: SourceTime,
-    },
-    WindowWithMode,
-    Variable {
-        name: &'static str,
-        value: String,
-        allowed: [&'static str; 2],
-    },
-    NotATime {
-        /// The flag or the argument.
-        given_as: &'static str,
-        text: String,
-    },
-    NoSource,
-    Address(AddressFault),
-    PasswordOnCommandLine,
-}
-
-impl fmt::Display for Misuse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WindowReversed { since, until } => write!(f, "--since {since} is not before --until {until}"),
-            Self::WindowWithMode => f.write_str("--since and --until export a window again and have no --mode"),
-            Self::Variable { name, value, allowed: [one, other] } => {
-                write!(f, "{name} is {value:?}; it can be {one} or {other}")
-            }
-            Self::NotATime { given_as, text } => {
-                write!(f, "{given_as} {text:?} is no time; write \"2025-11-28 10:00:00\" or \"2025-11-28\"")
-            }
-            Self::NoSource => f.write_str(
-                "no source given; name it with --source or INVOICE_EXPORT_SOURCE, for example mysql://user@host:3306/database",
-            ),
-            Self::Address(fault) => fault.fmt(f),
-            Self::PasswordOnCommandLine => f.write_str(
-                "a password on the command line can be read by every user of this machine; use --password-file, --defaults-file or MYSQL_PWD",
-            ),
-        }
-    }
-}
-
-/// Why a text is not the address of a source. Nothing of the text is repeated, since any of it may be a
-/// password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressFault {
-    /// It has none of the known forms.
-    Form,
-    /// A tab, a line break or the like.
-    Control,
-    /// A sign of the address's own in a user name, password or path.
-    NotEncoded,
-    /// The same in the path of a file.
-    FileNotEncoded,
-    NotUtf8,
-    /// A sign in the user name with which a password could begin.
-    User,
-    Host,
-    Port,
-    NoDatabase,
-    /// A sign in the database's name with which a password could begin.
-    Database,
-    /// Something else than `socket=` with a path.
-    Query,
-}
-
-impl fmt::Display for AddressFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Form => {
-                "the source is not understood, and not repeated here, since it may hold a password; write mysql://user@host:3306/database, the same with ?socket=/path, or sqlite:path"
-            }
-            Self::Control => {
-                "the source has a tab, a line break or another control character in it; write it in one line, and in a password %09 for a tab and %0A for a line break"
-            }
-            Self::NotEncoded => {
-                "the source has a # or @ where none belongs; in a user name, password or path, write %23 for #, %40 for @, %2F for / and %3F for ?"
-            }
-            Self::FileNotEncoded => "in the path of an sqlite: source, write %3F for ? and %23 for #",
-            Self::NotUtf8 => "a part of the source's URL is not UTF-8; write each byte of a UTF-8 character as %XX",
-            Self::User => {
-                "the user name in the source has a sign or space in it that is not understood there; write mysql://user@host:3306/database, a space as %20 and @ as %40, and name a user with other signs in an option file (--defaults-file)"
-            }
-            Self::Host => {
-                "the host in the source is neither a name nor an address; write mysql://user@host:3306/database, and an IPv6 address as [::1]"
-            }
-            Self::Port => {
-                "the port in the source is no number up to 65535; write mysql://user@host:3306/database, with @ before the host"
-            }
-            Self::NoDatabase => "the source's URL names no database; write mysql://user@host:3306/database",
-            Self::Database => {
-                "the database in the source has a sign in its name that is not understood there; write mysql://user@host:3306/database"
-            }
-            Self::Query => {
-                "after the ? in the source only socket=/path is known; user and password stand before the host, or in an option file (--defaults-file)"
-            }
-        })
-    }
-}
-
-/// Why an option file is not used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OptionFileTrouble {
-    WritableByAll,
-    /// It names other files.
-    Include {
-        line: u32,
-    },
-    /// An option before any `[group]`.
-    NoGroup {
-        line: u32,
-    },
-    /// A `[group` without its end.
-    OpenGroup {
-        line: u32,
-    },
-    NoValue {
-        line: u32,
-        option: &'static str,
-    },
-    NotUtf8 {
-        line: u32,
-        option: &'static str,
-    },
-}
-
-/// What follows the name of the file.
-impl fmt::Display for OptionFileTrouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WritableByAll => {
-                f.write_str(" can be changed by every user of this machine; protect it with chmod o-w")
-            }
-            Self::Include { line } => write!(
-                f,
-                ", line {line}: other files are not read from here; name the file that holds the password itself"
-            ),
-            Self::NoGroup { line } => write!(f, ", line {line}: an option before any group; write [client] above it"),
-            Self::OpenGroup { line } => write!(f, ", line {line}: a group without its closing ]; write it as [client]"),
-            Self::NoValue { line, option } => {
-                write!(f, ", line {line}: {option} has no value; write it as {option}=...")
-            }
-            Self::NotUtf8 { line, option } => {
-                write!(f, ", line {line}: the value of {option} is not UTF-8; save the file as UTF-8")
-            }
-        }
-    }
-}
-
-/// Who holds the lock.
+/// The process that holds the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// The mode of a run, the name of another command.
@@ -225,11 +66,24 @@ pub struct Holder {
     pub since: String,
 }
 
-/// A holder that has just taken the lock may not have left its name yet.
-pub fn holder_text(holder: Option<&Holder>) -> String {
-    let Some(Holder { purpose, pid, host, since }) = holder else { return "it has not said its name".to_owned() };
-    let run = if matches!(purpose.as_str(), "full" | "incremental" | "backfill") { " run" } else { "" };
-    format!("{purpose}{run}, pid {pid} on {host}, since {since}")
+impl Holder {
+    /// The wording; None is a holder that has just taken the lock and has not left its name yet.
+    pub fn text(holder: Option<&Self>) -> Text {
+        let Some(Self { purpose, pid, host, since }) = holder else {
+            return text!("it has not said its name", "持有者尚未留下信息");
+        };
+        let purpose = match purpose.as_str() {
+            "full" => text!("full run", "全量导出"),
+            "incremental" => text!("incremental run", "增量导出"),
+            "backfill" => text!("backfill run", "区间导出"),
+            "verify" => text!("verify", "核对"),
+            other => Text::same(other),
+        };
+        text!(
+            [purpose] "{purpose}, pid {pid} on {host}, since {since}",
+            "{purpose}，pid {pid}，主机 {host}，开始于 {since}"
+        )
+    }
 }
 
 /// What is wrong with a file that should be a state.
@@ -240,17 +94,18 @@ pub enum Damage {
     },
     NotSqlite,
     OtherProgram,
-    /// The words of SQLite or of the operating system.
-    Other(String),
+    /// The words of SQLite or of the operating system, with what led to them.
+    Other(Text),
 }
 
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Damage {
+    /// The wording, as a clause about the file.
+    pub fn text(&self) -> Text {
         match self {
-            Self::TooShort { bytes } => write!(f, "it has only {bytes} bytes"),
-            Self::NotSqlite => f.write_str("it is not an SQLite file"),
-            Self::OtherProgram => f.write_str("it is an SQLite file of another program"),
-            Self::Other(text) => f.write_str(text),
+            Self::TooShort { bytes } => text!("it has only {bytes} bytes", "文件只有 {bytes} 字节"),
+            Self::NotSqlite => text!("it is not an SQLite file", "它不是 SQLite 文件"),
+            Self::OtherProgram => text!("it is an SQLite file of another program", "它是其他程序的 SQLite 文件"),
+            Self::Other(text) => text.clone(),
         }
     }
 }
@@ -267,21 +122,31 @@ pub enum Distrust {
     Replaced,
 }
 
-/// What follows the path.
-impl fmt::Display for Distrust {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Link => {
-                " is a symbolic link, and none is followed there; remove it, or put in its place what it leads to; to keep the state in another folder, use --state-dir"
-            }
-            Self::NotAFile => " is no ordinary file; remove it",
-            Self::OtherNames => {
-                " has more than one name (hard links), and another user can make names in its folder; put a copy of it in its place"
-            }
-            Self::Replaced => {
-                " was moved or replaced while this command was at work, so nothing more is written; put it back and run again; keep the state with --state-dir in a folder that no other user can change"
-            }
-        })
+impl Distrust {
+    pub(super) fn message(self, path: &Path) -> Message {
+        let path = path.display();
+        match self {
+            Self::Link => message! {
+                "{path} is a symbolic link, and none is followed there", "{path} 是符号链接，本程序不跟随此处的链接";
+                "remove it, or put in its place what it leads to; to keep the state in another folder, use --state-dir",
+                "请将其删除，或换成它所指向的内容；如需将状态放在其他目录，请用 --state-dir"
+            },
+            Self::NotAFile => message! {
+                "{path} is no ordinary file", "{path} 不是普通文件";
+                "remove it", "请将其删除"
+            },
+            Self::OtherNames => message! {
+                "{path} has more than one name (hard links), and another user can make names in its folder",
+                "{path} 有多个名称（硬链接），且其他用户可以在其目录中创建文件";
+                "put a copy of it in its place", "请用它的一份副本替换它"
+            },
+            Self::Replaced => message! {
+                "{path} was moved or replaced while this command was at work, so nothing more is written",
+                "{path} 在命令执行期间被移走或替换，因此不再写入";
+                "put it back and run again; keep the state with --state-dir in a folder that no other user can change",
+                "请将其放回原处并重新运行；请用 --state-dir 将状态放在其他用户无法修改的目录中"
+            },
+        }
     }
 }
 
@@ -296,12 +161,46 @@ pub enum LegacyFault {
     NoTenant,
 }
 
-impl fmt::Display for LegacyFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl LegacyFault {
+    pub(super) fn text(&self) -> Text {
         match self {
-            Self::WrongLines { lines: 1, numbers } => write!(f, "1 wrong line ({numbers})"),
-            Self::WrongLines { lines, numbers } => write!(f, "{lines} wrong lines ({numbers})"),
-            Self::NoTenant => f.write_str("it names no tenant"),
+            Self::WrongLines { lines, numbers } => {
+                let noun = if *lines == 1 { "line" } else { "lines" };
+                Text::new(
+                    format!("{lines} wrong {noun} ({numbers})"),
+                    format!("有 {lines} 行不合格式（第 {numbers} 行）"),
+                )
+            }
+            Self::NoTenant => text!("it names no tenant", "其中没有任何租户"),
+        }
+    }
+}
+
+/// Why the script's state file was not written after a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MirrorFault {
+    /// The lines of the file cannot hold this tenant.
+    Tenant(String),
+    /// The file could not be written.
+    Unwritten(Text),
+}
+
+impl MirrorFault {
+    pub(super) fn message(&self, file: &Path) -> Message {
+        let what = text!(
+            "the run is done and recorded, but the script's state file {} was not written",
+            "运行已完成并已记录，但未能写入旧脚本的状态文件 {}",
+            file.display()
+        );
+        match self {
+            Self::Tenant(tenant) => message! {
+                [what] "{what}: its lines cannot hold the tenant {tenant:?}", "{what}: 其格式无法容纳租户 {tenant:?}";
+                "run without --mirror-legacy-state", "请去掉 --mirror-legacy-state"
+            },
+            Self::Unwritten(detail) => message! {
+                [what, detail] "{what}: {detail}", "{what}: {detail}";
+                "mend the cause, the next run writes it", "请排除原因，下次运行会写入"
+            },
         }
     }
 }
@@ -309,7 +208,7 @@ impl fmt::Display for LegacyFault {
 /// What keeps us out of the source, as far as the remedy differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// Nobody answers.
+    /// No server answers.
     Unreachable,
     /// User or password.
     Login,
@@ -332,37 +231,66 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    pub(super) fn explain(self, detail: &str) -> String {
-        let user = "check the user in --source and the password (--password-file, --defaults-file or MYSQL_PWD)";
+    pub(super) fn message(self, detail: &str) -> Message {
+        let said = || Text::same(detail);
+        let user = || {
+            text!(
+                "check the user in --source and the password (--password-file, --defaults-file or MYSQL_PWD)",
+                "请检查 --source 中的用户名和密码（--password-file、--defaults-file 或 MYSQL_PWD）"
+            )
+        };
         match self {
-            Self::Unreachable => {
-                format!("{detail}; check the host and the port in --source, and that the server is running")
+            Self::Unreachable => said().with_hint(text!(
+                "check the host and the port in --source, and that the server is running",
+                "请检查 --source 中的主机和端口，以及数据库服务器是否在运行"
+            )),
+            Self::Login => said().with_hint(user()),
+            Self::LoginWithKey => {
+                let user = user();
+                said().with_hint(text!(
+                    [user] "{user}, and that the file of --server-public-key holds the key of this very server (public_key.pem in its data folder)",
+                    "{user}，并确认 --server-public-key 指定的文件就是这台服务器的公钥（其数据目录中的 public_key.pem）"
+                ))
             }
-            Self::Login => format!("{detail}; {user}"),
-            Self::LoginWithKey => format!(
-                "{detail}; {user}, and that the file of --server-public-key holds the key of this very server (public_key.pem in its data folder)"
-            ),
-            Self::PasswordInTheClear => {
-                "the server asks for the password itself (as MySQL does after a restart, and where the password is wrong), and on an unencrypted connection it is not sent; encrypt the connection with --ssl-mode VERIFY_CA and --ssl-ca, or at least with --ssl-mode REQUIRED, connect by the server's socket (?socket=/path in --source), or copy public_key.pem from the server's data folder and name it with --server-public-key".to_owned()
-            }
-            Self::ServerKeyUnusable => {
-                format!("cannot use the server's public key {detail}; it must be an RSA public key in PEM that is long enough for the password, as public_key.pem in the server's data folder is; name it with --server-public-key")
-            }
-            Self::LoginUnknown => format!(
-                "the server asks for a login by {detail}, which this program does not know (MySQL does so too where there is no such user); {user}"
-            ),
-            Self::Database => format!("{detail}; check the database in --source, and that this user may use it"),
-            Self::Full => format!("{detail}; close other connections, or raise the limit (max_connections, or max_user_connections of this user)"),
-            Self::NoTls => {
-                "the server offers no TLS; let its administrator turn it on, or accept a connection in the clear with --ssl-mode DISABLED".to_owned()
-            }
-            Self::Certificate => format!(
-                "the server's certificate is not accepted ({detail}); name its CA with --ssl-ca, or encrypt without checking who answers with --ssl-mode REQUIRED"
-            ),
-            Self::TrustedUnreadable => {
-                format!("cannot read the trusted certificates in {detail}; name a file of certificates with --ssl-ca")
-            }
-            Self::Other => detail.to_owned(),
+            Self::PasswordInTheClear => message! {
+                "the server asks for the password itself (as MySQL does after a restart, and where the password is wrong), and on an unencrypted connection it is not sent",
+                "服务器要求提供密码本身（MySQL 在重启之后、以及密码错误时会这样要求），而密码不会通过未加密的连接发送";
+                "encrypt the connection with --ssl-mode VERIFY_CA and --ssl-ca, or at least with --ssl-mode REQUIRED, connect by the server's socket (?socket=/path in --source), or copy public_key.pem from the server's data folder and name it with --server-public-key",
+                "请用 --ssl-mode VERIFY_CA 和 --ssl-ca 加密连接，至少用 --ssl-mode REQUIRED；或通过服务器的套接字连接（--source 中的 ?socket=/path）；或从服务器的数据目录复制 public_key.pem，并用 --server-public-key 指定"
+            },
+            Self::ServerKeyUnusable => message! {
+                "cannot use the server's public key {detail}", "服务器公钥无法使用: {detail}";
+                "it must be an RSA public key in PEM that is long enough for the password, as public_key.pem in the server's data folder is; name it with --server-public-key",
+                "它必须是 PEM 格式的 RSA 公钥，且长度足以加密该密码，如服务器数据目录中的 public_key.pem；请用 --server-public-key 指定"
+            },
+            Self::LoginUnknown => text!(
+                "the server asks for a login by {detail}, which this program does not know (MySQL does so too where there is no such user)",
+                "服务器要求以 {detail} 方式登录，本程序不支持（用户不存在时 MySQL 也会如此要求）"
+            )
+            .with_hint(user()),
+            Self::Database => said().with_hint(text!(
+                "check the database in --source, and that this user may use it",
+                "请检查 --source 中的数据库名，以及该用户是否有权使用它"
+            )),
+            Self::Full => said().with_hint(text!(
+                "close other connections, or raise the limit (max_connections, or max_user_connections of this user)",
+                "请关闭其他连接，或调大上限（max_connections，或该用户的 max_user_connections）"
+            )),
+            Self::NoTls => message! {
+                "the server offers no TLS", "服务器不支持 TLS";
+                "let its administrator turn it on, or accept a connection in the clear with --ssl-mode DISABLED",
+                "请让管理员启用 TLS，或用 --ssl-mode DISABLED 接受不加密的连接"
+            },
+            Self::Certificate => message! {
+                "the server's certificate is not accepted ({detail})", "服务器证书不被接受（{detail}）";
+                "name its CA with --ssl-ca, or encrypt without checking who answers with --ssl-mode REQUIRED",
+                "请用 --ssl-ca 指定其 CA，或用 --ssl-mode REQUIRED 只加密而不检查对方身份"
+            },
+            Self::TrustedUnreadable => message! {
+                "cannot read the trusted certificates in {detail}", "无法读取受信任的证书 {detail}";
+                "name a file of certificates with --ssl-ca", "请用 --ssl-ca 指定证书文件"
+            },
+            Self::Other => said().into(),
         }
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::lines::escaped;
-use super::words::Words;
+use super::line::escaped;
 use crate::event::Event;
+use crate::lang::{Lang, Text};
 
 /// Slow enough to cost nothing, fast enough to look alive.
 const REDRAWS_PER_SECOND: u8 = 8;
@@ -17,19 +17,19 @@ const TICK: Duration = Duration::from_millis(250);
 pub(super) struct Bars {
     bar: ProgressBar,
     target: fn() -> ProgressDrawTarget,
-    words: &'static dyn Words,
+    lang: Lang,
 }
 
 impl Bars {
-    pub(super) fn on_stderr(words: &'static dyn Words) -> Self {
-        Self::on(|| ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND), words)
+    pub(super) fn on_stderr(lang: Lang) -> Self {
+        Self::on(|| ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND), lang)
     }
 
     /// Commands that are no run print lines too, but have no progress to show.
-    fn on(target: fn() -> ProgressDrawTarget, words: &'static dyn Words) -> Self {
+    fn on(target: fn() -> ProgressDrawTarget, lang: Lang) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        bar.set_style(style(words.spinner()));
-        Self { bar, target, words }
+        bar.set_style(style(templates()[0].in_lang(lang)));
+        Self { bar, target, lang }
     }
 
     pub(super) fn event(&self, event: &Event) {
@@ -43,11 +43,11 @@ impl Bars {
             }
             Event::Expected(invoices) => {
                 self.bar.set_length(*invoices);
-                self.bar.set_style(style(self.words.bar()));
+                self.bar.set_style(style(templates()[1].in_lang(self.lang)));
             }
             // A full run has no window, and no single tenant at work.
             Event::TenantStarted { tenant, upto: Some(_), .. } => {
-                self.bar.set_message(escaped(&self.words.at_work(tenant)));
+                self.bar.set_message(escaped(text!("tenant {tenant}", "租户 {tenant}").in_lang(self.lang)));
             }
             Event::Progress { invoices } => {
                 // The total was an estimate.
@@ -79,11 +79,25 @@ impl Bars {
     }
 }
 
+/// Without a known total, and with one. The braces are those of `indicatif`.
+fn templates() -> [Text; 2] {
+    [
+        Text::new(
+            "{spinner} {pos} invoices, {rate}, {elapsed} {wide_msg}",
+            "{spinner} {pos} 条记录，{rate}，{elapsed} {wide_msg}",
+        ),
+        Text::new(
+            "{bar:30} {pos}/{len} invoices, {rate}, {eta} left {wide_msg}",
+            "{bar:30} {pos}/{len} 条记录，{rate}，剩余 {eta} {wide_msg}",
+        ),
+    ]
+}
+
 fn style(template: &str) -> ProgressStyle {
     // The templates are constants, and a test parses each.
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-        // A bar that cannot be drawn has no one to tell.
+        // A bar that cannot be drawn has nowhere to say so.
         let _ = write!(out, "{:.0}/s", state.per_sec());
     })
 }
@@ -92,21 +106,19 @@ fn style(template: &str) -> ProgressStyle {
 mod tests {
     use super::*;
     use crate::invoice::{SourceTime, Tenant};
-    use crate::report::chinese::Chinese;
-    use crate::report::english::English;
 
     #[test]
     fn every_template_can_be_parsed() {
-        for words in [&English as &dyn Words, &Chinese] {
-            for template in [words.bar(), words.spinner()] {
-                assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        for template in templates() {
+            for lang in [Lang::En, Lang::Zh] {
+                assert!(ProgressStyle::with_template(template.in_lang(lang)).is_ok(), "{template}");
             }
         }
     }
 
     #[test]
     fn a_bar_has_the_expected_total_and_outgrows_it_when_there_is_more() {
-        let bars = Bars::on(ProgressDrawTarget::hidden, &English);
+        let bars = Bars::on(ProgressDrawTarget::hidden, Lang::En);
         assert_eq!(bars.bar.length(), None);
         bars.event(&Event::Expected(100));
         bars.event(&Event::Progress { invoices: 40 });
@@ -117,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_tenant_at_work_is_shown_without_its_control_characters() {
-        let bars = Bars::on(ProgressDrawTarget::hidden, &English);
+        let bars = Bars::on(ProgressDrawTarget::hidden, Lang::En);
         let upto = Some(SourceTime::from("2025-11-28 16:30:00"));
         bars.event(&Event::TenantStarted { tenant: Tenant::from("a\u{1b}c"), after: None, upto });
         assert_eq!(bars.bar.message(), "tenant a\\u001bc");

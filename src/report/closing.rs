@@ -2,55 +2,168 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
+
 use super::Verbosity;
-use super::lines::{Level, Line, RULE};
-use super::words::{Mode, Tally, Words};
+use super::line::{Level, Line};
+use super::lines::{Mode, RULE, count, records, title};
+use crate::effort::Effort;
+use crate::lang::{Message, Text, span};
 use crate::run::{Kind, Outcome, Summary};
+use crate::window::BASELINE;
 
 /// What the users' documentation shows comes first and as it is there; numbers it does not know
-/// follow, where they are not zero and say something about invoices; how much and how long is for
-/// whoever asks, so that an ordinary run ends as documented.
-pub(super) fn closing(words: &dyn Words, summary: &Summary, verbosity: Verbosity) -> Vec<Line> {
+/// follow, where they are not zero and say something about invoices; how much and how long is shown
+/// by `--verbose` alone, so that an ordinary run ends as documented.
+pub(super) fn closing(summary: &Summary, verbosity: Verbosity) -> Vec<Line> {
     let mode = Mode { kind: summary.kind, dry_run: summary.run.is_none() };
     let level = match summary.outcome {
         Outcome::Success => Level::Success,
         Outcome::Partial => Level::Warn,
     };
-    let mut lines: Vec<Line> =
-        [RULE, &words.finished(mode, summary), RULE].into_iter().map(|text| Line::new(level, text)).collect();
-    lines.push(Line::info(words.tenants(mode.kind, summary.tenants)));
-    lines.push(Line::info(words.exported(mode, mode.exported(&summary.counts))));
-    match mode.kind {
-        Kind::Full | Kind::Verify => {}
-        Kind::Incremental => lines.push(Line::info(words.state(mode, &summary.state))),
-        Kind::Backfill => lines.push(Line::info(words.window(summary.since.as_ref(), &summary.boundary))),
-    }
-    lines.extend(details(words, mode, summary));
+    let headline = [Text::same(RULE), finished(mode, summary), Text::same(RULE)];
+    let mut lines: Vec<Line> = headline.into_iter().map(|text| Line::new(level, text)).collect();
+    lines.extend(documented(mode, summary).into_iter().map(Line::info));
+    lines.extend(tallies(mode, summary).into_iter().map(Line::info));
+    lines.extend(failures(summary));
     if verbosity == Verbosity::Verbose {
-        lines.push(Line::info(words.volume(mode, summary.counts.bytes)));
-        lines.push(Line::info(words.effort(summary.effort)));
-        lines.push(Line::info(words.elapsed(summary.elapsed)));
+        lines.extend(effort(mode, summary).map(Line::info));
     }
     lines
 }
 
-fn details(words: &dyn Words, mode: Mode, summary: &Summary) -> Vec<Line> {
-    let counts = &summary.counts;
-    let tallies = [
-        (Tally::Unchanged, counts.unchanged),
-        (Tally::Gone, counts.gone),
-        (Tally::Late { by: Duration::from_secs(counts.late_by) }, counts.late),
-        (Tally::Removed, counts.removed),
-    ];
-    let told = tallies.into_iter().filter(|(_, number)| 0 < *number);
-    let mut lines: Vec<Line> = told.map(|(tally, number)| Line::info(words.tally(mode, tally, number))).collect();
-    if 0 < counts.rejected.max(summary.new_rejects).max(summary.open_rejects) {
-        lines.push(Line::new(Level::Warn, words.rejects(summary)));
+/// The headline. It claims success only where the outcome is one.
+fn finished(mode: Mode, summary: &Summary) -> Text {
+    let (kind, title) = (mode.kind.as_str(), title(mode.kind));
+    let what = match mode.dry_run {
+        true => text!([title] "{kind} dry run", "{title}测试"),
+        false => text!([title] "{kind} export", "{title}"),
+    };
+    match summary.outcome {
+        Outcome::Success if mode.dry_run => {
+            text!([what] "{what} complete, nothing was written!", "{what}完成（未写入任何文件）!")
+        }
+        Outcome::Success => text!([what] "{what} complete!", "{what}完成!"),
+        Outcome::Partial => {
+            let (failed, rejects) = (summary.failed_tenants.len() as u64, summary.new_rejects);
+            let (tenants, invoices) = (count(failed, "tenant"), count(rejects, "more invoice"));
+            let troubles = [
+                (failed, text!("{tenants} failed", "有 {failed} 个租户失败")),
+                (rejects, text!("{invoices} cannot be exported", "新增 {rejects} 条记录无法导出")),
+            ];
+            let troubles: Vec<Text> =
+                troubles.into_iter().filter(|(number, _)| *number > 0).map(|(_, text)| text).collect();
+            let troubles = Text::join(&troubles, " and ", "，");
+            text!([what, troubles] "{what} done, but {troubles}", "{what}完成，但{troubles}")
+        }
     }
-    for (tenant, trouble) in &summary.failed_tenants {
-        lines.push(Line::new(Level::Warn, words.failed_tenant(tenant, &words.trouble(trouble))));
+}
+
+/// The lines of the users' documentation.
+fn documented(mode: Mode, summary: &Summary) -> Vec<Text> {
+    let tenants = summary.tenants;
+    let exported = mode.exported(&summary.counts);
+    let records = records(mode.kind);
+    let invoices = count(exported, if mode.kind == Kind::Incremental { "new invoice" } else { "invoice" });
+    let mut lines = vec![
+        match mode.kind {
+            Kind::Full => text!("tenants: {tenants}", "租户数量: {tenants}"),
+            Kind::Incremental | Kind::Backfill | Kind::Verify => text!("tenants: {tenants}", "处理租户数: {tenants}"),
+        },
+        match mode.dry_run {
+            true => text!("would be exported: {invoices}", "将导出: {exported} {records}"),
+            false => text!("exported: {invoices}", "成功导出: {exported} {records}"),
+        },
+    ];
+    match mode.kind {
+        Kind::Full | Kind::Verify => {}
+        Kind::Incremental => {
+            let state = summary.state.display();
+            lines.push(match mode.dry_run {
+                true => text!("state: {state} (untouched)", "状态文件: {state}（未改动）"),
+                false => text!("state: {state}", "状态文件: {state}"),
+            });
+        }
+        Kind::Backfill => {
+            let (since, boundary) =
+                (summary.since.as_ref().map_or(BASELINE, |since| since.as_str()), &summary.boundary);
+            lines.push(text!("window: {since} -> {boundary}", "时间区间: {since} -> {boundary}"));
+        }
     }
     lines
+}
+
+/// Numbers that are shown only when they are not zero.
+fn tallies(mode: Mode, summary: &Summary) -> Vec<Text> {
+    let counts = &summary.counts;
+    let (unchanged, gone, late, removed) = (counts.unchanged, counts.gone, counts.late, counts.removed);
+    let [invoices, rows, arrivals, files] =
+        [(unchanged, "invoice"), (gone, "row"), (late, "invoice"), (removed, "superseded file")]
+            .map(|(number, noun)| count(number, noun));
+    let by = span(Duration::from_secs(counts.late_by));
+    let all = [
+        (
+            unchanged,
+            text!("unchanged: {invoices} whose file was right already", "未变化: {unchanged} 条记录（文件已是最新）"),
+        ),
+        (
+            gone,
+            text!(
+                "gone: {rows} that ceased to be an invoice before it was read",
+                "已不是发票: {gone} 条记录（读取前已删除或状态已变）"
+            ),
+        ),
+        (
+            late,
+            text!(
+                [by] "late: {arrivals}, up to {by} below the watermark, unseen until now",
+                "迟到数据补导: {late} 条记录（最多早于水位线 {by}）"
+            ),
+        ),
+        (
+            removed,
+            match mode.dry_run {
+                true => text!("would be removed: {files}", "将删除旧文件: {removed} 个（路径已变）"),
+                false => text!("removed: {files}", "删除旧文件: {removed} 个（路径已变）"),
+            },
+        ),
+    ];
+    all.into_iter().filter(|(number, _)| *number > 0).map(|(_, text)| text).collect()
+}
+
+fn failures(summary: &Summary) -> Vec<Line> {
+    let (rejected, new, open) = (summary.counts.rejected, summary.new_rejects, summary.open_rejects);
+    let mut lines = Vec::new();
+    if rejected.max(new).max(open) > 0 {
+        let invoices = count(rejected, "invoice");
+        lines.push(Line::warn(text!(
+            "cannot be exported: {invoices} ({new} newly), {open} open",
+            "无法导出: {rejected} 条记录（本次新增 {new} 条），待处理共 {open} 条"
+        )));
+    }
+    for (tenant, trouble) in &summary.failed_tenants {
+        let Message { what, hint } = trouble.message();
+        let what = text!([what] "failed tenant {tenant}: {what}", "失败租户 {tenant}: {what}");
+        lines.push(Line::warn(Message { what, hint }));
+    }
+    lines
+}
+
+/// How much was written, asked and waited for.
+fn effort(mode: Mode, summary: &Summary) -> [Text; 3] {
+    let bytes = ByteSize::b(summary.counts.bytes);
+    let (Effort { source, state }, elapsed) = (summary.effort, span(summary.elapsed));
+    [
+        match mode.dry_run {
+            true => text!("would be written: {bytes}", "将写入: {bytes}"),
+            false => text!("written: {bytes}", "写入: {bytes}"),
+        },
+        text!(
+            "statements: {source} to the source, {state} to the state",
+            "SQL 语句: 数据源 {source} 条，状态文件 {state} 条"
+        ),
+        text!([elapsed] "took: {elapsed}", "耗时: {elapsed}"),
+    ]
 }
 
 #[cfg(test)]
@@ -59,21 +172,32 @@ mod tests {
 
     use super::*;
     use crate::invoice::Tenant;
+    use crate::lang::Lang;
     use crate::refusal::Trouble;
-    use crate::report::chinese::Chinese;
-    use crate::report::english::English;
     use crate::report::tests::summary;
     use crate::run::{Counts, RunId};
 
-    fn rendered(words: &dyn Words, summary: &Summary) -> Vec<String> {
-        closing(words, summary, Verbosity::Normal).iter().map(Line::render).collect()
+    fn rendered(lang: Lang, verbosity: Verbosity, summary: &Summary) -> Vec<String> {
+        let text: String = closing(summary, verbosity).iter().map(|line| line.render(lang)).collect();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn chinese(summary: &Summary) -> Vec<String> {
+        rendered(Lang::Zh, Verbosity::Normal, summary)
+    }
+
+    fn english(summary: &Summary) -> Vec<String> {
+        rendered(Lang::En, Verbosity::Normal, summary)
     }
 
     /// Everything that can be told, told.
     fn troubled() -> Summary {
         Summary {
             outcome: Outcome::Partial,
-            failed_tenants: vec![(Tenant::from("7"), Trouble::Other("connection lost".to_owned()))],
+            failed_tenants: vec![(
+                Tenant::from("7"),
+                Trouble::Error(text!("connection lost", "连接中断").with_hint(text!("run again", "请重新运行"))),
+            )],
             counts: Counts {
                 seen: 221,
                 written: 212,
@@ -94,59 +218,55 @@ mod tests {
 
     #[test]
     fn a_partial_run_does_not_claim_success_and_names_what_is_missing() {
-        let lines = rendered(&Chinese, &troubled());
+        let lines = chinese(&troubled());
         assert!(lines.iter().all(|line| !line.contains("[SUCCESS]")), "{lines:?}");
         assert_eq!(lines[1], "[WARN] 增量导出完成，但有 1 个租户失败，新增 2 条记录无法导出");
         assert_eq!(
             lines[6..],
             [
-                "[INFO] 未变化: 4 条记录(文件已是最新)",
-                "[INFO] 已不是发票: 2 条记录(读取前已删除或状态已变)",
-                "[INFO] 迟到补导: 1 条记录(最多早于上次导出时间 1 小时 30 分)",
-                "[INFO] 删除旧文件: 6 个(路径已变)",
-                "[WARN] 无法导出: 3 条记录(本次新增 2 条)，待处理共 5 条",
-                "[WARN] 失败租户 7: connection lost",
+                "[INFO] 未变化: 4 条记录（文件已是最新）",
+                "[INFO] 已不是发票: 2 条记录（读取前已删除或状态已变）",
+                "[INFO] 迟到数据补导: 1 条记录（最多早于水位线 1 小时 30 分）",
+                "[INFO] 删除旧文件: 6 个（路径已变）",
+                "[WARN] 无法导出: 3 条记录（本次新增 2 条），待处理共 5 条",
+                "[WARN] 失败租户 7: 连接中断",
+                "[HINT] 请重新运行",
             ]
         );
-        let verbose = closing(&Chinese, &troubled(), Verbosity::Verbose);
-        let told: Vec<String> = verbose[lines.len()..].iter().map(Line::render).collect();
+        let verbose = rendered(Lang::Zh, Verbosity::Verbose, &troubled());
         let asked = "[INFO] SQL 语句: 数据源 12 条，状态文件 345 条";
-        assert_eq!(told, ["[INFO] 写入: 3.0 MiB", asked, "[INFO] 耗时: 12.3 秒"]);
+        assert_eq!(verbose[lines.len()..], ["[INFO] 写入: 3.0 MiB", asked, "[INFO] 耗时: 12.3 秒"]);
     }
 
     #[test]
-    fn english_tells_the_same_lines() {
-        let english = closing(&English, &troubled(), Verbosity::Normal);
-        let levels = |lines: &[Line]| lines.iter().map(|line| line.level).collect::<Vec<_>>();
-        assert_eq!(levels(&english), levels(&closing(&Chinese, &troubled(), Verbosity::Normal)));
-        assert_eq!(
-            english[1].text,
-            "incremental export done, but 1 tenant failed and 2 more invoices cannot be exported"
-        );
-        assert_eq!(english[4].text, "exported: 212 new invoices");
-        assert_eq!(english[10].text, "cannot be exported: 3 invoices (2 newly), 5 open");
+    fn english_has_the_same_lines() {
+        let lines = english(&troubled());
+        let prefixes =
+            |lines: &[String]| lines.iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>();
+        assert_eq!(prefixes(&lines), prefixes(&chinese(&troubled())));
+        let headline = "incremental export done, but 1 tenant failed and 2 more invoices cannot be exported";
+        assert_eq!(lines[1], format!("[WARN] {headline}"));
+        assert_eq!(lines[4], "[INFO] exported: 212 new invoices");
+        assert_eq!(lines[10], "[WARN] cannot be exported: 3 invoices (2 newly), 5 open");
     }
 
     #[test]
     fn the_numbers_of_a_dry_run_read_as_what_would_be() {
         let dry = Summary { run: None, ..troubled() };
-        let chinese = rendered(&Chinese, &Summary { outcome: Outcome::Success, ..dry.clone() });
-        assert_eq!(chinese[1], "[SUCCESS] 增量导出测试完成(未写入任何文件)!");
-        assert_eq!(chinese[4], "[INFO] 将导出: 212 条新记录");
-        assert_eq!(chinese[5], "[INFO] 状态文件: ../context/.export_state/.last_export_time(未改动)");
-        assert_eq!(rendered(&English, &dry)[4], "[INFO] would be exported: 212 new invoices");
+        let lines = chinese(&Summary { outcome: Outcome::Success, ..dry.clone() });
+        assert_eq!(lines[1], "[SUCCESS] 增量导出测试完成（未写入任何文件）!");
+        assert_eq!(lines[4], "[INFO] 将导出: 212 条新记录");
+        assert_eq!(lines[5], "[INFO] 状态文件: ../context/.export_state/.last_export_time（未改动）");
+        assert_eq!(english(&dry)[4], "[INFO] would be exported: 212 new invoices");
     }
 
     #[test]
     fn a_full_run_and_a_backfill_count_unchanged_invoices_as_exported() {
         let counts = Counts { seen: 10, written: 3, unchanged: 7, ..Counts::default() };
         let full = Summary { counts, run: Some(RunId(1)), ..summary(Kind::Full) };
-        assert_eq!(
-            rendered(&Chinese, &full)[4..],
-            ["[INFO] 成功导出: 10 条记录", "[INFO] 未变化: 7 条记录(文件已是最新)"]
-        );
+        assert_eq!(chinese(&full)[4..], ["[INFO] 成功导出: 10 条记录", "[INFO] 未变化: 7 条记录（文件已是最新）"]);
         let backfill = Summary { kind: Kind::Backfill, since: Some("2025-11-01 00:00:00".into()), ..full };
-        let lines = rendered(&Chinese, &backfill);
+        let lines = chinese(&backfill);
         assert_eq!(lines[1], "[SUCCESS] 区间导出完成!");
         assert_eq!(lines[4], "[INFO] 成功导出: 10 条记录");
         assert_eq!(lines[5], "[INFO] 时间区间: 2025-11-01 00:00:00 -> 2025-11-28 16:30:00");

@@ -4,12 +4,13 @@
 
 use serde::{Serialize, Serializer};
 
-use super::lines::escaped;
+use super::line::escaped;
+use crate::lang::Message;
 use crate::run::{Counts, Summary};
 
 /// What came of a run.
 #[derive(Serialize)]
-struct Finished<'a> {
+struct SummaryObject<'a> {
     /// The number of the run in the history; null for a dry run, which is not recorded.
     run: Option<i64>,
     dry_run: bool,
@@ -50,16 +51,19 @@ struct FailedTenant<'a> {
     error: String,
 }
 
-/// What ended a run, or kept it from starting.
+/// The error that ended a command, or kept it from starting.
 #[derive(Serialize)]
-struct Failed<'a> {
-    error: &'a str,
+struct ErrorObject {
+    /// In one line, with the hint.
+    error: String,
     exit_code: u8,
+    /// What can be done about it, where something can.
+    hint: Option<String>,
 }
 
 pub(super) fn finished(summary: &Summary) -> String {
     let failed = summary.failed_tenants.iter();
-    line(&Finished {
+    line(&SummaryObject {
         run: summary.run.map(|run| run.0),
         dry_run: summary.run.is_none(),
         kind: summary.kind.as_str(),
@@ -83,8 +87,9 @@ pub(super) fn finished(summary: &Summary) -> String {
     })
 }
 
-pub(super) fn failed(error: &str, exit_code: u8) -> String {
-    line(&Failed { error, exit_code })
+pub(super) fn failed(message: &Message, exit_code: u8) -> String {
+    let hint = message.hint.as_ref().map(ToString::to_string);
+    line(&ErrorObject { error: message.to_string(), exit_code, hint })
 }
 
 pub(super) fn value(value: &serde_json::Value) -> String {
@@ -115,7 +120,7 @@ mod tests {
         let summary = Summary {
             run: Some(RunId(12)),
             outcome: Outcome::Partial,
-            failed_tenants: vec![(Tenant::from("7\u{9b}"), Trouble::Other("lost \"it\"\n".to_owned()))],
+            failed_tenants: vec![(Tenant::from("7\u{9b}"), Trouble::from(&anyhow::anyhow!("lost \"it\"\n")))],
             counts: Counts {
                 seen: 36,
                 written: 1,

@@ -1,4 +1,4 @@
-//! The only printer of the program: events become bars, lines or JSON, errors become one line.
+//! The only printer of the program: events become bars, lines or JSON, errors a line and a hint.
 //!
 //! It knows the vocabulary and nothing else: never the source, the tree or the state. Results go to
 //! stdout; progress, log lines and errors to stderr.
@@ -8,34 +8,25 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, Notice};
-use crate::lang::{Explained, Lang, Text};
+use crate::lang::{Lang, Message, Text};
 use crate::refusal::Refusal;
 use crate::run::Summary;
 
 mod bars;
-mod chinese;
-mod chinese_refusals;
 mod closing;
-mod english;
 mod json;
+mod line;
 mod lines;
+mod notices;
 pub mod table;
-mod words;
 
 use bars::Bars;
-use lines::{Level, Line, Lines};
+use line::{Level, Line, escaped};
+use lines::Lines;
 use table::{Columns, Details, Paged, Table};
-use words::Words;
 
 /// Between two lines of progress where there is no bar.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
-
-fn words(lang: Lang) -> &'static dyn Words {
-    match lang {
-        Lang::En => &english::English,
-        Lang::Zh => &chinese::Chinese,
-    }
-}
 
 /// The form of what goes to stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +67,6 @@ pub struct Reporter {
 
 struct Printer {
     lang: Lang,
-    words: &'static dyn Words,
     format: Format,
     verbosity: Verbosity,
     lines: Lines,
@@ -90,9 +80,8 @@ struct Printer {
 impl Reporter {
     /// Prints to the process's stdout and stderr.
     pub fn new(settings: Settings) -> Self {
-        let words = words(settings.lang);
         let wanted = settings.progress == Progress::Auto && settings.verbosity != Verbosity::Quiet;
-        let bars = (wanted && io::stderr().is_terminal()).then(|| Bars::on_stderr(words));
+        let bars = (wanted && io::stderr().is_terminal()).then(|| Bars::on_stderr(settings.lang));
         Self::build(settings, bars, Box::new(io::stdout()), Box::new(io::stderr()))
     }
 
@@ -102,11 +91,10 @@ impl Reporter {
     }
 
     fn build(settings: Settings, bars: Option<Bars>, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
-        let words = words(settings.lang);
         let as_lines = settings.progress == Progress::Auto && bars.is_none();
-        let lines = Lines::new(words, settings.verbosity, as_lines.then_some(PROGRESS_EVERY));
+        let lines = Lines::new(settings.verbosity, as_lines.then_some(PROGRESS_EVERY));
         let Settings { lang, format, verbosity, .. } = settings;
-        let printer = Printer { lang, words, format, verbosity, lines, bars, out, err, object_printed: false };
+        let printer = Printer { lang, format, verbosity, lines, bars, out, err, object_printed: false };
         Self { printer: Mutex::new(printer) }
     }
 
@@ -120,15 +108,16 @@ impl Reporter {
     }
 
     /// One of several things that are wrong; what ends the command is said by `error`.
-    pub fn problem(&self, text: &Text) {
-        self.printer().log(Level::Error, text);
+    pub fn problem(&self, message: impl Into<Message>) {
+        self.printer().log(&[Line::new(Level::Error, message)]);
     }
 
     /// A result in plain words, without a prefix. With JSON it goes to stderr, because stdout
     /// belongs to the one object.
-    pub fn line(&self, text: &Text) {
+    pub fn line(&self, text: impl Into<Text>) {
         let mut printer = self.printer();
-        let text: String = text.in_lang(printer.lang).split('\n').map(|line| lines::escaped(line) + "\n").collect();
+        let text = text.into();
+        let text: String = text.in_lang(printer.lang).split('\n').map(|line| escaped(line) + "\n").collect();
         match printer.format {
             Format::Text => printer.print_out(&text),
             Format::Json | Format::Csv => printer.print_err(&text),
@@ -174,9 +163,10 @@ impl Reporter {
 
     /// A line of the log with what led to it.
     pub fn notice(&self, notice: &Notice, cause: &anyhow::Error) {
-        let mut printer = self.printer();
-        let text = format!("{}: {}", printer.words.notice(notice), chain_text(cause, printer.lang));
-        printer.print_err(&block(&[Line::new(Level::Warn, text)]));
+        let Line { level, message: Message { what: text, .. } } = notices::line(notice);
+        let Message { what, hint } = Message::from(cause);
+        let what = text!([text, what] "{text}: {what}", "{text}: {what}");
+        self.printer().log(&[Line::new(level, Message { what, hint })]);
     }
 
     /// A result about one thing. As CSV it is its first table.
@@ -205,15 +195,15 @@ impl Reporter {
     }
 
     /// A question at the terminal; the answer follows on the same line.
-    pub fn ask(&self, question: &Text) {
-        let mut printer = self.printer();
-        let question = lines::escaped(question.in_lang(printer.lang));
-        printer.print_err(&format!("{question} "));
+    pub fn ask(&self, question: impl Into<Text>) {
+        let (mut printer, question) = (self.printer(), question.into());
+        let text = format!("{} ", escaped(question.in_lang(printer.lang)));
+        printer.print_err(&text);
     }
 
     /// Something the operator should know, though the command goes on.
-    pub fn warn(&self, text: &Text) {
-        self.printer().log(Level::Warn, text);
+    pub fn warn(&self, message: impl Into<Message>) {
+        self.printer().log(&[Line::warn(message)]);
     }
 
     /// Bytes for another program, as they are: paths that end in a zero byte.
@@ -233,7 +223,7 @@ impl Printer {
         if let Some(bars) = &self.bars {
             bars.event(event);
         }
-        self.print_err(&block(&lines));
+        self.log(&lines);
         if let Event::Finished(summary) = event {
             self.finished(summary);
         }
@@ -241,7 +231,7 @@ impl Printer {
 
     fn finished(&mut self, summary: &Summary) {
         let text = match self.format {
-            Format::Text | Format::Csv => block(&closing::closing(self.words, summary, self.verbosity)),
+            Format::Text | Format::Csv => block(&closing::closing(summary, self.verbosity), self.lang),
             Format::Json => {
                 self.object_printed = true;
                 json::finished(summary) + "\n"
@@ -254,18 +244,18 @@ impl Printer {
         if let Some(bars) = &self.bars {
             bars.clear();
         }
+        let message = Message::from(error);
         let mut lines = self.lines.remaining();
-        lines.push(Line::new(Level::Error, chain_text(error, self.lang)));
-        self.print_err(&block(&lines));
+        lines.push(Line::new(Level::Error, message.clone()));
+        self.log(&lines);
         if self.format == Format::Json && !self.object_printed {
             self.object_printed = true;
-            let object = json::failed(&chain_text(error, Lang::En), exit_code(error));
-            self.print_out(&(object + "\n"));
+            self.print_out(&(json::failed(&message, exit_code(error)) + "\n"));
         }
     }
 
-    fn log(&mut self, level: Level, text: &Text) {
-        self.print_err(&block(&[Line::new(level, text.in_lang(self.lang))]));
+    fn log(&mut self, lines: &[Line]) {
+        self.print_err(&block(lines, self.lang));
     }
 
     fn print_out(&mut self, text: &str) {
@@ -273,15 +263,15 @@ impl Printer {
     }
 
     fn print_bytes(&mut self, bytes: &[u8]) {
-        let Self { bars, out, err, .. } = self;
+        let Self { bars, out, err, lang, .. } = self;
         above(bars.as_ref(), || {
             let written = out.write_all(bytes).and_then(|()| out.flush());
-            // Whoever closed the pipe has read enough; a full disk is worth a word.
+            // A reader that closed the pipe has read enough; a full disk is worth a word.
             if let Err(error) = written
                 && error.kind() != io::ErrorKind::BrokenPipe
             {
-                let line = Line::new(Level::Warn, format!("cannot write to standard output: {error}"));
-                put(err, &block(&[line]));
+                let text = text!("cannot write to standard output: {error}", "无法写入标准输出: {error}");
+                put(err, &block(&[Line::warn(text)], *lang));
             }
         });
     }
@@ -303,61 +293,18 @@ fn above(bars: Option<&Bars>, print: impl FnOnce()) {
 }
 
 /// When the log itself cannot be written, there is nowhere left to say so, and an export must not
-/// end because nobody listens.
+/// end for want of a reader.
 fn put(err: &mut impl Write, text: &str) {
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 
-fn block(lines: &[Line]) -> String {
-    lines.iter().map(|line| line.render() + "\n").collect()
+fn block(lines: &[Line], lang: Lang) -> String {
+    lines.iter().map(|line| line.render(lang)).collect()
 }
 
-/// The exit code of a command that ended with this error.
+/// The exit code of a command that ended with this error: that of the first refusal in its chain, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    refusal(error).map_or(1, Refusal::exit_code)
-}
-
-/// A refusal may be the error, the context of one, or the cause of one.
-fn refusal(error: &anyhow::Error) -> Option<&Refusal> {
-    error.downcast_ref().or_else(|| error.chain().find_map(|cause| cause.downcast_ref()))
-}
-
-/// An error with what led to it, as part of a result.
-pub fn error_text(error: &anyhow::Error) -> Text {
-    Text::new(format!("{error:#}"), chain_text(error, Lang::Zh))
-}
-
-fn chain_text(error: &anyhow::Error, lang: Lang) -> String {
-    let words = words(lang);
-    let refusal = refusal(error).map(|refusal| (refusal.to_string(), words.refusal(refusal)));
-    let mut told: Vec<String> = Vec::new();
-    let worded = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<Explained>() {
-        Some(explained) => explained.text().in_lang(lang).to_owned(),
-        None => cause.to_string(),
-    };
-    for cause in error.chain().map(worded) {
-        // Some errors quote their cause themselves.
-        if told.last().is_some_and(|before| before.ends_with(&cause)) {
-            continue;
-        }
-        told.push(cause);
-    }
-    for text in &mut told {
-        // It may stand behind the place that it is about.
-        if let Some((english, translated)) = &refusal {
-            *text = text.replace(english, translated);
-        }
-    }
-    told.extend(kind(error).and_then(|kind| words.remedy(kind)).map(str::to_owned));
-    told.join(": ")
-}
-
-/// What the operating system objected to, whoever reported it.
-fn kind(error: &anyhow::Error) -> Option<io::ErrorKind> {
-    error.chain().find_map(|cause| {
-        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        io.or_else(|| cause.downcast_ref::<rustix::io::Errno>().map(|errno| errno.kind()))
-    })
+    error.chain().find_map(|cause| cause.downcast_ref::<Refusal>()).map_or(1, Refusal::exit_code)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use unicode_width::UnicodeWidthStr;
 
 use super::Format;
-use super::lines::escaped;
+use super::line::escaped;
 use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word};
 use crate::run::{Counts, RunId};

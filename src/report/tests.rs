@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use super::*;
 use crate::effort::Effort;
 use crate::invoice::{InvoiceId, Reason, SourceTime};
+use crate::lang::Explain;
 use crate::run::{Counts, Kind, Outcome, RunId};
 
 const FULL_SAMPLE: &str = "\
@@ -164,7 +165,7 @@ fn a_full_run_reads_as_documented() {
     let (out, _, both) = shown(CHINESE, &full_run());
     let (documented, rest) = both.split_at(FULL_SAMPLE.len());
     assert_eq!(documented, FULL_SAMPLE);
-    assert_eq!(rest, "[INFO] 未变化: 100 条记录(文件已是最新)\n");
+    assert_eq!(rest, "[INFO] 未变化: 100 条记录（文件已是最新）\n");
     assert!(out.starts_with("[SUCCESS] ===="), "{out}");
 }
 
@@ -190,7 +191,7 @@ fn a_dry_run_says_so_first() {
     let events =
         [(0, Event::Started { kind: Kind::Incremental, dry_run: true }), (0, started("1", None)), (0, done("1", 127))];
     let (_, err, _) = shown(CHINESE, &events);
-    assert_eq!(err.lines().next(), Some("[INFO] 测试模式(DRY_RUN): 只读取和检查，不写入任何文件"));
+    assert_eq!(err.lines().next(), Some("[INFO] 测试模式（DRY_RUN）: 只读取和检查，不写入任何文件"));
     assert_eq!(err.lines().last(), Some("[SUCCESS] 租户 1: 将导出 127 条新记录"));
 }
 
@@ -233,17 +234,35 @@ fn an_error_is_one_line_with_its_whole_chain() {
 }
 
 #[test]
-fn a_refusal_is_told_in_the_chosen_language_wherever_it_stands_in_the_chain() {
+fn every_link_of_a_chain_is_in_the_chosen_language_and_the_hint_is_a_line_of_its_own() {
     let refusal = Refusal::NotOwner { path: "/srv/state.db".into() };
-    let bottom = anyhow!(refusal.clone()).context("cannot open the state");
-    let middle = anyhow!("stat says uid 7").context(refusal);
-    let chinese = "/srv/state.db 属于另一个用户；请以该用户运行，或用 chown 改为当前用户所有";
-    assert_eq!(told(CHINESE, &bottom).1, format!("[ERROR] cannot open the state: {chinese}\n"));
-    assert_eq!(told(CHINESE, &middle).1, format!("[ERROR] {chinese}: stat says uid 7\n"));
-    assert!(
-        told(ENGLISH, &bottom).1.starts_with("[ERROR] cannot open the state: /srv/state.db belongs to another user")
+    let error = Err::<(), _>(refusal).explain(|| text!("cannot open the state", "无法打开状态文件")).unwrap_err();
+    let error = error.context("restore");
+    assert_eq!(
+        told(CHINESE, &error).1,
+        "[ERROR] restore: 无法打开状态文件: /srv/state.db 属于另一个用户\n\
+         [HINT] 请以该用户运行，或用 chown 改为当前用户所有\n"
     );
-    assert_eq!((exit_code(&bottom), exit_code(&middle)), (5, 5));
+    assert_eq!(
+        told(ENGLISH, &error).1,
+        "[ERROR] restore: cannot open the state: /srv/state.db belongs to another user\n\
+         [HINT] run as that user, or give it to this one with chown\n"
+    );
+    assert_eq!(exit_code(&error), 5);
+}
+
+#[test]
+fn an_error_of_the_operating_system_says_what_helps() {
+    let error =
+        Err::<(), _>(io::Error::from(io::ErrorKind::StorageFull)).explain(|| text!("cannot write a", "无法写入 a"));
+    let (_, told) = told(CHINESE, &error.unwrap_err());
+    assert_eq!(told, "[ERROR] 无法写入 a: no storage space\n[HINT] 请释放磁盘空间；下次运行会从此处继续\n");
+}
+
+#[test]
+fn a_cause_that_is_quoted_already_is_not_repeated() {
+    let error = anyhow!("disk full").context("cannot sync: disk full");
+    assert_eq!(told(ENGLISH, &error).1, "[ERROR] cannot sync: disk full\n");
 }
 
 #[test]
@@ -251,8 +270,16 @@ fn with_json_an_error_is_one_english_object_too() {
     let error = anyhow!(Refusal::UnknownTenant("acme".to_owned()));
     let (out, err) = told(Settings { format: Format::Json, ..CHINESE }, &error);
     let object: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(object, serde_json::json!({ "error": error.to_string(), "exit_code": 2 }));
-    assert_eq!(err, "[ERROR] 数据库中没有租户 \"acme\"；请检查拼写和大小写\n");
+    let hint = "check the spelling, also upper and lower case";
+    assert_eq!(object, serde_json::json!({ "error": error.to_string(), "exit_code": 2, "hint": hint }));
+    assert!(error.to_string().ends_with(hint));
+    assert_eq!(err, "[ERROR] 数据库中没有租户 \"acme\"\n[HINT] 请检查拼写和大小写\n");
+}
+
+#[test]
+fn with_json_an_error_without_a_hint_says_null() {
+    let (out, _) = told(Settings { format: Format::Json, ..ENGLISH }, &anyhow!("no run yet"));
+    assert_eq!(out, "{\"error\":\"no run yet\",\"exit_code\":1,\"hint\":null}\n");
 }
 
 #[test]
@@ -290,11 +317,11 @@ impl Write for Broken {
 }
 
 #[test]
-fn a_closed_pipe_is_nobodys_trouble_and_a_full_disk_is_told() {
+fn a_closed_pipe_is_no_trouble_and_a_full_disk_is_told() {
     for (kind, complaints) in [(io::ErrorKind::BrokenPipe, 0), (io::ErrorKind::StorageFull, 1)] {
         let err = Sink::default();
         let reporter = Reporter::to_writers(ENGLISH, Box::new(Broken(kind)), Box::new(err.clone()));
-        reporter.line(&Text::same("made the sample"));
+        reporter.line("made the sample");
         assert_eq!(err.text().lines().count(), complaints);
         let deaf = Reporter::to_writers(ENGLISH, Box::new(Broken(kind)), Box::new(Broken(kind)));
         deaf.event(&Event::ListingTenants);
@@ -307,18 +334,9 @@ fn plain_lines_go_to_stdout_but_not_into_json() {
     for (format, on_out, on_err) in [(Format::Text, "a\\u001bb\nc\n", ""), (Format::Json, "", "a\\u001bb\nc\n")] {
         let (out, err) = (Sink::default(), Sink::default());
         let settings = Settings { format, ..ENGLISH };
-        Reporter::to_writers(settings, Box::new(out.clone()), Box::new(err.clone())).line(&Text::same("a\u{1b}b\nc"));
+        Reporter::to_writers(settings, Box::new(out.clone()), Box::new(err.clone())).line("a\u{1b}b\nc");
         assert_eq!((out.text().as_str(), err.text().as_str()), (on_out, on_err));
     }
-}
-
-#[test]
-fn the_first_locale_variable_that_is_set_decides_the_language() {
-    assert_eq!(Lang::from_locale(None, None, None), Lang::En);
-    assert_eq!(Lang::from_locale(None, None, Some("zh_CN.UTF-8")), Lang::Zh);
-    assert_eq!(Lang::from_locale(Some("C"), None, Some("zh_CN.UTF-8")), Lang::En);
-    assert_eq!(Lang::from_locale(Some(""), Some("zh"), Some("en_US.UTF-8")), Lang::Zh);
-    assert_eq!(Lang::from_locale(Some("é"), None, None), Lang::En);
 }
 
 #[test]

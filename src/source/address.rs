@@ -209,7 +209,7 @@ mod tests {
         match Address::parse(text) {
             Ok((Address::Server(place), password)) => (place, password),
             Ok((Address::File(path), _)) => panic!("{text} is the file {path}"),
-            Err(fault) => panic!("{text}: {fault}"),
+            Err(fault) => panic!("{text}: {}", fault.message()),
         }
     }
 
@@ -315,7 +315,7 @@ mod tests {
             let text = format!("{scheme}{slashes}{user}{before}{SECRET}{after}{host}{path}");
             match Address::parse(&text) {
                 Ok((address, _)) => prop_assert!(!shown(&address).contains(SECRET), "{text}"),
-                Err(fault) => prop_assert!(!fault.to_string().contains(SECRET), "{text}"),
+                Err(fault) => prop_assert!(!fault.message().to_string().contains(SECRET), "{text}"),
             }
         }
     }

@@ -15,7 +15,6 @@ use anyhow::Error;
 
 use crate::event::Notice;
 use crate::invoice::{Fetched, InvoiceId, Key, SourceTime, Tenant};
-use crate::refusal::Refusal;
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork, Span};
 
@@ -228,10 +227,10 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {
-    /// What `report` knows to word in another language.
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.error().downcast_ref::<Refusal>().map(|refusal| refusal as _)
+/// The error of a fault, with its own chain.
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        fault.into_error()
     }
 }
 

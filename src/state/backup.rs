@@ -20,7 +20,7 @@ use super::{State, explain, file};
 use crate::fs::file::{PrivateFile, UnfinishedFile};
 use crate::fs::identity::Identity;
 use crate::fs::private::{Access, PrivateFolder};
-use crate::lang::Explain;
+use crate::lang::{Explain, Message};
 use crate::lock::ExportLock;
 use crate::refusal::{Damage, Refusal};
 
@@ -269,7 +269,7 @@ pub(super) fn unusable(backup: &Path, error: anyhow::Error) -> anyhow::Error {
     let damage = match error.chain().find_map(|cause| cause.downcast_ref()) {
         Some(Refusal::StateDamaged { damage, .. }) => damage.clone(),
         Some(Refusal::StateNewer { .. }) => return error,
-        _ => Damage::Other(format!("{error:#}")),
+        _ => Damage::Other(Message::from(&error).what),
     };
     Refusal::BackupUnusable { backup: backup.to_path_buf(), damage }.into()
 }

@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 
 use super::{State, explain};
-use crate::lang::Text;
+use crate::lang::{Message, Text};
 use crate::refusal::Refusal;
 use crate::tree::name::TreePath;
 
@@ -34,19 +34,17 @@ impl Finding {
     fn of(what: Text, found: &[String], remedy: Text) -> Self {
         let (shown, more) = (found[..found.len().min(SHOWN)].join(", "), found.len().saturating_sub(SHOWN));
         let what = match more {
-            0 => text!("{what}: {shown}", "{what}: {shown}"; what),
-            _ => text!("{what}: {shown}, and {more} more", "{what}: {shown}，另有 {more} 个"; what),
+            0 => text!([what] "{what}: {shown}", "{what}: {shown}"),
+            _ => text!([what] "{what}: {shown}, and {more} more", "{what}: {shown}，另有 {more} 个"),
         };
         Self { what, remedy }
     }
 }
 
 impl From<&Refusal> for Finding {
-    /// A refusal says what is wrong, and after a semicolon what to do.
     fn from(refusal: &Refusal) -> Self {
-        let text = refusal.to_string();
-        let (what, remedy) = text.split_once("; ").unwrap_or((&text, ""));
-        Self { what: Text::same(what), remedy: Text::same(remedy) }
+        let Message { what, hint } = refusal.message();
+        Self { what, remedy: hint.unwrap_or_else(|| Text::same("")) }
     }
 }
 
@@ -65,7 +63,7 @@ pub fn run_again() -> Text {
 fn run_full() -> Text {
     text!(
         "a full run (run --mode full) compares every invoice and corrects the ledger",
-        "全量导出(run --mode full)会比对每张发票并修正台账"
+        "全量导出（run --mode full）会比对每张发票并修正台账"
     )
 }
 

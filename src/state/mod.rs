@@ -154,10 +154,10 @@ fn explain(error: rusqlite::Error, path: &Path) -> anyhow::Error {
             std::io::Error::new(std::io::ErrorKind::StorageFull, "the disk is full").into()
         }
         Some(DatabaseCorrupt | NotADatabase) => {
-            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(error.to_string()) }.into()
+            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(error.to_string().into()) }.into()
         }
         _ if is_nonsense(&error) => {
-            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(error.to_string()) }.into()
+            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(error.to_string().into()) }.into()
         }
         _ => error.into(),
     }

@@ -117,12 +117,9 @@ fn open_backup(file: &PrivateFile, from: &Path) -> anyhow::Result<Connection> {
 }
 
 fn no_backup(from: &Path) -> anyhow::Error {
-    let from = from.display();
-    Refusal::Usage(text!(
-        "there is no backup {from}; see `invoice-export state backups`",
-        "没有备份 {from}；请用 `invoice-export state backups` 查看"
-    ))
-    .into()
+    let what = text!("there is no backup {}", "没有备份 {}", from.display());
+    let hint = text!("see `invoice-export state backups`", "请查看 `invoice-export state backups`");
+    Refusal::Usage(what.with_hint(hint)).into()
 }
 
 /// A state that is whole is backed up and its log emptied; a damaged one gets a second name. Returns its

@@ -180,7 +180,7 @@ impl State {
             conn.query_row(
                 "SELECT max(boundary) FROM run WHERE status IN ('success', 'partial') AND kind IN ('full', 'incremental')",
                 [],
-                |row| Ok(row.get(0)?),
+                |row| row.get(0),
             )
         })
     }

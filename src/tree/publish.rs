@@ -43,8 +43,8 @@ pub struct Placement {
 pub struct Removal {
     pub id: InvoiceId,
     pub path: TreePath,
-    /// Where its invoice is now, if anywhere. An invoice that shares its file has no placement of its own.
-    pub instead: Option<TreePath>,
+    /// Where the invoices that had it are now. It stays if one of these files cannot be put in place.
+    pub instead: Vec<TreePath>,
     /// What we wrote there; anything else is left.
     pub digest: Digest,
     pub cause: Cause,
@@ -366,7 +366,7 @@ impl Tree {
         touched: &mut BTreeSet<String>,
     ) -> anyhow::Result<()> {
         let failed: HashSet<TreePath> = published.failed.iter().map(|failure| failure.path.clone()).collect();
-        let is_in_place = |removal: &&Removal| removal.instead.as_ref().is_none_or(|path| !failed.contains(path));
+        let is_in_place = |removal: &&Removal| !removal.instead.iter().any(|path| failed.contains(path));
         // Where the new file is not in place, the old one stays.
         for removal in removals.iter().filter(is_in_place) {
             match self.remove(removal) {

@@ -32,7 +32,7 @@ fn run_peer(table: &Table, output: &Path) {
 }
 
 #[test]
-fn the_tree_of_a_colleagues_script_is_equal_to_ours_and_taken_over_without_a_rewrite() {
+fn the_tree_of_a_colleagues_script_equals_ours_and_is_taken_over_without_a_rewrite() {
     on_every_flavor(|flavor| {
         let table = Table::on(server(flavor));
         table.load_sample(ROWS, 7, TENANTS);

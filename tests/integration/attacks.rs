@@ -87,7 +87,7 @@ fn a_link_that_is_swapped_for_a_folder_while_a_run_is_at_work_leads_nowhere() {
 }
 
 #[test]
-fn a_folder_that_goes_away_while_a_run_is_at_work_takes_nothing_along_that_counts_as_exported() {
+fn a_folder_that_goes_away_in_mid_run_takes_nothing_along_that_counts_as_exported() {
     let with_names = ["--durability", "file"];
     for (way, call, options) in [
         ("moved", "linkat", &[][..]),
@@ -130,7 +130,7 @@ fn a_folder_that_goes_away_while_a_run_is_at_work_takes_nothing_along_that_count
 }
 
 #[test]
-fn what_was_moved_away_with_its_folder_is_not_removed_when_its_invoice_gets_another_path() {
+fn a_file_moved_away_with_its_folder_is_not_removed_when_its_invoice_moves() {
     let table = Table::embedded();
     table.load_sample(40, 6, "1:1.0");
     table.execute("UPDATE t_invoice SET fcountry = CASE WHEN fid = 1 THEN 'DE' ELSE 'CN' END");

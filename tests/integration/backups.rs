@@ -210,7 +210,7 @@ fn a_backup_of_another_tree_a_newer_one_and_what_is_no_backup_are_refused() {
 }
 
 #[test]
-fn a_tenant_whose_watermark_is_set_after_a_restore_is_compared_from_its_beginning_all_the_same() {
+fn a_watermark_set_after_a_restore_does_not_end_the_comparison_of_all_keys() {
     on_every_source(|table| {
         arrive(table, 1, 300);
         table.insert(&Row { id: 2, tenant: "10", time: &table.ago(MINUTE * 300), ..Row::default() });

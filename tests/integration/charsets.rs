@@ -5,8 +5,8 @@ use invoice_export::invoice::{Fetched, InvoiceId};
 use invoice_export::source::{KeyCursor, Source};
 use invoice_export::window::Span;
 
-use crate::source::{documents, open, pages};
 use crate::support::exporter::Exporter;
+use crate::support::reader::{documents, open, pages};
 use crate::support::server::{Flavor, server};
 use crate::support::table::{Table, on_every_flavor};
 use crate::support::{Database, Row};

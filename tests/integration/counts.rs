@@ -12,9 +12,14 @@ const COUNTS: [&str; 6] = ["seen", "written", "unchanged", "rejected", "gone", "
 /// What a dry run says, then what a run says, and what the history says of it.
 #[track_caller]
 fn assert_counted(exporter: &Exporter<'_>, args: &[&str], counts: [u64; 6]) {
+    assert_counted_with(3, exporter, args, counts);
+}
+
+#[track_caller]
+fn assert_counted_with(code: i32, exporter: &Exporter<'_>, args: &[&str], counts: [u64; 6]) {
     let args: Vec<&str> = args.iter().chain(&["--format", "json"]).copied().collect();
     let dry: Vec<&str> = args.iter().chain(&["--dry-run"]).copied().collect();
-    let summaries = [(dry, "dry"), (args, "real")].map(|(args, kind)| (exporter.run(&args).expect(3).json(), kind));
+    let summaries = [(dry, "dry"), (args, "real")].map(|(args, kind)| (exporter.run(&args).expect(code).json(), kind));
     for (summary, kind) in &summaries {
         assert_eq!(numbers(summary, COUNTS), counts, "{kind}: {summary}");
     }
@@ -67,5 +72,54 @@ fn rows_that_were_unchanged_until_they_lose_their_path_are_rejected_and_no_more(
                 assert_counted(&exporter, args, [8, 4, 0, 4, 0, 12]);
             });
         }
+    }
+}
+
+#[test]
+fn a_reject_that_another_invoice_asks_about_is_counted_once() {
+    for args in [&["run", "--mode", "full"][..], &["run", "--mode", "incremental"]] {
+        on_every_source(|table| {
+            table.insert(&Row { time: &table.ago(50 * MINUTE), ..Row::default() });
+            let exporter = Exporter::new(table);
+            exporter.run(["run", "--mode", "incremental"]).expect(0);
+            let time = table.ago(20 * MINUTE);
+            table.execute(&format!("UPDATE t_invoice SET fext_field = 'no', fupdate_time = '{time}' WHERE fid = 1"));
+            table.insert(&Row { id: 2, document: "[2]", time: &time, ..Row::default() });
+            assert_counted(&exporter, args, [2, 1, 0, 1, 0, 3]);
+        });
+    }
+}
+
+#[test]
+fn the_rival_of_a_rival_is_counted_once() {
+    on_every_source(|table| {
+        table.insert(&Row { id: 1, time: &table.ago(50 * MINUTE), ..Row::default() });
+        let exporter = Exporter::new(table);
+        exporter.run(["run", "--mode", "incremental"]).expect(0);
+        // The change of the first one lies above the boundary, so that only another invoice brings it up.
+        let (time, later) = (table.ago(20 * MINUTE), table.ago(MINUTE));
+        table.execute(&format!(
+            "UPDATE t_invoice SET fcountry = 'DE', fext_field = '[1]', fupdate_time = '{later}' WHERE fid = 1"
+        ));
+        table.insert(&Row { id: 2, country: Some("DE"), document: "[2]", time: &time, ..Row::default() });
+        table.insert(&Row { id: 3, document: "[3]", time: &time, ..Row::default() });
+        assert_counted(&exporter, &["run", "--mode", "incremental"], [3, 2, 0, 1, 0, 6]);
+    });
+}
+
+#[test]
+fn a_row_that_is_gone_is_counted_once_though_another_invoice_asks_about_it() {
+    for args in [&["run", "--mode", "full"][..], &["run", "--mode", "incremental"]] {
+        on_every_source(|table| {
+            table.insert(&Row { time: &table.ago(50 * MINUTE), ..Row::default() });
+            let exporter = Exporter::new(table);
+            exporter.run(["run", "--mode", "incremental"]).expect(0);
+            let bad = table.ago(40 * MINUTE);
+            table.execute(&format!("UPDATE t_invoice SET fext_field = 'no', fupdate_time = '{bad}' WHERE fid = 1"));
+            exporter.run(["run", "--mode", "incremental"]).expect(3);
+            table.execute("DELETE FROM t_invoice WHERE fid = 1");
+            table.insert(&Row { id: 2, document: "[2]", time: &table.ago(20 * MINUTE), ..Row::default() });
+            assert_counted_with(0, &exporter, args, [2, 1, 0, 0, 1, 3]);
+        });
     }
 }

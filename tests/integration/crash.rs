@@ -142,7 +142,7 @@ fn what_a_dead_run_wrote_for_a_row_that_is_gone_is_removed() {
 }
 
 #[test]
-fn a_file_in_doubt_that_cannot_be_removed_holds_nobody_up_and_is_removed_once_it_can() {
+fn a_file_in_doubt_that_cannot_be_removed_stops_no_run_and_goes_once_it_can() {
     let table = filled();
     let exporter = Exporter::new(&table);
     exporter.run(FULL).expect(3);
@@ -171,7 +171,7 @@ fn a_file_in_doubt_that_cannot_be_removed_holds_nobody_up_and_is_removed_once_it
 }
 
 #[test]
-fn what_a_dead_run_wrote_for_an_invoice_that_is_withdrawn_or_spoiled_since_stays_its_file_and_is_on_record() {
+fn what_a_dead_run_wrote_for_an_invoice_withdrawn_or_spoiled_since_is_on_record() {
     for spoils in ["fissue_status = 4", "fext_field = 'not json'"] {
         for (change, at) in [("fext_field = '{\"version\": 2}'", "renameat"), ("fcountry = 'IT'", "unlinkat")] {
             for nth in 1..6 {
@@ -197,7 +197,7 @@ fn what_a_dead_run_wrote_for_an_invoice_that_is_withdrawn_or_spoiled_since_stays
 }
 
 #[test]
-fn a_file_that_a_dead_run_rewrote_is_removed_and_not_left_over_once_its_invoice_has_moved() {
+fn a_file_that_a_dead_run_rewrote_is_removed_once_its_invoice_has_moved() {
     let table = filled();
     let exporter = Exporter::new(&table);
     exporter.run(FULL).expect(3);
@@ -221,7 +221,7 @@ fn a_file_that_a_dead_run_rewrote_is_removed_and_not_left_over_once_its_invoice_
 }
 
 #[test]
-fn a_run_that_dies_when_all_is_in_the_tree_and_its_end_is_not_on_record_is_made_good() {
+fn a_run_that_dies_with_all_in_the_tree_and_no_end_on_record_is_made_good() {
     for mode in [FULL, INCREMENTAL] {
         let table = filled();
         let exporter = changed(&table);
@@ -239,7 +239,7 @@ fn a_run_that_dies_when_all_is_in_the_tree_and_its_end_is_not_on_record_is_made_
 }
 
 #[test]
-fn a_file_that_a_dead_run_rewrote_is_left_over_and_not_removed_once_its_id_carries_another_number() {
+fn a_file_that_a_dead_run_rewrote_is_left_over_once_its_id_has_another_number() {
     for (mode, closes) in [(FULL, false), (INCREMENTAL, false), (INCREMENTAL, true)] {
         let table = filled();
         let exporter = Exporter::new(&table);
@@ -306,7 +306,7 @@ fn assert_written_again_after(fault: &str, run: impl Fn(&Exporter<'_>) -> Finish
     let table = filled();
     let exporter = changed(&table);
     let failed = run(&exporter).expect(1);
-    assert!(failed.stderr.lines().last().is_some_and(|line| line.starts_with("[ERROR]")), "{failed}");
+    failed.last_error();
     assert_eq!(exporter.ask("SELECT path FROM file_log WHERE run = 2"), [""; 0], "{fault}");
     let changed = numbers(&exporter.run(["run", "--format", "json"]).expect(0).json(), ["written"]);
     assert_eq!(changed, [14], "nothing on disk is trusted after {fault}");
@@ -372,7 +372,7 @@ fn a_run_may_die_while_one_batch_is_recorded_and_the_next_one_published() {
 }
 
 #[test]
-fn whose_old_path_a_later_batch_takes_while_its_new_one_is_blocked_is_on_record_nowhere() {
+fn an_invoice_with_its_old_path_taken_and_its_new_one_blocked_is_on_no_record() {
     let table = Table::embedded();
     table.insert(&Row { id: 0, time: &table.ago(180 * MINUTE), ..Row::default() });
     let exporter = Exporter::new(&table);

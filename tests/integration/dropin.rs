@@ -98,7 +98,7 @@ fn an_incremental_run_of_the_drop_in_prints_the_documented_lines_and_nothing_els
 }
 
 #[test]
-fn the_drop_in_exits_1_where_the_program_has_finer_codes_and_leaves_no_trace_in_a_dry_run() {
+fn the_drop_in_exits_1_for_finer_codes_and_leaves_no_trace_in_a_dry_run() {
     let table = Table::embedded();
     three_tenants(&table);
     table.execute("UPDATE t_invoice SET fext_field = 'no json' WHERE fid = 2");

@@ -7,19 +7,11 @@ use mysql::prelude::Queryable;
 use rusqlite::Connection;
 
 use crate::support::Database;
-use crate::support::exporter::{Exporter, Finished};
+use crate::support::exporter::Exporter;
 use crate::support::server::{Flavor, Server, server};
 use crate::support::table::{Row, Table, on_every_flavor};
 
 const SECRET: &str = "s3cr3t-p4ss";
-
-/// The only line about an error.
-#[track_caller]
-fn error(finished: &Finished) -> &str {
-    let errors: Vec<&str> = finished.stderr.lines().filter(|line| line.starts_with("[ERROR]")).collect();
-    assert!(errors.len() == 1, "one error is expected: {finished}");
-    errors[0]
-}
 
 /// The line holds the facts, and the remedy in English or Chinese; it comes at once, nothing was made,
 /// and no password is shown.
@@ -43,7 +35,7 @@ fn assert_told_with(retry_for: &str, url: &str, facts: &[&str], remedies: [&str;
         for mode in ["full", "incremental"] {
             let failed = exporter.run(["run", "--mode", mode, "--lang", lang]).expect(1);
             for fact in facts.iter().chain([&remedy]) {
-                assert!(error(&failed).contains(fact), "{fact:?} is missing: {failed}");
+                assert!(failed.error().contains(fact), "{fact:?} is missing: {failed}");
             }
             assert!(!failed.to_string().contains(SECRET), "a password is shown: {failed}");
             assert!(
@@ -87,7 +79,7 @@ impl Place {
 fn a_wrong_password_or_user_is_named_and_not_shown() {
     let remedies = [
         "check the user in --source and the password (--password-file, --defaults-file or MYSQL_PWD)",
-        "请检查 --source 中的用户名和密码(--password-file、--defaults-file 或 MYSQL_PWD)",
+        "请检查 --source 中的用户名和密码（--password-file、--defaults-file 或 MYSQL_PWD）",
     ];
     on_every_flavor(|flavor| {
         let place = Place::new(flavor);
@@ -136,7 +128,7 @@ fn a_missing_table_is_named_with_its_database() {
         let place = Place::new(flavor);
         place.grant("SELECT ON *.*");
         place.database.execute("RENAME TABLE t_invoice TO t_other");
-        let remedies = ["and the table's name (--table)", "和表名(--table)"];
+        let remedies = ["and the table's name (--table)", "和表名（--table）"];
         assert_told(&place.url(), &[&place.shown, "t_invoice", "--source"], remedies);
     });
 }
@@ -187,7 +179,7 @@ fn a_table_that_is_locked_is_not_taken_for_one_without_an_index() {
         let table = Table::embedded();
         let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", place.database.url());
         let failed = exporter.run(["run", "--retry-for", "0s"]).expect(1);
-        assert!(error(&failed).contains("Lock wait timeout") && !failed.stderr.contains("CREATE INDEX"), "{failed}");
+        assert!(failed.error().contains("Lock wait timeout") && !failed.stderr.contains("CREATE INDEX"), "{failed}");
         assert!(!exporter.output().exists());
     });
 }
@@ -213,7 +205,7 @@ fn a_server_that_stops_in_the_middle_and_stays_away_is_named() {
             drop(state);
             let failed = run.wait().expect(1);
             let place = table.url().replace("root@", "");
-            assert!(error(&failed).contains(&place) && error(&failed).contains(remedy), "{failed}");
+            assert!(failed.error().contains(&place) && failed.error().contains(remedy), "{failed}");
             own.restart();
             table.execute("UPDATE t_invoice SET fext_field = '[]'");
             exporter.run(["run"]).expect(0);

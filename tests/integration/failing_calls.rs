@@ -71,3 +71,16 @@ fn a_quota_that_is_used_up_at_any_call_ends_the_run_and_the_next_one_makes_it_go
 fn a_call_that_is_interrupted_does_no_harm_or_ends_the_run() {
     fails_everywhere("EINTR", &INCREMENTAL, "+2");
 }
+
+#[test]
+fn a_run_that_cannot_make_or_remove_its_staging_is_on_record_as_failed() {
+    let table = filled();
+    let exporter = changed(&table);
+    let kept = Kept::of(&exporter);
+    let counts = count_calls(&exporter, &["mkdirat", "unlinkat"], &INCREMENTAL);
+    for (call, nth) in counts.into_iter().flat_map(|(call, count)| (1..=count).map(move |nth| (call, nth))) {
+        kept.restore();
+        let faulty = run_with(&exporter, &format!("{call}:error=EIO:when={nth}"), &INCREMENTAL);
+        assert_eq!(exporter.unfinished_runs(), 0, "{call} {nth}: {faulty}");
+    }
+}

@@ -62,7 +62,7 @@ fn a_disk_without_room_or_inodes_ends_the_run_and_a_larger_one_makes_it_good() {
 }
 
 #[test]
-fn a_disk_that_turns_read_only_in_the_middle_ends_the_run_and_the_next_one_makes_it_good() {
+fn a_disk_that_turns_read_only_ends_the_run_and_the_next_one_makes_it_good() {
     let failed = Cell::new(0);
     with_seeds(4, 100, |dice| {
         let table = filled();
@@ -96,7 +96,7 @@ fn large(table: &Table) {
 }
 
 #[test]
-fn a_disk_that_takes_files_and_fails_to_keep_them_ends_the_run_and_nothing_is_trusted() {
+fn a_disk_that_takes_files_and_cannot_keep_them_ends_the_run_untrusted() {
     let failed = Cell::new(0);
     with_seeds(4, 60, |dice| {
         let (format, table, elsewhere) = (dice.one_of(&FORMATS), filled(), TempDir::new().unwrap());

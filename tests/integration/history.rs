@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::exporter::{Exporter, Finished, run_with};
+use crate::support::exporter::{Exporter, run_with};
 use crate::support::state::meddle;
 use crate::support::table::{Row, Table, on_every_source, quoted};
 
@@ -118,13 +118,6 @@ pub(crate) fn history(exporter: &Exporter<'_>, args: &[&str]) -> Value {
 pub(crate) fn ids(exporter: &Exporter<'_>, args: &[&str]) -> Vec<String> {
     let entries = history(exporter, args);
     entries.as_array().unwrap().iter().map(|entry| entry["id"].as_str().unwrap().to_owned()).collect()
-}
-
-#[track_caller]
-fn error(finished: &Finished) -> &str {
-    let errors: Vec<&str> = finished.stderr.lines().filter(|line| line.starts_with("[ERROR]")).collect();
-    assert!(errors.len() == 1, "one error is expected: {finished}");
-    errors[0]
 }
 
 /// A run as another program would enter it.
@@ -421,7 +414,7 @@ fn what_is_not_there_is_said_and_what_is_no_run_is_wrong_usage() {
     let table = table();
     let exporter = Exporter::new(&table);
     let missing = exporter.run(["history"]).expect(5);
-    assert!(error(&missing).contains("there is no state at"), "{missing}");
+    assert!(missing.error().contains("there is no state at"), "{missing}");
     exporter.run(INCREMENTAL).expect(0);
     change(&exporter, "reset", "2025-11-28T10:00:00Z", 1, &[]);
     for (args, code, fact) in [
@@ -445,7 +438,7 @@ fn what_is_not_there_is_said_and_what_is_no_run_is_wrong_usage() {
         assert!(finished.stdout.is_empty() && finished.stderr.contains(fact), "{args:?}: {finished}");
     }
     let chinese = exporter.run(["history", "--tenant", "2", "--lang", "zh"]).expect(2);
-    assert!(error(&chinese).contains("状态文件中没有租户 \"2\""), "{chinese}");
+    assert!(chinese.error().contains("状态文件中没有租户 \"2\""), "{chinese}");
     let object = exporter.run(["history", "7", "--format", "json"]).expect(2).json();
     assert_eq!((&object["exit_code"], object["error"].as_str().unwrap().contains("no run 7")), (&json!(2), true));
 }

@@ -83,7 +83,7 @@ fn hostile_names_all_have_a_readable_file_of_their_own_inside_the_tree() {
 }
 
 #[test]
-fn spellings_that_the_collation_calls_equal_have_watermarks_and_counts_of_their_own() {
+fn spellings_that_a_collation_calls_equal_have_their_own_watermarks_and_counts() {
     on_every_source(|table| {
         for (id, tenant, number) in [(1, "acme", "A"), (2, "ACME", "B"), (3, "acme ", "C"), (4, "other", "D")] {
             table.insert(&Row { id, tenant, number, ..Row::default() });

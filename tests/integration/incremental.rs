@@ -99,7 +99,7 @@ fn a_row_below_the_watermark_but_inside_the_overlap_is_exported_and_counted_late
 }
 
 #[test]
-fn how_late_a_late_arrival_was_is_measured_and_told_with_advice_where_the_overlap_may_soon_be_too_short() {
+fn lateness_is_measured_and_told_with_advice_where_the_overlap_is_nearly_too_short() {
     on_every_source(|table| {
         table.insert(&Row { time: &table.ago(MINUTE), ..Row::default() });
         table.insert(&Row { id: 2, tenant: "2", number: "INV2", time: &table.ago(MINUTE), ..Row::default() });
@@ -274,7 +274,7 @@ fn spellings_that_a_collation_folds_are_tenants_of_their_own() {
 }
 
 #[test]
-fn a_tenant_that_had_no_invoice_yet_when_it_was_asked_for_gets_all_that_come_however_late() {
+fn a_tenant_without_invoices_when_first_asked_for_gets_all_that_come_later() {
     on_every_source(|table| {
         let exporter = Exporter::new(table);
         table.insert(&Row { status: 1, time: &table.ago(5 * HOUR), ..Row::default() });
@@ -432,7 +432,7 @@ fn a_transaction_that_commits_after_the_run_is_exported_by_the_next_one() {
 }
 
 #[test]
-fn a_transaction_that_commits_late_is_exported_also_where_source_times_lie_behind_the_clock() {
+fn a_late_commit_is_exported_also_where_source_times_lie_behind_the_clock() {
     on_every_flavor(|flavor| {
         let (_own, table, held) = holding(flavor, "NOW() - INTERVAL 485 MINUTE");
         let exporter = Exporter::new(&table);

@@ -315,13 +315,13 @@ fn assert_exported_after_every_commit(works: &[Work], settings: Settings) {
 }
 
 #[test]
-fn what_was_open_during_a_run_is_exported_by_the_next_one_also_where_the_server_is_ahead_of_its_sessions() {
+fn open_work_is_exported_by_the_next_run_where_the_server_is_ahead_of_its_sessions() {
     let options = &["--default-time-zone=+05:00", "--event-scheduler=ON"];
     assert_exported_after_every_commit(&PLAIN, Settings { os_zone: "Asia/Tokyo", options });
 }
 
 #[test]
-fn what_was_open_during_a_run_is_exported_by_the_next_one_also_where_the_server_is_behind_its_sessions() {
+fn open_work_is_exported_by_the_next_run_where_the_server_is_behind_its_sessions() {
     let options = &["--default-time-zone=+09:30", "--event-scheduler=ON"];
     assert_exported_after_every_commit(&PLAIN, Settings { os_zone: "Europe/Berlin", options });
 }
@@ -332,7 +332,7 @@ fn a_select_that_writes_through_a_function_is_exported_after_its_commit() {
 }
 
 #[test]
-fn what_hides_behind_the_select_of_a_trigger_or_procedure_is_exported_after_its_commit() {
+fn writes_behind_the_select_of_a_trigger_or_procedure_are_exported_once_committed() {
     assert_exported_after_every_commit(&[Work::Trigger, Work::Procedure], Settings::default());
 }
 
@@ -349,7 +349,7 @@ fn a_statement_whose_text_the_server_cannot_list_is_exported_after_its_commit() 
 }
 
 #[test]
-fn a_prepared_transaction_that_outlives_a_restart_is_still_exported_after_its_commit() {
+fn a_prepared_transaction_that_outlives_a_restart_is_exported_once_committed() {
     on_every_flavor(|flavor| {
         let mut own = Server::fresh(flavor);
         let table = Table::on(&own);
@@ -381,7 +381,7 @@ fn small(table: &Table) -> String {
 }
 
 #[test]
-fn without_the_privilege_the_run_says_so_once_and_the_overlap_alone_covers_late_commits() {
+fn without_the_privilege_a_run_says_so_and_only_the_overlap_covers_late_commits() {
     on_every_flavor(|flavor| {
         let table = Table::on(server(flavor));
         let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", small(&table));
@@ -399,7 +399,7 @@ fn without_the_privilege_the_run_says_so_once_and_the_overlap_alone_covers_late_
 }
 
 #[test]
-fn a_transaction_longer_than_lag_and_overlap_that_nobody_may_see_is_found_by_verify() {
+fn an_invisible_transaction_longer_than_lag_and_overlap_is_found_by_verify() {
     on_every_flavor(|flavor: Flavor| {
         let table = Table::on(server(flavor));
         let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", small(&table));

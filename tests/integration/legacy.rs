@@ -14,16 +14,16 @@ use crate::support::{Row, Table, on_every_flavor, on_every_source, server};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
-const IMPORT: &str = "import-legacy-state";
+pub(crate) const IMPORT: &str = "import-legacy-state";
 const INCREMENTAL: [&str; 5] = ["run", "--mode", "incremental", "--format", "json"];
 
 /// Where the script keeps its state file.
-fn file(exporter: &Exporter<'_>) -> PathBuf {
+pub(crate) fn file(exporter: &Exporter<'_>) -> PathBuf {
     exporter.output().join(".export_state/.last_export_time")
 }
 
 /// As the script left it.
-fn put(exporter: &Exporter<'_>, content: impl AsRef<[u8]>) {
+pub(crate) fn put(exporter: &Exporter<'_>, content: impl AsRef<[u8]>) {
     fs::create_dir_all(file(exporter).parent().unwrap()).unwrap();
     fs::write(file(exporter), content).unwrap();
 }
@@ -35,16 +35,18 @@ fn import(exporter: &Exporter<'_>, content: &str, args: &[&str]) -> Finished {
 
 /// What `export-legacy-state` prints.
 #[track_caller]
-fn exported(exporter: &Exporter<'_>) -> String {
+pub(crate) fn exported(exporter: &Exporter<'_>) -> String {
     exporter.run(["export-legacy-state", "-"]).expect(0).stdout
 }
 
-/// The last error line, which ends the command.
-#[track_caller]
-fn error(finished: &Finished) -> &str {
-    let last = finished.stderr.lines().last().unwrap_or_default();
-    assert!(last.starts_with("[ERROR]"), "the last line is no error: {finished}");
-    last
+/// The backups of a file, by name.
+pub(crate) fn backups(file: &Path) -> Vec<PathBuf> {
+    let beginning = format!("{}.backup.", file.file_name().unwrap().to_str().unwrap());
+    let entries = fs::read_dir(file.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> =
+        entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&beginning)).collect();
+    found.sort();
+    found
 }
 
 fn tenant(exporter: &Exporter<'_>, name: &str) -> String {
@@ -134,7 +136,7 @@ fn what_an_editor_leaves_in_the_file_is_read_over_and_the_import_is_on_record() 
     assert_eq!(tenant(&exporter, "10"), "2025-11-28 16:30:00 2025-11-28 15:30:00 NULL 0 failed");
 }
 
-const GOOD: &str = "1|2025-11-28 16:30:00|127|SUCCESS\n";
+pub(crate) const GOOD: &str = "1|2025-11-28 16:30:00|127|SUCCESS\n";
 
 /// The end of a damaged file, the line that is to blame and what is said about it.
 const DAMAGED: [(&[u8], u32, &str); 22] = [
@@ -177,7 +179,7 @@ fn a_damaged_file_is_refused_with_the_line_to_blame_and_nothing_is_changed() {
                 assert!(told.contains(&place), "{state}, {what}: {refused}");
                 assert!(told.contains(what) != args.contains(&"zh"), "{state}, {what}: {refused}");
                 let ended = [format!("1 wrong line ({line})"), format!("第 {line} 行")];
-                assert!(ended.iter().any(|words| error(&refused).contains(words)), "{refused}");
+                assert!(ended.iter().any(|words| refused.last_error().contains(words)), "{refused}");
                 assert_eq!((refused.stdout.as_str(), refused.stderr.lines().count()), ("", 2), "{refused}");
                 assert_eq!(everything_in(&[&exporter.output()], Traces::None), before, "{state}, {what}: {refused}");
             }
@@ -194,11 +196,11 @@ fn a_file_that_names_no_tenant_is_refused() {
     let exporter = Exporter::new(&table);
     for content in ["", "\n\n", "# nothing yet\n", "\u{feff}"] {
         let refused = import(&exporter, content, &[]).expect(1);
-        assert!(error(&refused).contains("names no tenant") && !exporter.state().exists(), "{refused}");
+        assert!(refused.last_error().contains("names no tenant") && !exporter.state().exists(), "{refused}");
     }
     fs::remove_file(file(&exporter)).unwrap();
     let refused = exporter.run([IMPORT]).expect(1);
-    assert!(error(&refused).contains(file(&exporter).to_str().unwrap()), "{refused}");
+    assert!(refused.last_error().contains(file(&exporter).to_str().unwrap()), "{refused}");
 }
 
 #[test]
@@ -244,16 +246,22 @@ fn a_dry_run_shows_what_would_change_and_leaves_no_trace() {
 }
 
 #[test]
-fn watermarks_go_back_only_if_that_is_said_and_known_ones_move_only_if_somebody_agrees() {
+fn watermarks_go_back_only_by_an_option_and_known_ones_move_only_by_consent() {
     let table = Table::embedded();
     let exporter = Exporter::new(&table);
     import(&exporter, "1|2025-11-28 16:30:00|1|SUCCESS\n2|2025-11-28 16:30:00|1|SUCCESS\n", &[]).expect(0);
     put(&exporter, "1|2025-11-28 16:31:00|1|SUCCESS\n2|2025-11-28 16:29:00|1|SUCCESS\n");
     let before = everything_in(&[&exporter.output()], Traces::None);
     let refused = exporter.run([IMPORT, "--yes"]).expect(1);
-    assert!(error(&refused).contains("of 1 tenant: 2;") && error(&refused).contains("--overwrite"), "{refused}");
+    assert!(
+        refused.last_error().contains("of 1 tenant: 2;") && refused.last_error().contains("--overwrite"),
+        "{refused}"
+    );
     let refused = exporter.run([IMPORT, "--overwrite"]).expect(2);
-    assert!(error(&refused).contains("2 known tenants: 1, 2") && error(&refused).contains("--yes"), "{refused}");
+    assert!(
+        refused.last_error().contains("2 known tenants: 1, 2") && refused.last_error().contains("--yes"),
+        "{refused}"
+    );
     let (aborted, text) = on_a_terminal(&exporter, "import-legacy-state --overwrite", "n");
     assert!(aborted == 1 && text.contains("2 known tenants: 1, 2") && text.contains("nothing was changed"), "{text}");
     assert_eq!(everything_in(&[&exporter.output()], Traces::None), before);
@@ -352,7 +360,7 @@ fn run_script(table: &Table, output: &Path) {
 }
 
 #[test]
-fn after_an_import_the_first_run_writes_what_is_new_and_a_full_run_takes_the_scripts_tree_over_untouched() {
+fn after_an_import_a_run_writes_what_is_new_and_a_full_one_adopts_the_scripts_tree() {
     on_every_flavor(|flavor| {
         let table = Table::on(server(flavor));
         table.load_sample(600, 7, "1:0.6,10:0.3,89:0.1");
@@ -363,7 +371,7 @@ fn after_an_import_the_first_run_writes_what_is_new_and_a_full_run_takes_the_scr
         let time = table.ago(2 * HOUR);
         put(&exporter, ["1", "10", "89"].map(|name| format!("{name}|{time}|9|SUCCESS\n")).concat());
         let refused = exporter.run(["run", "--mode", "incremental"]).expect(5);
-        assert!(error(&refused).contains("import-legacy-state"), "{refused}");
+        assert!(refused.last_error().contains("import-legacy-state"), "{refused}");
         exporter.run([IMPORT]).expect(0);
 
         table.insert(&Row { id: 9_001, number: "NEW", time: &table.ago(30 * MINUTE), ..Row::default() });
@@ -382,7 +390,7 @@ fn after_an_import_the_first_run_writes_what_is_new_and_a_full_run_takes_the_scr
 }
 
 #[test]
-fn spellings_that_the_source_calls_equal_lose_nothing_though_they_were_imported_apart() {
+fn spellings_that_the_source_calls_equal_lose_nothing_when_imported_apart() {
     on_every_flavor(|flavor| {
         let table = Table::on(server(flavor));
         let exporter = Exporter::new(&table);
@@ -428,14 +436,14 @@ fn an_output_that_is_not_the_scripts_is_left_alone() {
     fs::write(lines.path(), GOOD).unwrap();
     let lines = lines.path().to_str().unwrap();
     let refused = exporter.run([IMPORT, lines]).expect(2);
-    assert!(error(&refused).contains("no output") && !exporter.output().exists(), "{refused}");
+    assert!(refused.last_error().contains("no output") && !exporter.output().exists(), "{refused}");
 
     // Ours, but its state lies elsewhere or is lost.
     exporter.run(INCREMENTAL).expect(0);
     let nowhere = tempfile::tempdir().unwrap();
     let before = everything_in(&[&exporter.output(), nowhere.path()], Traces::None);
     let refused = exporter.run([IMPORT, lines, "--state-dir", nowhere.path().to_str().unwrap()]).expect(5);
-    assert!(error(&refused).contains("--state-dir"), "{refused}");
+    assert!(refused.last_error().contains("--state-dir"), "{refused}");
     assert_eq!(everything_in(&[&exporter.output(), nowhere.path()], Traces::None), before);
 
     let scripts = exporter.output().join(".export_state/.export.lock");
@@ -450,7 +458,7 @@ fn a_file_that_is_replaced_is_kept_and_one_that_is_right_is_not_touched() {
     let table = Table::embedded();
     let exporter = Exporter::new(&table);
     let refused = exporter.run(["export-legacy-state", "-"]).expect(5);
-    assert!(error(&refused).contains("no state"), "{refused}");
+    assert!(refused.last_error().contains("no state"), "{refused}");
     import(&exporter, GOOD, &[]).expect(0);
     let target = exporter.output().join("copy");
     fs::write(&target, "what was there").unwrap();
@@ -465,101 +473,6 @@ fn a_file_that_is_replaced_is_kept_and_one_that_is_right_is_not_touched() {
     let again = exporter.run(export).expect(0);
     assert!(again.json()["file_before"].is_null() && again.stderr.contains("nothing to change"), "{again}");
     assert_eq!(everything_in(&[&exporter.output()], Traces::None), before);
-}
-
-/// The backups of a file, by name.
-fn backups(file: &Path) -> Vec<PathBuf> {
-    let beginning = format!("{}.backup.", file.file_name().unwrap().to_str().unwrap());
-    let entries = fs::read_dir(file.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
-    let mut found: Vec<PathBuf> =
-        entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&beginning)).collect();
-    found.sort();
-    found
-}
-
-#[test]
-fn a_tenant_that_a_line_cannot_hold_is_named_and_nothing_is_written() {
-    for name in ["a|b", "a\nb", "a\rb", "", "#1", "\u{feff}1"] {
-        let table = Table::embedded();
-        table.insert(&Row { tenant: name, ..Row::default() });
-        let exporter = Exporter::new(&table);
-        exporter.run(["run", "--mode", "incremental"]).expect(0);
-        let before = everything_in(&[&exporter.output()], Traces::None);
-        for target in [&["export-legacy-state"][..], &["export-legacy-state", "-"]] {
-            let refused = exporter.run(target).expect(1);
-            assert!(error(&refused).contains("the tenant \"") && refused.stdout.is_empty(), "{refused}");
-        }
-        assert_eq!(everything_in(&[&exporter.output()], Traces::None), before);
-        let failed = exporter.run(["run", "--mirror-legacy-state", "--format", "json"]).expect(1);
-        assert!(error(&failed).contains("the tenant \"") && failed.json()["outcome"] == "success", "{failed}");
-    }
-}
-
-#[test]
-fn after_each_run_that_moves_a_watermark_the_mirror_says_what_the_state_says() {
-    on_every_source(|table| {
-        table.insert(&Row::default());
-        let exporter = Exporter::new(table);
-        let args = ["run", "--mode", "incremental", "--mirror-legacy-state"];
-        exporter.run(args.iter().chain(&["--dry-run"])).expect(0);
-        assert!(!exporter.output().exists());
-        // The script's file, before it is imported, is worth more than an empty one.
-        put(&exporter, GOOD);
-        exporter.run(["run", "--mirror-legacy-state"]).expect(0);
-        assert_eq!(fs::read_to_string(file(&exporter)).unwrap(), GOOD);
-        for minutes in ["60m", "50m"] {
-            exporter.run(args.iter().chain(&["--safety-lag", minutes])).expect(0);
-            assert_eq!(fs::read_to_string(file(&exporter)).unwrap(), exported(&exporter));
-        }
-        let kept = backups(&file(&exporter));
-        assert_eq!(kept.len(), 1, "one in a day: {kept:?}");
-        assert_eq!(fs::read_to_string(&kept[0]).unwrap(), GOOD);
-        let before = everything_in(&[&file(&exporter)], Traces::None);
-        exporter.run(["run", "--mirror-legacy-state"]).expect(0);
-        assert_eq!(everything_in(&[&file(&exporter)], Traces::None), before, "a full run moves no watermark");
-    });
-}
-
-#[test]
-fn of_the_mirrors_backups_the_newest_stay_and_those_of_the_script_are_never_removed() {
-    let table = Table::embedded();
-    table.insert(&Row::default());
-    let exporter = Exporter::new(&table);
-    put(&exporter, GOOD);
-    let name = |end: &str| PathBuf::from(format!("{}.backup.{end}", file(&exporter).display()));
-    let scripts = ["20200101_000000", "20200101T000000Z.old", "20200101T000000", "1", "20201301T000000Z"].map(name);
-    let ours = ["20200101T000000Z", "20200102T000000Z", "20200103T000000Z"].map(name);
-    scripts.iter().chain(&ours).for_each(|path| fs::write(path, "old").unwrap());
-    let run = |lag: &str, more: &[&str]| {
-        let args =
-            ["run", "--mode", "incremental", "--mirror-legacy-state", "--keep-backups", "2", "--safety-lag", lag];
-        exporter.run(args.iter().chain(more)).expect(0);
-    };
-    exporter.run(["run"]).expect(0);
-    run("60m", &["--backup-every", "0s"]);
-    assert_eq!(backups(&file(&exporter)).len(), 8, "none is made, none goes");
-    run("50m", &["--backup-every", "1s"]);
-    let left = backups(&file(&exporter));
-    let kept_by_script = scripts.iter().all(|path| left.contains(path));
-    assert!(left.len() == 7 && kept_by_script && left.contains(&ours[2]), "{left:?}");
-}
-
-#[test]
-fn a_mirror_that_cannot_be_written_leaves_the_run_as_it_is_and_says_so() {
-    let table = Table::embedded();
-    table.insert(&Row::default());
-    let exporter = Exporter::new(&table);
-    fs::create_dir_all(file(&exporter)).unwrap();
-    for (lang, said) in [("en", "the run is done and recorded"), ("zh", "运行已完成并已记录")] {
-        let args = ["run", "--mode", "incremental", "--mirror-legacy-state", "--format", "json", "--lang", lang];
-        let failed = exporter.run(args).expect(1);
-        let errors: Vec<&str> = failed.stderr.lines().filter(|line| line.starts_with("[ERROR]")).collect();
-        assert!(errors.len() == 1 && errors[0].contains(said), "{failed}");
-        assert!(errors[0].contains(file(&exporter).to_str().unwrap()), "{failed}");
-        assert_eq!(failed.json()["outcome"], "success");
-    }
-    assert_eq!(exporter.ask("SELECT status FROM run"), ["success", "success"]);
-    exporter.assert_agrees();
 }
 
 /// The script's tree, with a file that a run of ours knows nothing of.

@@ -69,13 +69,6 @@ impl AtWork {
     }
 }
 
-#[track_caller]
-fn error(finished: &Finished) -> &str {
-    let errors: Vec<&str> = finished.stderr.lines().filter(|line| line.starts_with("[ERROR]")).collect();
-    assert!(errors.len() == 1, "one error is expected: {finished}");
-    errors[0]
-}
-
 #[test]
 fn of_two_incremental_runs_one_works_and_the_other_says_at_once_who_holds_the_lock() {
     let table = table();
@@ -89,7 +82,7 @@ fn of_two_incremental_runs_one_works_and_the_other_says_at_once_who_holds_the_lo
     let pid = first.run.pid().as_raw_pid();
     assert_eq!(first.owner["pid"], pid, "{}", first.owner);
     for fact in ["incremental", &format!("pid {pid}"), &host, &lock.display().to_string()] {
-        assert!(error(&second).contains(fact), "{fact} is missing: {second}");
+        assert!(second.error().contains(fact), "{fact} is missing: {second}");
     }
     assert!(!second.stderr.contains("waiting"), "{second}");
     first.goes_on().expect(0);
@@ -141,13 +134,13 @@ fn a_full_run_waits_no_longer_than_it_was_told() {
     let since = Instant::now();
     let full = exporter.run(["run", "--mode", "full", "--lock-wait", "1s"]).expect(4);
     assert!(since.elapsed() >= Duration::from_secs(1), "it gave up after {:?}", since.elapsed());
-    assert!(first.run.is_alive() && error(&full).contains("incremental"), "{full}");
+    assert!(first.run.is_alive() && full.error().contains("incremental"), "{full}");
     assert_eq!(full.stderr.matches("waiting").count(), 1, "{full}");
     let chinese = exporter.run(["run", "--mode", "full", "--lock-wait", "0s", "--lang", "zh"]).expect(4);
     let lock = exporter.output().join(".export_state/lock");
-    let holder = format!("(增量导出，pid {}，主机 ", first.run.pid().as_raw_pid());
+    let holder = format!("（增量导出，pid {}，主机 ", first.run.pid().as_raw_pid());
     for fact in ["另一个导出进程", lock.to_str().unwrap(), &holder] {
-        assert!(error(&chinese).contains(fact), "{fact} is missing: {chinese}");
+        assert!(chinese.error().contains(fact), "{fact} is missing: {chinese}");
     }
     first.goes_on().expect(0);
 }
@@ -183,7 +176,7 @@ fn the_scripts_own_lock_folder_is_respected_and_left_as_it_is() {
     for (lang, remedy) in [("en", "remove it"), ("zh", "请删除它")] {
         for mode in ["full", "incremental"] {
             let refused = exporter.run(["run", "--mode", mode, "--lang", lang]).expect(4);
-            let text = error(&refused);
+            let text = refused.error();
             assert!(text.contains(remedy) && text.contains(&format!("rm -r '{shown}'")), "{text}");
             assert_eq!((stamp(), exporter.stamps()), (before, tree.clone()));
             assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
@@ -196,7 +189,7 @@ fn the_scripts_own_lock_folder_is_respected_and_left_as_it_is() {
 }
 
 #[test]
-fn while_a_run_is_at_work_the_script_cannot_make_its_lock_folder_and_afterwards_it_can() {
+fn the_script_cannot_make_its_lock_folder_during_a_run_and_can_afterwards() {
     let table = table();
     let exporter = exported(Exporter::new(&table));
     let folder = script_lock(&exporter.output());
@@ -256,7 +249,7 @@ fn a_state_that_two_outputs_share_is_locked_too() {
     for arguments in [&INCREMENTAL[..], &["run", "--mode", "incremental", "--fresh"]] {
         let second = other.run(arguments).expect(4);
         let pid = format!("pid {}", first.run.pid().as_raw_pid());
-        assert!(error(&second).contains(&lock) && error(&second).contains(&pid), "{second}");
+        assert!(second.error().contains(&lock) && second.error().contains(&pid), "{second}");
         assert!(!script_lock(&other.output()).exists());
     }
     first.goes_on().expect(0);

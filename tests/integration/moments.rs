@@ -108,7 +108,7 @@ fn more_rows_of_one_second_than_any_page_or_batch_holds_are_all_exported() {
 /// The same row, the same second, once more: an hour later, when only the server shows an earlier time, and after the
 /// clock of a machine that has both went back.
 #[test]
-fn a_row_that_changes_in_the_hour_that_comes_again_gets_its_new_version_though_its_time_is_the_old_one() {
+fn a_change_with_the_old_time_in_the_hour_that_comes_again_is_exported() {
     let shows = |time: &str| chrono::NaiveDateTime::parse_from_str(time, "%F %T").unwrap().and_utc().timestamp();
     let noon = shows("2025-10-26 12:00:00");
     for (time, first, second, passed) in [

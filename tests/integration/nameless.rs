@@ -16,7 +16,7 @@ fn table(rows: i64) -> Table {
 }
 
 #[test]
-fn files_are_named_once_in_new_folders_and_moved_into_those_that_somebody_may_watch() {
+fn files_are_named_once_in_new_folders_and_moved_into_those_that_may_be_watched() {
     let table = table(3);
     let exporter = Exporter::new(&table);
     let names = |links: u32, moves: u32| {
@@ -33,7 +33,7 @@ fn files_are_named_once_in_new_folders_and_moved_into_those_that_somebody_may_wa
 }
 
 #[test]
-fn where_a_file_cannot_be_named_by_its_handle_it_is_by_its_number_and_else_it_is_named_at_once() {
+fn a_file_is_named_by_its_handle_else_by_its_number_else_at_once() {
     for (inject, moves) in [("linkat:error=ENOENT:when=1", 0), ("linkat:error=EOPNOTSUPP", 3)] {
         let table = table(3);
         let exporter = Exporter::new(&table);

@@ -138,16 +138,15 @@ fn the_user_is_taken_where_the_url_names_none_and_the_password_has_its_rank() {
 }
 
 #[test]
-fn a_file_that_is_not_to_be_trusted_or_not_to_be_understood_is_refused_in_both_languages() {
+fn a_file_not_to_be_trusted_or_not_understood_is_refused_in_both_languages() {
     let table = Table::embedded();
     let exporter = Exporter::new(&table);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("my.cnf");
     let refused = |lang: &str| {
         let exporter = exporter.run(["run", "--lang", lang, "--defaults-file", file.to_str().unwrap()]).expect(2);
-        let errors: Vec<_> = exporter.stderr.lines().filter(|line| line.starts_with("[ERROR]")).collect();
-        assert!(matches!(errors[..], [error] if error.contains(file.to_str().unwrap())), "{exporter}");
-        errors[0].to_owned()
+        assert!(exporter.error().contains(file.to_str().unwrap()), "{exporter}");
+        exporter.error().to_owned()
     };
     let cases = [
         ("!includedir /etc/mysql/conf.d\n", "line 1: other files are not read", "第 1 行: 本程序不读取"),

@@ -175,7 +175,9 @@ fn json_of_a_run_that_fails_is_one_object_too() {
         let object = finished.json();
         assert_eq!(object["exit_code"], code);
         assert!(object["error"].as_str().unwrap().is_ascii(), "JSON is English: {object}");
-        assert_eq!(object.as_object().unwrap().len(), 2);
+        let hint = object["hint"].as_str().unwrap_or_default();
+        assert!(object["error"].as_str().unwrap().ends_with(hint), "the error says the whole of it: {object}");
+        assert_eq!(object.as_object().unwrap().len(), 3);
         assert!(finished.stderr.contains("[ERROR]"), "{finished}");
     }
 }

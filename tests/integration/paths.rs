@@ -198,7 +198,7 @@ fn whose_old_path_is_taken_while_its_new_one_is_blocked_is_on_record_nowhere() {
 }
 
 #[test]
-fn who_wants_a_path_that_a_first_run_has_put_on_record_is_told_apart_from_its_owner() {
+fn a_claimant_of_a_path_that_a_first_run_recorded_is_told_apart_from_its_owner() {
     let table = Table::embedded();
     let (older, newer) = (table.ago(50 * MINUTE), table.ago(40 * MINUTE));
     table.insert(&Row { id: 0, time: &newer, ..Row::default() });
@@ -229,7 +229,67 @@ fn two_that_move_to_one_blocked_path_both_keep_their_old_files() {
 }
 
 #[test]
-fn an_old_file_that_cannot_be_removed_fails_its_tenant_only_and_goes_with_the_next_pruning() {
+fn an_invoice_that_keeps_its_old_file_since_its_new_path_is_blocked_leaves_nothing_behind() {
+    in_every_run(|scene| {
+        scene.insert(50, &Row::default());
+        scene.agree();
+        // With another number, the old file would stay as a leftover.
+        scene.update(20, "finvoice_no = 'OTHER', fcountry = 'DE' WHERE fid = 1");
+        let closed = Closed::new(scene.exporter.output().join("1/DE"));
+        let summary = scene.run(3);
+        assert_eq!(summary["leftovers"], 0, "{summary}");
+        assert_eq!(scene.exporter.ask("SELECT path FROM leftover"), [""; 0]);
+        assert_eq!(scene.ledger(), [format!("1 {CN}")]);
+        drop(closed);
+        assert_eq!(scene.run(0)["leftovers"], 1);
+        assert_eq!(scene.exporter.ask("SELECT path FROM leftover"), [CN]);
+    });
+}
+
+#[test]
+fn of_two_that_share_a_file_the_one_whose_new_path_is_blocked_keeps_it() {
+    for (stays, moves) in [(1, 2), (2, 1)] {
+        in_every_run(|scene| {
+            for id in [1, 2] {
+                scene.insert(50, &Row { id, ..Row::default() });
+            }
+            scene.agree();
+            scene.update(20, &format!("fcountry = 'DE' WHERE fid = {stays}"));
+            scene.update(20, &format!("fcountry = 'FR' WHERE fid = {moves}"));
+            let closed = Closed::new(scene.exporter.output().join("1/DE"));
+            let summary = scene.run(3);
+            assert_eq!(numbers(&summary, ["written", "removed"]), [1, 0], "{summary}");
+            scene.assert_content(CN, Row::default().document);
+            assert!(scene.ledger().contains(&format!("{stays} {CN}")), "{:?}", scene.ledger());
+            drop(closed);
+            scene.run(0);
+            assert!(!scene.files().contains(&CN.to_owned()));
+            scene.exporter.assert_agrees();
+        });
+    }
+}
+
+#[test]
+fn of_two_that_share_a_file_the_one_that_loses_its_new_path_keeps_it() {
+    for (loses, moves) in [(1, 2), (2, 1)] {
+        in_every_run(|scene| {
+            for id in [1, 2] {
+                scene.insert(50, &Row { id, ..Row::default() });
+            }
+            scene.agree();
+            scene.update(30, &format!("fcountry = 'DE' WHERE fid = {loses}"));
+            scene.update(30, &format!("fcountry = 'FR' WHERE fid = {moves}"));
+            scene.insert(20, &Row { id: 3, country: Some("DE"), document: "[3]", ..Row::default() });
+            scene.run(3);
+            assert_eq!(scene.open_rejects(), [format!("{loses} path-taken")]);
+            scene.assert_content(CN, Row::default().document);
+            assert!(scene.ledger().contains(&format!("{loses} {CN}")), "{:?}", scene.ledger());
+        });
+    }
+}
+
+#[test]
+fn an_old_file_that_cannot_be_removed_fails_its_tenant_and_goes_when_pruned_next() {
     in_every_run(|scene| {
         scene.insert(50, &Row::default());
         scene.agree();
@@ -275,7 +335,7 @@ fn who_would_have_lost_a_path_keeps_it_while_the_winner_cannot_have_it() {
 }
 
 #[test]
-fn of_two_documents_for_one_path_the_newer_one_wins_and_the_other_is_a_reject_until_the_path_is_free() {
+fn of_two_documents_for_one_path_the_newer_wins_and_the_other_is_a_reject_meanwhile() {
     in_every_run(|scene| {
         scene.insert(40, &Row { id: 2, document: r#"{"of": 2}"#, ..Row::default() });
         scene.insert(30, &Row { id: 1, document: r#"{"of": 1}"#, ..Row::default() });
@@ -449,7 +509,7 @@ fn a_number_that_only_changes_its_spelling_is_the_same_invoice() {
 }
 
 #[test]
-fn a_tenant_that_is_renamed_and_keeps_its_times_gets_its_files_and_the_old_ones_stay() {
+fn a_renamed_tenant_that_keeps_its_times_gets_its_files_and_the_old_ones_stay() {
     in_every_run(|scene| {
         scene.table.load_sample(60, 9, "1:0.5,10:0.5");
         scene.agree();

@@ -147,7 +147,7 @@ fn a_neighbour_syncs(exporter: &Exporter<'_>) {
 }
 
 #[test]
-fn no_half_file_is_seen_though_a_neighbour_syncs_in_the_middle_of_a_batch_and_the_power_fails() {
+fn no_half_file_is_seen_where_a_neighbour_syncs_in_mid_batch_and_the_power_fails() {
     on_all_disks(|exporter, machine| {
         let mut witness = Witness::new(exporter);
         for (nth, meanwhile) in [(3, change as fn(&Table)), (7, change_again)] {

@@ -68,7 +68,7 @@ fn withdrawn(table: &Table) -> Exporter<'_> {
 }
 
 #[test]
-fn an_invoice_that_comes_back_while_the_question_waits_keeps_its_file_also_one_that_it_shares() {
+fn an_invoice_that_comes_back_during_the_question_keeps_its_file_also_a_shared_one() {
     let table = Table::embedded();
     let exporter = withdrawn(&table);
     let asking = Asking::about(&exporter, &PRUNE, "remove 5 files (the ledger has 6 invoices)?");

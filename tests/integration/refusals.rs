@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::support::disk::Mount;
-use crate::support::exporter::{Exporter, Finished, Running, run_with_at, spawn_with};
+use crate::support::exporter::{Exporter, Running, run_with_at, spawn_with};
 use crate::support::listing::{Traces, everything_in};
 use crate::support::state::meddle;
 use crate::support::table::{Row, Table};
@@ -60,14 +60,6 @@ fn exported(table: &Table) -> Exporter<'_> {
     exporter
 }
 
-/// The only line about an error.
-#[track_caller]
-fn error(finished: &Finished) -> &str {
-    let errors: Vec<&str> = finished.stderr.lines().filter(|line| line.starts_with("[ERROR]")).collect();
-    assert!(errors.len() == 1, "one error is expected: {finished}");
-    errors[0]
-}
-
 /// In English with all these facts, in Chinese with the first one, which is where it happened; and in
 /// neither case anything in these folders is touched.
 #[track_caller]
@@ -75,13 +67,13 @@ fn assert_refused(exporter: &Exporter<'_>, arguments: &[&str], folders: &[&Path]
     let before = everything_in(folders, Traces::OfTheLock);
     let english = exporter.run(arguments.iter().chain(&["--lang", "en"])).expect(code);
     for fact in facts {
-        assert!(error(&english).contains(fact), "{fact:?} is missing: {english}");
+        assert!(english.error().contains(fact), "{fact:?} is missing: {english}");
     }
     assert_eq!(english.stdout, "", "{english}");
     assert_eq!(everything_in(folders, Traces::OfTheLock), before, "{english}");
     let chinese = exporter.run(arguments.iter().chain(&["--lang", "zh"])).expect(code);
     let is_chinese = |c: char| ('\u{4e00}'..='\u{9fff}').contains(&c);
-    assert!(error(&chinese).contains(facts[0]) && error(&chinese).contains(is_chinese), "{chinese}");
+    assert!(chinese.error().contains(facts[0]) && chinese.error().contains(is_chinese), "{chinese}");
     assert_eq!(everything_in(folders, Traces::OfTheLock), before, "{chinese}");
 }
 
@@ -144,7 +136,7 @@ fn a_tree_that_was_rolled_back_is_left_alone() {
 }
 
 #[test]
-fn a_tree_that_was_copied_while_a_run_wrote_to_it_is_left_alone_once_that_run_has_ended() {
+fn a_tree_that_was_copied_in_mid_run_is_left_alone_once_that_run_has_ended() {
     let table = Table::embedded();
     table.load_sample(1_500, 1, "1:1.0");
     let apart = Apart::new(&table);
@@ -197,7 +189,7 @@ fn what_is_no_state_is_neither_used_nor_overwritten() {
             assert_state_refused(&exporter, &arguments, &[why, "nothing was changed", "backup", "run --fresh"]);
         }
         let chinese = exporter.run(["run", "--lang", "zh"]).expect(5);
-        assert!(error(&chinese).contains(in_chinese), "{chinese}");
+        assert!(chinese.error().contains(in_chinese), "{chinese}");
     }
     let exporter = exported(&table);
     fs::remove_file(exporter.state()).unwrap();
@@ -313,7 +305,7 @@ fn a_password_on_the_command_line_is_refused_and_not_repeated() {
     for lang in ["en", "zh"] {
         let source = "mysql://root:s3cr%40t@127.0.0.1:1/shop";
         let refused = exporter.run(["run", "--lang", lang, "--source", source]).expect(2);
-        assert!(error(&refused).contains("--password-file") && error(&refused).contains("MYSQL_PWD"), "{refused}");
+        assert!(refused.error().contains("--password-file") && refused.error().contains("MYSQL_PWD"), "{refused}");
         assert!(!format!("{refused}").contains("s3cr"), "{refused}");
         assert!(!exporter.output().exists());
     }
@@ -327,7 +319,7 @@ fn a_password_with_a_sign_that_ends_it_early_is_refused_and_not_repeated() {
         let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", &source);
         for lang in ["en", "zh"] {
             let refused = exporter.run(["run", "--lang", lang]).expect(2);
-            assert!(error(&refused).contains("%23") && error(&refused).contains("%2F"), "{refused}");
+            assert!(refused.error().contains("%23") && refused.error().contains("%2F"), "{refused}");
             assert!(!format!("{refused}").contains("s3cr"), "{refused}");
             assert!(!exporter.output().exists());
         }
@@ -341,7 +333,7 @@ fn a_run_without_a_source_says_how_to_name_one() {
     for lang in ["en", "zh"] {
         let mut command = exporter.command(["run", "--lang", lang]);
         let refused = Running::new(command.env_remove("INVOICE_EXPORT_SOURCE")).wait().expect(2);
-        assert!(error(&refused).contains("--source") && error(&refused).contains("mysql://"), "{refused}");
+        assert!(refused.error().contains("--source") && refused.error().contains("mysql://"), "{refused}");
         assert!(!exporter.output().exists());
     }
 }
@@ -374,7 +366,7 @@ fn a_full_disk_fails_the_run_with_a_remedy_and_a_larger_one_makes_it_good() {
         let mount = Mount::memory(&exporter.output(), &format!("size={size}"));
         for (lang, remedy) in [("en", "free some space"), ("zh", "请释放磁盘空间")] {
             let failed = exporter.run(["run", "--lang", lang]).expect(1);
-            assert!(error(&failed).contains(remedy), "with {size}: {failed}");
+            assert!(failed.error().contains(remedy), "with {size}: {failed}");
         }
         mount.again("size=64m");
         exporter.run(FULL).expect(0);
@@ -395,7 +387,7 @@ fn the_state_of_another_user_is_left_to_that_user() {
 }
 
 #[test]
-fn a_state_on_a_network_file_system_is_not_made_and_a_local_folder_for_it_is_the_way_out() {
+fn a_state_on_a_network_file_system_is_refused_and_a_local_folder_is_the_way_out() {
     let table = table();
     let exporter = Exporter::new(&table);
     // The folder of the state is said to lie on NFS.

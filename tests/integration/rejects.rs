@@ -121,7 +121,7 @@ fn many_rejects_are_counted_and_only_the_first_are_told() {
 }
 
 #[test]
-fn a_strict_run_exports_the_others_and_holds_the_watermark_of_a_tenant_until_its_rejects_are_mended() {
+fn a_strict_run_holds_a_tenants_watermark_until_its_rejects_are_mended() {
     on_every_source(|table| {
         let exporter = Exporter::new(table);
         let run = |code| exporter.run(["run", "--mode", "incremental", "--strict"]).expect(code);

@@ -227,7 +227,7 @@ fn a_query_that_is_killed_at_the_start_of_a_run_is_asked_again() {
 }
 
 #[test]
-fn a_server_that_is_shut_down_in_order_in_the_middle_of_a_run_costs_a_pause_and_no_invoice() {
+fn a_server_that_is_shut_down_in_order_in_mid_run_costs_a_pause_and_no_invoice() {
     on_every_flavor(|flavor| {
         let mut own = Server::fresh(flavor);
         let table = Table::on(&own);
@@ -344,7 +344,7 @@ fn a_row_that_no_time_limit_lets_through_is_a_reject_and_keeps_no_other_row_back
 }
 
 #[test]
-fn a_time_limit_that_lets_nothing_through_fails_the_run_with_its_name_and_rejects_nothing() {
+fn a_time_limit_that_lets_nothing_through_fails_the_run_and_rejects_nothing() {
     on_every_flavor(|flavor| {
         let table = table_of_slow_documents(flavor);
         table.execute("DELETE FROM t_invoice WHERE fid > 2");

@@ -20,7 +20,7 @@ fn paths(exporter: &Exporter<'_>) -> Vec<String> {
 }
 
 #[test]
-fn a_tenant_whose_folder_is_blocked_fails_alone_and_is_exported_once_the_way_is_free() {
+fn a_tenant_with_a_blocked_folder_fails_alone_and_is_exported_once_it_is_free() {
     for mode in ["incremental", "full"] {
         on_every_source(|table| {
             three_tenants(table);
@@ -223,7 +223,7 @@ fn a_run_for_one_spelling_does_not_take_the_times_of_another_one_for_its_own() {
 }
 
 #[test]
-fn a_tenant_that_is_always_chosen_forgets_a_time_ahead_of_the_clock_once_it_is_put_right() {
+fn a_tenant_that_is_always_chosen_forgets_a_time_ahead_once_it_is_put_right() {
     on_every_source(|table| {
         let exporter = Exporter::new(table);
         let insert = |id, number, time: &str| table.insert(&Row { id, number, time, ..Row::default() });

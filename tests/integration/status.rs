@@ -108,7 +108,7 @@ fn every_tenant_is_told_with_its_lag_the_greatest_first() {
 }
 
 #[test]
-fn how_the_last_incremental_run_went_stands_also_after_another_run_in_which_the_tenant_failed() {
+fn how_the_last_incremental_run_went_stands_also_after_a_failed_run_of_another_kind() {
     let table = Table::embedded();
     let exporter = exported(&table);
     table.execute("UPDATE t_invoice SET fcountry = 'IT' WHERE fid = 1");
@@ -162,7 +162,7 @@ fn a_tenant_that_lags_too_far_makes_exit_6() {
         assert_eq!((tenants(&rows)[0], &rows[0]["stale"]), ("new", &json!(true)));
         let text = exporter.run(["status", "--stale-after", "20m", "-q", "--lang", "zh"]).expect(6);
         assert!(text.stdout.lines().nth(1).unwrap().ends_with("滞后过久，从未导出"), "{text}");
-        assert_eq!(warnings(&text), ["[WARN] 3 个租户中有 1 个滞后超过 20 分 (--stale-after)"]);
+        assert_eq!(warnings(&text), ["[WARN] 3 个租户中有 1 个滞后超过 20 分（--stale-after）"]);
     });
 }
 

@@ -55,7 +55,7 @@ fn a_watermark_that_is_set_back_really_exports_the_period_again() {
 }
 
 #[test]
-fn a_file_that_is_to_be_exported_again_is_so_though_its_row_is_touched_before_it_is_read() {
+fn a_file_to_be_exported_again_is_so_though_its_row_is_touched_before_the_read() {
     on_every_source(|table| {
         let exporter = exported(table);
         std::fs::remove_file(exporter.output().join("1/CN/20251128+INV2.json")).unwrap();

@@ -5,8 +5,8 @@ use invoice_export::invoice::{InvoiceId, Key};
 use invoice_export::source::{Fault, KeyCursor, Source};
 use invoice_export::window::Span;
 
-use crate::source::open;
 use crate::support::exporter::Exporter;
+use crate::support::reader::open;
 use crate::support::server::server;
 use crate::support::table::{Table, on_every_flavor, on_every_source};
 use crate::support::{Proxy, Row};

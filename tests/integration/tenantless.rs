@@ -53,7 +53,7 @@ fn an_incremental_run_names_invoices_without_a_tenant_until_they_have_one() {
         let rejects = exporter.run(["status", "--rejects"]).expect(0);
         assert!(rejects.stdout.contains("the column ftenant_id is NULL"), "{rejects}");
         let said = exporter.run(["--lang", "zh", "run", "--mode", "incremental", "--dry-run"]).expect(0);
-        assert!(said.stderr.contains("1 张发票的租户为空(id 2)"), "{said}");
+        assert!(said.stderr.contains("1 张发票的租户为空（id 2）"), "{said}");
 
         let time = table.ago(20 * MINUTE);
         table.execute(&format!("UPDATE t_invoice SET ftenant_id = '1', fupdate_time = '{time}' WHERE fid = 2"));
@@ -111,4 +111,21 @@ fn of_more_invoices_without_a_tenant_than_one_run_names_it_says_so() {
     assert!(found.stderr.contains("more than 1000 invoices have no tenant (ids 1, 2, 3, 4, 5, …)"), "{found}");
     run(&exporter, "full", 3);
     assert_eq!(exporter.ask_one("SELECT count(*) FROM reject WHERE closed_run IS NULL"), "1001");
+}
+
+#[test]
+fn a_row_that_lost_its_tenant_and_then_its_path_counts_for_no_tenant() {
+    on_every_source(|table| {
+        nullable(table);
+        let exporter = Exporter::new(table);
+        table.insert(&Row { time: &table.ago(30 * MINUTE), ..Row::default() });
+        run(&exporter, "incremental", 0);
+        let time = table.ago(25 * MINUTE);
+        table.execute(&format!("UPDATE t_invoice SET ftenant_id = NULL, fupdate_time = '{time}'"));
+        table.insert(&Row { id: 2, document: "[2]", time: &table.ago(20 * MINUTE), ..Row::default() });
+        let found = run(&exporter, "incremental", 3);
+        assert_eq!(numbers(&found.json(), ["seen", "written", "rejected"]), [2, 1, 1], "{found}");
+        assert_eq!(exporter.ask("SELECT seen, written, rejected FROM run_tenant ORDER BY run DESC LIMIT 1"), ["1 1 0"]);
+        exporter.assert_state_is_sound();
+    });
 }

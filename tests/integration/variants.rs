@@ -89,23 +89,23 @@ fn assert_exported_twice(table: &Table, conn: &mut Conn, id: &str, combination: 
 }
 
 #[test]
-fn a_table_with_a_signed_id_is_exported_completely_and_incrementally_whatever_the_other_columns_are() {
+fn a_table_with_a_signed_id_is_exported_whatever_its_other_columns_are() {
     assert_exported("BIGINT", "-50");
 }
 
 #[test]
-fn a_table_with_an_unsigned_id_is_exported_completely_and_incrementally_whatever_the_other_columns_are() {
+fn a_table_with_an_unsigned_id_is_exported_whatever_its_other_columns_are() {
     assert_exported("BIGINT UNSIGNED", "18446744073709551300");
 }
 
 #[test]
-fn a_table_with_a_textual_id_is_exported_completely_and_incrementally_whatever_the_other_columns_are() {
+fn a_table_with_a_textual_id_is_exported_whatever_its_other_columns_are() {
     assert_exported("VARCHAR(40) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci", "'id-'");
 }
 
 /// Numbers and texts in one column: every order in which they can be sorted has to hold for all of them.
 #[test]
-fn ids_that_are_numbers_here_and_texts_there_are_exported_completely_and_incrementally() {
+fn ids_that_are_numbers_here_and_texts_there_are_exported_by_every_kind_of_run() {
     on_every_flavor(|flavor| {
         let database = server(flavor).database();
         let mut conn = database.connect();

@@ -92,7 +92,7 @@ fn finds_old_row(exporter: &Exporter<'_>, id: i64, run: impl Fn() -> Finished) -
 }
 
 #[test]
-fn on_another_host_or_after_a_restart_all_keys_are_compared_once_a_day_and_status_says_so() {
+fn elsewhere_or_after_a_restart_all_keys_are_compared_daily_and_status_says_so() {
     on_every_source(|table| {
         let exporter = Exporter::new(table);
         table.insert(&Row { time: &table.ago(Duration::from_secs(3 * 3_600)), ..Row::default() });

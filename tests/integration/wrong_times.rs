@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use invoice_export::invoice::SourceTime;
-use invoice_export::source::{self, Access, TableNames, Tls};
+use invoice_export::source::Source;
 use mysql::prelude::Queryable;
 
 use crate::support::exporter::numbers;
+use crate::support::reader::open;
 use crate::support::{Exporter, Flavor, Row, Server, Table, on_every_flavor, on_every_source, server};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -63,19 +64,6 @@ fn a_tenant_with_a_row_of_the_future_can_be_stale() {
         let stale: Vec<_> = status.as_array().unwrap().iter().map(|row| (&row["tenant"], &row["stale"])).collect();
         assert!(stale.contains(&(&"2".into(), &true.into())), "{status}");
     });
-}
-
-fn open(url: &str) -> Box<dyn source::Source> {
-    let access = Access {
-        url: url.parse().unwrap(),
-        password: None,
-        names: TableNames::default(),
-        time_zone: None,
-        tls: Tls::default(),
-        read_timeout: Duration::from_secs(300),
-        max_document: 256 << 20,
-    };
-    source::open(&access).unwrap()
 }
 
 /// Each tenant with its newest time up to the boundary, and the one above it.
@@ -139,7 +127,7 @@ fn tenants_with_times_ahead_are_found_through_the_index_alone() {
         database.execute("SET GLOBAL log_output = 'TABLE'");
         database.execute("SET GLOBAL general_log = 1");
         let mut source = open(&database.url());
-        let plans = |source: &mut dyn source::Source, upto: &str| {
+        let plans = |source: &mut dyn Source, upto: &str| {
             database.execute("TRUNCATE mysql.general_log");
             source.tenants(&upto.into()).unwrap();
             let sent = database.query(

@@ -307,6 +307,22 @@ impl Finished {
         self
     }
 
+    /// The error that ended the command, with its hint: the last one or two lines of the log.
+    #[track_caller]
+    pub(crate) fn last_error(&self) -> &str {
+        let start = self.stderr.rfind("[ERROR]").unwrap_or_else(|| panic!("no error is said: {self}"));
+        let lines = self.stderr[start..].lines().count();
+        assert!(lines == 1 || lines == 2 && self.stderr[start..].contains("\n[HINT] "), "the end is no error: {self}");
+        &self.stderr[start..]
+    }
+
+    /// The same, where it is the only error.
+    #[track_caller]
+    pub(crate) fn error(&self) -> &str {
+        assert!(self.stderr.matches("[ERROR]").count() == 1, "one error is expected: {self}");
+        self.last_error()
+    }
+
     /// Standard output as one JSON value.
     #[track_caller]
     pub(crate) fn json(&self) -> serde_json::Value {

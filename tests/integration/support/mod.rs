@@ -13,6 +13,7 @@ pub(crate) mod impostor;
 pub(crate) mod invariants;
 pub(crate) mod listing;
 pub(crate) mod proxy;
+pub(crate) mod reader;
 pub(crate) mod rounds;
 pub(crate) mod sample;
 pub(crate) mod scene;

@@ -1,0 +1,236 @@
+//! What each notice says, and how loud. A warning is what the operator can or should do something about.
+
+use std::time::Duration;
+
+use super::line::Line;
+use super::lines::count;
+use crate::event::{Doubt, Life, Notice};
+use crate::invoice::InvoiceId;
+use crate::lang::{Message, Text, span};
+use crate::run::WhyKept;
+
+/// The wording of a notice, as a line of the log.
+#[expect(clippy::too_many_lines, reason = "a list of sentences")]
+pub(super) fn line(notice: &Notice) -> Line {
+    match notice {
+        Notice::OpenWork { since } => Line::info(text!(
+            "work has been open in the server since {since}; the next run reads again from before it",
+            "数据库中有自 {since} 起尚未结束的事务；下次运行会从更早的时间重新读取"
+        )),
+        Notice::Replica { behind: Some(behind) } => {
+            let behind = span(*behind);
+            Line::info(text!(
+                [behind] "the server is a replica, {behind} behind its primary; later runs export what it has not yet",
+                "数据库服务器是从库，落后主库 {behind}；尚未同步的数据由以后的运行导出"
+            ))
+        }
+        Notice::SetAside { to } => Line::info(text!(
+            "the old state was set aside to {}, not deleted",
+            "旧的状态文件已移到 {}，没有删除",
+            to.display()
+        )),
+        Notice::TimeUnproven { runs, compared } => {
+            let earlier = count(*runs, "run");
+            let since = compared.as_ref().map_or(text!("the state was made", "建立状态文件"), Text::same);
+            Line::info(text!(
+                [since] "{earlier} since {since} began on another host or after a restart than the run before; the clocks may have been set unnoticed, so all keys are compared once a day",
+                "自 {since} 以来有 {runs} 次运行与前一次不在同一主机或中间曾重启，无法确认时钟是否被调整过；因此每天核对一次全部记录"
+            ))
+        }
+        Notice::RunUnfinished { run, kind, host, started, invoices, life } => {
+            let come = count(*invoices, "invoice");
+            let run =
+                text!([kind] "run {run} ({kind}), started {started}", "第 {run} 次运行（{kind}，开始于 {started}）");
+            match life {
+                Life::Alive => Line::info(text!(
+                    [run] "{run}, is at work: {come} so far",
+                    "{run}正在进行: 已处理 {invoices} 条记录"
+                )),
+                Life::Unknown => Line::info(text!(
+                    [run] "{run} on {host}, has not ended: {come} so far",
+                    "{run}在 {host} 上尚未结束: 已处理 {invoices} 条记录"
+                )),
+                Life::Dead => Line::warn(text!(
+                    [run] "{run}, died after {come}; the next run makes it good",
+                    "{run}在处理 {invoices} 条记录后意外终止；下次运行会补上"
+                )),
+            }
+        }
+        Notice::MissingIndex { statement } => Line::warn(message! {
+            "the index for incremental runs is missing, so they are slow", "缺少增量导出所需的索引，查询会很慢";
+            "create it with: {statement}", "请执行: {statement}"
+        }),
+        Notice::OpenWorkUnknown => Line::warn(text!(
+            "the account lacks the PROCESS privilege and cannot see open transactions: only --overlap covers late commits",
+            "数据库账号没有 PROCESS 权限，看不到未结束的事务；延迟提交的数据只能靠 --overlap 补上"
+        )),
+        Notice::OpenWorkUnclear => Line::warn(message! {
+            "the server does not say reliably which transactions are open, so the next run compares all keys",
+            "无法从数据库可靠得知哪些事务尚未结束，下次运行会核对全部记录";
+            "if this goes on, look for a monitor that reads information_schema.INNODB_TRX many times a second, or query it and information_schema.PROCESSLIST to see what fails",
+            "若持续出现，请检查是否有监控程序每秒多次查询 information_schema.INNODB_TRX，或手工查询该表和 information_schema.PROCESSLIST 查看报错"
+        }),
+        Notice::PreparedWork => Line::warn(message! {
+            "a transaction is prepared in the server and no client holds it: until it ends, every run compares all keys",
+            "数据库中有已准备但客户端已断开的事务；在其结束之前，每次运行都会核对全部记录";
+            "XA RECOVER lists it; XA COMMIT or XA ROLLBACK ends it",
+            "请用 XA RECOVER 查看，用 XA COMMIT 或 XA ROLLBACK 结束"
+        }),
+        Notice::Replica { behind: None } => Line::warn(text!(
+            "the server is a replica whose replication is stopped: nothing newer is exported until it goes on",
+            "数据库服务器是从库，且复制已停止；恢复之前不会有更新的数据可导出"
+        )),
+        Notice::TakingOver { output } => Line::warn(text!(
+            "there is no state, but {} holds exported files: this run takes them over",
+            "没有状态文件，但 {} 中已有导出文件；本次运行将接管这些文件",
+            output.display()
+        )),
+        Notice::NoBackup { error } => Line::warn(text!(
+            [error] "the run goes on, but the state could not be backed up: {error}",
+            "运行继续，但状态文件未能备份: {error}"
+        )),
+        Notice::Recovering { files } => {
+            let again = count(*files, "file");
+            Line::warn(text!(
+                "an earlier run died; {again} it left in doubt are read again",
+                "之前的运行意外终止；将重新读取其未确认的 {files} 个文件"
+            ))
+        }
+        Notice::Doubt(reason) => Line::warn(doubt(*reason)),
+        Notice::PulledBack { tenant, from, to } => Line::warn(text!(
+            "tenant {tenant}: its watermark {from} lay ahead of the boundary and is pulled back to {to}",
+            "租户 {tenant}: 水位线 {from} 晚于导出时间边界，已退回到 {to}"
+        )),
+        Notice::NotRemoved { path, detail } => {
+            Line::warn(text!("cannot remove {path}: {detail}", "文件 {path} 无法删除: {detail}"))
+        }
+        Notice::LeftInPlace { path } => Line::warn(text!(
+            "the file {path} stays though no invoice names it, because its content is not what was exported",
+            "文件 {path} 已不属于任何发票，但内容不是本程序导出的，保留不动"
+        )),
+        Notice::StaysInPlace { why, files, example } => {
+            let (kept, because) = (count(*files, "file"), why_kept(*why));
+            Line::warn(message! {
+                [because] "{kept} kept that no invoice names any more ({example}): {because}",
+                "保留了 {files} 个已不属于任何发票的文件（例如 {example}）：{because}";
+                "`verify` lists them, --prune-leftovers removes them", "可用 verify 查看，用 --prune-leftovers 删除"
+            })
+        }
+        Notice::TableUnknown => Line::warn(text!(
+            "the source does not show whether its table is the one of before (on a server that takes the PROCESS privilege, and InnoDB), so files of moved invoices are always kept",
+            "数据源没有说明数据表是否仍是原来的那张（MySQL/MariaDB 需要 PROCESS 权限和 InnoDB 表），因此移动过的发票的旧文件一律保留"
+        )),
+        Notice::TimesAhead { tenant, newest } => Line::warn(message! {
+            "tenant {tenant} has source times ahead of the server's clock (up to {newest}); they are exported when their time has come, or by a full run",
+            "租户 {tenant}: 更新时间晚于数据库时钟（最晚 {newest}），到时或由全量导出处理";
+            "if the application writes in another time zone than the server's, name it with --time-zone, for example +08:00",
+            "如果应用写入的时区与服务器不同，请用 --time-zone 指定，例如 +08:00"
+        }),
+        Notice::Late { by, overlap } => Line::warn(late(*by, *overlap)),
+        Notice::Retrying { trouble, pause } => {
+            let (Message { what, hint }, pause) = (trouble.message(), pause.as_secs_f64());
+            let what = text!([what] "{what}; trying again in {pause:.1} s", "{what}；{pause:.1} 秒后重试");
+            Line::warn(Message { what, hint })
+        }
+        Notice::WithoutTime { invoices } => {
+            let have = have(*invoices);
+            Line::warn(text!(
+                "{have} no usable source time; changes to such rows are seen by full runs only",
+                "{invoices} 条记录没有可用的更新时间，其变化只有全量导出能发现"
+            ))
+        }
+        Notice::WithoutTenant { invoices, more, some } => {
+            Line::warn(without_tenant(*invoices, *more, &ids(*invoices, some)))
+        }
+        Notice::NoSource => Line::warn(message! {
+            "no lag is shown, because no source is given", "没有指定数据源，无法显示滞后时间";
+            "name it with --source or INVOICE_EXPORT_SOURCE", "请用 --source 或 INVOICE_EXPORT_SOURCE 指定"
+        }),
+        Notice::SourceSilent => {
+            Line::warn(text!("no lag is shown, because the source does not answer", "数据源没有应答，无法显示滞后时间"))
+        }
+        Notice::JudgedByOwnClock => Line::warn(text!(
+            "--stale-after goes by this machine's clock: a tenant is stale if its last incremental run failed or is older",
+            "--stale-after 改按本机时钟判断: 最近一次增量导出失败或过早的租户视为滞后"
+        )),
+        Notice::Stale { tenants, of, after } => {
+            let (all, after) = (count(*of, "tenant"), span(*after));
+            Line::warn(text!(
+                [after] "stale: {tenants} of {all} (--stale-after {after})",
+                "{of} 个租户中有 {tenants} 个滞后超过 {after}（--stale-after）"
+            ))
+        }
+    }
+}
+
+fn doubt(reason: Doubt) -> Text {
+    let because = match reason {
+        Doubt::StateRestored => {
+            return text!(
+                "the tree is newer than the state, which was restored from a backup: every invoice is compared with its file",
+                "导出目录比状态文件新（状态文件是从备份恢复的）；每张发票都与其文件比较"
+            );
+        }
+        Doubt::OtherServer => text!("another server answers than last time", "数据库服务器与上次不同"),
+        Doubt::ClockMoved => text!(
+            "the server's clock or its time zone moved against ours or the time that passed, or went back",
+            "数据库服务器的时钟或时区相对本机或实际经过的时间发生变化，或时钟回退"
+        ),
+        Doubt::TimeUnproven => text!(
+            "this machine was restarted since all keys were last compared, or it is another one, so that the clocks may have been set unnoticed",
+            "自上次核对全部记录以来本机曾重启，或换了主机，无法确认时钟是否被调整过"
+        ),
+    };
+    text!(
+        [because] "{because}: all keys are compared, without a lower bound",
+        "{because}；本次不设时间下限，核对全部记录"
+    )
+}
+
+fn why_kept(why: WhyKept) -> Text {
+    match why {
+        WhyKept::Number => text!(
+            "their ids carry other numbers now, as when ids are used again",
+            "其 id 现在是另一个发票号（例如 id 被重新使用）"
+        ),
+        WhyKept::Tenant => text!("their ids belong to other tenants now", "其 id 现在属于另一个租户"),
+        WhyKept::Table => text!(
+            "it is not proven that the table is the one they came from (it, or the server, may have been restored, emptied, altered or restarted); a full run reads every row anew, and later moves are believed again",
+            "无法证明数据表仍是导出时的那张表（表或服务器可能被恢复、清空、修改或重启过）；全量导出会重新读取每一行，之后的移动又能确认"
+        ),
+        WhyKept::NotRemoved => text!("they could not be removed", "当时无法删除"),
+    }
+}
+
+fn late(by: Duration, overlap: Duration) -> Message {
+    let (by, overlap) = (span(by), span(overlap));
+    message! {
+        [by, overlap] "invoices arrived up to {by} below the watermark, and --overlap is {overlap}",
+        "有迟到数据比水位线最多早 {by}，而 --overlap 为 {overlap}";
+        "make it at least twice as long as that, or find what commits so late (transactions that stay open, a clock that is behind, an application in another time zone: --time-zone)",
+        "请把 --overlap 设为该时长的两倍以上，或查明为何延迟提交（长事务、应用时钟偏慢、应用时区与服务器不同: --time-zone）"
+    }
+}
+
+fn have(invoices: u64) -> String {
+    if invoices == 1 { "1 invoice has".to_owned() } else { format!("{invoices} invoices have") }
+}
+
+fn without_tenant(invoices: u64, more: bool, ids: &str) -> Message {
+    let have = have(invoices);
+    let (over, rest) = match more {
+        true => (text!("more than ", "超过 "), text!("; a full run names all of them", "；全量导出会列出全部")),
+        false => (Text::same(""), Text::same("")),
+    };
+    message! {
+        [over, rest] "{over}{have} no tenant (ids {ids}) and so no folder to go to",
+        "{over}{invoices} 张发票的租户为空（id {ids}），没有可写入的目录";
+        "set the tenant{rest}", "请补上租户{rest}"
+    }
+}
+
+/// The first of so many ids.
+fn ids(of: u64, some: &[InvoiceId]) -> String {
+    let some_text = some.iter().map(InvoiceId::as_str).collect::<Vec<_>>().join(", ");
+    if of > some.len() as u64 { format!("{some_text}, …") } else { some_text }
+}
