@@ -40,19 +40,28 @@ pub(super) struct CarriedOut {
     pub failed: BTreeMap<Tenant, Trouble>,
     pub tenants: u64,
     new_rejects: u64,
+    /// Invoices without a known tenant that could not be read: how many, and why.
+    unread: Option<(u64, Trouble)>,
     leftovers: u64,
 }
 
 impl CarriedOut {
     pub(super) fn new(journal: Journal<'_>) -> Self {
         let tenants = journal.tenants();
-        let Decided { totals, failed, new_rejects, left } = journal.outcome;
+        let Decided { totals, failed, new_rejects, unread, left } = journal.outcome;
         let leftovers = left.values().map(|(files, _)| files).sum();
-        Self { totals: totals.run, failed, tenants, new_rejects, leftovers }
+        Self { totals: totals.run, failed, tenants, new_rejects, unread, leftovers }
     }
 
     pub(super) fn outcome(&self) -> Outcome {
-        if self.failed.is_empty() && self.new_rejects == 0 { Outcome::Success } else { Outcome::Partial }
+        let is_whole = self.failed.is_empty() && self.new_rejects == 0 && self.unread.is_none();
+        if is_whole { Outcome::Success } else { Outcome::Partial }
+    }
+
+    /// The error that belongs to no tenant's record.
+    pub(super) fn error(&self) -> Option<String> {
+        let (invoices, trouble) = self.unread.as_ref()?;
+        Some(format!("invoices without a known tenant that could not be read: {invoices}: {trouble}"))
     }
 
     pub(super) fn summary(
@@ -73,6 +82,7 @@ impl CarriedOut {
             failed_tenants: self.failed.into_iter().collect(),
             counts: self.totals,
             new_rejects: self.new_rejects,
+            unread: self.unread.map_or(0, |(invoices, _)| invoices),
             leftovers: self.leftovers,
             open_rejects,
             retries: course.retries.get(),

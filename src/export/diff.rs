@@ -60,9 +60,10 @@ pub(super) enum Told {
         rows: u64,
         spellings: BTreeMap<Tenant, Option<SourceTime>>,
     },
-    /// Not all rows of these tenants could be read.
+    /// Not all rows of these tenants could be read, nor so many rows that belong to no known tenant.
     Failed {
         tenants: Vec<Tenant>,
+        tenantless: u64,
         trouble: Trouble,
     },
     /// The connection was lost; another attempt follows after the pause.
@@ -101,8 +102,12 @@ impl Wanted {
     }
 }
 
-/// Why a row is on the to-do list, and the tenant that it belongs to as far as that is known.
-type Concern = (TodoReason, Option<Tenant>);
+/// A row of the to-do list that is asked for, and the tenant that it belongs to as far as that is known.
+struct Concern {
+    id: InvoiceId,
+    why: TodoReason,
+    tenant: Option<Tenant>,
+}
 
 pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
     pub source: Box<dyn Source>,
@@ -143,7 +148,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             match self.read_group(Part::Group(n), group, compare) {
                 Err(Fault::Statement(error)) => {
                     let tenants = group.members.iter().map(|member| member.tenant.clone()).collect();
-                    self.say(Told::Failed { tenants, trouble: Trouble::from(&error) })?;
+                    self.say(Told::Failed { tenants, tenantless: 0, trouble: Trouble::from(&error) })?;
                 }
                 result => result?,
             }
@@ -157,8 +162,10 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     fn read_unmet(&mut self) -> Result<(), Fault> {
         let Some(visited_ids) = self.visited_ids.take() else { return Ok(()) };
         let (mut after, mut rows) = (None, 0);
+        // A table that is to blame is not asked again; the tenants of the rest fail.
+        let mut refused: Option<Trouble> = None;
         loop {
-            let page = self.lookup.page(after.as_ref(), KEYS_A_PAGE).map_err(Fault::Consumer)?;
+            let page = self.lookup.page(after.as_ref(), DOCUMENTS_A_PAGE).map_err(Fault::Consumer)?;
             let Some((last, _)) = page.last() else { break };
             after = Some(last.id.clone());
             let mut wanted = Vec::new();
@@ -168,7 +175,16 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                     wanted.push(Wanted { id, tenant, known: Some(entry), trust: Trust::Ledger, late_by: None });
                 }
             }
-            self.fetch_all(Part::Unmet, wanted, &mut rows)?;
+            let tenants: BTreeSet<Tenant> = wanted.iter().filter_map(|wanted| wanted.tenant.clone()).collect();
+            if refused.is_none() {
+                match self.fetch_all(Part::Unmet, wanted, &mut rows) {
+                    Err(Fault::Statement(error)) => refused = Some(Trouble::from(&error)),
+                    result => result?,
+                }
+            }
+            if let Some(trouble) = refused.clone().filter(|_| !tenants.is_empty()) {
+                self.say(Told::Failed { tenants: tenants.into_iter().collect(), tenantless: 0, trouble })?;
+            }
         }
         self.say(Told::Read { part: Part::Unmet, rows, spellings: BTreeMap::new() })
     }
@@ -196,21 +212,33 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         let (mut wanted, mut concerned) = (Vec::new(), Vec::new());
         for (Todo { id, why, tenant }, known) in todo.into_iter().zip(known) {
             let trust = if why == TodoReason::Doubt { Trust::Nothing } else { Trust::Ledger };
-            self.visited.insert(id.clone());
-            concerned.push((why, tenant.clone().or(known.as_ref().map(|known| known.tenant.clone()))));
+            let of = tenant.clone().or(known.as_ref().map(|known| known.tenant.clone()));
+            concerned.push(Concern { id: id.clone(), why, tenant: of });
             wanted.push(Wanted { id, tenant, known, trust, late_by: None });
         }
         Ok((wanted, concerned))
     }
 
     /// Rows that the server refused stay on the to-do list, and their tenants fail. A reject without a tenant stays a
-    /// reject; any other row without one ends the run, since no other part of the program would say that it was not read.
-    fn give_up(&mut self, fault: Fault, unread: Vec<Concern>) -> Result<(), Fault> {
-        let is_covered = unread.iter().all(|(why, tenant)| tenant.is_some() || *why == TodoReason::Reject);
+    /// reject, and a scan that meets it reads it after all. Any other row without a tenant ends the run: a dead run may
+    /// have written its file.
+    fn give_up(&mut self, fault: Fault, mut unread: Vec<Concern>) -> Result<(), Fault> {
+        unread.retain(|concern| !self.visited.contains(&concern.id));
+        let is_covered = unread.iter().all(|concern| concern.tenant.is_some() || concern.why == TodoReason::Reject);
         match fault {
             Fault::Statement(error) if is_covered => {
-                let tenants: BTreeSet<Tenant> = unread.into_iter().filter_map(|(_, tenant)| tenant).collect();
-                self.say(Told::Failed { tenants: tenants.into_iter().collect(), trouble: Trouble::from(&error) })
+                let mut tenants = BTreeSet::new();
+                let mut tenantless = 0;
+                for Concern { id, tenant, .. } in unread {
+                    let Some(tenant) = tenant else {
+                        tenantless += 1;
+                        continue;
+                    };
+                    tenants.insert(tenant);
+                    self.visited.insert(id);
+                }
+                let tenants = tenants.into_iter().collect();
+                self.say(Told::Failed { tenants, tenantless, trouble: Trouble::from(&error) })
             }
             other => Err(other),
         }
@@ -306,6 +334,13 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         self.visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(id)).map_err(Fault::Consumer)
     }
 
+    /// A scan does not hand over again what the to-do list has brought.
+    fn visit(&mut self, part: Part, id: &InvoiceId) {
+        if part == Part::Todo {
+            self.visited.insert(id.clone());
+        }
+    }
+
     /// Hands over the documents of these ids and says which are gone. Counts the rows handed over, also if it fails.
     fn fetch_all(&mut self, part: Part, wanted: Vec<Wanted>, rows: &mut u64) -> Result<(), Fault> {
         let mut rest = wanted.into_iter().peekable();
@@ -322,6 +357,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             *rows += (asked - page.len()) as u64;
             fetched?;
             for (id, wanted) in page {
+                self.visit(part, &id);
                 self.say(Told::Gone { part, id, tenant: wanted.tenant, late_by: wanted.late_by })?;
             }
         }
@@ -351,6 +387,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     /// Hands over a row that the server does not return.
     fn reject(&mut self, part: Part, wanted: Wanted, error: &Error) -> Result<(), Fault> {
         self.meet(&wanted.id)?;
+        self.visit(part, &wanted.id);
         let fetched = Fetched::Unreadable {
             id: wanted.id.clone(),
             tenant: wanted.tenant.clone(),
@@ -365,11 +402,15 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     fn fetch(&mut self, part: Part, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
         let (outbox, lookup, visited_ids, came) =
             (&mut self.outbox, &self.lookup, &mut self.visited_ids, &mut self.came);
+        let visited = &mut self.visited;
         let rest: Vec<InvoiceId> = ids.iter().filter(|id| page.contains_key(*id)).cloned().collect();
         self.source.documents(&rest, &mut |fetched| match page.remove(fetched.id()) {
             Some(wanted) => {
                 *came += 1;
                 visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(&wanted.id))?;
+                if part == Part::Todo {
+                    visited.insert(wanted.id.clone());
+                }
                 outbox.put(part, fetched, wanted, lookup)
             }
             None => Ok(()),

@@ -107,7 +107,7 @@ impl Session {
             }
         };
         let failed = carried_out.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.to_string())).collect();
-        let ended = end(carried_out.outcome().into(), None);
+        let ended = end(carried_out.outcome().into(), carried_out.error());
         state.finish(run, &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..ended })?;
         Ok((id, carried_out))
     }

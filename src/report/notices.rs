@@ -132,6 +132,14 @@ pub(super) fn line(notice: &Notice) -> Line {
             let what = text!([what] "{what}; trying again in {pause:.1} s", "{what}；{pause:.1} 秒后重试");
             Line::warn(Message { what, hint })
         }
+        Notice::Unread { invoices, trouble } => {
+            let (counted, Message { what, hint }) = (count(*invoices, "invoice"), trouble.message());
+            let what = text!(
+                [what] "{counted} without a known tenant could not be read: {what}; the next run reads them again",
+                "{invoices} 张租户不明的发票未能读取: {what}；下次运行会重新读取"
+            );
+            Line::warn(Message { what, hint })
+        }
         Notice::WithoutTime { invoices } => {
             let have = have(*invoices);
             Line::warn(text!(
@@ -187,18 +195,22 @@ fn doubt(reason: Doubt) -> Text {
     )
 }
 
-fn why_kept(why: WhyKept) -> Text {
+fn why_kept(why: Option<WhyKept>) -> Text {
     match why {
-        WhyKept::Number => text!(
+        Some(WhyKept::Number) => text!(
             "their ids carry other numbers now, as when ids are used again",
             "其 id 现在是另一个发票号（例如 id 被重新使用）"
         ),
-        WhyKept::Tenant => text!("their ids belong to other tenants now", "其 id 现在属于另一个租户"),
-        WhyKept::Table => text!(
+        Some(WhyKept::Tenant) => text!("their ids belong to other tenants now", "其 id 现在属于另一个租户"),
+        Some(WhyKept::Table) => text!(
             "it is not proven that the table is the one they came from (it, or the server, may have been restored, emptied, altered or restarted); a full run reads every row anew, and later moves are believed again",
             "无法证明数据表仍是导出时的那张表（表或服务器可能被恢复、清空、修改或重启过）；全量导出会重新读取每一行，之后的移动又能确认"
         ),
-        WhyKept::NotRemoved => text!("they could not be removed", "当时无法删除"),
+        Some(WhyKept::NotRemoved) => text!("they could not be removed", "当时无法删除"),
+        None => text!(
+            "a run of an earlier version died before it had recorded what it wrote there",
+            "旧版本的运行意外终止，没有留下其写入内容的记录"
+        ),
     }
 }
 

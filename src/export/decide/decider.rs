@@ -91,8 +91,9 @@ impl Decides for Decider<'_> {
                 self.after(part)?;
             }
             Told::Retrying { trouble, pause } => self.decisions.journal.notice(Notice::Retrying { trouble, pause }),
-            Told::Failed { tenants, trouble } => {
+            Told::Failed { tenants, tenantless, trouble } => {
                 tenants.iter().for_each(|tenant| self.decisions.journal.fail(tenant, trouble.clone()));
+                self.decisions.journal.leave_unread(tenantless, trouble);
             }
         }
         Ok(())

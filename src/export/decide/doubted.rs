@@ -5,7 +5,7 @@ use super::decisions::Decisions;
 use crate::event::Notice;
 use crate::invoice::InvoiceId;
 use crate::state::ledger::Entry;
-use crate::state::todo::DoubtedPath;
+use crate::state::todo::{DoubtedPath, Leftover};
 use crate::tree::name::TreePath;
 use crate::tree::publish::concerns_one_tenant;
 
@@ -28,11 +28,8 @@ pub(super) fn clear_doubt(decisions: &mut Decisions<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn clear_up(
-    decisions: &mut Decisions<'_>,
-    path: &TreePath,
-    DoubtedPath { writer, contents }: &DoubtedPath,
-) -> anyhow::Result<()> {
+fn clear_up(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPath) -> anyhow::Result<()> {
+    let DoubtedPath { writer, contents } = doubted;
     let nobody = InvoiceId::from("");
     let owners = decisions.view.owners(&nobody, path)?;
     for (owner, _) in &owners {
@@ -49,9 +46,14 @@ fn clear_up(
         return Ok(());
     }
     let there = tree.digest(path)?;
-    match contents.iter().find(|content| Some(content.digest) == there) {
-        Some(content) => decisions.clear_unnamed(path, content),
-        None => {
+    match (contents.iter().find(|content| Some(content.digest) == there), there, writer) {
+        (Some(content), ..) => decisions.clear_unnamed(path, content),
+        (None, Some(digest), Some(writer)) if !doubted.is_content_known() => {
+            let (path, id) = (path.clone(), writer.clone());
+            decisions.view.batch.leave(Leftover { path, id, digest, why: None });
+            Ok(())
+        }
+        _ => {
             decisions.journal.notice(Notice::LeftInPlace { path: path.to_string() });
             Ok(())
         }

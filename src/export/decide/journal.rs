@@ -50,8 +50,10 @@ pub(in crate::export) struct Outcome {
     pub totals: Totals,
     pub failed: BTreeMap<Tenant, Trouble>,
     pub new_rejects: u64,
+    /// Invoices without a known tenant that could not be read: how many, and why.
+    pub unread: Option<(u64, Trouble)>,
     /// Files that were left though no invoice names them any more: how many, and one of them.
-    pub left: BTreeMap<WhyKept, (u64, TreePath)>,
+    pub left: BTreeMap<Option<WhyKept>, (u64, TreePath)>,
 }
 
 pub(in crate::export) struct Journal<'a> {
@@ -125,6 +127,14 @@ impl<'a> Journal<'a> {
         }
     }
 
+    /// Invoices without a known tenant could not be read.
+    pub(super) fn leave_unread(&mut self, invoices: u64, trouble: Trouble) {
+        if invoices > 0 {
+            self.outcome.unread = Some((invoices, trouble.clone()));
+            self.notice(Notice::Unread { invoices, trouble });
+        }
+    }
+
     /// Called when all rows of these tenants are decided and counted, so that those that can be exported are.
     pub(super) fn fail_if_rejected(&mut self, tenants: &[Tenant]) {
         if self.rejects == Rejects::Kept {
@@ -140,8 +150,8 @@ impl<'a> Journal<'a> {
 
     pub(super) fn leave<'l>(&mut self, leftovers: impl Iterator<Item = &'l Leftover>) {
         for Leftover { path, why, .. } in leftovers {
-            if let Some(why) = why.filter(|why| *why != WhyKept::NotRemoved) {
-                self.outcome.left.entry(why).or_insert_with(|| (0, path.clone())).0 += 1;
+            if *why != Some(WhyKept::NotRemoved) {
+                self.outcome.left.entry(*why).or_insert_with(|| (0, path.clone())).0 += 1;
             }
         }
     }
@@ -179,7 +189,7 @@ impl<'a> Journal<'a> {
             let (why, files, example) = (*why, *files, path.to_string());
             (self.tell)(Event::Notice(Notice::StaysInPlace { why, files, example }));
         }
-        if self.outcome.left.contains_key(&WhyKept::Table) && self.settings.table.is_none() {
+        if self.outcome.left.contains_key(&Some(WhyKept::Table)) && self.settings.table.is_none() {
             self.notice(Notice::TableUnknown);
         }
     }

@@ -1,7 +1,7 @@
 //! Ledger against source: the key diff without a lower bound, then by primary key whomever the ledger
 //! holds and the scan has not met. The same threads read and check as in a run; nothing is written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::bail;
@@ -18,6 +18,7 @@ use crate::export::plan::{self, HowToRead};
 use crate::export::session::Session;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::lang::Text;
+use crate::refusal::Trouble;
 use crate::run::Cancel;
 use crate::state::State;
 use crate::state::ledger::Entry;
@@ -50,7 +51,8 @@ pub(super) fn compare(
     let max_document = order.access.max_document;
     let desk = Desk { tree: None, stage: None, presence: Presence::Assumed, max_document };
     let read_upto = known.into_iter().filter_map(|known| Some((known.tenant, known.watermark?))).collect();
-    let mut examiner = Examiner { selection, state, read_upto, otherwise: state.newest_boundary()?, findings, tell };
+    let otherwise = state.newest_boundary()?;
+    let mut examiner = Examiner { selection, state, read_upto, otherwise, unread: HashSet::new(), findings, tell };
     drive(&mut examiner, desk, errand, order.writers, cancel)
 }
 
@@ -66,6 +68,8 @@ struct Examiner<'a> {
     read_upto: HashMap<Tenant, SourceTime>,
     /// The same for tenants without a watermark.
     otherwise: Option<SourceTime>,
+    /// Tenants with rows that could not be read.
+    unread: HashSet<Tenant>,
     findings: &'a mut Findings,
     tell: &'a mut dyn FnMut(Event),
 }
@@ -88,7 +92,7 @@ impl Decides for Examiner<'_> {
                 }
             }
             Told::Retrying { trouble, pause } => (self.tell)(Event::Notice(Notice::Retrying { trouble, pause })),
-            Told::Failed { trouble, .. } => bail!("{trouble}"),
+            Told::Failed { tenants, tenantless, trouble } => self.unread(tenants, tenantless, &trouble),
             // Who is gone from the index is asked for again after the scan.
             Told::Gone { .. } | Told::Begun(_) | Told::Quiet(_) | Told::Read { .. } => {}
         }
@@ -170,6 +174,25 @@ impl Examiner<'_> {
         let open = self.state.is_open_reject(id)?;
         self.findings.rejected += u64::from(open);
         Ok(open)
+    }
+
+    /// Rows that the server does not return are not compared. The others are.
+    fn unread(&mut self, tenants: Vec<Tenant>, tenantless: u64, trouble: &Trouble) {
+        let mut find = |tenant, detail| {
+            self.findings.add(Finding { difference: Difference::Unread, tenant, id: None, path: None, detail });
+        };
+        for tenant in tenants.into_iter().filter(|tenant| self.unread.insert(tenant.clone())) {
+            find(Some(tenant), text!("not all rows could be compared: {trouble}", "并非所有行都能比对: {trouble}"));
+        }
+        if tenantless > 0 {
+            find(
+                None,
+                text!(
+                    "invoices without a known tenant that could not be compared: {tenantless}: {trouble}",
+                    "租户未知、未能比对的发票: {tenantless}: {trouble}"
+                ),
+            );
+        }
     }
 
     fn lost(&mut self, id: &InvoiceId, tenant: Option<&Tenant>, path: Option<String>, detail: Text) {
