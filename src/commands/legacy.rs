@@ -83,11 +83,11 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     // The process that held the lock before may have moved watermarks, or written the very file.
     let Import { file: read, steps } = plan(&file, &known(&place)?, &starter, reporter)?;
     if steps != planned.steps {
-        return Err(text!(
-            "the state or {} changed in this moment; nothing was changed; import again",
-            "状态文件或 {} 刚刚被其他进程改动；没有做任何更改，请重新导入",
-            file.display()
-        )
+        return Err(message! {
+            "the state or {} changed in this moment; nothing was imported",
+            "状态文件或 {} 刚刚被其他进程改动；没有导入任何内容", file.display();
+            "import again", "请重新导入"
+        }
         .into());
     }
     let existed = held.state().exists()?;

@@ -281,7 +281,7 @@ fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut No
     now.source.documents(std::slice::from_ref(id), &mut |fetched| {
         found = match desk.check(fetched, trace.entry.as_ref(), Trust::Ledger)? {
             Checked::Reject(reject) => Document::Rejected(reject.reason),
-            Checked::Trouble { trouble, .. } => anyhow::bail!("{trouble}"),
+            Checked::Trouble { trouble, .. } => return Err(trouble.message().into()),
             Checked::Candidate(candidate) => match candidate.file {
                 FileState::Unchanged | FileState::Adopted => Document::Same,
                 FileState::Staged(_) => match &trace.entry {

@@ -90,10 +90,10 @@ impl State {
         })?;
         match claim(&file)? {
             Some(unfinished) => self.fill(unfinished, &file),
-            None => Err(text!(
-                "{target} or {target}{UNFINISHED} is already there; name another file",
-                "{target} 或 {target}{UNFINISHED} 已经存在; 请另选文件名"
-            )
+            None => Err(message! {
+                "{target} or {target}{UNFINISHED} is already there", "{target} 或 {target}{UNFINISHED} 已经存在";
+                "name another file", "请另选文件名"
+            }
             .into()),
         }
     }
@@ -102,7 +102,7 @@ impl State {
     fn fill(&self, unfinished: UnfinishedFile, target: &PrivateFile) -> anyhow::Result<()> {
         let filled = self.copy_to(&unfinished).and_then(|()| unfinished.put_in_place(target, || Ok(())));
         let target = target.path().display();
-        filled.explain(|| text!("cannot back the state up to {target}", "无法将状态库备份到 {target}"))
+        filled.explain(|| text!("cannot back the state up to {target}", "无法将状态文件备份到 {target}"))
     }
 
     fn copy_to(&self, unfinished: &UnfinishedFile) -> anyhow::Result<()> {

@@ -76,7 +76,7 @@ impl State {
         // A closure that is called once, so that every `?` above ends here.
         write_all()
             .map_err(|error| explain(error, &path))
-            .explain(|| text!("cannot write the state {}", "无法写入状态库 {}", path.display()))
+            .explain(|| text!("cannot write the state {}", "无法写入状态文件 {}", path.display()))
     }
 
     /// For the many small questions of a run between two changes: nobody else writes, so that all of them
@@ -110,7 +110,7 @@ impl State {
         }
         result
             .map_err(|error| explain(error, self.path()))
-            .explain(|| text!("cannot read the state {}", "无法读取状态库 {}", self.path().display()))
+            .explain(|| text!("cannot read the state {}", "无法读取状态文件 {}", self.path().display()))
     }
 
     /// Refuses if another user has put something else where the state was opened. What would be written then is
@@ -133,7 +133,7 @@ impl State {
         checkpoint()
             .and_then(|()| conn.close().map_err(|(_, error)| error))
             .map_err(|error| explain(error, path))
-            .explain(|| text!("cannot close the state {}", "无法关闭状态库 {}", path.display()))
+            .explain(|| text!("cannot close the state {}", "无法关闭状态文件 {}", path.display()))
     }
 }
 

@@ -102,7 +102,7 @@ impl State {
             state.back_up(Occasion::Before(ChangeKind::Upgrade), starter.at)?;
             upgrade(&state.conn, Some(starter))
                 .map_err(explained)
-                .explain(|| text!("cannot upgrade the state's schema", "无法升级状态库的结构"))?;
+                .explain(|| text!("cannot upgrade the state's schema", "无法升级状态文件的结构"))?;
         }
         Ok(Some(state))
     }
@@ -128,12 +128,12 @@ impl State {
         refuse_network(file)?;
         let unfinished = begin_beside(file)?;
         build(unfinished.place()).map_err(|error| explain_any(error, unfinished.place().path())).explain(|| {
-            text!("cannot create the state {}", "无法创建状态库 {}", unfinished.place().path().display())
+            text!("cannot create the state {}", "无法创建状态文件 {}", unfinished.place().path().display())
         })?;
         // SQLite would play a log that a lost or moved state left behind back into the new one.
         let move_log = || file::move_companions(file, &file.with_suffix(".orphaned")).map(drop);
         unfinished.put_in_place(file, move_log)?;
-        Self::open_file(file, starter)?.explain(|| text!("the new state is not there", "新建的状态库不存在"))
+        Self::open_file(file, starter)?.explain(|| text!("the new state is not there", "新建的状态文件不存在"))
     }
 
     /// A second connection for another thread that only reads.
@@ -189,11 +189,12 @@ pub(super) fn is_state(file: &PrivateFile) -> anyhow::Result<bool> {
     let damaged = |damage| Err(Refusal::StateDamaged { state: path.to_path_buf(), damage }.into());
     let Some(mut file) = file.open()? else { return Ok(false) };
     let (shown, mut header) = (path.display(), [0; 100]);
-    let length = file.metadata().explain(|| text!("cannot look at the state {shown}", "无法查看状态库 {shown}"))?.len();
+    let length =
+        file.metadata().explain(|| text!("cannot look at the state {shown}", "无法查看状态文件 {shown}"))?.len();
     if length < header.len() as u64 {
         return damaged(Damage::TooShort { bytes: length });
     }
-    file.read_exact(&mut header).explain(|| text!("cannot read the state {shown}", "无法读取状态库 {shown}"))?;
+    file.read_exact(&mut header).explain(|| text!("cannot read the state {shown}", "无法读取状态文件 {shown}"))?;
     let number = |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     if !header.starts_with(b"SQLite format 3\0") {
         return damaged(Damage::NotSqlite);
@@ -248,7 +249,7 @@ pub(super) fn connect(file: &PrivateFile, access: Access) -> anyhow::Result<Conn
     let explained = |error| explain(error, path);
     let mut conn = open()
         .map_err(|error| explain_any(error, path))
-        .explain(|| text!("cannot open the state {}", "无法打开状态库 {}", path.display()))?;
+        .explain(|| text!("cannot open the state {}", "无法打开状态文件 {}", path.display()))?;
     let version = version(&conn).map_err(explained)?;
     if version > KNOWN {
         return Err(Refusal::StateNewer { state: path.to_path_buf(), version, known: KNOWN }.into());
@@ -256,13 +257,13 @@ pub(super) fn connect(file: &PrivateFile, access: Access) -> anyhow::Result<Conn
     if access == Access::ReadOnly && version < KNOWN {
         let path = path.display();
         conn = upgraded_copy(&conn).map_err(explained).explain(|| {
-            text!("cannot read the state {path}, which is of an older version", "无法读取旧版本的状态库 {path}")
+            text!("cannot read the state {path}, which is of an older version", "无法读取旧版本的状态文件 {path}")
         })?;
     }
     if access == Access::Write {
         make_durable(&conn)
             .map_err(|error| explain_any(error, path))
-            .explain(|| text!("cannot open the state {}", "无法打开状态库 {}", path.display()))?;
+            .explain(|| text!("cannot open the state {}", "无法打开状态文件 {}", path.display()))?;
     }
     Ok(conn)
 }
@@ -326,10 +327,11 @@ fn make_durable(conn: &Connection) -> anyhow::Result<()> {
     conn.pragma_update(None, "synchronous", "FULL")?;
     let synchronous: i64 = conn.pragma_query_value(None, "synchronous", |row| row.get(0))?;
     if mode != "wal" || synchronous != 2 {
-        return Err(text!(
-            "the state cannot be made durable here (journal_mode {mode}, synchronous {synchronous}); use another file system",
-            "状态库在此处无法可靠落盘（journal_mode {mode}, synchronous {synchronous}）; 请使用其他文件系统"
-        )
+        return Err(message! {
+            "the state cannot be made durable here (journal_mode {mode}, synchronous {synchronous})",
+            "状态文件在此处无法可靠落盘（journal_mode {mode}, synchronous {synchronous}）";
+            "use another file system", "请使用其他文件系统"
+        }
         .into());
     }
     Ok(())

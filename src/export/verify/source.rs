@@ -4,8 +4,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use anyhow::bail;
-
 use super::{Difference, Finding, Findings};
 use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, Desk, Presence, Verdict};
@@ -75,7 +73,7 @@ impl Decides for Examiner<'_> {
         match checked.verdict {
             Verdict::Candidate(candidate) => self.judge(&candidate),
             Verdict::Reject(reject) => self.judge_reject(&reject),
-            Verdict::Trouble { trouble, .. } => bail!("{trouble}"),
+            Verdict::Trouble { trouble, .. } => return Err(trouble.message().into()),
         }
     }
 
@@ -88,7 +86,7 @@ impl Decides for Examiner<'_> {
                 }
             }
             Told::Retrying { trouble, pause } => (self.tell)(Event::Notice(Notice::Retrying { trouble, pause })),
-            Told::Failed { trouble, .. } => bail!("{trouble}"),
+            Told::Failed { trouble, .. } => return Err(trouble.message().into()),
             // Who is gone from the index is asked for again after the scan.
             Told::Gone { .. } | Told::Begun(_) | Told::Quiet(_) | Told::Read { .. } => {}
         }
