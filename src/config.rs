@@ -16,7 +16,7 @@ use crate::export::verify::{Against, Content, Leftovers, Prune, PruneOrder, Repa
 use crate::export::{self, Backups, Mirror, Order, Rejects};
 use crate::fs::private::PRIVATE;
 use crate::invoice::{SourceTime, Tenant};
-use crate::lang::{Explain, Message};
+use crate::lang::Explain;
 use crate::refusal::{AddressFault, Refusal};
 use crate::run::{Cancel, Kind, OwnClocks, Starter};
 use crate::source::{self, Access, Address, TableNames, Tls, TlsMode};
@@ -36,7 +36,7 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// What one `run` is to do.
+/// The options of one `run`.
 pub fn order(
     common: &Common,
     run: &Run,
@@ -89,7 +89,7 @@ fn durability(durability: Durability) -> tree::Durability {
     }
 }
 
-/// What one `verify` is to do.
+/// The options of one `verify`.
 pub fn verification(
     common: &Common,
     args: &Verify,
@@ -163,7 +163,7 @@ fn window(since: &Option<String>, until: &Option<String>) -> anyhow::Result<(Opt
 
 /// The refusal of a window that ends before it begins.
 pub fn window_reversed(since: &SourceTime, until: &SourceTime) -> anyhow::Error {
-    misuse(text!("--since {since} is not before --until {until}", "--since {since} 不早于 --until {until}"))
+    Refusal::usage(text!("--since {since} is not before --until {until}", "--since {since} 不早于 --until {until}"))
 }
 
 /// Where the script kept its state file.
@@ -171,6 +171,7 @@ pub fn legacy_path(common: &Common) -> PathBuf {
     common.output.join(PRIVATE).join(legacy::FILE)
 }
 
+/// Where the state is: in `--state-dir`, otherwise in the output.
 pub fn state_path(common: &Common) -> PathBuf {
     let folder = common.state_dir.clone().unwrap_or_else(|| common.output.join(PRIVATE));
     folder.join(STATE_FILE)
@@ -186,7 +187,7 @@ fn kind(
 ) -> anyhow::Result<Kind> {
     if since.is_some() || until.is_some() {
         if matches.value_source("mode") == Some(ValueSource::CommandLine) {
-            return Err(misuse(text!(
+            return Err(Refusal::usage(text!(
                 "--since and --until export a window again and have no --mode",
                 "--since 和 --until 用于重新导出一个区间，不能与 --mode 同时使用"
             )));
@@ -204,6 +205,7 @@ fn kind(
     })
 }
 
+/// `DRY_RUN` is the script's variable.
 fn dry_run_variable() -> anyhow::Result<bool> {
     match variable("DRY_RUN").as_deref() {
         None | Some("false" | "0" | "no") => Ok(false),
@@ -212,7 +214,7 @@ fn dry_run_variable() -> anyhow::Result<bool> {
     }
 }
 
-/// A time that is the whole point of a command.
+/// The time that a command requires.
 pub fn required_time(text: &str) -> anyhow::Result<SourceTime> {
     parsed_time(text, "TIME")
 }
@@ -222,7 +224,7 @@ fn parsed_time(text: &str, given_as: &'static str) -> anyhow::Result<SourceTime>
     let spaced = text.replacen('T', " ", 1);
     let spaced = if spaced.len() == 10 { spaced + " 00:00:00" } else { spaced };
     Some(SourceTime(spaced)).filter(|time| real_moment(time).is_some()).ok_or_else(|| {
-        misuse(message! {
+        Refusal::usage(message! {
             "{given_as} {text:?} is no time", "{given_as} {text:?} 不是时间";
             "write \"2025-11-28 10:00:00\" or \"2025-11-28\"", "请写成 \"2025-11-28 10:00:00\" 或 \"2025-11-28\""
         })
@@ -236,8 +238,8 @@ pub enum DayEnd {
     Last,
 }
 
-/// A moment of our own clock as the state has it: RFC 3339, UTC, whole seconds. It may be given as the
-/// history prints it.
+/// A moment of our own clock in the format of the state: RFC 3339, UTC, whole seconds. The format of the history is
+/// accepted too.
 pub fn moment(text: Option<&str>, given_as: &'static str, day: DayEnd) -> anyhow::Result<Option<String>> {
     let Some(text) = text else { return Ok(None) };
     let plain = text.strip_suffix('Z').unwrap_or(text);
@@ -270,21 +272,22 @@ pub fn refuse_password_on_command_line(common: &Common, matches: &ArgMatches) ->
 }
 
 fn password_on_command_line() -> anyhow::Error {
-    misuse(message! {
+    Refusal::usage(message! {
         "a password on the command line can be read by every user of this machine", "命令行上的密码会被本机所有用户看到";
         "use --password-file, --defaults-file or MYSQL_PWD",
         "请使用 --password-file、--defaults-file 或 MYSQL_PWD"
     })
 }
 
+/// The address in a text, and the password if it holds one.
 fn address(text: &str) -> anyhow::Result<(Address, Option<String>)> {
-    Address::parse(text).map_err(|fault: AddressFault| misuse(fault.message()))
+    Address::parse(text).map_err(|fault: AddressFault| Refusal::usage(fault.message()))
 }
 
 /// How to reach the source that the command line names, to read no documents.
 pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::Result<Access> {
     let Some(text) = given_source(common) else {
-        return Err(misuse(message! {
+        return Err(Refusal::usage(message! {
             "no source given", "没有指定数据源";
             "name it with --source or INVOICE_EXPORT_SOURCE, for example mysql://user@host:3306/database",
             "请用 --source 或 INVOICE_EXPORT_SOURCE 指定，例如 mysql://user@host:3306/database"
@@ -334,6 +337,7 @@ fn tls_mode(mode: SslMode) -> TlsMode {
     }
 }
 
+/// The password in a file is its first line.
 fn first_line(file: &Path) -> anyhow::Result<String> {
     // A password may have been given in the place of its file.
     let text = fs::read_to_string(file).explain(|| {
@@ -345,12 +349,11 @@ fn first_line(file: &Path) -> anyhow::Result<String> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
-fn misuse(message: impl Into<Message>) -> anyhow::Error {
-    Refusal::Usage(message.into()).into()
-}
-
 fn wrong_variable(name: &str, value: &str, [one, other]: [&str; 2]) -> anyhow::Error {
-    misuse(text!("{name} is {value:?}; it can be {one} or {other}", "{name} 的值是 {value:?}，只能是 {one} 或 {other}"))
+    Refusal::usage(text!(
+        "{name} is {value:?}; it can be {one} or {other}",
+        "{name} 的值是 {value:?}，只能是 {one} 或 {other}"
+    ))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a run says while it works. The export only emits these values; `report` turns them into
+//! The events of a run while it works. The export only emits these values; `report` turns them into
 //! bars, lines or JSON, in English or Chinese.
 
 use std::path::PathBuf;
@@ -12,47 +12,29 @@ use crate::run::{Counts, Kind, RunId, Summary, WhyKept};
 /// Something to show, in the order in which it happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    Started {
-        kind: Kind,
-        dry_run: bool,
-    },
-    /// Another process holds the lock and the run waits for it.
-    Waiting {
-        /// None: it has not said its name.
-        holder: Option<Holder>,
-        at_most: Duration,
-    },
+    /// The run begins.
+    Started { kind: Kind, dry_run: bool },
+    /// Another process holds the lock and the run waits for it. The holder is None until it has said its name.
+    Waiting { holder: Option<Holder>, at_most: Duration },
+    /// The operator should know something, and the run goes on.
     Notice(Notice),
     /// The end of what this run reads. Not said by full runs, which read everything.
     Boundary(SourceTime),
+    /// The source is asked for its tenants.
     ListingTenants,
     /// About how many invoices there are to read, where that is known.
     Expected(u64),
-    TenantStarted {
-        tenant: Tenant,
-        /// Where the window starts; None for a tenant's first export.
-        after: Option<SourceTime>,
-        /// None in a full run, which has no window.
-        upto: Option<SourceTime>,
-    },
+    /// The start of the tenant's window is None for its first export, the end in a full run, which has no window.
+    TenantStarted { tenant: Tenant, after: Option<SourceTime>, upto: Option<SourceTime> },
     /// Invoices dealt with so far, in all tenants.
-    Progress {
-        invoices: u64,
-    },
-    Rejected {
-        tenant: Option<Tenant>,
-        id: InvoiceId,
-        number: Option<String>,
-        reason: Reason,
-    },
-    TenantDone {
-        tenant: Tenant,
-        counts: Counts,
-    },
-    TenantFailed {
-        tenant: Tenant,
-        trouble: Trouble,
-    },
+    Progress { invoices: u64 },
+    /// An invoice cannot be exported.
+    Rejected { tenant: Option<Tenant>, id: InvoiceId, number: Option<String>, reason: Reason },
+    /// Everything of the tenant is recorded.
+    TenantDone { tenant: Tenant, counts: Counts },
+    /// The tenant's export ended without its watermark; the others go on.
+    TenantFailed { tenant: Tenant, trouble: Trouble },
+    /// The run is over.
     Finished(Box<Summary>),
 }
 
@@ -65,7 +47,7 @@ pub enum Notice {
     OpenWorkUnknown,
     /// The server's lists of open work cannot be relied on: the next run reads all keys.
     OpenWorkUnclear,
-    /// A transaction is prepared and left, nobody knows since when.
+    /// A transaction is prepared and left, and its start is not known.
     PreparedWork,
     /// Work has been open since then; keys are read again from before it.
     OpenWork { since: SourceTime },
@@ -113,7 +95,7 @@ pub enum Notice {
     TimeUnproven { runs: u64, compared: Option<String> },
     /// Without the source, `--stale-after` goes by the age of the last successful run.
     JudgedByOwnClock,
-    /// A run has no end yet. Dead ones are told by their process where it would be on this machine.
+    /// A run has no end yet. That its process died is known only of runs on this machine.
     RunUnfinished { run: RunId, kind: Kind, host: String, started: String, invoices: u64, life: Life },
     /// Tenants that lag farther behind than they may.
     Stale { tenants: u64, of: u64, after: Duration },

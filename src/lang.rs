@@ -40,6 +40,7 @@ pub struct Text {
 }
 
 impl Text {
+    /// The same said in both languages.
     pub fn new(en: impl Into<String>, zh: impl Into<String>) -> Self {
         Self { en: en.into(), zh: zh.into() }
     }
@@ -55,17 +56,17 @@ impl Text {
         anyhow::Error::new(Explained { message: self.into(), cause: Some(cause.into()) })
     }
 
+    /// Two statements about one thing.
+    pub fn then(self, next: &Self) -> Self {
+        Self { en: self.en + "; " + &next.en, zh: self.zh + "；" + &next.zh }
+    }
+
     /// The wording in one language.
     pub fn in_lang(&self, lang: Lang) -> &str {
         match lang {
             Lang::En => &self.en,
             Lang::Zh => &self.zh,
         }
-    }
-
-    /// Two statements about one thing.
-    pub fn then(&self, next: &Self) -> Self {
-        Self::new(format!("{}; {}", self.en, next.en), format!("{}；{}", self.zh, next.zh))
     }
 
     /// A message that says what to do about it.
@@ -86,30 +87,37 @@ impl Display for Text {
     }
 }
 
-/// The English wording, the Chinese one, and the values that neither names in its braces.
-///
-/// Variables that are texts themselves are listed first, in brackets, so that each wording gets them in its
-/// language: `text!([reason] "rejected: {reason}", "无法导出: {reason}")`. One wording alone may name them.
+/// The English wording, the Chinese one, and the values that neither names in its braces. Behind a semicolon stand
+/// the names of texts and words that are quoted, each in its language: `text!("rejected: {reason}", "无法导出: {reason}";
+/// reason)`.
 #[macro_export]
 macro_rules! text {
-    ([$($text:ident),+] $en:literal, $zh:literal $(, $($values:tt)+)?) => {
-        $crate::lang::Text::new(
-            { $(#[allow(unused_variables)] let $text = $text.in_lang($crate::lang::Lang::En);)+ format!($en $(, $($values)+)?) },
-            { $(#[allow(unused_variables)] let $text = $text.in_lang($crate::lang::Lang::Zh);)+ format!($zh $(, $($values)+)?) },
-        )
-    };
+    ($en:literal, $zh:literal; $($quoted:ident),+) => {{
+        #[allow(clippy::clone_on_copy, reason = "words are copied, texts are not")]
+        let ($($quoted,)+) = ($($crate::lang::Text::from($quoted.clone()),)+);
+        let word = |lang| {
+            $(#[allow(unused_variables, reason = "a hint need not name all of them")] let $quoted = $quoted.in_lang(lang);)+
+            match lang {
+                $crate::lang::Lang::En => format!($en),
+                $crate::lang::Lang::Zh => format!($zh),
+            }
+        };
+        $crate::lang::Text::new(word($crate::lang::Lang::En), word($crate::lang::Lang::Zh))
+    }};
     ($en:literal, $zh:literal $(, $($values:tt)+)?) => {
         $crate::lang::Text::new(format!($en $(, $($values)+)?), format!($zh $(, $($values)+)?))
     };
 }
 
-/// A text as in [`text!`], and after a semicolon the hint, which may name the same variables: `message! { "no index",
-/// "缺少索引"; "create it", "请创建" }`.
+/// A text and, behind a semicolon, its hint: `message! { "no index", "缺少索引"; "create it", "请创建" }`. Behind a
+/// second one stand the names of texts that are quoted, as in [`text!`].
 #[macro_export]
 macro_rules! message {
-    ($([$($text:ident),+])? $en:literal, $zh:literal $(, $values:expr)*; $hint_en:literal, $hint_zh:literal) => {
-        $crate::text!($([$($text),+])? $en, $zh $(, $values)*)
-            .with_hint($crate::text!($([$($text),+])? $hint_en, $hint_zh))
+    ($en:literal, $zh:literal $(, $values:expr)*; $hint_en:literal, $hint_zh:literal) => {
+        $crate::text!($en, $zh $(, $values)*).with_hint($crate::text!($hint_en, $hint_zh))
+    };
+    ($en:literal, $zh:literal; $hint_en:literal, $hint_zh:literal; $($quoted:ident),+) => {
+        $crate::text!($en, $zh; $($quoted),+).with_hint($crate::text!($hint_en, $hint_zh; $($quoted),+))
     };
 }
 
@@ -118,16 +126,6 @@ macro_rules! message {
 pub struct Message {
     pub what: Text,
     pub hint: Option<Text>,
-}
-
-impl Message {
-    /// As part of a result, which has no line for the hint.
-    pub fn on_one_line(self) -> Text {
-        match self.hint {
-            Some(hint) => self.what.then(&hint),
-            None => self.what,
-        }
-    }
 }
 
 impl Display for Message {
@@ -143,23 +141,19 @@ impl From<Text> for Message {
     }
 }
 
-macro_rules! from_one_wording {
-    ($($name:ty)*) => {$(
-        /// For texts that are the same in both languages.
-        impl From<$name> for Text {
-            fn from(text: $name) -> Self {
-                Self::same(text)
-            }
-        }
-
-        impl From<$name> for Message {
-            fn from(text: $name) -> Self {
-                Text::same(text).into()
-            }
-        }
-    )*};
+/// The message and its hint as two statements.
+impl From<Message> for Text {
+    fn from(message: Message) -> Self {
+        let Message { what, hint } = message;
+        hint.iter().fold(what, Self::then)
+    }
 }
-from_one_wording!(&str String &String);
+
+impl From<&Text> for Message {
+    fn from(what: &Text) -> Self {
+        what.clone().into()
+    }
+}
 
 /// A duration, as precise as it is short.
 pub fn span(duration: Duration) -> Text {
@@ -214,11 +208,6 @@ macro_rules! words {
             /// The word in the state, in JSON and in CSV.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$value => $en,)+ }
-            }
-
-            /// The word for people.
-            pub fn in_lang(self, lang: $crate::lang::Lang) -> &'static str {
-                match (lang, self) { $(($crate::lang::Lang::En, Self::$value) => $en, ($crate::lang::Lang::Zh, Self::$value) => $zh,)+ }
             }
         }
 
@@ -329,8 +318,9 @@ mod tests {
     #[test]
     fn a_text_within_a_text_is_in_its_language() {
         let reason = text!("late", "迟到");
-        let text = text!([reason] "tenant {tenant}: {reason}, {}", "租户 {tenant}: {reason}，{}", 7, tenant = "acme");
-        assert_eq!((text.in_lang(Lang::En), text.in_lang(Lang::Zh)), ("tenant acme: late, 7", "租户 acme: 迟到，7"));
+        let tenant = "acme";
+        let text = text!("tenant {tenant}: {reason}", "租户 {tenant}: {reason}"; reason);
+        assert_eq!((text.in_lang(Lang::En), text.in_lang(Lang::Zh)), ("tenant acme: late", "租户 acme: 迟到"));
     }
 
     #[test]

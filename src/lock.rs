@@ -141,7 +141,7 @@ fn take_lock(
                 let path = path.display();
                 return Err(text!(
                     "cannot lock {path} (does its file system know locks?)",
-                    "无法锁定 {path} (该文件系统是否支持文件锁?)"
+                    "无法锁定 {path}（该文件系统是否支持文件锁?）"
                 )
                 .caused_by(error));
             }

@@ -7,11 +7,11 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 
 use crate::refusal::Refusal;
 
-/// The variable with which the standard library shows where a panic came from.
+/// The variable that asks the standard library for a backtrace.
 const BACKTRACE: &str = "RUST_BACKTRACE";
 
 thread_local! {
-    /// Where this thread panicked last; only the hook learns it.
+    /// The place of the last panic of this thread, which only the hook knows.
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -29,7 +29,7 @@ pub fn hush(variable: impl Fn(&str) -> Option<String>) {
     }));
 }
 
-/// Where a panic was, and what it said.
+/// The place and the message of a panic.
 #[derive(Debug)]
 pub struct Panic {
     /// `src/file.rs:1:2`, or empty.
@@ -45,7 +45,7 @@ impl From<Panic> for Refusal {
 
 /// Does the work. The outer result is an error if the work panics; its own errors stay in the inner one.
 pub fn caught<R>(work: impl FnOnce() -> R) -> Result<R, Panic> {
-    // What the work has borrowed is used after a panic only to put on record that there was one.
+    // Data that the work has borrowed is used after a panic only to put the panic on record.
     panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
         let place = PLACE.try_with(RefCell::take).ok().flatten();
         Panic { place: place.unwrap_or_default(), detail: words(payload.as_ref()) }
@@ -57,6 +57,7 @@ pub fn as_error<R>(work: impl FnOnce() -> anyhow::Result<R>) -> anyhow::Result<R
     caught(work).unwrap_or_else(|panic| Err(Refusal::from(panic).into()))
 }
 
+/// The message of a panic, in one line.
 fn words(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     // An assertion says what it compared on lines of their own.

@@ -25,160 +25,83 @@ pub use usage::{AddressFault, OptionFileTrouble};
 pub enum Refusal {
     /// Wrong usage.
     Usage(Message),
+    /// The source has no row of this tenant.
     UnknownTenant(String),
-    /// A file of --defaults-file.
-    OptionFile {
-        file: PathBuf,
-        trouble: OptionFileTrouble,
-    },
-    /// A command that asks the state alone.
+    /// The file that `--defaults-file` names.
+    OptionFile { file: PathBuf, trouble: OptionFileTrouble },
+    /// The state has no such tenant, and the command asks the state alone.
     TenantNotInState(String),
     /// A signal stopped the run at a clean checkpoint.
-    Cancelled {
-        signal: u8,
-    },
+    Cancelled { signal: u8 },
     /// Another run of ours holds the lock.
-    Locked {
-        holder: Option<Holder>,
-        lock: PathBuf,
-    },
+    Locked { holder: Option<Holder>, lock: PathBuf },
     /// The script holds its lock folder, or left it behind.
-    ScriptLocked {
-        folder: PathBuf,
-        age: Duration,
-    },
-    StateMissing {
-        state: PathBuf,
-    },
+    ScriptLocked { folder: PathBuf, age: Duration },
+    /// `--require-state` was given.
+    StateMissing { state: PathBuf },
     /// A command that needs a state finds none.
-    NoState {
-        state: PathBuf,
-    },
+    NoState { state: PathBuf },
     /// No state, but the tree holds files: an incremental run would not know what they are.
-    TreeWithoutState {
-        output: PathBuf,
-        state: PathBuf,
-    },
-    StateDamaged {
-        state: PathBuf,
-        damage: Damage,
-    },
-    BackupUnusable {
-        backup: PathBuf,
-        damage: Damage,
-    },
-    StateNewer {
-        state: PathBuf,
-        version: i64,
-        known: i64,
-    },
-    OtherSource {
-        state: PathBuf,
-        recorded: String,
-        given: String,
-    },
+    TreeWithoutState { output: PathBuf, state: PathBuf },
+    /// The file of the state cannot be read as one.
+    StateDamaged { state: PathBuf, damage: Damage },
+    /// The backup cannot be read as a state.
+    BackupUnusable { backup: PathBuf, damage: Damage },
+    /// A newer program has upgraded the state's schema.
+    StateNewer { state: PathBuf, version: i64, known: i64 },
+    /// The state was made for another table.
+    OtherSource { state: PathBuf, recorded: String, given: String },
     /// The state has published into a tree, but this one does not carry its mark.
-    MarkMissing {
-        output: PathBuf,
-        state: PathBuf,
-    },
-    MarkForeign {
-        output: PathBuf,
-        state: PathBuf,
-    },
+    MarkMissing { output: PathBuf, state: PathBuf },
+    /// The tree carries the mark of another state.
+    MarkForeign { output: PathBuf, state: PathBuf },
     /// The tree is older than the state says: rolled back, or another volume.
-    TreeRolledBack {
-        output: PathBuf,
-        tree_run: i64,
-        state_run: i64,
-    },
-    /// Removing what the source does not hold would empty the tree if it is an older copy.
-    SourceOlder {
-        /// The newest source time there is; None: it has no invoices.
-        source: Option<SourceTime>,
-        exported: SourceTime,
-    },
-    NetworkFileSystem {
-        path: PathBuf,
-    },
-    NamesFolded {
-        output: PathBuf,
-    },
-    NotOwner {
-        path: PathBuf,
-    },
+    TreeRolledBack { output: PathBuf, tree_run: i64, state_run: i64 },
+    /// Removing what the source does not hold would empty the tree if it is an older copy. Its newest source time is
+    /// None if it has no invoices.
+    SourceOlder { source: Option<SourceTime>, exported: SourceTime },
+    /// SQLite's locks cannot be relied on there.
+    NetworkFileSystem { path: PathBuf },
+    /// The file system takes two names for one.
+    NamesFolded { output: PathBuf },
+    /// A file or folder belongs to another user.
+    NotOwner { path: PathBuf },
     /// Something of ours that another user may have put there or can change.
-    Untrusted {
-        path: PathBuf,
-        why: Distrust,
-    },
+    Untrusted { path: PathBuf, why: Distrust },
     /// What an import would read is not the script's state file.
-    NotLegacyState {
-        file: PathBuf,
-        fault: LegacyFault,
-    },
-    /// An import would move watermarks back and was not told to.
-    GoesBack {
-        file: PathBuf,
-        /// How many, and the names of the first.
-        tenants: usize,
-        names: String,
-    },
+    NotLegacyState { file: PathBuf, fault: LegacyFault },
+    /// An import without `--overwrite` would move watermarks back: of so many tenants, and the names of the first.
+    GoesBack { file: PathBuf, tenants: usize, names: String },
     /// The run stands, but the script's state file could not be written after it.
-    NotMirrored {
-        file: PathBuf,
-        fault: MirrorFault,
-    },
-    CannotConnect {
-        source: String,
-        obstacle: Obstacle,
-        /// The words of the server or of the operating system.
-        detail: String,
-    },
-    ConnectionLost {
-        source: String,
-        detail: String,
-    },
-    /// The server ended a statement that took too long.
-    Overtime {
-        /// The server's setting that limits the time.
-        setting: &'static str,
-        detail: String,
-    },
-    TableMissing {
-        table: String,
-    },
-    ColumnsMissing {
-        table: String,
-        columns: String,
-    },
-    TableUnreadable {
-        table: String,
-        detail: String,
-    },
+    NotMirrored { file: PathBuf, fault: MirrorFault },
+    /// No connection came about. The detail is in the words of the server or of the operating system.
+    CannotConnect { source: String, obstacle: Obstacle, detail: String },
+    /// The connection broke.
+    ConnectionLost { source: String, detail: String },
+    /// The server ended a statement that took longer than this setting of it allows.
+    Overtime { setting: &'static str, detail: String },
+    /// The account may read no table of this name.
+    TableMissing { table: String },
+    /// The account may not read these columns, or there are none of these names.
+    ColumnsMissing { table: String, columns: String },
+    /// The server does not let the account read the table.
+    TableUnreadable { table: String, detail: String },
     /// This process may have too few files open.
-    FewHandles {
-        handles: usize,
-        least: usize,
-    },
+    FewHandles { handles: usize, least: usize },
     /// The operating system gives no further thread.
-    NoThread {
-        detail: String,
-    },
-    /// A bug, of this program or of a package in it.
-    Panicked {
-        /// `src/file.rs:1:2`, or empty.
-        place: String,
-        detail: String,
-    },
+    NoThread { detail: String },
+    /// A bug, of this program or of a package in it. The place is `src/file.rs:1:2`, or empty.
+    Panicked { place: String, detail: String },
     /// A column has another type than when the statements were worded.
-    TableChanged {
-        table: String,
-        column: String,
-    },
+    TableChanged { table: String, column: String },
 }
 
 impl Refusal {
+    /// An error of wrong usage.
+    pub fn usage(message: impl Into<Message>) -> anyhow::Error {
+        Self::Usage(message.into()).into()
+    }
+
     /// The process's exit code, as documented in the README.
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -10,7 +10,7 @@ use crate::cli::Demo;
 use crate::export::plan::StatePolicy;
 use crate::export::{self, Backups, Mirror, Mode, Order, Rejects};
 use crate::fs::private::PRIVATE;
-use crate::lang::Explain;
+use crate::lang::{Explain, Text};
 use crate::report::Reporter;
 use crate::run::Kind;
 use crate::source::{Access, Address, TableNames, Tls, sample};
@@ -36,28 +36,28 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
     sample::create(&database, &ago(60))?;
     let output = folder.join("context");
 
-    reporter.line(text!("# a sample source: {}", "# 示例数据源: {}", database.display()));
+    reporter.line(&text!("# a sample source: {}", "# 示例数据源: {}", database.display()));
     export(&database, &output, Kind::Full, reporter)?;
     let changes = sample::change(&database, &ago(10))?;
-    reporter.line("");
+    reporter.line(&Text::same(""));
     let sample::Changes { updated, inserted, moved, spoiled } = changes;
-    reporter.line(text!(
+    reporter.line(&text!(
         "# now {updated} invoices are updated, {inserted} are new, {moved} moved to another date, {spoiled} spoiled (no JSON any more)",
         "# 现在更新了 {updated} 张发票，新增 {inserted} 张，{moved} 张改了日期，{spoiled} 张被破坏（不再是 JSON）"
     ));
     export(&database, &output, Kind::Incremental, reporter)?;
     list(&output, reporter)?;
-    reporter.line("");
-    reporter.line(text!(
+    reporter.line(&Text::same(""));
+    reporter.line(&text!(
         "# look at it:  find {} -name '*.json' | head",
         "# 查看: find {} -name '*.json' | head",
         output.display()
     ));
-    reporter.line(text!(
+    reporter.line(&text!(
         "# the spoiled invoice keeps its last good file and is read again by every run until it is mended",
         "# 被破坏的发票保留上一个正确的文件，每次运行都会重新读取，直到修正为止"
     ));
-    reporter.line(text!("# away with it: rm -r {}", "# 删除: rm -r {}", folder.display()));
+    reporter.line(&text!("# away with it: rm -r {}", "# 删除: rm -r {}", folder.display()));
     Ok(0)
 }
 
@@ -65,15 +65,15 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
 fn export(database: &Path, output: &Path, kind: Kind, reporter: &Reporter) -> anyhow::Result<()> {
     let (from, to) = (database.display(), output.display());
     let command = format!("$ invoice-export run --source sqlite:{from} --output {to} --mode {kind}");
-    reporter.line(command);
+    reporter.line(&Text::same(command));
     export::run(&order(database, output, kind), &mut |event| reporter.event(&event))?;
     Ok(())
 }
 
 /// Some files of each tenant, and how many it has.
 fn list(output: &Path, reporter: &Reporter) -> anyhow::Result<()> {
-    reporter.line("");
-    reporter.line(text!("# the tree {} holds, among others", "# {} 中有这些文件（部分）", output.display()));
+    reporter.line(&Text::same(""));
+    reporter.line(&text!("# the tree {} holds, among others", "# {} 中有这些文件（部分）", output.display()));
     let mut shown: BTreeMap<PathBuf, usize> = BTreeMap::new();
     for path in walk::files(output) {
         let path = path?;
@@ -81,11 +81,11 @@ fn list(output: &Path, reporter: &Reporter) -> anyhow::Result<()> {
         let count = shown.entry(tenant).or_default();
         *count += 1;
         if *count <= SHOWN {
-            reporter.line(path.display().to_string());
+            reporter.line(&Text::same(path.display().to_string()));
         }
     }
     for (tenant, count) in shown {
-        reporter.line(text!("# {count} files of tenant {}", "# {count} 个文件属于租户 {}", tenant.display()));
+        reporter.line(&text!("# {count} files of tenant {}", "# {count} 个文件属于租户 {}", tenant.display()));
     }
     Ok(())
 }

@@ -5,7 +5,6 @@ use crate::cli::{Common, History};
 use crate::config::{self, DayEnd};
 use crate::event::Life;
 use crate::invoice::SourceTime;
-use crate::lang::Message;
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::Columns;
@@ -25,7 +24,7 @@ pub(super) fn run(common: &Common, args: &History, reporter: &Reporter) -> anyho
         Some(which) => match (find(&state, which)?, args.files) {
             (Found::Run(run), true) => files(&state, run.run.id, args, reporter)?,
             (Found::Change(..), true) => {
-                return Err(usage(text!(
+                return Err(Refusal::usage(text!(
                     "{which} is a change, and only runs have files",
                     "{which} 是一次变更，只有运行才有文件"
                 )));
@@ -37,10 +36,6 @@ pub(super) fn run(common: &Common, args: &History, reporter: &Reporter) -> anyho
     Ok(0)
 }
 
-fn usage(message: impl Into<Message>) -> anyhow::Error {
-    Refusal::Usage(message.into()).into()
-}
-
 enum Found {
     Run(Box<RunInFull>),
     Change(Box<PastChange>, Vec<MovedWatermark>),
@@ -50,7 +45,10 @@ fn find(state: &State, which: &str) -> anyhow::Result<Found> {
     let number = |text: &str| text.parse::<i64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
     if let Some(number) = which.strip_prefix('c').and_then(number) {
         let found = state.change_in_full(number)?.ok_or_else(|| {
-            usage(message! { "there is no change {which}", "没有变更 {which}"; "list them with `history`", "请用 `history` 查看列表" })
+            Refusal::usage(message! {
+                "there is no change {which}", "没有变更 {which}";
+                "list them with `history`", "请用 `history` 查看列表"
+            })
         });
         return found.map(|(change, moved)| Found::Change(Box::new(change), moved));
     }
@@ -60,7 +58,7 @@ fn find(state: &State, which: &str) -> anyhow::Result<Found> {
             newest_trouble(state)?.ok_or_else(|| text!("no run failed, in no way", "没有失败或未完成的运行").into())
         }
         _ => number(which).map(RunId).ok_or_else(|| {
-            usage(message! {
+            Refusal::usage(message! {
                 "{which:?} is no run", "{which:?} 不是运行";
                 "give its number, `last`, `last-failed` or a change such as c3",
                 "请给出运行编号、`last`、`last-failed` 或变更编号，例如 c3"
@@ -68,9 +66,9 @@ fn find(state: &State, which: &str) -> anyhow::Result<Found> {
         }),
     }?;
     let run = state.run_in_full(id)?.ok_or_else(|| {
-        usage(
-            message! { "there is no run {id}", "没有运行 {id}"; "list them with `history`", "请用 `history` 查看列表" },
-        )
+        Refusal::usage(message! {
+            "there is no run {id}", "没有运行 {id}"; "list them with `history`", "请用 `history` 查看列表"
+        })
     })?;
     Ok(Found::Run(Box::new(run)))
 }
@@ -107,7 +105,7 @@ fn filter(args: &History) -> anyhow::Result<Filter> {
         return Err(config::window_reversed(&since, &until));
     }
     if args.status.is_some() && matches!(args.kind, Some(OfKind::Change(_))) {
-        return Err(usage(message! {
+        return Err(Refusal::usage(message! {
             "changes have no --status", "变更没有 --status";
             "leave it out, or name a kind of run", "请去掉它，或指定一种运行类型"
         }));
@@ -145,10 +143,10 @@ fn files(state: &State, run: RunId, args: &History, reporter: &Reporter) -> anyh
         // Names hold no control characters, so each stays on its line.
         let lines = page()?
             .into_iter()
-            .map(|LoggedFile { action, path }| text!([action] "{action}  {path}", "{action}  {path}"));
-        let Some(lines) = lines.reduce(|all, line| text!([all, line] "{all}\n{line}", "{all}\n{line}")) else {
+            .map(|LoggedFile { action, path }| text!("{action}  {path}", "{action}  {path}"; action));
+        let Some(lines) = lines.reduce(|all, line| text!("{all}\n{line}", "{all}\n{line}"; all, line)) else {
             return Ok(());
         };
-        reporter.line(lines);
+        reporter.line(&lines);
     }
 }

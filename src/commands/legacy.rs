@@ -1,6 +1,7 @@
 //! `import-legacy-state` and `export-legacy-state`.
 
 use std::fs;
+
 use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
@@ -42,11 +43,10 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
     if !common.output.is_dir() {
         let output = common.output.display();
-        return Err(Refusal::Usage(message! {
+        return Err(Refusal::usage(message! {
             "there is no output {output} to import into", "没有导出目录 {output}，无法导入";
             "check --output", "请检查 --output"
-        })
-        .into());
+        }));
     }
     let place =
         Place { output: &common.output, state: &state, policy: StatePolicy::Ordinary, purpose: Purpose::Import };
@@ -54,7 +54,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     if args.dry_run {
         reporter.table(&table(&planned.steps));
         if refuse_going_back(&planned, args).is_err() {
-            reporter.line(text!(
+            reporter.line(&text!(
                 "some watermarks would go back, which takes --overwrite",
                 "部分水位线会后退，需要加 --overwrite"
             ));
@@ -66,7 +66,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
         reporter.details(&planned.details(0, None));
         let file = file.display();
         reporter
-            .line(text!("nothing to change: the state says the same as {file}", "无需更改: 状态文件与 {file} 一致"));
+            .line(&text!("nothing to change: the state says the same as {file}", "无需更改: 状态文件与 {file} 一致"));
         return Ok(0);
     }
     let moving: Vec<&ImportStep> = planned.steps.iter().filter(|step| step.direction.moves()).collect();
@@ -84,9 +84,9 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     // The process that held the lock before may have moved watermarks, or written the very file.
     let Import { file: read, steps } = plan(&file, &known(&place)?, &starter, reporter)?;
     if steps != planned.steps {
-        let file = file.display();
         return Err(message! {
-            "the state or {file} changed in this moment; nothing was changed", "状态文件或 {file} 刚刚被其他进程改动；没有做任何更改";
+            "the state or {} changed in this moment; nothing was imported",
+            "状态文件或 {} 刚刚被其他进程改动；没有导入任何内容", file.display();
             "import again", "请重新导入"
         }
         .into());
@@ -99,11 +99,11 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     let moved = state.import_legacy(&steps, args.overlap, &change)?;
     state.close()?;
     reporter.details(&planned.details(moved.unsettled, backup.as_deref()));
-    reporter.line(text!(
+    reporter.line(&text!(
         "the script's files are taken into the ledger, and what it lost is exported, by: invoice-export run --mode full (what is right is not rewritten)",
         "接下来请运行 invoice-export run --mode full: 它把脚本导出的文件登记入台账，并补导漏掉的发票（正确的文件不会重写）"
     ));
-    reporter.line(text!(
+    reporter.line(&text!(
         "after that everything is checked by: invoice-export verify --against-source",
         "之后请用 invoice-export verify --against-source 核对全部数据"
     ));
@@ -128,7 +128,7 @@ fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) ->
         for line in bad.iter().take(TOLD_AT_MOST) {
             let BadLine { number, what, text } = line;
             let file = file.display();
-            reporter.problem(text!([what] "{file}:{number}: {what}: {text}", "{file}:{number}: {what}: {text}"));
+            reporter.problem(&text!("{file}:{number}: {what}: {text}", "{file}:{number}: {what}: {text}"; what));
         }
         let numbers: Vec<String> = bad.iter().take(TOLD_AT_MOST).map(|line| line.number.to_string()).collect();
         let more = if bad.len() > TOLD_AT_MOST { ", ..." } else { "" };
@@ -207,10 +207,8 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
         return Ok(0);
     }
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
-    let target = PrivateFile::at(&file)?.explain(|| {
-        let folder = parent(&file).display();
-        text!("there is no folder {folder}", "没有目录 {folder}")
-    })?;
+    let target = PrivateFile::at(&file)?
+        .explain(|| text!("there is no folder {}", "目录 {} 不存在", parent(&file).display()))?;
     let replaced = legacy_file::replace(&target, text.as_bytes(), BackupPolicy::All, super::now())?;
     let before = match &replaced {
         Replacement::Written { backup } => backup.as_deref(),
@@ -225,7 +223,7 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
     );
     if matches!(replaced, Replacement::Same) {
         let file = file.display();
-        reporter.line(text!("nothing to change: {file} says so already", "无需更改: {file} 的内容已经如此"));
+        reporter.line(&text!("nothing to change: {file} says so already", "无需更改: {file} 的内容已经如此"));
     }
     Ok(0)
 }

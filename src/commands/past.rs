@@ -142,7 +142,7 @@ fn window(entry: &Entry) -> Cell {
 fn arrow<T: ToString>(from: Option<T>, to: Option<T>) -> Text {
     let shown = |end: Option<T>| end.map_or_else(|| text!("none", "无"), |end| Text::same(end.to_string()));
     let (from, to) = (shown(from), shown(to));
-    text!([from, to] "{from} -> {to}", "{from} -> {to}")
+    text!("{from} -> {to}", "{from} -> {to}"; from, to)
 }
 
 /// The counts of rows and files that are not zero, and the error.
@@ -150,7 +150,7 @@ fn result(run: &PastRun) -> Text {
     let counts = Counts::NAMES.iter().zip(run.counts.values());
     let told = counts.filter(|(CountName { column, .. }, n)| *n > 0 && !["seen", "late_by", "bytes"].contains(column));
     let told = told.map(|(CountName { column, zh, .. }, n)| Text::new(format!("{n} {column}"), format!("{zh} {n}")));
-    let told = told.reduce(|all, one| text!([all, one] "{all}, {one}", "{all}，{one}"));
+    let told = told.reduce(|all, one| text!("{all}, {one}", "{all}，{one}"; all, one));
     let told = told.unwrap_or_else(|| text!("nothing new", "无变化"));
     match &run.error {
         Some(error) => told.then(&Text::same(shortened(error))),

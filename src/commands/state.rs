@@ -55,7 +55,7 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
     let now = source.clock()?.now;
     if to > now {
         let refused = text!("{to} lies ahead of the server's clock ({now})", "{to} 晚于数据库时钟（{now}）");
-        return Err(Refusal::Usage(refused.into()).into());
+        return Err(Refusal::usage(refused));
     }
     let from = old.as_ref().map_or(BASELINE, SourceTime::as_str);
     let meaning = if old.as_ref() < Some(&to) {
@@ -67,8 +67,10 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
         text!("what lies above will be fetched and compared again", "此后的数据会重新读取并比对")
     };
     let question = text!(
-        [meaning] "move the watermark of tenant {tenant} from {from} to {to} ({meaning})?",
-        "把租户 {tenant} 的水位线从 {from} 移到 {to}（{meaning}）？");
+        "move the watermark of tenant {tenant} from {from} to {to} ({meaning})?",
+        "把租户 {tenant} 的水位线从 {from} 移到 {to}（{meaning}）？";
+        meaning
+    );
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
     let (held, mut state, starter) = locked(common, "state set", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::Set), starter.at)?;
@@ -103,8 +105,10 @@ fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u
         Some(tenant) => text!("the watermark of tenant {tenant}", "租户 {tenant} 的水位线"),
     };
     let question = text!(
-        [which] "take away {which} (the next incremental run fetches and compares every invoice)?",
-        "清除{which}（下次增量导出会读取并比对每张发票）？");
+        "take away {which} (the next incremental run fetches and compares every invoice)?",
+        "清除{which}（下次增量导出会读取并比对每张发票）？";
+        which
+    );
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
     let (held, mut state, starter) = locked(common, "state reset", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::Reset), starter.at)?;
@@ -161,16 +165,16 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
     let from = if latest { backup::latest(&state)? } else { Some(args.file.clone()) };
     let Some(from) = from else {
         let refused = text!("there is no backup beside {}", "{} 旁边没有备份", state.display());
-        return Err(Refusal::Usage(refused.into()).into());
+        return Err(Refusal::usage(refused));
     };
     // Looking for the lock would make folders in a mistyped output.
     if args.adopt_tree {
         if !common.output.is_dir() {
             let output = common.output.display();
-            return Err(Refusal::Usage(message! {
+            let refused = message! {
                 "there is no folder {output}", "没有目录 {output}"; "check --output", "请检查 --output"
-            })
-            .into());
+            };
+            return Err(Refusal::usage(refused));
         }
     } else if mark::of_output(&common.output)?.is_none() {
         return Err(Refusal::MarkMissing { output: common.output.clone(), state: from }.into());
@@ -186,8 +190,10 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
         false => Text::same(""),
     };
     let question = text!(
-        [adopting] "put {backup} in the place of {replaced}{adopting} (what happened since is read again)?",
-        "用 {backup} 替换 {replaced}{adopting}（此后发生的变化会重新读取）？");
+        "put {backup} in the place of {replaced}{adopting} (what happened since is read again)?",
+        "用 {backup} 替换 {replaced}{adopting}（此后发生的变化会重新读取）？";
+        adopting
+    );
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
     let starter = super::starter();
     let (tree, held) = lock(common, "state restore", &args.changing, &starter, reporter)?;
@@ -249,7 +255,7 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>>
     }
     if let Some(run) = state.unfinished_run()?.filter(|run| past::life(run) == Some(Life::Dead)) {
         let (id, kind) = (run.id, run.kind);
-        let what = text!([kind] "run {id} ({kind}) died", "第 {id} 次运行（{kind}）意外终止");
+        let what = text!("run {id} ({kind}) died", "第 {id} 次运行（{kind}）意外终止"; kind);
         findings.push(Finding { what, remedy: run_again() });
     }
     Ok(findings)
@@ -269,8 +275,10 @@ fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, repor
     }
     let from = recorded.as_ref().map_or_else(|| text!("no source", "无数据源"), Text::same);
     let question = text!(
-        [from] "let the state belong to {given} instead of {from} (it must be the same table; the next incremental run compares all keys)?",
-        "让状态文件改属 {given}，不再属于 {from}（必须是同一张表；下次增量导出会核对全部记录）？");
+        "let the state belong to {given} instead of {from} (it must be the same table; the next incremental run compares all keys)?",
+        "让状态文件改属 {given}，不再属于 {from}（必须是同一张表；下次增量导出会核对全部记录）？";
+        from
+    );
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
     let (held, mut state, starter) = locked(common, "state adopt-source", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::AdoptSource), starter.at)?;

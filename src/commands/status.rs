@@ -145,7 +145,7 @@ fn note(place: &Place, overlap: Duration) -> Option<Text> {
             text!("late arrivals come near --overlap: make it longer", "迟到数据已接近 --overlap 的上限，请调大")
         }),
     ];
-    notes.into_iter().flatten().reduce(|all, note| text!([all, note] "{all}, {note}", "{all}，{note}"))
+    notes.into_iter().flatten().reduce(|all, note| text!("{all}, {note}", "{all}，{note}"; all, note))
 }
 
 /// How long the oldest open reject has been open.

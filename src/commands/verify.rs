@@ -9,9 +9,9 @@ use crate::cli::{Common, Verify};
 use crate::config;
 use crate::export::verify::findings::{Difference, Finding, Findings};
 use crate::export::verify::{self, Mended, Verified};
-use crate::lang::{Message, Text, Word};
-use crate::report::Reporter;
+use crate::lang::{Text, Word};
 use crate::report::table::{Columns, Details, Table};
+use crate::report::{Reporter, error_text};
 
 /// Something differs, or still does after it was to be mended.
 const FOUND: u8 = 6;
@@ -31,8 +31,10 @@ pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter
 fn confirm(reporter: &Reporter, files: u64, invoices: u64) -> anyhow::Result<()> {
     let what = if files == 1 { text!("1 file", "1 个文件") } else { text!("{files} files", "{files} 个文件") };
     let question = text!(
-        [what] "remove {what} (the ledger has {invoices} invoices)?",
-        "确定删除 {what}（台账中共有 {invoices} 张发票）？");
+        "remove {what} (the ledger has {invoices} invoices)?",
+        "确定删除 {what}（台账中共有 {invoices} 张发票）？";
+        what
+    );
     consent::ask(reporter, &question, &format!("--prune-up-to {files}"))
 }
 
@@ -54,7 +56,7 @@ fn details(verified: &Verified) -> Details {
             .fact("left", "剩余差异", left.number());
     }
     if let Some(refused) = refused {
-        details = details.fact("refused", "未执行的原因", Message::from(refused).on_one_line());
+        details = details.fact("refused", "未执行的原因", error_text(refused));
     }
     details.table("findings", "差异明细", listed(findings, left)).table("kinds", "差异类型", kinds(findings, left))
 }

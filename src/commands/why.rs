@@ -5,9 +5,9 @@ use clap::ArgMatches;
 use crate::cli::{Common, Why};
 use crate::export::why::{self, Case, Now, Standing};
 use crate::invoice::{SourceTime, Tenant};
-use crate::lang::{Message, Text};
-use crate::report::Reporter;
+use crate::lang::Text;
 use crate::report::table::Details;
+use crate::report::{Reporter, error_text};
 use crate::source::Access;
 use crate::state::State;
 use crate::state::trace::{OpenReject, RunNote};
@@ -25,12 +25,12 @@ pub(super) fn run(common: &Common, args: &Why, matches: &ArgMatches, reporter: &
             return Err(error);
         }
         Err(error) => {
-            let Message { what, hint } = Message::from(&error);
-            let what = text!(
-                [what] "the source cannot be asked, so this is what the state knows: {what}",
-                "无法查询数据源，以下仅为状态文件所知: {what}"
-            );
-            reporter.warn(Message { what, hint });
+            let cause = error_text(&error);
+            reporter.warn(&text!(
+                "the source cannot be asked, so this is what the state knows: {cause}",
+                "无法查询数据源，以下仅为状态文件所知: {cause}";
+                cause
+            ));
             None
         }
     };
@@ -63,8 +63,10 @@ fn unknown(number: &str, tenant: Option<&Tenant>) -> Details {
         Some(tenant) => text!(" of tenant {tenant}", "租户 {tenant} 的"),
     };
     let because = text!(
-        [of] "no row{of} has this number, and the state knows none",
-        "{of}数据中没有此发票号，状态文件中也没有");
+        "no row{of} has this number, and the state knows none",
+        "{of}数据中没有此发票号，状态文件中也没有";
+        of
+    );
     let next = text!("check the spelling, also upper and lower case, and blanks", "请检查拼写，包括大小写和空格");
     Details::default()
         .fact("number", "发票号", number)
@@ -80,7 +82,7 @@ fn details(number: &str, case: &Case, boundary: Option<&SourceTime>) -> Details 
     let tenant = known.map(|known| &known.tenant).or_else(|| row.and_then(|row| row.tenant.as_ref()));
     let reason = |reject: &OpenReject| {
         let (code, detail) = (reject.reason, reject.text());
-        text!([code, detail] "{code}: {detail}", "{code}: {detail}")
+        text!("{code}: {detail}", "{code}: {detail}"; code, detail)
     };
     Details::default()
         .fact("number", "发票号", number)
@@ -109,5 +111,5 @@ fn details(number: &str, case: &Case, boundary: Option<&SourceTime>) -> Details 
 
 fn run_text(run: &RunNote) -> Text {
     let RunNote { id, kind, started, user, host } = run;
-    text!([kind] "run {id} ({kind}), {started} by {user} on {host}", "第 {id} 次运行（{kind}），{started}，{user} 在 {host} 上执行")
+    text!("run {id} ({kind}), {started} by {user} on {host}", "第 {id} 次运行（{kind}），{started}，{user} 在 {host} 上执行"; kind)
 }

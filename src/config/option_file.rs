@@ -8,10 +8,10 @@ use std::path::Path;
 use crate::lang::Explain;
 use crate::refusal::{OptionFileTrouble, Refusal};
 
-/// Of all groups in such a file, those meant for us. What comes later in the file wins.
+/// The groups of such a file that are meant for this program. A later option wins over an earlier one.
 const GROUPS: [&[u8]; 2] = [b"client", b"invoice-export"];
 
-/// As whom to connect, as far as the file says so.
+/// The account in an option file, as far as the file names it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Login {
     pub user: Option<String>,
@@ -21,6 +21,8 @@ pub(super) struct Login {
 }
 
 impl Login {
+    /// # Errors
+    /// Refuses a file that every user may change, and one that holds a line that MySQL would not read.
     pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
         let cannot = || text!("cannot read the option file {}", "无法读取选项文件 {}", file.display());
         let refused = |trouble| Refusal::OptionFile { file: file.to_path_buf(), trouble };
@@ -33,6 +35,7 @@ impl Login {
     }
 }
 
+/// The options of the groups for this program.
 fn parse(text: &[u8]) -> Result<Login, OptionFileTrouble> {
     let mut login = Login::default();
     let mut group = None;
@@ -58,6 +61,7 @@ fn parse(text: &[u8]) -> Result<Login, OptionFileTrouble> {
 }
 
 impl Login {
+    /// Keeps the value of an option that is of use here.
     fn take(&mut self, option: &[u8], line: u32) -> Result<(), OptionFileTrouble> {
         let equals = option.iter().position(|byte| *byte == b'=');
         let name = trimmed_end(&option[..equals.unwrap_or(option.len())]);
@@ -106,6 +110,7 @@ fn without_comment(line: &[u8]) -> &[u8] {
     line
 }
 
+/// Without the quotes around it.
 fn unquoted(value: &[u8]) -> &[u8] {
     match value {
         [b'\'', inner @ .., b'\''] | [b'"', inner @ .., b'"'] => inner,
@@ -113,7 +118,7 @@ fn unquoted(value: &[u8]) -> &[u8] {
     }
 }
 
-/// What is no escape keeps its backslash, so that a path of Windows survives.
+/// Replaces escapes. Any other backslash stays, so that a path of Windows survives.
 fn unescaped(value: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(value.len());
     let mut rest = value;

@@ -31,7 +31,7 @@ pub(super) fn mirror(order: &Order, private: &Arc<PrivateFolder>, state: &State)
     write().map_err(|error: anyhow::Error| match error.downcast::<UnwritableTenant>() {
         Ok(UnwritableTenant(tenant)) => Refusal::NotMirrored { file, fault: MirrorFault::Tenant(tenant.0) }.into(),
         Err(error) => {
-            let fault = MirrorFault::Unwritten(Message::from(&error).what);
+            let fault = MirrorFault::Unwritten(Message::from(&error).into());
             Refusal::NotMirrored { file, fault }.into()
         }
     })

@@ -157,7 +157,7 @@ fn rejected(trace: &Trace, code: ReasonCode, detail: Text) -> Verdict {
 }
 
 fn wrong_file(file: FileNow) -> Verdict {
-    verdict(Standing::NotExported, text!([file] "its file is {file}", "文件{file}"), Some(full_run()))
+    verdict(Standing::NotExported, text!("its file is {file}", "文件{file}"; file), Some(full_run()))
 }
 
 fn judge_without_source(trace: &Trace, file: Option<FileNow>) -> Verdict {
@@ -210,8 +210,8 @@ fn judge_row(
     if let Some(lacking) = lacking(row) {
         return Ok(match trace.entry {
             Some(_) => orphaned(text!(
-                [lacking] "it was exported, but now {lacking}; the file stays",
-                "曾经导出，但现在{lacking}；文件保留")),
+                "it was exported, but now {lacking}; the file stays",
+                "曾经导出，但现在{lacking}；文件保留"; lacking)),
             None => {
                 let next = text!(
                     "it is exported once that is mended and its source time has moved",
@@ -261,7 +261,7 @@ fn lacking(row: &Sighting) -> Option<Text> {
         (row.tenant.is_some(), text!("it has no tenant", "没有租户")),
     ];
     let lacking = parts.into_iter().filter(|(there, _)| !there).map(|(_, lacking)| lacking);
-    lacking.reduce(|all, next| text!([all, next] "{all} and {next}", "{all}，且{next}"))
+    lacking.reduce(|all, next| text!("{all} and {next}", "{all}，且{next}"; all, next))
 }
 
 /// The document as it is now, against the file and the ledger.
@@ -279,7 +279,7 @@ fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut No
     now.source.documents(std::slice::from_ref(id), &mut |fetched| {
         found = match desk.check(fetched, trace.entry.as_ref(), Trust::Ledger)? {
             Checked::Reject(reject) => Document::Rejected(reject.reason),
-            Checked::Trouble { trouble, .. } => anyhow::bail!("{trouble}"),
+            Checked::Trouble { trouble, .. } => return Err(trouble.message().into()),
             Checked::Candidate(candidate) => match candidate.file {
                 FileState::Unchanged | FileState::Adopted => Document::Same,
                 FileState::Staged(_) => match &trace.entry {
@@ -357,8 +357,10 @@ fn turn(row: &Sighting, trace: &Trace, tenant: Option<&KnownTenant>, known: &[Kn
         let from = watermark.map_or_else(|| text!("the beginning", "最早"), |from| Text::same(from.as_str()));
         return (
             text!(
-                [from] "its source time {time} lies in the next window ({from} to {boundary})",
-                "更新时间 {time} 在下次导出的区间内（{from} 至 {boundary}）"),
+                "its source time {time} lies in the next window ({from} to {boundary})",
+                "更新时间 {time} 在下次导出的区间内（{from} 至 {boundary}）";
+                from
+            ),
             text!("the next incremental run exports it", "下次增量导出会导出"),
         );
     }
@@ -387,7 +389,7 @@ fn late(time: &SourceTime, reading: Reading) -> (Text, Text) {
             ),
         ),
         Reading::Keys(_) | Reading::Nothing => (
-            text!([late] "{late}, and below what the next incremental run reads", "{late}，且早于下次增量导出的读取范围"),
+            text!("{late}, and below what the next incremental run reads", "{late}，且早于下次增量导出的读取范围"; late),
             text!(
                 "export it with run --mode full, or with run --since and a time before it",
                 "请用 run --mode full 导出，或用 run --since 加一个更早的时间"

@@ -37,11 +37,13 @@ fn message(error: &(dyn StdError + 'static)) -> Message {
     }
 }
 
+/// The kind of an error of the operating system.
 fn system_error(error: &(dyn StdError + 'static)) -> Option<ErrorKind> {
     let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
     io.or_else(|| error.downcast_ref::<rustix::io::Errno>().map(|errno| errno.kind()))
 }
 
+/// What helps against an error of the operating system.
 fn remedy(kind: ErrorKind) -> Option<Text> {
     Some(match kind {
         ErrorKind::PermissionDenied => text!(

@@ -80,8 +80,8 @@ impl Holder {
             other => Text::same(other),
         };
         text!(
-            [purpose] "{purpose}, pid {pid} on {host}, since {since}",
-            "{purpose}，pid {pid}，主机 {host}，开始于 {since}"
+            "{purpose}, pid {pid} on {host}, since {since}",
+            "{purpose}，pid {pid}，主机 {host}，开始于 {since}"; purpose
         )
     }
 }
@@ -89,10 +89,11 @@ impl Holder {
 /// What is wrong with a file that should be a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Damage {
-    TooShort {
-        bytes: u64,
-    },
+    /// Shorter than the header of an SQLite file.
+    TooShort { bytes: u64 },
+    /// Without the header of an SQLite file.
     NotSqlite,
+    /// With the application id of another program.
     OtherProgram,
     /// The words of SQLite or of the operating system, with what led to them.
     Other(Text),
@@ -123,6 +124,7 @@ pub enum Distrust {
 }
 
 impl Distrust {
+    /// The wording, which begins with the path.
     pub(super) fn message(self, path: &Path) -> Message {
         let path = path.display();
         match self {
@@ -153,15 +155,14 @@ impl Distrust {
 /// Why a file is not the script's state file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LegacyFault {
-    WrongLines {
-        lines: usize,
-        /// The numbers of the first.
-        numbers: String,
-    },
+    /// So many lines cannot be read; the numbers of the first.
+    WrongLines { lines: usize, numbers: String },
+    /// Not even one line.
     NoTenant,
 }
 
 impl LegacyFault {
+    /// The wording, as a clause about the file.
     pub(super) fn text(&self) -> Text {
         match self {
             Self::WrongLines { lines, numbers } => {
@@ -186,6 +187,7 @@ pub enum MirrorFault {
 }
 
 impl MirrorFault {
+    /// The wording, with the file that was not written.
     pub(super) fn message(&self, file: &Path) -> Message {
         let what = text!(
             "the run is done and recorded, but the script's state file {} was not written",
@@ -194,12 +196,12 @@ impl MirrorFault {
         );
         match self {
             Self::Tenant(tenant) => message! {
-                [what] "{what}: its lines cannot hold the tenant {tenant:?}", "{what}: 其格式无法容纳租户 {tenant:?}";
-                "run without --mirror-legacy-state", "请去掉 --mirror-legacy-state"
+                "{what}: its lines cannot hold the tenant {tenant:?}", "{what}: 其格式无法容纳租户 {tenant:?}";
+                "run without --mirror-legacy-state", "请去掉 --mirror-legacy-state"; what
             },
             Self::Unwritten(detail) => message! {
-                [what, detail] "{what}: {detail}", "{what}: {detail}";
-                "mend the cause, the next run writes it", "请排除原因，下次运行会写入"
+                "{what}: {detail}", "{what}: {detail}";
+                "mend the cause, the next run writes it", "请排除原因，下次运行会写入"; what, detail
             },
         }
     }
@@ -231,6 +233,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
+    /// The wording, without the name of the source.
     pub(super) fn message(self, detail: &str) -> Message {
         let said = || Text::same(detail);
         let user = || {
@@ -248,8 +251,8 @@ impl Obstacle {
             Self::LoginWithKey => {
                 let user = user();
                 said().with_hint(text!(
-                    [user] "{user}, and that the file of --server-public-key holds the key of this very server (public_key.pem in its data folder)",
-                    "{user}，并确认 --server-public-key 指定的文件就是这台服务器的公钥（其数据目录中的 public_key.pem）"
+                    "{user}, and that the file of --server-public-key holds the key of this very server (public_key.pem in its data folder)",
+                    "{user}，并确认 --server-public-key 指定的文件就是这台服务器的公钥（其数据目录中的 public_key.pem）"; user
                 ))
             }
             Self::PasswordInTheClear => message! {

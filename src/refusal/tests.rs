@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::lang::Lang;
+use crate::lang::{Lang, Text};
 
 fn holder(purpose: &str) -> Holder {
     let [purpose, host, since] = [purpose, "db7", "2025-11-28T02:00:00Z"].map(str::to_owned);
@@ -56,7 +56,7 @@ fn about_the_state() -> Vec<Refusal> {
     let (output, state): (PathBuf, PathBuf) = ("/srv/tree".into(), "/var/state.db".into());
     let [recorded, given] = ["mysql://a/", "sqlite:b"].map(str::to_owned);
     let damages =
-        [Damage::TooShort { bytes: 9 }, Damage::NotSqlite, Damage::OtherProgram, Damage::Other("page 3".into())];
+        [Damage::TooShort { bytes: 9 }, Damage::NotSqlite, Damage::OtherProgram, Damage::Other(Text::same("page 3"))];
     let damaged = damages.map(|damage| Refusal::StateDamaged { state: state.clone(), damage });
     let rolled_back = [4, 6].map(|tree_run| Refusal::TreeRolledBack { output: output.clone(), tree_run, state_run: 6 });
     let holders = [Some(holder("full")), Some(holder("state set")), None];
@@ -68,7 +68,7 @@ fn about_the_state() -> Vec<Refusal> {
     let faults = [2, 1].map(|lines| LegacyFault::WrongLines { lines, numbers: "3, 7".to_owned() });
     let legacy = faults.into_iter().chain([LegacyFault::NoTenant]);
     let legacy = legacy.map(|fault| Refusal::NotLegacyState { file: "/srv/f".into(), fault });
-    let faults = [MirrorFault::Tenant("a|b".to_owned()), MirrorFault::Unwritten("errno 13".into())];
+    let faults = [MirrorFault::Tenant("a|b".to_owned()), MirrorFault::Unwritten(Text::same("errno 13"))];
     let mirrored = faults.map(|fault| Refusal::NotMirrored { file: "/srv/f".into(), fault });
     let others = [
         Refusal::Cancelled { signal: 15 },

@@ -96,30 +96,22 @@ fn form() -> Text {
 /// Why an option file is not used. Lines are counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptionFileTrouble {
+    /// Every user of the machine may write to it.
     WritableByAll,
     /// It names other files.
-    Include {
-        line: u32,
-    },
+    Include { line: u32 },
     /// An option before any `[group]`.
-    NoGroup {
-        line: u32,
-    },
+    NoGroup { line: u32 },
     /// A `[group` without its end.
-    OpenGroup {
-        line: u32,
-    },
-    NoValue {
-        line: u32,
-        option: &'static str,
-    },
-    NotUtf8 {
-        line: u32,
-        option: &'static str,
-    },
+    OpenGroup { line: u32 },
+    /// An option without `=`.
+    NoValue { line: u32, option: &'static str },
+    /// A value that is not UTF-8.
+    NotUtf8 { line: u32, option: &'static str },
 }
 
 impl OptionFileTrouble {
+    /// The wording, which begins with the file and the line.
     pub(super) fn message(self, file: &Path) -> Message {
         let file = file.display();
         let (line, what, hint) = match self {
@@ -156,7 +148,7 @@ impl OptionFileTrouble {
                 text!("save the file as UTF-8", "请将文件保存为 UTF-8"),
             ),
         };
-        text!([what] "the option file {file}, line {line}: {what}", "选项文件 {file} 第 {line} 行: {what}")
+        text!("the option file {file}, line {line}: {what}", "选项文件 {file} 第 {line} 行: {what}"; what)
             .with_hint(hint)
     }
 }

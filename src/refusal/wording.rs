@@ -29,17 +29,17 @@ impl Refusal {
             Self::Locked { holder, lock } => {
                 let (holder, lock) = (Holder::text(holder.as_ref()), lock.display());
                 message! {
-                    [holder] "another run holds the lock {lock}: {holder}", "另一个导出进程正在运行，锁文件: {lock}（{holder}）";
-                    "wait for it or stop it", "请等待其结束或将其停止"
+                    "another run holds the lock {lock}: {holder}", "另一个导出进程正在运行，锁文件: {lock}（{holder}）";
+                    "wait for it or stop it", "请等待其结束或将其停止"; holder
                 }
             }
             Self::ScriptLocked { folder, age } => {
                 let (age, folder) = (span(*age), folder.display());
                 message! {
-                    [age] "the export script holds the lock folder {folder} (for {age})",
+                    "the export script holds the lock folder {folder} (for {age})",
                     "导出脚本持有锁目录 {folder}（已 {age}）";
                     "if no script is running any more, remove it with: rm -r '{folder}'",
-                    "如果确认没有脚本在运行，请删除它: rm -r '{folder}'"
+                    "如果确认没有脚本在运行，请删除它: rm -r '{folder}'"; age
                 }
             }
             Self::StateMissing { state } => message! {
@@ -61,18 +61,18 @@ impl Refusal {
             Self::StateDamaged { state, damage } => {
                 let (state, damage) = (state.display(), damage.text());
                 message! {
-                    [damage] "the state {state} cannot be used: {damage}; nothing was changed",
+                    "the state {state} cannot be used: {damage}; nothing was changed",
                     "状态文件 {state} 无法使用: {damage}；未做任何改动";
                     "bring the last backup back with `state restore latest`, or set the state aside and start anew with `run --fresh`",
-                    "请用 `state restore latest` 恢复最近的备份，或用 `run --fresh` 将其移开并重新开始"
+                    "请用 `state restore latest` 恢复最近的备份，或用 `run --fresh` 将其移开并重新开始"; damage
                 }
             }
             Self::BackupUnusable { backup, damage } => {
                 let (backup, damage) = (backup.display(), damage.text());
                 message! {
-                    [damage] "the backup {backup} cannot be restored: {damage}; nothing was changed",
+                    "the backup {backup} cannot be restored: {damage}; nothing was changed",
                     "备份 {backup} 无法恢复: {damage}；未做任何改动";
-                    "choose another one from `state backups`", "请用 `state backups` 另选一个"
+                    "choose another one from `state backups`", "请用 `state backups` 另选一个"; damage
                 }
             }
             Self::StateNewer { state, version, known } => message! {
@@ -100,9 +100,9 @@ impl Refusal {
                         text!("the newest source time is {newest}", "数据源最新的更新时间是 {newest}")
                     });
                 message! {
-                    [newest] "{newest}, but {exported} was exported: this looks like a restored, an empty or another source; nothing was changed",
+                    "{newest}, but {exported} was exported: this looks like a restored, an empty or another source; nothing was changed",
                     "{newest}，而已导出到 {exported}；数据源可能是恢复的旧库、空库或另一个库；未做任何改动";
-                    "is --source right?", "请检查 --source"
+                    "is --source right?", "请检查 --source"; newest
                 }
             }
             Self::NetworkFileSystem { path } => message! {
@@ -123,9 +123,9 @@ impl Refusal {
             Self::NotLegacyState { file, fault } => {
                 let (file, fault) = (file.display(), fault.text());
                 message! {
-                    [fault] "{file} is no state file of the script: {fault}; nothing was changed",
+                    "{file} is no state file of the script: {fault}; nothing was changed",
                     "{file} 不是旧脚本的状态文件: {fault}；未做任何改动";
-                    "mend it and import it again", "请修正后重新导入"
+                    "mend it and import it again", "请修正后重新导入"; fault
                 }
             }
             Self::GoesBack { file, tenants, names } => {
@@ -140,7 +140,7 @@ impl Refusal {
             Self::CannotConnect { source, obstacle, detail } => {
                 let Message { what, hint } = obstacle.message(detail);
                 Message {
-                    what: text!([what] "cannot connect to {source}: {what}", "无法连接 {source}: {what}"), hint
+                    what: text!("cannot connect to {source}: {what}", "无法连接 {source}: {what}"; what), hint
                 }
             }
             Self::ConnectionLost { source, detail } => message! {

@@ -14,6 +14,7 @@ use crate::lang::{Lang, Text};
 const REDRAWS_PER_SECOND: u8 = 8;
 const TICK: Duration = Duration::from_millis(250);
 
+/// The one bar of a run, and where it is drawn.
 pub(super) struct Bars {
     bar: ProgressBar,
     target: fn() -> ProgressDrawTarget,
@@ -21,6 +22,7 @@ pub(super) struct Bars {
 }
 
 impl Bars {
+    /// A bar that appears on stderr once a run has started.
     pub(super) fn on_stderr(lang: Lang) -> Self {
         Self::on(|| ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND), lang)
     }
@@ -32,6 +34,7 @@ impl Bars {
         Self { bar, target, lang }
     }
 
+    /// Moves the bar.
     pub(super) fn event(&self, event: &Event) {
         match event {
             Event::Started { .. } => {
@@ -73,6 +76,7 @@ impl Bars {
         self.bar.suspend(print);
     }
 
+    /// Takes the bar away for good.
     pub(super) fn clear(&self) {
         self.bar.disable_steady_tick();
         self.bar.finish_and_clear();

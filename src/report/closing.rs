@@ -36,14 +36,14 @@ pub(super) fn closing(summary: &Summary, verbosity: Verbosity) -> Vec<Line> {
 fn finished(mode: Mode, summary: &Summary) -> Text {
     let (kind, title) = (mode.kind.as_str(), title(mode.kind));
     let what = match mode.dry_run {
-        true => text!([title] "{kind} dry run", "{title}测试"),
-        false => text!([title] "{kind} export", "{title}"),
+        true => text!("{kind} dry run", "{title}测试"; title),
+        false => text!("{kind} export", "{title}"; title),
     };
     match summary.outcome {
         Outcome::Success if mode.dry_run => {
-            text!([what] "{what} complete, nothing was written!", "{what}完成（未写入任何文件）!")
+            text!("{what} complete, nothing was written!", "{what}完成（未写入任何文件）!"; what)
         }
-        Outcome::Success => text!([what] "{what} complete!", "{what}完成!"),
+        Outcome::Success => text!("{what} complete!", "{what}完成!"; what),
         Outcome::Partial => {
             let (failed, rejects) = (summary.failed_tenants.len() as u64, summary.new_rejects);
             let unread = summary.unread;
@@ -57,7 +57,7 @@ fn finished(mode: Mode, summary: &Summary) -> Text {
             let troubles: Vec<Text> =
                 troubles.into_iter().filter(|(number, _)| *number > 0).map(|(_, text)| text).collect();
             let troubles = Text::join(&troubles, " and ", "，");
-            text!([what, troubles] "{what} done, but {troubles}", "{what}完成，但{troubles}")
+            text!("{what} done, but {troubles}", "{what}完成，但{troubles}"; what, troubles)
         }
     }
 }
@@ -119,8 +119,8 @@ fn tallies(mode: Mode, summary: &Summary) -> Vec<Text> {
         (
             late,
             text!(
-                [by] "late: {arrivals}, up to {by} below the watermark, unseen until now",
-                "迟到数据补导: {late} 条记录（最多早于水位线 {by}）"
+                "late: {arrivals}, up to {by} below the watermark, unseen until now",
+                "迟到数据补导: {late} 条记录（最多早于水位线 {by}）"; by
             ),
         ),
         (
@@ -134,6 +134,7 @@ fn tallies(mode: Mode, summary: &Summary) -> Vec<Text> {
     all.into_iter().filter(|(number, _)| *number > 0).map(|(_, text)| text).collect()
 }
 
+/// Rejected invoices and failed tenants.
 fn failures(summary: &Summary) -> Vec<Line> {
     let (rejected, new, open) = (summary.counts.rejected, summary.new_rejects, summary.open_rejects);
     let mut lines = Vec::new();
@@ -146,7 +147,7 @@ fn failures(summary: &Summary) -> Vec<Line> {
     }
     for (tenant, trouble) in &summary.failed_tenants {
         let Message { what, hint } = trouble.message();
-        let what = text!([what] "failed tenant {tenant}: {what}", "失败租户 {tenant}: {what}");
+        let what = text!("failed tenant {tenant}: {what}", "失败租户 {tenant}: {what}"; what);
         lines.push(Line::warn(Message { what, hint }));
     }
     lines
@@ -165,7 +166,7 @@ fn effort(mode: Mode, summary: &Summary) -> [Text; 3] {
             "statements: {source} to the source, {state} to the state",
             "SQL 语句: 数据源 {source} 条，状态文件 {state} 条"
         ),
-        text!([elapsed] "took: {elapsed}", "耗时: {elapsed}"),
+        text!("took: {elapsed}", "耗时: {elapsed}"; elapsed),
     ]
 }
 

@@ -62,6 +62,7 @@ struct ErrorObject {
     hint: Option<String>,
 }
 
+/// The object of a run that was carried out.
 pub(super) fn finished(summary: &Summary) -> String {
     let failed = summary.failed_tenants.iter();
     line(&SummaryObject {
@@ -89,11 +90,13 @@ pub(super) fn finished(summary: &Summary) -> String {
     })
 }
 
+/// The object of a command that ended with an error.
 pub(super) fn failed(message: &Message, exit_code: u8) -> String {
     let hint = message.hint.as_ref().map(ToString::to_string);
     line(&ErrorObject { error: message.to_string(), exit_code, hint })
 }
 
+/// Any other result.
 pub(super) fn value(value: &serde_json::Value) -> String {
     line(value)
 }

@@ -2,6 +2,7 @@
 
 use crate::lang::{Lang, Message};
 
+/// How loud a line is, the loudest last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
     Info,
@@ -10,6 +11,7 @@ pub(super) enum Level {
     Error,
 }
 
+/// A message with its level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
     pub level: Level,

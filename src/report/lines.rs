@@ -21,7 +21,7 @@ pub(super) const RULE: &str = "==========================================";
 /// A tree of broken documents must not bury everything else that a run says.
 const REJECTS_SHOWN: u64 = 20;
 
-/// What colours every sentence of a run.
+/// The mode of a run, which changes the wording of most lines.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mode {
     pub kind: Kind,
@@ -99,7 +99,7 @@ fn tenant_done(mode: Mode, tenant: &Tenant, counts: &Counts) -> Text {
     };
     match counts.rejected {
         0 => outcome,
-        rejected => text!([outcome] "{outcome}, {rejected} cannot be exported", "{outcome}，{rejected} 条无法导出"),
+        rejected => text!("{outcome}, {rejected} cannot be exported", "{outcome}，{rejected} 条无法导出"; outcome),
     }
 }
 
@@ -113,11 +113,13 @@ fn tenant_counts(tenant: &Tenant, counts: &Counts) -> Text {
     )
 }
 
+/// The error that ended the export of a tenant.
 fn tenant_failed(tenant: &Tenant, trouble: &Trouble) -> Message {
     let Message { what, hint } = trouble.message();
-    Message { what: text!([what] "tenant {tenant}: failed: {what}", "租户 {tenant}: 导出失败: {what}"), hint }
+    Message { what: text!("tenant {tenant}: failed: {what}", "租户 {tenant}: 导出失败: {what}"; what), hint }
 }
 
+/// The line of an invoice that cannot be exported.
 fn rejected(tenant: Option<&Tenant>, id: &InvoiceId, number: Option<&str>, reason: &Reason) -> Text {
     let tenant =
         tenant.map_or(text!("unknown tenant", "租户未知"), |tenant| text!("tenant {tenant}", "租户 {tenant}"));
@@ -127,16 +129,17 @@ fn rejected(tenant: Option<&Tenant>, id: &InvoiceId, number: Option<&str>, reaso
     };
     let reason = reason.text();
     text!(
-        [tenant, invoice, reason] "{tenant}: {invoice} cannot be exported: {reason}",
-        "{tenant}: {invoice} 无法导出: {reason}"
+        "{tenant}: {invoice} cannot be exported: {reason}",
+        "{tenant}: {invoice} 无法导出: {reason}"; tenant, invoice, reason
     )
 }
 
+/// The line of a run that waits for the lock.
 fn waiting(holder: Option<&Holder>, at_most: Duration) -> Text {
     let (holder, at_most) = (Holder::text(holder), span(at_most));
     text!(
-        [holder, at_most] "waiting for another run to end, at most {at_most}: {holder}",
-        "另一个导出进程正在运行，最多等待 {at_most}: {holder}"
+        "waiting for another run to end, at most {at_most}: {holder}",
+        "另一个导出进程正在运行，最多等待 {at_most}: {holder}"; holder, at_most
     )
 }
 
@@ -148,6 +151,7 @@ struct OpenTenant {
     done: bool,
 }
 
+/// The log of one run, line by line.
 pub(super) struct Lines {
     verbosity: Verbosity,
     /// None where no line of progress is wanted, because there is a bar or because of a flag.
@@ -164,6 +168,7 @@ impl Lines {
         Self { verbosity, progress_every, progress_due: None, mode, open: VecDeque::new(), rejects: 0 }
     }
 
+    /// The lines that an event brings out, some of which may be about events before it.
     pub(super) fn event(&mut self, event: &Event, now: Instant) -> Vec<Line> {
         let lines = match event {
             Event::Started { kind, dry_run } => self.started(Mode { kind: *kind, dry_run: *dry_run }, now),
@@ -216,6 +221,7 @@ impl Lines {
         self.audible(lines)
     }
 
+    /// Without the lines that `--quiet` leaves out.
     fn audible(&self, mut lines: Vec<Line>) -> Vec<Line> {
         if self.verbosity == Verbosity::Quiet {
             lines.retain(|line| line.level >= Level::Warn);
@@ -223,6 +229,7 @@ impl Lines {
         lines
     }
 
+    /// The head of the log.
     fn started(&mut self, mode: Mode, now: Instant) -> Vec<Line> {
         self.mode = mode;
         self.progress_due = self.progress_every.map(|every| now + every);
@@ -239,11 +246,12 @@ impl Lines {
         }
         let (kind, title) = (mode.kind.as_str(), title(mode.kind));
         lines.push(Line::info(text!("mode: {kind}", "运行模式: {kind}")));
-        let title = text!([title] "{title}", "执行{title}");
+        let title = text!("{title}", "执行{title}"; title);
         lines.extend([Text::same(RULE), title, Text::same(RULE)].map(Line::info));
         lines
     }
 
+    /// A line of progress, if one is due.
     fn progress(&mut self, invoices: u64, now: Instant) -> Vec<Line> {
         match (self.progress_every, self.progress_due) {
             (Some(every), Some(due)) if due <= now => {
@@ -258,6 +266,7 @@ impl Lines {
         }
     }
 
+    /// The first rejects are shown, the rest only counted.
     fn rejected(&mut self, tenant: Option<&Tenant>, line: impl FnOnce() -> Line) -> Vec<Line> {
         self.rejects += 1;
         if self.verbosity != Verbosity::Verbose && self.rejects > REJECTS_SHOWN {
@@ -295,6 +304,7 @@ impl Lines {
         self.in_turn()
     }
 
+    /// Puts the outcome behind everything that the tenant has said before.
     fn tenant_ended(&mut self, tenant: &Tenant, lines: Vec<Line>) -> Vec<Line> {
         match self.find(tenant) {
             Some(open) => {

@@ -36,6 +36,7 @@ pub enum Format {
     Csv,
 }
 
+/// How much of the log is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verbosity {
     /// Warnings, errors and the closing block.
@@ -45,6 +46,7 @@ pub enum Verbosity {
     Verbose,
 }
 
+/// Whether progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// A bar on a terminal, a line every few seconds elsewhere.
@@ -52,6 +54,7 @@ pub enum Progress {
     Never,
 }
 
+/// What flags and variables say about printing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub lang: Lang,
@@ -90,6 +93,7 @@ impl Reporter {
         Self::build(settings, None, out, err)
     }
 
+    /// `bars` is None where lines of progress take its place.
     fn build(settings: Settings, bars: Option<Bars>, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
         let as_lines = settings.progress == Progress::Auto && bars.is_none();
         let lines = Lines::new(settings.verbosity, as_lines.then_some(PROGRESS_EVERY));
@@ -98,25 +102,25 @@ impl Reporter {
         Self { printer: Mutex::new(printer) }
     }
 
+    /// Prints what an event says; with the last one of a run also the closing block.
     pub fn event(&self, event: &Event) {
         self.printer().event(event, Instant::now());
     }
 
-    /// Says what ended the command.
+    /// Prints the error that ended the command, after the lines that were still held back.
     pub fn error(&self, error: &anyhow::Error) {
         self.printer().error(error);
     }
 
-    /// One of several things that are wrong; what ends the command is said by `error`.
+    /// Prints one of several things that are wrong; the one that ends the command goes to `error`.
     pub fn problem(&self, message: impl Into<Message>) {
         self.printer().log(&[Line::new(Level::Error, message)]);
     }
 
     /// A result in plain words, without a prefix. With JSON it goes to stderr, because stdout
     /// belongs to the one object.
-    pub fn line(&self, text: impl Into<Text>) {
+    pub fn line(&self, text: &Text) {
         let mut printer = self.printer();
-        let text = text.into();
         let text: String = text.in_lang(printer.lang).split('\n').map(|line| escaped(line) + "\n").collect();
         match printer.format {
             Format::Text => printer.print_out(&text),
@@ -165,7 +169,7 @@ impl Reporter {
     pub fn notice(&self, notice: &Notice, cause: &anyhow::Error) {
         let Line { level, message: Message { what: text, .. } } = notices::line(notice);
         let Message { what, hint } = Message::from(cause);
-        let what = text!([text, what] "{text}: {what}", "{text}: {what}");
+        let what = text!("{text}: {what}", "{text}: {what}"; text, what);
         self.printer().log(&[Line::new(level, Message { what, hint })]);
     }
 
@@ -195,10 +199,10 @@ impl Reporter {
     }
 
     /// A question at the terminal; the answer follows on the same line.
-    pub fn ask(&self, question: impl Into<Text>) {
-        let (mut printer, question) = (self.printer(), question.into());
-        let text = format!("{} ", escaped(question.in_lang(printer.lang)));
-        printer.print_err(&text);
+    pub fn ask(&self, question: &Text) {
+        let mut printer = self.printer();
+        let question = escaped(question.in_lang(printer.lang));
+        printer.print_err(&format!("{question} "));
     }
 
     /// Something the operator should know, though the command goes on.
@@ -218,6 +222,7 @@ impl Reporter {
 }
 
 impl Printer {
+    /// Moves the bar before it prints, so that the bar is redrawn below the lines.
     fn event(&mut self, event: &Event, now: Instant) {
         let lines = self.lines.event(event, now);
         if let Some(bars) = &self.bars {
@@ -229,6 +234,7 @@ impl Printer {
         }
     }
 
+    /// Prints the result of a run to stdout.
     fn finished(&mut self, summary: &Summary) {
         let text = match self.format {
             Format::Text | Format::Csv => block(&closing::closing(summary, self.verbosity), self.lang),
@@ -254,6 +260,7 @@ impl Printer {
         }
     }
 
+    /// Prints lines of the log to stderr.
     fn log(&mut self, lines: &[Line]) {
         self.print_err(&block(lines, self.lang));
     }
@@ -262,6 +269,7 @@ impl Printer {
         self.print_bytes(text.as_bytes());
     }
 
+    /// Prints to stdout at once, and says on stderr if that is not possible.
     fn print_bytes(&mut self, bytes: &[u8]) {
         let Self { bars, out, err, lang, .. } = self;
         above(bars.as_ref(), || {
@@ -285,6 +293,7 @@ impl Printer {
     }
 }
 
+/// Prints while the bar is out of the way.
 fn above(bars: Option<&Bars>, print: impl FnOnce()) {
     match bars {
         Some(bars) => bars.above(print),
@@ -298,6 +307,7 @@ fn put(err: &mut impl Write, text: &str) {
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 
+/// The lines as text, each with its line break.
 fn block(lines: &[Line], lang: Lang) -> String {
     lines.iter().map(|line| line.render(lang)).collect()
 }
@@ -305,6 +315,11 @@ fn block(lines: &[Line], lang: Lang) -> String {
 /// The exit code of a command that ended with this error: that of the first refusal in its chain, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(|cause| cause.downcast_ref::<Refusal>()).map_or(1, Refusal::exit_code)
+}
+
+/// An error with what led to it, as part of a result.
+pub fn error_text(error: &anyhow::Error) -> Text {
+    Message::from(error).into()
 }
 
 #[cfg(test)]

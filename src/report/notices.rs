@@ -20,8 +20,8 @@ pub(super) fn line(notice: &Notice) -> Line {
         Notice::Replica { behind: Some(behind) } => {
             let behind = span(*behind);
             Line::info(text!(
-                [behind] "the server is a replica, {behind} behind its primary; later runs export what it has not yet",
-                "数据库服务器是从库，落后主库 {behind}；尚未同步的数据由以后的运行导出"
+                "the server is a replica, {behind} behind its primary; later runs export what it has not yet",
+                "数据库服务器是从库，落后主库 {behind}；尚未同步的数据由以后的运行导出"; behind
             ))
         }
         Notice::SetAside { to } => Line::info(text!(
@@ -33,26 +33,26 @@ pub(super) fn line(notice: &Notice) -> Line {
             let earlier = count(*runs, "run");
             let since = compared.as_ref().map_or(text!("the state was made", "建立状态文件"), Text::same);
             Line::info(text!(
-                [since] "{earlier} since {since} began on another host or after a restart than the run before; the clocks may have been set unnoticed, so all keys are compared once a day",
-                "自 {since} 以来有 {runs} 次运行与前一次不在同一主机或中间曾重启，无法确认时钟是否被调整过；因此每天核对一次全部记录"
+                "{earlier} since {since} began on another host or after a restart than the run before; the clocks may have been set unnoticed, so all keys are compared once a day",
+                "自 {since} 以来有 {runs} 次运行与前一次不在同一主机或中间曾重启，无法确认时钟是否被调整过；因此每天核对一次全部记录"; since
             ))
         }
         Notice::RunUnfinished { run, kind, host, started, invoices, life } => {
             let come = count(*invoices, "invoice");
             let run =
-                text!([kind] "run {run} ({kind}), started {started}", "第 {run} 次运行（{kind}，开始于 {started}）");
+                text!("run {run} ({kind}), started {started}", "第 {run} 次运行（{kind}，开始于 {started}）"; kind);
             match life {
                 Life::Alive => Line::info(text!(
-                    [run] "{run}, is at work: {come} so far",
-                    "{run}正在进行: 已处理 {invoices} 条记录"
+                    "{run}, is at work: {come} so far",
+                    "{run}正在进行: 已处理 {invoices} 条记录"; run
                 )),
                 Life::Unknown => Line::info(text!(
-                    [run] "{run} on {host}, has not ended: {come} so far",
-                    "{run}在 {host} 上尚未结束: 已处理 {invoices} 条记录"
+                    "{run} on {host}, has not ended: {come} so far",
+                    "{run}在 {host} 上尚未结束: 已处理 {invoices} 条记录"; run
                 )),
                 Life::Dead => Line::warn(text!(
-                    [run] "{run}, died after {come}; the next run makes it good",
-                    "{run}在处理 {invoices} 条记录后意外终止；下次运行会补上"
+                    "{run}, died after {come}; the next run makes it good",
+                    "{run}在处理 {invoices} 条记录后意外终止；下次运行会补上"; run
                 )),
             }
         }
@@ -86,8 +86,8 @@ pub(super) fn line(notice: &Notice) -> Line {
             output.display()
         )),
         Notice::NoBackup { error } => Line::warn(text!(
-            [error] "the run goes on, but the state could not be backed up: {error}",
-            "运行继续，但状态文件未能备份: {error}"
+            "the run goes on, but the state could not be backed up: {error}",
+            "运行继续，但状态文件未能备份: {error}"; error
         )),
         Notice::Recovering { files } => {
             let again = count(*files, "file");
@@ -111,9 +111,9 @@ pub(super) fn line(notice: &Notice) -> Line {
         Notice::StaysInPlace { why, files, example } => {
             let (kept, because) = (count(*files, "file"), why_kept(*why));
             Line::warn(message! {
-                [because] "{kept} kept that no invoice names any more ({example}): {because}",
-                "保留了 {files} 个已不属于任何发票的文件（例如 {example}）：{because}";
-                "`verify` lists them, --prune-leftovers removes them", "可用 verify 查看，用 --prune-leftovers 删除"
+                "{kept} kept that no invoice names any more ({example}): {because}",
+                "保留了 {files} 个已不属于任何发票的文件（例如 {example}）: {because}";
+                "`verify` lists them, --prune-leftovers removes them", "可用 verify 查看，用 --prune-leftovers 删除"; because
             })
         }
         Notice::TableUnknown => Line::warn(text!(
@@ -129,15 +129,14 @@ pub(super) fn line(notice: &Notice) -> Line {
         Notice::Late { by, overlap } => Line::warn(late(*by, *overlap)),
         Notice::Retrying { trouble, pause } => {
             let (Message { what, hint }, pause) = (trouble.message(), pause.as_secs_f64());
-            let what = text!([what] "{what}; trying again in {pause:.1} s", "{what}；{pause:.1} 秒后重试");
+            let what = text!("{what}; trying again in {pause:.1} s", "{what}；{pause:.1} 秒后重试"; what);
             Line::warn(Message { what, hint })
         }
         Notice::Unread { invoices, trouble } => {
             let (counted, Message { what, hint }) = (count(*invoices, "invoice"), trouble.message());
             let what = text!(
-                [what] "{counted} without a known tenant could not be read: {what}; the next run reads them again",
-                "{invoices} 张租户不明的发票未能读取: {what}；下次运行会重新读取"
-            );
+                "{counted} without a known tenant could not be read: {what}; the next run reads them again",
+                "{invoices} 张租户不明的发票未能读取: {what}；下次运行会重新读取"; what);
             Line::warn(Message { what, hint })
         }
         Notice::WithoutTime { invoices } => {
@@ -164,13 +163,14 @@ pub(super) fn line(notice: &Notice) -> Line {
         Notice::Stale { tenants, of, after } => {
             let (all, after) = (count(*of, "tenant"), span(*after));
             Line::warn(text!(
-                [after] "stale: {tenants} of {all} (--stale-after {after})",
-                "{of} 个租户中有 {tenants} 个滞后超过 {after}（--stale-after）"
+                "stale: {tenants} of {all} (--stale-after {after})",
+                "{of} 个租户中有 {tenants} 个滞后超过 {after}（--stale-after）"; after
             ))
         }
     }
 }
 
+/// Why all keys are read.
 fn doubt(reason: Doubt) -> Text {
     let because = match reason {
         Doubt::StateRestored => {
@@ -190,11 +190,12 @@ fn doubt(reason: Doubt) -> Text {
         ),
     };
     text!(
-        [because] "{because}: all keys are compared, without a lower bound",
-        "{because}；本次不设时间下限，核对全部记录"
+        "{because}: all keys are compared, without a lower bound",
+        "{because}；本次不设时间下限，核对全部记录"; because
     )
 }
 
+/// Why a file stays though no invoice names it.
 fn why_kept(why: Option<WhyKept>) -> Text {
     match why {
         Some(WhyKept::Number) => text!(
@@ -217,10 +218,10 @@ fn why_kept(why: Option<WhyKept>) -> Text {
 fn late(by: Duration, overlap: Duration) -> Message {
     let (by, overlap) = (span(by), span(overlap));
     message! {
-        [by, overlap] "invoices arrived up to {by} below the watermark, and --overlap is {overlap}",
+        "invoices arrived up to {by} below the watermark, and --overlap is {overlap}",
         "有迟到数据比水位线最多早 {by}，而 --overlap 为 {overlap}";
         "make it at least twice as long as that, or find what commits so late (transactions that stay open, a clock that is behind, an application in another time zone: --time-zone)",
-        "请把 --overlap 设为该时长的两倍以上，或查明为何延迟提交（长事务、应用时钟偏慢、应用时区与服务器不同: --time-zone）"
+        "请把 --overlap 设为该时长的两倍以上，或查明为何延迟提交（长事务、应用时钟偏慢、应用时区与服务器不同: --time-zone）"; by, overlap
     }
 }
 
@@ -235,9 +236,9 @@ fn without_tenant(invoices: u64, more: bool, ids: &str) -> Message {
         false => (Text::same(""), Text::same("")),
     };
     message! {
-        [over, rest] "{over}{have} no tenant (ids {ids}) and so no folder to go to",
+        "{over}{have} no tenant (ids {ids}) and so no folder to go to",
         "{over}{invoices} 张发票的租户为空（id {ids}），没有可写入的目录";
-        "set the tenant{rest}", "请补上租户{rest}"
+        "set the tenant{rest}", "请补上租户{rest}"; over, rest
     }
 }
 

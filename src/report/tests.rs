@@ -322,7 +322,7 @@ fn a_closed_pipe_is_no_trouble_and_a_full_disk_is_told() {
     for (kind, complaints) in [(io::ErrorKind::BrokenPipe, 0), (io::ErrorKind::StorageFull, 1)] {
         let err = Sink::default();
         let reporter = Reporter::to_writers(ENGLISH, Box::new(Broken(kind)), Box::new(err.clone()));
-        reporter.line("made the sample");
+        reporter.line(&Text::same("made the sample"));
         assert_eq!(err.text().lines().count(), complaints);
         let deaf = Reporter::to_writers(ENGLISH, Box::new(Broken(kind)), Box::new(Broken(kind)));
         deaf.event(&Event::ListingTenants);
@@ -335,7 +335,7 @@ fn plain_lines_go_to_stdout_but_not_into_json() {
     for (format, on_out, on_err) in [(Format::Text, "a\\u001bb\nc\n", ""), (Format::Json, "", "a\\u001bb\nc\n")] {
         let (out, err) = (Sink::default(), Sink::default());
         let settings = Settings { format, ..ENGLISH };
-        Reporter::to_writers(settings, Box::new(out.clone()), Box::new(err.clone())).line("a\u{1b}b\nc");
+        Reporter::to_writers(settings, Box::new(out.clone()), Box::new(err.clone())).line(&Text::same("a\u{1b}b\nc"));
         assert_eq!((out.text().as_str(), err.text().as_str()), (on_out, on_err));
     }
 }

@@ -90,10 +90,10 @@ impl State {
         })?;
         match claim(&file)? {
             Some(unfinished) => self.fill(unfinished, &file),
-            None => Err(text!(
-                "{target} or {target}{UNFINISHED} is already there; name another file",
-                "{target} 或 {target}{UNFINISHED} 已经存在；请另选文件名"
-            )
+            None => Err(message! {
+                "{target} or {target}{UNFINISHED} is already there", "{target} 或 {target}{UNFINISHED} 已经存在";
+                "name another file", "请另选文件名"
+            }
             .into()),
         }
     }
@@ -269,7 +269,7 @@ pub(super) fn unusable(backup: &Path, error: anyhow::Error) -> anyhow::Error {
     let damage = match error.chain().find_map(|cause| cause.downcast_ref()) {
         Some(Refusal::StateDamaged { damage, .. }) => damage.clone(),
         Some(Refusal::StateNewer { .. }) => return error,
-        _ => Damage::Other(Message::from(&error).what),
+        _ => Damage::Other(Message::from(&error).into()),
     };
     Refusal::BackupUnusable { backup: backup.to_path_buf(), damage }.into()
 }

@@ -34,8 +34,8 @@ impl Finding {
     fn of(what: Text, found: &[String], remedy: Text) -> Self {
         let (shown, more) = (found[..found.len().min(SHOWN)].join(", "), found.len().saturating_sub(SHOWN));
         let what = match more {
-            0 => text!([what] "{what}: {shown}", "{what}: {shown}"),
-            _ => text!([what] "{what}: {shown}, and {more} more", "{what}: {shown}，另有 {more} 个"),
+            0 => text!("{what}: {shown}", "{what}: {shown}"; what),
+            _ => text!("{what}: {shown}, and {more} more", "{what}: {shown}，另有 {more} 个"; what),
         };
         Self { what, remedy }
     }

@@ -17,7 +17,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use self::file::Watch;
 use crate::fs::file::PrivateFile;
-use crate::lang::Explain;
+use crate::lang::{Explain, Text};
 use crate::refusal::{Damage, Refusal};
 
 #[macro_use]
@@ -154,10 +154,12 @@ fn explain(error: rusqlite::Error, path: &Path) -> anyhow::Error {
             std::io::Error::new(std::io::ErrorKind::StorageFull, "the disk is full").into()
         }
         Some(DatabaseCorrupt | NotADatabase) => {
-            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(error.to_string().into()) }.into()
+            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(Text::same(error.to_string())) }
+                .into()
         }
         _ if is_nonsense(&error) => {
-            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(error.to_string().into()) }.into()
+            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(Text::same(error.to_string())) }
+                .into()
         }
         _ => error.into(),
     }

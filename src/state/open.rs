@@ -327,10 +327,11 @@ fn make_durable(conn: &Connection) -> anyhow::Result<()> {
     conn.pragma_update(None, "synchronous", "FULL")?;
     let synchronous: i64 = conn.pragma_query_value(None, "synchronous", |row| row.get(0))?;
     if mode != "wal" || synchronous != 2 {
-        return Err(text!(
-            "the state cannot be made durable here (journal_mode {mode}, synchronous {synchronous}); use another file system",
-            "状态文件在此处无法可靠落盘 (journal_mode {mode}, synchronous {synchronous})；请使用其他文件系统"
-        )
+        return Err(message! {
+            "the state cannot be made durable here (journal_mode {mode}, synchronous {synchronous})",
+            "状态文件在此处无法可靠落盘（journal_mode {mode}, synchronous {synchronous}）";
+            "use another file system", "请使用其他文件系统"
+        }
         .into());
     }
     Ok(())

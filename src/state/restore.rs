@@ -117,9 +117,10 @@ fn open_backup(file: &PrivateFile, from: &Path) -> anyhow::Result<Connection> {
 }
 
 fn no_backup(from: &Path) -> anyhow::Error {
-    let what = text!("there is no backup {}", "没有备份 {}", from.display());
-    let hint = text!("see `invoice-export state backups`", "请查看 `invoice-export state backups`");
-    Refusal::Usage(what.with_hint(hint)).into()
+    Refusal::usage(message! {
+        "there is no backup {}", "没有备份 {}", from.display();
+        "see `invoice-export state backups`", "请用 `invoice-export state backups` 查看"
+    })
 }
 
 /// A state that is whole is backed up and its log emptied; a damaged one gets a second name. Returns its
@@ -185,10 +186,10 @@ impl State {
             self.read(|conn| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)))?;
         if blocked {
             let path = self.path().display();
-            return Err(text!(
-                "another process is reading the state {path}; try again",
-                "另一个进程正在读取状态文件 {path}；请重试"
-            )
+            return Err(message! {
+                "another process is reading the state {path}", "另一个进程正在读取状态文件 {path}";
+                "try again", "请重试"
+            }
             .into());
         }
         Ok(())

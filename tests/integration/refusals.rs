@@ -159,7 +159,7 @@ fn a_tree_that_was_copied_in_mid_run_is_left_alone_once_that_run_has_ended() {
     assert!(apart.exporter.tree().len() < whole.len());
     for mode in [FULL, INCREMENTAL] {
         let refused = apart.exporter.run(mode).expect(5);
-        assert!(refused.stderr.contains("run 1 still wrote to it; bring back"), "{refused}");
+        assert!(refused.stderr.contains("run 1 still wrote to it\n[HINT] bring back"), "{refused}");
     }
     let found = apart.exporter.run(["state", "check"]).expect(6);
     assert!(found.stdout.contains("run 1 still wrote to it"), "{found}");

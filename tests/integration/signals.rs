@@ -56,7 +56,7 @@ fn is_cancelled_and_goes_on(table: &Table, signal: Signal, code: i32, name: &str
     wait_for_files(&exporter);
     run.signal(signal);
     let cancelled = run.wait().expect(code);
-    assert!(cancelled.stderr.lines().last().is_some_and(|line| line.contains(name)), "{cancelled}");
+    assert!(cancelled.last_error().contains(name), "{cancelled}");
     assert_eq!(exporter.ask("SELECT status FROM run"), ["cancelled"]);
     // What is on disk is on record, and nothing else is left.
     exporter.assert_state_is_sound();
