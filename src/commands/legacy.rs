@@ -1,6 +1,7 @@
 //! `import-legacy-state` and `export-legacy-state`.
 
 use std::fs;
+
 use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
@@ -83,11 +84,11 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     // The process that held the lock before may have moved watermarks, or written the very file.
     let Import { file: read, steps } = plan(&file, &known(&place)?, &starter, reporter)?;
     if steps != planned.steps {
-        return Err(text!(
-            "the state or {} changed in this moment; nothing was changed; import again",
-            "状态文件或 {} 刚刚被其他进程改动；没有做任何更改，请重新导入",
-            file.display()
-        )
+        return Err(message! {
+            "the state or {} changed in this moment; nothing was imported",
+            "状态文件或 {} 刚刚被其他进程改动；没有导入任何内容", file.display();
+            "import again", "请重新导入"
+        }
         .into());
     }
     let existed = held.state().exists()?;
@@ -206,8 +207,8 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
         return Ok(0);
     }
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
-    let target =
-        PrivateFile::at(&file)?.explain(|| text!("there is no folder {}", "没有目录 {}", parent(&file).display()))?;
+    let target = PrivateFile::at(&file)?
+        .explain(|| text!("there is no folder {}", "目录 {} 不存在", parent(&file).display()))?;
     let replaced = legacy_file::replace(&target, text.as_bytes(), BackupPolicy::All, super::now())?;
     let before = match &replaced {
         Replacement::Written { backup } => backup.as_deref(),

@@ -224,9 +224,7 @@ fn judge_row(
         return Ok(match trace.entry {
             Some(_) => orphaned(text!(
                 "it was exported, but now {lacking}; the file stays",
-                "曾经导出，但现在{lacking}；文件保留";
-                lacking
-            )),
+                "曾经导出，但现在{lacking}；文件保留"; lacking)),
             None => {
                 let next = text!(
                     "it is exported once that is mended and its source time has moved",
@@ -294,7 +292,7 @@ fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut No
     let mut compare = |fetched| {
         found = match desk.check(fetched, trace.entry.as_ref(), Trust::Ledger)? {
             Checked::Reject(reject) => Document::Rejected(reject.reason),
-            Checked::Trouble { trouble, .. } => anyhow::bail!("{trouble}"),
+            Checked::Trouble { trouble, .. } => return Err(trouble.message().into()),
             Checked::Candidate(candidate) => match candidate.file {
                 FileState::Unchanged | FileState::Adopted => Document::Same,
                 FileState::Staged(_) => match &trace.entry {

@@ -39,7 +39,8 @@ pub(super) fn line(notice: &Notice) -> Line {
         }
         Notice::RunUnfinished { run, kind, host, started, invoices, life } => {
             let come = count(*invoices, "invoice");
-            let run = text!("run {run} ({kind}), started {started}", "第 {run} 次运行（{kind}，开始于 {started}）");
+            let run =
+                text!("run {run} ({kind}), started {started}", "第 {run} 次运行（{kind}，开始于 {started}）"; kind);
             match life {
                 Life::Alive => Line::info(text!(
                     "{run}, is at work: {come} so far",

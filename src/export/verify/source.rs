@@ -4,8 +4,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use anyhow::bail;
-
 use super::{Difference, Finding, Findings};
 use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, Checker, Presence, Verdict};
@@ -80,7 +78,7 @@ impl RowHandler for Examiner<'_> {
         match checked.verdict {
             Verdict::Candidate(candidate) => self.judge(&candidate, checked.ticket.known.as_ref()),
             Verdict::Reject(reject) => self.judge_reject(&reject),
-            Verdict::Trouble { trouble, .. } => bail!("{trouble}"),
+            Verdict::Trouble { trouble, .. } => Err(trouble.message().into()),
         }
     }
 
@@ -179,20 +177,23 @@ impl Examiner<'_> {
 
     /// Rows that the server does not return are not compared. The others are.
     fn unread(&mut self, tenants: Vec<Tenant>, tenantless: u64, trouble: &Trouble) {
+        let trouble = Text::from(trouble.message());
         let mut find = |tenant, detail| {
             self.findings.add(Finding { difference: Difference::Unread, tenant, id: None, path: None, detail });
         };
         for tenant in tenants.into_iter().filter(|tenant| self.unread.insert(tenant.clone())) {
-            find(Some(tenant), text!("not all rows could be compared: {trouble}", "并非所有行都能比对: {trouble}"));
+            find(
+                Some(tenant),
+                text!("not all rows could be compared: {trouble}", "部分记录未能比对: {trouble}"; trouble),
+            );
         }
         if tenantless > 0 {
-            find(
-                None,
-                text!(
-                    "invoices without a known tenant that could not be compared: {tenantless}: {trouble}",
-                    "租户未知、未能比对的发票: {tenantless}: {trouble}"
-                ),
+            let detail = text!(
+                "invoices without a known tenant that could not be compared: {tenantless}: {trouble}",
+                "{tenantless} 张租户未知的发票未能比对: {trouble}";
+                trouble
             );
+            find(None, detail);
         }
     }
 
