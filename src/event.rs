@@ -67,8 +67,9 @@ pub enum Notice {
     PulledBack { tenant: Tenant, from: SourceTime, to: SourceTime },
     /// A superseded file was left because it is not what we wrote.
     LeftInPlace { path: String },
-    /// So many files stay though the ids that had them have other paths now; one of them.
-    StaysInPlace { why: WhyKept, files: u64, example: String },
+    /// So many files stay though no invoice names them any more; one of them. None: a run of an earlier version, which
+    /// died, may have written them.
+    StaysInPlace { why: Option<WhyKept>, files: u64, example: String },
     /// The source does not show which table it is, so that no file is ever superseded for certain.
     TableUnknown,
     /// A file could not be removed.
@@ -82,6 +83,8 @@ pub enum Notice {
     /// Invoices with NULL for a tenant, and some of their ids: they have no folder. More: as many as a run looks for,
     /// and there are others.
     WithoutTenant { invoices: u64, more: bool, some: Vec<InvoiceId> },
+    /// Invoices without a known tenant that the server did not return.
+    Unread { invoices: u64, trouble: Trouble },
     /// Invoices without a usable source time: only full runs, and runs in doubt, read them.
     WithoutTime { invoices: u64 },
     /// `status` shows no lag, because no source is given.

@@ -31,6 +31,9 @@ pub struct SourceTime(pub String);
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
+    /// In the place of a digest that is not known. No file has it.
+    pub const UNKNOWN: Self = Self([0; 32]);
+
     pub fn of(document: &[u8]) -> Self {
         Self(Sha256::digest(document).into())
     }

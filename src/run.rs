@@ -42,7 +42,7 @@ words! {
     /// What came of a run that was carried out.
     pub enum Outcome {
         Success = "success", "成功";
-        /// Done, but a tenant failed or rows were newly rejected.
+        /// Done, but a tenant failed, rows were newly rejected, or some could not be read.
         Partial = "partial", "部分成功";
     }
 }
@@ -221,6 +221,8 @@ pub struct Summary {
     pub counts: Counts,
     pub new_rejects: u64,
     pub open_rejects: u64,
+    /// Invoices without a known tenant that could not be read.
+    pub unread: u64,
     /// Files that were left, since it is not proven that they are superseded.
     pub leftovers: u64,
     /// Attempts after a lost connection.

@@ -3,7 +3,8 @@
 
 use serde::de::IgnoredAny;
 
-use crate::invoice::{Digest, Fetched, Invoice, Reason, Row};
+use super::ticket::Trust;
+use crate::invoice::{Digest, Fetched, Invoice, InvoiceId, Reason, Row, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::state::ledger::Entry;
 use crate::state::todo::Reject;
@@ -32,14 +33,6 @@ pub(super) enum Presence {
     Assumed,
 }
 
-/// What may be believed about a file that is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
-    Ledger,
-    /// A run died that may have written it: it is written again.
-    Nothing,
-}
-
 /// An exportable invoice and what its file needs.
 #[derive(Debug)]
 pub(super) struct Candidate {
@@ -48,8 +41,6 @@ pub(super) struct Candidate {
     pub digest: Digest,
     pub size: u64,
     pub file: FileState,
-    /// What the ledger said when this was found out.
-    pub known: Option<Entry>,
 }
 
 impl Candidate {
@@ -78,6 +69,35 @@ pub(super) enum Verdict {
         invoice: Invoice,
         trouble: Trouble,
     },
+}
+
+impl Verdict {
+    pub(super) fn id(&self) -> &InvoiceId {
+        match self {
+            Self::Candidate(Candidate { invoice, .. }) | Self::Trouble { invoice, .. } => &invoice.id,
+            Self::Reject(reject) => &reject.id,
+        }
+    }
+
+    pub(super) fn tenant(&self) -> Option<&Tenant> {
+        match self {
+            Self::Candidate(Candidate { invoice, .. }) | Self::Trouble { invoice, .. } => Some(&invoice.tenant),
+            Self::Reject(reject) => reject.tenant.as_ref(),
+        }
+    }
+
+    pub(super) fn time(&self) -> Option<&SourceTime> {
+        match self {
+            Self::Candidate(Candidate { invoice, .. }) | Self::Trouble { invoice, .. } => invoice.time.as_ref(),
+            Self::Reject(reject) => reject.time.as_ref(),
+        }
+    }
+
+    /// NULL is no time, nor is the zero date that MySQL may hold. A reject is named as such.
+    pub(super) fn is_timeless(&self) -> bool {
+        let is_usable = |time: &SourceTime| !time.as_str().starts_with("0000-");
+        !matches!(self, Self::Reject(_)) && !self.time().is_some_and(is_usable)
+    }
 }
 
 impl Desk<'_> {
@@ -115,7 +135,14 @@ impl Desk<'_> {
             }
             Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot look at {path}"))),
         };
-        Ok(Verdict::Candidate(Candidate { invoice, path, digest, size, file, known: known.cloned() }))
+        Ok(Verdict::Candidate(Candidate { invoice, path, digest, size, file }))
+    }
+
+    /// A staged document is not needed after all.
+    pub(super) fn discard(&self, staged: &StagedDocument) {
+        if let Some(stage) = self.stage {
+            stage.discard(staged);
+        }
     }
 
     fn naming(&self, path: &TreePath) -> Naming {

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::Error;
 
-use super::check::Trust;
 use super::one_by_one::{self, Asks};
 use super::outbox::Outbox;
 use super::patience::Patience;
 use super::plan::{Group, Others, Reading};
+use super::ticket::{Part, Ticket, Trust};
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::source::{Fault, KeyCursor, Source};
@@ -29,16 +29,6 @@ const DOCUMENTS_A_PAGE: usize = 500;
 const ROWS_A_PAGE: usize = 1_000;
 /// Groups of which nothing is read that are told in one message: there may be a hundred thousand.
 const QUIET_AT_ONCE: usize = 1_000;
-
-/// What a row belongs to: a group of tenants, the to-do list or a full scan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Part {
-    Todo,
-    Group(usize),
-    Table,
-    /// Invoices of the ledger that the groups did not bring.
-    Unmet,
-}
 
 /// What the reading side tells whoever decides.
 #[derive(Debug)]
@@ -60,9 +50,10 @@ pub(super) enum Told {
         rows: u64,
         spellings: BTreeMap<Tenant, Option<SourceTime>>,
     },
-    /// Not all rows of these tenants could be read.
+    /// Not all rows of these tenants could be read, nor so many rows that belong to no known tenant.
     Failed {
         tenants: Vec<Tenant>,
+        tenantless: u64,
         trouble: Trouble,
     },
     /// The connection was lost; another attempt follows after the pause.
@@ -86,23 +77,25 @@ pub(super) enum Compare {
 }
 
 /// An invoice whose document is asked for.
-pub(super) struct Wanted {
+struct Wanted {
     id: InvoiceId,
     tenant: Option<Tenant>,
-    pub(super) known: Option<Entry>,
-    pub(super) trust: Trust,
-    pub(super) late_by: Option<u64>,
+    ticket: Ticket,
 }
 
 impl Wanted {
-    /// A row of a full scan.
-    pub(super) fn scanned(id: InvoiceId) -> Self {
-        Self { id, tenant: None, known: None, trust: Trust::Ledger, late_by: None }
+    /// A row of a full scan, of which the ledger is asked when it goes to be checked.
+    fn scanned(id: InvoiceId) -> Self {
+        Self { id, tenant: None, ticket: Ticket::new(Part::Table, None) }
     }
 }
 
-/// Why a row is on the to-do list, and the tenant that it belongs to as far as that is known.
-type Concern = (TodoReason, Option<Tenant>);
+/// A row of the to-do list that is asked for, and the tenant that it belongs to as far as that is known.
+struct Concern {
+    id: InvoiceId,
+    why: TodoReason,
+    tenant: Option<Tenant>,
+}
 
 pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
     pub source: Box<dyn Source>,
@@ -143,7 +136,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             match self.read_group(Part::Group(n), group, compare) {
                 Err(Fault::Statement(error)) => {
                     let tenants = group.members.iter().map(|member| member.tenant.clone()).collect();
-                    self.say(Told::Failed { tenants, trouble: Trouble::from(&error) })?;
+                    self.say(Told::Failed { tenants, tenantless: 0, trouble: Trouble::from(&error) })?;
                 }
                 result => result?,
             }
@@ -157,18 +150,29 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     fn read_unmet(&mut self) -> Result<(), Fault> {
         let Some(visited_ids) = self.visited_ids.take() else { return Ok(()) };
         let (mut after, mut rows) = (None, 0);
+        // A table that is to blame is not asked again; the tenants of the rest fail.
+        let mut refused: Option<Trouble> = None;
         loop {
-            let page = self.lookup.page(after.as_ref(), KEYS_A_PAGE).map_err(Fault::Consumer)?;
+            let page = self.lookup.page(after.as_ref(), DOCUMENTS_A_PAGE).map_err(Fault::Consumer)?;
             let Some((last, _)) = page.last() else { break };
             after = Some(last.id.clone());
             let mut wanted = Vec::new();
             for (entry, _) in page {
                 if visited_ids.is_missing(&entry).map_err(Fault::Consumer)? {
                     let (id, tenant) = (entry.id.clone(), Some(entry.tenant.clone()));
-                    wanted.push(Wanted { id, tenant, known: Some(entry), trust: Trust::Ledger, late_by: None });
+                    wanted.push(Wanted { id, tenant, ticket: Ticket::new(Part::Unmet, Some(entry)) });
                 }
             }
-            self.fetch_all(Part::Unmet, wanted, &mut rows)?;
+            let tenants: BTreeSet<Tenant> = wanted.iter().filter_map(|wanted| wanted.tenant.clone()).collect();
+            if refused.is_none() {
+                match self.fetch_all(wanted, &mut rows) {
+                    Err(Fault::Statement(error)) => refused = Some(Trouble::from(&error)),
+                    result => result?,
+                }
+            }
+            if let Some(trouble) = refused.clone().filter(|_| !tenants.is_empty()) {
+                self.say(Told::Failed { tenants: tenants.into_iter().collect(), tenantless: 0, trouble })?;
+            }
         }
         self.say(Told::Read { part: Part::Unmet, rows, spellings: BTreeMap::new() })
     }
@@ -181,7 +185,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         while !todo.is_empty() {
             let rest = todo.split_off(todo.len().min(DOCUMENTS_A_PAGE));
             let (wanted, mut unread) = self.wanted_again(std::mem::replace(&mut todo, rest))?;
-            if let Err(fault) = self.fetch_all(Part::Todo, wanted, &mut rows) {
+            if let Err(fault) = self.fetch_all(wanted, &mut rows) {
                 unread.extend(self.wanted_again(std::mem::take(&mut todo))?.1);
                 self.give_up(fault, unread)?;
             }
@@ -196,21 +200,33 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         let (mut wanted, mut concerned) = (Vec::new(), Vec::new());
         for (Todo { id, why, tenant }, known) in todo.into_iter().zip(known) {
             let trust = if why == TodoReason::Doubt { Trust::Nothing } else { Trust::Ledger };
-            self.visited.insert(id.clone());
-            concerned.push((why, tenant.clone().or(known.as_ref().map(|known| known.tenant.clone()))));
-            wanted.push(Wanted { id, tenant, known, trust, late_by: None });
+            let of = tenant.clone().or(known.as_ref().map(|known| known.tenant.clone()));
+            concerned.push(Concern { id: id.clone(), why, tenant: of });
+            wanted.push(Wanted { id, tenant, ticket: Ticket { trust, ..Ticket::new(Part::Todo, known) } });
         }
         Ok((wanted, concerned))
     }
 
     /// Rows that the server refused stay on the to-do list, and their tenants fail. A reject without a tenant stays a
-    /// reject; any other row without one ends the run, since no other part of the program would say that it was not read.
-    fn give_up(&mut self, fault: Fault, unread: Vec<Concern>) -> Result<(), Fault> {
-        let is_covered = unread.iter().all(|(why, tenant)| tenant.is_some() || *why == TodoReason::Reject);
+    /// reject, and a scan that meets it reads it after all. Any other row without a tenant ends the run: a dead run may
+    /// have written its file.
+    fn give_up(&mut self, fault: Fault, mut unread: Vec<Concern>) -> Result<(), Fault> {
+        unread.retain(|concern| !self.visited.contains(&concern.id));
+        let is_covered = unread.iter().all(|concern| concern.tenant.is_some() || concern.why == TodoReason::Reject);
         match fault {
             Fault::Statement(error) if is_covered => {
-                let tenants: BTreeSet<Tenant> = unread.into_iter().filter_map(|(_, tenant)| tenant).collect();
-                self.say(Told::Failed { tenants: tenants.into_iter().collect(), trouble: Trouble::from(&error) })
+                let mut tenants = BTreeSet::new();
+                let mut tenantless = 0;
+                for Concern { id, tenant, .. } in unread {
+                    let Some(tenant) = tenant else {
+                        tenantless += 1;
+                        continue;
+                    };
+                    tenants.insert(tenant);
+                    self.visited.insert(id);
+                }
+                let tenants = tenants.into_iter().collect();
+                self.say(Told::Failed { tenants, tenantless, trouble: Trouble::from(&error) })
             }
             other => Err(other),
         }
@@ -260,10 +276,10 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 }
                 ours.push(key);
             }
-            let mut wanted = self.unseen(group, ours, compare)?;
+            let mut wanted = self.unseen(part, group, ours, compare)?;
             // The server finds neighbours in the primary key on one page of its disk.
             wanted.sort_by(|a, b| a.id.cmp(&b.id));
-            self.fetch_all(part, wanted, &mut rows)?;
+            self.fetch_all(wanted, &mut rows)?;
             if !full_page {
                 return Ok(rows);
             }
@@ -272,12 +288,18 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// What is left of these keys once those that were exported in this version are dropped.
-    fn unseen(&mut self, group: &Group, mut keys: Vec<Key>, compare: Compare) -> Result<Vec<Wanted>, Fault> {
+    fn unseen(
+        &mut self,
+        part: Part,
+        group: &Group,
+        mut keys: Vec<Key>,
+        compare: Compare,
+    ) -> Result<Vec<Wanted>, Fault> {
         keys.retain(|key| !self.visited.contains(&key.id));
         if compare == Compare::Documents {
             let ids: Vec<&InvoiceId> = keys.iter().map(|key| &key.id).collect();
             let known = self.lookup.entries(&ids).map_err(Fault::Consumer)?;
-            let wanted = |(key, known)| Self::wanted(group, key, known, compare);
+            let wanted = |(key, known)| Self::wanted(part, group, key, known, compare);
             return Ok(keys.into_iter().zip(known).map(wanted).collect());
         }
         let mut wanted = Vec::new();
@@ -286,28 +308,36 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         for (key, seen) in keys.into_iter().zip(seen) {
             match seen {
                 LedgerMatch::Settled => self.meet(&key.id)?,
-                LedgerMatch::Unsettled(known) => wanted.push(Self::wanted(group, key, known, compare)),
+                LedgerMatch::Unsettled(known) => wanted.push(Self::wanted(part, group, key, known, compare)),
             }
         }
         Ok(wanted)
     }
 
-    fn wanted(group: &Group, key: Key, known: Option<Entry>, compare: Compare) -> Wanted {
+    fn wanted(part: Part, group: &Group, key: Key, known: Option<Entry>, compare: Compare) -> Wanted {
         let watermark =
             group.members.iter().find(|member| member.tenant == key.tenant).and_then(|m| m.watermark.as_ref());
         let below = watermark.zip(key.time.as_ref()).filter(|(watermark, time)| time <= watermark);
         let new = known.as_ref().is_none_or(|known| known.time != key.time);
         let late = below.filter(|_| compare == Compare::Keys && new);
         let late_by = late.map(|(watermark, time)| seconds_between(time, watermark).unwrap_or_default().unsigned_abs());
-        Wanted { id: key.id, tenant: Some(key.tenant), known, trust: Trust::Ledger, late_by }
+        let ticket = Ticket { late_by, ..Ticket::new(part, known) };
+        Wanted { id: key.id, tenant: Some(key.tenant), ticket }
     }
 
     fn meet(&mut self, id: &InvoiceId) -> Result<(), Fault> {
         self.visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(id)).map_err(Fault::Consumer)
     }
 
+    /// A scan does not hand over again what the to-do list has brought.
+    fn visit(&mut self, part: Part, id: &InvoiceId) {
+        if part == Part::Todo {
+            self.visited.insert(id.clone());
+        }
+    }
+
     /// Hands over the documents of these ids and says which are gone. Counts the rows handed over, also if it fails.
-    fn fetch_all(&mut self, part: Part, wanted: Vec<Wanted>, rows: &mut u64) -> Result<(), Fault> {
+    fn fetch_all(&mut self, wanted: Vec<Wanted>, rows: &mut u64) -> Result<(), Fault> {
         let mut rest = wanted.into_iter().peekable();
         while rest.peek().is_some() {
             let ids: Vec<InvoiceId>;
@@ -318,39 +348,36 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 page = chunk.into_iter().map(|wanted| (wanted.id.clone(), wanted)).collect();
             }
             let asked = page.len();
-            let fetched = self.fetch_page(part, &ids, &mut page);
+            let fetched = self.fetch_page(&ids, &mut page);
             *rows += (asked - page.len()) as u64;
             fetched?;
-            for (id, wanted) in page {
-                self.say(Told::Gone { part, id, tenant: wanted.tenant, late_by: wanted.late_by })?;
+            for (id, Wanted { tenant, ticket: Ticket { part, late_by, .. }, .. }) in page {
+                self.visit(part, &id);
+                self.say(Told::Gone { part, id, tenant, late_by })?;
             }
         }
         Ok(())
     }
 
     /// Takes what came out of `page`. A row that fails alone is a reject.
-    fn fetch_page(
-        &mut self,
-        part: Part,
-        ids: &[InvoiceId],
-        page: &mut HashMap<InvoiceId, Wanted>,
-    ) -> Result<(), Fault> {
-        let refused = one_by_one::read(ids, |ids| self.patiently(|reader| reader.fetch(part, ids, page)))?;
+    fn fetch_page(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
+        let refused = one_by_one::read(ids, |ids| self.patiently(|reader| reader.fetch(ids, page)))?;
         if refused.is_empty() {
             return Ok(());
         }
         let came: Vec<InvoiceId> = ids.iter().filter(|id| !page.contains_key(*id)).cloned().collect();
         for (id, error) in one_by_one::blame(self, refused, &came)? {
             if let Some(wanted) = page.remove(&id) {
-                self.reject(part, wanted, &error)?;
+                self.reject(wanted, &error)?;
             }
         }
         Ok(())
     }
 
     /// Hands over a row that the server does not return.
-    fn reject(&mut self, part: Part, wanted: Wanted, error: &Error) -> Result<(), Fault> {
+    fn reject(&mut self, wanted: Wanted, error: &Error) -> Result<(), Fault> {
         self.meet(&wanted.id)?;
+        self.visit(wanted.ticket.part, &wanted.id);
         let fetched = Fetched::Unreadable {
             id: wanted.id.clone(),
             tenant: wanted.tenant.clone(),
@@ -358,19 +385,23 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             time: None,
             reason: Reason::Unreadable { detail: format!("{error:#}") },
         };
-        self.outbox.put(part, fetched, wanted, &self.lookup).map_err(Fault::Consumer)
+        self.outbox.put(fetched, wanted.ticket, &self.lookup).map_err(Fault::Consumer)
     }
 
     /// Asks for what has not come yet.
-    fn fetch(&mut self, part: Part, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
+    fn fetch(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
         let (outbox, lookup, visited_ids, came) =
             (&mut self.outbox, &self.lookup, &mut self.visited_ids, &mut self.came);
+        let visited = &mut self.visited;
         let rest: Vec<InvoiceId> = ids.iter().filter(|id| page.contains_key(*id)).cloned().collect();
         self.source.documents(&rest, &mut |fetched| match page.remove(fetched.id()) {
             Some(wanted) => {
                 *came += 1;
                 visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(&wanted.id))?;
-                outbox.put(part, fetched, wanted, lookup)
+                if wanted.ticket.part == Part::Todo {
+                    visited.insert(wanted.id.clone());
+                }
+                outbox.put(fetched, wanted.ticket, lookup)
             }
             None => Ok(()),
         })
@@ -405,7 +436,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 return Ok(());
             }
             *rows += 1;
-            outbox.put(Part::Table, fetched, Wanted::scanned(id), lookup)
+            outbox.put(fetched, Ticket::new(Part::Table, None), lookup)
         })
     }
 
@@ -416,7 +447,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         let mut page: HashMap<_, _> = unvisited.map(|id| (id.clone(), Wanted::scanned(id.clone()))).collect();
         // What does not come was no invoice to begin with.
         let asked = page.len();
-        self.fetch_page(Part::Table, &ids, &mut page)?;
+        self.fetch_page(&ids, &mut page)?;
         *rows += (asked - page.len()) as u64;
         *after = ids.last().cloned().or(after.take());
         Ok(ids.len())

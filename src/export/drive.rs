@@ -11,12 +11,12 @@ use anyhow::{anyhow, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use super::budget::Budget;
-use super::check::Desk;
-use super::diff::{Part, Reader, Scope, Told};
+use super::check::{Desk, Verdict};
+use super::diff::{Reader, Scope, Told};
 use super::outbox::{Job, Outbox, ROWS_A_PACKET};
 use super::patience::Patience;
-use super::pipeline::Checked;
 use super::plan::Group;
+use super::ticket::{Part, Ticket};
 use crate::panics;
 use crate::refusal::Refusal;
 use crate::run::Cancel;
@@ -32,6 +32,12 @@ const PACKETS_IN_FLIGHT: usize = 512 / ROWS_A_PACKET;
 /// Packets of decisions waiting to be made, each some hundred bytes: room to go on staging while a batch
 /// is published.
 const MESSAGES_IN_FLIGHT: usize = 4_096 / ROWS_A_PACKET;
+
+/// What a checked row says to the deciding thread.
+pub(super) struct Checked {
+    pub ticket: Ticket,
+    pub verdict: Verdict,
+}
 
 enum Message {
     Checked(Vec<Checked>),
@@ -154,9 +160,9 @@ fn check_all(desk: Desk<'_>, waiting: &Receiver<Vec<Job>>, closing: &Receiver<()
         let Ok(packet) = packet else { return };
         let mut checked = Vec::with_capacity(packet.len());
         let mut broken = None;
-        for Job { part, fetched, known, trust, late_by, permit } in packet {
-            match panics::as_error(|| desk.check(fetched, known.as_ref(), trust)) {
-                Ok(verdict) => checked.push(Checked { part, late_by, verdict }),
+        for Job { fetched, ticket, permit } in packet {
+            match panics::as_error(|| desk.check(fetched, ticket.known.as_ref(), ticket.trust)) {
+                Ok(verdict) => checked.push(Checked { ticket, verdict }),
                 Err(error) => {
                     broken = Some(error);
                     break;
@@ -180,7 +186,7 @@ impl Arrivals {
     fn note(&mut self, message: &Message) {
         match message {
             Message::Checked(packet) => {
-                packet.iter().for_each(|checked| self.0.entry(checked.part).or_default().0 += 1);
+                packet.iter().for_each(|checked| self.0.entry(checked.ticket.part).or_default().0 += 1);
             }
             Message::Told(Told::Read { part, rows, .. }) => self.0.entry(*part).or_default().1 = Some(*rows),
             Message::Told(_) | Message::Broken(_) => {}
@@ -229,7 +235,6 @@ fn decide_all(clerk: &mut dyn Decides, inbox: Receiver<Message>, cancel: &Cancel
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::check::Verdict;
     use crate::invoice::{InvoiceId, Reason};
     use crate::state::todo::Reject;
 
@@ -261,7 +266,7 @@ mod tests {
     fn row() -> Checked {
         let reason = Reason::TooLarge { bytes: 1 };
         let reject = Reject { id: InvoiceId::from("1"), tenant: None, number: None, time: None, reason };
-        Checked { part: Part::Table, late_by: None, verdict: Verdict::Reject(reject) }
+        Checked { ticket: Ticket::new(Part::Table, None), verdict: Verdict::Reject(reject) }
     }
 
     fn decide(packets: Vec<Vec<Checked>>, rows: u64) -> (anyhow::Result<()>, Vec<&'static str>) {

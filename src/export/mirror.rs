@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Backups, Order};
+use super::order::{Backups, Mirror, Order};
 use crate::fs::file::PrivateFile;
 use crate::fs::private::PrivateFolder;
 use crate::lang::Message;
@@ -10,13 +10,6 @@ use crate::refusal::{MirrorFault, Refusal};
 use crate::state::State;
 use crate::state::legacy::{self, UnwritableTenant};
 use crate::state::legacy_file::{self, BackupPolicy};
-
-/// Whether the script's state file is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mirror {
-    Off,
-    On,
-}
 
 /// Called while the lock is held: the script cannot write its file at the same time.
 pub(super) fn mirror(order: &Order, private: &Arc<PrivateFolder>, state: &State) -> anyhow::Result<()> {

@@ -3,11 +3,14 @@
 
 use chrono::SecondsFormat;
 
+use super::course::{CarriedOut, Course};
 use super::doubts::{self, Doubts};
 use super::inquiry::{Inquiry, Present, Settings, ask_server, refuse_other_source, refuse_unknown_tenants};
+use super::mirror;
+use super::order::Order;
 use super::plan::{self, StatePolicy};
 use super::tie::Tied;
-use super::{CarriedOut, Course, Order, Writing, mirror};
+use super::writing::Writing;
 use crate::event::{Event, Notice};
 use crate::fs::private::PrivateFolder;
 use crate::lang::Message;
@@ -39,7 +42,6 @@ pub(super) struct Session {
 /// What a run that has begun works with.
 pub(super) struct Site<'a> {
     pub state: &'a mut State,
-    pub tree: &'a Tree,
     pub present: &'a Present,
     pub writing: Writing<'a>,
 }
@@ -77,7 +79,7 @@ impl Session {
             let stage = Stage::create(tree, held.private(), durability)?;
             let mark = Mark { state_id: last.state_id.clone(), run: id.0, written: Written::InPart };
             let writing = Writing { tree, stage: &stage, held, run: &run, mark: Some(mark) };
-            let carried_out = work(Site { state: &mut *state, tree, present, writing }, tell)?;
+            let carried_out = work(Site { state: &mut *state, present, writing }, tell)?;
             stage::remove(held.private())?;
             say_whole(held, id)?;
             Ok(carried_out)
@@ -104,7 +106,7 @@ impl Session {
             }
         };
         let failed = carried_out.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.to_string())).collect();
-        let ended = end(carried_out.outcome().into(), None);
+        let ended = end(carried_out.outcome().into(), carried_out.error());
         state.finish(run, &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..ended })?;
         Ok((id, carried_out))
     }

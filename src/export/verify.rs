@@ -13,12 +13,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use self::findings::{Difference, Finding, Findings};
+use super::carry_out::{Destination, carry_out};
+use super::course::{CarriedOut, Course};
 use super::diff::Compare;
 use super::inquiry::Inquiry;
+use super::order::Order;
 use super::plan::{Purpose, StatePolicy};
 use super::session::{Session, Site};
 use super::tie::Place;
-use super::{CarriedOut, Course, Order, carry_out};
 use crate::event::Event;
 use crate::invoice::Tenant;
 use crate::lock::{self, ExportLock};
@@ -187,7 +189,7 @@ fn with_the_source(
     let order = &with.order;
     let course = Course::begin();
     let tell = &mut course.counting(tell);
-    let mut inquiry = Inquiry::open(order, tell)?;
+    let mut inquiry = Inquiry::open(&order.access, order.retry_for, tell)?;
     let mut session = Session::open(order, &mut inquiry, tell)?;
     drop(inquiry);
     // Nothing is under way yet that a signal could not end at once.
@@ -233,7 +235,7 @@ fn mend(
     site: Site<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<CarriedOut> {
-    let Site { state, tree, present, mut writing } = site;
+    let Site { state, present, mut writing } = site;
     let mut pruned = Counts::default();
     if let Prune::Yes(PruneOrder { leftovers, .. }) = with.prune {
         pruned = prune::prune(&with.order, findings, leftovers, state, present, &mut writing, tell)?;
@@ -242,7 +244,7 @@ fn mend(
         state.want(findings.to_export())?;
     }
     let inquiry = Inquiry::again(&with.order, &present.server, writing.run.id, tell)?;
-    let mut carried_out = carry_out(&with.order, present, inquiry, Some(state), Some(tree), Some(writing), tell)?;
+    let mut carried_out = carry_out(&with.order, present, inquiry, Destination::Export { state, writing }, tell)?;
     carried_out.totals += pruned;
     Ok(carried_out)
 }

@@ -2,11 +2,13 @@
 //! the file. It asks what a run would ask and decides as a run would.
 
 use std::path::Path;
+use std::slice;
 use std::time::Duration;
 
+use crate::event::Event;
 use crate::invoice::{InvoiceId, Reason, ReasonCode, SourceTime, Tenant};
 use crate::lang::Text;
-use crate::source::{Listed, Sighting, Source};
+use crate::source::{Listed, Sighting};
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::state::tenants::KnownTenant;
@@ -15,8 +17,10 @@ use crate::state::trace::Trace;
 use crate::tree::Tree;
 use crate::window::{OpenWork, Span};
 
-use super::check::{Desk, FileState, Presence, Trust, Verdict as Checked};
+use super::check::{Desk, FileState, Presence, Verdict as Checked};
+use super::inquiry::Inquiry;
 use super::plan::{self, HowToRead, Incremental, Reading};
+use super::ticket::Trust;
 
 /// The answer to "why is it (not) there?".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +69,7 @@ words! {
 
 /// What the source says now; without it only the state is asked.
 pub struct Now {
-    pub source: Box<dyn Source>,
+    pub inquiry: Inquiry,
     pub boundary: SourceTime,
     pub work: OpenWork,
     pub listed: Vec<Listed>,
@@ -77,15 +81,16 @@ pub struct Now {
 impl Now {
     /// In the order of a run.
     pub fn ask(
-        mut source: Box<dyn Source>,
+        mut inquiry: Inquiry,
         lag: Duration,
         overlap: Duration,
         max_document: u64,
+        tell: &mut dyn FnMut(Event),
     ) -> anyhow::Result<Self> {
-        let boundary = source.clock()?.boundary(lag);
-        let work = source.open_work()?;
-        let listed = source.tenants(&boundary)?.tenants;
-        Ok(Self { source, boundary, work, listed, overlap, max_document })
+        let boundary = inquiry.ask(tell, |source| source.clock())?.boundary(lag);
+        let work = inquiry.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
+        let listed = inquiry.ask(tell, |source| source.tenants(&boundary))?.tenants;
+        Ok(Self { inquiry, boundary, work, listed, overlap, max_document })
     }
 }
 
@@ -96,10 +101,14 @@ pub fn why(
     state: &State,
     output: &Path,
     mut now: Option<&mut Now>,
+    tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Vec<Case>> {
     let known = state.tenants()?;
     let mut ids = state.ids_of(number)?;
-    let rows = now.as_deref_mut().map_or_else(|| Ok(Vec::new()), |now| now.source.find(number, &ids))?;
+    let rows = match now.as_deref_mut() {
+        Some(now) => now.inquiry.ask(tell, |source| source.find(number, &ids))?,
+        None => Vec::new(),
+    };
     ids.extend(rows.iter().filter(|row| !ids.contains(&row.id)).map(|row| row.id.clone()).collect::<Vec<_>>());
     let tree = Tree::open_existing(output)?;
     let mut cases = Vec::new();
@@ -116,7 +125,7 @@ pub fn why(
             None => judge_without_source(&trace, file),
             Some(now) => match &row {
                 None => judge_gone(&trace),
-                Some(row) => judge_row(row, &trace, file, tenant.as_ref(), &known, tree.as_ref(), now)?,
+                Some(row) => judge_row(row, &trace, file, tenant.as_ref(), &known, tree.as_ref(), now, tell)?,
             },
         };
         let left_behind = state.left_behind(&trace.id)?;
@@ -206,6 +215,7 @@ fn judge_row(
     known: &[KnownTenant],
     tree: Option<&Tree>,
     now: &mut Now,
+    tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Verdict> {
     if let Some(lacking) = lacking(row) {
         return Ok(match trace.entry {
@@ -223,7 +233,7 @@ fn judge_row(
             }
         });
     }
-    let document = document_now(&row.id, trace, tree, now)?;
+    let document = document_now(&row.id, trace, tree, now, tell)?;
     let waits = |first| waits(row, trace, tenant, known, now, first);
     Ok(match document {
         Document::Gone => {
@@ -275,10 +285,16 @@ enum Document {
     Other,
 }
 
-fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut Now) -> anyhow::Result<Document> {
+fn document_now(
+    id: &InvoiceId,
+    trace: &Trace,
+    tree: Option<&Tree>,
+    now: &mut Now,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<Document> {
     let desk = Desk { tree, stage: None, presence: Presence::Checked, max_document: now.max_document };
     let mut found = Document::Gone;
-    now.source.documents(std::slice::from_ref(id), &mut |fetched| {
+    let mut compare = |fetched| {
         found = match desk.check(fetched, trace.entry.as_ref(), Trust::Ledger)? {
             Checked::Reject(reject) => Document::Rejected(reject.reason),
             Checked::Trouble { trouble, .. } => return Err(trouble.message().into()),
@@ -291,7 +307,8 @@ fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut No
             },
         };
         Ok(())
-    })?;
+    };
+    now.inquiry.ask(tell, |source| source.documents(slice::from_ref(id), &mut compare))?;
     Ok(found)
 }
 

@@ -46,10 +46,13 @@ fn finished(mode: Mode, summary: &Summary) -> Text {
         Outcome::Success => text!("{what} complete!", "{what}完成!"; what),
         Outcome::Partial => {
             let (failed, rejects) = (summary.failed_tenants.len() as u64, summary.new_rejects);
+            let unread = summary.unread;
             let (tenants, invoices) = (count(failed, "tenant"), count(rejects, "more invoice"));
+            let unread_invoices = count(unread, "invoice");
             let troubles = [
                 (failed, text!("{tenants} failed", "有 {failed} 个租户失败")),
                 (rejects, text!("{invoices} cannot be exported", "新增 {rejects} 条记录无法导出")),
+                (unread, text!("{unread_invoices} could not be read", "有 {unread} 张发票未能读取")),
             ];
             let troubles: Vec<Text> =
                 troubles.into_iter().filter(|(number, _)| *number > 0).map(|(_, text)| text).collect();
@@ -211,6 +214,7 @@ mod tests {
                 bytes: 3 << 20,
             },
             new_rejects: 2,
+            unread: 0,
             open_rejects: 5,
             elapsed: Duration::from_millis(12_345),
             ..summary(Kind::Incremental)

@@ -131,6 +131,14 @@ pub(super) fn line(notice: &Notice) -> Line {
             let what = text!("{what}; trying again in {pause:.1} s", "{what}；{pause:.1} 秒后重试"; what);
             Line::warn(Message { what, hint })
         }
+        Notice::Unread { invoices, trouble } => {
+            let (counted, Message { what, hint }) = (count(*invoices, "invoice"), trouble.message());
+            let what = text!(
+                "{counted} without a known tenant could not be read: {what}; the next run reads them again",
+                "{invoices} 张租户不明的发票未能读取: {what}；下次运行会重新读取"; what
+            );
+            Line::warn(Message { what, hint })
+        }
         Notice::WithoutTime { invoices } => {
             let have = have(*invoices);
             Line::warn(text!(
@@ -187,19 +195,23 @@ fn doubt(reason: Doubt) -> Text {
     )
 }
 
-/// Why a file stays though no invoice names it.
-fn why_kept(why: WhyKept) -> Text {
+/// Why files stay that no invoice names. None: a run of an earlier version may have written them.
+fn why_kept(why: Option<WhyKept>) -> Text {
     match why {
-        WhyKept::Number => text!(
+        Some(WhyKept::Number) => text!(
             "their ids carry other numbers now, as when ids are used again",
             "其 id 现在是另一个发票号（例如 id 被重新使用）"
         ),
-        WhyKept::Tenant => text!("their ids belong to other tenants now", "其 id 现在属于另一个租户"),
-        WhyKept::Table => text!(
+        Some(WhyKept::Tenant) => text!("their ids belong to other tenants now", "其 id 现在属于另一个租户"),
+        Some(WhyKept::Table) => text!(
             "it is not proven that the table is the one they came from (it, or the server, may have been restored, emptied, altered or restarted); a full run reads every row anew, and later moves are believed again",
             "无法证明数据表仍是导出时的那张表（表或服务器可能被恢复、清空、修改或重启过）；全量导出会重新读取每一行，之后的移动又能确认"
         ),
-        WhyKept::NotRemoved => text!("they could not be removed", "当时无法删除"),
+        Some(WhyKept::NotRemoved) => text!("they could not be removed", "当时无法删除"),
+        None => text!(
+            "a run of an earlier version died before it had recorded what it wrote there",
+            "旧版本的运行意外终止，没有留下其写入内容的记录"
+        ),
     }
 }
 
@@ -253,8 +265,9 @@ mod tests {
             Notice::RunUnfinished { run: RunId(3), kind: Kind::Full, host, started, invoices: 9, life }
         });
         let doubts = [Doubt::OtherServer, Doubt::ClockMoved, Doubt::TimeUnproven, Doubt::StateRestored];
-        let reasons = [WhyKept::Number, WhyKept::Tenant, WhyKept::Table, WhyKept::NotRemoved];
-        let kept = reasons.map(|why| Notice::StaysInPlace { why, files: 5, example: path.clone() });
+        let reasons = [WhyKept::Number, WhyKept::Tenant, WhyKept::Table, WhyKept::NotRemoved].map(Some);
+        let kept =
+            reasons.into_iter().chain([None]).map(|why| Notice::StaysInPlace { why, files: 5, example: path.clone() });
         let nameless = [true, false].map(|more| Notice::WithoutTenant { invoices: 1, more, some: vec!["12".into()] });
         let others = [
             Notice::MissingIndex { statement: "CREATE INDEX i1 ON t (a)".to_owned() },
@@ -271,10 +284,11 @@ mod tests {
             Notice::PulledBack { tenant: tenant.clone(), from: time.into(), to: "2025-11-27".into() },
             Notice::LeftInPlace { path: path.clone() },
             Notice::TableUnknown,
-            Notice::NotRemoved { path, detail },
+            Notice::NotRemoved { path: path.clone(), detail },
             Notice::TimesAhead { tenant, newest: time.into() },
             Notice::Late { by: Duration::from_secs(45), overlap: Duration::from_secs(50) },
             Notice::Retrying { trouble: Trouble::Rejects { invoices: 3 }, pause: Duration::from_millis(1500) },
+            Notice::Unread { invoices: 6, trouble: Trouble::Rejects { invoices: 3 } },
             Notice::WithoutTime { invoices: 8 },
             Notice::NoSource,
             Notice::SourceSilent,

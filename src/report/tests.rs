@@ -60,6 +60,7 @@ pub(super) fn summary(kind: Kind) -> Summary {
         counts: Counts::default(),
         new_rejects: 0,
         open_rejects: 0,
+        unread: 0,
         leftovers: 0,
         retries: 0,
         effort: Effort { source: 12, state: 345 },

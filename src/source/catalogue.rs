@@ -5,9 +5,9 @@ use anyhow::{Context, bail, ensure};
 
 use super::charset::Charset;
 use super::codes::Class;
-use super::limit;
+use super::limit::Limit;
 use super::mysql::class;
-use super::shape::{is_binary, is_integer, is_text, is_watched, types_of};
+use super::shape::{is_binary, is_integer, is_text, is_watched, type_of, types_of};
 use super::sql::{Bind, Cell, Engine, Statements, Wording, id_column, lossy, missing, quoted};
 use super::{Fault, TableNames};
 use crate::event::Notice;
@@ -215,6 +215,12 @@ impl Catalogue {
         let types = |names: &[&str]| types_of(names.iter().copied().filter(|name| self.is_watched(name)));
         let (of_id, of_tenant, of_time) =
             (id.name.as_str(), tenant.name.as_str(), self.column(&names.time)?.name.as_str());
+        let (limit, text) = (document.limit(max_document), document.text());
+        let only_if_sent = |measure: String| match &limit {
+            Some(limit) => limit.only_if_sent(&measure),
+            None => measure,
+        };
+        let measure = document.charset.as_ref().and_then(|charset| charset.measure(&document.name));
         Ok(Wording {
             id: id.identifier(),
             tenant: tenant.identifier(),
@@ -222,15 +228,16 @@ impl Catalogue {
             date: format!("COALESCE(DATE_FORMAT({day}, '%Y%m%d'), CAST({date} AS CHAR))"),
             number: number.text(),
             status: status?.text(),
-            document: document.limited(max_document),
+            document: limit.as_ref().map_or_else(|| format!("{text}, NULL"), |limit| limit.columns(&text)),
             time: format!("CAST({time} AS CHAR)"),
             newest: format!("CAST(MAX({time}) AS CHAR)"),
             lost: lost([tenant.unfindable(), country.lost(), number.lost()]),
-            document_measure: document.charset.as_ref().and_then(|charset| charset.measure(&document.name)),
+            document_measure: measure.map(|measure| measure.map(only_if_sent)),
             same_tenant: format!("{} = {}", same(&tenant.identifier()), same("?")),
             id_by_bytes: id.charset.as_ref().and_then(Charset::by_bytes),
             tenant_by_bytes: tenant.charset.as_ref().and_then(Charset::by_bytes),
             types_of_tenant: types(&[of_tenant]),
+            types_of_newest: types(&[of_tenant]) + &type_of(of_time, &format!("MAX({time})")),
             types_of_id: types(&[of_id]),
             types_of_key: types(&[of_id, of_tenant, of_time]),
             types_of_row: types(&[of_id, of_tenant, of_time, &country.name, &number.name, &document.name]),
@@ -303,10 +310,9 @@ impl Column {
         }
     }
 
-    /// The two columns of `Wording::document`.
-    fn limited(&self, max_document: u64) -> String {
+    fn limit(&self, max_document: u64) -> Option<Limit> {
         let charset = self.charset.as_ref().map(|charset| charset.name.as_str());
-        limit::columns(&self.name, &self.text(), &self.kind, charset, max_document)
+        Limit::of(&self.name, &self.kind, charset, max_document)
     }
 
     fn identifier(&self) -> String {

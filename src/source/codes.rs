@@ -1,7 +1,7 @@
 //! What an error of a server means for us. One table says so for MySQL, MariaDB, and for ProxySQL and
 //! other proxies, which answer in a server's place and with codes of their own. It names no driver.
 //!
-//! The numbers are those of `mysqld_error.h` (MySQL 9.7), `errmsg-utf8.txt` (MariaDB 10.11), `errmsg.h` (what a
+//! The numbers are those of `mysqld_error.h`, `mysys_err.h` (MySQL 9.7), `errmsg-utf8.txt` (MariaDB 10.11), `errmsg.h` (what a
 //! client library says; proxies pass it on) and `proxysql_structs.h` (ProxySQL). A code that the table does
 //! not name is [`Class::Refused`].
 
@@ -16,6 +16,8 @@ pub enum Class {
     Full,
     /// This setting of the server lets no statement take longer.
     Overtime(&'static str),
+    /// The server has too little memory: for the moment, or for this statement or one of its rows.
+    OutOfMemory,
     /// The user or the password is wrong.
     Login,
     /// The database is missing, or not this user's to use.
@@ -35,7 +37,7 @@ pub enum Class {
 impl Class {
     /// Whether the same question may be answered in a while, without anything being changed.
     pub fn passes(self) -> bool {
-        matches!(self, Self::Passing | Self::Full)
+        matches!(self, Self::Passing | Self::Full | Self::OutOfMemory)
     }
 
     pub(super) fn of(code: u16) -> Self {
@@ -69,14 +71,19 @@ pub const TABLE: &[Decision] = &[
     one(3168, Class::Passing, "MySQL: the server is not available"),
     // It is out of something that others may give back.
     one(1021, Class::Passing, "the server's disk is full; it waits for space"),
-    one(1037, Class::Passing, "the server is out of memory"),
-    one(1041, Class::Passing, "the server is out of memory"),
+    one(5, Class::OutOfMemory, "the server is out of memory (an error of its library, which has numbers of its own)"),
+    one(1037, Class::OutOfMemory, "the server is out of memory"),
+    one(1041, Class::OutOfMemory, "the server is out of memory"),
+    one(3015, Class::OutOfMemory, "a storage engine is out of memory"),
+    many(4081, 4082, Class::OutOfMemory, "MySQL: connections take more memory than they may"),
     one(1135, Class::Passing, "the server has no thread for a connection"),
     one(1206, Class::Passing, "the table of locks is full"),
     one(1461, Class::Passing, "the server has as many prepared statements as it may have"),
     one(1637, Class::Passing, "too many transactions are open"),
     one(1878, Class::Passing, "the server cannot write a temporary file"),
-    one(3015, Class::Passing, "a storage engine is out of memory"),
+    one(1, Class::Passing, "the server cannot create a file (an error of its library)"),
+    one(3, Class::Passing, "the server cannot write a file, as on a full disk (an error of its library)"),
+    one(20, Class::Passing, "the server's disk is full; it waits for space (an error of its library)"),
     one(1040, Class::Full, "the server has as many connections as it may have"),
     one(1203, Class::Full, "this user has as many connections as it may have"),
     one(1226, Class::Full, "this user has used up an allowance"),
@@ -118,7 +125,7 @@ pub const TABLE: &[Decision] = &[
     // What client libraries say, as a proxy does that lost its server.
     one(2020, Class::Refused, "a proxy took a row that is larger than its max_allowed_packet"),
     many(2002, 2006, Class::Passing, "a proxy does not reach its server"),
-    one(2008, Class::Passing, "a proxy is out of memory"),
+    one(2008, Class::OutOfMemory, "a proxy is out of memory"),
     many(2012, 2014, Class::Passing, "a proxy lost its server"),
     many(2026, 2027, Class::Passing, "a proxy did not understand its server"),
     one(2055, Class::Passing, "a proxy lost its server"),

@@ -7,47 +7,56 @@ use super::sql::quoted;
 /// `\u0001`. The quotes and commas of very small values are covered by the rest.
 const JSON_TEXT_GROWTH: u64 = 8;
 
-/// A condition that holds for documents that may be sent, and an expression for the length of one that may not.
-struct Limit {
+/// Which documents of a column are sent, and what the statement shows of the others.
+pub(super) struct Limit {
+    /// A condition that holds for documents that may be sent.
     fits: String,
+    /// An expression for the length in bytes of one that may not.
     length: String,
 }
 
-/// Two columns for a column of this type and character set, which is sent as `text`: the document or NULL, and the
-/// length in bytes of a document that is too long or NULL.
-pub(super) fn columns(name: &str, text: &str, kind: &str, charset: Option<&str>, max_document: u64) -> String {
-    let column = quoted(name);
-    let length = format!("OCTET_LENGTH({column})");
-    let fits = match (kind, charset) {
-        // The text of a JSON column is made each time that it is asked for, its length too.
-        ("json", _) => format!(
-            "(/*!50722 JSON_STORAGE_SIZE({column}) <= {} OR */ {length} <= {max_document})",
-            max_document / JSON_TEXT_GROWTH
-        ),
-        (kind, _) if kind.contains("blob") => format!("{length} <= {max_document}"),
-        (kind, Some("utf8mb4" | "utf8mb3" | "utf8" | "ascii" | "binary")) if kind.contains("text") => {
-            format!("{length} <= {max_document}")
-        }
-        // A character becomes one to four bytes of UTF-8. What still is too long is found when it arrives.
-        (kind, _) if kind.contains("text") => format!("CHAR_LENGTH({column}) <= {max_document}"),
-        // No other type holds more than 64 KiB.
-        _ => return format!("{text}, NULL"),
-    };
-    Limit { fits, length }.columns(text)
+impl Limit {
+    /// The limit in bytes for a column of this type and character set. None where no value can be too long.
+    pub(super) fn of(name: &str, kind: &str, charset: Option<&str>, max_document: u64) -> Option<Self> {
+        let column = quoted(name);
+        let length = format!("OCTET_LENGTH({column})");
+        let fits = match (kind, charset) {
+            // The text of a JSON column is made each time that it is asked for, its length too.
+            ("json", _) => format!(
+                "(/*!50722 JSON_STORAGE_SIZE({column}) <= {} OR */ {length} <= {max_document})",
+                max_document / JSON_TEXT_GROWTH
+            ),
+            (kind, _) if kind.contains("blob") => format!("{length} <= {max_document}"),
+            (kind, Some("utf8mb4" | "utf8mb3" | "utf8" | "ascii" | "binary")) if kind.contains("text") => {
+                format!("{length} <= {max_document}")
+            }
+            // A character becomes one to four bytes of UTF-8. What still is too long is found when it arrives.
+            (kind, _) if kind.contains("text") => format!("CHAR_LENGTH({column}) <= {max_document}"),
+            // No other type holds more than 64 KiB.
+            _ => return None,
+        };
+        Some(Self { fits, length })
+    }
+
+    /// Two columns for a document that is sent as `text`: the document or NULL, and the length in bytes of a document
+    /// that is too long or NULL.
+    pub(super) fn columns(&self, text: &str) -> String {
+        let Self { fits, length } = self;
+        format!("{}, CASE WHEN {fits} THEN NULL ELSE {length} END", self.only_if_sent(text))
+    }
+
+    /// The expression, or NULL for a document that is not sent. The server works nothing out for such a document.
+    pub(super) fn only_if_sent(&self, expression: &str) -> String {
+        format!("CASE WHEN {} THEN {expression} END", self.fits)
+    }
 }
 
-/// The same for a column of SQLite. The length of a text in UTF-16 is not that of the UTF-8 that arrives.
+/// The two columns of [`Limit::columns`] for a column of SQLite. The length of a text in UTF-16 is not that of the
+/// UTF-8 that arrives.
 pub(super) fn sqlite_columns(name: &str, encoding: &str, max_document: u64) -> String {
     let column = quoted(name);
     let length = format!("octet_length({column})");
     let measured = if encoding == "UTF-8" { length.clone() } else { format!("length({column})") };
-    Limit { fits: format!("{measured} <= {}", i64::try_from(max_document).unwrap_or(i64::MAX)), length }
-        .columns(&column)
-}
-
-impl Limit {
-    fn columns(&self, text: &str) -> String {
-        let Self { fits, length } = self;
-        format!("CASE WHEN {fits} THEN {text} END, CASE WHEN {fits} THEN NULL ELSE {length} END")
-    }
+    let fits = format!("{measured} <= {}", i64::try_from(max_document).unwrap_or(i64::MAX));
+    Limit { fits, length }.columns(&column)
 }

@@ -179,8 +179,8 @@ pub enum KeyCursor {
 pub enum Fault {
     /// The server refused this statement; the connection is good.
     Statement(Error),
-    /// The server ended this statement before it was through, because of a limit on its time; the
-    /// connection is good. It may do better when less is going on, or a smaller one instead of it.
+    /// The server ended this statement before it was through, because it took too much time or memory. The
+    /// connection was thrown away. The statement may do better when the server does less, or a smaller one instead of it.
     Overtime(Error),
     /// The connection is gone or did not come about, or said something after which only a new one may
     /// do better (a lock that did not come, a shutdown, a kill). It was thrown away; trying again makes

@@ -244,7 +244,7 @@ impl Link {
     fn on_conn<R>(&mut self, ask: impl FnOnce(&mut Conn) -> Result<R, Fault>) -> Result<R, Fault> {
         let mut conn = self.take()?;
         let outcome = guarded(|| ask(&mut conn));
-        if matches!(outcome, Ok(_) | Err(Fault::Statement(_) | Fault::Overtime(_))) {
+        if matches!(outcome, Ok(_) | Err(Fault::Statement(_))) {
             self.conn = Some(conn);
         }
         outcome.map_err(|fault| lost(fault, &self.place))
@@ -528,6 +528,7 @@ pub(super) fn fault(error: mysql::Error) -> Fault {
             Class::Overtime(setting) => {
                 Fault::Overtime(Refusal::Overtime { setting, detail: error.to_string() }.into())
             }
+            Class::OutOfMemory => Fault::Overtime(error.into()),
             _ => Fault::Statement(error.into()),
         },
         mysql::Error::IoError(error) => Fault::Connection(anyhow!("{error}")),

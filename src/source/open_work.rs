@@ -98,7 +98,7 @@ impl Link {
     fn open_transactions(&mut self) -> Result<OpenWork, Fault> {
         self.command("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")?;
         let found = self.fresh_transactions();
-        if !matches!(found, Err(Fault::Connection(_) | Fault::Final(_) | Fault::Consumer(_))) {
+        if matches!(found, Ok(_) | Err(Fault::Statement(_))) {
             self.command("COMMIT")?;
         }
         found

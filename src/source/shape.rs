@@ -61,8 +61,12 @@ pub(super) fn is_watched(kind: &str) -> bool {
 
 /// Asks for the types of these columns, after what else is selected.
 pub(super) fn types_of<'a>(columns: impl IntoIterator<Item = &'a str>) -> String {
-    let type_of = |column| format!(", IF(0, {}, NULL) AS {}", quoted(column), quoted(&format!("{TYPE_OF}{column}")));
-    columns.into_iter().map(type_of).collect()
+    columns.into_iter().map(|column| type_of(column, &quoted(column))).collect()
+}
+
+/// Asks for the type of a column by an expression of that type.
+pub(super) fn type_of(column: &str, expression: &str) -> String {
+    format!(", IF(0, {expression}, NULL) AS {}", quoted(&format!("{TYPE_OF}{column}")))
 }
 
 /// The column of which this column of an answer tells the type.

@@ -68,6 +68,8 @@ pub(super) struct Wording {
     pub tenant_by_bytes: Option<String>,
     /// Follow what is selected, and tell the types of the columns that the statement relies on.
     pub types_of_tenant: String,
+    /// Of the tenant and of the greatest time: the column itself would keep a server from skipping through the index.
+    pub types_of_newest: String,
     pub types_of_id: String,
     pub types_of_key: String,
     pub types_of_row: String,
@@ -157,7 +159,7 @@ impl Statements {
 
     /// The greatest source time of every tenant in a loose index scan.
     fn newest_of_each(&self, engine: &mut impl Engine, upto: Option<&SourceTime>) -> Result<Listing, Fault> {
-        let Wording { tenant, newest, by_time, types_of_tenant, .. } = &self.wording;
+        let Wording { tenant, newest, by_time, types_of_newest, .. } = &self.wording;
         let mut filter = Filter {
             text: format!("{} = ?", quoted(&self.names.status)),
             binds: vec![Bind::Text(self.names.issued.clone())],
@@ -166,7 +168,7 @@ impl Statements {
             filter.and(&format!("{} <= ?", quoted(&self.names.time)), [Bind::Text(upto.0.clone())]);
         }
         let sql = format!(
-            "SELECT {tenant}, {newest}{types_of_tenant} FROM {} {by_time} WHERE {} GROUP BY {}",
+            "SELECT {tenant}, {newest}{types_of_newest} FROM {} {by_time} WHERE {} GROUP BY {}",
             quoted(&self.names.table),
             filter.text,
             quoted(&self.names.tenant)
@@ -189,12 +191,12 @@ impl Statements {
         tenant: &Tenant,
         upto: &SourceTime,
     ) -> Result<Option<SourceTime>, Fault> {
-        let Wording { time, by_time, .. } = &self.wording;
+        let Wording { time, by_time, types_of_key, .. } = &self.wording;
         let column = quoted(&self.names.time);
         let mut filter = self.of_tenant(tenant);
         filter.and(&format!("{column} <= ?"), [Bind::Text(upto.0.clone())]);
         let sql = format!(
-            "SELECT {time} FROM {} {by_time} WHERE {} ORDER BY {column} DESC LIMIT 1",
+            "SELECT {time}{types_of_key} FROM {} {by_time} WHERE {} ORDER BY {column} DESC LIMIT 1",
             quoted(&self.names.table),
             filter.text
         );
@@ -203,11 +205,11 @@ impl Statements {
     }
 
     pub(super) fn tenantless(&self, engine: &mut impl Engine, limit: usize) -> Result<Vec<InvoiceId>, Fault> {
-        let Wording { id, by_time, .. } = &self.wording;
+        let Wording { id, by_time, types_of_key, .. } = &self.wording;
         let mut filter = self.invoices();
         filter.and(&format!("{} IS NULL", quoted(&self.names.tenant)), []);
         let sql = format!(
-            "SELECT {id} FROM {} {by_time} WHERE {} ORDER BY {}, {} LIMIT ?",
+            "SELECT {id}{types_of_key} FROM {} {by_time} WHERE {} ORDER BY {}, {} LIMIT ?",
             quoted(&self.names.table),
             filter.text,
             quoted(&self.names.time),
@@ -220,11 +222,11 @@ impl Statements {
 
     pub(super) fn has_tenant(&self, engine: &mut impl Engine, tenant: &Tenant) -> Result<bool, Fault> {
         let (mark, bind) = self.tenant_mark(tenant);
+        let Wording { same_tenant, types_of_tenant, .. } = &self.wording;
         let sql = format!(
-            "SELECT 1 FROM {} WHERE {} = {mark} AND {} LIMIT 1",
+            "SELECT 1{types_of_tenant} FROM {} WHERE {} = {mark} AND {same_tenant} LIMIT 1",
             quoted(&self.names.table),
-            quoted(&self.names.tenant),
-            self.wording.same_tenant
+            quoted(&self.names.tenant)
         );
         let binds = [bind, Bind::Text(tenant.0.clone())];
         Ok(!engine.all(&sql, &binds)?.is_empty())
@@ -412,12 +414,12 @@ impl Statements {
         number: &str,
         ids: &[InvoiceId],
     ) -> Result<Vec<Sighting>, Fault> {
-        let Wording { id, tenant, number: printed, time, status: shown, .. } = &self.wording;
+        let Wording { id, tenant, number: printed, time, status: shown, types_of_row, .. } = &self.wording;
         let TableNames { status, document, date, .. } = &self.names;
         let [status, document, date] = [status, document, date].map(|name| quoted(name));
         let select = format!(
-            "SELECT {id}, {tenant}, {printed}, {time}, {shown}, {status} = ?, {document} IS NOT NULL, {date} IS NOT NULL \
-             FROM {} WHERE",
+            "SELECT {id}, {tenant}, {printed}, {time}, {shown}, {status} = ?, {document} IS NOT NULL, \
+             {date} IS NOT NULL{types_of_row} FROM {} WHERE",
             quoted(&self.names.table)
         );
         let issued = || Bind::Text(self.names.issued.clone());

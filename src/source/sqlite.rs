@@ -286,6 +286,7 @@ fn check(
         id_by_bytes: None,
         tenant_by_bytes: None,
         types_of_tenant: String::new(),
+        types_of_newest: String::new(),
         types_of_id: String::new(),
         types_of_key: String::new(),
         types_of_row: String::new(),

@@ -40,6 +40,17 @@ pub enum Origin {
     Kept,
 }
 
+impl Origin {
+    /// How a row that comes to this counts; `size` is that of its document.
+    pub fn counts(self, size: u64) -> Counts {
+        let one = Counts { seen: 1, ..Counts::default() };
+        match self {
+            Self::Written => Counts { written: 1, bytes: size, ..one },
+            Self::Adopted | Self::Kept => Counts { unchanged: 1, ..one },
+        }
+    }
+}
+
 /// Whether a version of a row was exported, and counts as settled.
 #[derive(Clone, Debug)]
 pub enum LedgerMatch {

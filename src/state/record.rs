@@ -1,6 +1,6 @@
 //! Recording a published batch: ledger, to-do, rejects, totals and watermarks in one transaction.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Transaction, params};
 
@@ -17,14 +17,14 @@ use crate::tree::publish::Published;
 /// What a batch changes in the state.
 #[derive(Debug, Default)]
 pub struct Record {
-    pub entries: Vec<(Entry, Origin)>,
+    pub entries: HashMap<InvoiceId, (Entry, Origin)>,
     /// Invoices whose file now belongs to another one. They are read again by the next run.
-    pub displaced: Vec<InvoiceId>,
-    pub rejects: Vec<Reject>,
-    /// Rows that are no invoice any more. Their ledger rows stay for `verify`.
-    pub gone: Vec<InvoiceId>,
+    pub displaced: HashSet<InvoiceId>,
+    pub rejects: HashMap<InvoiceId, Reject>,
+    /// Rows that are no invoice any more, and their tenants. Their ledger rows stay for `verify`.
+    pub gone: HashMap<InvoiceId, Option<Tenant>>,
     /// Files that were left though no invoice names them any more.
-    pub leftovers: Vec<Leftover>,
+    pub leftovers: HashMap<TreePath, Leftover>,
     /// Invoices that are withdrawn: the ledger forgets them.
     pub withdrawn: Vec<InvoiceId>,
     /// Leftovers that were dealt with.
@@ -63,10 +63,10 @@ impl State {
                 todo::put(tx, run.id.0, id, TodoReason::Displaced, tenant)?;
             }
             enter_all(tx, run, &record.entries)?;
-            for reject in &record.rejects {
+            for reject in record.rejects.values() {
                 todo::refuse(tx, run.id.0, reject)?;
             }
-            for id in &record.gone {
+            for id in record.gone.keys() {
                 todo::done(tx, run.id.0, id, "gone")?;
             }
             for id in &record.withdrawn {
@@ -82,7 +82,14 @@ impl State {
     }
 }
 
-fn enter_all(tx: &Transaction<'_>, run: &OpenRun, entries: &[(Entry, Origin)]) -> rusqlite::Result<()> {
+fn enter_all(
+    tx: &Transaction<'_>,
+    run: &OpenRun,
+    entries: &HashMap<InvoiceId, (Entry, Origin)>,
+) -> rusqlite::Result<()> {
+    // In the order of the ledger's key, so that SQLite fills its pages one after the other.
+    let mut entries: Vec<&(Entry, Origin)> = entries.values().collect();
+    entries.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
     let mut tenants: HashMap<&Tenant, i64> = HashMap::new();
     let mut folders: HashMap<&str, i64> = HashMap::new();
     let mut writer = EntryWriter::begin(tx, run.id.0)?;
@@ -121,7 +128,7 @@ fn put_paths(tx: &Transaction<'_>, run: &OpenRun, published: &Published, record:
     for path in published.removed() {
         note_removal(tx, run, path)?;
     }
-    for leftover in &record.leftovers {
+    for leftover in record.leftovers.values() {
         todo::leave(tx, run.id.0, leftover)?;
     }
     for path in &record.tidied {

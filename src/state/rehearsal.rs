@@ -43,7 +43,7 @@ impl Rehearsal {
                 .prepare_cached("INSERT OR REPLACE INTO decided (id, overrules) VALUES (?1, 1)")?
                 .execute([id.as_str()])?;
         }
-        for (entry, origin) in &record.entries {
+        for (entry, origin) in record.entries.values() {
             let outcome = match origin {
                 Origin::Written => "written",
                 Origin::Adopted | Origin::Kept => "unchanged",
@@ -62,7 +62,7 @@ impl Rehearsal {
                     entry.table
                 ])?;
         }
-        for Reject { id, tenant, .. } in &record.rejects {
+        for Reject { id, tenant, .. } in record.rejects.values() {
             self.0
                 .prepare_cached(
                     "INSERT INTO decided (id, tenant, outcome, overrules) VALUES (?1, ?2, 'rejected', 0)

@@ -50,7 +50,8 @@ pub struct Leftover {
     pub id: InvoiceId,
     /// Of what we wrote there.
     pub digest: Digest,
-    /// None of those that were left before this was recorded.
+    /// None of those that were left before this was recorded, and of files that a run of an earlier version may have
+    /// written when it died.
     pub why: Option<WhyKept>,
 }
 
@@ -75,8 +76,15 @@ pub struct Content {
 pub struct DoubtedPath {
     /// The invoice that it wrote there.
     pub writer: Option<InvoiceId>,
-    /// Anything else that lies there is not ours.
+    /// Anything else that lies there is not ours, if the dead run has said what it was to write.
     pub contents: Vec<Content>,
+}
+
+impl DoubtedPath {
+    /// Whether the dead run has said what it was to write. Earlier versions did not.
+    pub fn is_content_known(&self) -> bool {
+        !self.contents.is_empty() && self.contents.iter().all(|content| content.digest != Digest::UNKNOWN)
+    }
 }
 
 /// Open rejects that one run reads again at the most, those that were read the longest ago first: the list may be
@@ -222,14 +230,13 @@ fn put_contents(
          ON CONFLICT DO NOTHING"
     ))?
     .execute([path.folder(), path.stem(), path.as_str()])?;
-    if let Some(digest) = digest {
-        conn.prepare_cached(
-            "INSERT INTO doubt_content (path, sha256, id, source_table)
+    let digest = digest.unwrap_or(Digest::UNKNOWN);
+    conn.prepare_cached(
+        "INSERT INTO doubt_content (path, sha256, id, source_table)
              VALUES (?1, ?2, ?3, (SELECT source_table FROM run WHERE id = ?4))
              ON CONFLICT DO UPDATE SET id = excluded.id, source_table = excluded.source_table",
-        )?
-        .execute(params![path.as_str(), digest.0, id.as_str(), run])?;
-    }
+    )?
+    .execute(params![path.as_str(), digest.0, id.as_str(), run])?;
     Ok(())
 }
 

@@ -285,3 +285,21 @@ fn a_document_longer_than_the_servers_packets_is_converted_whole() {
         assert_eq!(document(&rows[0]).len(), 12_000_002);
     });
 }
+
+/// MariaDB takes question marks out of a text one by one, which would take minutes here.
+#[test]
+fn a_long_document_of_question_marks_keeps_no_server_busy() {
+    on_every_flavor(|flavor| {
+        let table = table_in(flavor, "gbk");
+        let many = "REPEAT(CONVERT('票?' USING gbk), 3000000)";
+        insert(&table, "1", ["'1'", "'CN'", "'A'", &format!("CONCAT('\"', {many}, '\"')")]);
+        let exporter = Exporter::new(&table);
+        exporter.run(["run"]).expect(0);
+        assert_eq!(exporter.tree()["1/CN/20251128+A.json"].len(), 12_000_002);
+        // Too long to be sent, and so too long to be measured, with a character that does not come back.
+        insert(&table, "2", ["'1'", "'CN'", "'B'", &format!("CONCAT(_gbk'\"', _gbk 0xAAA1, {many}, _gbk'\"')")]);
+        exporter.run(["run", "--max-document", "1MiB"]).expect(3);
+        let reasons = exporter.ask("SELECT id, reason FROM reject WHERE closed_run IS NULL ORDER BY id");
+        assert_eq!(reasons, ["1 too-large", "2 too-large"]);
+    });
+}

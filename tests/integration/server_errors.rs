@@ -110,6 +110,40 @@ fn an_error_that_passes_by_itself_is_asked_again_at_every_stage() {
 }
 
 #[test]
+fn a_row_for_which_the_server_has_too_little_memory_is_a_reject_and_keeps_no_other_row_back() {
+    on_every_flavor(|flavor| {
+        let table = table(flavor);
+        at_once(&[5, 1037, 1041, 3015, 4081, 4082], &table, |code, proxy, exporter| {
+            // The page, the first page of rows alone, and the first row of all: once, and three times more.
+            proxy.refuse_each([("OCTET_LENGTH(`fext_field`)", code); 12]);
+            let summary = exporter.run(["run", "--format", "json"]).expect(3).json();
+            assert_eq!((&summary["rejected"], &summary["retries"]), (&1.into(), &9.into()), "{code}: {summary}");
+            assert_eq!(exporter.ask("SELECT reason FROM reject"), ["unreadable"], "{code}");
+            exporter.run(["run", "--mode", "incremental"]).expect(0);
+            exporter.assert_agrees();
+        });
+    });
+}
+
+/// Which table it is, what is still open, and how far a replica is behind.
+#[test]
+fn what_a_run_can_do_without_ends_no_run_where_the_server_takes_too_long_for_it() {
+    on_every_flavor(|flavor| {
+        let table = table(flavor);
+        let [_, list, transactions, replication, ..] = asking(flavor);
+        let cases = ["CAST(AUTO_INCREMENT AS CHAR)", list, transactions, replication];
+        at_once(&cases, &table, |words, proxy, exporter| {
+            proxy.refuse_each([(words, 1969); 4]);
+            let run = exporter.run(["run", "--mode", "incremental", "--format", "json"]).expect(0);
+            // A list that is not shown may have a second one in its place, and replication is asked for in two ways.
+            assert_eq!(proxy.not_yet_refused(), [""; 0], "{words}: {run}");
+            assert_eq!(run.json()["retries"], 3, "{words}: {run}");
+            exporter.assert_agrees();
+        });
+    });
+}
+
+#[test]
 fn a_prepared_statement_that_a_server_knows_no_more_is_prepared_again() {
     on_every_flavor(|flavor| {
         let table = table(flavor);

@@ -132,8 +132,14 @@ fn a_swap_for_a_table_that_is_read_in_the_same_way_costs_nothing() {
 
 type Step = fn(&mut dyn Source) -> Result<usize, Fault>;
 
-/// What a run asks of rows.
-const STEPS: [(&str, Step); 4] = [
+/// What a run, `state set` and `why` ask of rows.
+const STEPS: [(&str, Step); 9] = [
+    ("tenants", |source| source.tenants(&"9999-12-31 23:59:59".into()).map(|listing| listing.tenants.len())),
+    // The rows lie above that time, so that the newest one below it is asked for.
+    ("newest", |source| source.tenants(&"2025-11-28 14:00:00".into()).map(|listing| listing.tenants.len())),
+    ("tenantless", |source| source.tenantless(10).map(|ids| ids.len() + 1)),
+    ("has_tenant", |source| source.has_tenant(&"1".into()).map(usize::from)),
+    ("find", |source| source.find("INV2", &[]).map(|rows| rows.len())),
     ("page", |source| source.page(Some(&InvoiceId::from("1")), 10, &mut |_| Ok(()))),
     ("documents", |source| source.documents(&["2".into()], &mut |_| Ok(())).map(|()| 1)),
     ("keys", |source| {
@@ -173,19 +179,21 @@ fn filled(table: &Table) {
 
 #[test]
 fn every_statement_notices_that_the_type_of_a_column_is_another() {
-    let by_all = ["page", "documents", "keys", "ids"];
-    let by_rows = ["page", "documents"];
+    let by_id = ["newest", "tenantless", "find", "page", "documents", "keys", "ids"];
+    let by_time = ["tenants", "newest", "tenantless", "find", "page", "documents", "keys"];
+    let by_tenant = ["tenants", "newest", "tenantless", "has_tenant", "find", "page", "documents", "keys"];
+    let by_rows = ["find", "page", "documents"];
     let changes: [(&str, &str, &[&str]); 9] = [
-        ("MODIFY fid BIGINT NOT NULL", "MODIFY fid VARCHAR(40) NOT NULL", &by_all),
-        ("MODIFY fid VARCHAR(40) NOT NULL", "MODIFY fid BIGINT NOT NULL", &by_all),
+        ("MODIFY fid BIGINT NOT NULL", "MODIFY fid VARCHAR(40) NOT NULL", &by_id),
+        ("MODIFY fid VARCHAR(40) NOT NULL", "MODIFY fid BIGINT NOT NULL", &by_id),
         (
             "MODIFY fid VARCHAR(40) COLLATE utf8mb4_general_ci NOT NULL",
             "MODIFY fid VARCHAR(40) COLLATE utf8mb4_bin NOT NULL",
-            &by_all,
+            &by_id,
         ),
-        ("MODIFY fupdate_time DATETIME", "MODIFY fupdate_time DATETIME(3)", &["page", "documents", "keys"]),
-        ("MODIFY fupdate_time DATETIME", "MODIFY fupdate_time TIMESTAMP NULL", &["page", "documents", "keys"]),
-        ("MODIFY ftenant_id VARCHAR(64) NOT NULL", "MODIFY ftenant_id BIGINT NOT NULL", &["page", "documents", "keys"]),
+        ("MODIFY fupdate_time DATETIME", "MODIFY fupdate_time DATETIME(3)", &by_time),
+        ("MODIFY fupdate_time DATETIME", "MODIFY fupdate_time TIMESTAMP NULL", &by_time),
+        ("MODIFY ftenant_id VARCHAR(64) NOT NULL", "MODIFY ftenant_id BIGINT NOT NULL", &by_tenant),
         ("MODIFY fext_field LONGTEXT CHARACTER SET utf8mb4", "MODIFY fext_field LONGTEXT CHARACTER SET gbk", &by_rows),
         ("MODIFY fext_field LONGBLOB", "MODIFY fext_field LONGTEXT CHARACTER SET gbk", &by_rows),
         (
@@ -219,7 +227,7 @@ fn an_embedded_table_that_is_made_anew_with_other_types_is_noticed() {
         table.execute("ALTER TABLE t_new RENAME TO t_invoice");
     };
     make_anew("INTEGER NOT NULL");
-    assert_eq!(noticed(&table, || make_anew("TEXT NOT NULL")), ["page", "documents", "keys", "ids"]);
+    assert_eq!(noticed(&table, || make_anew("TEXT NOT NULL")), STEPS.map(|(name, _)| name));
     assert_eq!(noticed(&table, || make_anew("TEXT NOT NULL")), [""; 0], "it is read in the same way");
     assert_eq!(noticed(&table, || table.execute("CREATE TABLE other (a)")), [""; 0]);
 }

@@ -8,7 +8,7 @@ use crate::support::{Exporter, Row, Table, on_every_source};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The table, with a column of tenants that may be NULL.
-fn nullable(table: &Table) {
+pub(crate) fn nullable(table: &Table) {
     match table {
         Table::Server(_) => table.execute("ALTER TABLE t_invoice MODIFY ftenant_id VARCHAR(64) NULL"),
         Table::Embedded(_) => {

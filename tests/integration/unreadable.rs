@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::retries::{documents_worked_out, limit_time, set_slow};
 use crate::support::exporter::{Finished, numbers};
 use crate::support::{Exporter, Proxy, Row, Table, on_every_flavor, server};
+use crate::tenantless::nullable;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const CN: &str = "1/CN/20251128+INV001.json";
@@ -117,7 +118,75 @@ fn a_to_do_list_that_cannot_be_read_fails_only_the_tenants_that_it_concerns() {
     });
 }
 
-/// The pages of SQLite behind the row: each begins with the number of the next one.
+/// Makes the documents on pages of their own unreadable.
+fn damage(table: &Table) -> Vec<u8> {
+    let url = table.url();
+    let file = url.strip_prefix("sqlite:").unwrap();
+    let whole = fs::read(file).unwrap();
+    let mut damaged = whole.clone();
+    // Each of these pages begins with the number of the next one.
+    let pages = damaged.chunks_mut(4_096).filter(|page| page[4..].iter().all(|byte| *byte == b'x'));
+    pages.for_each(|page| page[..4].copy_from_slice(&[0x7f; 4]));
+    fs::write(file, damaged).unwrap();
+    whole
+}
+
+/// An exporter of tenant 9 and of thirty invoices, one of them without a tenant, on pages that are damaged then: no
+/// row is tried that could be read instead of the one without a tenant.
+fn unreadable_but_for_tenant_9(table: &Table) -> Exporter<'_> {
+    nullable(table);
+    let exporter = Exporter::new(table);
+    let document = format!("[\"{}\"]", "x".repeat(20_000));
+    for id in 1..=30 {
+        table.insert(&Row { id, number: &format!("INV{id}"), document: &document, ..Row::default() });
+    }
+    table.execute("UPDATE t_invoice SET ftenant_id = NULL WHERE fid = 1");
+    table.insert(&Row { id: 100, tenant: "9", ..Row::default() });
+    exporter.run(["run", "--mode", "incremental"]).expect(3);
+    damage(table);
+    exporter
+}
+
+#[test]
+fn a_run_says_that_a_reject_without_a_tenant_could_not_be_read_and_is_not_a_success() {
+    let table = Table::embedded();
+    let exporter = unreadable_but_for_tenant_9(&table);
+    let time = table.ago(20 * MINUTE);
+    table.insert(&Row { id: 101, tenant: "9", number: "NEXT", time: &time, ..Row::default() });
+    let finished = exporter.run(["run", "--mode", "incremental", "--format", "json"]).expect(3);
+    assert_eq!(numbers(&finished.json(), ["seen", "written", "unread"]), [1, 1, 1], "{finished}");
+    assert!(finished.stderr.contains("1 invoice without a known tenant could not be read: "), "{finished}");
+    assert_eq!(exporter.ask_one("SELECT status FROM run WHERE id = 2"), "partial");
+    let error = exporter.ask_one("SELECT error FROM run WHERE id = 2");
+    assert!(error.starts_with("invoices without a known tenant that could not be read: 1: "), "{error}");
+    let said = exporter.run(["--lang", "zh", "run", "--mode", "incremental"]).expect(3);
+    assert!(said.stderr.contains("1 张租户不明的发票未能读取: "), "{said}");
+    assert!(said.stdout.contains("，但有 1 张发票未能读取"), "{said}");
+    exporter.assert_state_is_sound();
+
+    // A scan reads by other ways, and does not skip the row.
+    exporter.run(["run", "--mode", "full"]).expect(3);
+    let detail = exporter.ask_one("SELECT detail FROM reject WHERE id = '1'");
+    assert!(!detail.contains("ftenant_id is NULL"), "{detail}");
+}
+
+#[test]
+fn a_verification_compares_what_can_be_read_and_says_what_cannot() {
+    let table = Table::embedded();
+    let exporter = unreadable_but_for_tenant_9(&table);
+    fs::write(exporter.output().join("9/CN/20251128+FOREIGN.json"), "{}").unwrap();
+    table.execute("DELETE FROM t_invoice WHERE fid = 100");
+    let found = |args: &[&str]| {
+        let verify = ["verify", "--against-source", "--format", "json"];
+        let found = exporter.run(verify.iter().chain(args)).expect(6).json();
+        let found = found["findings"].as_array().unwrap().iter();
+        found.map(|f| format!("{} {}", f["difference"], f["tenant"]).replace('"', "")).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&[]), ["withdrawn 9", "foreign null", "unread null"]);
+    // The deleted row is asked for together with those of tenant 1.
+    assert_eq!(found(&["--documents"]), ["foreign null", "unread null", "unread 1", "unread 9"]);
+}
+
 #[test]
 fn a_row_on_a_damaged_page_gives_its_path_to_its_rival_and_is_a_reject() {
     let table = Table::embedded();
@@ -129,13 +198,7 @@ fn a_row_on_a_damaged_page_gives_its_path_to_its_rival_and_is_a_reject() {
     run(0);
     insert(3, 20, &Row { document: "[3]", ..Row::default() });
     insert(4, 20, &Row { tenant: "9", ..Row::default() });
-    let url = table.url();
-    let file = url.strip_prefix("sqlite:").unwrap();
-    let whole = fs::read(file).unwrap();
-    let mut damaged = whole.clone();
-    let page = damaged.chunks_mut(4_096).find(|page| page[4..].iter().all(|byte| *byte == b'x')).unwrap();
-    page[..4].copy_from_slice(&[0x7f; 4]);
-    fs::write(file, damaged).unwrap();
+    let whole = damage(&table);
     for code in [3, 0] {
         run(code);
         assert_eq!(open_rejects(&exporter), ["1 unreadable"]);
@@ -143,7 +206,7 @@ fn a_row_on_a_damaged_page_gives_its_path_to_its_rival_and_is_a_reject() {
         assert_eq!(fs::read_to_string(exporter.output().join(CN)).unwrap(), "[3]");
         exporter.assert_state_is_sound();
     }
-    fs::write(file, whole).unwrap();
+    fs::write(table.url().strip_prefix("sqlite:").unwrap(), whole).unwrap();
     run(0);
     assert_eq!(open_rejects(&exporter), ["1 path-taken"]);
 }

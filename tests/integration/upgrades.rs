@@ -229,3 +229,58 @@ fn rows_of_an_earlier_schema_move_as_before_once_a_full_run_has_read_them() {
     assert_eq!(numbers(&summary, ["written", "removed", "leftovers"]), [1, 1, 0]);
     exporter.assert_state_is_sound();
 }
+
+/// A list of targets as versions wrote it that did not say the digests.
+fn forget_digests(exporter: &Exporter<'_>) {
+    let list = exporter.output().join(".export_state/staging/targets-0");
+    let text = fs::read_to_string(&list).unwrap();
+    let without = |line: &str| match serde_json::from_str::<Vec<String>>(line) {
+        Ok(target) => serde_json::to_string(&target[..2]).unwrap() + "\n",
+        Err(_) => format!("{line}\n"),
+    };
+    fs::write(list, text.lines().map(without).collect::<String>()).unwrap();
+}
+
+#[test]
+fn a_file_that_a_dead_run_of_an_earlier_version_may_have_written_is_a_leftover() {
+    let table = table();
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    let stamp = |minutes: u64| table.ago(std::time::Duration::from_secs(60 * minutes));
+    // One file is written anew, one for the first time, which the dead run comes near to; nothing is recorded.
+    table.execute(&format!("UPDATE t_invoice SET fext_field = '[2]', fupdate_time = '{}' WHERE fid = 1", stamp(50)));
+    table.insert(&Row { id: 3, tenant: "10", number: "INV3", time: &stamp(50), ..Row::default() });
+    assert!(run_with(&exporter, "renameat:signal=KILL:when=2", &INCREMENTAL).was_killed());
+    fs::write(exporter.output().join("10/CN/20251128+INV3.json"), "[3]").unwrap();
+    forget_digests(&exporter);
+    // Earlier still, only the state said so.
+    fs::write(exporter.output().join("1/CN/20251128+INV4.json"), "[4]").unwrap();
+    let conn = Connection::open(exporter.state()).unwrap();
+    conn.execute("INSERT INTO doubt_path (path, id) VALUES ('1/CN/20251128+INV4.json', '4')", []).unwrap();
+    conn.close().unwrap();
+    table.execute(&format!("UPDATE t_invoice SET fcountry = 'IT', fupdate_time = '{}' WHERE fid = 1", stamp(40)));
+    table.execute("DELETE FROM t_invoice WHERE fid = 3");
+
+    let before = exporter.tree();
+    let finished = exporter.run(INCREMENTAL).expect(0);
+    let said = "a run of an earlier version died before it had recorded what it wrote there";
+    assert!(finished.stderr.contains(said), "{finished}");
+    let left = ["1/CN/20251128+INV1.json", "1/CN/20251128+INV4.json", "10/CN/20251128+INV3.json"];
+    assert_eq!(exporter.ask("SELECT path FROM leftover ORDER BY path"), left, "{finished}");
+    assert_eq!(numbers(&finished.json(), ["removed", "leftovers"]), [0, 3]);
+    assert!(before.iter().all(|(path, content)| exporter.tree().get(path) == Some(content)));
+    let verified = exporter.run(["verify", "--format", "json"]).expect(6).json();
+    let found = verified["findings"].as_array().unwrap().iter();
+    let found: Vec<_> = found.map(|found| (found["difference"].as_str(), found["path"].as_str())).collect();
+    assert_eq!(found, left.map(|path| (Some("leftover"), Some(path))));
+    let history = exporter.run(["history", "last"]).expect(0);
+    assert!(left.iter().all(|path| history.stdout.contains(path)), "{history}");
+    exporter.assert_state_is_sound();
+
+    // Only with consent.
+    exporter.run(["verify", "--against-source", "--prune"]).expect(6);
+    assert_eq!(exporter.ask("SELECT path FROM leftover ORDER BY path"), left);
+    exporter.run(["verify", "--against-source", "--prune", "--prune-leftovers"]).expect(2);
+    exporter.run(["verify", "--against-source", "--prune", "--prune-leftovers", "--prune-up-to", "3"]).expect(0);
+    exporter.assert_agrees();
+}

@@ -29,6 +29,8 @@ words! {
         Leftover = "leftover", "遗留文件";
         /// No invoice is known to have the file.
         Foreign = "foreign", "来历不明";
+        /// The server did not return rows of a tenant, so that they are not compared.
+        Unread = "unread", "未能读取";
     }
 }
 
@@ -58,6 +60,9 @@ impl Difference {
                 "用 verify --against-source --prune --prune-leftovers 删除，即使它是之前某张发票仅存的文件"
             ),
             Self::Foreign => text!("it is not ours to remove", "不是本程序的文件，不会删除"),
+            Self::Unread => {
+                text!("mend what the server says, then verify again", "请先解决服务器报告的问题，再重新核对")
+            }
         }
     }
 }

@@ -6,10 +6,11 @@ use std::collections::HashSet;
 
 use super::{Confirm, Findings, Leftovers, PruneOrder};
 use crate::event::{Event, Notice};
-use crate::export::inquiry::{Inquiry, Present};
+use crate::export::inquiry::{Inquiry, Present, second_source};
+use crate::export::order::Order;
 use crate::export::patience::Patience;
 use crate::export::session::Session;
-use crate::export::{Order, Writing, second_source};
+use crate::export::writing::Writing;
 use crate::invoice::{Digest, InvoiceId};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Counts};

@@ -1,21 +1,23 @@
 //! Ledger against source: the key diff without a lower bound, then by primary key whomever the ledger
 //! holds and the scan has not met. The same threads read and check as in a run; nothing is written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Difference, Finding, Findings};
 use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, Desk, Presence, Verdict};
-use crate::export::diff::{Compare, Part, Scope, Told};
-use crate::export::drive::{Decides, Errand, drive};
+use crate::export::diff::{Compare, Scope, Told};
+use crate::export::drive::{Checked, Decides, Errand, drive};
+use crate::export::inquiry::second_source;
+use crate::export::order::Order;
 use crate::export::patience::Patience;
-use crate::export::pipeline::Checked;
 use crate::export::plan::{self, HowToRead};
 use crate::export::session::Session;
-use crate::export::{Order, second_source};
+use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::lang::Text;
+use crate::refusal::Trouble;
 use crate::run::Cancel;
 use crate::state::State;
 use crate::state::ledger::Entry;
@@ -48,7 +50,8 @@ pub(super) fn compare(
     let max_document = order.access.max_document;
     let desk = Desk { tree: None, stage: None, presence: Presence::Assumed, max_document };
     let read_upto = known.into_iter().filter_map(|known| Some((known.tenant, known.watermark?))).collect();
-    let mut examiner = Examiner { selection, state, read_upto, otherwise: state.newest_boundary()?, findings, tell };
+    let otherwise = state.newest_boundary()?;
+    let mut examiner = Examiner { selection, state, read_upto, otherwise, unread: HashSet::new(), findings, tell };
     drive(&mut examiner, desk, errand, order.writers, cancel)
 }
 
@@ -64,6 +67,8 @@ struct Examiner<'a> {
     read_upto: HashMap<Tenant, SourceTime>,
     /// The same for tenants without a watermark.
     otherwise: Option<SourceTime>,
+    /// Tenants with rows that could not be read.
+    unread: HashSet<Tenant>,
     findings: &'a mut Findings,
     tell: &'a mut dyn FnMut(Event),
 }
@@ -71,9 +76,9 @@ struct Examiner<'a> {
 impl Decides for Examiner<'_> {
     fn take(&mut self, checked: Checked) -> anyhow::Result<()> {
         match checked.verdict {
-            Verdict::Candidate(candidate) => self.judge(&candidate),
+            Verdict::Candidate(candidate) => self.judge(&candidate, checked.ticket.known.as_ref()),
             Verdict::Reject(reject) => self.judge_reject(&reject),
-            Verdict::Trouble { trouble, .. } => return Err(trouble.message().into()),
+            Verdict::Trouble { trouble, .. } => Err(trouble.message().into()),
         }
     }
 
@@ -86,7 +91,7 @@ impl Decides for Examiner<'_> {
                 }
             }
             Told::Retrying { trouble, pause } => (self.tell)(Event::Notice(Notice::Retrying { trouble, pause })),
-            Told::Failed { trouble, .. } => return Err(trouble.message().into()),
+            Told::Failed { tenants, tenantless, trouble } => self.unread(tenants, tenantless, &trouble),
             // Who is gone from the index is asked for again after the scan.
             Told::Gone { .. } | Told::Begun(_) | Told::Quiet(_) | Told::Read { .. } => {}
         }
@@ -103,8 +108,8 @@ impl Decides for Examiner<'_> {
 }
 
 impl Examiner<'_> {
-    fn judge(&mut self, candidate: &Candidate) -> anyhow::Result<()> {
-        let Candidate { invoice, path, digest, known, .. } = candidate;
+    fn judge(&mut self, candidate: &Candidate, known: Option<&Entry>) -> anyhow::Result<()> {
+        let Candidate { invoice, path, digest, .. } = candidate;
         let Some(entry) = known else {
             if self.is_pending(&invoice.tenant, invoice.time.as_ref()) || self.is_rejected(&invoice.id)? {
                 return Ok(());
@@ -168,6 +173,25 @@ impl Examiner<'_> {
         let open = self.state.is_open_reject(id)?;
         self.findings.rejected += u64::from(open);
         Ok(open)
+    }
+
+    /// Rows that the server does not return are not compared. The others are.
+    fn unread(&mut self, tenants: Vec<Tenant>, tenantless: u64, trouble: &Trouble) {
+        let mut find = |tenant, detail| {
+            self.findings.add(Finding { difference: Difference::Unread, tenant, id: None, path: None, detail });
+        };
+        for tenant in tenants.into_iter().filter(|tenant| self.unread.insert(tenant.clone())) {
+            find(Some(tenant), text!("not all rows could be compared: {trouble}", "并非所有行都能比对: {trouble}"));
+        }
+        if tenantless > 0 {
+            find(
+                None,
+                text!(
+                    "invoices without a known tenant that could not be compared: {tenantless}: {trouble}",
+                    "租户未知、未能比对的发票: {tenantless}: {trouble}"
+                ),
+            );
+        }
     }
 
     fn lost(&mut self, id: &InvoiceId, tenant: Option<&Tenant>, path: Option<String>, detail: Text) {

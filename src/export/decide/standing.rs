@@ -1,17 +1,15 @@
 //! Whether the id of a row is proof that it is the invoice that was exported: only of the same tenant and number, and
 //! in a table that is provably the one of before. Where it is not, an old file is never removed for a new one.
 
-use super::one_by_one::Asks;
-use super::pipeline::Clerk;
+use super::decisions::Decisions;
 use crate::invoice::{Invoice, InvoiceId};
-use crate::lang::Explain;
 use crate::run::WhyKept;
 use crate::state::ledger::Entry;
 use crate::state::todo::{Content, Leftover};
 use crate::tree::name::TreePath;
-use crate::tree::publish::{Cause, Changes, Removal};
+use crate::tree::publish::{Cause, Removal};
 
-impl Clerk<'_> {
+impl Decisions<'_> {
     /// The number of the source's table, if the row was read in it with the document and at the path that the ledger
     /// has. A row that is as it was keeps what is known of it where the source shows nothing.
     pub(super) fn table_of(&self, entry: &Entry, before: Option<&Entry>) -> Option<i64> {
@@ -22,7 +20,7 @@ impl Clerk<'_> {
     /// The invoice leaves its old path. The file goes if the row is provably the one that was exported.
     pub(super) fn supersede(&mut self, before: &Entry, instead: &TreePath, invoice: &Invoice) -> anyhow::Result<()> {
         // What a dead run may have written there is cleared up once everything in doubt was read again.
-        if self.doubted.contains_key(&before.path) || !self.owners(&before.id, &before.path)?.is_empty() {
+        if self.doubted.contains_key(&before.path) || !self.view.owners(&before.id, &before.path)?.is_empty() {
             return Ok(());
         }
         let (path, id, digest) = (before.path.clone(), before.id.clone(), before.digest);
@@ -35,8 +33,8 @@ impl Clerk<'_> {
         };
         match why {
             None => {
-                let instead = self.moved_from(&path)?.chain([instead.clone()]).collect();
-                self.batch.remove(Removal { id, path, instead, digest, cause: Cause::Superseded });
+                let instead = self.view.moved_from(&path)?.chain([instead.clone()]).collect();
+                self.view.batch.remove(Removal { id, path, instead, digest, cause: Cause::Superseded });
             }
             why => self.leave_if_there(Leftover { path, id, digest, why }),
         }
@@ -47,7 +45,7 @@ impl Clerk<'_> {
     /// replace, and the invoice is either gone or still the same one.
     pub(super) fn clear_unnamed(&mut self, path: &TreePath, content: &Content) -> anyhow::Result<()> {
         let (id, digest) = (content.id.clone(), content.digest);
-        let why = match self.current(&id)? {
+        let why = match self.view.entry(&id)? {
             Some(now) if !now.path.same_invoice(path) => Some(WhyKept::Number),
             Some(now) if now.path.tenant() != path.tenant() => Some(WhyKept::Tenant),
             Some(_) | None => self.unless_proven(content.table),
@@ -56,7 +54,7 @@ impl Clerk<'_> {
         match why {
             None => {
                 let (nobody, cause) = (InvoiceId::from(""), Cause::InDoubt(id));
-                self.batch.remove(Removal { id: nobody, path, instead: Vec::new(), digest, cause });
+                self.view.batch.remove(Removal { id: nobody, path, instead: Vec::new(), digest, cause });
             }
             why => self.leave_if_there(Leftover { path, id, digest, why }),
         }
@@ -64,36 +62,14 @@ impl Clerk<'_> {
     }
 
     /// A file that is gone already is not left behind.
-    fn leave_if_there(&mut self, leftover: Leftover) {
+    pub(super) fn leave_if_there(&mut self, leftover: Leftover) {
         let is_gone = self.desk.tree.is_none_or(|tree| matches!(tree.inspect(&leftover.path), Ok(None)));
         if !is_gone {
-            self.batch.leave(leftover);
+            self.view.batch.leave(leftover);
         }
     }
 
     fn unless_proven(&self, table: Option<i64>) -> Option<WhyKept> {
         (self.table.is_none() || self.table != table).then_some(WhyKept::Table)
-    }
-
-    /// A table may be emptied or exchanged while it is read. The rows of a batch were read before this asks, so that
-    /// they are of the table of the run's start if it is still there. If not, the batch removes nothing.
-    pub(super) fn keep_unless_table_lasts(&mut self, changes: &mut Changes) -> anyhow::Result<()> {
-        if changes.removals.is_empty() || self.table_lasts()? {
-            return Ok(());
-        }
-        self.table = None;
-        for Removal { id, path, digest, cause, .. } in std::mem::take(&mut changes.removals) {
-            let id = if let Cause::InDoubt(writer) = cause { writer } else { id };
-            self.leave_if_there(Leftover { path, id, digest, why: Some(WhyKept::Table) });
-        }
-        Ok(())
-    }
-
-    fn table_lasts(&mut self) -> anyhow::Result<bool> {
-        let Some(before) = self.settings.table.clone() else { return Ok(false) };
-        let now = self
-            .ask(|source| source.table_identity())
-            .explain(|| text!("cannot see whether the table is still the same", "无法确认数据表是否仍是原来的那张"))?;
-        Ok(now.is_some_and(|now| before.lasts(&now)))
     }
 }

@@ -1,0 +1,150 @@
+//! Batches on their way into tree and state: one thread syncs a batch while another one puts the batch before in
+//! place, and the deciding thread records that one and decides the one behind. What a dead run leaves in doubt is two
+//! batches at most.
+
+use std::thread::{Builder, Scope};
+
+use anyhow::anyhow;
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::decide::Ledger;
+use super::drive::no_thread;
+use super::writing::Writing;
+use crate::panics;
+use crate::state::record::Record;
+use crate::tree::Tree;
+use crate::tree::publish::{Changes, Published};
+use crate::tree::stage::Stage;
+
+/// Where batches go.
+pub(super) enum Committer<'a> {
+    Export {
+        writing: Writing<'a>,
+        publisher: Publisher,
+    },
+    /// Only says what would be removed.
+    DryRun {
+        tree: Option<&'a Tree>,
+    },
+}
+
+impl Committer<'_> {
+    /// Has changes published. What comes of them is known at once if there is nothing to publish.
+    pub(super) fn submit(&mut self, changes: Changes) -> anyhow::Result<Option<Published>> {
+        match self {
+            Self::Export { writing, publisher } if !changes.is_empty() => {
+                writing.sign()?;
+                publisher.submit(changes);
+                Ok(None)
+            }
+            Self::DryRun { tree: Some(tree) } => tree.would_remove(&changes.removals).map(Some),
+            Self::Export { .. } | Self::DryRun { tree: None } => Ok(Some(Published::nothing())),
+        }
+    }
+
+    /// Whether the batch that was submitted is published.
+    pub(super) fn is_published(&self) -> bool {
+        match self {
+            Self::Export { publisher, .. } => publisher.is_done(),
+            Self::DryRun { .. } => false,
+        }
+    }
+
+    /// Waits until the batch that was submitted is published.
+    pub(super) fn wait_published(&self) -> anyhow::Result<Published> {
+        match self {
+            Self::Export { publisher, .. } => publisher.wait_published(),
+            Self::DryRun { .. } => Ok(Published::nothing()),
+        }
+    }
+
+    pub(super) fn record(&self, ledger: &mut Ledger<'_>, published: &Published, record: &Record) -> anyhow::Result<()> {
+        match (self, ledger) {
+            (Self::Export { writing, .. }, Ledger::Recorded { state, .. }) => writing.record(state, published, record),
+            (_, Ledger::Rehearsed { rehearsal, .. }) => rehearsal.record(record),
+            (Self::DryRun { .. }, Ledger::Recorded { .. }) => Ok(()),
+        }
+    }
+
+    /// Whether a batch has to be on record before rows are read again: a dry run changes neither disk nor ledger, so
+    /// its batch is all that knows of its decisions.
+    pub(super) fn changes_the_tree(&self) -> bool {
+        matches!(self, Self::Export { .. })
+    }
+}
+
+/// The threads that publish: one waits for the disk, the other one gives files their names.
+pub(super) struct Publisher {
+    batches: Sender<Changes>,
+    results: Receiver<anyhow::Result<Published>>,
+}
+
+impl Publisher {
+    /// They end when this is dropped, or with the first batch that fails.
+    pub(super) fn start<'scope>(
+        threads: &'scope Scope<'scope, '_>,
+        tree: &'scope Tree,
+        stage: &'scope Stage,
+    ) -> anyhow::Result<Self> {
+        let (batches, waiting) = bounded(1);
+        let (synced, in_turn) = bounded(1);
+        let (done, results) = bounded(1);
+        let start = |work: Box<dyn FnOnce() + Send + 'scope>| {
+            Builder::new().spawn_scoped(threads, work).map_err(|error| no_thread(&error))
+        };
+        start(Box::new(move || run_stage(waiting.into_iter().map(Ok), synced, |changes| tree.sync(stage, changes))))?;
+        start(Box::new(move || {
+            run_stage(in_turn.iter(), done, |synced| tree.put_in_place(stage, synced));
+            // After one that fails, nothing of the next one is in doubt.
+            in_turn.into_iter().flatten().for_each(|synced| stage.withdraw_list(&synced));
+        }))?;
+        Ok(Self { batches, results })
+    }
+
+    /// A thread that has ended said why in the result of a batch before.
+    fn submit(&self, changes: Changes) {
+        let _ = self.batches.send(changes);
+    }
+
+    fn wait_published(&self) -> anyhow::Result<Published> {
+        self.results.recv().unwrap_or_else(|_| Err(anyhow!("a publishing thread has ended, which is a bug")))
+    }
+
+    fn is_done(&self) -> bool {
+        !self.results.is_empty()
+    }
+}
+
+/// Takes a step with one batch after the other. After one that fails nothing may be published.
+fn run_stage<T, U>(
+    batches: impl Iterator<Item = anyhow::Result<T>>,
+    next: Sender<anyhow::Result<U>>,
+    step: impl Fn(T) -> anyhow::Result<U>,
+) {
+    for batch in batches {
+        let result = batch.and_then(|batch| panics::as_error(|| step(batch)));
+        let failed = result.is_err();
+        // The receiver is gone only if the run has failed already.
+        if next.send(result).is_err() || failed {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_batch_that_fails_or_panics_no_other_one_goes_further() {
+        for fails in [|| Err(anyhow!("the disk is full")), || panic!("a bug")] {
+            let (next, results) = bounded(9);
+            let step = |n| if n == 2 { fails() } else { Ok(n) };
+            run_stage([Ok(1), Ok(2), Ok(3)].into_iter(), next, step);
+            let (next, arrived) = bounded(9);
+            run_stage(results.into_iter().chain([Ok(4)]), next, Ok);
+            let arrived: Vec<_> = arrived.into_iter().map(Result::ok).collect();
+            assert_eq!(arrived, [Some(1), None]);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! What becomes of one row: it gets its path, is rejected, or is gone. What was decided of it before is overruled, and
+//! the file that it leaves behind is removed or listed.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::batch::Batch;
+use super::journal::Journal;
+use super::ledger_view::LedgerView;
+use super::tally::{Counted, Tally};
+use crate::event::Notice;
+use crate::export::check::{Candidate, Desk, FileState, Verdict};
+use crate::export::inquiry::Settings;
+use crate::export::ticket::Part;
+use crate::invoice::{InvoiceId, Tenant};
+use crate::refusal::Trouble;
+use crate::run::{Counts, WhyKept};
+use crate::state::ledger::{Entry, Origin};
+use crate::state::todo::{DoubtedPath, Leftover, Reject, TodoReason};
+use crate::tree::name::TreePath;
+use crate::tree::publish::{Failure, NotRemoved, NotRemovedReason, Placement, Published};
+
+pub(in crate::export) struct Decisions<'a> {
+    pub settings: &'a Settings,
+    pub desk: Desk<'a>,
+    pub view: LedgerView<'a>,
+    pub journal: Journal<'a>,
+    pub tally: Tally<'a>,
+    /// The paths at which a dead run may have written, until everything in doubt was read again.
+    pub doubted: BTreeMap<TreePath, DoubtedPath>,
+    /// The number of the source's table; None: it cannot be told from others.
+    pub table: Option<i64>,
+    /// The ids on the to-do list, which leave it when they are exported though nothing changed.
+    pub retried: HashMap<InvoiceId, TodoReason>,
+    /// Whether this run has given out any path: until then what the reader knew of the ledger holds.
+    pub has_entered: bool,
+}
+
+/// What was known of a row before it was read again as a rival.
+#[derive(Default)]
+pub(super) struct Rival {
+    pub entry: Option<Entry>,
+    counted: Option<Counted>,
+    /// The open batch decides it, and counts it as what it comes to in the end. Only of a dry run, which records no
+    /// batch before rivals are read.
+    is_in_batch: bool,
+}
+
+impl Decisions<'_> {
+    /// Whether the file of an invoice is as right as it was when its row was checked: what was decided
+    /// since may have changed it.
+    pub(super) fn still_holds(&self, candidate: &Candidate, known: Option<&Entry>) -> anyhow::Result<bool> {
+        if !candidate.is_written() {
+            return Ok(true);
+        }
+        let held = |entry: &Entry| (entry.path.clone(), entry.digest);
+        if self.view.entry(&candidate.invoice.id)?.as_ref().map(held) != known.map(held) {
+            return Ok(false);
+        }
+        match self.desk.tree {
+            Some(tree) if self.journal.outcome.totals.run.removed > 0 => {
+                Ok(tree.has_file(&candidate.path, candidate.size)?)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Gives a candidate its path. Rows of a tenant that has failed are left to the next run. `known` is what the ledger
+    /// said when the row was read.
+    pub(super) fn accept(&mut self, candidate: Candidate, known: Option<Entry>) -> anyhow::Result<()> {
+        if self.journal.has_failed(&candidate.invoice.tenant) {
+            self.discard(&candidate);
+            return Ok(());
+        }
+        let Candidate { invoice, path, digest, size, file } = candidate;
+        let before = if self.has_entered { self.view.entry(&invoice.id)? } else { known };
+        let settled = invoice.time.as_ref().is_some_and(|time| *time < self.settings.settled_below);
+        let mut entry = Entry {
+            id: invoice.id.clone(),
+            tenant: invoice.tenant.clone(),
+            time: invoice.time.clone(),
+            path: path.clone(),
+            digest,
+            size,
+            settled,
+            recheck: false,
+            table: None,
+        };
+        entry.table = self.table_of(&entry, before.as_ref());
+        if let Some(before) = &before
+            && before.path != path
+        {
+            self.supersede(before, &path, &invoice)?;
+        }
+        let (origin, staged) = match file {
+            FileState::Unchanged if before.as_ref() == Some(&entry) && !self.retried.contains_key(&entry.id) => {
+                self.view.batch.count(Some(&invoice.tenant), |counts| *counts += Origin::Kept.counts(size));
+                return Ok(());
+            }
+            FileState::Unchanged => (Origin::Kept, None),
+            FileState::Adopted => (Origin::Adopted, None),
+            FileState::Staged(staged) => (Origin::Written, staged),
+        };
+        self.has_entered |= origin != Origin::Kept;
+        self.view.note_entered(&entry);
+        self.view.batch.enter(entry, origin);
+        if let Some(staged) = staged {
+            let placement = Placement { id: invoice.id, tenant: invoice.tenant, path, digest, staged };
+            let replaced = self.view.batch.place(placement, size);
+            replaced.iter().for_each(|replaced| self.desk.discard(replaced));
+        }
+        Ok(())
+    }
+
+    pub(super) fn reject(&mut self, reject: Reject) -> anyhow::Result<()> {
+        if !self.view.is_rejected(&reject.id)? {
+            self.journal.reject(&reject);
+        }
+        self.view.batch.reject(reject);
+        Ok(())
+    }
+
+    pub(super) fn gone(&mut self, id: InvoiceId, tenant: Option<&Tenant>) {
+        self.tally.note_gone(&id, tenant);
+        self.view.batch.gone(id, tenant.cloned());
+    }
+
+    pub(super) fn discard(&self, candidate: &Candidate) {
+        if let FileState::Staged(Some(staged)) = &candidate.file {
+            self.desk.discard(staged);
+        }
+    }
+
+    /// What is known of a rival that was read again.
+    pub(super) fn rival(&mut self, id: &InvoiceId) -> anyhow::Result<Rival> {
+        Ok(Rival {
+            entry: self.view.entry(id)?,
+            counted: self.view.counted(id)?.or_else(|| self.tally.take_gone(id)),
+            is_in_batch: self.view.batch.decides(id),
+        })
+    }
+
+    /// Sees to it that a rival which is about to be decided counts once.
+    pub(super) fn recount(&mut self, id: &InvoiceId, verdict: Option<&Verdict>, rival: &Rival) {
+        match &rival.counted {
+            _ if rival.is_in_batch => {}
+            Some((tenant, counts)) => self.view.batch.correct(tenant.clone(), *counts),
+            None => self.tally.note_rival(id, verdict, rival.entry.as_ref(), &self.retried),
+        }
+    }
+
+    /// Rivals that this part should have brought, and has not since: they came before, and were unchanged then.
+    pub(super) fn take_back_doubles(&mut self, part: Part) {
+        for tenant in self.tally.not_brought_by(part) {
+            self.view.batch.correct(Some(tenant), Counts { seen: 1, unchanged: 1, ..Counts::default() });
+        }
+    }
+
+    /// Completes a batch with what publishing found out, and counts it: from here on it is only recorded.
+    pub(super) fn close(&mut self, batch: &mut Batch, published: &Published) -> anyhow::Result<()> {
+        self.note(batch, published)?;
+        let totals = &mut self.journal.outcome.totals;
+        batch.close(totals);
+        self.journal.fail_if_rejected(&batch.ready);
+        batch.record.advances.retain(|advance| !self.journal.has_failed(&advance.tenant));
+        for advance in &mut batch.record.advances {
+            advance.written = self.journal.outcome.totals.of(&advance.tenant).written;
+        }
+        self.journal.leave(batch.record.leftovers.values());
+        Ok(())
+    }
+
+    /// Removed files, files that are not ours, tenants that are blocked.
+    fn note(&mut self, batch: &mut Batch, published: &Published) -> anyhow::Result<()> {
+        let mut dropped = Vec::new();
+        for Failure { tenant, path, trouble } in published.failed() {
+            dropped.extend(batch.drop_failed(path));
+            for (owner, _) in self.view.recorded_owners(path)? {
+                batch.keep(&owner);
+            }
+            self.journal.fail(tenant, trouble.clone());
+        }
+        for id in dropped {
+            self.keep_old_file(batch, &id)?;
+            self.displace_if_taken(batch, &id)?;
+        }
+        for id in published.movers() {
+            let tenant = batch.entry(id).map(|entry| entry.tenant.clone());
+            batch.count(tenant.as_ref(), |counts| counts.removed += 1);
+        }
+        for left in published.left() {
+            self.leave(batch, left);
+        }
+        for (path, detail) in published.in_doubt() {
+            batch.stay_in_doubt(path);
+            self.journal.notice(Notice::NotRemoved { path: path.to_string(), detail: detail.clone() });
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, batch: &mut Batch, left: &NotRemoved) {
+        let path = left.path.to_string();
+        match &left.why {
+            NotRemovedReason::Foreign => self.journal.notice(Notice::LeftInPlace { path }),
+            NotRemovedReason::Stuck(detail) => {
+                if let Some(entry) = batch.entry(&left.id) {
+                    self.journal.fail(&entry.tenant, Trouble::NotRemoved { path, detail: detail.clone() });
+                }
+            }
+        }
+        let (path, id, why) = (left.path.clone(), left.id.clone(), Some(WhyKept::NotRemoved));
+        batch.leave(Leftover { path, id, digest: left.digest, why });
+    }
+
+    /// An invoice that did not get to its new path keeps the old one. If it moves on in the next batch, that one
+    /// leaves the file behind.
+    fn keep_old_file(&mut self, batch: &mut Batch, id: &InvoiceId) -> anyhow::Result<()> {
+        let Some(before) = self.view.recorded(id)? else { return Ok(()) };
+        let leftover = batch.keep_file(&before.path);
+        if !self.view.batch.overrules(id) {
+            self.view.batch.keep_file(&before.path);
+        } else if let Some(leftover) = leftover {
+            self.view.batch.leave(leftover);
+        }
+        Ok(())
+    }
+
+    /// An invoice that did not get to its new path may have lost the old one meanwhile.
+    fn displace_if_taken(&mut self, batch: &mut Batch, id: &InvoiceId) -> anyhow::Result<()> {
+        if self.view.batch.overrules(id) {
+            return Ok(());
+        }
+        let Some(before) = self.view.entry(id)? else { return Ok(()) };
+        for batch in [batch, &mut self.view.batch] {
+            if batch.takers(&before).next().is_some() {
+                batch.displace(id);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! What a run says while it decides, and what came of it so far: its counts, the tenants that it has started, and
+//! those that have failed.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use crate::event::{Event, Notice};
+use crate::export::check::Verdict;
+use crate::export::inquiry::Settings;
+use crate::export::order::Rejects;
+use crate::export::ticket::Part;
+use crate::invoice::{SourceTime, Tenant};
+use crate::refusal::Trouble;
+use crate::run::{Counts, Kind, WhyKept};
+use crate::state::todo::{Leftover, Reject};
+use crate::tree::name::TreePath;
+
+const PROGRESS_EVERY: u64 = 100;
+
+/// The counts of everything that is on record.
+#[derive(Debug, Default)]
+pub(in crate::export) struct Totals {
+    pub run: Counts,
+    tenants: BTreeMap<Tenant, Counts>,
+}
+
+impl Totals {
+    pub(super) fn add(&mut self, tenant: Option<&Tenant>, counts: Counts) {
+        self.run += counts;
+        if let Some(tenant) = tenant {
+            *self.tenants.entry(tenant.clone()).or_default() += counts;
+        }
+    }
+
+    pub(super) fn take_back(&mut self, tenant: Option<&Tenant>, counts: Counts) {
+        self.run -= counts;
+        if let Some(tenant) = tenant {
+            *self.tenants.entry(tenant.clone()).or_default() -= counts;
+        }
+    }
+
+    pub(super) fn of(&self, tenant: &Tenant) -> Counts {
+        self.tenants.get(tenant).copied().unwrap_or_default()
+    }
+}
+
+/// What came of the run so far.
+#[derive(Debug, Default)]
+pub(in crate::export) struct Outcome {
+    pub totals: Totals,
+    pub failed: BTreeMap<Tenant, Trouble>,
+    pub new_rejects: u64,
+    /// Invoices without a known tenant that could not be read: how many, and why.
+    pub unread: Option<(u64, Trouble)>,
+    /// Files that were left though no invoice names them any more: how many, and one of them.
+    pub left: BTreeMap<Option<WhyKept>, (u64, TreePath)>,
+}
+
+pub(in crate::export) struct Journal<'a> {
+    settings: &'a Settings,
+    rejects: Rejects,
+    pub tell: &'a mut dyn FnMut(Event),
+    pub outcome: Outcome,
+    started: HashSet<Tenant>,
+    /// Rows that have come.
+    rows: u64,
+    /// Those of them without a usable source time.
+    timeless: u64,
+}
+
+impl<'a> Journal<'a> {
+    pub(in crate::export) fn new(settings: &'a Settings, rejects: Rejects, tell: &'a mut dyn FnMut(Event)) -> Self {
+        let (outcome, started) = Default::default();
+        Self { settings, rejects, tell, outcome, started, rows: 0, timeless: 0 }
+    }
+
+    /// How many tenants were looked at.
+    pub(in crate::export) fn tenants(&self) -> u64 {
+        self.started.len() as u64
+    }
+
+    pub(super) fn has_failed(&self, tenant: &Tenant) -> bool {
+        self.outcome.failed.contains_key(tenant)
+    }
+
+    pub(super) fn notice(&mut self, notice: Notice) {
+        (self.tell)(Event::Notice(notice));
+    }
+
+    pub(super) fn start(&mut self, tenant: &Tenant, watermark: Option<SourceTime>) {
+        let upto = (self.settings.kind != Kind::Full).then(|| self.settings.boundary.clone());
+        let after = if self.settings.since.is_some() { self.settings.since.clone() } else { watermark };
+        (self.tell)(Event::TenantStarted { tenant: tenant.clone(), after, upto });
+        self.started.insert(tenant.clone());
+    }
+
+    /// A row has come. The first one of a tenant starts it where no group did.
+    pub(super) fn meet(&mut self, part: Part, verdict: &Verdict) {
+        if let Some(tenant) = verdict.tenant().filter(|tenant| part != Part::Todo && !self.started.contains(*tenant)) {
+            self.start(tenant, None);
+        }
+        self.rows += 1;
+        self.timeless += u64::from(verdict.is_timeless());
+    }
+
+    /// A row has come that is no invoice any more.
+    pub(super) fn meet_gone(&mut self) {
+        self.rows += 1;
+    }
+
+    pub(super) fn say_progress(&mut self) {
+        if self.rows.is_multiple_of(PROGRESS_EVERY) {
+            (self.tell)(Event::Progress { invoices: self.rows });
+        }
+    }
+
+    pub(super) fn reject(&mut self, reject: &Reject) {
+        self.outcome.new_rejects += 1;
+        let Reject { id, tenant, number, reason, .. } = reject.clone();
+        (self.tell)(Event::Rejected { tenant, id, number, reason });
+    }
+
+    pub(super) fn fail(&mut self, tenant: &Tenant, trouble: Trouble) {
+        if !self.has_failed(tenant) {
+            (self.tell)(Event::TenantFailed { tenant: tenant.clone(), trouble: trouble.clone() });
+            self.outcome.failed.insert(tenant.clone(), trouble);
+        }
+    }
+
+    /// Invoices without a known tenant could not be read.
+    pub(super) fn leave_unread(&mut self, invoices: u64, trouble: Trouble) {
+        if invoices > 0 {
+            self.outcome.unread = Some((invoices, trouble.clone()));
+            self.notice(Notice::Unread { invoices, trouble });
+        }
+    }
+
+    /// Called when all rows of these tenants are decided and counted, so that those that can be exported are.
+    pub(super) fn fail_if_rejected(&mut self, tenants: &[Tenant]) {
+        if self.rejects == Rejects::Kept {
+            return;
+        }
+        for tenant in tenants {
+            let invoices = self.outcome.totals.of(tenant).rejected;
+            if invoices > 0 {
+                self.fail(tenant, Trouble::Rejects { invoices });
+            }
+        }
+    }
+
+    pub(super) fn leave<'l>(&mut self, leftovers: impl Iterator<Item = &'l Leftover>) {
+        for Leftover { path, why, .. } in leftovers {
+            if *why != Some(WhyKept::NotRemoved) {
+                self.outcome.left.entry(*why).or_insert_with(|| (0, path.clone())).0 += 1;
+            }
+        }
+    }
+
+    pub(super) fn say_done(&mut self, ready: Vec<Tenant>) {
+        for tenant in ready {
+            if !self.has_failed(&tenant) {
+                let counts = self.outcome.totals.of(&tenant);
+                (self.tell)(Event::TenantDone { tenant, counts });
+            }
+        }
+    }
+
+    /// Says what only shows once everything is on record.
+    pub(super) fn say_farewell(&mut self, groups: usize) {
+        let (by, overlap) = (Duration::from_secs(self.outcome.totals.run.late_by), self.settings.overlap);
+        if self.outcome.totals.run.late > 0 && by * 2 > overlap {
+            self.notice(Notice::Late { by, overlap });
+        }
+        if self.timeless > 0 {
+            self.notice(Notice::WithoutTime { invoices: self.timeless });
+        }
+        self.say_what_stays();
+        // Otherwise each tenant was done with its group.
+        if groups == 0 {
+            let mut ready: Vec<Tenant> = self.started.iter().cloned().collect();
+            ready.sort();
+            self.fail_if_rejected(&ready);
+            self.say_done(ready);
+        }
+    }
+
+    fn say_what_stays(&mut self) {
+        for (why, (files, path)) in &self.outcome.left {
+            let (why, files, example) = (*why, *files, path.to_string());
+            (self.tell)(Event::Notice(Notice::StaysInPlace { why, files, example }));
+        }
+        if self.outcome.left.contains_key(&Some(WhyKept::Table)) && self.settings.table.is_none() {
+            self.notice(Notice::TableUnknown);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What is known of invoices and paths as far as it is decided: the ledger, the batch that is being published, and the
+//! one that is open, each of which overrules those before.
+
+use std::hash::Hash;
+use std::iter;
+
+use super::batch::Batch;
+use super::bloom::BloomFilter;
+use super::tally::Counted;
+use crate::invoice::{Digest, InvoiceId};
+use crate::run::RunId;
+use crate::state::State;
+use crate::state::ledger::Entry;
+use crate::state::rehearsal::{Rehearsal, RehearsedInvoice};
+use crate::tree::name::TreePath;
+
+/// Where batches are recorded.
+pub(in crate::export) enum Ledger<'a> {
+    Recorded {
+        state: &'a mut State,
+        run: RunId,
+    },
+    /// A dry run leaves the ledger as it is, if there is one, and keeps beside it what it would have recorded.
+    Rehearsed {
+        state: Option<&'a State>,
+        rehearsal: Rehearsal,
+    },
+}
+
+pub(in crate::export) struct LedgerView<'a> {
+    pub ledger: Ledger<'a>,
+    /// The ids and paths that this run has entered; None unless the ledger was empty when it began.
+    entered: Option<BloomFilter>,
+    pub batch: Batch,
+    /// The batch that is being published.
+    pub in_flight: Option<Batch>,
+}
+
+impl<'a> LedgerView<'a> {
+    pub(in crate::export) fn new(ledger: Ledger<'a>, entered: Option<BloomFilter>) -> Self {
+        Self { ledger, entered, batch: Batch::default(), in_flight: None }
+    }
+
+    fn state(&self) -> Option<&State> {
+        match &self.ledger {
+            Ledger::Recorded { state, .. } => Some(state),
+            Ledger::Rehearsed { state, .. } => *state,
+        }
+    }
+
+    /// Where an invoice lies.
+    pub(super) fn entry(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
+        match self.unrecorded().find(|batch| batch.overrules(id)) {
+            Some(batch) => Ok(batch.entry(id).cloned()),
+            None if self.is_new(id) => Ok(None),
+            None => match self.rehearsed(id)?.filter(|rehearsed| rehearsed.overrules) {
+                Some(rehearsed) => Ok(rehearsed.entry),
+                None => self.recorded(id),
+            },
+        }
+    }
+
+    /// What the ledger itself says of an invoice.
+    pub(super) fn recorded(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
+        self.state().map_or(Ok(None), |state| state.entry(id))
+    }
+
+    fn rehearsed(&self, id: &InvoiceId) -> anyhow::Result<Option<RehearsedInvoice>> {
+        match &self.ledger {
+            Ledger::Rehearsed { rehearsal, .. } => rehearsal.of(id),
+            Ledger::Recorded { .. } => Ok(None),
+        }
+    }
+
+    /// The batches that the ledger does not know of, the latest first.
+    fn unrecorded(&self) -> impl Iterator<Item = &Batch> {
+        iter::once(&self.batch).chain(&self.in_flight)
+    }
+
+    /// Whether what the ledger says of an invoice no longer holds.
+    pub(super) fn is_overruled(&self, id: &InvoiceId) -> bool {
+        self.unrecorded().any(|batch| batch.overrules(id))
+    }
+
+    /// Whether the ledger surely knows nothing of an id or a path.
+    fn is_new(&self, key: &impl Hash) -> bool {
+        self.entered.as_ref().is_some_and(|entered| !entered.may_contain(key))
+    }
+
+    /// An invoice gets an entry with the open batch.
+    pub(super) fn note_entered(&mut self, entry: &Entry) {
+        if let Some(entered) = &mut self.entered {
+            entered.insert(&entry.id);
+            entered.insert(&entry.path);
+        }
+    }
+
+    /// The invoices that the ledger has at a path.
+    pub(super) fn recorded_owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
+        if self.is_new(path) {
+            return Ok(Vec::new());
+        }
+        let owners = self.state().map_or(Ok(Vec::new()), |state| state.owners(path))?;
+        let Ledger::Rehearsed { rehearsal, .. } = &self.ledger else { return Ok(owners) };
+        let mut still = Vec::new();
+        for owner in owners {
+            if self.rehearsed(&owner.0)?.is_none_or(|rehearsed| !rehearsed.overrules) {
+                still.push(owner);
+            }
+        }
+        still.extend(rehearsal.owners(path)?);
+        Ok(still)
+    }
+
+    /// Other invoices that name a path.
+    pub(super) fn owners(&self, id: &InvoiceId, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
+        let recorded = self.recorded_owners(path)?.into_iter().filter(|(owner, _)| !self.is_overruled(owner));
+        let closed = self.in_flight.iter().flat_map(|batch| batch.owners(path));
+        let closed = closed.filter(|(owner, _)| !self.batch.overrules(owner));
+        Ok(recorded.chain(closed).chain(self.batch.owners(path)).filter(|(owner, _)| owner != id).collect())
+    }
+
+    /// Other invoices that name a path with other content.
+    pub(super) fn rivals(&self, id: &InvoiceId, path: &TreePath, digest: Digest) -> anyhow::Result<Vec<InvoiceId>> {
+        let owners = self.owners(id, path)?;
+        Ok(owners.into_iter().filter(|(_, theirs)| *theirs != digest).map(|(owner, _)| owner).collect())
+    }
+
+    /// Where the open batch puts the invoices that shared the file at this path until now.
+    pub(super) fn moved_from(&self, path: &TreePath) -> anyhow::Result<impl Iterator<Item = TreePath>> {
+        let in_flight = self.in_flight.iter().flat_map(|batch| batch.owners(path));
+        let before = self.recorded_owners(path)?.into_iter().chain(in_flight);
+        Ok(before.filter_map(|(id, _)| self.batch.entry(&id).map(|entry| entry.path.clone())))
+    }
+
+    /// What this run has recorded of a row so far.
+    pub(super) fn counted(&self, id: &InvoiceId) -> anyhow::Result<Option<Counted>> {
+        let counted = match &self.ledger {
+            Ledger::Recorded { state, run } => state.counted(*run, id)?,
+            Ledger::Rehearsed { .. } => self.rehearsed(id)?.map(|rehearsed| (rehearsed.tenant, rehearsed.counted)),
+        };
+        Ok(counted.filter(|(_, counts)| counts.seen > 0))
+    }
+
+    /// Whether an invoice is known to be one that cannot be exported.
+    pub(super) fn is_rejected(&self, id: &InvoiceId) -> anyhow::Result<bool> {
+        let is_open = self.state().map_or(Ok(false), |state| state.is_open_reject(id))?;
+        let is_rehearsed = self.rehearsed(id)?.is_some_and(|rehearsed| rehearsed.counted.rejected > 0);
+        Ok(is_open || is_rehearsed || self.unrecorded().any(|batch| batch.rejects(id)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invoice::Tenant;
+    use crate::state::ledger::Origin;
+
+    fn view() -> LedgerView<'static> {
+        let ledger = Ledger::Rehearsed { state: None, rehearsal: Rehearsal::new().unwrap() };
+        LedgerView::new(ledger, None)
+    }
+
+    fn entry(id: &str, country: &str, digest: u8) -> Entry {
+        let tenant = Tenant::from("1");
+        Entry {
+            id: InvoiceId::from(id),
+            path: TreePath::of(&tenant, Some(country), "20251128", "A"),
+            tenant,
+            time: None,
+            digest: Digest([digest; 32]),
+            size: 2,
+            settled: false,
+            recheck: false,
+            table: None,
+        }
+    }
+
+    #[test]
+    fn a_later_batch_overrules_the_one_before_and_that_one_the_ledger() {
+        let mut view = view();
+        let (id, cn, de) = (InvoiceId::from("1"), entry("1", "CN", 1), entry("1", "DE", 1));
+        let mut recorded = Batch::default();
+        recorded.enter(entry("1", "IT", 1), Origin::Written);
+        let Ledger::Rehearsed { rehearsal, .. } = &mut view.ledger else { unreachable!() };
+        rehearsal.record(&recorded.record).unwrap();
+        assert_eq!(view.entry(&id).unwrap().unwrap().path.country(), "IT");
+        let mut closed = Batch::default();
+        closed.enter(cn.clone(), Origin::Written);
+        view.in_flight = Some(closed);
+        assert_eq!(view.entry(&id).unwrap(), Some(cn.clone()));
+        view.batch.enter(de.clone(), Origin::Written);
+        assert_eq!(view.entry(&id).unwrap(), Some(de.clone()));
+        assert_eq!(view.moved_from(&cn.path).unwrap().collect::<Vec<_>>(), [de.path]);
+        view.batch.displace(&id);
+        assert_eq!(view.entry(&id).unwrap(), None);
+    }
+
+    #[test]
+    fn rivals_are_the_other_owners_of_a_path_with_other_content() {
+        let mut view = view();
+        let mut closed = Batch::default();
+        closed.enter(entry("1", "CN", 1), Origin::Written);
+        closed.enter(entry("2", "CN", 1), Origin::Written);
+        view.in_flight = Some(closed);
+        view.batch.enter(entry("3", "CN", 3), Origin::Written);
+        // It has left the path.
+        view.batch.enter(entry("2", "DE", 1), Origin::Written);
+        let path = entry("1", "CN", 1).path;
+        assert_eq!(view.owners(&InvoiceId::from("1"), &path).unwrap().len(), 1);
+        let rivals = |id: &str, digest| view.rivals(&InvoiceId::from(id), &path, Digest([digest; 32])).unwrap();
+        assert_eq!(rivals("1", 1), [InvoiceId::from("3")]);
+        assert_eq!(rivals("9", 3), [InvoiceId::from("1")]);
+    }
+}

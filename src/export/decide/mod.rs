@@ -1,0 +1,38 @@
+//! The deciding side of a run: one thread that gives out paths, over the ledger and the batches that it does not know of
+//! yet.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `decider.rs` | the order of steps: row by row, part by part, batch by batch |
+//! | `decisions.rs` | what becomes of one row |
+//! | `ledger_view.rs` | where each invoice lies, over ledger, batch in flight and open batch |
+//! | `batch.rs` | what is published and recorded together, and its counts |
+//! | `conflicts.rs` | rows that wait because two invoices want one path |
+//! | `parts.rs` | whether all rows of a part are decided, and how watermarks move |
+//! | `doubted.rs` | the paths that a dead run left in doubt |
+//! | `standing.rs` | whether a row is provably the one that was exported |
+//! | `tally.rs` | that a row which is decided twice counts once |
+//! | `journal.rs` | what is said, and what came of the run |
+//! | `second.rs` | the deciding thread's connection to the source |
+//! | `bloom.rs` | which ids and paths an empty ledger need not be asked for |
+
+pub(super) use self::bloom::BloomFilter;
+pub(super) use self::decider::Decider;
+pub(super) use self::decisions::Decisions;
+pub(super) use self::journal::{Journal, Outcome};
+pub(super) use self::ledger_view::{Ledger, LedgerView};
+pub(super) use self::second::SecondSource;
+pub(super) use self::tally::Tally;
+
+mod batch;
+mod bloom;
+mod conflicts;
+mod decider;
+mod decisions;
+mod doubted;
+mod journal;
+mod ledger_view;
+mod parts;
+mod second;
+mod standing;
+mod tally;

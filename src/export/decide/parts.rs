@@ -1,0 +1,151 @@
+//! The parts of a run (groups of tenants, the to-do list, the table): how far each has come, and how the watermarks of a
+//! group move once its last row is decided.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::export::inquiry::Settings;
+use crate::export::plan::{Group, Member, Others};
+use crate::export::ticket::Part;
+use crate::invoice::{SourceTime, Tenant};
+use crate::state::tenants::Advance;
+use crate::window::{self, OpenWork};
+
+/// The tenants that a part has shown, each with its newest source time.
+pub(super) type Spellings = BTreeMap<Tenant, Option<SourceTime>>;
+
+/// How far a part of the run has come.
+#[derive(Default)]
+struct Progress {
+    decided: u64,
+    /// How many rows there are, and their tenants, once the reader is through.
+    expected: Option<(u64, Spellings)>,
+}
+
+#[derive(Default)]
+pub(in crate::export) struct Parts {
+    open: HashMap<Part, Progress>,
+    todo_is_done: bool,
+}
+
+impl Parts {
+    /// One more row is decided, or waits.
+    pub(super) fn note_row(&mut self, part: Part) {
+        self.open.entry(part).or_default().decided += 1;
+    }
+
+    /// The reader has handed over so many rows, and that is all.
+    pub(super) fn expect(&mut self, part: Part, rows: u64, spellings: Spellings) {
+        self.open.entry(part).or_default().expected = Some((rows, spellings));
+    }
+
+    /// Whether a part may be closed. Rows of the to-do list belong to tenants too, so no other part is closed before it.
+    pub(super) fn is_complete(&self, part: Part) -> bool {
+        let progress = self.open.get(&part);
+        let expected = progress.and_then(|progress| Some((progress.decided, progress.expected.as_ref()?.0)));
+        expected.is_some_and(|(decided, rows)| decided == rows) && (part == Part::Todo || self.todo_is_done)
+    }
+
+    pub(super) fn close(&mut self, part: Part) -> Option<Spellings> {
+        self.open.remove(&part).and_then(|progress| progress.expected).map(|(_, spellings)| spellings)
+    }
+
+    /// The to-do list is done. Returns the parts that may have waited for that.
+    pub(super) fn finish_todo(&mut self) -> Vec<Part> {
+        self.todo_is_done = true;
+        let mut waiting: Vec<Part> = self.open.keys().copied().collect();
+        waiting.sort();
+        waiting
+    }
+}
+
+/// The spellings that a group exports: those that are known, and those that turned up.
+pub(super) fn members(group: &Group, spellings: &Spellings) -> Vec<Member> {
+    let is_known = |tenant: &Tenant| group.members.iter().any(|member| member.tenant == *tenant);
+    let strangers = spellings.keys().filter(|tenant| !is_known(tenant)).cloned().map(Member::new);
+    group.members.iter().cloned().chain(strangers).collect()
+}
+
+/// How the watermarks of a group move with the batch that holds its last row.
+pub(super) fn advances(
+    group: &Group,
+    members: &[Member],
+    spellings: &Spellings,
+    settings: &Settings,
+) -> impl Iterator<Item = Advance> {
+    let Settings { boundary, work, overlap, .. } = settings;
+    members.iter().map(|member| {
+        let Member { tenant, newest, .. } = member;
+        // What the source lists is the newest of all spellings, also of those that `--tenant` leaves out.
+        let newest = if members.len() == 1 && group.others == Others::Exported {
+            group.newest.clone()
+        } else {
+            let shown = newest.clone().max(spellings.get(tenant).cloned().flatten());
+            if group.newest.is_some() { shown.min(group.newest.clone()) } else { shown }
+        };
+        let look_back = window::look_back(boundary, newest.as_ref(), work, *overlap);
+        let held = *work != OpenWork::None;
+        let is_same = (&look_back, &newest, held) == (&member.look_back, &member.newest, member.held);
+        Advance {
+            tenant: tenant.clone(),
+            relative: members[0].tenant.clone(),
+            watermark: boundary.clone(),
+            unchanged: member.number.filter(|_| is_same && members.len() == 1),
+            look_back,
+            newest,
+            held,
+            written: 0,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::export::plan::Reading;
+    use crate::run::Kind;
+
+    #[test]
+    fn no_part_is_complete_before_its_last_row_and_the_to_do_list() {
+        let mut parts = Parts::default();
+        parts.note_row(Part::Group(0));
+        assert!(!parts.is_complete(Part::Group(0)));
+        parts.expect(Part::Group(0), 1, Spellings::new());
+        assert!(!parts.is_complete(Part::Group(0)), "the to-do list is not done");
+        parts.expect(Part::Todo, 1, Spellings::new());
+        assert!(!parts.is_complete(Part::Todo));
+        parts.note_row(Part::Todo);
+        assert!(parts.is_complete(Part::Todo) && parts.close(Part::Todo).is_some());
+        assert_eq!(parts.finish_todo(), [Part::Group(0)]);
+        assert!(parts.is_complete(Part::Group(0)));
+        assert!(parts.close(Part::Group(0)).is_some() && parts.close(Part::Group(0)).is_none());
+    }
+
+    #[test]
+    fn a_spelling_that_turned_up_moves_with_its_group_and_shows_no_newer_time_than_the_source_lists() {
+        let time = |minute: u32| SourceTime(format!("2025-11-28 10:{minute:02}:00"));
+        let settings = Settings {
+            kind: Kind::Incremental,
+            boundary: time(30),
+            since: None,
+            work: OpenWork::None,
+            overlap: Duration::from_secs(60),
+            settled_below: time(30),
+            table: None,
+        };
+        let group = Group {
+            asked: Tenant::from("acme"),
+            members: vec![Member::new(Tenant::from("acme"))],
+            others: Others::Exported,
+            newest: Some(time(20)),
+            reading: Reading::Nothing,
+        };
+        let spellings = Spellings::from([(Tenant::from("ACME"), Some(time(25)))]);
+        let members = members(&group, &spellings);
+        let advances: Vec<Advance> = advances(&group, &members, &spellings, &settings).collect();
+        let moved: Vec<_> = advances.iter().map(|advance| (advance.tenant.as_str(), advance.newest.clone())).collect();
+        assert_eq!(moved, [("acme", None), ("ACME", Some(time(20)))]);
+        assert!(advances.iter().all(|advance| advance.watermark == time(30) && advance.relative.as_str() == "acme"));
+    }
+}

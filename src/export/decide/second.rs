@@ -1,0 +1,40 @@
+//! A connection of the deciding thread's own, since the reader's is busy. It is made when the first question is asked.
+
+use crate::event::Event;
+use crate::export::one_by_one::Asks;
+use crate::export::patience::Patience;
+use crate::source::{Fault, Source};
+
+pub(in crate::export) struct SecondSource<'a> {
+    patience: Patience,
+    open: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>,
+    source: Option<Box<dyn Source>>,
+}
+
+impl<'a> SecondSource<'a> {
+    pub(in crate::export) fn new(patience: Patience, open: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>) -> Self {
+        Self { patience, open, source: None }
+    }
+
+    pub(super) fn telling<'s>(&'s mut self, tell: &'s mut dyn FnMut(Event)) -> impl Asks + use<'s, 'a> {
+        Telling { second: self, tell }
+    }
+}
+
+struct Telling<'s, 'a> {
+    second: &'s mut SecondSource<'a>,
+    tell: &'s mut dyn FnMut(Event),
+}
+
+impl Asks for Telling<'_, '_> {
+    fn ask<R>(&mut self, mut question: impl FnMut(&mut dyn Source) -> Result<R, Fault>) -> Result<R, Fault> {
+        let SecondSource { patience, open, source } = &mut *self.second;
+        patience.insist(self.tell, || {
+            let open = match source.take() {
+                Some(source) => source,
+                None => open()?,
+            };
+            question(source.insert(open).as_mut())
+        })
+    }
+}

@@ -1,0 +1,39 @@
+//! What it takes to change tree and state.
+
+use crate::lock::ExportLock;
+use crate::state::State;
+use crate::state::record::Record;
+use crate::state::runs::OpenRun;
+use crate::tree::Tree;
+use crate::tree::mark::Mark;
+use crate::tree::publish::{Changes, Published};
+use crate::tree::stage::Stage;
+
+/// The right to write, for one run.
+pub(super) struct Writing<'a> {
+    pub tree: &'a Tree,
+    pub stage: &'a Stage,
+    pub held: &'a ExportLock,
+    pub run: &'a OpenRun,
+    /// Written before the first batch is published; None afterwards.
+    pub mark: Option<Mark>,
+}
+
+impl Writing<'_> {
+    /// Says in the tree that this run writes to it, once.
+    pub(super) fn sign(&mut self) -> anyhow::Result<()> {
+        self.mark.take().map_or(Ok(()), |mark| self.held.write_mark(&mark))
+    }
+
+    pub(super) fn publish(&mut self, changes: Changes) -> anyhow::Result<Published> {
+        if !changes.is_empty() {
+            self.sign()?;
+        }
+        self.tree.publish(self.stage, changes)
+    }
+
+    pub(super) fn record(&self, state: &mut State, published: &Published, record: &Record) -> anyhow::Result<()> {
+        state.record(self.run, published, record)?;
+        self.stage.drop_list(published)
+    }
+}
