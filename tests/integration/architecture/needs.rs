@@ -20,7 +20,7 @@ impl<'a> Program<'a> {
         let mut files: BTreeMap<Module, _> = sources.map(|(path, reading)| (module(path), (path, reading))).collect();
         let declared = files.iter().flat_map(|(parent, (_, reading))| {
             let for_tests = reading.modules.iter().filter(|module| module.of_tests);
-            for_tests.map(|module| [parent.as_slice(), &[module.name.clone()]].concat())
+            for_tests.map(|module| below(parent, &module.name))
         });
         for only_tests in declared.collect::<Vec<_>>() {
             files.retain(|module, _| !module.starts_with(&only_tests));
