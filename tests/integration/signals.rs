@@ -5,7 +5,7 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::exporter::{Exporter, Running, numbers, under};
-use crate::support::server::Server;
+use crate::support::server::{Server, has_ended};
 use crate::support::table::{Table, on_every_flavor, on_every_source};
 use crate::support::wait_for;
 
@@ -121,8 +121,8 @@ fn a_second_signal_ends_a_run_at_once_though_it_waits_for_the_disk() {
     let tracer = run.tracer();
     run.signal(Signal::TERM);
     run.signal(Signal::INT);
-    wait_for("the end of the run", || !run.is_alive());
-    // The tracer keeps what the run says open for as long as its delay takes.
+    wait_for("the end of the run", || has_ended(run.pid()));
+    // The tracer keeps the thread that it delays, and with it the process, for as long as its delay takes.
     let _ = kill_process(tracer, Signal::KILL);
     let ended = run.wait();
     assert!(matches!(ended.status.code(), Some(130 | 143)), "{ended}");
