@@ -265,6 +265,8 @@ pub enum Distrust {
     OtherNames,
     /// Something else has its name since the command began.
     Replaced,
+    /// The folder is on another file system than the output.
+    MountPoint,
 }
 
 /// What follows the path.
@@ -277,6 +279,9 @@ impl fmt::Display for Distrust {
             Self::NotAFile => " is no ordinary file; remove it",
             Self::OtherNames => {
                 " has more than one name (hard links), and another user can make names in its folder; put a copy of it in its place"
+            }
+            Self::MountPoint => {
+                " is a mount point, and files cannot be moved from it into the output; unmount it; to keep the state on another file system, use --state-dir"
             }
             Self::Replaced => {
                 " was moved or replaced while this command was at work, so nothing more is written; put it back and run again; keep the state with --state-dir in a folder that no other user can change"

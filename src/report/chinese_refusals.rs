@@ -140,6 +140,9 @@ fn untrusted(path: &Path, why: Distrust) -> String {
         Distrust::OtherNames => {
             format!("{path} 有多个名称(硬链接)，且其他用户可以在其目录中创建文件；请用它的一份副本替换它")
         }
+        Distrust::MountPoint => format!(
+            "{path} 是挂载点，其中的文件无法移入输出目录；请将其卸载；如需将状态放在其他文件系统，请用 --state-dir"
+        ),
         Distrust::Replaced => format!(
             "{path} 在命令执行期间被移走或替换，因此不再写入；请将其放回原处并重新运行；请用 --state-dir 将状态放在其他用户无法修改的目录中"
         ),
@@ -409,7 +412,7 @@ mod tests {
             let detail = if is_bare { "" } else { "ERROR 7" }.to_owned();
             Refusal::CannotConnect { source: "mysql://db:3306/shop".to_owned(), obstacle, detail }
         });
-        let distrusts = [Distrust::NotAFile, Distrust::OtherNames, Distrust::Replaced];
+        let distrusts = [Distrust::NotAFile, Distrust::OtherNames, Distrust::Replaced, Distrust::MountPoint];
         let untrusted = distrusts.map(|why| Refusal::Untrusted { path: "/var/lock".into(), why });
         let damages = [Damage::TooShort { bytes: 9 }, Damage::NotSqlite, Damage::OtherProgram];
         let damaged = damages.map(|damage| Refusal::StateDamaged { state: "/var/state.db".into(), damage });

@@ -229,6 +229,8 @@ impl PrivateFolder {
         let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(None),
+            // A socket.
+            Err(Errno::NXIO) => return Err(self.distrust(name, Distrust::NotAFile)),
             file => File::from(file.map_err(|error| self.cannot_open(name, error))?),
         };
         let is_file = file.metadata().map(|data| data.is_file());
@@ -346,9 +348,12 @@ impl PrivateFolder {
 
     /// Removes a folder with everything in it, if it is there.
     pub fn remove_folder(&self, name: &str) -> anyhow::Result<()> {
-        remove_whole(&self.handle, name.as_ref())
-            .map_err(io::Error::from)
-            .with_context(|| format!("cannot remove {}", self.path_of(name).display()))
+        match remove_whole(&self.handle, name.as_ref()) {
+            Err(Errno::XDEV) => Err(self.distrust(name.as_ref(), Distrust::MountPoint)),
+            removed => removed
+                .map_err(io::Error::from)
+                .with_context(|| format!("cannot remove {}", self.path_of(name).display())),
+        }
     }
 
     /// The names in the folder, in no order.
@@ -399,11 +404,14 @@ fn open_folder(around: impl AsFd, name: &Path) -> rustix::io::Result<OwnedFd> {
     }
 }
 
-/// Opening a link as a folder is refused with ENOTDIR or ELOOP, as another one is as a file.
+/// Opening a link as a folder is refused with ENOTDIR or ELOOP, as another one is as a file; a mount point with EXDEV.
 fn cannot_open(around: impl AsFd, name: &Path, path: &Path, error: Errno) -> anyhow::Error {
     let is_link = matches!(error, Errno::LOOP | Errno::NOTDIR)
         && rustix::fs::statat(around, name, AtFlags::SYMLINK_NOFOLLOW)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
+    if error == Errno::XDEV {
+        return Refusal::Untrusted { path: path.to_path_buf(), why: Distrust::MountPoint }.into();
+    }
     if is_link {
         return Refusal::Untrusted { path: path.to_path_buf(), why: Distrust::Link }.into();
     }
