@@ -179,8 +179,8 @@ impl Batch {
         let (_, origin) = self.entries.get(id)?;
         let origin = *origin;
         let entry = self.forget(id)?;
-        self.removals.retain(|_, removal| removal.id != *id);
-        self.taken_over.retain(|_, removal| removal.id != *id);
+        self.removals.retain(|_, removal| removal.leaver() != Some(id));
+        self.taken_over.retain(|_, removal| removal.leaver() != Some(id));
         self.leftovers.retain(|_, leftover| leftover.id != *id);
         let twins = self.owners.get(&entry.path).is_some_and(|owners| !owners.is_empty());
         if twins {
@@ -195,7 +195,7 @@ impl Batch {
 
     /// The invoice that is about to leave this path empty.
     pub(super) fn leaver(&self, path: &TreePath) -> Option<InvoiceId> {
-        self.removals.get(path).map(|removal| removal.id.clone())
+        self.removals.get(path).and_then(|removal| removal.leaver().cloned())
     }
 
     fn forget(&mut self, id: &InvoiceId) -> Option<Entry> {

@@ -134,8 +134,7 @@ impl Clerk<'_> {
 
     fn clear_up(&mut self, path: &TreePath, doubted: &Doubted) -> anyhow::Result<()> {
         let Doubted { writer, contents } = doubted;
-        let nobody = InvoiceId::from("");
-        let owners = self.owners(&nobody, path)?;
+        let owners = self.owners(None, path)?;
         for (owner, _) in &owners {
             self.believe_the_file(owner, path)?;
         }

@@ -365,17 +365,21 @@ impl<'a> Clerk<'a> {
         Ok(owners)
     }
 
-    /// Other invoices that name a path, as far as it is decided.
-    pub(super) fn owners(&self, id: &InvoiceId, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
+    /// The invoices that name a path, as far as it is decided, but for one of them.
+    pub(super) fn owners(
+        &self,
+        but_for: Option<&InvoiceId>,
+        path: &TreePath,
+    ) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
         let recorded = self.recorded_owners(path)?.into_iter().filter(|(owner, _)| !self.is_overruled(owner));
         let closed = self.flight.iter().flat_map(|flight| flight.batch.owners(path));
         let closed = closed.filter(|(owner, _)| !self.batch.overrules(owner));
-        Ok(recorded.chain(closed).chain(self.batch.owners(path)).filter(|(owner, _)| owner != id).collect())
+        Ok(recorded.chain(closed).chain(self.batch.owners(path)).filter(|(owner, _)| Some(owner) != but_for).collect())
     }
 
     /// Other invoices that name a path with other content.
     pub(super) fn rivals(&self, id: &InvoiceId, path: &TreePath, digest: Digest) -> anyhow::Result<Vec<InvoiceId>> {
-        let owners = self.owners(id, path)?;
+        let owners = self.owners(Some(id), path)?;
         Ok(owners.into_iter().filter(|(_, theirs)| *theirs != digest).map(|(owner, _)| owner).collect())
     }
 

@@ -5,7 +5,7 @@ use anyhow::Context;
 
 use super::one_by_one::Asks;
 use super::pipeline::Clerk;
-use crate::invoice::{Invoice, InvoiceId};
+use crate::invoice::Invoice;
 use crate::run::WhyKept;
 use crate::state::ledger::Entry;
 use crate::state::todo::{Content, Leftover};
@@ -23,7 +23,7 @@ impl Clerk<'_> {
     /// The invoice leaves its old path. The file goes if the row is provably the one that was exported.
     pub(super) fn supersede(&mut self, before: &Entry, instead: &TreePath, invoice: &Invoice) -> anyhow::Result<()> {
         // What a dead run may have written there is cleared up once everything in doubt was read again.
-        if self.doubted.contains_key(&before.path) || !self.owners(&before.id, &before.path)?.is_empty() {
+        if self.doubted.contains_key(&before.path) || !self.owners(Some(&before.id), &before.path)?.is_empty() {
             return Ok(());
         }
         let (path, id, digest) = (before.path.clone(), before.id.clone(), before.digest);
@@ -37,7 +37,7 @@ impl Clerk<'_> {
         match why {
             None => {
                 let instead = Some(instead.clone());
-                self.batch.remove(Removal { id, path, instead, digest, cause: Cause::Superseded });
+                self.batch.remove(Removal { path, instead, digest, cause: Cause::Superseded(id) });
             }
             why => self.leave_if_there(Leftover { path, id, digest, why }),
         }
@@ -56,8 +56,7 @@ impl Clerk<'_> {
         let path = path.clone();
         match why {
             None => {
-                let (nobody, cause) = (InvoiceId::from(""), Cause::InDoubt(id));
-                self.batch.remove(Removal { id: nobody, path, instead: None, digest, cause });
+                self.batch.remove(Removal { path, instead: None, digest, cause: Cause::InDoubt(id) });
             }
             why => self.leave_if_there(Leftover { path, id, digest, why }),
         }
@@ -83,8 +82,8 @@ impl Clerk<'_> {
             return Ok(());
         }
         self.table = None;
-        for Removal { id, path, digest, cause, .. } in std::mem::take(&mut changes.removals) {
-            let id = if let Cause::InDoubt(writer) = cause { writer } else { id };
+        for Removal { path, digest, cause, .. } in std::mem::take(&mut changes.removals) {
+            let (Cause::Superseded(id) | Cause::InDoubt(id)) = cause;
             self.leave_if_there(Leftover { path, id, digest, why: Some(WhyKept::Table) });
         }
         Ok(())

@@ -40,7 +40,6 @@ pub struct Placement {
 /// A path that its invoice left.
 #[derive(Clone, Debug)]
 pub struct Removal {
-    pub id: InvoiceId,
     pub path: TreePath,
     /// Where its invoice is now, if anywhere. An invoice that shares its file has no placement of its own.
     pub instead: Option<TreePath>,
@@ -52,10 +51,20 @@ pub struct Removal {
 /// Why a file is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Its invoice left the path, or is withdrawn.
-    Superseded,
+    /// This invoice left the path, or is withdrawn.
+    Superseded(InvoiceId),
     /// A dead run may have put it there for this invoice, and no invoice names it.
     InDoubt(InvoiceId),
+}
+
+impl Removal {
+    /// The invoice that leaves the path.
+    pub fn leaver(&self) -> Option<&InvoiceId> {
+        match &self.cause {
+            Cause::Superseded(id) => Some(id),
+            Cause::InDoubt(_) => None,
+        }
+    }
 }
 
 /// What a batch does to the tree.
@@ -86,7 +95,7 @@ pub struct Synced {
 pub struct Published {
     /// The name of the list of its targets.
     list: Option<String>,
-    removed: Vec<(InvoiceId, TreePath)>,
+    removed: Vec<(Option<InvoiceId>, TreePath)>,
     left: Vec<Left>,
     /// What a dead run may have written and could not be removed, with the words of the operating system.
     in_doubt: Vec<(TreePath, String)>,
@@ -152,7 +161,7 @@ impl Published {
 
     /// The invoices whose old files were removed.
     pub fn movers(&self) -> impl Iterator<Item = &InvoiceId> {
-        self.removed.iter().map(|(id, _)| id)
+        self.removed.iter().filter_map(|(id, _)| id.as_ref())
     }
 
     pub fn left(&self) -> &[Left] {
@@ -170,10 +179,11 @@ impl Published {
 
 impl Published {
     fn note(&mut self, removal: &Removal, look: &Whose) {
-        let (id, path) = (removal.id.clone(), removal.path.clone());
+        let path = removal.path.clone();
         match (look, &removal.cause) {
-            (Whose::Ours(_), _) => self.removed.push((id, path)),
-            (Whose::Foreign, Cause::Superseded) => {
+            (Whose::Ours(_), _) => self.removed.push((removal.leaver().cloned(), path)),
+            (Whose::Foreign, Cause::Superseded(id)) => {
+                let id = id.clone();
                 self.left.push(Left { id, path, digest: removal.digest, why: WhyLeft::Foreign });
             }
             (Whose::Foreign, Cause::InDoubt(_)) | (Whose::Nobodys, _) => {}
@@ -185,9 +195,12 @@ impl Published {
         if !concerns_one_tenant(&error) {
             return Err(error).with_context(|| format!("cannot remove {}", removal.path));
         }
-        let (id, path, detail) = (removal.id.clone(), removal.path.clone(), error.to_string());
-        match removal.cause {
-            Cause::Superseded => self.left.push(Left { id, path, digest: removal.digest, why: WhyLeft::Stuck(detail) }),
+        let (path, detail) = (removal.path.clone(), error.to_string());
+        match &removal.cause {
+            Cause::Superseded(id) => {
+                let (id, why) = (id.clone(), WhyLeft::Stuck(detail));
+                self.left.push(Left { id, path, digest: removal.digest, why });
+            }
             Cause::InDoubt(_) => self.in_doubt.push((path, detail)),
         }
         Ok(())
