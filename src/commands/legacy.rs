@@ -1,10 +1,10 @@
 //! `import-legacy-state` and `export-legacy-state`.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
+use rustix::io::Errno;
 
 use super::consent;
 use crate::cli::{Common, ExportLegacyState, ImportLegacyState};
@@ -150,7 +150,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
         return Ok(fs::read(file)?);
     }
     let read = PrivateFile::at(file)?.map_or(Ok(None), |file| legacy_file::read(&file))?;
-    Ok(read.ok_or(std::io::Error::from(ErrorKind::NotFound))?)
+    Ok(read.ok_or(Errno::NOENT)?)
 }
 
 fn refuse_going_back(planned: &Import, args: &ImportLegacyState) -> anyhow::Result<()> {
@@ -206,8 +206,8 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
         return Ok(0);
     }
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
-    let target = PrivateFile::at(&file)?
-        .explain(|| text!("there is no folder {}", "目录 {} 不存在", parent(&file).display()))?;
+    let target =
+        PrivateFile::at(&file)?.explain(|| text!("there is no folder {}", "没有目录 {}", parent(&file).display()))?;
     let replaced = legacy_file::replace(&target, text.as_bytes(), BackupPolicy::All, super::now())?;
     let before = match &replaced {
         Replacement::Written { backup } => backup.as_deref(),

@@ -19,7 +19,7 @@ use super::ticket::{Part, Ticket};
 use crate::panics;
 use crate::refusal::Refusal;
 use crate::run::Cancel;
-use crate::source::{Fault, Source};
+use crate::source::{Source, SourceError};
 use crate::state::ledger::Lookup;
 use crate::state::todo::Todo;
 use crate::state::visited::VisitedIds;
@@ -146,7 +146,7 @@ fn read_all(read_task: ReadTask, jobs: Sender<Vec<Job>>, messages: &Sender<Messa
     let visited = Default::default();
     let outbox = Outbox::new(jobs, budget);
     let mut reader = Reader { source, lookup, outbox, tell, visited, retry, visited_ids, came: 0 };
-    if let Err(error) = panics::as_error(|| reader.read(todo, &scope).map_err(Fault::into_error)) {
+    if let Err(error) = panics::as_error(|| reader.read(todo, &scope).map_err(SourceError::into_error)) {
         // The receiver is gone only if the run has failed already.
         let _ = messages.send(Message::Broken(error));
     }

@@ -14,7 +14,7 @@ use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Kind, RunId, Uptime};
-use crate::source::{self, Access, Fault, Listed, Listing, Replication, Source, TableIdentity};
+use crate::source::{self, Access, ListedTenant, Replication, Source, SourceError, TableIdentity, TenantList};
 use crate::state::State;
 use crate::state::runs::{Clocks, LastTime};
 use crate::window::{Clock, OpenWork, settled_below};
@@ -27,14 +27,19 @@ pub struct ServerSession {
 
 impl ServerSession {
     /// Tries for `retry_for` at most, as each question does until it is answered.
-    pub fn open(access: &Access, retry_for: Duration, tell: &mut dyn FnMut(Event)) -> Result<Self, Fault> {
+    pub fn open(access: &Access, retry_for: Duration, tell: &mut dyn FnMut(Event)) -> Result<Self, SourceError> {
         let mut retry = RetryPolicy::new(retry_for, &Cancel::default());
         let source = retry.run(tell, || source::open(access))?;
         Ok(Self { source, retry })
     }
 
     /// The same as `second_source`, with retries.
-    pub(super) fn again(order: &Order, server: &str, run: RunId, tell: &mut dyn FnMut(Event)) -> Result<Self, Fault> {
+    pub(super) fn again(
+        order: &Order,
+        server: &str,
+        run: RunId,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Self, SourceError> {
         let mut retry = RetryPolicy::new(order.retry_for, &Cancel::default());
         let source = retry.run(tell, || second_source(&order.access, server, Some(run)))?;
         Ok(Self { source, retry })
@@ -45,8 +50,8 @@ impl ServerSession {
     pub fn ask<R>(
         &mut self,
         tell: &mut dyn FnMut(Event),
-        mut question: impl FnMut(&mut dyn Source) -> Result<R, Fault>,
-    ) -> Result<R, Fault> {
+        mut question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,
+    ) -> Result<R, SourceError> {
         let Self { source, retry } = self;
         retry.run(tell, || question(source.as_mut()))
     }
@@ -57,20 +62,24 @@ impl ServerSession {
         &mut self,
         tell: &mut dyn FnMut(Event),
         otherwise: R,
-        question: impl FnMut(&mut dyn Source) -> Result<R, Fault>,
-    ) -> Result<R, Fault> {
+        question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,
+    ) -> Result<R, SourceError> {
         match self.ask(tell, question) {
-            Err(Fault::Statement(_)) => Ok(otherwise),
+            Err(SourceError::Statement(_)) => Ok(otherwise),
             result => result,
         }
     }
 }
 
 /// One more connection to the server that answered at the start of the run.
-pub(super) fn second_source(access: &Access, server: &str, label: Option<RunId>) -> Result<Box<dyn Source>, Fault> {
+pub(super) fn second_source(
+    access: &Access,
+    server: &str,
+    label: Option<RunId>,
+) -> Result<Box<dyn Source>, SourceError> {
     let mut second = source::open(access)?;
     if second.identity()? != server {
-        return Err(Fault::Final(anyhow!("another server answers than at the start of the run; run again")));
+        return Err(SourceError::Final(anyhow!("another server answers than at the start of the run; run again")));
     }
     if let Some(run) = label {
         second.label(run);
@@ -103,7 +112,7 @@ pub(super) struct ServerSnapshot {
     /// All clocks at that moment.
     pub clocks: Clocks,
     pub server: String,
-    pub listed: Vec<Listed>,
+    pub listed: Vec<ListedTenant>,
     /// Invoices with NULL for a tenant, as far as a run looks for them.
     pub tenantless: Vec<InvoiceId>,
     pub settings: Settings,
@@ -139,15 +148,15 @@ pub(super) fn ask_server(
         work,
         table,
     };
-    let Listing { tenants: listed, has_tenantless } = if order.kind == Kind::Full && order.tenants.is_empty() {
-        Listing::default()
+    let TenantList { tenants: listed, has_tenantless } = if order.kind == Kind::Full && order.tenants.is_empty() {
+        TenantList::default()
     } else {
         tell(Event::ListingTenants);
         server_session.ask(tell, |source| source.tenants(&settings.boundary))?
     };
     let is_asked = has_tenantless && order.tenants.is_empty();
     let tenantless = if is_asked { find_tenantless(server_session, tell)? } else { Vec::new() };
-    for Listed { spelling, ahead, .. } in &listed {
+    for ListedTenant { spelling, ahead, .. } in &listed {
         if let Some(newest) = ahead.clone().filter(|ahead| *ahead > clock.now) {
             tell(Event::Notice(Notice::TimesAhead { tenant: spelling.clone(), newest }));
         }
@@ -171,7 +180,10 @@ fn say_open_work(work: &OpenWork, boundary: &SourceTime, tell: &mut dyn FnMut(Ev
 const TENANTLESS_AT_MOST: usize = 1_000;
 
 /// The invoices that no tenant's keys bring, named to the operator.
-fn find_tenantless(server_session: &mut ServerSession, tell: &mut dyn FnMut(Event)) -> Result<Vec<InvoiceId>, Fault> {
+fn find_tenantless(
+    server_session: &mut ServerSession,
+    tell: &mut dyn FnMut(Event),
+) -> Result<Vec<InvoiceId>, SourceError> {
     let mut found = server_session.ask(tell, |source| source.tenantless(TENANTLESS_AT_MOST + 1))?;
     let more = found.len() > TENANTLESS_AT_MOST;
     found.truncate(TENANTLESS_AT_MOST);
@@ -238,7 +250,7 @@ pub fn refuse_other_source(state: &Path, last: &LastTime, source: &dyn Source) -
 
 pub(super) fn refuse_unknown_tenants(
     order: &Order,
-    listed: &[Listed],
+    listed: &[ListedTenant],
     state: Option<&State>,
     server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),

@@ -22,7 +22,8 @@ use crate::source::SourceName;
 use crate::state::State;
 use crate::state::backup::{self, Occasion, REGULAR};
 use crate::state::history::Status;
-use crate::state::runs::{End, LastTime, OpenRun, PullBack, Start};
+use crate::state::runs::{End, LastTime, OpenRun, Start};
+use crate::state::watermarks::PullBack;
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, Written};
 use crate::tree::stage::{self, Stage};
@@ -198,7 +199,7 @@ fn say_whole(held: &ExportLock, run: RunId) -> anyhow::Result<()> {
 
 /// Takes over what a dead run left: from here on the state knows what is in doubt, and staging may go.
 fn recover(private: &PrivateFolder, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
-    let targets = stage::left_in_doubt(private)?;
+    let targets = stage::unrecorded_targets(private)?;
     if !targets.is_empty() {
         tell(Event::Notice(Notice::Recovering { files: targets.len() as u64 }));
         state.doubt(&targets)?;

@@ -114,7 +114,7 @@ fn back_up(file: &PrivateFile, content: &[u8], now: DateTime<Utc>) -> anyhow::Re
     let file = file.path().display();
     Err(text!(
         "{file} has a backup of every second from now on; remove some",
-        "{file} 在此后每一秒都已有备份; 请删除一些"
+        "{file} 在此后每一秒都已有备份；请删除一些"
     )
     .into())
 }

@@ -1,6 +1,6 @@
 //! Which file an invoice has: `<tenant>/<country>/<yyyymmdd>+<number>.json` below the output.
 //!
-//! Ordinary keys keep their names as they are. Whatever could leave the tree, hide in it, split a
+//! Ordinary keys keep their names as they are. What could leave the tree, hide in it, split a
 //! line or a pipe-separated field, or turn a terminal's text around is written `%XX`, byte by byte,
 //! and names longer than a file system takes are cut and closed with a hash. Two invoices that
 //! differ in tenant, country, date or number have different paths; NULL, empty and `UNKNOWN`
@@ -96,7 +96,7 @@ impl TreePath {
         decode(self.stem().get(NUMBER..)?)
     }
 
-    /// Whether this is a file of the invoice number, in whatever spelling of case and surrounding
+    /// Whether this is a file of the invoice number, in any spelling of case and surrounding
     /// blanks. A cut name is recognised by its exact number only: taken for another invoice, a file
     /// is left in place; taken for the same one, it may be removed.
     pub fn same_number(&self, number: &str) -> bool {
@@ -172,7 +172,7 @@ fn is_unsafe(letter: char) -> bool {
     letter.is_control() || matches!(letter, '/' | '%' | '|' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The value whose `encode` this is; None for a cut name and for one that ends within a character.
+/// The value that `encode` turned into this name; None for a cut name and for one that ends within a character.
 fn decode(name: &str) -> Option<String> {
     if name == EMPTY {
         return Some(String::new());

@@ -25,7 +25,7 @@ use crate::invoice::{InvoiceId, Reason, Tenant};
 use crate::lang::Explain;
 use crate::refusal::Trouble;
 use crate::run::WhyKept;
-use crate::source::Fault;
+use crate::source::SourceError;
 use crate::state::ledger::Entry;
 use crate::state::todo::{Leftover, Reject, TodoReason};
 use crate::tree::name::TreePath;
@@ -217,13 +217,13 @@ impl<'a> Decider<'a> {
         let waiting = self.conflicts.take();
         let fresh = match self.read_with_rivals(&waiting) {
             // The rows that wait are left to the next run.
-            Err(Fault::Statement(error)) => {
+            Err(SourceError::Statement(error)) => {
                 let trouble = Trouble::from(&error);
                 let tenants = waiting.values().map(|waiting| &waiting.tenant);
                 tenants.for_each(|tenant| self.decisions.journal.fail(tenant, trouble.clone()));
                 return Ok(());
             }
-            result => result.map_err(Fault::into_error)?,
+            result => result.map_err(SourceError::into_error)?,
         };
         let rivals = fresh.keys().filter(|id| !waiting.contains_key(*id));
         let mut rivals: HashMap<InvoiceId, Rival> =
@@ -260,7 +260,7 @@ impl<'a> Decider<'a> {
     }
 
     /// The rows that wait, their rivals, and the rivals' rivals.
-    fn read_with_rivals(&mut self, waiting: &BTreeMap<InvoiceId, Waiting>) -> Result<Fresh, Fault> {
+    fn read_with_rivals(&mut self, waiting: &BTreeMap<InvoiceId, Waiting>) -> Result<Fresh, SourceError> {
         let mut fresh = Fresh::new();
         let mut ask: BTreeSet<InvoiceId> = waiting.keys().cloned().collect();
         while !ask.is_empty() && fresh.len() < READ_AT_MOST {
@@ -271,7 +271,7 @@ impl<'a> Decider<'a> {
             for id in &ids {
                 if let Some(Some(Verdict::Candidate(candidate))) = fresh.get(id) {
                     let rivals = self.decisions.view.rivals(id, &candidate.path, candidate.digest);
-                    let rivals = rivals.map_err(Fault::Consumer)?;
+                    let rivals = rivals.map_err(SourceError::Consumer)?;
                     ask.extend(rivals.into_iter().filter(|rival| !fresh.contains_key(rival)));
                 }
             }
@@ -285,11 +285,11 @@ impl<'a> Decider<'a> {
         ids: &[InvoiceId],
         waiting: &BTreeMap<InvoiceId, Waiting>,
         fresh: &mut Fresh,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), SourceError> {
         let mut known: HashMap<&InvoiceId, (Option<Entry>, Trust)> = HashMap::new();
         for id in ids {
             let is_doubted = self.decisions.retried.get(id) == Some(&TodoReason::Doubt);
-            let entry = self.decisions.view.entry(id).map_err(Fault::Consumer)?;
+            let entry = self.decisions.view.entry(id).map_err(SourceError::Consumer)?;
             known.insert(id, (entry, if is_doubted { Trust::Nothing } else { Trust::Ledger }));
         }
         let checker = self.decisions.checker;
@@ -458,7 +458,7 @@ impl<'a> Decider<'a> {
         let mut asks = self.second.telling(self.decisions.journal.tell);
         match asks.ask(|source| source.table_identity()) {
             Ok(now) => Ok(now.is_some_and(|now| before.lasts(&now))),
-            Err(Fault::Statement(_)) => Ok(false),
+            Err(SourceError::Statement(_)) => Ok(false),
             Err(fault) => Err(fault).explain(|| {
                 text!("cannot see whether the table is still the same", "无法确认数据表是否仍是原来的那张")
             }),
