@@ -140,7 +140,7 @@ impl State {
 
     /// What a run has put on record of an invoice so far: its tenant then, and how it was counted.
     pub fn counted(&self, run: RunId, id: &InvoiceId) -> anyhow::Result<Option<(Option<Tenant>, Counts)>> {
-        self.glance(|conn| {
+        self.read_at_one_moment(|conn| {
             let rejected = conn
                 .prepare_cached("SELECT tenant FROM reject WHERE id = ?1 AND closed_run IS NULL AND last_run = ?2")?
                 .query_row(params![id, run], |row| row.get(0))
@@ -154,7 +154,7 @@ impl State {
 
     /// Whether this invoice could not be exported the last time.
     pub fn is_open_reject(&self, id: &InvoiceId) -> anyhow::Result<bool> {
-        self.glance(|conn| is_open(conn, id))
+        self.read_at_one_moment(|conn| is_open(conn, id))
     }
 
     /// Lets the next run, also one that is open, write these invoices without trusting the files that are there.
