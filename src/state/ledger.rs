@@ -171,7 +171,7 @@ impl State {
     }
 
     /// Those of these paths that no invoice names, all at one moment.
-    pub fn unnamed(&self, mut paths: Vec<TreePath>) -> anyhow::Result<Vec<TreePath>> {
+    pub fn without_invoice(&self, mut paths: Vec<TreePath>) -> anyhow::Result<Vec<TreePath>> {
         // Neighbours lie on one page of the index.
         paths.sort();
         let named: Vec<bool> = self.read(|conn| {

@@ -174,7 +174,7 @@ impl State {
     }
 
     /// The files that were left where this invoice, or an earlier one with its id, was.
-    pub fn left_behind(&self, id: &InvoiceId) -> anyhow::Result<Vec<Leftover>> {
+    pub fn leftovers_of(&self, id: &InvoiceId) -> anyhow::Result<Vec<Leftover>> {
         self.read(|conn| leftovers(conn, LEFT_BEHIND, id.as_str()))
     }
 
