@@ -241,7 +241,7 @@ fn mend(
         pruned = prune::prune(&with.order, findings, leftovers, state, present, &mut writing, tell)?;
     }
     if with.repair == Repair::Yes {
-        state.want(findings.to_export())?;
+        state.put_on_todo_list(findings.to_export())?;
     }
     let inquiry = Inquiry::again(&with.order, &present.server, writing.run.id, tell)?;
     let mut carried_out = carry_out(&with.order, present, inquiry, Destination::Export { state, writing }, tell)?;

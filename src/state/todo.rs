@@ -158,7 +158,7 @@ impl State {
     }
 
     /// Lets the next run, also one that is open, write these invoices without trusting the files that are there.
-    pub fn want(&mut self, ids: &[InvoiceId]) -> anyhow::Result<()> {
+    pub fn put_on_todo_list(&mut self, ids: &[InvoiceId]) -> anyhow::Result<()> {
         self.transaction(|tx| {
             let run: RunId = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
             ids.iter().try_for_each(|id| put(tx, run, id, TodoReason::Doubt, None))
