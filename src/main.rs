@@ -1,12 +1,11 @@
-//! Parses, runs, and gives back the exit code. Everything else is in the library; start reading at
-//! `lib.rs`.
+//! The process: its allocator and its exit code. Everything else is in the library; start reading at `lib.rs`.
 
 use std::process::ExitCode;
 
 use tikv_jemallocator::Jemalloc;
 
-/// What one thread allocates for a row another one frees, for which the C library's allocator has threads wait
-/// for each other: with it, a second full export takes half as long again (BENCHMARKS.md).
+/// A row is allocated by one thread and freed by another. Threads wait for each other in the C library's allocator when
+/// they do that: with it, a second full export takes half as long again (BENCHMARKS.md).
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

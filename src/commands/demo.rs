@@ -23,10 +23,10 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
     let folder = &args.folder;
     if folder.exists() {
         let folder = folder.display();
-        return Err(text!(
-            "{folder} is already there; name another folder, or remove it: rm -r '{folder}'",
-            "{folder} 已存在；请指定其他目录，或将其删除: rm -r '{folder}'"
-        )
+        return Err(message! {
+            "{folder} is already there", "{folder} 已存在";
+            "name another folder, or remove it: rm -r '{folder}'", "请指定其他目录，或将其删除: rm -r '{folder}'"
+        }
         .into());
     }
     fs::create_dir_all(folder).explain(|| text!("cannot create {}", "无法创建 {}", folder.display()))?;

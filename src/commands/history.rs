@@ -45,10 +45,10 @@ fn find(state: &State, which: &str) -> anyhow::Result<Found> {
     let number = |text: &str| text.parse::<i64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
     if let Some(number) = which.strip_prefix('c').and_then(number) {
         let found = state.change_in_full(number)?.ok_or_else(|| {
-            Refusal::usage(text!(
-                "there is no change {which}; list them with `history`",
-                "没有变更 {which}；请用 `history` 查看列表"
-            ))
+            Refusal::usage(message! {
+                "there is no change {which}", "没有变更 {which}";
+                "list them with `history`", "请用 `history` 查看列表"
+            })
         });
         return found.map(|(change, moved)| Found::Change(Box::new(change), moved));
     }
@@ -58,17 +58,17 @@ fn find(state: &State, which: &str) -> anyhow::Result<Found> {
             newest_trouble(state)?.ok_or_else(|| text!("no run failed, in no way", "没有失败或未完成的运行").into())
         }
         _ => number(which).map(RunId).ok_or_else(|| {
-            Refusal::usage(text!(
-                "{which:?} is no run; give its number, `last`, `last-failed` or a change such as c3",
-                "{which:?} 不是运行；请给出运行编号、`last`、`last-failed` 或变更编号，例如 c3"
-            ))
+            Refusal::usage(message! {
+                "{which:?} is no run", "{which:?} 不是运行";
+                "give its number, `last`, `last-failed` or a change such as c3",
+                "请给出运行编号、`last`、`last-failed` 或变更编号，例如 c3"
+            })
         }),
     }?;
     let run = state.run_in_full(id)?.ok_or_else(|| {
-        Refusal::usage(text!(
-            "there is no run {id}; list them with `history`",
-            "没有运行 {id}；请用 `history` 查看列表"
-        ))
+        Refusal::usage(message! {
+            "there is no run {id}", "没有运行 {id}"; "list them with `history`", "请用 `history` 查看列表"
+        })
     })?;
     Ok(Found::Run(Box::new(run)))
 }
@@ -105,10 +105,10 @@ fn filter(args: &History) -> anyhow::Result<Filter> {
         return Err(config::window_reversed(&since, &until));
     }
     if args.status.is_some() && matches!(args.kind, Some(OfKind::Change(_))) {
-        return Err(Refusal::usage(text!(
-            "changes have no --status; leave it out, or name a kind of run",
-            "变更没有 --status；请去掉它，或指定一种运行类型"
-        )));
+        return Err(Refusal::usage(message! {
+            "changes have no --status", "变更没有 --status";
+            "leave it out, or name a kind of run", "请去掉它，或指定一种运行类型"
+        }));
     }
     let tenant = args.tenant.as_deref().map(Into::into);
     Ok(Filter { tenant, kind: args.kind, status: args.status, since, until })

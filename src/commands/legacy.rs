@@ -1,6 +1,7 @@
 //! `import-legacy-state` and `export-legacy-state`.
 
 use std::fs;
+
 use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
@@ -9,8 +10,8 @@ use rustix::io::Errno;
 use super::consent;
 use crate::cli::{Common, ExportLegacyState, ImportLegacyState};
 use crate::config;
+use crate::export::attach::{Attached, Location};
 use crate::export::plan::{Purpose, StatePolicy};
-use crate::export::tie::{Place, Tied};
 use crate::fs::file::PrivateFile;
 use crate::fs::private::{PRIVATE, parent};
 use crate::invoice::{Digest, SourceTime};
@@ -48,7 +49,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
         }));
     }
     let place =
-        Place { output: &common.output, state: &state, policy: StatePolicy::Ordinary, purpose: Purpose::Import };
+        Location { output: &common.output, state: &state, policy: StatePolicy::Ordinary, purpose: Purpose::Import };
     let planned = plan(&file, &known(&place)?, &starter, reporter)?;
     if args.dry_run {
         reporter.table(&table(&planned.steps));
@@ -83,15 +84,15 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     // The process that held the lock before may have moved watermarks, or written the very file.
     let Import { file: read, steps } = plan(&file, &known(&place)?, &starter, reporter)?;
     if steps != planned.steps {
-        return Err(text!(
-            "the state or {} changed in this moment; nothing was changed; import again",
-            "状态文件或 {} 刚刚被其他进程改动；没有做任何更改，请重新导入",
-            file.display()
-        )
+        return Err(message! {
+            "the state or {} changed in this moment; nothing was imported",
+            "状态文件或 {} 刚刚被其他进程改动；没有导入任何内容", file.display();
+            "import again", "请重新导入"
+        }
         .into());
     }
     let existed = held.state().exists()?;
-    let Tied { mut state, .. } = place.tie(&tree, &held, &mut tell)?;
+    let Attached { mut state, .. } = place.attach(&tree, &held, &mut tell)?;
     let backup = existed.then(|| state.back_up(Occasion::Before(ChangeKind::Import), starter.at)).transpose()?;
     let reason = args.changing.reason.as_deref();
     let change = Change { file: Some(&read), ..Change::new(ChangeKind::Import, &starter, reason) };
@@ -110,7 +111,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
 }
 
 /// What the state says, if it may be used for this output at all.
-fn known(place: &Place<'_>) -> anyhow::Result<Vec<Entry>> {
+fn known(place: &Location<'_>) -> anyhow::Result<Vec<Entry>> {
     let state = State::open_read_only(place.state)?;
     let last = state.as_ref().map(State::last_time).transpose()?;
     place.judge(last.as_ref(), mark::of_output(place.output)?.as_ref())?;
@@ -206,8 +207,8 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
         return Ok(0);
     }
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
-    let target =
-        PrivateFile::at(&file)?.explain(|| text!("there is no folder {}", "没有目录 {}", parent(&file).display()))?;
+    let target = PrivateFile::at(&file)?
+        .explain(|| text!("there is no folder {}", "目录 {} 不存在", parent(&file).display()))?;
     let replaced = legacy_file::replace(&target, text.as_bytes(), BackupPolicy::All, super::now())?;
     let before = match &replaced {
         Replacement::Written { backup } => backup.as_deref(),

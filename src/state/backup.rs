@@ -91,10 +91,10 @@ impl State {
         })?;
         match claim(&file)? {
             Some(unfinished) => self.fill(unfinished, &file),
-            None => Err(text!(
-                "{target} or {target}{UNFINISHED} is already there; name another file",
-                "{target} 或 {target}{UNFINISHED} 已经存在；请另选文件名"
-            )
+            None => Err(message! {
+                "{target} or {target}{UNFINISHED} is already there", "{target} 或 {target}{UNFINISHED} 已经存在";
+                "name another file", "请另选文件名"
+            }
             .into()),
         }
     }

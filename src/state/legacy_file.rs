@@ -112,10 +112,10 @@ fn back_up(file: &PrivateFile, content: &[u8], now: DateTime<Utc>) -> anyhow::Re
         }
     }
     let file = file.path().display();
-    Err(text!(
-        "{file} has a backup of every second from now on; remove some",
-        "{file} 在此后每一秒都已有备份；请删除一些"
-    )
+    Err(message! {
+        "{file} has a backup of every second from now on", "{file} 在此后每一秒都已有备份";
+        "remove some", "请删除一些"
+    }
     .into())
 }
 

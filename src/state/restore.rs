@@ -187,10 +187,10 @@ impl State {
             self.read(|conn| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)))?;
         if blocked {
             let path = self.path().display();
-            return Err(text!(
-                "another process is reading the state {path}; try again",
-                "另一个进程正在读取状态文件 {path}；请重试"
-            )
+            return Err(message! {
+                "another process is reading the state {path}", "另一个进程正在读取状态文件 {path}";
+                "try again", "请重试"
+            }
             .into());
         }
         Ok(())
