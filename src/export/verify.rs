@@ -241,7 +241,7 @@ fn mend(
         pruned = prune::prune(&with.order, findings, leftovers, state, snapshot, &mut writing, tell)?;
     }
     if with.repair == Repair::Yes {
-        state.want(findings.to_export())?;
+        state.put_on_todo_list(findings.to_export())?;
     }
     let server_session = ServerSession::again(&with.order, &snapshot.server, writing.run.id, tell)?;
     let mut carried_out =

@@ -132,7 +132,7 @@ pub fn why(
                 Some(row) => judge_row(row, &trace, file, tenant.as_ref(), &known, tree.as_ref(), now)?,
             },
         };
-        let left_behind = state.left_behind(&trace.id)?;
+        let left_behind = state.leftovers_of(&trace.id)?;
         cases.push(Case { row, trace, tenant, file, left_behind, verdict });
     }
     Ok(cases)

@@ -160,7 +160,7 @@ impl State {
 
     /// What the ledger holds of one invoice.
     pub fn entry(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
-        self.glance(|conn| entry(conn, id))
+        self.read_at_one_moment(|conn| entry(conn, id))
     }
 
     /// How many invoices it holds, and the newest source time among them.
@@ -171,7 +171,7 @@ impl State {
     }
 
     /// Those of these paths that no invoice names, all at one moment.
-    pub fn unnamed(&self, mut paths: Vec<TreePath>) -> anyhow::Result<Vec<TreePath>> {
+    pub fn without_invoice(&self, mut paths: Vec<TreePath>) -> anyhow::Result<Vec<TreePath>> {
         // Neighbours lie on one page of the index.
         paths.sort();
         let named: Vec<bool> = self.read(|conn| {
@@ -184,7 +184,7 @@ impl State {
 
     /// The invoices that name a path, with the digest of its content.
     pub fn owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
-        self.glance(|conn| {
+        self.read_at_one_moment(|conn| {
             let mut query = conn.prepare_cached(&OWNERS)?;
             let owner = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
             let rows = query.query_map([path.folder(), path.stem()], owner)?;

@@ -251,7 +251,7 @@ impl State {
     pub fn finish(&mut self, run: OpenRun, end: &End) -> anyhow::Result<()> {
         self.transaction(|tx| {
             for (tenant, error) in &end.failed {
-                tenants::fail(tx, run.id, tenant)?;
+                tenants::record_failure(tx, run.id, tenant)?;
                 put_tenant(tx, run.id, tenant, &Counts::default())?;
                 tx.execute(
                     "UPDATE run_tenant SET error = ?3 WHERE run = ?1 AND tenant = ?2",

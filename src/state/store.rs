@@ -51,7 +51,10 @@ impl State {
 
     /// For the many small questions of a run between two changes: no other process writes, so that all of them
     /// share one moment, and SQLite's locks are taken once.
-    pub(super) fn glance<T>(&self, question: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
+    pub(super) fn read_at_one_moment<T>(
+        &self,
+        question: impl Fn(&Connection) -> rusqlite::Result<T>,
+    ) -> anyhow::Result<T> {
         self.look_up(|conn| {
             if self.access == Access::Write && conn.is_autocommit() {
                 conn.execute_batch("BEGIN")?;
@@ -107,7 +110,7 @@ impl State {
     }
 }
 
-/// Ends what `State::glance` began.
+/// Ends what `State::read_at_one_moment` began.
 fn end_moment(conn: &Connection) -> rusqlite::Result<()> {
     if conn.is_autocommit() { Ok(()) } else { conn.execute_batch("COMMIT") }
 }

@@ -102,7 +102,7 @@ pub(super) fn join_families(conn: &Connection, a: TenantNo, b: TenantNo) -> rusq
 }
 
 /// Only incremental runs move watermarks, and what stands beside them is how that went.
-pub(super) fn fail(conn: &Connection, run: RunId, tenant: &Tenant) -> rusqlite::Result<()> {
+pub(super) fn record_failure(conn: &Connection, run: RunId, tenant: &Tenant) -> rusqlite::Result<()> {
     let n = get_or_insert(conn, tenant)?;
     conn.prepare_cached(
         "UPDATE tenant SET last_run = ?2, last_written = 0, last_outcome = 'failed'

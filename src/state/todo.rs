@@ -140,7 +140,7 @@ impl State {
 
     /// What a run has put on record of an invoice so far: its tenant then, and how it was counted.
     pub fn counted(&self, run: RunId, id: &InvoiceId) -> anyhow::Result<Option<(Option<Tenant>, Counts)>> {
-        self.glance(|conn| {
+        self.read_at_one_moment(|conn| {
             let rejected = conn
                 .prepare_cached("SELECT tenant FROM reject WHERE id = ?1 AND closed_run IS NULL AND last_run = ?2")?
                 .query_row(params![id, run], |row| row.get(0))
@@ -154,11 +154,11 @@ impl State {
 
     /// Whether this invoice could not be exported the last time.
     pub fn is_open_reject(&self, id: &InvoiceId) -> anyhow::Result<bool> {
-        self.glance(|conn| is_open(conn, id))
+        self.read_at_one_moment(|conn| is_open(conn, id))
     }
 
     /// Lets the next run, also one that is open, write these invoices without trusting the files that are there.
-    pub fn want(&mut self, ids: &[InvoiceId]) -> anyhow::Result<()> {
+    pub fn put_on_todo_list(&mut self, ids: &[InvoiceId]) -> anyhow::Result<()> {
         self.transaction(|tx| {
             let run: RunId = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
             ids.iter().try_for_each(|id| put(tx, run, id, TodoReason::Doubt, None))
@@ -174,7 +174,7 @@ impl State {
     }
 
     /// The files that were left where this invoice, or an earlier one with its id, was.
-    pub fn left_behind(&self, id: &InvoiceId) -> anyhow::Result<Vec<Leftover>> {
+    pub fn leftovers_of(&self, id: &InvoiceId) -> anyhow::Result<Vec<Leftover>> {
         self.read(|conn| leftovers(conn, LEFT_BEHIND, id.as_str()))
     }
 
@@ -246,14 +246,14 @@ fn put_contents(
 }
 
 /// The path is in doubt no more.
-pub(super) fn clear(conn: &Connection, path: &TreePath) -> rusqlite::Result<()> {
+pub(super) fn clear_doubt(conn: &Connection, path: &TreePath) -> rusqlite::Result<()> {
     conn.prepare_cached("DELETE FROM doubt_path WHERE path = ?1")?.execute([path.as_str()])?;
     conn.prepare_cached("DELETE FROM doubt_content WHERE path = ?1")?.execute([path.as_str()])?;
     Ok(())
 }
 
 /// The file stays though no invoice names it.
-pub(super) fn leave(conn: &Connection, run: RunId, leftover: &Leftover) -> rusqlite::Result<()> {
+pub(super) fn add_leftover(conn: &Connection, run: RunId, leftover: &Leftover) -> rusqlite::Result<()> {
     let Leftover { path, id, digest, why } = leftover;
     conn.prepare_cached(
         "INSERT INTO leftover (path, id, sha256, run, why) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -287,7 +287,7 @@ pub(super) fn put(
 }
 
 /// Opens a reject, or keeps the open one with what is wrong now.
-pub(super) fn refuse(conn: &Connection, run: RunId, reject: &Reject) -> rusqlite::Result<()> {
+pub(super) fn open_reject(conn: &Connection, run: RunId, reject: &Reject) -> rusqlite::Result<()> {
     let tenant = reject.tenant.as_ref().map(|tenant| tenants::get_or_insert(conn, tenant)).transpose()?;
     put(conn, run, &reject.id, TodoReason::Reject, tenant)?;
     let opened: Option<RunId> = conn
@@ -315,7 +315,7 @@ pub(super) fn refuse(conn: &Connection, run: RunId, reject: &Reject) -> rusqlite
 }
 
 /// Takes an id off the list and closes its reject.
-pub(super) fn done(conn: &Connection, run: RunId, id: &InvoiceId, how: Closing) -> rusqlite::Result<()> {
+pub(super) fn close(conn: &Connection, run: RunId, id: &InvoiceId, how: Closing) -> rusqlite::Result<()> {
     if conn.prepare_cached("DELETE FROM todo WHERE id = ?1")?.execute([id.as_str()])? == 1 {
         conn.prepare_cached("UPDATE reject SET closed_run = ?2, closed_how = ?3 WHERE id = ?1 AND closed_run IS NULL")?
             .execute(params![id.as_str(), run, how])?;

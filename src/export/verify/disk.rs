@@ -207,7 +207,7 @@ fn find_strangers(
     state: &State,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    for path in state.unnamed(files)? {
+    for path in state.without_invoice(files)? {
         // The next run clears up what a dead one left.
         if in_doubt.contains(&path) {
             findings.pending += 1;
