@@ -1,16 +1,17 @@
 //! `import-legacy-state` and `export-legacy-state`.
 
 use std::fs;
-use std::io::ErrorKind;
+
 use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
+use rustix::io::Errno;
 
 use super::consent;
 use crate::cli::{Common, ExportLegacyState, ImportLegacyState};
 use crate::config;
+use crate::export::attach::{Attached, Location};
 use crate::export::plan::{Purpose, StatePolicy};
-use crate::export::tie::{Place, Tied};
 use crate::fs::file::PrivateFile;
 use crate::fs::private::{PRIVATE, parent};
 use crate::invoice::{Digest, SourceTime};
@@ -48,7 +49,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
         }));
     }
     let place =
-        Place { output: &common.output, state: &state, policy: StatePolicy::Ordinary, purpose: Purpose::Import };
+        Location { output: &common.output, state: &state, policy: StatePolicy::Ordinary, purpose: Purpose::Import };
     let planned = plan(&file, &known(&place)?, &starter, reporter)?;
     if args.dry_run {
         reporter.table(&table(&planned.steps));
@@ -91,7 +92,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
         .into());
     }
     let existed = held.state().exists()?;
-    let Tied { mut state, .. } = place.tie(&tree, &held, &mut tell)?;
+    let Attached { mut state, .. } = place.attach(&tree, &held, &mut tell)?;
     let backup = existed.then(|| state.back_up(Occasion::Before(ChangeKind::Import), starter.at)).transpose()?;
     let reason = args.changing.reason.as_deref();
     let change = Change { file: Some(&read), ..Change::new(ChangeKind::Import, &starter, reason) };
@@ -110,7 +111,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
 }
 
 /// What the state says, if it may be used for this output at all.
-fn known(place: &Place<'_>) -> anyhow::Result<Vec<Entry>> {
+fn known(place: &Location<'_>) -> anyhow::Result<Vec<Entry>> {
     let state = State::open_read_only(place.state)?;
     let last = state.as_ref().map(State::last_time).transpose()?;
     place.judge(last.as_ref(), mark::of_output(place.output)?.as_ref())?;
@@ -150,7 +151,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
         return Ok(fs::read(file)?);
     }
     let read = PrivateFile::at(file)?.map_or(Ok(None), |file| legacy_file::read(&file))?;
-    Ok(read.ok_or(std::io::Error::from(ErrorKind::NotFound))?)
+    Ok(read.ok_or(Errno::NOENT)?)
 }
 
 fn refuse_going_back(planned: &Import, args: &ImportLegacyState) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use clap::ArgMatches;
 
 use crate::cli::{Common, Why};
 use crate::event::Event;
-use crate::export::Inquiry;
+use crate::export::ServerSession;
 use crate::export::why::{self, Case, Now, Standing};
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::Text;
@@ -37,7 +37,7 @@ pub(super) fn run(common: &Common, args: &Why, matches: &ArgMatches, reporter: &
             None
         }
     };
-    let cases = why::why(&args.number, tenant.as_ref(), &state, &common.output, now.as_mut(), tell)?;
+    let cases = why::why(&args.number, tenant.as_ref(), &state, &common.output, now.as_mut())?;
     let boundary = now.map(|now| now.boundary);
     let details: Vec<Details> = cases.iter().map(|case| details(&args.number, case, boundary.as_ref())).collect();
     if details.is_empty() {
@@ -53,18 +53,18 @@ fn is_final(refusal: &crate::refusal::Refusal) -> bool {
     matches!(refusal.exit_code(), 2 | 5)
 }
 
-fn ask_source(
+fn ask_source<'a>(
     common: &Common,
     args: &Why,
     matches: &ArgMatches,
     state: &State,
-    tell: &mut dyn FnMut(Event),
-) -> anyhow::Result<Now> {
+    tell: &'a mut dyn FnMut(Event),
+) -> anyhow::Result<Now<'a>> {
     let max_document = args.documents.max_document.as_u64();
     let access = Access { max_document, ..config::access(common, &args.names, matches)? };
-    let inquiry = Inquiry::open(&access, args.retries.retry_for, tell)?;
-    export::refuse_other_source(state.path(), &state.last_time()?, inquiry.source.as_ref())?;
-    Now::ask(inquiry, args.margins.safety_lag, args.margins.overlap, max_document, tell)
+    let server_session = ServerSession::open(&access, args.retries.retry_for, tell)?;
+    export::refuse_other_source(state.path(), &state.last_time()?, server_session.source.as_ref())?;
+    Now::of(server_session, args.margins.safety_lag, args.margins.overlap, max_document, tell)
 }
 
 fn unknown(number: &str, tenant: Option<&Tenant>) -> Details {

@@ -1,6 +1,5 @@
-//! The reading side of a run, in a thread of its own: the to-do list by primary key, then either the
-//! key diff (keys from the index, minus what the ledger holds settled, then the documents of the rest)
-//! or the whole table in primary-key order. It changes nothing.
+//! The thread that reads: the to-do list by primary key, then either the key diff (keys from the index, minus those that
+//! the ledger holds settled, then the documents of the rest) or the whole table in primary-key order. It changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -10,12 +9,12 @@ use anyhow::Error;
 
 use super::one_by_one::{self, Asks};
 use super::outbox::Outbox;
-use super::patience::Patience;
 use super::plan::{Group, Others, Reading};
+use super::retry::RetryPolicy;
 use super::ticket::{Part, Ticket, Trust};
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
-use crate::source::{Fault, KeyCursor, Source};
+use crate::source::{KeyCursor, Source, SourceError};
 use crate::state::ledger::{Entry, LedgerMatch, Lookup};
 use crate::state::todo::{Todo, TodoReason};
 use crate::state::visited::VisitedIds;
@@ -30,9 +29,9 @@ const ROWS_A_PAGE: usize = 1_000;
 /// Groups of which nothing is read that are told in one message: there may be a hundred thousand.
 const QUIET_AT_ONCE: usize = 1_000;
 
-/// What the reading side tells whoever decides.
+/// What the thread that reads says to the one that decides.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(super) enum ReaderEvent {
     Begun(usize),
     /// Nothing is read for these groups.
     Quiet(Range<usize>),
@@ -69,6 +68,15 @@ pub(super) enum Scope {
     Groups { groups: Vec<Group>, compare: Compare },
 }
 
+impl Scope {
+    pub(super) fn groups(&self) -> &[Group] {
+        match self {
+            Self::Table => &[],
+            Self::Groups { groups, .. } => groups,
+        }
+    }
+}
+
 /// Whether keys that the ledger holds settled are read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compare {
@@ -97,21 +105,21 @@ struct Concern {
     tenant: Option<Tenant>,
 }
 
-pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
+pub(super) struct Reader<'a, T: FnMut(ReaderEvent) -> anyhow::Result<()>> {
     pub source: Box<dyn Source>,
     pub lookup: Lookup,
     pub outbox: Outbox<'a>,
     pub tell: T,
     pub visited: HashSet<InvoiceId>,
-    pub patience: Patience,
+    pub retry: RetryPolicy,
     pub visited_ids: Option<VisitedIds>,
     /// How many rows the source has handed over.
     pub came: u64,
 }
 
-impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
+impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     /// Reads everything. An error is one that ends the run; what concerns one tenant is told.
-    pub(super) fn read(&mut self, todo: Vec<Todo>, scope: &Scope) -> Result<(), Fault> {
+    pub(super) fn read(&mut self, todo: Vec<Todo>, scope: &Scope) -> Result<(), SourceError> {
         self.read_todo(todo)?;
         match scope {
             Scope::Table => self.read_table(),
@@ -122,21 +130,21 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         }
     }
 
-    fn read_groups(&mut self, groups: &[Group], compare: Compare) -> Result<(), Fault> {
+    fn read_groups(&mut self, groups: &[Group], compare: Compare) -> Result<(), SourceError> {
         let mut n = 0;
         while let Some(group) = groups.get(n) {
             let is_quiet = |group: &&Group| group.reading == Reading::Nothing;
             let quiet = groups[n..].iter().take(QUIET_AT_ONCE).take_while(is_quiet).count();
             if quiet > 0 {
-                self.say(Told::Quiet(n..n + quiet))?;
+                self.say(ReaderEvent::Quiet(n..n + quiet))?;
                 n += quiet;
                 continue;
             }
-            self.say(Told::Begun(n))?;
+            self.say(ReaderEvent::Begun(n))?;
             match self.read_group(Part::Group(n), group, compare) {
-                Err(Fault::Statement(error)) => {
+                Err(SourceError::Statement(error)) => {
                     let tenants = group.members.iter().map(|member| member.tenant.clone()).collect();
-                    self.say(Told::Failed { tenants, tenantless: 0, trouble: Trouble::from(&error) })?;
+                    self.say(ReaderEvent::Failed { tenants, tenantless: 0, trouble: Trouble::from(&error) })?;
                 }
                 result => result?,
             }
@@ -145,20 +153,20 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         Ok(())
     }
 
-    /// Looks up by primary key whom the ledger holds and the scan has not met: a row that was updated
+    /// Looks up by primary key the invoices of the ledger that the scan has not visited: a row that was updated
     /// while it was scanned can have left both pages.
-    fn read_unmet(&mut self) -> Result<(), Fault> {
+    fn read_unmet(&mut self) -> Result<(), SourceError> {
         let Some(visited_ids) = self.visited_ids.take() else { return Ok(()) };
         let (mut after, mut rows) = (None, 0);
         // A table that is to blame is not asked again; the tenants of the rest fail.
         let mut refused: Option<Trouble> = None;
         loop {
-            let page = self.lookup.page(after.as_ref(), DOCUMENTS_A_PAGE).map_err(Fault::Consumer)?;
+            let page = self.lookup.page(after.as_ref(), DOCUMENTS_A_PAGE).map_err(SourceError::Consumer)?;
             let Some((last, _)) = page.last() else { break };
             after = Some(last.id.clone());
             let mut wanted = Vec::new();
             for (entry, _) in page {
-                if visited_ids.is_missing(&entry).map_err(Fault::Consumer)? {
+                if visited_ids.is_missing(&entry).map_err(SourceError::Consumer)? {
                     let (id, tenant) = (entry.id.clone(), Some(entry.tenant.clone()));
                     wanted.push(Wanted { id, tenant, ticket: Ticket::new(Part::Unmet, Some(entry)) });
                 }
@@ -166,20 +174,20 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             let tenants: BTreeSet<Tenant> = wanted.iter().filter_map(|wanted| wanted.tenant.clone()).collect();
             if refused.is_none() {
                 match self.fetch_all(wanted, &mut rows) {
-                    Err(Fault::Statement(error)) => refused = Some(Trouble::from(&error)),
+                    Err(SourceError::Statement(error)) => refused = Some(Trouble::from(&error)),
                     result => result?,
                 }
             }
             if let Some(trouble) = refused.clone().filter(|_| !tenants.is_empty()) {
-                self.say(Told::Failed { tenants: tenants.into_iter().collect(), tenantless: 0, trouble })?;
+                self.say(ReaderEvent::Failed { tenants: tenants.into_iter().collect(), tenantless: 0, trouble })?;
             }
         }
-        self.say(Told::Read { part: Part::Unmet, rows, spellings: BTreeMap::new() })
+        self.say(ReaderEvent::Read { part: Part::Unmet, rows, spellings: BTreeMap::new() })
     }
 
     /// First, so that a scan finds what was in doubt already written, and skips it. If it cannot be read, the tenants
     /// of what is left of it fail.
-    fn read_todo(&mut self, mut todo: Vec<Todo>) -> Result<(), Fault> {
+    fn read_todo(&mut self, mut todo: Vec<Todo>) -> Result<(), SourceError> {
         todo.sort_by(|a, b| a.id.cmp(&b.id));
         let mut rows = 0;
         while !todo.is_empty() {
@@ -190,13 +198,13 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 self.give_up(fault, unread)?;
             }
         }
-        self.say(Told::Read { part: Part::Todo, rows, spellings: BTreeMap::new() })
+        self.say(ReaderEvent::Read { part: Part::Todo, rows, spellings: BTreeMap::new() })
     }
 
     /// What is asked for of a part of the to-do list, and the tenants that it concerns.
-    fn wanted_again(&mut self, todo: Vec<Todo>) -> Result<(Vec<Wanted>, Vec<Concern>), Fault> {
+    fn wanted_again(&mut self, todo: Vec<Todo>) -> Result<(Vec<Wanted>, Vec<Concern>), SourceError> {
         let ids: Vec<&InvoiceId> = todo.iter().map(|todo| &todo.id).collect();
-        let known = self.lookup.entries(&ids).map_err(Fault::Consumer)?;
+        let known = self.lookup.entries(&ids).map_err(SourceError::Consumer)?;
         let (mut wanted, mut concerned) = (Vec::new(), Vec::new());
         for (Todo { id, why, tenant }, known) in todo.into_iter().zip(known) {
             let trust = if why == TodoReason::Doubt { Trust::Nothing } else { Trust::Ledger };
@@ -210,11 +218,11 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     /// Rows that the server refused stay on the to-do list, and their tenants fail. A reject without a tenant stays a
     /// reject, and a scan that meets it reads it after all. Any other row without a tenant ends the run: a dead run may
     /// have written its file.
-    fn give_up(&mut self, fault: Fault, mut unread: Vec<Concern>) -> Result<(), Fault> {
+    fn give_up(&mut self, fault: SourceError, mut unread: Vec<Concern>) -> Result<(), SourceError> {
         unread.retain(|concern| !self.visited.contains(&concern.id));
         let is_covered = unread.iter().all(|concern| concern.tenant.is_some() || concern.why == TodoReason::Reject);
         match fault {
-            Fault::Statement(error) if is_covered => {
+            SourceError::Statement(error) if is_covered => {
                 let mut tenants = BTreeSet::new();
                 let mut tenantless = 0;
                 for Concern { id, tenant, .. } in unread {
@@ -226,13 +234,13 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                     self.visited.insert(id);
                 }
                 let tenants = tenants.into_iter().collect();
-                self.say(Told::Failed { tenants, tenantless, trouble: Trouble::from(&error) })
+                self.say(ReaderEvent::Failed { tenants, tenantless, trouble: Trouble::from(&error) })
             }
             other => Err(other),
         }
     }
 
-    fn read_group(&mut self, part: Part, group: &Group, compare: Compare) -> Result<(), Fault> {
+    fn read_group(&mut self, part: Part, group: &Group, compare: Compare) -> Result<(), SourceError> {
         let mut spellings: BTreeMap<Tenant, Option<SourceTime>> = BTreeMap::new();
         let mut rows = 0;
         if let Reading::Keys(span) = &group.reading {
@@ -247,7 +255,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 rows += self.read_span(part, group, &below, compare, &mut spellings)?;
             }
         }
-        self.say(Told::Read { part, rows, spellings })
+        self.say(ReaderEvent::Read { part, rows, spellings })
     }
 
     fn read_span(
@@ -257,7 +265,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         span: &Span,
         compare: Compare,
         spellings: &mut BTreeMap<Tenant, Option<SourceTime>>,
-    ) -> Result<u64, Fault> {
+    ) -> Result<u64, SourceError> {
         let mut cursor = KeyCursor::Start;
         let mut rows = 0;
         loop {
@@ -294,17 +302,17 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         group: &Group,
         mut keys: Vec<Key>,
         compare: Compare,
-    ) -> Result<Vec<Wanted>, Fault> {
+    ) -> Result<Vec<Wanted>, SourceError> {
         keys.retain(|key| !self.visited.contains(&key.id));
         if compare == Compare::Documents {
             let ids: Vec<&InvoiceId> = keys.iter().map(|key| &key.id).collect();
-            let known = self.lookup.entries(&ids).map_err(Fault::Consumer)?;
+            let known = self.lookup.entries(&ids).map_err(SourceError::Consumer)?;
             let wanted = |(key, known)| Self::wanted(part, group, key, known, compare);
             return Ok(keys.into_iter().zip(known).map(wanted).collect());
         }
         let mut wanted = Vec::new();
         keys.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        let seen = self.lookup.seen(&keys).map_err(Fault::Consumer)?;
+        let seen = self.lookup.seen(&keys).map_err(SourceError::Consumer)?;
         for (key, seen) in keys.into_iter().zip(seen) {
             match seen {
                 LedgerMatch::Settled => self.meet(&key.id)?,
@@ -325,8 +333,8 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         Wanted { id: key.id, tenant: Some(key.tenant), ticket }
     }
 
-    fn meet(&mut self, id: &InvoiceId) -> Result<(), Fault> {
-        self.visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(id)).map_err(Fault::Consumer)
+    fn meet(&mut self, id: &InvoiceId) -> Result<(), SourceError> {
+        self.visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(id)).map_err(SourceError::Consumer)
     }
 
     /// A scan does not hand over again what the to-do list has brought.
@@ -337,7 +345,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// Hands over the documents of these ids and says which are gone. Counts the rows handed over, also if it fails.
-    fn fetch_all(&mut self, wanted: Vec<Wanted>, rows: &mut u64) -> Result<(), Fault> {
+    fn fetch_all(&mut self, wanted: Vec<Wanted>, rows: &mut u64) -> Result<(), SourceError> {
         let mut rest = wanted.into_iter().peekable();
         while rest.peek().is_some() {
             let ids: Vec<InvoiceId>;
@@ -353,14 +361,14 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             fetched?;
             for (id, Wanted { tenant, ticket: Ticket { part, late_by, .. }, .. }) in page {
                 self.visit(part, &id);
-                self.say(Told::Gone { part, id, tenant, late_by })?;
+                self.say(ReaderEvent::Gone { part, id, tenant, late_by })?;
             }
         }
         Ok(())
     }
 
     /// Takes what came out of `page`. A row that fails alone is a reject.
-    fn fetch_page(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
+    fn fetch_page(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), SourceError> {
         let refused = one_by_one::read(ids, |ids| self.patiently(|reader| reader.fetch(ids, page)))?;
         if refused.is_empty() {
             return Ok(());
@@ -375,7 +383,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// Hands over a row that the server does not return.
-    fn reject(&mut self, wanted: Wanted, error: &Error) -> Result<(), Fault> {
+    fn reject(&mut self, wanted: Wanted, error: &Error) -> Result<(), SourceError> {
         self.meet(&wanted.id)?;
         self.visit(wanted.ticket.part, &wanted.id);
         let fetched = Fetched::Unreadable {
@@ -385,11 +393,11 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             time: None,
             reason: Reason::Unreadable { detail: format!("{error:#}") },
         };
-        self.outbox.put(fetched, wanted.ticket, &self.lookup).map_err(Fault::Consumer)
+        self.outbox.put(fetched, wanted.ticket, &self.lookup).map_err(SourceError::Consumer)
     }
 
     /// Asks for what has not come yet.
-    fn fetch(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
+    fn fetch(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), SourceError> {
         let (outbox, lookup, visited_ids, came) =
             (&mut self.outbox, &self.lookup, &mut self.visited_ids, &mut self.came);
         let visited = &mut self.visited;
@@ -407,24 +415,24 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         })
     }
 
-    fn read_table(&mut self) -> Result<(), Fault> {
+    fn read_table(&mut self) -> Result<(), SourceError> {
         let mut after: Option<InvoiceId> = None;
         let mut rows = 0;
         loop {
             let came = match self.patiently(|reader| reader.read_rows(&mut after, &mut rows)) {
-                Err(Fault::Statement(_)) => self.read_around(&mut after, &mut rows)?,
+                Err(SourceError::Statement(_)) => self.read_around(&mut after, &mut rows)?,
                 result => result?,
             };
             if came < ROWS_A_PAGE {
                 break;
             }
         }
-        self.say(Told::Read { part: Part::Table, rows, spellings: BTreeMap::new() })
+        self.say(ReaderEvent::Read { part: Part::Table, rows, spellings: BTreeMap::new() })
     }
 
     /// One page of the table. Moves `after` on with each row, also in a page that breaks off later, so
     /// that the next attempt goes on from there. Returns how many rows came.
-    fn read_rows(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, Fault> {
+    fn read_rows(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, SourceError> {
         let (outbox, lookup, visited) = (&mut self.outbox, &self.lookup, &self.visited);
         let came = &mut self.came;
         let from = after.clone();
@@ -441,7 +449,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// The next rows one by one, since a page with one of them cannot be read.
-    fn read_around(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, Fault> {
+    fn read_around(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, SourceError> {
         let ids = self.patiently(|reader| reader.source.ids(after.as_ref(), ROWS_A_PAGE))?;
         let unvisited = ids.iter().filter(|id| !self.visited.contains(*id));
         let mut page: HashMap<_, _> = unvisited.map(|id| (id.clone(), Wanted::scanned(id.clone()))).collect();
@@ -455,31 +463,34 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// Tries again, from where it stopped, what failed because the connection was lost or because it took
     /// too long. Rows that came in between are progress.
-    fn patiently<R>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<R, Fault>) -> Result<R, Fault> {
+    fn patiently<R>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<R, SourceError>) -> Result<R, SourceError> {
         loop {
             let before = self.came;
             let mut result = attempt(self);
-            // Whoever waits for the server has handed over what came.
+            // Rows that came are handed over before the reader waits for the server.
             if let Err(error) = self.outbox.flush(&self.lookup) {
-                result = Err(Fault::Consumer(error));
+                result = Err(SourceError::Consumer(error));
             }
             if result.is_ok() || self.came > before {
-                self.patience.progress();
+                self.retry.progress();
             }
             let Err(fault) = result else { return result };
             let tell = &mut self.tell;
-            self.patience.wait(fault, |trouble, pause| tell(Told::Retrying { trouble, pause }))?;
+            self.retry.wait(fault, |trouble, pause| tell(ReaderEvent::Retrying { trouble, pause }))?;
         }
     }
 
     /// Nothing is told of rows that are still to be handed over.
-    fn say(&mut self, told: Told) -> Result<(), Fault> {
-        self.outbox.flush(&self.lookup).and_then(|()| (self.tell)(told)).map_err(Fault::Consumer)
+    fn say(&mut self, told: ReaderEvent) -> Result<(), SourceError> {
+        self.outbox.flush(&self.lookup).and_then(|()| (self.tell)(told)).map_err(SourceError::Consumer)
     }
 }
 
-impl<T: FnMut(Told) -> anyhow::Result<()>> Asks for Reader<'_, T> {
-    fn ask<R>(&mut self, mut question: impl FnMut(&mut dyn Source) -> Result<R, Fault>) -> Result<R, Fault> {
+impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Asks for Reader<'_, T> {
+    fn ask<R>(
+        &mut self,
+        mut question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,
+    ) -> Result<R, SourceError> {
         self.patiently(|reader| question(reader.source.as_mut()))
     }
 }

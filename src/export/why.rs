@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::event::Event;
 use crate::invoice::{InvoiceId, Reason, ReasonCode, SourceTime, Tenant};
 use crate::lang::Text;
-use crate::source::{Listed, Sighting};
+use crate::source::{ListedTenant, RowSummary, Source, SourceError};
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::state::tenants::KnownTenant;
@@ -17,9 +17,9 @@ use crate::state::trace::Trace;
 use crate::tree::Tree;
 use crate::window::{OpenWork, Span};
 
-use super::check::{Desk, FileState, Presence, Verdict as Checked};
-use super::inquiry::Inquiry;
+use super::check::{Checker, FileState, Presence, Verdict as Checked};
 use super::plan::{self, HowToRead, Incremental, Reading};
+use super::server::ServerSession;
 use super::ticket::Trust;
 
 /// The answer to "why is it (not) there?".
@@ -49,7 +49,7 @@ words! {
 #[derive(Clone, Debug)]
 pub struct Case {
     /// None: no row with this id or number.
-    pub row: Option<Sighting>,
+    pub row: Option<RowSummary>,
     pub trace: Trace,
     pub tenant: Option<KnownTenant>,
     pub file: Option<FileNow>,
@@ -68,29 +68,34 @@ words! {
 }
 
 /// What the source says now; without it only the state is asked.
-pub struct Now {
-    pub inquiry: Inquiry,
+pub struct Now<'a> {
+    pub server_session: ServerSession,
+    pub tell: &'a mut dyn FnMut(Event),
     pub boundary: SourceTime,
     pub work: OpenWork,
-    pub listed: Vec<Listed>,
+    pub listed: Vec<ListedTenant>,
     pub overlap: Duration,
     /// Bytes.
     pub max_document: u64,
 }
 
-impl Now {
+impl<'a> Now<'a> {
     /// In the order of a run.
-    pub fn ask(
-        mut inquiry: Inquiry,
+    pub fn of(
+        mut server_session: ServerSession,
         lag: Duration,
         overlap: Duration,
         max_document: u64,
-        tell: &mut dyn FnMut(Event),
+        tell: &'a mut dyn FnMut(Event),
     ) -> anyhow::Result<Self> {
-        let boundary = inquiry.ask(tell, |source| source.clock())?.boundary(lag);
-        let work = inquiry.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
-        let listed = inquiry.ask(tell, |source| source.tenants(&boundary))?.tenants;
-        Ok(Self { inquiry, boundary, work, listed, overlap, max_document })
+        let boundary = server_session.ask(tell, |source| source.clock())?.boundary(lag);
+        let work = server_session.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
+        let listed = server_session.ask(tell, |source| source.tenants(&boundary))?.tenants;
+        Ok(Self { server_session, tell, boundary, work, listed, overlap, max_document })
+    }
+
+    fn ask<R>(&mut self, question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>) -> Result<R, SourceError> {
+        self.server_session.ask(self.tell, question)
     }
 }
 
@@ -100,13 +105,12 @@ pub fn why(
     tenant: Option<&Tenant>,
     state: &State,
     output: &Path,
-    mut now: Option<&mut Now>,
-    tell: &mut dyn FnMut(Event),
+    mut now: Option<&mut Now<'_>>,
 ) -> anyhow::Result<Vec<Case>> {
     let known = state.tenants()?;
     let mut ids = state.ids_of(number)?;
     let rows = match now.as_deref_mut() {
-        Some(now) => now.inquiry.ask(tell, |source| source.find(number, &ids))?,
+        Some(now) => now.ask(|source| source.find(number, &ids))?,
         None => Vec::new(),
     };
     ids.extend(rows.iter().filter(|row| !ids.contains(&row.id)).map(|row| row.id.clone()).collect::<Vec<_>>());
@@ -125,7 +129,7 @@ pub fn why(
             None => judge_without_source(&trace, file),
             Some(now) => match &row {
                 None => judge_gone(&trace),
-                Some(row) => judge_row(row, &trace, file, tenant.as_ref(), &known, tree.as_ref(), now, tell)?,
+                Some(row) => judge_row(row, &trace, file, tenant.as_ref(), &known, tree.as_ref(), now)?,
             },
         };
         let left_behind = state.left_behind(&trace.id)?;
@@ -134,7 +138,7 @@ pub fn why(
     Ok(cases)
 }
 
-fn whose(row: Option<&Sighting>, trace: &Trace) -> Option<Tenant> {
+fn whose(row: Option<&RowSummary>, trace: &Trace) -> Option<Tenant> {
     let rejected = || trace.reject.as_ref().and_then(|reject| reject.tenant.clone());
     let exported = || trace.entry.as_ref().map(|entry| entry.tenant.clone());
     row.and_then(|row| row.tenant.clone()).or_else(exported).or_else(rejected)
@@ -208,22 +212,19 @@ fn judge_gone(trace: &Trace) -> Verdict {
 }
 
 fn judge_row(
-    row: &Sighting,
+    row: &RowSummary,
     trace: &Trace,
     file: Option<FileNow>,
     tenant: Option<&KnownTenant>,
     known: &[KnownTenant],
     tree: Option<&Tree>,
-    now: &mut Now,
-    tell: &mut dyn FnMut(Event),
+    now: &mut Now<'_>,
 ) -> anyhow::Result<Verdict> {
     if let Some(lacking) = lacking(row) {
         return Ok(match trace.entry {
             Some(_) => orphaned(text!(
                 "it was exported, but now {lacking}; the file stays",
-                "曾经导出，但现在{lacking}；文件保留";
-                lacking
-            )),
+                "曾经导出，但现在{lacking}；文件保留"; lacking)),
             None => {
                 let next = text!(
                     "it is exported once that is mended and its source time has moved",
@@ -233,7 +234,7 @@ fn judge_row(
             }
         });
     }
-    let document = document_now(&row.id, trace, tree, now, tell)?;
+    let document = document_now(&row.id, trace, tree, now)?;
     let waits = |first| waits(row, trace, tenant, known, now, first);
     Ok(match document {
         Document::Gone => {
@@ -263,7 +264,7 @@ fn settled(trace: &Trace) -> Verdict {
 }
 
 /// What keeps a row from being an invoice.
-fn lacking(row: &Sighting) -> Option<Text> {
+fn lacking(row: &RowSummary) -> Option<Text> {
     let status = row.status.as_deref().unwrap_or("NULL");
     let parts = [
         (row.issued, text!("its status is {status}, so it is not issued", "状态为 {status}，不是已开票")),
@@ -285,14 +286,8 @@ enum Document {
     Other,
 }
 
-fn document_now(
-    id: &InvoiceId,
-    trace: &Trace,
-    tree: Option<&Tree>,
-    now: &mut Now,
-    tell: &mut dyn FnMut(Event),
-) -> anyhow::Result<Document> {
-    let desk = Desk { tree, stage: None, presence: Presence::Checked, max_document: now.max_document };
+fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut Now<'_>) -> anyhow::Result<Document> {
+    let desk = Checker { tree, stage: None, presence: Presence::Checked, max_document: now.max_document };
     let mut found = Document::Gone;
     let mut compare = |fetched| {
         found = match desk.check(fetched, trace.entry.as_ref(), Trust::Ledger)? {
@@ -308,7 +303,7 @@ fn document_now(
         };
         Ok(())
     };
-    now.inquiry.ask(tell, |source| source.documents(slice::from_ref(id), &mut compare))?;
+    now.ask(|source| source.documents(slice::from_ref(id), &mut compare))?;
     Ok(found)
 }
 
@@ -329,11 +324,11 @@ fn mend_elsewhere(reason: ReasonCode) -> Option<Text> {
 
 /// Which run will take it, decided as the next incremental run would. `first` is what else there is to say.
 fn waits(
-    row: &Sighting,
+    row: &RowSummary,
     trace: &Trace,
     tenant: Option<&KnownTenant>,
     known: &[KnownTenant],
-    now: &Now,
+    now: &Now<'_>,
     first: Option<Text>,
 ) -> Verdict {
     if let Some(reject) = trace.reject.as_ref().filter(|reject| mend_elsewhere(reject.reason).is_some()) {
@@ -351,7 +346,13 @@ fn waits(
 }
 
 /// Where the source time of a row lies, and which run reads it there.
-fn turn(row: &Sighting, trace: &Trace, tenant: Option<&KnownTenant>, known: &[KnownTenant], now: &Now) -> (Text, Text) {
+fn turn(
+    row: &RowSummary,
+    trace: &Trace,
+    tenant: Option<&KnownTenant>,
+    known: &[KnownTenant],
+    now: &Now,
+) -> (Text, Text) {
     let Some(time) = row.time.as_ref().filter(|time| crate::window::earlier(time, Duration::ZERO).is_some()) else {
         return (
             text!("it has no usable source time", "没有可用的更新时间"),
@@ -417,7 +418,7 @@ fn late(time: &SourceTime, reading: Reading) -> (Text, Text) {
     }
 }
 
-fn reading(row: &Sighting, known: &[KnownTenant], now: &Now) -> Reading {
+fn reading(row: &RowSummary, known: &[KnownTenant], now: &Now<'_>) -> Reading {
     let Now { boundary, work, overlap, listed, .. } = now;
     let how = HowToRead::Incremental(Incremental { known, boundary, work, overlap: *overlap });
     let chosen: Vec<Tenant> = row.tenant.iter().cloned().collect();

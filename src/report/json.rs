@@ -2,11 +2,11 @@
 //!
 //! The field names are an interface that others build upon. Add to them, never rename.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::line::escaped;
 use crate::lang::{Lang, Message};
-use crate::run::Summary;
+use crate::run::{Counts, Summary};
 
 /// What came of a run.
 #[derive(Serialize)]
@@ -23,15 +23,8 @@ struct SummaryObject<'a> {
     since: Option<&'a str>,
     tenants: u64,
     failed_tenants: Vec<FailedTenant<'a>>,
-    seen: u64,
-    written: u64,
-    unchanged: u64,
-    rejected: u64,
-    gone: u64,
-    late: u64,
-    late_by_seconds: u64,
-    removed: u64,
-    bytes: u64,
+    #[serde(flatten)]
+    counts: CountFields,
     new_rejects: u64,
     open_rejects: u64,
     unread: u64,
@@ -42,6 +35,15 @@ struct SummaryObject<'a> {
     seconds: f64,
     output: String,
     state: String,
+}
+
+/// Each count in a field of its own.
+struct CountFields(Counts);
+
+impl Serialize for CountFields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(Counts::NAMES.iter().map(|name| name.field).zip(self.0.values()))
+    }
 }
 
 #[derive(Serialize)]
@@ -62,7 +64,6 @@ struct ErrorObject {
 
 /// The object of a run that was carried out.
 pub(super) fn finished(summary: &Summary) -> String {
-    let counts = &summary.counts;
     let failed = summary.failed_tenants.iter();
     line(&SummaryObject {
         run: summary.run.map(|run| run.0),
@@ -75,15 +76,7 @@ pub(super) fn finished(summary: &Summary) -> String {
         failed_tenants: failed
             .map(|(tenant, trouble)| FailedTenant { tenant: tenant.as_str(), error: trouble.to_string() })
             .collect(),
-        seen: counts.seen,
-        written: counts.written,
-        unchanged: counts.unchanged,
-        rejected: counts.rejected,
-        gone: counts.gone,
-        late: counts.late,
-        late_by_seconds: counts.late_by,
-        removed: counts.removed,
-        bytes: counts.bytes,
+        counts: CountFields(summary.counts),
         new_rejects: summary.new_rejects,
         open_rejects: summary.open_rejects,
         unread: summary.unread,
@@ -125,7 +118,7 @@ mod tests {
     use crate::invoice::Tenant;
     use crate::refusal::Trouble;
     use crate::report::tests::summary;
-    use crate::run::{Counts, Kind, Outcome, RunId};
+    use crate::run::{Kind, Outcome, RunId};
 
     #[test]
     fn the_summary_has_the_documented_fields_with_numbers_as_numbers() {

@@ -39,7 +39,8 @@ pub(super) fn line(notice: &Notice) -> Line {
         }
         Notice::RunUnfinished { run, kind, host, started, invoices, life } => {
             let come = count(*invoices, "invoice");
-            let run = text!("run {run} ({kind}), started {started}", "第 {run} 次运行（{kind}，开始于 {started}）");
+            let run =
+                text!("run {run} ({kind}), started {started}", "第 {run} 次运行（{kind}，开始于 {started}）"; kind);
             match life {
                 Life::Alive => Line::info(text!(
                     "{run}, is at work: {come} so far",
@@ -199,8 +200,8 @@ fn doubt(reason: Doubt) -> Text {
 fn why_kept(why: Option<WhyKept>) -> Text {
     match why {
         Some(WhyKept::Number) => text!(
-            "their ids carry other numbers now, as when ids are used again",
-            "其 id 现在是另一个发票号（例如 id 被重新使用）"
+            "their ids carry other numbers now, or those of another year, as when ids are used again",
+            "其 id 现在是另一个发票号，或另一年的同一发票号（例如 id 被重新使用）"
         ),
         Some(WhyKept::Tenant) => text!("their ids belong to other tenants now", "其 id 现在属于另一个租户"),
         Some(WhyKept::Table) => text!(

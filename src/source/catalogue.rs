@@ -1,16 +1,18 @@
 //! What the catalogue of MySQL and MariaDB says about the table, whether it can be exported, and how
 //! the statements are worded for it. It names no driver.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::ensure;
 
 use super::charset::Charset;
-use super::codes::Class;
-use super::limit::Limit;
-use super::mysql::class;
-use super::shape::{is_binary, is_integer, is_text, is_watched, type_of, types_of};
-use super::sql::{Bind, Cell, Engine, Statements, Wording, id_column, lossy, missing, quoted};
-use super::{Fault, TableNames};
+use super::column_types::{is_binary, is_integer, is_text, is_watched, type_of, types_of};
+use super::dialect::{SqlDialect, id_column, missing, unfit_id};
+use super::document_limit::Limit;
+use super::engine::{Bind, Cell, Engine, lossy, quoted};
+use super::error_codes::{ErrorClass, class};
+use super::table::Layout;
+use super::{SourceError, TableNames};
 use crate::event::Notice;
+use crate::lang::Explain;
 use crate::refusal::Refusal;
 
 /// The table's columns and indexes.
@@ -35,8 +37,8 @@ struct Index {
 }
 
 /// What follows from it.
-pub(super) struct Table {
-    pub statements: Statements,
+pub(super) struct Inspected {
+    pub layout: Layout,
     pub notices: Vec<Notice>,
     pub integer_id: bool,
     /// The zone that the source time's type demands.
@@ -46,7 +48,7 @@ pub(super) struct Table {
 }
 
 impl Catalogue {
-    pub(super) fn read(engine: &mut impl Engine, names: &TableNames) -> Result<Self, Fault> {
+    pub(super) fn read(engine: &mut impl Engine, names: &TableNames) -> Result<Self, SourceError> {
         let of_table = "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
         let table = [Bind::Text(names.table.clone())];
         let sql = format!("SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE FROM information_schema.COLUMNS {of_table}");
@@ -82,12 +84,12 @@ impl Catalogue {
 
     /// A table may be listed that the account cannot read, and an index that the optimizer was told to
     /// ignore, which cannot be asked for. Another error says nothing about either.
-    fn tried_out(mut self, engine: &mut impl Engine, names: &TableNames) -> Result<Self, Fault> {
+    fn tried_out(mut self, engine: &mut impl Engine, names: &TableNames) -> Result<Self, SourceError> {
         let table = quoted(&names.table);
         self.look_at_columns(engine, names)?;
         for index in std::mem::take(&mut self.indexes) {
             match engine.all(&format!("SELECT 1 FROM {table} {} LIMIT 0", index.forced()), &[]) {
-                Err(Fault::Statement(error)) if class(&error) == Class::NoIndex => {
+                Err(SourceError::Statement(error)) if class(&error) == ErrorClass::NoIndex => {
                     // Without a primary key nothing can be read; what is read says what is wrong with it.
                     if index.name == "PRIMARY" {
                         self.indexes.push(index);
@@ -102,7 +104,7 @@ impl Catalogue {
 
     /// Reads no row. The answer shows the types that the later ones must have, and beside them, as of the same moment,
     /// the character sets.
-    fn look_at_columns(&mut self, engine: &mut impl Engine, names: &TableNames) -> Result<(), Fault> {
+    fn look_at_columns(&mut self, engine: &mut impl Engine, names: &TableNames) -> Result<(), SourceError> {
         let read: Vec<usize> = self.read_columns(names);
         let texts: Vec<usize> = read.iter().copied().filter(|n| is_text(&self.columns[*n].kind)).collect();
         let charset = |n: &usize| {
@@ -117,9 +119,9 @@ impl Catalogue {
             quoted(&names.table)
         );
         let answer = engine.all(&sql, &[]).map_err(|fault| match fault {
-            Fault::Statement(error) if matches!(class(&error), Class::Denied | Class::NoTable) => {
+            SourceError::Statement(error) if matches!(class(&error), ErrorClass::Denied | ErrorClass::NoTable) => {
                 let (table, detail) = (names.table.clone(), format!("{error:#}"));
-                Fault::Statement(Refusal::TableUnreadable { table, detail }.into())
+                SourceError::Statement(Refusal::TableUnreadable { table, detail }.into())
             }
             other => other,
         })?;
@@ -157,29 +159,39 @@ impl Catalogue {
         self.indexes.iter().find(|index| index.name == "PRIMARY").map_or(&[], |index| &index.columns)
     }
 
-    pub(super) fn check(&self, names: &TableNames, max_document: u64) -> anyhow::Result<Table> {
+    pub(super) fn check(&self, names: &TableNames, max_document: u64) -> anyhow::Result<Inspected> {
         ensure!(!self.columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
         missing(names, |name| self.column(name).is_ok())?;
         let id = id_column(names, self.primary())?;
         let by_id = self.unique_index(names, &id)?;
         let integer_id = is_integer(&self.column(&id)?.kind);
-        ensure!(
-            integer_id || matches!(self.column(&id)?.kind.as_str(), "char" | "varchar" | "uuid"),
-            "the id column {id} has the type {}; only integers and CHAR or VARCHAR columns can be ids",
-            self.column(&id)?.kind
-        );
+        let kind = self.column(&id)?.kind.as_str();
+        (integer_id || matches!(kind, "char" | "varchar" | "uuid")).then_some(()).explain(|| {
+            text!(
+                "the id column {id} has the type {kind}; only integers and CHAR or VARCHAR columns can be ids",
+                "id 列 {id} 的类型是 {kind}；只有整数列和 CHAR、VARCHAR 列可以作为 id"
+            )
+        })?;
         let tenant = self.column(&names.tenant)?;
-        ensure!(
-            !tenant.has_no_text(),
-            "the tenant column {} has the type {}, which has no text; only text and numbers can name tenants",
-            names.tenant,
-            tenant.kind
-        );
+        (!tenant.has_no_text()).then_some(()).explain(|| {
+            let (column, kind) = (&names.tenant, &tenant.kind);
+            text!(
+                "the tenant column {column} has the type {kind}, which has no text; only text and numbers can name tenants",
+                "租户列 {column} 的类型 {kind} 不是文本；只有文本和数字可以表示租户"
+            )
+        })?;
         let time = self.column(&names.time)?;
         let zone = match time.kind.as_str() {
             "timestamp" => Some("+00:00".to_owned()),
             "datetime" => None,
-            other => bail!("the time column {} has the type {other}; it must be DATETIME or TIMESTAMP", names.time),
+            other => {
+                let column = &names.time;
+                return Err(text!(
+                    "the time column {column} has the type {other}; it must be DATETIME or TIMESTAMP",
+                    "时间列 {column} 的类型是 {other}；必须是 DATETIME 或 TIMESTAMP"
+                )
+                .into());
+            }
         };
         let mut wanted = vec![names.tenant.as_str(), &names.status, &names.time];
         if by_id.name != "PRIMARY" {
@@ -187,19 +199,19 @@ impl Catalogue {
         }
         let by_time = self.index_on(&wanted);
         let notices = if by_time.is_some() { Vec::new() } else { vec![missing_index(names, &wanted)] };
-        let wording = Wording {
+        let dialect = SqlDialect {
             by_time: by_time.map(Index::forced).unwrap_or_default(),
             by_id: by_id.forced(),
-            ..self.wording(names, &id, max_document)?
+            ..self.dialect(names, &id, max_document)?
         };
-        let statements = Statements { names: names.clone(), id, timeless: time.nullable, wording };
+        let layout = Layout { names: names.clone(), id, timeless: time.nullable, dialect };
         let read = self.read_columns(names);
         let kind = |name: &str| Some((name.to_owned(), self.column(name).ok()?.kind.clone()));
         let kinds = self.watched(&read).filter_map(kind).collect();
-        Ok(Table { statements, notices, integer_id, zone, kinds })
+        Ok(Inspected { layout, notices, integer_id, zone, kinds })
     }
 
-    fn wording(&self, names: &TableNames, id: &str, max_document: u64) -> anyhow::Result<Wording> {
+    fn dialect(&self, names: &TableNames, id: &str, max_document: u64) -> anyhow::Result<SqlDialect> {
         let (time, date) = (quoted(&names.time), quoted(&names.date));
         // An issue date that is a moment falls on the day that the server's own zone gives it, also
         // where source times are read in UTC.
@@ -221,7 +233,7 @@ impl Catalogue {
             None => measure,
         };
         let measure = document.charset.as_ref().and_then(|charset| charset.measure(&document.name));
-        Ok(Wording {
+        Ok(SqlDialect {
             id: id.identifier(),
             tenant: tenant.identifier(),
             country: country.text(),
@@ -249,7 +261,7 @@ impl Catalogue {
     /// Column names are compared as the server does.
     fn column(&self, name: &str) -> anyhow::Result<&Column> {
         let found = self.place(name).map(|place| &self.columns[place]);
-        found.with_context(|| format!("there is no column {}", name.to_lowercase()))
+        found.explain(|| text!("there is no column {}", "没有列 {}", name.to_lowercase()))
     }
 
     fn place(&self, name: &str) -> Option<usize> {
@@ -265,10 +277,7 @@ impl Catalogue {
         let index = self.indexes.iter().find(|index| index.unique && index.covers(&[id]) && index.columns.len() == 1);
         match index {
             Some(index) if !self.column(id)?.nullable => Ok(index),
-            _ => bail!(
-                "the column {id} of the table {} cannot be the id: it must be NOT NULL and have a unique index of its own",
-                names.table
-            ),
+            _ => Err(unfit_id(names, id).into()),
         }
     }
 

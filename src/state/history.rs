@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::State;
 use super::changes::{ChangeKind, MovedWatermark};
-use super::row::{counts, number, optional_word, tenant, time, word};
-use super::todo::{self, LEFT_BY_RUN, Leftover};
+use super::stored::counts;
+use super::todo::{self, Closing, LEFT_BY_RUN, Leftover};
 use crate::invoice::{InvoiceId, ReasonCode, SourceTime, Tenant};
 use crate::lang::{Explain, Text};
 use crate::run::{Counts, Kind, Outcome, RunId};
@@ -44,14 +44,7 @@ words! {
     }
 }
 
-words! {
-    /// How a reject was closed.
-    pub enum Closing {
-        Exported = "exported", "已导出";
-        /// Its row is no invoice any more.
-        Gone = "gone", "已不是发票";
-    }
-}
+stored_words!(Status FileAction);
 
 /// A run as it is on record. Among the entries of one tenant its counts and its error are the tenant's.
 #[derive(Clone, Debug)]
@@ -251,7 +244,7 @@ impl Listing {
         let mut query = self.0.prepare_cached(
             "SELECT path, action FROM file WHERE (path, action) > (?1, ?2) ORDER BY path, action LIMIT ?3",
         )?;
-        let file = |row: &Row<'_>| Ok(LoggedFile { path: row.get("path")?, action: word(row, "action")? });
+        let file = |row: &Row<'_>| Ok(LoggedFile { path: row.get("path")?, action: row.get("action")? });
         let rows = query.query_map(params![path, action, limit as i64], file)?;
         rows.collect::<rusqlite::Result<_>>().explain(sorting)
     }
@@ -281,20 +274,20 @@ impl PastRun {
     /// From a row with the columns of `RUN`.
     pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            id: RunId(row.get("id")?),
-            kind: word(row, "kind")?,
-            status: word(row, "status")?,
+            id: row.get("id")?,
+            kind: row.get("kind")?,
+            status: row.get("status")?,
             started: row.get("started")?,
             finished: row.get("finished")?,
-            since: time(row, "since")?,
-            boundary: SourceTime(row.get("boundary")?),
+            since: row.get("since")?,
+            boundary: row.get("boundary")?,
             user: row.get("user")?,
             host: row.get("host")?,
             pid: row.get("pid")?,
             command_line: row.get("command_line")?,
             version: row.get("version")?,
-            tenants: number(row, "tenants")?,
-            retries: number(row, "retries")?,
+            tenants: row.get("tenants")?,
+            retries: row.get("retries")?,
             error: row.get("error")?,
             counts: counts(row)?,
         })
@@ -306,7 +299,7 @@ impl PastChange {
     pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             number: row.get("n")?,
-            kind: word(row, "kind")?,
+            kind: row.get("kind")?,
             at: row.get("at")?,
             last_run: row.get("last_run")?,
             user: row.get("user")?,
@@ -318,7 +311,7 @@ impl PastChange {
             lines: row.get("lines")?,
             old: row.get("old")?,
             new: row.get("new")?,
-            watermarks: number(row, "watermarks")?,
+            watermarks: row.get("watermarks")?,
         })
     }
 }
@@ -327,17 +320,17 @@ impl PastReject {
     /// From a row with the columns of `REJECT`.
     pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            id: InvoiceId(row.get("id")?),
-            tenant: tenant(row, "tenant")?,
+            id: row.get("id")?,
+            tenant: row.get("tenant")?,
             number: row.get("number")?,
-            time: time(row, "time")?,
-            reason: word(row, "reason")?,
+            time: row.get("time")?,
+            reason: row.get("reason")?,
             detail: row.get("detail")?,
             opened_run: row.get("opened_run")?,
             opened: row.get("opened")?,
             last_run: row.get("last_run")?,
             closed_run: row.get("closed_run")?,
-            closed_how: optional_word(row, "closed_how")?,
+            closed_how: row.get("closed_how")?,
         })
     }
 }
@@ -367,10 +360,10 @@ pub(super) const PULLED_BACK: &str = "SELECT t.name, m.old AS old_watermark, m.n
 
 /// Of the tenant that the row names.
 fn moved(row: &Row<'_>) -> rusqlite::Result<MovedWatermark> {
-    own_watermark(row, Tenant(row.get("name")?))
+    own_watermark(row, row.get("name")?)
 }
 
 /// Of a known tenant.
 pub(super) fn own_watermark(row: &Row<'_>, tenant: Tenant) -> rusqlite::Result<MovedWatermark> {
-    Ok(MovedWatermark { tenant, old: time(row, "old_watermark")?, new: time(row, "new_watermark")? })
+    Ok(MovedWatermark { tenant, old: row.get("old_watermark")?, new: row.get("new_watermark")? })
 }

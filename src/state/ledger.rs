@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 use std::sync::LazyLock;
 
-use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, ToSql, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
-use super::open::{self, Stamp};
-use super::{State, explain};
+use super::State;
+use super::connect::{Stamp, connect_read_only};
+use super::damage::explain;
+use super::stored::{self, FolderNo, LedgerKey, TenantNo};
 use crate::fs::file::PrivateFile;
 use crate::invoice::{Digest, InvoiceId, Key, SourceTime, Tenant};
 use crate::run::{Counts, RunId};
@@ -36,7 +37,7 @@ pub enum Origin {
     Written,
     /// The file was there with the same bytes.
     Adopted,
-    /// Only what we know of the row changed, not its file.
+    /// Only what is known of the row changed, not its file.
     Kept,
 }
 
@@ -67,7 +68,7 @@ pub struct Lookup {
 
 struct Reader {
     conn: RefCell<Connection>,
-    /// Set where the connection takes no locks: whether somebody wrote meanwhile.
+    /// Set where the connection takes no locks: it says whether a process wrote meanwhile.
     unlocked: RefCell<Option<Stamp>>,
     file: PrivateFile,
 }
@@ -83,7 +84,7 @@ static OWNERS: LazyLock<String> = LazyLock::new(|| format!("SELECT id, sha256 FR
 pub(super) const AT_PATH: &str = "folder = (SELECT n FROM folder WHERE path = ?1) AND name = ?2";
 
 impl Lookup {
-    /// For whoever finds an empty ledger, or none.
+    /// The look-up where there is no ledger, or an empty one.
     pub fn nothing() -> Self {
         Self { state: None }
     }
@@ -93,7 +94,7 @@ impl Lookup {
         self.ask(vec![None; ids.len()], |conn| {
             let moment = conn.unchecked_transaction()?;
             let mut query = moment.prepare_cached(&ENTRY)?;
-            ids.iter().map(|id| query.query_row([StoredId(id)], from_row).optional()).collect()
+            ids.iter().map(|id| query.query_row([LedgerKey(id)], from_row).optional()).collect()
         })
     }
 
@@ -106,8 +107,7 @@ impl Lookup {
             let moment = conn.unchecked_transaction()?;
             let mut query = moment.prepare_cached(&sql)?;
             let seen = |key: &Key| {
-                let time = key.time.as_ref().map(SourceTime::as_str);
-                let mut rows = query.query(params![StoredId(&key.id), time, key.tenant.as_str()])?;
+                let mut rows = query.query(params![LedgerKey(&key.id), key.time, key.tenant])?;
                 match rows.next()? {
                     Some(row) if row.get(NEXT_COLUMN)? => Ok(LedgerMatch::Settled),
                     Some(row) => Ok(LedgerMatch::Unsettled(Some(from_row(row)?))),
@@ -125,11 +125,12 @@ impl Lookup {
         let sql = format!("SELECT {COLUMNS}, e.run {FROM} {from} ORDER BY e.id LIMIT ?2");
         self.ask(Vec::new(), |conn| {
             let mut query = conn.prepare_cached(&sql)?;
-            let filed = |row: &Row<'_>| Ok((from_row(row)?, RunId(row.get(NEXT_COLUMN)?)));
-            query.query_map(params![after.map(StoredId), limit as i64], filed)?.collect()
+            let filed = |row: &Row<'_>| Ok((from_row(row)?, row.get(NEXT_COLUMN)?));
+            query.query_map(params![after.map(LedgerKey), limit as i64], filed)?.collect()
         })
     }
 
+    /// Whether the ledger holds no invoice.
     pub fn is_empty(&self) -> anyhow::Result<bool> {
         self.ask(true, |conn| conn.query_row("SELECT NOT EXISTS (SELECT 1 FROM entry)", [], |row| row.get(0)))
     }
@@ -141,8 +142,8 @@ impl Lookup {
             if unlocked.borrow().as_ref().is_none_or(|stamp| stamp.still_holds(file)) {
                 return answer.map_err(|error| explain(error, file.path()));
             }
-            // A run writes beside a dry run that found nobody: from now on with locks.
-            let (again, stamp) = open::connect_read_only(file)?;
+            // A run writes beside a dry run that found no process at work: from now on with locks.
+            let (again, stamp) = connect_read_only(file)?;
             conn.replace(again);
             unlocked.replace(stamp);
         }
@@ -150,12 +151,14 @@ impl Lookup {
 }
 
 impl State {
+    /// A connection of its own for another thread.
     pub fn lookup(&self) -> anyhow::Result<Lookup> {
         let (conn, unlocked) = self.reading_connection()?;
         let (conn, unlocked, file) = (RefCell::new(conn), RefCell::new(unlocked), self.file.clone());
         Ok(Lookup { state: Some(Reader { conn, unlocked, file }) })
     }
 
+    /// What the ledger holds of one invoice.
     pub fn entry(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
         self.glance(|conn| entry(conn, id))
     }
@@ -163,9 +166,7 @@ impl State {
     /// How many invoices it holds, and the newest source time among them.
     pub fn extent(&self) -> anyhow::Result<(u64, Option<SourceTime>)> {
         self.read(|conn| {
-            conn.query_row("SELECT count(*), max(time) FROM entry", [], |row| {
-                Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, Option<String>>(1)?.map(SourceTime)))
-            })
+            conn.query_row("SELECT count(*), max(time) FROM entry", [], |row| Ok((row.get(0)?, row.get(1)?)))
         })
     }
 
@@ -185,35 +186,16 @@ impl State {
     pub fn owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
         self.glance(|conn| {
             let mut query = conn.prepare_cached(&OWNERS)?;
-            let owner = |row: &Row<'_>| Ok((invoice_id(row, 0)?, Digest(row.get(1)?)));
+            let owner = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
             let rows = query.query_map([path.folder(), path.stem()], owner)?;
             rows.collect()
         })
     }
 }
 
+/// The same in the midst of a transaction.
 pub(super) fn entry(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<Entry>> {
-    conn.prepare_cached(&ENTRY)?.query_row([StoredId(id)], from_row).optional()
-}
-
-/// An id as the ledger keeps it. Whole numbers are kept as such: they take less room, and rows that come in
-/// the order of the source's key lie one behind the other.
-pub(super) struct StoredId<'a>(pub &'a InvoiceId);
-
-impl ToSql for StoredId<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        let text = self.0.as_str();
-        // What would be printed otherwise than it came stays text.
-        let number = text.parse::<i64>().ok().filter(|_| self.0.is_whole_number());
-        Ok(number.map_or(text.into(), ToSqlOutput::from))
-    }
-}
-
-pub(super) fn invoice_id(row: &Row<'_>, column: usize) -> rusqlite::Result<InvoiceId> {
-    match row.get_ref(column)? {
-        ValueRef::Integer(number) => Ok(InvoiceId(number.to_string())),
-        _ => row.get(column).map(InvoiceId),
-    }
+    conn.prepare_cached(&ENTRY)?.query_row([LedgerKey(id)], from_row).optional()
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
@@ -223,12 +205,12 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
         return Err(rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, error.into()));
     };
     Ok(Entry {
-        id: invoice_id(row, 0)?,
-        tenant: Tenant(row.get(1)?),
-        time: row.get::<_, Option<String>>(2)?.map(SourceTime),
+        id: row.get(0)?,
+        tenant: row.get(1)?,
+        time: row.get(2)?,
         path,
-        digest: Digest(row.get(5)?),
-        size: row.get::<_, i64>(6)?.cast_unsigned(),
+        digest: row.get(5)?,
+        size: row.get(6)?,
         settled: row.get(7)?,
         recheck: row.get(8)?,
         table: row.get(9)?,
@@ -238,12 +220,12 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
 /// Enters invoices, or their new versions.
 pub(super) struct EntryWriter<'a> {
     statement: CachedStatement<'a>,
-    run: i64,
+    run: RunId,
 }
 
 impl<'a> EntryWriter<'a> {
     /// `first_run` stays; `run` only moves when the file does. What is kept is in the ledger already.
-    pub(super) fn begin(conn: &'a Connection, run: i64) -> rusqlite::Result<Self> {
+    pub(super) fn begin(conn: &'a Connection, run: RunId) -> rusqlite::Result<Self> {
         let statement = conn.prepare_cached(
             "INSERT INTO entry (id, tenant, time, folder, name, sha256, size, first_run, run, adopted, settled, source_table)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9 <> 'written', ?10, ?11)
@@ -256,20 +238,27 @@ impl<'a> EntryWriter<'a> {
         Ok(Self { statement, run })
     }
 
-    pub(super) fn enter(&mut self, tenant: i64, folder: i64, entry: &Entry, origin: Origin) -> rusqlite::Result<()> {
+    /// Enters an invoice, or its new version.
+    pub(super) fn enter(
+        &mut self,
+        tenant: TenantNo,
+        folder: FolderNo,
+        entry: &Entry,
+        origin: Origin,
+    ) -> rusqlite::Result<()> {
         let origin = match origin {
             Origin::Written => "written",
             Origin::Adopted => "adopted",
             Origin::Kept => "kept",
         };
         self.statement.execute(params![
-            StoredId(&entry.id),
+            LedgerKey(&entry.id),
             tenant,
-            entry.time.as_ref().map(SourceTime::as_str),
+            entry.time,
             folder,
             entry.path.stem(),
-            entry.digest.0,
-            entry.size.cast_signed(),
+            entry.digest,
+            entry.size,
             self.run,
             origin,
             entry.settled,
@@ -280,21 +269,14 @@ impl<'a> EntryWriter<'a> {
 }
 
 /// Says of an invoice what its file says.
-pub(super) fn correct(conn: &Connection, run: i64, entry: &Entry) -> rusqlite::Result<()> {
-    let folder = folder_number(conn, &entry.path)?;
+pub(super) fn correct(conn: &Connection, run: RunId, entry: &Entry) -> rusqlite::Result<()> {
+    let folder = get_or_insert_folder(conn, &entry.path)?;
     conn.prepare_cached(
         "UPDATE entry SET folder = ?2, name = ?3, sha256 = ?4, size = ?5, run = ?6, adopted = 1, settled = 0,
              source_table = NULL
          WHERE id = ?1",
     )?
-    .execute(params![
-        StoredId(&entry.id),
-        folder,
-        entry.path.stem(),
-        entry.digest.0,
-        entry.size.cast_signed(),
-        run
-    ])?;
+    .execute(params![LedgerKey(&entry.id), folder, entry.path.stem(), entry.digest, entry.size, run])?;
     Ok(())
 }
 
@@ -307,41 +289,34 @@ pub(super) fn counted(
     let counted = |row: &Row<'_>| {
         let counts = match row.get(1)? {
             true => Counts { seen: 1, unchanged: 1, ..Counts::default() },
-            false => Counts { seen: 1, written: 1, bytes: row.get::<_, i64>(2)?.cast_unsigned(), ..Counts::default() },
+            false => Counts { seen: 1, written: 1, bytes: row.get(2)?, ..Counts::default() },
         };
-        Ok((Some(Tenant(row.get(0)?)), counts))
+        Ok((Some(row.get(0)?), counts))
     };
     conn.prepare_cached(
         "SELECT t.name, e.adopted, e.size FROM entry e JOIN tenant t ON t.n = e.tenant WHERE e.id = ?1 AND e.run = ?2",
     )?
-    .query_row(params![StoredId(id), run.0], counted)
+    .query_row(params![LedgerKey(id), run], counted)
     .optional()
 }
 
 /// The number of the tenant that an invoice is filed under.
-pub(super) fn tenant(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<i64>> {
+pub(super) fn tenant(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<TenantNo>> {
     conn.prepare_cached("SELECT tenant FROM entry WHERE id = ?1")?
-        .query_row([StoredId(id)], |row| row.get(0))
+        .query_row([LedgerKey(id)], |row| row.get(0))
         .optional()
 }
 
+/// Takes an invoice out of the ledger.
 pub(super) fn forget(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<()> {
-    conn.prepare_cached("DELETE FROM entry WHERE id = ?1")?.execute([StoredId(id)])?;
+    conn.prepare_cached("DELETE FROM entry WHERE id = ?1")?.execute([LedgerKey(id)])?;
     Ok(())
 }
 
 /// The number of a path's folder, which gets one if it has none.
-pub(super) fn folder_number(conn: &Connection, path: &TreePath) -> rusqlite::Result<i64> {
-    let known: Option<i64> = conn
-        .prepare_cached("SELECT n FROM folder WHERE path = ?1")?
-        .query_row([path.folder()], |row| row.get(0))
-        .optional()?;
-    match known {
-        Some(n) => Ok(n),
-        None => conn
-            .prepare_cached("INSERT INTO folder (path) VALUES (?1) RETURNING n")?
-            .query_row([path.folder()], |row| row.get(0)),
-    }
+pub(super) fn get_or_insert_folder(conn: &Connection, path: &TreePath) -> rusqlite::Result<FolderNo> {
+    const INSERT: &str = "INSERT INTO folder (path) VALUES (?1) RETURNING n";
+    stored::get_or_insert(conn, path.folder(), ["SELECT n FROM folder WHERE path = ?1", INSERT])
 }
 
 #[cfg(test)]
@@ -355,10 +330,10 @@ mod tests {
         let numbers = ["-9223372036854775808", "-5", "0", "9", "10", "9223372036854775807"];
         let texts = ["", " 5", "+5", "-0", "007", "1.0", "1e3", "9223372036854775808", "A", "a", "七"];
         for id in texts.iter().chain(&numbers) {
-            conn.execute("INSERT INTO t VALUES (?1)", [StoredId(&InvoiceId::from(*id))]).unwrap();
+            conn.execute("INSERT INTO t VALUES (?1)", [LedgerKey(&InvoiceId::from(*id))]).unwrap();
         }
         let mut query = conn.prepare("SELECT id, typeof(id) FROM t ORDER BY id").unwrap();
-        let kept = query.query_map([], |row| Ok((invoice_id(row, 0)?.0, row.get::<_, String>(1)?)));
+        let kept = query.query_map([], |row| Ok((row.get::<_, InvoiceId>(0)?.0, row.get::<_, String>(1)?)));
         let (as_numbers, as_texts): (Vec<_>, Vec<_>) =
             kept.unwrap().map(Result::unwrap).partition(|(_, of)| of == "integer");
         assert_eq!(as_numbers.into_iter().map(|(id, _)| id).collect::<Vec<_>>(), numbers);

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::State;
 use super::history::{PastReject, REJECT, Status};
-use super::row::{number, optional_word, tenant, time};
+use super::stored::TenantNo;
 use crate::invoice::{SourceTime, Tenant};
 use crate::run::RunId;
 
@@ -70,9 +70,9 @@ impl State {
             let mut query = moment.prepare(STANDINGS)?;
             let rows = query.query_map([], |row| {
                 Ok(Standing {
-                    tenant: Tenant(row.get("name")?),
+                    tenant: row.get("name")?,
                     family: row.get("family")?,
-                    watermark: time(row, "watermark")?,
+                    watermark: row.get("watermark")?,
                     last: last_run(row)?,
                     rejects: OpenRejects::default(),
                     late_by: late.get(&row.get("n")?).copied(),
@@ -97,23 +97,23 @@ impl State {
 /// None of a tenant with which no incremental run of this state has dealt.
 fn last_run(row: &Row<'_>) -> rusqlite::Result<Option<LastRun>> {
     let (Some(id), Some(outcome), Some(started)) =
-        (row.get("last_run")?, optional_word(row, "last_outcome")?, row.get("started")?)
+        (row.get("last_run")?, row.get("last_outcome")?, row.get("started")?)
     else {
         return Ok(None);
     };
-    let (finished, written) = (row.get("finished")?, number(row, "last_written")?);
+    let (finished, written) = (row.get("finished")?, row.get("last_written")?);
     Ok(Some(LastRun { id: RunId(id), outcome, started, finished, written }))
 }
 
-fn lateness(conn: &Connection, since: &str) -> rusqlite::Result<HashMap<i64, u64>> {
+fn lateness(conn: &Connection, since: &str) -> rusqlite::Result<HashMap<TenantNo, u64>> {
     let mut query = conn.prepare(LATE)?;
-    query.query_map([since], |row| Ok((row.get("tenant")?, number(row, "late_by")?)))?.collect()
+    query.query_map([since], |row| Ok((row.get("tenant")?, row.get("late_by")?)))?.collect()
 }
 
 fn open_rejects(conn: &Connection) -> rusqlite::Result<HashMap<Option<Tenant>, OpenRejects>> {
     let mut query = conn.prepare(OPEN)?;
     let rows = query.query_map([], |row| {
-        Ok((tenant(row, "tenant")?, OpenRejects { number: number(row, "number")?, oldest: row.get("started")? }))
+        Ok((row.get("tenant")?, OpenRejects { number: row.get("number")?, oldest: row.get("started")? }))
     })?;
     rows.collect()
 }

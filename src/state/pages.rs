@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use super::State;
 use super::changes::{ChangeKind, MovedWatermark};
 use super::history::{CHANGE, PastChange, PastRun, RUN, Status, own_watermark};
+use super::stored::TenantNo;
 use crate::invoice::Tenant;
 use crate::lang::{Text, Word};
 use crate::run::Kind;
@@ -71,7 +72,7 @@ const RUN_FOR_TENANT: &str = "coalesce(t.error, r.error) AS error, 1 AS tenants,
 pub struct Pages<'a> {
     state: &'a State,
     filter: Filter,
-    tenant: Option<(i64, Tenant)>,
+    tenant: Option<(TenantNo, Tenant)>,
     runs: Between,
     changes: Between,
 }
@@ -139,7 +140,7 @@ impl Pages<'_> {
 
     fn page(
         &self,
-        ask: fn(&Filter, Option<i64>, Between, usize) -> Query,
+        ask: fn(&Filter, Option<TenantNo>, Between, usize) -> Query,
         left: Between,
         at_most: usize,
     ) -> anyhow::Result<Vec<Entry>> {
@@ -224,7 +225,7 @@ impl Query {
 
 /// Each time the most selective index has the numbers of the entries in their order; what else is asked
 /// is compared row by row (the plus signs say so), until the page is full.
-pub(super) fn runs(filter: &Filter, tenant: Option<i64>, left: Between, limit: usize) -> Query {
+pub(super) fn runs(filter: &Filter, tenant: Option<TenantNo>, left: Between, limit: usize) -> Query {
     let mut query = Query { sql: String::new(), values: Vec::new(), of: Dated::Runs };
     let kind = match filter.kind {
         Some(OfKind::Run(kind)) => Some(kind.as_str().to_owned()),
@@ -234,7 +235,7 @@ pub(super) fn runs(filter: &Filter, tenant: Option<i64>, left: Between, limit: u
     let number = match tenant {
         Some(n) => {
             query.sql = format!("SELECT {RUN_FOR_TENANT} FROM run_tenant t CROSS JOIN run r ON r.id = t.run");
-            query.and("t.tenant =", n);
+            query.and("t.tenant =", n.0);
             "t.run"
         }
         None => {
@@ -260,7 +261,7 @@ pub(super) fn runs(filter: &Filter, tenant: Option<i64>, left: Between, limit: u
     query
 }
 
-pub(super) fn changes(filter: &Filter, tenant: Option<i64>, left: Between, limit: usize) -> Query {
+pub(super) fn changes(filter: &Filter, tenant: Option<TenantNo>, left: Between, limit: usize) -> Query {
     let mut query = Query { sql: String::new(), values: Vec::new(), of: Dated::Changes };
     let number = match tenant {
         Some(n) => {
@@ -268,7 +269,7 @@ pub(super) fn changes(filter: &Filter, tenant: Option<i64>, left: Between, limit
                 "SELECT {CHANGE}, w.old AS old_watermark, w.new AS new_watermark
                  FROM watermark_change w CROSS JOIN state_change c ON c.n = w.change"
             );
-            query.and("w.tenant =", n);
+            query.and("w.tenant =", n.0);
             "w.change"
         }
         None => {
@@ -291,6 +292,6 @@ pub(super) fn changes(filter: &Filter, tenant: Option<i64>, left: Between, limit
     query
 }
 
-fn number(conn: &Connection, tenant: &Tenant) -> rusqlite::Result<Option<i64>> {
+fn number(conn: &Connection, tenant: &Tenant) -> rusqlite::Result<Option<TenantNo>> {
     conn.query_row("SELECT n FROM tenant WHERE name = ?1", [tenant.as_str()], |row| row.get(0)).optional()
 }

@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Transaction, params};
 
-use super::ledger::{Entry, EntryWriter, Origin, folder_number};
+use super::ledger::{Entry, EntryWriter, Origin, get_or_insert_folder};
 use super::runs::{OpenRun, put_counts, put_tenant, take_back};
+use super::stored::{FolderNo, TenantNo};
 use super::tenants::Advance;
-use super::todo::{Leftover, Reject, TodoReason};
-use super::{State, ledger, tenants, todo};
+use super::todo::{Closing, Leftover, Reject, TodoReason};
+use super::{State, ledger, tenants, todo, watermarks};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::run::Counts;
 use crate::tree::name::TreePath;
@@ -18,7 +19,7 @@ use crate::tree::publish::Published;
 #[derive(Debug, Default)]
 pub struct Record {
     pub entries: HashMap<InvoiceId, (Entry, Origin)>,
-    /// Invoices whose file now belongs to another one. They are read again by the next run.
+    /// Invoices that lost their path to another one. They are read again by the next run.
     pub displaced: HashSet<InvoiceId>,
     pub rejects: HashMap<InvoiceId, Reject>,
     /// Rows that are no invoice any more, and their tenants. Their ledger rows stay for `verify`.
@@ -55,26 +56,26 @@ impl State {
     pub fn record(&mut self, run: &OpenRun, published: &Published, record: &Record) -> anyhow::Result<()> {
         self.transaction(|tx| {
             if published.changed_the_tree() {
-                tx.prepare_cached("UPDATE meta SET published_run = ?1")?.execute([run.id.0])?;
+                tx.prepare_cached("UPDATE meta SET published_run = ?1")?.execute([run.id])?;
             }
             for id in &record.displaced {
                 let tenant = ledger::tenant(tx, id)?;
                 ledger::forget(tx, id)?;
-                todo::put(tx, run.id.0, id, TodoReason::Displaced, tenant)?;
+                todo::put(tx, run.id, id, TodoReason::Displaced, tenant)?;
             }
             enter_all(tx, run, &record.entries)?;
             for reject in record.rejects.values() {
-                todo::refuse(tx, run.id.0, reject)?;
+                todo::refuse(tx, run.id, reject)?;
             }
             for id in record.gone.keys() {
-                todo::done(tx, run.id.0, id, "gone")?;
+                todo::done(tx, run.id, id, Closing::Gone)?;
             }
             for id in &record.withdrawn {
                 ledger::forget(tx, id)?;
-                todo::done(tx, run.id.0, id, "gone")?;
+                todo::done(tx, run.id, id, Closing::Gone)?;
             }
             for entry in &record.found {
-                ledger::correct(tx, run.id.0, entry)?;
+                ledger::correct(tx, run.id, entry)?;
             }
             put_paths(tx, run, published, record)?;
             put_progress(tx, run, record)
@@ -90,22 +91,22 @@ fn enter_all(
     // In the order of the ledger's key, so that SQLite fills its pages one after the other.
     let mut entries: Vec<&(Entry, Origin)> = entries.values().collect();
     entries.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-    let mut tenants: HashMap<&Tenant, i64> = HashMap::new();
-    let mut folders: HashMap<&str, i64> = HashMap::new();
-    let mut writer = EntryWriter::begin(tx, run.id.0)?;
+    let mut tenants: HashMap<&Tenant, TenantNo> = HashMap::new();
+    let mut folders: HashMap<&str, FolderNo> = HashMap::new();
+    let mut writer = EntryWriter::begin(tx, run.id)?;
     let [any_todo, any_leftover] = [is_filled(tx, "todo")?, is_filled(tx, "leftover")?];
     for (entry, origin) in entries {
         let tenant = match tenants.get(&entry.tenant) {
             Some(n) => *n,
-            None => *tenants.entry(&entry.tenant).or_insert(tenants::number(tx, &entry.tenant)?),
+            None => *tenants.entry(&entry.tenant).or_insert(tenants::get_or_insert(tx, &entry.tenant)?),
         };
         let folder = match folders.get(entry.path.folder()) {
             Some(n) => *n,
-            None => *folders.entry(entry.path.folder()).or_insert(folder_number(tx, &entry.path)?),
+            None => *folders.entry(entry.path.folder()).or_insert(get_or_insert_folder(tx, &entry.path)?),
         };
         writer.enter(tenant, folder, entry, *origin)?;
         if any_todo {
-            todo::done(tx, run.id.0, &entry.id, "exported")?;
+            todo::done(tx, run.id, &entry.id, Closing::Exported)?;
         }
         if any_leftover && *origin != Origin::Kept {
             tidy(tx, &entry.path)?;
@@ -129,7 +130,7 @@ fn put_paths(tx: &Transaction<'_>, run: &OpenRun, published: &Published, record:
         note_removal(tx, run, path)?;
     }
     for leftover in record.leftovers.values() {
-        todo::leave(tx, run.id.0, leftover)?;
+        todo::leave(tx, run.id, leftover)?;
     }
     for path in &record.tidied {
         tidy(tx, path)?;
@@ -151,14 +152,14 @@ fn put_progress(tx: &Transaction<'_>, run: &OpenRun, record: &Record) -> rusqlit
     }
     let (unchanged, moving): (Vec<&Advance>, Vec<&Advance>) =
         record.advances.iter().partition(|advance| record.leaves_alone(advance));
-    let numbers: Vec<i64> = unchanged.iter().filter_map(|advance| advance.unchanged).collect();
+    let numbers: Vec<TenantNo> = unchanged.iter().filter_map(|advance| advance.unchanged).collect();
     if let Some(Advance { watermark, .. }) = unchanged.first() {
-        tenants::advance_unchanged(tx, run.id.0, watermark, &numbers)?;
+        watermarks::advance_unchanged(tx, run.id, watermark, &numbers)?;
     }
     for advance in moving {
         // Its row may stem from an earlier batch; a tenant with nothing new has none.
         note_advance(tx, run, &advance.tenant, &advance.watermark)?;
-        tenants::advance(tx, run.id.0, advance)?;
+        watermarks::advance(tx, run.id, advance)?;
     }
     Ok(())
 }
@@ -167,13 +168,13 @@ fn note_advance(tx: &Transaction<'_>, run: &OpenRun, tenant: &Tenant, to: &Sourc
     tx.prepare_cached(
         "UPDATE run_tenant SET new_watermark = ?3 WHERE run = ?1 AND tenant = (SELECT n FROM tenant WHERE name = ?2)",
     )?
-    .execute(params![run.id.0, tenant.as_str(), to.as_str()])?;
+    .execute(params![run.id, tenant.as_str(), to.as_str()])?;
     Ok(())
 }
 
 fn note_removal(tx: &Transaction<'_>, run: &OpenRun, path: &TreePath) -> rusqlite::Result<()> {
-    let folder = folder_number(tx, path)?;
+    let folder = get_or_insert_folder(tx, path)?;
     tx.prepare_cached("INSERT INTO file_past VALUES (?1, ?2, ?3, 'removed') ON CONFLICT DO NOTHING")?
-        .execute(params![run.id.0, folder, path.stem()])?;
+        .execute(params![run.id, folder, path.stem()])?;
     Ok(())
 }

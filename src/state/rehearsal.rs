@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::ledger::{Entry, Origin};
 use super::record::Record;
 use super::todo::Reject;
-use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
+use crate::invoice::{Digest, InvoiceId, Tenant};
 use crate::run::Counts;
 use crate::tree::name::TreePath;
 
@@ -24,6 +24,7 @@ pub struct RehearsedInvoice {
 }
 
 impl Rehearsal {
+    /// A ledger without any decision.
     pub fn new() -> anyhow::Result<Self> {
         let conn = Connection::open("")?;
         conn.execute_batch(
@@ -53,10 +54,10 @@ impl Rehearsal {
                 .execute(params![
                     entry.id.as_str(),
                     entry.tenant.as_str(),
-                    entry.time.as_ref().map(SourceTime::as_str),
+                    entry.time,
                     entry.path.as_str(),
-                    entry.digest.0,
-                    entry.size.cast_signed(),
+                    entry.digest,
+                    entry.size,
                     entry.settled,
                     outcome,
                     entry.table
@@ -68,11 +69,12 @@ impl Rehearsal {
                     "INSERT INTO decided (id, tenant, outcome, overrules) VALUES (?1, ?2, 'rejected', 0)
                      ON CONFLICT DO UPDATE SET tenant = excluded.tenant, outcome = excluded.outcome",
                 )?
-                .execute(params![id.as_str(), tenant.as_ref().map(Tenant::as_str)])?;
+                .execute(params![id.as_str(), tenant])?;
         }
         Ok(())
     }
 
+    /// What was decided on one invoice.
     pub fn of(&self, id: &InvoiceId) -> anyhow::Result<Option<RehearsedInvoice>> {
         let sql = "SELECT id, tenant, time, path, sha256, size, settled, outcome, overrules, source_table FROM decided \
                    WHERE id = ?1";
@@ -82,15 +84,15 @@ impl Rehearsal {
     /// The invoices that would name a path, with the digest of its content.
     pub fn owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
         let mut query = self.0.prepare_cached("SELECT id, sha256 FROM decided WHERE path = ?1")?;
-        let owners = query.query_map([path.as_str()], |row| Ok((InvoiceId(row.get(0)?), Digest(row.get(1)?))))?;
+        let owners = query.query_map([path.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(owners.collect::<rusqlite::Result<_>>()?)
     }
 }
 
 fn rehearsed(row: &Row<'_>) -> rusqlite::Result<RehearsedInvoice> {
-    let tenant = row.get::<_, Option<String>>(1)?.map(Tenant);
+    let tenant: Option<Tenant> = row.get(1)?;
     let path = row.get::<_, Option<String>>(3)?.and_then(|path| TreePath::parse(&path));
-    let size = row.get::<_, Option<i64>>(5)?.unwrap_or_default().cast_unsigned();
+    let size = row.get::<_, Option<u64>>(5)?.unwrap_or_default();
     let one = Counts { seen: 1, ..Counts::default() };
     let counted = match row.get::<_, Option<String>>(7)?.as_deref() {
         Some("written") => Counts { written: 1, bytes: size, ..one },
@@ -101,11 +103,11 @@ fn rehearsed(row: &Row<'_>) -> rusqlite::Result<RehearsedInvoice> {
     };
     let entry = match (path, &tenant) {
         (Some(path), Some(tenant)) => Some(Entry {
-            id: InvoiceId(row.get(0)?),
+            id: row.get(0)?,
             tenant: tenant.clone(),
-            time: row.get::<_, Option<String>>(2)?.map(SourceTime),
+            time: row.get(2)?,
             path,
-            digest: Digest(row.get(4)?),
+            digest: row.get(4)?,
             size,
             settled: row.get(6)?,
             recheck: false,

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use super::changes::{Change, ChangeKind};
+use super::changes::Change;
 use super::history::Status;
-use super::{State, changes, source_table, tenants};
+use super::{State, changes, source_table, tenants, watermarks};
 use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
@@ -22,7 +22,7 @@ pub struct Clocks {
     pub server_ms: i64,
     /// What the server's shows, its zone included, as if that were UTC.
     pub shown_ms: i64,
-    /// Ours, since 1970.
+    /// Of the machine that runs this program, since 1970.
     pub own_ms: i64,
     /// The name of the machine that this runs on.
     pub host: String,
@@ -105,10 +105,7 @@ pub(super) fn last_time(conn: &Connection) -> rusqlite::Result<LastTime> {
                 last_run: row.get(4)?,
                 last_run_is_open: row.get(6)?,
                 clocks: clocks(row)?,
-                proof: Proof {
-                    unproven: row.get::<_, i64>("unproven_runs")?.cast_unsigned(),
-                    compared: row.get("compared")?,
-                },
+                proof: Proof { unproven: row.get("unproven_runs")?, compared: row.get("compared")? },
             })
         },
     )
@@ -153,13 +150,6 @@ pub struct OpenRun {
     pub table: Option<i64>,
 }
 
-/// A watermark that lies ahead of the boundary.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PullBack {
-    pub tenant: Tenant,
-    pub from: SourceTime,
-}
-
 /// How a run ended, with its final counts.
 #[derive(Clone, Debug)]
 pub struct End {
@@ -174,6 +164,7 @@ pub struct End {
 }
 
 impl State {
+    /// What was true when the state was last used.
     pub fn last_time(&self) -> anyhow::Result<LastTime> {
         self.read(last_time)
     }
@@ -190,7 +181,7 @@ impl State {
             conn.query_row(
                 "SELECT max(boundary) FROM run WHERE status IN ('success', 'partial') AND kind IN ('full', 'incremental')",
                 [],
-                |row| Ok(row.get::<_, Option<String>>(0)?.map(SourceTime)),
+                |row| row.get(0),
             )
         })
     }
@@ -208,7 +199,7 @@ impl State {
         .map(|seen| seen.map(i64::cast_unsigned))
     }
 
-    /// Opens a run. Runs still called running are dead, since we hold the lock. Doubt is made lasting
+    /// Opens a run. Runs still called running are dead, since this process holds the lock. Doubt is made lasting
     /// here: it empties every look-back, so a run that dies does not forget it.
     pub fn begin(&mut self, start: &Start) -> anyhow::Result<OpenRun> {
         self.transaction(|tx| {
@@ -218,33 +209,18 @@ impl State {
                 [&at],
             )?;
             put_clocks(tx, start)?;
-            if !start.doubts.is_empty() {
-                tx.execute("UPDATE tenant SET look_back = NULL", [])?;
-            }
-            // The tree may hold other versions, or nothing, also where the source has come back to what the ledger
-            // knows.
-            if start.doubts.contains(&Doubt::StateRestored) {
-                tx.execute("UPDATE tenant SET recheck = 1", [])?;
-                tx.execute("UPDATE entry SET settled = 0, recheck = 1", [])?;
-            }
-            // A row that changes once more may get the very time that it had.
-            if start.doubts.contains(&Doubt::ClockMoved) {
-                tx.execute(
-                    "UPDATE entry SET settled = 0 WHERE settled = 1 AND (?1 IS NULL OR time > ?1)",
-                    [start.times_again.as_ref().map(SourceTime::as_str)],
-                )?;
-            }
-            let id: i64 = tx.query_row(
+            watermarks::doubt(tx, &start.doubts, start.times_again.as_ref())?;
+            let id: RunId = tx.query_row(
                 "INSERT INTO run (id, kind, status, started, since, boundary, user, host, pid, command_line, version)
                  VALUES (1 + max(?1, (SELECT coalesce(max(id), 0) FROM run), (SELECT coalesce(max(last_run), 0) FROM state_change)),
                      ?2, 'running', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
                  RETURNING id",
                 params![
                     start.marked_run,
-                    start.kind.as_str(),
+                    start.kind,
                     at,
-                    start.since.as_ref().map(SourceTime::as_str),
-                    start.boundary.as_str(),
+                    start.since,
+                    start.boundary,
                     start.starter.user,
                     start.starter.host,
                     start.starter.pid,
@@ -253,30 +229,21 @@ impl State {
                 ],
                 |row| row.get(0),
             )?;
-            let table = start.table.as_ref().map(|table| source_table::number(tx, id, table)).transpose()?;
+            let table = start.table.as_ref().map(|table| source_table::get_or_insert(tx, id, table)).transpose()?;
             if table.is_some() {
                 tx.execute("UPDATE run SET source_table = ?2 WHERE id = ?1", params![id, table])?;
             }
-            Ok(OpenRun { id: RunId(id), table })
+            Ok(OpenRun { id, table })
         })
     }
 
-    /// Pulls watermarks back to the boundary, on record.
-    pub fn pull_back(&mut self, back: &[PullBack], to: &SourceTime, starter: &Starter) -> anyhow::Result<()> {
+    /// Lets the state belong to another source. All keys are compared by the next run, whichever server answers.
+    pub fn adopt_source(&mut self, name: &str, change: &Change<'_>) -> anyhow::Result<()> {
         self.transaction(|tx| {
-            let change = Change::new(ChangeKind::PullBack, starter, Some("it lay ahead of the boundary"));
-            let change = changes::note(tx, &change)?;
-            for PullBack { tenant, from } in back {
-                let n = tenants::number(tx, tenant)?;
-                changes::note_watermark(tx, change, n, Some(from), Some(to))?;
-                // A look-back ahead of the boundary would leave out what lies between: it comes from an
-                // imported time, not from what was read.
-                tx.execute(
-                    "UPDATE tenant SET watermark = ?2, look_back = CASE WHEN look_back <= ?2 THEN look_back END WHERE n = ?1",
-                    params![n, to.as_str()],
-                )?;
-            }
-            Ok(())
+            let old = tx.query_row("SELECT source FROM meta", [], |row| row.get(0))?;
+            changes::note(tx, &Change { old, new: Some(name.to_owned()), ..change.clone() })?;
+            tx.execute("UPDATE meta SET source = ?1", [name])?;
+            watermarks::forget_look_backs(tx)
         })
     }
 
@@ -284,11 +251,11 @@ impl State {
     pub fn finish(&mut self, run: OpenRun, end: &End) -> anyhow::Result<()> {
         self.transaction(|tx| {
             for (tenant, error) in &end.failed {
-                tenants::fail(tx, run.id.0, tenant)?;
+                tenants::fail(tx, run.id, tenant)?;
                 put_tenant(tx, run.id, tenant, &Counts::default())?;
                 tx.execute(
                     "UPDATE run_tenant SET error = ?3 WHERE run = ?1 AND tenant = ?2",
-                    params![run.id.0, tenants::number(tx, tenant)?, error],
+                    params![run.id, tenants::get_or_insert(tx, tenant)?, error],
                 )?;
             }
             if let Some(counts) = &end.counts {
@@ -296,7 +263,7 @@ impl State {
             }
             tx.execute(
                 "UPDATE run SET status = ?2, finished = ?3, tenants = ?4, retries = ?5, error = ?6 WHERE id = ?1",
-                params![run.id.0, end.status.as_str(), end.at, signed(end.tenants), signed(end.retries), end.error],
+                params![run.id, end.status, end.at, end.tenants, end.retries, end.error],
             )?;
             Ok(())
         })
@@ -318,7 +285,7 @@ fn put_clocks(tx: &Connection, start: &Start) -> rusqlite::Result<()> {
             clocks.host,
             boot,
             uptime_ms,
-            signed(proof.unproven),
+            proof.unproven,
             proof.compared
         ],
     )?;
@@ -338,7 +305,7 @@ fn counts_sql(first: usize, term: impl Fn(&CountName, usize) -> String) -> Strin
 /// Brings the totals of a running run forward.
 pub(super) fn put_counts(conn: &Connection, run: RunId, counts: &Counts) -> rusqlite::Result<()> {
     let set = counts_sql(2, |CountName { column, .. }, n| format!("{column} = ?{n}"));
-    let values = [run.0].into_iter().chain(counts.values().map(signed));
+    let values = [run.0].into_iter().chain(counts.values().map(u64::cast_signed));
     conn.prepare_cached(&format!("UPDATE run SET {set} WHERE id = ?1"))?.execute(params_from_iter(values))?;
     Ok(())
 }
@@ -347,7 +314,8 @@ pub(super) fn put_counts(conn: &Connection, run: RunId, counts: &Counts) -> rusq
 pub(super) fn take_back(conn: &Connection, run: RunId, tenant: &Tenant, counted: &Counts) -> rusqlite::Result<()> {
     let set = counts_sql(3, |CountName { column, .. }, n| format!("{column} = {column} - ?{n}"));
     let counted = Counts { late_by: 0, ..*counted };
-    let values = [run.0, tenants::number(conn, tenant)?].into_iter().chain(counted.values().map(signed));
+    let values =
+        [run.0, tenants::get_or_insert(conn, tenant)?.0].into_iter().chain(counted.values().map(u64::cast_signed));
     conn.prepare_cached(&format!("UPDATE run_tenant SET {set} WHERE run = ?1 AND tenant = ?2"))?
         .execute(params_from_iter(values))?;
     Ok(())
@@ -365,12 +333,8 @@ pub(super) fn put_tenant(conn: &Connection, run: RunId, tenant: &Tenant, added: 
         "INSERT INTO run_tenant (run, tenant, old_watermark, {columns})
          VALUES (?1, ?2, (SELECT watermark FROM tenant WHERE n = ?2), {values}) ON CONFLICT (run, tenant) DO UPDATE SET {set}"
     );
-    let values = [run.0, tenants::number(conn, tenant)?].into_iter().chain(added.values().map(signed));
+    let values =
+        [run.0, tenants::get_or_insert(conn, tenant)?.0].into_iter().chain(added.values().map(u64::cast_signed));
     conn.prepare_cached(&sql)?.execute(params_from_iter(values))?;
     Ok(())
-}
-
-/// SQLite's integers are signed; no count of ours comes near the difference.
-fn signed(count: u64) -> i64 {
-    count.cast_signed()
 }

@@ -4,6 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::State;
+use crate::run::RunId;
 use crate::source::TableIdentity;
 
 impl State {
@@ -27,7 +28,7 @@ fn recognise(conn: &Connection, identity: &TableIdentity) -> rusqlite::Result<Op
 }
 
 /// The number of a table, which gets one if it is not provably known.
-pub(super) fn number(conn: &Connection, run: i64, identity: &TableIdentity) -> rusqlite::Result<i64> {
+pub(super) fn get_or_insert(conn: &Connection, run: RunId, identity: &TableIdentity) -> rusqlite::Result<i64> {
     if let Some(n) = recognise(conn, identity)? {
         conn.execute(
             "UPDATE source_table SET next_id = ?2 WHERE n = ?1 AND next_id IS NOT ?2",
@@ -45,12 +46,14 @@ pub(super) fn number(conn: &Connection, run: i64, identity: &TableIdentity) -> r
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::open::in_memory;
+    use crate::state::schema::in_memory;
 
     #[test]
     fn a_table_keeps_its_number_until_ids_may_be_given_out_again() {
         let conn = in_memory();
-        let met = |facts: &str, next_id| number(&conn, 1, &TableIdentity { facts: facts.to_owned(), next_id }).unwrap();
+        let met = |facts: &str, next_id| {
+            get_or_insert(&conn, RunId(1), &TableIdentity { facts: facts.to_owned(), next_id }).unwrap()
+        };
         assert_eq!(met("a", Some(4)), 1);
         assert_eq!(met("a", Some(9)), 1);
         assert_eq!(met("b", Some(1)), 2);

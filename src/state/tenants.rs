@@ -1,16 +1,18 @@
 //! Watermarks and look-backs, one row per spelling of a tenant.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::State;
+use super::stored::{self, TenantNo};
 use crate::invoice::{SourceTime, Tenant};
+use crate::run::RunId;
 use crate::window::is_time;
 
 /// What the state knows of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownTenant {
     /// Its row in the state.
-    pub number: i64,
+    pub number: TenantNo,
     pub tenant: Tenant,
     /// The same number for all spellings that the source's collation calls equal.
     pub family: i64,
@@ -34,10 +36,11 @@ pub struct Advance {
     pub held: bool,
     pub written: u64,
     /// The number of a tenant of which only the watermark changes.
-    pub unchanged: Option<i64>,
+    pub unchanged: Option<TenantNo>,
 }
 
 impl State {
+    /// All tenants, in the order in which they became known.
     pub fn tenants(&self) -> anyhow::Result<Vec<KnownTenant>> {
         self.tenants_ahead_of(None)
     }
@@ -49,14 +52,14 @@ impl State {
                 "SELECT name, family, watermark, look_back, newest, held, n FROM tenant
                  WHERE ?1 IS NULL OR watermark > ?1 ORDER BY n",
             )?;
-            let rows = query.query_map([time.map(SourceTime::as_str)], |row| {
+            let rows = query.query_map([time], |row| {
                 Ok(KnownTenant {
                     number: row.get(6)?,
-                    tenant: Tenant(row.get(0)?),
+                    tenant: row.get(0)?,
                     family: row.get(1)?,
-                    watermark: row.get::<_, Option<String>>(2)?.map(SourceTime),
-                    look_back: row.get::<_, Option<String>>(3)?.map(SourceTime),
-                    newest: row.get::<_, Option<String>>(4)?.map(SourceTime),
+                    watermark: row.get(2)?,
+                    look_back: row.get(3)?,
+                    newest: row.get(4)?,
                     held: row.get(5)?,
                 })
             })?;
@@ -81,61 +84,14 @@ fn plausible(known: &KnownTenant) -> rusqlite::Result<()> {
 }
 
 /// The number of a tenant, which is entered if it is new.
-pub(super) fn number(conn: &Connection, tenant: &Tenant) -> rusqlite::Result<i64> {
-    let known: Option<i64> = conn
-        .prepare_cached("SELECT n FROM tenant WHERE name = ?1")?
-        .query_row([tenant.as_str()], |row| row.get(0))
-        .optional()?;
-    if let Some(n) = known {
-        return Ok(n);
-    }
-    conn.prepare_cached(
-        "INSERT INTO tenant (name, family) VALUES (?1, 1 + (SELECT coalesce(max(n), 0) FROM tenant)) RETURNING n",
-    )?
-    .query_row([tenant.as_str()], |row| row.get(0))
-}
-
-pub(super) fn advance(conn: &Connection, run: i64, to: &Advance) -> rusqlite::Result<()> {
-    let n = number(conn, &to.tenant)?;
-    if to.relative != to.tenant {
-        join_families(conn, n, number(conn, &to.relative)?)?;
-    }
-    conn.prepare_cached(
-        "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = ?4, held = ?5, recheck = 0, last_run = ?6,
-                last_written = ?7, last_outcome = 'success' WHERE n = ?1",
-    )?
-    .execute(params![
-        n,
-        to.watermark.as_str(),
-        to.look_back.as_ref().map(SourceTime::as_str),
-        to.newest.as_ref().map(SourceTime::as_str),
-        to.held,
-        run,
-        to.written.cast_signed(),
-    ])?;
-    Ok(())
-}
-
-/// Moves the watermarks of tenants that no run had anything to do for, in one statement. They are moved by every
-/// run, and there may be a hundred thousand.
-pub(super) fn advance_unchanged(conn: &Connection, run: i64, to: &SourceTime, tenants: &[i64]) -> rusqlite::Result<()> {
-    let numbers: Vec<String> = tenants.iter().map(i64::to_string).collect();
-    let numbers = format!("[{}]", numbers.join(","));
-    conn.prepare_cached(
-        "UPDATE tenant SET watermark = ?2, recheck = 0, last_run = ?3, last_written = 0, last_outcome = 'success'
-         WHERE n IN (SELECT value FROM json_each(?1))",
-    )?
-    .execute(params![numbers, to.as_str(), run])?;
-    // Only those of which a row of the to-do list was read have one.
-    conn.prepare_cached(
-        "UPDATE run_tenant SET new_watermark = ?2 WHERE run = ?3 AND +tenant IN (SELECT value FROM json_each(?1))",
-    )?
-    .execute(params![numbers, to.as_str(), run])?;
-    Ok(())
+pub(super) fn get_or_insert(conn: &Connection, tenant: &Tenant) -> rusqlite::Result<TenantNo> {
+    const INSERT: &str =
+        "INSERT INTO tenant (name, family) VALUES (?1, 1 + (SELECT coalesce(max(n), 0) FROM tenant)) RETURNING n";
+    stored::get_or_insert(conn, tenant.as_str(), ["SELECT n FROM tenant WHERE name = ?1", INSERT])
 }
 
 /// Two spellings that one scan returned belong together, and with them all their relatives.
-fn join_families(conn: &Connection, a: i64, b: i64) -> rusqlite::Result<()> {
+pub(super) fn join_families(conn: &Connection, a: TenantNo, b: TenantNo) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "UPDATE tenant SET family = (SELECT min(family) FROM tenant WHERE n IN (?1, ?2))
          WHERE family IN (SELECT family FROM tenant WHERE n IN (?1, ?2))
@@ -146,12 +102,12 @@ fn join_families(conn: &Connection, a: i64, b: i64) -> rusqlite::Result<()> {
 }
 
 /// Only incremental runs move watermarks, and what stands beside them is how that went.
-pub(super) fn fail(conn: &Connection, run: i64, tenant: &Tenant) -> rusqlite::Result<()> {
-    let n = number(conn, tenant)?;
+pub(super) fn fail(conn: &Connection, run: RunId, tenant: &Tenant) -> rusqlite::Result<()> {
+    let n = get_or_insert(conn, tenant)?;
     conn.prepare_cached(
         "UPDATE tenant SET last_run = ?2, last_written = 0, last_outcome = 'failed'
          WHERE n = ?1 AND (SELECT kind FROM run WHERE id = ?2) = 'incremental'",
     )?
-    .execute([n, run])?;
+    .execute(params![n, run])?;
     Ok(())
 }

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::State;
-use super::ledger::{Entry, StoredId, entry};
-use super::row::{tenant, word};
+use super::ledger::{Entry, entry};
+use super::stored::LedgerKey;
 use crate::invoice::{InvoiceId, Reason, ReasonCode, Tenant};
 use crate::lang::Text;
 use crate::run::{Kind, RunId};
@@ -75,7 +75,7 @@ impl State {
         self.read(|conn| {
             let run = |which: &str| {
                 let sql = format!("SELECT r.* FROM entry e JOIN run r ON r.id = e.{which} WHERE e.id = ?1");
-                conn.query_row(&sql, [StoredId(id)], RunNote::from_row).optional()
+                conn.query_row(&sql, [LedgerKey(id)], RunNote::from_row).optional()
             };
             Ok(Trace {
                 id: id.clone(),
@@ -92,8 +92,8 @@ impl State {
 impl RunNote {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            id: RunId(row.get("id")?),
-            kind: word(row, "kind")?,
+            id: row.get("id")?,
+            kind: row.get("kind")?,
             started: row.get("started")?,
             user: row.get("user")?,
             host: row.get("host")?,
@@ -108,11 +108,11 @@ fn open_reject(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<Ope
         [id.as_str()],
         |row| {
             Ok(OpenReject {
-                tenant: tenant(row, "tenant")?,
-                reason: word(row, "reason")?,
+                tenant: row.get("tenant")?,
+                reason: row.get("reason")?,
                 detail: row.get("detail")?,
                 opened: RunNote::from_row(row)?,
-                last_run: RunId(row.get("last_run")?),
+                last_run: row.get("last_run")?,
             })
         },
     )

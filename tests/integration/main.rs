@@ -9,6 +9,7 @@ mod backups;
 mod build;
 mod charsets;
 mod checks;
+mod chinese;
 mod connection;
 mod costs;
 mod counts;

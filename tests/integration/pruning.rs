@@ -11,12 +11,15 @@ use crate::support::{Exporter, Row, Table};
 
 const PRUNE: [&str; 5] = ["verify", "--against-source", "--prune", "--format", "json"];
 
+/// How a question ends, in English and in Chinese.
+const PROMPTS: [&str; 2] = ["[y/N] ", "[是(y)/否(N)] "];
+
 /// A process that has asked something at its terminal.
 struct Asking {
     child: Child,
     terminal: File,
     log: BufReader<ChildStderr>,
-    said: String,
+    said: Vec<u8>,
 }
 
 impl Asking {
@@ -28,22 +31,25 @@ impl Asking {
         let mut command = exporter.command(args);
         let mut child = command.stdin(seat.unwrap()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
-        let mut asking = Self { child, terminal: terminal.into(), log, said: String::new() };
-        while !asking.said.ends_with("[y/N] ") {
+        let mut asking = Self { child, terminal: terminal.into(), log, said: Vec::new() };
+        while !PROMPTS.iter().any(|prompt| asking.said.ends_with(prompt.as_bytes())) {
             let mut letter = [0];
-            assert_eq!(asking.log.read(&mut letter).unwrap(), 1, "it ended without asking: {}", asking.said);
-            asking.said.push(letter[0].into());
+            let read = asking.log.read(&mut letter).unwrap();
+            assert_eq!(read, 1, "it ended without asking: {}", String::from_utf8_lossy(&asking.said));
+            asking.said.push(letter[0]);
         }
-        assert!(asking.said.contains(question), "{}", asking.said);
+        let said = String::from_utf8_lossy(&asking.said);
+        assert!(said.contains(question), "{said}");
         asking
     }
 
     /// Its exit code, stdout and stderr.
     fn answer(mut self, answer: &str) -> (Option<i32>, String, String) {
         writeln!(self.terminal, "{answer}").unwrap();
-        self.log.read_to_string(&mut self.said).unwrap();
+        self.log.read_to_end(&mut self.said).unwrap();
         let output = self.child.wait_with_output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap(), self.said)
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(self.said))
     }
 }
 
@@ -85,6 +91,17 @@ fn nothing_is_removed_unless_the_answer_is_yes() {
         assert!(said.contains("aborted; nothing was changed"), "{said}");
         assert_eq!(exporter.tree(), before);
         assert_eq!(exporter.ask("SELECT count(*) FROM ledger"), ["6"]);
+    }
+}
+
+#[test]
+fn a_question_in_chinese_takes_a_chinese_yes() {
+    for (answer, code) in [("否", 1), ("是的吗", 1), ("是", 0)] {
+        let table = Table::embedded();
+        let exporter = withdrawn(&table).env("LC_ALL", "zh_CN.UTF-8");
+        let (ended, stdout, said) = Asking::about(&exporter, &PRUNE, "确定删除 5 个文件").answer(answer);
+        assert_eq!(ended, Some(code), "{stdout}{said}");
+        assert_eq!(said.contains("已取消，没有做任何更改"), code == 1, "{said}");
     }
 }
 

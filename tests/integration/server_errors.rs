@@ -1,10 +1,10 @@
 //! What each error of a server, or of a proxy in its place, means for a run, wherever it comes: the
-//! whole table of `source/codes.rs`, through a proxy, at every stage.
+//! whole table of `source/error_codes.rs`, through a proxy, at every stage.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use invoice_export::source::codes::{Class, TABLE};
+use invoice_export::source::error_codes::{ErrorClass, TABLE};
 
 use crate::support::rounds::is_campaign;
 use crate::support::server::{Flavor, server};
@@ -43,7 +43,7 @@ fn asking(flavor: Flavor) -> [&'static str; 7] {
 }
 
 /// Every code that the table names; of a long row the ends and some between.
-fn codes(which: fn(Class) -> bool) -> Vec<u16> {
+fn codes(which: fn(ErrorClass) -> bool) -> Vec<u16> {
     let mut codes: Vec<u16> = TABLE
         .iter()
         .filter(|row| which(row.class))
@@ -54,8 +54,8 @@ fn codes(which: fn(Class) -> bool) -> Vec<u16> {
     codes
 }
 
-fn is_tried_again(class: Class) -> bool {
-    class.passes() || matches!(class, Class::Overtime(_))
+fn is_tried_again(class: ErrorClass) -> bool {
+    class.passes() || matches!(class, ErrorClass::Overtime(_))
 }
 
 /// Each with a proxy and an output of its own.
@@ -168,7 +168,7 @@ fn a_prepared_statement_that_a_server_knows_no_more_is_prepared_again() {
 fn a_login_that_is_refused_in_passing_is_tried_again() {
     on_every_flavor(|flavor| {
         let table = table(flavor);
-        at_once(&codes(Class::passes), &table, |code, proxy, exporter| {
+        at_once(&codes(ErrorClass::passes), &table, |code, proxy, exporter| {
             proxy.refuse_login(code);
             let run = exporter.run(["run", "--format", "json"]).expect(0);
             assert_eq!(run.json()["retries"], 1, "{code}: {run}");

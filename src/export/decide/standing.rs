@@ -1,8 +1,14 @@
-//! Whether the id of a row is proof that it is the invoice that was exported: only of the same tenant and number, and
-//! in a table that is provably the one of before. Where it is not, an old file is never removed for a new one.
+//! Whether the id of a row is proof that it is the invoice that was exported: only of the same tenant and of the same
+//! number in the same year, and in a table that is provably the one of before. Where it is not, an old file is never
+//! removed for a new one.
+//!
+//! A server shows no difference between a row that was updated and one that was deleted and inserted again with its id.
+//! Numbers commonly begin anew each year, so an id with the number of another year is taken for another invoice, though
+//! a date may have been corrected across the end of a year; the file that stays then is a leftover. An id that comes
+//! again with tenant, number and year counts as the same invoice. Nothing in the database could say otherwise.
 
 use super::decisions::Decisions;
-use crate::invoice::{Invoice, InvoiceId};
+use crate::invoice::{Digest, Invoice, InvoiceId};
 use crate::run::WhyKept;
 use crate::state::ledger::Entry;
 use crate::state::todo::{Content, Leftover};
@@ -12,15 +18,17 @@ use crate::tree::publish::{Cause, Removal};
 impl Decisions<'_> {
     /// The number of the source's table, if the row was read in it with the document and at the path that the ledger
     /// has. A row that is as it was keeps what is known of it where the source shows nothing.
-    pub(super) fn table_of(&self, entry: &Entry, before: Option<&Entry>) -> Option<i64> {
-        let same = before.filter(|before| (&before.path, before.digest) == (&entry.path, entry.digest));
+    pub(super) fn table_of(&self, path: &TreePath, digest: Digest, before: Option<&Entry>) -> Option<i64> {
+        let same = before.filter(|before| (&before.path, before.digest) == (path, digest));
         self.table.or_else(|| same.and_then(|before| before.table))
     }
 
     /// The invoice leaves its old path. The file goes if the row is provably the one that was exported.
     pub(super) fn supersede(&mut self, before: &Entry, instead: &TreePath, invoice: &Invoice) -> anyhow::Result<()> {
         // What a dead run may have written there is cleared up once everything in doubt was read again.
-        if self.doubted.contains_key(&before.path) || !self.view.owners(&before.id, &before.path)?.is_empty() {
+        if self.doubted.contains_key(&before.path)
+            || self.view.owners(&before.path)?.iter().any(|(owner, _)| *owner != before.id)
+        {
             return Ok(());
         }
         let (path, id, digest) = (before.path.clone(), before.id.clone(), before.digest);
@@ -29,7 +37,7 @@ impl Decisions<'_> {
         } else if before.tenant != invoice.tenant {
             Some(WhyKept::Tenant)
         } else {
-            self.unless_proven(before.table)
+            self.unless_proven(before.table, &path, instead)
         };
         match why {
             None => {
@@ -48,7 +56,8 @@ impl Decisions<'_> {
         let why = match self.view.entry(&id)? {
             Some(now) if !now.path.same_invoice(path) => Some(WhyKept::Number),
             Some(now) if now.path.tenant() != path.tenant() => Some(WhyKept::Tenant),
-            Some(_) | None => self.unless_proven(content.table),
+            Some(now) => self.unless_proven(content.table, path, &now.path),
+            None => self.unless_proven(content.table, path, path),
         };
         let path = path.clone();
         match why {
@@ -63,13 +72,17 @@ impl Decisions<'_> {
 
     /// A file that is gone already is not left behind.
     pub(super) fn leave_if_there(&mut self, leftover: Leftover) {
-        let is_gone = self.desk.tree.is_none_or(|tree| matches!(tree.inspect(&leftover.path), Ok(None)));
+        let is_gone = self.checker.tree.is_none_or(|tree| matches!(tree.inspect(&leftover.path), Ok(None)));
         if !is_gone {
             self.view.batch.leave(leftover);
         }
     }
 
-    fn unless_proven(&self, table: Option<i64>) -> Option<WhyKept> {
-        (self.table.is_none() || self.table != table).then_some(WhyKept::Table)
+    /// Why it is not proven that a row of this table, which led to one path, is the one that leads to the other now.
+    fn unless_proven(&self, table: Option<i64>, before: &TreePath, now: &TreePath) -> Option<WhyKept> {
+        if self.table.is_none() || self.table != table {
+            return Some(WhyKept::Table);
+        }
+        (!before.same_year(now)).then_some(WhyKept::Number)
     }
 }
