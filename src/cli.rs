@@ -174,6 +174,14 @@ pub struct Margins {
     pub overlap: Duration,
 }
 
+/// Of a command whose answer a person waits for.
+#[derive(Debug, Args)]
+pub struct Retries {
+    /// How long to try again while the server cannot be reached or the connection breaks
+    #[arg(long, env = "INVOICE_EXPORT_RETRY_FOR", value_parser = humantime::parse_duration, default_value = "10s", value_name = "TIME")]
+    pub retry_for: Duration,
+}
+
 /// How the work is done, whatever it is.
 #[derive(Debug, Args)]
 pub struct Work {
@@ -260,6 +268,8 @@ pub struct Status {
     #[command(flatten)]
     pub margins: Margins,
     #[command(flatten)]
+    pub retries: Retries,
+    #[command(flatten)]
     pub names: Names,
 }
 
@@ -307,6 +317,8 @@ pub struct Why {
     #[command(flatten)]
     pub documents: Documents,
     #[command(flatten)]
+    pub retries: Retries,
+    #[command(flatten)]
     pub names: Names,
 }
 
@@ -335,6 +347,8 @@ pub struct Set {
     pub changing: Changing,
     #[command(flatten)]
     pub margins: Margins,
+    #[command(flatten)]
+    pub retries: Retries,
     #[command(flatten)]
     pub names: Names,
 }
@@ -381,6 +395,8 @@ pub struct Check {
 pub struct AdoptSource {
     #[command(flatten)]
     pub changing: Changing,
+    #[command(flatten)]
+    pub retries: Retries,
     #[command(flatten)]
     pub names: Names,
 }

@@ -39,10 +39,11 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`lang`] [`invoice`] [`window`] [`run`] [`event`] [`effort`] [`refusal`] [`panics`] | the words; pure types, no I/O |
+//! | [`fs`] | what tree, lock and state share of the file system |
 //! | [`source`] | where rows come from: MySQL and MariaDB, or an SQLite file |
 //! | [`tree`] | the output: names, staging, publishing, the mark |
-//! | [`state`] | what we remember: watermarks, ledger, to-do, history |
-//! | [`lock`] | one run at a time, ours and the script's |
+//! | [`lock`] | one run at a time, of this program and of the script |
+//! | [`state`] | the memory: watermarks, ledger, to-do, history |
 //! | [`export`] | where source, tree and state meet, and nowhere else |
 //! | [`cli`] [`config`] | the command line, and what it means |
 //! | [`report`] | the only printer: bars, lines in two languages, JSON |

@@ -64,6 +64,7 @@ impl ExportLock {
         mark::read(&self.file)
     }
 
+    /// Makes another mark of the tree durable.
     pub fn write_mark(&self, mark: &Mark) -> anyhow::Result<()> {
         mark::write(&self.file, mark)
     }

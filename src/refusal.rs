@@ -17,7 +17,7 @@ mod tests;
 mod usage;
 mod wording;
 
-pub use parts::{Damage, Distrust, Holder, LegacyFault, MirrorFault, Obstacle, Trouble};
+pub use parts::{ConnectErrorKind, Damage, Distrust, Holder, LegacyFault, MirrorFault, Trouble};
 pub use usage::{AddressFault, OptionFileTrouble};
 
 /// Why a command does not do what it was asked to.
@@ -75,7 +75,7 @@ pub enum Refusal {
     /// The run stands, but the script's state file could not be written after it.
     NotMirrored { file: PathBuf, fault: MirrorFault },
     /// No connection came about. The detail is in the words of the server or of the operating system.
-    CannotConnect { source: String, obstacle: Obstacle, detail: String },
+    CannotConnect { source: String, obstacle: ConnectErrorKind, detail: String },
     /// The connection broke.
     ConnectionLost { source: String, detail: String },
     /// The server ended a statement that took longer than this setting of it allows.

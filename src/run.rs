@@ -143,7 +143,7 @@ words! {
     /// Why a file stays though its invoice has another path: that it is the same invoice is not proven, or the file
     /// could not be removed.
     pub enum WhyKept {
-        /// The id carries another number now.
+        /// The id carries another number now, or the same number of another year.
         Number = "number", "发票号已变";
         /// The id belongs to another tenant now.
         Tenant = "tenant", "租户已变";

@@ -6,7 +6,8 @@ use clap::ArgMatches;
 
 use super::{consent, past};
 use crate::cli::{AdoptSource, Backup, Changing, Check, Common, Reset, Restore, Set, StateCommand};
-use crate::event::Life;
+use crate::event::{Event, Life};
+use crate::export::Inquiry;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word};
 use crate::lock::{self, ExportLock};
@@ -14,7 +15,6 @@ use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::{Cell, Columns, Details};
 use crate::run::Starter;
-use crate::source::{self, Source};
 use crate::state::State;
 use crate::state::backup::{self, Occasion};
 use crate::state::changes::{Change, ChangeKind, Moved};
@@ -49,10 +49,12 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
     let tenant = Tenant(args.tenant.clone());
     let to = config::required_time(&args.time)?;
     let state = super::open_read_only(common)?;
-    let mut source = source::open(&config::access(common, &args.names, matches)?)?;
-    export::refuse_other_source(state.path(), &state.last_time()?, source.as_ref())?;
-    let old = known_watermark(&state, &tenant, source.as_mut())?;
-    let now = source.clock()?.now;
+    let tell = &mut |event| reporter.event(&event);
+    let access = config::access(common, &args.names, matches)?;
+    let mut inquiry = Inquiry::open(&access, args.retries.retry_for, tell)?;
+    export::refuse_other_source(state.path(), &state.last_time()?, inquiry.source.as_ref())?;
+    let old = known_watermark(&state, &tenant, &mut inquiry, tell)?;
+    let now = inquiry.ask(tell, |source| source.clock())?.now;
     if to > now {
         let refused = text!("{to} lies ahead of the server's clock ({now})", "{to} 晚于数据库时钟（{now}）");
         return Err(Refusal::usage(refused));
@@ -84,11 +86,16 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
 }
 
 /// The tenant's watermark; a tenant that neither the state nor the source knows is a mistype.
-fn known_watermark(state: &State, tenant: &Tenant, source: &mut dyn Source) -> anyhow::Result<Option<SourceTime>> {
+fn known_watermark(
+    state: &State,
+    tenant: &Tenant,
+    inquiry: &mut Inquiry,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<Option<SourceTime>> {
     let known = state.tenants()?.into_iter().find(|known| known.tenant == *tenant);
     match known {
         Some(known) => Ok(known.watermark),
-        None if source.has_tenant(tenant)? => Ok(None),
+        None if inquiry.ask(tell, |source| source.has_tenant(tenant))? => Ok(None),
         None => Err(Refusal::UnknownTenant(tenant.to_string()).into()),
     }
 }
@@ -263,8 +270,9 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>>
 
 fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let state = super::open_read_only(common)?;
-    let source = source::open(&config::access(common, &args.names, matches)?)?;
-    let given = source.name().0;
+    let access = config::access(common, &args.names, matches)?;
+    let inquiry = Inquiry::open(&access, args.retries.retry_for, &mut |event| reporter.event(&event))?;
+    let given = inquiry.source.name().0;
     let recorded = state.last_time()?.source;
     if recorded.as_ref() == Some(&given) {
         return Err(text!(

@@ -3,6 +3,8 @@
 use clap::ArgMatches;
 
 use crate::cli::{Common, Why};
+use crate::event::Event;
+use crate::export::Inquiry;
 use crate::export::why::{self, Case, Now, Standing};
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::Text;
@@ -11,7 +13,7 @@ use crate::report::{Reporter, error_text};
 use crate::source::Access;
 use crate::state::State;
 use crate::state::trace::{OpenReject, RunNote};
-use crate::{config, export, source};
+use crate::{config, export};
 
 /// Something is not exported as it is in the source.
 const FOUND: u8 = 6;
@@ -19,7 +21,8 @@ const FOUND: u8 = 6;
 pub(super) fn run(common: &Common, args: &Why, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let state = super::open_read_only(common)?;
     let tenant = args.tenant.clone().map(Tenant);
-    let mut now = match ask_source(common, args, matches, &state) {
+    let tell = &mut |event| reporter.event(&event);
+    let mut now = match ask_source(common, args, matches, &state, tell) {
         Ok(now) => Some(now),
         Err(error) if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(refusal) if is_final(refusal))) => {
             return Err(error);
@@ -50,11 +53,18 @@ fn is_final(refusal: &crate::refusal::Refusal) -> bool {
     matches!(refusal.exit_code(), 2 | 5)
 }
 
-fn ask_source(common: &Common, args: &Why, matches: &ArgMatches, state: &State) -> anyhow::Result<Now> {
+fn ask_source<'a>(
+    common: &Common,
+    args: &Why,
+    matches: &ArgMatches,
+    state: &State,
+    tell: &'a mut dyn FnMut(Event),
+) -> anyhow::Result<Now<'a>> {
     let max_document = args.documents.max_document.as_u64();
-    let source = source::open(&Access { max_document, ..config::access(common, &args.names, matches)? })?;
-    export::refuse_other_source(state.path(), &state.last_time()?, source.as_ref())?;
-    Now::ask(source, args.margins.safety_lag, args.margins.overlap, max_document)
+    let access = Access { max_document, ..config::access(common, &args.names, matches)? };
+    let inquiry = Inquiry::open(&access, args.retries.retry_for, tell)?;
+    export::refuse_other_source(state.path(), &state.last_time()?, inquiry.source.as_ref())?;
+    Now::of(inquiry, args.margins.safety_lag, args.margins.overlap, max_document, tell)
 }
 
 fn unknown(number: &str, tenant: Option<&Tenant>) -> Details {

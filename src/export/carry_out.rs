@@ -174,7 +174,7 @@ pub(super) fn carry_out(
 fn expect(state: Option<&State>, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
     let before = state.map_or(Ok(None), State::last_full_count)?;
     let expected = match before.filter(|count| *count > 0) {
-        None => inquiry.ask(tell, |source| source.estimate())?,
+        None => inquiry.ask_if_shown(tell, None, |source| source.estimate())?,
         known => known,
     };
     expected.into_iter().for_each(|expected| tell(Event::Expected(expected)));

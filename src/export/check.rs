@@ -3,6 +3,7 @@
 
 use serde::de::IgnoredAny;
 
+use super::ticket::Trust;
 use crate::invoice::{Digest, Fetched, Invoice, InvoiceId, Reason, Row, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::state::ledger::Entry;
@@ -32,14 +33,6 @@ pub(super) enum Presence {
     Assumed,
 }
 
-/// What may be believed about a file that is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
-    Ledger,
-    /// A run died that may have written it: it is written again.
-    Nothing,
-}
-
 /// An exportable invoice and what its file needs.
 #[derive(Debug)]
 pub(super) struct Candidate {
@@ -48,8 +41,6 @@ pub(super) struct Candidate {
     pub digest: Digest,
     pub size: u64,
     pub file: FileState,
-    /// What the ledger said when this was found out.
-    pub known: Option<Entry>,
 }
 
 impl Candidate {
@@ -144,7 +135,7 @@ impl Desk<'_> {
             }
             Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot look at {path}"))),
         };
-        Ok(Verdict::Candidate(Candidate { invoice, path, digest, size, file, known: known.cloned() }))
+        Ok(Verdict::Candidate(Candidate { invoice, path, digest, size, file }))
     }
 
     /// A staged document is not needed after all.

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use anyhow::Error;
 
-use super::check::Trust;
 use super::one_by_one::{self, Asks};
 use super::outbox::Outbox;
 use super::patience::Patience;
 use super::plan::{Group, Others, Reading};
+use super::ticket::{Part, Ticket, Trust};
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
-use crate::source::{Fault, KeyCursor, Source};
+use crate::source::{KeyCursor, Source, SourceError};
 use crate::state::ledger::{Entry, LedgerMatch, Lookup};
 use crate::state::todo::{Todo, TodoReason};
 use crate::state::visited::VisitedIds;
@@ -29,16 +29,6 @@ const DOCUMENTS_A_PAGE: usize = 500;
 const ROWS_A_PAGE: usize = 1_000;
 /// Groups of which nothing is read that are told in one message: there may be a hundred thousand.
 const QUIET_AT_ONCE: usize = 1_000;
-
-/// What a row belongs to: a group of tenants, the to-do list or a full scan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Part {
-    Todo,
-    Group(usize),
-    Table,
-    /// Invoices of the ledger that the groups did not bring.
-    Unmet,
-}
 
 /// What the reading side tells whoever decides.
 #[derive(Debug)]
@@ -87,18 +77,16 @@ pub(super) enum Compare {
 }
 
 /// An invoice whose document is asked for.
-pub(super) struct Wanted {
+struct Wanted {
     id: InvoiceId,
     tenant: Option<Tenant>,
-    pub(super) known: Option<Entry>,
-    pub(super) trust: Trust,
-    pub(super) late_by: Option<u64>,
+    ticket: Ticket,
 }
 
 impl Wanted {
-    /// A row of a full scan.
-    pub(super) fn scanned(id: InvoiceId) -> Self {
-        Self { id, tenant: None, known: None, trust: Trust::Ledger, late_by: None }
+    /// A row of a full scan, of which the ledger is asked when it goes to be checked.
+    fn scanned(id: InvoiceId) -> Self {
+        Self { id, tenant: None, ticket: Ticket::new(Part::Table, None) }
     }
 }
 
@@ -123,7 +111,7 @@ pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
 
 impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     /// Reads everything. An error is one that ends the run; what concerns one tenant is told.
-    pub(super) fn read(&mut self, todo: Vec<Todo>, scope: &Scope) -> Result<(), Fault> {
+    pub(super) fn read(&mut self, todo: Vec<Todo>, scope: &Scope) -> Result<(), SourceError> {
         self.read_todo(todo)?;
         match scope {
             Scope::Table => self.read_table(),
@@ -134,7 +122,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         }
     }
 
-    fn read_groups(&mut self, groups: &[Group], compare: Compare) -> Result<(), Fault> {
+    fn read_groups(&mut self, groups: &[Group], compare: Compare) -> Result<(), SourceError> {
         let mut n = 0;
         while let Some(group) = groups.get(n) {
             let is_quiet = |group: &&Group| group.reading == Reading::Nothing;
@@ -146,7 +134,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             }
             self.say(Told::Begun(n))?;
             match self.read_group(Part::Group(n), group, compare) {
-                Err(Fault::Statement(error)) => {
+                Err(SourceError::Statement(error)) => {
                     let tenants = group.members.iter().map(|member| member.tenant.clone()).collect();
                     self.say(Told::Failed { tenants, tenantless: 0, trouble: Trouble::from(&error) })?;
                 }
@@ -159,26 +147,26 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// Looks up by primary key whom the ledger holds and the scan has not met: a row that was updated
     /// while it was scanned can have left both pages.
-    fn read_unmet(&mut self) -> Result<(), Fault> {
+    fn read_unmet(&mut self) -> Result<(), SourceError> {
         let Some(visited_ids) = self.visited_ids.take() else { return Ok(()) };
         let (mut after, mut rows) = (None, 0);
         // A table that is to blame is not asked again; the tenants of the rest fail.
         let mut refused: Option<Trouble> = None;
         loop {
-            let page = self.lookup.page(after.as_ref(), DOCUMENTS_A_PAGE).map_err(Fault::Consumer)?;
+            let page = self.lookup.page(after.as_ref(), DOCUMENTS_A_PAGE).map_err(SourceError::Consumer)?;
             let Some((last, _)) = page.last() else { break };
             after = Some(last.id.clone());
             let mut wanted = Vec::new();
             for (entry, _) in page {
-                if visited_ids.is_missing(&entry).map_err(Fault::Consumer)? {
+                if visited_ids.is_missing(&entry).map_err(SourceError::Consumer)? {
                     let (id, tenant) = (entry.id.clone(), Some(entry.tenant.clone()));
-                    wanted.push(Wanted { id, tenant, known: Some(entry), trust: Trust::Ledger, late_by: None });
+                    wanted.push(Wanted { id, tenant, ticket: Ticket::new(Part::Unmet, Some(entry)) });
                 }
             }
             let tenants: BTreeSet<Tenant> = wanted.iter().filter_map(|wanted| wanted.tenant.clone()).collect();
             if refused.is_none() {
-                match self.fetch_all(Part::Unmet, wanted, &mut rows) {
-                    Err(Fault::Statement(error)) => refused = Some(Trouble::from(&error)),
+                match self.fetch_all(wanted, &mut rows) {
+                    Err(SourceError::Statement(error)) => refused = Some(Trouble::from(&error)),
                     result => result?,
                 }
             }
@@ -191,13 +179,13 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// First, so that a scan finds what was in doubt already written, and skips it. If it cannot be read, the tenants
     /// of what is left of it fail.
-    fn read_todo(&mut self, mut todo: Vec<Todo>) -> Result<(), Fault> {
+    fn read_todo(&mut self, mut todo: Vec<Todo>) -> Result<(), SourceError> {
         todo.sort_by(|a, b| a.id.cmp(&b.id));
         let mut rows = 0;
         while !todo.is_empty() {
             let rest = todo.split_off(todo.len().min(DOCUMENTS_A_PAGE));
             let (wanted, mut unread) = self.wanted_again(std::mem::replace(&mut todo, rest))?;
-            if let Err(fault) = self.fetch_all(Part::Todo, wanted, &mut rows) {
+            if let Err(fault) = self.fetch_all(wanted, &mut rows) {
                 unread.extend(self.wanted_again(std::mem::take(&mut todo))?.1);
                 self.give_up(fault, unread)?;
             }
@@ -206,15 +194,15 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// What is asked for of a part of the to-do list, and the tenants that it concerns.
-    fn wanted_again(&mut self, todo: Vec<Todo>) -> Result<(Vec<Wanted>, Vec<Concern>), Fault> {
+    fn wanted_again(&mut self, todo: Vec<Todo>) -> Result<(Vec<Wanted>, Vec<Concern>), SourceError> {
         let ids: Vec<&InvoiceId> = todo.iter().map(|todo| &todo.id).collect();
-        let known = self.lookup.entries(&ids).map_err(Fault::Consumer)?;
+        let known = self.lookup.entries(&ids).map_err(SourceError::Consumer)?;
         let (mut wanted, mut concerned) = (Vec::new(), Vec::new());
         for (Todo { id, why, tenant }, known) in todo.into_iter().zip(known) {
             let trust = if why == TodoReason::Doubt { Trust::Nothing } else { Trust::Ledger };
             let of = tenant.clone().or(known.as_ref().map(|known| known.tenant.clone()));
             concerned.push(Concern { id: id.clone(), why, tenant: of });
-            wanted.push(Wanted { id, tenant, known, trust, late_by: None });
+            wanted.push(Wanted { id, tenant, ticket: Ticket { trust, ..Ticket::new(Part::Todo, known) } });
         }
         Ok((wanted, concerned))
     }
@@ -222,11 +210,11 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     /// Rows that the server refused stay on the to-do list, and their tenants fail. A reject without a tenant stays a
     /// reject, and a scan that meets it reads it after all. Any other row without a tenant ends the run: a dead run may
     /// have written its file.
-    fn give_up(&mut self, fault: Fault, mut unread: Vec<Concern>) -> Result<(), Fault> {
+    fn give_up(&mut self, fault: SourceError, mut unread: Vec<Concern>) -> Result<(), SourceError> {
         unread.retain(|concern| !self.visited.contains(&concern.id));
         let is_covered = unread.iter().all(|concern| concern.tenant.is_some() || concern.why == TodoReason::Reject);
         match fault {
-            Fault::Statement(error) if is_covered => {
+            SourceError::Statement(error) if is_covered => {
                 let mut tenants = BTreeSet::new();
                 let mut tenantless = 0;
                 for Concern { id, tenant, .. } in unread {
@@ -244,7 +232,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         }
     }
 
-    fn read_group(&mut self, part: Part, group: &Group, compare: Compare) -> Result<(), Fault> {
+    fn read_group(&mut self, part: Part, group: &Group, compare: Compare) -> Result<(), SourceError> {
         let mut spellings: BTreeMap<Tenant, Option<SourceTime>> = BTreeMap::new();
         let mut rows = 0;
         if let Reading::Keys(span) = &group.reading {
@@ -269,7 +257,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         span: &Span,
         compare: Compare,
         spellings: &mut BTreeMap<Tenant, Option<SourceTime>>,
-    ) -> Result<u64, Fault> {
+    ) -> Result<u64, SourceError> {
         let mut cursor = KeyCursor::Start;
         let mut rows = 0;
         loop {
@@ -288,10 +276,10 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 }
                 ours.push(key);
             }
-            let mut wanted = self.unseen(group, ours, compare)?;
+            let mut wanted = self.unseen(part, group, ours, compare)?;
             // The server finds neighbours in the primary key on one page of its disk.
             wanted.sort_by(|a, b| a.id.cmp(&b.id));
-            self.fetch_all(part, wanted, &mut rows)?;
+            self.fetch_all(wanted, &mut rows)?;
             if !full_page {
                 return Ok(rows);
             }
@@ -300,38 +288,45 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// What is left of these keys once those that were exported in this version are dropped.
-    fn unseen(&mut self, group: &Group, mut keys: Vec<Key>, compare: Compare) -> Result<Vec<Wanted>, Fault> {
+    fn unseen(
+        &mut self,
+        part: Part,
+        group: &Group,
+        mut keys: Vec<Key>,
+        compare: Compare,
+    ) -> Result<Vec<Wanted>, SourceError> {
         keys.retain(|key| !self.visited.contains(&key.id));
         if compare == Compare::Documents {
             let ids: Vec<&InvoiceId> = keys.iter().map(|key| &key.id).collect();
-            let known = self.lookup.entries(&ids).map_err(Fault::Consumer)?;
-            let wanted = |(key, known)| Self::wanted(group, key, known, compare);
+            let known = self.lookup.entries(&ids).map_err(SourceError::Consumer)?;
+            let wanted = |(key, known)| Self::wanted(part, group, key, known, compare);
             return Ok(keys.into_iter().zip(known).map(wanted).collect());
         }
         let mut wanted = Vec::new();
         keys.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        let seen = self.lookup.seen(&keys).map_err(Fault::Consumer)?;
+        let seen = self.lookup.seen(&keys).map_err(SourceError::Consumer)?;
         for (key, seen) in keys.into_iter().zip(seen) {
             match seen {
                 LedgerMatch::Settled => self.meet(&key.id)?,
-                LedgerMatch::Unsettled(known) => wanted.push(Self::wanted(group, key, known, compare)),
+                LedgerMatch::Unsettled(known) => wanted.push(Self::wanted(part, group, key, known, compare)),
             }
         }
         Ok(wanted)
     }
 
-    fn wanted(group: &Group, key: Key, known: Option<Entry>, compare: Compare) -> Wanted {
+    fn wanted(part: Part, group: &Group, key: Key, known: Option<Entry>, compare: Compare) -> Wanted {
         let watermark =
             group.members.iter().find(|member| member.tenant == key.tenant).and_then(|m| m.watermark.as_ref());
         let below = watermark.zip(key.time.as_ref()).filter(|(watermark, time)| time <= watermark);
         let new = known.as_ref().is_none_or(|known| known.time != key.time);
         let late = below.filter(|_| compare == Compare::Keys && new);
         let late_by = late.map(|(watermark, time)| seconds_between(time, watermark).unwrap_or_default().unsigned_abs());
-        Wanted { id: key.id, tenant: Some(key.tenant), known, trust: Trust::Ledger, late_by }
+        let ticket = Ticket { late_by, ..Ticket::new(part, known) };
+        Wanted { id: key.id, tenant: Some(key.tenant), ticket }
     }
 
-    fn meet(&mut self, id: &InvoiceId) -> Result<(), Fault> {
-        self.visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(id)).map_err(Fault::Consumer)
+    fn meet(&mut self, id: &InvoiceId) -> Result<(), SourceError> {
+        self.visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(id)).map_err(SourceError::Consumer)
     }
 
     /// A scan does not hand over again what the to-do list has brought.
@@ -342,7 +337,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// Hands over the documents of these ids and says which are gone. Counts the rows handed over, also if it fails.
-    fn fetch_all(&mut self, part: Part, wanted: Vec<Wanted>, rows: &mut u64) -> Result<(), Fault> {
+    fn fetch_all(&mut self, wanted: Vec<Wanted>, rows: &mut u64) -> Result<(), SourceError> {
         let mut rest = wanted.into_iter().peekable();
         while rest.peek().is_some() {
             let ids: Vec<InvoiceId>;
@@ -353,41 +348,36 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 page = chunk.into_iter().map(|wanted| (wanted.id.clone(), wanted)).collect();
             }
             let asked = page.len();
-            let fetched = self.fetch_page(part, &ids, &mut page);
+            let fetched = self.fetch_page(&ids, &mut page);
             *rows += (asked - page.len()) as u64;
             fetched?;
-            for (id, wanted) in page {
+            for (id, Wanted { tenant, ticket: Ticket { part, late_by, .. }, .. }) in page {
                 self.visit(part, &id);
-                self.say(Told::Gone { part, id, tenant: wanted.tenant, late_by: wanted.late_by })?;
+                self.say(Told::Gone { part, id, tenant, late_by })?;
             }
         }
         Ok(())
     }
 
     /// Takes what came out of `page`. A row that fails alone is a reject.
-    fn fetch_page(
-        &mut self,
-        part: Part,
-        ids: &[InvoiceId],
-        page: &mut HashMap<InvoiceId, Wanted>,
-    ) -> Result<(), Fault> {
-        let refused = one_by_one::read(ids, |ids| self.patiently(|reader| reader.fetch(part, ids, page)))?;
+    fn fetch_page(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), SourceError> {
+        let refused = one_by_one::read(ids, |ids| self.patiently(|reader| reader.fetch(ids, page)))?;
         if refused.is_empty() {
             return Ok(());
         }
         let came: Vec<InvoiceId> = ids.iter().filter(|id| !page.contains_key(*id)).cloned().collect();
         for (id, error) in one_by_one::blame(self, refused, &came)? {
             if let Some(wanted) = page.remove(&id) {
-                self.reject(part, wanted, &error)?;
+                self.reject(wanted, &error)?;
             }
         }
         Ok(())
     }
 
     /// Hands over a row that the server does not return.
-    fn reject(&mut self, part: Part, wanted: Wanted, error: &Error) -> Result<(), Fault> {
+    fn reject(&mut self, wanted: Wanted, error: &Error) -> Result<(), SourceError> {
         self.meet(&wanted.id)?;
-        self.visit(part, &wanted.id);
+        self.visit(wanted.ticket.part, &wanted.id);
         let fetched = Fetched::Unreadable {
             id: wanted.id.clone(),
             tenant: wanted.tenant.clone(),
@@ -395,11 +385,11 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             time: None,
             reason: Reason::Unreadable { detail: format!("{error:#}") },
         };
-        self.outbox.put(part, fetched, wanted, &self.lookup).map_err(Fault::Consumer)
+        self.outbox.put(fetched, wanted.ticket, &self.lookup).map_err(SourceError::Consumer)
     }
 
     /// Asks for what has not come yet.
-    fn fetch(&mut self, part: Part, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), Fault> {
+    fn fetch(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), SourceError> {
         let (outbox, lookup, visited_ids, came) =
             (&mut self.outbox, &self.lookup, &mut self.visited_ids, &mut self.came);
         let visited = &mut self.visited;
@@ -408,21 +398,21 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             Some(wanted) => {
                 *came += 1;
                 visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(&wanted.id))?;
-                if part == Part::Todo {
+                if wanted.ticket.part == Part::Todo {
                     visited.insert(wanted.id.clone());
                 }
-                outbox.put(part, fetched, wanted, lookup)
+                outbox.put(fetched, wanted.ticket, lookup)
             }
             None => Ok(()),
         })
     }
 
-    fn read_table(&mut self) -> Result<(), Fault> {
+    fn read_table(&mut self) -> Result<(), SourceError> {
         let mut after: Option<InvoiceId> = None;
         let mut rows = 0;
         loop {
             let came = match self.patiently(|reader| reader.read_rows(&mut after, &mut rows)) {
-                Err(Fault::Statement(_)) => self.read_around(&mut after, &mut rows)?,
+                Err(SourceError::Statement(_)) => self.read_around(&mut after, &mut rows)?,
                 result => result?,
             };
             if came < ROWS_A_PAGE {
@@ -434,7 +424,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// One page of the table. Moves `after` on with each row, also in a page that breaks off later, so
     /// that the next attempt goes on from there. Returns how many rows came.
-    fn read_rows(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, Fault> {
+    fn read_rows(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, SourceError> {
         let (outbox, lookup, visited) = (&mut self.outbox, &self.lookup, &self.visited);
         let came = &mut self.came;
         let from = after.clone();
@@ -446,18 +436,18 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 return Ok(());
             }
             *rows += 1;
-            outbox.put(Part::Table, fetched, Wanted::scanned(id), lookup)
+            outbox.put(fetched, Ticket::new(Part::Table, None), lookup)
         })
     }
 
     /// The next rows one by one, since a page with one of them cannot be read.
-    fn read_around(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, Fault> {
+    fn read_around(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, SourceError> {
         let ids = self.patiently(|reader| reader.source.ids(after.as_ref(), ROWS_A_PAGE))?;
         let unvisited = ids.iter().filter(|id| !self.visited.contains(*id));
         let mut page: HashMap<_, _> = unvisited.map(|id| (id.clone(), Wanted::scanned(id.clone()))).collect();
         // What does not come was no invoice to begin with.
         let asked = page.len();
-        self.fetch_page(Part::Table, &ids, &mut page)?;
+        self.fetch_page(&ids, &mut page)?;
         *rows += (asked - page.len()) as u64;
         *after = ids.last().cloned().or(after.take());
         Ok(ids.len())
@@ -465,13 +455,13 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// Tries again, from where it stopped, what failed because the connection was lost or because it took
     /// too long. Rows that came in between are progress.
-    fn patiently<R>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<R, Fault>) -> Result<R, Fault> {
+    fn patiently<R>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<R, SourceError>) -> Result<R, SourceError> {
         loop {
             let before = self.came;
             let mut result = attempt(self);
             // Whoever waits for the server has handed over what came.
             if let Err(error) = self.outbox.flush(&self.lookup) {
-                result = Err(Fault::Consumer(error));
+                result = Err(SourceError::Consumer(error));
             }
             if result.is_ok() || self.came > before {
                 self.patience.progress();
@@ -483,13 +473,16 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// Nothing is told of rows that are still to be handed over.
-    fn say(&mut self, told: Told) -> Result<(), Fault> {
-        self.outbox.flush(&self.lookup).and_then(|()| (self.tell)(told)).map_err(Fault::Consumer)
+    fn say(&mut self, told: Told) -> Result<(), SourceError> {
+        self.outbox.flush(&self.lookup).and_then(|()| (self.tell)(told)).map_err(SourceError::Consumer)
     }
 }
 
 impl<T: FnMut(Told) -> anyhow::Result<()>> Asks for Reader<'_, T> {
-    fn ask<R>(&mut self, mut question: impl FnMut(&mut dyn Source) -> Result<R, Fault>) -> Result<R, Fault> {
+    fn ask<R>(
+        &mut self,
+        mut question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,
+    ) -> Result<R, SourceError> {
         self.patiently(|reader| question(reader.source.as_mut()))
     }
 }

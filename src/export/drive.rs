@@ -12,14 +12,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use super::budget::Budget;
 use super::check::{Desk, Verdict};
-use super::diff::{Part, Reader, Scope, Told};
+use super::diff::{Reader, Scope, Told};
 use super::outbox::{Job, Outbox, ROWS_A_PACKET};
 use super::patience::Patience;
 use super::plan::Group;
+use super::ticket::{Part, Ticket};
 use crate::panics;
 use crate::refusal::Refusal;
 use crate::run::Cancel;
-use crate::source::{Fault, Source};
+use crate::source::{Source, SourceError};
 use crate::state::ledger::Lookup;
 use crate::state::todo::Todo;
 use crate::state::visited::VisitedIds;
@@ -34,8 +35,7 @@ const MESSAGES_IN_FLIGHT: usize = 4_096 / ROWS_A_PACKET;
 
 /// What a checked row says to the deciding thread.
 pub(super) struct Checked {
-    pub part: Part,
-    pub late_by: Option<u64>,
+    pub ticket: Ticket,
     pub verdict: Verdict,
 }
 
@@ -144,7 +144,7 @@ fn read_all(errand: Errand, jobs: Sender<Vec<Job>>, messages: &Sender<Message>) 
     let visited = Default::default();
     let outbox = Outbox::new(jobs, budget);
     let mut reader = Reader { source, lookup, outbox, tell, visited, patience, visited_ids, came: 0 };
-    if let Err(error) = panics::as_error(|| reader.read(todo, &scope).map_err(Fault::into_error)) {
+    if let Err(error) = panics::as_error(|| reader.read(todo, &scope).map_err(SourceError::into_error)) {
         // Nobody listens only if the run has failed already.
         let _ = messages.send(Message::Broken(error));
     }
@@ -160,9 +160,9 @@ fn check_all(desk: Desk<'_>, waiting: &Receiver<Vec<Job>>, closing: &Receiver<()
         let Ok(packet) = packet else { return };
         let mut checked = Vec::with_capacity(packet.len());
         let mut broken = None;
-        for Job { part, fetched, known, trust, late_by, permit } in packet {
-            match panics::as_error(|| desk.check(fetched, known.as_ref(), trust)) {
-                Ok(verdict) => checked.push(Checked { part, late_by, verdict }),
+        for Job { fetched, ticket, permit } in packet {
+            match panics::as_error(|| desk.check(fetched, ticket.known.as_ref(), ticket.trust)) {
+                Ok(verdict) => checked.push(Checked { ticket, verdict }),
                 Err(error) => {
                     broken = Some(error);
                     break;
@@ -186,7 +186,7 @@ impl Arrivals {
     fn note(&mut self, message: &Message) {
         match message {
             Message::Checked(packet) => {
-                packet.iter().for_each(|checked| self.0.entry(checked.part).or_default().0 += 1);
+                packet.iter().for_each(|checked| self.0.entry(checked.ticket.part).or_default().0 += 1);
             }
             Message::Told(Told::Read { part, rows, .. }) => self.0.entry(*part).or_default().1 = Some(*rows),
             Message::Told(_) | Message::Broken(_) => {}
@@ -266,7 +266,7 @@ mod tests {
     fn row() -> Checked {
         let reason = Reason::TooLarge { bytes: 1 };
         let reject = Reject { id: InvoiceId::from("1"), tenant: None, number: None, time: None, reason };
-        Checked { part: Part::Table, late_by: None, verdict: Verdict::Reject(reject) }
+        Checked { ticket: Ticket::new(Part::Table, None), verdict: Verdict::Reject(reject) }
     }
 
     fn decide(packets: Vec<Vec<Checked>>, rows: u64) -> (anyhow::Result<()>, Vec<&'static str>) {

@@ -1,5 +1,5 @@
-//! The questions that a run asks before it reads rows. A server that is just being restarted, or takes
-//! no further connection for a moment, costs a pause here as it does later.
+//! A connection that is made again when it is lost, and the questions that a run asks before it reads rows. A server
+//! that is just being restarted, or takes no further connection for a moment, costs a pause.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -14,45 +14,72 @@ use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Kind, RunId, Uptime};
-use crate::source::{self, Access, Fault, Listed, Listing, Replication, Source, TableIdentity};
+use crate::source::{self, Access, ListedTenant, Replication, Source, SourceError, TableIdentity, TenantList};
 use crate::state::State;
 use crate::state::runs::{Clocks, LastTime};
 use crate::window::{Clock, OpenWork, settled_below};
 
-pub(super) struct Inquiry {
+/// A connection that is made again when it is lost.
+pub struct Inquiry {
     pub source: Box<dyn Source>,
     patience: Patience,
 }
 
 impl Inquiry {
-    pub(super) fn open(order: &Order, tell: &mut dyn FnMut(Event)) -> Result<Self, Fault> {
-        let mut patience = Patience::new(order.retry_for, &Cancel::default());
-        let source = patience.insist(tell, || source::open(&order.access))?;
+    /// Tries for `retry_for` at most, as each question does until it is answered.
+    pub fn open(access: &Access, retry_for: Duration, tell: &mut dyn FnMut(Event)) -> Result<Self, SourceError> {
+        let mut patience = Patience::new(retry_for, &Cancel::default());
+        let source = patience.insist(tell, || source::open(access))?;
         Ok(Self { source, patience })
     }
 
     /// The same as `second_source`, with retries.
-    pub(super) fn again(order: &Order, server: &str, run: RunId, tell: &mut dyn FnMut(Event)) -> Result<Self, Fault> {
+    pub(super) fn again(
+        order: &Order,
+        server: &str,
+        run: RunId,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Self, SourceError> {
         let mut patience = Patience::new(order.retry_for, &Cancel::default());
         let source = patience.insist(tell, || second_source(&order.access, server, Some(run)))?;
         Ok(Self { source, patience })
     }
 
-    pub(super) fn ask<R>(
+    /// # Errors
+    /// What no other attempt would change, or what has lasted for too long.
+    pub fn ask<R>(
         &mut self,
         tell: &mut dyn FnMut(Event),
-        mut question: impl FnMut(&mut dyn Source) -> Result<R, Fault>,
-    ) -> Result<R, Fault> {
+        mut question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,
+    ) -> Result<R, SourceError> {
         let Self { source, patience } = self;
         patience.insist(tell, || question(source.as_mut()))
+    }
+
+    /// What a run can do without: `otherwise` is the answer if the server refuses the statement, or always takes too
+    /// long for it.
+    pub(super) fn ask_if_shown<R>(
+        &mut self,
+        tell: &mut dyn FnMut(Event),
+        otherwise: R,
+        question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,
+    ) -> Result<R, SourceError> {
+        match self.ask(tell, question) {
+            Err(SourceError::Statement(_)) => Ok(otherwise),
+            result => result,
+        }
     }
 }
 
 /// One more connection to the server that answered at the start of the run.
-pub(super) fn second_source(access: &Access, server: &str, label: Option<RunId>) -> Result<Box<dyn Source>, Fault> {
+pub(super) fn second_source(
+    access: &Access,
+    server: &str,
+    label: Option<RunId>,
+) -> Result<Box<dyn Source>, SourceError> {
     let mut second = source::open(access)?;
     if second.identity()? != server {
-        return Err(Fault::Final(anyhow!("another server answers than at the start of the run; run again")));
+        return Err(SourceError::Final(anyhow!("another server answers than at the start of the run; run again")));
     }
     if let Some(run) = label {
         second.label(run);
@@ -85,7 +112,7 @@ pub(super) struct Present {
     /// All clocks at that moment.
     pub clocks: Clocks,
     pub server: String,
-    pub listed: Vec<Listed>,
+    pub listed: Vec<ListedTenant>,
     /// Invoices with NULL for a tenant, as far as a run looks for them.
     pub tenantless: Vec<InvoiceId>,
     pub settings: Settings,
@@ -95,9 +122,9 @@ pub(super) struct Present {
 /// What was committed before the look at open work is visible to later reads, what was not is open.
 pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Present> {
     let server = inquiry.ask(tell, |source| source.identity())?;
-    let table = inquiry.ask(tell, |source| source.table_identity())?;
+    let table = inquiry.ask_if_shown(tell, None, |source| source.table_identity())?;
     let (clock, clocks) = read_clocks(order, inquiry, tell)?;
-    let work = inquiry.ask(tell, |source| source.open_work())?;
+    let work = inquiry.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
     match &work {
         OpenWork::Unknown => tell(Event::Notice(Notice::OpenWorkUnknown)),
         OpenWork::Unclear => tell(Event::Notice(Notice::OpenWorkUnclear)),
@@ -107,7 +134,7 @@ pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn Fn
         }
         OpenWork::Since(_) | OpenWork::None => {}
     }
-    match inquiry.ask(tell, |source| source.replication())? {
+    match inquiry.ask_if_shown(tell, None, |source| source.replication())? {
         Some(Replication::Behind(behind)) if behind.is_zero() => {}
         Some(Replication::Behind(behind)) => tell(Event::Notice(Notice::Replica { behind: Some(behind) })),
         Some(Replication::Stopped) => tell(Event::Notice(Notice::Replica { behind: None })),
@@ -125,15 +152,15 @@ pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn Fn
         work,
         table,
     };
-    let Listing { tenants: listed, has_tenantless } = if order.kind == Kind::Full && order.tenants.is_empty() {
-        Listing::default()
+    let TenantList { tenants: listed, has_tenantless } = if order.kind == Kind::Full && order.tenants.is_empty() {
+        TenantList::default()
     } else {
         tell(Event::ListingTenants);
         inquiry.ask(tell, |source| source.tenants(&settings.boundary))?
     };
     let is_asked = has_tenantless && order.tenants.is_empty();
     let tenantless = if is_asked { find_tenantless(inquiry, tell)? } else { Vec::new() };
-    for Listed { spelling, ahead, .. } in &listed {
+    for ListedTenant { spelling, ahead, .. } in &listed {
         if let Some(newest) = ahead.clone().filter(|ahead| *ahead > clock.now) {
             tell(Event::Notice(Notice::TimesAhead { tenant: spelling.clone(), newest }));
         }
@@ -145,7 +172,7 @@ pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn Fn
 const TENANTLESS_AT_MOST: usize = 1_000;
 
 /// The invoices that no tenant's keys bring, named to the operator.
-fn find_tenantless(inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> Result<Vec<InvoiceId>, Fault> {
+fn find_tenantless(inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> Result<Vec<InvoiceId>, SourceError> {
     let mut found = inquiry.ask(tell, |source| source.tenantless(TENANTLESS_AT_MOST + 1))?;
     let more = found.len() > TENANTLESS_AT_MOST;
     found.truncate(TENANTLESS_AT_MOST);
@@ -208,7 +235,7 @@ pub fn refuse_other_source(state: &Path, last: &LastTime, source: &dyn Source) -
 
 pub(super) fn refuse_unknown_tenants(
     order: &Order,
-    listed: &[Listed],
+    listed: &[ListedTenant],
     state: Option<&State>,
     inquiry: &mut Inquiry,
     tell: &mut dyn FnMut(Event),

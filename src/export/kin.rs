@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::invoice::Tenant;
-use crate::source::{Fault, KeyCursor, Listed, Source};
+use crate::source::{KeyCursor, ListedTenant, Source, SourceError};
 use crate::state::tenants::KnownTenant;
 use crate::window::Span;
 
@@ -16,7 +16,11 @@ const KEYS_A_PAGE: usize = 10_000;
 
 /// Puts spellings that no run has met into the family of the listed spelling that the source calls
 /// equal. Costs nothing where there are none.
-pub(super) fn unite(known: &mut [KnownTenant], listed: &[Listed], source: &mut dyn Source) -> Result<(), Fault> {
+pub(super) fn unite(
+    known: &mut [KnownTenant],
+    listed: &[ListedTenant],
+    source: &mut dyn Source,
+) -> Result<(), SourceError> {
     let listed: HashSet<&Tenant> = listed.iter().map(|listed| &listed.spelling).collect();
     let families: HashMap<Tenant, i64> = known
         .iter()
@@ -43,7 +47,11 @@ pub(super) fn unite(known: &mut [KnownTenant], listed: &[Listed], source: &mut d
 
 /// The listed spelling among those that the source takes for this tenant. There is one, unless the
 /// tenant has no rows.
-fn listed_as(tenant: &Tenant, listed: &HashSet<&Tenant>, source: &mut dyn Source) -> Result<Option<Tenant>, Fault> {
+fn listed_as(
+    tenant: &Tenant,
+    listed: &HashSet<&Tenant>,
+    source: &mut dyn Source,
+) -> Result<Option<Tenant>, SourceError> {
     let mut cursor = KeyCursor::Start;
     loop {
         let mut keys = source.keys(tenant, &Span::default(), &cursor, KEYS_A_PAGE)?;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::refuse_other_source;
+use super::inquiry::{Inquiry, refuse_other_source};
+use crate::event::Event;
 use crate::invoice::{SourceTime, Tenant};
-use crate::source::{self, Access, KeyCursor, Listed};
+use crate::source::{KeyCursor, ListedTenant, Source};
 use crate::state::history::Status;
 use crate::state::overview::{LastRun, OpenRejects, Overview, Standing};
 use crate::state::runs::LastTime;
@@ -19,7 +20,7 @@ use crate::window::{Span, seconds_between};
 #[derive(Clone, Debug)]
 pub struct Present {
     pub boundary: SourceTime,
-    pub listed: Vec<Listed>,
+    pub listed: Vec<ListedTenant>,
     /// Known tenants that are listed under another spelling only.
     pub folded: HashSet<Tenant>,
 }
@@ -61,23 +62,24 @@ words! {
 
 /// Asks the source for its clock and its tenants.
 pub fn ask(
-    access: &Access,
+    inquiry: &mut Inquiry,
     state: &Path,
     last: &LastTime,
     overview: &Overview,
     safety_lag: Duration,
+    tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Present> {
-    let mut source = source::open(access)?;
-    refuse_other_source(state, last, source.as_ref())?;
-    let boundary = source.clock()?.boundary(safety_lag);
-    let listed = source.tenants(&boundary)?.tenants;
+    refuse_other_source(state, last, inquiry.source.as_ref())?;
+    let boundary = inquiry.ask(tell, |source| source.clock())?.boundary(safety_lag);
+    let listed = inquiry.ask(tell, |source| source.tenants(&boundary))?.tenants;
     let known = known_spellings(overview);
     let mut folded = HashSet::new();
     // Only behind a spelling that we do not know can one hide that we know.
     if listed.iter().any(|listed| !known.contains_key(&listed.spelling)) {
         let families = newest_by_family(overview, &listed);
         for standing in overview.tenants.iter().filter(|standing| !families.contains_key(&standing.family)) {
-            if !source.keys(&standing.tenant, &Span::default(), &KeyCursor::Start, 1)?.is_empty() {
+            let first = |source: &mut dyn Source| source.keys(&standing.tenant, &Span::default(), &KeyCursor::Start, 1);
+            if !inquiry.ask(tell, first)?.is_empty() {
                 folded.insert(standing.tenant.clone());
             }
         }
@@ -90,10 +92,10 @@ fn known_spellings(overview: &Overview) -> HashMap<&Tenant, i64> {
 }
 
 /// The newest source time of every family that the source lists under a known spelling.
-fn newest_by_family<'a>(overview: &Overview, listed: &'a [Listed]) -> HashMap<i64, Option<&'a SourceTime>> {
+fn newest_by_family<'a>(overview: &Overview, listed: &'a [ListedTenant]) -> HashMap<i64, Option<&'a SourceTime>> {
     let known = known_spellings(overview);
     let mut families: HashMap<i64, Option<&SourceTime>> = HashMap::new();
-    for Listed { spelling, newest, .. } in listed {
+    for ListedTenant { spelling, newest, .. } in listed {
         if let Some(family) = known.get(spelling) {
             let of_family = families.entry(*family).or_default();
             *of_family = (*of_family).max(newest.as_ref());
@@ -186,7 +188,7 @@ fn place(
     Place { lag, stale: is_more(waiting, stale_after), ..place }
 }
 
-fn never_exported(listed: &Listed, boundary: &SourceTime, stale_after: Option<i64>) -> Place {
+fn never_exported(listed: &ListedTenant, boundary: &SourceTime, stale_after: Option<i64>) -> Place {
     let waiting = listed.newest.as_ref().and_then(|newest| seconds_between(newest, boundary));
     Place {
         tenant: Some(listed.spelling.clone()),

@@ -13,6 +13,7 @@
 //! | `mirror.rs` | the script's state file |
 //! | `course.rs` | what is measured of a run, and its summary |
 //! | `session.rs` | a run on record, from the lock to its end |
+//! | `ticket.rs` | what goes along with a row from reading to deciding |
 //! | `check.rs` | whether a row can be exported, and whether its file is right |
 //! | `one_by_one.rs` | rows that a server does not return |
 //! | `budget.rs` | the bound on bytes in memory |
@@ -26,7 +27,7 @@
 //! | `verify.rs`, `verify/` | tree, ledger and source compared, with the same parts |
 //! | `lag.rs`, `why.rs` | how far tenants lag behind; what became of one invoice |
 
-pub use self::inquiry::refuse_other_source;
+pub use self::inquiry::{Inquiry, refuse_other_source};
 pub use self::order::{Backups, Mirror, Mode, Order, Rejects};
 pub use self::run::run;
 
@@ -50,6 +51,7 @@ mod patience;
 pub mod plan;
 mod run;
 mod session;
+mod ticket;
 pub mod tie;
 pub mod verify;
 pub mod why;

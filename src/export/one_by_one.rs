@@ -6,7 +6,7 @@ use std::slice;
 use anyhow::Error;
 
 use crate::invoice::InvoiceId;
-use crate::source::{Fault, Source};
+use crate::source::{Source, SourceError};
 
 /// How many other rows are tried, in each place, before the table is blamed instead of a row.
 const OTHERS: usize = 10;
@@ -16,22 +16,22 @@ pub(super) type Refused = Vec<(InvoiceId, Error)>;
 
 /// A connection that is made again when it is lost.
 pub(super) trait Asks {
-    fn ask<R>(&mut self, question: impl FnMut(&mut dyn Source) -> Result<R, Fault>) -> Result<R, Fault>;
+    fn ask<R>(&mut self, question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>) -> Result<R, SourceError>;
 }
 
 /// Reads these rows, one by one if the server refuses them together. Rows that have come need not be read again.
 pub(super) fn read(
     ids: &[InvoiceId],
-    mut read: impl FnMut(&[InvoiceId]) -> Result<(), Fault>,
-) -> Result<Refused, Fault> {
+    mut read: impl FnMut(&[InvoiceId]) -> Result<(), SourceError>,
+) -> Result<Refused, SourceError> {
     match read(ids) {
-        Err(Fault::Statement(_)) => {}
+        Err(SourceError::Statement(_)) => {}
         result => return result.map(|()| Refused::new()),
     }
     let mut refused = Refused::new();
     for id in ids {
         match read(slice::from_ref(id)) {
-            Err(Fault::Statement(error)) => refused.push((id.clone(), error)),
+            Err(SourceError::Statement(error)) => refused.push((id.clone(), error)),
             result => result?,
         }
     }
@@ -39,15 +39,15 @@ pub(super) fn read(
 }
 
 /// The refused rows, if they are to blame; else the error of the first one. `came` are rows that came with them.
-pub(super) fn blame(asks: &mut impl Asks, refused: Refused, came: &[InvoiceId]) -> Result<Refused, Fault> {
+pub(super) fn blame(asks: &mut impl Asks, refused: Refused, came: &[InvoiceId]) -> Result<Refused, SourceError> {
     if refused.is_empty() || others_can_be_read(asks, &refused, came)? {
         return Ok(refused);
     }
-    refused.into_iter().next().map_or(Ok(Refused::new()), |(_, error)| Err(Fault::Statement(error)))
+    refused.into_iter().next().map_or(Ok(Refused::new()), |(_, error)| Err(SourceError::Statement(error)))
 }
 
 /// Tries rows of the same page, the first rows of the table, and those behind the refused ones.
-fn others_can_be_read(asks: &mut impl Asks, refused: &Refused, came: &[InvoiceId]) -> Result<bool, Fault> {
+fn others_can_be_read(asks: &mut impl Asks, refused: &Refused, came: &[InvoiceId]) -> Result<bool, SourceError> {
     let is_other = |id: &InvoiceId| refused.iter().all(|(refused, _)| refused != id);
     let came: Vec<InvoiceId> = came.iter().take(OTHERS).cloned().collect();
     if any_can_be_read(asks, &came)? {
@@ -56,7 +56,7 @@ fn others_can_be_read(asks: &mut impl Asks, refused: &Refused, came: &[InvoiceId
     let last = refused.last().map(|(id, _)| id);
     for (after, limit) in [(None, refused.len() + OTHERS), (last, OTHERS)] {
         let ids = match asks.ask(|source| source.ids(after, limit)) {
-            Err(Fault::Statement(_)) => return Ok(false),
+            Err(SourceError::Statement(_)) => return Ok(false),
             result => result?,
         };
         let others: Vec<InvoiceId> = ids.into_iter().filter(is_other).take(OTHERS).collect();
@@ -67,10 +67,10 @@ fn others_can_be_read(asks: &mut impl Asks, refused: &Refused, came: &[InvoiceId
     Ok(false)
 }
 
-fn any_can_be_read(asks: &mut impl Asks, ids: &[InvoiceId]) -> Result<bool, Fault> {
+fn any_can_be_read(asks: &mut impl Asks, ids: &[InvoiceId]) -> Result<bool, SourceError> {
     for id in ids {
         match asks.ask(|source| source.documents(slice::from_ref(id), &mut |_| Ok(()))) {
-            Err(Fault::Statement(_)) => {}
+            Err(SourceError::Statement(_)) => {}
             result => return result.map(|()| true),
         }
     }

@@ -8,10 +8,9 @@ use anyhow::anyhow;
 use crossbeam_channel::Sender;
 
 use super::budget::{Budget, Permit};
-use super::check::Trust;
-use super::diff::{Part, Wanted};
+use super::ticket::{Part, Ticket};
 use crate::invoice::{Fetched, InvoiceId};
-use crate::state::ledger::{Entry, Lookup};
+use crate::state::ledger::Lookup;
 
 /// A packet goes when it holds so many rows or so many bytes of documents.
 pub(super) const ROWS_A_PACKET: usize = 32;
@@ -20,12 +19,8 @@ const BYTES_A_PACKET: usize = 256 << 10;
 /// One row on its way to be checked.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub part: Part,
     pub fetched: Fetched,
-    pub known: Option<Entry>,
-    pub trust: Trust,
-    /// Seconds below the watermark, for a row that earlier runs could not see.
-    pub late_by: Option<u64>,
+    pub ticket: Ticket,
     pub permit: Permit,
 }
 
@@ -42,7 +37,7 @@ impl<'a> Outbox<'a> {
     }
 
     /// What the ledger says of the rows of a full scan is asked when their packet goes.
-    pub(super) fn put(&mut self, part: Part, fetched: Fetched, wanted: Wanted, lookup: &Lookup) -> anyhow::Result<()> {
+    pub(super) fn put(&mut self, fetched: Fetched, ticket: Ticket, lookup: &Lookup) -> anyhow::Result<()> {
         let bytes = match &fetched {
             Fetched::Row(row) => row.document.len(),
             Fetched::Unreadable { .. } => 0,
@@ -55,8 +50,7 @@ impl<'a> Outbox<'a> {
                 self.budget.take(bytes)
             }
         };
-        let Wanted { known, trust, late_by, .. } = wanted;
-        self.packet.push(Job { part, fetched, known, trust, late_by, permit });
+        self.packet.push(Job { fetched, ticket, permit });
         self.bytes += bytes;
         let fills_the_budget = bytes >= self.budget.limit;
         if fills_the_budget || self.packet.len() >= ROWS_A_PACKET || self.bytes >= BYTES_A_PACKET {
@@ -76,10 +70,10 @@ impl<'a> Outbox<'a> {
         }
         self.bytes = 0;
         let mut packet = mem::take(&mut self.packet);
-        let mut scanned: Vec<&mut Job> = packet.iter_mut().filter(|job| job.part == Part::Table).collect();
+        let mut scanned: Vec<&mut Job> = packet.iter_mut().filter(|job| job.ticket.part == Part::Table).collect();
         let ids: Vec<&InvoiceId> = scanned.iter().map(|job| job.fetched.id()).collect();
         let known = lookup.entries(&ids)?;
-        scanned.iter_mut().zip(known).for_each(|(job, known)| job.known = known);
+        scanned.iter_mut().zip(known).for_each(|(job, known)| job.ticket.known = known);
         self.sender.send(packet).map_err(|_| anyhow!("the run has ended"))
     }
 }
@@ -110,8 +104,8 @@ mod tests {
                     time: None,
                 };
                 let fetched = Fetched::Row(Row { invoice, document: vec![b' '; 40] });
-                let wanted = Wanted::scanned(InvoiceId::from("1"));
-                Outbox::new(sender, &budget).put(Part::Table, fetched, wanted, &Lookup::nothing()).unwrap();
+                let ticket = Ticket::new(Part::Table, None);
+                Outbox::new(sender, &budget).put(fetched, ticket, &Lookup::nothing()).unwrap();
                 done.send(()).unwrap();
             });
             let packet = packets.recv().unwrap();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::event::{Event, Notice};
 use crate::refusal::{Refusal, Trouble};
 use crate::run::Cancel;
-use crate::source::Fault;
+use crate::source::SourceError;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -39,14 +39,14 @@ impl Patience {
     /// use, or if it has lasted too long. A statement that always takes too long counts as refused.
     pub(super) fn wait(
         &mut self,
-        fault: Fault,
+        fault: SourceError,
         say: impl FnOnce(Trouble, Duration) -> anyhow::Result<()>,
-    ) -> Result<(), Fault> {
-        let (error, give_up): (_, fn(_) -> Fault) = match fault {
-            Fault::Connection(error) => (error, Fault::Connection),
-            Fault::Overtime(error) => {
+    ) -> Result<(), SourceError> {
+        let (error, give_up): (_, fn(_) -> SourceError) = match fault {
+            SourceError::Connection(error) => (error, SourceError::Connection),
+            SourceError::Overtime(error) => {
                 self.overtimes += 1;
-                (error, Fault::Statement)
+                (error, SourceError::Statement)
             }
             other => {
                 self.progress();
@@ -60,10 +60,10 @@ impl Patience {
             return Err(give_up(error));
         }
         self.failing = Some((since, (last * 2).min(LONGEST_PAUSE)));
-        say(Trouble::from(&error), pause).map_err(Fault::Consumer)?;
+        say(Trouble::from(&error), pause).map_err(SourceError::Consumer)?;
         self.cancel.sleep(pause);
         match self.cancel.signal() {
-            Some(signal) => Err(Fault::Consumer(Refusal::Cancelled { signal }.into())),
+            Some(signal) => Err(SourceError::Consumer(Refusal::Cancelled { signal }.into())),
             None => Ok(()),
         }
     }
@@ -72,8 +72,8 @@ impl Patience {
     pub(super) fn insist<R>(
         &mut self,
         tell: &mut dyn FnMut(Event),
-        mut attempt: impl FnMut() -> Result<R, Fault>,
-    ) -> Result<R, Fault> {
+        mut attempt: impl FnMut() -> Result<R, SourceError>,
+    ) -> Result<R, SourceError> {
         loop {
             match attempt() {
                 Ok(done) => {
@@ -101,17 +101,18 @@ mod tests {
 
     use super::*;
 
-    fn lost() -> Fault {
-        Fault::Connection(anyhow!("lost"))
+    fn lost() -> SourceError {
+        SourceError::Connection(anyhow!("lost"))
     }
 
     #[test]
     fn only_a_lost_connection_is_waited_for() {
         let mut patience = Patience::new(Duration::from_secs(60), &Cancel::default());
-        let refused = patience.wait(Fault::Statement(anyhow!("no such table")), |_, _| panic!("it must not wait"));
-        assert!(matches!(refused, Err(Fault::Statement(_))));
-        let refused = patience.wait(Fault::Final(anyhow!("wrong password")), |_, _| panic!("it must not wait"));
-        assert!(matches!(refused, Err(Fault::Final(_))));
+        let refused =
+            patience.wait(SourceError::Statement(anyhow!("no such table")), |_, _| panic!("it must not wait"));
+        assert!(matches!(refused, Err(SourceError::Statement(_))));
+        let refused = patience.wait(SourceError::Final(anyhow!("wrong password")), |_, _| panic!("it must not wait"));
+        assert!(matches!(refused, Err(SourceError::Final(_))));
     }
 
     #[test]
@@ -122,12 +123,14 @@ mod tests {
         cancelled.0.store(15, std::sync::atomic::Ordering::Relaxed);
         patience.cancel = cancelled;
         let mut attempts = 0;
-        while let Err(Fault::Consumer(_)) = patience.wait(Fault::Overtime(anyhow!("too long")), |_, _| Ok(())) {
+        while let Err(SourceError::Consumer(_)) =
+            patience.wait(SourceError::Overtime(anyhow!("too long")), |_, _| Ok(()))
+        {
             attempts += 1;
         }
         assert_eq!(attempts, OVERTIMES);
-        let again = patience.wait(Fault::Overtime(anyhow!("too long")), |_, _| Ok(()));
-        assert!(matches!(again, Err(Fault::Consumer(_))), "the next statement is tried again too");
+        let again = patience.wait(SourceError::Overtime(anyhow!("too long")), |_, _| Ok(()));
+        assert!(matches!(again, Err(SourceError::Consumer(_))), "the next statement is tried again too");
     }
 
     #[test]
@@ -146,7 +149,7 @@ mod tests {
     #[test]
     fn patience_ends_when_the_next_pause_would_outlast_it() {
         let mut patience = Patience::new(Duration::from_millis(100), &Cancel::default());
-        assert!(matches!(patience.wait(lost(), |_, _| panic!("it must not wait")), Err(Fault::Connection(_))));
+        assert!(matches!(patience.wait(lost(), |_, _| panic!("it must not wait")), Err(SourceError::Connection(_))));
     }
 
     #[test]

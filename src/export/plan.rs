@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::Kind;
-use crate::source::Listed;
+use crate::source::ListedTenant;
 use crate::state::runs::LastTime;
 use crate::state::stored::TenantNo;
 use crate::state::tenants::KnownTenant;
@@ -209,7 +209,7 @@ impl Incremental<'_> {
 }
 
 /// The groups to read, in the order in which the source lists them.
-pub fn groups(listed: &[Listed], chosen: &[Tenant], known: &[KnownTenant], how: &HowToRead<'_>) -> Vec<Group> {
+pub fn groups(listed: &[ListedTenant], chosen: &[Tenant], known: &[KnownTenant], how: &HowToRead<'_>) -> Vec<Group> {
     let families = Families::of(known);
     let mut groups: Vec<Group> = listed.iter().map(|listed| group(listed, &families, how)).collect();
     if chosen.is_empty() {
@@ -219,8 +219,8 @@ pub fn groups(listed: &[Listed], chosen: &[Tenant], known: &[KnownTenant], how: 
     let mut met: HashSet<Tenant> = groups.iter().flat_map(spellings).collect();
     for tenant in chosen {
         if !met.contains(tenant) {
-            // Listed under a spelling that we do not know to be the same, or without issued rows.
-            let group = group(&Listed::unlisted(tenant), &families, how);
+            // ListedTenant under a spelling that we do not know to be the same, or without issued rows.
+            let group = group(&ListedTenant::unlisted(tenant), &families, how);
             met.extend(spellings(&group));
             groups.push(group);
         }
@@ -267,7 +267,7 @@ impl<'a> Families<'a> {
     }
 }
 
-fn group(listed: &Listed, families: &Families<'_>, how: &HowToRead<'_>) -> Group {
+fn group(listed: &ListedTenant, families: &Families<'_>, how: &HowToRead<'_>) -> Group {
     let relatives = families.relatives(&listed.spelling);
     let mut members: Vec<Member> = relatives.iter().map(|known| Member::of(known)).collect();
     let unknown = usize::from(relatives.is_empty());
@@ -304,11 +304,11 @@ mod tests {
         }
     }
 
-    fn listed(name: &str, newest: &str) -> Listed {
-        Listed { spelling: Tenant::from(name), newest: Some(time(newest)), ahead: None }
+    fn listed(name: &str, newest: &str) -> ListedTenant {
+        ListedTenant { spelling: Tenant::from(name), newest: Some(time(newest)), ahead: None }
     }
 
-    fn plan(known: &[KnownTenant], listed: &[Listed], work: &OpenWork) -> Vec<Group> {
+    fn plan(known: &[KnownTenant], listed: &[ListedTenant], work: &OpenWork) -> Vec<Group> {
         let boundary = time("2025-11-28 16:30:00");
         let how = Incremental { known, boundary: &boundary, work, overlap: OVERLAP };
         groups(listed, &[], known, &HowToRead::Incremental(how))

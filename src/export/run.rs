@@ -16,7 +16,7 @@ pub fn run(order: &Order, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary
     let course = Course::begin();
     let tell = &mut course.counting(tell);
     tell(Event::Started { kind: order.kind, dry_run: order.mode == Mode::DryRun });
-    let inquiry = Inquiry::open(order, tell)?;
+    let inquiry = Inquiry::open(&order.access, order.retry_for, tell)?;
     inquiry.source.notices().into_iter().for_each(|notice| tell(Event::Notice(notice)));
     match order.mode {
         Mode::DryRun => dry_run(order, inquiry, &course, tell),

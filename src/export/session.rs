@@ -192,7 +192,7 @@ fn say_whole(held: &ExportLock, run: RunId) -> anyhow::Result<()> {
 
 /// Takes over what a dead run left: from here on the state knows what is in doubt, and staging may go.
 fn recover(private: &PrivateFolder, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
-    let targets = stage::left_in_doubt(private)?;
+    let targets = stage::unrecorded_targets(private)?;
     if !targets.is_empty() {
         tell(Event::Notice(Notice::Recovering { files: targets.len() as u64 }));
         state.doubt(&targets)?;

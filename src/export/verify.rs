@@ -189,7 +189,7 @@ fn with_the_source(
     let order = &with.order;
     let course = Course::begin();
     let tell = &mut course.counting(tell);
-    let mut inquiry = Inquiry::open(order, tell)?;
+    let mut inquiry = Inquiry::open(&order.access, order.retry_for, tell)?;
     let mut session = Session::open(order, &mut inquiry, tell)?;
     drop(inquiry);
     // Nothing is under way yet that a signal could not end at once.
@@ -241,7 +241,7 @@ fn mend(
         pruned = prune::prune(&with.order, findings, leftovers, state, present, &mut writing, tell)?;
     }
     if with.repair == Repair::Yes {
-        state.want(findings.to_export())?;
+        state.put_on_todo_list(findings.to_export())?;
     }
     let inquiry = Inquiry::again(&with.order, &present.server, writing.run.id, tell)?;
     let mut carried_out = carry_out(&with.order, present, inquiry, Destination::Export { state, writing }, tell)?;

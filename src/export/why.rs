@@ -2,11 +2,13 @@
 //! the file. It asks what a run would ask and decides as a run would.
 
 use std::path::Path;
+use std::slice;
 use std::time::Duration;
 
+use crate::event::Event;
 use crate::invoice::{InvoiceId, Reason, ReasonCode, SourceTime, Tenant};
 use crate::lang::Text;
-use crate::source::{Listed, Sighting, Source};
+use crate::source::{ListedTenant, RowSummary, Source, SourceError};
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::state::tenants::KnownTenant;
@@ -15,8 +17,10 @@ use crate::state::trace::Trace;
 use crate::tree::Tree;
 use crate::window::{OpenWork, Span};
 
-use super::check::{Desk, FileState, Presence, Trust, Verdict as Checked};
+use super::check::{Desk, FileState, Presence, Verdict as Checked};
+use super::inquiry::Inquiry;
 use super::plan::{self, HowToRead, Incremental, Reading};
+use super::ticket::Trust;
 
 /// The answer to "why is it (not) there?".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +49,7 @@ words! {
 #[derive(Clone, Debug)]
 pub struct Case {
     /// None: no row with this id or number.
-    pub row: Option<Sighting>,
+    pub row: Option<RowSummary>,
     pub trace: Trace,
     pub tenant: Option<KnownTenant>,
     pub file: Option<FileNow>,
@@ -64,28 +68,34 @@ words! {
 }
 
 /// What the source says now; without it only the state is asked.
-pub struct Now {
-    pub source: Box<dyn Source>,
+pub struct Now<'a> {
+    pub inquiry: Inquiry,
+    pub tell: &'a mut dyn FnMut(Event),
     pub boundary: SourceTime,
     pub work: OpenWork,
-    pub listed: Vec<Listed>,
+    pub listed: Vec<ListedTenant>,
     pub overlap: Duration,
     /// Bytes.
     pub max_document: u64,
 }
 
-impl Now {
+impl<'a> Now<'a> {
     /// In the order of a run.
-    pub fn ask(
-        mut source: Box<dyn Source>,
+    pub fn of(
+        mut inquiry: Inquiry,
         lag: Duration,
         overlap: Duration,
         max_document: u64,
+        tell: &'a mut dyn FnMut(Event),
     ) -> anyhow::Result<Self> {
-        let boundary = source.clock()?.boundary(lag);
-        let work = source.open_work()?;
-        let listed = source.tenants(&boundary)?.tenants;
-        Ok(Self { source, boundary, work, listed, overlap, max_document })
+        let boundary = inquiry.ask(tell, |source| source.clock())?.boundary(lag);
+        let work = inquiry.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
+        let listed = inquiry.ask(tell, |source| source.tenants(&boundary))?.tenants;
+        Ok(Self { inquiry, tell, boundary, work, listed, overlap, max_document })
+    }
+
+    fn ask<R>(&mut self, question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>) -> Result<R, SourceError> {
+        self.inquiry.ask(self.tell, question)
     }
 }
 
@@ -95,11 +105,14 @@ pub fn why(
     tenant: Option<&Tenant>,
     state: &State,
     output: &Path,
-    mut now: Option<&mut Now>,
+    mut now: Option<&mut Now<'_>>,
 ) -> anyhow::Result<Vec<Case>> {
     let known = state.tenants()?;
     let mut ids = state.ids_of(number)?;
-    let rows = now.as_deref_mut().map_or_else(|| Ok(Vec::new()), |now| now.source.find(number, &ids))?;
+    let rows = match now.as_deref_mut() {
+        Some(now) => now.ask(|source| source.find(number, &ids))?,
+        None => Vec::new(),
+    };
     ids.extend(rows.iter().filter(|row| !ids.contains(&row.id)).map(|row| row.id.clone()).collect::<Vec<_>>());
     let tree = Tree::open_existing(output)?;
     let mut cases = Vec::new();
@@ -119,13 +132,13 @@ pub fn why(
                 Some(row) => judge_row(row, &trace, file, tenant.as_ref(), &known, tree.as_ref(), now)?,
             },
         };
-        let left_behind = state.left_behind(&trace.id)?;
+        let left_behind = state.leftovers_of(&trace.id)?;
         cases.push(Case { row, trace, tenant, file, left_behind, verdict });
     }
     Ok(cases)
 }
 
-fn whose(row: Option<&Sighting>, trace: &Trace) -> Option<Tenant> {
+fn whose(row: Option<&RowSummary>, trace: &Trace) -> Option<Tenant> {
     let rejected = || trace.reject.as_ref().and_then(|reject| reject.tenant.clone());
     let exported = || trace.entry.as_ref().map(|entry| entry.tenant.clone());
     row.and_then(|row| row.tenant.clone()).or_else(exported).or_else(rejected)
@@ -199,13 +212,13 @@ fn judge_gone(trace: &Trace) -> Verdict {
 }
 
 fn judge_row(
-    row: &Sighting,
+    row: &RowSummary,
     trace: &Trace,
     file: Option<FileNow>,
     tenant: Option<&KnownTenant>,
     known: &[KnownTenant],
     tree: Option<&Tree>,
-    now: &mut Now,
+    now: &mut Now<'_>,
 ) -> anyhow::Result<Verdict> {
     if let Some(lacking) = lacking(row) {
         return Ok(match trace.entry {
@@ -251,7 +264,7 @@ fn settled(trace: &Trace) -> Verdict {
 }
 
 /// What keeps a row from being an invoice.
-fn lacking(row: &Sighting) -> Option<Text> {
+fn lacking(row: &RowSummary) -> Option<Text> {
     let status = row.status.as_deref().unwrap_or("NULL");
     let parts = [
         (row.issued, text!("its status is {status}, so it is not issued", "状态为 {status}，不是已开票")),
@@ -273,10 +286,10 @@ enum Document {
     Other,
 }
 
-fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut Now) -> anyhow::Result<Document> {
+fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut Now<'_>) -> anyhow::Result<Document> {
     let desk = Desk { tree, stage: None, presence: Presence::Checked, max_document: now.max_document };
     let mut found = Document::Gone;
-    now.source.documents(std::slice::from_ref(id), &mut |fetched| {
+    let mut compare = |fetched| {
         found = match desk.check(fetched, trace.entry.as_ref(), Trust::Ledger)? {
             Checked::Reject(reject) => Document::Rejected(reject.reason),
             Checked::Trouble { trouble, .. } => return Err(trouble.message().into()),
@@ -289,7 +302,8 @@ fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut No
             },
         };
         Ok(())
-    })?;
+    };
+    now.ask(|source| source.documents(slice::from_ref(id), &mut compare))?;
     Ok(found)
 }
 
@@ -310,11 +324,11 @@ fn mend_elsewhere(reason: ReasonCode) -> Option<Text> {
 
 /// Which run will take it, decided as the next incremental run would. `first` is what else there is to say.
 fn waits(
-    row: &Sighting,
+    row: &RowSummary,
     trace: &Trace,
     tenant: Option<&KnownTenant>,
     known: &[KnownTenant],
-    now: &Now,
+    now: &Now<'_>,
     first: Option<Text>,
 ) -> Verdict {
     if let Some(reject) = trace.reject.as_ref().filter(|reject| mend_elsewhere(reject.reason).is_some()) {
@@ -332,7 +346,13 @@ fn waits(
 }
 
 /// Where the source time of a row lies, and which run reads it there.
-fn turn(row: &Sighting, trace: &Trace, tenant: Option<&KnownTenant>, known: &[KnownTenant], now: &Now) -> (Text, Text) {
+fn turn(
+    row: &RowSummary,
+    trace: &Trace,
+    tenant: Option<&KnownTenant>,
+    known: &[KnownTenant],
+    now: &Now,
+) -> (Text, Text) {
     let Some(time) = row.time.as_ref().filter(|time| crate::window::earlier(time, Duration::ZERO).is_some()) else {
         return (
             text!("it has no usable source time", "没有可用的更新时间"),
@@ -398,7 +418,7 @@ fn late(time: &SourceTime, reading: Reading) -> (Text, Text) {
     }
 }
 
-fn reading(row: &Sighting, known: &[KnownTenant], now: &Now) -> Reading {
+fn reading(row: &RowSummary, known: &[KnownTenant], now: &Now<'_>) -> Reading {
     let Now { boundary, work, overlap, listed, .. } = now;
     let how = HowToRead::Incremental(Incremental { known, boundary, work, overlap: *overlap });
     let chosen: Vec<Tenant> = row.tenant.iter().cloned().collect();

@@ -20,6 +20,7 @@ pub struct PrivateFile {
 }
 
 impl PrivateFile {
+    /// A name in an open folder.
     pub fn new(folder: &Arc<PrivateFolder>, name: impl Into<OsString>) -> Self {
         let name = name.into();
         Self { folder: Arc::clone(folder), path: folder.path_of(&name), name }
@@ -36,6 +37,7 @@ impl PrivateFile {
         &self.path
     }
 
+    /// The folder around the file.
     pub fn folder(&self) -> &Arc<PrivateFolder> {
         &self.folder
     }
@@ -56,10 +58,12 @@ impl PrivateFile {
         Self::new(&self.folder, name)
     }
 
+    /// The facts of what has this name, of a link itself; None where nothing has it.
     pub fn stat(&self) -> anyhow::Result<Option<Stat>> {
         self.folder.stat(&self.name)
     }
 
+    /// Whether anything has this name.
     pub fn exists(&self) -> anyhow::Result<bool> {
         Ok(self.stat()?.is_some())
     }
@@ -128,6 +132,7 @@ impl UnfinishedFile {
         &self.file
     }
 
+    /// Where the file is until it takes its own name.
     pub fn place(&self) -> &PrivateFile {
         &self.place
     }

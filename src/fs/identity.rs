@@ -18,6 +18,7 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The identity in facts that the operating system gave.
     pub fn of(stat: &Stat) -> Self {
         Self { device: stat.st_dev, inode: stat.st_ino }
     }

@@ -38,7 +38,7 @@ pub(crate) fn open_beneath(root: &OwnedFd, path: impl AsRef<Path>) -> rustix::io
         ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
     let path = path.as_ref();
     match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
-        // Kernels before 5.6, and containers whose filter does not know the call.
+        // Kernels before 5.6, and containers with a filter that does not know the call.
         Err(Errno::NOSYS | Errno::PERM) => open_step_by_step(root, path, flags),
         result => result,
     }

@@ -29,7 +29,7 @@ pub const PRIVATE: &str = ".export_state";
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const PROBE: &str = "probe-owner";
 
-/// An open folder of ours.
+/// An open folder of the program's own files.
 #[derive(Debug)]
 pub struct PrivateFolder {
     /// As the operator knows it.
@@ -53,7 +53,7 @@ impl PrivateFolder {
     /// `.export_state` of an open output, created where it is missing.
     ///
     /// # Errors
-    /// Refuses a link in its place, and an output whose path leads to another folder by now.
+    /// Refuses a link in its place, and an output if its path leads to another folder by now.
     pub fn create_in_output(root: &OwnedFd, output: &Path) -> anyhow::Result<Self> {
         let path = output.join(PRIVATE);
         let handle = match open_beneath(root, PRIVATE) {
@@ -179,10 +179,12 @@ impl PrivateFolder {
         self.exposure
     }
 
+    /// The handle relative to which its names are reached.
     pub(crate) fn handle(&self) -> &OwnedFd {
         &self.handle
     }
 
+    /// Tells this folder from all others, also where two paths lead to it.
     pub fn identity(&self) -> anyhow::Result<Identity> {
         Ok(Identity::of(&self.own_stat()?))
     }
@@ -191,6 +193,7 @@ impl PrivateFolder {
         rustix::fs::fstat(&self.handle).map_err(io::Error::from).explain(|| cannot_look_at(&self.path))
     }
 
+    /// What the operating system says of the file system that holds the folder.
     pub fn file_system(&self) -> io::Result<StatFs> {
         Ok(rustix::fs::fstatfs(&self.handle)?)
     }
@@ -214,6 +217,8 @@ impl PrivateFolder {
         let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(None),
+            // A socket.
+            Err(Errno::NXIO) => return Err(self.distrust(name, Distrust::NotAFile)),
             file => File::from(file.map_err(|error| self.cannot_open(name, error))?),
         };
         if file.metadata().explain(|| cannot_look_at(&self.path_of(name)))?.is_file() {
@@ -328,9 +333,12 @@ impl PrivateFolder {
 
     /// Removes a folder with everything in it, if it is there. Links in it are removed themselves.
     pub fn remove_folder(&self, name: &str) -> anyhow::Result<()> {
-        remove_recursively(&self.handle, name.as_ref())
-            .map_err(io::Error::from)
-            .explain(|| text!("cannot remove {}", "无法删除 {}", self.path_of(name).display()))
+        match remove_recursively(&self.handle, name.as_ref()) {
+            Err(Errno::XDEV) => Err(self.distrust(name.as_ref(), Distrust::MountPoint)),
+            removed => removed
+                .map_err(io::Error::from)
+                .explain(|| text!("cannot remove {}", "无法删除 {}", self.path_of(name).display())),
+        }
     }
 
     /// The names in the folder, in no order.
@@ -392,15 +400,18 @@ fn open_folder(around: impl AsFd, name: &Path) -> rustix::io::Result<OwnedFd> {
     }
 }
 
-/// Opening a link as a folder is refused with ENOTDIR or ELOOP, as another one is as a file.
+/// Opening a link as a folder is refused with ENOTDIR or ELOOP, as another one is as a file; a mount point with EXDEV.
 fn cannot_open(around: impl AsFd, name: &Path, path: &Path, error: Errno) -> anyhow::Error {
-    let is_link = matches!(error, Errno::LOOP | Errno::NOTDIR)
-        && rustix::fs::statat(around, name, AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
-    if is_link {
-        return Refusal::Untrusted { path: path.to_path_buf(), why: Distrust::Link }.into();
-    }
-    open_failed(path).caused_by(io::Error::from(error))
+    let is_link = || {
+        rustix::fs::statat(&around, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+    };
+    let why = match error {
+        Errno::XDEV => Distrust::MountPoint,
+        Errno::LOOP | Errno::NOTDIR if is_link() => Distrust::Link,
+        _ => return open_failed(path).caused_by(io::Error::from(error)),
+    };
+    Refusal::Untrusted { path: path.to_path_buf(), why }.into()
 }
 
 fn names(folder: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {

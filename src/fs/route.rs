@@ -1,6 +1,6 @@
-//! The way to a folder: which links lie on it, and whether another user can change it.
+//! The way to a folder: the links on it, and whether another user can change it.
 //!
-//! Root and we ourselves may change everything anyway. Another user can put another folder in the place of one if
+//! Root and the user who runs this program may change everything anyway. Another user can put another folder in the place of one if
 //! they own a folder on the way, or may write to one that is not sticky.
 
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 /// Who may change the way to a folder and the files in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposure {
-    /// Root and we alone.
+    /// Only root and the user who runs this program.
     None,
     ToOthers,
 }
@@ -33,6 +33,10 @@ pub(super) struct Route {
 }
 
 impl Route {
+    /// Follows a path link by link.
+    ///
+    /// # Errors
+    /// `NotFound` where the path leads to nothing, `ELOOP` after forty links.
     pub(super) fn to(path: &Path) -> io::Result<Self> {
         let mut route = Self { real: PathBuf::from("/"), exposure: Exposure::None, links: Vec::new() };
         let mut ahead: VecDeque<OsString> = parts(&std::path::absolute(path)?).collect();
@@ -85,7 +89,7 @@ fn parts(path: &Path) -> impl Iterator<Item = OsString> {
     })
 }
 
-/// Root and we ourselves.
+/// Whether this is root or the user who runs this program.
 pub(super) fn is_trusted(owner: u32) -> bool {
     owner == 0 || owner == rustix::process::geteuid().as_raw()
 }

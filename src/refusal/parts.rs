@@ -121,6 +121,8 @@ pub enum Distrust {
     OtherNames,
     /// Something else has its name since the command began.
     Replaced,
+    /// The folder is on another file system than the output.
+    MountPoint,
 }
 
 impl Distrust {
@@ -141,6 +143,12 @@ impl Distrust {
                 "{path} has more than one name (hard links), and another user can make names in its folder",
                 "{path} 有多个名称（硬链接），且其他用户可以在其目录中创建文件";
                 "put a copy of it in its place", "请用它的一份副本替换它"
+            },
+            Self::MountPoint => message! {
+                "{path} is a mount point, and files cannot be moved from it into the output",
+                "{path} 是挂载点，其中的文件无法移入输出目录";
+                "unmount it; to keep the state on another file system, use --state-dir",
+                "请将其卸载；如需将状态放在其他文件系统，请用 --state-dir"
             },
             Self::Replaced => message! {
                 "{path} was moved or replaced while this command was at work, so nothing more is written",
@@ -209,7 +217,7 @@ impl MirrorFault {
 
 /// What keeps us out of the source, as far as the remedy differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Obstacle {
+pub enum ConnectErrorKind {
     /// No server answers.
     Unreachable,
     /// User or password.
@@ -232,7 +240,7 @@ pub enum Obstacle {
     Other,
 }
 
-impl Obstacle {
+impl ConnectErrorKind {
     /// The wording, without the name of the source.
     pub(super) fn message(self, detail: &str) -> Message {
         let said = || Text::same(detail);

@@ -63,7 +63,8 @@ fn about_the_state() -> Vec<Refusal> {
     let locked = holders.map(|holder| Refusal::Locked { holder, lock: "/srv/tree/lock".into() });
     let sources = [None, Some("2025-11-27".into())];
     let older = sources.map(|source| Refusal::SourceOlder { source, exported: "2025-11-28 16:30:00".into() });
-    let distrusts = [Distrust::Link, Distrust::NotAFile, Distrust::OtherNames, Distrust::Replaced];
+    let distrusts =
+        [Distrust::Link, Distrust::NotAFile, Distrust::OtherNames, Distrust::Replaced, Distrust::MountPoint];
     let untrusted = distrusts.map(|why| Refusal::Untrusted { path: "/var/lock".into(), why });
     let faults = [2, 1].map(|lines| LegacyFault::WrongLines { lines, numbers: "3, 7".to_owned() });
     let legacy = faults.into_iter().chain([LegacyFault::NoTenant]);
@@ -94,17 +95,17 @@ fn about_the_state() -> Vec<Refusal> {
 fn about_the_source() -> Vec<Refusal> {
     let [table, column, option] = ["t_invoice", "fid2", "password"];
     let obstacles = [
-        Obstacle::Unreachable,
-        Obstacle::Login,
-        Obstacle::LoginWithKey,
-        Obstacle::PasswordInTheClear,
-        Obstacle::ServerKeyUnusable,
-        Obstacle::LoginUnknown,
-        Obstacle::Database,
-        Obstacle::Full,
-        Obstacle::NoTls,
-        Obstacle::Certificate,
-        Obstacle::TrustedUnreadable,
+        ConnectErrorKind::Unreachable,
+        ConnectErrorKind::Login,
+        ConnectErrorKind::LoginWithKey,
+        ConnectErrorKind::PasswordInTheClear,
+        ConnectErrorKind::ServerKeyUnusable,
+        ConnectErrorKind::LoginUnknown,
+        ConnectErrorKind::Database,
+        ConnectErrorKind::Full,
+        ConnectErrorKind::NoTls,
+        ConnectErrorKind::Certificate,
+        ConnectErrorKind::TrustedUnreadable,
     ];
     let source = "mysql://db:3306/shop";
     let unconnected = obstacles.map(|obstacle| Refusal::CannotConnect {

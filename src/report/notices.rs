@@ -136,7 +136,8 @@ pub(super) fn line(notice: &Notice) -> Line {
             let (counted, Message { what, hint }) = (count(*invoices, "invoice"), trouble.message());
             let what = text!(
                 "{counted} without a known tenant could not be read: {what}; the next run reads them again",
-                "{invoices} 张租户不明的发票未能读取: {what}；下次运行会重新读取"; what);
+                "{invoices} 张租户不明的发票未能读取: {what}；下次运行会重新读取"; what
+            );
             Line::warn(Message { what, hint })
         }
         Notice::WithoutTime { invoices } => {
@@ -195,12 +196,12 @@ fn doubt(reason: Doubt) -> Text {
     )
 }
 
-/// Why a file stays though no invoice names it.
+/// Why files stay that no invoice names. None: a run of an earlier version may have written them.
 fn why_kept(why: Option<WhyKept>) -> Text {
     match why {
         Some(WhyKept::Number) => text!(
-            "their ids carry other numbers now, as when ids are used again",
-            "其 id 现在是另一个发票号（例如 id 被重新使用）"
+            "their ids carry other numbers now, or those of another year, as when ids are used again",
+            "其 id 现在是另一个发票号，或另一年的同一发票号（例如 id 被重新使用）"
         ),
         Some(WhyKept::Tenant) => text!("their ids belong to other tenants now", "其 id 现在属于另一个租户"),
         Some(WhyKept::Table) => text!(

@@ -5,22 +5,25 @@
 //! is understood in full or refused, and a part that is printed later takes no sign with which a password
 //! could have got into it: `mysql:user:password@host/db` is not the database `user:password@host/db`.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
 
 use crate::refusal::AddressFault;
 
 /// The address of a source, without its password.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Address {
-    Server(Place),
+    Server(ServerAddress),
     /// The path of an SQLite file.
     File(String),
 }
 
 /// Where a server is, and as which user to log in.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ServerAddress {
     pub(super) user: String,
     pub(super) host: String,
     pub(super) port: u16,
@@ -63,7 +66,7 @@ impl FromStr for Address {
     }
 }
 
-impl Place {
+impl ServerAddress {
     /// The part of a source's name that says where the server is.
     pub(super) fn name(&self) -> String {
         match &self.socket {
@@ -105,7 +108,7 @@ fn file(rest: &str) -> Result<String, AddressFault> {
 }
 
 /// What follows `mysql://`, and the password in it.
-fn place(rest: &str) -> Result<(Place, Option<String>), AddressFault> {
+fn place(rest: &str) -> Result<(ServerAddress, Option<String>), AddressFault> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, after) = rest.split_at(end);
     // The user would become the host, and the password a port or a database.
@@ -135,7 +138,7 @@ fn place(rest: &str) -> Result<(Place, Option<String>), AddressFault> {
     if !is_plain(&database, "") {
         return Err(AddressFault::Database);
     }
-    Ok((Place { user, host: host.to_owned(), port, database, socket }, password))
+    Ok((ServerAddress { user, host: host.to_owned(), port, database, socket }, password))
 }
 
 fn host_and_port(text: &str) -> Result<(&str, u16), AddressFault> {
@@ -187,16 +190,7 @@ fn is_plain(name: &str, allowed: &str) -> bool {
 
 /// Undoes the percent-encoding of a part.
 fn decoded(part: &str) -> Result<String, AddressFault> {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let [first, after @ ..] = rest {
-        let hex = after.get(..2).filter(|two| two.iter().all(u8::is_ascii_hexdigit));
-        let hex = hex.and_then(|two| std::str::from_utf8(two).ok());
-        let encoded = hex.filter(|_| *first == b'%').and_then(|two| u8::from_str_radix(two, 16).ok());
-        bytes.push(encoded.unwrap_or(*first));
-        rest = if encoded.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8(bytes).map_err(|_| AddressFault::NotUtf8)
+    percent_decode_str(part).decode_utf8().map(Cow::into_owned).map_err(|_| AddressFault::NotUtf8)
 }
 
 #[cfg(test)]
@@ -205,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    fn server(text: &str) -> (Place, Option<String>) {
+    fn server(text: &str) -> (ServerAddress, Option<String>) {
         match Address::parse(text) {
             Ok((Address::Server(place), password)) => (place, password),
             Ok((Address::File(path), _)) => panic!("{text} is the file {path}"),

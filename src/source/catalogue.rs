@@ -4,12 +4,13 @@
 use anyhow::{Context, bail, ensure};
 
 use super::charset::Charset;
-use super::codes::Class;
-use super::limit::Limit;
-use super::mysql::class;
-use super::shape::{is_binary, is_integer, is_text, is_watched, type_of, types_of};
-use super::sql::{Bind, Cell, Engine, Statements, Wording, id_column, lossy, missing, quoted};
-use super::{Fault, TableNames};
+use super::column_types::{is_binary, is_integer, is_text, is_watched, type_of, types_of};
+use super::dialect::{SqlDialect, id_column, missing};
+use super::document_limit::Limit;
+use super::engine::{Bind, Cell, Engine, lossy, quoted};
+use super::error_codes::{ErrorClass, class};
+use super::table::Layout;
+use super::{SourceError, TableNames};
 use crate::event::Notice;
 use crate::refusal::Refusal;
 
@@ -35,8 +36,8 @@ struct Index {
 }
 
 /// What follows from it.
-pub(super) struct Table {
-    pub statements: Statements,
+pub(super) struct Inspected {
+    pub layout: Layout,
     pub notices: Vec<Notice>,
     pub integer_id: bool,
     /// The zone that the source time's type demands.
@@ -46,7 +47,7 @@ pub(super) struct Table {
 }
 
 impl Catalogue {
-    pub(super) fn read(engine: &mut impl Engine, names: &TableNames) -> Result<Self, Fault> {
+    pub(super) fn read(engine: &mut impl Engine, names: &TableNames) -> Result<Self, SourceError> {
         let of_table = "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
         let table = [Bind::Text(names.table.clone())];
         let sql = format!("SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE FROM information_schema.COLUMNS {of_table}");
@@ -82,12 +83,12 @@ impl Catalogue {
 
     /// A table may be listed that the account cannot read, and an index that the optimizer was told to
     /// ignore, which cannot be asked for. Another error says nothing about either.
-    fn tried_out(mut self, engine: &mut impl Engine, names: &TableNames) -> Result<Self, Fault> {
+    fn tried_out(mut self, engine: &mut impl Engine, names: &TableNames) -> Result<Self, SourceError> {
         let table = quoted(&names.table);
         self.look_at_columns(engine, names)?;
         for index in std::mem::take(&mut self.indexes) {
             match engine.all(&format!("SELECT 1 FROM {table} {} LIMIT 0", index.forced()), &[]) {
-                Err(Fault::Statement(error)) if class(&error) == Class::NoIndex => {
+                Err(SourceError::Statement(error)) if class(&error) == ErrorClass::NoIndex => {
                     // Without a primary key nothing can be read; what is read says what is wrong with it.
                     if index.name == "PRIMARY" {
                         self.indexes.push(index);
@@ -102,7 +103,7 @@ impl Catalogue {
 
     /// Reads no row. The answer shows the types that the later ones must have, and beside them, as of the same moment,
     /// the character sets.
-    fn look_at_columns(&mut self, engine: &mut impl Engine, names: &TableNames) -> Result<(), Fault> {
+    fn look_at_columns(&mut self, engine: &mut impl Engine, names: &TableNames) -> Result<(), SourceError> {
         let read: Vec<usize> = self.read_columns(names);
         let texts: Vec<usize> = read.iter().copied().filter(|n| is_text(&self.columns[*n].kind)).collect();
         let charset = |n: &usize| {
@@ -117,9 +118,9 @@ impl Catalogue {
             quoted(&names.table)
         );
         let answer = engine.all(&sql, &[]).map_err(|fault| match fault {
-            Fault::Statement(error) if matches!(class(&error), Class::Denied | Class::NoTable) => {
+            SourceError::Statement(error) if matches!(class(&error), ErrorClass::Denied | ErrorClass::NoTable) => {
                 let (table, detail) = (names.table.clone(), format!("{error:#}"));
-                Fault::Statement(Refusal::TableUnreadable { table, detail }.into())
+                SourceError::Statement(Refusal::TableUnreadable { table, detail }.into())
             }
             other => other,
         })?;
@@ -157,7 +158,7 @@ impl Catalogue {
         self.indexes.iter().find(|index| index.name == "PRIMARY").map_or(&[], |index| &index.columns)
     }
 
-    pub(super) fn check(&self, names: &TableNames, max_document: u64) -> anyhow::Result<Table> {
+    pub(super) fn check(&self, names: &TableNames, max_document: u64) -> anyhow::Result<Inspected> {
         ensure!(!self.columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
         missing(names, |name| self.column(name).is_ok())?;
         let id = id_column(names, self.primary())?;
@@ -187,19 +188,19 @@ impl Catalogue {
         }
         let by_time = self.index_on(&wanted);
         let notices = if by_time.is_some() { Vec::new() } else { vec![missing_index(names, &wanted)] };
-        let wording = Wording {
+        let dialect = SqlDialect {
             by_time: by_time.map(Index::forced).unwrap_or_default(),
             by_id: by_id.forced(),
-            ..self.wording(names, &id, max_document)?
+            ..self.dialect(names, &id, max_document)?
         };
-        let statements = Statements { names: names.clone(), id, timeless: time.nullable, wording };
+        let layout = Layout { names: names.clone(), id, timeless: time.nullable, dialect };
         let read = self.read_columns(names);
         let kind = |name: &str| Some((name.to_owned(), self.column(name).ok()?.kind.clone()));
         let kinds = self.watched(&read).filter_map(kind).collect();
-        Ok(Table { statements, notices, integer_id, zone, kinds })
+        Ok(Inspected { layout, notices, integer_id, zone, kinds })
     }
 
-    fn wording(&self, names: &TableNames, id: &str, max_document: u64) -> anyhow::Result<Wording> {
+    fn dialect(&self, names: &TableNames, id: &str, max_document: u64) -> anyhow::Result<SqlDialect> {
         let (time, date) = (quoted(&names.time), quoted(&names.date));
         // An issue date that is a moment falls on the day that the server's own zone gives it, also
         // where source times are read in UTC.
@@ -221,7 +222,7 @@ impl Catalogue {
             None => measure,
         };
         let measure = document.charset.as_ref().and_then(|charset| charset.measure(&document.name));
-        Ok(Wording {
+        Ok(SqlDialect {
             id: id.identifier(),
             tenant: tenant.identifier(),
             country: country.text(),

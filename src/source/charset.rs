@@ -6,8 +6,8 @@
 //! the names of its columns that lost something, and an id or tenant that would not lead back to its row
 //! comes as its bytes in hex.
 
-use super::Fault;
-use super::sql::{Bind, Engine, lossy, quoted};
+use super::SourceError;
+use super::engine::{Bind, Engine, lossy, quoted};
 
 /// These come as they are: UTF-8, parts of it, or bytes that are checked later.
 const UTF8: [&str; 5] = ["utf8mb4", "utf8mb3", "utf8", "ascii", "binary"];
@@ -26,11 +26,11 @@ pub(super) struct Charset {
     pub name: String,
     /// `gbk_chinese_ci`
     collation: String,
-    carried: Carried,
+    carried: Conversion,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Carried {
+enum Conversion {
     AsItIs,
     /// The server converts each of its characters to one of UTF-8.
     Wholly,
@@ -40,13 +40,13 @@ enum Carried {
 
 impl Charset {
     /// Asks the server, for a character set of one byte, what becomes of its 256 codes.
-    pub(super) fn judge(engine: &mut impl Engine, name: String, collation: String) -> Result<Self, Fault> {
+    pub(super) fn judge(engine: &mut impl Engine, name: String, collation: String) -> Result<Self, SourceError> {
         let carried = if UTF8.contains(&name.as_str()) {
-            Carried::AsItIs
+            Conversion::AsItIs
         } else if carries_every_byte(engine, &name)? {
-            Carried::Wholly
+            Conversion::Wholly
         } else {
-            Carried::InPart
+            Conversion::InPart
         };
         Ok(Self { name, collation, carried })
     }
@@ -59,8 +59,8 @@ impl Charset {
     /// The column as UTF-8.
     pub(super) fn text(&self, column: &str) -> String {
         match self.carried {
-            Carried::AsItIs => quoted(column),
-            Carried::Wholly | Carried::InPart => format!("CONVERT({} USING utf8mb4)", quoted(column)),
+            Conversion::AsItIs => quoted(column),
+            Conversion::Wholly | Conversion::InPart => format!("CONVERT({} USING utf8mb4)", quoted(column)),
         }
     }
 
@@ -68,8 +68,8 @@ impl Charset {
     pub(super) fn identifier(&self, column: &str) -> String {
         let text = self.text(column);
         match self.carried {
-            Carried::AsItIs | Carried::Wholly => text,
-            Carried::InPart => {
+            Conversion::AsItIs | Conversion::Wholly => text,
+            Conversion::InPart => {
                 format!("IF({}, {text}, CONCAT(_utf8mb4 X'EFBFBD', HEX({})))", self.leads_back(column), quoted(column))
             }
         }
@@ -78,13 +78,13 @@ impl Charset {
     /// What stands for a `?` where such a text came as bytes.
     pub(super) fn by_bytes(&self) -> Option<String> {
         let Self { name, collation, .. } = self;
-        (self.carried == Carried::InPart).then(|| format!("CONVERT(UNHEX(?) USING {name}) COLLATE {collation}"))
+        (self.carried == Conversion::InPart).then(|| format!("CONVERT(UNHEX(?) USING {name}) COLLATE {collation}"))
     }
 
     /// Gives the column's name where it cannot be an identifier as text, and NULL otherwise.
     pub(super) fn unfindable(&self, column: &str) -> Option<String> {
         let (name, named) = (quoted(column), literal(column));
-        (self.carried == Carried::InPart)
+        (self.carried == Conversion::InPart)
             .then(|| format!("IF({name} IS NULL OR {}, NULL, {named})", self.leads_back(column)))
     }
 
@@ -93,7 +93,7 @@ impl Charset {
     pub(super) fn lost(&self, column: &str) -> Option<String> {
         let Self { name: charset, .. } = self;
         let (name, named, text) = (quoted(column), literal(column), self.text(column));
-        (self.carried == Carried::InPart).then(|| {
+        (self.carried == Conversion::InPart).then(|| {
             format!(
                 "IF({name} IS NULL OR {}, NULL, \
                  IF(LENGTH({text}) - LENGTH(REPLACE({text}, '?', '')) <= {} AND CHAR_LENGTH({text}) = CHAR_LENGTH({name}), \
@@ -114,7 +114,7 @@ impl Charset {
         let marks = marks(&self.name, &name);
         let is_long = format!("LENGTH({name}) > {LONG_DOCUMENT}");
         let comes_back = self.comes_back(column);
-        (self.carried == Carried::InPart).then(|| {
+        (self.carried == Conversion::InPart).then(|| {
             let marks =
                 format!("CASE WHEN {is_long} AND {comes_back} THEN LENGTH({name}) ELSE COALESCE({marks}, 0) END");
             [marks, format!("CHAR_LENGTH({name})")]
@@ -151,7 +151,7 @@ pub(super) fn is_whole(text: &[u8], marks: usize, characters: usize) -> bool {
 }
 
 /// Only a character set of one byte makes 256 characters out of these.
-fn carries_every_byte(engine: &mut impl Engine, charset: &str) -> Result<bool, Fault> {
+fn carries_every_byte(engine: &mut impl Engine, charset: &str) -> Result<bool, SourceError> {
     let bytes: String = (0..=u8::MAX).map(|byte| format!("{byte:02X}")).collect();
     let sql = format!("SELECT CONVERT(CONVERT(UNHEX(?) USING {charset}) USING utf8mb4)");
     let answer = engine.all(&sql, &[Bind::Text(bytes)])?.into_iter().flatten().next().map(lossy).unwrap_or_default();

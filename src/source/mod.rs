@@ -1,10 +1,10 @@
 //! Where invoices come from: MySQL and MariaDB (`mysql.rs`) or an embedded SQLite file (`sqlite.rs`)
-//! with the same table; `address.rs` reads where they are, `dial.rs` makes connections, `server_key.rs` checks a
+//! with the same table; `address.rs` reads where they are, `connect.rs` makes connections, `server_key.rs` checks a
 //! server's public key, `session.rs` says what a session is set to, `sql.rs` has the statements that both share,
-//! `limit.rs` keeps documents that are too long on the server, `catalogue.rs` reads what a server says about the table,
-//! `charset.rs` what of its text UTF-8 can carry, `shape.rs` whether its columns are still the same,
-//! `table_identity.rs` whether it is the table of before, `codes.rs` what a server's errors mean. `open_work.rs`,
-//! `processes.rs` and `reader.rs` find what may still commit rows there. `sample.rs` makes such a file for the demo.
+//! `document_limit.rs` keeps documents that are too long on the server, `catalogue.rs` reads what a server says about the table,
+//! `charset.rs` what of its text UTF-8 can carry, `column_types.rs` whether its columns are still the same,
+//! `table_identity.rs` whether it is the table of before, `error_codes.rs` what a server's errors mean. `open_work.rs`,
+//! `process_list.rs` and `select_text.rs` find what may still commit rows there. `sample.rs` makes such a file for the demo.
 //!
 //! A source only reads. Statements are short pages; nothing is held open between them.
 
@@ -21,24 +21,29 @@ use crate::window::{Clock, OpenWork, Span};
 mod address;
 mod catalogue;
 mod charset;
-pub mod codes;
-mod dial;
-mod limit;
-pub mod mysql;
+pub mod error_codes;
+mod connect;
+mod dialect;
+mod document_limit;
+mod engine;
+mod mysql;
+mod open;
 mod open_work;
-mod processes;
-mod reader;
+mod process_list;
+mod select_text;
 pub mod sample;
 mod server_key;
 mod session;
-mod shape;
-mod sql;
-pub mod sqlite;
+mod column_types;
+mod sqlite;
+mod rows;
+mod table;
 mod table_identity;
 
+pub use self::open::open;
 pub use self::table_identity::TableIdentity;
 
-pub use address::{Address, Place, holds_password};
+pub use address::{Address, ServerAddress, holds_password};
 
 /// What a source calls itself, without secrets: `mysql://host:3306/database.t_invoice` or
 /// `sqlite:/path/file.db.t_invoice`.
@@ -122,7 +127,7 @@ pub enum TlsMode {
 /// A tenant as the source lists it. Where the column's collation folds spellings, one stands for
 /// several, and which one changes with updates.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedTenant {
     pub spelling: Tenant,
     /// The greatest source time up to the boundary among the tenant's issued rows, also those without a
     /// document. A single row of the future says nothing about what still comes below it.
@@ -133,13 +138,13 @@ pub struct Listed {
 
 /// What one look at the index tells of the tenants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
-    pub tenants: Vec<Listed>,
+pub struct TenantList {
+    pub tenants: Vec<ListedTenant>,
     /// The tenant of some issued rows is NULL. No tenant's keys bring these.
     pub has_tenantless: bool,
 }
 
-impl Listed {
+impl ListedTenant {
     /// A tenant that the source does not list under this spelling.
     pub(crate) fn unlisted(spelling: &Tenant) -> Self {
         Self { spelling: spelling.clone(), newest: None, ahead: None }
@@ -148,7 +153,7 @@ impl Listed {
 
 /// What there is to see of a row, whether it is an invoice or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sighting {
+pub struct RowSummary {
     pub id: InvoiceId,
     pub tenant: Option<Tenant>,
     pub number: Option<String>,
@@ -176,7 +181,7 @@ pub enum KeyCursor {
 
 /// Why a read failed, as far as the caller has to tell.
 #[derive(Debug)]
-pub enum Fault {
+pub enum SourceError {
     /// The server refused this statement; the connection is good.
     Statement(Error),
     /// The server ended this statement before it was through, because it took too much time or memory. The
@@ -193,7 +198,7 @@ pub enum Fault {
     Consumer(Error),
 }
 
-impl Fault {
+impl SourceError {
     /// Says where a refused statement was.
     fn at(self, place: String) -> Self {
         match self {
@@ -221,15 +226,15 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#}", self.error())
     }
 }
 
 /// The error of a fault, with its own chain.
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
+impl From<SourceError> for Error {
+    fn from(fault: SourceError) -> Self {
         fault.into_error()
     }
 }
@@ -246,60 +251,52 @@ pub trait Source: Send {
     fn label(&mut self, run: RunId);
 
     /// Who answers: changes when another server does.
-    fn identity(&mut self) -> Result<String, Fault>;
+    fn identity(&mut self) -> Result<String, SourceError>;
 
     /// Which table this is. None where the source does not show enough to tell it from another one of its name.
-    fn table_identity(&mut self) -> Result<Option<TableIdentity>, Fault>;
+    fn table_identity(&mut self) -> Result<Option<TableIdentity>, SourceError>;
 
     /// What the operator should know about this source.
     fn notices(&self) -> Vec<Notice>;
 
-    fn clock(&mut self) -> Result<Clock, Fault>;
+    fn clock(&mut self) -> Result<Clock, SourceError>;
 
     /// The start of the oldest transaction or statement that may still commit rows. Running
     /// statements are looked at before open transactions, and both before any row.
-    fn open_work(&mut self) -> Result<OpenWork, Fault>;
+    fn open_work(&mut self) -> Result<OpenWork, SourceError>;
 
     /// How far this server is behind the one that it copies, where it does and the account may know.
-    fn replication(&mut self) -> Result<Option<Replication>, Fault>;
+    fn replication(&mut self) -> Result<Option<Replication>, SourceError>;
 
     /// All tenants with issued rows, in one loose index scan; in two where source times lie above `upto`.
-    fn tenants(&mut self, upto: &SourceTime) -> Result<Listing, Fault>;
+    fn tenants(&mut self, upto: &SourceTime) -> Result<TenantList, SourceError>;
 
     /// At most `limit` invoices with NULL for a tenant, the oldest first, from the same index.
-    fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, Fault>;
+    fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, SourceError>;
 
     /// Whether any row, issued or not, belongs to exactly this tenant.
-    fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, Fault>;
+    fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, SourceError>;
 
     /// About how many rows the table has; cheap.
-    fn estimate(&mut self) -> Result<Option<u64>, Fault>;
+    fn estimate(&mut self) -> Result<Option<u64>, SourceError>;
 
     /// At most `limit` keys of issued rows of the tenant and of every spelling that the collation
     /// calls equal, index-only, in the order (source time, id). A span without a lower bound
     /// includes keys without a source time, first.
-    fn keys(&mut self, tenant: &Tenant, span: &Span, from: &KeyCursor, limit: usize) -> Result<Vec<Key>, Fault>;
+    fn keys(&mut self, tenant: &Tenant, span: &Span, from: &KeyCursor, limit: usize) -> Result<Vec<Key>, SourceError>;
 
     /// The invoices among these ids, in primary-key order. Ids that are no invoice (any more) do not
     /// come; the answer is compared as bytes, so no other id comes either.
-    fn documents(&mut self, ids: &[InvoiceId], sink: &mut Sink<'_>) -> Result<(), Fault>;
+    fn documents(&mut self, ids: &[InvoiceId], sink: &mut Sink<'_>) -> Result<(), SourceError>;
 
     /// At most `limit` invoices after the given id in primary-key order. Returns how many came.
-    fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, Fault>;
+    fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, SourceError>;
 
     /// Rows with exactly this number, and rows with these ids, whatever their status. For one question of
     /// an operator: without an index on the number it reads the whole table.
-    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<Sighting>, Fault>;
+    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<RowSummary>, SourceError>;
 
     /// At most `limit` ids of issued rows after the given one, without touching their documents: the
     /// way around a row that no page with it can be read.
-    fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, Fault>;
-}
-
-/// Connects to the source that the URL names.
-pub fn open(access: &Access) -> Result<Box<dyn Source>, Fault> {
-    match &access.url {
-        Address::Server(place) => Ok(Box::new(self::mysql::MySql::connect(place, access)?)),
-        Address::File(path) => Ok(Box::new(self::sqlite::Sqlite::open(path, access)?)),
-    }
+    fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, SourceError>;
 }

@@ -1,5 +1,5 @@
 //! MySQL and MariaDB: the session, and what is asked in it. Only this file and
-//! `dial.rs`, which makes the connections, name the `mysql` crate.
+//! `connect.rs`, which makes the connections, name the `mysql` crate.
 //!
 //! A connection is taken out of its place for every statement and put back only if the statement
 //! ended well or the server refused it: after anything else it could answer with old rows. A
@@ -10,143 +10,41 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use mysql::consts::ColumnType;
 use mysql::prelude::Queryable;
-use mysql::{Column, Conn, MySqlError, Value};
+use mysql::{Column, Conn, Value};
 
-use super::catalogue::Catalogue;
-use super::codes::Class;
-use super::session::{self, Variable};
-use super::shape::{Form, Shape, subject};
-use super::sql::{Bind, Cell, Each, Engine, Statements, lossy};
+use super::catalogue::{Catalogue, Inspected};
+use super::column_types::{ColumnTypes, WireType, subject};
+use super::connect::fault;
+use super::engine::{Bind, Cell, Engine, HandleRow, lossy};
+use super::error_codes::ErrorClass;
+use super::error_codes::{self, class};
+use super::session::{self, Flavour, Variable};
+use super::table::{Database, Layout, Table};
 use super::table_identity::{TableIdentity, innodb_name};
-use super::{Access, Fault, KeyCursor, Listing, Place, Replication, Sighting, Sink, Source, SourceName};
+use super::{Access, Replication, ServerAddress, SourceError, SourceName};
 use crate::effort;
-use crate::event::Notice;
-use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
+use crate::invoice::SourceTime;
 use crate::panics::{self, Panic};
-use crate::refusal::{Obstacle, Refusal};
+use crate::refusal::{ConnectErrorKind, Refusal};
 use crate::run::RunId;
-use crate::window::{Clock, OpenWork, Span};
+use crate::window::{Clock, OpenWork};
 
 /// The server is older than a variable, or was built without it.
 const UNKNOWN_VARIABLE: u16 = 1193;
 
-/// One connection to the table, and what was learnt about it.
-pub struct MySql {
-    statements: Statements,
-    notices: Vec<Notice>,
-    link: Link,
-}
-
-impl MySql {
-    pub fn connect(place: &Place, access: &Access) -> Result<Self, Fault> {
-        let mut link = Link::open(place, access)?;
-        let table = Catalogue::read(&mut link, &access.names)
-            .and_then(|catalogue| catalogue.check(&access.names, access.max_document).map_err(Fault::Statement))
-            .map_err(|fault| fault.at(link.place.name()))?;
-        table.kinds.iter().try_for_each(|(column, kind)| link.shape.agree(column, kind))?;
-        link.integer_id = table.integer_id;
-        link.zone = table.zone.or_else(|| access.time_zone.clone());
-        link.keep_zone()?;
-        Ok(Self { statements: table.statements, notices: table.notices, link })
-    }
-}
-
-impl Source for MySql {
-    fn name(&self) -> SourceName {
-        SourceName(format!("{}.{}", self.link.place.name(), self.statements.names.table))
-    }
-
-    fn label(&mut self, run: RunId) {
-        self.link.comment = format!("/* invoice-export run {run} */");
-    }
-
-    fn identity(&mut self) -> Result<String, Fault> {
-        let sql = self.link.server.flavour.identity();
-        self.link.texts(sql).map(|parts| parts.join(" "))
-    }
-
-    fn table_identity(&mut self) -> Result<Option<TableIdentity>, Fault> {
-        let name = self.name();
-        self.link.table_identity(&self.statements.names.table, &name)
-    }
-
-    fn notices(&self) -> Vec<Notice> {
-        self.notices.clone()
-    }
-
-    fn clock(&mut self) -> Result<Clock, Fault> {
-        // UNIX_TIMESTAMP(NOW(3)) would be an hour off in the hour that comes twice.
-        let parts = self.link.texts(
-            "SELECT CAST(NOW() AS CHAR), \
-             CAST(UNIX_TIMESTAMP() * 1000 + MICROSECOND(NOW(3)) DIV 1000 AS CHAR)",
-        )?;
-        let [now, unix] = parts.as_slice() else {
-            return Err(Fault::Statement(anyhow!("the server did not tell its time")));
-        };
-        let unix_ms = unix.parse().context("the server's time is no number").map_err(Fault::Statement)?;
-        Ok(Clock { now: SourceTime(now.clone()), unix_ms })
-    }
-
-    fn open_work(&mut self) -> Result<OpenWork, Fault> {
-        self.link.open_work()
-    }
-
-    fn replication(&mut self) -> Result<Option<Replication>, Fault> {
-        for sql in self.link.server.flavour.replication() {
-            match self.link.on_conn(|conn| channels(conn, sql)) {
-                // An older server does not know the words, or the account may not ask.
-                Err(Fault::Statement(_)) => {}
-                result => return Ok(farthest_behind(result?)),
-            }
-        }
-        Ok(None)
-    }
-
-    fn tenants(&mut self, upto: &SourceTime) -> Result<Listing, Fault> {
-        self.statements.tenants(&mut self.link, upto)
-    }
-
-    fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, Fault> {
-        self.statements.tenantless(&mut self.link, limit)
-    }
-
-    fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, Fault> {
-        self.statements.has_tenant(&mut self.link, tenant)
-    }
-
-    fn estimate(&mut self) -> Result<Option<u64>, Fault> {
-        let sql = "SELECT CAST(TABLE_ROWS AS CHAR) FROM information_schema.TABLES \
-                   WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
-        let rows = self.link.all(sql, &[Bind::Text(self.statements.names.table.clone())])?;
-        Ok(rows.into_iter().flatten().next().and_then(|cell| lossy(cell).parse().ok()))
-    }
-
-    fn keys(&mut self, tenant: &Tenant, span: &Span, from: &KeyCursor, limit: usize) -> Result<Vec<Key>, Fault> {
-        self.statements.keys(&mut self.link, tenant, span, from, limit)
-    }
-
-    fn documents(&mut self, ids: &[InvoiceId], sink: &mut Sink<'_>) -> Result<(), Fault> {
-        self.statements.documents(&mut self.link, ids, sink)
-    }
-
-    fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, Fault> {
-        self.statements.page(&mut self.link, after, limit, sink)
-    }
-
-    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<Sighting>, Fault> {
-        self.statements.find(&mut self.link, number, ids)
-    }
-
-    fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, Fault> {
-        self.statements.ids(&mut self.link, after, limit)
-    }
-}
-
-/// Which of the two servers, where they differ.
-#[derive(Clone, Copy)]
-pub(super) enum Flavour {
-    MySql,
-    MariaDb,
+/// Connects to the server and looks at the table. An error says what keeps the table from being exported.
+pub(super) fn connect(address: &ServerAddress, access: &Access) -> Result<Table<ServerConnection>, SourceError> {
+    let mut database = ServerConnection::open(address, access)?;
+    let place = database.place();
+    let table = Catalogue::read(&mut database, &access.names)
+        .and_then(|catalogue| catalogue.check(&access.names, access.max_document).map_err(SourceError::Statement))
+        .map_err(|fault| fault.at(place))?;
+    let Inspected { layout, notices, integer_id, zone, kinds } = table;
+    kinds.iter().try_for_each(|(column, kind)| database.shape.agree(column, kind))?;
+    database.integer_id = integer_id;
+    database.zone = zone.or_else(|| access.time_zone.clone());
+    database.keep_zone()?;
+    Ok(Table { layout, notices, database })
 }
 
 impl Flavour {
@@ -180,22 +78,22 @@ struct Server {
 }
 
 /// A connection that can be lost and made again.
-pub(super) struct Link {
+pub(super) struct ServerConnection {
     access: Access,
-    place: Place,
+    place: ServerAddress,
     server: Server,
     /// The session's time zone; None is the server's own.
     zone: Option<String>,
     integer_id: bool,
-    shape: Shape,
+    shape: ColumnTypes,
     comment: String,
     /// How often it has looked for open transactions.
     looks: u64,
     conn: Option<Conn>,
 }
 
-impl Link {
-    fn open(place: &Place, access: &Access) -> Result<Self, Fault> {
+impl ServerConnection {
+    fn open(place: &ServerAddress, access: &Access) -> Result<Self, SourceError> {
         let mut conn = dial(place, access)?;
         let server = guarded(|| begin_session(&mut conn)).map_err(|fault| at_connecting(fault, place))?;
         Ok(Self {
@@ -204,14 +102,14 @@ impl Link {
             server,
             zone: None,
             integer_id: false,
-            shape: Shape::of(&access.names.table),
+            shape: ColumnTypes::of(&access.names.table),
             comment: "/* invoice-export */".to_owned(),
             looks: 0,
             conn: Some(conn),
         })
     }
 
-    fn take(&mut self) -> Result<Conn, Fault> {
+    fn take(&mut self) -> Result<Conn, SourceError> {
         if let Some(conn) = self.conn.take() {
             return Ok(conn);
         }
@@ -224,7 +122,7 @@ impl Link {
         Ok(conn)
     }
 
-    fn keep_zone(&mut self) -> Result<(), Fault> {
+    fn keep_zone(&mut self) -> Result<(), SourceError> {
         let mut conn = self.take()?;
         guarded(|| set_zone(&mut conn, self.zone.as_deref())).map_err(|fault| lost(fault, &self.place))?;
         self.conn = Some(conn);
@@ -241,28 +139,28 @@ impl Link {
     }
 
     /// Keeps the connection if what is done with it ends well, or if the server refuses it.
-    fn on_conn<R>(&mut self, ask: impl FnOnce(&mut Conn) -> Result<R, Fault>) -> Result<R, Fault> {
+    fn on_conn<R>(&mut self, ask: impl FnOnce(&mut Conn) -> Result<R, SourceError>) -> Result<R, SourceError> {
         let mut conn = self.take()?;
         let outcome = guarded(|| ask(&mut conn));
-        if matches!(outcome, Ok(_) | Err(Fault::Statement(_))) {
+        if matches!(outcome, Ok(_) | Err(SourceError::Statement(_))) {
             self.conn = Some(conn);
         }
         outcome.map_err(|fault| lost(fault, &self.place))
     }
 
     /// The columns of a one-row answer.
-    fn texts(&mut self, sql: &str) -> Result<Vec<String>, Fault> {
+    fn texts(&mut self, sql: &str) -> Result<Vec<String>, SourceError> {
         Ok(self.all(sql, &[])?.into_iter().flatten().map(lossy).collect())
     }
 
     /// Runs a statement without an answer that cannot be prepared.
-    pub(super) fn command(&mut self, sql: &str) -> Result<(), Fault> {
+    pub(super) fn command(&mut self, sql: &str) -> Result<(), SourceError> {
         let sql = format!("{} {sql}", self.comment);
         self.on_conn(|conn| set(conn, &sql))
     }
 
     /// The columns of a one-row answer to a statement that cannot be prepared.
-    pub(super) fn plain_texts(&mut self, sql: &str) -> Result<Vec<String>, Fault> {
+    pub(super) fn plain_texts(&mut self, sql: &str) -> Result<Vec<String>, SourceError> {
         let sql = format!("{} {sql}", self.comment);
         self.on_conn(|conn| plain(conn, &sql))
     }
@@ -276,18 +174,37 @@ impl Link {
         self.looks += 1;
         self.looks
     }
+}
+
+impl Database for ServerConnection {
+    fn place(&self) -> String {
+        self.place.name()
+    }
+
+    fn label(&mut self, run: RunId) {
+        self.comment = format!("/* invoice-export run {run} */");
+    }
+
+    fn identity(&mut self) -> Result<String, SourceError> {
+        let sql = self.server.flavour.identity();
+        self.texts(sql).map(|parts| parts.join(" "))
+    }
 
     /// None where a fact is missing: for lack of the PROCESS privilege, or since the table is a view or not InnoDB's.
-    fn table_identity(&mut self, table: &str, source: &SourceName) -> Result<Option<TableIdentity>, Fault> {
+    fn table_identity(&mut self, layout: &Layout, source: &SourceName) -> Result<Option<TableIdentity>, SourceError> {
+        let table = &layout.names.table;
         let (counters, lists) = self.server.flavour.catalogue();
-        // Both readings of the clock are those of the statement, so that their difference never varies.
+        // Both readings of the clock are those of the statement, so that their difference never varies. MySQL keeps a
+        // counter of a column that has none any more.
         let sql = format!(
-            "SELECT DATABASE(), CAST(UNIX_TIMESTAMP(CREATE_TIME) AS CHAR), CAST(AUTO_INCREMENT AS CHAR), \
+            "SELECT DATABASE(), CAST(UNIX_TIMESTAMP(CREATE_TIME) AS CHAR), (SELECT CAST(AUTO_INCREMENT AS CHAR) \
+             FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND COLUMN_NAME = ? \
+             AND EXTRA LIKE '%auto_increment%'), \
              (SELECT CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS CHAR) FROM {counters} WHERE VARIABLE_NAME = 'Uptime') \
              FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
         );
-        let mut told = match self.all(&sql, &[Bind::Text(table.to_owned())]) {
-            Err(Fault::Statement(_)) => return Ok(None),
+        let mut told = match self.all(&sql, &[table, &layout.id, table].map(|name| Bind::Text(name.clone()))) {
+            Err(SourceError::Statement(_)) => return Ok(None),
             told => told?,
         };
         let told = told.pop().unwrap_or_default();
@@ -300,7 +217,7 @@ impl Link {
                  WHERE LOWER(NAME) LIKE ? ESCAPE '|' OR LOWER(NAME) LIKE ? ESCAPE '|' ORDER BY TABLE_ID"
             );
             let ids = match self.all(&sql, &[Bind::Text(name.clone()), Bind::Text(format!("{name}#p#%"))]) {
-                Err(Fault::Statement(_)) => continue,
+                Err(SourceError::Statement(_)) => continue,
                 ids => ids?,
             };
             let ids: Vec<String> = ids.into_iter().flatten().map(lossy).collect();
@@ -310,16 +227,55 @@ impl Link {
                 self.server.identity,
                 ids.join(" ")
             );
-            let next_id = next_id.clone().and_then(|next| lossy(Some(next)).parse::<u64>().ok());
+            let next_id = match next_id {
+                None if self.integer_id => layout.greatest_id(self)?,
+                counter => counter.clone(),
+            };
+            let next_id = next_id.and_then(|next| lossy(Some(next)).parse::<u64>().ok());
             let next_id = next_id.map(|next| i64::try_from(next).unwrap_or(i64::MAX));
             return Ok((!ids.is_empty()).then_some(TableIdentity { facts, next_id }));
         }
         Ok(None)
     }
+
+    fn clock(&mut self) -> Result<Clock, SourceError> {
+        // UNIX_TIMESTAMP(NOW(3)) would be an hour off in the hour that comes twice.
+        let parts = self.texts(
+            "SELECT CAST(NOW() AS CHAR), \
+             CAST(UNIX_TIMESTAMP() * 1000 + MICROSECOND(NOW(3)) DIV 1000 AS CHAR)",
+        )?;
+        let [now, unix] = parts.as_slice() else {
+            return Err(SourceError::Statement(anyhow!("the server did not tell its time")));
+        };
+        let unix_ms = unix.parse().context("the server's time is no number").map_err(SourceError::Statement)?;
+        Ok(Clock { now: SourceTime(now.clone()), unix_ms })
+    }
+
+    fn open_work(&mut self) -> Result<OpenWork, SourceError> {
+        self.oldest_open_work()
+    }
+
+    fn replication(&mut self) -> Result<Option<Replication>, SourceError> {
+        for sql in self.server.flavour.replication() {
+            match self.on_conn(|conn| channels(conn, sql)) {
+                // An older server does not know the words, or the account may not ask.
+                Err(SourceError::Statement(_)) => {}
+                result => return Ok(farthest_behind(result?)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn estimate(&mut self, layout: &Layout) -> Result<Option<u64>, SourceError> {
+        let sql = "SELECT CAST(TABLE_ROWS AS CHAR) FROM information_schema.TABLES \
+                   WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
+        let rows = self.all(sql, &[Bind::Text(layout.names.table.clone())])?;
+        Ok(rows.into_iter().flatten().next().and_then(|cell| lossy(cell).parse().ok()))
+    }
 }
 
-impl Engine for Link {
-    fn query(&mut self, sql: &str, binds: &[Bind], each: &mut Each<'_>) -> Result<(), Fault> {
+impl Engine for ServerConnection {
+    fn query(&mut self, sql: &str, binds: &[Bind], each: &mut HandleRow<'_>) -> Result<(), SourceError> {
         let binds = binds.iter().map(|bind| self.value(bind)).collect();
         let sql = format!("{} {sql}", self.comment);
         let mut stopped = None;
@@ -329,9 +285,9 @@ impl Engine for Link {
             stream(conn, &sql, binds, &mut admit, &mut |row| {
                 // A panic of ours is not the driver's.
                 let done = panics::caught(|| each(row));
-                done.unwrap_or_else(|panic| Err(Fault::Consumer(Refusal::from(panic).into()))).map_err(|fault| {
+                done.unwrap_or_else(|panic| Err(SourceError::Consumer(Refusal::from(panic).into()))).map_err(|fault| {
                     stopped = Some(fault);
-                    Fault::Connection(anyhow!("nobody wants more rows"))
+                    SourceError::Connection(anyhow!("nobody wants more rows"))
                 })
             })
         });
@@ -341,14 +297,16 @@ impl Engine for Link {
 }
 
 /// The driver panics on some answers that make no sense. The connection that brought one is of no use any more.
-fn guarded<R>(call: impl FnOnce() -> Result<R, Fault>) -> Result<R, Fault> {
-    panics::caught(call).unwrap_or_else(|panic| Err(Fault::Connection(anyhow!("{}", senseless(panic)))))
+fn guarded<R>(call: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
+    panics::caught(call).unwrap_or_else(|panic| Err(SourceError::Connection(anyhow!("{}", senseless(panic)))))
 }
 
-fn dial(place: &Place, access: &Access) -> Result<Conn, Fault> {
+fn dial(place: &ServerAddress, access: &Access) -> Result<Conn, SourceError> {
     panics::caught(|| place.dial(access)).unwrap_or_else(|panic| {
         let (source, detail) = (place.name(), senseless(panic));
-        Err(Fault::Connection(Refusal::CannotConnect { source, obstacle: Obstacle::Other, detail }.into()))
+        Err(SourceError::Connection(
+            Refusal::CannotConnect { source, obstacle: ConnectErrorKind::Other, detail }.into(),
+        ))
     })
 }
 
@@ -357,13 +315,13 @@ fn senseless(Panic { detail, .. }: Panic) -> String {
 }
 
 /// To a question that is answered by rows, if only by none. What takes this for no rows would pass over what there is.
-fn no_rows() -> Fault {
-    Fault::Connection(anyhow!("the server's answer has no columns"))
+fn no_rows() -> SourceError {
+    SourceError::Connection(anyhow!("the server's answer has no columns"))
 }
 
 /// How many columns of an answer hold values: those that tell types follow them. An error if the types are others
 /// than before.
-fn width(columns: &[Column], shape: &mut Shape) -> Result<usize, Fault> {
+fn width(columns: &[Column], shape: &mut ColumnTypes) -> Result<usize, SourceError> {
     let mut width = columns.len();
     for column in columns.iter().rev() {
         let name = column.name_str();
@@ -374,13 +332,15 @@ fn width(columns: &[Column], shape: &mut Shape) -> Result<usize, Fault> {
     Ok(width)
 }
 
-fn form(column: &Column) -> Form {
+fn form(column: &Column) -> WireType {
     use ColumnType::*;
     match column.column_type() {
-        MYSQL_TYPE_TINY | MYSQL_TYPE_SHORT | MYSQL_TYPE_INT24 | MYSQL_TYPE_LONG | MYSQL_TYPE_LONGLONG => Form::Integer,
-        MYSQL_TYPE_DATETIME | MYSQL_TYPE_DATETIME2 => Form::DateTime(column.decimals()),
-        MYSQL_TYPE_TIMESTAMP | MYSQL_TYPE_TIMESTAMP2 => Form::Timestamp(column.decimals()),
-        MYSQL_TYPE_JSON => Form::Json,
+        MYSQL_TYPE_TINY | MYSQL_TYPE_SHORT | MYSQL_TYPE_INT24 | MYSQL_TYPE_LONG | MYSQL_TYPE_LONGLONG => {
+            WireType::Integer
+        }
+        MYSQL_TYPE_DATETIME | MYSQL_TYPE_DATETIME2 => WireType::DateTime(column.decimals()),
+        MYSQL_TYPE_TIMESTAMP | MYSQL_TYPE_TIMESTAMP2 => WireType::Timestamp(column.decimals()),
+        MYSQL_TYPE_JSON => WireType::Json,
         MYSQL_TYPE_STRING
         | MYSQL_TYPE_VAR_STRING
         | MYSQL_TYPE_VARCHAR
@@ -388,8 +348,8 @@ fn form(column: &Column) -> Form {
         | MYSQL_TYPE_TINY_BLOB
         | MYSQL_TYPE_BLOB
         | MYSQL_TYPE_MEDIUM_BLOB
-        | MYSQL_TYPE_LONG_BLOB => Form::Text(column.character_set()),
-        _ => Form::Other,
+        | MYSQL_TYPE_LONG_BLOB => WireType::Text(column.character_set()),
+        _ => WireType::Other,
     }
 }
 
@@ -397,9 +357,9 @@ fn stream(
     conn: &mut Conn,
     sql: &str,
     binds: Vec<Value>,
-    admit: &mut dyn FnMut(&[Column]) -> Result<usize, Fault>,
-    each: &mut Each<'_>,
-) -> Result<(), Fault> {
+    admit: &mut dyn FnMut(&[Column]) -> Result<usize, SourceError>,
+    each: &mut HandleRow<'_>,
+) -> Result<(), SourceError> {
     effort::asked_the_source();
     let mut answer = conn.exec_iter(sql, binds).map_err(fault)?;
     if answer.columns().as_ref().is_empty() {
@@ -427,7 +387,7 @@ fn stream(
 
 /// Makes the session what the statements rely on, whatever the server's defaults are, and reads back
 /// what would cost data.
-fn begin_session(conn: &mut Conn) -> Result<Server, Fault> {
+fn begin_session(conn: &mut Conn) -> Result<Server, SourceError> {
     let flavour = match plain(conn, "SELECT VERSION(), @@version_comment")? {
         answer if answer.iter().any(|text| text.contains("MariaDB")) => Flavour::MariaDb,
         _ => Flavour::MySql,
@@ -445,48 +405,55 @@ fn begin_session(conn: &mut Conn) -> Result<Server, Fault> {
         .map(|(variable, answer)| format!("{} = {answer}", variable.name))
         .collect();
     if !differs.is_empty() || answers.len() != variables.len() {
-        return Err(Fault::Final(anyhow!("the server did not accept the session settings: {}", differs.join(", "))));
+        return Err(SourceError::Final(anyhow!(
+            "the server did not accept the session settings: {}",
+            differs.join(", ")
+        )));
     }
     Ok(Server { identity: plain(conn, flavour.identity())?.join(" "), flavour })
 }
 
 /// Sets the variables that the server knows, and says which these are.
-fn set_all(conn: &mut Conn, variables: Vec<&'static Variable>) -> Result<Vec<&'static Variable>, Fault> {
+fn set_all(conn: &mut Conn, variables: Vec<&'static Variable>) -> Result<Vec<&'static Variable>, SourceError> {
     match set(conn, &session::assignment(&variables)) {
         Ok(()) => return Ok(variables),
-        Err(Fault::Statement(error)) if is_unknown_variable(&error) => {}
+        Err(SourceError::Statement(error)) if error_codes::code(&error) == Some(UNKNOWN_VARIABLE) => {}
         Err(fault) => return Err(fault),
     }
     let mut known = Vec::new();
     for variable in variables {
         match set(conn, &session::assignment(&[variable])) {
             Ok(()) => known.push(variable),
-            Err(Fault::Statement(error)) if is_unknown_variable(&error) => {}
+            Err(SourceError::Statement(error)) if error_codes::code(&error) == Some(UNKNOWN_VARIABLE) => {}
             Err(fault) => return Err(fault),
         }
     }
     Ok(known)
 }
 
-fn set(conn: &mut Conn, sql: &str) -> Result<(), Fault> {
+fn set(conn: &mut Conn, sql: &str) -> Result<(), SourceError> {
     effort::asked_the_source();
     conn.query_drop(sql).map_err(fault)
 }
 
-fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), Fault> {
+fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), SourceError> {
     let Some(zone) = zone else { return Ok(()) };
     effort::asked_the_source();
     conn.exec_drop("SET SESSION time_zone = ?", (zone,)).map_err(fault).map_err(|refused| match refused {
-        Fault::Statement(error) if class(&error) == Class::NoZone => Fault::Final(error.context(format!(
-            "the server does not know the time zone {zone}; load its zone tables, or give an offset such as +08:00"
-        ))),
-        Fault::Statement(error) => Fault::Final(error.context(format!("the time zone {zone} could not be set"))),
+        SourceError::Statement(error) if class(&error) == ErrorClass::NoZone => {
+            SourceError::Final(error.context(format!(
+                "the server does not know the time zone {zone}; load its zone tables, or give an offset such as +08:00"
+            )))
+        }
+        SourceError::Statement(error) => {
+            SourceError::Final(error.context(format!("the time zone {zone} could not be set")))
+        }
         other => other,
     })
 }
 
 /// A one-row answer in the text protocol, before the session is set up.
-fn plain(conn: &mut Conn, sql: &str) -> Result<Vec<String>, Fault> {
+fn plain(conn: &mut Conn, sql: &str) -> Result<Vec<String>, SourceError> {
     effort::asked_the_source();
     let mut answer = conn.query_iter(sql).map_err(fault)?;
     if answer.columns().as_ref().is_empty() {
@@ -501,7 +468,7 @@ fn plain(conn: &mut Conn, sql: &str) -> Result<Vec<String>, Fault> {
 
 /// How many seconds each channel is behind, in what a server says of its replication; None for one that
 /// is stopped.
-fn channels(conn: &mut Conn, sql: &str) -> Result<Vec<Option<u64>>, Fault> {
+fn channels(conn: &mut Conn, sql: &str) -> Result<Vec<Option<u64>>, SourceError> {
     effort::asked_the_source();
     let mut answer = conn.query_iter(sql).map_err(fault)?;
     let is_lag = |name: &str| matches!(name, "Seconds_Behind_Master" | "Seconds_Behind_Source");
@@ -521,54 +488,25 @@ fn farthest_behind(channels: Vec<Option<u64>>) -> Option<Replication> {
     channels.into_iter().flatten().max().map(|seconds| Replication::Behind(Duration::from_secs(seconds)))
 }
 
-pub(super) fn fault(error: mysql::Error) -> Fault {
-    match error {
-        mysql::Error::MySqlError(error) => match Class::of(error.code) {
-            Class::Passing | Class::Full => Fault::Connection(error.into()),
-            Class::Overtime(setting) => {
-                Fault::Overtime(Refusal::Overtime { setting, detail: error.to_string() }.into())
-            }
-            Class::OutOfMemory => Fault::Overtime(error.into()),
-            _ => Fault::Statement(error.into()),
-        },
-        mysql::Error::IoError(error) => Fault::Connection(anyhow!("{error}")),
-        mysql::Error::CodecError(error) => Fault::Connection(anyhow!("{error}")),
-        mysql::Error::DriverError(error) => Fault::Connection(anyhow!("{error}")),
-        mysql::Error::TlsError(error) => Fault::Connection(anyhow!("{error}")),
-        mysql::Error::UrlError(_) | mysql::Error::FromValueError(_) | mysql::Error::FromRowError(_) => {
-            Fault::Connection(anyhow!("the server's answer cannot be read"))
-        }
-    }
-}
-
 /// A server that could still say why has not gone away.
-fn lost(fault: Fault, place: &Place) -> Fault {
+fn lost(fault: SourceError, place: &ServerAddress) -> SourceError {
     match fault {
-        Fault::Connection(error) if !error.is::<MySqlError>() => {
-            Fault::Connection(Refusal::ConnectionLost { source: place.name(), detail: format!("{error:#}") }.into())
-        }
+        SourceError::Connection(error) if error_codes::code(&error).is_none() => SourceError::Connection(
+            Refusal::ConnectionLost { source: place.name(), detail: format!("{error:#}") }.into(),
+        ),
         other => other,
     }
 }
 
-fn is_unknown_variable(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<MySqlError>().is_some_and(|error| error.code == UNKNOWN_VARIABLE)
-}
-
-/// What the server's error in here means; what is no error of a server is the statement's.
-pub(super) fn class(error: &anyhow::Error) -> Class {
-    error.downcast_ref::<MySqlError>().map_or(Class::Refused, |error| Class::of(error.code))
-}
-
-fn at_connecting(fault: Fault, place: &Place) -> Fault {
+fn at_connecting(fault: SourceError, place: &ServerAddress) -> SourceError {
     match fault {
-        Fault::Statement(error) => Fault::Final(error.context("the session could not be set up")),
+        SourceError::Statement(error) => SourceError::Final(error.context("the session could not be set up")),
         other => lost(other, place),
     }
 }
 
-fn other_server(before: &str, now: &str) -> Fault {
-    Fault::Final(anyhow!("another server answers than before: {now}, not {before}"))
+fn other_server(before: &str, now: &str) -> SourceError {
+    SourceError::Final(anyhow!("another server answers than before: {now}, not {before}"))
 }
 
 fn bytes(value: Value) -> Cell {

@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
-use super::Fault;
-use super::codes::Class;
-use super::mysql::{Flavour, Link, class};
-use super::processes::{Deed, Process, TEXT_AT_MOST, Texts};
-use super::sql::{Bind, Cell, Engine, lossy};
+use super::SourceError;
+use super::engine::{Bind, Cell, Engine, lossy};
+use super::error_codes::ErrorClass;
+use super::error_codes::class;
+use super::mysql::ServerConnection;
+use super::process_list::{Activity, Process, TEXT_AT_MOST, Texts};
+use super::session::Flavour;
 use crate::invoice::SourceTime;
 use crate::window::OpenWork;
 
@@ -24,28 +26,28 @@ const PAUSES: [Duration; 5] = [
     Duration::from_millis(190),
 ];
 
-impl Link {
-    pub(super) fn open_work(&mut self) -> Result<OpenWork, Fault> {
+impl ServerConnection {
+    pub(super) fn oldest_open_work(&mut self) -> Result<OpenWork, SourceError> {
         let looks = self.running_statements().and_then(|running| Ok((running, self.open_transactions()?)));
         match looks {
             Ok((running, transactions)) => Ok(oldest(running, transactions)),
-            Err(Fault::Statement(error)) if class(&error) == Class::Denied => Ok(OpenWork::Unknown),
-            Err(Fault::Statement(_)) => Ok(OpenWork::Unclear),
+            Err(SourceError::Statement(error)) if class(&error) == ErrorClass::Denied => Ok(OpenWork::Unknown),
+            Err(SourceError::Statement(_)) => Ok(OpenWork::Unclear),
             Err(fault) => Err(fault),
         }
     }
 
     /// The oldest running statement that may write.
-    fn running_statements(&mut self) -> Result<OpenWork, Fault> {
+    fn running_statements(&mut self) -> Result<OpenWork, SourceError> {
         let (processes, texts) = self.processes()?;
         let mut writers = Vec::new();
         let mut readers = Vec::new();
         for process in processes {
             match process.deed(texts) {
-                Deed::Idle => {}
-                Deed::Reads(tables) if tables.is_empty() => {}
-                Deed::Reads(tables) => readers.push((process.start, tables)),
-                Deed::MayWrite => writers.push(process.start),
+                Activity::Idle => {}
+                Activity::Reads(tables) if tables.is_empty() => {}
+                Activity::Reads(tables) => readers.push((process.start, tables)),
+                Activity::MayWrite => writers.push(process.start),
             }
         }
         let wanted: BTreeSet<&String> = readers.iter().flat_map(|(_, tables)| tables).collect();
@@ -56,7 +58,7 @@ impl Link {
 
     /// A start is a second early, because ages are whole seconds. Where a session has set its clock ahead, its
     /// statement is shown with an age below zero, and the start is not known.
-    fn processes(&mut self) -> Result<(Vec<Process>, Texts), Fault> {
+    fn processes(&mut self) -> Result<(Vec<Process>, Texts), SourceError> {
         let mut refused = None;
         for &(list, texts) in self.flavour().process_lists() {
             let sql = format!(
@@ -72,22 +74,22 @@ impl Link {
                         return Ok((others.collect(), texts));
                     }
                 }
-                Err(Fault::Statement(error)) => refused = Some(error),
+                Err(SourceError::Statement(error)) => refused = Some(error),
                 Err(fault) => return Err(fault),
             }
         }
         let empty = || anyhow::anyhow!("the server's list of processes does not show this session");
-        Err(Fault::Statement(refused.unwrap_or_else(empty)))
+        Err(SourceError::Statement(refused.unwrap_or_else(empty)))
     }
 
     /// Which of these names are tables of InnoDB. The list takes the PROCESS privilege and no right to the tables.
-    fn tables_among(&mut self, names: &BTreeSet<&String>) -> Result<BTreeSet<String>, Fault> {
+    fn tables_among(&mut self, names: &BTreeSet<&String>) -> Result<BTreeSet<String>, SourceError> {
         let places = vec!["?"; names.len()].join(", ");
         let sql = format!("SELECT NAME FROM {} WHERE NAME IN ({places})", self.flavour().innodb_tables());
         let binds: Vec<Bind> = names.iter().map(|name| Bind::Text((*name).clone())).collect();
         match self.all(&sql, &binds) {
             Ok(rows) => Ok(rows.into_iter().flatten().map(lossy).collect()),
-            Err(Fault::Statement(_)) => Ok(BTreeSet::new()),
+            Err(SourceError::Statement(_)) => Ok(BTreeSet::new()),
             Err(fault) => Err(fault),
         }
     }
@@ -95,16 +97,16 @@ impl Link {
     /// The oldest transaction that can write. A session that reads InnoDB's list again and again keeps it as it is, so
     /// the list counts only if it shows a transaction of our own with the query that asks. READ COMMITTED takes no
     /// snapshot for it.
-    fn open_transactions(&mut self) -> Result<OpenWork, Fault> {
+    fn open_transactions(&mut self) -> Result<OpenWork, SourceError> {
         self.command("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")?;
         let found = self.fresh_transactions();
-        if !matches!(found, Err(Fault::Connection(_) | Fault::Final(_) | Fault::Consumer(_))) {
+        if matches!(found, Ok(_) | Err(SourceError::Statement(_))) {
             self.command("COMMIT")?;
         }
         found
     }
 
-    fn fresh_transactions(&mut self) -> Result<OpenWork, Fault> {
+    fn fresh_transactions(&mut self) -> Result<OpenWork, SourceError> {
         let mut pauses = PAUSES.iter();
         loop {
             let look = self.next_look();
@@ -129,10 +131,10 @@ impl Link {
 
     /// Whether InnoDB's monitor, which is always up to date, shows that no transaction is open. It says too little of
     /// those that are.
-    fn monitor_shows_none(&mut self, own: &str) -> Result<bool, Fault> {
+    fn monitor_shows_none(&mut self, own: &str) -> Result<bool, SourceError> {
         match self.plain_texts("SHOW ENGINE INNODB STATUS") {
             Ok(texts) => Ok(texts.last().is_some_and(|status| shows_none(status, own))),
-            Err(Fault::Statement(_)) => Ok(false),
+            Err(SourceError::Statement(_)) => Ok(false),
             Err(fault) => Err(fault),
         }
     }

@@ -61,18 +61,21 @@ pub fn create(path: &Path, now: &str) -> anyhow::Result<()> {
 pub fn change(path: &Path, at: &str) -> anyhow::Result<Changes> {
     ensure!(path.exists(), "there is no sample at {}", path.display());
     let time = SourceTime::from(at);
-    let today = day(&time, 0)?;
     sqlite::write(path, |run| {
         let corrected = "UPDATE t_invoice SET fext_field = json_set(fext_field, '$.remark', 'corrected: 数量已更正'), \
                          fupdate_time = ? WHERE fid IN (7, 42, 77, 120, 281)";
-        let moved = "UPDATE t_invoice SET fext_field = json_set(fext_field, '$.issueDate', ?1), fissue_date = ?1, \
-                     fupdate_time = ?2 WHERE fid = 150";
+        // A date of another year would leave the old file behind.
+        let other_day = "strftime('%Y-%m-', fissue_date) || iif(strftime('%d', fissue_date) = '15', '16', '15')";
+        let moved = &format!(
+            "UPDATE t_invoice SET fext_field = json_set(fext_field, '$.issueDate', {other_day}), \
+             fissue_date = {other_day}, fupdate_time = ? WHERE fid = 150"
+        );
         let spoiled = "UPDATE t_invoice SET fext_field = substr(fext_field, 1, 200), fupdate_time = ? WHERE fid = 200";
         (ROWS + 1..=ROWS + NEW_ROWS).try_for_each(|id| Sample::new(id, &time)?.put(run))?;
         Ok(Changes {
             updated: run(corrected, &[at])?,
             inserted: NEW_ROWS,
-            moved: run(moved, &[&today, at])?,
+            moved: run(moved, &[at])?,
             spoiled: run(spoiled, &[at])?,
         })
     })

@@ -2,7 +2,12 @@
 //! what can change or stop our statements is set here, and what cannot stays as it is. A test walks all variables of
 //! both servers and gives the reason for each (`tests/integration/session.rs`).
 
-use super::mysql::Flavour;
+/// Which of the two servers, where they differ.
+#[derive(Clone, Copy)]
+pub(super) enum Flavour {
+    MySql,
+    MariaDb,
+}
 
 /// One variable, and the value that every session of ours has.
 pub(super) struct Variable {
@@ -26,7 +31,7 @@ const GREATEST_NUMBER: &str = "18446744073709551615";
 /// On both servers.
 const COMMON: [Variable; 15] = [
     exactly("autocommit", "1", "1"),
-    // Else the server converts what it sends, and an answer does not tell the character sets of its columns (`shape.rs`).
+    // Else the server converts what it sends, and an answer does not tell the character sets of its columns (`column_types.rs`).
     exactly("character_set_results", "NULL", ""),
     exactly("sql_select_limit", GREATEST_NUMBER, GREATEST_NUMBER),
     exactly("sql_mode", "''", ""),

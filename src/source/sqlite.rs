@@ -9,38 +9,29 @@ use anyhow::{Context, anyhow, ensure};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
-use super::limit;
-use super::shape::changed;
-use super::sql::{Bind, Cell, Each, Engine, Statements, Wording, id_column, lossy, missing, quoted};
+use super::column_types::changed;
+use super::dialect::{SqlDialect, id_column, missing};
+use super::document_limit;
+use super::engine::{Bind, Cell, Engine, HandleRow, lossy, quoted};
+use super::table::{Database, Layout, Table};
 use super::table_identity::TableIdentity;
-use super::{Access, Fault, KeyCursor, Listing, Replication, Sighting, Sink, Source, SourceName, TableNames};
+use super::{Access, Replication, SourceError, SourceName, TableNames};
 use crate::effort;
-use crate::event::Notice;
-use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
+use crate::invoice::SourceTime;
 use crate::refusal::Refusal;
 use crate::run::RunId;
-use crate::window::{Clock, OpenWork, Span};
+use crate::window::{Clock, OpenWork};
 
 const BUSY: Duration = Duration::from_secs(5);
 
-/// One connection to the table.
-pub struct Sqlite {
-    access: Access,
-    path: PathBuf,
-    identity: String,
-    statements: Statements,
-    file: File,
+/// Opens the file, which must exist, and looks at its table.
+pub(super) fn open(path: &str, access: &Access) -> Result<Table<File>, SourceError> {
+    let mut database = open_file(path).map_err(SourceError::Final)?;
+    let layout = catalogue(&mut database, access)?;
+    Ok(Table { layout, notices: Vec::new(), database })
 }
 
-impl Sqlite {
-    pub fn open(path: &str, access: &Access) -> Result<Self, Fault> {
-        let (path, identity, mut file) = open(path).map_err(Fault::Final)?;
-        let statements = catalogue(&mut file, access)?;
-        Ok(Self { access: access.clone(), path, identity, statements, file })
-    }
-}
-
-fn open(given: &str) -> anyhow::Result<(PathBuf, String, File)> {
+fn open_file(given: &str) -> anyhow::Result<File> {
     let path = std::fs::canonicalize(given).with_context(|| format!("cannot open the source {given}"))?;
     let inode = std::fs::metadata(&path).with_context(|| format!("cannot open the source {given}"))?.ino();
     let identity = format!("{}:{inode}", path.display());
@@ -48,109 +39,75 @@ fn open(given: &str) -> anyhow::Result<(PathBuf, String, File)> {
     let connection =
         Connection::open_with_flags(&path, flags).with_context(|| format!("cannot open the source {given}"))?;
     connection.busy_timeout(BUSY)?;
-    Ok((path, identity, File { connection, layout: None }))
+    Ok(File { path, identity, connection, columns: None })
 }
 
-impl Source for Sqlite {
-    fn name(&self) -> SourceName {
-        SourceName(format!("sqlite:{}.{}", self.path.display(), self.statements.names.table))
+impl Database for File {
+    fn place(&self) -> String {
+        format!("sqlite:{}", self.path.display())
     }
 
     /// SQLite shows nobody what it runs.
     fn label(&mut self, _run: RunId) {}
 
-    fn identity(&mut self) -> Result<String, Fault> {
+    fn identity(&mut self) -> Result<String, SourceError> {
         Ok(self.identity.clone())
     }
 
-    fn table_identity(&mut self) -> Result<Option<TableIdentity>, Fault> {
+    fn table_identity(&mut self, layout: &Layout, source: &SourceName) -> Result<Option<TableIdentity>, SourceError> {
         let data = std::fs::metadata(&self.path)
             .with_context(|| format!("cannot look at the source {}", self.path.display()))
-            .map_err(Fault::Connection)?;
-        let table = [Bind::Text(self.access.names.table.clone())];
+            .map_err(SourceError::Connection)?;
+        let table = [Bind::Text(layout.names.table.clone())];
         let sql = "SELECT s.schema_version, m.rootpage, m.sql LIKE '%AUTOINCREMENT%' \
                    FROM sqlite_master m, pragma_schema_version s WHERE m.type = 'table' AND m.name = ? COLLATE NOCASE";
-        let told = self.file.all(sql, &table)?.pop().unwrap_or_default();
+        let told = self.all(sql, &table)?.pop().unwrap_or_default();
         let told: Vec<String> = told.into_iter().map(lossy).collect();
         let [version, root, gives_ids_once] = told.as_slice() else { return Ok(None) };
         if gives_ids_once != "1" {
             return Ok(None);
         }
         let sql = "SELECT seq + 1 FROM sqlite_sequence WHERE name = ? COLLATE NOCASE";
-        let next_id = self.file.all(sql, &table)?.into_iter().flatten().next();
-        let facts = format!("{} on {}:{} schema {version} page {root}", self.name().0, data.dev(), data.ino());
+        let next_id = self.all(sql, &table)?.into_iter().flatten().next();
+        let facts = format!("{} on {}:{} schema {version} page {root}", source.0, data.dev(), data.ino());
         Ok(Some(TableIdentity { facts, next_id: next_id.and_then(|next| lossy(next).parse().ok()) }))
     }
 
-    fn notices(&self) -> Vec<Notice> {
-        Vec::new()
-    }
-
-    fn clock(&mut self) -> Result<Clock, Fault> {
+    fn clock(&mut self) -> Result<Clock, SourceError> {
         let sql = "SELECT strftime('%Y-%m-%d %H:%M:%S', 'now'), \
                    strftime('%s', 'now') * 1000 + substr(strftime('%f', 'now'), 4)";
-        let rows = self.file.all(sql, &[])?;
+        let rows = self.all(sql, &[])?;
         let mut parts = rows.into_iter().flatten().map(lossy);
         let clock = parts.next().zip(parts.next().and_then(|unix| unix.parse().ok()));
-        let (now, unix_ms) = clock.ok_or_else(|| Fault::Statement(anyhow!("sqlite did not tell the time")))?;
+        let (now, unix_ms) = clock.ok_or_else(|| SourceError::Statement(anyhow!("sqlite did not tell the time")))?;
         Ok(Clock { now: SourceTime(now), unix_ms })
     }
 
     /// Whoever writes to the file holds the lock that readers wait for.
-    fn open_work(&mut self) -> Result<OpenWork, Fault> {
+    fn open_work(&mut self) -> Result<OpenWork, SourceError> {
         Ok(OpenWork::None)
     }
 
-    fn replication(&mut self) -> Result<Option<Replication>, Fault> {
+    fn replication(&mut self) -> Result<Option<Replication>, SourceError> {
         Ok(None)
     }
 
-    fn tenants(&mut self, upto: &SourceTime) -> Result<Listing, Fault> {
-        self.statements.tenants(&mut self.file, upto)
-    }
-
-    fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, Fault> {
-        self.statements.tenantless(&mut self.file, limit)
-    }
-
-    fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, Fault> {
-        self.statements.has_tenant(&mut self.file, tenant)
-    }
-
-    fn estimate(&mut self) -> Result<Option<u64>, Fault> {
-        let rows = self.file.all(&format!("SELECT COUNT(*) FROM {}", quoted(&self.access.names.table)), &[])?;
+    fn estimate(&mut self, layout: &Layout) -> Result<Option<u64>, SourceError> {
+        let rows = self.all(&format!("SELECT COUNT(*) FROM {}", quoted(&layout.names.table)), &[])?;
         Ok(rows.into_iter().flatten().next().and_then(|cell| lossy(cell).parse().ok()))
-    }
-
-    fn keys(&mut self, tenant: &Tenant, span: &Span, from: &KeyCursor, limit: usize) -> Result<Vec<Key>, Fault> {
-        self.statements.keys(&mut self.file, tenant, span, from, limit)
-    }
-
-    fn documents(&mut self, ids: &[InvoiceId], sink: &mut Sink<'_>) -> Result<(), Fault> {
-        self.statements.documents(&mut self.file, ids, sink)
-    }
-
-    fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, Fault> {
-        self.statements.page(&mut self.file, after, limit, sink)
-    }
-
-    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<Sighting>, Fault> {
-        self.statements.find(&mut self.file, number, ids)
-    }
-
-    fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, Fault> {
-        self.statements.ids(&mut self.file, after, limit)
     }
 }
 
 /// The open file.
-struct File {
+pub(super) struct File {
+    path: PathBuf,
+    identity: String,
     connection: Connection,
-    layout: Option<Layout>,
+    columns: Option<Columns>,
 }
 
 /// The table that the statements are worded for.
-struct Layout {
+struct Columns {
     table: String,
     columns: Vec<[String; 4]>,
     /// SQLite changes it with every change of any table.
@@ -159,16 +116,16 @@ struct Layout {
 
 impl File {
     /// Looks at the table as the statement sees it that follows in the same transaction.
-    fn compare_layout(connection: &Connection, layout: &mut Layout) -> Result<(), Fault> {
+    fn compare_columns(connection: &Connection, known: &mut Columns) -> Result<(), SourceError> {
         let version = version(connection).map_err(fault)?;
-        if version == layout.version {
+        if version == known.version {
             return Ok(());
         }
-        let now = columns(connection, &layout.table).map_err(fault)?;
-        if let Some(column) = layout.columns.iter().find(|column| !now.contains(column)) {
-            return Err(changed(&layout.table, &column[0]));
+        let now = columns(connection, &known.table).map_err(fault)?;
+        if let Some(column) = known.columns.iter().find(|column| !now.contains(column)) {
+            return Err(changed(&known.table, &column[0]));
         }
-        layout.version = version;
+        known.version = version;
         Ok(())
     }
 }
@@ -186,11 +143,11 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 impl Engine for File {
-    fn query(&mut self, sql: &str, binds: &[Bind], each: &mut Each<'_>) -> Result<(), Fault> {
+    fn query(&mut self, sql: &str, binds: &[Bind], each: &mut HandleRow<'_>) -> Result<(), SourceError> {
         effort::asked_the_source();
         let transaction = self.connection.unchecked_transaction().map_err(fault)?;
-        if let Some(layout) = &mut self.layout {
-            Self::compare_layout(&transaction, layout)?;
+        if let Some(columns) = &mut self.columns {
+            Self::compare_columns(&transaction, columns)?;
         }
         // Text finds numbers too: the column's affinity converts it.
         let binds = binds.iter().map(|bind| match bind {
@@ -208,8 +165,8 @@ impl Engine for File {
     }
 }
 
-fn fault(error: rusqlite::Error) -> Fault {
-    Fault::Statement(error.into())
+fn fault(error: rusqlite::Error) -> SourceError {
+    SourceError::Statement(error.into())
 }
 
 fn cell(value: ValueRef<'_>) -> Cell {
@@ -221,7 +178,7 @@ fn cell(value: ValueRef<'_>) -> Cell {
     }
 }
 
-fn catalogue(file: &mut File, access: &Access) -> Result<Statements, Fault> {
+fn catalogue(file: &mut File, access: &Access) -> Result<Layout, SourceError> {
     let names = &access.names;
     let transaction = file.connection.unchecked_transaction().map_err(fault)?;
     let (version, columns) =
@@ -229,12 +186,12 @@ fn catalogue(file: &mut File, access: &Access) -> Result<Statements, Fault> {
     let unique = unique_columns(&transaction, &names.table).map_err(fault)?;
     let encoding: String = transaction.query_row("PRAGMA encoding", [], |row| row.get(0)).map_err(fault)?;
     transaction.finish().map_err(fault)?;
-    let document = limit::sqlite_columns(&names.document, &encoding, access.max_document);
-    let statements = check(&columns, &unique, names, document).map_err(Fault::Statement)?;
-    let read = |column: &[String; 4]| statements.reads(&column[0]);
+    let document = document_limit::sqlite_columns(&names.document, &encoding, access.max_document);
+    let layout = check(&columns, &unique, names, document).map_err(SourceError::Statement)?;
+    let read = |column: &[String; 4]| layout.reads(&column[0]);
     let columns = columns.into_iter().filter(read).collect();
-    file.layout = Some(Layout { table: names.table.clone(), columns, version });
-    Ok(statements)
+    file.columns = Some(Columns { table: names.table.clone(), columns, version });
+    Ok(layout)
 }
 
 /// The columns that have a unique index of their own.
@@ -246,12 +203,7 @@ fn unique_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<
     rows.filter_map(Result::transpose).collect()
 }
 
-fn check(
-    columns: &[[String; 4]],
-    unique: &[String],
-    names: &TableNames,
-    document: String,
-) -> anyhow::Result<Statements> {
+fn check(columns: &[[String; 4]], unique: &[String], names: &TableNames, document: String) -> anyhow::Result<Layout> {
     ensure!(!columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
     let column = |name: &str| columns.iter().find(|column| column[0].eq_ignore_ascii_case(name));
     missing(names, |name| column(name).is_some())?;
@@ -266,7 +218,7 @@ fn check(
     );
     let text = |name: &str| format!("CAST({} AS TEXT)", quoted(name));
     let date = quoted(&names.date);
-    let wording = Wording {
+    let dialect = SqlDialect {
         id: text(&id),
         tenant: text(&names.tenant),
         country: text(&names.country),
@@ -294,7 +246,7 @@ fn check(
         by_id: String::new(),
     };
     let timeless = column(&names.time).is_none_or(|column| column[2] != "1");
-    Ok(Statements { names: names.clone(), id, timeless, wording })
+    Ok(Layout { names: names.clone(), id, timeless, dialect })
 }
 
 /// Runs one statement with texts for its `?` and returns how many rows it changed.

@@ -19,8 +19,14 @@
 //! So `TABLE_ID` shows what `CREATE_TIME` does not, and the other way round, and a harmless ALTER cannot be told from
 //! one that lets ids start anew. All facts must be the same. `TABLE_ID` takes the PROCESS privilege on both servers.
 //! A physical backup that is put back brings all of these back, with ids that are given out a second time. That
-//! takes a restart, so the start of the server is one of the facts. Rows that are deleted and inserted with ids of
-//! the application's own choice show nowhere.
+//! takes a restart, so the start of the server is one of the facts.
+//!
+//! Where the application chooses integer ids itself, the greatest id takes the place of `AUTO_INCREMENT`: it goes back
+//! when ids begin anew after a DELETE of all rows. It goes back as well when the newest row is deleted, which only keeps
+//! files. The smallest id proves nothing more: it goes back only where ids begin anew below rows that remain, and a
+//! counter of the server's own never does that. A row that is deleted and inserted again with its id cannot be told
+//! from an updated one: no fact of the table changes, and a server shows nothing of a row's age. `export/standing.rs`
+//! says which rows count as the same invoice all the same.
 //!
 //! SQLite has no TRUNCATE. Its facts are the file (device and inode) and the version of its schema, which DROP,
 //! CREATE, ALTER and VACUUM change. Rows that are deleted and inserted anew change neither, and SQLite gives the ids
@@ -31,7 +37,8 @@
 pub struct TableIdentity {
     /// Another text for another table.
     pub facts: String,
-    /// Ids from here on were not given out yet; None where the table has no such counter.
+    /// No id beyond this one was given out yet: the table's counter, or its greatest id. None where ids are texts, or
+    /// an SQLite table has given out none.
     pub next_id: Option<i64>,
 }
 

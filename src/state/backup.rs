@@ -15,8 +15,9 @@ use rusqlite::{Connection, backup};
 use rustix::fs::FileType;
 
 use super::changes::ChangeKind;
-use super::open::connect_to;
-use super::{State, explain, file};
+use super::connect::connect_to;
+use super::damage::explain;
+use super::{State, file};
 use crate::fs::file::{PrivateFile, UnfinishedFile};
 use crate::fs::identity::Identity;
 use crate::fs::private::{Access, PrivateFolder};
@@ -29,7 +30,7 @@ pub const REGULAR: &str = "regular";
 
 /// The folder's name beside the state.
 const FOLDER: &str = "backups";
-/// A backup in the making. It is locked while somebody is at work on it.
+/// A backup in the making. It is locked while a process is at work on it.
 const UNFINISHED: &str = ".new";
 const STAMP: &str = "%Y%m%dT%H%M%SZ";
 
@@ -174,7 +175,7 @@ fn finished(state: &PrivateFile) -> anyhow::Result<Vec<Backup>> {
     Ok(backups)
 }
 
-/// A backup that an operator names. In the folder of our own backups, nothing is reached through a link.
+/// A backup that an operator names. In the state's own folder of backups, nothing is reached through a link.
 pub(super) fn named(state: &PrivateFile, path: &Path) -> anyhow::Result<Option<PrivateFile>> {
     let ours = state.folder().path_of(FOLDER);
     if let (true, Some(name)) = (path.parent() == Some(ours.as_path()), path.file_name()) {
@@ -217,7 +218,7 @@ pub(super) fn copy(
     mut copy: Connection,
     change: impl FnOnce(&Connection) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
-    // Nobody sees the file before it is whole and synced.
+    // The file gets its name after it is whole and synced, so this loses nothing.
     copy.pragma_update(None, "journal_mode", "memory")?;
     copy.pragma_update(None, "synchronous", "off")?;
     // In one step: what a run writes meanwhile does not make it start over.
@@ -238,7 +239,7 @@ fn whole(conn: &Connection) -> rusqlite::Result<()> {
     Err(rusqlite::Error::SqliteFailure(damaged, Some(finding)))
 }
 
-/// `20251128T163000Z-before-set.db`; None for what is no backup of ours.
+/// `20251128T163000Z-before-set.db`; None for any other file.
 fn read_name(folder: &PrivateFolder, name: &OsStr) -> Option<Backup> {
     let (stamp, occasion) = name.to_str()?.strip_suffix(".db")?.split_once('-')?;
     let made = NaiveDateTime::parse_from_str(stamp, STAMP).ok()?.and_utc();
@@ -250,11 +251,11 @@ fn read_name(folder: &PrivateFolder, name: &OsStr) -> Option<Backup> {
     Some(Backup { path: folder.path_of(name), made, occasion: occasion.to_owned(), size, modified })
 }
 
-/// What somebody left who died while making a backup.
+/// Removes what a process left that died while it made a backup.
 fn remove_abandoned(folder: &PrivateFolder) -> anyhow::Result<()> {
     let unfinished = |name: &&OsString| name.to_string_lossy().contains(&format!(".db{UNFINISHED}"));
     for name in folder.names()?.iter().filter(unfinished) {
-        // The lock is held until the file is gone: whoever has just created it must not get it meanwhile.
+        // The lock is held until the file is gone: a process that has just created it must not get it meanwhile.
         let Ok(Some(file)) = folder.open(name, Access::Read) else { continue };
         if file.try_lock().is_ok() {
             let removed = folder.remove(name);

@@ -58,7 +58,7 @@ pub struct ReadFile {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
     pub watermarks: Vec<MovedWatermark>,
-    /// Exported invoices whose documents the next incremental run fetches and compares.
+    /// Exported invoices of which the next incremental run fetches and compares the documents.
     pub unsettled: u64,
 }
 

@@ -59,6 +59,7 @@ pub(super) fn move_companions(from: &PrivateFile, to: &PrivateFile) -> anyhow::R
     Ok(moved)
 }
 
+/// Removes what SQLite keeps beside a state.
 pub(super) fn remove_companions(state: &PrivateFile) -> anyhow::Result<()> {
     companions(state).try_for_each(|companion| companion.remove())
 }

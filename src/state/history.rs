@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::State;
 use super::changes::{ChangeKind, MovedWatermark};
 use super::stored::counts;
-use super::todo::{self, LEFT_BY_RUN, Leftover};
+use super::todo::{self, Closing, LEFT_BY_RUN, Leftover};
 use crate::invoice::{InvoiceId, ReasonCode, SourceTime, Tenant};
 use crate::lang::{Explain, Text};
 use crate::run::{Counts, Kind, Outcome, RunId};
@@ -44,16 +44,7 @@ words! {
     }
 }
 
-words! {
-    /// How a reject was closed.
-    pub enum Closing {
-        Exported = "exported", "已导出";
-        /// Its row is no invoice any more.
-        Gone = "gone", "已不是发票";
-    }
-}
-
-stored_words!(Status FileAction Closing);
+stored_words!(Status FileAction);
 
 /// A run as it is on record. Among the entries of one tenant its counts and its error are the tenant's.
 #[derive(Clone, Debug)]

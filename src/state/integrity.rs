@@ -3,7 +3,8 @@
 
 use rusqlite::Connection;
 
-use super::{State, explain};
+use super::State;
+use super::damage::explain;
 use crate::lang::{Message, Text};
 use crate::refusal::Refusal;
 use crate::tree::name::TreePath;

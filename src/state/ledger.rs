@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
-use super::open::{self, Stamp};
-use super::stored::{FolderNo, LedgerKey, TenantNo};
-use super::{State, explain};
+use super::State;
+use super::connect::{Stamp, connect_read_only};
+use super::damage::explain;
+use super::stored::{self, FolderNo, LedgerKey, TenantNo};
 use crate::fs::file::PrivateFile;
 use crate::invoice::{Digest, InvoiceId, Key, SourceTime, Tenant};
 use crate::run::{Counts, RunId};
@@ -36,7 +37,7 @@ pub enum Origin {
     Written,
     /// The file was there with the same bytes.
     Adopted,
-    /// Only what we know of the row changed, not its file.
+    /// Only what is known of the row changed, not its file.
     Kept,
 }
 
@@ -67,7 +68,7 @@ pub struct Lookup {
 
 struct Reader {
     conn: RefCell<Connection>,
-    /// Set where the connection takes no locks: whether somebody wrote meanwhile.
+    /// Set where the connection takes no locks: it says whether a process wrote meanwhile.
     unlocked: RefCell<Option<Stamp>>,
     file: PrivateFile,
 }
@@ -83,7 +84,7 @@ static OWNERS: LazyLock<String> = LazyLock::new(|| format!("SELECT id, sha256 FR
 pub(super) const AT_PATH: &str = "folder = (SELECT n FROM folder WHERE path = ?1) AND name = ?2";
 
 impl Lookup {
-    /// For whoever finds an empty ledger, or none.
+    /// The look-up where there is no ledger, or an empty one.
     pub fn nothing() -> Self {
         Self { state: None }
     }
@@ -129,6 +130,7 @@ impl Lookup {
         })
     }
 
+    /// Whether the ledger holds no invoice.
     pub fn is_empty(&self) -> anyhow::Result<bool> {
         self.ask(true, |conn| conn.query_row("SELECT NOT EXISTS (SELECT 1 FROM entry)", [], |row| row.get(0)))
     }
@@ -140,8 +142,8 @@ impl Lookup {
             if unlocked.borrow().as_ref().is_none_or(|stamp| stamp.still_holds(file)) {
                 return answer.map_err(|error| explain(error, file.path()));
             }
-            // A run writes beside a dry run that found nobody: from now on with locks.
-            let (again, stamp) = open::connect_read_only(file)?;
+            // A run writes beside a dry run that found no process at work: from now on with locks.
+            let (again, stamp) = connect_read_only(file)?;
             conn.replace(again);
             unlocked.replace(stamp);
         }
@@ -149,14 +151,16 @@ impl Lookup {
 }
 
 impl State {
+    /// A connection of its own for another thread.
     pub fn lookup(&self) -> anyhow::Result<Lookup> {
         let (conn, unlocked) = self.reading_connection()?;
         let (conn, unlocked, file) = (RefCell::new(conn), RefCell::new(unlocked), self.file.clone());
         Ok(Lookup { state: Some(Reader { conn, unlocked, file }) })
     }
 
+    /// What the ledger holds of one invoice.
     pub fn entry(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
-        self.glance(|conn| entry(conn, id))
+        self.read_at_one_moment(|conn| entry(conn, id))
     }
 
     /// How many invoices it holds, and the newest source time among them.
@@ -167,7 +171,7 @@ impl State {
     }
 
     /// Those of these paths that no invoice names, all at one moment.
-    pub fn unnamed(&self, mut paths: Vec<TreePath>) -> anyhow::Result<Vec<TreePath>> {
+    pub fn without_invoice(&self, mut paths: Vec<TreePath>) -> anyhow::Result<Vec<TreePath>> {
         // Neighbours lie on one page of the index.
         paths.sort();
         let named: Vec<bool> = self.read(|conn| {
@@ -180,7 +184,7 @@ impl State {
 
     /// The invoices that name a path, with the digest of its content.
     pub fn owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
-        self.glance(|conn| {
+        self.read_at_one_moment(|conn| {
             let mut query = conn.prepare_cached(&OWNERS)?;
             let owner = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
             let rows = query.query_map([path.folder(), path.stem()], owner)?;
@@ -189,6 +193,7 @@ impl State {
     }
 }
 
+/// The same in the midst of a transaction.
 pub(super) fn entry(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<Entry>> {
     conn.prepare_cached(&ENTRY)?.query_row([LedgerKey(id)], from_row).optional()
 }
@@ -233,6 +238,7 @@ impl<'a> EntryWriter<'a> {
         Ok(Self { statement, run })
     }
 
+    /// Enters an invoice, or its new version.
     pub(super) fn enter(
         &mut self,
         tenant: TenantNo,
@@ -301,6 +307,7 @@ pub(super) fn tenant(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Opti
         .optional()
 }
 
+/// Takes an invoice out of the ledger.
 pub(super) fn forget(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<()> {
     conn.prepare_cached("DELETE FROM entry WHERE id = ?1")?.execute([LedgerKey(id)])?;
     Ok(())
@@ -308,16 +315,8 @@ pub(super) fn forget(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<()> 
 
 /// The number of a path's folder, which gets one if it has none.
 pub(super) fn get_or_insert_folder(conn: &Connection, path: &TreePath) -> rusqlite::Result<FolderNo> {
-    let known = conn
-        .prepare_cached("SELECT n FROM folder WHERE path = ?1")?
-        .query_row([path.folder()], |row| row.get(0))
-        .optional()?;
-    match known {
-        Some(n) => Ok(n),
-        None => conn
-            .prepare_cached("INSERT INTO folder (path) VALUES (?1) RETURNING n")?
-            .query_row([path.folder()], |row| row.get(0)),
-    }
+    const INSERT: &str = "INSERT INTO folder (path) VALUES (?1) RETURNING n";
+    stored::get_or_insert(conn, path.folder(), ["SELECT n FROM folder WHERE path = ?1", INSERT])
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use std::time::Duration;
 use rusqlite::{Transaction, params};
 
 use super::changes::{Change, Moved, note};
-use super::{State, tenants, watermarks};
+use super::{State, history, tenants, watermarks};
 use crate::invoice::{SourceTime, Tenant};
-use crate::lang::Text;
+use crate::lang::{Text, Word};
 use crate::window::{self, moment};
 
 /// The name of the script's state file in its state folder.
@@ -29,25 +29,24 @@ pub struct Entry {
     pub status: Status,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    Success,
-    Failed,
+words! {
+    /// How a tenant's last run ended, in the words of the script.
+    pub enum Status {
+        Success = "SUCCESS", "成功";
+        Failed = "FAILED", "失败";
+    }
 }
 
 impl Status {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "SUCCESS",
-            Self::Failed => "FAILED",
-        }
+    /// A tenant that no run has dealt with has not failed either.
+    fn of(outcome: Option<history::Status>) -> Self {
+        if outcome == Some(history::Status::Failed) { Self::Failed } else { Self::Success }
     }
 
-    /// The word that the state has for it.
-    fn outcome(self) -> &'static str {
+    fn outcome(self) -> history::Status {
         match self {
-            Self::Success => "success",
-            Self::Failed => "failed",
+            Self::Success => history::Status::Success,
+            Self::Failed => history::Status::Failed,
         }
     }
 }
@@ -166,7 +165,7 @@ fn number(text: &str) -> Result<u64, Text> {
 }
 
 fn word(text: &str) -> Result<Status, Text> {
-    [Status::Success, Status::Failed].into_iter().find(|status| status.as_str() == text).ok_or_else(|| {
+    Status::parse(text).ok_or_else(|| {
         text!("{text:?} is no status; it can be SUCCESS or FAILED", "{text:?} 不是状态；只能是 SUCCESS 或 FAILED")
     })
 }
@@ -180,7 +179,7 @@ pub fn render(entries: &[Entry]) -> Result<String, UnwritableTenant> {
     Ok(entries.iter().map(line).collect())
 }
 
-/// A tenant whose line nobody could read again.
+/// A tenant that would make a line which no program could read again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnwritableTenant(pub Tenant);
 
@@ -261,14 +260,11 @@ impl State {
                 "SELECT name, watermark, last_written, last_outcome FROM tenant WHERE watermark IS NOT NULL ORDER BY n",
             )?;
             let rows = query.query_map([], |row| {
-                // A tenant that no run has dealt with has not failed either.
-                let failed =
-                    row.get::<_, Option<String>>(3)?.is_some_and(|outcome| outcome == Status::Failed.outcome());
                 Ok(Entry {
                     tenant: row.get(0)?,
                     time: row.get(1)?,
                     count: row.get(2)?,
-                    status: if failed { Status::Failed } else { Status::Success },
+                    status: Status::of(row.get(3)?),
                 })
             })?;
             rows.collect()

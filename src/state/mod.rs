@@ -1,30 +1,31 @@
-//! What we remember: one SQLite file, by default `<output>/.export_state/state.db`.
+//! The memory of the program: one SQLite file, by default `<output>/.export_state/state.db`.
 //!
-//! `file.rs` finds and names the file, `open.rs` creates, opens and upgrades it, `tenants.rs` knows tenants, `watermarks.rs` alone moves their watermarks,
-//! `ledger.rs` says which file belongs to which invoice, `todo.rs` what is still to be done or was rejected,
-//! `runs.rs` writes the history, `changes.rs` what was changed otherwise; `history.rs` and `pages.rs` read both,
-//! `overview.rs` how the tenants stand. `record.rs` writes a published batch, everything of it in one transaction:
-//! the file in the tree comes first, the state second. `rehearsal.rs` keeps what a dry run has decided. `legacy.rs`
-//! knows the script's state file, `legacy_file.rs` puts one in place. `source_table.rs` numbers the tables that were
-//! read. `visited.rs` counts the ids that a scan of the source has visited. `stored.rs` says how types are stored.
+//! | the file | |
+//! |---|---|
+//! | `file` | what SQLite keeps beside the state, and whether another user replaced any of it |
+//! | `schema`, `connect`, `damage` | versions, connections, and which errors mean a damaged file |
+//! | `open`, `store` | creating and opening; transactions, readers and the end of an open state |
+//! | `backup`, `restore`, `integrity` | backups, their way back, and whether the state holds together |
 //!
-//! Only the holder of the lock may open a state for writing (`State::open` takes it as proof).
-
-use std::path::Path;
-
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
-
-use self::file::Watch;
-use crate::fs::file::PrivateFile;
-use crate::lang::{Explain, Text};
-use crate::refusal::{Damage, Refusal};
+//! | the content | |
+//! |---|---|
+//! | `stored` | how the program's types are stored |
+//! | `tenants`, `watermarks` | the tenants, and up to where each was exported; `watermarks` alone moves them |
+//! | `ledger`, `visited`, `source_table` | which file belongs to which invoice, which ids a scan met, and in which table |
+//! | `todo` | what is still to be done or was rejected |
+//! | `record`, `rehearsal` | a published batch, in one transaction after its files; what a dry run decided instead |
+//! | `runs`, `changes` | the history of runs and of other changes; `history`, `pages`, `trace` and `overview` read it |
+//! | `legacy`, `legacy_file` | the script's state file, and how it is put in place |
+//!
+//! Only the holder of the lock may open a state for writing: `State::open` takes the lock as proof.
 
 #[macro_use]
 pub mod stored;
 
 pub mod backup;
 pub mod changes;
+mod connect;
+mod damage;
 mod file;
 pub mod history;
 pub mod integrity;
@@ -42,148 +43,23 @@ pub mod restore;
 pub mod visited;
 pub mod watermarks;
 pub mod runs;
+mod schema;
 mod source_table;
+mod store;
 pub mod tenants;
 pub mod todo;
 pub mod trace;
 
-/// An open state.
-pub struct State {
-    conn: Connection,
-    file: PrivateFile,
-    access: open::Access,
-    /// How the file was when it was opened without locks.
-    unlocked: Option<open::Stamp>,
-    /// Where another user could put another file in its place.
-    watch: Option<Watch>,
-}
-
-impl State {
-    pub fn path(&self) -> &Path {
-        self.file.path()
-    }
-
-    /// Readers never make a writer wait, and a write that fails midway leaves nothing: every change
-    /// goes through here. A deferred transaction could not wait for another writer.
-    fn transaction<T>(&mut self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> anyhow::Result<T> {
-        self.refuse_other()?;
-        let path = self.file.path().to_path_buf();
-        let write_all = || {
-            end_moment(&self.conn)?;
-            let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let result = write(&tx)?;
-            tx.commit()?;
-            Ok(result)
-        };
-        // A closure that is called once, so that every `?` above ends here.
-        write_all()
-            .map_err(|error| explain(error, &path))
-            .explain(|| text!("cannot write the state {}", "无法写入状态文件 {}", path.display()))
-    }
-
-    /// For the many small questions of a run between two changes: nobody else writes, so that all of them
-    /// share one moment, and SQLite's locks are taken once.
-    fn glance<T>(&self, question: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
-        self.look_up(|conn| {
-            if self.access == open::Access::Write && conn.is_autocommit() {
-                conn.execute_batch("BEGIN")?;
-            }
-            question(conn)
-        })
-    }
-
-    fn read<T>(&self, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
-        self.look_up(|conn| {
-            end_moment(conn)?;
-            read(conn)
-        })
-    }
-
-    fn look_up<T>(&self, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
-        let undisturbed =
-            |stamp: &Option<open::Stamp>| stamp.as_ref().is_none_or(|stamp| stamp.still_holds(&self.file));
-        let mut result = read(&self.conn);
-        // A run that began after the file was opened without locks may have changed it under our feet.
-        let mut whole = undisturbed(&self.unlocked);
-        while !whole {
-            let (conn, stamp) = open::connect_read_only(&self.file)?;
-            result = read(&conn);
-            whole = undisturbed(&stamp);
-        }
-        result
-            .map_err(|error| explain(error, self.path()))
-            .explain(|| text!("cannot read the state {}", "无法读取状态文件 {}", self.path().display()))
-    }
-
-    /// Refuses if another user has put something else where the state was opened. What would be written then is
-    /// read by no later run, and closing would remove a log that is not ours.
-    fn refuse_other(&self) -> anyhow::Result<()> {
-        self.watch.as_ref().map_or(Ok(()), Watch::check)
-    }
-
-    /// Leaves one file behind. SQLite does not tell when the checkpoint fails that closing makes, so it is
-    /// asked for one before: where it fails, the disk may not have kept what it said it had.
-    pub fn close(self) -> anyhow::Result<()> {
-        self.refuse_other()?;
-        let Self { conn, file, .. } = self;
-        let path = file.path();
-        let checkpoint = || {
-            conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-            end_moment(&conn)?;
-            conn.query_row("PRAGMA wal_checkpoint", [], |_| Ok(()))
-        };
-        checkpoint()
-            .and_then(|()| conn.close().map_err(|(_, error)| error))
-            .map_err(|error| explain(error, path))
-            .explain(|| text!("cannot close the state {}", "无法关闭状态文件 {}", path.display()))
-    }
-}
-
-/// Ends what `State::glance` began.
-fn end_moment(conn: &Connection) -> rusqlite::Result<()> {
-    if conn.is_autocommit() { Ok(()) } else { conn.execute_batch("COMMIT") }
-}
-
-/// A damaged file is a refusal with a way out, anything else an ordinary error.
-fn explain(error: rusqlite::Error, path: &Path) -> anyhow::Error {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
-    // SQLite has a code of its own where no room is left for the memory that its log is shared by.
-    let no_room = |error: &rusqlite::ffi::Error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
-    match error.sqlite_error_code() {
-        Some(code) if code == DiskFull || error.sqlite_error().is_some_and(no_room) => {
-            std::io::Error::new(std::io::ErrorKind::StorageFull, "the disk is full").into()
-        }
-        Some(DatabaseCorrupt | NotADatabase) => {
-            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(Text::same(error.to_string())) }
-                .into()
-        }
-        _ if is_nonsense(&error) => {
-            Refusal::StateDamaged { state: path.to_path_buf(), damage: Damage::Other(Text::same(error.to_string())) }
-                .into()
-        }
-        _ => error.into(),
-    }
-}
-
-/// What the schema rules out: SQLite has no checksums, so flipped bytes may show only as a value that
-/// cannot be, or as a table that is missing.
-fn is_nonsense(error: &rusqlite::Error) -> bool {
-    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
-    match error {
-        FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..) => true,
-        rusqlite::Error::QueryReturnedNoRows => true,
-        rusqlite::Error::SqlInputError { msg, .. } | rusqlite::Error::SqliteFailure(_, Some(msg)) => {
-            msg.starts_with("no such table") || msg.starts_with("no such column") || msg.contains("malformed")
-        }
-        _ => false,
-    }
-}
+pub use self::store::State;
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use std::path::Path;
+
     use super::*;
+    use crate::fs::file::PrivateFile;
     use crate::invoice::{InvoiceId, SourceTime};
     use crate::run::{Kind, RunId, Starter};
     use crate::state::runs::Start;

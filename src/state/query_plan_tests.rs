@@ -6,9 +6,9 @@ use rusqlite::types::Value;
 
 use super::changes::ChangeKind;
 use super::history::{FILES, FILES_THAT_STAYED, NEWEST_OF_STATUS, OF_RUN, PULLED_BACK, Status, UNFINISHED};
-use super::open::in_memory;
 use super::overview::OPEN_FROM;
 use super::pages::{Between, Dated, Filter, OfKind, Query, bounds, changes, runs};
+use super::schema::in_memory;
 use super::stored::TenantNo;
 use super::todo::{LEFT_BEHIND, LEFT_BY_RUN};
 use crate::run::Kind;
@@ -140,7 +140,7 @@ fn an_invoice_moves_on_at_the_same_cost_however_many_files_its_run_wrote() {
             [files],
         )
         .unwrap();
-        // The last ones: whoever went by the run would come to them last.
+        // The last ones: a search by the run would come to them last.
         let steps = |sql: &str| {
             let mut statement = conn.prepare(&format!("{sql} WHERE id = {files}")).unwrap();
             statement.execute([]).unwrap();

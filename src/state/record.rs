@@ -8,7 +8,7 @@ use super::ledger::{Entry, EntryWriter, Origin, get_or_insert_folder};
 use super::runs::{OpenRun, put_counts, put_tenant, take_back};
 use super::stored::{FolderNo, TenantNo};
 use super::tenants::Advance;
-use super::todo::{Leftover, Reject, TodoReason};
+use super::todo::{Closing, Leftover, Reject, TodoReason};
 use super::{State, ledger, tenants, todo, watermarks};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::run::Counts;
@@ -19,7 +19,7 @@ use crate::tree::publish::Published;
 #[derive(Debug, Default)]
 pub struct Record {
     pub entries: HashMap<InvoiceId, (Entry, Origin)>,
-    /// Invoices whose file now belongs to another one. They are read again by the next run.
+    /// Invoices that lost their path to another one. They are read again by the next run.
     pub displaced: HashSet<InvoiceId>,
     pub rejects: HashMap<InvoiceId, Reject>,
     /// Rows that are no invoice any more, and their tenants. Their ledger rows stay for `verify`.
@@ -65,14 +65,14 @@ impl State {
             }
             enter_all(tx, run, &record.entries)?;
             for reject in record.rejects.values() {
-                todo::refuse(tx, run.id, reject)?;
+                todo::open_reject(tx, run.id, reject)?;
             }
             for id in record.gone.keys() {
-                todo::done(tx, run.id, id, "gone")?;
+                todo::close(tx, run.id, id, Closing::Gone)?;
             }
             for id in &record.withdrawn {
                 ledger::forget(tx, id)?;
-                todo::done(tx, run.id, id, "gone")?;
+                todo::close(tx, run.id, id, Closing::Gone)?;
             }
             for entry in &record.found {
                 ledger::correct(tx, run.id, entry)?;
@@ -106,10 +106,10 @@ fn enter_all(
         };
         writer.enter(tenant, folder, entry, *origin)?;
         if any_todo {
-            todo::done(tx, run.id, &entry.id, "exported")?;
+            todo::close(tx, run.id, &entry.id, Closing::Exported)?;
         }
         if any_leftover && *origin != Origin::Kept {
-            tidy(tx, &entry.path)?;
+            remove_leftover(tx, &entry.path)?;
         }
     }
     Ok(())
@@ -120,7 +120,7 @@ fn is_filled(tx: &Transaction<'_>, list: &str) -> rusqlite::Result<bool> {
     tx.query_row(&format!("SELECT EXISTS (SELECT 1 FROM {list})"), [], |row| row.get(0))
 }
 
-fn tidy(tx: &Transaction<'_>, path: &TreePath) -> rusqlite::Result<()> {
+fn remove_leftover(tx: &Transaction<'_>, path: &TreePath) -> rusqlite::Result<()> {
     tx.prepare_cached("DELETE FROM leftover WHERE path = ?1")?.execute([path.as_str()])?;
     Ok(())
 }
@@ -130,13 +130,13 @@ fn put_paths(tx: &Transaction<'_>, run: &OpenRun, published: &Published, record:
         note_removal(tx, run, path)?;
     }
     for leftover in record.leftovers.values() {
-        todo::leave(tx, run.id, leftover)?;
+        todo::add_leftover(tx, run.id, leftover)?;
     }
     for path in &record.tidied {
-        tidy(tx, path)?;
+        remove_leftover(tx, path)?;
     }
     for path in &record.cleared {
-        todo::clear(tx, path)?;
+        todo::clear_doubt(tx, path)?;
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ pub struct RehearsedInvoice {
 }
 
 impl Rehearsal {
+    /// A ledger without any decision.
     pub fn new() -> anyhow::Result<Self> {
         let conn = Connection::open("")?;
         conn.execute_batch(
@@ -73,6 +74,7 @@ impl Rehearsal {
         Ok(())
     }
 
+    /// What was decided on one invoice.
     pub fn of(&self, id: &InvoiceId) -> anyhow::Result<Option<RehearsedInvoice>> {
         let sql = "SELECT id, tenant, time, path, sha256, size, settled, outcome, overrules, source_table FROM decided \
                    WHERE id = ?1";

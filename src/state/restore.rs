@@ -11,9 +11,10 @@ use rusqlite::Connection;
 
 use super::backup::{self, Occasion, unusable};
 use super::changes::{Change, ChangeKind, ReadFile, note};
-use super::open::{self, Access, connect_to};
+use super::connect::{Access, connect, connect_to};
+use super::damage::explain;
 use super::runs::last_time;
-use super::{State, explain, file, watermarks};
+use super::{State, file, open, watermarks};
 use crate::fs::digest_of;
 use crate::fs::file::{PrivateFile, UnfinishedFile};
 use crate::lang::Explain;
@@ -46,7 +47,7 @@ pub fn restore(lock: &ExportLock, tree: &Tree, from: &Path, reason: Option<&str>
     })
 }
 
-/// Restores a backup and makes the tree its own, whatever mark the tree has. The tree may hold anything, so it is
+/// Restores a backup and makes the tree its own, also one with another mark. The tree may hold anything, so it is
 /// marked as newer than the state: every invoice is compared with its file.
 pub fn restore_and_adopt_tree(
     lock: &ExportLock,
@@ -113,7 +114,7 @@ fn open_backup(file: &PrivateFile, from: &Path) -> anyhow::Result<Connection> {
     if !open::is_state(file).map_err(|error| unusable(from, error))? {
         return Err(no_backup(from));
     }
-    open::connect(file, Access::ReadOnly).map_err(|error| unusable(from, error))
+    connect(file, Access::ReadOnly).map_err(|error| unusable(from, error))
 }
 
 fn no_backup(from: &Path) -> anyhow::Error {

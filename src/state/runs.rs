@@ -22,7 +22,7 @@ pub struct Clocks {
     pub server_ms: i64,
     /// What the server's shows, its zone included, as if that were UTC.
     pub shown_ms: i64,
-    /// Ours, since 1970.
+    /// Of the machine that runs this program, since 1970.
     pub own_ms: i64,
     /// The name of the machine that this runs on.
     pub host: String,
@@ -164,6 +164,7 @@ pub struct End {
 }
 
 impl State {
+    /// What was true when the state was last used.
     pub fn last_time(&self) -> anyhow::Result<LastTime> {
         self.read(last_time)
     }
@@ -198,7 +199,7 @@ impl State {
         .map(|seen| seen.map(i64::cast_unsigned))
     }
 
-    /// Opens a run. Runs still called running are dead, since we hold the lock. Doubt is made lasting
+    /// Opens a run. Runs still called running are dead, since this process holds the lock. Doubt is made lasting
     /// here: it empties every look-back, so a run that dies does not forget it.
     pub fn begin(&mut self, start: &Start) -> anyhow::Result<OpenRun> {
         self.transaction(|tx| {
@@ -250,7 +251,7 @@ impl State {
     pub fn finish(&mut self, run: OpenRun, end: &End) -> anyhow::Result<()> {
         self.transaction(|tx| {
             for (tenant, error) in &end.failed {
-                tenants::fail(tx, run.id, tenant)?;
+                tenants::record_failure(tx, run.id, tenant)?;
                 put_tenant(tx, run.id, tenant, &Counts::default())?;
                 tx.execute(
                     "UPDATE run_tenant SET error = ?3 WHERE run = ?1 AND tenant = ?2",

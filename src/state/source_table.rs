@@ -46,7 +46,7 @@ pub(super) fn get_or_insert(conn: &Connection, run: RunId, identity: &TableIdent
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::open::in_memory;
+    use crate::state::schema::in_memory;
 
     #[test]
     fn a_table_keeps_its_number_until_ids_may_be_given_out_again() {

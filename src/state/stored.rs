@@ -1,11 +1,12 @@
 //! How the program's types are stored in SQLite. A value that a type does not have is an error on reading, and counts
 //! as damage.
 
-use rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef};
-use rusqlite::{Row, ToSql};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 
 use crate::invoice::{Digest, InvoiceId, ReasonCode, SourceTime, Tenant};
 use crate::run::{Counts, Kind, RunId, WhyKept};
+use crate::tree::name::TreePath;
 
 /// The row of a tenant: of one spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,6 +85,23 @@ impl ToSql for LedgerKey<'_> {
         let number = text.parse::<i64>().ok().filter(|_| self.0.is_whole_number());
         Ok(number.map_or(text.into(), ToSqlOutput::from))
     }
+}
+
+impl FromSql for TreePath {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let text = value.as_str()?;
+        Self::parse(text).ok_or_else(|| FromSqlError::Other(format!("impossible path {text:?}").into()))
+    }
+}
+
+/// The number of a row that `key` names, which is inserted if it is missing.
+pub(super) fn get_or_insert<T: FromSql>(
+    conn: &Connection,
+    key: &str,
+    [select, insert]: [&str; 2],
+) -> rusqlite::Result<T> {
+    let known = conn.prepare_cached(select)?.query_row([key], |row| row.get(0)).optional()?;
+    known.map_or_else(|| conn.prepare_cached(insert)?.query_row([key], |row| row.get(0)), Ok)
 }
 
 /// The counts of a run, or of a tenant in it.

@@ -1,9 +1,9 @@
 //! Watermarks and look-backs, one row per spelling of a tenant.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::State;
-use super::stored::TenantNo;
+use super::stored::{self, TenantNo};
 use crate::invoice::{SourceTime, Tenant};
 use crate::run::RunId;
 use crate::window::is_time;
@@ -40,6 +40,7 @@ pub struct Advance {
 }
 
 impl State {
+    /// All tenants, in the order in which they became known.
     pub fn tenants(&self) -> anyhow::Result<Vec<KnownTenant>> {
         self.tenants_ahead_of(None)
     }
@@ -84,17 +85,9 @@ fn plausible(known: &KnownTenant) -> rusqlite::Result<()> {
 
 /// The number of a tenant, which is entered if it is new.
 pub(super) fn get_or_insert(conn: &Connection, tenant: &Tenant) -> rusqlite::Result<TenantNo> {
-    let known = conn
-        .prepare_cached("SELECT n FROM tenant WHERE name = ?1")?
-        .query_row([tenant.as_str()], |row| row.get(0))
-        .optional()?;
-    if let Some(n) = known {
-        return Ok(n);
-    }
-    conn.prepare_cached(
-        "INSERT INTO tenant (name, family) VALUES (?1, 1 + (SELECT coalesce(max(n), 0) FROM tenant)) RETURNING n",
-    )?
-    .query_row([tenant.as_str()], |row| row.get(0))
+    const INSERT: &str =
+        "INSERT INTO tenant (name, family) VALUES (?1, 1 + (SELECT coalesce(max(n), 0) FROM tenant)) RETURNING n";
+    stored::get_or_insert(conn, tenant.as_str(), ["SELECT n FROM tenant WHERE name = ?1", INSERT])
 }
 
 /// Two spellings that one scan returned belong together, and with them all their relatives.
@@ -109,7 +102,7 @@ pub(super) fn join_families(conn: &Connection, a: TenantNo, b: TenantNo) -> rusq
 }
 
 /// Only incremental runs move watermarks, and what stands beside them is how that went.
-pub(super) fn fail(conn: &Connection, run: RunId, tenant: &Tenant) -> rusqlite::Result<()> {
+pub(super) fn record_failure(conn: &Connection, run: RunId, tenant: &Tenant) -> rusqlite::Result<()> {
     let n = get_or_insert(conn, tenant)?;
     conn.prepare_cached(
         "UPDATE tenant SET last_run = ?2, last_written = 0, last_outcome = 'failed'

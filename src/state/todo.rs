@@ -1,8 +1,7 @@
-//! The to-do list and the rejects: what the next run reads by primary key, whatever its window.
+//! The to-do list and the rejects: the rows that the next run reads by primary key, also outside its window.
 
 use std::collections::BTreeMap;
 
-use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::ledger::AT_PATH;
@@ -25,7 +24,16 @@ words! {
     }
 }
 
-stored_words!(TodoReason);
+words! {
+    /// How a reject was closed.
+    pub enum Closing {
+        Exported = "exported", "已导出";
+        /// Its row is no invoice any more.
+        Gone = "gone", "已不是发票";
+    }
+}
+
+stored_words!(TodoReason Closing);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Todo {
@@ -50,7 +58,7 @@ pub struct Leftover {
     pub path: TreePath,
     /// The invoice that had it.
     pub id: InvoiceId,
-    /// Of what we wrote there.
+    /// Of what this program wrote there.
     pub digest: Digest,
     /// None of those that were left before this was recorded, and of files that a run of an earlier version may have
     /// written when it died.
@@ -78,7 +86,7 @@ pub struct Content {
 pub struct DoubtedPath {
     /// The invoice that it wrote there.
     pub writer: Option<InvoiceId>,
-    /// Anything else that lies there is not ours, if the dead run has said what it was to write.
+    /// Another file there was not written by this program, if the dead run has said what it was to write.
     pub contents: Vec<Content>,
 }
 
@@ -94,6 +102,7 @@ impl DoubtedPath {
 pub(super) const RETRIED_AT_MOST: i64 = 50_000;
 
 impl State {
+    /// The rows that the next run reads by primary key, with no more rejects than one run reads.
     pub fn todo(&self) -> anyhow::Result<Vec<Todo>> {
         self.read(|conn| {
             let mut query = conn.prepare(
@@ -113,50 +122,50 @@ impl State {
     pub fn doubted_paths(&self) -> anyhow::Result<BTreeMap<TreePath, DoubtedPath>> {
         self.read(|conn| {
             let mut query = conn.prepare("SELECT path, id FROM doubt_path")?;
-            let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?)))?;
+            let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let mut paths = BTreeMap::new();
             for row in rows {
-                let (path, id) = row?;
-                if let Some(path) = TreePath::parse(&path) {
-                    let contents = contents(conn, &path)?;
-                    paths.insert(path, DoubtedPath { writer: id.map(InvoiceId), contents });
-                }
+                let (path, writer) = row?;
+                let contents = contents(conn, &path)?;
+                paths.insert(path, DoubtedPath { writer, contents });
             }
             Ok(paths)
         })
     }
 
+    /// How many invoices cannot be exported.
     pub fn open_rejects(&self) -> anyhow::Result<u64> {
         self.read(|conn| conn.query_row("SELECT count(*) FROM reject WHERE closed_run IS NULL", [], |row| row.get(0)))
     }
 
     /// What a run has put on record of an invoice so far: its tenant then, and how it was counted.
     pub fn counted(&self, run: RunId, id: &InvoiceId) -> anyhow::Result<Option<(Option<Tenant>, Counts)>> {
-        self.glance(|conn| {
+        self.read_at_one_moment(|conn| {
             let rejected = conn
                 .prepare_cached("SELECT tenant FROM reject WHERE id = ?1 AND closed_run IS NULL AND last_run = ?2")?
-                .query_row(params![id.as_str(), run.0], |row| row.get::<_, Option<String>>(0))
+                .query_row(params![id, run], |row| row.get(0))
                 .optional()?;
             match rejected {
-                Some(tenant) => Ok(Some((tenant.map(Tenant), Counts { seen: 1, rejected: 1, ..Counts::default() }))),
+                Some(tenant) => Ok(Some((tenant, Counts { seen: 1, rejected: 1, ..Counts::default() }))),
                 None => ledger::counted(conn, run, id),
             }
         })
     }
 
+    /// Whether this invoice could not be exported the last time.
     pub fn is_open_reject(&self, id: &InvoiceId) -> anyhow::Result<bool> {
-        self.glance(|conn| is_open(conn, id))
+        self.read_at_one_moment(|conn| is_open(conn, id))
     }
 
-    /// Lets the next run, also one that is open, write these invoices whatever lies there.
-    pub fn want(&mut self, ids: &[InvoiceId]) -> anyhow::Result<()> {
+    /// Lets the next run, also one that is open, write these invoices without trusting the files that are there.
+    pub fn put_on_todo_list(&mut self, ids: &[InvoiceId]) -> anyhow::Result<()> {
         self.transaction(|tx| {
             let run: RunId = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
             ids.iter().try_for_each(|id| put(tx, run, id, TodoReason::Doubt, None))
         })
     }
 
-    /// The invoice whose file was left at this path though it names it no more.
+    /// The file that was left at this path though its invoice names it no more.
     pub fn leftover(&self, path: &TreePath) -> anyhow::Result<Option<Leftover>> {
         self.read(|conn| {
             let mut query = conn.prepare_cached("SELECT path, id, sha256, why FROM leftover WHERE path = ?1")?;
@@ -165,7 +174,7 @@ impl State {
     }
 
     /// The files that were left where this invoice, or an earlier one with its id, was.
-    pub fn left_behind(&self, id: &InvoiceId) -> anyhow::Result<Vec<Leftover>> {
+    pub fn leftovers_of(&self, id: &InvoiceId) -> anyhow::Result<Vec<Leftover>> {
         self.read(|conn| leftovers(conn, LEFT_BEHIND, id.as_str()))
     }
 
@@ -197,15 +206,13 @@ const LEFTOVERS_SHOWN: i64 = 100;
 pub(super) const LEFT_BEHIND: &str = "SELECT path, id, sha256, why FROM leftover WHERE id = ?1 ORDER BY path LIMIT ?2";
 pub(super) const LEFT_BY_RUN: &str = "SELECT path, id, sha256, why FROM leftover WHERE run = ?1 ORDER BY path LIMIT ?2";
 
+/// Files that were left, of one run or of one id, as the statement says.
 pub(super) fn leftovers(conn: &Connection, sql: &str, of: impl ToSql) -> rusqlite::Result<Vec<Leftover>> {
     conn.prepare_cached(sql)?.query_map(params![of, LEFTOVERS_SHOWN], leftover)?.collect()
 }
 
 fn leftover(row: &Row<'_>) -> rusqlite::Result<Leftover> {
-    let path: String = row.get(0)?;
-    let parsed = TreePath::parse(&path).ok_or(rusqlite::Error::InvalidColumnType(0, path, Type::Text))?;
-    let why = row.get("why")?;
-    Ok(Leftover { path: parsed, id: row.get(1)?, digest: row.get(2)?, why })
+    Ok(Leftover { path: row.get(0)?, id: row.get(1)?, digest: row.get(2)?, why: row.get(3)? })
 }
 
 fn contents(conn: &Connection, path: &TreePath) -> rusqlite::Result<Vec<Content>> {
@@ -239,14 +246,14 @@ fn put_contents(
 }
 
 /// The path is in doubt no more.
-pub(super) fn clear(conn: &Connection, path: &TreePath) -> rusqlite::Result<()> {
+pub(super) fn clear_doubt(conn: &Connection, path: &TreePath) -> rusqlite::Result<()> {
     conn.prepare_cached("DELETE FROM doubt_path WHERE path = ?1")?.execute([path.as_str()])?;
     conn.prepare_cached("DELETE FROM doubt_content WHERE path = ?1")?.execute([path.as_str()])?;
     Ok(())
 }
 
 /// The file stays though no invoice names it.
-pub(super) fn leave(conn: &Connection, run: RunId, leftover: &Leftover) -> rusqlite::Result<()> {
+pub(super) fn add_leftover(conn: &Connection, run: RunId, leftover: &Leftover) -> rusqlite::Result<()> {
     let Leftover { path, id, digest, why } = leftover;
     conn.prepare_cached(
         "INSERT INTO leftover (path, id, sha256, run, why) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -257,11 +264,12 @@ pub(super) fn leave(conn: &Connection, run: RunId, leftover: &Leftover) -> rusql
     Ok(())
 }
 
+/// The same in the midst of a transaction.
 pub(super) fn is_open(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<bool> {
     conn.prepare_cached("SELECT 1 FROM reject WHERE id = ?1 AND closed_run IS NULL")?.exists([id.as_str()])
 }
 
-/// An id stays in doubt until it is dealt with, whatever else happens to it.
+/// Puts an id on the to-do list. One that is in doubt stays so until it is dealt with.
 pub(super) fn put(
     conn: &Connection,
     run: RunId,
@@ -279,7 +287,7 @@ pub(super) fn put(
 }
 
 /// Opens a reject, or keeps the open one with what is wrong now.
-pub(super) fn refuse(conn: &Connection, run: RunId, reject: &Reject) -> rusqlite::Result<()> {
+pub(super) fn open_reject(conn: &Connection, run: RunId, reject: &Reject) -> rusqlite::Result<()> {
     let tenant = reject.tenant.as_ref().map(|tenant| tenants::get_or_insert(conn, tenant)).transpose()?;
     put(conn, run, &reject.id, TodoReason::Reject, tenant)?;
     let opened: Option<RunId> = conn
@@ -307,7 +315,7 @@ pub(super) fn refuse(conn: &Connection, run: RunId, reject: &Reject) -> rusqlite
 }
 
 /// Takes an id off the list and closes its reject.
-pub(super) fn done(conn: &Connection, run: RunId, id: &InvoiceId, how: &str) -> rusqlite::Result<()> {
+pub(super) fn close(conn: &Connection, run: RunId, id: &InvoiceId, how: Closing) -> rusqlite::Result<()> {
     if conn.prepare_cached("DELETE FROM todo WHERE id = ?1")?.execute([id.as_str()])? == 1 {
         conn.prepare_cached("UPDATE reject SET closed_run = ?2, closed_how = ?3 WHERE id = ?1 AND closed_run IS NULL")?
             .execute(params![id.as_str(), run, how])?;

@@ -58,7 +58,7 @@ impl State {
             for PullBack { tenant, from } in back {
                 let n = tenants::get_or_insert(tx, tenant)?;
                 changes::note_watermark(tx, change, n, Some(from), Some(to))?;
-                // A look-back ahead of the boundary would leave out what lies between: it comes from an
+                // A look-back ahead of the boundary would leave out the rows in between: it comes from an
                 // imported time, not from what was read.
                 tx.execute(
                     "UPDATE tenant SET watermark = ?2, look_back = CASE WHEN look_back <= ?2 THEN look_back END WHERE n = ?1",
@@ -176,8 +176,8 @@ pub(super) fn forget_look_backs(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute("UPDATE tenant SET look_back = NULL", []).map(drop)
 }
 
-/// What lies above a time counts as seen no longer, and its files must be looked at; None is everything. Returns how
-/// many invoices that are. What has no time never counts as seen.
+/// Lets the invoices above a time count as unsettled, and their files be examined; None is every invoice. Returns how
+/// many they are. An invoice without a time is never settled.
 fn unsettle(conn: &Connection, tenant: TenantNo, above: Option<&SourceTime>) -> rusqlite::Result<u64> {
     let changed = conn.execute(
         "UPDATE entry SET settled = 0, recheck = 1 WHERE tenant = ?1 AND (?2 IS NULL OR time > ?2)",

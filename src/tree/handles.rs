@@ -52,15 +52,18 @@ pub(super) struct Folders {
 }
 
 impl Folders {
+    /// Folders for a process that may have this many handles.
     pub(super) fn within(handles: usize) -> Self {
         Self { open: RwLock::default(), at_most: (handles.saturating_sub(RESERVED) / 2).clamp(1, MOST_FOLDERS) }
     }
 
+    /// The open handle of a folder, if there is one.
     pub(super) fn get(&self, folder: &str) -> Option<Arc<OwnedFd>> {
         // The map is whole after every statement, so a thread that panicked leaves it usable.
         self.open.read().unwrap_or_else(PoisonError::into_inner).get(folder).map(Arc::clone)
     }
 
+    /// Keeps a handle open. Where there are too many, all others are closed.
     pub(super) fn keep(&self, folder: &str, handle: &Arc<OwnedFd>) {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= self.at_most {
@@ -69,11 +72,12 @@ impl Folders {
         open.insert(folder.to_owned(), Arc::clone(handle));
     }
 
+    /// Closes the handle of a folder.
     pub(super) fn forget(&self, folder: &str) {
         self.open.write().unwrap_or_else(PoisonError::into_inner).remove(folder);
     }
 
-    /// Takes a handle. Where none is left, for us or on the whole machine, the folders are closed first.
+    /// Takes a handle. Where none is left, for this process or on the whole machine, the folders are closed first.
     pub(super) fn with_room<T>(&self, take: impl Fn() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
         match take() {
             Err(Errno::MFILE | Errno::NFILE) => {

@@ -9,10 +9,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::fs::private::{Access, PRIVATE, PrivateFolder};
+use crate::lang::Explain;
 use crate::refusal::Refusal;
 
 /// The lock file's name below `.export_state`.
@@ -31,7 +31,7 @@ pub struct Mark {
     pub written: Written,
 }
 
-/// How much of what that run published is in the tree. A copy that somebody took meanwhile holds a part.
+/// How much of what that run published is in the tree. A copy that was taken meanwhile holds a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     InPart,
@@ -40,7 +40,10 @@ pub enum Written {
 
 /// Reads the mark of an open lock file; None if it was never marked.
 pub fn read(file: &File) -> anyhow::Result<Option<Mark>> {
-    let Some(value) = read_sector(file, 0).context("cannot read the mark")? else { return Ok(None) };
+    let Some(value) = read_sector(file, 0).explain(|| text!("cannot read the mark", "无法读取目录标记"))?
+    else {
+        return Ok(None);
+    };
     let state_id = value.get("state").and_then(Value::as_str).map(str::to_owned);
     let run = value.get("run").and_then(Value::as_i64);
     let written = if value.get("written") == Some(&json!(IN_PART)) { Written::InPart } else { Written::Whole };
@@ -61,7 +64,7 @@ pub fn write(file: &File, mark: &Mark) -> anyhow::Result<()> {
     };
     write_sector(file, 0, &json!({ "state": mark.state_id, "run": mark.run, "written": written }))
         .and_then(|()| file.sync_all())
-        .context("cannot write the mark")
+        .explain(|| text!("cannot write the mark", "无法写入目录标记"))
 }
 
 /// Reads one line of JSON; None where there is none.
@@ -87,12 +90,15 @@ pub fn write_sector(file: &File, at: u64, value: &Value) -> io::Result<()> {
     file.write_all_at(line.as_bytes(), at)
 }
 
-/// Refuses a file system on which two names of ours may be one file. Asked once, before the tree is
+/// Refuses a file system on which two different names may be one file. Asked once, before the tree is
 /// marked for the first time.
 pub fn refuse_folded_names(private: &PrivateFolder, output: &Path) -> anyhow::Result<()> {
     // Upper and lower case; composed and decomposed.
     for (one, other) in [("probe-case", "PROBE-CASE"), ("probe-\u{e9}", "probe-e\u{301}")] {
-        if same_name(private, one, other).context("cannot try out how the file system treats names")? {
+        let folded = same_name(private, one, other);
+        if folded
+            .explain(|| text!("cannot try out how the file system treats names", "无法测试文件系统如何处理文件名"))?
+        {
             return Err(Refusal::NamesFolded { output: output.to_path_buf() }.into());
         }
     }

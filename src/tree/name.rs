@@ -1,6 +1,6 @@
 //! Which file an invoice has: `<tenant>/<country>/<yyyymmdd>+<number>.json` below the output.
 //!
-//! Ordinary keys keep their names as they are. Whatever could leave the tree, hide in it, split a
+//! Ordinary keys keep their names as they are. What could leave the tree, hide in it, split a
 //! line or a pipe-separated field, or turn a terminal's text around is written `%XX`, byte by byte,
 //! and names longer than a file system takes are cut and closed with a hash. Two invoices that
 //! differ in tenant, country, date or number have different paths; NULL, empty and `UNKNOWN`
@@ -27,6 +27,8 @@ const HASH_DIGITS: usize = 32;
 const LONGEST_ESCAPE: usize = 9;
 /// The length of `yyyymmdd`.
 const DATE: usize = 8;
+/// Bytes of its year.
+const YEAR: usize = 4;
 /// Where the number starts in a file name, behind the date and `+`.
 const NUMBER: usize = DATE + 1;
 
@@ -94,7 +96,7 @@ impl TreePath {
         decode(self.stem().get(NUMBER..)?)
     }
 
-    /// Whether this is a file of the invoice number, in whatever spelling of case and surrounding
+    /// Whether this is a file of the invoice number, in any spelling of case and surrounding
     /// blanks. A cut name is recognised by its exact number only: taken for another invoice, a file
     /// is left in place; taken for the same one, it may be removed.
     pub fn same_number(&self, number: &str) -> bool {
@@ -107,6 +109,11 @@ impl TreePath {
     /// The same of two files. Of cut names only those of one date are recognised.
     pub fn same_invoice(&self, other: &Self) -> bool {
         other.number().map_or_else(|| self.file() == other.file(), |number| self.same_number(&number))
+    }
+
+    /// Whether both issue dates lie in one year. Many companies number their invoices anew each year.
+    pub fn same_year(&self, other: &Self) -> bool {
+        self.file().get(..YEAR) == other.file().get(..YEAR)
     }
 
     fn part(&self, nth: usize) -> &str {
@@ -165,7 +172,7 @@ fn is_unsafe(letter: char) -> bool {
     letter.is_control() || matches!(letter, '/' | '%' | '|' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The value whose `encode` this is; None for a cut name and for one that ends within a character.
+/// The value that `encode` turned into this name; None for a cut name and for one that ends within a character.
 fn decode(name: &str) -> Option<String> {
     if name == EMPTY {
         return Some(String::new());

@@ -15,17 +15,17 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use anyhow::Context;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::handles::is_out_of_handles;
 use super::name::TreePath;
+use super::output::{NewFolder, Tree};
 use super::stage::{List, Stage, StagedDocument};
-use super::{NewFolder, Tree};
 use crate::fs::identity::Identity;
 use crate::fs::{create_folder_if_missing, digest_of, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId, Tenant};
+use crate::lang::Explain;
 use crate::refusal::Trouble;
 
 /// A staged document and where it goes.
@@ -45,7 +45,7 @@ pub struct Removal {
     pub path: TreePath,
     /// Where the invoices that had it are now. It stays if one of these files cannot be put in place.
     pub instead: Vec<TreePath>,
-    /// What we wrote there; anything else is left.
+    /// Of what this program wrote there; another file is left.
     pub digest: Digest,
     pub cause: Cause,
 }
@@ -63,13 +63,14 @@ pub enum Cause {
 #[derive(Debug, Default)]
 pub struct Changes {
     pub placements: Vec<Placement>,
-    /// Files that were there with the right bytes, whoever wrote them and however recently: they are
+    /// Files that were there with the right bytes, however recently they were written: they are
     /// synced with the batch.
     pub adopted: Vec<TreePath>,
     pub removals: Vec<Removal>,
 }
 
 impl Changes {
+    /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.placements.is_empty() && self.removals.is_empty() && self.adopted.is_empty()
     }
@@ -99,16 +100,16 @@ pub struct Published {
 pub struct NotRemoved {
     pub id: InvoiceId,
     pub path: TreePath,
-    /// What we wrote.
+    /// Of what this program wrote.
     pub digest: Digest,
     pub why: NotRemovedReason,
 }
 
 #[derive(Debug)]
 pub enum NotRemovedReason {
-    /// It holds something else than what we wrote.
+    /// It holds something else than what this program wrote.
     Foreign,
-    /// Its folder is not ours to write, or no folder. The words of the operating system.
+    /// This user may not write to its folder, or it is no folder. The words of the operating system.
     Stuck(String),
 }
 
@@ -127,9 +128,9 @@ impl Failure {
     }
 }
 
-impl SyncedBatch {
-    pub(super) fn list(&self) -> &str {
-        &self.list.name
+impl Placement {
+    fn target(&self) -> (&InvoiceId, &TreePath, Digest) {
+        (&self.id, &self.path, self.digest)
     }
 }
 
@@ -139,31 +140,32 @@ impl Published {
         Self::default()
     }
 
+    /// Whether anything was written, taken over or removed.
     pub fn changed_the_tree(&self) -> bool {
         self.list.is_some()
     }
 
-    pub(super) fn list(&self) -> Option<&str> {
-        self.list.as_deref()
-    }
-
+    /// The superseded files that were removed.
     pub fn removed(&self) -> impl Iterator<Item = &TreePath> {
         self.removed.iter().map(|(_, path)| path)
     }
 
-    /// The invoices whose old files were removed.
+    /// The invoices of the old files that were removed.
     pub fn movers(&self) -> impl Iterator<Item = &InvoiceId> {
         self.removed.iter().map(|(id, _)| id)
     }
 
+    /// The superseded files that are still there.
     pub fn left(&self) -> &[NotRemoved] {
         &self.left
     }
 
+    /// What a dead run may have written and could not be removed, with the words of the operating system.
     pub fn in_doubt(&self) -> &[(TreePath, String)] {
         &self.in_doubt
     }
 
+    /// The files that could not be put in place.
     pub fn failed(&self) -> &[Failure] {
         &self.failed
     }
@@ -181,10 +183,10 @@ impl Published {
         }
     }
 
-    /// What lies in one tenant's way keeps nobody else from going on.
+    /// An obstacle in the folders of one tenant does not keep the others from going on.
     fn note_trouble(&mut self, removal: &Removal, error: io::Error) -> anyhow::Result<()> {
         if !concerns_one_tenant(&error) {
-            return Err(error).with_context(|| format!("cannot remove {}", removal.path));
+            return Err(text!("cannot remove {}", "无法删除 {}", removal.path).caused_by(error));
         }
         let (id, path, detail) = (removal.id.clone(), removal.path.clone(), error.to_string());
         match removal.cause {
@@ -194,6 +196,21 @@ impl Published {
             Cause::InDoubt(_) => self.in_doubt.push((path, detail)),
         }
         Ok(())
+    }
+}
+
+impl Stage {
+    /// The batch is recorded: nothing of it is in doubt any more.
+    pub fn drop_list(&self, published: &Published) -> anyhow::Result<()> {
+        let Some(list) = &published.list else { return Ok(()) };
+        let removed = self.remove_list(list);
+        removed.explain(|| text!("cannot remove the list {list} in staging", "无法删除暂存目录中的清单 {list}"))
+    }
+
+    /// Nothing of the batch was put in place, nor will be. If its list stays, the next run examines files
+    /// that no process has touched.
+    pub fn withdraw_list(&self, synced: &SyncedBatch) {
+        let _ = self.remove_list(&synced.list.name);
     }
 }
 
@@ -208,7 +225,7 @@ impl Tree {
 
     /// Steps 1 and 2.
     pub fn sync(&self, stage: &Stage, changes: Changes) -> anyhow::Result<SyncedBatch> {
-        let list = stage.write_list(changes.placements.iter())?;
+        let list = stage.write_list(changes.placements.iter().map(Placement::target))?;
         let synced = SyncedBatch { changes, list };
         if let Err(error) = self.sync_staged(stage, &synced.list.file, &synced.changes.adopted) {
             stage.withdraw_list(&synced);
@@ -250,7 +267,10 @@ impl Tree {
                     stage.discard(&placement.staged);
                     published.failed.push(Failure::of(placement, error.to_string()));
                 }
-                Err(error) => return Err(error).with_context(|| format!("cannot put {} in place", placement.path)),
+                Err(error) => {
+                    let path = &placement.path;
+                    return Err(text!("cannot put {path} in place", "无法将 {path} 放到目标位置").caused_by(error));
+                }
             }
             if open.len() >= self.folders.at_most {
                 moved.extend(self.moved_away(&mut open)?);
@@ -297,9 +317,9 @@ impl Tree {
         }
     }
 
-    /// Whoever moves a folder away takes its open handle along: what is put there from then on is not where it
+    /// A folder that is moved away keeps its open handle: what is put there from then on is not where it
     /// belongs. Says which of these folders that befell, and forgets their handles. They are asked while they are
-    /// open, since then nobody else gets their numbers.
+    /// open, since their inodes are not given out again until then.
     fn moved_away<'a>(&self, open: &mut HashMap<&'a str, Arc<OwnedFd>>) -> anyhow::Result<Vec<&'a str>> {
         let mut moved = Vec::new();
         for (folder, handle) in open.drain() {
@@ -307,7 +327,9 @@ impl Tree {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) if concerns_one_tenant(&error) => {}
-                Err(error) => return Err(error).with_context(|| format!("cannot look at the folder {folder}")),
+                Err(error) => {
+                    return Err(text!("cannot look at the folder {folder}", "无法查看目录 {folder}").caused_by(error));
+                }
             }
             self.forget_folder(folder);
             moved.push(folder);
@@ -382,7 +404,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes what is ours.
+    /// Removes a superseded file, if it is what this program wrote.
     fn remove(&self, removal: &Removal) -> io::Result<Ownership> {
         let ownership = self.ownership(removal)?;
         if let Ownership::Ours(folder) = &ownership {
@@ -403,7 +425,7 @@ impl Tree {
         Ok(published)
     }
 
-    /// Whether a superseded file is still what we wrote.
+    /// Whether a superseded file is still what this program wrote.
     fn ownership(&self, removal: &Removal) -> io::Result<Ownership> {
         self.forget_if_moved(removal.path.folder())?;
         let Some(folder) = self.folder(removal.path.folder())? else { return Ok(Ownership::Missing) };
@@ -426,7 +448,7 @@ enum Ownership {
     Missing,
 }
 
-/// A tenant's folder that is a file, a symlink, a mount point or not ours to write holds up this
+/// A tenant's folder that is a file, a symlink, a mount point or that this user may not write to holds up this
 /// tenant; a full or broken disk holds up the run.
 pub fn concerns_one_tenant(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);

@@ -10,19 +10,18 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use anyhow::Context;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use serde_json::Value;
 
 use super::handles::Folders;
 use super::name::TreePath;
-use super::publish::{Placement, Published, SyncedBatch};
+use super::output::{Durability, Tree};
 use super::tmpfile::{self, UnnamedFile, UnnamedFiles};
-use super::{Durability, Tree};
 use crate::fs::private::{Access, PrivateFolder};
 use crate::fs::{create_file, create_folder_if_missing, open_beneath};
 use crate::invoice::{Digest, InvoiceId};
+use crate::lang::Explain;
 
 const FOLDER: &str = "staging";
 /// The lists' names begin like this; there may be two, since the next batch is published while one is
@@ -96,7 +95,7 @@ impl Stage {
     pub fn create(tree: &Tree, private: &Arc<PrivateFolder>, durability: Durability) -> anyhow::Result<Self> {
         let path = private.path_of(FOLDER);
         remove(private)?;
-        private.create_folder(FOLDER).with_context(|| format!("cannot create {}", path.display()))?;
+        private.create_folder(FOLDER).explain(|| text!("cannot create {}", "无法创建 {}", path.display()))?;
         let handle = open_beneath(private.handle(), FOLDER).map_err(|error| private.cannot_open(FOLDER, error))?;
         private.refuse_foreign_folder(FOLDER, &handle)?;
         tmpfile::grow_fd_table(&handle, tree.handles);
@@ -131,7 +130,7 @@ impl Stage {
             }
             Ok::<_, io::Error>(staged)
         };
-        write().with_context(|| format!("cannot write to {}", self.path.display()))
+        write().explain(|| text!("cannot write to {}", "无法写入 {}", self.path.display()))
     }
 
     fn write_named(&self, staged: &StagedDocument, document: &[u8]) -> io::Result<()> {
@@ -148,7 +147,7 @@ impl Stage {
         self.unnamed.get_or_init(|| UnnamedFiles::probe(&self.handle, self.handles))
     }
 
-    /// Puts a document where it goes, in the place of whatever file is there.
+    /// Puts a document where it goes, in the place of the file that is there.
     pub(super) fn put(&self, staged: &StagedDocument, folder: &OwnedFd, name: &str) -> io::Result<()> {
         if let Some(handle) = &staged.unnamed {
             match handle.link(folder, name) {
@@ -183,54 +182,47 @@ impl Stage {
 
     /// Writes the list of a batch's targets: the invoice, the path and the SHA-256 of each file. The last line says
     /// that the list is whole.
-    pub(super) fn write_list<'a>(&self, targets: impl Iterator<Item = &'a Placement>) -> anyhow::Result<List> {
+    pub(super) fn write_list<'a>(
+        &self,
+        targets: impl Iterator<Item = (&'a InvoiceId, &'a TreePath, Digest)>,
+    ) -> anyhow::Result<List> {
         let name = format!("{LIST}-{}", self.lists.fetch_add(1, Ordering::Relaxed));
         let mut text = String::new();
-        for Placement { id, path, digest, .. } in targets {
+        for (id, path, digest) in targets {
             let target = (id.as_str(), path.as_str(), digest.to_string());
-            text.push_str(&serde_json::to_string(&target).context("cannot write a target as JSON")?);
+            text.push_str(&serde_json::to_string(&target)?);
             text.push('\n');
         }
         text.push_str("end\n");
-        let create = || create_file(&self.handle, &name);
-        let write = || {
-            let mut file = self.output_folders.with_room(create)?;
-            file.write_all(text.as_bytes())?;
-            Ok::<_, io::Error>(file)
-        };
-        let file = write().with_context(|| format!("cannot write {}/{name}", self.path.display()))?;
+        let created = self.output_folders.with_room(|| create_file(&self.handle, &name)).map_err(io::Error::from);
+        let written = created.and_then(|mut file| file.write_all(text.as_bytes()).map(|()| file));
+        let folder = self.path.display();
+        let file = written.explain(|| text!("cannot write {folder}/{name}", "无法写入 {folder}/{name}"))?;
         Ok(List { file, name })
     }
 
-    /// The batch is recorded: nothing of it is in doubt any more.
-    pub fn drop_list(&self, published: &Published) -> anyhow::Result<()> {
-        let Some(list) = published.list() else { return Ok(()) };
+    /// Removes the list of a batch, if it is there.
+    pub(super) fn remove_list(&self, list: &str) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.handle, list, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(error).with_context(|| format!("cannot remove {}/{list}", self.path.display())),
+            Err(Errno::NOENT) => Ok(()),
+            removed => Ok(removed?),
         }
-    }
-
-    /// Nothing of the batch was put in place, nor will be. If its list stays, the next run looks after files
-    /// that nobody has touched.
-    pub fn withdraw_list(&self, synced: &SyncedBatch) {
-        let _ = rustix::fs::unlinkat(&self.handle, synced.list(), AtFlags::empty());
     }
 }
 
 /// What a dead run may have published without recording it. Nothing of a list that is not whole: it is
 /// durable before the first file gets its place, so then there was none.
-pub fn left_in_doubt(private: &PrivateFolder) -> anyhow::Result<Vec<Target>> {
+pub fn unrecorded_targets(private: &PrivateFolder) -> anyhow::Result<Vec<Target>> {
     let Some(folder) = private.open_subfolder(FOLDER)? else { return Ok(Vec::new()) };
-    let names = folder.names().with_context(|| format!("cannot read {}", folder.path().display()))?;
-    let mut lists: Vec<_> =
-        names.into_iter().filter(|name| name.as_encoded_bytes().starts_with(LIST.as_bytes())).collect();
+    let mut lists = folder.names()?;
+    lists.retain(|name| name.as_encoded_bytes().starts_with(LIST.as_bytes()));
     // The later list knows who wrote a path last. A longer number is a greater one.
     lists.sort_by_key(|name| (name.len(), name.clone()));
     let mut targets = Vec::new();
     for list in lists {
         let Some(file) = folder.open(&list, Access::Read)? else { continue };
-        targets.extend(read_list(file).with_context(|| format!("cannot read {}", folder.path_of(&list).display()))?);
+        let path = folder.path_of(&list);
+        targets.extend(read_list(file).explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?);
     }
     Ok(targets)
 }
@@ -247,7 +239,7 @@ fn target(line: &str) -> anyhow::Result<Target> {
     let text = |at: usize| value.get(at).and_then(Value::as_str);
     let path = text(1).and_then(TreePath::parse);
     let target = text(0).map(InvoiceId::from).zip(path);
-    let (id, path) = target.with_context(|| format!("impossible line {line:?}"))?;
+    let (id, path) = target.explain(|| text!("impossible line {line:?}", "无效的行 {line:?}"))?;
     Ok(Target { id, path, digest: text(2).and_then(Digest::parse) })
 }
 

@@ -1,43 +1,22 @@
-//! What makes a batch durable, one sync after the other.
-//!
-//! A disk that fails to keep something says so once, and two batches are on their way at a time: the sync of
-//! one may be told what befell the other. So syncs take turns, and after one that failed none succeeds.
+//! The syncs that make a batch durable: of its documents, and of their names.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::Mutex;
 
-use anyhow::Context;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::name::TreePath;
+use super::output::{Durability, Tree};
 use super::stage::Stage;
-use super::{Durability, Tree};
 use crate::fs::{create_file, open_beneath, open_file};
+use crate::lang::Explain;
 
 /// The file of `sync_a_new_file`, in staging.
 const LAST: &str = "last";
-
-/// What the first sync that failed was told.
-#[derive(Debug, Default)]
-pub(super) struct SyncGate(Mutex<Option<(ErrorKind, String)>>);
-
-impl SyncGate {
-    fn pass(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let panicked = |_| io::Error::other("another sync ended in a panic, which is a bug");
-        let mut failed = self.0.lock().map_err(panicked)?;
-        if let Some((kind, error)) = &*failed {
-            return Err(io::Error::new(*kind, format!("another sync failed: {error}")));
-        }
-        let result = sync();
-        *failed = result.as_ref().err().map(|error| (error.kind(), error.to_string()));
-        result
-    }
-}
 
 impl Tree {
     /// Makes staged documents, their list and adopted files durable.
@@ -53,9 +32,12 @@ impl Tree {
                 list.sync_all()
             }
         };
-        self.sync_gate
-            .pass(sync)
-            .context("cannot sync the staged files to disk; the run ends here, the next one writes them again")
+        self.sync_gate.pass(sync).explain(|| {
+            text!(
+                "cannot sync the staged files to disk; the run ends here, the next one writes them again",
+                "无法将暂存文件同步到磁盘；本次导出到此为止，下次会重新写入"
+            )
+        })
     }
 
     /// Makes the names in these folders durable, and that the files have them: without a journal ext4 keeps the
@@ -71,9 +53,12 @@ impl Tree {
                 stage.sync_a_new_file()
             }
         };
-        self.sync_gate
-            .pass(sync)
-            .context("cannot sync the folders to disk; the run ends here, the next one writes its files again")
+        self.sync_gate.pass(sync).explain(|| {
+            text!(
+                "cannot sync the folders to disk; the run ends here, the next one writes its files again",
+                "无法将目录同步到磁盘；本次导出到此为止，下次会重新写入这些文件"
+            )
+        })
     }
 
     /// The list is a witness. Before Linux 5.17 `syncfs` keeps some errors to itself, and on a file system that
@@ -124,19 +109,4 @@ fn sync_if_known(folder: impl AsFd) -> io::Result<()> {
 /// The kind stays, since what to do about it depends on that.
 fn at(place: impl Display, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{place}: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn after_a_sync_that_failed_nobody_is_told_that_all_is_well() {
-        let sync_gate = SyncGate::default();
-        sync_gate.pass(|| Ok(())).unwrap();
-        let error = sync_gate.pass(|| Err(Errno::NOSPC.into())).unwrap_err();
-        let refused = sync_gate.pass(|| Ok(())).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::StorageFull);
-        assert_eq!(refused.to_string(), format!("another sync failed: {error}"));
-    }
 }

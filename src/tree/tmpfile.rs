@@ -1,7 +1,7 @@
 //! Files that have no name until they are published: the one that they get then is their only one, which
 //! spares the file system a name in staging and the search for it. A process that dies leaves nothing.
 //!
-//! Whoever watches a folder sees such a file created and not moved in, and may be waiting for the latter.
+//! A program that watches a folder sees such a file created and not moved in, and may be waiting for the latter.
 //! So this is for folders that this run made itself.
 
 use std::fs::File;
@@ -39,6 +39,7 @@ pub(super) struct UnnamedFile {
 }
 
 impl UnnamedFile {
+    /// Gives the file its name.
     pub(super) fn link(&self, folder: &OwnedFd, name: &str) -> rustix::io::Result<()> {
         link(&self.file, folder, name)
     }
@@ -51,7 +52,7 @@ impl Drop for UnnamedFile {
 }
 
 impl UnnamedFiles {
-    /// Finds out in an empty folder of ours what works here.
+    /// Tries out in an empty folder whether the file system has such files and lets them be named.
     pub(super) fn probe(folder: &OwnedFd, handles: usize) -> Self {
         let at_most =
             if works(folder).unwrap_or(false) { MAX_OPEN_UNNAMED.min(handles.saturating_sub(RESERVED_FDS)) } else { 0 };
@@ -64,7 +65,7 @@ impl UnnamedFiles {
             return Ok(None);
         }
         let mut file = match create(folder) {
-            // The whole machine may run out of handles before we do.
+            // The whole machine may run out of handles before this process does.
             Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => return Ok(None),
             file => file?,
         };

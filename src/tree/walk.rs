@@ -1,11 +1,10 @@
-//! What lies in the output already. The only user of `walkdir`; it reads names, never contents, and
+//! The files that the output holds already. The only user of `walkdir`; it reads names, never contents, and
 //! changes nothing.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use walkdir::{DirEntry, WalkDir};
 
 /// A file's depth below the output: tenant, country, file.
@@ -17,7 +16,7 @@ pub fn has_files(output: &Path) -> anyhow::Result<bool> {
 }
 
 /// The paths of all `*/*/*.json`, relative to the output and sorted within each folder. The output
-/// itself may be a symlink, what lies below it is not followed.
+/// itself may be a symlink; links below it are not followed.
 pub fn files(output: &Path) -> impl Iterator<Item = anyhow::Result<PathBuf>> {
     let entries = WalkDir::new(output).max_depth(FILE_DEPTH).sort_by_file_name().into_iter();
     let entries = entries.filter_entry(|entry| entry.depth() == 0 || !is_not_ours(entry));
@@ -27,10 +26,12 @@ pub fn files(output: &Path) -> impl Iterator<Item = anyhow::Result<PathBuf>> {
             Some(Ok(path.strip_prefix(output).unwrap_or(path).to_path_buf()))
         }
         Ok(_) => None,
-        // No output yet, or somebody removed the entry since its folder was read.
+        // No output yet, or the entry was removed since its folder was read.
         Err(error) if error.io_error().is_some_and(|cause| cause.kind() == ErrorKind::NotFound) => None,
         Err(error) => {
-            Some(Err(error).with_context(|| format!("cannot look for exported files in {}", output.display())))
+            let output = output.display();
+            Some(Err(text!("cannot look for exported files in {output}", "无法在 {output} 中查找已导出的文件")
+                .caused_by(error)))
         }
     })
 }
@@ -45,16 +46,16 @@ pub struct TreeEntry {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TreeEntryKind {
-    /// A tenant's or a country's folder, to whom it belongs and what it permits.
+    /// A tenant's or a country's folder, with its owner and its permission bits.
     Folder { owner: u32, mode: u32 },
-    /// A folder that we may not look into, at any depth; told after the folder itself.
+    /// A folder that this user may not list, at any depth; it comes after the folder itself.
     Closed,
     /// Anything else below a tenant's folder, at any depth.
     File,
 }
 
-/// Everything below the output, in no order: folders of tenants and countries, and whatever is no folder.
-/// What lies beside the tenants is nobody's business.
+/// Everything below the output, in no order: folders of tenants and countries, and everything that is no folder.
+/// Files beside the tenants' folders are left out.
 pub fn everything(output: &Path) -> impl Iterator<Item = anyhow::Result<TreeEntry>> {
     let entries = WalkDir::new(output).min_depth(1).into_iter().filter_entry(|entry| !is_not_ours(entry));
     entries.filter_map(move |entry| {
@@ -74,11 +75,11 @@ pub fn everything(output: &Path) -> impl Iterator<Item = anyhow::Result<TreeEntr
             Ok(counts.then_some(TreeEntry { path, kind }))
         });
         match found {
-            // Somebody removed the entry since its folder was read.
+            // The entry was removed since its folder was read.
             Err(error) if is(ErrorKind::NotFound, &error) => None,
             Err(error) => Some(
                 closed(&error, output)
-                    .ok_or_else(|| error.context(format!("cannot look through {}", output.display()))),
+                    .ok_or_else(|| text!("cannot look through {}", "无法遍历 {}", output.display()).caused_by(error)),
             ),
             Ok(found) => found.map(Ok),
         }

@@ -27,7 +27,7 @@ const VOCABULARY: &[&str] = &["lang", "invoice", "window", "run", "event", "effo
 
 /// The packages that may be named in one place only.
 const PACKAGES: [(&str, &[&str]); 4] = [
-    ("mysql", &["src/source/mysql.rs", "src/source/dial.rs"]),
+    ("mysql", &["src/source/mysql.rs", "src/source/connect.rs"]),
     ("rusqlite", &["src/state/", "src/source/sqlite.rs"]),
     ("walkdir", &["src/tree/walk.rs"]),
     ("indicatif", &["src/report/"]),

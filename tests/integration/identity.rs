@@ -11,7 +11,7 @@ use crate::support::exporter::{numbers, run_with, spawn_with};
 use crate::support::scene::{FULL, INCREMENTAL};
 use crate::support::server::{Server, server};
 use crate::support::table::on_every_flavor;
-use crate::support::{Exporter, Row, Table, on_every_source};
+use crate::support::{Exporter, Proxy, Row, Table, on_every_source};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const PRUNE: [&str; 3] = ["verify", "--against-source", "--prune"];
@@ -293,4 +293,88 @@ fn what_a_dead_run_wrote_stays_when_the_table_is_another_one_since() {
             exporter.assert_state_is_sound();
         });
     }
+}
+
+/// The ids 1 to 3 with the same tenant and numbers come again by a DELETE and INSERTs with ids.
+fn delete_and_insert(table: &Table, year_of_all: u32, minutes: u32) {
+    table.execute("DELETE FROM t_invoice");
+    year(table, year_of_all, "1", minutes);
+}
+
+#[test]
+fn rows_that_are_deleted_and_inserted_again_with_the_numbers_of_another_year_cost_no_file() {
+    for mode in ["incremental", "full"] {
+        on_every_source(|table| {
+            let exporter = Exporter::new(table);
+            year(table, 2025, "1", 50);
+            run(&exporter, mode);
+            let archived = exporter.tree();
+            delete_and_insert(table, 2026, 20);
+            assert_eq!(numbers(&run(&exporter, mode), ["written", "removed", "leftovers"]), [3, 0, 3]);
+            let tree = exporter.tree();
+            assert!(archived.iter().all(|(path, content)| tree.get(path) == Some(content)));
+            let kept = ["1/CN/20250101+0001.json number", "1/CN/20250102+0002.json number"];
+            assert_eq!(leftovers(&exporter)[..2], kept);
+        });
+    }
+}
+
+/// No fact of the database tells them from rows whose dates were corrected.
+#[test]
+fn rows_that_are_deleted_and_inserted_again_with_the_numbers_of_the_same_year_count_as_corrected() {
+    on_every_source(|table| {
+        let exporter = Exporter::new(table);
+        year(table, 2025, "1", 50);
+        run(&exporter, "incremental");
+        delete_and_insert(table, 2025, 20);
+        move_to(table, "2025-02-01", 10);
+        assert_eq!(numbers(&run(&exporter, "incremental"), ["removed", "leftovers"]), [1, 0]);
+        assert!(!exporter.tree().contains_key("1/CN/20250101+0001.json"));
+    });
+}
+
+#[test]
+fn ids_of_the_applications_own_that_begin_anew_cost_no_file() {
+    on_every_flavor(|flavor| {
+        let table = Table::on(server(flavor));
+        table.execute("ALTER TABLE t_invoice MODIFY fid BIGINT NOT NULL");
+        let exporter = Exporter::new(&table);
+        year(&table, 2025, "1", 50);
+        run(&exporter, "incremental");
+        move_to(&table, "2025-02-01", 40);
+        assert_eq!(numbers(&run(&exporter, "incremental"), ["removed", "leftovers"]), [1, 0]);
+        delete_and_insert(&table, 2025, 20);
+        table.execute("DELETE FROM t_invoice WHERE fid = 3");
+        move_to(&table, "2025-03-01", 10);
+        assert_eq!(numbers(&run(&exporter, "incremental"), ["removed", "leftovers"]), [0, 1]);
+        assert_eq!(leftovers(&exporter), ["1/CN/20250201+0001.json table"]);
+    });
+}
+
+/// A run tries a statement that took too long three times more.
+const TOO_LONG: [(&str, u16); 4] = [("CAST(AUTO_INCREMENT AS CHAR)", 3024); 4];
+
+#[test]
+fn a_server_that_does_not_show_the_table_any_more_costs_no_file_and_no_run() {
+    on_every_flavor(|flavor| {
+        let table = Table::on(server(flavor));
+        let proxy = Proxy::to(&table.url());
+        let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", proxy.url());
+        year(&table, 2025, "1", 50);
+        run(&exporter, "incremental");
+        for (date, refusals) in
+            [("2025-02-01", &TOO_LONG[..]), ("2025-03-01", &[("CAST(AUTO_INCREMENT AS CHAR)", 1105)])]
+        {
+            move_to(&table, date, 40);
+            let gate = proxy.hold("OCTET_LENGTH(`fext_field`)", 0);
+            let run = exporter.spawn(["run", "--mode", "incremental", "--safety-lag", "1s", "--format", "json"]);
+            gate.wait();
+            proxy.refuse_each(refusals.iter().copied());
+            drop(gate);
+            let summary = run.wait().expect(0).json();
+            assert_eq!(proxy.not_yet_refused(), [""; 0]);
+            assert_eq!(numbers(&summary, ["written", "removed", "leftovers"]), [1, 0, 1]);
+        }
+        exporter.assert_state_is_sound();
+    });
 }

@@ -87,7 +87,7 @@ fn an_invoice_that_changes_country_or_date_takes_its_file_along() {
         scene.insert(50, &Row { id: 2, number: "STAYS", ..Row::default() });
         scene.agree();
         let stamp = scene.exporter.stamps()["1/CN/20251128+STAYS.json"];
-        for (minutes, change) in [(40, "fcountry = 'DE'"), (30, "fissue_date = '2024-02-29'"), (10, "fcountry = NULL")]
+        for (minutes, change) in [(40, "fcountry = 'DE'"), (30, "fissue_date = '2025-02-28'"), (10, "fcountry = NULL")]
         {
             scene.update(minutes, &format!("{change} WHERE fid = 1"));
             let summary = scene.agree();

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::support::disk::Fuse;
+use crate::support::disk::Mount;
 use crate::support::exporter::{Finished, Running, spawn_with, spawn_with_at};
 use crate::support::listing::{Traces, everything_in};
 use crate::support::scene::{FULL, INCREMENTAL};
@@ -510,4 +511,37 @@ fn where_all_new_files_get_another_owner_they_are_ours() {
     }
     assert_eq!(fs::metadata(private(&exporter).join("lock")).unwrap().uid(), ANOTHER);
     exporter.assert_agrees();
+}
+
+#[test]
+fn a_mount_point_in_the_place_of_a_folder_of_ours_is_refused_with_the_remedy() {
+    let table = table();
+    for name in [".export_state", ".export_state/staging"] {
+        let exporter = exported(&table);
+        let folder = exporter.output().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let mount = Mount::memory(&folder, "size=1m");
+        for language in ["en", "zh"] {
+            let refused = exporter.run(["--lang", language, "run", "--mode", "full"]).expect(5);
+            assert!(refused.stderr.contains(folder.to_str().unwrap()), "{refused}");
+            assert!(refused.stderr.contains("--state-dir"), "{refused}");
+        }
+        drop(mount);
+        exporter.run(["run", "--mode", "full"]).expect(0);
+    }
+}
+
+#[test]
+fn a_socket_in_the_place_of_a_file_of_ours_is_no_ordinary_file() {
+    let table = table();
+    for name in ["lock", "state.db"] {
+        let exporter = exported(&table);
+        let file = private(&exporter).join(name);
+        fs::remove_file(&file).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(&file).unwrap();
+        for args in [&["run"][..], &["state", "check"]] {
+            let refused = exporter.run(args).expect(5);
+            assert!(refused.stderr.contains("is no ordinary file"), "{refused}");
+        }
+    }
 }

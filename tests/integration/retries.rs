@@ -406,3 +406,45 @@ fn queries_on_healthy_rows_that_are_killed_are_asked_again_and_rejected_never() 
         }
     });
 }
+
+#[test]
+fn a_command_that_a_person_waits_for_waits_for_a_server_that_starts() {
+    on_every_flavor(|flavor| {
+        let mut own = Server::fresh(flavor);
+        let table = Table::on(&own);
+        table.insert(&Row::default());
+        let exporter = Exporter::new(&table);
+        exporter.run(["run", "--mode", "incremental"]).expect(0);
+        let url = database(&table).url();
+        own.kill();
+        let commands: [(&[&str], i32); 4] = [
+            (&["status", "--format", "json"], 0),
+            (&["why", "INV001", "--format", "json"], 0),
+            (&["state", "set", "1", "2025-11-28", "--yes", "--reason", "a test"], 0),
+            (&["state", "adopt-source", "--yes", "--reason", "a test"], 1),
+        ];
+        // Without patience, the two that can do without the server say what the state knows.
+        for ((arguments, _), told) in commands.iter().zip([
+            "the source does not answer",
+            "the source cannot be asked",
+            "cannot connect",
+            "cannot connect",
+        ]) {
+            let finished = exporter.run(arguments.iter().chain(&["--retry-for", "0s"]));
+            assert!(finished.stderr.contains(told) && !finished.stderr.contains("trying again"), "{finished}");
+        }
+        let running = commands.map(|(arguments, code)| {
+            let mut command = exporter.spawn(arguments.iter().chain(&["--retry-for", "2m"]));
+            command.listen_for("; trying again in 0.");
+            (command, code)
+        });
+        own.restart();
+        for (command, code) in running {
+            let finished = command.wait().expect(code);
+            let told = finished.to_string();
+            assert!(!told.contains("cannot be asked") && !told.contains("does not answer"), "{finished}");
+        }
+        assert_eq!(url, database(&table).url());
+        assert_eq!(exporter.ask_one("SELECT watermark FROM tenant"), "2025-11-28 00:00:00");
+    });
+}

@@ -1,10 +1,10 @@
 //! What each error of a server, or of a proxy in its place, means for a run, wherever it comes: the
-//! whole table of `source/codes.rs`, through a proxy, at every stage.
+//! whole table of `source/error_codes.rs`, through a proxy, at every stage.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use invoice_export::source::codes::{Class, TABLE};
+use invoice_export::source::error_codes::{ErrorClass, TABLE};
 
 use crate::support::rounds::is_campaign;
 use crate::support::server::{Flavor, server};
@@ -43,7 +43,7 @@ fn asking(flavor: Flavor) -> [&'static str; 7] {
 }
 
 /// Every code that the table names; of a long row the ends and some between.
-fn codes(which: fn(Class) -> bool) -> Vec<u16> {
+fn codes(which: fn(ErrorClass) -> bool) -> Vec<u16> {
     let mut codes: Vec<u16> = TABLE
         .iter()
         .filter(|row| which(row.class))
@@ -54,8 +54,8 @@ fn codes(which: fn(Class) -> bool) -> Vec<u16> {
     codes
 }
 
-fn is_tried_again(class: Class) -> bool {
-    class.passes() || matches!(class, Class::Overtime(_))
+fn is_tried_again(class: ErrorClass) -> bool {
+    class.passes() || matches!(class, ErrorClass::Overtime(_))
 }
 
 /// Each with a proxy and an output of its own.
@@ -110,6 +110,40 @@ fn an_error_that_passes_by_itself_is_asked_again_at_every_stage() {
 }
 
 #[test]
+fn a_row_for_which_the_server_has_too_little_memory_is_a_reject_and_keeps_no_other_row_back() {
+    on_every_flavor(|flavor| {
+        let table = table(flavor);
+        at_once(&[5, 1037, 1041, 3015, 4081, 4082], &table, |code, proxy, exporter| {
+            // The page, the first page of rows alone, and the first row of all: once, and three times more.
+            proxy.refuse_each([("OCTET_LENGTH(`fext_field`)", code); 12]);
+            let summary = exporter.run(["run", "--format", "json"]).expect(3).json();
+            assert_eq!((&summary["rejected"], &summary["retries"]), (&1.into(), &9.into()), "{code}: {summary}");
+            assert_eq!(exporter.ask("SELECT reason FROM reject"), ["unreadable"], "{code}");
+            exporter.run(["run", "--mode", "incremental"]).expect(0);
+            exporter.assert_agrees();
+        });
+    });
+}
+
+/// Which table it is, what is still open, and how far a replica is behind.
+#[test]
+fn what_a_run_can_do_without_ends_no_run_where_the_server_takes_too_long_for_it() {
+    on_every_flavor(|flavor| {
+        let table = table(flavor);
+        let [_, list, transactions, replication, ..] = asking(flavor);
+        let cases = ["CAST(AUTO_INCREMENT AS CHAR)", list, transactions, replication];
+        at_once(&cases, &table, |words, proxy, exporter| {
+            proxy.refuse_each([(words, 1969); 4]);
+            let run = exporter.run(["run", "--mode", "incremental", "--format", "json"]).expect(0);
+            // A list that is not shown may have a second one in its place, and replication is asked for in two ways.
+            assert_eq!(proxy.not_yet_refused(), [""; 0], "{words}: {run}");
+            assert_eq!(run.json()["retries"], 3, "{words}: {run}");
+            exporter.assert_agrees();
+        });
+    });
+}
+
+#[test]
 fn a_prepared_statement_that_a_server_knows_no_more_is_prepared_again() {
     on_every_flavor(|flavor| {
         let table = table(flavor);
@@ -134,7 +168,7 @@ fn a_prepared_statement_that_a_server_knows_no_more_is_prepared_again() {
 fn a_login_that_is_refused_in_passing_is_tried_again() {
     on_every_flavor(|flavor| {
         let table = table(flavor);
-        at_once(&codes(Class::passes), &table, |code, proxy, exporter| {
+        at_once(&codes(ErrorClass::passes), &table, |code, proxy, exporter| {
             proxy.refuse_login(code);
             let run = exporter.run(["run", "--format", "json"]).expect(0);
             assert_eq!(run.json()["retries"], 1, "{code}: {run}");

@@ -1,7 +1,7 @@
 //! What a source promises about the rows, the keys and the documents that it gives, on real servers and files.
 
 use invoice_export::invoice::{Fetched, InvoiceId, Reason, Tenant};
-use invoice_export::source::{self, Access, Listed, TableNames, sample};
+use invoice_export::source::{self, Access, ListedTenant, TableNames, sample};
 use invoice_export::window::Span;
 use mysql::prelude::Queryable;
 
@@ -19,7 +19,7 @@ fn pages_keys_and_documents_tell_of_the_same_invoices() {
         assert_eq!(ids(&documents(&mut *source, &issued)), issued);
         let tenants = source.tenants(&FOREVER.into()).unwrap().tenants;
         let mut found = Vec::new();
-        for Listed { spelling, newest, .. } in &tenants {
+        for ListedTenant { spelling, newest, .. } in &tenants {
             let keys = keys(&mut *source, spelling.as_str(), &Span::default(), 50);
             assert_eq!(&keys.last().unwrap().time, newest);
             assert!(keys.is_sorted_by_key(|key| (&key.time, &key.id)));

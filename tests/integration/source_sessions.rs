@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use invoice_export::invoice::{Fetched, Key};
 use invoice_export::run::RunId;
-use invoice_export::source::{self, Access, Fault, KeyCursor, Source};
+use invoice_export::source::{self, Access, KeyCursor, Source, SourceError};
 use mysql::prelude::Queryable;
 
 use crate::support::reader::{FOREVER, access, documents, open, refusal, span, table_with};
@@ -237,9 +237,9 @@ fn a_server_that_dies_within_a_page_breaks_the_connection_and_is_found_again() {
             }
             Ok(())
         });
-        assert!(matches!(fault, Err(Fault::Connection(_))), "{fault:?}");
+        assert!(matches!(fault, Err(SourceError::Connection(_))), "{fault:?}");
         assert!((10..23_000).contains(&came), "{came} rows came");
-        assert!(matches!(source.clock(), Err(Fault::Connection(_))));
+        assert!(matches!(source.clock(), Err(SourceError::Connection(_))));
         own.restart();
         assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants.len(), 3);
         assert_eq!(source.page(None, 100, &mut |_| Ok(())).unwrap(), 100);
@@ -256,7 +256,7 @@ fn a_source_is_good_after_somebody_wanted_no_more_rows() {
             came += 1;
             if came == 10 { Err(anyhow::anyhow!("enough")) } else { Ok(()) }
         });
-        assert!(matches!(&fault, Err(Fault::Consumer(error)) if error.to_string() == "enough"), "{fault:?}");
+        assert!(matches!(&fault, Err(SourceError::Consumer(error)) if error.to_string() == "enough"), "{fault:?}");
         assert_eq!(came, 10);
         assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants.len(), 3);
         assert_eq!(source.page(None, 5, &mut |_| Ok(())).unwrap(), 5);
@@ -283,7 +283,7 @@ fn a_statement_that_the_server_refuses_leaves_the_connection_good() {
         let mut source = open(&database.url());
         let before = connection(&database);
         database.execute("RENAME TABLE t_invoice TO t_other");
-        assert!(matches!(source.tenants(&FOREVER.into()), Err(Fault::Statement(_))));
+        assert!(matches!(source.tenants(&FOREVER.into()), Err(SourceError::Statement(_))));
         database.execute("RENAME TABLE t_other TO t_invoice");
         assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants.len(), 1);
         assert_eq!(connection(&database), before);
@@ -296,7 +296,7 @@ fn a_connection_that_is_killed_is_made_again() {
         let database = table_with(server(flavor), "INT", "DATETIME", &[("1", "NOW()")]);
         let mut source = open(&database.url());
         database.execute(&format!("KILL {}", connection(&database)));
-        assert!(matches!(source.tenants(&FOREVER.into()), Err(Fault::Connection(_))));
+        assert!(matches!(source.tenants(&FOREVER.into()), Err(SourceError::Connection(_))));
         assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants.len(), 1);
     });
 }
@@ -309,7 +309,7 @@ fn whoever_wants_no_more_rows_does_not_make_the_server_send_the_rest() {
         let proxy = Proxy::to(&database.url());
         let mut source = open(&proxy.url());
         let enough = || Err(anyhow::anyhow!("enough"));
-        assert!(matches!(source.page(None, 30_000, &mut |_| enough()), Err(Fault::Consumer(_))));
+        assert!(matches!(source.page(None, 30_000, &mut |_| enough()), Err(SourceError::Consumer(_))));
         assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants.len(), 3);
         let sent = proxy.sent();
         assert!(sent < 30_000_000, "{sent} bytes of more than 60 million were sent");
@@ -331,10 +331,10 @@ fn another_server_behind_the_same_address_is_not_taken_for_the_first() {
         assert_ne!(identity, open(&table_with(server(flavor), "INT", "DATETIME", &[]).url()).identity().unwrap());
         first.kill();
         proxy.aim(&second.url());
-        assert!(matches!(source.clock(), Err(Fault::Connection(_))));
+        assert!(matches!(source.clock(), Err(SourceError::Connection(_))));
         let fault = source.clock().unwrap_err();
         second.execute(&format!("DROP DATABASE {name}"));
-        assert!(matches!(&fault, Fault::Final(error) if error.to_string().contains("another server")), "{fault}");
+        assert!(matches!(&fault, SourceError::Final(error) if error.to_string().contains("another server")), "{fault}");
         first.restart();
         proxy.aim(&url);
         assert_eq!(source.identity().unwrap(), identity);

@@ -2,7 +2,7 @@
 //! changes it. Statements that are worded for the first would read the second wrongly.
 
 use invoice_export::invoice::{InvoiceId, Key};
-use invoice_export::source::{Fault, KeyCursor, Source};
+use invoice_export::source::{KeyCursor, Source, SourceError};
 use invoice_export::window::Span;
 
 use crate::support::exporter::Exporter;
@@ -130,7 +130,7 @@ fn a_swap_for_a_table_that_is_read_in_the_same_way_costs_nothing() {
     });
 }
 
-type Step = fn(&mut dyn Source) -> Result<usize, Fault>;
+type Step = fn(&mut dyn Source) -> Result<usize, SourceError>;
 
 /// What a run, `state set` and `why` ask of rows.
 const STEPS: [(&str, Step); 9] = [
@@ -158,9 +158,11 @@ fn noticed(table: &Table, change: impl Fn()) -> Vec<&'static str> {
     change();
     let noticed = STEPS.into_iter().filter_map(|(name, step)| match step(&mut *source) {
         Ok(_) => None,
-        Err(Fault::Final(error)) if error.to_string().contains("was changed while it was read") => Some(name),
+        Err(SourceError::Final(error)) if error.to_string().contains("was changed while it was read") => Some(name),
         // The server itself refuses what is worded for another character set.
-        Err(Fault::Statement(error)) if error.to_string().contains("is not valid for CHARACTER SET") => Some(name),
+        Err(SourceError::Statement(error)) if error.to_string().contains("is not valid for CHARACTER SET") => {
+            Some(name)
+        }
         Err(other) => panic!("{name}: {other}"),
     });
     let noticed = noticed.collect();

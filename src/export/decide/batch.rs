@@ -281,6 +281,36 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::invoice::Reason;
+    use crate::tree::publish::Cause;
+
+    fn path(name: &str) -> TreePath {
+        TreePath::of(&Tenant::from("1"), Some(name), "20251128", "A")
+    }
+
+    fn entry(id: &str, at: &str, digest: u8) -> Entry {
+        Entry {
+            id: InvoiceId::from(id),
+            tenant: Tenant::from("1"),
+            time: None,
+            path: path(at),
+            digest: Digest([digest; 32]),
+            size: 5,
+            settled: true,
+            recheck: false,
+            table: None,
+        }
+    }
+
+    fn reject(id: &str) -> Reject {
+        let reason = Reason::TooLarge { bytes: 1 };
+        Reject { id: InvoiceId::from(id), tenant: Some(Tenant::from("1")), number: None, time: None, reason }
+    }
+
+    fn removal(id: &str, at: &str) -> Removal {
+        let (id, digest) = (InvoiceId::from(id), Digest([0; 32]));
+        Removal { id, path: path(at), instead: Vec::new(), digest, cause: Cause::Superseded }
+    }
 
     #[test]
     fn batches_grow_with_the_run_and_the_last_one_is_small_beside_it() {
@@ -291,5 +321,64 @@ mod tests {
             assert!(limit <= 4_000 || limit as u64 <= written / 8, "{limit} after {written}");
         }
         assert_eq!(limit, 8_000);
+    }
+
+    #[test]
+    fn a_row_counts_once_as_what_was_decided_last() {
+        let mut batch = Batch::default();
+        batch.enter(entry("1", "CN", 1), Origin::Written);
+        batch.enter(entry("1", "DE", 1), Origin::Written);
+        batch.enter(entry("2", "FR", 1), Origin::Adopted);
+        batch.reject(reject("2"));
+        batch.reject(reject("3"));
+        batch.enter(entry("3", "IT", 1), Origin::Kept);
+        batch.reject(reject("4"));
+        batch.gone(InvoiceId::from("4"), None);
+        let mut totals = Totals::default();
+        batch.close(&mut totals);
+        let expected =
+            Counts { seen: 4, written: 1, unchanged: 1, rejected: 1, gone: 1, bytes: 5, ..Counts::default() };
+        assert_eq!((totals.run, batch.record.totals), (expected, expected));
+        assert_eq!(totals.of(&Tenant::from("1")), Counts { seen: 3, gone: 0, ..expected });
+    }
+
+    #[test]
+    fn what_a_batch_before_has_counted_is_taken_back_and_no_more_than_that() {
+        let tenant = Tenant::from("1");
+        let mut totals = Totals::default();
+        let mut batch = Batch::default();
+        batch.enter(entry("1", "CN", 1), Origin::Written);
+        batch.close(&mut totals);
+        let mut next = Batch::default();
+        next.reject(reject("1"));
+        next.correct(Some(tenant.clone()), Origin::Written.counts(5));
+        // Of a row that its tenant has never counted as unchanged there is nothing to take back.
+        next.correct(Some(tenant.clone()), Origin::Kept.counts(5));
+        next.close(&mut totals);
+        assert_eq!(totals.run, Counts { seen: 1, rejected: 1, ..Counts::default() });
+        assert_eq!(next.record.taken_back[&tenant], Origin::Written.counts(5));
+    }
+
+    #[test]
+    fn an_invoice_that_is_withdrawn_gives_back_the_path_that_it_took() {
+        let mut batch = Batch::default();
+        batch.remove(removal("1", "CN"));
+        batch.enter(entry("2", "CN", 2), Origin::Written);
+        assert_eq!(batch.leaver(&path("CN")), None);
+        assert!(batch.withdraw(&InvoiceId::from("2")).is_some());
+        assert_eq!(batch.leaver(&path("CN")), Some(InvoiceId::from("1")));
+        assert!(batch.withdraw(&InvoiceId::from("2")).is_none());
+        batch.keep_file(&path("CN"));
+        assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn an_invoice_that_a_failed_file_was_not_written_for_stays() {
+        let mut batch = Batch::default();
+        batch.enter(entry("1", "CN", 1), Origin::Written);
+        batch.enter(entry("2", "CN", 1), Origin::Adopted);
+        assert_eq!(batch.drop_failed(&path("CN")), [InvoiceId::from("1")]);
+        assert!(batch.entry(&InvoiceId::from("2")).is_some());
+        assert_eq!(batch.takers(&entry("3", "CN", 9)).collect::<Vec<_>>(), [InvoiceId::from("2")]);
     }
 }

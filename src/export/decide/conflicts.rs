@@ -100,7 +100,7 @@ mod tests {
         };
         let path = TreePath::of(&invoice.tenant, None, &invoice.date, &invoice.number);
         let digest = Digest([id.len() as u8; 32]);
-        let candidate = Candidate { invoice, path, digest, size: 2, file: FileState::Staged(None), known: None };
+        let candidate = Candidate { invoice, path, digest, size: 2, file: FileState::Staged(None) };
         (InvoiceId::from(id), Some(Verdict::Candidate(candidate)))
     }
 

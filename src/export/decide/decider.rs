@@ -15,17 +15,18 @@ use super::journal::Journal;
 use super::parts::{Parts, advances, members};
 use super::second::SecondSource;
 use crate::event::Notice;
-use crate::export::check::{Candidate, Trust, Verdict};
+use crate::export::check::{Candidate, Verdict};
 use crate::export::commit::Committer;
-use crate::export::diff::{Part, Told};
+use crate::export::diff::Told;
 use crate::export::drive::{Checked, Decides};
 use crate::export::one_by_one::{self, Asks};
 use crate::export::plan::Group;
+use crate::export::ticket::{Part, Ticket, Trust};
 use crate::invoice::{InvoiceId, Reason, Tenant};
 use crate::lang::Explain;
 use crate::refusal::Trouble;
 use crate::run::WhyKept;
-use crate::source::Fault;
+use crate::source::SourceError;
 use crate::state::ledger::Entry;
 use crate::state::todo::{Leftover, Reject, TodoReason};
 use crate::tree::name::TreePath;
@@ -52,7 +53,7 @@ pub(in crate::export) struct Decider<'a> {
 
 impl Decides for Decider<'_> {
     fn take(&mut self, checked: Checked) -> anyhow::Result<()> {
-        let Checked { part, late_by, verdict } = checked;
+        let Checked { ticket: Ticket { part, known, late_by, .. }, verdict } = checked;
         self.parts.note_row(part);
         if self.decisions.tally.comes_again(verdict.id()) {
             // It was read again since, with its rivals, and dealt with.
@@ -63,7 +64,7 @@ impl Decides for Decider<'_> {
         }
         self.decisions.journal.meet(part, &verdict);
         self.count_late(verdict.tenant(), late_by);
-        self.decide(verdict)?;
+        self.decide(verdict, known)?;
         self.after(part)?;
         self.decisions.journal.say_progress();
         Ok(())
@@ -152,9 +153,9 @@ impl<'a> Decider<'a> {
         }
     }
 
-    fn decide(&mut self, verdict: Verdict) -> anyhow::Result<()> {
+    fn decide(&mut self, verdict: Verdict, known: Option<Entry>) -> anyhow::Result<()> {
         match verdict {
-            Verdict::Candidate(candidate) => self.claim(candidate),
+            Verdict::Candidate(candidate) => self.claim(candidate, known),
             Verdict::Reject(reject) => self.decisions.reject(reject),
             // The row is left to the next run.
             Verdict::Trouble { invoice, trouble } => {
@@ -164,13 +165,16 @@ impl<'a> Decider<'a> {
         }
     }
 
-    fn claim(&mut self, candidate: Candidate) -> anyhow::Result<()> {
-        if !self.decisions.has_entered && candidate.is_written() && candidate.known.is_some() {
-            return self.decisions.accept(candidate);
+    fn claim(&mut self, candidate: Candidate, known: Option<Entry>) -> anyhow::Result<()> {
+        if !self.decisions.has_entered && candidate.is_written() && known.is_some() {
+            return self.decisions.accept(candidate, known);
         }
         let rivals = self.decisions.view.rivals(&candidate.invoice.id, &candidate.path, candidate.digest)?;
-        if rivals.is_empty() && self.decisions.still_holds(&candidate)? && !self.is_awaited(&candidate)? {
-            return self.decisions.accept(candidate);
+        if rivals.is_empty()
+            && self.decisions.still_holds(&candidate, known.as_ref())?
+            && !self.is_awaited(&candidate)?
+        {
+            return self.decisions.accept(candidate, known);
         }
         self.put_aside(&candidate, rivals)?;
         if self.conflicts.is_full() { self.resolve_conflicts() } else { Ok(()) }
@@ -219,13 +223,13 @@ impl<'a> Decider<'a> {
         let waiting = self.conflicts.take();
         let fresh = match self.read_with_rivals(&waiting) {
             // The rows that wait are left to the next run.
-            Err(Fault::Statement(error)) => {
+            Err(SourceError::Statement(error)) => {
                 let trouble = Trouble::from(&error);
                 let tenants = waiting.values().map(|waiting| &waiting.tenant);
                 tenants.for_each(|tenant| self.decisions.journal.fail(tenant, trouble.clone()));
                 return Ok(());
             }
-            result => result.map_err(Fault::into_error)?,
+            result => result.map_err(SourceError::into_error)?,
         };
         let rivals = fresh.keys().filter(|id| !waiting.contains_key(*id));
         let mut rivals: HashMap<InvoiceId, Rival> =
@@ -262,7 +266,7 @@ impl<'a> Decider<'a> {
     }
 
     /// The rows that wait, their rivals, and the rivals' rivals.
-    fn read_with_rivals(&mut self, waiting: &BTreeMap<InvoiceId, Waiting>) -> Result<Fresh, Fault> {
+    fn read_with_rivals(&mut self, waiting: &BTreeMap<InvoiceId, Waiting>) -> Result<Fresh, SourceError> {
         let mut fresh = Fresh::new();
         let mut ask: BTreeSet<InvoiceId> = waiting.keys().cloned().collect();
         while !ask.is_empty() && fresh.len() < READ_AT_MOST {
@@ -273,7 +277,7 @@ impl<'a> Decider<'a> {
             for id in &ids {
                 if let Some(Some(Verdict::Candidate(candidate))) = fresh.get(id) {
                     let rivals = self.decisions.view.rivals(id, &candidate.path, candidate.digest);
-                    let rivals = rivals.map_err(Fault::Consumer)?;
+                    let rivals = rivals.map_err(SourceError::Consumer)?;
                     ask.extend(rivals.into_iter().filter(|rival| !fresh.contains_key(rival)));
                 }
             }
@@ -287,11 +291,11 @@ impl<'a> Decider<'a> {
         ids: &[InvoiceId],
         waiting: &BTreeMap<InvoiceId, Waiting>,
         fresh: &mut Fresh,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), SourceError> {
         let mut known: HashMap<&InvoiceId, (Option<Entry>, Trust)> = HashMap::new();
         for id in ids {
             let is_doubted = self.decisions.retried.get(id) == Some(&TodoReason::Doubt);
-            let entry = self.decisions.view.entry(id).map_err(Fault::Consumer)?;
+            let entry = self.decisions.view.entry(id).map_err(SourceError::Consumer)?;
             known.insert(id, (entry, if is_doubted { Trust::Nothing } else { Trust::Ledger }));
         }
         let desk = self.decisions.desk;
@@ -330,10 +334,10 @@ impl<'a> Decider<'a> {
     }
 
     fn award(&mut self, verdict: Verdict, winners: &HashMap<TreePath, Winner>) -> anyhow::Result<()> {
-        let Verdict::Candidate(candidate) = verdict else { return self.decide(verdict) };
+        let Verdict::Candidate(candidate) = verdict else { return self.decide(verdict, None) };
         let Some(winner) = winners.get(&candidate.path) else { bail!("no invoice won {}", candidate.path) };
         if winner.digest == candidate.digest {
-            return self.decisions.accept(candidate);
+            return self.decisions.accept(candidate, None);
         }
         self.decisions.discard(&candidate);
         self.decisions.reject(winner.beats(candidate.invoice, &candidate.path))
@@ -454,12 +458,16 @@ impl<'a> Decider<'a> {
         Ok(())
     }
 
+    /// A server that refuses to show the table, or takes too long for it, proves nothing.
     fn table_lasts(&mut self) -> anyhow::Result<bool> {
         let Some(before) = &self.decisions.settings.table else { return Ok(false) };
         let mut asks = self.second.telling(self.decisions.journal.tell);
-        let now = asks
-            .ask(|source| source.table_identity())
-            .explain(|| text!("cannot see whether the table is still the same", "无法确认数据表是否仍是原来的那张"))?;
-        Ok(now.is_some_and(|now| before.lasts(&now)))
+        match asks.ask(|source| source.table_identity()) {
+            Ok(now) => Ok(now.is_some_and(|now| before.lasts(&now))),
+            Err(SourceError::Statement(_)) => Ok(false),
+            Err(fault) => Err(fault).explain(|| {
+                text!("cannot see whether the table is still the same", "无法确认数据表是否仍是原来的那张")
+            }),
+        }
     }
 }

@@ -9,8 +9,8 @@ use super::ledger_view::LedgerView;
 use super::tally::{Counted, Tally};
 use crate::event::Notice;
 use crate::export::check::{Candidate, Desk, FileState, Verdict};
-use crate::export::diff::Part;
 use crate::export::inquiry::Settings;
+use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, Tenant};
 use crate::refusal::Trouble;
 use crate::run::{Counts, WhyKept};
@@ -48,12 +48,12 @@ pub(super) struct Rival {
 impl Decisions<'_> {
     /// Whether the file of an invoice is as right as it was when its row was checked: what was decided
     /// since may have changed it.
-    pub(super) fn still_holds(&self, candidate: &Candidate) -> anyhow::Result<bool> {
+    pub(super) fn still_holds(&self, candidate: &Candidate, known: Option<&Entry>) -> anyhow::Result<bool> {
         if !candidate.is_written() {
             return Ok(true);
         }
         let held = |entry: &Entry| (entry.path.clone(), entry.digest);
-        if self.view.entry(&candidate.invoice.id)?.as_ref().map(held) != candidate.known.as_ref().map(held) {
+        if self.view.entry(&candidate.invoice.id)?.as_ref().map(held) != known.map(held) {
             return Ok(false);
         }
         match self.desk.tree {
@@ -64,13 +64,14 @@ impl Decisions<'_> {
         }
     }
 
-    /// Gives a candidate its path. Rows of a tenant that has failed are left to the next run.
-    pub(super) fn accept(&mut self, candidate: Candidate) -> anyhow::Result<()> {
+    /// Gives a candidate its path. Rows of a tenant that has failed are left to the next run. `known` is what the ledger
+    /// said when the row was read.
+    pub(super) fn accept(&mut self, candidate: Candidate, known: Option<Entry>) -> anyhow::Result<()> {
         if self.journal.has_failed(&candidate.invoice.tenant) {
             self.discard(&candidate);
             return Ok(());
         }
-        let Candidate { invoice, path, digest, size, file, known } = candidate;
+        let Candidate { invoice, path, digest, size, file } = candidate;
         let before = if self.has_entered { self.view.entry(&invoice.id)? } else { known };
         let settled = invoice.time.as_ref().is_some_and(|time| *time < self.settings.settled_below);
         let mut entry = Entry {

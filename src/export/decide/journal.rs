@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::event::{Event, Notice};
 use crate::export::check::Verdict;
-use crate::export::diff::Part;
 use crate::export::inquiry::Settings;
 use crate::export::order::Rejects;
+use crate::export::ticket::Part;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::run::{Counts, Kind, WhyKept};

@@ -149,3 +149,67 @@ impl<'a> LedgerView<'a> {
         Ok(is_open || is_rehearsed || self.unrecorded().any(|batch| batch.rejects(id)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invoice::Tenant;
+    use crate::state::ledger::Origin;
+
+    fn view() -> LedgerView<'static> {
+        let ledger = Ledger::Rehearsed { state: None, rehearsal: Rehearsal::new().unwrap() };
+        LedgerView::new(ledger, None)
+    }
+
+    fn entry(id: &str, country: &str, digest: u8) -> Entry {
+        let tenant = Tenant::from("1");
+        Entry {
+            id: InvoiceId::from(id),
+            path: TreePath::of(&tenant, Some(country), "20251128", "A"),
+            tenant,
+            time: None,
+            digest: Digest([digest; 32]),
+            size: 2,
+            settled: false,
+            recheck: false,
+            table: None,
+        }
+    }
+
+    #[test]
+    fn a_later_batch_overrules_the_one_before_and_that_one_the_ledger() {
+        let mut view = view();
+        let (id, cn, de) = (InvoiceId::from("1"), entry("1", "CN", 1), entry("1", "DE", 1));
+        let mut recorded = Batch::default();
+        recorded.enter(entry("1", "IT", 1), Origin::Written);
+        let Ledger::Rehearsed { rehearsal, .. } = &mut view.ledger else { unreachable!() };
+        rehearsal.record(&recorded.record).unwrap();
+        assert_eq!(view.entry(&id).unwrap().unwrap().path.country(), "IT");
+        let mut closed = Batch::default();
+        closed.enter(cn.clone(), Origin::Written);
+        view.in_flight = Some(closed);
+        assert_eq!(view.entry(&id).unwrap(), Some(cn.clone()));
+        view.batch.enter(de.clone(), Origin::Written);
+        assert_eq!(view.entry(&id).unwrap(), Some(de.clone()));
+        assert_eq!(view.moved_from(&cn.path).unwrap().collect::<Vec<_>>(), [de.path]);
+        view.batch.displace(&id);
+        assert_eq!(view.entry(&id).unwrap(), None);
+    }
+
+    #[test]
+    fn rivals_are_the_other_owners_of_a_path_with_other_content() {
+        let mut view = view();
+        let mut closed = Batch::default();
+        closed.enter(entry("1", "CN", 1), Origin::Written);
+        closed.enter(entry("2", "CN", 1), Origin::Written);
+        view.in_flight = Some(closed);
+        view.batch.enter(entry("3", "CN", 3), Origin::Written);
+        // It has left the path.
+        view.batch.enter(entry("2", "DE", 1), Origin::Written);
+        let path = entry("1", "CN", 1).path;
+        assert_eq!(view.owners(&InvoiceId::from("1"), &path).unwrap().len(), 1);
+        let rivals = |id: &str, digest| view.rivals(&InvoiceId::from(id), &path, Digest([digest; 32])).unwrap();
+        assert_eq!(rivals("1", 1), [InvoiceId::from("3")]);
+        assert_eq!(rivals("9", 3), [InvoiceId::from("1")]);
+    }
+}

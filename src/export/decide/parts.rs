@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::export::diff::Part;
 use crate::export::inquiry::Settings;
 use crate::export::plan::{Group, Member, Others};
+use crate::export::ticket::Part;
 use crate::invoice::{SourceTime, Tenant};
 use crate::state::tenants::Advance;
 use crate::window::{self, OpenWork};

@@ -3,16 +3,19 @@
 use crate::event::Event;
 use crate::export::one_by_one::Asks;
 use crate::export::patience::Patience;
-use crate::source::{Fault, Source};
+use crate::source::{Source, SourceError};
 
 pub(in crate::export) struct SecondSource<'a> {
     patience: Patience,
-    open: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>,
+    open: &'a dyn Fn() -> Result<Box<dyn Source>, SourceError>,
     source: Option<Box<dyn Source>>,
 }
 
 impl<'a> SecondSource<'a> {
-    pub(in crate::export) fn new(patience: Patience, open: &'a dyn Fn() -> Result<Box<dyn Source>, Fault>) -> Self {
+    pub(in crate::export) fn new(
+        patience: Patience,
+        open: &'a dyn Fn() -> Result<Box<dyn Source>, SourceError>,
+    ) -> Self {
         Self { patience, open, source: None }
     }
 
@@ -27,7 +30,10 @@ struct Telling<'s, 'a> {
 }
 
 impl Asks for Telling<'_, '_> {
-    fn ask<R>(&mut self, mut question: impl FnMut(&mut dyn Source) -> Result<R, Fault>) -> Result<R, Fault> {
+    fn ask<R>(
+        &mut self,
+        mut question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,
+    ) -> Result<R, SourceError> {
         let SecondSource { patience, open, source } = &mut *self.second;
         patience.insist(self.tell, || {
             let open = match source.take() {

@@ -1,5 +1,11 @@
-//! Whether the id of a row is proof that it is the invoice that was exported: only of the same tenant and number, and
-//! in a table that is provably the one of before. Where it is not, an old file is never removed for a new one.
+//! Whether the id of a row is proof that it is the invoice that was exported: only of the same tenant and of the same
+//! number in the same year, and in a table that is provably the one of before. Where it is not, an old file is never
+//! removed for a new one.
+//!
+//! A server shows no difference between a row that was updated and one that was deleted and inserted again with its id.
+//! Numbers commonly begin anew each year, so an id with the number of another year is taken for another invoice, though
+//! a date may have been corrected across the end of a year; the file that stays then is a leftover. An id that comes
+//! again with tenant, number and year counts as the same invoice. Nothing in the database could say otherwise.
 
 use super::decisions::Decisions;
 use crate::invoice::{Invoice, InvoiceId};
@@ -29,7 +35,7 @@ impl Decisions<'_> {
         } else if before.tenant != invoice.tenant {
             Some(WhyKept::Tenant)
         } else {
-            self.unless_proven(before.table)
+            self.unless_proven(before.table, &path, instead)
         };
         match why {
             None => {
@@ -48,7 +54,8 @@ impl Decisions<'_> {
         let why = match self.view.entry(&id)? {
             Some(now) if !now.path.same_invoice(path) => Some(WhyKept::Number),
             Some(now) if now.path.tenant() != path.tenant() => Some(WhyKept::Tenant),
-            Some(_) | None => self.unless_proven(content.table),
+            Some(now) => self.unless_proven(content.table, path, &now.path),
+            None => self.unless_proven(content.table, path, path),
         };
         let path = path.clone();
         match why {
@@ -69,7 +76,11 @@ impl Decisions<'_> {
         }
     }
 
-    fn unless_proven(&self, table: Option<i64>) -> Option<WhyKept> {
-        (self.table.is_none() || self.table != table).then_some(WhyKept::Table)
+    /// Why it is not proven that a row of this table, which led to one path, is the one that leads to the other now.
+    fn unless_proven(&self, table: Option<i64>, before: &TreePath, now: &TreePath) -> Option<WhyKept> {
+        if self.table.is_none() || self.table != table {
+            return Some(WhyKept::Table);
+        }
+        (!before.same_year(now)).then_some(WhyKept::Number)
     }
 }

@@ -5,8 +5,8 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use crate::export::check::Verdict;
-use crate::export::diff::Part;
 use crate::export::plan::Group;
+use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::run::{Counts, Kind};
 use crate::state::ledger::Entry;

@@ -196,7 +196,8 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
 /// Paths at which a run that died may have written.
 fn in_doubt(tree: &Tree, state: &State) -> anyhow::Result<HashSet<TreePath>> {
     let private = PrivateFolder::open_existing(&tree.output().join(PRIVATE))?;
-    let listed = private.as_ref().map_or(Ok(Vec::new()), stage::left_in_doubt)?.into_iter().map(|target| target.path);
+    let listed =
+        private.as_ref().map_or(Ok(Vec::new()), stage::unrecorded_targets)?.into_iter().map(|target| target.path);
     Ok(listed.chain(state.doubted_paths()?.into_keys()).collect())
 }
 
@@ -206,7 +207,7 @@ fn find_strangers(
     state: &State,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    for path in state.unnamed(files)? {
+    for path in state.without_invoice(files)? {
         // The next run clears up what a dead one left.
         if in_doubt.contains(&path) {
             findings.pending += 1;

@@ -163,9 +163,10 @@ impl Findings {
                 "id {id} has another path now, and this file could not be removed",
                 "id {id} 现在是另一个路径，而这个文件当时无法删除"
             ),
-            Some(WhyKept::Number) => {
-                text!("id {id} had this path and carries another number now", "id {id} 曾用此路径，现在是另一个发票号")
-            }
+            Some(WhyKept::Number) => text!(
+                "id {id} had this path and carries another number now, or that of another year",
+                "id {id} 曾用此路径，现在是另一个发票号，或另一年的同一发票号"
+            ),
             Some(WhyKept::Tenant) => text!(
                 "id {id} had this path and belongs to another tenant now",
                 "id {id} 曾用此路径，现在属于另一个租户"

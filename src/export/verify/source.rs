@@ -7,13 +7,14 @@ use std::sync::Arc;
 use super::{Difference, Finding, Findings};
 use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, Desk, Presence, Verdict};
-use crate::export::diff::{Compare, Part, Scope, Told};
+use crate::export::diff::{Compare, Scope, Told};
 use crate::export::drive::{Checked, Decides, Errand, drive};
 use crate::export::inquiry::second_source;
 use crate::export::order::Order;
 use crate::export::patience::Patience;
 use crate::export::plan::{self, HowToRead};
 use crate::export::session::Session;
+use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::lang::Text;
 use crate::refusal::Trouble;
@@ -75,7 +76,7 @@ struct Examiner<'a> {
 impl Decides for Examiner<'_> {
     fn take(&mut self, checked: Checked) -> anyhow::Result<()> {
         match checked.verdict {
-            Verdict::Candidate(candidate) => self.judge(&candidate),
+            Verdict::Candidate(candidate) => self.judge(&candidate, checked.ticket.known.as_ref()),
             Verdict::Reject(reject) => self.judge_reject(&reject),
             Verdict::Trouble { trouble, .. } => Err(trouble.message().into()),
         }
@@ -107,8 +108,8 @@ impl Decides for Examiner<'_> {
 }
 
 impl Examiner<'_> {
-    fn judge(&mut self, candidate: &Candidate) -> anyhow::Result<()> {
-        let Candidate { invoice, path, digest, known, .. } = candidate;
+    fn judge(&mut self, candidate: &Candidate, known: Option<&Entry>) -> anyhow::Result<()> {
+        let Candidate { invoice, path, digest, .. } = candidate;
         let Some(entry) = known else {
             if self.is_pending(&invoice.tenant, invoice.time.as_ref()) || self.is_rejected(&invoice.id)? {
                 return Ok(());

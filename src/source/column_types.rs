@@ -8,8 +8,8 @@
 
 use std::collections::HashMap;
 
-use super::Fault;
-use super::sql::quoted;
+use super::SourceError;
+use super::engine::quoted;
 use crate::refusal::Refusal;
 
 /// The name of a column of an answer that tells a type and no value begins so.
@@ -17,7 +17,7 @@ const TYPE_OF: &str = "type of ";
 
 /// What an answer says of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum WireType {
     Integer,
     /// With the digits after the second.
     DateTime(u8),
@@ -28,7 +28,7 @@ pub(super) enum Form {
     Other,
 }
 
-impl Form {
+impl WireType {
     /// Whether the catalogue shows such a column as one of this type.
     pub(super) fn is_kind(self, kind: &str) -> bool {
         match self {
@@ -76,34 +76,34 @@ pub(super) fn subject(name: &str) -> Option<&str> {
 
 /// The types that the first answer showed.
 #[derive(Debug, Default)]
-pub(super) struct Shape {
+pub(super) struct ColumnTypes {
     table: String,
-    forms: HashMap<String, Form>,
+    forms: HashMap<String, WireType>,
 }
 
-impl Shape {
+impl ColumnTypes {
     pub(super) fn of(table: &str) -> Self {
         Self { table: table.to_owned(), forms: HashMap::new() }
     }
 
     /// An error if the column does not have the type that it had in the first answer.
-    pub(super) fn compare(&mut self, column: &str, form: Form) -> Result<(), Fault> {
+    pub(super) fn compare(&mut self, column: &str, form: WireType) -> Result<(), SourceError> {
         let first = *self.forms.entry(column.to_owned()).or_insert(form);
         if first == form { Ok(()) } else { Err(self.changed(column)) }
     }
 
     /// An error if the answers do not show the column as the catalogue does: the table was changed between the two.
-    pub(super) fn agree(&self, column: &str, kind: &str) -> Result<(), Fault> {
+    pub(super) fn agree(&self, column: &str, kind: &str) -> Result<(), SourceError> {
         let agrees = self.forms.get(column).is_some_and(|form| form.is_kind(kind));
         if agrees { Ok(()) } else { Err(self.changed(column)) }
     }
 
-    fn changed(&self, column: &str) -> Fault {
+    fn changed(&self, column: &str) -> SourceError {
         changed(&self.table, column)
     }
 }
 
 /// Neither this statement nor the next one can be believed.
-pub(super) fn changed(table: &str, column: &str) -> Fault {
-    Fault::Final(Refusal::TableChanged { table: table.to_owned(), column: column.to_owned() }.into())
+pub(super) fn changed(table: &str, column: &str) -> SourceError {
+    SourceError::Final(Refusal::TableChanged { table: table.to_owned(), column: column.to_owned() }.into())
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::reader::tables_read;
-use super::sql::{Cell, lossy};
+use super::engine::{Cell, lossy};
+use super::select_text::tables_read;
 
 /// A text of this many characters has been cut.
 pub(super) const TEXT_AT_MOST: usize = 8_192;
@@ -21,7 +21,7 @@ pub(super) struct Process {
 
 /// What a process may do to rows.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Deed {
+pub(super) enum Activity {
     /// It does nothing, or nothing that counts here.
     Idle,
     /// It only reads if these are tables, named as InnoDB names them. Each may be a view instead.
@@ -51,18 +51,18 @@ impl Process {
         }
     }
 
-    pub(super) fn deed(&self, texts: Texts) -> Deed {
+    pub(super) fn deed(&self, texts: Texts) -> Activity {
         if self.is_idle(texts) {
-            return Deed::Idle;
+            return Activity::Idle;
         }
-        let Some(text) = &self.text else { return Deed::MayWrite };
+        let Some(text) = &self.text else { return Activity::MayWrite };
         // Sessions of ours are read-only. Their texts are longer than what the list shows.
         if text.starts_with("/* invoice-export") {
-            return Deed::Idle;
+            return Activity::Idle;
         }
         let cut = text.chars().count() >= TEXT_AT_MOST;
         let tables = (texts == Texts::Current && !cut).then(|| tables_read(text, self.database.as_deref())).flatten();
-        tables.map_or(Deed::MayWrite, Deed::Reads)
+        tables.map_or(Activity::MayWrite, Activity::Reads)
     }
 
     fn is_idle(&self, texts: Texts) -> bool {
@@ -84,7 +84,7 @@ impl Process {
 mod tests {
     use super::*;
 
-    fn deed(command: &str, user: &str, database: Option<&str>, text: Option<&str>) -> Deed {
+    fn deed(command: &str, user: &str, database: Option<&str>, text: Option<&str>) -> Activity {
         let cell = |text: &str| Some(text.as_bytes().to_vec());
         let row = vec![cell(command), cell(user), database.and_then(cell), text.and_then(cell), None];
         Process::from_row(row.into_iter()).deed(Texts::Current)
@@ -106,10 +106,10 @@ mod tests {
             &format!("SELECT '{}'", "x".repeat(TEXT_AT_MOST)),
             "",
         ] {
-            assert_eq!(deed("Query", "app", Some("shop"), Some(text)), Deed::MayWrite, "{text}");
+            assert_eq!(deed("Query", "app", Some("shop"), Some(text)), Activity::MayWrite, "{text}");
         }
-        assert_eq!(deed("Query", "app", None, None), Deed::MayWrite);
-        assert_eq!(deed("Execute", "app", None, Some("UPDATE t SET a = ?")), Deed::MayWrite);
+        assert_eq!(deed("Query", "app", None, None), Activity::MayWrite);
+        assert_eq!(deed("Execute", "app", None, Some("UPDATE t SET a = ?")), Activity::MayWrite);
     }
 
     #[test]
@@ -120,38 +120,38 @@ mod tests {
             Some("CREATE PROCEDURE `e`() SET x = f()"),
             None,
         ] {
-            assert_eq!(deed("Connect", "root", Some("shop"), text), Deed::MayWrite, "{text:?}");
+            assert_eq!(deed("Connect", "root", Some("shop"), text), Activity::MayWrite, "{text:?}");
             let row = [Some("Connect"), Some("system user"), Some("shop"), text, None];
             let row = row.map(|cell| cell.map(|cell| cell.as_bytes().to_vec()));
-            assert_eq!(Process::from_row(row.into_iter()).deed(Texts::Stale), Deed::MayWrite, "{text:?}");
+            assert_eq!(Process::from_row(row.into_iter()).deed(Texts::Stale), Activity::MayWrite, "{text:?}");
         }
     }
 
     #[test]
     fn readers_idlers_and_replication_are_no_open_work() {
-        let tables = |names: &[&str]| Deed::Reads(names.iter().map(ToString::to_string).collect());
+        let tables = |names: &[&str]| Activity::Reads(names.iter().map(ToString::to_string).collect());
         for text in ["SELECT 1", "/* a */ /* b */ ((select 1) UNION (SELECT 2))", "show processlist"] {
             assert_eq!(deed("Query", "app", None, Some(text)), tables(&[]), "{text}");
         }
         assert_eq!(deed("Query", "app", Some("shop"), Some("SELECT * FROM t")), tables(&["shop/t"]));
         let update = Some("UPDATE t SET a = 1");
         for command in ["Sleep", "Daemon", "Binlog Dump", "Binlog Dump GTID", "Slave_SQL"] {
-            assert_eq!(deed(command, "app", Some("shop"), update), Deed::Idle, "{command}");
+            assert_eq!(deed(command, "app", Some("shop"), update), Activity::Idle, "{command}");
         }
-        assert_eq!(deed("Query", "system user", None, update), Deed::Idle);
-        assert_eq!(deed("Connect", "system user", Some("shop"), update), Deed::Idle);
+        assert_eq!(deed("Query", "system user", None, update), Activity::Idle);
+        assert_eq!(deed("Connect", "system user", Some("shop"), update), Activity::Idle);
         for user in ["unauthenticated user", "system user", "event_scheduler"] {
-            assert_eq!(deed("Connect", user, None, None), Deed::Idle, "{user}");
+            assert_eq!(deed("Connect", user, None, None), Activity::Idle, "{user}");
         }
         let ours = format!("/* invoice-export run 7 */ SELECT f({})", "?, ".repeat(TEXT_AT_MOST));
-        assert_eq!(deed("Execute", "exporter", Some("shop"), Some(&ours)), Deed::Idle);
+        assert_eq!(deed("Execute", "exporter", Some("shop"), Some(&ours)), Activity::Idle);
     }
 
     #[test]
     fn a_list_whose_texts_may_be_stale_has_no_readers() {
         let cell = |text: &str| Some(text.as_bytes().to_vec());
         let row = || vec![cell("Query"), cell("app"), None, cell("SELECT 1"), None];
-        assert_eq!(Process::from_row(row().into_iter()).deed(Texts::Stale), Deed::MayWrite);
-        assert_eq!(Process::from_row(row().into_iter()).deed(Texts::Current), Deed::Reads(BTreeSet::new()));
+        assert_eq!(Process::from_row(row().into_iter()).deed(Texts::Stale), Activity::MayWrite);
+        assert_eq!(Process::from_row(row().into_iter()).deed(Texts::Current), Activity::Reads(BTreeSet::new()));
     }
 }

@@ -6,12 +6,12 @@ use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::anyhow;
 use mysql::{Conn, DriverError, OptsBuilder, SslOpts};
 
-use super::codes::Class;
-use super::mysql::fault;
-use super::{Access, Fault, Place, Tls, TlsMode, server_key};
-use crate::refusal::{Obstacle, Refusal};
+use super::error_codes::{ErrorClass, ServerError};
+use super::{Access, ServerAddress, SourceError, Tls, TlsMode, server_key};
+use crate::refusal::{ConnectErrorKind, Refusal};
 
 /// What may pass by itself while a server starts, stops or is not to be reached.
 const PASSING: [ErrorKind; 14] = [
@@ -44,7 +44,7 @@ const NO_ANSWER: [&str; 2] = ["Temporary failure in name resolution", "Try again
 /// name it would ask the server itself for a key, which can be of any server's making.
 const NO_KEY: &str = "no key\0";
 
-impl Place {
+impl ServerAddress {
     fn options(&self, access: &Access) -> OptsBuilder {
         OptsBuilder::new()
             .user(Some(self.user.as_str()))
@@ -66,7 +66,7 @@ impl Place {
 
     /// Connects as safely as was asked for. The password itself is sent by TLS and by a socket only, and
     /// encrypted for the server's key if the operator named that.
-    pub(super) fn dial(&self, access: &Access) -> Result<Conn, Fault> {
+    pub(super) fn dial(&self, access: &Access) -> Result<Conn, SourceError> {
         let options = self.options(access);
         if self.socket.is_some() {
             return Conn::new(options).map_err(|error| self.refused(error));
@@ -92,36 +92,38 @@ impl Place {
             TlsMode::Required | TlsMode::VerifyCa | TlsMode::VerifyIdentity => self.dial_by_tls(options, mode, tls)?,
         };
         dialled.map_err(|error| match obstacle(&error) {
-            Obstacle::Login if key.as_os_str() != NO_KEY => self.refused_for(Obstacle::LoginWithKey, error),
+            ConnectErrorKind::Login if key.as_os_str() != NO_KEY => {
+                self.refused_for(ConnectErrorKind::LoginWithKey, error)
+            }
             obstacle => self.refused_for(obstacle, error),
         })
     }
 
-    fn dial_by_tls(&self, options: OptsBuilder, mode: TlsMode, tls: &Tls) -> Result<mysql::Result<Conn>, Fault> {
+    fn dial_by_tls(&self, options: OptsBuilder, mode: TlsMode, tls: &Tls) -> Result<mysql::Result<Conn>, SourceError> {
         let ssl = ssl_options(mode, tls.ca.as_deref())
-            .map_err(|detail| Fault::Final(self.refusal(Obstacle::TrustedUnreadable, detail)))?;
+            .map_err(|detail| SourceError::Final(self.refusal(ConnectErrorKind::TrustedUnreadable, detail)))?;
         // A certificate names the host, so the host's name must reach the crate.
         Ok(self.dial_each(&options.ssl_opts(ssl), mode == TlsMode::VerifyIdentity))
     }
 
     /// The file of the key for which a password may be encrypted.
-    fn server_key(&self, access: &Access, mode: TlsMode) -> Result<PathBuf, Fault> {
+    fn server_key(&self, access: &Access, mode: TlsMode) -> Result<PathBuf, SourceError> {
         match &access.tls.server_key {
             Some(file) if matches!(mode, TlsMode::Disabled | TlsMode::Preferred) => {
                 server_key::check(file, access.password.as_deref().unwrap_or_default())
-                    .map_err(|detail| Fault::Final(self.refusal(Obstacle::ServerKeyUnusable, detail)))?;
+                    .map_err(|detail| SourceError::Final(self.refusal(ConnectErrorKind::ServerKeyUnusable, detail)))?;
                 Ok(file.clone())
             }
             _ => Ok(NO_KEY.into()),
         }
     }
 
-    fn refused(&self, error: mysql::Error) -> Fault {
+    fn refused(&self, error: mysql::Error) -> SourceError {
         self.refused_for(obstacle(&error), error)
     }
 
     /// Whether the same attempt may end better in a while. What TLS or a login objects to stays as it is.
-    fn refused_for(&self, obstacle: Obstacle, error: mysql::Error) -> Fault {
+    fn refused_for(&self, obstacle: ConnectErrorKind, error: mysql::Error) -> SourceError {
         let passes = passes(&error);
         let detail = match error {
             mysql::Error::DriverError(DriverError::UnknownAuthPlugin(login)) => login,
@@ -131,10 +133,10 @@ impl Place {
             error => fault(error).to_string(),
         };
         let refusal = self.refusal(obstacle, detail);
-        if passes { Fault::Connection(refusal) } else { Fault::Final(refusal) }
+        if passes { SourceError::Connection(refusal) } else { SourceError::Final(refusal) }
     }
 
-    fn refusal(&self, obstacle: Obstacle, detail: String) -> anyhow::Error {
+    fn refusal(&self, obstacle: ConnectErrorKind, detail: String) -> anyhow::Error {
         Refusal::CannotConnect { source: self.name(), obstacle, detail }.into()
     }
 
@@ -198,10 +200,34 @@ fn unresolved(error: std::io::Error) -> std::io::Error {
     std::io::Error::new(if passes { ErrorKind::TimedOut } else { ErrorKind::Other }, error)
 }
 
+pub(super) fn fault(error: mysql::Error) -> SourceError {
+    match error {
+        mysql::Error::MySqlError(error) => match ErrorClass::of(error.code) {
+            ErrorClass::Passing | ErrorClass::Full => SourceError::Connection(server_error(&error)),
+            ErrorClass::Overtime(setting) => {
+                SourceError::Overtime(Refusal::Overtime { setting, detail: error.to_string() }.into())
+            }
+            ErrorClass::OutOfMemory => SourceError::Overtime(server_error(&error)),
+            _ => SourceError::Statement(server_error(&error)),
+        },
+        mysql::Error::IoError(error) => SourceError::Connection(anyhow!("{error}")),
+        mysql::Error::CodecError(error) => SourceError::Connection(anyhow!("{error}")),
+        mysql::Error::DriverError(error) => SourceError::Connection(anyhow!("{error}")),
+        mysql::Error::TlsError(error) => SourceError::Connection(anyhow!("{error}")),
+        mysql::Error::UrlError(_) | mysql::Error::FromValueError(_) | mysql::Error::FromRowError(_) => {
+            SourceError::Connection(anyhow!("the server's answer cannot be read"))
+        }
+    }
+}
+
+fn server_error(error: &mysql::MySqlError) -> anyhow::Error {
+    ServerError { code: error.code, text: error.to_string() }.into()
+}
+
 fn passes(error: &mysql::Error) -> bool {
     let io_passes = |error: &std::io::Error| PASSING.contains(&error.kind()) || error.to_string().contains(CUT_SHORT);
     match error {
-        mysql::Error::MySqlError(error) => Class::of(error.code).passes(),
+        mysql::Error::MySqlError(error) => ErrorClass::of(error.code).passes(),
         mysql::Error::IoError(error) => io_passes(error),
         mysql::Error::CodecError(error) => {
             std::error::Error::source(error).and_then(|cause| cause.downcast_ref()).is_some_and(io_passes)
@@ -214,25 +240,25 @@ fn passes(error: &mysql::Error) -> bool {
     }
 }
 
-fn obstacle(error: &mysql::Error) -> Obstacle {
+fn obstacle(error: &mysql::Error) -> ConnectErrorKind {
     use DriverError::{ConnectTimeout, CouldNotConnect, TlsNotSupported, UnknownAuthPlugin};
     match error {
-        mysql::Error::MySqlError(error) => match Class::of(error.code) {
-            Class::Login => Obstacle::Login,
-            Class::Database => Obstacle::Database,
-            Class::Full => Obstacle::Full,
-            _ => Obstacle::Other,
+        mysql::Error::MySqlError(error) => match ErrorClass::of(error.code) {
+            ErrorClass::Login => ConnectErrorKind::Login,
+            ErrorClass::Database => ConnectErrorKind::Database,
+            ErrorClass::Full => ConnectErrorKind::Full,
+            _ => ConnectErrorKind::Other,
         },
-        mysql::Error::DriverError(CouldNotConnect(_) | ConnectTimeout) => Obstacle::Unreachable,
-        mysql::Error::DriverError(UnknownAuthPlugin(_)) => Obstacle::LoginUnknown,
-        mysql::Error::DriverError(TlsNotSupported) => Obstacle::NoTls,
-        error if asks_for_password(error) => Obstacle::PasswordInTheClear,
+        mysql::Error::DriverError(CouldNotConnect(_) | ConnectTimeout) => ConnectErrorKind::Unreachable,
+        mysql::Error::DriverError(UnknownAuthPlugin(_)) => ConnectErrorKind::LoginUnknown,
+        mysql::Error::DriverError(TlsNotSupported) => ConnectErrorKind::NoTls,
+        error if asks_for_password(error) => ConnectErrorKind::PasswordInTheClear,
         // The handshake's error comes wrapped in others, as text.
         mysql::Error::IoError(_) | mysql::Error::CodecError(_) if error.to_string().contains("certificate") => {
-            Obstacle::Certificate
+            ConnectErrorKind::Certificate
         }
-        mysql::Error::IoError(_) | mysql::Error::CodecError(_) => Obstacle::Unreachable,
-        _ => Obstacle::Other,
+        mysql::Error::IoError(_) | mysql::Error::CodecError(_) => ConnectErrorKind::Unreachable,
+        _ => ConnectErrorKind::Other,
     }
 }
 

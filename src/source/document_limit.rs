@@ -1,7 +1,7 @@
 //! Documents above `--max-document` are never sent: the statement that asks for a document asks for its length
 //! too, and the server leaves out what is too long. Checking the length on arrival would take the memory first.
 
-use super::sql::quoted;
+use super::engine::quoted;
 
 /// How many bytes of text one byte of MySQL's binary JSON can become at the most: a control character becomes
 /// `\u0001`. The quotes and commas of very small values are covered by the rest.

@@ -1,0 +1,71 @@
+//! The parts of a statement whose text depends on the engine and on the types of the table's columns, and which columns
+//! a table must have.
+
+use anyhow::bail;
+
+use super::TableNames;
+use crate::refusal::Refusal;
+
+/// Expressions whose wording depends on the engine and on the column types it found.
+pub(super) struct SqlDialect {
+    pub id: String,
+    pub tenant: String,
+    pub country: String,
+    pub date: String,
+    pub number: String,
+    pub status: String,
+    /// Two columns: the document or NULL, the length of one that is too long or NULL.
+    pub document: String,
+    pub time: String,
+    pub newest: String,
+    /// The names of the columns of which the text lost something on the way; empty or NULL for a whole row.
+    pub lost: String,
+    /// The question marks and the characters of the document, where it may lose something too.
+    pub document_measure: Option<[String; 2]>,
+    /// True where the tenant has the very bytes of the bound value.
+    pub same_tenant: String,
+    /// What stands for a `?` where an id or a tenant came as its bytes in hex.
+    pub id_by_bytes: Option<String>,
+    pub tenant_by_bytes: Option<String>,
+    /// Follow what is selected, and tell the types of the columns that the statement relies on.
+    pub types_of_tenant: String,
+    /// Of the tenant and of the greatest time: the column itself would keep a server from skipping through the index.
+    pub types_of_newest: String,
+    pub types_of_id: String,
+    pub types_of_key: String,
+    pub types_of_row: String,
+    /// Follow the table's name where keys or tenants are read, and where documents are.
+    pub by_time: String,
+    pub by_id: String,
+}
+
+/// The name of every column that is needed but not there; `has` compares as the engine does.
+pub(super) fn missing(names: &TableNames, has: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+    let needed =
+        [&names.tenant, &names.country, &names.date, &names.number, &names.status, &names.document, &names.time];
+    let missing: Vec<_> = needed.into_iter().chain(&names.id).filter(|name| !has(name)).map(String::as_str).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::ColumnsMissing { table: names.table.clone(), columns: missing.join(", ") }.into())
+}
+
+/// The id's column: the one that was named, or the primary key if it is a single column.
+pub(super) fn id_column(names: &TableNames, primary: &[String]) -> anyhow::Result<String> {
+    match (&names.id, primary) {
+        (Some(named), _) => Ok(named.clone()),
+        (None, [only]) => Ok(only.clone()),
+        (None, []) => {
+            bail!(
+                "the table {} has no primary key; name a unique column that is NOT NULL with --id-column",
+                names.table
+            )
+        }
+        (None, several) => bail!(
+            "the primary key of the table {} has {} columns ({}); name a single unique column that is NOT NULL with --id-column",
+            names.table,
+            several.len(),
+            several.join(", ")
+        ),
+    }
+}

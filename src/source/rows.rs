@@ -1,0 +1,96 @@
+//! Reading rows of an answer: cells become keys, invoices, and summaries of rows.
+
+use anyhow::{Context, anyhow};
+
+use super::charset::is_whole;
+use super::engine::{Cell, lossy};
+use super::{ListedTenant, RowSummary, SourceError, TableNames};
+use crate::invoice::{Fetched, Invoice, InvoiceId, Key, Reason, Row, SourceTime, Tenant};
+
+pub(super) fn listed(row: Vec<Cell>) -> Result<ListedTenant, SourceError> {
+    let [spelling, newest] = cells(row).map_err(SourceError::Statement)?;
+    let spelling = needed(spelling, "tenant").map_err(SourceError::Statement)?;
+    let newest = text(newest).map_err(SourceError::Statement)?;
+    Ok(ListedTenant { spelling: Tenant(spelling), newest: newest.map(SourceTime), ahead: None })
+}
+
+pub(super) fn key(row: Vec<Cell>) -> anyhow::Result<Key> {
+    let [id, tenant, time] = cells(row)?;
+    Ok(Key {
+        id: InvoiceId(needed(id, "id")?),
+        tenant: Tenant(needed(tenant, "tenant")?),
+        time: text(time)?.map(SourceTime),
+    })
+}
+
+pub(super) fn row_summary(row: Vec<Cell>) -> anyhow::Result<RowSummary> {
+    let [id, tenant, number, time, status, issued, has_document, has_date] = cells(row)?;
+    let readable = |cell: Cell| cell.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let is_true = |cell: Cell| lossy(cell) == "1";
+    Ok(RowSummary {
+        id: InvoiceId(needed(id, "id")?),
+        tenant: readable(tenant).map(Tenant),
+        number: readable(number),
+        time: readable(time).map(SourceTime),
+        status: readable(status),
+        issued: is_true(issued),
+        has_document: is_true(has_document),
+        has_date: is_true(has_date),
+    })
+}
+
+pub(super) fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetched> {
+    let [id, tenant, country, date, number, time, document, too_long, lost, marks, characters] = cells(row)?;
+    let id = InvoiceId(needed(id, "id")?);
+    let too_long = too_long.map(|bytes| lossy(Some(bytes)).parse()).transpose().context("a length is no number")?;
+    let mut trouble = None;
+    let mut readable = |cell: Cell, name: &str| {
+        text(cell).unwrap_or_else(|_| {
+            trouble.get_or_insert_with(|| format!("the column {name} is not UTF-8"));
+            None
+        })
+    };
+    let tenant = readable(tenant, &names.tenant).map(Tenant);
+    let country = readable(country, &names.country);
+    let date = readable(date, &names.date);
+    let number = readable(number, &names.number);
+    let time = readable(time, &names.time).map(SourceTime);
+    let document_lost = document.as_deref().is_some_and(|document| has_lost(document, marks, characters));
+    let columns = [lossy(lost), if document_lost { names.document.clone() } else { String::new() }];
+    let columns = columns.iter().map(String::as_str).filter(|names| !names.is_empty()).collect::<Vec<_>>().join(", ");
+    if !columns.is_empty() {
+        return Ok(Fetched::Unreadable { id, tenant, number, time, reason: Reason::Unmappable { columns } });
+    }
+    Ok(match (trouble, tenant, date, number, document) {
+        (None, Some(tenant), Some(date), Some(number), Some(document)) => {
+            Fetched::Row(Row { invoice: Invoice { id, tenant, country, date, number, time }, document })
+        }
+        (trouble, tenant, _, number, _) => {
+            let reason = match (trouble, &tenant, too_long) {
+                (Some(detail), ..) => Reason::Unreadable { detail },
+                (None, Some(_), Some(bytes)) => Reason::TooLarge { bytes },
+                _ => Reason::Unreadable { detail: format!("the column {} is NULL", names.tenant) },
+            };
+            Fetched::Unreadable { id, tenant, number, time, reason }
+        }
+    })
+}
+
+/// Whether a document that the server has measured is another one than there.
+fn has_lost(document: &[u8], marks: Cell, characters: Cell) -> bool {
+    let number = |cell: Cell| lossy(cell).parse().ok();
+    number(marks).zip(number(characters)).is_some_and(|(marks, characters)| !is_whole(document, marks, characters))
+}
+
+fn cells<const N: usize>(row: Vec<Cell>) -> anyhow::Result<[Cell; N]> {
+    let came = row.len();
+    row.try_into().map_err(|_| anyhow!("a row came with {came} columns, not {N}"))
+}
+
+pub(super) fn text(cell: Cell) -> anyhow::Result<Option<String>> {
+    cell.map(|bytes| String::from_utf8(bytes).context("a text is not UTF-8")).transpose()
+}
+
+fn needed(cell: Cell, what: &str) -> anyhow::Result<String> {
+    text(cell)?.with_context(|| format!("a row came without its {what}"))
+}

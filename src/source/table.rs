@@ -1,0 +1,420 @@
+//! The table of invoices, whatever engine has it: the statements for its rows, and what is bound to them. `dialect.rs`
+//! has the parts that differ by engine, `rows.rs` reads the answers.
+
+use std::collections::{HashMap, HashSet};
+
+use super::charset::bytes_in_hex;
+use super::dialect::SqlDialect;
+use super::engine::{Bind, Cell, Engine, lossy, quoted};
+use super::rows::{fetched, key, listed, row_summary, text};
+use super::{
+    KeyCursor, ListedTenant, Replication, RowSummary, Sink, Source, SourceError, SourceName, TableIdentity, TableNames,
+    TenantList,
+};
+use crate::event::Notice;
+use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
+use crate::run::RunId;
+use crate::window::{Clock, OpenWork, Span};
+
+/// Rows of one number that are looked at; more are a table that numbers nothing.
+const FOUND_AT_MOST: u64 = 1_000;
+
+/// So many tenants with source times ahead are asked for one by one. For more, another scan is cheaper.
+const ASKED_ONE_BY_ONE: usize = 20;
+
+/// What the statements for one table are made of.
+pub(super) struct Layout {
+    pub names: TableNames,
+    /// The id's column.
+    pub id: String,
+    /// Whether the source time may be NULL.
+    pub timeless: bool,
+    pub dialect: SqlDialect,
+}
+
+/// What a database is asked for beside the rows of the table. The methods are those of [`Source`] by the same names.
+pub(super) trait Database: Engine + Send {
+    /// `mysql://host:3306/database` or `sqlite:/path/file.db`
+    fn place(&self) -> String;
+    fn label(&mut self, run: RunId);
+    fn identity(&mut self) -> Result<String, SourceError>;
+    fn table_identity(&mut self, layout: &Layout, source: &SourceName) -> Result<Option<TableIdentity>, SourceError>;
+    fn clock(&mut self) -> Result<Clock, SourceError>;
+    fn open_work(&mut self) -> Result<OpenWork, SourceError>;
+    fn replication(&mut self) -> Result<Option<Replication>, SourceError>;
+    fn estimate(&mut self, layout: &Layout) -> Result<Option<u64>, SourceError>;
+}
+
+/// The table of invoices in a database.
+pub(super) struct Table<D> {
+    pub layout: Layout,
+    pub notices: Vec<Notice>,
+    pub database: D,
+}
+
+impl<D: Database> Source for Table<D> {
+    fn name(&self) -> SourceName {
+        SourceName(format!("{}.{}", self.database.place(), self.layout.names.table))
+    }
+
+    fn label(&mut self, run: RunId) {
+        self.database.label(run);
+    }
+
+    fn identity(&mut self) -> Result<String, SourceError> {
+        self.database.identity()
+    }
+
+    fn table_identity(&mut self) -> Result<Option<TableIdentity>, SourceError> {
+        let name = self.name();
+        self.database.table_identity(&self.layout, &name)
+    }
+
+    fn notices(&self) -> Vec<Notice> {
+        self.notices.clone()
+    }
+
+    fn clock(&mut self) -> Result<Clock, SourceError> {
+        self.database.clock()
+    }
+
+    fn open_work(&mut self) -> Result<OpenWork, SourceError> {
+        self.database.open_work()
+    }
+
+    fn replication(&mut self) -> Result<Option<Replication>, SourceError> {
+        self.database.replication()
+    }
+
+    fn estimate(&mut self) -> Result<Option<u64>, SourceError> {
+        self.database.estimate(&self.layout)
+    }
+
+    fn tenants(&mut self, upto: &SourceTime) -> Result<TenantList, SourceError> {
+        let TenantList { mut tenants, has_tenantless } = self.newest_of_each(None)?;
+        let is_ahead = |listed: &ListedTenant| listed.newest.as_ref().is_some_and(|newest| newest > upto);
+        let ahead = tenants.iter().filter(|listed| is_ahead(listed)).count();
+        if ahead == 0 {
+            return Ok(TenantList { tenants, has_tenantless });
+        }
+        let below = if ahead > ASKED_ONE_BY_ONE { self.newest_of_each(Some(upto))?.tenants } else { Vec::new() };
+        let below: HashMap<Tenant, Option<SourceTime>> =
+            below.into_iter().map(|listed| (listed.spelling, listed.newest)).collect();
+        let spellings: HashSet<&Tenant> = tenants.iter().map(|listed| &listed.spelling).collect();
+        // Of spellings that the collation folds, the second scan may list another one than the first.
+        let are_asked = ahead <= ASKED_ONE_BY_ONE || below.keys().any(|spelling| !spellings.contains(spelling));
+        for listed in tenants.iter_mut().filter(|listed| is_ahead(listed)) {
+            listed.ahead = listed.newest.take();
+            listed.newest = match below.get(&listed.spelling) {
+                Some(newest) => newest.clone(),
+                None if are_asked => self.newest_upto(&listed.spelling, upto)?,
+                None => None,
+            };
+        }
+        Ok(TenantList { tenants, has_tenantless })
+    }
+
+    fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, SourceError> {
+        let SqlDialect { id, by_time, types_of_key, .. } = &self.layout.dialect;
+        let mut filter = self.layout.invoices();
+        filter.and(&format!("{} IS NULL", quoted(&self.layout.names.tenant)), []);
+        let sql = format!(
+            "SELECT {id}{types_of_key} FROM {} {by_time} WHERE {} ORDER BY {}, {} LIMIT ?",
+            quoted(&self.layout.names.table),
+            filter.text,
+            quoted(&self.layout.names.time),
+            quoted(&self.layout.id)
+        );
+        filter.binds.push(Bind::Count(limit as u64));
+        let rows = self.database.all(&sql, &filter.binds)?;
+        Ok(rows.into_iter().flatten().map(|cell| InvoiceId(lossy(cell))).collect())
+    }
+
+    fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, SourceError> {
+        let (mark, bind) = self.layout.tenant_mark(tenant);
+        let SqlDialect { same_tenant, types_of_tenant, .. } = &self.layout.dialect;
+        let sql = format!(
+            "SELECT 1{types_of_tenant} FROM {} WHERE {} = {mark} AND {same_tenant} LIMIT 1",
+            quoted(&self.layout.names.table),
+            quoted(&self.layout.names.tenant)
+        );
+        let binds = [bind, Bind::Text(tenant.0.clone())];
+        Ok(!self.database.all(&sql, &binds)?.is_empty())
+    }
+
+    fn keys(&mut self, tenant: &Tenant, span: &Span, from: &KeyCursor, limit: usize) -> Result<Vec<Key>, SourceError> {
+        let (timed, untimed) = match from {
+            KeyCursor::Start => (None, None),
+            KeyCursor::After(Key { id, time: Some(time), .. }) => (Some((time, id)), None),
+            KeyCursor::After(Key { id, time: None, .. }) => (None, Some(id)),
+        };
+        let mut keys = Vec::new();
+        if self.layout.timeless && span.after.is_none() && timed.is_none() {
+            keys = self.untimed_keys(tenant, untimed, limit)?;
+        }
+        if keys.len() < limit {
+            keys.extend(self.timed_keys(tenant, span, timed, limit - keys.len())?);
+        }
+        Ok(keys)
+    }
+
+    fn documents(&mut self, ids: &[InvoiceId], sink: &mut Sink<'_>) -> Result<(), SourceError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut filter = self.layout.invoices();
+        let (condition, binds) = self.layout.among(ids);
+        filter.and(&condition, binds);
+        let asked: HashSet<_> = ids.iter().map(InvoiceId::as_str).collect();
+        self.database.query(&self.layout.in_id_order(&filter), &filter.binds, &mut |row| {
+            let fetched = fetched(row, &self.layout.names).map_err(SourceError::Statement)?;
+            // `IN ('abc')` also finds `ABC` where the collation folds them.
+            if asked.contains(fetched.id().as_str()) { sink(fetched).map_err(SourceError::Consumer) } else { Ok(()) }
+        })
+    }
+
+    fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, SourceError> {
+        let mut filter = self.layout.invoices();
+        if let Some(last) = after {
+            self.layout.after(&mut filter, last);
+        }
+        let sql = format!("{} LIMIT ?", self.layout.in_id_order(&filter));
+        filter.binds.push(Bind::Count(limit as u64));
+        let mut came = 0;
+        self.database.query(&sql, &filter.binds, &mut |row| {
+            came += 1;
+            sink(fetched(row, &self.layout.names).map_err(SourceError::Statement)?).map_err(SourceError::Consumer)
+        })?;
+        Ok(came)
+    }
+
+    fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<RowSummary>, SourceError> {
+        let SqlDialect { id, tenant, number: printed, time, status: shown, types_of_row, .. } = &self.layout.dialect;
+        let TableNames { status, document, date, .. } = &self.layout.names;
+        let [status, document, date] = [status, document, date].map(|name| quoted(name));
+        let select = format!(
+            "SELECT {id}, {tenant}, {printed}, {time}, {shown}, {status} = ?, {document} IS NOT NULL, \
+             {date} IS NOT NULL{types_of_row} FROM {} WHERE",
+            quoted(&self.layout.names.table)
+        );
+        let issued = || Bind::Text(self.layout.names.issued.clone());
+        let sql = format!("{select} {} = ? LIMIT ?", quoted(&self.layout.names.number));
+        let mut rows =
+            self.database.all(&sql, &[issued(), Bind::Text(number.to_owned()), Bind::Count(FOUND_AT_MOST)])?;
+        if !ids.is_empty() {
+            let (condition, binds) = self.layout.among(ids);
+            let sql = format!("{select} {condition}");
+            rows.extend(self.database.all(&sql, &std::iter::once(issued()).chain(binds).collect::<Vec<_>>())?);
+        }
+        let mut found: Vec<RowSummary> = Vec::new();
+        for row in rows {
+            let row = row_summary(row).map_err(SourceError::Statement)?;
+            let asked = row.number.as_deref() == Some(number) || ids.contains(&row.id);
+            if asked && found.iter().all(|known| known.id != row.id) {
+                found.push(row);
+            }
+        }
+        Ok(found)
+    }
+
+    fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, SourceError> {
+        let (id, status) = (quoted(&self.layout.id), quoted(&self.layout.names.status));
+        let mut filter =
+            Filter { text: format!("{status} = ?"), binds: vec![Bind::Text(self.layout.names.issued.clone())] };
+        if let Some(last) = after {
+            self.layout.after(&mut filter, last);
+        }
+        let SqlDialect { id: printed, by_id, types_of_id, .. } = &self.layout.dialect;
+        let sql = format!(
+            "SELECT {printed}{types_of_id} FROM {} {by_id} WHERE {} ORDER BY {id} LIMIT ?",
+            quoted(&self.layout.names.table),
+            filter.text
+        );
+        filter.binds.push(Bind::Count(limit as u64));
+        let rows = self.database.all(&sql, &filter.binds)?;
+        Ok(rows.into_iter().flatten().map(|cell| InvoiceId(lossy(cell))).collect())
+    }
+}
+
+impl<D: Database> Table<D> {
+    /// The greatest source time of every tenant in a loose index scan.
+    fn newest_of_each(&mut self, upto: Option<&SourceTime>) -> Result<TenantList, SourceError> {
+        let SqlDialect { tenant, newest, by_time, types_of_newest, .. } = &self.layout.dialect;
+        let mut filter = Filter {
+            text: format!("{} = ?", quoted(&self.layout.names.status)),
+            binds: vec![Bind::Text(self.layout.names.issued.clone())],
+        };
+        if let Some(upto) = upto {
+            filter.and(&format!("{} <= ?", quoted(&self.layout.names.time)), [Bind::Text(upto.0.clone())]);
+        }
+        let sql = format!(
+            "SELECT {tenant}, {newest}{types_of_newest} FROM {} {by_time} WHERE {} GROUP BY {}",
+            quoted(&self.layout.names.table),
+            filter.text,
+            quoted(&self.layout.names.tenant)
+        );
+        let mut listing = TenantList::default();
+        self.database.query(&sql, &filter.binds, &mut |row| {
+            match row.first() {
+                Some(Some(_)) => listing.tenants.push(listed(row)?),
+                _ => listing.has_tenantless = true,
+            }
+            Ok(())
+        })?;
+        Ok(listing)
+    }
+
+    /// The greatest source time up to this one among the rows of a tenant: the last entry of a range of the index.
+    fn newest_upto(&mut self, tenant: &Tenant, upto: &SourceTime) -> Result<Option<SourceTime>, SourceError> {
+        let SqlDialect { time, by_time, types_of_key, .. } = &self.layout.dialect;
+        let column = quoted(&self.layout.names.time);
+        let mut filter = self.layout.of_tenant(tenant);
+        filter.and(&format!("{column} <= ?"), [Bind::Text(upto.0.clone())]);
+        let sql = format!(
+            "SELECT {time}{types_of_key} FROM {} {by_time} WHERE {} ORDER BY {column} DESC LIMIT 1",
+            quoted(&self.layout.names.table),
+            filter.text
+        );
+        let newest = self.database.all(&sql, &filter.binds)?.into_iter().flatten().next().flatten();
+        Ok(text(newest).map_err(SourceError::Statement)?.map(SourceTime))
+    }
+
+    fn timed_keys(
+        &mut self,
+        tenant: &Tenant,
+        span: &Span,
+        from: Option<(&SourceTime, &InvoiceId)>,
+        limit: usize,
+    ) -> Result<Vec<Key>, SourceError> {
+        let (time, id) = (quoted(&self.layout.names.time), quoted(&self.layout.id));
+        let mut filter = self.layout.of_tenant(tenant);
+        if self.layout.timeless {
+            filter.and(&format!("{time} IS NOT NULL"), []);
+        }
+        if let Some(after) = &span.after {
+            filter.and(&format!("{time} > ?"), [Bind::Text(after.0.clone())]);
+        }
+        if let Some(upto) = &span.upto {
+            filter.and(&format!("{time} <= ?"), [Bind::Text(upto.0.clone())]);
+        }
+        if let Some((at, last)) = from {
+            // A comparison of pairs would be shorter, but no server uses an index for it.
+            let at = || Bind::Text(at.0.clone());
+            let (mark, last) = self.layout.id_mark(last);
+            filter.and(&format!("{time} >= ? AND ({time} > ? OR {id} > {mark})"), [at(), at(), last]);
+        }
+        self.ordered_keys(filter, &format!("{time}, {id}"), limit)
+    }
+
+    fn untimed_keys(
+        &mut self,
+        tenant: &Tenant,
+        from: Option<&InvoiceId>,
+        limit: usize,
+    ) -> Result<Vec<Key>, SourceError> {
+        let id = quoted(&self.layout.id);
+        let mut filter = self.layout.of_tenant(tenant);
+        filter.and(&format!("{} IS NULL", quoted(&self.layout.names.time)), []);
+        if let Some(last) = from {
+            self.layout.after(&mut filter, last);
+        }
+        self.ordered_keys(filter, &id, limit)
+    }
+
+    fn ordered_keys(&mut self, mut filter: Filter, order: &str, limit: usize) -> Result<Vec<Key>, SourceError> {
+        let SqlDialect { id, tenant, time, by_time, types_of_key, .. } = &self.layout.dialect;
+        let sql = format!(
+            "SELECT {id}, {tenant}, {time}{types_of_key} FROM {} {by_time} WHERE {} ORDER BY {order} LIMIT ?",
+            quoted(&self.layout.names.table),
+            filter.text
+        );
+        filter.binds.push(Bind::Count(limit as u64));
+        self.database
+            .all(&sql, &filter.binds)?
+            .into_iter()
+            .map(|row| key(row).map_err(SourceError::Statement))
+            .collect()
+    }
+}
+
+impl Layout {
+    /// Whether any of them reads this column, compared as SQLite does.
+    pub(super) fn reads(&self, column: &str) -> bool {
+        let TableNames { tenant, country, date, number, status, document, time, .. } = &self.names;
+        let read = [tenant, country, date, number, status, document, time, &self.id];
+        read.into_iter().any(|name| name.eq_ignore_ascii_case(column))
+    }
+
+    fn of_tenant(&self, tenant: &Tenant) -> Filter {
+        let (mark, bind) = self.tenant_mark(tenant);
+        Filter {
+            text: format!("{} = {mark} AND {} = ?", quoted(&self.names.tenant), quoted(&self.names.status)),
+            binds: vec![bind, Bind::Text(self.names.issued.clone())],
+        }
+    }
+
+    fn after(&self, filter: &mut Filter, last: &InvoiceId) {
+        let (mark, last) = self.id_mark(last);
+        filter.and(&format!("{} > {mark}", quoted(&self.id)), [last]);
+    }
+
+    fn id_mark(&self, id: &InvoiceId) -> (&str, Bind) {
+        let by_bytes = self.dialect.id_by_bytes.as_deref().zip(bytes_in_hex(id.as_str()));
+        by_bytes.map_or_else(|| ("?", Bind::Id(id.0.clone())), |(mark, hex)| (mark, Bind::Text(hex.to_owned())))
+    }
+
+    fn tenant_mark(&self, tenant: &Tenant) -> (&str, Bind) {
+        let by_bytes = self.dialect.tenant_by_bytes.as_deref().zip(bytes_in_hex(tenant.as_str()));
+        by_bytes.map_or_else(|| ("?", Bind::Text(tenant.0.clone())), |(mark, hex)| (mark, Bind::Text(hex.to_owned())))
+    }
+
+    /// A condition on the id, and what is bound to it.
+    fn among(&self, ids: &[InvoiceId]) -> (String, Vec<Bind>) {
+        let (marks, binds): (Vec<&str>, Vec<Bind>) = ids.iter().map(|id| self.id_mark(id)).unzip();
+        (format!("{} IN ({})", quoted(&self.id), marks.join(", ")), binds)
+    }
+
+    /// Without the rows that others have not committed yet. NULL in an empty table.
+    pub(super) fn greatest_id(&self, engine: &mut impl Engine) -> Result<Cell, SourceError> {
+        let sql = format!("SELECT CAST(MAX({}) AS CHAR) FROM {}", quoted(&self.id), quoted(&self.names.table));
+        Ok(engine.all(&sql, &[])?.into_iter().flatten().next().flatten())
+    }
+
+    /// The whole definition of an invoice.
+    fn invoices(&self) -> Filter {
+        let [status, document, number, date] =
+            [&self.names.status, &self.names.document, &self.names.number, &self.names.date].map(|name| quoted(name));
+        Filter {
+            text: format!("{status} = ? AND {document} IS NOT NULL AND {number} IS NOT NULL AND {date} IS NOT NULL"),
+            binds: vec![Bind::Text(self.names.issued.clone())],
+        }
+    }
+
+    fn in_id_order(&self, filter: &Filter) -> String {
+        let SqlDialect { id, tenant, country, date, number, time, document, lost, by_id, types_of_row, .. } =
+            &self.dialect;
+        let [marks, characters] =
+            self.dialect.document_measure.as_ref().map_or(["NULL", "NULL"], |[one, two]| [one.as_str(), two.as_str()]);
+        format!(
+            "SELECT {id}, {tenant}, {country}, {date}, {number}, {time}, {document}, {lost}, {marks}, {characters}{types_of_row} \
+             FROM {} {by_id} WHERE {} ORDER BY {}",
+            quoted(&self.names.table),
+            filter.text,
+            quoted(&self.id)
+        )
+    }
+}
+
+/// Conditions and what is bound to them, in step.
+struct Filter {
+    text: String,
+    binds: Vec<Bind>,
+}
+
+impl Filter {
+    fn and(&mut self, condition: &str, binds: impl IntoIterator<Item = Bind>) {
+        self.text.push_str(" AND ");
+        self.text.push_str(condition);
+        self.binds.extend(binds);
+    }
+}
