@@ -67,7 +67,7 @@ fn comments_speak_plainly_and_functions_have_docs() {
     let (mut functions, mut documented) = (0, 0);
     with_the_program(|program, texts| {
         for (path, reading) in program.files() {
-            let comments = comments(&texts[path], reading);
+            let comments = comments(texts[path], reading);
             words += comments.iter().flat_map(|(_, text)| text.split_whitespace()).count();
             odd.extend(dialect(path, &comments));
             let counted = reading.functions.iter().filter(|function| !function.of_tests);
