@@ -64,7 +64,7 @@ pub(super) fn id_column(names: &TableNames, primary: &[String]) -> anyhow::Resul
             let (table, number, columns) = (&names.table, several.len(), several.join(", "));
             Err(text!(
                 "the primary key of the table {table} has {number} columns ({columns}); name a single unique column that is NOT NULL with --id-column",
-                "表 {table} 的主键有 {number} 列({columns})；请用 --id-column 指定单独一个 NOT NULL 的唯一列"
+                "表 {table} 的主键有 {number} 列（{columns}）；请用 --id-column 指定单独一个 NOT NULL 的唯一列"
             )
             .into())
         }

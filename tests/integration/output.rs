@@ -15,7 +15,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// The fields that the README lists, in its order.
-const FIELDS: [&str; 26] = [
+const FIELDS: [&str; 27] = [
     "run",
     "dry_run",
     "kind",
@@ -32,6 +32,7 @@ const FIELDS: [&str; 26] = [
     "late",
     "late_by_seconds",
     "leftovers",
+    "unread",
     "removed",
     "bytes",
     "new_rejects",
