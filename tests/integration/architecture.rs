@@ -7,7 +7,7 @@
 mod needs;
 mod reading;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -45,8 +45,11 @@ const BUILD_SCRIPT: &str = "src/build.rs";
 const LONGEST_FILE: usize = 600;
 /// Characters; a longer name is a paragraph.
 const LONGEST_NAME: usize = 79;
-/// Words of a dialect that a stranger cannot parse.
+/// Pronouns of a dialect that a stranger cannot parse; at most one in two thousand words of comments.
 const DIALECT: [&str; 8] = ["whoever", "whom", "nobody", "everybody", "somebody", "whose", "what lies", "is told"];
+const WORDS_FOR_ONE: usize = 2_000;
+/// Of a hundred functions.
+const DOCUMENTED: usize = 60;
 const EMPTY_NAMES: [&str; 6] = ["utils", "util", "helpers", "helper", "common", "misc"];
 
 #[test]
@@ -55,6 +58,31 @@ fn the_sources_keep_to_the_house_rules() {
     assert!(sources.len() > 5, "only {} sources were found", sources.len());
     let found: Vec<String> = sources.iter().flat_map(|(path, text)| findings(path, text)).collect();
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+#[test]
+fn comments_speak_plainly_and_functions_have_docs() {
+    let (mut words, mut odd) = (0, Vec::new());
+    let (mut functions, mut documented) = (0, 0);
+    with_the_program(|program, texts| {
+        for (path, reading) in program.files() {
+            let comments = comments(texts[path], reading);
+            words += comments.iter().flat_map(|(_, text)| text.split_whitespace()).count();
+            odd.extend(dialect(path, &comments));
+            let counted = reading.functions.iter().filter(|function| !function.of_tests);
+            functions += counted.clone().count();
+            documented += counted.filter(|function| function.documented).count();
+        }
+    });
+    let many = odd.len() * WORDS_FOR_ONE > words;
+    assert!(!many, "{} words of the dialect among {words} of comments:\n{}\n", odd.len(), odd.join("\n"));
+    assert!(documented * 100 >= functions * DOCUMENTED, "{documented} of {functions} functions have docs");
+}
+
+#[test]
+fn no_two_files_need_each_other() {
+    let circles = with_the_program(|program, _| program.circles());
+    assert!(circles.is_empty(), "{} pairs need each other:\n{}\n", circles.len(), circles.join("\n"));
 }
 
 #[test]
@@ -94,6 +122,15 @@ fn texts_in(folder: &str) -> Vec<(String, String)> {
 
 fn read(path: &str, text: &str) -> Reading {
     reading(text).unwrap_or_else(|error| panic!("{path}:{}: {error}", error.span().start().line))
+}
+
+/// The files of the program, taken apart.
+fn with_the_program<T>(ask: impl FnOnce(&Program<'_>, &BTreeMap<&str, &str>) -> T) -> T {
+    let sources = texts_in("src");
+    let readings: Vec<Reading> = sources.iter().map(|(path, text)| read(path, text)).collect();
+    let texts = sources.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let paths = sources.iter().map(|(path, _)| path.as_str());
+    ask(&Program::new(paths.zip(&readings)), &texts)
 }
 
 /// The lines of a source that are comments, with their numbers, without those that only tests have.

@@ -28,6 +28,10 @@ impl<'a> Program<'a> {
         Self { files }
     }
 
+    pub(super) fn files(&self) -> impl Iterator<Item = (&'a str, &'a Reading)> {
+        self.files.values().copied()
+    }
+
     /// Pairs of files that need each other, each with the lines that say so.
     pub(super) fn circles(&self) -> Vec<String> {
         let needs = self.needs();
