@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::exporter::{numbers, run_with, spawn_held};
+use crate::support::exporter::{numbers, run_with, spawn_held_at};
 use crate::support::scene::{FULL, INCREMENTAL};
 use crate::support::server::{Server, server};
 use crate::support::table::on_every_flavor;
@@ -131,8 +131,7 @@ fn a_table_that_is_exchanged_while_a_run_reads_it_costs_no_file() {
             let archived = exporter.tree();
             // The staging folder is made when the run is on record, and before it reads any row.
             let args = ["run", "--mode", mode, "--safety-lag", "1s", "--writers", "1"];
-            // The folder for its lock comes before.
-            let working = spawn_held(&exporter, "mkdirat", 2, &args);
+            let working = spawn_held_at(&exporter, "staging", "mkdirat", &args);
             wait_for("its row", || !exporter.ask("SELECT id FROM run WHERE status = 'running'").is_empty());
             table.empty_anew();
             year(table, 2026, "1", 20);

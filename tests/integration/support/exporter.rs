@@ -220,8 +220,17 @@ pub(crate) fn spawn_with(exporter: &Exporter<'_>, inject: &str, args: &[&str]) -
 
 /// A run that is held at one of its calls until it is told to go on. The process that is waited for is the exporter.
 pub(crate) fn spawn_held(exporter: &Exporter<'_>, call: &str, nth: u32, args: &[&str]) -> Running {
-    // Ten minutes, which end with the tracer.
-    spawn_watched(exporter, vec!["-D".into()], &format!("{call}:delay_enter=600000000:when={nth}"), args)
+    spawn_watched(exporter, vec!["-D".into()], &held(call, nth), args)
+}
+
+/// The same at its first call that names this, as it stands in the call.
+pub(crate) fn spawn_held_at(exporter: &Exporter<'_>, name: &str, call: &str, args: &[&str]) -> Running {
+    spawn_watched(exporter, ["-D", "-P", name].map(str::to_owned).into(), &held(call, 1), args)
+}
+
+/// For ten minutes, which end with the tracer.
+fn held(call: &str, nth: u32) -> String {
+    format!("{call}:delay_enter=600000000:when={nth}")
 }
 
 fn spawn_watched(exporter: &Exporter<'_>, mut watch: Vec<String>, inject: &str, args: &[&str]) -> Running {
