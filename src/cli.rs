@@ -174,7 +174,7 @@ pub struct Margins {
     pub overlap: Duration,
 }
 
-/// Of a command whose answer a person waits for.
+/// Of a command that a person waits for.
 #[derive(Debug, Args)]
 pub struct Retries {
     /// How long to try again while the server cannot be reached or the connection breaks

@@ -50,11 +50,11 @@ words! {
 /// Every row read is accounted for: written + unchanged + rejected + gone = seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Invoices whose document was asked for.
+    /// Invoices that a run asked the document of.
     pub seen: u64,
     /// Files written, new or changed.
     pub written: u64,
-    /// Invoices whose file was right already.
+    /// Invoices with a file that was right already.
     pub unchanged: u64,
     /// Invoices that cannot be exported, newly or still.
     pub rejected: u64,
@@ -158,7 +158,7 @@ words! {
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(pub Arc<AtomicUsize>);
 
-/// How often somebody who waits looks whether to stop.
+/// How often a waiting thread looks whether to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Cancel {

@@ -68,7 +68,7 @@ fn say(reporter: &Reporter, notice: Notice) {
     reporter.event(&Event::Notice(notice));
 }
 
-/// None where the source cannot be asked, which is told. Another source than the state's is refused.
+/// None where the source cannot be asked; a warning says so. Another source than the state's is refused.
 fn ask(
     common: &Common,
     args: &Status,

@@ -103,7 +103,7 @@ cells! {
     number: usize => Self::from(number as u64);
 }
 
-/// For whom a column is that not all readers get.
+/// The readers of a column that not all get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Audience {
     /// Readers of text: what fits a screen.
@@ -291,7 +291,7 @@ fn aligned(line: &[String], layout: &[(usize, bool)]) -> String {
     text + "\n"
 }
 
-/// A result whose rows come in pages, so that it may be longer than memory.
+/// A result that comes in pages of rows, so that it may be longer than memory.
 pub(super) struct Paged<'a, R> {
     columns: &'a Columns<'a, R>,
     rows: u64,
