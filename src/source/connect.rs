@@ -192,12 +192,21 @@ fn is_unanswered(error: &mysql::Error) -> bool {
 const SYSTEM_CERTIFICATES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
+/// The first byte of a certificate in DER.
+const DER_SEQUENCE: u8 = 0x30;
+
 /// An error is the file of certificates, with what the operating system says of it.
 fn ssl_options(mode: TlsMode, ca: Option<&Path>) -> Result<Option<SslOpts>, String> {
     let verified = || -> Result<SslOpts, String> {
         let system = || SYSTEM_CERTIFICATES.iter().map(PathBuf::from).find(|file| file.exists());
         let Some(file) = ca.map(Path::to_path_buf).or_else(system) else { return Ok(SslOpts::default()) };
-        std::fs::File::open(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let content = std::fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        // Otherwise the driver blames the server's certificate, or the host and the port.
+        let begin = b"-----BEGIN CERTIFICATE-----";
+        let is_pem = content.windows(begin.len()).any(|window| window == begin);
+        if !is_pem && content.first() != Some(&DER_SEQUENCE) {
+            return Err(format!("{}: it holds no certificate", file.display()));
+        }
         Ok(SslOpts::default().with_root_cert_path(Some(file)))
     };
     Ok(match mode {

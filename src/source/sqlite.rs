@@ -133,9 +133,9 @@ impl File {
     }
 }
 
-/// Name, type, whether it is NOT NULL, and its place in the primary key.
+/// Name, type, whether it is NOT NULL, and its place in the primary key; of generated columns too.
 fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<[String; 4]>> {
-    let sql = "SELECT name, type, CAST(\"notnull\" AS TEXT), CAST(pk AS TEXT) FROM pragma_table_info(?)";
+    let sql = "SELECT name, type, CAST(\"notnull\" AS TEXT), CAST(pk AS TEXT) FROM pragma_table_xinfo(?)";
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map([table], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?;
     rows.collect()

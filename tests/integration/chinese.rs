@@ -11,8 +11,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// Words of the command line, of formats and of values, which are the same in every language.
-const SAME: [&str; 37] = [
+const SAME: [&str; 38] = [
     "INFO",
+    "HINT",
     "WARN",
     "ERROR",
     "SUCCESS",

@@ -12,7 +12,7 @@ use crate::support::{Exporter, Row, Table};
 const PRUNE: [&str; 5] = ["verify", "--against-source", "--prune", "--format", "json"];
 
 /// How a question ends, in English and in Chinese.
-const PROMPTS: [&str; 2] = ["[y/N] ", "[是(y)/否(N)] "];
+const PROMPTS: [&str; 2] = ["[y/N] ", "[是（y）/否（N）] "];
 
 /// A process that has asked something at its terminal.
 struct Asking {

@@ -96,6 +96,10 @@ fn a_server_with_a_certificate_of_the_named_ca_is_believed_and_another_ca_is_not
             "no-such-file.pem",
             "No such file",
         );
+        let key = certificates.file("server.key");
+        for (file, why) in [("/dev/null", "no certificate"), (&*key, "no certificate"), ("/", "Is a directory")] {
+            assert_refused(run(&exporter, "VERIFY_CA", Some(Path::new(file))), why, file);
+        }
     });
 }
 

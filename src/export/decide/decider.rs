@@ -445,8 +445,8 @@ impl<'a> Decider<'a> {
             return Ok(());
         }
         self.decisions.table = None;
-        for Removal { id, path, digest, cause, .. } in mem::take(&mut changes.removals) {
-            let id = if let Cause::InDoubt(writer) = cause { writer } else { id };
+        for Removal { path, digest, cause, .. } in mem::take(&mut changes.removals) {
+            let (Cause::Superseded(id) | Cause::InDoubt(id)) = cause;
             self.decisions.leave_if_there(Leftover { path, id, digest, why: Some(WhyKept::Table) });
         }
         Ok(())

@@ -8,7 +8,7 @@
 //! again with tenant, number and year counts as the same invoice. Nothing in the database could say otherwise.
 
 use super::decisions::Decisions;
-use crate::invoice::{Digest, Invoice, InvoiceId};
+use crate::invoice::{Digest, Invoice};
 use crate::run::WhyKept;
 use crate::state::ledger::Entry;
 use crate::state::todo::{Content, Leftover};
@@ -42,7 +42,7 @@ impl Decisions<'_> {
         match why {
             None => {
                 let instead = self.view.moved_from(&path)?.chain([instead.clone()]).collect();
-                self.view.batch.remove(Removal { id, path, instead, digest, cause: Cause::Superseded });
+                self.view.batch.remove(Removal { path, instead, digest, cause: Cause::Superseded(id) });
             }
             why => self.leave_if_there(Leftover { path, id, digest, why }),
         }
@@ -62,8 +62,8 @@ impl Decisions<'_> {
         let path = path.clone();
         match why {
             None => {
-                let (nobody, cause) = (InvoiceId::from(""), Cause::InDoubt(id));
-                self.view.batch.remove(Removal { id: nobody, path, instead: Vec::new(), digest, cause });
+                let cause = Cause::InDoubt(id);
+                self.view.batch.remove(Removal { path, instead: Vec::new(), digest, cause });
             }
             why => self.leave_if_there(Leftover { path, id, digest, why }),
         }

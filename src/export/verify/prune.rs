@@ -160,7 +160,7 @@ fn remove_leftovers(
 }
 
 fn removal(id: &InvoiceId, path: &TreePath, digest: Digest) -> Removal {
-    Removal { id: id.clone(), path: path.clone(), instead: Vec::new(), digest, cause: Cause::Superseded }
+    Removal { path: path.clone(), instead: Vec::new(), digest, cause: Cause::Superseded(id.clone()) }
 }
 
 fn publish(
