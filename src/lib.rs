@@ -35,7 +35,7 @@
 //! behind (`export::drive`).
 //!
 //! A row has eight shapes on this way: the server's cells, `Fetched`, a `Job` (with its `Ticket`: ledger entry, part,
-//! trust, lateness), a `Verdict`, an `Entry` and a `Placement` in a batch, `Synced`, `Published`, and the columns of
+//! trust, lateness), a `Verdict`, an `Entry` and a `Placement` in a batch, `SyncedBatch`, `Published`, and the columns of
 //! SQLite.
 //!
 //! ## The modules
