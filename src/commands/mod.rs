@@ -83,10 +83,7 @@ fn report_settings(common: &Common) -> report::Settings {
         )
     };
     report::Settings {
-        lang: common.lang.map_or_else(locale, |lang| match lang {
-            cli::Lang::En => lang::Lang::En,
-            cli::Lang::Zh => lang::Lang::Zh,
-        }),
+        lang: common.lang.unwrap_or_else(locale),
         format: match common.format {
             cli::Format::Text | cli::Format::Table => report::Format::Text,
             cli::Format::Json => report::Format::Json,

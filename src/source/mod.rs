@@ -110,18 +110,19 @@ pub struct Tls {
     pub server_key: Option<std::path::PathBuf>,
 }
 
-/// MySQL's own words for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsMode {
-    Disabled,
-    /// Encrypted if the server can, in the clear otherwise.
-    Preferred,
-    /// Encrypted, with whoever answers.
-    Required,
-    /// The certificate is trusted.
-    VerifyCa,
-    /// The certificate is trusted and names the host.
-    VerifyIdentity,
+words! {
+    /// How a connection is encrypted and the server checked, in MySQL's own words.
+    pub enum TlsMode {
+        Disabled = "DISABLED", "DISABLED";
+        /// Encrypted if the server can, in the clear otherwise.
+        Preferred = "PREFERRED", "PREFERRED";
+        /// Encrypted, whichever server answers.
+        Required = "REQUIRED", "REQUIRED";
+        /// The certificate is trusted.
+        VerifyCa = "VERIFY_CA", "VERIFY_CA";
+        /// The certificate is trusted and names the host.
+        VerifyIdentity = "VERIFY_IDENTITY", "VERIFY_IDENTITY";
+    }
 }
 
 /// A tenant as the source lists it. Where the column's collation folds spellings, one stands for
