@@ -56,6 +56,7 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Runs the subcommand and returns its exit code.
 fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     // clap hands the flags that every command knows down to the command's own matches.
     let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
@@ -73,6 +74,7 @@ fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Res
     }
 }
 
+/// How to print, as flags and locale say.
 fn report_settings(common: &Common) -> report::Settings {
     let locale = || {
         let variable = |name| config::variable(name);
@@ -98,6 +100,7 @@ fn report_settings(common: &Common) -> report::Settings {
     }
 }
 
+/// The clock of this machine.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
 fn now() -> DateTime<Utc> {
     // `Utc::now` panics where the clock shows a time before 1970.
@@ -106,6 +109,7 @@ fn now() -> DateTime<Utc> {
 
 const OWN_CLOCKS: OwnClocks = OwnClocks { now, uptime };
 
+/// How long this machine has been up.
 fn uptime() -> Option<Uptime> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
     let since = clock_gettime(ClockId::Boottime);
@@ -125,6 +129,7 @@ fn starter() -> Starter {
     }
 }
 
+/// The name of this machine.
 fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
