@@ -8,7 +8,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::lang::Text;
+use crate::lang::{Lang, Text};
 
 /// The row's primary key, as the server prints it. One that the connection cannot carry is U+FFFD and its bytes
 /// in hex.
@@ -223,7 +223,7 @@ impl Reason {
 /// The English wording, which the state keeps.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text().fmt(f)
+        f.write_str(self.text().in_lang(Lang::En))
     }
 }
 

@@ -32,7 +32,9 @@ impl Lang {
     }
 }
 
-/// One message, worded in both languages. As `Display` it is English.
+/// One statement, worded in both languages.
+///
+/// It has no `Display`, so that the compiler refuses a text within a text that is not quoted in its language.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     en: String,
@@ -81,12 +83,6 @@ impl Text {
     }
 }
 
-impl Display for Text {
-    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        f.write_str(&self.en)
-    }
-}
-
 /// The English wording, the Chinese one, and the values that neither names in its braces. Behind a semicolon stand
 /// the names of texts and words that are quoted, each in its language: `text!("rejected: {reason}", "无法导出: {reason}";
 /// reason)`.
@@ -130,8 +126,8 @@ pub struct Message {
 
 impl Display for Message {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        self.what.fmt(f)?;
-        self.hint.iter().try_for_each(|hint| write!(f, "; {hint}"))
+        f.write_str(&self.what.en)?;
+        self.hint.iter().try_for_each(|hint| write!(f, "; {}", hint.en))
     }
 }
 

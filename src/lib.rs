@@ -12,10 +12,10 @@
 //! 2. **Nothing is half.** [`tree::publish`]: stage, sync, rename, sync, and only then
 //!    [`state::record`]. What a dead run left in doubt is known from its lists ([`tree::stage`]).
 //! 3. **Nothing is silent.** [`run::Counts`] balance: written + unchanged + rejected + gone = seen.
-//!    Rows that are handed over are counted again where they arrive (`export::drive`). Rejects are kept in
-//!    [`state::todo`] and read again by every run.
-//! 4. **Nothing is touched for nothing.** `export::check` compares before it writes, `export::standing` says whether an
-//!    id is proof that its old file is superseded ([`source::TableIdentity`]).
+//!    Rows that are handed over are counted again where they arrive (`export::drive`); a row counts when the batch
+//!    that decides it is closed (`export::decide`). Rejects are kept in [`state::todo`] and read again by every run.
+//! 4. **Nothing is touched for nothing.** `export::check` compares before it writes, `export::decide` asks for
+//!    proof that an old file is superseded before it goes ([`source::TableIdentity`]).
 //! 5. **Everything is on record.** [`state::runs`] and [`state::changes`]; triggers refuse changes to what
 //!    is finished. [`state::history`] and [`state::trace`] read it back.
 //! 6. **It costs what changed.** Keys come from the index alone, documents by primary key, queues are
@@ -24,15 +24,19 @@
 //! ## The way of an invoice
 //!
 //! ```text
-//!  source ──keys──▶ diff ──rows──▶ check (threads) ──▶ pipeline (one thread) ──▶ tree ──▶ state
-//!                   ▲   ledger     JSON, SHA-256,       who gets which path,      publish   record
-//!                   └── look-up    stage the document   batches                   (flight)
+//!  source ──keys──▶ diff ──rows──▶ check (threads) ──▶ decide (one thread) ──▶ tree ──▶ state
+//!                   ▲   ledger     JSON, SHA-256,       paths, conflicts,       publish   record
+//!                   └── look-up    stage the document   batches                 (commit)
 //! ```
 //!
 //! [`export::run`] is where it starts. One thread reads, some check and stage, one decides and records,
-//! two publish (`export::flight`); each step is ahead of the next by a bounded number of bytes. A signal is
-//! noticed by the one that decides: it has what is decided published, records it and leaves; a reader that
-//! waits for the server is left behind (`export::drive`).
+//! two publish (`export::commit`); each step is ahead of the next by a bounded number of bytes. The deciding thread
+//! notices a signal: it publishes and records its decisions and leaves; a reader that waits for the server is left
+//! behind (`export::drive`).
+//!
+//! A row has eight shapes on this way: the server's cells, `Fetched`, a `Job` (with its `Ticket`: ledger entry, part,
+//! trust, lateness), a `Verdict`, an `Entry` and a `Placement` in a batch, `Synced`, `Published`, and the columns of
+//! SQLite.
 //!
 //! ## The modules
 //!
@@ -85,7 +89,7 @@
 //! * When a spelling of a tenant turns up that the state does not know, the keys below the window are
 //!   read in the same run, not in the next one.
 //! * Spellings that came in by an import, which no scan has met, are put with the listed spelling that the
-//!   source calls equal before the run reads any keys (`export::kin`).
+//!   source calls equal before the run reads any keys (`export::tenant_families`).
 //! * A watermark that an operator moves never raises the look-back, and files of the period that are gone
 //!   are written again, which an ordinary incremental run does not do: somebody may have taken them away.
 //! * `state restore` gives no number of a run twice, so that the mark, old logs and an auditor mean the

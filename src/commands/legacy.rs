@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use super::consent;
 use crate::cli::{Common, ExportLegacyState, ImportLegacyState};
 use crate::config;
+use crate::export::attach::{Attached, Location};
 use crate::export::plan::{Purpose, StatePolicy};
-use crate::export::tie::{Place, Tied};
 use crate::fs::file::PrivateFile;
 use crate::fs::private::{PRIVATE, parent};
 use crate::invoice::{Digest, SourceTime};
@@ -50,7 +50,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
         }));
     }
     let place =
-        Place { output: &common.output, state: &state, policy: StatePolicy::Ordinary, purpose: Purpose::Import };
+        Location { output: &common.output, state: &state, policy: StatePolicy::Ordinary, purpose: Purpose::Import };
     let planned = plan(&file, &known(&place)?, &starter, reporter)?;
     if args.dry_run {
         show(&planned, args, reporter);
@@ -114,7 +114,7 @@ fn carry_out(
         .into());
     }
     let existed = held.state().exists()?;
-    let Tied { mut state, .. } = place.tie(&tree, &held, &mut tell)?;
+    let Attached { mut state, .. } = place.attach(&tree, &held, &mut tell)?;
     let backup = existed.then(|| state.back_up(Occasion::Before(ChangeKind::Import), starter.at)).transpose()?;
     let reason = args.changing.reason.as_deref();
     let change = Change { file: Some(&read), ..Change::new(ChangeKind::Import, starter, reason) };
@@ -133,7 +133,7 @@ fn carry_out(
 }
 
 /// What the state says, if it may be used for this output at all.
-fn known(place: &Place<'_>) -> anyhow::Result<Vec<Entry>> {
+fn known(place: &Location<'_>) -> anyhow::Result<Vec<Entry>> {
     let state = State::open_read_only(place.state)?;
     let last = state.as_ref().map(State::last_time).transpose()?;
     place.judge(last.as_ref(), mark::of_output(place.output)?.as_ref())?;

@@ -7,7 +7,7 @@ use clap::ArgMatches;
 use super::{consent, past};
 use crate::cli::{AdoptSource, Backup, Changing, Check, Common, Reset, Restore, Set, StateCommand};
 use crate::event::{Event, Life};
-use crate::export::Inquiry;
+use crate::export::ServerSession;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word};
 use crate::lock::{self, ExportLock};
@@ -52,10 +52,10 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
     let state = super::open_read_only(common)?;
     let tell = &mut |event| reporter.event(&event);
     let access = config::access(common, &args.names, matches)?;
-    let mut inquiry = Inquiry::open(&access, args.retries.retry_for, tell)?;
-    export::refuse_other_source(state.path(), &state.last_time()?, inquiry.source.as_ref())?;
-    let old = known_watermark(&state, &tenant, &mut inquiry, tell)?;
-    let now = inquiry.ask(tell, |source| source.clock())?.now;
+    let mut server_session = ServerSession::open(&access, args.retries.retry_for, tell)?;
+    export::refuse_other_source(state.path(), &state.last_time()?, server_session.source.as_ref())?;
+    let old = known_watermark(&state, &tenant, &mut server_session, tell)?;
+    let now = server_session.ask(tell, |source| source.clock())?.now;
     if to > now {
         let refused = text!("{to} lies ahead of the server's clock ({now})", "{to} 晚于数据库时钟（{now}）");
         return Err(Refusal::usage(refused));
@@ -90,13 +90,13 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
 fn known_watermark(
     state: &State,
     tenant: &Tenant,
-    inquiry: &mut Inquiry,
+    server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Option<SourceTime>> {
     let known = state.tenants()?.into_iter().find(|known| known.tenant == *tenant);
     match known {
         Some(known) => Ok(known.watermark),
-        None if inquiry.ask(tell, |source| source.has_tenant(tenant))? => Ok(None),
+        None if server_session.ask(tell, |source| source.has_tenant(tenant))? => Ok(None),
         None => Err(Refusal::UnknownTenant(tenant.to_string()).into()),
     }
 }
@@ -290,8 +290,8 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>>
 fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let state = super::open_read_only(common)?;
     let access = config::access(common, &args.names, matches)?;
-    let inquiry = Inquiry::open(&access, args.retries.retry_for, &mut |event| reporter.event(&event))?;
-    let given = inquiry.source.name().0;
+    let server_session = ServerSession::open(&access, args.retries.retry_for, &mut |event| reporter.event(&event))?;
+    let given = server_session.source.name().0;
     let recorded = state.last_time()?.source;
     if recorded.as_ref() == Some(&given) {
         return Err(text!(

@@ -9,7 +9,7 @@ use super::past::{life, parsed, reject_columns};
 use crate::cli::{Common, Status};
 use crate::config;
 use crate::event::{Event, Notice};
-use crate::export::Inquiry;
+use crate::export::ServerSession;
 use crate::export::lag::{self, Place, Present, Yardstick};
 use crate::lang::Text;
 use crate::refusal::Refusal;
@@ -86,9 +86,9 @@ fn ask(
     let access = config::access(common, &args.names, matches)?;
     let path = config::state_path(common);
     let tell = &mut |event| reporter.event(&event);
-    let present = Inquiry::open(&access, args.retries.retry_for, tell)
-        .map_err(anyhow::Error::from)
-        .and_then(|mut inquiry| lag::ask(&mut inquiry, &path, last, overview, args.margins.safety_lag, tell));
+    let present = ServerSession::open(&access, args.retries.retry_for, tell).map_err(anyhow::Error::from).and_then(
+        |mut server_session| lag::ask(&mut server_session, &path, last, overview, args.margins.safety_lag, tell),
+    );
     match present {
         Ok(present) => Ok(Some(present)),
         Err(error) if matches!(error.downcast_ref(), Some(Refusal::OtherSource { .. })) => Err(error),

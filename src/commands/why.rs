@@ -4,7 +4,7 @@ use clap::ArgMatches;
 
 use crate::cli::{Common, Why};
 use crate::event::Event;
-use crate::export::Inquiry;
+use crate::export::ServerSession;
 use crate::export::why::{self, Case, Now, Standing};
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::Text;
@@ -63,9 +63,9 @@ fn ask_source<'a>(
 ) -> anyhow::Result<Now<'a>> {
     let max_document = args.documents.max_document.as_u64();
     let access = Access { max_document, ..config::access(common, &args.names, matches)? };
-    let inquiry = Inquiry::open(&access, args.retries.retry_for, tell)?;
-    export::refuse_other_source(state.path(), &state.last_time()?, inquiry.source.as_ref())?;
-    Now::of(inquiry, args.margins.safety_lag, args.margins.overlap, max_document, tell)
+    let server_session = ServerSession::open(&access, args.retries.retry_for, tell)?;
+    export::refuse_other_source(state.path(), &state.last_time()?, server_session.source.as_ref())?;
+    Now::of(server_session, args.margins.safety_lag, args.margins.overlap, max_document, tell)
 }
 
 /// The answer for a number that neither source nor state has.

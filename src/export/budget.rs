@@ -13,7 +13,7 @@ pub(super) struct Budget {
 #[derive(Debug, Default)]
 struct Used {
     bytes: usize,
-    /// Whoever waits is woken; to wake nobody is a system call, too.
+    /// Threads that wait. Waking costs a system call even where none waits.
     waiting: usize,
 }
 

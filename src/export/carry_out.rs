@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::thread::{self, Scope as Threads};
 
-use super::check::{Desk, Presence};
+use super::check::{Checker, Presence};
 use super::commit::{Committer, Publisher};
 use super::course::CarriedOut;
-use super::decide::{BloomFilter, Decider, Decisions, Journal, Ledger, LedgerView, SecondSource, Tally};
+use super::decide::{BloomFilter, Decider, Decisions, Journal, LedgerView, SecondSource, Tally};
 use super::diff::{Compare, Scope};
-use super::drive::{Errand, drive};
-use super::inquiry::{Inquiry, Present, Settings, second_source};
-use super::kin;
+use super::drive::{ReadTask, drive};
 use super::order::Order;
-use super::patience::Patience;
 use super::plan::{self, HowToRead, Incremental};
+use super::retry::RetryPolicy;
+use super::server::{ServerSession, ServerSnapshot, Settings, second_source};
+use super::tenant_families;
 use super::writing::Writing;
 use crate::event::Event;
 use crate::invoice::InvoiceId;
@@ -26,7 +26,6 @@ use crate::state::tenants::KnownTenant;
 use crate::state::todo::{DoubtedPath, Todo, TodoReason};
 use crate::tree::Tree;
 use crate::tree::name::TreePath;
-use crate::tree::stage::Stage;
 use crate::window::Span;
 
 /// Where the decisions of a run go.
@@ -50,18 +49,13 @@ impl<'a> Destination<'a> {
         }
     }
 
-    fn tree(&self) -> Option<&'a Tree> {
-        match self {
-            Self::Export { writing, .. } => Some(writing.tree),
-            Self::DryRun { tree, .. } => *tree,
-        }
-    }
-
-    fn stage(&self) -> Option<&'a Stage> {
-        match self {
-            Self::Export { writing, .. } => Some(writing.stage),
-            Self::DryRun { .. } => None,
-        }
+    fn checker(&self, order: &Order) -> Checker<'a> {
+        let (tree, stage) = match self {
+            Self::Export { writing, .. } => (Some(writing.tree), Some(writing.stage)),
+            Self::DryRun { tree, .. } => (*tree, None),
+        };
+        let presence = if order.kind == Kind::Incremental { Presence::Assumed } else { Presence::Checked };
+        Checker { tree, stage, presence, max_document: order.access.max_document }
     }
 
     fn run(&self) -> Option<RunId> {
@@ -98,83 +92,100 @@ impl<'a> Destination<'a> {
     }
 
     /// Starts the threads that publish.
-    fn open<'scope>(self, threads: &'scope Threads<'scope, '_>) -> anyhow::Result<(Ledger<'a>, Committer<'a>)>
+    fn open<'scope>(self, threads: &'scope Threads<'scope, '_>) -> anyhow::Result<Committer<'a>>
     where
         'a: 'scope,
     {
         match self {
             Self::Export { state, writing } => {
                 let publisher = Publisher::start(threads, writing.tree, writing.stage)?;
-                let ledger = Ledger::Recorded { state, run: writing.run.id };
-                Ok((ledger, Committer::Export { writing, publisher }))
+                Ok(Committer::Export { state, writing, publisher })
             }
-            Self::DryRun { state, tree } => {
-                let rehearsal = Rehearsal::new()?;
-                Ok((Ledger::Rehearsed { state, rehearsal }, Committer::DryRun { tree }))
-            }
+            Self::DryRun { state, tree } => Ok(Committer::DryRun { state, tree, rehearsal: Rehearsal::new()? }),
         }
+    }
+}
+
+/// What a run reads.
+struct Reading {
+    scope: Arc<Scope>,
+    doubted: BTreeMap<TreePath, DoubtedPath>,
+    todo: Vec<Todo>,
+}
+
+impl Reading {
+    fn of(
+        order: &Order,
+        snapshot: &ServerSnapshot,
+        server_session: &mut ServerSession,
+        state: Option<&State>,
+        tell: &mut dyn FnMut(Event),
+    ) -> anyhow::Result<Self> {
+        let mut known = state.map_or(Ok(Vec::new()), State::tenants)?;
+        if order.kind == Kind::Incremental {
+            server_session.ask(tell, |source| tenant_families::merge(&mut known, &snapshot.listed, source))?;
+        }
+        let scope = Arc::new(scope(order, snapshot, &known));
+        drop(known);
+        if matches!(*scope, Scope::Table) {
+            expect(state, server_session, tell)?;
+        }
+        let doubted = state.map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
+        let todo = to_read(order, snapshot, state, &doubted)?;
+        Ok(Self { scope, doubted, todo })
     }
 }
 
 /// Reads, checks, decides and writes, in its threads.
 pub(super) fn carry_out(
     order: &Order,
-    present: &Present,
-    mut inquiry: Inquiry,
+    snapshot: &ServerSnapshot,
+    mut server_session: ServerSession,
     destination: Destination<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<CarriedOut> {
-    let state = destination.state();
-    let mut known = state.map_or(Ok(Vec::new()), State::tenants)?;
-    if order.kind == Kind::Incremental {
-        inquiry.ask(tell, |source| kin::unite(&mut known, &present.listed, source))?;
-    }
-    let scope = Arc::new(scope(order, present, &known));
-    drop(known);
-    if matches!(*scope, Scope::Table) {
-        expect(state, &mut inquiry, tell)?;
-    }
-    let doubted = state.map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
-    let todo = to_read(order, present, state, &doubted)?;
+    let Reading { scope, doubted, todo } =
+        Reading::of(order, snapshot, &mut server_session, destination.state(), tell)?;
     let (lookup, entered) = destination.lookups()?;
-    let presence = if order.kind == Kind::Incremental { Presence::Assumed } else { Presence::Checked };
-    let max_document = order.access.max_document;
-    let desk = Desk { tree: destination.tree(), stage: destination.stage(), presence, max_document };
+    let checker = destination.checker(order);
     let run = destination.run();
-    let open = move || second_source(&order.access, &present.server, run);
+    let open = move || second_source(&order.access, &snapshot.server, run);
     let cancel = destination.cancel(order)?;
-    let patience = || Patience::new(order.retry_for, &cancel);
-    let second = SecondSource::new(patience(), &open);
-    let table = destination.table(&present.settings)?;
+    let retry = || RetryPolicy::new(order.retry_for, &cancel);
+    let second = SecondSource::new(retry(), &open);
+    let table = destination.table(&snapshot.settings)?;
     thread::scope(|threads| {
-        let (ledger, committer) = destination.open(threads)?;
         let decisions = Decisions {
-            settings: &present.settings,
-            desk,
-            view: LedgerView::new(ledger, entered),
-            journal: Journal::new(&present.settings, order.rejects, tell),
+            settings: &snapshot.settings,
+            checker,
+            view: LedgerView::new(destination.open(threads)?, entered),
+            journal: Journal::new(&snapshot.settings, order.rejects, tell),
             tally: Tally::new(order.kind, scope.groups()),
             doubted,
             table,
             retried: todo.iter().map(|todo| (todo.id.clone(), todo.why)).collect(),
             has_entered: false,
         };
-        let mut decider = Decider::new(scope.groups(), decisions, committer, second);
-        let (source, patience, scope) = (inquiry.source, patience(), Arc::clone(&scope));
-        let errand = Errand { source, lookup, todo, scope, patience, visited_ids: None };
-        let driven = drive(&mut decider, desk, errand, order.writers, &cancel);
+        let mut decider = Decider::new(scope.groups(), decisions, second);
+        let (source, retry, scope) = (server_session.source, retry(), Arc::clone(&scope));
+        let read_task = ReadTask { source, lookup, todo, scope, retry, visited_ids: None };
+        let driven = drive(&mut decider, checker, read_task, order.writers, &cancel);
         // In whatever way the run ends, what is in the tree is on record if it can be.
-        let landed = decider.land();
-        driven.and(landed)?;
-        Ok(CarriedOut::new(decider.into_journal()))
+        let recorded = decider.record_published();
+        driven.and(recorded)?;
+        Ok(decider.into_outcome())
     })
 }
 
 /// Says about how many invoices there are: as many as the last full run read, else what the source estimates.
-fn expect(state: Option<&State>, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
+fn expect(
+    state: Option<&State>,
+    server_session: &mut ServerSession,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<()> {
     let before = state.map_or(Ok(None), State::last_full_count)?;
     let expected = match before.filter(|count| *count > 0) {
-        None => inquiry.ask_if_shown(tell, None, |source| source.estimate())?,
+        None => server_session.ask_if_shown(tell, None, |source| source.estimate())?,
         known => known,
     };
     expected.into_iter().for_each(|expected| tell(Event::Expected(expected)));
@@ -184,7 +195,7 @@ fn expect(state: Option<&State>, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Eve
 /// The rows that this run reads by primary key, whatever its window.
 fn to_read(
     order: &Order,
-    present: &Present,
+    snapshot: &ServerSnapshot,
     state: Option<&State>,
     doubted: &BTreeMap<TreePath, DoubtedPath>,
 ) -> anyhow::Result<Vec<Todo>> {
@@ -202,7 +213,7 @@ fn to_read(
         todo.tenant = writers.get(&todo.id).and_then(|path| path.tenant_name());
     }
     if matches!(order.kind, Kind::Incremental | Kind::Backfill) {
-        todo.extend(without_tenant(&present.tenantless, &todo, state)?);
+        todo.extend(without_tenant(&snapshot.tenantless, &todo, state)?);
     }
     Ok(todo)
 }
@@ -221,9 +232,9 @@ fn without_tenant(found: &[InvoiceId], todo: &[Todo], state: Option<&State>) -> 
 }
 
 /// What the run reads.
-fn scope(order: &Order, present: &Present, known: &[KnownTenant]) -> Scope {
-    let groups = |how| plan::groups(&present.listed, &order.tenants, known, &how);
-    let settings = &present.settings;
+fn scope(order: &Order, snapshot: &ServerSnapshot, known: &[KnownTenant]) -> Scope {
+    let groups = |how| plan::groups(&snapshot.listed, &order.tenants, known, &how);
+    let settings = &snapshot.settings;
     match order.kind {
         Kind::Full if order.tenants.is_empty() => Scope::Table,
         Kind::Full => Scope::Groups { groups: groups(HowToRead::Span(Span::default())), compare: Compare::Documents },

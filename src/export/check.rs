@@ -1,5 +1,5 @@
-//! What happens to one row before anybody decides about its path: is it exportable, is its file
-//! right already, and if not, its document is written to staging. Runs in several threads.
+//! The check of one row, in several threads at once: whether it can be exported and whether its file is right already.
+//! If not, its document is written to staging.
 
 use serde::de::IgnoredAny;
 
@@ -15,7 +15,7 @@ use crate::tree::{FileComparison, Tree};
 
 /// Where documents are compared and staged. A dry run has no stage, and no tree if there is none yet.
 #[derive(Clone, Copy)]
-pub(super) struct Desk<'a> {
+pub(super) struct Checker<'a> {
     pub tree: Option<&'a Tree>,
     pub stage: Option<&'a Stage>,
     pub presence: Presence,
@@ -26,10 +26,10 @@ pub(super) struct Desk<'a> {
 /// Whether an invoice counts as unchanged only if its file lies there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// Full runs and backfills put back what somebody took away.
+    /// Full runs and backfills put back files that were taken away.
     Checked,
-    /// Incremental runs do not, unless an operator set the watermark back or the state was restored: whoever takes
-    /// files away once consumed is not given them again.
+    /// Incremental runs do not, unless an operator set the watermark back or the state was restored: a
+    /// consumer that takes files away is not given them again.
     Assumed,
 }
 
@@ -100,7 +100,7 @@ impl Verdict {
     }
 }
 
-impl Desk<'_> {
+impl Checker<'_> {
     /// An error ends the run.
     pub(super) fn check(&self, fetched: Fetched, known: Option<&Entry>, trust: Trust) -> anyhow::Result<Verdict> {
         let Row { invoice, document } = match fetched {

@@ -7,47 +7,55 @@ use std::thread::{Builder, Scope};
 use anyhow::anyhow;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::decide::Ledger;
 use super::drive::no_thread;
 use super::writing::Writing;
 use crate::panics;
+use crate::state::State;
 use crate::state::record::Record;
+use crate::state::rehearsal::Rehearsal;
 use crate::tree::Tree;
 use crate::tree::publish::{Changes, Published};
 use crate::tree::stage::Stage;
 
-/// Where batches go.
+/// Where the decisions of a run go.
 pub(super) enum Committer<'a> {
     Export {
+        state: &'a mut State,
         writing: Writing<'a>,
         publisher: Publisher,
     },
-    /// Only says what would be removed.
+    /// Nothing is changed. There may be no state and no tree yet; decisions are kept beside them.
     DryRun {
+        state: Option<&'a State>,
         tree: Option<&'a Tree>,
+        rehearsal: Rehearsal,
     },
 }
 
 impl Committer<'_> {
+    pub(super) fn state(&self) -> Option<&State> {
+        match self {
+            Self::Export { state, .. } => Some(state),
+            Self::DryRun { state, .. } => *state,
+        }
+    }
+
     /// Has changes published. What comes of them is known at once if there is nothing to publish.
     pub(super) fn submit(&mut self, changes: Changes) -> anyhow::Result<Option<Published>> {
         match self {
-            Self::Export { writing, publisher } if !changes.is_empty() => {
+            Self::Export { writing, publisher, .. } if !changes.is_empty() => {
                 writing.sign()?;
                 publisher.submit(changes);
                 Ok(None)
             }
-            Self::DryRun { tree: Some(tree) } => tree.would_remove(&changes.removals).map(Some),
-            Self::Export { .. } | Self::DryRun { tree: None } => Ok(Some(Published::nothing())),
+            Self::DryRun { tree: Some(tree), .. } => tree.would_remove(&changes.removals).map(Some),
+            Self::Export { .. } | Self::DryRun { tree: None, .. } => Ok(Some(Published::nothing())),
         }
     }
 
     /// Whether the batch that was submitted is published.
     pub(super) fn is_published(&self) -> bool {
-        match self {
-            Self::Export { publisher, .. } => publisher.is_done(),
-            Self::DryRun { .. } => false,
-        }
+        matches!(self, Self::Export { publisher, .. } if !publisher.results.is_empty())
     }
 
     /// Waits until the batch that was submitted is published.
@@ -58,11 +66,10 @@ impl Committer<'_> {
         }
     }
 
-    pub(super) fn record(&self, ledger: &mut Ledger<'_>, published: &Published, record: &Record) -> anyhow::Result<()> {
-        match (self, ledger) {
-            (Self::Export { writing, .. }, Ledger::Recorded { state, .. }) => writing.record(state, published, record),
-            (_, Ledger::Rehearsed { rehearsal, .. }) => rehearsal.record(record),
-            (Self::DryRun { .. }, Ledger::Recorded { .. }) => Ok(()),
+    pub(super) fn record(&mut self, published: &Published, record: &Record) -> anyhow::Result<()> {
+        match self {
+            Self::Export { state, writing, .. } => writing.record(state, published, record),
+            Self::DryRun { rehearsal, .. } => rehearsal.record(record),
         }
     }
 
@@ -108,10 +115,6 @@ impl Publisher {
 
     fn wait_published(&self) -> anyhow::Result<Published> {
         self.results.recv().unwrap_or_else(|_| Err(anyhow!("a publishing thread has ended, which is a bug")))
-    }
-
-    fn is_done(&self) -> bool {
-        !self.results.is_empty()
     }
 }
 

@@ -1,17 +1,17 @@
 //! What is measured of a run, and what came of it.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
-use super::decide::{Journal, Outcome as Decided};
-use super::inquiry::Settings;
 use super::order::Order;
+use super::server::Settings;
 use crate::effort::Effort;
 use crate::event::{Event, Notice};
 use crate::invoice::Tenant;
 use crate::refusal::Trouble;
-use crate::run::{Counts, Outcome, RunId, Summary};
+use crate::run::{Counts, Outcome, RunId, Summary, WhyKept};
+use crate::tree::name::TreePath;
 
 /// What is measured on the way.
 pub(super) struct Course {
@@ -34,25 +34,48 @@ impl Course {
     }
 }
 
-/// What came of reading, deciding and writing.
+/// The counts of everything that is on record.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    pub run: Counts,
+    tenants: BTreeMap<Tenant, Counts>,
+}
+
+impl Totals {
+    pub(super) fn add(&mut self, tenant: Option<&Tenant>, counts: Counts) {
+        self.run += counts;
+        if let Some(tenant) = tenant {
+            *self.tenants.entry(tenant.clone()).or_default() += counts;
+        }
+    }
+
+    pub(super) fn take_back(&mut self, tenant: Option<&Tenant>, counts: Counts) {
+        self.run -= counts;
+        if let Some(tenant) = tenant {
+            *self.tenants.entry(tenant.clone()).or_default() -= counts;
+        }
+    }
+
+    pub(super) fn of(&self, tenant: &Tenant) -> Counts {
+        self.tenants.get(tenant).copied().unwrap_or_default()
+    }
+}
+
+/// What came of reading, deciding and writing so far.
+#[derive(Debug, Default)]
 pub(super) struct CarriedOut {
-    pub totals: Counts,
+    pub totals: Totals,
     pub failed: BTreeMap<Tenant, Trouble>,
-    pub tenants: u64,
-    new_rejects: u64,
+    /// Tenants that were looked at.
+    pub tenants: HashSet<Tenant>,
+    pub new_rejects: u64,
     /// Invoices without a known tenant that could not be read: how many, and why.
-    unread: Option<(u64, Trouble)>,
-    leftovers: u64,
+    pub unread: Option<(u64, Trouble)>,
+    /// Files that were left though no invoice names them any more: how many, and one of them.
+    pub left: BTreeMap<Option<WhyKept>, (u64, TreePath)>,
 }
 
 impl CarriedOut {
-    pub(super) fn new(journal: Journal<'_>) -> Self {
-        let tenants = journal.tenants();
-        let Decided { totals, failed, new_rejects, unread, left } = journal.outcome;
-        let leftovers = left.values().map(|(files, _)| files).sum();
-        Self { totals: totals.run, failed, tenants, new_rejects, unread, leftovers }
-    }
-
     pub(super) fn outcome(&self) -> Outcome {
         let is_whole = self.failed.is_empty() && self.new_rejects == 0 && self.unread.is_none();
         if is_whole { Outcome::Success } else { Outcome::Partial }
@@ -78,12 +101,12 @@ impl CarriedOut {
             outcome: self.outcome(),
             boundary: settings.boundary.clone(),
             since: order.since.clone(),
-            tenants: self.tenants,
+            tenants: self.tenants.len() as u64,
             failed_tenants: self.failed.into_iter().collect(),
-            counts: self.totals,
+            counts: self.totals.run,
             new_rejects: self.new_rejects,
             unread: self.unread.map_or(0, |(invoices, _)| invoices),
-            leftovers: self.leftovers,
+            leftovers: self.left.values().map(|(files, _)| files).sum(),
             open_rejects,
             retries: course.retries.get(),
             effort: Effort::so_far(),

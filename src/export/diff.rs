@@ -1,6 +1,5 @@
-//! The reading side of a run, in a thread of its own: the to-do list by primary key, then either the
-//! key diff (keys from the index, minus what the ledger holds settled, then the documents of the rest)
-//! or the whole table in primary-key order. It changes nothing.
+//! The thread that reads: the to-do list by primary key, then either the key diff (keys from the index, minus those that
+//! the ledger holds settled, then the documents of the rest) or the whole table in primary-key order. It changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -10,8 +9,8 @@ use anyhow::Error;
 
 use super::one_by_one::{self, Asks};
 use super::outbox::Outbox;
-use super::patience::Patience;
 use super::plan::{Group, Others, Reading};
+use super::retry::RetryPolicy;
 use super::ticket::{Part, Ticket, Trust};
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
@@ -30,9 +29,9 @@ const ROWS_A_PAGE: usize = 1_000;
 /// Groups of which nothing is read that are told in one message: there may be a hundred thousand.
 const QUIET_AT_ONCE: usize = 1_000;
 
-/// What the reading side tells whoever decides.
+/// What the thread that reads says to the one that decides.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(super) enum ReaderEvent {
     Begun(usize),
     /// Nothing is read for these groups.
     Quiet(Range<usize>),
@@ -69,6 +68,15 @@ pub(super) enum Scope {
     Groups { groups: Vec<Group>, compare: Compare },
 }
 
+impl Scope {
+    pub(super) fn groups(&self) -> &[Group] {
+        match self {
+            Self::Table => &[],
+            Self::Groups { groups, .. } => groups,
+        }
+    }
+}
+
 /// Whether keys that the ledger holds settled are read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compare {
@@ -97,19 +105,19 @@ struct Concern {
     tenant: Option<Tenant>,
 }
 
-pub(super) struct Reader<'a, T: FnMut(Told) -> anyhow::Result<()>> {
+pub(super) struct Reader<'a, T: FnMut(ReaderEvent) -> anyhow::Result<()>> {
     pub source: Box<dyn Source>,
     pub lookup: Lookup,
     pub outbox: Outbox<'a>,
     pub tell: T,
     pub visited: HashSet<InvoiceId>,
-    pub patience: Patience,
+    pub retry: RetryPolicy,
     pub visited_ids: Option<VisitedIds>,
     /// How many rows the source has handed over.
     pub came: u64,
 }
 
-impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
+impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     /// Reads everything. An error is one that ends the run; what concerns one tenant is told.
     pub(super) fn read(&mut self, todo: Vec<Todo>, scope: &Scope) -> Result<(), SourceError> {
         self.read_todo(todo)?;
@@ -128,15 +136,15 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             let is_quiet = |group: &&Group| group.reading == Reading::Nothing;
             let quiet = groups[n..].iter().take(QUIET_AT_ONCE).take_while(is_quiet).count();
             if quiet > 0 {
-                self.say(Told::Quiet(n..n + quiet))?;
+                self.say(ReaderEvent::Quiet(n..n + quiet))?;
                 n += quiet;
                 continue;
             }
-            self.say(Told::Begun(n))?;
+            self.say(ReaderEvent::Begun(n))?;
             match self.read_group(Part::Group(n), group, compare) {
                 Err(SourceError::Statement(error)) => {
                     let tenants = group.members.iter().map(|member| member.tenant.clone()).collect();
-                    self.say(Told::Failed { tenants, tenantless: 0, trouble: Trouble::from(&error) })?;
+                    self.say(ReaderEvent::Failed { tenants, tenantless: 0, trouble: Trouble::from(&error) })?;
                 }
                 result => result?,
             }
@@ -145,7 +153,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         Ok(())
     }
 
-    /// Looks up by primary key whom the ledger holds and the scan has not met: a row that was updated
+    /// Looks up by primary key the invoices of the ledger that the scan has not visited: a row that was updated
     /// while it was scanned can have left both pages.
     fn read_unmet(&mut self) -> Result<(), SourceError> {
         let Some(visited_ids) = self.visited_ids.take() else { return Ok(()) };
@@ -171,10 +179,10 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 }
             }
             if let Some(trouble) = refused.clone().filter(|_| !tenants.is_empty()) {
-                self.say(Told::Failed { tenants: tenants.into_iter().collect(), tenantless: 0, trouble })?;
+                self.say(ReaderEvent::Failed { tenants: tenants.into_iter().collect(), tenantless: 0, trouble })?;
             }
         }
-        self.say(Told::Read { part: Part::Unmet, rows, spellings: BTreeMap::new() })
+        self.say(ReaderEvent::Read { part: Part::Unmet, rows, spellings: BTreeMap::new() })
     }
 
     /// First, so that a scan finds what was in doubt already written, and skips it. If it cannot be read, the tenants
@@ -190,7 +198,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 self.give_up(fault, unread)?;
             }
         }
-        self.say(Told::Read { part: Part::Todo, rows, spellings: BTreeMap::new() })
+        self.say(ReaderEvent::Read { part: Part::Todo, rows, spellings: BTreeMap::new() })
     }
 
     /// What is asked for of a part of the to-do list, and the tenants that it concerns.
@@ -226,7 +234,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                     self.visited.insert(id);
                 }
                 let tenants = tenants.into_iter().collect();
-                self.say(Told::Failed { tenants, tenantless, trouble: Trouble::from(&error) })
+                self.say(ReaderEvent::Failed { tenants, tenantless, trouble: Trouble::from(&error) })
             }
             other => Err(other),
         }
@@ -247,7 +255,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 rows += self.read_span(part, group, &below, compare, &mut spellings)?;
             }
         }
-        self.say(Told::Read { part, rows, spellings })
+        self.say(ReaderEvent::Read { part, rows, spellings })
     }
 
     fn read_span(
@@ -353,7 +361,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
             fetched?;
             for (id, Wanted { tenant, ticket: Ticket { part, late_by, .. }, .. }) in page {
                 self.visit(part, &id);
-                self.say(Told::Gone { part, id, tenant, late_by })?;
+                self.say(ReaderEvent::Gone { part, id, tenant, late_by })?;
             }
         }
         Ok(())
@@ -419,7 +427,7 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
                 break;
             }
         }
-        self.say(Told::Read { part: Part::Table, rows, spellings: BTreeMap::new() })
+        self.say(ReaderEvent::Read { part: Part::Table, rows, spellings: BTreeMap::new() })
     }
 
     /// One page of the table. Moves `after` on with each row, also in a page that breaks off later, so
@@ -459,26 +467,26 @@ impl<T: FnMut(Told) -> anyhow::Result<()>> Reader<'_, T> {
         loop {
             let before = self.came;
             let mut result = attempt(self);
-            // Whoever waits for the server has handed over what came.
+            // Rows that came are handed over before the reader waits for the server.
             if let Err(error) = self.outbox.flush(&self.lookup) {
                 result = Err(SourceError::Consumer(error));
             }
             if result.is_ok() || self.came > before {
-                self.patience.progress();
+                self.retry.progress();
             }
             let Err(fault) = result else { return result };
             let tell = &mut self.tell;
-            self.patience.wait(fault, |trouble, pause| tell(Told::Retrying { trouble, pause }))?;
+            self.retry.wait(fault, |trouble, pause| tell(ReaderEvent::Retrying { trouble, pause }))?;
         }
     }
 
     /// Nothing is told of rows that are still to be handed over.
-    fn say(&mut self, told: Told) -> Result<(), SourceError> {
+    fn say(&mut self, told: ReaderEvent) -> Result<(), SourceError> {
         self.outbox.flush(&self.lookup).and_then(|()| (self.tell)(told)).map_err(SourceError::Consumer)
     }
 }
 
-impl<T: FnMut(Told) -> anyhow::Result<()>> Asks for Reader<'_, T> {
+impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Asks for Reader<'_, T> {
     fn ask<R>(
         &mut self,
         mut question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,

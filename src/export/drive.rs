@@ -1,5 +1,5 @@
-//! The threads of a run: one reads, some check, the calling one decides. When one of them fails the
-//! channels close and the others end.
+//! The threads of a run: one reads, some check, the calling one decides. When one of them fails, the channels close and
+//! the other threads end.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,11 +11,10 @@ use anyhow::{anyhow, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use super::budget::Budget;
-use super::check::{Desk, Verdict};
-use super::diff::{Reader, Scope, Told};
+use super::check::{Checker, Verdict};
+use super::diff::{Reader, ReaderEvent, Scope};
 use super::outbox::{Job, Outbox, ROWS_A_PACKET};
-use super::patience::Patience;
-use super::plan::Group;
+use super::retry::RetryPolicy;
 use super::ticket::{Part, Ticket};
 use crate::panics;
 use crate::refusal::Refusal;
@@ -33,7 +32,7 @@ const PACKETS_IN_FLIGHT: usize = 512 / ROWS_A_PACKET;
 /// is published.
 const MESSAGES_IN_FLIGHT: usize = 4_096 / ROWS_A_PACKET;
 
-/// What a checked row says to the deciding thread.
+/// A checked row on its way to the deciding thread.
 pub(super) struct Checked {
     pub ticket: Ticket,
     pub verdict: Verdict,
@@ -41,54 +40,45 @@ pub(super) struct Checked {
 
 enum Message {
     Checked(Vec<Checked>),
-    Told(Told),
+    Reader(ReaderEvent),
     Broken(anyhow::Error),
 }
 
-impl Scope {
-    pub(super) fn groups(&self) -> &[Group] {
-        match self {
-            Self::Table => &[],
-            Self::Groups { groups, .. } => groups,
-        }
-    }
-}
-
-/// Whoever decides what becomes of what was read, in the calling thread.
-pub(super) trait Decides {
-    fn take(&mut self, checked: Checked) -> anyhow::Result<()>;
-    fn hear(&mut self, told: Told) -> anyhow::Result<()>;
-    /// Puts what is decided on record, since the run is cancelled.
-    fn flush(&mut self) -> anyhow::Result<()>;
-    /// Nothing has come for a moment.
-    fn rest(&mut self) -> anyhow::Result<()> {
+/// Decides what becomes of the rows, in the calling thread.
+pub(super) trait RowHandler {
+    fn on_row(&mut self, checked: Checked) -> anyhow::Result<()>;
+    fn on_reader_event(&mut self, event: ReaderEvent) -> anyhow::Result<()>;
+    /// Puts the decisions on record, since the run is cancelled.
+    fn checkpoint(&mut self) -> anyhow::Result<()>;
+    /// No message has come for a moment.
+    fn on_idle(&mut self) -> anyhow::Result<()> {
         Ok(())
     }
-    /// There is nothing more to come.
-    fn close(&mut self) -> anyhow::Result<()>;
+    /// The last message has come.
+    fn finish(&mut self) -> anyhow::Result<()>;
 }
 
-/// What the reading thread takes along.
-pub(super) struct Errand {
+/// What the reading thread works with.
+pub(super) struct ReadTask {
     pub source: Box<dyn Source>,
     pub lookup: Lookup,
     pub todo: Vec<Todo>,
     pub scope: Arc<Scope>,
-    pub patience: Patience,
-    /// Whom to look for in the ledger after everything was read.
+    pub retry: RetryPolicy,
+    /// The ids that the scan has visited: the rest of the ledger is looked up by primary key afterwards.
     pub visited_ids: Option<VisitedIds>,
 }
 
 /// How long a cancelled run waits for its reader, which may itself be waiting for the server.
-const FAREWELL: Duration = Duration::from_millis(500);
-/// How often it is looked whether a run is to be cancelled, while nothing comes.
-const LISTEN: Duration = Duration::from_millis(100);
+const READER_EXIT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How often a run that waits for messages looks whether it is cancelled.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Reads everything in scope, has it checked and hands it over.
 pub(super) fn drive(
-    clerk: &mut dyn Decides,
-    desk: Desk<'_>,
-    errand: Errand,
+    handler: &mut dyn RowHandler,
+    checker: Checker<'_>,
+    read_task: ReadTask,
     writers: usize,
     cancel: &Cancel,
 ) -> anyhow::Result<()> {
@@ -96,40 +86,52 @@ pub(super) fn drive(
     let (messages, inbox) = bounded::<Message>(MESSAGES_IN_FLIGHT);
     let (reading, result) = thread::scope(|threads| {
         let (open, closing) = bounded::<()>(0);
-        // At least one; of those that are asked for, as many as there are to be had.
-        let writers = desk.tree.map_or(writers, |tree| writers.min(tree.most_writers()));
-        for n in 0..writers.max(1) {
-            let (waiting, messages, closing) = (waiting.clone(), messages.clone(), closing.clone());
-            let check = move || check_all(desk, &waiting, &closing, &messages);
-            match thread::Builder::new().spawn_scoped(threads, check) {
-                Err(error) if n == 0 => return Err(no_thread(&error)),
-                Err(_) => break,
-                Ok(_) => {}
-            }
-        }
+        start_checkers(threads, checker, writers, &waiting, &closing, &messages)?;
         let reading = {
             let messages = messages.clone();
-            let read = move || read_all(errand, jobs, &messages);
+            let read = move || read_all(read_task, jobs, &messages);
             thread::Builder::new().spawn(read).map_err(|error| no_thread(&error))?
         };
-        // Ours would keep the others waiting for who is gone.
+        // Drop our own channel ends; otherwise the threads never see that the others are gone.
         drop((waiting, messages));
         // Dropping the inbox ends the threads, also when a decision fails.
-        let result = decide_all(clerk, inbox, cancel);
+        let result = decide_all(handler, inbox, cancel);
         drop(open);
-        Ok((reading, result))
+        anyhow::Ok((reading, result))
     })?;
     if cancel.signal().is_some() {
         // A reader that waits for the server ends with the process.
         let since = Instant::now();
-        while !reading.is_finished() && since.elapsed() < FAREWELL {
+        while !reading.is_finished() && since.elapsed() < READER_EXIT_TIMEOUT {
             thread::sleep(Duration::from_millis(10));
         }
         return result;
     }
-    // It tells of its own panic.
+    // A panic of the reader comes as a message.
     let _ = reading.join();
     result
+}
+
+/// At least one thread; of those that are asked for, as many as there are to be had.
+fn start_checkers<'scope>(
+    threads: &'scope thread::Scope<'scope, '_>,
+    checker: Checker<'scope>,
+    writers: usize,
+    waiting: &Receiver<Vec<Job>>,
+    closing: &Receiver<()>,
+    messages: &Sender<Message>,
+) -> anyhow::Result<()> {
+    let writers = checker.tree.map_or(writers, |tree| writers.min(tree.most_writers()));
+    for n in 0..writers.max(1) {
+        let (waiting, messages, closing) = (waiting.clone(), messages.clone(), closing.clone());
+        let check = move || check_all(checker, &waiting, &closing, &messages);
+        match thread::Builder::new().spawn_scoped(threads, check) {
+            Err(error) if n == 0 => return Err(no_thread(&error)),
+            Err(_) => break,
+            Ok(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// What a thread that could not be started means.
@@ -137,21 +139,21 @@ pub(super) fn no_thread(error: &io::Error) -> anyhow::Error {
     Refusal::NoThread { detail: error.to_string() }.into()
 }
 
-fn read_all(errand: Errand, jobs: Sender<Vec<Job>>, messages: &Sender<Message>) {
-    let Errand { source, lookup, todo, scope, patience, visited_ids } = errand;
+fn read_all(read_task: ReadTask, jobs: Sender<Vec<Job>>, messages: &Sender<Message>) {
+    let ReadTask { source, lookup, todo, scope, retry, visited_ids } = read_task;
     let budget = &Budget::new(DOCUMENTS_IN_FLIGHT);
-    let tell = |told| messages.send(Message::Told(told)).map_err(|_| anyhow!("the run has ended"));
+    let tell = |told| messages.send(Message::Reader(told)).map_err(|_| anyhow!("the run has ended"));
     let visited = Default::default();
     let outbox = Outbox::new(jobs, budget);
-    let mut reader = Reader { source, lookup, outbox, tell, visited, patience, visited_ids, came: 0 };
+    let mut reader = Reader { source, lookup, outbox, tell, visited, retry, visited_ids, came: 0 };
     if let Err(error) = panics::as_error(|| reader.read(todo, &scope).map_err(SourceError::into_error)) {
-        // Nobody listens only if the run has failed already.
+        // The receiver is gone only if the run has failed already.
         let _ = messages.send(Message::Broken(error));
     }
 }
 
-/// Ends when there are no more jobs, or nobody wants them any more.
-fn check_all(desk: Desk<'_>, waiting: &Receiver<Vec<Job>>, closing: &Receiver<()>, messages: &Sender<Message>) {
+/// Ends when there are no more jobs, or when the run has ended.
+fn check_all(checker: Checker<'_>, waiting: &Receiver<Vec<Job>>, closing: &Receiver<()>, messages: &Sender<Message>) {
     loop {
         let packet = select! {
             recv(waiting) -> packet => packet,
@@ -161,7 +163,7 @@ fn check_all(desk: Desk<'_>, waiting: &Receiver<Vec<Job>>, closing: &Receiver<()
         let mut checked = Vec::with_capacity(packet.len());
         let mut broken = None;
         for Job { fetched, ticket, permit } in packet {
-            match panics::as_error(|| desk.check(fetched, ticket.known.as_ref(), ticket.trust)) {
+            match panics::as_error(|| checker.check(fetched, ticket.known.as_ref(), ticket.trust)) {
                 Ok(verdict) => checked.push(Checked { ticket, verdict }),
                 Err(error) => {
                     broken = Some(error);
@@ -177,8 +179,8 @@ fn check_all(desk: Desk<'_>, waiting: &Receiver<Vec<Job>>, closing: &Receiver<()
     }
 }
 
-/// The rows that came, and those that the reader says it handed over. One that got lost in between would be
-/// missed by nobody else: a full run moves no watermark, and `verify` would call it exported.
+/// The rows that came, and those that the reader says it handed over. No other part of the program would miss a row
+/// that got lost in between: a full run moves no watermark, and `verify` would call it exported.
 #[derive(Default)]
 struct Arrivals(HashMap<Part, (u64, Option<u64>)>);
 
@@ -188,8 +190,8 @@ impl Arrivals {
             Message::Checked(packet) => {
                 packet.iter().for_each(|checked| self.0.entry(checked.ticket.part).or_default().0 += 1);
             }
-            Message::Told(Told::Read { part, rows, .. }) => self.0.entry(*part).or_default().1 = Some(*rows),
-            Message::Told(_) | Message::Broken(_) => {}
+            Message::Reader(ReaderEvent::Read { part, rows, .. }) => self.0.entry(*part).or_default().1 = Some(*rows),
+            Message::Reader(_) | Message::Broken(_) => {}
         }
     }
 
@@ -203,33 +205,33 @@ impl Arrivals {
     }
 }
 
-/// Everything that was decided is on record when this returns, also when the run is cancelled.
-fn decide_all(clerk: &mut dyn Decides, inbox: Receiver<Message>, cancel: &Cancel) -> anyhow::Result<()> {
+/// Every decision is on record when this returns, also when the run is cancelled.
+fn decide_all(handler: &mut dyn RowHandler, inbox: Receiver<Message>, cancel: &Cancel) -> anyhow::Result<()> {
     let mut arrivals = Arrivals::default();
     loop {
         if let Some(signal) = cancel.signal() {
-            clerk.flush()?;
+            handler.checkpoint()?;
             return Err(Refusal::Cancelled { signal }.into());
         }
-        let message = inbox.recv_timeout(LISTEN);
+        let message = inbox.recv_timeout(LOOK_EVERY);
         if let Ok(message) = &message {
             arrivals.note(message);
         }
         match message {
-            Ok(Message::Checked(packet)) => packet.into_iter().try_for_each(|checked| clerk.take(checked))?,
-            Ok(Message::Told(told)) => clerk.hear(told)?,
-            // Whoever waits for the server gives up when the run is cancelled.
+            Ok(Message::Checked(packet)) => packet.into_iter().try_for_each(|checked| handler.on_row(checked))?,
+            Ok(Message::Reader(told)) => handler.on_reader_event(told)?,
+            // A reader that waits for the server gives up when the run is cancelled.
             Ok(Message::Broken(error)) if cancel.signal().is_none() => return Err(error),
             Ok(Message::Broken(_)) => {}
-            Err(RecvTimeoutError::Timeout) => clerk.rest()?,
+            Err(RecvTimeoutError::Timeout) => handler.on_idle()?,
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
     if let Err(error) = arrivals.assert_complete() {
-        clerk.flush()?;
+        handler.checkpoint()?;
         return Err(error);
     }
-    clerk.close()
+    handler.finish()
 }
 
 #[cfg(test)]
@@ -238,27 +240,27 @@ mod tests {
     use crate::invoice::{InvoiceId, Reason};
     use crate::state::todo::Reject;
 
-    /// Keeps what it is told to do.
+    /// Keeps the calls that it gets.
     #[derive(Default)]
     struct Witness(Vec<&'static str>);
 
-    impl Decides for Witness {
-        fn take(&mut self, _: Checked) -> anyhow::Result<()> {
-            self.0.push("take");
+    impl RowHandler for Witness {
+        fn on_row(&mut self, _: Checked) -> anyhow::Result<()> {
+            self.0.push("row");
             Ok(())
         }
 
-        fn hear(&mut self, _: Told) -> anyhow::Result<()> {
+        fn on_reader_event(&mut self, _: ReaderEvent) -> anyhow::Result<()> {
             Ok(())
         }
 
-        fn flush(&mut self) -> anyhow::Result<()> {
-            self.0.push("flush");
+        fn checkpoint(&mut self) -> anyhow::Result<()> {
+            self.0.push("checkpoint");
             Ok(())
         }
 
-        fn close(&mut self) -> anyhow::Result<()> {
-            self.0.push("close");
+        fn finish(&mut self) -> anyhow::Result<()> {
+            self.0.push("finish");
             Ok(())
         }
     }
@@ -272,7 +274,9 @@ mod tests {
     fn decide(packets: Vec<Vec<Checked>>, rows: u64) -> (anyhow::Result<()>, Vec<&'static str>) {
         let (messages, inbox) = bounded(packets.len() + 1);
         // The reader may be through before the last row is checked.
-        messages.send(Message::Told(Told::Read { part: Part::Table, rows, spellings: Default::default() })).unwrap();
+        messages
+            .send(Message::Reader(ReaderEvent::Read { part: Part::Table, rows, spellings: Default::default() }))
+            .unwrap();
         packets.into_iter().for_each(|packet| messages.send(Message::Checked(packet)).unwrap());
         drop(messages);
         let mut witness = Witness::default();
@@ -280,12 +284,12 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_does_not_arrive_fails_whoever_decides_and_what_is_decided_is_kept() {
+    fn a_row_that_does_not_arrive_fails_the_run_and_what_is_decided_is_kept() {
         let (result, done) = decide(vec![vec![row(), row()], vec![row()]], 3);
         result.unwrap();
-        assert_eq!(done, ["take", "take", "take", "close"]);
+        assert_eq!(done, ["row", "row", "row", "finish"]);
         let (result, done) = decide(vec![vec![row()], vec![row()]], 3);
         assert!(result.unwrap_err().to_string().starts_with("2 of 3 rows of Table arrived"));
-        assert_eq!(done, ["take", "take", "flush"]);
+        assert_eq!(done, ["row", "row", "checkpoint"]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::inquiry::{Inquiry, refuse_other_source};
+use super::server::{ServerSession, refuse_other_source};
 use crate::event::Event;
 use crate::invoice::{SourceTime, Tenant};
 use crate::source::{KeyCursor, ListedTenant, Source};
@@ -62,16 +62,16 @@ words! {
 
 /// Asks the source for its clock and its tenants.
 pub fn ask(
-    inquiry: &mut Inquiry,
+    server_session: &mut ServerSession,
     state: &Path,
     last: &LastTime,
     overview: &Overview,
     safety_lag: Duration,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Present> {
-    refuse_other_source(state, last, inquiry.source.as_ref())?;
-    let boundary = inquiry.ask(tell, |source| source.clock())?.boundary(safety_lag);
-    let listed = inquiry.ask(tell, |source| source.tenants(&boundary))?.tenants;
+    refuse_other_source(state, last, server_session.source.as_ref())?;
+    let boundary = server_session.ask(tell, |source| source.clock())?.boundary(safety_lag);
+    let listed = server_session.ask(tell, |source| source.tenants(&boundary))?.tenants;
     let known = known_spellings(overview);
     let mut folded = HashSet::new();
     // Only behind a spelling that we do not know can one hide that we know.
@@ -79,7 +79,7 @@ pub fn ask(
         let families = newest_by_family(overview, &listed);
         for standing in overview.tenants.iter().filter(|standing| !families.contains_key(&standing.family)) {
             let first = |source: &mut dyn Source| source.keys(&standing.tenant, &Span::default(), &KeyCursor::Start, 1);
-            if !inquiry.ask(tell, first)?.is_empty() {
+            if !server_session.ask(tell, first)?.is_empty() {
                 folded.insert(standing.tenant.clone());
             }
         }

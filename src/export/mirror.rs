@@ -1,4 +1,4 @@
-//! The script's state file, written after a run for whoever still reads it.
+//! The script's state file, written after a run for programs that still read it.
 
 use std::sync::Arc;
 

@@ -5,10 +5,10 @@
 //! | `order.rs` | what the operator wants of a run |
 //! | `plan.rs` | whether a run may start and which keys it reads, without I/O |
 //! | `doubts.rs` | whether clocks and server are those of the last run, without I/O |
-//! | `patience.rs` | when a server that went away is tried again |
-//! | `inquiry.rs` | the questions to the server before any row is read |
-//! | `tie.rs` | whether a tree and a state belong together |
-//! | `kin.rs` | which spellings are one tenant to the source |
+//! | `retry.rs` | when a server that went away is tried again |
+//! | `server.rs` | the questions to the server before any row is read |
+//! | `attach.rs` | whether a tree and a state belong together |
+//! | `tenant_families.rs` | which spellings are one tenant to the source |
 //! | `writing.rs` | the right to change tree and state, for one run |
 //! | `mirror.rs` | the script's state file |
 //! | `course.rs` | what is measured of a run, and its summary |
@@ -27,9 +27,9 @@
 //! | `verify.rs`, `verify/` | tree, ledger and source compared, with the same parts |
 //! | `lag.rs`, `why.rs` | how far tenants lag behind; what became of one invoice |
 
-pub use self::inquiry::{Inquiry, refuse_other_source};
 pub use self::order::{Backups, Mirror, Mode, Order, Rejects};
 pub use self::run::run;
+pub use self::server::{ServerSession, refuse_other_source};
 
 mod budget;
 mod carry_out;
@@ -40,19 +40,19 @@ mod decide;
 mod diff;
 mod doubts;
 mod drive;
-mod inquiry;
-mod kin;
+mod server;
+mod tenant_families;
 pub mod lag;
 mod mirror;
 mod one_by_one;
 mod order;
 mod outbox;
-mod patience;
+mod retry;
 pub mod plan;
 mod run;
 mod session;
 mod ticket;
-pub mod tie;
+pub mod attach;
 pub mod verify;
 pub mod why;
 mod writing;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::attach::Location;
 use super::plan::{Purpose, StatePolicy};
-use super::tie::Place;
 use crate::invoice::{SourceTime, Tenant};
 use crate::run::{Cancel, Kind, OwnClocks, Starter};
 use crate::source::Access;
@@ -45,9 +45,9 @@ pub struct Order {
 }
 
 impl Order {
-    pub(super) fn place(&self) -> Place<'_> {
+    pub(super) fn location(&self) -> Location<'_> {
         let Self { output, state, policy, .. } = self;
-        Place { output, state, policy: *policy, purpose: Purpose::Run(self.kind) }
+        Location { output, state, policy: *policy, purpose: Purpose::Run(self.kind) }
     }
 }
 

@@ -3,13 +3,13 @@
 
 use chrono::SecondsFormat;
 
+use super::attach::Attached;
 use super::course::{CarriedOut, Course};
 use super::doubts::{self, Doubts};
-use super::inquiry::{Inquiry, Present, Settings, ask_server, refuse_other_source, refuse_unknown_tenants};
 use super::mirror;
 use super::order::Order;
 use super::plan::{self, StatePolicy};
-use super::tie::Tied;
+use super::server::{ServerSession, ServerSnapshot, Settings, ask_server, refuse_other_source, refuse_unknown_tenants};
 use super::writing::Writing;
 use crate::event::{Event, Notice};
 use crate::fs::private::PrivateFolder;
@@ -32,7 +32,7 @@ use crate::tree::stage::{self, Stage};
 pub(super) struct Session {
     pub tree: Tree,
     pub state: State,
-    pub present: Present,
+    pub snapshot: ServerSnapshot,
     held: ExportLock,
     source: SourceName,
     begun: plan::Start,
@@ -43,23 +43,27 @@ pub(super) struct Session {
 /// What a run that has begun works with.
 pub(super) struct Site<'a> {
     pub state: &'a mut State,
-    pub present: &'a Present,
+    pub snapshot: &'a ServerSnapshot,
     pub writing: Writing<'a>,
 }
 
 impl Session {
-    pub(super) fn open(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Self> {
-        refuse_before_anything_is_made(order, inquiry, tell)?;
+    pub(super) fn open(
+        order: &Order,
+        server_session: &mut ServerSession,
+        tell: &mut dyn FnMut(Event),
+    ) -> anyhow::Result<Self> {
+        refuse_before_anything_is_made(order, server_session, tell)?;
         let (tree, held) =
             lock::acquire(&order.output, &order.state, order.kind.as_str(), &order.starter, order.lock_wait, tell)?;
-        let Tied { mut state, begun, marked_run } = order.place().tie(&tree, &held, tell)?;
+        let Attached { mut state, begun, marked_run } = order.location().attach(&tree, &held, tell)?;
         let last = state.last_time()?;
-        refuse_other_source(&order.state, &last, inquiry.source.as_ref())?;
-        let present = ask_server(order, inquiry, tell)?;
-        refuse_unknown_tenants(order, &present.listed, Some(&state), inquiry, tell)?;
+        refuse_other_source(&order.state, &last, server_session.source.as_ref())?;
+        let snapshot = ask_server(order, server_session, tell)?;
+        refuse_unknown_tenants(order, &snapshot.listed, Some(&state), server_session, tell)?;
         recover(held.private(), &mut state, tell)?;
-        let source = inquiry.source.name();
-        Ok(Self { tree, state, present, held, source, begun, last, marked_run })
+        let source = server_session.source.name();
+        Ok(Self { tree, state, snapshot, held, source, begun, last, marked_run })
     }
 
     /// Opens a run, has it carried out and ends it, on record.
@@ -72,15 +76,15 @@ impl Session {
     ) -> anyhow::Result<(RunId, CarriedOut)> {
         let durability = order.durability.map_or_else(|| self.tree.durability(), Ok)?;
         let run = self.begin(order, tell)?;
-        let Self { tree, state, present, held, last, .. } = self;
+        let Self { tree, state, snapshot, held, last, .. } = self;
         let id = run.id;
         // From here on every error is on record as the run's.
         let result = panics::as_error(|| {
-            pull_back(order, &present.settings, state, tell)?;
+            pull_back(order, &snapshot.settings, state, tell)?;
             let stage = Stage::create(tree, held.private(), durability)?;
             let mark = Mark { state_id: last.state_id.clone(), run: id.0, written: Written::InPart };
             let writing = Writing { tree, stage: &stage, held, run: &run, mark: Some(mark) };
-            let carried_out = work(Site { state: &mut *state, present, writing }, tell)?;
+            let carried_out = work(Site { state: &mut *state, snapshot, writing }, tell)?;
             stage::remove(held.private())?;
             say_whole(held, id)?;
             Ok(carried_out)
@@ -97,7 +101,7 @@ impl Session {
         let carried_out = match result {
             Ok(carried_out) => carried_out,
             Err(error) => {
-                // What went wrong first is what the operator must know; the next run finds this one dead.
+                // The operator must know the first error; if it cannot be recorded, the next run finds this one dead.
                 let cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
                 let cancelled = cancelled && say_whole(held, id).is_ok();
                 let status = if cancelled { Status::Cancelled } else { Status::Failed };
@@ -108,12 +112,15 @@ impl Session {
         };
         let failed = carried_out.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.to_string())).collect();
         let ended = end(carried_out.outcome().into(), carried_out.error());
-        state.finish(run, &End { tenants: carried_out.tenants, counts: Some(carried_out.totals), failed, ..ended })?;
+        state.finish(
+            run,
+            &End { tenants: carried_out.tenants.len() as u64, counts: Some(carried_out.totals.run), failed, ..ended },
+        )?;
         Ok((id, carried_out))
     }
 
     fn begin(&mut self, order: &Order, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
-        let Present { clock, clocks, server, settings, .. } = &self.present;
+        let ServerSnapshot { clock, clocks, server, settings, .. } = &self.snapshot;
         let found = doubts::Found { start: self.begun, server, clocks, at: order.starter.at };
         let Doubts { doubts, proof } = doubts::doubts(&self.last, &found, order.safety_lag);
         doubts.iter().for_each(|doubt| tell(Event::Notice(Notice::Doubt(*doubt))));
@@ -157,7 +164,7 @@ impl Session {
         }
     }
 
-    /// Lets go of everything, after a last service to whoever reads the script's file.
+    /// Writes the script's file, then closes the state and frees the lock.
     pub(super) fn close(self, order: &Order) -> anyhow::Result<()> {
         let mirrored = mirror::mirror(order, self.held.private(), &self.state);
         self.state.close()?;
@@ -204,17 +211,17 @@ fn recover(private: &PrivateFolder, state: &mut State, tell: &mut dyn FnMut(Even
 /// it is clear that the run may start.
 fn refuse_before_anything_is_made(
     order: &Order,
-    inquiry: &mut Inquiry,
+    server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
     if order.policy == StatePolicy::Fresh {
-        return refuse_unknown_tenants(order, &[], None, inquiry, tell);
+        return refuse_unknown_tenants(order, &[], None, server_session, tell);
     }
     if mark::of_output(&order.output)?.is_some() {
         return Ok(());
     }
     let state = State::open_read_only(&order.state)?;
     let last = state.as_ref().map(State::last_time).transpose()?;
-    order.place().judge(last.as_ref(), None)?;
-    refuse_unknown_tenants(order, &[], state.as_ref(), inquiry, tell)
+    order.location().judge(last.as_ref(), None)?;
+    refuse_unknown_tenants(order, &[], state.as_ref(), server_session, tell)
 }

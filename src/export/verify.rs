@@ -13,14 +13,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use self::findings::{Difference, Finding, Findings};
+use super::attach::Location;
 use super::carry_out::{Destination, carry_out};
-use super::course::{CarriedOut, Course};
+use super::course::{CarriedOut, Course, Totals};
 use super::diff::Compare;
-use super::inquiry::Inquiry;
 use super::order::Order;
 use super::plan::{Purpose, StatePolicy};
+use super::server::ServerSession;
 use super::session::{Session, Site};
-use super::tie::Place;
 use crate::event::Event;
 use crate::invoice::Tenant;
 use crate::lock::{self, ExportLock};
@@ -147,7 +147,7 @@ fn look(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, State
     let look_at_state = || {
         let state =
             State::open_read_only(&task.state)?.ok_or_else(|| Refusal::NoState { state: task.state.clone() })?;
-        let place = Place {
+        let place = Location {
             output: &task.output,
             state: &task.state,
             policy: StatePolicy::Required,
@@ -189,9 +189,9 @@ fn with_the_source(
     let order = &with.order;
     let course = Course::begin();
     let tell = &mut course.counting(tell);
-    let mut inquiry = Inquiry::open(&order.access, order.retry_for, tell)?;
-    let mut session = Session::open(order, &mut inquiry, tell)?;
-    drop(inquiry);
+    let mut server_session = ServerSession::open(&order.access, order.retry_for, tell)?;
+    let mut session = Session::open(order, &mut server_session, tell)?;
+    drop(server_session);
     // Nothing is under way yet that a signal could not end at once.
     let findings = examine(task, with, &session, &Cancel::default(), tell)?;
     if with.repair == Repair::No && with.prune == Prune::No {
@@ -204,7 +204,7 @@ fn with_the_source(
         return Ok(Verified { findings, mended: None, refused: Some(refused) });
     }
     let mend = |site: Site<'_>, tell: &mut dyn FnMut(Event)| mend(with, &findings, site, tell);
-    let (run, CarriedOut { totals: counts, .. }) = session.on_record(order, &course, tell, mend)?;
+    let (run, CarriedOut { totals: Totals { run: counts, .. }, .. }) = session.on_record(order, &course, tell, mend)?;
     let left = examine(task, with, &session, &(order.watch)()?, tell)?;
     session.close(order)?;
     Ok(Verified { findings, mended: Some(Mended { run, counts, left }), refused: None })
@@ -235,16 +235,17 @@ fn mend(
     site: Site<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<CarriedOut> {
-    let Site { state, present, mut writing } = site;
+    let Site { state, snapshot, mut writing } = site;
     let mut pruned = Counts::default();
     if let Prune::Yes(PruneOrder { leftovers, .. }) = with.prune {
-        pruned = prune::prune(&with.order, findings, leftovers, state, present, &mut writing, tell)?;
+        pruned = prune::prune(&with.order, findings, leftovers, state, snapshot, &mut writing, tell)?;
     }
     if with.repair == Repair::Yes {
         state.put_on_todo_list(findings.to_export())?;
     }
-    let inquiry = Inquiry::again(&with.order, &present.server, writing.run.id, tell)?;
-    let mut carried_out = carry_out(&with.order, present, inquiry, Destination::Export { state, writing }, tell)?;
-    carried_out.totals += pruned;
+    let server_session = ServerSession::again(&with.order, &snapshot.server, writing.run.id, tell)?;
+    let mut carried_out =
+        carry_out(&with.order, snapshot, server_session, Destination::Export { state, writing }, tell)?;
+    carried_out.totals.run += pruned;
     Ok(carried_out)
 }

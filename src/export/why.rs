@@ -17,9 +17,9 @@ use crate::state::trace::Trace;
 use crate::tree::Tree;
 use crate::window::{OpenWork, Span};
 
-use super::check::{Desk, FileState, Presence, Verdict as Checked};
-use super::inquiry::Inquiry;
+use super::check::{Checker, FileState, Presence, Verdict as Checked};
 use super::plan::{self, HowToRead, Incremental, Reading};
+use super::server::ServerSession;
 use super::ticket::Trust;
 
 /// The answer to "why is it (not) there?".
@@ -69,7 +69,7 @@ words! {
 
 /// What the source says now; without it only the state is asked.
 pub struct Now<'a> {
-    pub inquiry: Inquiry,
+    pub server_session: ServerSession,
     pub tell: &'a mut dyn FnMut(Event),
     pub boundary: SourceTime,
     pub work: OpenWork,
@@ -82,20 +82,20 @@ pub struct Now<'a> {
 impl<'a> Now<'a> {
     /// In the order of a run.
     pub fn of(
-        mut inquiry: Inquiry,
+        mut server_session: ServerSession,
         lag: Duration,
         overlap: Duration,
         max_document: u64,
         tell: &'a mut dyn FnMut(Event),
     ) -> anyhow::Result<Self> {
-        let boundary = inquiry.ask(tell, |source| source.clock())?.boundary(lag);
-        let work = inquiry.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
-        let listed = inquiry.ask(tell, |source| source.tenants(&boundary))?.tenants;
-        Ok(Self { inquiry, tell, boundary, work, listed, overlap, max_document })
+        let boundary = server_session.ask(tell, |source| source.clock())?.boundary(lag);
+        let work = server_session.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
+        let listed = server_session.ask(tell, |source| source.tenants(&boundary))?.tenants;
+        Ok(Self { server_session, tell, boundary, work, listed, overlap, max_document })
     }
 
     fn ask<R>(&mut self, question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>) -> Result<R, SourceError> {
-        self.inquiry.ask(self.tell, question)
+        self.server_session.ask(self.tell, question)
     }
 }
 
@@ -294,7 +294,7 @@ enum Document {
 }
 
 fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut Now<'_>) -> anyhow::Result<Document> {
-    let desk = Desk { tree, stage: None, presence: Presence::Checked, max_document: now.max_document };
+    let desk = Checker { tree, stage: None, presence: Presence::Checked, max_document: now.max_document };
     let mut found = Document::Gone;
     let mut compare = |fetched| {
         found = match desk.check(fetched, trace.entry.as_ref(), Trust::Ledger)? {

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
 
 use super::Refusal;
-use crate::lang::{Explained, Message, Text};
+use crate::lang::{Explained, Lang, Message, Text};
 
 /// What happened and what led to it; the hint is the first one of the chain, or what helps against the error of the
 /// operating system in it.
@@ -16,7 +16,7 @@ impl From<&anyhow::Error> for Message {
             let message = message(cause);
             hint = hint.or(message.hint);
             // Some errors of packages quote their cause themselves.
-            let is_quoted = |before: &Text| before.to_string().ends_with(&message.what.to_string());
+            let is_quoted = |before: &Text| before.in_lang(Lang::En).ends_with(message.what.in_lang(Lang::En));
             if !whats.last().is_some_and(is_quoted) {
                 whats.push(message.what);
             }

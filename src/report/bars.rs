@@ -115,7 +115,7 @@ mod tests {
     fn every_template_can_be_parsed() {
         for template in templates() {
             for lang in [Lang::En, Lang::Zh] {
-                assert!(ProgressStyle::with_template(template.in_lang(lang)).is_ok(), "{template}");
+                assert!(ProgressStyle::with_template(template.in_lang(lang)).is_ok(), "{template:?}");
             }
         }
     }

@@ -5,7 +5,7 @@
 use serde::{Serialize, Serializer};
 
 use super::line::escaped;
-use crate::lang::Message;
+use crate::lang::{Lang, Message};
 use crate::run::{Counts, Summary};
 
 /// What came of a run.
@@ -92,7 +92,7 @@ pub(super) fn finished(summary: &Summary) -> String {
 
 /// The object of a command that ended with an error.
 pub(super) fn failed(message: &Message, exit_code: u8) -> String {
-    let hint = message.hint.as_ref().map(ToString::to_string);
+    let hint = message.hint.as_ref().map(|hint| hint.in_lang(Lang::En).to_owned());
     line(&ErrorObject { error: message.to_string(), exit_code, hint })
 }
 

@@ -248,3 +248,76 @@ fn ids(of: u64, some: &[InvoiceId]) -> String {
     let some_text = some.iter().map(InvoiceId::as_str).collect::<Vec<_>>().join(", ");
     if of > some.len() as u64 { format!("{some_text}, …") } else { some_text }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invoice::Tenant;
+    use crate::lang::Lang;
+    use crate::refusal::Trouble;
+    use crate::run::{Kind, RunId};
+
+    /// Every notice, with every part of it that changes the wording.
+    fn every_notice() -> Vec<Notice> {
+        let (tenant, time) = (Tenant::from("acme7"), "2025-11-28 16:30:00");
+        let (path, detail) = ("1/CN/a7.json".to_owned(), "errno 13".to_owned());
+        let unfinished = [Life::Alive, Life::Dead, Life::Unknown].map(|life| {
+            let [host, started] = ["db7", time].map(str::to_owned);
+            Notice::RunUnfinished { run: RunId(3), kind: Kind::Full, host, started, invoices: 9, life }
+        });
+        let doubts = [Doubt::OtherServer, Doubt::ClockMoved, Doubt::TimeUnproven, Doubt::StateRestored];
+        let reasons = [WhyKept::Number, WhyKept::Tenant, WhyKept::Table, WhyKept::NotRemoved].map(Some);
+        let kept =
+            reasons.into_iter().chain([None]).map(|why| Notice::StaysInPlace { why, files: 5, example: path.clone() });
+        let nameless = [true, false].map(|more| Notice::WithoutTenant { invoices: 1, more, some: vec!["12".into()] });
+        let others = [
+            Notice::MissingIndex { statement: "CREATE INDEX i1 ON t (a)".to_owned() },
+            Notice::OpenWorkUnknown,
+            Notice::OpenWorkUnclear,
+            Notice::PreparedWork,
+            Notice::OpenWork { since: time.into() },
+            Notice::Replica { behind: Some(Duration::from_secs(45)) },
+            Notice::Replica { behind: None },
+            Notice::TakingOver { output: "/srv/tree".into() },
+            Notice::SetAside { to: "/srv/state.1".into() },
+            Notice::NoBackup { error: Text::same("errno 28") },
+            Notice::Recovering { files: 4 },
+            Notice::PulledBack { tenant: tenant.clone(), from: time.into(), to: "2025-11-27".into() },
+            Notice::LeftInPlace { path: path.clone() },
+            Notice::TableUnknown,
+            Notice::NotRemoved { path: path.clone(), detail },
+            Notice::TimesAhead { tenant, newest: time.into() },
+            Notice::Late { by: Duration::from_secs(45), overlap: Duration::from_secs(50) },
+            Notice::Retrying { trouble: Trouble::Rejects { invoices: 3 }, pause: Duration::from_millis(1500) },
+            Notice::Unread { invoices: 6, trouble: Trouble::Rejects { invoices: 3 } },
+            Notice::WithoutTime { invoices: 8 },
+            Notice::NoSource,
+            Notice::SourceSilent,
+            Notice::TimeUnproven { runs: 2, compared: Some("2025-11-27T00:00:00Z".to_owned()) },
+            Notice::TimeUnproven { runs: 1, compared: None },
+            Notice::JudgedByOwnClock,
+            Notice::Stale { tenants: 2, of: 3, after: Duration::from_secs(45) },
+        ];
+        others.into_iter().chain(unfinished).chain(doubts.map(Notice::Doubt)).chain(kept).chain(nameless).collect()
+    }
+
+    fn numbers(text: &str) -> Vec<&str> {
+        text.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty()).collect()
+    }
+
+    #[test]
+    fn every_notice_is_worded_in_both_languages_with_the_same_numbers() {
+        for notice in every_notice() {
+            let Message { what, hint } = line(&notice).message;
+            for text in std::iter::once(&what).chain(&hint) {
+                let [english, chinese] = [Lang::En, Lang::Zh].map(|lang| text.in_lang(lang));
+                assert!(chinese.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c)), "{chinese}");
+                assert!(!english.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c)), "{english}");
+                let [mut here, mut there] = [english, chinese].map(numbers);
+                here.sort_unstable();
+                there.sort_unstable();
+                assert_eq!(here, there, "{english} {chinese}");
+            }
+        }
+    }
+}

@@ -50,7 +50,7 @@ impl Cell {
     fn plain(&self) -> String {
         match self {
             Self::None => String::new(),
-            Self::Text(text) => text.to_string(),
+            Self::Text(text) => text.in_lang(Lang::En).to_owned(),
             Self::Number(number) | Self::Seconds(number) => number.to_string(),
             Self::Bytes(bytes) => bytes.to_string(),
             Self::Flag(flag) => flag.to_string(),

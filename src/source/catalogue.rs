@@ -1,17 +1,18 @@
 //! What the catalogue of MySQL and MariaDB says about the table, whether it can be exported, and how
 //! the statements are worded for it. It names no driver.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::ensure;
 
 use super::charset::Charset;
 use super::column_types::{is_binary, is_integer, is_text, is_watched, type_of, types_of};
-use super::dialect::{SqlDialect, id_column, missing};
+use super::dialect::{SqlDialect, id_column, missing, unfit_id};
 use super::document_limit::Limit;
 use super::engine::{Bind, Cell, Engine, lossy, quoted};
 use super::error_codes::{ErrorClass, class};
 use super::table::Layout;
 use super::{SourceError, TableNames};
 use crate::event::Notice;
+use crate::lang::Explain;
 use crate::refusal::Refusal;
 
 /// The table's columns and indexes.
@@ -164,23 +165,33 @@ impl Catalogue {
         let id = id_column(names, self.primary())?;
         let by_id = self.unique_index(names, &id)?;
         let integer_id = is_integer(&self.column(&id)?.kind);
-        ensure!(
-            integer_id || matches!(self.column(&id)?.kind.as_str(), "char" | "varchar" | "uuid"),
-            "the id column {id} has the type {}; only integers and CHAR or VARCHAR columns can be ids",
-            self.column(&id)?.kind
-        );
+        let kind = self.column(&id)?.kind.as_str();
+        (integer_id || matches!(kind, "char" | "varchar" | "uuid")).then_some(()).explain(|| {
+            text!(
+                "the id column {id} has the type {kind}; only integers and CHAR or VARCHAR columns can be ids",
+                "id 列 {id} 的类型是 {kind}；只有整数列和 CHAR、VARCHAR 列可以作为 id"
+            )
+        })?;
         let tenant = self.column(&names.tenant)?;
-        ensure!(
-            !tenant.has_no_text(),
-            "the tenant column {} has the type {}, which has no text; only text and numbers can name tenants",
-            names.tenant,
-            tenant.kind
-        );
+        (!tenant.has_no_text()).then_some(()).explain(|| {
+            let (column, kind) = (&names.tenant, &tenant.kind);
+            text!(
+                "the tenant column {column} has the type {kind}, which has no text; only text and numbers can name tenants",
+                "租户列 {column} 的类型 {kind} 不是文本；只有文本和数字可以表示租户"
+            )
+        })?;
         let time = self.column(&names.time)?;
         let zone = match time.kind.as_str() {
             "timestamp" => Some("+00:00".to_owned()),
             "datetime" => None,
-            other => bail!("the time column {} has the type {other}; it must be DATETIME or TIMESTAMP", names.time),
+            other => {
+                let column = &names.time;
+                return Err(text!(
+                    "the time column {column} has the type {other}; it must be DATETIME or TIMESTAMP",
+                    "时间列 {column} 的类型是 {other}；必须是 DATETIME 或 TIMESTAMP"
+                )
+                .into());
+            }
         };
         let mut wanted = vec![names.tenant.as_str(), &names.status, &names.time];
         if by_id.name != "PRIMARY" {
@@ -250,7 +261,7 @@ impl Catalogue {
     /// Column names are compared as the server does.
     fn column(&self, name: &str) -> anyhow::Result<&Column> {
         let found = self.place(name).map(|place| &self.columns[place]);
-        found.with_context(|| format!("there is no column {}", name.to_lowercase()))
+        found.explain(|| text!("there is no column {}", "没有列 {}", name.to_lowercase()))
     }
 
     fn place(&self, name: &str) -> Option<usize> {
@@ -266,10 +277,7 @@ impl Catalogue {
         let index = self.indexes.iter().find(|index| index.unique && index.covers(&[id]) && index.columns.len() == 1);
         match index {
             Some(index) if !self.column(id)?.nullable => Ok(index),
-            _ => bail!(
-                "the column {id} of the table {} cannot be the id: it must be NOT NULL and have a unique index of its own",
-                names.table
-            ),
+            _ => Err(unfit_id(names, id).into()),
         }
     }
 

@@ -2,7 +2,7 @@
 //! may pass by themselves.
 
 use std::io::ErrorKind;
-use std::net::ToSocketAddrs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -144,7 +144,7 @@ impl ServerAddress {
     fn dial_each(&self, options: &OptsBuilder, by_name: bool) -> mysql::Result<Conn> {
         let addresses = (self.host.as_str(), self.port).to_socket_addrs().map_err(unresolved)?;
         if by_name {
-            return Conn::new(options.clone().ip_or_hostname(Some(self.host.as_str())).tcp_port(self.port));
+            return self.dial_by_name(options, &addresses.collect::<Vec<_>>());
         }
         let mut failed = mysql::Error::IoError(ErrorKind::AddrNotAvailable.into());
         for address in addresses {
@@ -152,29 +152,61 @@ impl ServerAddress {
             match Conn::new(options) {
                 // A server that answered has the last word.
                 Err(error) if asks_for_password(&error) => return Err(error),
-                Err(
-                    error @ (mysql::Error::IoError(_)
-                    | mysql::Error::DriverError(DriverError::CouldNotConnect(_) | DriverError::ConnectTimeout)),
-                ) => {
-                    failed = error;
-                }
+                Err(error) if is_unanswered(&error) => failed = error,
                 result => return result,
             }
         }
         Err(failed)
     }
+
+    /// The crate checks a certificate against the name that it looks up itself, and gives up at the first address that
+    /// refuses. Only if it is to call from an address of a given family does it try all addresses of that family.
+    fn dial_by_name(&self, options: &OptsBuilder, addresses: &[SocketAddr]) -> mysql::Result<Conn> {
+        let options = options.clone().ip_or_hostname(Some(self.host.as_str())).tcp_port(self.port);
+        let first = Conn::new(options.clone());
+        if addresses.len() < 2 || !first.as_ref().is_err_and(is_unanswered) {
+            return first;
+        }
+        let ours: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let has = |ours: &IpAddr| addresses.iter().any(|address| address.is_ipv4() == ours.is_ipv4());
+        for ours in ours.into_iter().filter(has) {
+            let answer = Conn::new(options.clone().bind_address(Some(SocketAddr::new(ours, 0))));
+            if !answer.as_ref().is_err_and(is_unanswered) {
+                return answer;
+            }
+        }
+        first
+    }
+}
+
+/// No server answered at an address.
+fn is_unanswered(error: &mysql::Error) -> bool {
+    matches!(
+        error,
+        mysql::Error::IoError(_)
+            | mysql::Error::DriverError(DriverError::CouldNotConnect(_) | DriverError::ConnectTimeout)
+    )
 }
 
 /// Where Debian, Red Hat and Alpine keep the certificates that the system trusts.
 const SYSTEM_CERTIFICATES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
+/// The first byte of a certificate in DER.
+const DER_SEQUENCE: u8 = 0x30;
+
 /// An error is the file of certificates, with what the operating system says of it.
 fn ssl_options(mode: TlsMode, ca: Option<&Path>) -> Result<Option<SslOpts>, String> {
     let verified = || -> Result<SslOpts, String> {
         let system = || SYSTEM_CERTIFICATES.iter().map(PathBuf::from).find(|file| file.exists());
         let Some(file) = ca.map(Path::to_path_buf).or_else(system) else { return Ok(SslOpts::default()) };
-        std::fs::File::open(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let content = std::fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        // Otherwise the driver blames the server's certificate, or the host and the port.
+        let begin = b"-----BEGIN CERTIFICATE-----";
+        let is_pem = content.windows(begin.len()).any(|window| window == begin);
+        if !is_pem && content.first() != Some(&DER_SEQUENCE) {
+            return Err(format!("{}: it holds no certificate", file.display()));
+        }
         Ok(SslOpts::default().with_root_cert_path(Some(file)))
     };
     Ok(match mode {
@@ -215,7 +247,7 @@ pub(super) fn fault(error: mysql::Error) -> SourceError {
         mysql::Error::DriverError(error) => SourceError::Connection(anyhow!("{error}")),
         mysql::Error::TlsError(error) => SourceError::Connection(anyhow!("{error}")),
         mysql::Error::UrlError(_) | mysql::Error::FromValueError(_) | mysql::Error::FromRowError(_) => {
-            SourceError::Connection(anyhow!("the server's answer cannot be read"))
+            SourceError::Connection(text!("the server's answer cannot be read", "无法读取服务器的应答").into())
         }
     }
 }

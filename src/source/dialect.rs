@@ -1,9 +1,8 @@
 //! The parts of a statement whose text depends on the engine and on the types of the table's columns, and which columns
 //! a table must have.
 
-use anyhow::bail;
-
 use super::TableNames;
+use crate::lang::Text;
 use crate::refusal::Refusal;
 
 /// Expressions whose wording depends on the engine and on the column types it found.
@@ -55,17 +54,28 @@ pub(super) fn id_column(names: &TableNames, primary: &[String]) -> anyhow::Resul
     match (&names.id, primary) {
         (Some(named), _) => Ok(named.clone()),
         (None, [only]) => Ok(only.clone()),
-        (None, []) => {
-            bail!(
-                "the table {} has no primary key; name a unique column that is NOT NULL with --id-column",
-                names.table
+        (None, []) => Err(text!(
+            "the table {} has no primary key; name a unique column that is NOT NULL with --id-column",
+            "表 {} 没有主键；请用 --id-column 指定一个 NOT NULL 的唯一列",
+            names.table
+        )
+        .into()),
+        (None, several) => {
+            let (table, number, columns) = (&names.table, several.len(), several.join(", "));
+            Err(text!(
+                "the primary key of the table {table} has {number} columns ({columns}); name a single unique column that is NOT NULL with --id-column",
+                "表 {table} 的主键有 {number} 列({columns})；请用 --id-column 指定单独一个 NOT NULL 的唯一列"
             )
+            .into())
         }
-        (None, several) => bail!(
-            "the primary key of the table {} has {} columns ({}); name a single unique column that is NOT NULL with --id-column",
-            names.table,
-            several.len(),
-            several.join(", ")
-        ),
     }
+}
+
+/// Why this column cannot be the id.
+pub(super) fn unfit_id(names: &TableNames, id: &str) -> Text {
+    text!(
+        "the column {id} of the table {} cannot be the id: it must be NOT NULL and have a unique index of its own",
+        "表 {} 的列 {id} 不能作为 id：它必须是 NOT NULL，并有自己的唯一索引",
+        names.table
+    )
 }

@@ -1,12 +1,21 @@
-//! Where invoices come from: MySQL and MariaDB (`mysql.rs`) or an embedded SQLite file (`sqlite.rs`)
-//! with the same table; `address.rs` reads where they are, `connect.rs` makes connections, `server_key.rs` checks a
-//! server's public key, `session.rs` says what a session is set to, `sql.rs` has the statements that both share,
-//! `document_limit.rs` keeps documents that are too long on the server, `catalogue.rs` reads what a server says about the table,
-//! `charset.rs` what of its text UTF-8 can carry, `column_types.rs` whether its columns are still the same,
-//! `table_identity.rs` whether it is the table of before, `error_codes.rs` what a server's errors mean. `open_work.rs`,
-//! `process_list.rs` and `select_text.rs` find what may still commit rows there. `sample.rs` makes such a file for the demo.
+//! The source: the table of invoices, in MySQL, MariaDB or an SQLite file. This module owns the trait [`Source`] and the
+//! types that runs see.
 //!
-//! A source only reads. Statements are short pages; nothing is held open between them.
+//! | module | owns |
+//! |---|---|
+//! | `address.rs` | the URL of a source |
+//! | `open.rs` | the choice of the engine |
+//! | `table.rs`, `dialect.rs`, `rows.rs` | the statements for both engines, their parts that differ, and reading their answers |
+//! | `engine.rs` | the trait that runs one statement |
+//! | `mysql.rs`, `connect.rs`, `session.rs` | the engine of the two servers, its connections, their session variables |
+//! | `server_key.rs` | the check of a server's public RSA key |
+//! | `error_codes.rs` | what each error code of a server means |
+//! | `catalogue.rs`, `charset.rs`, `document_limit.rs` | the table's columns and indexes, their character sets, the limit of `--max-document` |
+//! | `column_types.rs`, `table_identity.rs` | the proof that the columns, and the table, are those of before |
+//! | `open_work.rs`, `process_list.rs`, `select_text.rs` | transactions and statements that may still commit rows |
+//! | `sqlite.rs`, `sample.rs` | the engine of an SQLite file, and the demo's file |
+//!
+//! A source only reads. Each statement reads a short page, and no transaction stays open between two statements.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,36 +30,35 @@ use crate::window::{Clock, OpenWork, Span};
 mod address;
 mod catalogue;
 mod charset;
-pub mod error_codes;
+mod column_types;
 mod connect;
 mod dialect;
 mod document_limit;
 mod engine;
+pub mod error_codes;
 mod mysql;
 mod open;
 mod open_work;
 mod process_list;
-mod select_text;
+mod rows;
 pub mod sample;
+mod select_text;
 mod server_key;
 mod session;
-mod column_types;
 mod sqlite;
-mod rows;
 mod table;
 mod table_identity;
 
+pub use self::address::{Address, ServerAddress, holds_password};
 pub use self::open::open;
 pub use self::table_identity::TableIdentity;
 
-pub use address::{Address, ServerAddress, holds_password};
-
-/// What a source calls itself, without secrets: `mysql://host:3306/database.t_invoice` or
+/// The name of a source, without secrets: `mysql://host:3306/database.t_invoice` or
 /// `sqlite:/path/file.db.t_invoice`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceName(pub String);
 
-/// The name of the table's columns and the status that makes a row an invoice.
+/// The names of the table and its columns, and the status that makes a row an invoice.
 #[derive(Clone, Debug)]
 pub struct TableNames {
     pub table: String,
@@ -83,18 +91,18 @@ impl Default for TableNames {
     }
 }
 
-/// What is needed to connect.
+/// Everything that a connection needs.
 #[derive(Clone)]
 pub struct Access {
     pub url: Address,
     pub password: Option<String>,
     pub names: TableNames,
-    /// The zone in which a DATETIME column was written; None is the server's own.
+    /// The time zone in which a DATETIME column was written. None is the server's own zone.
     pub time_zone: Option<String>,
     pub tls: Tls,
-    /// How long a server may say nothing.
+    /// After this long without a byte from the server the connection counts as lost.
     pub read_timeout: Duration,
-    /// Bytes. Longer documents are not sent; their rows come as unreadable.
+    /// Bytes. The server does not send a longer document; its row arrives as unreadable.
     pub max_document: u64,
 }
 
@@ -111,12 +119,12 @@ pub struct Tls {
 }
 
 words! {
-    /// How a connection is encrypted and the server checked, in MySQL's own words.
+    /// The modes of MySQL's `--ssl-mode`.
     pub enum TlsMode {
         Disabled = "DISABLED", "DISABLED";
-        /// Encrypted if the server can, in the clear otherwise.
+        /// Encrypted if the server supports TLS, in the clear otherwise.
         Preferred = "PREFERRED", "PREFERRED";
-        /// Encrypted, whichever server answers.
+        /// Encrypted. The certificate is not checked.
         Required = "REQUIRED", "REQUIRED";
         /// The certificate is trusted.
         VerifyCa = "VERIFY_CA", "VERIFY_CA";
@@ -125,23 +133,23 @@ words! {
     }
 }
 
-/// A tenant as the source lists it. Where the column's collation folds spellings, one stands for
-/// several, and which one changes with updates.
+/// A tenant in the list of a source. Where the column's collation folds spellings, one spelling stands for several, and
+/// an update may change which one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedTenant {
     pub spelling: Tenant,
     /// The greatest source time up to the boundary among the tenant's issued rows, also those without a
-    /// document. A single row of the future says nothing about what still comes below it.
+    /// document. A single row of the future says nothing about rows that still come below it.
     pub newest: Option<SourceTime>,
-    /// The greatest source time of all, where that lies above the boundary.
+    /// The greatest source time of all, if it lies above the boundary.
     pub ahead: Option<SourceTime>,
 }
 
-/// What one look at the index tells of the tenants.
+/// The tenants of a table, from one scan of its index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TenantList {
     pub tenants: Vec<ListedTenant>,
-    /// The tenant of some issued rows is NULL. No tenant's keys bring these.
+    /// Some issued rows have NULL for a tenant. No tenant's keys contain these rows.
     pub has_tenantless: bool,
 }
 
@@ -152,7 +160,7 @@ impl ListedTenant {
     }
 }
 
-/// What there is to see of a row, whether it is an invoice or not.
+/// The columns of a row that a person asks about, whether the row is an invoice or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowSummary {
     pub id: InvoiceId,
@@ -166,21 +174,21 @@ pub struct RowSummary {
     pub has_date: bool,
 }
 
-/// A server that copies another one.
+/// The replication of a server that copies another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replication {
     Behind(Duration),
     Stopped,
 }
 
-/// How far a scan of keys has come. Keys come in the order (source time, id), NULL times first.
+/// The position of a scan of keys. Keys come in the order (source time, id), NULL times first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyCursor {
     Start,
     After(Key),
 }
 
-/// Why a read failed, as far as the caller has to tell.
+/// Why a read failed. Each variant asks the caller for another reaction.
 #[derive(Debug)]
 pub enum SourceError {
     /// The server refused this statement; the connection is good.
@@ -188,19 +196,18 @@ pub enum SourceError {
     /// The server ended this statement before it was through, because it took too much time or memory. The
     /// connection was thrown away. The statement may do better when the server does less, or a smaller one instead of it.
     Overtime(Error),
-    /// The connection is gone or did not come about, or said something after which only a new one may
-    /// do better (a lock that did not come, a shutdown, a kill). It was thrown away; trying again makes
-    /// another, which may well serve.
+    /// The connection was lost or not made, or the server answered with an error that passes (a lock timeout, a
+    /// shutdown, a kill). The connection was thrown away. Another attempt makes a new one and may succeed.
     Connection(Error),
-    /// No connection that serves is to be had, and trying again would not change that: the password is
-    /// wrong, the certificate is not trusted, another server answers.
+    /// Another attempt would fail in the same way: the password is wrong, the certificate is not trusted, another
+    /// server answers.
     Final(Error),
-    /// Whoever takes the rows wants no more of them.
+    /// The consumer of the rows failed or stopped.
     Consumer(Error),
 }
 
 impl SourceError {
-    /// Says where a refused statement was.
+    /// Puts the source's name in front of a refused statement.
     fn at(self, place: String) -> Self {
         match self {
             Self::Statement(error) => Self::Statement(error.context(place)),
@@ -208,6 +215,7 @@ impl SourceError {
         }
     }
 
+    /// The error that the server, the driver or the consumer gave.
     pub fn into_error(self) -> Error {
         let (Self::Statement(error)
         | Self::Overtime(error)
@@ -240,7 +248,7 @@ impl From<SourceError> for Error {
     }
 }
 
-/// Takes rows one by one as they arrive. It may block: that is how memory stays bounded.
+/// Takes rows one by one as they arrive. It may block, which keeps memory bounded.
 pub type Sink<'a> = dyn FnMut(Fetched) -> anyhow::Result<()> + 'a;
 
 /// One connection to the table of invoices. An invoice is a row with the issued status whose
@@ -248,28 +256,29 @@ pub type Sink<'a> = dyn FnMut(Fetched) -> anyhow::Result<()> + 'a;
 pub trait Source: Send {
     fn name(&self) -> SourceName;
 
-    /// From now on every statement carries a comment with the number of this run.
+    /// Puts a comment with the number of this run into every later statement.
     fn label(&mut self, run: RunId);
 
-    /// Who answers: changes when another server does.
+    /// The identity of the server that answers. Another server has another identity.
     fn identity(&mut self) -> Result<String, SourceError>;
 
-    /// Which table this is. None where the source does not show enough to tell it from another one of its name.
+    /// The identity of the table. None if the source does not show enough to tell the table from another one of its name.
     fn table_identity(&mut self) -> Result<Option<TableIdentity>, SourceError>;
 
-    /// What the operator should know about this source.
+    /// Notices about this source for the operator, such as a missing index.
     fn notices(&self) -> Vec<Notice>;
 
+    /// The time that the source's clock shows, in the zone of its source times.
     fn clock(&mut self) -> Result<Clock, SourceError>;
 
-    /// The start of the oldest transaction or statement that may still commit rows. Running
-    /// statements are looked at before open transactions, and both before any row.
+    /// The start of the oldest transaction or statement that may still commit rows. A source reads its running
+    /// statements before its open transactions; a caller reads both before any row.
     fn open_work(&mut self) -> Result<OpenWork, SourceError>;
 
-    /// How far this server is behind the one that it copies, where it does and the account may know.
+    /// The delay of a replica behind its primary. None if the server is no replica, or if the account may not ask.
     fn replication(&mut self) -> Result<Option<Replication>, SourceError>;
 
-    /// All tenants with issued rows, in one loose index scan; in two where source times lie above `upto`.
+    /// All tenants with issued rows, in one loose index scan. Source times above `upto` take a second scan.
     fn tenants(&mut self, upto: &SourceTime) -> Result<TenantList, SourceError>;
 
     /// At most `limit` invoices with NULL for a tenant, the oldest first, from the same index.
@@ -278,7 +287,7 @@ pub trait Source: Send {
     /// Whether any row, issued or not, belongs to exactly this tenant.
     fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, SourceError>;
 
-    /// About how many rows the table has; cheap.
+    /// The approximate number of rows in the table, from the server's statistics.
     fn estimate(&mut self) -> Result<Option<u64>, SourceError>;
 
     /// At most `limit` keys of issued rows of the tenant and of every spelling that the collation
@@ -290,14 +299,14 @@ pub trait Source: Send {
     /// come; the answer is compared as bytes, so no other id comes either.
     fn documents(&mut self, ids: &[InvoiceId], sink: &mut Sink<'_>) -> Result<(), SourceError>;
 
-    /// At most `limit` invoices after the given id in primary-key order. Returns how many came.
+    /// At most `limit` invoices after the given id in primary-key order. Returns their number.
     fn page(&mut self, after: Option<&InvoiceId>, limit: usize, sink: &mut Sink<'_>) -> Result<usize, SourceError>;
 
     /// Rows with exactly this number, and rows with these ids, whatever their status. For one question of
     /// an operator: without an index on the number it reads the whole table.
     fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<RowSummary>, SourceError>;
 
-    /// At most `limit` ids of issued rows after the given one, without touching their documents: the
-    /// way around a row that no page with it can be read.
+    /// At most `limit` ids of issued rows after the given one. It reads no documents, so it leads past a row that
+    /// fails every page that contains it.
     fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, SourceError>;
 }

@@ -5,9 +5,10 @@
 //! ended well or the server refused it: after anything else it could answer with old rows. A
 //! password leaves these two only towards the server; `Opts` prints it, so it is never formatted.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use mysql::consts::ColumnType;
 use mysql::prelude::Queryable;
 use mysql::{Column, Conn, Value};
@@ -24,6 +25,7 @@ use super::table_identity::{TableIdentity, innodb_name};
 use super::{Access, Replication, ServerAddress, SourceError, SourceName};
 use crate::effort;
 use crate::invoice::SourceTime;
+use crate::lang::{Explain, Text};
 use crate::panics::{self, Panic};
 use crate::refusal::{ConnectErrorKind, Refusal};
 use crate::run::RunId;
@@ -245,9 +247,13 @@ impl Database for ServerConnection {
              CAST(UNIX_TIMESTAMP() * 1000 + MICROSECOND(NOW(3)) DIV 1000 AS CHAR)",
         )?;
         let [now, unix] = parts.as_slice() else {
-            return Err(SourceError::Statement(anyhow!("the server did not tell its time")));
+            let untold = text!("the server did not tell its time", "服务器没有给出时间");
+            return Err(SourceError::Statement(untold.into()));
         };
-        let unix_ms = unix.parse().context("the server's time is no number").map_err(SourceError::Statement)?;
+        let unix_ms = unix
+            .parse()
+            .explain(|| text!("the server's time is no number", "服务器的时间不是数字"))
+            .map_err(SourceError::Statement)?;
         Ok(Clock { now: SourceTime(now.clone()), unix_ms })
     }
 
@@ -316,7 +322,7 @@ fn senseless(Panic { detail, .. }: Panic) -> String {
 
 /// To a question that is answered by rows, if only by none. What takes this for no rows would pass over what there is.
 fn no_rows() -> SourceError {
-    SourceError::Connection(anyhow!("the server's answer has no columns"))
+    SourceError::Connection(text!("the server's answer has no columns", "服务器的应答中没有列").into())
 }
 
 /// How many columns of an answer hold values: those that tell types follow them. An error if the types are others
@@ -405,10 +411,10 @@ fn begin_session(conn: &mut Conn) -> Result<Server, SourceError> {
         .map(|(variable, answer)| format!("{} = {answer}", variable.name))
         .collect();
     if !differs.is_empty() || answers.len() != variables.len() {
-        return Err(SourceError::Final(anyhow!(
-            "the server did not accept the session settings: {}",
-            differs.join(", ")
-        )));
+        let differs = differs.join(", ");
+        let refused =
+            text!("the server did not accept the session settings: {differs}", "服务器没有接受会话设置: {differs}");
+        return Err(SourceError::Final(refused.into()));
     }
     Ok(Server { identity: plain(conn, flavour.identity())?.join(" "), flavour })
 }
@@ -440,13 +446,15 @@ fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), SourceError> {
     let Some(zone) = zone else { return Ok(()) };
     effort::asked_the_source();
     conn.exec_drop("SET SESSION time_zone = ?", (zone,)).map_err(fault).map_err(|refused| match refused {
-        SourceError::Statement(error) if class(&error) == ErrorClass::NoZone => {
-            SourceError::Final(error.context(format!(
-                "the server does not know the time zone {zone}; load its zone tables, or give an offset such as +08:00"
-            )))
-        }
         SourceError::Statement(error) => {
-            SourceError::Final(error.context(format!("the time zone {zone} could not be set")))
+            let why = match class(&error) {
+                ErrorClass::NoZone => text!(
+                    "the server does not know the time zone {zone}; load its zone tables, or give an offset such as +08:00",
+                    "服务器不认识时区 {zone}；请加载时区表，或给出偏移量，例如 +08:00"
+                ),
+                _ => text!("the time zone {zone} could not be set", "无法设置时区 {zone}"),
+            };
+            SourceError::Final(explained(error, why))
         }
         other => other,
     })
@@ -498,15 +506,26 @@ fn lost(fault: SourceError, place: &ServerAddress) -> SourceError {
     }
 }
 
+fn explained(error: anyhow::Error, why: Text) -> anyhow::Error {
+    let Err(error) = Err::<Infallible, _>(error).explain(|| why);
+    error
+}
+
 fn at_connecting(fault: SourceError, place: &ServerAddress) -> SourceError {
     match fault {
-        SourceError::Statement(error) => SourceError::Final(error.context("the session could not be set up")),
+        SourceError::Statement(error) => {
+            SourceError::Final(explained(error, text!("the session could not be set up", "无法设置会话")))
+        }
         other => lost(other, place),
     }
 }
 
 fn other_server(before: &str, now: &str) -> SourceError {
-    SourceError::Final(anyhow!("another server answers than before: {now}, not {before}"))
+    let other = text!(
+        "another server answers than before: {now}, not {before}",
+        "应答的已不是原来的服务器: {now}，而不是 {before}"
+    );
+    SourceError::Final(other.into())
 }
 
 fn bytes(value: Value) -> Cell {

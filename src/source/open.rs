@@ -1,6 +1,6 @@
 //! Which engine opens which source.
 
-use super::{Access, Address, Source, SourceError, mysql, sqlite};
+use super::{Access, Address, Source, SourceError};
 
 /// Connects to the source that the URL names, and looks at its table.
 ///
@@ -9,7 +9,7 @@ use super::{Access, Address, Source, SourceError, mysql, sqlite};
 /// the table cannot be exported.
 pub fn open(access: &Access) -> Result<Box<dyn Source>, SourceError> {
     Ok(match &access.url {
-        Address::Server(address) => Box::new(mysql::connect(address, access)?),
-        Address::File(path) => Box::new(sqlite::open(path, access)?),
+        Address::Server(address) => Box::new(super::mysql::connect(address, access)?),
+        Address::File(path) => Box::new(super::sqlite::open(path, access)?),
     })
 }

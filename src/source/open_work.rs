@@ -78,8 +78,9 @@ impl ServerConnection {
                 Err(fault) => return Err(fault),
             }
         }
-        let empty = || anyhow::anyhow!("the server's list of processes does not show this session");
-        Err(SourceError::Statement(refused.unwrap_or_else(empty)))
+        let empty =
+            || text!("the server's list of processes does not show this session", "服务器的进程列表中没有本会话");
+        Err(SourceError::Statement(refused.unwrap_or_else(|| empty().into())))
     }
 
     /// Which of these names are tables of InnoDB. The list takes the PROCESS privilege and no right to the tables.

@@ -1,11 +1,10 @@
 //! Reading rows of an answer: cells become keys, invoices, and summaries of rows.
 
-use anyhow::{Context, anyhow};
-
 use super::charset::is_whole;
 use super::engine::{Cell, lossy};
 use super::{ListedTenant, RowSummary, SourceError, TableNames};
 use crate::invoice::{Fetched, Invoice, InvoiceId, Key, Reason, Row, SourceTime, Tenant};
+use crate::lang::Explain;
 
 pub(super) fn listed(row: Vec<Cell>) -> Result<ListedTenant, SourceError> {
     let [spelling, newest] = cells(row).map_err(SourceError::Statement)?;
@@ -42,7 +41,10 @@ pub(super) fn row_summary(row: Vec<Cell>) -> anyhow::Result<RowSummary> {
 pub(super) fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetched> {
     let [id, tenant, country, date, number, time, document, too_long, lost, marks, characters] = cells(row)?;
     let id = InvoiceId(needed(id, "id")?);
-    let too_long = too_long.map(|bytes| lossy(Some(bytes)).parse()).transpose().context("a length is no number")?;
+    let too_long = too_long
+        .map(|bytes| lossy(Some(bytes)).parse())
+        .transpose()
+        .explain(|| text!("a length is no number", "长度不是数字"))?;
     let mut trouble = None;
     let mut readable = |cell: Cell, name: &str| {
         text(cell).unwrap_or_else(|_| {
@@ -84,13 +86,14 @@ fn has_lost(document: &[u8], marks: Cell, characters: Cell) -> bool {
 
 fn cells<const N: usize>(row: Vec<Cell>) -> anyhow::Result<[Cell; N]> {
     let came = row.len();
-    row.try_into().map_err(|_| anyhow!("a row came with {came} columns, not {N}"))
+    row.try_into()
+        .map_err(|_| text!("a row came with {came} columns, not {N}", "收到的一行有 {came} 列，而不是 {N} 列").into())
 }
 
 pub(super) fn text(cell: Cell) -> anyhow::Result<Option<String>> {
-    cell.map(|bytes| String::from_utf8(bytes).context("a text is not UTF-8")).transpose()
+    cell.map(|bytes| String::from_utf8(bytes).explain(|| text!("a text is not UTF-8", "文本不是 UTF-8"))).transpose()
 }
 
 fn needed(cell: Cell, what: &str) -> anyhow::Result<String> {
-    text(cell)?.with_context(|| format!("a row came without its {what}"))
+    text(cell)?.explain(|| text!("a row came without its {what}", "收到的一行缺少 {what}"))
 }

@@ -4,11 +4,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
 use serde_json::json;
 
 use super::sqlite::{self, Run};
 use crate::invoice::SourceTime;
+use crate::lang::Explain;
 use crate::window::earlier;
 
 const ROWS: u64 = 300;
@@ -48,7 +48,7 @@ pub struct Changes {
 
 /// Makes a file with invoices whose source times lie in the weeks before `now`.
 pub fn create(path: &Path, now: &str) -> anyhow::Result<()> {
-    ensure!(!path.exists(), "{} exists already", path.display());
+    (!path.exists()).then_some(()).explain(|| text!("{} exists already", "{} 已存在", path.display()))?;
     let now = SourceTime::from(now);
     sqlite::write(path, |run| {
         run(TABLE, &[])?;
@@ -59,7 +59,7 @@ pub fn create(path: &Path, now: &str) -> anyhow::Result<()> {
 
 /// Changes a few invoices as a day of work would; `at` is their source time.
 pub fn change(path: &Path, at: &str) -> anyhow::Result<Changes> {
-    ensure!(path.exists(), "there is no sample at {}", path.display());
+    path.exists().then_some(()).explain(|| text!("there is no sample at {}", "{} 处没有样例", path.display()))?;
     let time = SourceTime::from(at);
     sqlite::write(path, |run| {
         let corrected = "UPDATE t_invoice SET fext_field = json_set(fext_field, '$.remark', 'corrected: 数量已更正'), \
@@ -157,7 +157,8 @@ fn day(time: &SourceTime, days_before: u64) -> anyhow::Result<String> {
 }
 
 fn before(time: &SourceTime, seconds: u64) -> anyhow::Result<SourceTime> {
-    earlier(time, Duration::from_secs(seconds)).with_context(|| format!("{time} is no time like 2025-11-28 16:30:00"))
+    earlier(time, Duration::from_secs(seconds))
+        .explain(|| text!("{time} is no time like 2025-11-28 16:30:00", "{time} 不是 2025-11-28 16:30:00 那样的时间"))
 }
 
 fn pick(from: &[&'static str], by: u64) -> &'static str {

@@ -5,12 +5,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::ensure;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
 use super::column_types::changed;
-use super::dialect::{SqlDialect, id_column, missing};
+use super::dialect::{SqlDialect, id_column, missing, unfit_id};
 use super::document_limit;
 use super::engine::{Bind, Cell, Engine, HandleRow, lossy, quoted};
 use super::table::{Database, Layout, Table};
@@ -18,6 +18,7 @@ use super::table_identity::TableIdentity;
 use super::{Access, Replication, SourceError, SourceName, TableNames};
 use crate::effort;
 use crate::invoice::SourceTime;
+use crate::lang::Explain;
 use crate::refusal::Refusal;
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork};
@@ -32,12 +33,12 @@ pub(super) fn open(path: &str, access: &Access) -> Result<Table<File>, SourceErr
 }
 
 fn open_file(given: &str) -> anyhow::Result<File> {
-    let path = std::fs::canonicalize(given).with_context(|| format!("cannot open the source {given}"))?;
-    let inode = std::fs::metadata(&path).with_context(|| format!("cannot open the source {given}"))?.ino();
+    let failed = || text!("cannot open the source {given}", "无法打开数据源 {given}");
+    let path = std::fs::canonicalize(given).explain(failed)?;
+    let inode = std::fs::metadata(&path).explain(failed)?.ino();
     let identity = format!("{}:{inode}", path.display());
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection =
-        Connection::open_with_flags(&path, flags).with_context(|| format!("cannot open the source {given}"))?;
+    let connection = Connection::open_with_flags(&path, flags).explain(failed)?;
     connection.busy_timeout(BUSY)?;
     Ok(File { path, identity, connection, columns: None })
 }
@@ -56,7 +57,7 @@ impl Database for File {
 
     fn table_identity(&mut self, layout: &Layout, source: &SourceName) -> Result<Option<TableIdentity>, SourceError> {
         let data = std::fs::metadata(&self.path)
-            .with_context(|| format!("cannot look at the source {}", self.path.display()))
+            .explain(|| text!("cannot look at the source {}", "无法查看数据源 {}", self.path.display()))
             .map_err(SourceError::Connection)?;
         let table = [Bind::Text(layout.names.table.clone())];
         let sql = "SELECT s.schema_version, m.rootpage, m.sql LIKE '%AUTOINCREMENT%' \
@@ -79,7 +80,9 @@ impl Database for File {
         let rows = self.all(sql, &[])?;
         let mut parts = rows.into_iter().flatten().map(lossy);
         let clock = parts.next().zip(parts.next().and_then(|unix| unix.parse().ok()));
-        let (now, unix_ms) = clock.ok_or_else(|| SourceError::Statement(anyhow!("sqlite did not tell the time")))?;
+        let (now, unix_ms) = clock.ok_or_else(|| {
+            SourceError::Statement(text!("SQLite did not tell the time", "SQLite 没有给出时间").into())
+        })?;
         Ok(Clock { now: SourceTime(now), unix_ms })
     }
 
@@ -130,9 +133,9 @@ impl File {
     }
 }
 
-/// Name, type, whether it is NOT NULL, and its place in the primary key.
+/// Name, type, whether it is NOT NULL, and its place in the primary key; of generated columns too.
 fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<[String; 4]>> {
-    let sql = "SELECT name, type, CAST(\"notnull\" AS TEXT), CAST(pk AS TEXT) FROM pragma_table_info(?)";
+    let sql = "SELECT name, type, CAST(\"notnull\" AS TEXT), CAST(pk AS TEXT) FROM pragma_table_xinfo(?)";
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map([table], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?;
     rows.collect()
@@ -211,11 +214,8 @@ fn check(columns: &[[String; 4]], unique: &[String], names: &TableNames, documen
     let id = id_column(names, &primary)?;
     let only_key = matches!(primary.as_slice(), [key] if key.eq_ignore_ascii_case(&id));
     let strict = column(&id).is_some_and(|column| column[2] == "1");
-    ensure!(
-        only_key || strict && unique.iter().any(|name| name.eq_ignore_ascii_case(&id)),
-        "the column {id} of the table {} cannot be the id: it must be NOT NULL and have a unique index of its own",
-        names.table
-    );
+    let is_unique = only_key || strict && unique.iter().any(|name| name.eq_ignore_ascii_case(&id));
+    is_unique.then_some(()).explain(|| unfit_id(names, &id))?;
     let text = |name: &str| format!("CAST({} AS TEXT)", quoted(name));
     let date = quoted(&names.date);
     let dialect = SqlDialect {
@@ -254,7 +254,7 @@ pub(super) type Run<'a> = dyn FnMut(&str, &[&str]) -> anyhow::Result<u64> + 'a;
 
 /// Changes a file in one transaction.
 pub(super) fn write<T>(path: &Path, work: impl FnOnce(&mut Run<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
-    let mut connection = Connection::open(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut connection = Connection::open(path).explain(|| text!("cannot write {}", "无法写入 {}", path.display()))?;
     connection.busy_timeout(BUSY)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let done = work(&mut |sql, texts| Ok(transaction.prepare_cached(sql)?.execute(params_from_iter(texts))? as u64))?;

@@ -61,6 +61,7 @@ mod tests {
     use super::*;
     use crate::fs::file::PrivateFile;
     use crate::invoice::{InvoiceId, SourceTime};
+    use crate::lang::Lang;
     use crate::run::{Kind, RunId, Starter};
     use crate::state::runs::Start;
 
@@ -167,6 +168,9 @@ mod tests {
         look.back_up_to(&target).unwrap();
         assert_eq!(State::open_read_only(&target).unwrap().unwrap().newest_run().unwrap(), Some(run));
         let findings = look.check(integrity::Depth::Deep).unwrap();
-        assert!(findings.iter().any(|finding| finding.what.to_string().contains("do not balance: 1")), "{findings:?}");
+        assert!(
+            findings.iter().any(|finding| finding.what.in_lang(Lang::En).contains("do not balance: 1")),
+            "{findings:?}"
+        );
     }
 }

@@ -41,7 +41,6 @@ pub struct Placement {
 /// A path that its invoice left.
 #[derive(Clone, Debug)]
 pub struct Removal {
-    pub id: InvoiceId,
     pub path: TreePath,
     /// Where the invoices that had it are now. It stays if one of these files cannot be put in place.
     pub instead: Vec<TreePath>,
@@ -53,10 +52,20 @@ pub struct Removal {
 /// Why a file is removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Its invoice left the path, or is withdrawn.
-    Superseded,
+    /// This invoice left the path, or is withdrawn.
+    Superseded(InvoiceId),
     /// A dead run may have put it there for this invoice, and no invoice names it.
     InDoubt(InvoiceId),
+}
+
+impl Removal {
+    /// The invoice that leaves the path.
+    pub fn leaver(&self) -> Option<&InvoiceId> {
+        match &self.cause {
+            Cause::Superseded(id) => Some(id),
+            Cause::InDoubt(_) => None,
+        }
+    }
 }
 
 /// What a batch does to the tree.
@@ -88,7 +97,7 @@ pub struct SyncedBatch {
 pub struct Published {
     /// The name of the list of its targets.
     list: Option<String>,
-    removed: Vec<(InvoiceId, TreePath)>,
+    removed: Vec<(Option<InvoiceId>, TreePath)>,
     left: Vec<NotRemoved>,
     /// What a dead run may have written and could not be removed, with the words of the operating system.
     in_doubt: Vec<(TreePath, String)>,
@@ -152,7 +161,7 @@ impl Published {
 
     /// The invoices of the old files that were removed.
     pub fn movers(&self) -> impl Iterator<Item = &InvoiceId> {
-        self.removed.iter().map(|(id, _)| id)
+        self.removed.iter().filter_map(|(id, _)| id.as_ref())
     }
 
     /// The superseded files that are still there.
@@ -173,10 +182,11 @@ impl Published {
 
 impl Published {
     fn note(&mut self, removal: &Removal, ownership: &Ownership) {
-        let (id, path) = (removal.id.clone(), removal.path.clone());
+        let path = removal.path.clone();
         match (ownership, &removal.cause) {
-            (Ownership::Ours(_), _) => self.removed.push((id, path)),
-            (Ownership::Foreign, Cause::Superseded) => {
+            (Ownership::Ours(_), _) => self.removed.push((removal.leaver().cloned(), path)),
+            (Ownership::Foreign, Cause::Superseded(id)) => {
+                let id = id.clone();
                 self.left.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Foreign });
             }
             (Ownership::Foreign, Cause::InDoubt(_)) | (Ownership::Missing, _) => {}
@@ -188,9 +198,10 @@ impl Published {
         if !concerns_one_tenant(&error) {
             return Err(text!("cannot remove {}", "无法删除 {}", removal.path).caused_by(error));
         }
-        let (id, path, detail) = (removal.id.clone(), removal.path.clone(), error.to_string());
-        match removal.cause {
-            Cause::Superseded => {
+        let (path, detail) = (removal.path.clone(), error.to_string());
+        match &removal.cause {
+            Cause::Superseded(id) => {
+                let id = id.clone();
                 self.left.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Stuck(detail) });
             }
             Cause::InDoubt(_) => self.in_doubt.push((path, detail)),

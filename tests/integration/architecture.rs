@@ -1,14 +1,20 @@
-//! Keeps the house as it was drawn: reads the sources as text and checks who imports whom, which
-//! package is named where, and how files are called. It runs nothing of the program.
+//! Keeps the house as it was drawn: reads the sources and checks which module imports which, which package
+//! is named where, and how files and functions are called. It runs nothing of the program.
 //!
 //! The checks are functions from a path and a text to findings, so that the tests at the end can show
 //! that each of them is able to fail.
 
-use std::collections::BTreeSet;
+mod needs;
+mod reading;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use walkdir::WalkDir;
+
+use needs::Program;
+use reading::{Named, Reading, Role, reading};
 
 /// The modules in reading order; each may import from its own group and from the groups before it.
 const ORDER: [&[&str]; 10] = [
@@ -36,22 +42,55 @@ const PRINTER: &str = "src/report/";
 /// No module of the program: Cargo runs it before it builds one, and reads what it prints.
 const BUILD_SCRIPT: &str = "src/build.rs";
 
+/// Lines.
 const LONGEST_FILE: usize = 600;
+/// Characters; a longer name is a paragraph.
+const LONGEST_NAME: usize = 79;
+/// Pronouns of a dialect that a stranger cannot parse; at most one in two thousand words of comments.
+const DIALECT: [&str; 8] = ["whoever", "whom", "nobody", "everybody", "somebody", "whose", "what lies", "is told"];
+const WORDS_FOR_ONE: usize = 2_000;
+/// Of a hundred functions.
+const DOCUMENTED: usize = 60;
 const EMPTY_NAMES: [&str; 6] = ["utils", "util", "helpers", "helper", "common", "misc"];
 
 #[test]
 fn the_sources_keep_to_the_house_rules() {
-    let mut files = 0;
-    let mut found = Vec::new();
-    for entry in WalkDir::new(root().join("src")).sort_by_file_name() {
-        let entry = entry.unwrap();
-        let path = entry.path().strip_prefix(root()).unwrap().to_str().unwrap();
-        if path.ends_with(".rs") && path != BUILD_SCRIPT {
-            found.extend(findings(path, &fs::read_to_string(entry.path()).unwrap()));
-            files += 1;
+    let sources = texts_in("src");
+    assert!(sources.len() > 5, "only {} sources were found", sources.len());
+    let found: Vec<String> = sources.iter().flat_map(|(path, text)| findings(path, text)).collect();
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+#[test]
+fn comments_speak_plainly_and_functions_have_docs() {
+    let (mut words, mut odd) = (0, Vec::new());
+    let (mut functions, mut documented) = (0, 0);
+    with_the_program(|program, texts| {
+        for (path, reading) in program.files() {
+            let comments = comments(texts[path], reading);
+            words += comments.iter().flat_map(|(_, text)| text.split_whitespace()).count();
+            odd.extend(dialect(path, &comments));
+            let counted = reading.functions.iter().filter(|function| !function.of_tests);
+            functions += counted.clone().count();
+            documented += counted.filter(|function| function.documented).count();
         }
-    }
-    assert!(files > 5, "only {files} sources were found");
+    });
+    let many = odd.len() * WORDS_FOR_ONE > words;
+    assert!(!many, "{} words of the dialect among {words} of comments:\n{}\n", odd.len(), odd.join("\n"));
+    assert!(documented * 100 >= functions * DOCUMENTED, "{documented} of {functions} functions have docs");
+}
+
+#[test]
+fn no_two_files_need_each_other() {
+    let circles = with_the_program(|program, _| program.circles());
+    assert!(circles.is_empty(), "{} pairs need each other:\n{}\n", circles.len(), circles.join("\n"));
+}
+
+#[test]
+fn files_and_names_are_short_also_in_the_tests() {
+    let tests = texts_in("tests");
+    assert!(tests.len() > 50, "only {} files of tests were found", tests.len());
+    let found: Vec<String> = tests.iter().flat_map(|(path, text)| sizes(path, text, &read(path, text))).collect();
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
@@ -73,38 +112,91 @@ fn names_in(folder: &str) -> BTreeSet<String> {
     names.map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
+/// The Rust files below a folder, by their paths in the repository.
+fn texts_in(folder: &str) -> Vec<(String, String)> {
+    let entries = WalkDir::new(root().join(folder)).sort_by_file_name().into_iter().map(|entry| entry.unwrap());
+    let path = |file: &Path| file.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+    let files = entries.map(|entry| (path(entry.path()), entry.into_path()));
+    let sources = files.filter(|(path, _)| path.ends_with(".rs") && path != BUILD_SCRIPT);
+    sources.map(|(path, file)| (path, fs::read_to_string(file).unwrap())).collect()
+}
+
+fn read(path: &str, text: &str) -> Reading {
+    reading(text).unwrap_or_else(|error| panic!("{path}:{}: {error}", error.span().start().line))
+}
+
+/// The files of the program, taken apart.
+fn with_the_program<T>(ask: impl FnOnce(&Program<'_>, &BTreeMap<&str, &str>) -> T) -> T {
+    let sources = texts_in("src");
+    let readings: Vec<Reading> = sources.iter().map(|(path, text)| read(path, text)).collect();
+    let texts = sources.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let paths = sources.iter().map(|(path, _)| path.as_str());
+    ask(&Program::new(paths.zip(&readings)), &texts)
+}
+
+/// The lines of a source that are comments, with their numbers, without those that only tests have.
+fn comments<'a>(text: &'a str, reading: &Reading) -> Vec<(usize, &'a str)> {
+    let of_tests = |line: &usize| reading.tests.iter().any(|(first, last)| (first..=last).contains(&line));
+    let lines = (1..).zip(text.lines()).filter(|(line, _)| !of_tests(line));
+    lines.filter_map(|(line, text)| Some((line, text.trim_start().strip_prefix("//")?))).collect()
+}
+
+/// Words that break a comment's line count as well, in the line that they begin in.
+fn dialect(path: &str, comments: &[(usize, &str)]) -> Vec<String> {
+    let is_letter = |letter: char| letter.is_alphanumeric() || letter == '\'';
+    let words = comments.iter().flat_map(|(line, text)| {
+        let words = text.split(move |letter| !is_letter(letter)).filter(|word| !word.is_empty());
+        words.map(move |word| (*line, word.to_lowercase()))
+    });
+    let words: Vec<(usize, String)> = words.collect();
+    let begins = |at: usize, phrase: &str| {
+        let mut rest = words[at..].iter().map(|(_, word)| word.as_str());
+        phrase.split(' ').all(|word| rest.next() == Some(word))
+    };
+    let found = (0..words.len())
+        .flat_map(|at| DIALECT.into_iter().filter(move |phrase| begins(at, phrase)).map(move |phrase| (at, phrase)));
+    found.map(|(at, phrase)| format!("{path}:{}: {phrase}", words[at].0)).collect()
+}
+
 /// Everything that one source does against the rules, as `file:line: what; why`.
 fn findings(path: &str, text: &str) -> Vec<String> {
-    let tokens = tokens(text);
-    let paths = named_paths(&tokens);
-    let mut found = form(path, text, &tokens);
-    found.extend(imports(path, &paths));
-    found.extend(packages(path, &paths));
-    found.extend(printing(path, &tokens, &paths));
+    let reading = read(path, text);
+    let mut found = sizes(path, text, &reading);
+    found.extend(form(path, text, &reading));
+    found.extend(imports(path, &reading.names));
+    found.extend(packages(path, &reading.names));
+    found.extend(printing(path, &reading));
     // A group of names out of one module is one finding.
     found.dedup();
     found
 }
 
-fn form(path: &str, text: &str, tokens: &[Token<'_>]) -> Vec<String> {
+fn sizes(path: &str, text: &str, reading: &Reading) -> Vec<String> {
     let mut found = Vec::new();
-    if !text.starts_with("//!") {
-        found.push(format!("{path}:1: does not begin with `//!`; every file says first what it owns"));
-    }
     let lines = text.lines().count();
     if lines > LONGEST_FILE {
         found.push(format!("{path}:{lines}: has {lines} lines; a file of more than {LONGEST_FILE} holds two subjects"));
     }
-    for pair in tokens.windows(2) {
-        if pair[0].text == "mod" && EMPTY_NAMES.contains(&pair[1].text) {
-            let (line, name) = (pair[1].line, pair[1].text);
-            found.push(format!("{path}:{line}: a module called {name}; name it after its subject"));
-        }
+    for function in reading.functions.iter().filter(|function| function.name.chars().count() > LONGEST_NAME) {
+        let (line, name) = (function.line, &function.name);
+        found.push(format!("{path}:{line}: {name} has more than {LONGEST_NAME} characters; say the same in fewer"));
     }
     found
 }
 
-fn imports(path: &str, paths: &[Named<'_>]) -> Vec<String> {
+fn form(path: &str, text: &str, reading: &Reading) -> Vec<String> {
+    let mut found = Vec::new();
+    if !text.starts_with("//!") {
+        found.push(format!("{path}:1: does not begin with `//!`; every file says first what it owns"));
+    }
+    for module in reading.modules.iter().filter(|module| EMPTY_NAMES.contains(&module.name.as_str())) {
+        let (line, name) = (module.line, &module.name);
+        found.push(format!("{path}:{line}: a module called {name}; name it after its subject"));
+    }
+    found
+}
+
+fn imports(path: &str, paths: &[Named]) -> Vec<String> {
     let Some(own) = module_of(path) else {
         return Vec::new();
     };
@@ -115,7 +207,8 @@ fn imports(path: &str, paths: &[Named<'_>]) -> Vec<String> {
     let mut found = Vec::new();
     for named in paths {
         let line = named.line;
-        let module = match named.segments[..] {
+        let segments: Vec<&str> = named.segments.iter().map(String::as_str).collect();
+        let module = match segments[..] {
             ["super", "super", ..] => {
                 found
                     .push(format!("{path}:{line}: climbs by `super::super`; say `crate::`, so that it can be checked"));
@@ -149,12 +242,12 @@ fn place_of(module: &str) -> Option<usize> {
     ORDER.iter().position(|group| group.contains(&module))
 }
 
-fn packages(path: &str, paths: &[Named<'_>]) -> Vec<String> {
+fn packages(path: &str, paths: &[Named]) -> Vec<String> {
     let mut found = Vec::new();
     let elsewhere = |homes: &[&str]| !homes.iter().any(|home| path.starts_with(home));
     for (package, homes) in PACKAGES.into_iter().filter(|(_, homes)| elsewhere(homes)) {
         let names_it =
-            |named: &&Named<'_>| named.segments[0] == package && (named.imported || named.segments.len() > 1);
+            |named: &&Named| named.segments[0] == package && (named.role != Role::Path || named.segments.len() > 1);
         for named in paths.iter().filter(names_it) {
             let (line, homes) = (named.line, homes.join(" and "));
             found.push(format!(
@@ -166,18 +259,18 @@ fn packages(path: &str, paths: &[Named<'_>]) -> Vec<String> {
     found
 }
 
-fn printing(path: &str, tokens: &[Token<'_>], paths: &[Named<'_>]) -> Vec<String> {
+fn printing(path: &str, reading: &Reading) -> Vec<String> {
     if path.starts_with(PRINTER) {
         return Vec::new();
     }
-    let macros = tokens.windows(2).filter(|pair| {
-        matches!(pair[0].text, "print" | "println" | "eprint" | "eprintln" | "dbg") && pair[1].text == "!"
-    });
-    let streams = paths.iter().filter(|named| {
-        let is_stream = |name: &str| matches!(name, "stdout" | "stderr" | "Stdout" | "Stderr");
-        named.segments.windows(2).any(|pair| pair[0] == "io" && is_stream(pair[1]))
-    });
-    let macros = macros.map(|pair| (pair[0].line, format!("{}!", pair[0].text)));
+    let prints = |name: &str| matches!(name, "print" | "println" | "eprint" | "eprintln" | "dbg");
+    let macros = reading.macros.iter().filter(|(_, name)| name.rsplit("::").next().is_some_and(prints));
+    let is_stream = |name: &str| matches!(name, "stdout" | "stderr" | "Stdout" | "Stderr");
+    let streams = reading
+        .names
+        .iter()
+        .filter(|named| named.segments.windows(2).any(|pair| pair[0] == "io" && is_stream(&pair[1])));
+    let macros = macros.map(|(line, name)| (*line, format!("{name}!")));
     let streams = streams.map(|named| (named.line, named.segments.join("::")));
     let say =
         |(line, what)| format!("{path}:{line}: uses {what}; only {PRINTER} prints, the rest returns values or events");
@@ -217,126 +310,6 @@ fn unversioned(names: &BTreeSet<String>) -> Vec<String> {
 fn is_words(name: &str) -> bool {
     let words = name.strip_suffix(".sql").unwrap_or_default();
     !words.is_empty() && words.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
-}
-
-/// A word, `::`, or any other single character of the code; comments and literals are left out.
-struct Token<'a> {
-    line: usize,
-    text: &'a str,
-}
-
-impl Token<'_> {
-    fn is_word(&self) -> bool {
-        self.text.starts_with(is_word_letter)
-    }
-}
-
-fn is_word_letter(letter: char) -> bool {
-    letter == '_' || letter.is_alphanumeric()
-}
-
-fn tokens(text: &str) -> Vec<Token<'_>> {
-    let mut found = Vec::new();
-    let (mut rest, mut line) = (text, 1);
-    while let Some(letter) = rest.chars().next() {
-        let unread = comment(rest).or_else(|| literal(rest));
-        let word = rest.find(|letter| !is_word_letter(letter)).unwrap_or(rest.len());
-        let length = match unread {
-            Some(length) => length,
-            None if word > 0 => word,
-            None if rest.starts_with("::") => 2,
-            None => letter.len_utf8(),
-        };
-        let (token, after) = rest.split_at(length);
-        if unread.is_none() && !letter.is_whitespace() {
-            found.push(Token { line, text: token });
-        }
-        line += token.matches('\n').count();
-        rest = after;
-    }
-    found
-}
-
-/// The length of the comment that the text starts with. What follows an inner comment's end is taken
-/// for code: too strict rather than blind.
-fn comment(text: &str) -> Option<usize> {
-    let line = text.starts_with("//").then(|| text.find('\n').unwrap_or(text.len()));
-    line.or_else(|| text.strip_prefix("/*").map(|body| body.find("*/").map_or(text.len(), |at| at + 4)))
-}
-
-/// The length of the string or character that the text starts with; a lifetime is neither.
-fn literal(text: &str) -> Option<usize> {
-    let raw = ["r", "br", "cr"].iter().find_map(|prefix| text.strip_prefix(prefix));
-    if let Some(body) = raw {
-        let hashes = body.len() - body.trim_start_matches('#').len();
-        if body[hashes..].starts_with('"') {
-            let start = text.len() - body.len() + hashes + 1;
-            let close = format!("\"{}", "#".repeat(hashes));
-            return Some(text[start..].find(&close).map_or(text.len(), |at| start + at + close.len()));
-        }
-    }
-    let body = text.strip_prefix(['b', 'c']).unwrap_or(text);
-    let quote = body.chars().next().filter(|letter| matches!(letter, '"' | '\''))?;
-    if quote == '\'' && !body[1..].starts_with('\\') && body.chars().nth(2) != Some('\'') {
-        return None;
-    }
-    let mut letters = body.char_indices().skip(1);
-    while let Some((at, letter)) = letters.next() {
-        if letter == '\\' {
-            letters.next();
-        } else if letter == quote {
-            return Some(text.len() - body.len() + at + 1);
-        }
-    }
-    Some(text.len())
-}
-
-/// A path as the code names it, `use a::{b, c::d}` taken apart into `a::b` and `a::c::d`.
-struct Named<'a> {
-    line: usize,
-    segments: Vec<&'a str>,
-    /// Directly behind `use` or `extern crate`, where a single word is a package too.
-    imported: bool,
-}
-
-fn named_paths<'a>(tokens: &[Token<'a>]) -> Vec<Named<'a>> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < tokens.len() {
-        let imported = at > 0 && matches!(tokens[at - 1].text, "use" | "crate");
-        at = if tokens[at].is_word() { take_path(tokens, at, &[], imported, &mut found) } else { at + 1 };
-    }
-    found
-}
-
-/// Takes the path that starts at a word, with its group; returns where the code goes on.
-fn take_path<'a>(
-    tokens: &[Token<'a>],
-    start: usize,
-    prefix: &[&'a str],
-    imported: bool,
-    found: &mut Vec<Named<'a>>,
-) -> usize {
-    let text = |at: usize| tokens.get(at).map_or("", |token| token.text);
-    let mut segments = prefix.to_vec();
-    let mut at = start;
-    loop {
-        segments.push(text(at));
-        at += 1;
-        if text(at) != "::" || !tokens.get(at + 1).is_some_and(Token::is_word) {
-            break;
-        }
-        at += 1;
-    }
-    found.push(Named { line: tokens[start].line, segments: segments.clone(), imported });
-    if text(at) != "::" || text(at + 1) != "{" {
-        return at;
-    }
-    at += 2;
-    while !matches!(text(at), "}" | "") {
-        at = if tokens[at].is_word() { take_path(tokens, at, &segments, imported, found) } else { at + 1 };
-    }
-    at + 1
 }
 
 mod the_checks_can_fail {
@@ -398,7 +371,11 @@ mod the_checks_can_fail {
             ("src/source/mod.rs", "extern crate mysql;", "src/source/mod.rs:2: names the package mysql; "),
             ("src/main.rs", "fn f(e: ::mysql::Error) {}", "src/main.rs:2: names the package mysql; "),
             ("src/source/mysql.rs", "use rusqlite::params;", "src/source/mysql.rs:2: names the package rusqlite; "),
-            ("src/tree/mark.rs", "walkdir::WalkDir::new(p);", "src/tree/mark.rs:2: names the package walkdir; "),
+            (
+                "src/tree/mark.rs",
+                "fn f() { walkdir::WalkDir::new(p); }",
+                "src/tree/mark.rs:2: names the package walkdir; ",
+            ),
             ("src/export/x.rs", "use indicatif::{ProgressBar};", "src/export/x.rs:2: names the package indicatif; "),
             ("src/lock.rs", "fn f() { println!(\"\") }", "src/lock.rs:2: uses println!; "),
             ("src/main.rs", "fn f() { eprintln!(\"\") }", "src/main.rs:2: uses eprintln!; "),
@@ -406,6 +383,10 @@ mod the_checks_can_fail {
             ("src/lock.rs", "fn f() { io::stdout().lock(); }", "src/lock.rs:2: uses io::stdout; "),
             ("src/tree/mod.rs", "pub mod utils;", "src/tree/mod.rs:2: a module called utils; "),
             ("src/lib.rs", "mod common { }", "src/lib.rs:2: a module called common; "),
+            ("src/lock.rs", "fn f() { vec![crate::cli::all()] }", "src/lock.rs:2: lock imports cli; "),
+            ("src/lock.rs", "fn f() { vec![{ println!() }] }", "src/lock.rs:2: uses println!; "),
+            ("src/lock.rs", "mod tests { use crate::cli; }", "src/lock.rs:2: lock imports cli; "),
+            ("src/lock.rs", "#[derive(mysql::Row)] struct A;", "src/lock.rs:2: names the package mysql; "),
         ] {
             let found = of(path, code);
             assert_eq!(found.len(), 1, "{code}: {found:?}");
@@ -415,11 +396,75 @@ mod the_checks_can_fail {
 
     #[test]
     fn a_source_without_a_header_and_one_without_an_end_are_found() {
-        assert_eq!(findings("src/lock.rs", "use std::fs;\n//! Late.").len(), 1);
+        assert_eq!(findings("src/lock.rs", "use std::fs;\nmod late {\n//! Late.\n}").len(), 1);
         assert_eq!(findings("src/lock.rs", "").len(), 1);
         let lines = |count: usize| format!("//! Owns much.\n{}", "\n".repeat(count - 1));
         assert_eq!(findings("src/lock.rs", &lines(LONGEST_FILE)), [""; 0]);
         assert_eq!(findings("src/lock.rs", &lines(LONGEST_FILE + 1)).len(), 1);
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_found_also_in_a_macro() {
+        let function = |length: usize| format!("fn {}() {{}}", "a".repeat(length));
+        for code in
+            [&function as &dyn Fn(usize) -> String, &|length| format!("proptest! {{ #[test] {} }}", function(length))]
+        {
+            assert_eq!(of("src/lock.rs", &code(LONGEST_NAME)), [""; 0]);
+            assert_eq!(of("src/lock.rs", &code(LONGEST_NAME + 1)).len(), 1);
+        }
+    }
+
+    #[test]
+    fn words_of_the_dialect_are_found_also_across_lines_and_not_in_tests() {
+        let found = |text: &str| dialect("src/lock.rs", &comments(text, &read("src/lock.rs", text)));
+        assert_eq!(found("//! Nobody's.\nfn f() {} // what\n"), [""; 0]);
+        assert_eq!(found("//! The wrong file, as what\n//! lies is told, Whoever reads.\n").len(), 3);
+        assert_eq!(found("//! A.\n\n/// Whose it is.\nfn f() {}\n"), ["src/lock.rs:3: whose"]);
+        assert_eq!(found("#[cfg(test)]\nmod tests {\n    // Whose it is.\n    fn f() {}\n}\n"), [""; 0]);
+        assert_eq!(found("const A: &str = \"\nwhose\";\n"), [""; 0]);
+    }
+
+    #[test]
+    fn functions_with_docs_are_told_from_the_others_and_from_tests() {
+        let text =
+            "/// Docs.\nfn a() {}\nfn b() {}\nimpl A {\n/// Docs.\nfn c() {}\n}\n#[cfg(test)]\nmod tests { fn d() {} }";
+        let found = read("src/lock.rs", text).functions;
+        let found = found.iter().map(|function| (function.name.as_str(), function.documented, function.of_tests));
+        let wanted = [("a", true, false), ("b", false, false), ("c", true, false), ("d", false, true)];
+        assert_eq!(found.collect::<Vec<_>>(), wanted);
+    }
+
+    #[test]
+    fn files_that_need_each_other_are_found_wherever_their_names_are_passed_on() {
+        let circles = |sources: &[(&str, &str)]| {
+            let readings: Vec<Reading> = sources.iter().map(|(path, text)| read(path, text)).collect();
+            Program::new(sources.iter().map(|(path, _)| *path).zip(&readings)).circles()
+        };
+        let lib = ("src/lib.rs", "mod a;\nmod b;\npub use a::A;");
+        for (a, b) in [
+            ("use crate::b::B;", "use super::a::A;"),
+            ("fn f(b: crate::b::B) {}", "use crate::A;"),
+            ("struct A;\nuse super::{b::{self, B}};", "fn f() { vec![crate::a::A] }"),
+        ] {
+            let found = circles(&[lib, ("src/a.rs", a), ("src/b.rs", b)]);
+            assert_eq!(found.len(), 1, "{a} {b}: {found:?}");
+            assert!(found[0].starts_with("src/a.rs:") && found[0].contains(" and src/b.rs:"), "{found:?}");
+        }
+        for (a, b) in [
+            ("use crate::b::B;", "struct B;"),
+            ("use crate::b::B;", "pub use crate::a::A;"),
+            ("use crate::b::B;", "mod a;\nuse std::fmt;\nuse self::a::A;"),
+            ("use crate::b::B;", "#[cfg(test)]\nmod tests { use crate::a::A; }"),
+            ("pub(super) use crate::b::B;", "use super::a::A;"),
+        ] {
+            assert_eq!(
+                circles(&[lib, ("src/a.rs", a), ("src/b.rs", b), ("src/b/a.rs", "struct A;")]),
+                [""; 0],
+                "{a} {b}"
+            );
+        }
+        let tests = ("src/lib.rs", "mod a;\n#[cfg(test)]\nmod b;");
+        assert_eq!(circles(&[tests, ("src/a.rs", "use super::b::B;"), ("src/b.rs", "use super::a::A;")]), [""; 0]);
     }
 
     #[test]

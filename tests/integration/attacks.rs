@@ -6,13 +6,12 @@ use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::support::exporter::{spawn_with, table_tree};
+use crate::support::exporter::{spawn_held, table_tree};
 use crate::support::listing::{Traces, everything_in};
-use crate::support::{Exporter, Row, Table};
+use crate::support::{Exporter, Row, Table, wait_for};
 
 const ROWS: i64 = 400;
 
@@ -101,20 +100,16 @@ fn a_folder_that_goes_away_in_mid_run_takes_nothing_along_that_counts_as_exporte
         table.execute("UPDATE t_invoice SET ftenant_id = 't' || fid WHERE fid > 1100");
         let exporter = Exporter::new(&table);
         // In the second batch, after fifty files, which come by their paths; the first one is recorded meanwhile.
-        let inject = format!("{call}:delay_enter=8000000:when=1050");
-        let run = spawn_with(&exporter, &inject, &[&["run", "--mode", "full"], options].concat());
+        let run = spawn_held(&exporter, call, 1050, &[&["run", "--mode", "full"], options].concat());
         let on_record = || exporter.ask("SELECT path FROM ledger WHERE path LIKE '1/%'");
-        let since = Instant::now();
-        while exporter.tree().len() < 1_040 || on_record().is_empty() {
-            assert!(since.elapsed() < Duration::from_secs(120), "the second batch is never begun");
-            thread::yield_now();
-        }
+        wait_for("the second batch", || exporter.tree().len() >= 1_040 && !on_record().is_empty());
         let folder = exporter.output().join("1");
         match way {
             "moved" => fs::rename(&folder, exporter.home().join("archive")).unwrap(),
             _ => fs::remove_dir_all(&folder).unwrap(),
         }
         let gone = on_record();
+        run.go_on();
         let ended = run.wait().expect(3);
         assert!(ended.stderr.contains("cannot put 1/") && ended.stderr.contains("moved away"), "{way}: {ended}");
         let tree = exporter.tree();
@@ -138,17 +133,14 @@ fn a_file_moved_away_with_its_folder_is_not_removed_when_its_invoice_moves() {
     exporter.run(["run", "--mode", "full"]).expect(0);
     table.execute("UPDATE t_invoice SET fcountry = 'DE' WHERE fid = 2");
     // All others are compared, so the folder is open by the time that the one file is put into the other folder.
-    let run = spawn_with(&exporter, "renameat:delay_enter=8000000:when=1", &["run", "--mode", "full"]);
+    let run = spawn_held(&exporter, "renameat", 1, &["run", "--mode", "full"]);
     let staging = exporter.output().join(".export_state/staging");
-    let since = Instant::now();
-    while !staging.join("targets-0").exists() {
-        assert!(since.elapsed() < Duration::from_secs(120), "nothing is published");
-        thread::yield_now();
-    }
+    wait_for("a batch", || staging.join("targets-0").exists());
     let archive = exporter.home().join("archive");
     fs::rename(exporter.output().join("1/CN"), &archive).unwrap();
     let taken = everything_in(&[&archive], Traces::None);
     let still_waits = staging.exists() && exporter.tree().len() == 1;
+    run.go_on();
     run.wait().expect(0);
     assert!(still_waits, "the folder was moved too late");
     assert!(everything_in(&[&archive], Traces::None) == taken, "a file of the archive is gone");

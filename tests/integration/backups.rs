@@ -3,11 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::exporter::{Exporter, numbers, run_with, spawn_with};
+use crate::support::exporter::{Exporter, numbers, run_with, spawn_held};
 use crate::support::state::{ask, meddle};
 use crate::support::table::{Row, Table, on_every_source};
+use crate::support::wait_for;
 
 const INCREMENTAL: [&str; 5] = ["run", "--mode", "incremental", "--format", "json"];
 const MINUTE: Duration = Duration::from_secs(60);
@@ -247,14 +248,13 @@ fn a_backup_from_the_middle_of_a_run_is_known_for_one_after_that_run_has_ended()
     table.load_sample(1_500, 6, "1:1.0");
     let exporter = Exporter::new(&table);
     // In the second batch, while the first one is on record.
-    let run = spawn_with(&exporter, "linkat:delay_enter=8000000:when=1050", &["run", "--mode", "full"]);
-    let since = Instant::now();
-    while exporter.tree().len() < 1_040 || exporter.ask("SELECT 1 FROM ledger LIMIT 1").is_empty() {
-        assert!(since.elapsed() < Duration::from_secs(120), "the second batch is never begun");
-        std::thread::yield_now();
-    }
+    let run = spawn_held(&exporter, "linkat", 1050, &["run", "--mode", "full"]);
+    wait_for("the second batch", || {
+        exporter.tree().len() >= 1_040 && !exporter.ask("SELECT 1 FROM ledger LIMIT 1").is_empty()
+    });
     let backup = exporter.home().join("middle.db");
     exporter.run(["state", "backup", backup.to_str().unwrap()]).expect(0);
+    run.go_on();
     run.wait().expect(0);
     let path = ask(&backup, "SELECT path FROM ledger LIMIT 1").remove(0).remove(0).unwrap();
     fs::remove_file(exporter.output().join(path)).unwrap();

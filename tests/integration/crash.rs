@@ -16,7 +16,7 @@ use crate::support::scene::{
     CALLS, FULL, INCREMENTAL, Kept, change, change_again, change_at_random, changed, filled, update_all,
 };
 use crate::support::state::meddle;
-use crate::support::{Exporter, Row, Table, on_every_source};
+use crate::support::{Exporter, Row, Table, on_every_flavor, on_every_source, server};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -466,5 +466,28 @@ fn a_run_that_is_killed_is_made_good_by_running_again() {
         exporter.assert_agrees();
         exporter.assert_state_is_sound();
         assert_eq!(exporter.ask("SELECT id FROM run WHERE status NOT IN ('interrupted', 'success')"), [""; 0]);
+    });
+}
+
+#[test]
+fn a_file_in_doubt_of_the_invoice_with_the_empty_id_is_its_own() {
+    on_every_flavor(|flavor| {
+        let table = Table::on(server(flavor));
+        table.execute("ALTER TABLE t_invoice MODIFY fid VARCHAR(40) NOT NULL");
+        for (id, number) in [(1, "INV1"), (2, "INV2")] {
+            table.insert(&Row { id, number, ..Row::default() });
+        }
+        table.execute("UPDATE t_invoice SET fid = '', fupdate_time = fupdate_time WHERE fid = '1'");
+        for mode in [FULL, INCREMENTAL] {
+            let exporter = Exporter::new(&table);
+            exporter.run(FULL).expect(0);
+            table.execute("UPDATE t_invoice SET fext_field = '[2]', fupdate_time = fupdate_time");
+            assert!(run_with(&exporter, "renameat:signal=KILL:when=2", &FULL).was_killed());
+            exporter.run(mode).expect(0);
+            exporter.assert_agrees();
+            assert_eq!(exporter.ask("SELECT path FROM leftover"), [""; 0]);
+            exporter.assert_state_is_sound();
+            table.execute("UPDATE t_invoice SET fext_field = '{}', fupdate_time = fupdate_time");
+        }
     });
 }

@@ -6,10 +6,10 @@ use std::net::TcpListener;
 use mysql::prelude::Queryable;
 use rusqlite::Connection;
 
-use crate::support::Database;
 use crate::support::exporter::Exporter;
 use crate::support::server::{Flavor, Server, server};
 use crate::support::table::{Row, Table, on_every_flavor};
+use crate::support::{Database, wait_for};
 
 const SECRET: &str = "s3cr3t-p4ss";
 
@@ -197,10 +197,10 @@ fn a_server_that_stops_in_the_middle_and_stays_away_is_named() {
             let state = Connection::open(exporter.state()).unwrap();
             state.execute_batch("BEGIN IMMEDIATE").unwrap();
             let run = exporter.spawn(["run", "--retry-for", "1s", "--lang", lang]);
-            while !exporter.output().join(".export_state/.export.lock/owner").exists() {
-                assert!(run.is_alive(), "it ended before the server did: {}", run.wait());
-                std::thread::yield_now();
-            }
+            wait_for("its lock", || {
+                assert!(run.is_alive(), "it ended before the server did");
+                exporter.output().join(".export_state/.export.lock/owner").exists()
+            });
             own.kill();
             drop(state);
             let failed = run.wait().expect(1);

@@ -1,6 +1,8 @@
 //! Random histories: whatever happens to invoices, transactions, clocks and runs, nothing is lost.
 //!
-//! `steps.rs` is what may happen, `reference.rs` what it must come to, `world.rs` where it happens.
+//! `steps.rs` is what may happen, `world.rs` where it happens: `rows.rs` in the table, `faults.rs` around a run.
+//! `reference.rs` is what it must come to, with what `clocks.rs` makes of the time and `identity.rs` of old files;
+//! `verdict.rs` looks whether it has come to that.
 
 use std::sync::Mutex;
 use std::thread;
@@ -12,8 +14,13 @@ use self::world::{Story, World};
 use crate::support::rounds::{attempt, named, seeds, tell};
 use crate::support::{Flavor, Server, Table};
 
+mod clocks;
+mod faults;
+mod identity;
 mod reference;
+mod rows;
 mod steps;
+mod verdict;
 mod world;
 
 /// A history starts a dozen processes, so what failed is made shorter with patience but not for ever.

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::exporter::{numbers, run_with, spawn_with};
+use crate::support::exporter::{numbers, run_with, spawn_held};
 use crate::support::scene::{FULL, INCREMENTAL};
 use crate::support::server::{Server, server};
 use crate::support::table::on_every_flavor;
-use crate::support::{Exporter, Proxy, Row, Table, on_every_source};
+use crate::support::{Exporter, Proxy, Row, Table, on_every_source, wait_for};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const PRUNE: [&str; 3] = ["verify", "--against-source", "--prune"];
@@ -131,12 +131,12 @@ fn a_table_that_is_exchanged_while_a_run_reads_it_costs_no_file() {
             let archived = exporter.tree();
             // The staging folder is made when the run is on record, and before it reads any row.
             let args = ["run", "--mode", mode, "--safety-lag", "1s", "--writers", "1"];
-            let working = spawn_with(&exporter, "mkdir,mkdirat:delay_enter=3000000", &args);
-            while exporter.ask("SELECT id FROM run WHERE status = 'running'").is_empty() {
-                thread::yield_now();
-            }
+            // The folder for its lock comes before.
+            let working = spawn_held(&exporter, "mkdirat", 2, &args);
+            wait_for("its row", || !exporter.ask("SELECT id FROM run WHERE status = 'running'").is_empty());
             table.empty_anew();
             year(table, 2026, "1", 20);
+            working.go_on();
             let finished = working.wait().expect(0);
             let tree = exporter.tree();
             assert!(archived.iter().all(|(path, content)| tree.get(path) == Some(content)), "{finished}");

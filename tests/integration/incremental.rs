@@ -8,7 +8,7 @@ use mysql::prelude::Queryable;
 
 use crate::support::exporter::{Finished, numbers};
 use crate::support::state::meddle;
-use crate::support::{Exporter, Flavor, Row, Server, Table, on_every_flavor, on_every_source};
+use crate::support::{Exporter, Flavor, Row, Server, Table, on_every_flavor, on_every_source, wait_for};
 
 const SAMPLE: &str = "1:0.6,10:0.3,89:0.1";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -378,9 +378,7 @@ fn a_restored_older_state_makes_a_run_read_all_keys() {
 
 /// Waits until the server's clock has passed a moment.
 fn wait_until(table: &Table, moment: &str) {
-    while table.now().as_str() <= moment {
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_for(moment, || table.now().as_str() > moment);
 }
 
 /// A table on a server where nobody else works, and a session that holds a row uncommitted.

@@ -10,7 +10,7 @@ use mysql::Conn;
 use mysql::prelude::Queryable;
 
 use crate::support::server::{Flavor, Server, Settings, server};
-use crate::support::{Database, Exporter, Row, Table, on_every_flavor};
+use crate::support::{Database, Exporter, Row, Table, on_every_flavor, wait_for};
 
 /// So little that nothing is covered by margins.
 const BARE: [&str; 4] = ["--safety-lag", "1s", "--overlap", "0s"];
@@ -78,9 +78,7 @@ fn waiting_in(database: &Database, setting: &str, statement: String, mut holder:
     );
     let mut looking = database.connect();
     // MySQL refuses to list a text that it cannot convert, which shows that it runs.
-    while matches!(looking.query_first::<u8, _>(&shows), Ok(None)) {
-        thread::yield_now();
-    }
+    wait_for("a statement that waits", || !matches!(looking.query_first::<u8, _>(&shows), Ok(None)));
     Box::new(move || {
         execute(&mut holder, &[release]);
         waiting.join().expect("it did not panic");
@@ -108,17 +106,13 @@ fn event(database: &Database, makes: &[&str], body: &str) -> End {
     execute(&mut holder, makes);
     execute(&mut holder, &[&format!("CREATE EVENT held ON SCHEDULE AT NOW() DO {body}")]);
     let waits = "SELECT 1 FROM information_schema.PROCESSLIST WHERE STATE = 'User lock'";
-    while database.query(waits).is_empty() {
-        thread::yield_now();
-    }
+    wait_for("the gate", || !database.query(waits).is_empty());
     let name = database.url().rsplit_once('/').expect("a database").1.to_owned();
     Box::new(move || {
         execute(&mut holder, &[OPEN_GATE]);
         // It is dropped when it has ended.
         let runs = format!("SELECT 1 FROM information_schema.PROCESSLIST WHERE DB = '{name}' AND COMMAND = 'Connect'");
-        while holder.query_first::<u8, _>(&runs).expect("look for the event").is_some() {
-            thread::yield_now();
-        }
+        wait_for("the end of the event", || holder.query_first::<u8, _>(&runs).expect("look for the event").is_none());
     })
 }
 
@@ -173,9 +167,7 @@ fn begin(work: Work, database: &Database) -> End {
 
 /// Waits until the server's clock has passed a moment.
 fn wait_until(table: &Table, moment: &str) {
-    while table.now().as_str() <= moment {
-        thread::sleep(Duration::from_millis(50));
-    }
+    wait_for(moment, || table.now().as_str() > moment);
 }
 
 /// A monitor that reads the list of transactions so often that the server keeps showing it as it was at first.
@@ -197,9 +189,7 @@ fn a_transaction_that_a_monitor_keeps_out_of_the_list_is_exported_after_its_comm
                     thread::sleep(Duration::from_millis(5));
                 }
             });
-            while reads.load(Ordering::Relaxed) < 30 {
-                thread::yield_now();
-            }
+            wait_for("thirty looks", || reads.load(Ordering::Relaxed) >= 30);
             let told = incremental(&exporter, &BARE);
             assert!(!told.contains("open"), "nothing is open: {told}");
             let end = begin(Work::Transaction, database(&table));

@@ -1,7 +1,7 @@
 //! What a source calls open work: every statement and transaction that may write, and no reader.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use invoice_export::invoice::SourceTime;
 use invoice_export::source::{self, Access, Source};
@@ -10,7 +10,7 @@ use mysql::Conn;
 use mysql::prelude::Queryable;
 
 use crate::support::reader::{FOREVER, access, open, table_with};
-use crate::support::{Database, Flavor, Server, Settings, on_every_flavor};
+use crate::support::{Database, Flavor, Server, Settings, on_every_flavor, wait_for};
 
 /// A server of our own, since others' statements are work as well, with the table and a view of it.
 fn database(own: &Server) -> Database {
@@ -42,16 +42,12 @@ fn work_during(database: &Database, source: &mut dyn Source, setting: &str, stat
 
 fn wait_for_gate(conn: &mut Conn) {
     let waits = "SELECT 1 FROM information_schema.PROCESSLIST WHERE STATE = 'User lock'";
-    while conn.query_first::<u8, _>(waits).unwrap().is_none() {
-        thread::yield_now();
-    }
+    wait_for("the gate", || conn.query_first::<u8, _>(waits).unwrap().is_some());
 }
 
 fn wait_for_sleep(conn: &mut Conn, id: u32) {
     let sleeps = format!("SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = {id} AND COMMAND = 'Sleep'");
-    while conn.query_first::<u8, _>(&sleeps).unwrap().is_none() {
-        thread::yield_now();
-    }
+    wait_for("the end of a statement", || conn.query_first::<u8, _>(&sleeps).unwrap().is_some());
 }
 
 const NOTHING: &str = "DO 0";
@@ -137,25 +133,12 @@ fn utc_now(conn: &mut Conn) -> SourceTime {
     SourceTime(now)
 }
 
-/// A server lists a statement for a moment after its client has the answer.
-fn comes_true(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not in time");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Waits until another connection's statement shows in the server.
 fn wait_for_statement(database: &Database, like: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
     let sql = format!(
         "SELECT 1 FROM information_schema.PROCESSLIST WHERE INFO LIKE '{like}' AND `TIME` >= 1 AND ID <> CONNECTION_ID()"
     );
-    while database.query(&sql).is_empty() {
-        assert!(Instant::now() < deadline, "{like} does not show");
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_for(like, || !database.query(&sql).is_empty());
 }
 
 #[test]
@@ -225,7 +208,8 @@ fn an_open_transaction_is_open_work_since_its_start() {
         // Looking into the server's zone has left the session's as it was.
         assert!(source.clock().unwrap().now >= after);
         writer.query_drop("COMMIT").unwrap();
-        comes_true("the transaction is over", || source.open_work().unwrap() == OpenWork::None);
+        // A server lists a transaction for a moment after its client has the answer.
+        wait_for("the end of the transaction", || source.open_work().unwrap() == OpenWork::None);
     });
 }
 

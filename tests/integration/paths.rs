@@ -335,7 +335,7 @@ fn who_would_have_lost_a_path_keeps_it_while_the_winner_cannot_have_it() {
 }
 
 #[test]
-fn of_two_documents_for_one_path_the_newer_wins_and_the_other_is_a_reject_meanwhile() {
+fn of_two_documents_for_one_path_the_newer_wins_and_the_other_is_a_reject() {
     in_every_run(|scene| {
         scene.insert(40, &Row { id: 2, document: r#"{"of": 2}"#, ..Row::default() });
         scene.insert(30, &Row { id: 1, document: r#"{"of": 1}"#, ..Row::default() });

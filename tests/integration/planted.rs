@@ -6,17 +6,15 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::support::disk::Fuse;
 use crate::support::disk::Mount;
-use crate::support::exporter::{Finished, Running, spawn_with, spawn_with_at};
+use crate::support::exporter::{Finished, Running, spawn_held, spawn_with_at};
 use crate::support::listing::{Traces, everything_in};
 use crate::support::scene::{FULL, INCREMENTAL};
-use crate::support::{Exporter, Row, Table};
+use crate::support::{Exporter, Row, Table, wait_for};
 
 const ANOTHER: u32 = 1_234;
 const ROOT_ONLY: &str = "this test needs root, who acts for both users";
@@ -249,12 +247,11 @@ fn a_link_among_the_backups_is_no_backup() {
 
 /// A full run that waits in the middle of its second batch.
 fn stopped_run(exporter: &Exporter<'_>) -> Running {
-    let run = spawn_with(exporter, "linkat:delay_enter=8000000:when=1050", &FULL);
-    let since = Instant::now();
-    while exporter.tree().len() < 1_040 {
-        assert!(since.elapsed() < Duration::from_secs(120) && run.is_alive(), "the second batch is never begun");
-        thread::yield_now();
-    }
+    let run = spawn_held(exporter, "linkat", 1050, &FULL);
+    wait_for("the second batch", || {
+        assert!(run.is_alive(), "the second batch is never begun");
+        exporter.tree().len() >= 1_040
+    });
     run
 }
 
@@ -279,6 +276,7 @@ fn our_folder_is_swapped_for_a_link_while_a_run_is_stopped() {
                 fs::create_dir(&link).unwrap();
                 fs::write(link.join("state.db-wal"), "precious").unwrap();
             }
+            run.go_on();
             run.wait().expect(5)
         });
         for words in [&link.display().to_string(), "was moved or replaced", "--state-dir"] {
@@ -310,6 +308,7 @@ fn state_or_log_are_swapped_while_a_run_is_stopped() {
         fs::rename(&file, &aside).unwrap();
         fs::copy(&aside, &file).unwrap();
         let copy = fs::read(&file).unwrap();
+        run.go_on();
         let ended = run.wait().expect(5);
         assert!(ended.stderr.contains(&format!("{} was moved or replaced", file.display())), "{ended}");
         assert!(fs::read(&file).unwrap() == copy, "{name} of another user was written to");
@@ -328,10 +327,10 @@ fn our_folder_is_swapped_for_a_link_at_the_moment_when_the_state_is_opened() {
     let run = spawn_with_at(&exporter, ".export_state/state.db", "openat:delay_enter=3000000:when=1", &INCREMENTAL);
     let (link, aside) = (private(&exporter), exporter.home().join("before"));
     // The state is opened after the lock folder is there.
-    while !link.join(".export.lock/owner").exists() {
+    wait_for("its lock", || {
         assert!(run.is_alive(), "it takes no lock");
-        thread::yield_now();
-    }
+        link.join(".export.lock/owner").exists()
+    });
     let precious = Precious::new();
     let ended = precious.survives("the run", || {
         fs::rename(&link, &aside).unwrap();
@@ -360,6 +359,7 @@ fn a_state_that_no_other_user_can_reach_is_not_disturbed_by_a_swap() {
     precious.survives("the run", || {
         fs::rename(&link, &aside).unwrap();
         symlink(precious.path(), &link).unwrap();
+        run.go_on();
         run.wait().expect(0)
     });
     assert_refuses_link(exporter.run(INCREMENTAL), &link);

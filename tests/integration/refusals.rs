@@ -4,16 +4,16 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::support::disk::Mount;
-use crate::support::exporter::{Exporter, Running, run_with_at, spawn_with};
+use crate::support::exporter::{Exporter, Running, run_with_at, spawn_held};
 use crate::support::listing::{Traces, everything_in};
 use crate::support::state::meddle;
 use crate::support::table::{Row, Table};
+use crate::support::wait_for;
 
 const FULL: [&str; 3] = ["run", "--mode", "full"];
 const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
@@ -143,14 +143,11 @@ fn a_tree_that_was_copied_in_mid_run_is_left_alone_once_that_run_has_ended() {
     let output = apart.exporter.output();
     let backup = tempfile::tempdir().unwrap();
     // In the second batch, the first one is recorded meanwhile.
-    let run = spawn_with(&apart.exporter, "linkat:delay_enter=12000000:when=1100", &FULL);
+    let run = spawn_held(&apart.exporter, "linkat", 1100, &FULL);
     let state = apart.folder.path().join("state.db");
-    let since = Instant::now();
-    while !state.exists() || apart.exporter.ask("SELECT id FROM ledger").is_empty() {
-        assert!(since.elapsed() < Duration::from_secs(120), "no batch is ever recorded");
-        std::thread::yield_now();
-    }
+    wait_for("a recorded batch", || state.exists() && !apart.exporter.ask("SELECT id FROM ledger").is_empty());
     copy(&output, &backup.path().join("part"));
+    run.go_on();
     run.wait().expect(0);
     let whole = apart.exporter.tree();
     copy(&output, &backup.path().join("whole"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::support::state::meddle;
-use crate::support::{Exporter, Row, Table, on_every_source};
+use crate::support::{Exporter, Row, Table, on_every_source, wait_for};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const FILE: &str = "1/CN/20251128+INV001.json";
@@ -140,9 +140,7 @@ fn a_strict_run_holds_a_tenants_watermark_until_its_rejects_are_mended() {
         insert(5, "10", "{}", 10);
         let later = table.now();
         // Only then does the boundary lie behind that of the run before.
-        while table.now() == later {
-            std::thread::yield_now();
-        }
+        wait_for("the next second", || table.now() != later);
         for _ in 0..2 {
             let finished = run(3);
             assert!(finished.stderr.contains("tenant 1: failed: 1 of its invoices cannot be exported"), "{finished}");

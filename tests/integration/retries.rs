@@ -10,7 +10,7 @@ use mysql::prelude::Queryable;
 use crate::support::exporter::Exporter;
 use crate::support::server::{Flavor, Server, Settings, server};
 use crate::support::table::{Row, Table, on_every_flavor};
-use crate::support::{Database, Proxy};
+use crate::support::{Database, Proxy, wait_for};
 
 const TENANTS: &str = "1:0.6,10:0.3,89:0.1";
 
@@ -18,9 +18,7 @@ fn wait_for_files(output: &Path) {
     let published = || {
         fs::read_dir(output).is_ok_and(|mut entries| entries.any(|entry| entry.unwrap().file_name() != ".export_state"))
     };
-    while !published() {
-        std::thread::yield_now();
-    }
+    wait_for("a published file", published);
 }
 
 fn database(table: &Table) -> &Database {

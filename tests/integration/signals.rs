@@ -1,13 +1,13 @@
 //! A signal stops a run at a clean checkpoint, soon, whatever it is waiting for; a second one at once.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::exporter::{Exporter, Running, numbers, under};
-use crate::support::server::Server;
+use crate::support::server::{Server, has_ended};
 use crate::support::table::{Table, on_every_flavor, on_every_source};
+use crate::support::wait_for;
 
 const TENANTS: &str = "1:0.6,10:0.3,89:0.1";
 
@@ -20,18 +20,10 @@ fn spawn(exporter: &Exporter<'_>, args: &[&str]) -> Running {
 
 /// Waits until files are published: the run is in the middle of its work.
 fn wait_for_files(exporter: &Exporter<'_>) {
-    wait_until("no file is ever published", || {
+    wait_for("a published file", || {
         let entries = std::fs::read_dir(exporter.output()).into_iter().flatten();
         entries.filter_map(Result::ok).any(|entry| entry.file_name() != ".export_state")
     });
-}
-
-fn wait_until(never: &str, come: impl Fn() -> bool) {
-    let since = Instant::now();
-    while !come() {
-        assert!(since.elapsed() < Duration::from_secs(120), "{never}");
-        std::thread::yield_now();
-    }
 }
 
 #[test]
@@ -125,9 +117,13 @@ fn a_second_signal_ends_a_run_at_once_though_it_waits_for_the_disk() {
     let slow = ["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=syncfs", "-e", "inject=syncfs:delay_enter=60000000"];
     let run = Running::new(&mut under(&exporter, Command::new("strace").args(slow).args(DEFAULT_SIGNALS), &["run"]));
     let list = exporter.output().join(".export_state/staging/targets-0");
-    wait_until("no batch is ever synced", || list.exists());
+    wait_for("a batch to be synced", || list.exists());
+    let tracer = run.tracer();
     run.signal(Signal::TERM);
     run.signal(Signal::INT);
+    wait_for("the end of the run", || has_ended(run.pid()));
+    // The tracer keeps the thread that it delays, and with it the process, for as long as its delay takes.
+    let _ = kill_process(tracer, Signal::KILL);
     let ended = run.wait();
     assert!(matches!(ended.status.code(), Some(130 | 143)), "{ended}");
     assert_eq!(exporter.ask("SELECT status FROM run"), ["running"]);

@@ -108,7 +108,7 @@ fn every_tenant_is_told_with_its_lag_the_greatest_first() {
 }
 
 #[test]
-fn how_the_last_incremental_run_went_stands_also_after_a_failed_run_of_another_kind() {
+fn how_the_last_incremental_run_went_stands_also_after_a_failed_run() {
     let table = Table::embedded();
     let exporter = exported(&table);
     table.execute("UPDATE t_invoice SET fcountry = 'IT' WHERE fid = 1");

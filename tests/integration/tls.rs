@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::support::exporter::{Exporter, Finished};
+use crate::support::exporter::{Exporter, Finished, Running, under};
 use crate::support::server::{Flavor, Server, Settings};
 use crate::support::table::{Row, Table, on_every_flavor};
 
@@ -96,6 +96,39 @@ fn a_server_with_a_certificate_of_the_named_ca_is_believed_and_another_ca_is_not
             "no-such-file.pem",
             "No such file",
         );
+        let key = certificates.file("server.key");
+        for (file, why) in [("/dev/null", "no certificate"), (&*key, "no certificate"), ("/", "Is a directory")] {
+            assert_refused(run(&exporter, "VERIFY_CA", Some(Path::new(file))), why, file);
+        }
+    });
+}
+
+#[test]
+fn a_server_is_found_at_the_second_address_of_its_name_and_known_by_the_name() {
+    on_every_flavor(|flavor| {
+        let certificates = Certificates::new("DNS:db.test", 2);
+        let server = certificates.server(flavor);
+        let (table, url) = table_for_tls_only(&server);
+        let ca = certificates.ca();
+        let exporter = Exporter::new(&table);
+        for (addresses, host, code) in [
+            // Of these the first in the system's order is the one where no server listens.
+            (&["::1", "127.0.0.1"][..], "db.test", 0),
+            (&["127.0.0.1", "127.0.0.1"], "db.test", 0),
+            (&["::1"], "db.test", 1),
+            (&["::1", "127.0.0.1"], "other.test", 1),
+        ] {
+            let hosts = exporter.home().join("hosts");
+            std::fs::write(&hosts, addresses.iter().map(|address| format!("{address} {host}\n")).collect::<String>())
+                .unwrap();
+            let script = format!("mount --bind {} /etc/hosts && exec \"$@\"", hosts.display());
+            let source = url.replace("127.0.0.1", host);
+            let args = ["run", "--dry-run", "--retry-for", "0s", "--ssl-mode", "VERIFY_IDENTITY", "--ssl-ca", &ca];
+            let args = [&args[..], &["--source", &source]].concat();
+            let mut command =
+                under(&exporter, Command::new("unshare").args(["--mount", "sh", "-c", &script, "-"]), &args);
+            Running::new(&mut command).wait().expect(code);
+        }
     });
 }
 

@@ -134,3 +134,18 @@ fn ids_that_are_numbers_here_and_texts_there_are_exported_by_every_kind_of_run()
         exporter.run(["verify", "--hash", "--against-source"]).expect(0);
     });
 }
+
+/// SQLite lists such columns elsewhere than the others.
+#[test]
+fn a_document_that_an_sqlite_table_works_out_is_exported() {
+    let table = Table::embedded();
+    table.execute("ALTER TABLE t_invoice RENAME COLUMN fext_field TO content");
+    table.execute("ALTER TABLE t_invoice ADD COLUMN fext_field TEXT AS ('[' || content || ']') VIRTUAL");
+    table.execute(
+        "INSERT INTO t_invoice (fid, ftenant_id, fcountry, fissue_date, finvoice_no, fissue_status, content, fupdate_time)
+         VALUES (1, '1', 'CN', '2025-11-28', 'INV1', 3, '1', '2025-11-28 15:00:00')",
+    );
+    let exporter = Exporter::new(&table);
+    exporter.run(["run", "--mode", "incremental"]).expect(0);
+    exporter.assert_agrees();
+}

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::mem;
 use std::time::Duration;
 
-use super::journal::Totals;
+use crate::export::course::Totals;
 use crate::invoice::{Digest, InvoiceId, Tenant};
 use crate::run::Counts;
 use crate::state::ledger::{Entry, Origin};
@@ -202,8 +202,8 @@ impl Batch {
     /// Takes an invoice out again, as if it had not come yet. Returns its document if no twin needs it.
     pub(super) fn withdraw(&mut self, id: &InvoiceId) -> Option<(Entry, Option<StagedDocument>)> {
         let entry = self.forget(id)?;
-        self.removals.retain(|_, removal| removal.id != *id);
-        self.taken_over.retain(|_, removal| removal.id != *id);
+        self.removals.retain(|_, removal| removal.leaver() != Some(id));
+        self.taken_over.retain(|_, removal| removal.leaver() != Some(id));
         self.record.leftovers.retain(|_, leftover| leftover.id != *id);
         let twins = self.owners.get(&entry.path).is_some_and(|owners| !owners.is_empty());
         if twins {
@@ -218,7 +218,7 @@ impl Batch {
 
     /// The invoice that is about to leave this path empty.
     pub(super) fn leaver(&self, path: &TreePath) -> Option<InvoiceId> {
-        self.removals.get(path).map(|removal| removal.id.clone())
+        self.removals.get(path).and_then(|removal| removal.leaver().cloned())
     }
 
     fn forget(&mut self, id: &InvoiceId) -> Option<Entry> {
@@ -308,8 +308,8 @@ mod tests {
     }
 
     fn removal(id: &str, at: &str) -> Removal {
-        let (id, digest) = (InvoiceId::from(id), Digest([0; 32]));
-        Removal { id, path: path(at), instead: Vec::new(), digest, cause: Cause::Superseded }
+        let cause = Cause::Superseded(InvoiceId::from(id));
+        Removal { path: path(at), instead: Vec::new(), digest: Digest([0; 32]), cause }
     }
 
     #[test]

@@ -11,14 +11,13 @@ use super::batch::{BATCH_TIME, Batch, FIRST_BATCH_FILES, next_limit};
 use super::conflicts::{Conflicts, Fresh, Waiting, Winner, winners};
 use super::decisions::{Decisions, Rival};
 use super::doubted;
-use super::journal::Journal;
 use super::parts::{Parts, advances, members};
 use super::second::SecondSource;
 use crate::event::Notice;
 use crate::export::check::{Candidate, Verdict};
-use crate::export::commit::Committer;
-use crate::export::diff::Told;
-use crate::export::drive::{Checked, Decides};
+use crate::export::course::CarriedOut;
+use crate::export::diff::ReaderEvent;
+use crate::export::drive::{Checked, RowHandler};
 use crate::export::one_by_one::{self, Asks};
 use crate::export::plan::Group;
 use crate::export::ticket::{Part, Ticket, Trust};
@@ -41,7 +40,6 @@ const DOCUMENTS_A_PAGE: usize = 100;
 pub(in crate::export) struct Decider<'a> {
     groups: &'a [Group],
     decisions: Decisions<'a>,
-    committer: Committer<'a>,
     second: SecondSource<'a>,
     conflicts: Conflicts,
     parts: Parts,
@@ -51,8 +49,8 @@ pub(in crate::export) struct Decider<'a> {
     limit: usize,
 }
 
-impl Decides for Decider<'_> {
-    fn take(&mut self, checked: Checked) -> anyhow::Result<()> {
+impl RowHandler for Decider<'_> {
+    fn on_row(&mut self, checked: Checked) -> anyhow::Result<()> {
         let Checked { ticket: Ticket { part, known, late_by, .. }, verdict } = checked;
         self.parts.note_row(part);
         if self.decisions.tally.comes_again(verdict.id()) {
@@ -70,29 +68,31 @@ impl Decides for Decider<'_> {
         Ok(())
     }
 
-    fn hear(&mut self, told: Told) -> anyhow::Result<()> {
+    fn on_reader_event(&mut self, told: ReaderEvent) -> anyhow::Result<()> {
         match told {
-            Told::Begun(n) => self.begin(n),
-            Told::Quiet(groups) => {
+            ReaderEvent::Begun(n) => self.begin(n),
+            ReaderEvent::Quiet(groups) => {
                 for n in groups {
                     self.begin(n);
                     self.parts.expect(Part::Group(n), 0, BTreeMap::new());
                     self.after(Part::Group(n))?;
                 }
             }
-            Told::Gone { part, id, .. } if self.decisions.tally.comes_again(&id) => self.after(part)?,
-            Told::Gone { part, id, tenant, late_by } => {
+            ReaderEvent::Gone { part, id, .. } if self.decisions.tally.comes_again(&id) => self.after(part)?,
+            ReaderEvent::Gone { part, id, tenant, late_by } => {
                 self.decisions.journal.meet_gone();
                 self.count_late(tenant.as_ref(), late_by);
                 self.decisions.gone(id, tenant.as_ref());
                 self.after(part)?;
             }
-            Told::Read { part, rows, spellings } => {
+            ReaderEvent::Read { part, rows, spellings } => {
                 self.parts.expect(part, rows, spellings);
                 self.after(part)?;
             }
-            Told::Retrying { trouble, pause } => self.decisions.journal.notice(Notice::Retrying { trouble, pause }),
-            Told::Failed { tenants, tenantless, trouble } => {
+            ReaderEvent::Retrying { trouble, pause } => {
+                self.decisions.journal.notice(Notice::Retrying { trouble, pause });
+            }
+            ReaderEvent::Failed { tenants, tenantless, trouble } => {
                 tenants.iter().for_each(|tenant| self.decisions.journal.fail(tenant, trouble.clone()));
                 self.decisions.journal.leave_unread(tenantless, trouble);
             }
@@ -100,16 +100,16 @@ impl Decides for Decider<'_> {
         Ok(())
     }
 
-    fn rest(&mut self) -> anyhow::Result<()> {
+    fn on_idle(&mut self) -> anyhow::Result<()> {
         self.go_on()
     }
 
-    fn flush(&mut self) -> anyhow::Result<()> {
+    fn checkpoint(&mut self) -> anyhow::Result<()> {
         self.publish_and_record()
     }
 
     /// Publishes and records what is left.
-    fn close(&mut self) -> anyhow::Result<()> {
+    fn finish(&mut self) -> anyhow::Result<()> {
         self.resolve_conflicts()?;
         let parts = self.decisions.tally.open_parts();
         parts.into_iter().for_each(|part| self.decisions.take_back_doubles(part));
@@ -125,20 +125,14 @@ impl Decides for Decider<'_> {
 }
 
 impl<'a> Decider<'a> {
-    pub(in crate::export) fn new(
-        groups: &'a [Group],
-        decisions: Decisions<'a>,
-        committer: Committer<'a>,
-        second: SecondSource<'a>,
-    ) -> Self {
+    pub(in crate::export) fn new(groups: &'a [Group], decisions: Decisions<'a>, second: SecondSource<'a>) -> Self {
         let (conflicts, parts) = Default::default();
         let (opened, limit) = (Instant::now(), FIRST_BATCH_FILES);
-        Self { groups, decisions, committer, second, conflicts, parts, opened, limit }
+        Self { groups, decisions, second, conflicts, parts, opened, limit }
     }
 
-    /// What is left once the run has ended.
-    pub(in crate::export) fn into_journal(self) -> Journal<'a> {
-        self.decisions.journal
+    pub(in crate::export) fn into_outcome(self) -> CarriedOut {
+        self.decisions.journal.outcome
     }
 
     fn begin(&mut self, group: usize) {
@@ -204,7 +198,7 @@ impl<'a> Decider<'a> {
                 self.decisions.view.batch.keep_file(&before.path);
                 aside.extend(self.decisions.view.batch.takers(&before));
             }
-            staged.iter().for_each(|staged| self.decisions.desk.discard(staged));
+            staged.iter().for_each(|staged| self.decisions.checker.discard(staged));
             self.conflicts.add(entry.id, entry.tenant, entry.path);
         }
         let Candidate { invoice, path, .. } = candidate;
@@ -216,7 +210,7 @@ impl<'a> Decider<'a> {
         if self.conflicts.is_empty() {
             return Ok(());
         }
-        if self.committer.changes_the_tree() {
+        if self.decisions.view.committer.changes_the_tree() {
             self.publish_and_record()?;
         }
         self.decisions.has_entered = true;
@@ -298,7 +292,7 @@ impl<'a> Decider<'a> {
             let entry = self.decisions.view.entry(id).map_err(SourceError::Consumer)?;
             known.insert(id, (entry, if is_doubted { Trust::Nothing } else { Trust::Ledger }));
         }
-        let desk = self.decisions.desk;
+        let checker = self.decisions.checker;
         let mut asks = self.second.telling(self.decisions.journal.tell);
         let refused = one_by_one::read(ids, |ids| {
             asks.ask(|source| {
@@ -306,7 +300,7 @@ impl<'a> Decider<'a> {
                 source.documents(&missing, &mut |fetched| {
                     let id = fetched.id().clone();
                     if let Some((known, trust)) = known.get(&id) {
-                        let verdict = desk.check(fetched, known.as_ref(), *trust)?;
+                        let verdict = checker.check(fetched, known.as_ref(), *trust)?;
                         fresh.insert(id, Some(verdict));
                     }
                     Ok(())
@@ -377,7 +371,7 @@ impl<'a> Decider<'a> {
     }
 
     fn clear_doubt(&mut self) -> anyhow::Result<()> {
-        if self.committer.changes_the_tree() && !self.decisions.doubted.is_empty() {
+        if self.decisions.view.committer.changes_the_tree() && !self.decisions.doubted.is_empty() {
             self.publish_and_record()?;
         }
         doubted::clear_doubt(&mut self.decisions)
@@ -388,23 +382,23 @@ impl<'a> Decider<'a> {
         let batch = &self.decisions.view.batch;
         let is_old = self.opened.elapsed() >= BATCH_TIME && !batch.is_empty();
         if is_old || batch.is_full(self.limit) {
-            self.launch()?;
+            self.submit_batch()?;
         }
-        let is_published = self.decisions.view.in_flight.is_some() && self.committer.is_published();
-        if is_published { self.land() } else { Ok(()) }
+        let is_published = self.decisions.view.in_flight.is_some() && self.decisions.view.committer.is_published();
+        if is_published { self.record_published() } else { Ok(()) }
     }
 
     fn publish_and_record(&mut self) -> anyhow::Result<()> {
-        self.launch()?;
-        self.land()
+        self.submit_batch()?;
+        self.record_published()
     }
 
     /// Closes the batch and sends it on its way, on which it gets its names once the one before has arrived.
     /// That one is recorded meanwhile.
-    fn launch(&mut self) -> anyhow::Result<()> {
+    fn submit_batch(&mut self) -> anyhow::Result<()> {
         if self.decisions.view.batch.is_empty() {
             let ready = mem::take(&mut self.decisions.view.batch.ready);
-            self.land()?;
+            self.record_published()?;
             self.decisions.journal.fail_if_rejected(&ready);
             self.decisions.journal.say_done(ready);
             return Ok(());
@@ -412,14 +406,14 @@ impl<'a> Decider<'a> {
         // A path that is left is free before another invoice may claim it, and stays if an invoice of the batch before
         // keeps it.
         if self.decisions.view.batch.removes() {
-            self.land()?;
+            self.record_published()?;
         }
         let mut changes = self.decisions.view.batch.take_changes();
         self.keep_unless_table_lasts(&mut changes)?;
         let removes = !changes.removals.is_empty();
-        let published = self.committer.submit(changes)?;
+        let published = self.decisions.view.committer.submit(changes)?;
         // What became of the batch before may change what is recorded of this one.
-        self.land()?;
+        self.record_published()?;
         self.opened = Instant::now();
         let batch = mem::take(&mut self.decisions.view.batch);
         self.limit = next_limit(self.limit, self.decisions.journal.outcome.totals.run.written + batch.written());
@@ -427,19 +421,19 @@ impl<'a> Decider<'a> {
             return self.record(batch, &published);
         }
         self.decisions.view.in_flight = Some(batch);
-        if removes { self.land() } else { Ok(()) }
+        if removes { self.record_published() } else { Ok(()) }
     }
 
     /// Waits until the batch on its way is published, and records it.
-    pub(in crate::export) fn land(&mut self) -> anyhow::Result<()> {
+    pub(in crate::export) fn record_published(&mut self) -> anyhow::Result<()> {
         let Some(batch) = self.decisions.view.in_flight.take() else { return Ok(()) };
-        let published = self.committer.wait_published()?;
+        let published = self.decisions.view.committer.wait_published()?;
         self.record(batch, &published)
     }
 
     fn record(&mut self, mut batch: Batch, published: &Published) -> anyhow::Result<()> {
         self.decisions.close(&mut batch, published)?;
-        self.committer.record(&mut self.decisions.view.ledger, published, &batch.record)?;
+        self.decisions.view.committer.record(published, &batch.record)?;
         self.decisions.journal.say_done(batch.ready);
         Ok(())
     }
@@ -451,8 +445,8 @@ impl<'a> Decider<'a> {
             return Ok(());
         }
         self.decisions.table = None;
-        for Removal { id, path, digest, cause, .. } in mem::take(&mut changes.removals) {
-            let id = if let Cause::InDoubt(writer) = cause { writer } else { id };
+        for Removal { path, digest, cause, .. } in mem::take(&mut changes.removals) {
+            let (Cause::Superseded(id) | Cause::InDoubt(id)) = cause;
             self.decisions.leave_if_there(Leftover { path, id, digest, why: Some(WhyKept::Table) });
         }
         Ok(())

@@ -8,8 +8,8 @@ use super::journal::Journal;
 use super::ledger_view::LedgerView;
 use super::tally::{Counted, Tally};
 use crate::event::Notice;
-use crate::export::check::{Candidate, Desk, FileState, Verdict};
-use crate::export::inquiry::Settings;
+use crate::export::check::{Candidate, Checker, FileState, Verdict};
+use crate::export::server::Settings;
 use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, Tenant};
 use crate::refusal::Trouble;
@@ -21,7 +21,7 @@ use crate::tree::publish::{Failure, NotRemoved, NotRemovedReason, Placement, Pub
 
 pub(in crate::export) struct Decisions<'a> {
     pub settings: &'a Settings,
-    pub desk: Desk<'a>,
+    pub checker: Checker<'a>,
     pub view: LedgerView<'a>,
     pub journal: Journal<'a>,
     pub tally: Tally<'a>,
@@ -56,7 +56,7 @@ impl Decisions<'_> {
         if self.view.entry(&candidate.invoice.id)?.as_ref().map(held) != known.map(held) {
             return Ok(false);
         }
-        match self.desk.tree {
+        match self.checker.tree {
             Some(tree) if self.journal.outcome.totals.run.removed > 0 => {
                 Ok(tree.has_file(&candidate.path, candidate.size)?)
             }
@@ -71,21 +71,9 @@ impl Decisions<'_> {
             self.discard(&candidate);
             return Ok(());
         }
+        let before = if self.has_entered { self.view.entry(&candidate.invoice.id)? } else { known };
+        let entry = self.entry_of(&candidate, before.as_ref());
         let Candidate { invoice, path, digest, size, file } = candidate;
-        let before = if self.has_entered { self.view.entry(&invoice.id)? } else { known };
-        let settled = invoice.time.as_ref().is_some_and(|time| *time < self.settings.settled_below);
-        let mut entry = Entry {
-            id: invoice.id.clone(),
-            tenant: invoice.tenant.clone(),
-            time: invoice.time.clone(),
-            path: path.clone(),
-            digest,
-            size,
-            settled,
-            recheck: false,
-            table: None,
-        };
-        entry.table = self.table_of(&entry, before.as_ref());
         if let Some(before) = &before
             && before.path != path
         {
@@ -106,9 +94,25 @@ impl Decisions<'_> {
         if let Some(staged) = staged {
             let placement = Placement { id: invoice.id, tenant: invoice.tenant, path, digest, staged };
             let replaced = self.view.batch.place(placement, size);
-            replaced.iter().for_each(|replaced| self.desk.discard(replaced));
+            replaced.iter().for_each(|replaced| self.checker.discard(replaced));
         }
         Ok(())
+    }
+
+    fn entry_of(&self, candidate: &Candidate, before: Option<&Entry>) -> Entry {
+        let Candidate { invoice, path, digest, size, .. } = candidate;
+        let settled = invoice.time.as_ref().is_some_and(|time| *time < self.settings.settled_below);
+        Entry {
+            id: invoice.id.clone(),
+            tenant: invoice.tenant.clone(),
+            time: invoice.time.clone(),
+            path: path.clone(),
+            digest: *digest,
+            size: *size,
+            settled,
+            recheck: false,
+            table: self.table_of(path, *digest, before),
+        }
     }
 
     pub(super) fn reject(&mut self, reject: Reject) -> anyhow::Result<()> {
@@ -126,7 +130,7 @@ impl Decisions<'_> {
 
     pub(super) fn discard(&self, candidate: &Candidate) {
         if let FileState::Staged(Some(staged)) = &candidate.file {
-            self.desk.discard(staged);
+            self.checker.discard(staged);
         }
     }
 

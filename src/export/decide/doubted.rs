@@ -30,8 +30,7 @@ pub(super) fn clear_doubt(decisions: &mut Decisions<'_>) -> anyhow::Result<()> {
 
 fn clear_up(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPath) -> anyhow::Result<()> {
     let DoubtedPath { writer, contents } = doubted;
-    let nobody = InvoiceId::from("");
-    let owners = decisions.view.owners(&nobody, path)?;
+    let owners = decisions.view.owners(path)?;
     for (owner, _) in &owners {
         believe_the_file(decisions, owner, path)?;
     }
@@ -41,7 +40,7 @@ fn clear_up(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPat
         }
         _ => !owners.is_empty(),
     };
-    let Some(tree) = decisions.desk.tree.filter(|_| !is_kept) else { return Ok(()) };
+    let Some(tree) = decisions.checker.tree.filter(|_| !is_kept) else { return Ok(()) };
     if tree.inspect(path)?.is_none_or(|facts| !facts.is_file) {
         return Ok(());
     }
@@ -63,14 +62,14 @@ fn clear_up(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPat
 /// Whether an invoice that was withdrawn, or cannot be exported any more, after the dead run had moved its
 /// file, has none where the ledger says.
 fn lost_its_file(decisions: &Decisions<'_>, id: &InvoiceId) -> anyhow::Result<bool> {
-    let (Some(tree), Some(entry)) = (decisions.desk.tree, left_alone(decisions, id)?) else { return Ok(false) };
+    let (Some(tree), Some(entry)) = (decisions.checker.tree, left_alone(decisions, id)?) else { return Ok(false) };
     Ok(tree.inspect(&entry.path)?.is_none())
 }
 
 /// An invoice that could not be read again keeps the file that the dead run wrote for it: the ledger takes over the
 /// content that lies there. Returns whether there is such a file.
 fn believe_the_file(decisions: &mut Decisions<'_>, id: &InvoiceId, path: &TreePath) -> anyhow::Result<bool> {
-    let (Some(tree), Some(entry)) = (decisions.desk.tree, left_alone(decisions, id)?) else { return Ok(false) };
+    let (Some(tree), Some(entry)) = (decisions.checker.tree, left_alone(decisions, id)?) else { return Ok(false) };
     let Some(facts) = tree.inspect(path)?.filter(|facts| facts.is_file) else { return Ok(false) };
     let Some(digest) = tree.digest(path)? else { return Ok(false) };
     if (&entry.path, entry.digest) != (path, digest) {

@@ -1,67 +1,26 @@
 //! What a run says while it decides, and what came of it so far: its counts, the tenants that it has started, and
 //! those that have failed.
 
-use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use crate::event::{Event, Notice};
 use crate::export::check::Verdict;
-use crate::export::inquiry::Settings;
+use crate::export::course::CarriedOut;
 use crate::export::order::Rejects;
+use crate::export::server::Settings;
 use crate::export::ticket::Part;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Trouble;
-use crate::run::{Counts, Kind, WhyKept};
+use crate::run::{Kind, WhyKept};
 use crate::state::todo::{Leftover, Reject};
-use crate::tree::name::TreePath;
 
 const PROGRESS_EVERY: u64 = 100;
-
-/// The counts of everything that is on record.
-#[derive(Debug, Default)]
-pub(in crate::export) struct Totals {
-    pub run: Counts,
-    tenants: BTreeMap<Tenant, Counts>,
-}
-
-impl Totals {
-    pub(super) fn add(&mut self, tenant: Option<&Tenant>, counts: Counts) {
-        self.run += counts;
-        if let Some(tenant) = tenant {
-            *self.tenants.entry(tenant.clone()).or_default() += counts;
-        }
-    }
-
-    pub(super) fn take_back(&mut self, tenant: Option<&Tenant>, counts: Counts) {
-        self.run -= counts;
-        if let Some(tenant) = tenant {
-            *self.tenants.entry(tenant.clone()).or_default() -= counts;
-        }
-    }
-
-    pub(super) fn of(&self, tenant: &Tenant) -> Counts {
-        self.tenants.get(tenant).copied().unwrap_or_default()
-    }
-}
-
-/// What came of the run so far.
-#[derive(Debug, Default)]
-pub(in crate::export) struct Outcome {
-    pub totals: Totals,
-    pub failed: BTreeMap<Tenant, Trouble>,
-    pub new_rejects: u64,
-    /// Invoices without a known tenant that could not be read: how many, and why.
-    pub unread: Option<(u64, Trouble)>,
-    /// Files that were left though no invoice names them any more: how many, and one of them.
-    pub left: BTreeMap<Option<WhyKept>, (u64, TreePath)>,
-}
 
 pub(in crate::export) struct Journal<'a> {
     settings: &'a Settings,
     rejects: Rejects,
     pub tell: &'a mut dyn FnMut(Event),
-    pub outcome: Outcome,
-    started: HashSet<Tenant>,
+    pub outcome: CarriedOut,
     /// Rows that have come.
     rows: u64,
     /// Those of them without a usable source time.
@@ -70,13 +29,7 @@ pub(in crate::export) struct Journal<'a> {
 
 impl<'a> Journal<'a> {
     pub(in crate::export) fn new(settings: &'a Settings, rejects: Rejects, tell: &'a mut dyn FnMut(Event)) -> Self {
-        let (outcome, started) = Default::default();
-        Self { settings, rejects, tell, outcome, started, rows: 0, timeless: 0 }
-    }
-
-    /// How many tenants were looked at.
-    pub(in crate::export) fn tenants(&self) -> u64 {
-        self.started.len() as u64
+        Self { settings, rejects, tell, outcome: CarriedOut::default(), rows: 0, timeless: 0 }
     }
 
     pub(super) fn has_failed(&self, tenant: &Tenant) -> bool {
@@ -91,12 +44,14 @@ impl<'a> Journal<'a> {
         let upto = (self.settings.kind != Kind::Full).then(|| self.settings.boundary.clone());
         let after = if self.settings.since.is_some() { self.settings.since.clone() } else { watermark };
         (self.tell)(Event::TenantStarted { tenant: tenant.clone(), after, upto });
-        self.started.insert(tenant.clone());
+        self.outcome.tenants.insert(tenant.clone());
     }
 
     /// A row has come. The first one of a tenant starts it where no group did.
     pub(super) fn meet(&mut self, part: Part, verdict: &Verdict) {
-        if let Some(tenant) = verdict.tenant().filter(|tenant| part != Part::Todo && !self.started.contains(*tenant)) {
+        if let Some(tenant) =
+            verdict.tenant().filter(|tenant| part != Part::Todo && !self.outcome.tenants.contains(*tenant))
+        {
             self.start(tenant, None);
         }
         self.rows += 1;
@@ -177,7 +132,7 @@ impl<'a> Journal<'a> {
         self.say_what_stays();
         // Otherwise each tenant was done with its group.
         if groups == 0 {
-            let mut ready: Vec<Tenant> = self.started.iter().cloned().collect();
+            let mut ready: Vec<Tenant> = self.outcome.tenants.iter().cloned().collect();
             ready.sort();
             self.fail_if_rejected(&ready);
             self.say_done(ready);

@@ -7,28 +7,14 @@ use std::iter;
 use super::batch::Batch;
 use super::bloom::BloomFilter;
 use super::tally::Counted;
+use crate::export::commit::Committer;
 use crate::invoice::{Digest, InvoiceId};
-use crate::run::RunId;
-use crate::state::State;
 use crate::state::ledger::Entry;
-use crate::state::rehearsal::{Rehearsal, RehearsedInvoice};
+use crate::state::rehearsal::RehearsedInvoice;
 use crate::tree::name::TreePath;
 
-/// Where batches are recorded.
-pub(in crate::export) enum Ledger<'a> {
-    Recorded {
-        state: &'a mut State,
-        run: RunId,
-    },
-    /// A dry run leaves the ledger as it is, if there is one, and keeps beside it what it would have recorded.
-    Rehearsed {
-        state: Option<&'a State>,
-        rehearsal: Rehearsal,
-    },
-}
-
 pub(in crate::export) struct LedgerView<'a> {
-    pub ledger: Ledger<'a>,
+    pub committer: Committer<'a>,
     /// The ids and paths that this run has entered; None unless the ledger was empty when it began.
     entered: Option<BloomFilter>,
     pub batch: Batch,
@@ -37,15 +23,8 @@ pub(in crate::export) struct LedgerView<'a> {
 }
 
 impl<'a> LedgerView<'a> {
-    pub(in crate::export) fn new(ledger: Ledger<'a>, entered: Option<BloomFilter>) -> Self {
-        Self { ledger, entered, batch: Batch::default(), in_flight: None }
-    }
-
-    fn state(&self) -> Option<&State> {
-        match &self.ledger {
-            Ledger::Recorded { state, .. } => Some(state),
-            Ledger::Rehearsed { state, .. } => *state,
-        }
+    pub(in crate::export) fn new(committer: Committer<'a>, entered: Option<BloomFilter>) -> Self {
+        Self { committer, entered, batch: Batch::default(), in_flight: None }
     }
 
     /// Where an invoice lies.
@@ -62,13 +41,13 @@ impl<'a> LedgerView<'a> {
 
     /// What the ledger itself says of an invoice.
     pub(super) fn recorded(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
-        self.state().map_or(Ok(None), |state| state.entry(id))
+        self.committer.state().map_or(Ok(None), |state| state.entry(id))
     }
 
     fn rehearsed(&self, id: &InvoiceId) -> anyhow::Result<Option<RehearsedInvoice>> {
-        match &self.ledger {
-            Ledger::Rehearsed { rehearsal, .. } => rehearsal.of(id),
-            Ledger::Recorded { .. } => Ok(None),
+        match &self.committer {
+            Committer::DryRun { rehearsal, .. } => rehearsal.of(id),
+            Committer::Export { .. } => Ok(None),
         }
     }
 
@@ -100,8 +79,8 @@ impl<'a> LedgerView<'a> {
         if self.is_new(path) {
             return Ok(Vec::new());
         }
-        let owners = self.state().map_or(Ok(Vec::new()), |state| state.owners(path))?;
-        let Ledger::Rehearsed { rehearsal, .. } = &self.ledger else { return Ok(owners) };
+        let owners = self.committer.state().map_or(Ok(Vec::new()), |state| state.owners(path))?;
+        let Committer::DryRun { rehearsal, .. } = &self.committer else { return Ok(owners) };
         let mut still = Vec::new();
         for owner in owners {
             if self.rehearsed(&owner.0)?.is_none_or(|rehearsed| !rehearsed.overrules) {
@@ -112,18 +91,18 @@ impl<'a> LedgerView<'a> {
         Ok(still)
     }
 
-    /// Other invoices that name a path.
-    pub(super) fn owners(&self, id: &InvoiceId, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
+    /// The invoices that name a path, each with the digest of its document.
+    pub(super) fn owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
         let recorded = self.recorded_owners(path)?.into_iter().filter(|(owner, _)| !self.is_overruled(owner));
         let closed = self.in_flight.iter().flat_map(|batch| batch.owners(path));
         let closed = closed.filter(|(owner, _)| !self.batch.overrules(owner));
-        Ok(recorded.chain(closed).chain(self.batch.owners(path)).filter(|(owner, _)| owner != id).collect())
+        Ok(recorded.chain(closed).chain(self.batch.owners(path)).collect())
     }
 
     /// Other invoices that name a path with other content.
     pub(super) fn rivals(&self, id: &InvoiceId, path: &TreePath, digest: Digest) -> anyhow::Result<Vec<InvoiceId>> {
-        let owners = self.owners(id, path)?;
-        Ok(owners.into_iter().filter(|(_, theirs)| *theirs != digest).map(|(owner, _)| owner).collect())
+        let is_rival = |(owner, theirs): &(InvoiceId, Digest)| owner != id && *theirs != digest;
+        Ok(self.owners(path)?.into_iter().filter(is_rival).map(|(owner, _)| owner).collect())
     }
 
     /// Where the open batch puts the invoices that shared the file at this path until now.
@@ -135,16 +114,16 @@ impl<'a> LedgerView<'a> {
 
     /// What this run has recorded of a row so far.
     pub(super) fn counted(&self, id: &InvoiceId) -> anyhow::Result<Option<Counted>> {
-        let counted = match &self.ledger {
-            Ledger::Recorded { state, run } => state.counted(*run, id)?,
-            Ledger::Rehearsed { .. } => self.rehearsed(id)?.map(|rehearsed| (rehearsed.tenant, rehearsed.counted)),
+        let counted = match &self.committer {
+            Committer::Export { state, writing, .. } => state.counted(writing.run.id, id)?,
+            Committer::DryRun { .. } => self.rehearsed(id)?.map(|rehearsed| (rehearsed.tenant, rehearsed.counted)),
         };
         Ok(counted.filter(|(_, counts)| counts.seen > 0))
     }
 
     /// Whether an invoice is known to be one that cannot be exported.
     pub(super) fn is_rejected(&self, id: &InvoiceId) -> anyhow::Result<bool> {
-        let is_open = self.state().map_or(Ok(false), |state| state.is_open_reject(id))?;
+        let is_open = self.committer.state().map_or(Ok(false), |state| state.is_open_reject(id))?;
         let is_rehearsed = self.rehearsed(id)?.is_some_and(|rehearsed| rehearsed.counted.rejected > 0);
         Ok(is_open || is_rehearsed || self.unrecorded().any(|batch| batch.rejects(id)))
     }
@@ -155,10 +134,12 @@ mod tests {
     use super::*;
     use crate::invoice::Tenant;
     use crate::state::ledger::Origin;
+    use crate::state::rehearsal::Rehearsal;
+    use crate::tree::publish::Published;
 
     fn view() -> LedgerView<'static> {
-        let ledger = Ledger::Rehearsed { state: None, rehearsal: Rehearsal::new().unwrap() };
-        LedgerView::new(ledger, None)
+        let rehearsal = Rehearsal::new().unwrap();
+        LedgerView::new(Committer::DryRun { state: None, tree: None, rehearsal }, None)
     }
 
     fn entry(id: &str, country: &str, digest: u8) -> Entry {
@@ -182,8 +163,7 @@ mod tests {
         let (id, cn, de) = (InvoiceId::from("1"), entry("1", "CN", 1), entry("1", "DE", 1));
         let mut recorded = Batch::default();
         recorded.enter(entry("1", "IT", 1), Origin::Written);
-        let Ledger::Rehearsed { rehearsal, .. } = &mut view.ledger else { unreachable!() };
-        rehearsal.record(&recorded.record).unwrap();
+        view.committer.record(&Published::nothing(), &recorded.record).unwrap();
         assert_eq!(view.entry(&id).unwrap().unwrap().path.country(), "IT");
         let mut closed = Batch::default();
         closed.enter(cn.clone(), Origin::Written);
@@ -207,7 +187,7 @@ mod tests {
         // It has left the path.
         view.batch.enter(entry("2", "DE", 1), Origin::Written);
         let path = entry("1", "CN", 1).path;
-        assert_eq!(view.owners(&InvoiceId::from("1"), &path).unwrap().len(), 1);
+        assert_eq!(view.owners(&path).unwrap().len(), 2);
         let rivals = |id: &str, digest| view.rivals(&InvoiceId::from(id), &path, Digest([digest; 32])).unwrap();
         assert_eq!(rivals("1", 1), [InvoiceId::from("3")]);
         assert_eq!(rivals("9", 3), [InvoiceId::from("1")]);

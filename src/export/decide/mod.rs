@@ -19,8 +19,8 @@
 pub(super) use self::bloom::BloomFilter;
 pub(super) use self::decider::Decider;
 pub(super) use self::decisions::Decisions;
-pub(super) use self::journal::{Journal, Outcome};
-pub(super) use self::ledger_view::{Ledger, LedgerView};
+pub(super) use self::journal::Journal;
+pub(super) use self::ledger_view::LedgerView;
 pub(super) use self::second::SecondSource;
 pub(super) use self::tally::Tally;
 

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::export::inquiry::Settings;
 use crate::export::plan::{Group, Member, Others};
+use crate::export::server::Settings;
 use crate::export::ticket::Part;
 use crate::invoice::{SourceTime, Tenant};
 use crate::state::tenants::Advance;

@@ -2,21 +2,21 @@
 
 use crate::event::Event;
 use crate::export::one_by_one::Asks;
-use crate::export::patience::Patience;
+use crate::export::retry::RetryPolicy;
 use crate::source::{Source, SourceError};
 
 pub(in crate::export) struct SecondSource<'a> {
-    patience: Patience,
+    retry: RetryPolicy,
     open: &'a dyn Fn() -> Result<Box<dyn Source>, SourceError>,
     source: Option<Box<dyn Source>>,
 }
 
 impl<'a> SecondSource<'a> {
     pub(in crate::export) fn new(
-        patience: Patience,
+        retry: RetryPolicy,
         open: &'a dyn Fn() -> Result<Box<dyn Source>, SourceError>,
     ) -> Self {
-        Self { patience, open, source: None }
+        Self { retry, open, source: None }
     }
 
     pub(super) fn telling<'s>(&'s mut self, tell: &'s mut dyn FnMut(Event)) -> impl Asks + use<'s, 'a> {
@@ -34,8 +34,8 @@ impl Asks for Telling<'_, '_> {
         &mut self,
         mut question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,
     ) -> Result<R, SourceError> {
-        let SecondSource { patience, open, source } = &mut *self.second;
-        patience.insist(self.tell, || {
+        let SecondSource { retry, open, source } = &mut *self.second;
+        retry.run(self.tell, || {
             let open = match source.take() {
                 Some(source) => source,
                 None => open()?,

@@ -8,7 +8,7 @@
 //! again with tenant, number and year counts as the same invoice. Nothing in the database could say otherwise.
 
 use super::decisions::Decisions;
-use crate::invoice::{Invoice, InvoiceId};
+use crate::invoice::{Digest, Invoice};
 use crate::run::WhyKept;
 use crate::state::ledger::Entry;
 use crate::state::todo::{Content, Leftover};
@@ -18,15 +18,17 @@ use crate::tree::publish::{Cause, Removal};
 impl Decisions<'_> {
     /// The number of the source's table, if the row was read in it with the document and at the path that the ledger
     /// has. A row that is as it was keeps what is known of it where the source shows nothing.
-    pub(super) fn table_of(&self, entry: &Entry, before: Option<&Entry>) -> Option<i64> {
-        let same = before.filter(|before| (&before.path, before.digest) == (&entry.path, entry.digest));
+    pub(super) fn table_of(&self, path: &TreePath, digest: Digest, before: Option<&Entry>) -> Option<i64> {
+        let same = before.filter(|before| (&before.path, before.digest) == (path, digest));
         self.table.or_else(|| same.and_then(|before| before.table))
     }
 
     /// The invoice leaves its old path. The file goes if the row is provably the one that was exported.
     pub(super) fn supersede(&mut self, before: &Entry, instead: &TreePath, invoice: &Invoice) -> anyhow::Result<()> {
         // What a dead run may have written there is cleared up once everything in doubt was read again.
-        if self.doubted.contains_key(&before.path) || !self.view.owners(&before.id, &before.path)?.is_empty() {
+        if self.doubted.contains_key(&before.path)
+            || self.view.owners(&before.path)?.iter().any(|(owner, _)| *owner != before.id)
+        {
             return Ok(());
         }
         let (path, id, digest) = (before.path.clone(), before.id.clone(), before.digest);
@@ -40,7 +42,7 @@ impl Decisions<'_> {
         match why {
             None => {
                 let instead = self.view.moved_from(&path)?.chain([instead.clone()]).collect();
-                self.view.batch.remove(Removal { id, path, instead, digest, cause: Cause::Superseded });
+                self.view.batch.remove(Removal { path, instead, digest, cause: Cause::Superseded(id) });
             }
             why => self.leave_if_there(Leftover { path, id, digest, why }),
         }
@@ -60,8 +62,8 @@ impl Decisions<'_> {
         let path = path.clone();
         match why {
             None => {
-                let (nobody, cause) = (InvoiceId::from(""), Cause::InDoubt(id));
-                self.view.batch.remove(Removal { id: nobody, path, instead: Vec::new(), digest, cause });
+                let cause = Cause::InDoubt(id);
+                self.view.batch.remove(Removal { path, instead: Vec::new(), digest, cause });
             }
             why => self.leave_if_there(Leftover { path, id, digest, why }),
         }
@@ -70,7 +72,7 @@ impl Decisions<'_> {
 
     /// A file that is gone already is not left behind.
     pub(super) fn leave_if_there(&mut self, leftover: Leftover) {
-        let is_gone = self.desk.tree.is_none_or(|tree| matches!(tree.inspect(&leftover.path), Ok(None)));
+        let is_gone = self.checker.tree.is_none_or(|tree| matches!(tree.inspect(&leftover.path), Ok(None)));
         if !is_gone {
             self.view.batch.leave(leftover);
         }

@@ -6,9 +6,9 @@ use std::collections::HashSet;
 
 use super::{Confirm, Findings, Leftovers, PruneOrder};
 use crate::event::{Event, Notice};
-use crate::export::inquiry::{Inquiry, Present, second_source};
 use crate::export::order::Order;
-use crate::export::patience::Patience;
+use crate::export::retry::RetryPolicy;
+use crate::export::server::{ServerSession, ServerSnapshot, second_source};
 use crate::export::session::Session;
 use crate::export::writing::Writing;
 use crate::invoice::{Digest, InvoiceId};
@@ -42,7 +42,7 @@ pub(super) fn refuse(
         return Ok(());
     }
     let (invoices, exported) = session.state.extent()?;
-    let listed = session.present.listed.iter();
+    let listed = session.snapshot.listed.iter();
     let newest = listed.filter_map(|listed| listed.ahead.clone().or_else(|| listed.newest.clone())).max();
     if let Some(exported) = exported
         && newest.as_ref() < Some(&exported)
@@ -68,16 +68,16 @@ fn is_proven(
     if findings.withdrawn().is_empty() {
         return Ok(true);
     }
-    let Session { state, present, .. } = session;
-    let Some(before) = &present.settings.table else { return Ok(false) };
+    let Session { state, snapshot, .. } = session;
+    let Some(before) = &snapshot.settings.table else { return Ok(false) };
     let Some(table) = state.source_table(Some(before))? else { return Ok(false) };
     for id in findings.withdrawn() {
         if state.entry(id)?.is_some_and(|entry| entry.table != Some(table)) {
             return Ok(false);
         }
     }
-    let mut patience = Patience::new(order.retry_for, &Cancel::default());
-    let now = patience.insist(tell, || second_source(&order.access, &present.server, None)?.table_identity())?;
+    let mut retry = RetryPolicy::new(order.retry_for, &Cancel::default());
+    let now = retry.run(tell, || second_source(&order.access, &snapshot.server, None)?.table_identity())?;
     Ok(now.is_some_and(|now| before.lasts(&now)))
 }
 
@@ -87,15 +87,15 @@ pub(super) fn prune(
     findings: &Findings,
     leftovers: Leftovers,
     state: &mut State,
-    present: &Present,
+    snapshot: &ServerSnapshot,
     writing: &mut Writing<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Counts> {
-    let mut inquiry = Inquiry::again(order, &present.server, writing.run.id, tell)?;
+    let mut server_session = ServerSession::again(order, &snapshot.server, writing.run.id, tell)?;
     let mut pruned = Counts::default();
     for ids in findings.withdrawn().chunks(PAGE) {
         let mut back = HashSet::new();
-        inquiry.ask(tell, |source| {
+        server_session.ask(tell, |source| {
             source.documents(ids, &mut |fetched| {
                 back.insert(fetched.id().clone());
                 Ok(())
@@ -160,7 +160,7 @@ fn remove_leftovers(
 }
 
 fn removal(id: &InvoiceId, path: &TreePath, digest: Digest) -> Removal {
-    Removal { id: id.clone(), path: path.clone(), instead: Vec::new(), digest, cause: Cause::Superseded }
+    Removal { path: path.clone(), instead: Vec::new(), digest, cause: Cause::Superseded(id.clone()) }
 }
 
 fn publish(

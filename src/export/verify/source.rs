@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use super::{Difference, Finding, Findings};
 use crate::event::{Event, Notice};
-use crate::export::check::{Candidate, Desk, Presence, Verdict};
-use crate::export::diff::{Compare, Scope, Told};
-use crate::export::drive::{Checked, Decides, Errand, drive};
-use crate::export::inquiry::second_source;
+use crate::export::check::{Candidate, Checker, Presence, Verdict};
+use crate::export::diff::{Compare, ReaderEvent, Scope};
+use crate::export::drive::{Checked, ReadTask, RowHandler, drive};
 use crate::export::order::Order;
-use crate::export::patience::Patience;
 use crate::export::plan::{self, HowToRead};
+use crate::export::retry::RetryPolicy;
+use crate::export::server::second_source;
 use crate::export::session::Session;
 use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
@@ -34,25 +34,25 @@ pub(super) fn compare(
     findings: &mut Findings,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
-    let Session { state, present, .. } = session;
+    let Session { state, snapshot, .. } = session;
     let known = state.tenants()?;
     let span = Span { after: selection.since.clone(), upto: selection.until.clone() };
-    let groups = plan::groups(&present.listed, &selection.tenants, &known, &HowToRead::Span(span));
-    let mut patience = Patience::new(order.retry_for, cancel);
-    let errand = Errand {
-        source: patience.insist(tell, || second_source(&order.access, &present.server, None))?,
+    let groups = plan::groups(&snapshot.listed, &selection.tenants, &known, &HowToRead::Span(span));
+    let mut retry = RetryPolicy::new(order.retry_for, cancel);
+    let read_task = ReadTask {
+        source: retry.run(tell, || second_source(&order.access, &snapshot.server, None))?,
         lookup: state.lookup()?,
-        todo: present.tenantless.iter().map(tenantless).collect(),
+        todo: snapshot.tenantless.iter().map(tenantless).collect(),
         scope: Arc::new(Scope::Groups { groups, compare }),
-        patience,
+        retry,
         visited_ids: Some(VisitedIds::new(selection.clone())?),
     };
     let max_document = order.access.max_document;
-    let desk = Desk { tree: None, stage: None, presence: Presence::Assumed, max_document };
+    let checker = Checker { tree: None, stage: None, presence: Presence::Assumed, max_document };
     let read_upto = known.into_iter().filter_map(|known| Some((known.tenant, known.watermark?))).collect();
     let otherwise = state.newest_boundary()?;
     let mut examiner = Examiner { selection, state, read_upto, otherwise, unread: HashSet::new(), findings, tell };
-    drive(&mut examiner, desk, errand, order.writers, cancel)
+    drive(&mut examiner, checker, read_task, order.writers, cancel)
 }
 
 /// No tenant's keys bring it.
@@ -73,8 +73,8 @@ struct Examiner<'a> {
     tell: &'a mut dyn FnMut(Event),
 }
 
-impl Decides for Examiner<'_> {
-    fn take(&mut self, checked: Checked) -> anyhow::Result<()> {
+impl RowHandler for Examiner<'_> {
+    fn on_row(&mut self, checked: Checked) -> anyhow::Result<()> {
         match checked.verdict {
             Verdict::Candidate(candidate) => self.judge(&candidate, checked.ticket.known.as_ref()),
             Verdict::Reject(reject) => self.judge_reject(&reject),
@@ -82,27 +82,27 @@ impl Decides for Examiner<'_> {
         }
     }
 
-    fn hear(&mut self, told: Told) -> anyhow::Result<()> {
+    fn on_reader_event(&mut self, told: ReaderEvent) -> anyhow::Result<()> {
         match told {
-            Told::Gone { part: Part::Unmet, id, .. } => {
+            ReaderEvent::Gone { part: Part::Unmet, id, .. } => {
                 if let Some(entry) = self.state.entry(&id)? {
                     let detail = text!("the source has no such invoice any more", "数据源中已没有这张发票");
                     self.find(Difference::Withdrawn, &entry, detail);
                 }
             }
-            Told::Retrying { trouble, pause } => (self.tell)(Event::Notice(Notice::Retrying { trouble, pause })),
-            Told::Failed { tenants, tenantless, trouble } => self.unread(tenants, tenantless, &trouble),
+            ReaderEvent::Retrying { trouble, pause } => (self.tell)(Event::Notice(Notice::Retrying { trouble, pause })),
+            ReaderEvent::Failed { tenants, tenantless, trouble } => self.unread(tenants, tenantless, &trouble),
             // Who is gone from the index is asked for again after the scan.
-            Told::Gone { .. } | Told::Begun(_) | Told::Quiet(_) | Told::Read { .. } => {}
+            ReaderEvent::Gone { .. } | ReaderEvent::Begun(_) | ReaderEvent::Quiet(_) | ReaderEvent::Read { .. } => {}
         }
         Ok(())
     }
 
-    fn flush(&mut self) -> anyhow::Result<()> {
+    fn checkpoint(&mut self) -> anyhow::Result<()> {
         Ok(())
     }
 
-    fn close(&mut self) -> anyhow::Result<()> {
+    fn finish(&mut self) -> anyhow::Result<()> {
         Ok(())
     }
 }

@@ -5,18 +5,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::steps::{BAD, Change, Fields, Kind, Pace, TENANTS, What, When};
+use super::clocks::{Clocks, Records};
+use super::identity::{Identity, Version};
+use super::steps::{Change, Fields, Kind, Pace, SPOILED, TENANTS, What, When};
 
 /// One row. Times are seconds since 1970 on the source's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Invoice {
-    pub(super) tenant: &'static str,
+    pub(super) tenant: Option<&'static str>,
     pub(super) country: &'static str,
     pub(super) date: &'static str,
     pub(super) number: &'static str,
     pub(super) issued: bool,
     pub(super) document: &'static str,
-    pub(super) time: i64,
+    pub(super) time: Option<i64>,
 }
 
 /// What becomes of a row.
@@ -49,8 +51,7 @@ struct Seen {
 /// One run, as far as it matters what it could see.
 pub(super) struct Sight {
     pub(super) kind: Kind,
-    pub(super) source_clock: i64,
-    pub(super) own_clock: i64,
+    pub(super) clocks: Clocks,
     /// Since when the oldest work that the server shows is open.
     pub(super) open_since: Option<i64>,
     /// Who was known to be rejected before. Runs read them again; a verification leaves them to runs.
@@ -65,22 +66,24 @@ pub(super) struct Reference {
     past: BTreeMap<i64, Vec<Invoice>>,
     awaited: BTreeMap<i64, Awaits>,
     seen: BTreeMap<&'static str, Seen>,
-    /// The clocks that the last run may have recorded.
-    clocks: Vec<(i64, i64)>,
+    records: Records,
+    pub(super) identity: Identity,
     newest_boundary: Option<i64>,
     /// A run died, and none has ended well since.
     pub(super) run_died: bool,
 }
 
 impl Invoice {
-    pub(super) fn path(&self) -> String {
+    /// Its path, if it could have a file there.
+    pub(super) fn claim(&self) -> Option<String> {
         let Self { tenant, country, date, number, .. } = self;
-        format!("{tenant}/{country}/{}+{number}.json", date.replace('-', ""))
+        let tenant = tenant.filter(|_| self.issued && !self.is_spoiled())?;
+        Some(format!("{tenant}/{country}/{}+{number}.json", date.replace('-', "")))
     }
 
-    /// Its path, if it could have a file there.
-    fn claim(&self) -> Option<String> {
-        (self.issued && self.document != BAD).then(|| self.path())
+    /// No run can export it, and every run says so.
+    fn is_spoiled(&self) -> bool {
+        self.tenant.is_none() || SPOILED.contains(&self.document)
     }
 }
 
@@ -88,10 +91,11 @@ impl Invoice {
 pub(super) fn writes(rows: &BTreeMap<i64, Invoice>, Change { id, what, when }: &Change, now: i64) -> Vec<Write> {
     let before = rows.get(id);
     let time = match when {
-        When::Now => now,
-        When::Behind(by) => now - by,
-        When::Ahead(by) => now + by,
-        When::Unmoved => before.map_or(now, |row| row.time),
+        When::Now => Some(now),
+        When::Behind(by) => Some(now - by),
+        When::Ahead(by) => Some(now + by),
+        When::Never => None,
+        When::Unmoved => before.map_or(Some(now), |row| row.time),
     };
     if let What::New(Fields { tenant, country, date, number, document }) = *what {
         return vec![(*id, Some(Invoice { tenant, country, date, number, issued: true, document, time }))];
@@ -128,7 +132,8 @@ impl Reference {
             past: BTreeMap::new(),
             awaited: BTreeMap::new(),
             seen: BTreeMap::new(),
-            clocks: Vec::new(),
+            records: Records::new(pace),
+            identity: Identity::default(),
             newest_boundary: None,
             run_died: false,
         }
@@ -154,12 +159,16 @@ impl Reference {
 
     fn awaits(&self, id: i64, row: &Invoice) -> Awaits {
         let looks_the_same = |past: &Invoice| (past.time, past.tenant) == (row.time, row.tenant);
-        let may_be_settled = self.newest_boundary.is_some_and(|boundary| row.time < boundary);
+        // No tenant's window brings it, so that nothing but the tenant counts.
+        let Some(tenant) = row.tenant else { return Awaits::Window };
+        let may_be_settled = self.newest_boundary.is_some_and(|boundary| row.time < Some(boundary));
         if may_be_settled && self.past.get(&id).is_some_and(|past| past.iter().any(looks_the_same)) {
             return Awaits::Documents;
         }
-        let seen = self.seen.get(row.tenant).copied().unwrap_or_default();
-        if seen.upto.is_some_and(|upto| row.time <= upto) { Awaits::AllKeys } else { Awaits::Window }
+        let seen = self.seen.get(tenant).copied().unwrap_or_default();
+        // Without a time it is read where there is no lower bound.
+        let is_below = row.time.is_none_or(|time| seen.upto.is_some_and(|upto| time <= upto));
+        if is_below { Awaits::AllKeys } else { Awaits::Window }
     }
 
     /// A run ended, or died.
@@ -167,30 +176,41 @@ impl Reference {
         if sight.kind == Kind::DryRun {
             return;
         }
-        let clocks = (sight.source_clock, sight.own_clock);
-        let boundary = sight.source_clock - self.pace.lag;
-        let doubt = !self.clocks.is_empty() && self.clocks.iter().all(|last| self.clock_moved(*last, clocks));
+        let (boundary, later) = (sight.clocks.source - self.pace.lag, sight.clocks.until - self.pace.lag);
+        let doubt = self.records.met(&sight.clocks, sight.ended_well);
+        let mut awaited_before = self.awaited.clone();
         for tenant in TENANTS {
-            self.read(tenant, sight, boundary, doubt);
+            self.read(tenant, sight, [boundary, later], doubt);
         }
-        if sight.ended_well {
-            self.clocks.clear();
+        if sight.ended_well && matches!(sight.kind, Kind::Incremental | Kind::Full | Kind::Backfill(_)) {
+            self.awaited.retain(|id, _| self.rows.get(id).is_none_or(|row| row.tenant.is_some()));
         }
-        self.clocks.push(clocks);
+        awaited_before.retain(|id, awaits| *awaits != Awaits::Turn && !self.awaited.contains_key(id));
+        let reads_anyway = sight.ended_well && sight.kind == Kind::Full;
+        let read = |(id, _): &(i64, String)| reads_anyway || awaited_before.contains_key(id);
+        let winners = self.claims().into_iter().filter_map(|(path, claimants)| Some((*claimants.last()?, path)));
+        let settled = winners.filter(read).map(|(id, path)| Version { id, path, document: self.rows[&id].document });
+        self.identity.read(settled.collect::<Vec<_>>());
         self.run_died = !sight.ended_well;
-        self.newest_boundary = self.newest_boundary.max(Some(boundary));
+        self.newest_boundary = self.newest_boundary.max(Some(later));
     }
 
-    /// By more than half the lag against ours, or back.
-    fn clock_moved(&self, (source_before, own_before): (i64, i64), (source, own): (i64, i64)) -> bool {
-        let moved = 2 * (source - own).abs_diff(source_before - own_before) > self.pace.lag.unsigned_abs().max(1);
-        moved || source < source_before
+    /// A run begins: it may read every row as it is now.
+    pub(super) fn begins(&mut self) {
+        let versions = self
+            .rows
+            .iter()
+            .filter_map(|(id, row)| Some(Version { id: *id, path: row.claim()?, document: row.document }));
+        self.identity.may_read(versions);
     }
 
-    fn read(&mut self, tenant: &'static str, sight: &Sight, boundary: i64, doubt: bool) {
-        let issued = || self.rows.values().filter(|row| row.issued && row.tenant == tenant).map(|row| row.time);
+    fn read(&mut self, tenant: &'static str, sight: &Sight, [boundary, later]: [i64; 2], doubt: bool) {
+        let issued = || {
+            let rows = self.rows.values().filter(|row| row.issued && row.tenant == Some(tenant));
+            rows.filter_map(|row| row.time)
+        };
         let newest = issued().max();
-        let newest_read = issued().filter(|time| *time <= boundary).max();
+        let newest_read = issued().filter(|time| *time <= later).max();
         let seen = self.seen.entry(tenant).or_default();
         let reads_all_keys = doubt || seen.doubted;
         let passed = seen.passed;
@@ -202,7 +222,7 @@ impl Reference {
         if incremental {
             // What lies below the overlap is looked for only where newer source times turn up. A tenant
             // without invoices is not in the source's list.
-            let below = [newest_read, Some(boundary - self.pace.overlap), sight.open_since.map(|since| since - 1)];
+            let below = [newest_read, Some(later - self.pace.overlap), sight.open_since.map(|since| since - 1)];
             let upto = newest_read.and(below.into_iter().flatten().min());
             seen.upto = if sight.ended_well && reads_all_keys { upto } else { seen.upto.max(upto) };
             seen.doubted = false;
@@ -221,27 +241,30 @@ impl Reference {
         }
         let rows = &self.rows;
         self.awaited.retain(|id, awaits| {
-            let Some(row) = rows.get(id).filter(|row| row.tenant == tenant) else { return true };
+            let Some(row) = rows.get(id).filter(|row| row.tenant == Some(tenant)) else { return true };
             let saw = match sight.kind {
                 Kind::Incremental | Kind::IncrementalOf(_) => {
                     incremental
                         && match awaits {
                             Awaits::Turn => true,
-                            Awaits::Window => row.time <= boundary,
-                            Awaits::AllKeys => reads_all_keys && row.time <= boundary,
+                            Awaits::Window => row.time <= Some(boundary),
+                            Awaits::AllKeys => reads_all_keys && row.time <= Some(boundary),
                             Awaits::Documents => false,
                         }
                 }
                 Kind::Full => true,
                 Kind::Backfill(back) => {
-                    *awaits == Awaits::Turn || (row.time > sight.source_clock - back && row.time <= boundary)
+                    let (after, upto) = (Some(sight.clocks.until - back), Some(boundary));
+                    *awaits == Awaits::Turn || (row.time > after && row.time <= upto)
                 }
                 Kind::Repair | Kind::RepairDocuments if sight.rejects.contains(&id.to_string()) => false,
                 Kind::Repair => {
                     matches!(awaits, Awaits::Window | Awaits::AllKeys)
-                        && passed.is_some_and(|passed| row.time <= passed)
+                        && passed.is_some_and(|passed| row.time <= Some(passed))
                 }
-                Kind::RepairDocuments => *awaits != Awaits::Turn && passed.is_some_and(|passed| row.time <= passed),
+                Kind::RepairDocuments => {
+                    *awaits != Awaits::Turn && passed.is_some_and(|passed| row.time <= Some(passed))
+                }
                 Kind::DryRun => false,
             };
             !saw
@@ -249,11 +272,16 @@ impl Reference {
     }
 
     pub(super) fn newest_ever(&self) -> Option<i64> {
-        self.past.values().flatten().map(|row| row.time).max()
+        self.past.values().flatten().filter_map(|row| row.time).max()
     }
 
     pub(super) fn has_tenant(&self, tenant: &str) -> bool {
-        self.rows.values().any(|row| row.tenant == tenant)
+        self.rows.values().any(|row| row.tenant == Some(tenant))
+    }
+
+    /// The path that this invoice wants.
+    pub(super) fn claim(&self, id: i64) -> Option<String> {
+        self.rows.get(&id).and_then(Invoice::claim)
     }
 
     /// Whether nothing is said about this invoice yet.
@@ -287,10 +315,15 @@ impl Reference {
             let winner = claimants.last().map(document);
             claimants.iter().filter(move |id| Some(document(id)) != winner)
         });
-        let bad = self.rows.iter().filter(|(_, row)| row.issued && row.document == BAD).map(|(id, _)| id);
-        let mut rejects: Vec<String> = losers.chain(bad).map(i64::to_string).collect();
+        let bad = self.spoiled();
+        let mut rejects: Vec<String> = losers.copied().chain(bad).map(|id| id.to_string()).collect();
         rejects.sort();
         rejects
+    }
+
+    /// The invoices that no run can export.
+    pub(super) fn spoiled(&self) -> impl Iterator<Item = i64> {
+        self.rows.iter().filter(|(_, row)| row.issued && row.is_spoiled()).map(|(id, _)| *id)
     }
 
     /// Whether an invoice with this document ever had this path: such a file may have been left.

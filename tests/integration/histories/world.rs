@@ -7,24 +7,35 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use mysql::prelude::Queryable;
-use serde_json::Value;
 
+use super::clocks::Clocks;
+use super::faults::{Obstacle, overtake};
 use super::reference::{self, Invoice, Reference, Sight, Write};
-use super::steps::{Change, Ending, Fate, Kind, Pace, Run, Step};
-use crate::support::disk::Closed;
+use super::rows;
+use super::steps::{Change, Deed, Ending, Fate, Holder, Kind, Machine, Pace, Rebuild, Refill, Run, Step};
+use super::verdict::{Before, Recorded};
 use crate::support::exporter::{Finished, run_with};
-use crate::support::table::quoted;
-use crate::support::{Exporter, Table};
+use crate::support::state::meddle;
+use crate::support::{Break, Exporter, Proxy, Table};
 
 /// Friday, 28 November 2025, 16:00.
 const BEGINNING: i64 = 1_764_345_600;
+/// A row that no change concerns.
+const FIRST: i64 = 7;
 
 pub(super) struct World<'a> {
     table: &'a Table,
-    exporter: Exporter<'a>,
+    pub(super) exporter: Exporter<'a>,
     pace: &'static Pace,
-    /// Source and own; None where the source is a server, whose clock cannot be told anything.
-    clocks: Option<(i64, i64)>,
+    /// Between the exporter and its server, if there is one.
+    proxy: Option<Proxy>,
+    /// None where the source is a server, whose clock cannot be told anything.
+    clocks: Option<Clocks>,
+    /// How much time had passed when a run recorded its clocks.
+    recorded: i64,
+    /// How many transactions were prepared.
+    prepared: u32,
+    machine: u32,
     open: Vec<OpenTransaction>,
     pub(super) reference: Reference,
     has_state: bool,
@@ -34,8 +45,14 @@ pub(super) struct World<'a> {
 struct OpenTransaction {
     since: i64,
     writes: Vec<Write>,
-    /// The embedded source has none: its rows come with their old times when it is committed.
-    connection: Option<mysql::Conn>,
+    held: Held,
+}
+
+enum Held {
+    /// By the story alone: of the embedded source, rows come with their old times when it is committed.
+    Nowhere,
+    ByConnection(mysql::Conn),
+    Prepared(String),
 }
 
 /// What happened, for whoever must understand a failure.
@@ -52,25 +69,52 @@ impl Story {
     }
 }
 
-fn printed(time: i64) -> String {
+pub(super) fn printed(time: i64) -> String {
     let moment = DateTime::from_timestamp(time, 0).expect("a time of our days");
     moment.format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 impl<'a> World<'a> {
     pub(super) fn new(table: &'a Table, pace: &'static Pace, story: &'a Story) -> Self {
-        let exporter = Exporter::in_memory(table)
+        rows::create(table);
+        let mut exporter = Exporter::in_memory(table)
             .env("INVOICE_EXPORT_SAFETY_LAG", format!("{}s", pace.lag))
             .env("INVOICE_EXPORT_OVERLAP", format!("{}s", pace.overlap))
+            .env("INVOICE_EXPORT_MAX_DOCUMENT", rows::MAX_DOCUMENT)
             .env("INVOICE_EXPORT_BACKUP_EVERY", "0s");
-        let clocks = matches!(table, Table::Embedded(_)).then_some((BEGINNING, BEGINNING));
+        let proxy = matches!(table, Table::Server(_)).then(|| Proxy::to(&table.url()));
+        if let Some(proxy) = &proxy {
+            exporter.set("INVOICE_EXPORT_SOURCE", proxy.url());
+        }
+        let clocks = Clocks { source: BEGINNING, until: BEGINNING, own: BEGINNING, up: Some(0), machine: 0 };
+        let clocks = matches!(table, Table::Embedded(_)).then_some(clocks);
         let (open, reference) = (Vec::new(), Reference::new(pace));
-        Self { table, exporter, pace, clocks, open, reference, has_state: false, story }
+        let mut world = Self {
+            table,
+            exporter,
+            pace,
+            proxy,
+            clocks,
+            recorded: 0,
+            prepared: 0,
+            machine: 0,
+            open,
+            reference,
+            has_state: false,
+            story,
+        };
+        world.carry_out(vec![(FIRST, Some(world.certain("FIRST", "2025-11-01")))]);
+        world
+    }
+
+    fn certain(&self, number: &'static str, date: &'static str) -> Invoice {
+        let time = Some(self.now());
+        Invoice { tenant: Some("1"), country: "CN", date, number, issued: true, document: "{}", time }
     }
 
     /// The source's clock.
     fn now(&self) -> i64 {
-        self.clocks.map_or_else(|| self.table.unix(), |(source, _)| source)
+        self.clocks.map_or_else(|| self.table.unix(), |clocks| clocks.source)
     }
 
     fn tell(&self, line: &str) {
@@ -83,26 +127,75 @@ impl<'a> World<'a> {
         }
         match step {
             Step::Commit(changes) => self.commit(changes),
-            Step::Open(changes) => self.leave_open(changes),
+            Step::Open(changes, holder) => self.leave_open(changes, *holder),
             Step::Close(ending) => self.close_oldest(*ending),
             Step::Pass(seconds) => self.pass(*seconds),
-            Step::SetSourceClock(by) => {
-                if let Some((source, _)) = &mut self.clocks {
-                    *source += by;
-                }
-            }
-            Step::RebuildTable => self.rebuild_table(),
-            Step::Run(run) => self.run(run),
+            Step::SetSourceClock(by) => self.set_clocks(*by, 0),
+            Step::SetBothClocks(by) => self.set_clocks(*by, *by),
+            Step::Move(machine) => self.change_machine(*machine),
+            Step::Rebuild(rebuild) => _ = self.rebuild(*rebuild),
+            Step::Refill(refill) => _ = self.refill(*refill),
+            Step::Rehearsed(kind) => self.rehearse(*kind),
+            Step::Run(run) => _ = self.run(run),
         }
     }
 
-    /// A server would wait for the end of the transactions that are open.
-    fn rebuild_table(&self) {
-        match self.table {
-            Table::Embedded(_) => self.table.execute("VACUUM"),
-            Table::Server(_) if self.open.is_empty() => self.table.execute("ALTER TABLE t_invoice FORCE"),
-            Table::Server(_) => {}
+    fn set_clocks(&mut self, source: i64, own: i64) {
+        if let Some(clocks) = &mut self.clocks {
+            (clocks.source, clocks.own) = (clocks.source + source, clocks.own + own);
         }
+    }
+
+    /// Not while a log lies beside the state, which is for the next run to find.
+    fn change_machine(&mut self, machine: Machine) {
+        let state = self.exporter.state();
+        if state.exists() && !self.has_log() {
+            let column = if machine == Machine::Restarted { "boot" } else { "host" };
+            meddle(&state, &format!("UPDATE meta SET {column} = 'another' WHERE {column} IS NOT NULL"));
+            self.machine += 1;
+        }
+    }
+
+    fn has_log(&self) -> bool {
+        self.exporter.state().with_extension("db-wal").exists()
+    }
+
+    /// A server would wait for the end of the transactions that are open.
+    fn can_be_exchanged(&self) -> bool {
+        matches!(self.table, Table::Embedded(_)) || self.open.is_empty()
+    }
+
+    fn rebuild(&mut self, rebuild: Rebuild) -> bool {
+        if !self.can_be_exchanged() || !rows::try_each(self.table, &rows::rebuilding(self.table, rebuild)) {
+            return false;
+        }
+        match rebuild {
+            Rebuild::Altered | Rebuild::Copied => self.reference.identity.is_another(),
+            Rebuild::Renamed => self.reference.identity.may_be_another(),
+        }
+        true
+    }
+
+    fn refill(&mut self, refill: Refill) -> bool {
+        let now = self.now();
+        let mut after = self.reference.rows.clone();
+        match refill {
+            Refill::Nothing => after.retain(|id, _| *id == FIRST),
+            Refill::SameRows => {}
+            Refill::NextYear => {
+                for row in after.values_mut() {
+                    (row.date, row.time) = (Refill::date(row.date), Some(now));
+                }
+            }
+        }
+        if !self.can_be_exchanged() || !rows::try_each(self.table, &rows::refilling(self.table, after.clone())) {
+            return false;
+        }
+        self.reference.identity.is_another();
+        let before = self.reference.rows.clone();
+        let changed = before.into_iter().filter(|(id, row)| after.get(id) != Some(row));
+        self.reference.commit(changed.map(|(id, _)| (id, after.get(&id).cloned())).collect());
+        true
     }
 
     /// Everything ends well, and everything that was promised must be there.
@@ -114,16 +207,7 @@ impl<'a> World<'a> {
         // The newest row is one that stays: a source whose newest row is gone looks like an older one.
         let newest = self.reference.newest_ever().unwrap_or_default();
         self.pass((newest - self.now()).max(0));
-        let last = Invoice {
-            tenant: "1",
-            country: "CN",
-            date: "2025-12-31",
-            number: "LAST",
-            issued: true,
-            document: "{}",
-            time: self.now(),
-        };
-        self.carry_out(vec![(99, Some(last))]);
+        self.carry_out(vec![(99, Some(self.certain("LAST", "2025-12-31")))]);
         self.pass(self.pace.lag + 1);
         for _ in 0..2 {
             self.run(&Run { kind: Kind::Incremental, fate: Fate::Lives });
@@ -141,7 +225,9 @@ impl<'a> World<'a> {
 
     fn pass(&mut self, seconds: i64) {
         match &mut self.clocks {
-            Some((source, own)) => (*source, *own) = (*source + seconds, *own + seconds),
+            Some(Clocks { source, own, up, .. }) => {
+                (*source, *own, *up) = (*source + seconds, *own + seconds, up.map(|up| up + seconds));
+            }
             None => {
                 let until = self.table.unix() + seconds;
                 while self.table.unix() < until {
@@ -178,91 +264,121 @@ impl<'a> World<'a> {
     }
 
     fn carry_out(&mut self, writes: Vec<Write>) {
-        match self.table {
-            Table::Server(database) => {
-                let mut connection = database.connect();
-                connection.query_drop("BEGIN").expect("begin");
-                write(&mut connection, &writes);
-                connection.query_drop("COMMIT").expect("commit");
-            }
-            Table::Embedded(_) => writes.iter().map(statement).for_each(|sql| self.table.execute(&sql)),
-        }
-        self.reference.commit(writes);
+        assert!(self.try_to_carry_out(writes), "nothing keeps the test from writing");
     }
 
-    fn leave_open(&mut self, changes: &[Change]) {
+    /// Whether no run that is stopped has locked what is to be written.
+    fn try_to_carry_out(&mut self, writes: Vec<Write>) -> bool {
+        let statements = writes.iter().map(|write| rows::statement(self.table, write));
+        let done = rows::try_each(self.table, &rows::transaction(statements));
+        if done {
+            self.reference.commit(writes);
+        }
+        done
+    }
+
+    fn leave_open(&mut self, changes: &[Change], holder: Holder) {
         let since = self.now();
         let writes = self.writes(changes);
         if writes.is_empty() {
             return;
         }
-        let connection = match self.table {
-            Table::Embedded(_) => None,
+        let held = match self.table {
+            Table::Embedded(_) => Held::Nowhere,
             Table::Server(database) => {
                 let mut connection = database.connect();
+                let mut say =
+                    |sql: &str| connection.query_drop(sql).unwrap_or_else(|error| panic!("{error} in: {sql}"));
                 // Otherwise it would hold gaps between rows, and others could not insert there.
-                connection.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").expect("set it");
-                connection.query_drop("BEGIN").expect("begin");
-                write(&mut connection, &writes);
-                Some(connection)
+                say("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
+                let name = format!("'{}-{}'", database.url().rsplit('/').next().unwrap_or_default(), self.prepared);
+                match holder {
+                    Holder::Connection => say("BEGIN"),
+                    Holder::Prepared => say(&format!("XA START {name}")),
+                }
+                writes.iter().for_each(|write| say(&rows::statement(self.table, write)));
+                match holder {
+                    Holder::Connection => Held::ByConnection(connection),
+                    Holder::Prepared => {
+                        [format!("XA END {name}"), format!("XA PREPARE {name}")].iter().for_each(|sql| say(sql));
+                        self.prepared += 1;
+                        Held::Prepared(name)
+                    }
+                }
             }
         };
-        self.open.push(OpenTransaction { since, writes, connection });
+        self.open.push(OpenTransaction { since, writes, held });
     }
 
     fn close_oldest(&mut self, ending: Ending) {
         if self.open.is_empty() {
             return;
         }
-        let OpenTransaction { writes, connection, .. } = self.open.remove(0);
-        match (connection, ending) {
-            (Some(mut connection), Ending::Committed) => {
-                connection.query_drop("COMMIT").expect("commit");
-                self.reference.commit(writes);
-            }
-            (None, Ending::Committed) => self.carry_out(writes),
-            (connection, Ending::RolledBack) => drop(connection),
+        let OpenTransaction { writes, held, .. } = self.open.remove(0);
+        let end = if ending == Ending::Committed { "COMMIT" } else { "ROLLBACK" };
+        match held {
+            Held::Nowhere if ending == Ending::Committed => return self.carry_out(writes),
+            Held::Nowhere => {}
+            Held::ByConnection(mut connection) => connection.query_drop(end).expect("end a transaction"),
+            Held::Prepared(name) => self.table.execute(&format!("XA {end} {name}")),
+        }
+        if ending == Ending::Committed {
+            self.reference.commit(writes);
         }
     }
 
-    fn run(&mut self, Run { kind, fate }: &Run) {
+    /// What it said, if it ended well.
+    fn run(&mut self, Run { kind, fate }: &Run) -> Option<Finished> {
         let is_verify = matches!(kind, Kind::Repair | Kind::RepairDocuments);
         let is_unknown = matches!(kind, Kind::IncrementalOf(tenant) if !self.reference.has_tenant(tenant));
         // That these are refused is not what is asked here.
         if is_unknown || is_verify && !self.has_state {
-            return;
+            return None;
         }
-        let mut args = kind.args();
-        if let Kind::Backfill(back) = kind {
-            args.push(printed(self.now() - back));
-        }
-        if let Some((source, own)) = self.clocks {
-            self.exporter.set_clocks(source, own);
-        }
-        let before = (*kind == Kind::DryRun).then(|| self.exporter.stamps());
-        let rejects =
-            if is_verify { self.exporter.ask("SELECT id FROM reject WHERE closed_run IS NULL") } else { Vec::new() };
-        let (source_clock, open_since) = (self.now(), self.oldest_open());
-        let blocked = self.block(fate);
-        let finished = self.start(&mut args, fate);
-        let is_blocked = blocked.is_some();
-        drop(blocked);
-        let died = finished.was_killed() || !matches!(fate, Fate::Lives) && finished.status.code() == Some(1);
-        let own_clock = self.clocks.map_or(source_clock, |(_, own)| own);
-        self.story.tell(
-            source_clock,
-            &format!("{}: {}", Step::Run(Run { kind: *kind, fate: fate.clone() }), finished.status),
-        );
+        let clocks = self.show_clocks();
+        let before = Before::look(&self.exporter);
+        let sight = Sight {
+            kind: *kind,
+            clocks,
+            open_since: self.oldest_open(),
+            rejects: before.recorded.rejects.clone(),
+            ended_well: false,
+        };
+        let obstacle = Obstacle::put(&self.exporter, fate);
+        let died_before = self.reference.run_died;
+        self.reference.begins();
+        let identity = self.reference.identity.clone();
+        let finished = self.start(kind, fate, &sight);
+        let is_disturbed = obstacle.is_some() || matches!(fate, Fate::Overtaken { .. });
+        let is_refused = obstacle.is_some_and(Obstacle::take_away);
+        let may_fail = matches!(fate, Fate::Dies { .. } | Fate::Blocked(_) | Fate::Overtaken { .. });
+        // Only the folders of the tree can be opened in another's place.
+        let lacks = matches!(fate, Fate::ShortOfHandles { .. }) && finished.stderr.contains("/.export_state");
+        let died = finished.was_killed() || (may_fail || lacks) && finished.status.code() == Some(1);
+        let step = Step::Run(Run { kind: *kind, fate: fate.clone() });
+        self.story.tell(clocks.source, &format!("{step}: {}", finished.status));
         self.has_state |= self.exporter.state().exists();
-        let sight =
-            Sight { kind: *kind, source_clock, own_clock, open_since, rejects, ended_well: !died && !is_blocked };
+        let recorded = Recorded::look(&self.exporter);
+        if let Some(Clocks { up: Some(up), .. }) = self.clocks
+            && recorded.uptime != before.recorded.uptime
+        {
+            self.recorded = up;
+        }
+        if is_refused {
+            assert_eq!(finished.status.code(), Some(5), "a link is not refused: {finished}");
+            assert_eq!(self.exporter.stamps(), before.stamps, "a refused run touched files");
+            return None;
+        }
+        let clocks = Clocks { until: self.now(), ..clocks };
+        let sight = Sight { clocks, ended_well: !died && !is_disturbed, ..sight };
+        self.assert_removed_rightly(&before, &identity, died_before || !sight.ended_well);
         if !sight.ended_well {
             self.reference.ran(&sight);
             // Of what is still in doubt the state says nothing, and a dry run leaves a run that died as it is.
-            if !died && *kind != Kind::DryRun && self.exporter.ask("SELECT path FROM doubt_path").is_empty() {
+            if !died && *kind != Kind::DryRun && recorded.doubts == 0 {
                 self.exporter.assert_state_is_sound();
             }
-            return;
+            return None;
         }
         let expected: &[i32] = if is_verify { &[0, 6] } else { &[0, 3] };
         assert!(finished.status.code().is_some_and(|code| expected.contains(&code)), "{finished}");
@@ -271,131 +387,112 @@ impl<'a> World<'a> {
             self.assert_reports_what_is_awaited_only(&finished.json());
         }
         self.reference.ran(&sight);
-        match before {
-            Some(before) => assert_eq!(self.exporter.stamps(), before, "a dry run touched files"),
-            None => self.assert_right(),
+        if *kind == Kind::DryRun {
+            assert_eq!(self.exporter.stamps(), before.stamps, "a dry run touched files");
+        } else {
+            self.assert_left_rightly(&before, &recorded, &identity);
+            self.assert_right(&recorded);
+        }
+        Some(finished)
+    }
+
+    /// Where a log that a killed run left is not to be touched, nothing can be said of the time that passed.
+    fn show_clocks(&mut self) -> Clocks {
+        let now = self.now();
+        let Some(clocks) = self.clocks else {
+            return Clocks { source: now, until: now, own: now, up: Some(now), machine: self.machine };
+        };
+        let passed = clocks.up.unwrap_or_default() - self.recorded;
+        self.exporter.set_clocks_though(clocks.source, clocks.own, passed);
+        let up = clocks.up.filter(|_| !self.has_log());
+        Clocks { up, machine: self.machine, until: now, ..clocks }
+    }
+
+    /// What a dry run says, a run does.
+    fn rehearse(&mut self, kind: Kind) {
+        let is_unknown = matches!(kind, Kind::IncrementalOf(tenant) if !self.reference.has_tenant(tenant));
+        if self.clocks.is_none() || is_unknown {
+            self.run(&Run { kind, fate: Fate::Lives });
+            return;
+        }
+        self.show_clocks();
+        let stamps = self.exporter.stamps();
+        let mut args = self.args(kind);
+        args.push("--dry-run".to_owned());
+        let said = self.exporter.run(&args);
+        assert!(matches!(said.status.code(), Some(0 | 3)), "{said}");
+        assert_eq!(self.exporter.stamps(), stamps, "a dry run touched files");
+        // What a dead run left is cleared up by the run alone.
+        let is_known = !self.reference.run_died;
+        if let Some(done) = self.run(&Run { kind, fate: Fate::Lives })
+            && is_known
+        {
+            let counts = |finished: &Finished| {
+                ["seen", "written", "unchanged", "rejected", "gone"].map(|name| finished.json()[name].clone())
+            };
+            assert_eq!(counts(&said), counts(&done), "a dry run said {said}, and the run {done}");
         }
     }
 
     fn oldest_open(&self) -> Option<i64> {
-        self.open.iter().filter(|open| open.connection.is_some()).map(|open| open.since).min()
+        self.open.iter().filter(|open| !matches!(open.held, Held::Nowhere)).map(|open| open.since).min()
     }
 
-    fn block(&self, fate: &Fate) -> Option<Closed> {
-        let Fate::Blocked(folder) = fate else { return None };
-        let folder = self.exporter.output().join(folder);
-        folder.is_dir().then(|| Closed::new(folder))
-    }
-
-    fn start(&self, args: &mut Vec<String>, fate: &Fate) -> Finished {
+    fn args(&self, kind: Kind) -> Vec<String> {
+        let mut args = kind.args();
+        if let Kind::Backfill(back) = kind {
+            args.push(printed(self.now() - back));
+        }
         args.extend(["--format", "json", "--no-progress"].map(str::to_owned));
+        args
+    }
+
+    fn start(&mut self, kind: &Kind, fate: &Fate, sight: &Sight) -> Finished {
+        let mut args = self.args(*kind);
+        if !matches!(fate, Fate::Lives | Fate::Blocked(_) | Fate::Planted(_)) {
+            // Calls are counted in each thread.
+            args.extend(["--writers", "1"].map(str::to_owned));
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
         match fate {
-            Fate::Lives | Fate::Blocked(_) => self.exporter.run(args),
-            Fate::Dies { call, how, nth } => {
-                // Calls are counted in each thread.
-                args.extend(["--writers", "1"].map(str::to_owned));
-                let args: Vec<&str> = args.iter().map(String::as_str).collect();
-                run_with(&self.exporter, &format!("{call}:{how}:when={nth}"), &args)
+            Fate::Lives | Fate::Blocked(_) | Fate::Planted(_) => self.exporter.run(&args),
+            Fate::Dies { call, how, nth } => run_with(&self.exporter, &format!("{call}:{how}:when={nth}"), &args),
+            Fate::ShortOfHandles { nth } => {
+                run_with(&self.exporter, &format!("openat2:error=EMFILE:when={nth}"), &args)
+            }
+            Fate::Overtaken { call, nth, deed } => {
+                let run = overtake(&self.exporter, call, *nth, &args);
+                let is_stopped = run.is_stopped();
+                // It may have read what was there before, and what is there then.
+                let clocks = Clocks { until: self.now(), ..sight.clocks };
+                self.reference.ran(&Sight { clocks, rejects: Vec::new(), ..*sight });
+                let done = is_stopped && self.carry_out_deed(deed);
+                self.tell(if done {
+                    "done while the run is stopped"
+                } else {
+                    "the run is not stopped, or has locked it"
+                });
+                self.reference.begins();
+                run.go_on()
+            }
+            Fate::Broken { after } => {
+                let proxy = self.proxy.as_ref().expect("a server is behind a proxy");
+                proxy.break_once(*after, Break::Close);
+                let finished = self.exporter.run(&args);
+                proxy.break_no_more();
+                finished
             }
         }
     }
 
-    /// `verify` names nothing that runs had to bring and brought.
-    fn assert_reports_what_is_awaited_only(&self, answer: &Value) {
-        for finding in answer["findings"].as_array().expect("findings are a list") {
-            let difference = finding["difference"].as_str().expect("a finding says what differs");
-            if matches!(difference, "withdrawn" | "leftover") {
-                continue;
+    fn carry_out_deed(&mut self, deed: &Deed) -> bool {
+        match deed {
+            Deed::Commit(changes) => {
+                let writes = self.writes(changes);
+                self.try_to_carry_out(writes)
             }
-            let id = finding["id"].as_str().and_then(|id| id.parse().ok());
-            assert!(id.is_some_and(|id| self.reference.is_awaited(id)), "verify finds what is right: {finding}");
+            Deed::Refill(refill) => self.refill(*refill),
+            Deed::Rebuild(rebuild) => self.rebuild(*rebuild),
         }
     }
-
-    /// What must be true after every run that ended.
-    fn assert_right(&self) {
-        self.exporter.assert_state_is_sound();
-        let tree = self.exporter.tree();
-        let rejects = self.exporter.ask("SELECT id FROM reject WHERE closed_run IS NULL");
-        let entries = self.exporter.ask("SELECT id, path FROM ledger");
-        let is_rejected = |id: i64| rejects.contains(&id.to_string());
-        let claims = self.reference.claims();
-        for (path, claimants) in &claims {
-            if claimants.iter().any(|id| self.reference.is_awaited(*id)) {
-                continue;
-            }
-            let (Some(winner), found) = (claimants.last(), tree.get(path)) else { continue };
-            let document = |id: &i64| self.reference.rows[id].document;
-            let found = found.map(|content| String::from_utf8_lossy(content));
-            assert_eq!(found.as_deref(), Some(document(winner)), "what lies at {path} of invoice {winner}");
-            for id in claimants {
-                // Who has the winner's very document and was read before it has its turn in the next run.
-                if document(id) != document(winner) {
-                    assert!(is_rejected(*id), "invoice {id} lost {path} to {winner} and is not rejected");
-                } else if id == winner {
-                    assert!(!is_rejected(*id), "invoice {id} has {path} and is rejected");
-                }
-                let entered = entries.contains(&format!("{id} {path}"));
-                assert!(entered || is_rejected(*id), "invoice {id} is neither at {path} nor rejected");
-            }
-        }
-        for (path, content) in &tree {
-            assert!(
-                self.reference.was_ever(path, content),
-                "no invoice ever had at {path} what lies there: {}",
-                String::from_utf8_lossy(content)
-            );
-        }
-    }
-
-    /// What is exported late can leave a file of the earlier invoice behind, so that comes first.
-    fn prune(&mut self) {
-        let verify = ["verify", "--against-source", "--documents", "--hash"];
-        let repaired = self.exporter.run(verify.iter().chain(&["--repair"]));
-        assert!(matches!(repaired.status.code(), Some(0 | 6)), "{repaired}");
-        self.exporter.run(verify.iter().chain(&["--prune", "--prune-leftovers", "--prune-up-to", "1000"])).expect(0);
-        self.exporter.run(verify).expect(0);
-    }
-
-    /// The tree is the table: every path has the document of its winner, and else there is nothing but
-    /// the last good files of those that cannot be exported now.
-    fn assert_exact(&self) {
-        self.exporter.assert_state_is_sound();
-        let claims = self.reference.claims();
-        let mut tree = self.exporter.tree();
-        for (path, claimants) in &claims {
-            let winner = claimants.last().map(|id| &self.reference.rows[id]);
-            let found = tree.remove(path).map(|content| String::from_utf8_lossy(&content).into_owned());
-            assert_eq!(found.as_deref(), winner.map(|row| row.document), "what lies at {path} at the end");
-        }
-        let mut rejects = self.exporter.ask("SELECT id FROM reject WHERE closed_run IS NULL");
-        rejects.sort();
-        assert_eq!(rejects, self.reference.rejects(), "who is rejected at the end");
-        for (path, content) in tree {
-            let is_last_good = |id: &String| {
-                let past = id.parse().map(|id| self.reference.was_at(id, &path)).unwrap_or_default();
-                past.iter().any(|document| document.as_bytes() == content)
-            };
-            assert!(rejects.iter().any(is_last_good), "nobody's file is left at {path}");
-        }
-    }
-}
-
-fn write(connection: &mut mysql::Conn, writes: &[Write]) {
-    for sql in writes.iter().map(statement) {
-        connection.query_drop(&sql).unwrap_or_else(|error| panic!("{error} in: {sql}"));
-    }
-}
-
-/// For servers and SQLite alike.
-fn statement((id, row): &Write) -> String {
-    let Some(row) = row else { return format!("DELETE FROM t_invoice WHERE fid = {id}") };
-    let Invoice { tenant, country, date, number, issued, document, time } = row;
-    let time = printed(*time);
-    let texts = [tenant, country, date, number].map(|text| quoted(text));
-    let [tenant, country, date, number] = &texts;
-    let status = if *issued { 3 } else { 1 };
-    let (document, time) = (quoted(document), quoted(&time));
-    let columns = format!("{id}, {tenant}, {country}, {date}, {number}, {status}, {document}, {time}");
-    format!("REPLACE INTO t_invoice VALUES ({columns})")
 }

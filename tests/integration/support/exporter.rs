@@ -218,6 +218,12 @@ pub(crate) fn spawn_with(exporter: &Exporter<'_>, inject: &str, args: &[&str]) -
     spawn_watched(exporter, Vec::new(), inject, args)
 }
 
+/// A run that is held at one of its calls until it is told to go on. The process that is waited for is the exporter.
+pub(crate) fn spawn_held(exporter: &Exporter<'_>, call: &str, nth: u32, args: &[&str]) -> Running {
+    // Ten minutes, which end with the tracer.
+    spawn_watched(exporter, vec!["-D".into()], &format!("{call}:delay_enter=600000000:when={nth}"), args)
+}
+
 fn spawn_watched(exporter: &Exporter<'_>, mut watch: Vec<String>, inject: &str, args: &[&str]) -> Running {
     let calls: Vec<&str> = inject.split(' ').filter_map(|one| one.split(':').next()).collect();
     watch.extend(["-o", "/dev/null", "-e", &format!("trace={}", calls.join(","))].map(str::to_owned));
@@ -350,6 +356,17 @@ impl Running {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("a process that was not waited for takes signals");
+    }
+
+    /// Lets a held run go on: what its tracer holds is free when the tracer is gone.
+    pub(crate) fn go_on(&self) {
+        kill_process(self.tracer(), Signal::KILL).expect("a tracer that holds a run is there");
+    }
+
+    pub(crate) fn tracer(&self) -> Pid {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("read its status");
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")?.trim().parse().ok());
+        tracer.and_then(Pid::from_raw).expect("the run is traced")
     }
 
     pub(crate) fn is_alive(&self) -> bool {

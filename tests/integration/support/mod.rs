@@ -4,6 +4,9 @@
 //! mistake there cannot hide in its tests.
 #![allow(dead_code, unused_imports, reason = "a harness offers more than today's tests use")]
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 pub(crate) mod clocks;
 pub(crate) mod database;
 pub(crate) mod disk;
@@ -27,6 +30,16 @@ pub(crate) use exporter::Exporter;
 pub(crate) use proxy::{Break, Proxy};
 pub(crate) use server::{Flavor, Server, Settings, server};
 pub(crate) use table::{Row, Table, on_every_flavor, on_every_source};
+
+/// Waits for what comes by itself; fails where it never does. It leaves the processor to those it waits for.
+#[track_caller]
+pub(crate) fn wait_for(what: &str, mut has_come: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !has_come() {
+        assert!(since.elapsed() < exporter::ENDS_WITHIN, "it never comes: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
 
 /// For tests that start thousands of processes; an ordinary folder where the system has no such place.
 fn folder_in_memory() -> tempfile::TempDir {

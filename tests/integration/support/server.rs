@@ -116,7 +116,7 @@ impl Server {
         let command = self.flavor.serve(self.supervisor.dir(), &self.address, self.settings.options);
         self.pid = self.supervisor.start(&command);
         let deadline = Instant::now() + READY_WITHIN;
-        while Instant::now() < deadline && !ended(self.pid) {
+        while Instant::now() < deadline && !has_ended(self.pid) {
             if self.address.connect(None).is_ok() {
                 return true;
             }
@@ -269,8 +269,8 @@ fn free_port() -> u16 {
     listener.local_addr().expect("a bound socket has an address").port()
 }
 
-/// A dead server stays a zombie until the supervisor is asked to end it.
-fn ended(pid: u32) -> bool {
+/// A dead process stays a zombie until its parent asks for it, as the supervisor does when it ends a server.
+pub(crate) fn has_ended(pid: impl std::fmt::Display) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.lines().find(|line| line.starts_with("State:")).is_none_or(|line| line.contains('Z'))
 }

@@ -16,7 +16,7 @@ const KEYS_A_PAGE: usize = 10_000;
 
 /// Puts spellings that no run has met into the family of the listed spelling that the source calls
 /// equal. Costs nothing where there are none.
-pub(super) fn unite(
+pub(super) fn merge(
     known: &mut [KnownTenant],
     listed: &[ListedTenant],
     source: &mut dyn Source,

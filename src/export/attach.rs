@@ -1,5 +1,5 @@
-//! Ties a tree and its state together: judges whether they belong to each other, makes a state where
-//! that is harmless, and marks the tree.
+//! Attaches a state to its tree: judges whether they belong to each other, makes a state where that is harmless, and
+//! marks the tree.
 
 use std::path::Path;
 
@@ -11,9 +11,9 @@ use crate::state::{State, open};
 use crate::tree::mark::{self, Mark, Written};
 use crate::tree::{Tree, walk};
 
-/// Where a tree and its state are, and what for they are wanted.
+/// Where a tree and its state are, and the purpose that they are opened for.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct Location<'a> {
     pub output: &'a Path,
     /// The state's file.
     pub state: &'a Path,
@@ -22,14 +22,14 @@ pub struct Place<'a> {
 }
 
 /// A state that belongs to its tree.
-pub struct Tied {
+pub struct Attached {
     pub state: State,
     pub begun: Start,
     /// The run in the tree's mark.
     pub marked_run: i64,
 }
 
-impl Place<'_> {
+impl Location<'_> {
     pub fn judge(&self, last: Option<&LastTime>, mark: Option<&Mark>) -> anyhow::Result<Start> {
         let known = last.is_some_and(|last| last.published_run > 0);
         // Looking for files costs a walk, which only matters where the state knows of none.
@@ -39,7 +39,7 @@ impl Place<'_> {
     }
 
     /// Opens the state, or makes one where that is harmless, and marks the tree as its own.
-    pub fn tie(&self, tree: &Tree, held: &ExportLock, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Tied> {
+    pub fn attach(&self, tree: &Tree, held: &ExportLock, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Attached> {
         if self.policy == StatePolicy::Fresh
             && let Some(to) = open::set_aside(held)?
         {
@@ -59,6 +59,6 @@ impl Place<'_> {
             let state_id = state.last_time()?.state_id;
             held.write_mark(&Mark { state_id, run: marked_run, written: Written::Whole })?;
         }
-        Ok(Tied { state, begun, marked_run })
+        Ok(Attached { state, begun, marked_run })
     }
 }

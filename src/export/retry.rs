@@ -1,7 +1,6 @@
-//! Patience with a server that went away or is not there yet: what failed because of the connection is
-//! tried again, from where it stopped, with pauses that grow, until it has failed for `--retry-for`
-//! without any progress. A statement that the server ended because it took too long is tried again a
-//! few times only: then it is the statement that is to blame.
+//! When a question to a server is asked again. A lost connection is made again, with pauses that grow, until it has
+//! failed for `--retry-for` without any progress. A statement that the server ended because it took too long is tried
+//! again a few times only: then the statement is to blame.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const OVERTIMES: u32 = 3;
 
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct RetryPolicy {
     retry_for: Duration,
     cancel: Cancel,
     /// Since when nothing has come, and how long the last pause was.
@@ -25,12 +24,12 @@ pub(super) struct Patience {
     overtimes: u32,
 }
 
-impl Patience {
+impl RetryPolicy {
     pub(super) fn new(retry_for: Duration, cancel: &Cancel) -> Self {
         Self { retry_for, cancel: cancel.clone(), failing: None, overtimes: 0 }
     }
 
-    /// Something came: the next failure starts counting anew.
+    /// An answer or a row came: the next failure starts counting anew.
     pub(super) fn progress(&mut self) {
         (self.failing, self.overtimes) = (None, 0);
     }
@@ -69,7 +68,7 @@ impl Patience {
     }
 
     /// Tries until it is done, or until waiting is over or was never of use.
-    pub(super) fn insist<R>(
+    pub(super) fn run<R>(
         &mut self,
         tell: &mut dyn FnMut(Event),
         mut attempt: impl FnMut() -> Result<R, SourceError>,
@@ -107,29 +106,27 @@ mod tests {
 
     #[test]
     fn only_a_lost_connection_is_waited_for() {
-        let mut patience = Patience::new(Duration::from_secs(60), &Cancel::default());
-        let refused =
-            patience.wait(SourceError::Statement(anyhow!("no such table")), |_, _| panic!("it must not wait"));
+        let mut retry = RetryPolicy::new(Duration::from_secs(60), &Cancel::default());
+        let refused = retry.wait(SourceError::Statement(anyhow!("no such table")), |_, _| panic!("it must not wait"));
         assert!(matches!(refused, Err(SourceError::Statement(_))));
-        let refused = patience.wait(SourceError::Final(anyhow!("wrong password")), |_, _| panic!("it must not wait"));
+        let refused = retry.wait(SourceError::Final(anyhow!("wrong password")), |_, _| panic!("it must not wait"));
         assert!(matches!(refused, Err(SourceError::Final(_))));
     }
 
     #[test]
     fn a_statement_that_always_takes_too_long_counts_as_refused_after_some_attempts() {
-        let mut patience = Patience::new(Duration::from_secs(60), &Cancel::default());
-        // Nobody waits: the pauses are only told.
+        let mut retry = RetryPolicy::new(Duration::from_secs(60), &Cancel::default());
+        // The run is cancelled, so that no pause is waited for.
         let cancelled = Cancel::default();
         cancelled.0.store(15, std::sync::atomic::Ordering::Relaxed);
-        patience.cancel = cancelled;
+        retry.cancel = cancelled;
         let mut attempts = 0;
-        while let Err(SourceError::Consumer(_)) =
-            patience.wait(SourceError::Overtime(anyhow!("too long")), |_, _| Ok(()))
+        while let Err(SourceError::Consumer(_)) = retry.wait(SourceError::Overtime(anyhow!("too long")), |_, _| Ok(()))
         {
             attempts += 1;
         }
         assert_eq!(attempts, OVERTIMES);
-        let again = patience.wait(SourceError::Overtime(anyhow!("too long")), |_, _| Ok(()));
+        let again = retry.wait(SourceError::Overtime(anyhow!("too long")), |_, _| Ok(()));
         assert!(matches!(again, Err(SourceError::Consumer(_))), "the next statement is tried again too");
     }
 
@@ -142,14 +139,14 @@ mod tests {
         };
         let mut answers = vec![Ok(7), Err(lost())];
         let done =
-            Patience::new(Duration::from_secs(60), &Cancel::default()).insist(&mut tell, || answers.pop().unwrap());
+            RetryPolicy::new(Duration::from_secs(60), &Cancel::default()).run(&mut tell, || answers.pop().unwrap());
         assert!(matches!(done, Ok(7)) && pauses == 1);
     }
 
     #[test]
     fn patience_ends_when_the_next_pause_would_outlast_it() {
-        let mut patience = Patience::new(Duration::from_millis(100), &Cancel::default());
-        assert!(matches!(patience.wait(lost(), |_, _| panic!("it must not wait")), Err(SourceError::Connection(_))));
+        let mut retry = RetryPolicy::new(Duration::from_millis(100), &Cancel::default());
+        assert!(matches!(retry.wait(lost(), |_, _| panic!("it must not wait")), Err(SourceError::Connection(_))));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A connection that is made again when it is lost, and the questions that a run asks before it reads rows. A server
-//! that is just being restarted, or takes no further connection for a moment, costs a pause.
+//! The session with the server, and the snapshot that a run takes of it before it reads rows. A server that is just
+//! being restarted, or takes no further connection for a moment, costs a pause here as it does later.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use chrono::TimeDelta;
 
 use super::order::Order;
-use super::patience::Patience;
+use super::retry::RetryPolicy;
 use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::refusal::Refusal;
@@ -20,17 +20,17 @@ use crate::state::runs::{Clocks, LastTime};
 use crate::window::{Clock, OpenWork, settled_below};
 
 /// A connection that is made again when it is lost.
-pub struct Inquiry {
+pub struct ServerSession {
     pub source: Box<dyn Source>,
-    patience: Patience,
+    retry: RetryPolicy,
 }
 
-impl Inquiry {
+impl ServerSession {
     /// Tries for `retry_for` at most, as each question does until it is answered.
     pub fn open(access: &Access, retry_for: Duration, tell: &mut dyn FnMut(Event)) -> Result<Self, SourceError> {
-        let mut patience = Patience::new(retry_for, &Cancel::default());
-        let source = patience.insist(tell, || source::open(access))?;
-        Ok(Self { source, patience })
+        let mut retry = RetryPolicy::new(retry_for, &Cancel::default());
+        let source = retry.run(tell, || source::open(access))?;
+        Ok(Self { source, retry })
     }
 
     /// The same as `second_source`, with retries.
@@ -40,9 +40,9 @@ impl Inquiry {
         run: RunId,
         tell: &mut dyn FnMut(Event),
     ) -> Result<Self, SourceError> {
-        let mut patience = Patience::new(order.retry_for, &Cancel::default());
-        let source = patience.insist(tell, || second_source(&order.access, server, Some(run)))?;
-        Ok(Self { source, patience })
+        let mut retry = RetryPolicy::new(order.retry_for, &Cancel::default());
+        let source = retry.run(tell, || second_source(&order.access, server, Some(run)))?;
+        Ok(Self { source, retry })
     }
 
     /// # Errors
@@ -52,8 +52,8 @@ impl Inquiry {
         tell: &mut dyn FnMut(Event),
         mut question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,
     ) -> Result<R, SourceError> {
-        let Self { source, patience } = self;
-        patience.insist(tell, || question(source.as_mut()))
+        let Self { source, retry } = self;
+        retry.run(tell, || question(source.as_mut()))
     }
 
     /// What a run can do without: `otherwise` is the answer if the server refuses the statement, or always takes too
@@ -107,7 +107,7 @@ impl Settings {
 }
 
 /// What the server said before anything was read.
-pub(super) struct Present {
+pub(super) struct ServerSnapshot {
     pub clock: Clock,
     /// All clocks at that moment.
     pub clocks: Clocks,
@@ -118,23 +118,19 @@ pub(super) struct Present {
     pub settings: Settings,
 }
 
-/// Who answers, what time it is there, what is still open: in this order and before any row is read.
-/// What was committed before the look at open work is visible to later reads, what was not is open.
-pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Present> {
-    let server = inquiry.ask(tell, |source| source.identity())?;
-    let table = inquiry.ask_if_shown(tell, None, |source| source.table_identity())?;
-    let (clock, clocks) = read_clocks(order, inquiry, tell)?;
-    let work = inquiry.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
-    match &work {
-        OpenWork::Unknown => tell(Event::Notice(Notice::OpenWorkUnknown)),
-        OpenWork::Unclear => tell(Event::Notice(Notice::OpenWorkUnclear)),
-        OpenWork::Prepared => tell(Event::Notice(Notice::PreparedWork)),
-        OpenWork::Since(since) if work.reaches_below(&clock.boundary(order.safety_lag)) => {
-            tell(Event::Notice(Notice::OpenWork { since: since.clone() }));
-        }
-        OpenWork::Since(_) | OpenWork::None => {}
-    }
-    match inquiry.ask_if_shown(tell, None, |source| source.replication())? {
+/// Asks for the server's identity, its clock and its open work: in this order and before any row is read.
+/// Transactions that committed before the look at open work are visible to later reads; the others are open.
+pub(super) fn ask_server(
+    order: &Order,
+    server_session: &mut ServerSession,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<ServerSnapshot> {
+    let server = server_session.ask(tell, |source| source.identity())?;
+    let table = server_session.ask_if_shown(tell, None, |source| source.table_identity())?;
+    let (clock, clocks) = read_clocks(order, server_session, tell)?;
+    let work = server_session.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
+    say_open_work(&work, &clock.boundary(order.safety_lag), tell);
+    match server_session.ask_if_shown(tell, None, |source| source.replication())? {
         Some(Replication::Behind(behind)) if behind.is_zero() => {}
         Some(Replication::Behind(behind)) => tell(Event::Notice(Notice::Replica { behind: Some(behind) })),
         Some(Replication::Stopped) => tell(Event::Notice(Notice::Replica { behind: None })),
@@ -156,24 +152,39 @@ pub(super) fn ask_server(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn Fn
         TenantList::default()
     } else {
         tell(Event::ListingTenants);
-        inquiry.ask(tell, |source| source.tenants(&settings.boundary))?
+        server_session.ask(tell, |source| source.tenants(&settings.boundary))?
     };
     let is_asked = has_tenantless && order.tenants.is_empty();
-    let tenantless = if is_asked { find_tenantless(inquiry, tell)? } else { Vec::new() };
+    let tenantless = if is_asked { find_tenantless(server_session, tell)? } else { Vec::new() };
     for ListedTenant { spelling, ahead, .. } in &listed {
         if let Some(newest) = ahead.clone().filter(|ahead| *ahead > clock.now) {
             tell(Event::Notice(Notice::TimesAhead { tenant: spelling.clone(), newest }));
         }
     }
-    Ok(Present { clock, clocks, server, listed, tenantless, settings })
+    Ok(ServerSnapshot { clock, clocks, server, listed, tenantless, settings })
+}
+
+fn say_open_work(work: &OpenWork, boundary: &SourceTime, tell: &mut dyn FnMut(Event)) {
+    match work {
+        OpenWork::Unknown => tell(Event::Notice(Notice::OpenWorkUnknown)),
+        OpenWork::Unclear => tell(Event::Notice(Notice::OpenWorkUnclear)),
+        OpenWork::Prepared => tell(Event::Notice(Notice::PreparedWork)),
+        OpenWork::Since(since) if work.reaches_below(boundary) => {
+            tell(Event::Notice(Notice::OpenWork { since: since.clone() }));
+        }
+        OpenWork::Since(_) | OpenWork::None => {}
+    }
 }
 
 /// Invoices without a tenant that one run names at the most.
 const TENANTLESS_AT_MOST: usize = 1_000;
 
 /// The invoices that no tenant's keys bring, named to the operator.
-fn find_tenantless(inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> Result<Vec<InvoiceId>, SourceError> {
-    let mut found = inquiry.ask(tell, |source| source.tenantless(TENANTLESS_AT_MOST + 1))?;
+fn find_tenantless(
+    server_session: &mut ServerSession,
+    tell: &mut dyn FnMut(Event),
+) -> Result<Vec<InvoiceId>, SourceError> {
+    let mut found = server_session.ask(tell, |source| source.tenantless(TENANTLESS_AT_MOST + 1))?;
     let more = found.len() > TENANTLESS_AT_MOST;
     found.truncate(TENANTLESS_AT_MOST);
     if !found.is_empty() {
@@ -193,10 +204,14 @@ const PRECISE_ENOUGH: TimeDelta = TimeDelta::milliseconds(100);
 const READ_AT_MOST: usize = 5;
 
 /// The server's clock, and ours in the middle between question and answer.
-fn read_clocks(order: &Order, inquiry: &mut Inquiry, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Clock, Clocks)> {
+fn read_clocks(
+    order: &Order,
+    server_session: &mut ServerSession,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<(Clock, Clocks)> {
     let mut quickest: Option<(TimeDelta, Clock, Clocks)> = None;
     for _ in 0..READ_AT_MOST {
-        let (clock, [before, after], uptime) = inquiry.ask(tell, |source| {
+        let (clock, [before, after], uptime) = server_session.ask(tell, |source| {
             let before = (order.clocks.now)();
             let clock = source.clock()?;
             let uptime = (order.clocks.uptime)();
@@ -237,7 +252,7 @@ pub(super) fn refuse_unknown_tenants(
     order: &Order,
     listed: &[ListedTenant],
     state: Option<&State>,
-    inquiry: &mut Inquiry,
+    server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
     if order.tenants.is_empty() {
@@ -247,7 +262,7 @@ pub(super) fn refuse_unknown_tenants(
     let known = known.iter().map(|known| &known.tenant).chain(listed.iter().map(|listed| &listed.spelling));
     let known: HashSet<&Tenant> = known.collect();
     for tenant in &order.tenants {
-        let is_known = known.contains(tenant) || inquiry.ask(tell, |source| source.has_tenant(tenant))?;
+        let is_known = known.contains(tenant) || server_session.ask(tell, |source| source.has_tenant(tenant))?;
         if !is_known {
             return Err(Refusal::UnknownTenant(tenant.to_string()).into());
         }
