@@ -11,7 +11,7 @@ use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 /// A language of the log and of the answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Lang {
     #[default]
     En,

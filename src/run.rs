@@ -102,10 +102,12 @@ impl Counts {
         CountName { column: "bytes", field: "bytes", zh: "字节" },
     ];
 
+    /// The counts in the order of `NAMES`.
     pub fn values(mut self) -> [u64; 9] {
         self.values_mut().map(|value| *value)
     }
 
+    /// The counts in the order of `NAMES`, to be changed.
     pub fn values_mut(&mut self) -> [&mut u64; 9] {
         let Self { seen, written, unchanged, rejected, gone, late, late_by, removed, bytes } = self;
         [seen, written, unchanged, rejected, gone, late, late_by, removed, bytes]

@@ -118,18 +118,19 @@ pub struct Tls {
     pub server_key: Option<std::path::PathBuf>,
 }
 
-/// The modes of MySQL's `--ssl-mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsMode {
-    Disabled,
-    /// Encrypted if the server supports TLS, in the clear otherwise.
-    Preferred,
-    /// Encrypted. The certificate is not checked.
-    Required,
-    /// The certificate is trusted.
-    VerifyCa,
-    /// The certificate is trusted and names the host.
-    VerifyIdentity,
+words! {
+    /// The modes of MySQL's `--ssl-mode`.
+    pub enum TlsMode {
+        Disabled = "DISABLED", "DISABLED";
+        /// Encrypted if the server supports TLS, in the clear otherwise.
+        Preferred = "PREFERRED", "PREFERRED";
+        /// Encrypted. The certificate is not checked.
+        Required = "REQUIRED", "REQUIRED";
+        /// The certificate is trusted.
+        VerifyCa = "VERIFY_CA", "VERIFY_CA";
+        /// The certificate is trusted and names the host.
+        VerifyIdentity = "VERIFY_IDENTITY", "VERIFY_IDENTITY";
+    }
 }
 
 /// A tenant in the list of a source. Where the column's collation folds spellings, one spelling stands for several, and
