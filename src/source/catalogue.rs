@@ -79,14 +79,14 @@ impl Catalogue {
             }
         }
         let catalogue = Self { columns, indexes };
-        if catalogue.columns.is_empty() { Ok(catalogue) } else { catalogue.tried_out(engine, names) }
+        if catalogue.columns.is_empty() { Ok(catalogue) } else { catalogue.probe(engine, names) }
     }
 
     /// A table may be listed that the account cannot read, and an index that the optimizer was told to
     /// ignore, which cannot be asked for. Another error says nothing about either.
-    fn tried_out(mut self, engine: &mut impl Engine, names: &TableNames) -> Result<Self, SourceError> {
+    fn probe(mut self, engine: &mut impl Engine, names: &TableNames) -> Result<Self, SourceError> {
         let table = quoted(&names.table);
-        self.look_at_columns(engine, names)?;
+        self.read_column_types(engine, names)?;
         for index in std::mem::take(&mut self.indexes) {
             match engine.all(&format!("SELECT 1 FROM {table} {} LIMIT 0", index.forced()), &[]) {
                 Err(SourceError::Statement(error)) if class(&error) == ErrorClass::NoIndex => {
@@ -95,7 +95,7 @@ impl Catalogue {
                         self.indexes.push(index);
                     }
                 }
-                Err(fault) => return Err(fault),
+                Err(error) => return Err(error),
                 Ok(_) => self.indexes.push(index),
             }
         }
@@ -104,7 +104,7 @@ impl Catalogue {
 
     /// Reads no row. The answer shows the types that the later ones must have, and beside them, as of the same moment,
     /// the character sets.
-    fn look_at_columns(&mut self, engine: &mut impl Engine, names: &TableNames) -> Result<(), SourceError> {
+    fn read_column_types(&mut self, engine: &mut impl Engine, names: &TableNames) -> Result<(), SourceError> {
         let read: Vec<usize> = self.read_columns(names);
         let texts: Vec<usize> = read.iter().copied().filter(|n| is_text(&self.columns[*n].kind)).collect();
         let charset = |n: &usize| {
@@ -118,7 +118,7 @@ impl Catalogue {
             types_of(self.watched(&read)),
             quoted(&names.table)
         );
-        let answer = engine.all(&sql, &[]).map_err(|fault| match fault {
+        let answer = engine.all(&sql, &[]).map_err(|error| match error {
             SourceError::Statement(error) if matches!(class(&error), ErrorClass::Denied | ErrorClass::NoTable) => {
                 let (table, detail) = (names.table.clone(), format!("{error:#}"));
                 SourceError::Statement(Refusal::TableUnreadable { table, detail }.into())
@@ -126,14 +126,14 @@ impl Catalogue {
             other => other,
         })?;
         let charsets: Vec<Cell> = answer.into_iter().flatten().skip(1).collect();
-        let mut judged: Vec<Charset> = Vec::new();
+        let mut probed: Vec<Charset> = Vec::new();
         for (n, charset) in texts.iter().zip(charsets.chunks(2)) {
             let [charset, collation] = [0, 1].map(|at| lossy(charset.get(at).cloned().flatten()));
-            let charset = match judged.iter().find(|judged| judged.name == charset) {
-                Some(judged) => judged.collated(collation),
-                None => Charset::judge(engine, charset, collation)?,
+            let charset = match probed.iter().find(|probed| probed.name == charset) {
+                Some(probed) => probed.collated(collation),
+                None => Charset::probe(engine, charset, collation)?,
             };
-            judged.push(charset.clone());
+            probed.push(charset.clone());
             self.columns[*n].charset = Some(charset);
         }
         Ok(())

@@ -14,7 +14,7 @@ const UTF8: [&str; 5] = ["utf8mb4", "utf8mb3", "utf8", "ascii", "binary"];
 
 /// Stands before the bytes in hex of a text that the connection cannot carry. No character set of one or two bytes has
 /// this character, so no text is taken for such a spelling.
-const NOT_CARRIED: char = '\u{fffd}';
+const HEX_PREFIX: char = '\u{fffd}';
 
 /// Bytes. MariaDB's REPLACE takes 0.04 s for the question marks of such a document, of which every third byte is one.
 const LONG_DOCUMENT: usize = 65_536;
@@ -26,29 +26,29 @@ pub(super) struct Charset {
     pub name: String,
     /// `gbk_chinese_ci`
     collation: String,
-    carried: Conversion,
+    conversion: Conversion,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Conversion {
-    AsItIs,
+    Identity,
     /// The server converts each of its characters to one of UTF-8.
-    Wholly,
+    Lossless,
     /// Some of its characters, or none of its broken bytes, have a place in UTF-8.
-    InPart,
+    Lossy,
 }
 
 impl Charset {
     /// Asks the server, for a character set of one byte, what becomes of its 256 codes.
-    pub(super) fn judge(engine: &mut impl Engine, name: String, collation: String) -> Result<Self, SourceError> {
-        let carried = if UTF8.contains(&name.as_str()) {
-            Conversion::AsItIs
-        } else if carries_every_byte(engine, &name)? {
-            Conversion::Wholly
+    pub(super) fn probe(engine: &mut impl Engine, name: String, collation: String) -> Result<Self, SourceError> {
+        let conversion = if UTF8.contains(&name.as_str()) {
+            Conversion::Identity
+        } else if converts_every_byte(engine, &name)? {
+            Conversion::Lossless
         } else {
-            Conversion::InPart
+            Conversion::Lossy
         };
-        Ok(Self { name, collation, carried })
+        Ok(Self { name, collation, conversion })
     }
 
     /// The same character set under another collation.
@@ -58,19 +58,23 @@ impl Charset {
 
     /// The column as UTF-8.
     pub(super) fn text(&self, column: &str) -> String {
-        match self.carried {
-            Conversion::AsItIs => quoted(column),
-            Conversion::Wholly | Conversion::InPart => format!("CONVERT({} USING utf8mb4)", quoted(column)),
+        match self.conversion {
+            Conversion::Identity => quoted(column),
+            Conversion::Lossless | Conversion::Lossy => format!("CONVERT({} USING utf8mb4)", quoted(column)),
         }
     }
 
     /// The column as a text by which its row is found again.
     pub(super) fn identifier(&self, column: &str) -> String {
         let text = self.text(column);
-        match self.carried {
-            Conversion::AsItIs | Conversion::Wholly => text,
-            Conversion::InPart => {
-                format!("IF({}, {text}, CONCAT(_utf8mb4 X'EFBFBD', HEX({})))", self.leads_back(column), quoted(column))
+        match self.conversion {
+            Conversion::Identity | Conversion::Lossless => text,
+            Conversion::Lossy => {
+                format!(
+                    "IF({}, {text}, CONCAT(_utf8mb4 X'EFBFBD', HEX({})))",
+                    self.finds_its_row(column),
+                    quoted(column)
+                )
             }
         }
     }
@@ -78,14 +82,14 @@ impl Charset {
     /// What stands for a `?` where such a text came as bytes.
     pub(super) fn by_bytes(&self) -> Option<String> {
         let Self { name, collation, .. } = self;
-        (self.carried == Conversion::InPart).then(|| format!("CONVERT(UNHEX(?) USING {name}) COLLATE {collation}"))
+        (self.conversion == Conversion::Lossy).then(|| format!("CONVERT(UNHEX(?) USING {name}) COLLATE {collation}"))
     }
 
     /// Gives the column's name where it cannot be an identifier as text, and NULL otherwise.
     pub(super) fn unfindable(&self, column: &str) -> Option<String> {
         let (name, named) = (quoted(column), literal(column));
-        (self.carried == Conversion::InPart)
-            .then(|| format!("IF({name} IS NULL OR {}, NULL, {named})", self.leads_back(column)))
+        (self.conversion == Conversion::Lossy)
+            .then(|| format!("IF({name} IS NULL OR {}, NULL, {named})", self.finds_its_row(column)))
     }
 
     /// Gives the column's name where its UTF-8 is not what the column holds, and NULL otherwise. What comes back in
@@ -93,12 +97,12 @@ impl Charset {
     pub(super) fn lost(&self, column: &str) -> Option<String> {
         let Self { name: charset, .. } = self;
         let (name, named, text) = (quoted(column), literal(column), self.text(column));
-        (self.carried == Conversion::InPart).then(|| {
+        (self.conversion == Conversion::Lossy).then(|| {
             format!(
                 "IF({name} IS NULL OR {}, NULL, \
                  IF(LENGTH({text}) - LENGTH(REPLACE({text}, '?', '')) <= {} AND CHAR_LENGTH({text}) = CHAR_LENGTH({name}), \
                  NULL, {named}))",
-                self.comes_back(column),
+                self.converts_back(column),
                 marks(charset, &name)
             )
         })
@@ -113,23 +117,23 @@ impl Charset {
         let name = quoted(column);
         let marks = marks(&self.name, &name);
         let is_long = format!("LENGTH({name}) > {LONG_DOCUMENT}");
-        let comes_back = self.comes_back(column);
-        (self.carried == Conversion::InPart).then(|| {
+        let converts_back = self.converts_back(column);
+        (self.conversion == Conversion::Lossy).then(|| {
             let marks =
-                format!("CASE WHEN {is_long} AND {comes_back} THEN LENGTH({name}) ELSE COALESCE({marks}, 0) END");
+                format!("CASE WHEN {is_long} AND {converts_back} THEN LENGTH({name}) ELSE COALESCE({marks}, 0) END");
             [marks, format!("CHAR_LENGTH({name})")]
         })
     }
 
     /// True where the text, converted back, has the same codes.
-    fn comes_back(&self, column: &str) -> String {
+    fn converts_back(&self, column: &str) -> String {
         let Self { name: charset, .. } = self;
         format!("CONVERT({} USING {charset}) = {} COLLATE {charset}_bin", self.text(column), quoted(column))
     }
 
     /// True where the text, converted back, finds the row. A text that begins as the spelling in hex does is
     /// spelled so too.
-    fn leads_back(&self, column: &str) -> String {
+    fn finds_its_row(&self, column: &str) -> String {
         let (name, text) = (quoted(column), self.text(column));
         let Self { name: charset, collation, .. } = self;
         format!(
@@ -151,7 +155,7 @@ pub(super) fn is_whole(text: &[u8], marks: usize, characters: usize) -> bool {
 }
 
 /// Only a character set of one byte makes 256 characters out of these.
-fn carries_every_byte(engine: &mut impl Engine, charset: &str) -> Result<bool, SourceError> {
+fn converts_every_byte(engine: &mut impl Engine, charset: &str) -> Result<bool, SourceError> {
     let bytes: String = (0..=u8::MAX).map(|byte| format!("{byte:02X}")).collect();
     let sql = format!("SELECT CONVERT(CONVERT(UNHEX(?) USING {charset}) USING utf8mb4)");
     let answer = engine.all(&sql, &[Bind::Text(bytes)])?.into_iter().flatten().next().map(lossy).unwrap_or_default();
@@ -163,7 +167,7 @@ fn carries_every_byte(engine: &mut impl Engine, charset: &str) -> Result<bool, S
 
 /// The bytes in hex of an identifier that came so.
 pub(super) fn bytes_in_hex(identifier: &str) -> Option<&str> {
-    identifier.strip_prefix(NOT_CARRIED)
+    identifier.strip_prefix(HEX_PREFIX)
 }
 
 fn literal(text: &str) -> String {

@@ -66,44 +66,51 @@ impl ServerAddress {
 
     /// Connects as safely as was asked for. The password itself is sent by TLS and by a socket only, and
     /// encrypted for the server's key if the operator named that.
-    pub(super) fn dial(&self, access: &Access) -> Result<Conn, SourceError> {
+    pub(super) fn connect(&self, access: &Access) -> Result<Conn, SourceError> {
         let options = self.options(access);
         if self.socket.is_some() {
-            return Conn::new(options).map_err(|error| self.refused(error));
+            return Conn::new(options).map_err(|error| self.any_connect_error(error));
         }
         let tls = &access.tls;
         let mode = tls.mode.unwrap_or(if self.is_local() { TlsMode::Disabled } else { TlsMode::VerifyIdentity });
         let key = self.server_key(access, mode)?;
         let unencrypted = options.clone().server_key_path(Some(key.clone()));
-        let dialled = match mode {
-            TlsMode::Disabled => match self.dial_each(&unencrypted, false) {
+        let connected = match mode {
+            TlsMode::Disabled => match self.connect_to_each_address(&unencrypted, false) {
                 // Nothing was said about TLS, and a login that the server remembers needs none.
                 Err(error) if asks_for_password(&error) && tls.mode.is_none() => {
                     let mode = if tls.ca.is_some() { TlsMode::VerifyCa } else { TlsMode::Required };
-                    self.dial_by_tls(options, mode, tls)?
+                    self.connect_by_tls(options, mode, tls)?
                         .map_err(|by_tls| if is_no_tls(&by_tls) { error } else { by_tls })
                 }
                 result => result,
             },
-            TlsMode::Preferred => match self.dial_by_tls(options, mode, tls)? {
-                Err(error) if is_no_tls(&error) => self.dial_each(&unencrypted, false),
+            TlsMode::Preferred => match self.connect_by_tls(options, mode, tls)? {
+                Err(error) if is_no_tls(&error) => self.connect_to_each_address(&unencrypted, false),
                 result => result,
             },
-            TlsMode::Required | TlsMode::VerifyCa | TlsMode::VerifyIdentity => self.dial_by_tls(options, mode, tls)?,
-        };
-        dialled.map_err(|error| match obstacle(&error) {
-            ConnectErrorKind::Login if key.as_os_str() != NO_KEY => {
-                self.refused_for(ConnectErrorKind::LoginWithKey, error)
+            TlsMode::Required | TlsMode::VerifyCa | TlsMode::VerifyIdentity => {
+                self.connect_by_tls(options, mode, tls)?
             }
-            obstacle => self.refused_for(obstacle, error),
+        };
+        connected.map_err(|error| match connect_error_kind(&error) {
+            ConnectErrorKind::Login if key.as_os_str() != NO_KEY => {
+                self.connect_error(ConnectErrorKind::LoginWithKey, error)
+            }
+            obstacle => self.connect_error(obstacle, error),
         })
     }
 
-    fn dial_by_tls(&self, options: OptsBuilder, mode: TlsMode, tls: &Tls) -> Result<mysql::Result<Conn>, SourceError> {
+    fn connect_by_tls(
+        &self,
+        options: OptsBuilder,
+        mode: TlsMode,
+        tls: &Tls,
+    ) -> Result<mysql::Result<Conn>, SourceError> {
         let ssl = ssl_options(mode, tls.ca.as_deref())
             .map_err(|detail| SourceError::Final(self.refusal(ConnectErrorKind::TrustedUnreadable, detail)))?;
         // A certificate names the host, so the host's name must reach the crate.
-        Ok(self.dial_each(&options.ssl_opts(ssl), mode == TlsMode::VerifyIdentity))
+        Ok(self.connect_to_each_address(&options.ssl_opts(ssl), mode == TlsMode::VerifyIdentity))
     }
 
     /// The file of the key for which a password may be encrypted.
@@ -118,19 +125,19 @@ impl ServerAddress {
         }
     }
 
-    fn refused(&self, error: mysql::Error) -> SourceError {
-        self.refused_for(obstacle(&error), error)
+    fn any_connect_error(&self, error: mysql::Error) -> SourceError {
+        self.connect_error(connect_error_kind(&error), error)
     }
 
     /// Whether the same attempt may end better in a while. What TLS or a login objects to stays as it is.
-    fn refused_for(&self, obstacle: ConnectErrorKind, error: mysql::Error) -> SourceError {
+    fn connect_error(&self, obstacle: ConnectErrorKind, error: mysql::Error) -> SourceError {
         let passes = passes(&error);
         let detail = match error {
             mysql::Error::DriverError(DriverError::UnknownAuthPlugin(login)) => login,
             mysql::Error::DriverError(DriverError::CouldNotConnect(Some((address, why, _)))) => {
                 format!("{address}: {why}")
             }
-            error => fault(error).to_string(),
+            error => source_error(error).to_string(),
         };
         let refusal = self.refusal(obstacle, detail);
         if passes { SourceError::Connection(refusal) } else { SourceError::Final(refusal) }
@@ -141,8 +148,8 @@ impl ServerAddress {
     }
 
     /// Tries every address of the host; the crate would give up at the first that refuses.
-    fn dial_each(&self, options: &OptsBuilder, by_name: bool) -> mysql::Result<Conn> {
-        let addresses = (self.host.as_str(), self.port).to_socket_addrs().map_err(unresolved)?;
+    fn connect_to_each_address(&self, options: &OptsBuilder, by_name: bool) -> mysql::Result<Conn> {
+        let addresses = (self.host.as_str(), self.port).to_socket_addrs().map_err(name_error)?;
         if by_name {
             return Conn::new(options.clone().ip_or_hostname(Some(self.host.as_str())).tcp_port(self.port));
         }
@@ -194,13 +201,13 @@ fn is_no_tls(error: &mysql::Error) -> bool {
     matches!(error, mysql::Error::DriverError(DriverError::TlsNotSupported))
 }
 
-fn unresolved(error: std::io::Error) -> std::io::Error {
+fn name_error(error: std::io::Error) -> std::io::Error {
     let text = error.to_string();
     let passes = NO_ANSWER.iter().any(|words| text.contains(words));
     std::io::Error::new(if passes { ErrorKind::TimedOut } else { ErrorKind::Other }, error)
 }
 
-pub(super) fn fault(error: mysql::Error) -> SourceError {
+pub(super) fn source_error(error: mysql::Error) -> SourceError {
     match error {
         mysql::Error::MySqlError(error) => match ErrorClass::of(error.code) {
             ErrorClass::Passing | ErrorClass::Full => SourceError::Connection(server_error(&error)),
@@ -240,7 +247,7 @@ fn passes(error: &mysql::Error) -> bool {
     }
 }
 
-fn obstacle(error: &mysql::Error) -> ConnectErrorKind {
+fn connect_error_kind(error: &mysql::Error) -> ConnectErrorKind {
     use DriverError::{ConnectTimeout, CouldNotConnect, TlsNotSupported, UnknownAuthPlugin};
     match error {
         mysql::Error::MySqlError(error) => match ErrorClass::of(error.code) {
@@ -270,7 +277,7 @@ mod tests {
     fn only_a_name_server_that_does_not_answer_may_answer_later() {
         let told = |words: &str| {
             let text = format!("failed to lookup address information: {words}");
-            passes(&unresolved(std::io::Error::other(text)).into())
+            passes(&name_error(std::io::Error::other(text)).into())
         };
         assert!(told("Temporary failure in name resolution") && told("Try again"));
         assert!(!told("Name or service not known") && !told("Name does not resolve"));

@@ -110,7 +110,7 @@ impl ServerConnection {
     fn fresh_transactions(&mut self) -> Result<OpenWork, SourceError> {
         let mut pauses = PAUSES.iter();
         loop {
-            let look = self.next_look();
+            let look = self.next_query_number();
             let row = self.all(&transactions(look), &[])?.into_iter().next().unwrap_or_default();
             let [start, client, fresh, own] = row.as_slice() else { return Ok(OpenWork::Unclear) };
             if is_true(Some(fresh)) {
@@ -133,7 +133,7 @@ impl ServerConnection {
     /// Whether InnoDB's monitor, which is always up to date, shows that no transaction is open. It says too little of
     /// those that are.
     fn monitor_shows_none(&mut self, own: &str) -> Result<bool, SourceError> {
-        match self.plain_texts("SHOW ENGINE INNODB STATUS") {
+        match self.unprepared_texts("SHOW ENGINE INNODB STATUS") {
             Ok(texts) => Ok(texts.last().is_some_and(|status| shows_none(status, own))),
             Err(SourceError::Statement(_)) => Ok(false),
             Err(fault) => Err(fault),

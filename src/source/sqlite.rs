@@ -120,11 +120,11 @@ struct Columns {
 impl File {
     /// Looks at the table as the statement sees it that follows in the same transaction.
     fn compare_columns(connection: &Connection, known: &mut Columns) -> Result<(), SourceError> {
-        let version = version(connection).map_err(fault)?;
+        let version = version(connection).map_err(statement_error)?;
         if version == known.version {
             return Ok(());
         }
-        let now = columns(connection, &known.table).map_err(fault)?;
+        let now = columns(connection, &known.table).map_err(statement_error)?;
         if let Some(column) = known.columns.iter().find(|column| !now.contains(column)) {
             return Err(changed(&known.table, &column[0]));
         }
@@ -148,7 +148,7 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 impl Engine for File {
     fn query(&mut self, sql: &str, binds: &[Bind], each: &mut HandleRow<'_>) -> Result<(), SourceError> {
         effort::asked_the_source();
-        let transaction = self.connection.unchecked_transaction().map_err(fault)?;
+        let transaction = self.connection.unchecked_transaction().map_err(statement_error)?;
         if let Some(columns) = &mut self.columns {
             Self::compare_columns(&transaction, columns)?;
         }
@@ -157,18 +157,18 @@ impl Engine for File {
             Bind::Text(text) | Bind::Id(text) => Value::Text(text.clone()),
             Bind::Count(count) => Value::Integer(i64::try_from(*count).unwrap_or(i64::MAX)),
         });
-        let mut statement = transaction.prepare_cached(sql).map_err(fault)?;
+        let mut statement = transaction.prepare_cached(sql).map_err(statement_error)?;
         let width = statement.column_count();
-        let mut rows = statement.query(params_from_iter(binds)).map_err(fault)?;
-        while let Some(row) = rows.next().map_err(fault)? {
+        let mut rows = statement.query(params_from_iter(binds)).map_err(statement_error)?;
+        while let Some(row) = rows.next().map_err(statement_error)? {
             let cells: Result<_, _> = (0..width).map(|at| row.get_ref(at).map(cell)).collect();
-            each(cells.map_err(fault)?)?;
+            each(cells.map_err(statement_error)?)?;
         }
         Ok(())
     }
 }
 
-fn fault(error: rusqlite::Error) -> SourceError {
+fn statement_error(error: rusqlite::Error) -> SourceError {
     SourceError::Statement(error.into())
 }
 
@@ -183,12 +183,14 @@ fn cell(value: ValueRef<'_>) -> Cell {
 
 fn catalogue(file: &mut File, access: &Access) -> Result<Layout, SourceError> {
     let names = &access.names;
-    let transaction = file.connection.unchecked_transaction().map_err(fault)?;
-    let (version, columns) =
-        (version(&transaction).map_err(fault)?, columns(&transaction, &names.table).map_err(fault)?);
-    let unique = unique_columns(&transaction, &names.table).map_err(fault)?;
-    let encoding: String = transaction.query_row("PRAGMA encoding", [], |row| row.get(0)).map_err(fault)?;
-    transaction.finish().map_err(fault)?;
+    let transaction = file.connection.unchecked_transaction().map_err(statement_error)?;
+    let (version, columns) = (
+        version(&transaction).map_err(statement_error)?,
+        columns(&transaction, &names.table).map_err(statement_error)?,
+    );
+    let unique = unique_columns(&transaction, &names.table).map_err(statement_error)?;
+    let encoding: String = transaction.query_row("PRAGMA encoding", [], |row| row.get(0)).map_err(statement_error)?;
+    transaction.finish().map_err(statement_error)?;
     let document = document_limit::sqlite_columns(&names.document, &encoding, access.max_document);
     let layout = check(&columns, &unique, names, document).map_err(SourceError::Statement)?;
     let read = |column: &[String; 4]| layout.reads(&column[0]);
