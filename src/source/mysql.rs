@@ -1,9 +1,9 @@
-//! MySQL and MariaDB: the session, and what is asked in it. Only this file and
+//! Owns the engine of MySQL and MariaDB: the session, and the questions about the server. Only this file and
 //! `connect.rs`, which makes the connections, name the `mysql` crate.
 //!
-//! A connection is taken out of its place for every statement and put back only if the statement
-//! ended well or the server refused it: after anything else it could answer with old rows. A
-//! password leaves these two only towards the server; `Opts` prints it, so it is never formatted.
+//! Each statement takes the connection out of its field. The connection returns there only if the statement succeeded or
+//! the server refused it: after any other error the connection could answer with old rows. The password reaches the
+//! server only. `Opts` prints the password, so no `Opts` is ever formatted.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -31,10 +31,13 @@ use crate::refusal::{ConnectErrorKind, Refusal};
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork};
 
-/// The server is older than a variable, or was built without it.
+/// The error of a server that is older than a variable, or was built without it.
 const UNKNOWN_VARIABLE: u16 = 1193;
 
-/// Connects to the server and queries at the table. An error says what keeps the table from being exported.
+/// Connects to the server and reads the table's columns and indexes.
+///
+/// # Errors
+/// [`SourceError::Statement`] says why the table cannot be exported.
 pub(super) fn connect(address: &ServerAddress, access: &Access) -> Result<Table<ServerConnection>, SourceError> {
     let mut database = ServerConnection::open(address, access)?;
     let place = database.place();
@@ -50,6 +53,7 @@ pub(super) fn connect(address: &ServerAddress, access: &Access) -> Result<Table<
 }
 
 impl Flavour {
+    /// The statement that shows which server answers.
     fn identity(self) -> &'static str {
         match self {
             Self::MySql => "SELECT @@GLOBAL.server_uuid",
@@ -57,6 +61,7 @@ impl Flavour {
         }
     }
 
+    /// Statements that show the state of replication. A server knows one of them at least.
     fn replication(self) -> &'static [&'static str] {
         match self {
             Self::MySql => &["SHOW REPLICA STATUS", "SHOW SLAVE STATUS"],
@@ -64,7 +69,7 @@ impl Flavour {
         }
     }
 
-    /// Where the counters of the server lie, and InnoDB's list of tables: its name changed with MySQL 8.
+    /// The list of the server's counters, and the names of InnoDB's list of tables, of which one exists.
     fn catalogue(self) -> (&'static str, &'static [&'static str]) {
         match self {
             Self::MySql => ("performance_schema.global_status", &["INNODB_TABLES", "INNODB_SYS_TABLES"]),
@@ -73,28 +78,29 @@ impl Flavour {
     }
 }
 
-/// Who answers.
+/// The server that answers.
 struct Server {
     identity: String,
     flavour: Flavour,
 }
 
-/// A connection that can be lost and made again.
+/// A connection that is made again after it was lost.
 pub(super) struct ServerConnection {
     access: Access,
     place: ServerAddress,
     server: Server,
-    /// The session's time zone; None is the server's own.
+    /// The session's time zone. None is the server's own.
     zone: Option<String>,
     integer_id: bool,
     types: ColumnTypes,
     comment: String,
-    /// How often it has looked for open transactions.
+    /// Queries for open transactions so far.
     queries: u64,
     conn: Option<Conn>,
 }
 
 impl ServerConnection {
+    /// Makes the first connection. Later ones must reach the same server.
     fn open(place: &ServerAddress, access: &Access) -> Result<Self, SourceError> {
         let mut conn = connect_guarded(place, access)?;
         let server =
@@ -112,6 +118,7 @@ impl ServerConnection {
         })
     }
 
+    /// The open connection, or a new one to the same server.
     fn take_connection(&mut self) -> Result<Conn, SourceError> {
         if let Some(conn) = self.conn.take() {
             return Ok(conn);
@@ -127,6 +134,7 @@ impl ServerConnection {
         Ok(conn)
     }
 
+    /// Sets the time zone in the open session.
     fn apply_zone(&mut self) -> Result<(), SourceError> {
         let mut conn = self.take_connection()?;
         catch_panics(|| set_zone(&mut conn, self.zone.as_deref()))
@@ -135,6 +143,7 @@ impl ServerConnection {
         Ok(())
     }
 
+    /// The value of a `?` in the type of its column.
     fn value(&self, bind: &Bind) -> Value {
         let number = |text: &str| text.parse().map(Value::Int).or_else(|_| text.parse().map(Value::UInt)).ok();
         match bind {
@@ -144,7 +153,8 @@ impl ServerConnection {
         }
     }
 
-    /// Keeps the connection if what is done with it ends well, or if the server refuses it.
+    /// Works with a connection. It stays open if the work succeeds or the server refuses the statement, and is closed
+    /// after any other error.
     fn with_connection<R>(&mut self, ask: impl FnOnce(&mut Conn) -> Result<R, SourceError>) -> Result<R, SourceError> {
         let mut conn = self.take_connection()?;
         let outcome = catch_panics(|| ask(&mut conn));
@@ -154,28 +164,29 @@ impl ServerConnection {
         outcome.map_err(|source_error| connection_lost(source_error, &self.place))
     }
 
-    /// The columns of a one-row answer.
+    /// The columns of an answer with one row.
     fn texts(&mut self, sql: &str) -> Result<Vec<String>, SourceError> {
         Ok(self.all(sql, &[])?.into_iter().flatten().map(lossy).collect())
     }
 
-    /// Runs a statement without an answer that cannot be prepared.
+    /// Runs a statement that has no answer and cannot be prepared.
     pub(super) fn command(&mut self, sql: &str) -> Result<(), SourceError> {
         let sql = format!("{} {sql}", self.comment);
         self.with_connection(|conn| set(conn, &sql))
     }
 
-    /// The columns of a one-row answer to a statement that cannot be prepared.
+    /// The columns of an answer with one row, to a statement that cannot be prepared.
     pub(super) fn unprepared_texts(&mut self, sql: &str) -> Result<Vec<String>, SourceError> {
         let sql = format!("{} {sql}", self.comment);
         self.with_connection(|conn| query_texts(conn, &sql))
     }
 
+    /// MySQL or MariaDB.
     pub(super) fn flavour(&self) -> Flavour {
         self.server.flavour
     }
 
-    /// A number that no earlier look of this connection had.
+    /// A number that no earlier query for open transactions had.
     pub(super) fn next_query_number(&mut self) -> u64 {
         self.queries += 1;
         self.queries
@@ -196,12 +207,12 @@ impl Database for ServerConnection {
         self.texts(sql).map(|parts| parts.join(" "))
     }
 
-    /// None where a fact is missing: for lack of the PROCESS privilege, or since the table is a view or not InnoDB's.
+    /// None if a fact is missing: the account lacks the PROCESS privilege, or the table is a view or not InnoDB's.
     fn table_identity(&mut self, layout: &Layout, source: &SourceName) -> Result<Option<TableIdentity>, SourceError> {
         let table = &layout.names.table;
         let (counters, lists) = self.server.flavour.catalogue();
-        // Both readings of the clock are those of the statement, so that their difference never varies. MySQL keeps a
-        // counter of a column that has none any more.
+        // Both terms take the clock of the statement, so that their difference never varies. MySQL keeps a counter for a
+        // column that is AUTO_INCREMENT no more.
         let sql = format!(
             "SELECT DATABASE(), CAST(UNIX_TIMESTAMP(CREATE_TIME) AS CHAR), (SELECT CAST(AUTO_INCREMENT AS CHAR) \
              FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND COLUMN_NAME = ? \
@@ -293,12 +304,12 @@ impl Engine for ServerConnection {
         let outcome = self.with_connection(|conn| {
             let mut admit = |columns: &[Column]| value_columns(columns, &mut types);
             stream(conn, &sql, binds, &mut admit, &mut |row| {
-                // A panic of ours is not the driver's.
+                // A panic of the consumer is no malformed answer.
                 let done = panics::caught(|| each(row));
                 done.unwrap_or_else(|panic| Err(SourceError::Consumer(Refusal::from(panic).into()))).map_err(
                     |source_error| {
                         stopped = Some(source_error);
-                        SourceError::Connection(anyhow!("nobody wants more rows"))
+                        SourceError::Connection(anyhow!("the consumer stopped"))
                     },
                 )
             })
@@ -308,11 +319,12 @@ impl Engine for ServerConnection {
     }
 }
 
-/// The driver panics on some answers that make no sense. The connection that brought one is of no use any more.
+/// Turns a panic of the driver into a lost connection. The driver panics on some malformed answers.
 fn catch_panics<R>(call: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
     panics::caught(call).unwrap_or_else(|panic| Err(SourceError::Connection(anyhow!("{}", malformed_answer(panic)))))
 }
 
+/// Makes a connection. A panic of the driver counts as an error that may pass.
 fn connect_guarded(place: &ServerAddress, access: &Access) -> Result<Conn, SourceError> {
     panics::caught(|| place.connect(access)).unwrap_or_else(|panic| {
         let (source, detail) = (place.name(), malformed_answer(panic));
@@ -322,17 +334,20 @@ fn connect_guarded(place: &ServerAddress, access: &Access) -> Result<Conn, Sourc
     })
 }
 
+/// The detail of an error for an answer on which the driver panicked.
 fn malformed_answer(Panic { detail, .. }: Panic) -> String {
     format!("the server's answer makes no sense ({detail})")
 }
 
-/// To a question that is answered by rows, if only by none. What takes this for no rows would pass over what there is.
+/// The error of an answer without columns to a question that has some. To take it for no rows would skip rows.
 fn no_rows() -> SourceError {
     SourceError::Connection(text!("the server's answer has no columns", "服务器的应答中没有列").into())
 }
 
-/// How many columns of an answer hold values: those that tell types follow them. An error if the types are others
-/// than before.
+/// How many columns of an answer hold values. Columns that show types follow them.
+///
+/// # Errors
+/// A type differs from the one in the first answer.
 fn value_columns(columns: &[Column], types: &mut ColumnTypes) -> Result<usize, SourceError> {
     let mut width = columns.len();
     for column in columns.iter().rev() {
@@ -344,6 +359,7 @@ fn value_columns(columns: &[Column], types: &mut ColumnTypes) -> Result<usize, S
     Ok(width)
 }
 
+/// The type that an answer shows for a column.
 fn wire_type(column: &Column) -> WireType {
     use ColumnType::*;
     match column.column_type() {
@@ -365,6 +381,7 @@ fn wire_type(column: &Column) -> WireType {
     }
 }
 
+/// Runs a prepared statement and hands over its rows as they arrive.
 fn stream(
     conn: &mut Conn,
     sql: &str,
@@ -388,8 +405,7 @@ fn stream(
         let cells = row.map_err(source_error)?.unwrap_raw().into_iter().take(width);
         let row = cells.map(|value| value.and_then(bytes)).collect();
         if let Err(source_error) = each(row) {
-            // Dropping the answer would read the rest of it first. The caller drops the connection
-            // instead, with which the rest goes.
+            // A dropped answer reads its remaining rows first. The caller closes the connection instead.
             std::mem::forget(answer);
             return Err(source_error);
         }
@@ -397,8 +413,7 @@ fn stream(
     Ok(())
 }
 
-/// Makes the session what the statements rely on, whatever the server's defaults are, and reads back
-/// what would cost data.
+/// Sets the session variables that the statements rely on, and reads back those on which correctness depends.
 fn begin_session(conn: &mut Conn) -> Result<Server, SourceError> {
     let flavour = match query_texts(conn, "SELECT VERSION(), @@version_comment")? {
         answer if answer.iter().any(|text| text.contains("MariaDB")) => Flavour::MariaDb,
@@ -425,7 +440,7 @@ fn begin_session(conn: &mut Conn) -> Result<Server, SourceError> {
     Ok(Server { identity: query_texts(conn, flavour.identity())?.join(" "), flavour })
 }
 
-/// Sets the variables that the server knows, and says which these are.
+/// Sets the variables that the server knows, and returns these.
 fn set_all(conn: &mut Conn, variables: Vec<&'static Variable>) -> Result<Vec<&'static Variable>, SourceError> {
     match set(conn, &session::assignment(&variables)) {
         Ok(()) => return Ok(variables),
@@ -443,11 +458,13 @@ fn set_all(conn: &mut Conn, variables: Vec<&'static Variable>) -> Result<Vec<&'s
     Ok(known)
 }
 
+/// Runs a statement without an answer.
 fn set(conn: &mut Conn, sql: &str) -> Result<(), SourceError> {
     effort::asked_the_source();
     conn.query_drop(sql).map_err(source_error)
 }
 
+/// Sets the session's time zone. None leaves the server's own.
 fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), SourceError> {
     let Some(zone) = zone else { return Ok(()) };
     effort::asked_the_source();
@@ -466,7 +483,7 @@ fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), SourceError> {
     })
 }
 
-/// A one-row answer in the text protocol, before the session is set up.
+/// The columns of an answer with one row, in the text protocol.
 fn query_texts(conn: &mut Conn, sql: &str) -> Result<Vec<String>, SourceError> {
     effort::asked_the_source();
     let mut answer = conn.query_iter(sql).map_err(source_error)?;
@@ -480,8 +497,7 @@ fn query_texts(conn: &mut Conn, sql: &str) -> Result<Vec<String>, SourceError> {
     Ok(texts)
 }
 
-/// How many seconds each channel is behind, in what a server says of its replication; None for one that
-/// is stopped.
+/// For each replication channel its delay in seconds. None for a channel that is stopped.
 fn channels(conn: &mut Conn, sql: &str) -> Result<Vec<Option<u64>>, SourceError> {
     effort::asked_the_source();
     let mut answer = conn.query_iter(sql).map_err(source_error)?;
@@ -495,6 +511,7 @@ fn channels(conn: &mut Conn, sql: &str) -> Result<Vec<Option<u64>>, SourceError>
     Ok(if lag.is_some() { channels } else { Vec::new() })
 }
 
+/// The greatest delay of the channels. One stopped channel outweighs all delays.
 fn farthest_behind(channels: Vec<Option<u64>>) -> Option<Replication> {
     if channels.contains(&None) {
         return Some(Replication::Stopped);
@@ -502,7 +519,7 @@ fn farthest_behind(channels: Vec<Option<u64>>) -> Option<Replication> {
     channels.into_iter().flatten().max().map(|seconds| Replication::Behind(Duration::from_secs(seconds)))
 }
 
-/// A server that could still say why has not gone away.
+/// Names the source in the error of a lost connection. An error that the server answered with stays as it is.
 fn connection_lost(source_error: SourceError, place: &ServerAddress) -> SourceError {
     match source_error {
         SourceError::Connection(error) if error_codes::code(&error).is_none() => SourceError::Connection(
@@ -512,11 +529,13 @@ fn connection_lost(source_error: SourceError, place: &ServerAddress) -> SourceEr
     }
 }
 
+/// Puts a text in front of an error.
 fn explained(error: anyhow::Error, why: Text) -> anyhow::Error {
     let Err(error) = Err::<Infallible, _>(error).explain(|| why);
     error
 }
 
+/// A statement that fails in the setup of a session fails in every later session too.
 fn setup_error(source_error: SourceError, place: &ServerAddress) -> SourceError {
     match source_error {
         SourceError::Statement(error) => {
@@ -526,6 +545,7 @@ fn setup_error(source_error: SourceError, place: &ServerAddress) -> SourceError 
     }
 }
 
+/// The error of a connection that reached another server than the first one did.
 fn other_server(before: &str, now: &str) -> SourceError {
     let other = text!(
         "another server answers than before: {now}, not {before}",
@@ -534,6 +554,7 @@ fn other_server(before: &str, now: &str) -> SourceError {
     SourceError::Final(other.into())
 }
 
+/// The bytes of a value as the text protocol would send them. None is NULL.
 fn bytes(value: Value) -> Cell {
     match value {
         Value::NULL => None,
