@@ -1,5 +1,5 @@
-//! The same table in an SQLite file, for the demo and for tests without a server. It is opened
-//! read-only and never created; `sample.rs` writes through `write`.
+//! Owns the engine of an SQLite file with the same table, for the demo and for tests without a server. The file is opened
+//! for reading only and never created. `sample.rs` writes to it by [`write`].
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -25,13 +25,17 @@ use crate::window::{Clock, OpenWork};
 
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Opens the file, which must exist, and looks at its table.
+/// Opens the file, which must exist, and reads the columns of its table.
+///
+/// # Errors
+/// [`SourceError::Statement`] says why the table cannot be exported.
 pub(super) fn open(path: &str, access: &Access) -> Result<Table<File>, SourceError> {
     let mut database = open_file(path).map_err(SourceError::Final)?;
     let layout = catalogue(&mut database, access)?;
     Ok(Table { layout, notices: Vec::new(), database })
 }
 
+/// Opens the file for reading only.
 fn open_file(given: &str) -> anyhow::Result<File> {
     let failed = || text!("cannot open the source {given}", "无法打开数据源 {given}");
     let path = std::fs::canonicalize(given).explain(failed)?;
@@ -48,13 +52,15 @@ impl Database for File {
         format!("sqlite:{}", self.path.display())
     }
 
-    /// SQLite shows nobody what it runs.
+    /// SQLite has no list of statements in which a comment would show.
     fn label(&mut self, _run: RunId) {}
 
+    /// The path and the inode of the file.
     fn identity(&mut self) -> Result<String, SourceError> {
         Ok(self.identity.clone())
     }
 
+    /// None where the table's ids are not AUTOINCREMENT.
     fn table_identity(&mut self, layout: &Layout, source: &SourceName) -> Result<Option<TableIdentity>, SourceError> {
         let data = std::fs::metadata(&self.path)
             .explain(|| text!("cannot look at the source {}", "无法查看数据源 {}", self.path.display()))
@@ -86,7 +92,7 @@ impl Database for File {
         Ok(Clock { now: SourceTime(now), unix_ms })
     }
 
-    /// Whoever writes to the file holds the lock that readers wait for.
+    /// None: a process that writes to the file holds a lock, for which readers wait.
     fn open_work(&mut self) -> Result<OpenWork, SourceError> {
         Ok(OpenWork::None)
     }
@@ -109,16 +115,16 @@ pub(super) struct File {
     columns: Option<Columns>,
 }
 
-/// The table that the statements are worded for.
+/// The columns for which the statements are worded.
 struct Columns {
     table: String,
     columns: Vec<[String; 4]>,
-    /// SQLite changes it with every change of any table.
+    /// The version of the schema. Each change of any table changes it.
     version: i64,
 }
 
 impl File {
-    /// Looks at the table as the statement sees it that follows in the same transaction.
+    /// Checks that the columns still have their types. It runs in the transaction of the statement that follows.
     fn compare_columns(connection: &Connection, known: &mut Columns) -> Result<(), SourceError> {
         let version = version(connection).map_err(statement_error)?;
         if version == known.version {
@@ -133,7 +139,7 @@ impl File {
     }
 }
 
-/// Name, type, whether it is NOT NULL, and its place in the primary key.
+/// Of each column: name, type, whether it is NOT NULL, its place in the primary key.
 fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<[String; 4]>> {
     let sql = "SELECT name, type, CAST(\"notnull\" AS TEXT), CAST(pk AS TEXT) FROM pragma_table_info(?)";
     let mut statement = connection.prepare_cached(sql)?;
@@ -141,6 +147,7 @@ fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<[String
     rows.collect()
 }
 
+/// The version of the file's schema.
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "schema_version", |row| row.get(0))
 }
@@ -152,7 +159,7 @@ impl Engine for File {
         if let Some(columns) = &mut self.columns {
             Self::compare_columns(&transaction, columns)?;
         }
-        // Text finds numbers too: the column's affinity converts it.
+        // A text finds numbers too, because the column's affinity converts it.
         let binds = binds.iter().map(|bind| match bind {
             Bind::Text(text) | Bind::Id(text) => Value::Text(text.clone()),
             Bind::Count(count) => Value::Integer(i64::try_from(*count).unwrap_or(i64::MAX)),
@@ -168,10 +175,12 @@ impl Engine for File {
     }
 }
 
+/// An error of SQLite counts as a refused statement.
 fn statement_error(error: rusqlite::Error) -> SourceError {
     SourceError::Statement(error.into())
 }
 
+/// The bytes of a value as text. None is NULL.
 fn cell(value: ValueRef<'_>) -> Cell {
     match value {
         ValueRef::Null => None,
@@ -181,6 +190,7 @@ fn cell(value: ValueRef<'_>) -> Cell {
     }
 }
 
+/// Reads the table's columns and indexes, and words the statements for them.
 fn catalogue(file: &mut File, access: &Access) -> Result<Layout, SourceError> {
     let names = &access.names;
     let transaction = file.connection.unchecked_transaction().map_err(statement_error)?;
@@ -208,6 +218,7 @@ fn unique_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<
     rows.filter_map(Result::transpose).collect()
 }
 
+/// Checks the table's columns, and words the statements for them.
 fn check(columns: &[[String; 4]], unique: &[String], names: &TableNames, document: String) -> anyhow::Result<Layout> {
     ensure!(!columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
     let column = |name: &str| columns.iter().find(|column| column[0].eq_ignore_ascii_case(name));
@@ -251,7 +262,7 @@ fn check(columns: &[[String; 4]], unique: &[String], names: &TableNames, documen
     Ok(Layout { names: names.clone(), id, timeless, dialect })
 }
 
-/// Runs one statement with texts for its `?` and returns how many rows it changed.
+/// Runs one statement with texts for its `?` and returns the number of rows that it changed.
 pub(super) type Run<'a> = dyn FnMut(&str, &[&str]) -> anyhow::Result<u64> + 'a;
 
 /// Changes a file in one transaction.
