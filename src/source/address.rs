@@ -20,9 +20,8 @@ pub enum Address {
     File(String),
 }
 
-/// Where a server is, and as which user to log in.
-#[derive(Clone, PartialEq, Eq)]
 /// Host, port or socket of a server, its database, and the user who logs in.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ServerAddress {
     pub(super) user: String,
     pub(super) host: String,

@@ -43,7 +43,7 @@ pub(super) struct Inspected {
     pub integer_id: bool,
     /// The session's time zone that the type of the source time demands.
     pub zone: Option<String>,
-    /// Name and type of each column whose type every answer shows.
+    /// Name and type of each column of which every answer shows the type.
     pub kinds: Vec<(String, String)>,
 }
 
@@ -151,7 +151,7 @@ impl Catalogue {
         places
     }
 
-    /// The names of those columns whose types answers show.
+    /// The names of those columns of which answers show the types.
     fn watched<'a>(&'a self, places: &'a [usize]) -> impl Iterator<Item = &'a str> {
         let columns = places.iter().map(|n| &self.columns[*n]);
         columns.filter(|column| is_watched(&column.kind)).map(|column| column.name.as_str())

@@ -8,7 +8,7 @@
 use super::SourceError;
 use super::engine::{Bind, Engine, lossy, quoted};
 
-/// Character sets whose bytes arrive as they are: UTF-8, parts of it, or bytes that are checked later.
+/// Character sets that arrive as they are: UTF-8, parts of it, or bytes that are checked later.
 const UTF8: [&str; 5] = ["utf8mb4", "utf8mb3", "utf8", "ascii", "binary"];
 
 /// Stands before the bytes in hex of a text that has no UTF-8. Character sets of one or two bytes do not contain this
@@ -18,9 +18,8 @@ const HEX_PREFIX: char = '\u{fffd}';
 /// Bytes. MariaDB's REPLACE takes 0.04 s for the question marks of such a document, of which every third byte is one.
 const LONG_DOCUMENT: usize = 65_536;
 
-/// A column's character set, as far as reading it goes.
-#[derive(Clone, Debug)]
 /// The character set of a column, and how its text becomes UTF-8.
+#[derive(Clone, Debug)]
 pub(super) struct Charset {
     /// `gbk`
     pub name: String,

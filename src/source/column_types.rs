@@ -14,9 +14,8 @@ use crate::refusal::Refusal;
 /// The names of columns that show a type and no value begin so.
 const TYPE_OF: &str = "type of ";
 
-/// What an answer says of a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 /// The type that an answer shows for a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WireType {
     Integer,
     /// With the number of digits after the second.
@@ -72,14 +71,13 @@ pub(super) fn type_of(column: &str, expression: &str) -> String {
     format!(", IF(0, {expression}, NULL) AS {}", quoted(&format!("{TYPE_OF}{column}")))
 }
 
-/// The column whose type is shown by the column of an answer with this name.
+/// The column of the table that this column of an answer shows the type of.
 pub(super) fn subject(name: &str) -> Option<&str> {
     name.strip_prefix(TYPE_OF)
 }
 
-/// The types that the first answer showed.
-#[derive(Debug, Default)]
 /// The types in the first answer that showed them.
+#[derive(Debug, Default)]
 pub(super) struct ColumnTypes {
     table: String,
     forms: HashMap<String, WireType>,
@@ -110,7 +108,7 @@ impl ColumnTypes {
     }
 }
 
-/// The error of a table whose column has another type than before. No later statement can be trusted either.
+/// The error of a column that has another type than before. No later statement can be trusted either.
 pub(super) fn changed(table: &str, column: &str) -> SourceError {
     SourceError::Final(Refusal::TableChanged { table: table.to_owned(), column: column.to_owned() }.into())
 }

@@ -5,7 +5,7 @@ use super::TableNames;
 use crate::lang::Text;
 use crate::refusal::Refusal;
 
-/// The expressions of statements whose text depends on the engine and on the types of the table's columns.
+/// The expressions that depend on the engine and on the types of the table's columns.
 pub(super) struct SqlDialect {
     pub id: String,
     pub tenant: String,
@@ -17,7 +17,7 @@ pub(super) struct SqlDialect {
     pub document: String,
     pub time: String,
     pub newest: String,
-    /// The names of the columns whose text lost characters in the conversion to UTF-8, with commas between them.
+    /// The names of the columns that lost characters in the conversion to UTF-8, with commas between them.
     /// Empty or NULL for a whole row.
     pub lost: String,
     /// The number of question marks and of characters in the document. None if its conversion loses nothing.

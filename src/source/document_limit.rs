@@ -7,7 +7,7 @@ use super::engine::quoted;
 /// commas of very small values are within that factor.
 const JSON_TEXT_GROWTH: u64 = 8;
 
-/// Which documents of a column are sent, and what the statement shows of the others.
+/// The limit for one column of documents.
 pub(super) struct Limit {
     /// A condition that holds for documents that may be sent.
     fits: String,

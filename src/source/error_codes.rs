@@ -8,9 +8,8 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// What is to be done about an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 /// The reaction to an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
     /// The error says nothing about the statement or a row. Another connection may succeed in a while.
     Passing,
@@ -69,14 +68,13 @@ pub(super) fn code(error: &anyhow::Error) -> Option<u16> {
     error.downcast_ref::<ServerError>().map(|error| error.code)
 }
 
-/// What the server's error in here means. An error that is not a server's is [`ErrorClass::Refused`].
+/// The meaning of the server's error in here. An error that is not a server's is [`ErrorClass::Refused`].
 pub(super) fn class(error: &anyhow::Error) -> ErrorClass {
     code(error).map_or(ErrorClass::Refused, ErrorClass::of)
 }
 
-/// A decision about codes that are neighbours and mean the same to us.
-#[derive(Debug)]
 /// The class of neighbouring codes, and its reason.
+#[derive(Debug)]
 pub struct ErrorRule {
     pub codes: RangeInclusive<u16>,
     pub class: ErrorClass,
@@ -142,7 +140,7 @@ pub const TABLE: &[ErrorRule] = &[
     one(1429, ErrorClass::Passing, "a foreign server, of which this table is a view, cannot be reached"),
     one(1969, ErrorClass::Overtime("max_statement_time"), "MariaDB: the time limit of statements"),
     one(3024, ErrorClass::Overtime("max_execution_time"), "MySQL: the time limit of statements"),
-    // A prepared statement is no longer what it was; a new connection prepares it again.
+    // The prepared statement is invalid. A new connection prepares it again.
     one(1243, ErrorClass::Passing, "the server does not know the statement, which a proxy prepared elsewhere"),
     one(1615, ErrorClass::Passing, "the statement must be prepared again"),
     // Another attempt fails again.

@@ -251,8 +251,8 @@ impl std::error::Error for SourceError {
 /// Takes rows one by one as they arrive. It may block, which keeps memory bounded.
 pub type Sink<'a> = dyn FnMut(Fetched) -> anyhow::Result<()> + 'a;
 
-/// One connection to the table of invoices. An invoice is a row with the issued status whose
-/// document, number and date are not NULL; every statement that reads documents says so in full.
+/// One connection to the table of invoices. An invoice is an issued row with
+/// a document, a number and a date. Every statement that reads documents contains this definition.
 pub trait Source: Send {
     fn name(&self) -> SourceName;
 

@@ -19,9 +19,8 @@ pub(super) struct Process {
     pub start: Option<String>,
 }
 
-/// What a process may do to rows.
-#[derive(Debug, PartialEq, Eq)]
 /// The effect that a process may have on rows.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Activity {
     /// It runs no statement, or one of the server's own.
     Idle,
@@ -30,9 +29,8 @@ pub(super) enum Activity {
     MayWrite,
 }
 
-/// Whether the list keeps the text of the outer statement while a procedure works between two statements of its own.
-#[derive(Clone, Copy, PartialEq, Eq)]
 /// Whether a list keeps the text of a procedure's statement after it has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Texts {
     /// The text is that of the running statement.
     Current,

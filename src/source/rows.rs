@@ -42,7 +42,7 @@ pub(super) fn row_summary(row: Vec<Cell>) -> anyhow::Result<RowSummary> {
 }
 
 /// Columns: id, tenant, country, date, number, source time, document, length of one that is too long, names of
-/// columns that lost characters, question marks and characters of the document. A row whose texts are not usable
+/// columns that lost characters, question marks and characters of the document. A row with unusable texts
 /// becomes [`Fetched::Unreadable`].
 pub(super) fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetched> {
     let [id, tenant, country, date, number, time, document, too_long, lost, marks, characters] = cells(row)?;

@@ -35,9 +35,8 @@ const GOODS: [&str; 8] = [
     "Freight & customs",
 ];
 
-/// What `change` did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 /// The numbers of rows that [`change`] changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Changes {
     pub updated: u64,
     pub inserted: u64,
@@ -47,7 +46,7 @@ pub struct Changes {
     pub spoiled: u64,
 }
 
-/// Makes a file with invoices whose source times lie in the weeks before `now`.
+/// Makes a file with invoices that changed in the weeks before `now`.
 ///
 /// # Errors
 /// The file exists already.

@@ -97,9 +97,8 @@ fn in_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '$') || !c.is_ascii() && !c.is_whitespace()
 }
 
-/// What stands between two parentheses, or outside of all.
-#[derive(Clone, Copy, Default)]
 /// The state of reading between two parentheses, or outside all of them.
+#[derive(Clone, Copy, Default)]
 struct Clause {
     /// Between FROM and the next clause, where a comma precedes a table.
     from: bool,
@@ -243,21 +242,18 @@ impl<'a> Clauses<'a> {
     }
 }
 
-/// Reserved words of every MySQL and MariaDB that may stand before a parenthesis. None can name a function without quotes.
-#[rustfmt::skip]
 /// Reserved words of every MySQL and MariaDB that may stand before a parenthesis. None can name a function without
 /// quotes.
+#[rustfmt::skip]
 const KEYWORDS: &[&str] = &[
     "ALL", "AND", "AS", "BETWEEN", "BINARY", "BY", "CASE", "CHAR", "DECIMAL", "DISTINCT", "DIV", "ELSE", "EXISTS",
     "FORCE", "FROM", "HAVING", "IGNORE", "IN", "INDEX", "INTERVAL", "IS", "JOIN", "KEY", "LIKE", "MOD", "NOT", "ON",
     "OR", "REGEXP", "RLIKE", "SELECT", "STRAIGHT_JOIN", "THEN", "UNION", "USING", "VARCHAR", "WHEN", "WHERE", "XOR",
 ];
 
-/// Functions that every MySQL and MariaDB since 5.5 has. A stored function of the same name does not take their place:
-/// it is called with its database before it, or with a space before the parenthesis.
-#[rustfmt::skip]
 /// Functions of every MySQL and MariaDB since 5.5. A stored function with such a name does not take its place: a call
 /// of it names the database or has a space before the parenthesis.
+#[rustfmt::skip]
 const FUNCTIONS: &[&str] = &[
     "ABS", "ACOS", "ADDDATE", "ADDTIME", "ASCII", "ASIN", "ATAN", "ATAN2", "AVG", "BENCHMARK", "BIN", "BIT_AND",
     "BIT_COUNT", "BIT_LENGTH", "BIT_OR", "BIT_XOR", "CAST", "CEIL", "CEILING", "CHAR", "CHARACTER_LENGTH",

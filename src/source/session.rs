@@ -2,9 +2,8 @@
 //! Variables that can change or stop a statement are set here. `tests/integration/session.rs` gives the reason for each
 //! variable of both servers.
 
-/// Which of the two servers, where they differ.
-#[derive(Clone, Copy)]
 /// The two servers, where they differ.
+#[derive(Clone, Copy)]
 pub(super) enum Flavour {
     MySql,
     MariaDb,

@@ -309,7 +309,7 @@ impl<D: Database> Table<D> {
         self.ordered_keys(filter, &format!("{time}, {id}"), limit)
     }
 
-    /// Keys whose source time is NULL, after the id `from`.
+    /// Keys with NULL for a source time, after the id `from`.
     fn untimed_keys(
         &mut self,
         tenant: &Tenant,

@@ -32,9 +32,8 @@
 //! CREATE, ALTER and VACUUM change. Rows that are deleted and inserted anew change neither, and SQLite gives the ids
 //! of deleted rows out again, except where the table says AUTOINCREMENT; without that nothing is proven.
 
-/// The facts by which a table is recognised.
-#[derive(Clone, Debug, PartialEq, Eq)]
 /// The facts that tell a table from another one with its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableIdentity {
     /// Another text for another table.
     pub facts: String,
