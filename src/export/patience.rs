@@ -44,7 +44,7 @@ impl Patience {
     ) -> Result<(), SourceError> {
         let (error, give_up): (_, fn(_) -> SourceError) = match fault {
             SourceError::Connection(error) => (error, SourceError::Connection),
-            SourceError::Overtime(error) => {
+            SourceError::Exhausted(error) => {
                 self.overtimes += 1;
                 (error, SourceError::Statement)
             }
@@ -124,12 +124,12 @@ mod tests {
         patience.cancel = cancelled;
         let mut attempts = 0;
         while let Err(SourceError::Consumer(_)) =
-            patience.wait(SourceError::Overtime(anyhow!("too long")), |_, _| Ok(()))
+            patience.wait(SourceError::Exhausted(anyhow!("too long")), |_, _| Ok(()))
         {
             attempts += 1;
         }
         assert_eq!(attempts, OVERTIMES);
-        let again = patience.wait(SourceError::Overtime(anyhow!("too long")), |_, _| Ok(()));
+        let again = patience.wait(SourceError::Exhausted(anyhow!("too long")), |_, _| Ok(()));
         assert!(matches!(again, Err(SourceError::Consumer(_))), "the next statement is tried again too");
     }
 

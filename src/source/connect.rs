@@ -220,9 +220,9 @@ pub(super) fn source_error(error: mysql::Error) -> SourceError {
         mysql::Error::MySqlError(error) => match ErrorClass::of(error.code) {
             ErrorClass::Passing | ErrorClass::Full => SourceError::Connection(server_error(&error)),
             ErrorClass::Overtime(setting) => {
-                SourceError::Overtime(Refusal::Overtime { setting, detail: error.to_string() }.into())
+                SourceError::Exhausted(Refusal::Overtime { setting, detail: error.to_string() }.into())
             }
-            ErrorClass::OutOfMemory => SourceError::Overtime(server_error(&error)),
+            ErrorClass::OutOfMemory => SourceError::Exhausted(server_error(&error)),
             _ => SourceError::Statement(server_error(&error)),
         },
         mysql::Error::IoError(error) => SourceError::Connection(anyhow!("{error}")),

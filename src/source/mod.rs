@@ -195,7 +195,7 @@ pub enum SourceError {
     Statement(Error),
     /// The server ended this statement before it was through, because it took too much time or memory. The
     /// connection was thrown away. The statement may do better when the server does less, or a smaller one instead of it.
-    Overtime(Error),
+    Exhausted(Error),
     /// The connection was lost or not made, or the server answered with an error that passes (a lock timeout, a
     /// shutdown, a kill). The connection was thrown away. Another attempt makes a new one and may succeed.
     Connection(Error),
@@ -218,7 +218,7 @@ impl SourceError {
     /// The error that the server, the driver or the consumer gave.
     pub fn into_error(self) -> Error {
         let (Self::Statement(error)
-        | Self::Overtime(error)
+        | Self::Exhausted(error)
         | Self::Connection(error)
         | Self::Final(error)
         | Self::Consumer(error)) = self;
@@ -227,7 +227,7 @@ impl SourceError {
 
     fn error(&self) -> &Error {
         let (Self::Statement(error)
-        | Self::Overtime(error)
+        | Self::Exhausted(error)
         | Self::Connection(error)
         | Self::Final(error)
         | Self::Consumer(error)) = self;
