@@ -260,8 +260,7 @@ impl Catalogue {
             types_of_id: types(&[of_id]),
             types_of_key: types(&[of_id, of_tenant, of_time]),
             types_of_row: types(&[of_id, of_tenant, of_time, &country.name, &number.name, &document.name]),
-            by_time: String::new(),
-            by_id: String::new(),
+            ..SqlDialect::default()
         })
     }
 

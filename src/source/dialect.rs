@@ -6,6 +6,7 @@ use crate::lang::Text;
 use crate::refusal::Refusal;
 
 /// The expressions that depend on the engine and on the types of the table's columns.
+#[derive(Default)]
 pub(super) struct SqlDialect {
     pub id: String,
     pub tenant: String,

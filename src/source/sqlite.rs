@@ -247,16 +247,7 @@ fn check(columns: &[[String; 4]], unique: &[String], names: &TableNames, documen
         document,
         same_tenant: format!("CAST({} AS BLOB) = CAST(? AS BLOB)", quoted(&names.tenant)),
         lost: "NULL".to_owned(),
-        document_measure: None,
-        id_by_bytes: None,
-        tenant_by_bytes: None,
-        types_of_tenant: String::new(),
-        types_of_newest: String::new(),
-        types_of_id: String::new(),
-        types_of_key: String::new(),
-        types_of_row: String::new(),
-        by_time: String::new(),
-        by_id: String::new(),
+        ..SqlDialect::default()
     };
     let timeless = column(&names.time).is_none_or(|column| column[2] != "1");
     Ok(Layout { names: names.clone(), id, timeless, dialect })

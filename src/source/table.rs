@@ -220,9 +220,8 @@ impl<D: Database> Source for Table<D> {
     }
 
     fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, SourceError> {
-        let (id, status) = (quoted(&self.layout.id), quoted(&self.layout.names.status));
-        let mut filter =
-            Filter { text: format!("{status} = ?"), binds: vec![Bind::Text(self.layout.names.issued.clone())] };
+        let id = quoted(&self.layout.id);
+        let mut filter = self.layout.issued();
         if let Some(last) = after {
             self.layout.after(&mut filter, last);
         }
@@ -242,10 +241,7 @@ impl<D: Database> Table<D> {
     /// The greatest source time of every tenant, up to `upto` if that is given, in one loose index scan.
     fn newest_of_each(&mut self, upto: Option<&SourceTime>) -> Result<TenantList, SourceError> {
         let SqlDialect { tenant, newest, by_time, types_of_newest, .. } = &self.layout.dialect;
-        let mut filter = Filter {
-            text: format!("{} = ?", quoted(&self.layout.names.status)),
-            binds: vec![Bind::Text(self.layout.names.issued.clone())],
-        };
+        let mut filter = self.layout.issued();
         if let Some(upto) = upto {
             filter.and(&format!("{} <= ?", quoted(&self.layout.names.time)), [Bind::Text(upto.0.clone())]);
         }
@@ -350,6 +346,12 @@ impl Layout {
         read.into_iter().any(|name| name.eq_ignore_ascii_case(column))
     }
 
+    /// Issued rows.
+    fn issued(&self) -> Filter {
+        let text = format!("{} = ?", quoted(&self.names.status));
+        Filter { text, binds: vec![Bind::Text(self.names.issued.clone())] }
+    }
+
     /// Issued rows of a tenant and of every spelling that the collation calls equal.
     fn of_tenant(&self, tenant: &Tenant) -> Filter {
         let (mark, bind) = self.tenant_mark(tenant);
@@ -391,12 +393,11 @@ impl Layout {
 
     /// The rows that are invoices: issued, with a document, a number and a date.
     fn invoices(&self) -> Filter {
-        let [status, document, number, date] =
-            [&self.names.status, &self.names.document, &self.names.number, &self.names.date].map(|name| quoted(name));
-        Filter {
-            text: format!("{status} = ? AND {document} IS NOT NULL AND {number} IS NOT NULL AND {date} IS NOT NULL"),
-            binds: vec![Bind::Text(self.names.issued.clone())],
+        let mut filter = self.issued();
+        for column in [&self.names.document, &self.names.number, &self.names.date] {
+            filter.and(&format!("{} IS NOT NULL", quoted(column)), []);
         }
+        filter
     }
 
     /// The statement that selects whole invoices in the order of their ids.
