@@ -95,7 +95,7 @@ fn ask(planned: &Import, args: &ImportLegacyState, reporter: &Reporter) -> anyho
 fn carry_out(
     planned: &Import,
     file: &Path,
-    place: &Place<'_>,
+    place: &Location<'_>,
     starter: &Starter,
     args: &ImportLegacyState,
     reporter: &Reporter,
