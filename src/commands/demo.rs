@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::surroundings;
 use crate::cli::Demo;
 use crate::export::plan::StatePolicy;
 use crate::export::{self, Backups, Mirror, Mode, Order, Rejects};
@@ -32,7 +33,7 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
     }
     fs::create_dir_all(folder).explain(|| text!("cannot create {}", "无法创建 {}", folder.display()))?;
     let database = folder.join("source.db");
-    let started = super::now();
+    let started = surroundings::now();
     let ago = |minutes| (started - chrono::TimeDelta::minutes(minutes)).format("%Y-%m-%d %H:%M:%S").to_string();
     sample::create(&database, &ago(60))?;
     let output = folder.join("context");
@@ -120,8 +121,8 @@ fn order(database: &Path, output: &Path, kind: Kind) -> Order {
         rejects: Rejects::Kept,
         backups: Backups { every: None, keep: 0 },
         mirror: Mirror::Off,
-        starter: super::starter(),
-        clocks: super::OWN_CLOCKS,
+        starter: surroundings::starter(),
+        clocks: surroundings::OWN_CLOCKS,
         watch: super::signals::watch,
     }
 }

@@ -1,6 +1,7 @@
 //! `history`: runs and changes of the state, newest first; one of them in full; the files of a run.
 
 use super::past::{change_details, entry_columns, life, run_details, tenant_columns};
+use super::surroundings;
 use crate::cli::{Common, History};
 use crate::config::{self, DayEnd};
 use crate::event::Life;
@@ -19,7 +20,7 @@ const PAGE: usize = 1_000;
 
 /// Shows the list, one entry of it, or the files of a run.
 pub(super) fn run(common: &Common, args: &History, reporter: &Reporter) -> anyhow::Result<u8> {
-    let state = super::open_read_only(common)?;
+    let state = surroundings::open_read_only(common)?;
     match &args.which {
         None => list(&state, args, reporter)?,
         Some(which) => match (find(&state, which)?, args.files) {
@@ -89,7 +90,7 @@ fn list(state: &State, args: &History, reporter: &Reporter) -> anyhow::Result<()
         return Err(Refusal::TenantNotInState(of_tenant.map(|tenant| tenant.0).unwrap_or_default()).into());
     };
     let mut left = if args.limit == 0 { usize::MAX } else { args.limit as usize };
-    let columns = entry_columns(super::now());
+    let columns = entry_columns(surroundings::now());
     let columns = if of_tenant.is_some() { columns.and(tenant_columns()) } else { columns };
     reporter.pages(&columns, || {
         let page = pages.next(left.min(PAGE))?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use chrono::TimeDelta;
 use rustix::io::Errno;
 
-use super::consent;
+use super::{consent, surroundings};
 use crate::cli::{Common, ExportLegacyState, ImportLegacyState};
 use crate::config;
 use crate::export::attach::{Attached, Location};
@@ -39,7 +39,7 @@ struct Import {
 
 /// Takes the watermarks of the script's state file over.
 pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Reporter) -> anyhow::Result<u8> {
-    let starter = super::starter();
+    let starter = surroundings::starter();
     let state = config::state_path(common);
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
     if !common.output.is_dir() {
@@ -226,7 +226,7 @@ impl Import {
 
 /// Writes the watermarks as the script's state file.
 pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Reporter) -> anyhow::Result<u8> {
-    let entries = super::open_read_only(common)?.legacy_entries()?;
+    let entries = surroundings::open_read_only(common)?.legacy_entries()?;
     let text = legacy::render(&entries)?;
     if args.file.as_deref() == Some(Path::new("-")) {
         reporter.raw(text.as_bytes());
@@ -235,7 +235,7 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
     let target = PrivateFile::at(&file)?
         .explain(|| text!("there is no folder {}", "目录 {} 不存在", parent(&file).display()))?;
-    let replaced = legacy_file::replace(&target, text.as_bytes(), BackupPolicy::All, super::now())?;
+    let replaced = legacy_file::replace(&target, text.as_bytes(), BackupPolicy::All, surroundings::now())?;
     let before = match &replaced {
         Replacement::Written { backup } => backup.as_deref(),
         Replacement::Same => None,

@@ -1,21 +1,14 @@
-//! One short file per subcommand: open, call, report. Here also the few things that come from outside:
-//! the clock, and who we are.
+//! One short file per subcommand: open, call, report. `surroundings.rs` has what they share.
 
 use std::process::ExitCode;
-use std::time::SystemTime;
 
-use chrono::{DateTime, Utc};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::cli::{self, Cli, Command, Common};
 use crate::config;
 use crate::lang;
 use crate::panics;
-use crate::refusal::Refusal;
 use crate::report::{self, Reporter};
-use crate::run::{OwnClocks, Starter, Uptime};
-use crate::state::State;
 
 mod consent;
 mod demo;
@@ -27,6 +20,7 @@ mod run;
 mod signals;
 mod state;
 mod status;
+mod surroundings;
 mod verify;
 mod why;
 
@@ -98,44 +92,4 @@ fn report_settings(common: &Common) -> report::Settings {
         },
         progress: if common.no_progress { report::Progress::Never } else { report::Progress::Auto },
     }
-}
-
-/// The clock of this machine.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
-fn now() -> DateTime<Utc> {
-    // `Utc::now` panics where the clock shows a time before 1970.
-    SystemTime::now().into()
-}
-
-const OWN_CLOCKS: OwnClocks = OwnClocks { now, uptime };
-
-/// How long this machine has been up.
-fn uptime() -> Option<Uptime> {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
-    let since = clock_gettime(ClockId::Boottime);
-    (!boot.is_empty()).then_some(Uptime { boot, ms: since.tv_sec * 1000 + since.tv_nsec / 1_000_000 })
-}
-
-/// Who runs this. Cron sets LOGNAME; where nothing is set the number of the user is better than
-/// nothing.
-fn starter() -> Starter {
-    let user = ["LOGNAME", "USER"].into_iter().find_map(config::variable);
-    Starter {
-        user: user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()),
-        host: host(),
-        pid: std::process::id(),
-        command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "),
-        at: now(),
-    }
-}
-
-/// The name of this machine.
-fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// The state, only to be read.
-fn open_read_only(common: &Common) -> anyhow::Result<State> {
-    let path = config::state_path(common);
-    State::open_read_only(&path)?.ok_or_else(|| Refusal::NoState { state: path }.into())
 }

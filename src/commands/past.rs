@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
+use super::surroundings;
 use crate::event::Life;
 use crate::invoice::Reason;
 use crate::lang::{Lang, Text};
@@ -20,7 +21,7 @@ pub(super) fn life(run: &PastRun) -> Option<Life> {
         return None;
     }
     let pid = i32::try_from(run.pid).ok().and_then(Pid::from_raw);
-    Some(match pid.filter(|_| run.host == super::host()) {
+    Some(match pid.filter(|_| run.host == surroundings::host()) {
         None => Life::Unknown,
         Some(pid) => match test_kill_process(pid) {
             Err(Errno::SRCH) => Life::Dead,
@@ -236,7 +237,7 @@ pub(super) fn run_details(full: RunInFull) -> Details {
     let rejected = reject_columns()
         .column("closed_run", "关闭于运行", |reject: &PastReject| reject.closed_run.into())
         .column("closed_how", "关闭方式", |reject| reject.closed_how.into());
-    columns(super::now())
+    columns(surroundings::now())
         .facts(&Entry { what: What::Run(run), watermark: None })
         .fact("pid", "进程号", pid)
         .fact("version", "版本", version)

@@ -2,6 +2,7 @@
 
 use clap::ArgMatches;
 
+use super::surroundings;
 use crate::cli::{Common, Run};
 use crate::report::Reporter;
 use crate::run::Outcome;
@@ -12,7 +13,8 @@ const PARTIAL: u8 = 3;
 
 /// Carries out one run.
 pub(super) fn run(common: &Common, args: &Run, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let order = config::order(common, args, matches, super::starter(), super::OWN_CLOCKS, super::signals::watch)?;
+    let order =
+        config::order(common, args, matches, surroundings::starter(), surroundings::OWN_CLOCKS, super::signals::watch)?;
     let summary = export::run(&order, &mut |event| reporter.event(&event))?;
     Ok(match summary.outcome {
         Outcome::Success => 0,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::ArgMatches;
 
-use super::{consent, past};
+use super::{consent, past, surroundings};
 use crate::cli::{AdoptSource, Backup, Changing, Check, Common, Reset, Restore, Set, StateCommand};
 use crate::event::{Event, Life};
 use crate::export::ServerSession;
@@ -49,7 +49,7 @@ pub(super) fn run(
 fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let tenant = Tenant(args.tenant.clone());
     let to = config::required_time(&args.time)?;
-    let state = super::open_read_only(common)?;
+    let state = surroundings::open_read_only(common)?;
     let tell = &mut |event| reporter.event(&event);
     let access = config::access(common, &args.names, matches)?;
     let mut server_session = ServerSession::open(&access, args.retries.retry_for, tell)?;
@@ -103,7 +103,8 @@ fn known_watermark(
 
 /// Takes watermarks away.
 fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u8> {
-    let known: Vec<Tenant> = super::open_read_only(common)?.tenants()?.into_iter().map(|known| known.tenant).collect();
+    let known: Vec<Tenant> =
+        surroundings::open_read_only(common)?.tenants()?.into_iter().map(|known| known.tenant).collect();
     let chosen = match &args.tenant {
         None => known,
         Some(name) if known.iter().any(|tenant| tenant.as_str() == name) => vec![Tenant(name.clone())],
@@ -139,10 +140,10 @@ fn moved_details(moved: &Moved, backup: &Path) -> Details {
 
 /// Makes a backup beside the state, or where the operator says.
 fn back_up(common: &Common, args: &Backup, reporter: &Reporter) -> anyhow::Result<u8> {
-    let state = super::open_read_only(common)?;
+    let state = surroundings::open_read_only(common)?;
     let path = match &args.file {
         Some(file) => state.back_up_to(file).map(|()| file.clone()),
-        None => state.back_up(Occasion::Manual, super::now()),
+        None => state.back_up(Occasion::Manual, surroundings::now()),
     }?;
     reporter.details(&Details::default().fact("backup", "备份", path.as_path()));
     Ok(0)
@@ -183,7 +184,7 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
     refuse_other_output(common, args, &from)?;
     let question = restore_question(common, args, &from, &state);
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
-    let starter = super::starter();
+    let starter = surroundings::starter();
     let (tree, held) = lock(common, "state restore", &args.changing, &starter, reporter)?;
     let reason = args.changing.reason.as_deref();
     let (replaced, next) = if args.adopt_tree {
@@ -250,7 +251,7 @@ fn restore_question(common: &Common, args: &Restore, from: &Path, state: &Path) 
 
 /// Shows what is wrong with the state and between state and tree.
 fn check(common: &Common, args: &Check, reporter: &Reporter) -> anyhow::Result<u8> {
-    let state = super::open_read_only(common)?;
+    let state = surroundings::open_read_only(common)?;
     let mut findings = state.check(if args.deep { Depth::Deep } else { Depth::Quick })?;
     findings.extend(tree_findings(common, &state)?);
     let result = match findings.is_empty() {
@@ -288,7 +289,7 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>>
 
 /// Lets the state belong to another source.
 fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let state = super::open_read_only(common)?;
+    let state = surroundings::open_read_only(common)?;
     let access = config::access(common, &args.names, matches)?;
     let server_session = ServerSession::open(&access, args.retries.retry_for, &mut |event| reporter.event(&event))?;
     let given = server_session.source.name().0;
@@ -330,7 +331,7 @@ fn locked(
     changing: &Changing,
     reporter: &Reporter,
 ) -> anyhow::Result<(ExportLock, State, Starter)> {
-    let starter = super::starter();
+    let starter = surroundings::starter();
     let (_, held) = lock(common, purpose, changing, &starter, reporter)?;
     let state = State::open(&held)?;
     let state = state.ok_or_else(|| Refusal::NoState { state: config::state_path(common) })?;

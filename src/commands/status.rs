@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use clap::ArgMatches;
 
 use super::past::{life, parsed, reject_columns};
+use super::surroundings;
 use crate::cli::{Common, Status};
 use crate::config;
 use crate::event::{Event, Notice};
@@ -29,7 +30,7 @@ const LATE_DAYS: i64 = 30;
 
 /// Shows the tenants, or the open rejects.
 pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let state = super::open_read_only(common)?;
+    let state = surroundings::open_read_only(common)?;
     if args.rejects {
         rejects(&state, reporter)?;
         return Ok(0);
@@ -42,7 +43,7 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
     // The server may take its time; nothing of the state is needed any more.
     drop(state);
     let present = ask(common, args, matches, &last, &overview, reporter)?;
-    let now = super::now();
+    let now = surroundings::now();
     if present.is_none() && args.stale_after.is_some() {
         say(reporter, Notice::JudgedByOwnClock);
     }
@@ -62,7 +63,7 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
 
 /// From when on late arrivals are shown.
 fn late_since() -> String {
-    (super::now() - TimeDelta::days(LATE_DAYS)).to_rfc3339_opts(SecondsFormat::Secs, true)
+    (surroundings::now() - TimeDelta::days(LATE_DAYS)).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// Prints a notice.

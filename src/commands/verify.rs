@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use clap::ArgMatches;
 
-use super::consent;
+use super::{consent, surroundings};
 use crate::cli::{Common, Verify};
 use crate::config;
 use crate::export::verify::findings::{Difference, Finding, Findings};
@@ -18,7 +18,14 @@ const FOUND: u8 = 6;
 
 /// Compares, mends what it is told to, and shows the findings.
 pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let task = config::verification(common, args, matches, super::starter(), super::OWN_CLOCKS, super::signals::watch)?;
+    let task = config::verification(
+        common,
+        args,
+        matches,
+        surroundings::starter(),
+        surroundings::OWN_CLOCKS,
+        super::signals::watch,
+    )?;
     let confirm = |files, invoices| confirm(reporter, files, invoices);
     let verified = verify::verify(&task, &confirm, &mut |event| reporter.event(&event))?;
     reporter.details(&details(&verified));

@@ -2,6 +2,7 @@
 
 use clap::ArgMatches;
 
+use super::surroundings;
 use crate::cli::{Common, Why};
 use crate::event::Event;
 use crate::export::ServerSession;
@@ -20,7 +21,7 @@ const FOUND: u8 = 6;
 
 /// Gives a verdict on each invoice with this number.
 pub(super) fn run(common: &Common, args: &Why, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let state = super::open_read_only(common)?;
+    let state = surroundings::open_read_only(common)?;
     let tenant = args.tenant.clone().map(Tenant);
     let tell = &mut |event| reporter.event(&event);
     let mut now = match ask_source(common, args, matches, &state, tell) {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::Verbosity;
-use super::line::{Level, Line};
-use super::lines::{Mode, RULE, count, records, title};
+use super::line::{Level, Line, count};
+use super::lines::{Mode, RULE, records, title};
+use super::settings::Verbosity;
 use crate::effort::Effort;
 use crate::lang::{Message, Text, span};
 use crate::run::{Kind, Outcome, Summary};

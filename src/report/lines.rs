@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 
-use super::line::{Level, Line};
-use super::{Verbosity, notices};
+use super::line::{Level, Line, count};
+use super::notices;
+use super::settings::Verbosity;
 use crate::event::Event;
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::lang::{Message, Text, span};
@@ -37,11 +38,6 @@ impl Mode {
             Kind::Full | Kind::Backfill | Kind::Verify => counts.written + counts.unchanged,
         }
     }
-}
-
-/// A number with its noun, in English.
-pub(super) fn count(number: u64, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// What a run of this kind is called.

@@ -18,7 +18,10 @@ mod json;
 mod line;
 mod lines;
 mod notices;
+mod settings;
 pub mod table;
+
+pub use settings::{Format, Progress, Settings, Verbosity};
 
 use bars::Bars;
 use line::{Level, Line, escaped};
@@ -27,41 +30,6 @@ use table::{Columns, Details, Paged, Table};
 
 /// Between two lines of progress where there is no bar.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
-
-/// The form of what goes to stdout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    Text,
-    Json,
-    Csv,
-}
-
-/// How much of the log is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verbosity {
-    /// Warnings, errors and the closing block.
-    Quiet,
-    Normal,
-    /// Also every reject and every number of a tenant.
-    Verbose,
-}
-
-/// Whether progress is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// A bar on a terminal, a line every few seconds elsewhere.
-    Auto,
-    Never,
-}
-
-/// What flags and variables say about printing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    pub lang: Lang,
-    pub format: Format,
-    pub verbosity: Verbosity,
-    pub progress: Progress,
-}
 
 /// May be shared by threads; what one call prints stays together.
 pub struct Reporter {

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::line::Line;
-use super::lines::count;
+use super::line::{Line, count};
 use crate::event::{Doubt, Life, Notice};
 use crate::invoice::InvoiceId;
 use crate::lang::{Message, Text, span};

@@ -9,8 +9,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use unicode_width::UnicodeWidthStr;
 
-use super::Format;
 use super::line::escaped;
+use super::settings::Format;
 use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word};
 use crate::run::{Counts, RunId};

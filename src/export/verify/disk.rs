@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use chrono::DateTime;
 
-use super::{Content, Difference, Finding, Findings, Task};
+use super::findings::{Difference, Finding, Findings};
+use super::task::{Content, Task};
 use crate::event::Event;
 use crate::fs::private::{PRIVATE, PrivateFolder};
 use crate::invoice::Tenant;

@@ -1,10 +1,11 @@
-//! Removes files whose invoice is withdrawn: those that were not found by primary key after the scan,
-//! are not found once more, and hold what we wrote. A source that looks like an older one or like
+//! Removes the files of withdrawn invoices: those that were not found by primary key after the scan, are not
+//! found once more, and hold what this program wrote. A source that looks like an older one or like
 //! another one removes nothing, and a table that is not provably the one of before only what an operator agrees to.
 
 use std::collections::HashSet;
 
-use super::{Confirm, Findings, Leftovers, PruneOrder};
+use super::findings::Findings;
+use super::task::{Confirm, Leftovers, PruneOrder};
 use crate::event::{Event, Notice};
 use crate::export::order::Order;
 use crate::export::retry::RetryPolicy;

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Difference, Finding, Findings};
+use super::findings::{Difference, Finding, Findings};
 use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, Checker, Presence, Verdict};
 use crate::export::diff::{Compare, ReaderEvent, Scope};

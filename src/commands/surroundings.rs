@@ -1,0 +1,52 @@
+//! The surroundings of a command: the clocks, the account that runs it, and its state.
+
+use std::time::SystemTime;
+
+use chrono::{DateTime, Utc};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::cli::Common;
+use crate::config;
+use crate::refusal::Refusal;
+use crate::run::{OwnClocks, Starter, Uptime};
+use crate::state::State;
+
+/// The clock of this machine.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+pub(super) fn now() -> DateTime<Utc> {
+    // `Utc::now` panics where the clock shows a time before 1970.
+    SystemTime::now().into()
+}
+
+pub(super) const OWN_CLOCKS: OwnClocks = OwnClocks { now, uptime };
+
+/// How long this machine has been up.
+fn uptime() -> Option<Uptime> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
+    let since = clock_gettime(ClockId::Boottime);
+    (!boot.is_empty()).then_some(Uptime { boot, ms: since.tv_sec * 1000 + since.tv_nsec / 1_000_000 })
+}
+
+/// The account, machine and command line that start a run. Cron sets LOGNAME; without a variable the number of the
+/// user stands in for its name.
+pub(super) fn starter() -> Starter {
+    let user = ["LOGNAME", "USER"].into_iter().find_map(config::variable);
+    Starter {
+        user: user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()),
+        host: host(),
+        pid: std::process::id(),
+        command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "),
+        at: now(),
+    }
+}
+
+/// The name of this machine.
+pub(super) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The state, only to be read.
+pub(super) fn open_read_only(common: &Common) -> anyhow::Result<State> {
+    let path = config::state_path(common);
+    State::open_read_only(&path)?.ok_or_else(|| Refusal::NoState { state: path }.into())
+}

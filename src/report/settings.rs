@@ -1,0 +1,38 @@
+//! The settings of the printer: language, format, verbosity and progress.
+
+use crate::lang::Lang;
+
+/// The form of what goes to stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    Json,
+    Csv,
+}
+
+/// How much of the log is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Warnings, errors and the closing block.
+    Quiet,
+    Normal,
+    /// Also every reject and every number of a tenant.
+    Verbose,
+}
+
+/// Whether progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// A bar on a terminal, a line every few seconds elsewhere.
+    Auto,
+    Never,
+}
+
+/// What flags and variables say about printing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub lang: Lang,
+    pub format: Format,
+    pub verbosity: Verbosity,
+    pub progress: Progress,
+}
