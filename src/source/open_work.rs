@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use super::SourceError;
 use super::engine::{Bind, Cell, Engine, lossy};
-use super::error_codes::ErrorClass;
-use super::error_codes::class;
+use super::error_codes::{ErrorClass, class};
 use super::mysql::ServerConnection;
 use super::process_list::{Activity, Process, TEXT_AT_MOST, Texts};
 use super::session::Flavour;
