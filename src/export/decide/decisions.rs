@@ -115,6 +115,7 @@ impl Decisions<'_> {
         }
     }
 
+    /// The invoice cannot be exported. It is said once, when it is news.
     pub(super) fn reject(&mut self, reject: Reject) -> anyhow::Result<()> {
         if !self.view.is_rejected(&reject.id)? {
             self.journal.reject(&reject);
@@ -123,11 +124,13 @@ impl Decisions<'_> {
         Ok(())
     }
 
+    /// The row is no invoice any more; its tenant is known as far as the to-do list or the ledger knows it.
     pub(super) fn gone(&mut self, id: InvoiceId, tenant: Option<&Tenant>) {
         self.tally.note_gone(&id, tenant);
         self.view.batch.gone(id, tenant.cloned());
     }
 
+    /// Removes the staged document of a candidate that is not accepted.
     pub(super) fn discard(&self, candidate: &Candidate) {
         if let FileState::Staged(Some(staged)) = &candidate.file {
             self.checker.discard(staged);
@@ -201,6 +204,7 @@ impl Decisions<'_> {
         Ok(())
     }
 
+    /// A file could not be removed, or is not what we wrote: it is listed, and a folder that is stuck fails the tenant.
     fn leave(&mut self, batch: &mut Batch, left: &NotRemoved) {
         let path = left.path.to_string();
         match &left.why {

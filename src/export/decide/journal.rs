@@ -40,6 +40,7 @@ impl<'a> Journal<'a> {
         (self.tell)(Event::Notice(notice));
     }
 
+    /// Says that a tenant is read, and from where on.
     pub(super) fn start(&mut self, tenant: &Tenant, watermark: Option<SourceTime>) {
         let upto = (self.settings.kind != Kind::Full).then(|| self.settings.boundary.clone());
         let after = if self.settings.since.is_some() { self.settings.since.clone() } else { watermark };
@@ -63,18 +64,21 @@ impl<'a> Journal<'a> {
         self.rows += 1;
     }
 
+    /// Says every now and then how many rows have come.
     pub(super) fn say_progress(&mut self) {
         if self.rows.is_multiple_of(PROGRESS_EVERY) {
             (self.tell)(Event::Progress { invoices: self.rows });
         }
     }
 
+    /// Says that an invoice cannot be exported, which is news.
     pub(super) fn reject(&mut self, reject: &Reject) {
         self.outcome.new_rejects += 1;
         let Reject { id, tenant, number, reason, .. } = reject.clone();
         (self.tell)(Event::Rejected { tenant, id, number, reason });
     }
 
+    /// The tenant fails, for the first trouble; the others are exported.
     pub(super) fn fail(&mut self, tenant: &Tenant, trouble: Trouble) {
         if !self.has_failed(tenant) {
             (self.tell)(Event::TenantFailed { tenant: tenant.clone(), trouble: trouble.clone() });
@@ -103,6 +107,7 @@ impl<'a> Journal<'a> {
         }
     }
 
+    /// Remembers how many files stay, and one of them for each reason.
     pub(super) fn leave<'l>(&mut self, leftovers: impl Iterator<Item = &'l Leftover>) {
         for Leftover { path, why, .. } in leftovers {
             if *why != Some(WhyKept::NotRemoved) {
@@ -111,6 +116,7 @@ impl<'a> Journal<'a> {
         }
     }
 
+    /// Says what came of these tenants, unless they have failed.
     pub(super) fn say_done(&mut self, ready: Vec<Tenant>) {
         for tenant in ready {
             if !self.has_failed(&tenant) {
