@@ -155,3 +155,58 @@ impl<'a> Journal<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invoice::SourceTime;
+    use crate::run::Counts;
+    use crate::window::OpenWork;
+
+    fn settings() -> Settings {
+        let boundary = SourceTime::from("2025-11-28 10:30:00");
+        Settings {
+            kind: Kind::Incremental,
+            settled_below: boundary.clone(),
+            boundary,
+            since: None,
+            work: OpenWork::None,
+            overlap: Duration::from_secs(60),
+            table: None,
+        }
+    }
+
+    #[test]
+    fn a_tenant_with_rejects_fails_where_that_is_asked_for_and_is_not_said_to_be_done() {
+        let (good, bad) = (Tenant::from("1"), Tenant::from("2"));
+        for (rejects, expected) in [(Rejects::Kept, "done 1, done 2"), (Rejects::FailTheirTenant, "failed 2, done 1")] {
+            let mut said = Vec::new();
+            let mut tell = |event| match event {
+                Event::TenantFailed { tenant, .. } => said.push(format!("failed {tenant}")),
+                Event::TenantDone { tenant, .. } => said.push(format!("done {tenant}")),
+                _ => {}
+            };
+            let settings = settings();
+            let mut journal = Journal::new(&settings, rejects, &mut tell);
+            journal.outcome.totals.add(Some(&bad), Counts { seen: 1, rejected: 1, ..Counts::default() });
+            let ready = vec![good.clone(), bad.clone()];
+            journal.fail_if_rejected(&ready);
+            journal.say_done(ready);
+            assert_eq!(said.join(", "), expected);
+        }
+    }
+
+    #[test]
+    fn a_tenant_fails_for_its_first_trouble_only() {
+        let mut said = 0;
+        let mut tell = |_| said += 1;
+        let settings = settings();
+        let mut journal = Journal::new(&settings, Rejects::Kept, &mut tell);
+        for invoices in [1, 2] {
+            journal.fail(&Tenant::from("1"), Trouble::Rejects { invoices });
+        }
+        let failed: Vec<_> = journal.outcome.failed.values().cloned().collect();
+        assert_eq!(failed, [Trouble::Rejects { invoices: 1 }]);
+        assert_eq!(said, 1);
+    }
+}
