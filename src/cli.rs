@@ -8,8 +8,11 @@ use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::lang::Lang;
+use crate::source::TlsMode;
 use crate::state::history;
 use crate::state::pages::OfKind;
+use crate::tree::Durability;
 
 /// Export issued invoices from MySQL or MariaDB, one JSON file each, completely or only what changed.
 ///
@@ -86,7 +89,7 @@ pub struct Common {
     /// How a connection by TCP is encrypted and the server checked [default: not at all to this
     /// machine, unless the server asks for the password itself; VERIFY_IDENTITY to any other]
     #[arg(long, global = true, env = "INVOICE_EXPORT_SSL_MODE", value_enum, ignore_case = true, value_name = "MODE")]
-    pub ssl_mode: Option<SslMode>,
+    pub ssl_mode: Option<TlsMode>,
     /// Trusted certificates (PEM) [default: the system's]
     #[arg(long, global = true, env = "INVOICE_EXPORT_SSL_CA", value_name = "FILE")]
     pub ssl_ca: Option<PathBuf>,
@@ -174,7 +177,7 @@ pub struct Margins {
     pub overlap: Duration,
 }
 
-/// Of a command whose answer a person waits for.
+/// Of a command that a person waits for.
 #[derive(Debug, Args)]
 pub struct Retries {
     /// How long to try again while the server cannot be reached or the connection breaks
@@ -472,12 +475,6 @@ pub enum Mode {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Durability {
-    Batch,
-    File,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Text,
     /// The same as text
@@ -490,22 +487,6 @@ pub enum Format {
 /// A kind of run or of change, by its word.
 fn entry_kind() -> impl TypedValueParser<Value = OfKind> {
     PossibleValuesParser::new(OfKind::words()).try_map(|word| OfKind::parse(&word).ok_or("no kind"))
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Lang {
-    En,
-    Zh,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum SslMode {
-    Disabled,
-    Preferred,
-    Required,
-    VerifyCa,
-    VerifyIdentity,
 }
 
 #[cfg(test)]

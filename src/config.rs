@@ -10,7 +10,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 
 use self::option_file::Login;
-use crate::cli::{Common, Durability, Mode, Names, Run, SslMode, Verify};
+use crate::cli::{Common, Mode, Names, Run, Verify};
 use crate::export::plan::StatePolicy;
 use crate::export::verify::{Against, Content, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
 use crate::export::{self, Backups, Mirror, Order, Rejects};
@@ -19,10 +19,9 @@ use crate::invoice::{SourceTime, Tenant};
 use crate::lang::Explain;
 use crate::refusal::{AddressFault, Refusal};
 use crate::run::{Cancel, Kind, OwnClocks, Starter};
-use crate::source::{self, Access, Address, TableNames, Tls, TlsMode};
+use crate::source::{self, Access, Address, TableNames, Tls};
 use crate::state::legacy;
 use crate::state::visited::Selection;
-use crate::tree;
 use crate::window::moment as real_moment;
 
 mod option_file;
@@ -69,7 +68,7 @@ pub fn order(
         lock_wait: run.work.lock_wait,
         retry_for: run.work.retry_for,
         writers: usize::from(run.work.writers),
-        durability: run.work.durability.map(durability),
+        durability: run.work.durability,
         rejects: if run.strict { Rejects::FailTheirTenant } else { Rejects::Kept },
         backups: Backups {
             every: Some(run.backup_every).filter(|every| !every.is_zero()),
@@ -80,13 +79,6 @@ pub fn order(
         clocks,
         watch,
     })
-}
-
-fn durability(durability: Durability) -> tree::Durability {
-    match durability {
-        Durability::Batch => tree::Durability::Batch,
-        Durability::File => tree::Durability::File,
-    }
 }
 
 /// The options of one `verify`.
@@ -127,7 +119,7 @@ pub fn verification(
             lock_wait: args.work.lock_wait,
             retry_for: args.work.retry_for,
             writers: usize::from(args.work.writers),
-            durability: args.work.durability.map(durability),
+            durability: args.work.durability,
             rejects: Rejects::Kept,
             backups: Backups { every: None, keep: 0 },
             mirror: Mirror::Off,
@@ -304,7 +296,7 @@ pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::R
         None => login.password.or_else(|| variable("MYSQL_PWD")).or(from_url),
     };
     let tls = Tls {
-        mode: common.ssl_mode.map(tls_mode),
+        mode: common.ssl_mode,
         ca: common.ssl_ca.clone(),
         server_key: common.server_public_key.clone().or(login.server_public_key.map(PathBuf::from)),
     };
@@ -324,16 +316,6 @@ fn table_names(names: &Names) -> TableNames {
         time: names.time_column.clone(),
         id: names.id_column.clone(),
         issued: names.issued_status.clone(),
-    }
-}
-
-fn tls_mode(mode: SslMode) -> TlsMode {
-    match mode {
-        SslMode::Disabled => TlsMode::Disabled,
-        SslMode::Preferred => TlsMode::Preferred,
-        SslMode::Required => TlsMode::Required,
-        SslMode::VerifyCa => TlsMode::VerifyCa,
-        SslMode::VerifyIdentity => TlsMode::VerifyIdentity,
     }
 }
 

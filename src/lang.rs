@@ -3,15 +3,15 @@
 //! Every message is worded once, in the arm of the code that knows its facts, with the English and the
 //! Chinese wording side by side: `text!("cannot open {file}", "无法打开 {file}")`. A [`Message`] is such a text
 //! with a hint; [`Explain`] puts one in front of an error. `report` picks the language when it prints; JSON and CSV
-//! get English. Enums whose values are words of the state, of JSON and of tables are declared with
-//! [`words!`](crate::words).
+//! get English. [`words!`](crate::words) declares the enums that are words of the state, of JSON and
+//! of tables.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 /// A language of the log and of the answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Lang {
     #[default]
     En,

@@ -35,7 +35,7 @@
 //! behind (`export::drive`).
 //!
 //! A row has eight shapes on this way: the server's cells, `Fetched`, a `Job` (with its `Ticket`: ledger entry, part,
-//! trust, lateness), a `Verdict`, an `Entry` and a `Placement` in a batch, `Synced`, `Published`, and the columns of
+//! trust, lateness), a `Verdict`, an `Entry` and a `Placement` in a batch, `SyncedBatch`, `Published`, and the columns of
 //! SQLite.
 //!
 //! ## The modules
@@ -66,7 +66,7 @@
 //!   function that writes, and the server may show it in place of the statement that called it.
 //! * Open work that the server does not tell reliably lifts every lower bound. Where only the privilege is missing, the
 //!   overlap alone covers late commits, since else every run would read everything.
-//! * A tenant whose keys were read while work was open is read once more after that work has ended,
+//! * A tenant is read once more if work was open while its keys were read, after that work has ended,
 //!   even though its newest source time did not change: the work may have committed older rows.
 //! * Doubt (another server, a clock that moved, a restored state) empties every look-back in the
 //!   transaction that opens the run. So it outlives a run that dies in between.
@@ -91,7 +91,7 @@
 //! * Spellings that came in by an import, which no scan has met, are put with the listed spelling that the
 //!   source calls equal before the run reads any keys (`export::tenant_families`).
 //! * A watermark that an operator moves never raises the look-back, and files of the period that are gone
-//!   are written again, which an ordinary incremental run does not do: somebody may have taken them away.
+//!   are written again, which an ordinary incremental run does not do: a consumer may have taken them away.
 //! * `state restore` gives no number of a run twice, so that the mark, old logs and an auditor mean the
 //!   same run by it.
 //! * Times that no run can have left (a look-back above its watermark, one that is no date) are damage:
@@ -102,14 +102,14 @@
 //!   in the open folder before each write (`state::file`), and none is removed by its path after an error.
 //! * `verify` holds the lock though it may only look: while a run is at work, its files and its records
 //!   disagree for a moment. Only `--repair` and `--prune` are runs in the history.
-//! * `verify` calls lost what lies below the tenant's watermark; what lies above is pending, since the next
-//!   run exports it anyway.
+//! * `verify` calls an invoice lost if its source time is below the tenant's watermark. Above the watermark it is
+//!   pending, since the next run exports it.
 //! * While one batch is recorded, the next one is synced and put in place and the one after that decided. So
 //!   a run that dies may leave two in doubt, each with its list. A batch that removes files has nothing beside it.
 //! * The names of a batch are made durable by one more `syncfs`, not by a sync of each folder: where ext4
 //!   has no journal, those do not keep a file that got its first name just now, and a full export over 1,000
 //!   tenants took twice as long with them.
-//! * Where the kernel does not pass a `syncfs` on to whoever keeps the files (FUSE, SMB, 9p), `--durability file` is
+//! * Where the kernel does not pass a `syncfs` on to the file server (FUSE, SMB, 9p), `--durability file` is
 //!   taken by itself: `batch` would record what a power cut takes.
 //! * In folders that a run made itself, files have no name before they are published: the calls that write and
 //!   name a file took a fourth less system time without a name in staging to move it away from.

@@ -50,11 +50,11 @@ words! {
 /// Every row read is accounted for: written + unchanged + rejected + gone = seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Invoices whose document was asked for.
+    /// Invoices that a run asked the document of.
     pub seen: u64,
     /// Files written, new or changed.
     pub written: u64,
-    /// Invoices whose file was right already.
+    /// Invoices with a file that was right already.
     pub unchanged: u64,
     /// Invoices that cannot be exported, newly or still.
     pub rejected: u64,
@@ -102,10 +102,12 @@ impl Counts {
         CountName { column: "bytes", field: "bytes", zh: "字节" },
     ];
 
+    /// The counts in the order of `NAMES`.
     pub fn values(mut self) -> [u64; 9] {
         self.values_mut().map(|value| *value)
     }
 
+    /// The counts in the order of `NAMES`, to be changed.
     pub fn values_mut(&mut self) -> [&mut u64; 9] {
         let Self { seen, written, unchanged, rejected, gone, late, late_by, removed, bytes } = self;
         [seen, written, unchanged, rejected, gone, late, late_by, removed, bytes]
@@ -158,7 +160,7 @@ words! {
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(pub Arc<AtomicUsize>);
 
-/// How often somebody who waits looks whether to stop.
+/// How often a waiting thread looks whether to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Cancel {

@@ -19,6 +19,7 @@ use crate::tree::walk;
 /// Files of each tenant that are shown.
 const SHOWN: usize = 2;
 
+/// Makes the sample, exports it completely and again after some changes, and shows each step.
 pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
     let folder = &args.folder;
     if folder.exists() {
@@ -90,6 +91,7 @@ fn list(output: &Path, reporter: &Reporter) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// An export of the sample with the defaults of `run`.
 fn order(database: &Path, output: &Path, kind: Kind) -> Order {
     Order {
         kind,

@@ -17,6 +17,7 @@ use crate::state::pages::{Filter, OfKind};
 /// Entries and files that are read at once.
 const PAGE: usize = 1_000;
 
+/// Shows the list, one entry of it, or the files of a run.
 pub(super) fn run(common: &Common, args: &History, reporter: &Reporter) -> anyhow::Result<u8> {
     let state = super::open_read_only(common)?;
     match &args.which {
@@ -41,6 +42,7 @@ enum Found {
     Change(Box<PastChange>, Vec<MovedWatermark>),
 }
 
+/// The run or change that an operator names.
 fn find(state: &State, which: &str) -> anyhow::Result<Found> {
     let number = |text: &str| text.parse::<i64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
     if let Some(number) = which.strip_prefix('c').and_then(number) {
@@ -79,6 +81,7 @@ fn newest_trouble(state: &State) -> anyhow::Result<Option<RunId>> {
     Ok(state.newest_trouble()?.max(dead))
 }
 
+/// Shows the entries that the filter lets through, page by page.
 fn list(state: &State, args: &History, reporter: &Reporter) -> anyhow::Result<()> {
     let filter = filter(args)?;
     let of_tenant = filter.tenant.clone();
@@ -95,6 +98,7 @@ fn list(state: &State, args: &History, reporter: &Reporter) -> anyhow::Result<()
     })
 }
 
+/// Which entries the flags ask for.
 fn filter(args: &History) -> anyhow::Result<Filter> {
     let since = config::moment(args.since.as_deref(), "--since", DayEnd::First)?;
     let until = config::moment(args.until.as_deref(), "--until", DayEnd::Last)?;
@@ -114,6 +118,7 @@ fn filter(args: &History) -> anyhow::Result<Filter> {
     Ok(Filter { tenant, kind: args.kind, status: args.status, since, until })
 }
 
+/// Shows what a run did to files, or for `-0` the paths alone.
 fn files(state: &State, run: RunId, args: &History, reporter: &Reporter) -> anyhow::Result<()> {
     let listing = if args.null { state.files_that_stayed(run)? } else { state.files(run)? };
     let mut last: Option<LoggedFile> = None;

@@ -37,6 +37,7 @@ struct Import {
     steps: Vec<ImportStep>,
 }
 
+/// Takes the watermarks of the script's state file over.
 pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Reporter) -> anyhow::Result<u8> {
     let starter = super::starter();
     let state = config::state_path(common);
@@ -52,13 +53,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
         Location { output: &common.output, state: &state, policy: StatePolicy::Ordinary, purpose: Purpose::Import };
     let planned = plan(&file, &known(&place)?, &starter, reporter)?;
     if args.dry_run {
-        reporter.table(&table(&planned.steps));
-        if refuse_going_back(&planned, args).is_err() {
-            reporter.line(&text!(
-                "some watermarks would go back, which takes --overwrite",
-                "部分水位线会后退，需要加 --overwrite"
-            ));
-        }
+        show(&planned, args, reporter);
         return Ok(0);
     }
     refuse_going_back(&planned, args)?;
@@ -69,20 +64,47 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
             .line(&text!("nothing to change: the state says the same as {file}", "无需更改: 状态文件与 {file} 一致"));
         return Ok(0);
     }
-    let moving: Vec<&ImportStep> = planned.steps.iter().filter(|step| step.direction.moves()).collect();
-    if !moving.is_empty() {
-        let (number, names) = (moving.len(), names(&moving));
-        let question = text!(
-            "move the watermarks of {number} known tenants: {names}?",
-            "移动 {number} 个已有租户的水位线: {names}？"
-        );
-        consent::ask_unless_agreed(reporter, &args.changing, &question)?;
+    ask(&planned, args, reporter)?;
+    carry_out(&planned, &file, &place, &starter, args, reporter)
+}
+
+/// Says what an import would do.
+fn show(planned: &Import, args: &ImportLegacyState, reporter: &Reporter) {
+    reporter.table(&table(&planned.steps));
+    if refuse_going_back(planned, args).is_err() {
+        reporter.line(&text!(
+            "some watermarks would go back, which takes --overwrite",
+            "部分水位线会后退，需要加 --overwrite"
+        ));
     }
+}
+
+/// Asks if watermarks are to move that the state has already.
+fn ask(planned: &Import, args: &ImportLegacyState, reporter: &Reporter) -> anyhow::Result<()> {
+    let moving: Vec<&ImportStep> = planned.steps.iter().filter(|step| step.direction.moves()).collect();
+    if moving.is_empty() {
+        return Ok(());
+    }
+    let (number, names) = (moving.len(), names(&moving));
+    let question =
+        text!("move the watermarks of {number} known tenants: {names}?", "移动 {number} 个已有租户的水位线: {names}？");
+    consent::ask_unless_agreed(reporter, &args.changing, &question)
+}
+
+/// Imports what was planned, if nothing has changed until the lock was taken.
+fn carry_out(
+    planned: &Import,
+    file: &Path,
+    place: &Location<'_>,
+    starter: &Starter,
+    args: &ImportLegacyState,
+    reporter: &Reporter,
+) -> anyhow::Result<u8> {
     let mut tell = |event| reporter.event(&event);
     let (tree, held) =
-        lock::acquire(&common.output, &state, "import-legacy-state", &starter, args.changing.lock_wait, &mut tell)?;
+        lock::acquire(place.output, place.state, "import-legacy-state", starter, args.changing.lock_wait, &mut tell)?;
     // The process that held the lock before may have moved watermarks, or written the very file.
-    let Import { file: read, steps } = plan(&file, &known(&place)?, &starter, reporter)?;
+    let Import { file: read, steps } = plan(file, &known(place)?, starter, reporter)?;
     if steps != planned.steps {
         return Err(message! {
             "the state or {} changed in this moment; nothing was imported",
@@ -95,7 +117,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     let Attached { mut state, .. } = place.attach(&tree, &held, &mut tell)?;
     let backup = existed.then(|| state.back_up(Occasion::Before(ChangeKind::Import), starter.at)).transpose()?;
     let reason = args.changing.reason.as_deref();
-    let change = Change { file: Some(&read), ..Change::new(ChangeKind::Import, &starter, reason) };
+    let change = Change { file: Some(&read), ..Change::new(ChangeKind::Import, starter, reason) };
     let moved = state.import_legacy(&steps, args.overlap, &change)?;
     state.close()?;
     reporter.details(&planned.details(moved.unsettled, backup.as_deref()));
@@ -118,6 +140,7 @@ fn known(place: &Location<'_>) -> anyhow::Result<Vec<Entry>> {
     state.as_ref().map_or(Ok(Vec::new()), State::legacy_entries)
 }
 
+/// Reads the file and compares it with the state.
 fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) -> anyhow::Result<Import> {
     let cannot = || text!("cannot read the script's state file {}", "无法读取脚本的状态文件 {}", file.display());
     let bytes = read(file).explain(cannot)?;
@@ -154,6 +177,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(read.ok_or(Errno::NOENT)?)
 }
 
+/// Refuses to move watermarks back, unless `--overwrite` is given.
 fn refuse_going_back(planned: &Import, args: &ImportLegacyState) -> anyhow::Result<()> {
     let back: Vec<&ImportStep> = planned.steps.iter().filter(|step| step.direction == Direction::Backward).collect();
     if back.is_empty() || args.overwrite {
@@ -169,6 +193,7 @@ fn names(steps: &[&ImportStep]) -> String {
     names.join(", ") + if steps.len() > TOLD_AT_MOST { ", ..." } else { "" }
 }
 
+/// Where each watermark goes.
 fn table<'a>(steps: impl IntoIterator<Item = &'a ImportStep>) -> Table {
     Columns::default()
         .column("tenant", "租户", |step: &ImportStep| (&step.entry.tenant).into())
@@ -199,6 +224,7 @@ impl Import {
     }
 }
 
+/// Writes the watermarks as the script's state file.
 pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Reporter) -> anyhow::Result<u8> {
     let entries = super::open_read_only(common)?.legacy_entries()?;
     let text = legacy::render(&entries)?;

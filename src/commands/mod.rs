@@ -56,6 +56,7 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Runs the subcommand and returns its exit code.
 fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     // clap hands the flags that every command knows down to the command's own matches.
     let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
@@ -73,6 +74,7 @@ fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Res
     }
 }
 
+/// How to print, as flags and locale say.
 fn report_settings(common: &Common) -> report::Settings {
     let locale = || {
         let variable = |name| config::variable(name);
@@ -83,10 +85,7 @@ fn report_settings(common: &Common) -> report::Settings {
         )
     };
     report::Settings {
-        lang: common.lang.map_or_else(locale, |lang| match lang {
-            cli::Lang::En => lang::Lang::En,
-            cli::Lang::Zh => lang::Lang::Zh,
-        }),
+        lang: common.lang.unwrap_or_else(locale),
         format: match common.format {
             cli::Format::Text | cli::Format::Table => report::Format::Text,
             cli::Format::Json => report::Format::Json,
@@ -101,6 +100,7 @@ fn report_settings(common: &Common) -> report::Settings {
     }
 }
 
+/// The clock of this machine.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
 fn now() -> DateTime<Utc> {
     // `Utc::now` panics where the clock shows a time before 1970.
@@ -109,6 +109,7 @@ fn now() -> DateTime<Utc> {
 
 const OWN_CLOCKS: OwnClocks = OwnClocks { now, uptime };
 
+/// How long this machine has been up.
 fn uptime() -> Option<Uptime> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
     let since = clock_gettime(ClockId::Boottime);
@@ -128,6 +129,7 @@ fn starter() -> Starter {
     }
 }
 
+/// The name of this machine.
 fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -49,6 +49,7 @@ pub(super) fn tenant_columns() -> Columns<'static, Entry> {
         .all_for_programs()
 }
 
+/// The columns of the list but for the remark: those that a single run has too.
 fn columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
     Columns::default()
         .column("id", "编号", |entry: &Entry| match &entry.what {
@@ -184,6 +185,7 @@ fn reason(change: &PastChange) -> Option<Text> {
     })
 }
 
+/// As much of a text as fits a line.
 fn shortened(text: &str) -> String {
     const LONGEST: usize = 100;
     match text.char_indices().nth(LONGEST) {
@@ -203,10 +205,12 @@ fn duration(run: &PastRun, now: DateTime<Utc>) -> Cell {
     start.zip(end).map_or(Cell::None, |(start, end)| Cell::Seconds(end.signed_duration_since(start).num_seconds()))
 }
 
+/// A moment of the state, which keeps RFC 3339.
 pub(super) fn parsed(moment: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(moment).ok().map(|moment| moment.to_utc())
 }
 
+/// Whether the process of an unfinished run is there, where that can be told.
 fn alive(run: &PastRun) -> Cell {
     match life(run) {
         Some(Life::Alive) => Cell::Flag(true),

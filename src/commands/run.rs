@@ -10,6 +10,7 @@ use crate::{config, export};
 /// Something failed or was newly rejected, though the run is done.
 const PARTIAL: u8 = 3;
 
+/// Carries out one run.
 pub(super) fn run(common: &Common, args: &Run, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let order = config::order(common, args, matches, super::starter(), super::OWN_CLOCKS, super::signals::watch)?;
     let summary = export::run(&order, &mut |event| reporter.event(&event))?;

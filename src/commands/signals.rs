@@ -14,6 +14,10 @@ use crate::run::Cancel;
 /// What the shell adds to the number of the signal that ended a process.
 const BY_SIGNAL: i32 = 128;
 
+/// Registers the signals that ask to stop.
+///
+/// # Errors
+/// The operating system refuses a handler.
 pub(super) fn watch() -> anyhow::Result<Cancel> {
     let (cancel, asked) = (Cancel::default(), Arc::new(AtomicBool::new(false)));
     for signal in [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| !is_ignored(*signal)) {

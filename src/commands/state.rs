@@ -45,6 +45,7 @@ pub(super) fn run(
     }
 }
 
+/// Moves the watermark of one tenant.
 fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let tenant = Tenant(args.tenant.clone());
     let to = config::required_time(&args.time)?;
@@ -100,6 +101,7 @@ fn known_watermark(
     }
 }
 
+/// Takes watermarks away.
 fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u8> {
     let known: Vec<Tenant> = super::open_read_only(common)?.tenants()?.into_iter().map(|known| known.tenant).collect();
     let chosen = match &args.tenant {
@@ -127,6 +129,7 @@ fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u
     Ok(0)
 }
 
+/// What moving watermarks came to.
 fn moved_details(moved: &Moved, backup: &Path) -> Details {
     Details::default()
         .fact("compared_again_by_the_next_incremental_run", "下次增量导出重新比对", moved.unsettled)
@@ -134,6 +137,7 @@ fn moved_details(moved: &Moved, backup: &Path) -> Details {
         .table("watermarks", "水位线", past::moves(&moved.watermarks))
 }
 
+/// Makes a backup beside the state, or where the operator says.
 fn back_up(common: &Common, args: &Backup, reporter: &Reporter) -> anyhow::Result<u8> {
     let state = super::open_read_only(common)?;
     let path = match &args.file {
@@ -144,6 +148,7 @@ fn back_up(common: &Common, args: &Backup, reporter: &Reporter) -> anyhow::Resul
     Ok(0)
 }
 
+/// Lists the backups beside the state.
 fn backups(common: &Common, reporter: &Reporter) -> anyhow::Result<u8> {
     let columns = Columns::default()
         .column("made", "备份时间", |backup: &backup::Backup| {
@@ -166,6 +171,7 @@ fn occasion(name: &str) -> Text {
     }
 }
 
+/// Puts a backup in the place of the state.
 fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Result<u8> {
     let state = config::state_path(common);
     let latest = args.file.as_os_str() == "latest";
@@ -174,33 +180,8 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
         let refused = text!("there is no backup beside {}", "{} 旁边没有备份", state.display());
         return Err(Refusal::usage(refused));
     };
-    // Looking for the lock would make folders in a mistyped output.
-    if args.adopt_tree {
-        if !common.output.is_dir() {
-            let output = common.output.display();
-            let refused = message! {
-                "there is no folder {output}", "没有目录 {output}"; "check --output", "请检查 --output"
-            };
-            return Err(Refusal::usage(refused));
-        }
-    } else if mark::of_output(&common.output)?.is_none() {
-        return Err(Refusal::MarkMissing { output: common.output.clone(), state: from }.into());
-    }
-    let (backup, replaced, output) = (from.display(), state.display(), common.output.display());
-    let adopting = match args.adopt_tree {
-        true => {
-            text!(
-                " and make {output} its tree, whatever mark that has",
-                "，并把 {output} 作为它的导出目录（不论其标记）"
-            )
-        }
-        false => Text::same(""),
-    };
-    let question = text!(
-        "put {backup} in the place of {replaced}{adopting} (what happened since is read again)?",
-        "用 {backup} 替换 {replaced}{adopting}（此后发生的变化会重新读取）？";
-        adopting
-    );
+    refuse_other_output(common, args, &from)?;
+    let question = restore_question(common, args, &from, &state);
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
     let starter = super::starter();
     let (tree, held) = lock(common, "state restore", &args.changing, &starter, reporter)?;
@@ -231,6 +212,43 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
     Ok(0)
 }
 
+/// Refuses an output that cannot be the state's tree.
+fn refuse_other_output(common: &Common, args: &Restore, from: &Path) -> anyhow::Result<()> {
+    // Looking for the lock would make folders in a mistyped output.
+    if args.adopt_tree {
+        if !common.output.is_dir() {
+            let output = common.output.display();
+            let refused = message! {
+                "there is no folder {output}", "没有目录 {output}"; "check --output", "请检查 --output"
+            };
+            return Err(Refusal::usage(refused));
+        }
+    } else if mark::of_output(&common.output)?.is_none() {
+        return Err(Refusal::MarkMissing { output: common.output.clone(), state: from.to_path_buf() }.into());
+    }
+    Ok(())
+}
+
+/// What is to be agreed to before a restore.
+fn restore_question(common: &Common, args: &Restore, from: &Path, state: &Path) -> Text {
+    let (backup, replaced, output) = (from.display(), state.display(), common.output.display());
+    let adopting = match args.adopt_tree {
+        true => {
+            text!(
+                " and make {output} its tree, whatever mark that has",
+                "，并把 {output} 作为它的导出目录（不论其标记）"
+            )
+        }
+        false => Text::same(""),
+    };
+    text!(
+        "put {backup} in the place of {replaced}{adopting} (what happened since is read again)?",
+        "用 {backup} 替换 {replaced}{adopting}（此后发生的变化会重新读取）？";
+        adopting
+    )
+}
+
+/// Shows what is wrong with the state and between state and tree.
 fn check(common: &Common, args: &Check, reporter: &Reporter) -> anyhow::Result<u8> {
     let state = super::open_read_only(common)?;
     let mut findings = state.check(if args.deep { Depth::Deep } else { Depth::Quick })?;
@@ -268,6 +286,7 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>>
     Ok(findings)
 }
 
+/// Lets the state belong to another source.
 fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let state = super::open_read_only(common)?;
     let access = config::access(common, &args.names, matches)?;

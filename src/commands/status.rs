@@ -27,6 +27,7 @@ const PAGE: usize = 1_000;
 /// How long a late arrival is shown.
 const LATE_DAYS: i64 = 30;
 
+/// Shows the tenants, or the open rejects.
 pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let state = super::open_read_only(common)?;
     if args.rejects {
@@ -64,11 +65,12 @@ fn late_since() -> String {
     (super::now() - TimeDelta::days(LATE_DAYS)).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
+/// Prints a notice.
 fn say(reporter: &Reporter, notice: Notice) {
     reporter.event(&Event::Notice(notice));
 }
 
-/// None where the source cannot be asked, which is told. Another source than the state's is refused.
+/// None where the source cannot be asked; a warning says so. Another source than the state's is refused.
 fn ask(
     common: &Common,
     args: &Status,
@@ -97,6 +99,7 @@ fn ask(
     }
 }
 
+/// Says if a run is at work or died.
 fn mention_unfinished(state: &State, reporter: &Reporter) -> anyhow::Result<()> {
     if let Some(run) = state.unfinished_run()?
         && let Some(life) = life(&run)
@@ -159,6 +162,7 @@ fn open_for(place: &Place, now: DateTime<Utc>) -> Cell {
     opened.map_or(Cell::None, |opened| Cell::Seconds(now.signed_duration_since(opened).num_seconds()))
 }
 
+/// Lists the open rejects, page by page.
 fn rejects(state: &State, reporter: &Reporter) -> anyhow::Result<()> {
     let mut last: Option<PastReject> = None;
     reporter.pages(&reject_columns(), || {

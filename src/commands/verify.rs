@@ -16,6 +16,7 @@ use crate::report::{Reporter, error_text};
 /// Something differs, or still does after it was to be mended.
 const FOUND: u8 = 6;
 
+/// Compares, mends what it is told to, and shows the findings.
 pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let task = config::verification(common, args, matches, super::starter(), super::OWN_CLOCKS, super::signals::watch)?;
     let confirm = |files, invoices| confirm(reporter, files, invoices);
@@ -28,6 +29,7 @@ pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter
     }
 }
 
+/// Asks before files are removed.
 fn confirm(reporter: &Reporter, files: u64, invoices: u64) -> anyhow::Result<()> {
     let what = if files == 1 { text!("1 file", "1 个文件") } else { text!("{files} files", "{files} 个文件") };
     let question = text!(
@@ -38,6 +40,7 @@ fn confirm(reporter: &Reporter, files: u64, invoices: u64) -> anyhow::Result<()>
     consent::ask(reporter, &question, &format!("--prune-up-to {files}"))
 }
 
+/// The whole answer.
 fn details(verified: &Verified) -> Details {
     let Verified { findings, mended, refused } = verified;
     let left = mended.as_ref().map(|mended| &mended.left);
@@ -61,6 +64,7 @@ fn details(verified: &Verified) -> Details {
     details.table("findings", "差异明细", listed(findings, left)).table("kinds", "差异类型", kinds(findings, left))
 }
 
+/// The answer in one sentence.
 fn result(found: u64, left: Option<u64>) -> Text {
     match (found, left) {
         (0, _) => text!("nothing differs", "没有差异"),
@@ -69,6 +73,7 @@ fn result(found: u64, left: Option<u64>) -> Text {
     }
 }
 
+/// How often each difference was found, and what to do about it.
 fn kinds(findings: &Findings, left: Option<&Findings>) -> Table {
     let found: Vec<Difference> =
         Difference::WORDS.iter().map(|(kind, ..)| *kind).filter(|kind| findings.number_of(*kind) > 0).collect();
@@ -80,6 +85,7 @@ fn kinds(findings: &Findings, left: Option<&Findings>) -> Table {
         .table(&found)
 }
 
+/// The findings one by one.
 fn listed(findings: &Findings, left: Option<&Findings>) -> Table {
     let still = left.map(|left| left.listed().into_iter().map(Finding::key).collect::<HashSet<_>>());
     let outcome = |finding: &Finding| match still.as_ref()?.contains(&finding.key()) {

@@ -18,6 +18,7 @@ use crate::{config, export};
 /// Something is not exported as it is in the source.
 const FOUND: u8 = 6;
 
+/// Gives a verdict on each invoice with this number.
 pub(super) fn run(common: &Common, args: &Why, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let state = super::open_read_only(common)?;
     let tenant = args.tenant.clone().map(Tenant);
@@ -67,6 +68,7 @@ fn ask_source<'a>(
     Now::of(server_session, args.margins.safety_lag, args.margins.overlap, max_document, tell)
 }
 
+/// The answer for a number that neither source nor state has.
 fn unknown(number: &str, tenant: Option<&Tenant>) -> Details {
     let of = match tenant {
         None => Text::same(""),
@@ -85,6 +87,7 @@ fn unknown(number: &str, tenant: Option<&Tenant>) -> Details {
         .fact("next", "下一步", next)
 }
 
+/// The verdict, and everything that led to it.
 fn details(number: &str, case: &Case, boundary: Option<&SourceTime>) -> Details {
     let Case { row, trace, tenant, file, left_behind, verdict } = case;
     let left_behind: Vec<&str> = left_behind.iter().map(|leftover| leftover.path.as_str()).collect();
@@ -119,6 +122,7 @@ fn details(number: &str, case: &Case, boundary: Option<&SourceTime>) -> Details 
         .fact("last_refused_by_run", "最近拒绝的运行", reject.map(|reject| reject.last_run))
 }
 
+/// A run in one phrase.
 fn run_text(run: &RunNote) -> Text {
     let RunNote { id, kind, started, user, host } = run;
     text!("run {id} ({kind}), {started} by {user} on {host}", "第 {id} 次运行（{kind}），{started}，{user} 在 {host} 上执行"; kind)

@@ -87,6 +87,7 @@ pub fn ask(
     Ok(Present { boundary, listed, folded })
 }
 
+/// The tenants of the state with their families.
 fn known_spellings(overview: &Overview) -> HashMap<&Tenant, i64> {
     overview.tenants.iter().map(|standing| (&standing.tenant, standing.family)).collect()
 }
@@ -148,6 +149,7 @@ fn rank(place: &Place) -> (u8, Option<&SourceTime>, Option<&Tenant>) {
     (group, place.watermark.as_ref(), place.tenant.as_ref())
 }
 
+/// What the state alone says of a tenant.
 fn without_lag(standing: &Standing) -> Place {
     Place {
         tenant: Some(standing.tenant.clone()),
@@ -161,6 +163,7 @@ fn without_lag(standing: &Standing) -> Place {
     }
 }
 
+/// Judged by the age of the last success.
 fn place_by_clock(standing: &Standing, now: DateTime<Utc>, stale_after: Option<i64>) -> Place {
     let success = standing.last.as_ref().filter(|last| last.outcome == Status::Success);
     let age = success.and_then(|last| age(last, now));
@@ -168,6 +171,7 @@ fn place_by_clock(standing: &Standing, now: DateTime<Utc>, stale_after: Option<i
     Place { stale, ..without_lag(standing) }
 }
 
+/// Judged by what the source has.
 fn place(
     standing: &Standing,
     present: &Present,
@@ -188,6 +192,7 @@ fn place(
     Place { lag, stale: is_more(waiting, stale_after), ..place }
 }
 
+/// Of a tenant that only the source knows.
 fn never_exported(listed: &ListedTenant, boundary: &SourceTime, stale_after: Option<i64>) -> Place {
     let waiting = listed.newest.as_ref().and_then(|newest| seconds_between(newest, boundary));
     Place {
@@ -206,6 +211,7 @@ fn is_more(seconds: Option<i64>, than: Option<i64>) -> bool {
     seconds.zip(than).is_some_and(|(seconds, than)| seconds > than)
 }
 
+/// Seconds since a run started.
 fn age(run: &LastRun, now: DateTime<Utc>) -> Option<i64> {
     let started = DateTime::parse_from_rfc3339(&run.started).ok()?;
     Some(now.signed_duration_since(started).num_seconds())

@@ -43,7 +43,7 @@ impl RetryPolicy {
     ) -> Result<(), SourceError> {
         let (error, give_up): (_, fn(_) -> SourceError) = match fault {
             SourceError::Connection(error) => (error, SourceError::Connection),
-            SourceError::Overtime(error) => {
+            SourceError::Exhausted(error) => {
                 self.overtimes += 1;
                 (error, SourceError::Statement)
             }
@@ -121,12 +121,12 @@ mod tests {
         cancelled.0.store(15, std::sync::atomic::Ordering::Relaxed);
         retry.cancel = cancelled;
         let mut attempts = 0;
-        while let Err(SourceError::Consumer(_)) = retry.wait(SourceError::Overtime(anyhow!("too long")), |_, _| Ok(()))
+        while let Err(SourceError::Consumer(_)) = retry.wait(SourceError::Exhausted(anyhow!("too long")), |_, _| Ok(()))
         {
             attempts += 1;
         }
         assert_eq!(attempts, OVERTIMES);
-        let again = retry.wait(SourceError::Overtime(anyhow!("too long")), |_, _| Ok(()));
+        let again = retry.wait(SourceError::Exhausted(anyhow!("too long")), |_, _| Ok(()));
         assert!(matches!(again, Err(SourceError::Consumer(_))), "the next statement is tried again too");
     }
 

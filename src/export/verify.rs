@@ -2,8 +2,8 @@
 //!
 //! `findings.rs` is what it may find, `disk.rs` compares tree and ledger, `source.rs` ledger and source
 //! by the same key diff that runs use, without a lower bound. What `--repair` exports goes over the
-//! to-do list and from there the way of every invoice; `prune.rs` removes files whose invoice is
-//! withdrawn. Both are one run in the history. No watermark moves.
+//! to-do list and from there the way of every invoice; `prune.rs` removes the files of
+//! withdrawn invoices. Both are one run in the history. No watermark moves.
 //!
 //! It holds the lock: while a run is at work, its files and its records disagree for a moment.
 
@@ -161,14 +161,14 @@ fn look(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, State
     let held =
         match lock::acquire(&task.output, &task.state, Kind::Verify.as_str(), &task.starter, task.lock_wait, tell) {
             Ok((_, held)) => Some(held),
-            // Nobody can be at work there.
+            // No run can be at work there.
             Err(error) if is_read_only(&error) => None,
             Err(error) => return Err(error),
         };
     Ok((Tree::open(&task.output)?, look_at_state()?, held))
 }
 
-/// Where the source is not asked, whom the state does not know is a mistype, and nothing of it would differ.
+/// Where the source is not asked, a tenant that the state does not know is a mistype, and no difference would show it.
 fn refuse_unknown_tenants(state: &State, selection: &Selection) -> anyhow::Result<()> {
     let known: HashSet<Tenant> = state.tenants()?.into_iter().map(|known| known.tenant).collect();
     let unknown = selection.tenants.iter().find(|tenant| !known.contains(tenant));

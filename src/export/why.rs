@@ -138,12 +138,14 @@ pub fn why(
     Ok(cases)
 }
 
+/// The tenant of the row, else of the ledger, else of the reject.
 fn whose(row: Option<&RowSummary>, trace: &Trace) -> Option<Tenant> {
     let rejected = || trace.reject.as_ref().and_then(|reject| reject.tenant.clone());
     let exported = || trace.entry.as_ref().map(|entry| entry.tenant.clone());
     row.and_then(|row| row.tenant.clone()).or_else(exported).or_else(rejected)
 }
 
+/// Compares the file with what the ledger says of it.
 fn file_now(tree: Option<&Tree>, entry: &Entry) -> anyhow::Result<FileNow> {
     let digest = tree.map_or(Ok(None), |tree| tree.digest(&entry.path))?;
     Ok(match digest {
@@ -169,10 +171,12 @@ fn rejected(trace: &Trace, code: ReasonCode, detail: Text) -> Verdict {
     verdict(standing, detail, Some(mend_elsewhere(code).unwrap_or_else(mend)))
 }
 
+/// Of a file that is missing or altered.
 fn wrong_file(file: FileNow) -> Verdict {
     verdict(Standing::NotExported, text!("its file is {file}", "文件{file}"; file), Some(full_run()))
 }
 
+/// What can be said from the state alone.
 fn judge_without_source(trace: &Trace, file: Option<FileNow>) -> Verdict {
     if let Some(reject) = &trace.reject {
         return rejected(trace, reject.reason, reject.text());
@@ -197,6 +201,7 @@ fn orphaned(because: Text) -> Verdict {
     verdict(Standing::Orphaned, because, Some(next))
 }
 
+/// Of an id that has no row any more.
 fn judge_gone(trace: &Trace) -> Verdict {
     match (&trace.entry, &trace.reject) {
         (Some(_), _) => {
@@ -211,6 +216,7 @@ fn judge_gone(trace: &Trace) -> Verdict {
     }
 }
 
+/// Decides as the next run would.
 fn judge_row(
     row: &RowSummary,
     trace: &Trace,
@@ -253,6 +259,7 @@ fn judge_row(
     })
 }
 
+/// Of a file that holds the document of the source.
 fn settled(trace: &Trace) -> Verdict {
     if let Some(reject) = &trace.reject {
         let because = reject.text().then(&text!("the row has been mended", "这条记录已修正"));
@@ -418,6 +425,7 @@ fn late(time: &SourceTime, reading: Reading) -> (Text, Text) {
     }
 }
 
+/// What the next incremental run reads of the tenant.
 fn reading(row: &RowSummary, known: &[KnownTenant], now: &Now<'_>) -> Reading {
     let Now { boundary, work, overlap, listed, .. } = now;
     let how = HowToRead::Incremental(Incremental { known, boundary, work, overlap: *overlap });

@@ -62,7 +62,7 @@ pub(super) fn records(kind: Kind) -> &'static str {
     }
 }
 
-/// The line of a tenant whose export begins.
+/// The line at the beginning of a tenant.
 fn tenant_started(kind: Kind, tenant: &Tenant, after: Option<&SourceTime>, upto: Option<&SourceTime>) -> Text {
     let upto = upto.map_or("...", SourceTime::as_str);
     let after = match (kind, after) {
@@ -143,8 +143,7 @@ fn waiting(holder: Option<&Holder>, at_most: Duration) -> Text {
     )
 }
 
-/// A tenant whose outcome has not been printed, with what is to be said about it when its turn
-/// comes. The tenant in front has its turn, so it holds nothing.
+/// A tenant without a printed outcome, with the lines that are due when its turn comes. The tenant in front has its turn, so it holds nothing.
 struct OpenTenant {
     tenant: Tenant,
     held: Vec<Line>,

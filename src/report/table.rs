@@ -28,10 +28,12 @@ pub enum Cell {
 }
 
 impl Cell {
+    /// Numbers are aligned to the right.
     fn is_number(&self) -> bool {
         matches!(self, Self::Number(_) | Self::Seconds(_) | Self::Bytes(_))
     }
 
+    /// As a person reads it.
     fn shown(&self, lang: Lang) -> String {
         match self {
             Self::None => "-".to_owned(),
@@ -103,7 +105,7 @@ cells! {
     number: usize => Self::from(number as u64);
 }
 
-/// For whom a column is that not all readers get.
+/// The readers of a column that not all get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Audience {
     /// Readers of text: what fits a screen.
@@ -128,6 +130,7 @@ impl Name {
         Self { field, en: field, zh, only_for: None }
     }
 
+    /// The heading in a table for people.
     fn title(&self, lang: Lang) -> String {
         match lang {
             Lang::En => self.en.trim_end_matches("_seconds").replace('_', " "),
@@ -135,6 +138,7 @@ impl Name {
         }
     }
 
+    /// Whether this audience gets the column.
     fn is_for(&self, audience: Audience) -> bool {
         self.only_for.is_none_or(|only| only == audience)
     }
@@ -209,6 +213,7 @@ impl<'a, R> Columns<'a, R> {
         self
     }
 
+    /// The rows under these columns.
     pub fn table<'r>(&self, rows: impl IntoIterator<Item = &'r R>) -> Table
     where
         R: 'r,
@@ -239,6 +244,7 @@ impl Table {
         (0..self.names.len()).filter(|column| self.names[*column].is_for(audience)).collect()
     }
 
+    /// Aligned columns below a head.
     pub(super) fn text(&self, lang: Lang) -> String {
         let columns = self.columns_for(Audience::People);
         let heads = columns.iter().map(|column| self.names[*column].title(lang)).collect();
@@ -256,6 +262,7 @@ impl Table {
         cells.peek().is_some() && cells.all(Cell::is_number)
     }
 
+    /// Each row as a JSON object.
     fn objects(&self) -> Vec<Value> {
         let columns = self.columns_for(Audience::Programs);
         let field = |row: &Vec<Cell>, column: usize| (self.names[column].field.to_owned(), row[column].json());
@@ -291,7 +298,7 @@ fn aligned(line: &[String], layout: &[(usize, bool)]) -> String {
     text + "\n"
 }
 
-/// A result whose rows come in pages, so that it may be longer than memory.
+/// A result that comes in pages of rows, so that it may be longer than memory.
 pub(super) struct Paged<'a, R> {
     columns: &'a Columns<'a, R>,
     rows: u64,
@@ -332,6 +339,7 @@ impl<'a, R> Paged<'a, R> {
     }
 }
 
+/// Without the first line.
 fn behind_head(text: &str) -> String {
     text.split_once('\n').map_or(String::new(), |(_, rows)| rows.to_owned())
 }

@@ -235,7 +235,7 @@ fn an_error_is_one_line_with_its_whole_chain() {
 }
 
 #[test]
-fn every_link_of_a_chain_is_in_the_chosen_language_and_the_hint_is_a_line_of_its_own() {
+fn every_link_of_a_chain_is_in_the_chosen_language_and_the_hint_has_its_line() {
     let refusal = Refusal::NotOwner { path: "/srv/state.db".into() };
     let error = Err::<(), _>(refusal).explain(|| text!("cannot open the state", "无法打开状态文件")).unwrap_err();
     let error = error.context("restore");

@@ -1,9 +1,8 @@
-//! Where invoices come from, as an operator writes it: `mysql://user@host:3306/database`, the same with
-//! `?socket=/path`, or `sqlite:path`.
+//! Owns the URL of a source: `mysql://user@host:3306/database`, the same with `?socket=/path`, or `sqlite:path`.
 //!
-//! The text may hold a password, and what was understood of it is printed, mailed and recorded. So a text
-//! is understood in full or refused, and a part that is printed later takes no sign with which a password
-//! could have got into it: `mysql:user:password@host/db` is not the database `user:password@host/db`.
+//! The text may hold a password, and its parts are printed, mailed and recorded. So the text is parsed in full or refused,
+//! and a part that is printed holds no sign by which a password could have got into it: `mysql:user:password@host/db` is
+//! not the database `user:password@host/db`.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
@@ -21,7 +20,7 @@ pub enum Address {
     File(String),
 }
 
-/// Where a server is, and as which user to log in.
+/// Host, port or socket of a server, its database, and the user who logs in.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServerAddress {
     pub(super) user: String,
@@ -32,7 +31,10 @@ pub struct ServerAddress {
 }
 
 impl Address {
-    /// The address in this text, and the password that the text holds. No error repeats any of the text.
+    /// The address in this text, and the password that the text holds.
+    ///
+    /// # Errors
+    /// The text is no address. No error repeats any of the text.
     pub fn parse(text: &str) -> Result<(Self, Option<String>), AddressFault> {
         let text = text.trim();
         if text.contains(char::is_control) {
@@ -47,7 +49,7 @@ impl Address {
         Ok((Self::Server(place), password))
     }
 
-    /// Names the user where the text named none. A file has no users.
+    /// Sets the user of an address that names none. A file has no users.
     pub(crate) fn set_missing_user(&mut self, user: String) {
         if let Self::Server(place) = self
             && place.user.is_empty()
@@ -60,14 +62,14 @@ impl Address {
 impl FromStr for Address {
     type Err = AddressFault;
 
-    /// Drops the password.
+    /// Parses the address and drops the password.
     fn from_str(text: &str) -> Result<Self, AddressFault> {
         Self::parse(text).map(|(address, _)| address)
     }
 }
 
 impl ServerAddress {
-    /// The part of a source's name that says where the server is.
+    /// The server and the database in a source's name.
     pub(super) fn name(&self) -> String {
         match &self.socket {
             Some(socket) => format!("mysql://{socket}/{}", self.database),
@@ -76,7 +78,7 @@ impl ServerAddress {
         }
     }
 
-    /// The host is this machine.
+    /// Whether the host is this machine.
     pub(super) fn is_local(&self) -> bool {
         self.host == "localhost" || self.host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
     }
@@ -90,10 +92,10 @@ pub fn holds_password(text: &str) -> bool {
     })
 }
 
-/// What follows `sqlite:`.
+/// Parses the rest after `sqlite:`.
 fn file(rest: &str) -> Result<String, AddressFault> {
     let path = match rest.strip_prefix("//") {
-        // A host, of which a file has none.
+        // A file has no host.
         Some(after) if !after.starts_with('/') => return Err(AddressFault::Form),
         Some(after) => after,
         None => rest,
@@ -107,7 +109,7 @@ fn file(rest: &str) -> Result<String, AddressFault> {
     decoded(path)
 }
 
-/// What follows `mysql://`, and the password in it.
+/// Parses the rest after `mysql://`, and the password in it.
 fn place(rest: &str) -> Result<(ServerAddress, Option<String>), AddressFault> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, after) = rest.split_at(end);
@@ -141,6 +143,7 @@ fn place(rest: &str) -> Result<(ServerAddress, Option<String>), AddressFault> {
     Ok((ServerAddress { user, host: host.to_owned(), port, database, socket }, password))
 }
 
+/// Parses `host`, `host:port` or `[ipv6]:port`. The default port is 3306.
 fn host_and_port(text: &str) -> Result<(&str, u16), AddressFault> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, port) = rest.split_once(']').ok_or(AddressFault::Host)?;
@@ -162,7 +165,7 @@ fn host_and_port(text: &str) -> Result<(&str, u16), AddressFault> {
     }
 }
 
-/// The path in `socket=`, which is all that a query may hold.
+/// The path in `socket=`. A query may hold nothing else.
 fn socket(query: &str) -> Result<Option<String>, AddressFault> {
     if query.is_empty() {
         return Ok(None);
@@ -175,9 +178,9 @@ fn socket(query: &str) -> Result<Option<String>, AddressFault> {
     Ok(Some(path))
 }
 
-/// Whether a name has no sign with which a password begins or ends: letters, digits, spaces, `_ - . $ + ~`
-/// and what else is allowed. Fullwidth signs, as an input method for Chinese makes them, count as the
-/// ASCII signs that they look like.
+/// Whether a name lacks every sign with which a password begins or ends. Letters, digits, spaces, `_ - . $ + ~` and
+/// the allowed signs are plain. Fullwidth signs, which an input method for Chinese makes, count as the ASCII signs
+/// that they look like.
 fn is_plain(name: &str, allowed: &str) -> bool {
     name.chars().all(|c| {
         let c = match u32::from(c) {

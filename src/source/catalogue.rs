@@ -1,5 +1,5 @@
-//! What the catalogue of MySQL and MariaDB says about the table, whether it can be exported, and how
-//! the statements are worded for it. It names no driver.
+//! Owns the check of a table in MySQL and MariaDB: its columns and indexes from the server's catalogue, whether it can be
+//! exported, and the wording of its statements. It names no driver.
 
 use anyhow::ensure;
 
@@ -15,7 +15,7 @@ use crate::event::Notice;
 use crate::lang::Explain;
 use crate::refusal::Refusal;
 
-/// The table's columns and indexes.
+/// The columns and indexes of the table.
 pub(super) struct Catalogue {
     columns: Vec<Column>,
     indexes: Vec<Index>,
@@ -26,7 +26,7 @@ struct Column {
     /// `bigint`
     kind: String,
     nullable: bool,
-    /// Of a text that the statements read.
+    /// The character set of a text column that the statements read.
     charset: Option<Charset>,
 }
 
@@ -36,18 +36,20 @@ struct Index {
     columns: Vec<String>,
 }
 
-/// What follows from it.
+/// The result of the check of a table.
 pub(super) struct Inspected {
     pub layout: Layout,
     pub notices: Vec<Notice>,
     pub integer_id: bool,
-    /// The zone that the source time's type demands.
+    /// The session's time zone that the type of the source time demands.
     pub zone: Option<String>,
-    /// Name and type of the watched columns: every answer tells their types.
+    /// Name and type of each column of which every answer shows the type.
     pub kinds: Vec<(String, String)>,
 }
 
 impl Catalogue {
+    /// Reads the columns, their types and character sets, and the indexes that statements can use. A missing table
+    /// has no columns.
     pub(super) fn read(engine: &mut impl Engine, names: &TableNames) -> Result<Self, SourceError> {
         let of_table = "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
         let table = [Bind::Text(names.table.clone())];
@@ -67,7 +69,7 @@ impl Catalogue {
         let mut indexes: Vec<Index> = Vec::new();
         for row in engine.all(&sql, &table)? {
             let [name, non_unique, column, prefix] = row.as_slice() else { continue };
-            // An index over the beginning of a column or over an expression orders no column.
+            // An index on a prefix of a column, or on an expression, orders no column.
             let column = if prefix.is_none() { lossy(column.clone()) } else { String::new() };
             let name = lossy(name.clone());
             match indexes.last_mut().filter(|index| index.name == name) {
@@ -79,46 +81,45 @@ impl Catalogue {
             }
         }
         let catalogue = Self { columns, indexes };
-        if catalogue.columns.is_empty() { Ok(catalogue) } else { catalogue.tried_out(engine, names) }
+        if catalogue.columns.is_empty() { Ok(catalogue) } else { catalogue.probe(engine, names) }
     }
 
-    /// A table may be listed that the account cannot read, and an index that the optimizer was told to
-    /// ignore, which cannot be asked for. Another error says nothing about either.
-    fn tried_out(mut self, engine: &mut impl Engine, names: &TableNames) -> Result<Self, SourceError> {
+    /// Asks the table itself. The catalogue lists tables that the account cannot read, and indexes that the optimizer
+    /// ignores and that no statement can name. Any other error is returned, since it says nothing about either.
+    fn probe(mut self, engine: &mut impl Engine, names: &TableNames) -> Result<Self, SourceError> {
         let table = quoted(&names.table);
-        self.look_at_columns(engine, names)?;
+        self.read_column_types(engine, names)?;
         for index in std::mem::take(&mut self.indexes) {
             match engine.all(&format!("SELECT 1 FROM {table} {} LIMIT 0", index.forced()), &[]) {
                 Err(SourceError::Statement(error)) if class(&error) == ErrorClass::NoIndex => {
-                    // Without a primary key nothing can be read; what is read says what is wrong with it.
+                    // Without a primary key no row can be read. A statement that uses the key returns its error.
                     if index.name == "PRIMARY" {
                         self.indexes.push(index);
                     }
                 }
-                Err(fault) => return Err(fault),
+                Err(error) => return Err(error),
                 Ok(_) => self.indexes.push(index),
             }
         }
         Ok(self)
     }
 
-    /// Reads no row. The answer shows the types that the later ones must have, and beside them, as of the same moment,
-    /// the character sets.
-    fn look_at_columns(&mut self, engine: &mut impl Engine, names: &TableNames) -> Result<(), SourceError> {
+    /// Learns the types and character sets of the columns in one answer, as of one moment. It reads no row.
+    fn read_column_types(&mut self, engine: &mut impl Engine, names: &TableNames) -> Result<(), SourceError> {
         let read: Vec<usize> = self.read_columns(names);
         let texts: Vec<usize> = read.iter().copied().filter(|n| is_text(&self.columns[*n].kind)).collect();
         let charset = |n: &usize| {
             let name = quoted(&self.columns[*n].name);
             format!(", CHARSET(MAX({name})), COLLATION(MAX({name}))")
         };
-        // Aggregates have one row of an answer even where no row of the table is looked at.
+        // An answer of aggregates has one row even if no row of the table is read.
         let sql = format!(
             "SELECT COUNT(*){}{} FROM {} WHERE FALSE",
             texts.iter().map(charset).collect::<String>(),
             types_of(self.watched(&read)),
             quoted(&names.table)
         );
-        let answer = engine.all(&sql, &[]).map_err(|fault| match fault {
+        let answer = engine.all(&sql, &[]).map_err(|error| match error {
             SourceError::Statement(error) if matches!(class(&error), ErrorClass::Denied | ErrorClass::NoTable) => {
                 let (table, detail) = (names.table.clone(), format!("{error:#}"));
                 SourceError::Statement(Refusal::TableUnreadable { table, detail }.into())
@@ -126,20 +127,20 @@ impl Catalogue {
             other => other,
         })?;
         let charsets: Vec<Cell> = answer.into_iter().flatten().skip(1).collect();
-        let mut judged: Vec<Charset> = Vec::new();
+        let mut probed: Vec<Charset> = Vec::new();
         for (n, charset) in texts.iter().zip(charsets.chunks(2)) {
             let [charset, collation] = [0, 1].map(|at| lossy(charset.get(at).cloned().flatten()));
-            let charset = match judged.iter().find(|judged| judged.name == charset) {
-                Some(judged) => judged.collated(collation),
-                None => Charset::judge(engine, charset, collation)?,
+            let charset = match probed.iter().find(|probed| probed.name == charset) {
+                Some(probed) => probed.collated(collation),
+                None => Charset::probe(engine, charset, collation)?,
             };
-            judged.push(charset.clone());
+            probed.push(charset.clone());
             self.columns[*n].charset = Some(charset);
         }
         Ok(())
     }
 
-    /// The columns that the statements read, by their place.
+    /// The positions of the columns that the statements read.
     fn read_columns(&self, names: &TableNames) -> Vec<usize> {
         let id = id_column(names, self.primary()).ok();
         let TableNames { tenant, country, date, number, status, document, time, .. } = names;
@@ -150,15 +151,21 @@ impl Catalogue {
         places
     }
 
+    /// The names of those columns of which answers show the types.
     fn watched<'a>(&'a self, places: &'a [usize]) -> impl Iterator<Item = &'a str> {
         let columns = places.iter().map(|n| &self.columns[*n]);
         columns.filter(|column| is_watched(&column.kind)).map(|column| column.name.as_str())
     }
 
+    /// The columns of the primary key.
     fn primary(&self) -> &[String] {
         self.indexes.iter().find(|index| index.name == "PRIMARY").map_or(&[], |index| &index.columns)
     }
 
+    /// Words the statements for the table.
+    ///
+    /// # Errors
+    /// The table is missing, lacks a column, or has one of a type that cannot be exported.
     pub(super) fn check(&self, names: &TableNames, max_document: u64) -> anyhow::Result<Inspected> {
         ensure!(!self.columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
         missing(names, |name| self.column(name).is_ok())?;
@@ -211,10 +218,10 @@ impl Catalogue {
         Ok(Inspected { layout, notices, integer_id, zone, kinds })
     }
 
+    /// The expressions for the table's columns.
     fn dialect(&self, names: &TableNames, id: &str, max_document: u64) -> anyhow::Result<SqlDialect> {
         let (time, date) = (quoted(&names.time), quoted(&names.date));
-        // An issue date that is a moment falls on the day that the server's own zone gives it, also
-        // where source times are read in UTC.
+        // A TIMESTAMP issue date falls on its day in the server's own zone, also where source times are read in UTC.
         let day = match (self.column(&names.time)?.kind.as_str(), self.column(&names.date)?.kind.as_str()) {
             ("timestamp", "timestamp") => format!("CONVERT_TZ({date}, @@SESSION.time_zone, @@GLOBAL.time_zone)"),
             _ => date.clone(),
@@ -253,26 +260,28 @@ impl Catalogue {
             types_of_id: types(&[of_id]),
             types_of_key: types(&[of_id, of_tenant, of_time]),
             types_of_row: types(&[of_id, of_tenant, of_time, &country.name, &number.name, &document.name]),
-            by_time: String::new(),
-            by_id: String::new(),
+            ..SqlDialect::default()
         })
     }
 
-    /// Column names are compared as the server does.
+    /// The column of this name. Names are compared as the server does, without case.
     fn column(&self, name: &str) -> anyhow::Result<&Column> {
         let found = self.place(name).map(|place| &self.columns[place]);
         found.explain(|| text!("there is no column {}", "没有列 {}", name.to_lowercase()))
     }
 
+    /// The position of the column of this name.
     fn place(&self, name: &str) -> Option<usize> {
         let name = name.to_lowercase();
         self.columns.iter().position(|column| column.name.to_lowercase() == name)
     }
 
+    /// Whether answers show the type of this column.
     fn is_watched(&self, name: &str) -> bool {
         self.column(name).is_ok_and(|column| is_watched(&column.kind))
     }
 
+    /// The unique index of the id's column alone.
     fn unique_index(&self, names: &TableNames, id: &str) -> anyhow::Result<&Index> {
         let index = self.indexes.iter().find(|index| index.unique && index.covers(&[id]) && index.columns.len() == 1);
         match index {
@@ -281,11 +290,13 @@ impl Catalogue {
         }
     }
 
+    /// An index that begins with these columns.
     fn index_on(&self, columns: &[&str]) -> Option<&Index> {
         self.indexes.iter().find(|index| index.covers(columns))
     }
 }
 
+/// The notice with the statement that creates the index.
 fn missing_index(names: &TableNames, columns: &[&str]) -> Notice {
     let columns: Vec<_> = columns.iter().map(|name| quoted(name)).collect();
     let statement = format!("CREATE INDEX idx_incremental_export ON {} ({})", quoted(&names.table), columns.join(", "));
@@ -293,7 +304,8 @@ fn missing_index(names: &TableNames, columns: &[&str]) -> Notice {
 }
 
 impl Index {
-    /// Without it a table of few rows, or old statistics, would have documents sorted.
+    /// Names the index in a statement. Without it the server sorts documents where a table has few rows or old
+    /// statistics.
     fn forced(&self) -> String {
         format!("FORCE INDEX ({})", quoted(&self.name))
     }
@@ -306,11 +318,12 @@ impl Index {
 }
 
 impl Column {
+    /// Whether the column holds bytes or bits.
     fn has_no_text(&self) -> bool {
         is_binary(&self.kind) || self.kind == "bit"
     }
 
-    /// Texts come as they are, or converted: a CAST would replace bytes that are no text instead of showing them.
+    /// The column as UTF-8. A CAST of a text column would replace bytes that are no characters, which must be seen.
     fn text(&self) -> String {
         match &self.charset {
             Some(charset) => charset.text(&self.name),
@@ -319,25 +332,29 @@ impl Column {
         }
     }
 
+    /// The limit of `--max-document` for this column.
     fn limit(&self, max_document: u64) -> Option<Limit> {
         let charset = self.charset.as_ref().map(|charset| charset.name.as_str());
         Limit::of(&self.name, &self.kind, charset, max_document)
     }
 
+    /// The column as a text that finds its row again.
     fn identifier(&self) -> String {
         self.charset.as_ref().map_or_else(|| self.text(), |charset| charset.identifier(&self.name))
     }
 
+    /// The column's name if its text cannot find the row.
     fn unfindable(&self) -> Option<String> {
         self.charset.as_ref()?.unfindable(&self.name)
     }
 
+    /// The column's name if its text lost characters.
     fn lost(&self) -> Option<String> {
         self.charset.as_ref()?.lost(&self.name)
     }
 }
 
-/// The names of the columns that lost something on the way, with commas between them.
+/// The names of the columns that lost characters, with commas between them.
 fn lost<const N: usize>(columns: [Option<String>; N]) -> String {
     let columns: Vec<String> = columns.into_iter().flatten().collect();
     if columns.is_empty() { "NULL".to_owned() } else { format!("CONCAT_WS(', ', {})", columns.join(", ")) }

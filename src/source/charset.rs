@@ -1,135 +1,141 @@
-//! How text comes to us in UTF-8, and what of it cannot come.
+//! Owns the conversion of text columns to UTF-8, and the detection of characters that it loses.
 //!
-//! A column in another character set is converted by the server. It puts a `?` for each character that has
-//! no Unicode of its own, as the user-defined ones of gbk and big5, and for bytes that are no character.
-//! Two numbers can become one that way, and a document another. So every row of such a column comes with
-//! the names of its columns that lost something, and an id or tenant that would not lead back to its row
-//! comes as its bytes in hex.
+//! The server converts a column in another character set. It puts a `?` in the place of each character that Unicode does
+//! not have, such as the user-defined ones of gbk and big5, and of bytes that are no characters. Two numbers may become
+//! one, and a document another one. So each row names its columns that lost characters, and an id or a tenant that would
+//! not find its row again is sent as its bytes in hex.
 
 use super::SourceError;
 use super::engine::{Bind, Engine, lossy, quoted};
 
-/// These come as they are: UTF-8, parts of it, or bytes that are checked later.
+/// Character sets that arrive as they are: UTF-8, parts of it, or bytes that are checked later.
 const UTF8: [&str; 5] = ["utf8mb4", "utf8mb3", "utf8", "ascii", "binary"];
 
-/// Stands before the bytes in hex of a text that the connection cannot carry. No character set of one or two bytes has
-/// this character, so no text is taken for such a spelling.
-const NOT_CARRIED: char = '\u{fffd}';
+/// Stands before the bytes in hex of a text that has no UTF-8. Character sets of one or two bytes do not contain this
+/// character, so no text of theirs is taken for hex.
+const HEX_PREFIX: char = '\u{fffd}';
 
 /// Bytes. MariaDB's REPLACE takes 0.04 s for the question marks of such a document, of which every third byte is one.
 const LONG_DOCUMENT: usize = 65_536;
 
-/// A column's character set, as far as reading it goes.
+/// The character set of a column, and how its text becomes UTF-8.
 #[derive(Clone, Debug)]
 pub(super) struct Charset {
     /// `gbk`
     pub name: String,
     /// `gbk_chinese_ci`
     collation: String,
-    carried: Conversion,
+    conversion: Conversion,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Conversion {
-    AsItIs,
-    /// The server converts each of its characters to one of UTF-8.
-    Wholly,
-    /// Some of its characters, or none of its broken bytes, have a place in UTF-8.
-    InPart,
+    Identity,
+    /// The server converts each character to one of UTF-8.
+    Lossless,
+    /// Some characters, or some bytes that are no characters, have no UTF-8.
+    Lossy,
 }
 
 impl Charset {
-    /// Asks the server, for a character set of one byte, what becomes of its 256 codes.
-    pub(super) fn judge(engine: &mut impl Engine, name: String, collation: String) -> Result<Self, SourceError> {
-        let carried = if UTF8.contains(&name.as_str()) {
-            Conversion::AsItIs
-        } else if carries_every_byte(engine, &name)? {
-            Conversion::Wholly
+    /// Asks the server to convert all 256 codes, which tells whether a character set of one byte is converted without
+    /// loss.
+    pub(super) fn probe(engine: &mut impl Engine, name: String, collation: String) -> Result<Self, SourceError> {
+        let conversion = if UTF8.contains(&name.as_str()) {
+            Conversion::Identity
+        } else if converts_every_byte(engine, &name)? {
+            Conversion::Lossless
         } else {
-            Conversion::InPart
+            Conversion::Lossy
         };
-        Ok(Self { name, collation, carried })
+        Ok(Self { name, collation, conversion })
     }
 
-    /// The same character set under another collation.
+    /// The same character set with another collation.
     pub(super) fn collated(&self, collation: String) -> Self {
         Self { collation, ..self.clone() }
     }
 
     /// The column as UTF-8.
     pub(super) fn text(&self, column: &str) -> String {
-        match self.carried {
-            Conversion::AsItIs => quoted(column),
-            Conversion::Wholly | Conversion::InPart => format!("CONVERT({} USING utf8mb4)", quoted(column)),
+        match self.conversion {
+            Conversion::Identity => quoted(column),
+            Conversion::Lossless | Conversion::Lossy => format!("CONVERT({} USING utf8mb4)", quoted(column)),
         }
     }
 
-    /// The column as a text by which its row is found again.
+    /// The column as a text that finds its row again: UTF-8, or the bytes in hex.
     pub(super) fn identifier(&self, column: &str) -> String {
         let text = self.text(column);
-        match self.carried {
-            Conversion::AsItIs | Conversion::Wholly => text,
-            Conversion::InPart => {
-                format!("IF({}, {text}, CONCAT(_utf8mb4 X'EFBFBD', HEX({})))", self.leads_back(column), quoted(column))
+        match self.conversion {
+            Conversion::Identity | Conversion::Lossless => text,
+            Conversion::Lossy => {
+                format!(
+                    "IF({}, {text}, CONCAT(_utf8mb4 X'EFBFBD', HEX({})))",
+                    self.finds_its_row(column),
+                    quoted(column)
+                )
             }
         }
     }
 
-    /// What stands for a `?` where such a text came as bytes.
+    /// Takes the place of a `?` for a text in hex.
     pub(super) fn by_bytes(&self) -> Option<String> {
         let Self { name, collation, .. } = self;
-        (self.carried == Conversion::InPart).then(|| format!("CONVERT(UNHEX(?) USING {name}) COLLATE {collation}"))
+        (self.conversion == Conversion::Lossy).then(|| format!("CONVERT(UNHEX(?) USING {name}) COLLATE {collation}"))
     }
 
-    /// Gives the column's name where it cannot be an identifier as text, and NULL otherwise.
+    /// The column's name if its UTF-8 does not find the row, and NULL otherwise.
     pub(super) fn unfindable(&self, column: &str) -> Option<String> {
         let (name, named) = (quoted(column), literal(column));
-        (self.carried == Conversion::InPart)
-            .then(|| format!("IF({name} IS NULL OR {}, NULL, {named})", self.leads_back(column)))
+        (self.conversion == Conversion::Lossy)
+            .then(|| format!("IF({name} IS NULL OR {}, NULL, {named})", self.finds_its_row(column)))
     }
 
-    /// Gives the column's name where its UTF-8 is not what the column holds, and NULL otherwise. What comes back in
-    /// another code has lost nothing: cp932, eucjpms and big5 have several codes for one character.
+    /// The column's name if its UTF-8 differs from its text, and NULL otherwise. A text that converts back to other
+    /// codes of the same characters is no loss: cp932, eucjpms and big5 have several codes for one character.
     pub(super) fn lost(&self, column: &str) -> Option<String> {
         let Self { name: charset, .. } = self;
         let (name, named, text) = (quoted(column), literal(column), self.text(column));
-        (self.carried == Conversion::InPart).then(|| {
+        (self.conversion == Conversion::Lossy).then(|| {
             format!(
                 "IF({name} IS NULL OR {}, NULL, \
                  IF(LENGTH({text}) - LENGTH(REPLACE({text}, '?', '')) <= {} AND CHAR_LENGTH({text}) = CHAR_LENGTH({name}), \
                  NULL, {named}))",
-                self.comes_back(column),
+                self.converts_back(column),
                 marks(charset, &name)
             )
         })
     }
 
-    /// The question marks of a document and its characters, for a comparison on our side: the server would convert
-    /// the document there and back for one, which takes three times as long. A long document is converted all the same,
-    /// since MariaDB's REPLACE moves the rest of the text for each question mark that it takes out: 3,000,000 of them
-    /// take minutes, in which no KILL ends the statement. Only one that does not come back as it is has its question
-    /// marks counted. REPLACE gives NULL beyond `max_allowed_packet`, which limits neither conversion nor LENGTH.
+    /// Two numbers of a document, which the exporter compares with those of the UTF-8: its question marks and its
+    /// characters. The server would take three times as long if it converted each document there and back.
+    ///
+    /// A long document is converted there and back all the same, because MariaDB's REPLACE moves the rest of the text
+    /// for each question mark: 3,000,000 of them take minutes, and KILL does not end the statement. Question marks
+    /// are counted only in a long document that does not convert back. REPLACE gives NULL above `max_allowed_packet`.
+    /// Conversions and LENGTH have no such limit.
     pub(super) fn measure(&self, column: &str) -> Option<[String; 2]> {
         let name = quoted(column);
         let marks = marks(&self.name, &name);
         let is_long = format!("LENGTH({name}) > {LONG_DOCUMENT}");
-        let comes_back = self.comes_back(column);
-        (self.carried == Conversion::InPart).then(|| {
+        let converts_back = self.converts_back(column);
+        (self.conversion == Conversion::Lossy).then(|| {
             let marks =
-                format!("CASE WHEN {is_long} AND {comes_back} THEN LENGTH({name}) ELSE COALESCE({marks}, 0) END");
+                format!("CASE WHEN {is_long} AND {converts_back} THEN LENGTH({name}) ELSE COALESCE({marks}, 0) END");
             [marks, format!("CHAR_LENGTH({name})")]
         })
     }
 
-    /// True where the text, converted back, has the same codes.
-    fn comes_back(&self, column: &str) -> String {
+    /// True if the UTF-8 of the column converts back to the same codes.
+    fn converts_back(&self, column: &str) -> String {
         let Self { name: charset, .. } = self;
         format!("CONVERT({} USING {charset}) = {} COLLATE {charset}_bin", self.text(column), quoted(column))
     }
 
-    /// True where the text, converted back, finds the row. A text that begins as the spelling in hex does is
-    /// spelled so too.
-    fn leads_back(&self, column: &str) -> String {
+    /// True if the UTF-8 of the column converts back to a text that finds the row. A text that begins with the prefix
+    /// of hex is sent as hex too.
+    fn finds_its_row(&self, column: &str) -> String {
         let (name, text) = (quoted(column), self.text(column));
         let Self { name: charset, collation, .. } = self;
         format!(
@@ -139,19 +145,19 @@ impl Charset {
     }
 }
 
-/// How many question marks there are in a column of this character set, in which they may have several bytes.
+/// The number of question marks in a column. A question mark may have several bytes in the character set.
 fn marks(charset: &str, column: &str) -> String {
     format!("(LENGTH({column}) - LENGTH(REPLACE({column}, '?', ''))) DIV LENGTH(CONVERT('?' USING {charset}))")
 }
 
-/// Whether a text in UTF-8 has no more question marks than this, and as many characters.
+/// Whether a UTF-8 text has at most this many question marks, and exactly this many characters.
 pub(super) fn is_whole(text: &[u8], marks: usize, characters: usize) -> bool {
     let count = |wanted: fn(u8) -> bool| text.iter().filter(|byte| wanted(**byte)).count();
     count(|byte| byte == b'?') <= marks && count(|byte| byte & 0xc0 != 0x80) == characters
 }
 
-/// Only a character set of one byte makes 256 characters out of these.
-fn carries_every_byte(engine: &mut impl Engine, charset: &str) -> Result<bool, SourceError> {
+/// Whether the 256 codes of one byte become 256 characters.
+fn converts_every_byte(engine: &mut impl Engine, charset: &str) -> Result<bool, SourceError> {
     let bytes: String = (0..=u8::MAX).map(|byte| format!("{byte:02X}")).collect();
     let sql = format!("SELECT CONVERT(CONVERT(UNHEX(?) USING {charset}) USING utf8mb4)");
     let answer = engine.all(&sql, &[Bind::Text(bytes)])?.into_iter().flatten().next().map(lossy).unwrap_or_default();
@@ -161,11 +167,12 @@ fn carries_every_byte(engine: &mut impl Engine, charset: &str) -> Result<bool, S
     Ok(characters.len() == 256)
 }
 
-/// The bytes in hex of an identifier that came so.
+/// The hex of an identifier that is spelled as its bytes.
 pub(super) fn bytes_in_hex(identifier: &str) -> Option<&str> {
-    identifier.strip_prefix(NOT_CARRIED)
+    identifier.strip_prefix(HEX_PREFIX)
 }
 
+/// An SQL string.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }

@@ -1,10 +1,9 @@
-//! The types of the table's columns, which come with every answer.
+//! Owns the types of the table's columns, which come with every answer.
 //!
-//! A table can be another one between two statements: a migration tool swaps it for its copy, or an ALTER
-//! changes it. Statements are worded for the types that the catalogue showed; an id that has become text
-//! would be compared as a number, and rows would be skipped. So each statement asks for the types of the
-//! columns that it relies on, as columns that are NULL in every row, and an answer with other types is not
-//! taken.
+//! Between two statements a migration tool may swap the table for its copy, or an ALTER may change it. Statements are
+//! worded for the types in the catalogue: an id that has become text would be compared as a number, and rows would be
+//! skipped. So each statement selects columns that are NULL in every row and show the types of the columns on which it
+//! relies. An answer with other types is refused.
 
 use std::collections::HashMap;
 
@@ -12,14 +11,14 @@ use super::SourceError;
 use super::engine::quoted;
 use crate::refusal::Refusal;
 
-/// The name of a column of an answer that tells a type and no value begins so.
+/// The names of columns that show a type and no value begin so.
 const TYPE_OF: &str = "type of ";
 
-/// What an answer says of a column.
+/// The type that an answer shows for a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WireType {
     Integer,
-    /// With the digits after the second.
+    /// With the number of digits after the second.
     DateTime(u8),
     Timestamp(u8),
     Json,
@@ -29,7 +28,7 @@ pub(super) enum WireType {
 }
 
 impl WireType {
-    /// Whether the catalogue shows such a column as one of this type.
+    /// Whether the catalogue shows such a column with this type.
     pub(super) fn is_kind(self, kind: &str) -> bool {
         match self {
             Self::Integer => is_integer(kind),
@@ -42,39 +41,42 @@ impl WireType {
     }
 }
 
+/// Whether the catalogue's type is one of integers.
 pub(super) fn is_integer(kind: &str) -> bool {
     matches!(kind, "tinyint" | "smallint" | "mediumint" | "int" | "bigint")
 }
 
+/// Whether the catalogue's type is one of texts.
 pub(super) fn is_text(kind: &str) -> bool {
     kind.contains("char") || kind.contains("text") || kind == "enum"
 }
 
+/// Whether the catalogue's type is one of bytes.
 pub(super) fn is_binary(kind: &str) -> bool {
     kind.contains("binary") || kind.contains("blob")
 }
 
-/// Whether answers show columns of this type in one way.
+/// Whether all answers show columns of this type in one way.
 pub(super) fn is_watched(kind: &str) -> bool {
     is_integer(kind) || is_text(kind) || is_binary(kind) || matches!(kind, "datetime" | "timestamp" | "json")
 }
 
-/// Asks for the types of these columns, after what else is selected.
+/// The columns of an answer that show the types of these columns.
 pub(super) fn types_of<'a>(columns: impl IntoIterator<Item = &'a str>) -> String {
     columns.into_iter().map(|column| type_of(column, &quoted(column))).collect()
 }
 
-/// Asks for the type of a column by an expression of that type.
+/// The column of an answer that shows a column's type, by an expression of that type.
 pub(super) fn type_of(column: &str, expression: &str) -> String {
     format!(", IF(0, {expression}, NULL) AS {}", quoted(&format!("{TYPE_OF}{column}")))
 }
 
-/// The column of which this column of an answer tells the type.
+/// The column of the table that this column of an answer shows the type of.
 pub(super) fn subject(name: &str) -> Option<&str> {
     name.strip_prefix(TYPE_OF)
 }
 
-/// The types that the first answer showed.
+/// The types in the first answer that showed them.
 #[derive(Debug, Default)]
 pub(super) struct ColumnTypes {
     table: String,
@@ -82,17 +84,20 @@ pub(super) struct ColumnTypes {
 }
 
 impl ColumnTypes {
+    /// No types yet, for the table of this name.
     pub(super) fn of(table: &str) -> Self {
         Self { table: table.to_owned(), forms: HashMap::new() }
     }
 
-    /// An error if the column does not have the type that it had in the first answer.
+    /// # Errors
+    /// The column's type differs from the one in the first answer.
     pub(super) fn compare(&mut self, column: &str, form: WireType) -> Result<(), SourceError> {
         let first = *self.forms.entry(column.to_owned()).or_insert(form);
         if first == form { Ok(()) } else { Err(self.changed(column)) }
     }
 
-    /// An error if the answers do not show the column as the catalogue does: the table was changed between the two.
+    /// # Errors
+    /// The answers show another type than the catalogue: the table was changed between the two.
     pub(super) fn agree(&self, column: &str, kind: &str) -> Result<(), SourceError> {
         let agrees = self.forms.get(column).is_some_and(|form| form.is_kind(kind));
         if agrees { Ok(()) } else { Err(self.changed(column)) }
@@ -103,7 +108,7 @@ impl ColumnTypes {
     }
 }
 
-/// Neither this statement nor the next one can be believed.
+/// The error of a column that has another type than before. No later statement can be trusted either.
 pub(super) fn changed(table: &str, column: &str) -> SourceError {
     SourceError::Final(Refusal::TableChanged { table: table.to_owned(), column: column.to_owned() }.into())
 }

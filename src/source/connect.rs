@@ -1,5 +1,5 @@
-//! Making a connection to MySQL or MariaDB: where to, as whom, how it is encrypted, and which failures
-//! may pass by themselves.
+//! Owns the making of connections to MySQL and MariaDB: address, login, encryption, and the translation of the driver's
+//! errors.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -13,7 +13,7 @@ use super::error_codes::{ErrorClass, ServerError};
 use super::{Access, ServerAddress, SourceError, Tls, TlsMode, server_key};
 use crate::refusal::{ConnectErrorKind, Refusal};
 
-/// What may pass by itself while a server starts, stops or is not to be reached.
+/// Errors that pass while a server starts, stops or cannot be reached.
 const PASSING: [ErrorKind; 14] = [
     ErrorKind::ConnectionRefused,
     ErrorKind::ConnectionReset,
@@ -32,29 +32,30 @@ const PASSING: [ErrorKind; 14] = [
     ErrorKind::NotFound,
 ];
 
-/// What the crate says of a connection that ends within a packet, before it is made.
+/// The driver's words for a connection that ends within a packet of the handshake.
 const CUT_SHORT: &str = "bytes remaining on stream";
 
-/// What the C libraries say (glibc, musl) when a name server did not answer; that there is no such
-/// name is said in other words. The standard library hands on nothing but these.
+/// The words of the C libraries (glibc, musl) for a name server that did not answer. They use other words for a name
+/// that does not exist. The standard library passes on nothing else.
 const NO_ANSWER: [&str; 2] = ["Temporary failure in name resolution", "Try again"];
 
-/// No file has this name, so that reading it fails before anything is read or sent. The driver reads a
-/// server's key at the very moment at which the server has asked for the password in the clear; without a
-/// name it would ask the server itself for a key, which can be of any server's making.
+/// The name of a file that cannot exist, so that reading it fails before anything is sent. The driver reads the
+/// server's key when the server has asked for the password in the clear. Without a name the driver would ask the
+/// server for a key, which an impostor could supply.
 const NO_KEY: &str = "no key\0";
 
 impl ServerAddress {
+    /// The driver's options, without encryption.
     fn options(&self, access: &Access) -> OptsBuilder {
         OptsBuilder::new()
             .user(Some(self.user.as_str()))
             .pass(access.password.as_deref())
             .db_name(Some(self.database.as_str()))
-            // Otherwise the crate leaves a tunnel to 127.0.0.1 for a local server's socket.
+            // Otherwise the driver would leave a tunnel to 127.0.0.1 for the socket of a local server.
             .prefer_socket(false)
             .socket(self.socket.as_deref())
             .tcp_connect_timeout(Some(Duration::from_secs(10)))
-            // The operating system takes no timeout of nothing.
+            // The operating system refuses a timeout of zero.
             .read_timeout(Some(access.read_timeout.max(Duration::from_millis(1))))
             .write_timeout(Some(Duration::from_secs(60)))
             .tcp_keepalive_time_ms(Some(30_000))
@@ -64,49 +65,57 @@ impl ServerAddress {
             .connect_attrs(Some([("program_name", concat!("invoice-export ", env!("CARGO_PKG_VERSION")))].into()))
     }
 
-    /// Connects as safely as was asked for. The password itself is sent by TLS and by a socket only, and
-    /// encrypted for the server's key if the operator named that.
-    pub(super) fn dial(&self, access: &Access) -> Result<Conn, SourceError> {
+    /// Connects with the encryption that the operator asked for. The password is sent by TLS or a socket only, or
+    /// encrypted with the server's key if the operator named its file.
+    pub(super) fn connect(&self, access: &Access) -> Result<Conn, SourceError> {
         let options = self.options(access);
         if self.socket.is_some() {
-            return Conn::new(options).map_err(|error| self.refused(error));
+            return Conn::new(options).map_err(|error| self.any_connect_error(error));
         }
         let tls = &access.tls;
         let mode = tls.mode.unwrap_or(if self.is_local() { TlsMode::Disabled } else { TlsMode::VerifyIdentity });
         let key = self.server_key(access, mode)?;
         let unencrypted = options.clone().server_key_path(Some(key.clone()));
-        let dialled = match mode {
-            TlsMode::Disabled => match self.dial_each(&unencrypted, false) {
-                // Nothing was said about TLS, and a login that the server remembers needs none.
+        let connected = match mode {
+            TlsMode::Disabled => match self.connect_to_each_address(&unencrypted, false) {
+                // The operator did not choose a mode. A login that the server has cached needs no TLS.
                 Err(error) if asks_for_password(&error) && tls.mode.is_none() => {
                     let mode = if tls.ca.is_some() { TlsMode::VerifyCa } else { TlsMode::Required };
-                    self.dial_by_tls(options, mode, tls)?
+                    self.connect_by_tls(options, mode, tls)?
                         .map_err(|by_tls| if is_no_tls(&by_tls) { error } else { by_tls })
                 }
                 result => result,
             },
-            TlsMode::Preferred => match self.dial_by_tls(options, mode, tls)? {
-                Err(error) if is_no_tls(&error) => self.dial_each(&unencrypted, false),
+            TlsMode::Preferred => match self.connect_by_tls(options, mode, tls)? {
+                Err(error) if is_no_tls(&error) => self.connect_to_each_address(&unencrypted, false),
                 result => result,
             },
-            TlsMode::Required | TlsMode::VerifyCa | TlsMode::VerifyIdentity => self.dial_by_tls(options, mode, tls)?,
-        };
-        dialled.map_err(|error| match obstacle(&error) {
-            ConnectErrorKind::Login if key.as_os_str() != NO_KEY => {
-                self.refused_for(ConnectErrorKind::LoginWithKey, error)
+            TlsMode::Required | TlsMode::VerifyCa | TlsMode::VerifyIdentity => {
+                self.connect_by_tls(options, mode, tls)?
             }
-            obstacle => self.refused_for(obstacle, error),
+        };
+        connected.map_err(|error| match connect_error_kind(&error) {
+            ConnectErrorKind::Login if key.as_os_str() != NO_KEY => {
+                self.connect_error(ConnectErrorKind::LoginWithKey, error)
+            }
+            obstacle => self.connect_error(obstacle, error),
         })
     }
 
-    fn dial_by_tls(&self, options: OptsBuilder, mode: TlsMode, tls: &Tls) -> Result<mysql::Result<Conn>, SourceError> {
+    /// The outer error is a file of certificates that cannot be read.
+    fn connect_by_tls(
+        &self,
+        options: OptsBuilder,
+        mode: TlsMode,
+        tls: &Tls,
+    ) -> Result<mysql::Result<Conn>, SourceError> {
         let ssl = ssl_options(mode, tls.ca.as_deref())
             .map_err(|detail| SourceError::Final(self.refusal(ConnectErrorKind::TrustedUnreadable, detail)))?;
-        // A certificate names the host, so the host's name must reach the crate.
-        Ok(self.dial_each(&options.ssl_opts(ssl), mode == TlsMode::VerifyIdentity))
+        // A certificate names the host, so the driver must get the host's name.
+        Ok(self.connect_to_each_address(&options.ssl_opts(ssl), mode == TlsMode::VerifyIdentity))
     }
 
-    /// The file of the key for which a password may be encrypted.
+    /// The file of the key with which a password may be encrypted.
     fn server_key(&self, access: &Access, mode: TlsMode) -> Result<PathBuf, SourceError> {
         match &access.tls.server_key {
             Some(file) if matches!(mode, TlsMode::Disabled | TlsMode::Preferred) => {
@@ -118,31 +127,34 @@ impl ServerAddress {
         }
     }
 
-    fn refused(&self, error: mysql::Error) -> SourceError {
-        self.refused_for(obstacle(&error), error)
+    /// The error of a failed connection.
+    fn any_connect_error(&self, error: mysql::Error) -> SourceError {
+        self.connect_error(connect_error_kind(&error), error)
     }
 
-    /// Whether the same attempt may end better in a while. What TLS or a login objects to stays as it is.
-    fn refused_for(&self, obstacle: ConnectErrorKind, error: mysql::Error) -> SourceError {
+    /// The error of a failed connection. [`SourceError::Connection`] if another attempt may succeed: TLS and logins
+    /// fail again.
+    fn connect_error(&self, obstacle: ConnectErrorKind, error: mysql::Error) -> SourceError {
         let passes = passes(&error);
         let detail = match error {
             mysql::Error::DriverError(DriverError::UnknownAuthPlugin(login)) => login,
             mysql::Error::DriverError(DriverError::CouldNotConnect(Some((address, why, _)))) => {
                 format!("{address}: {why}")
             }
-            error => fault(error).to_string(),
+            error => source_error(error).to_string(),
         };
         let refusal = self.refusal(obstacle, detail);
         if passes { SourceError::Connection(refusal) } else { SourceError::Final(refusal) }
     }
 
+    /// Names the source that was not reached.
     fn refusal(&self, obstacle: ConnectErrorKind, detail: String) -> anyhow::Error {
         Refusal::CannotConnect { source: self.name(), obstacle, detail }.into()
     }
 
-    /// Tries every address of the host; the crate would give up at the first that refuses.
-    fn dial_each(&self, options: &OptsBuilder, by_name: bool) -> mysql::Result<Conn> {
-        let addresses = (self.host.as_str(), self.port).to_socket_addrs().map_err(unresolved)?;
+    /// Tries each address of the host. The driver stops at the first one that refuses.
+    fn connect_to_each_address(&self, options: &OptsBuilder, by_name: bool) -> mysql::Result<Conn> {
+        let addresses = (self.host.as_str(), self.port).to_socket_addrs().map_err(name_error)?;
         if by_name {
             return self.dial_by_name(options, &addresses.collect::<Vec<_>>());
         }
@@ -150,7 +162,7 @@ impl ServerAddress {
         for address in addresses {
             let options = options.clone().ip_or_hostname(Some(address.ip().to_string())).tcp_port(address.port());
             match Conn::new(options) {
-                // A server that answered has the last word.
+                // The answer of a server decides.
                 Err(error) if asks_for_password(&error) => return Err(error),
                 Err(error) if is_unanswered(&error) => failed = error,
                 result => return result,
@@ -188,14 +200,14 @@ fn is_unanswered(error: &mysql::Error) -> bool {
     )
 }
 
-/// Where Debian, Red Hat and Alpine keep the certificates that the system trusts.
+/// The files in which Debian, Red Hat and Alpine keep the certificates that the system trusts.
 const SYSTEM_CERTIFICATES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// The first byte of a certificate in DER.
 const DER_SEQUENCE: u8 = 0x30;
 
-/// An error is the file of certificates, with what the operating system says of it.
+/// The options of TLS. An error is the file of certificates and the words of the operating system.
 fn ssl_options(mode: TlsMode, ca: Option<&Path>) -> Result<Option<SslOpts>, String> {
     let verified = || -> Result<SslOpts, String> {
         let system = || SYSTEM_CERTIFICATES.iter().map(PathBuf::from).find(|file| file.exists());
@@ -217,29 +229,32 @@ fn ssl_options(mode: TlsMode, ca: Option<&Path>) -> Result<Option<SslOpts>, Stri
     })
 }
 
-/// The server has asked for the password on an unencrypted connection, and there is no key for it.
+/// The server has asked for the password on an unencrypted connection, and no key is given.
 fn asks_for_password(error: &mysql::Error) -> bool {
     matches!(error, mysql::Error::IoError(error) if error.kind() == ErrorKind::InvalidInput)
 }
 
+/// The server does not support TLS.
 fn is_no_tls(error: &mysql::Error) -> bool {
     matches!(error, mysql::Error::DriverError(DriverError::TlsNotSupported))
 }
 
-fn unresolved(error: std::io::Error) -> std::io::Error {
+/// Gives the error of a name server that did not answer a kind that passes.
+fn name_error(error: std::io::Error) -> std::io::Error {
     let text = error.to_string();
     let passes = NO_ANSWER.iter().any(|words| text.contains(words));
     std::io::Error::new(if passes { ErrorKind::TimedOut } else { ErrorKind::Other }, error)
 }
 
-pub(super) fn fault(error: mysql::Error) -> SourceError {
+/// Translates an error of the driver.
+pub(super) fn source_error(error: mysql::Error) -> SourceError {
     match error {
         mysql::Error::MySqlError(error) => match ErrorClass::of(error.code) {
             ErrorClass::Passing | ErrorClass::Full => SourceError::Connection(server_error(&error)),
             ErrorClass::Overtime(setting) => {
-                SourceError::Overtime(Refusal::Overtime { setting, detail: error.to_string() }.into())
+                SourceError::Exhausted(Refusal::Overtime { setting, detail: error.to_string() }.into())
             }
-            ErrorClass::OutOfMemory => SourceError::Overtime(server_error(&error)),
+            ErrorClass::OutOfMemory => SourceError::Exhausted(server_error(&error)),
             _ => SourceError::Statement(server_error(&error)),
         },
         mysql::Error::IoError(error) => SourceError::Connection(anyhow!("{error}")),
@@ -252,10 +267,12 @@ pub(super) fn fault(error: mysql::Error) -> SourceError {
     }
 }
 
+/// Translates an error that the server answered with.
 fn server_error(error: &mysql::MySqlError) -> anyhow::Error {
     ServerError { code: error.code, text: error.to_string() }.into()
 }
 
+/// Whether another attempt may succeed without any change.
 fn passes(error: &mysql::Error) -> bool {
     let io_passes = |error: &std::io::Error| PASSING.contains(&error.kind()) || error.to_string().contains(CUT_SHORT);
     match error {
@@ -272,7 +289,8 @@ fn passes(error: &mysql::Error) -> bool {
     }
 }
 
-fn obstacle(error: &mysql::Error) -> ConnectErrorKind {
+/// The kind by which an operator is advised.
+fn connect_error_kind(error: &mysql::Error) -> ConnectErrorKind {
     use DriverError::{ConnectTimeout, CouldNotConnect, TlsNotSupported, UnknownAuthPlugin};
     match error {
         mysql::Error::MySqlError(error) => match ErrorClass::of(error.code) {
@@ -285,7 +303,7 @@ fn obstacle(error: &mysql::Error) -> ConnectErrorKind {
         mysql::Error::DriverError(UnknownAuthPlugin(_)) => ConnectErrorKind::LoginUnknown,
         mysql::Error::DriverError(TlsNotSupported) => ConnectErrorKind::NoTls,
         error if asks_for_password(error) => ConnectErrorKind::PasswordInTheClear,
-        // The handshake's error comes wrapped in others, as text.
+        // The driver passes the handshake's error on as text within others.
         mysql::Error::IoError(_) | mysql::Error::CodecError(_) if error.to_string().contains("certificate") => {
             ConnectErrorKind::Certificate
         }
@@ -302,7 +320,7 @@ mod tests {
     fn only_a_name_server_that_does_not_answer_may_answer_later() {
         let told = |words: &str| {
             let text = format!("failed to lookup address information: {words}");
-            passes(&unresolved(std::io::Error::other(text)).into())
+            passes(&name_error(std::io::Error::other(text)).into())
         };
         assert!(told("Temporary failure in name resolution") && told("Try again"));
         assert!(!told("Name or service not known") && !told("Name does not resolve"));

@@ -1,11 +1,12 @@
-//! The parts of a statement whose text depends on the engine and on the types of the table's columns, and which columns
-//! a table must have.
+//! Owns [`SqlDialect`], the parts of statements that differ by engine, and the rules for the columns that a table must
+//! have.
 
 use super::TableNames;
 use crate::lang::Text;
 use crate::refusal::Refusal;
 
-/// Expressions whose wording depends on the engine and on the column types it found.
+/// The expressions that depend on the engine and on the types of the table's columns.
+#[derive(Default)]
 pub(super) struct SqlDialect {
     pub id: String,
     pub tenant: String,
@@ -13,32 +14,34 @@ pub(super) struct SqlDialect {
     pub date: String,
     pub number: String,
     pub status: String,
-    /// Two columns: the document or NULL, the length of one that is too long or NULL.
+    /// Two columns: the document or NULL, and the length in bytes of a document that is too long or NULL.
     pub document: String,
     pub time: String,
     pub newest: String,
-    /// The names of the columns of which the text lost something on the way; empty or NULL for a whole row.
+    /// The names of the columns that lost characters in the conversion to UTF-8, with commas between them.
+    /// Empty or NULL for a whole row.
     pub lost: String,
-    /// The question marks and the characters of the document, where it may lose something too.
+    /// The number of question marks and of characters in the document. None if its conversion loses nothing.
     pub document_measure: Option<[String; 2]>,
-    /// True where the tenant has the very bytes of the bound value.
+    /// True if the tenant has exactly the bytes of the bound value.
     pub same_tenant: String,
-    /// What stands for a `?` where an id or a tenant came as its bytes in hex.
+    /// Takes the place of a `?` for an id or a tenant that is spelled as its bytes in hex.
     pub id_by_bytes: Option<String>,
     pub tenant_by_bytes: Option<String>,
-    /// Follow what is selected, and tell the types of the columns that the statement relies on.
+    /// Each follows the selected columns and shows the types of the columns that the statement relies on.
     pub types_of_tenant: String,
-    /// Of the tenant and of the greatest time: the column itself would keep a server from skipping through the index.
+    /// For the tenant and the greatest time. With the column of the time itself no server would skip through the
+    /// index.
     pub types_of_newest: String,
     pub types_of_id: String,
     pub types_of_key: String,
     pub types_of_row: String,
-    /// Follow the table's name where keys or tenants are read, and where documents are.
+    /// Each follows the table's name: `by_time` in statements for keys and tenants, `by_id` in those for documents.
     pub by_time: String,
     pub by_id: String,
 }
 
-/// The name of every column that is needed but not there; `has` compares as the engine does.
+/// Refuses a table that lacks a column. `has` compares names as the engine does.
 pub(super) fn missing(names: &TableNames, has: impl Fn(&str) -> bool) -> anyhow::Result<()> {
     let needed =
         [&names.tenant, &names.country, &names.date, &names.number, &names.status, &names.document, &names.time];
@@ -49,7 +52,7 @@ pub(super) fn missing(names: &TableNames, has: impl Fn(&str) -> bool) -> anyhow:
     Err(Refusal::ColumnsMissing { table: names.table.clone(), columns: missing.join(", ") }.into())
 }
 
-/// The id's column: the one that was named, or the primary key if it is a single column.
+/// The column of the ids: the named one, or the primary key if that has a single column.
 pub(super) fn id_column(names: &TableNames, primary: &[String]) -> anyhow::Result<String> {
     match (&names.id, primary) {
         (Some(named), _) => Ok(named.clone()),
@@ -71,7 +74,7 @@ pub(super) fn id_column(names: &TableNames, primary: &[String]) -> anyhow::Resul
     }
 }
 
-/// Why this column cannot be the id.
+/// Says that a column cannot hold the ids.
 pub(super) fn unfit_id(names: &TableNames, id: &str) -> Text {
     text!(
         "the column {id} of the table {} cannot be the id: it must be NOT NULL and have a unique index of its own",

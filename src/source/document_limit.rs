@@ -1,13 +1,13 @@
-//! Documents above `--max-document` are never sent: the statement that asks for a document asks for its length
-//! too, and the server leaves out what is too long. Checking the length on arrival would take the memory first.
+//! Owns the limit of `--max-document`: the server sends the length of a longer document instead of the document. A check
+//! on arrival would need the memory for it first.
 
 use super::engine::quoted;
 
-/// How many bytes of text one byte of MySQL's binary JSON can become at the most: a control character becomes
-/// `\u0001`. The quotes and commas of very small values are covered by the rest.
+/// Bytes of text for one byte of MySQL's binary JSON, at most. A control character becomes `\u0001`. Quotes and
+/// commas of very small values are within that factor.
 const JSON_TEXT_GROWTH: u64 = 8;
 
-/// Which documents of a column are sent, and what the statement shows of the others.
+/// The limit for one column of documents.
 pub(super) struct Limit {
     /// A condition that holds for documents that may be sent.
     fits: String,
@@ -21,7 +21,7 @@ impl Limit {
         let column = quoted(name);
         let length = format!("OCTET_LENGTH({column})");
         let fits = match (kind, charset) {
-            // The text of a JSON column is made each time that it is asked for, its length too.
+            // The server makes the text of a JSON column for each use, also for its length.
             ("json", _) => format!(
                 "(/*!50722 JSON_STORAGE_SIZE({column}) <= {} OR */ {length} <= {max_document})",
                 max_document / JSON_TEXT_GROWTH
@@ -30,7 +30,7 @@ impl Limit {
             (kind, Some("utf8mb4" | "utf8mb3" | "utf8" | "ascii" | "binary")) if kind.contains("text") => {
                 format!("{length} <= {max_document}")
             }
-            // A character becomes one to four bytes of UTF-8. What still is too long is found when it arrives.
+            // A character becomes one to four bytes of UTF-8. A document that is too long by its bytes is found on arrival.
             (kind, _) if kind.contains("text") => format!("CHAR_LENGTH({column}) <= {max_document}"),
             // No other type holds more than 64 KiB.
             _ => return None,

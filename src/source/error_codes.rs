@@ -1,5 +1,5 @@
-//! What an error of a server means for us. One table says so for MySQL, MariaDB, and for ProxySQL and
-//! other proxies, which answer in a server's place and with codes of their own. It names no driver.
+//! Owns the meaning of error codes: one table for MySQL, MariaDB, and for ProxySQL and other proxies, which answer in a
+//! server's place and with codes of their own. It names no driver.
 //!
 //! The numbers are those of `mysqld_error.h`, `mysys_err.h` (MySQL 9.7), `errmsg-utf8.txt` (MariaDB 10.11), `errmsg.h` (what a
 //! client library says; proxies pass it on) and `proxysql_structs.h` (ProxySQL). A code that the table does
@@ -8,39 +8,40 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// What is to be done about an error.
+/// The reaction to an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
-    /// It says nothing about the statement or a row: another connection may do better in a while.
+    /// The error says nothing about the statement or a row. Another connection may succeed in a while.
     Passing,
-    /// The server takes no further connection, or none of this user; that passes too.
+    /// The server has no connection left, or none for this user. That passes too.
     Full,
-    /// This setting of the server lets no statement take longer.
+    /// A setting of the server, by this name, ended the statement because it took too long.
     Overtime(&'static str),
-    /// The server has too little memory: for the moment, or for this statement or one of its rows.
+    /// The server has too little memory, for the moment or for this statement or one of its rows.
     OutOfMemory,
     /// The user or the password is wrong.
     Login,
-    /// The database is missing, or not this user's to use.
+    /// The database does not exist, or this user may not use it.
     Database,
     /// The account lacks a privilege.
     Denied,
     /// The table is missing.
     NoTable,
-    /// The index is missing, hidden from the optimizer or corrupt.
+    /// The index does not exist, is hidden from the optimizer, or is corrupt.
     NoIndex,
     /// The server does not know the time zone.
     NoZone,
-    /// The statement or one of its rows is to blame: asked again, it fails again.
+    /// The statement or one of its rows is to blame. Another attempt fails again.
     Refused,
 }
 
 impl ErrorClass {
-    /// Whether the same question may be answered in a while, without anything being changed.
+    /// Whether another attempt may succeed in a while, without any change.
     pub fn passes(self) -> bool {
         matches!(self, Self::Passing | Self::Full | Self::OutOfMemory)
     }
 
+    /// The class of a code. A code that the table does not name is [`Self::Refused`].
     pub(super) fn of(code: u16) -> Self {
         TABLE.iter().find(|row| row.codes.contains(&code)).map_or(Self::Refused, |row| row.class)
     }
@@ -67,12 +68,12 @@ pub(super) fn code(error: &anyhow::Error) -> Option<u16> {
     error.downcast_ref::<ServerError>().map(|error| error.code)
 }
 
-/// What the server's error in here means. An error that is not a server's is [`ErrorClass::Refused`].
+/// The meaning of the server's error in here. An error that is not a server's is [`ErrorClass::Refused`].
 pub(super) fn class(error: &anyhow::Error) -> ErrorClass {
     code(error).map_or(ErrorClass::Refused, ErrorClass::of)
 }
 
-/// A decision about codes that are neighbours and mean the same to us.
+/// The class of neighbouring codes, and its reason.
 #[derive(Debug)]
 pub struct ErrorRule {
     pub codes: RangeInclusive<u16>,
@@ -80,15 +81,17 @@ pub struct ErrorRule {
     pub why: &'static str,
 }
 
+/// The rule for one code.
 const fn one(code: u16, class: ErrorClass, why: &'static str) -> ErrorRule {
     many(code, code, class, why)
 }
 
+/// The rule for the codes from `first` to `last`.
 const fn many(first: u16, last: u16, class: ErrorClass, why: &'static str) -> ErrorRule {
     ErrorRule { codes: first..=last, class, why }
 }
 
-/// The first row that names a code decides.
+/// The first rule that names a code decides.
 pub const TABLE: &[ErrorRule] = &[
     // The server starts, stops, or is not fit to answer.
     one(1047, ErrorClass::Passing, "a Galera node is not in its cluster"),
@@ -96,7 +99,7 @@ pub const TABLE: &[ErrorRule] = &[
     many(1077, 1080, ErrorClass::Passing, "the server is shutting down and closes connections"),
     one(3032, ErrorClass::Passing, "the server is in offline mode"),
     one(3168, ErrorClass::Passing, "MySQL: the server is not available"),
-    // It is out of something that others may give back.
+    // The server is out of a resource that other sessions give back.
     one(1021, ErrorClass::Passing, "the server's disk is full; it waits for space"),
     one(
         5,
@@ -137,10 +140,10 @@ pub const TABLE: &[ErrorRule] = &[
     one(1429, ErrorClass::Passing, "a foreign server, of which this table is a view, cannot be reached"),
     one(1969, ErrorClass::Overtime("max_statement_time"), "MariaDB: the time limit of statements"),
     one(3024, ErrorClass::Overtime("max_execution_time"), "MySQL: the time limit of statements"),
-    // A prepared statement is no longer what it was; a new connection prepares it again.
+    // The prepared statement is invalid. A new connection prepares it again.
     one(1243, ErrorClass::Passing, "the server does not know the statement, which a proxy prepared elsewhere"),
     one(1615, ErrorClass::Passing, "the statement must be prepared again"),
-    // What cannot be cured by asking again.
+    // Another attempt fails again.
     one(1044, ErrorClass::Database, "this user may not use the database"),
     one(1049, ErrorClass::Database, "there is no such database"),
     one(1045, ErrorClass::Login, "the password is wrong, or there is no such user"),
@@ -153,14 +156,14 @@ pub const TABLE: &[ErrorRule] = &[
     one(1298, ErrorClass::NoZone, "the server does not know the time zone"),
     one(1129, ErrorClass::Refused, "the server blocks our host until an administrator flushes its list"),
     one(1153, ErrorClass::Refused, "a row is larger than max_allowed_packet"),
-    // What client libraries say, as a proxy does that lost its server.
+    // The codes of client libraries, which a proxy passes on when it lost its server.
     one(2020, ErrorClass::Refused, "a proxy took a row that is larger than its max_allowed_packet"),
     many(2002, 2006, ErrorClass::Passing, "a proxy does not reach its server"),
     one(2008, ErrorClass::OutOfMemory, "a proxy is out of memory"),
     many(2012, 2014, ErrorClass::Passing, "a proxy lost its server"),
     many(2026, 2027, ErrorClass::Passing, "a proxy did not understand its server"),
     one(2055, ErrorClass::Passing, "a proxy lost its server"),
-    // ProxySQL's own: it has no server to ask, or keeps the connection away from one.
+    // ProxySQL's own codes.
     one(9003, ErrorClass::Refused, "ProxySQL does not support the command"),
     many(9000, 9999, ErrorClass::Passing, "ProxySQL: no server of the group answers, is near enough or is let through"),
 ];

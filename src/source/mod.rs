@@ -118,18 +118,19 @@ pub struct Tls {
     pub server_key: Option<std::path::PathBuf>,
 }
 
-/// The modes of MySQL's `--ssl-mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsMode {
-    Disabled,
-    /// Encrypted if the server supports TLS, in the clear otherwise.
-    Preferred,
-    /// Encrypted. The certificate is not checked.
-    Required,
-    /// The certificate is trusted.
-    VerifyCa,
-    /// The certificate is trusted and names the host.
-    VerifyIdentity,
+words! {
+    /// The modes of MySQL's `--ssl-mode`.
+    pub enum TlsMode {
+        Disabled = "DISABLED", "DISABLED";
+        /// Encrypted if the server supports TLS, in the clear otherwise.
+        Preferred = "PREFERRED", "PREFERRED";
+        /// Encrypted. The certificate is not checked.
+        Required = "REQUIRED", "REQUIRED";
+        /// The certificate is trusted.
+        VerifyCa = "VERIFY_CA", "VERIFY_CA";
+        /// The certificate is trusted and names the host.
+        VerifyIdentity = "VERIFY_IDENTITY", "VERIFY_IDENTITY";
+    }
 }
 
 /// A tenant in the list of a source. Where the column's collation folds spellings, one spelling stands for several, and
@@ -194,7 +195,7 @@ pub enum SourceError {
     Statement(Error),
     /// The server ended this statement before it was through, because it took too much time or memory. The
     /// connection was thrown away. The statement may do better when the server does less, or a smaller one instead of it.
-    Overtime(Error),
+    Exhausted(Error),
     /// The connection was lost or not made, or the server answered with an error that passes (a lock timeout, a
     /// shutdown, a kill). The connection was thrown away. Another attempt makes a new one and may succeed.
     Connection(Error),
@@ -217,7 +218,7 @@ impl SourceError {
     /// The error that the server, the driver or the consumer gave.
     pub fn into_error(self) -> Error {
         let (Self::Statement(error)
-        | Self::Overtime(error)
+        | Self::Exhausted(error)
         | Self::Connection(error)
         | Self::Final(error)
         | Self::Consumer(error)) = self;
@@ -226,7 +227,7 @@ impl SourceError {
 
     fn error(&self) -> &Error {
         let (Self::Statement(error)
-        | Self::Overtime(error)
+        | Self::Exhausted(error)
         | Self::Connection(error)
         | Self::Final(error)
         | Self::Consumer(error)) = self;
@@ -250,8 +251,8 @@ impl From<SourceError> for Error {
 /// Takes rows one by one as they arrive. It may block, which keeps memory bounded.
 pub type Sink<'a> = dyn FnMut(Fetched) -> anyhow::Result<()> + 'a;
 
-/// One connection to the table of invoices. An invoice is a row with the issued status whose
-/// document, number and date are not NULL; every statement that reads documents says so in full.
+/// One connection to the table of invoices. An invoice is an issued row with
+/// a document, a number and a date. Every statement that reads documents contains this definition.
 pub trait Source: Send {
     fn name(&self) -> SourceName;
 

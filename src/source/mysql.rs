@@ -1,9 +1,9 @@
-//! MySQL and MariaDB: the session, and what is asked in it. Only this file and
+//! Owns the engine of MySQL and MariaDB: the session, and the questions about the server. Only this file and
 //! `connect.rs`, which makes the connections, name the `mysql` crate.
 //!
-//! A connection is taken out of its place for every statement and put back only if the statement
-//! ended well or the server refused it: after anything else it could answer with old rows. A
-//! password leaves these two only towards the server; `Opts` prints it, so it is never formatted.
+//! Each statement takes the connection out of its field. The connection returns there only if the statement succeeded or
+//! the server refused it: after any other error the connection could answer with old rows. The password reaches the
+//! server only. `Opts` prints the password, so no `Opts` is ever formatted.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use mysql::{Column, Conn, Value};
 
 use super::catalogue::{Catalogue, Inspected};
 use super::column_types::{ColumnTypes, WireType, subject};
-use super::connect::fault;
+use super::connect::source_error;
 use super::engine::{Bind, Cell, Engine, HandleRow, lossy};
 use super::error_codes::ErrorClass;
 use super::error_codes::{self, class};
@@ -31,25 +31,29 @@ use crate::refusal::{ConnectErrorKind, Refusal};
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork};
 
-/// The server is older than a variable, or was built without it.
+/// The error of a server that is older than a variable, or was built without it.
 const UNKNOWN_VARIABLE: u16 = 1193;
 
-/// Connects to the server and looks at the table. An error says what keeps the table from being exported.
+/// Connects to the server and reads the table's columns and indexes.
+///
+/// # Errors
+/// [`SourceError::Statement`] says why the table cannot be exported.
 pub(super) fn connect(address: &ServerAddress, access: &Access) -> Result<Table<ServerConnection>, SourceError> {
     let mut database = ServerConnection::open(address, access)?;
     let place = database.place();
     let table = Catalogue::read(&mut database, &access.names)
         .and_then(|catalogue| catalogue.check(&access.names, access.max_document).map_err(SourceError::Statement))
-        .map_err(|fault| fault.at(place))?;
+        .map_err(|source_error| source_error.at(place))?;
     let Inspected { layout, notices, integer_id, zone, kinds } = table;
-    kinds.iter().try_for_each(|(column, kind)| database.shape.agree(column, kind))?;
+    kinds.iter().try_for_each(|(column, kind)| database.types.agree(column, kind))?;
     database.integer_id = integer_id;
     database.zone = zone.or_else(|| access.time_zone.clone());
-    database.keep_zone()?;
+    database.apply_zone()?;
     Ok(Table { layout, notices, database })
 }
 
 impl Flavour {
+    /// The statement that shows which server answers.
     fn identity(self) -> &'static str {
         match self {
             Self::MySql => "SELECT @@GLOBAL.server_uuid",
@@ -57,6 +61,7 @@ impl Flavour {
         }
     }
 
+    /// Statements that show the state of replication. A server knows one of them at least.
     fn replication(self) -> &'static [&'static str] {
         match self {
             Self::MySql => &["SHOW REPLICA STATUS", "SHOW SLAVE STATUS"],
@@ -64,7 +69,7 @@ impl Flavour {
         }
     }
 
-    /// Where the counters of the server lie, and InnoDB's list of tables: its name changed with MySQL 8.
+    /// The list of the server's counters, and the names of InnoDB's list of tables, of which one exists.
     fn catalogue(self) -> (&'static str, &'static [&'static str]) {
         match self {
             Self::MySql => ("performance_schema.global_status", &["INNODB_TABLES", "INNODB_SYS_TABLES"]),
@@ -73,64 +78,72 @@ impl Flavour {
     }
 }
 
-/// Who answers.
+/// The server that answers.
 struct Server {
     identity: String,
     flavour: Flavour,
 }
 
-/// A connection that can be lost and made again.
+/// A connection that is made again after it was lost.
 pub(super) struct ServerConnection {
     access: Access,
     place: ServerAddress,
     server: Server,
-    /// The session's time zone; None is the server's own.
+    /// The session's time zone. None is the server's own.
     zone: Option<String>,
     integer_id: bool,
-    shape: ColumnTypes,
+    types: ColumnTypes,
     comment: String,
-    /// How often it has looked for open transactions.
-    looks: u64,
+    /// Queries for open transactions so far.
+    queries: u64,
     conn: Option<Conn>,
 }
 
 impl ServerConnection {
+    /// Makes the first connection. Later ones must reach the same server.
     fn open(place: &ServerAddress, access: &Access) -> Result<Self, SourceError> {
-        let mut conn = dial(place, access)?;
-        let server = guarded(|| begin_session(&mut conn)).map_err(|fault| at_connecting(fault, place))?;
+        let mut conn = connect_guarded(place, access)?;
+        let server =
+            catch_panics(|| begin_session(&mut conn)).map_err(|source_error| setup_error(source_error, place))?;
         Ok(Self {
             access: access.clone(),
             place: place.clone(),
             server,
             zone: None,
             integer_id: false,
-            shape: ColumnTypes::of(&access.names.table),
+            types: ColumnTypes::of(&access.names.table),
             comment: "/* invoice-export */".to_owned(),
-            looks: 0,
+            queries: 0,
             conn: Some(conn),
         })
     }
 
-    fn take(&mut self) -> Result<Conn, SourceError> {
+    /// The open connection, or a new one to the same server.
+    fn take_connection(&mut self) -> Result<Conn, SourceError> {
         if let Some(conn) = self.conn.take() {
             return Ok(conn);
         }
-        let mut conn = dial(&self.place, &self.access)?;
-        let server = guarded(|| begin_session(&mut conn)).map_err(|fault| at_connecting(fault, &self.place))?;
+        let mut conn = connect_guarded(&self.place, &self.access)?;
+        let server =
+            catch_panics(|| begin_session(&mut conn)).map_err(|source_error| setup_error(source_error, &self.place))?;
         if server.identity != self.server.identity {
             return Err(other_server(&self.server.identity, &server.identity));
         }
-        guarded(|| set_zone(&mut conn, self.zone.as_deref())).map_err(|fault| lost(fault, &self.place))?;
+        catch_panics(|| set_zone(&mut conn, self.zone.as_deref()))
+            .map_err(|source_error| connection_lost(source_error, &self.place))?;
         Ok(conn)
     }
 
-    fn keep_zone(&mut self) -> Result<(), SourceError> {
-        let mut conn = self.take()?;
-        guarded(|| set_zone(&mut conn, self.zone.as_deref())).map_err(|fault| lost(fault, &self.place))?;
+    /// Sets the time zone in the open session.
+    fn apply_zone(&mut self) -> Result<(), SourceError> {
+        let mut conn = self.take_connection()?;
+        catch_panics(|| set_zone(&mut conn, self.zone.as_deref()))
+            .map_err(|source_error| connection_lost(source_error, &self.place))?;
         self.conn = Some(conn);
         Ok(())
     }
 
+    /// The value of a `?` in the type of its column.
     fn value(&self, bind: &Bind) -> Value {
         let number = |text: &str| text.parse().map(Value::Int).or_else(|_| text.parse().map(Value::UInt)).ok();
         match bind {
@@ -140,41 +153,43 @@ impl ServerConnection {
         }
     }
 
-    /// Keeps the connection if what is done with it ends well, or if the server refuses it.
-    fn on_conn<R>(&mut self, ask: impl FnOnce(&mut Conn) -> Result<R, SourceError>) -> Result<R, SourceError> {
-        let mut conn = self.take()?;
-        let outcome = guarded(|| ask(&mut conn));
+    /// Works with a connection. It stays open if the work succeeds or the server refuses the statement, and is closed
+    /// after any other error.
+    fn with_connection<R>(&mut self, ask: impl FnOnce(&mut Conn) -> Result<R, SourceError>) -> Result<R, SourceError> {
+        let mut conn = self.take_connection()?;
+        let outcome = catch_panics(|| ask(&mut conn));
         if matches!(outcome, Ok(_) | Err(SourceError::Statement(_))) {
             self.conn = Some(conn);
         }
-        outcome.map_err(|fault| lost(fault, &self.place))
+        outcome.map_err(|source_error| connection_lost(source_error, &self.place))
     }
 
-    /// The columns of a one-row answer.
+    /// The columns of an answer with one row.
     fn texts(&mut self, sql: &str) -> Result<Vec<String>, SourceError> {
         Ok(self.all(sql, &[])?.into_iter().flatten().map(lossy).collect())
     }
 
-    /// Runs a statement without an answer that cannot be prepared.
+    /// Runs a statement that has no answer and cannot be prepared.
     pub(super) fn command(&mut self, sql: &str) -> Result<(), SourceError> {
         let sql = format!("{} {sql}", self.comment);
-        self.on_conn(|conn| set(conn, &sql))
+        self.with_connection(|conn| set(conn, &sql))
     }
 
-    /// The columns of a one-row answer to a statement that cannot be prepared.
-    pub(super) fn plain_texts(&mut self, sql: &str) -> Result<Vec<String>, SourceError> {
+    /// The columns of an answer with one row, to a statement that cannot be prepared.
+    pub(super) fn unprepared_texts(&mut self, sql: &str) -> Result<Vec<String>, SourceError> {
         let sql = format!("{} {sql}", self.comment);
-        self.on_conn(|conn| plain(conn, &sql))
+        self.with_connection(|conn| query_texts(conn, &sql))
     }
 
+    /// MySQL or MariaDB.
     pub(super) fn flavour(&self) -> Flavour {
         self.server.flavour
     }
 
-    /// A number that no earlier look of this connection had.
-    pub(super) fn next_look(&mut self) -> u64 {
-        self.looks += 1;
-        self.looks
+    /// A number that no earlier query for open transactions had.
+    pub(super) fn next_query_number(&mut self) -> u64 {
+        self.queries += 1;
+        self.queries
     }
 }
 
@@ -192,12 +207,12 @@ impl Database for ServerConnection {
         self.texts(sql).map(|parts| parts.join(" "))
     }
 
-    /// None where a fact is missing: for lack of the PROCESS privilege, or since the table is a view or not InnoDB's.
+    /// None if a fact is missing: the account lacks the PROCESS privilege, or the table is a view or not InnoDB's.
     fn table_identity(&mut self, layout: &Layout, source: &SourceName) -> Result<Option<TableIdentity>, SourceError> {
         let table = &layout.names.table;
         let (counters, lists) = self.server.flavour.catalogue();
-        // Both readings of the clock are those of the statement, so that their difference never varies. MySQL keeps a
-        // counter of a column that has none any more.
+        // Both terms take the clock of the statement, so that their difference never varies. MySQL keeps a counter for a
+        // column that is AUTO_INCREMENT no more.
         let sql = format!(
             "SELECT DATABASE(), CAST(UNIX_TIMESTAMP(CREATE_TIME) AS CHAR), (SELECT CAST(AUTO_INCREMENT AS CHAR) \
              FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND COLUMN_NAME = ? \
@@ -263,7 +278,7 @@ impl Database for ServerConnection {
 
     fn replication(&mut self) -> Result<Option<Replication>, SourceError> {
         for sql in self.server.flavour.replication() {
-            match self.on_conn(|conn| channels(conn, sql)) {
+            match self.with_connection(|conn| channels(conn, sql)) {
                 // An older server does not know the words, or the account may not ask.
                 Err(SourceError::Statement(_)) => {}
                 result => return Ok(farthest_behind(result?)),
@@ -285,60 +300,67 @@ impl Engine for ServerConnection {
         let binds = binds.iter().map(|bind| self.value(bind)).collect();
         let sql = format!("{} {sql}", self.comment);
         let mut stopped = None;
-        let mut shape = std::mem::take(&mut self.shape);
-        let outcome = self.on_conn(|conn| {
-            let mut admit = |columns: &[Column]| width(columns, &mut shape);
+        let mut types = std::mem::take(&mut self.types);
+        let outcome = self.with_connection(|conn| {
+            let mut admit = |columns: &[Column]| value_columns(columns, &mut types);
             stream(conn, &sql, binds, &mut admit, &mut |row| {
-                // A panic of ours is not the driver's.
+                // A panic of the consumer is no malformed answer.
                 let done = panics::caught(|| each(row));
-                done.unwrap_or_else(|panic| Err(SourceError::Consumer(Refusal::from(panic).into()))).map_err(|fault| {
-                    stopped = Some(fault);
-                    SourceError::Connection(anyhow!("nobody wants more rows"))
-                })
+                done.unwrap_or_else(|panic| Err(SourceError::Consumer(Refusal::from(panic).into()))).map_err(
+                    |source_error| {
+                        stopped = Some(source_error);
+                        SourceError::Connection(anyhow!("the consumer stopped"))
+                    },
+                )
             })
         });
-        self.shape = shape;
+        self.types = types;
         stopped.map_or(outcome, Err)
     }
 }
 
-/// The driver panics on some answers that make no sense. The connection that brought one is of no use any more.
-fn guarded<R>(call: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
-    panics::caught(call).unwrap_or_else(|panic| Err(SourceError::Connection(anyhow!("{}", senseless(panic)))))
+/// Turns a panic of the driver into a lost connection. The driver panics on some malformed answers.
+fn catch_panics<R>(call: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
+    panics::caught(call).unwrap_or_else(|panic| Err(SourceError::Connection(anyhow!("{}", malformed_answer(panic)))))
 }
 
-fn dial(place: &ServerAddress, access: &Access) -> Result<Conn, SourceError> {
-    panics::caught(|| place.dial(access)).unwrap_or_else(|panic| {
-        let (source, detail) = (place.name(), senseless(panic));
+/// Makes a connection. A panic of the driver counts as an error that may pass.
+fn connect_guarded(place: &ServerAddress, access: &Access) -> Result<Conn, SourceError> {
+    panics::caught(|| place.connect(access)).unwrap_or_else(|panic| {
+        let (source, detail) = (place.name(), malformed_answer(panic));
         Err(SourceError::Connection(
             Refusal::CannotConnect { source, obstacle: ConnectErrorKind::Other, detail }.into(),
         ))
     })
 }
 
-fn senseless(Panic { detail, .. }: Panic) -> String {
+/// The detail of an error for an answer on which the driver panicked.
+fn malformed_answer(Panic { detail, .. }: Panic) -> String {
     format!("the server's answer makes no sense ({detail})")
 }
 
-/// To a question that is answered by rows, if only by none. What takes this for no rows would pass over what there is.
+/// The error of an answer without columns to a question that has some. To take it for no rows would skip rows.
 fn no_rows() -> SourceError {
     SourceError::Connection(text!("the server's answer has no columns", "服务器的应答中没有列").into())
 }
 
-/// How many columns of an answer hold values: those that tell types follow them. An error if the types are others
-/// than before.
-fn width(columns: &[Column], shape: &mut ColumnTypes) -> Result<usize, SourceError> {
+/// How many columns of an answer hold values. Columns that show types follow them.
+///
+/// # Errors
+/// A type differs from the one in the first answer.
+fn value_columns(columns: &[Column], types: &mut ColumnTypes) -> Result<usize, SourceError> {
     let mut width = columns.len();
     for column in columns.iter().rev() {
         let name = column.name_str();
         let Some(subject) = subject(&name) else { break };
-        shape.compare(subject, form(column))?;
+        types.compare(subject, wire_type(column))?;
         width -= 1;
     }
     Ok(width)
 }
 
-fn form(column: &Column) -> WireType {
+/// The type that an answer shows for a column.
+fn wire_type(column: &Column) -> WireType {
     use ColumnType::*;
     match column.column_type() {
         MYSQL_TYPE_TINY | MYSQL_TYPE_SHORT | MYSQL_TYPE_INT24 | MYSQL_TYPE_LONG | MYSQL_TYPE_LONGLONG => {
@@ -359,6 +381,7 @@ fn form(column: &Column) -> WireType {
     }
 }
 
+/// Runs a prepared statement and hands over its rows as they arrive.
 fn stream(
     conn: &mut Conn,
     sql: &str,
@@ -367,34 +390,32 @@ fn stream(
     each: &mut HandleRow<'_>,
 ) -> Result<(), SourceError> {
     effort::asked_the_source();
-    let mut answer = conn.exec_iter(sql, binds).map_err(fault)?;
+    let mut answer = conn.exec_iter(sql, binds).map_err(source_error)?;
     if answer.columns().as_ref().is_empty() {
         return Err(no_rows());
     }
     let width = match admit(answer.columns().as_ref()) {
         Ok(width) => width,
-        Err(fault) => {
+        Err(source_error) => {
             std::mem::forget(answer);
-            return Err(fault);
+            return Err(source_error);
         }
     };
     while let Some(row) = answer.next() {
-        let cells = row.map_err(fault)?.unwrap_raw().into_iter().take(width);
+        let cells = row.map_err(source_error)?.unwrap_raw().into_iter().take(width);
         let row = cells.map(|value| value.and_then(bytes)).collect();
-        if let Err(fault) = each(row) {
-            // Dropping the answer would read the rest of it first. The caller drops the connection
-            // instead, with which the rest goes.
+        if let Err(source_error) = each(row) {
+            // A dropped answer reads its remaining rows first. The caller closes the connection instead.
             std::mem::forget(answer);
-            return Err(fault);
+            return Err(source_error);
         }
     }
     Ok(())
 }
 
-/// Makes the session what the statements rely on, whatever the server's defaults are, and reads back
-/// what would cost data.
+/// Sets the session variables that the statements rely on, and reads back those on which correctness depends.
 fn begin_session(conn: &mut Conn) -> Result<Server, SourceError> {
-    let flavour = match plain(conn, "SELECT VERSION(), @@version_comment")? {
+    let flavour = match query_texts(conn, "SELECT VERSION(), @@version_comment")? {
         answer if answer.iter().any(|text| text.contains("MariaDB")) => Flavour::MariaDb,
         _ => Flavour::MySql,
     };
@@ -403,7 +424,7 @@ fn begin_session(conn: &mut Conn) -> Result<Server, SourceError> {
     let mut variables = set_all(conn, flavour.variables())?;
     variables.extend(flavour.set_by_name());
     variables.retain(|variable| variable.shown.is_some());
-    let answers = plain(conn, &session::question(&variables))?;
+    let answers = query_texts(conn, &session::question(&variables))?;
     let differs: Vec<String> = variables
         .iter()
         .zip(&answers)
@@ -416,36 +437,38 @@ fn begin_session(conn: &mut Conn) -> Result<Server, SourceError> {
             text!("the server did not accept the session settings: {differs}", "服务器没有接受会话设置: {differs}");
         return Err(SourceError::Final(refused.into()));
     }
-    Ok(Server { identity: plain(conn, flavour.identity())?.join(" "), flavour })
+    Ok(Server { identity: query_texts(conn, flavour.identity())?.join(" "), flavour })
 }
 
-/// Sets the variables that the server knows, and says which these are.
+/// Sets the variables that the server knows, and returns these.
 fn set_all(conn: &mut Conn, variables: Vec<&'static Variable>) -> Result<Vec<&'static Variable>, SourceError> {
     match set(conn, &session::assignment(&variables)) {
         Ok(()) => return Ok(variables),
         Err(SourceError::Statement(error)) if error_codes::code(&error) == Some(UNKNOWN_VARIABLE) => {}
-        Err(fault) => return Err(fault),
+        Err(source_error) => return Err(source_error),
     }
     let mut known = Vec::new();
     for variable in variables {
         match set(conn, &session::assignment(&[variable])) {
             Ok(()) => known.push(variable),
             Err(SourceError::Statement(error)) if error_codes::code(&error) == Some(UNKNOWN_VARIABLE) => {}
-            Err(fault) => return Err(fault),
+            Err(source_error) => return Err(source_error),
         }
     }
     Ok(known)
 }
 
+/// Runs a statement without an answer.
 fn set(conn: &mut Conn, sql: &str) -> Result<(), SourceError> {
     effort::asked_the_source();
-    conn.query_drop(sql).map_err(fault)
+    conn.query_drop(sql).map_err(source_error)
 }
 
+/// Sets the session's time zone. None leaves the server's own.
 fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), SourceError> {
     let Some(zone) = zone else { return Ok(()) };
     effort::asked_the_source();
-    conn.exec_drop("SET SESSION time_zone = ?", (zone,)).map_err(fault).map_err(|refused| match refused {
+    conn.exec_drop("SET SESSION time_zone = ?", (zone,)).map_err(source_error).map_err(|refused| match refused {
         SourceError::Statement(error) => {
             let why = match class(&error) {
                 ErrorClass::NoZone => text!(
@@ -460,35 +483,35 @@ fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), SourceError> {
     })
 }
 
-/// A one-row answer in the text protocol, before the session is set up.
-fn plain(conn: &mut Conn, sql: &str) -> Result<Vec<String>, SourceError> {
+/// The columns of an answer with one row, in the text protocol.
+fn query_texts(conn: &mut Conn, sql: &str) -> Result<Vec<String>, SourceError> {
     effort::asked_the_source();
-    let mut answer = conn.query_iter(sql).map_err(fault)?;
+    let mut answer = conn.query_iter(sql).map_err(source_error)?;
     if answer.columns().as_ref().is_empty() {
         return Err(no_rows());
     }
     let mut texts = Vec::new();
     for row in answer.by_ref() {
-        texts.extend(row.map_err(fault)?.unwrap_raw().into_iter().map(|value| lossy(value.and_then(bytes))));
+        texts.extend(row.map_err(source_error)?.unwrap_raw().into_iter().map(|value| lossy(value.and_then(bytes))));
     }
     Ok(texts)
 }
 
-/// How many seconds each channel is behind, in what a server says of its replication; None for one that
-/// is stopped.
+/// For each replication channel its delay in seconds. None for a channel that is stopped.
 fn channels(conn: &mut Conn, sql: &str) -> Result<Vec<Option<u64>>, SourceError> {
     effort::asked_the_source();
-    let mut answer = conn.query_iter(sql).map_err(fault)?;
+    let mut answer = conn.query_iter(sql).map_err(source_error)?;
     let is_lag = |name: &str| matches!(name, "Seconds_Behind_Master" | "Seconds_Behind_Source");
     let lag = answer.columns().as_ref().iter().position(|column| is_lag(&column.name_str()));
     let mut channels = Vec::new();
     for row in answer.by_ref() {
-        let cell = row.map_err(fault)?.unwrap_raw().into_iter().nth(lag.unwrap_or(usize::MAX)).flatten();
+        let cell = row.map_err(source_error)?.unwrap_raw().into_iter().nth(lag.unwrap_or(usize::MAX)).flatten();
         channels.push(cell.and_then(bytes).and_then(|seconds| lossy(Some(seconds)).parse().ok()));
     }
     Ok(if lag.is_some() { channels } else { Vec::new() })
 }
 
+/// The greatest delay of the channels. One stopped channel outweighs all delays.
 fn farthest_behind(channels: Vec<Option<u64>>) -> Option<Replication> {
     if channels.contains(&None) {
         return Some(Replication::Stopped);
@@ -496,9 +519,9 @@ fn farthest_behind(channels: Vec<Option<u64>>) -> Option<Replication> {
     channels.into_iter().flatten().max().map(|seconds| Replication::Behind(Duration::from_secs(seconds)))
 }
 
-/// A server that could still say why has not gone away.
-fn lost(fault: SourceError, place: &ServerAddress) -> SourceError {
-    match fault {
+/// Names the source in the error of a lost connection. An error that the server answered with stays as it is.
+fn connection_lost(source_error: SourceError, place: &ServerAddress) -> SourceError {
+    match source_error {
         SourceError::Connection(error) if error_codes::code(&error).is_none() => SourceError::Connection(
             Refusal::ConnectionLost { source: place.name(), detail: format!("{error:#}") }.into(),
         ),
@@ -506,20 +529,23 @@ fn lost(fault: SourceError, place: &ServerAddress) -> SourceError {
     }
 }
 
+/// Puts a text in front of an error.
 fn explained(error: anyhow::Error, why: Text) -> anyhow::Error {
     let Err(error) = Err::<Infallible, _>(error).explain(|| why);
     error
 }
 
-fn at_connecting(fault: SourceError, place: &ServerAddress) -> SourceError {
-    match fault {
+/// A statement that fails in the setup of a session fails in every later session too.
+fn setup_error(source_error: SourceError, place: &ServerAddress) -> SourceError {
+    match source_error {
         SourceError::Statement(error) => {
             SourceError::Final(explained(error, text!("the session could not be set up", "无法设置会话")))
         }
-        other => lost(other, place),
+        other => connection_lost(other, place),
     }
 }
 
+/// The error of a connection that reached another server than the first one did.
 fn other_server(before: &str, now: &str) -> SourceError {
     let other = text!(
         "another server answers than before: {now}, not {before}",
@@ -528,6 +554,7 @@ fn other_server(before: &str, now: &str) -> SourceError {
     SourceError::Final(other.into())
 }
 
+/// The bytes of a value as the text protocol would send them. None is NULL.
 fn bytes(value: Value) -> Cell {
     match value {
         Value::NULL => None,

@@ -1,6 +1,6 @@
-//! What may still commit rows in a MySQL or MariaDB: its running statements and its open transactions.
+//! Owns the search for open work in MySQL and MariaDB: running statements and open transactions that may still commit rows.
 //!
-//! The two lists are asked for in this order, so that a statement that ends in between still shows as a transaction.
+//! The statements are read first, so that one that ends in between still shows as a transaction.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -16,8 +16,8 @@ use super::session::Flavour;
 use crate::invoice::SourceTime;
 use crate::window::OpenWork;
 
-/// InnoDB keeps its list of transactions for a tenth of a second after the last time that any session read it. The
-/// pauses differ, so that they do not keep step with another reader.
+/// InnoDB keeps its list of transactions for a tenth of a second after any session has read it. The pauses differ, so
+/// that they do not keep step with another reader.
 const PAUSES: [Duration; 5] = [
     Duration::from_millis(110),
     Duration::from_millis(130),
@@ -27,6 +27,7 @@ const PAUSES: [Duration; 5] = [
 ];
 
 impl ServerConnection {
+    /// The oldest of running statements and open transactions.
     pub(super) fn oldest_open_work(&mut self) -> Result<OpenWork, SourceError> {
         let looks = self.running_statements().and_then(|running| Ok((running, self.open_transactions()?)));
         match looks {
@@ -43,7 +44,7 @@ impl ServerConnection {
         let mut writers = Vec::new();
         let mut readers = Vec::new();
         for process in processes {
-            match process.deed(texts) {
+            match process.activity(texts) {
                 Activity::Idle => {}
                 Activity::Reads(tables) if tables.is_empty() => {}
                 Activity::Reads(tables) => readers.push((process.start, tables)),
@@ -56,8 +57,8 @@ impl ServerConnection {
         Ok(writers.into_iter().map(since).fold(OpenWork::None, oldest))
     }
 
-    /// A start is a second early, because ages are whole seconds. Where a session has set its clock ahead, its
-    /// statement is shown with an age below zero, and the start is not known.
+    /// The process list without this session. A start is one second early, because ages are whole seconds. A session
+    /// that set its clock ahead shows an age below zero, and its start is unknown.
     fn processes(&mut self) -> Result<(Vec<Process>, Texts), SourceError> {
         let mut refused = None;
         for &(list, texts) in self.flavour().process_lists() {
@@ -83,7 +84,8 @@ impl ServerConnection {
         Err(SourceError::Statement(refused.unwrap_or_else(|| empty().into())))
     }
 
-    /// Which of these names are tables of InnoDB. The list takes the PROCESS privilege and no right to the tables.
+    /// The names among these that are tables of InnoDB. The list takes the PROCESS privilege and no right to the
+    /// tables.
     fn tables_among(&mut self, names: &BTreeSet<&String>) -> Result<BTreeSet<String>, SourceError> {
         let places = vec!["?"; names.len()].join(", ");
         let sql = format!("SELECT NAME FROM {} WHERE NAME IN ({places})", self.flavour().innodb_tables());
@@ -95,9 +97,9 @@ impl ServerConnection {
         }
     }
 
-    /// The oldest transaction that can write. A session that reads InnoDB's list again and again keeps it as it is, so
-    /// the list counts only if it shows a transaction of our own with the query that asks. READ COMMITTED takes no
-    /// snapshot for it.
+    /// The oldest transaction that can write. InnoDB does not renew its list while sessions keep reading it, so the
+    /// list counts only if it shows a transaction of our own with this query. READ COMMITTED takes no snapshot for
+    /// that transaction.
     fn open_transactions(&mut self) -> Result<OpenWork, SourceError> {
         self.command("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")?;
         let found = self.fresh_transactions();
@@ -107,10 +109,11 @@ impl ServerConnection {
         found
     }
 
+    /// Reads the list until it is a new one.
     fn fresh_transactions(&mut self) -> Result<OpenWork, SourceError> {
         let mut pauses = PAUSES.iter();
         loop {
-            let look = self.next_look();
+            let look = self.next_query_number();
             let row = self.all(&transactions(look), &[])?.into_iter().next().unwrap_or_default();
             let [start, client, fresh, own] = row.as_slice() else { return Ok(OpenWork::Unclear) };
             if is_true(Some(fresh)) {
@@ -121,7 +124,7 @@ impl ServerConnection {
                     Some(_) => since(start.clone().map(|start| lossy(Some(start)))),
                 });
             }
-            // A run right after another one finds the list of the first; mostly nothing is open.
+            // A run right after another one finds that one's list. Mostly no transaction is open.
             if self.monitor_shows_none(&lossy(own.clone()))? {
                 return Ok(OpenWork::None);
             }
@@ -130,10 +133,10 @@ impl ServerConnection {
         }
     }
 
-    /// Whether InnoDB's monitor, which is always up to date, shows that no transaction is open. It says too little of
-    /// those that are.
+    /// Whether InnoDB's monitor, which is always up to date, shows that no transaction is open. It says too little
+    /// about open ones.
     fn monitor_shows_none(&mut self, own: &str) -> Result<bool, SourceError> {
-        match self.plain_texts("SHOW ENGINE INNODB STATUS") {
+        match self.unprepared_texts("SHOW ENGINE INNODB STATUS") {
             Ok(texts) => Ok(texts.last().is_some_and(|status| shows_none(status, own))),
             Err(SourceError::Statement(_)) => Ok(false),
             Err(fault) => Err(fault),
@@ -141,7 +144,7 @@ impl ServerConnection {
     }
 }
 
-/// Whether a monitor's output is whole and each of its transactions is not started, or that of our own thread.
+/// Whether the monitor's output is whole and each of its transactions is not started, or is that of our own thread.
 fn shows_none(status: &str, own: &str) -> bool {
     let whole = status.contains("LIST OF TRANSACTIONS FOR EACH SESSION:")
         && status.contains("END OF INNODB MONITOR OUTPUT")
@@ -155,9 +158,9 @@ fn shows_none(status: &str, own: &str) -> bool {
         })
 }
 
-/// Asks for the start of the oldest transaction of others that can write, the least number of their clients, and
-/// whether the list is new, and for our own thread. The server prints the start in the zone of its operating system, whatever the session's
-/// is. Where that hour came twice (by two hours, one, or half an hour), the earlier reading counts.
+/// Columns: the start of the oldest transaction of others that can write, the least number of their clients, whether
+/// the list is new, our own thread. The server prints the start in the zone of its operating system, whatever the
+/// session's zone is. An hour that came twice (by two hours, one, or half an hour) counts as the earlier one.
 fn transactions(look: u64) -> String {
     let before = |minutes| {
         format!("WHEN CONVERT_TZ(utc - INTERVAL {minutes} MINUTE, '+00:00', 'SYSTEM') = started THEN {minutes}")
@@ -181,6 +184,7 @@ fn since(start: Option<String>) -> OpenWork {
     start.map_or(OpenWork::Unclear, |start| OpenWork::Since(SourceTime(start)))
 }
 
+/// The one of two that starts earlier, or of which less is known.
 fn oldest(one: OpenWork, other: OpenWork) -> OpenWork {
     use OpenWork::{None, Prepared, Since, Unclear, Unknown};
     match (one, other) {
@@ -192,13 +196,14 @@ fn oldest(one: OpenWork, other: OpenWork) -> OpenWork {
     }
 }
 
+/// A flag of an answer.
 fn is_true(cell: Option<&Cell>) -> bool {
     cell.is_some_and(|cell| cell.as_deref() == Some(b"1"))
 }
 
 impl Flavour {
-    /// Where to look for processes, in this order. MySQL will take the first away one day; the second shows the last
-    /// statement of a procedure until the next one begins.
+    /// The process lists of the server, in the order in which they are tried. MySQL will remove the first one. The
+    /// second one shows the last statement of a procedure until the next one begins.
     fn process_lists(self) -> &'static [(&'static str, Texts)] {
         const FIRST: (&str, Texts) = ("information_schema.PROCESSLIST", Texts::Current);
         match self {
@@ -207,6 +212,7 @@ impl Flavour {
         }
     }
 
+    /// InnoDB's list of tables.
     fn innodb_tables(self) -> &'static str {
         match self {
             Self::MySql => "information_schema.INNODB_TABLES",

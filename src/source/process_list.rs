@@ -1,11 +1,11 @@
-//! Which running statements may still commit rows, judged by what a process list shows of them.
+//! Owns the judgement of one row of a process list: whether the statement may still commit rows.
 
 use std::collections::BTreeSet;
 
 use super::engine::{Cell, lossy};
 use super::select_text::tables_read;
 
-/// A text of this many characters has been cut.
+/// A text of this many characters was cut.
 pub(super) const TEXT_AT_MOST: usize = 8_192;
 
 /// One row of a process list.
@@ -15,31 +15,31 @@ pub(super) struct Process {
     user: String,
     database: Option<String>,
     text: Option<String>,
-    /// The start of the statement; None where the server cannot tell it.
+    /// The start of the statement. None if the server cannot tell it.
     pub start: Option<String>,
 }
 
-/// What a process may do to rows.
+/// The effect that a process may have on rows.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Activity {
-    /// It does nothing, or nothing that counts here.
+    /// It runs no statement, or one of the server's own.
     Idle,
-    /// It only reads if these are tables, named as InnoDB names them. Each may be a view instead.
+    /// It only reads, if each of these is a table. The names are spelled as InnoDB spells them.
     Reads(BTreeSet<String>),
     MayWrite,
 }
 
-/// Whether the list keeps the text of the outer statement while a procedure works between two statements of its own.
+/// Whether a list keeps the text of a procedure's statement after it has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Texts {
-    /// It shows what runs.
+    /// The text is that of the running statement.
     Current,
-    /// It may still show the SELECT that a procedure has just ended, so no text proves that nothing is written.
+    /// The text may be that of a SELECT that a procedure has just ended, so no text proves that a process only reads.
     Stale,
 }
 
 impl Process {
-    /// The columns are command, user, database, text, start.
+    /// Columns: command, user, database, text, start.
     pub(super) fn from_row(mut row: impl Iterator<Item = Cell>) -> Self {
         let mut next = || row.next().flatten().map(|cell| lossy(Some(cell)));
         Self {
@@ -51,12 +51,13 @@ impl Process {
         }
     }
 
-    pub(super) fn deed(&self, texts: Texts) -> Activity {
+    /// The process's activity by its command and its text.
+    pub(super) fn activity(&self, texts: Texts) -> Activity {
         if self.is_idle(texts) {
             return Activity::Idle;
         }
         let Some(text) = &self.text else { return Activity::MayWrite };
-        // Sessions of ours are read-only. Their texts are longer than what the list shows.
+        // Sessions of the exporter are read-only. The list cuts their texts.
         if text.starts_with("/* invoice-export") {
             return Activity::Idle;
         }
@@ -65,14 +66,14 @@ impl Process {
         tables.map_or(Activity::MayWrite, Activity::Reads)
     }
 
+    /// Whether the process runs no statement of a client.
     fn is_idle(&self, texts: Texts) -> bool {
         let waits = matches!(self.command.as_str(), "Sleep" | "Daemon" | "Killed" | "Quit")
             || ["Binlog Dump", "Slave_", "Replica_", "Register Slave", "Register Replica", "Group Replication"]
                 .iter()
                 .any(|name| self.command.starts_with(name));
         let connects = self.command == "Connect";
-        // An event at work shows as `Connect` too, and has a database. A login has none, nor has a thread that waits
-        // for the primary.
+        // A running event shows as `Connect` and has a database. A login has none, nor has a replication thread.
         let event = connects && (self.database.is_some() || self.text.is_some());
         // The performance schema does not show the user of an event.
         let servers_own = matches!(self.user.as_str(), "system user" | "event_scheduler");
@@ -84,10 +85,10 @@ impl Process {
 mod tests {
     use super::*;
 
-    fn deed(command: &str, user: &str, database: Option<&str>, text: Option<&str>) -> Activity {
+    fn activity(command: &str, user: &str, database: Option<&str>, text: Option<&str>) -> Activity {
         let cell = |text: &str| Some(text.as_bytes().to_vec());
         let row = vec![cell(command), cell(user), database.and_then(cell), text.and_then(cell), None];
-        Process::from_row(row.into_iter()).deed(Texts::Current)
+        Process::from_row(row.into_iter()).activity(Texts::Current)
     }
 
     #[test]
@@ -106,10 +107,10 @@ mod tests {
             &format!("SELECT '{}'", "x".repeat(TEXT_AT_MOST)),
             "",
         ] {
-            assert_eq!(deed("Query", "app", Some("shop"), Some(text)), Activity::MayWrite, "{text}");
+            assert_eq!(activity("Query", "app", Some("shop"), Some(text)), Activity::MayWrite, "{text}");
         }
-        assert_eq!(deed("Query", "app", None, None), Activity::MayWrite);
-        assert_eq!(deed("Execute", "app", None, Some("UPDATE t SET a = ?")), Activity::MayWrite);
+        assert_eq!(activity("Query", "app", None, None), Activity::MayWrite);
+        assert_eq!(activity("Execute", "app", None, Some("UPDATE t SET a = ?")), Activity::MayWrite);
     }
 
     #[test]
@@ -120,10 +121,10 @@ mod tests {
             Some("CREATE PROCEDURE `e`() SET x = f()"),
             None,
         ] {
-            assert_eq!(deed("Connect", "root", Some("shop"), text), Activity::MayWrite, "{text:?}");
+            assert_eq!(activity("Connect", "root", Some("shop"), text), Activity::MayWrite, "{text:?}");
             let row = [Some("Connect"), Some("system user"), Some("shop"), text, None];
             let row = row.map(|cell| cell.map(|cell| cell.as_bytes().to_vec()));
-            assert_eq!(Process::from_row(row.into_iter()).deed(Texts::Stale), Activity::MayWrite, "{text:?}");
+            assert_eq!(Process::from_row(row.into_iter()).activity(Texts::Stale), Activity::MayWrite, "{text:?}");
         }
     }
 
@@ -131,27 +132,27 @@ mod tests {
     fn readers_idlers_and_replication_are_no_open_work() {
         let tables = |names: &[&str]| Activity::Reads(names.iter().map(ToString::to_string).collect());
         for text in ["SELECT 1", "/* a */ /* b */ ((select 1) UNION (SELECT 2))", "show processlist"] {
-            assert_eq!(deed("Query", "app", None, Some(text)), tables(&[]), "{text}");
+            assert_eq!(activity("Query", "app", None, Some(text)), tables(&[]), "{text}");
         }
-        assert_eq!(deed("Query", "app", Some("shop"), Some("SELECT * FROM t")), tables(&["shop/t"]));
+        assert_eq!(activity("Query", "app", Some("shop"), Some("SELECT * FROM t")), tables(&["shop/t"]));
         let update = Some("UPDATE t SET a = 1");
         for command in ["Sleep", "Daemon", "Binlog Dump", "Binlog Dump GTID", "Slave_SQL"] {
-            assert_eq!(deed(command, "app", Some("shop"), update), Activity::Idle, "{command}");
+            assert_eq!(activity(command, "app", Some("shop"), update), Activity::Idle, "{command}");
         }
-        assert_eq!(deed("Query", "system user", None, update), Activity::Idle);
-        assert_eq!(deed("Connect", "system user", Some("shop"), update), Activity::Idle);
+        assert_eq!(activity("Query", "system user", None, update), Activity::Idle);
+        assert_eq!(activity("Connect", "system user", Some("shop"), update), Activity::Idle);
         for user in ["unauthenticated user", "system user", "event_scheduler"] {
-            assert_eq!(deed("Connect", user, None, None), Activity::Idle, "{user}");
+            assert_eq!(activity("Connect", user, None, None), Activity::Idle, "{user}");
         }
         let ours = format!("/* invoice-export run 7 */ SELECT f({})", "?, ".repeat(TEXT_AT_MOST));
-        assert_eq!(deed("Execute", "exporter", Some("shop"), Some(&ours)), Activity::Idle);
+        assert_eq!(activity("Execute", "exporter", Some("shop"), Some(&ours)), Activity::Idle);
     }
 
     #[test]
     fn a_list_whose_texts_may_be_stale_has_no_readers() {
         let cell = |text: &str| Some(text.as_bytes().to_vec());
         let row = || vec![cell("Query"), cell("app"), None, cell("SELECT 1"), None];
-        assert_eq!(Process::from_row(row().into_iter()).deed(Texts::Stale), Activity::MayWrite);
-        assert_eq!(Process::from_row(row().into_iter()).deed(Texts::Current), Activity::Reads(BTreeSet::new()));
+        assert_eq!(Process::from_row(row().into_iter()).activity(Texts::Stale), Activity::MayWrite);
+        assert_eq!(Process::from_row(row().into_iter()).activity(Texts::Current), Activity::Reads(BTreeSet::new()));
     }
 }

@@ -1,4 +1,4 @@
-//! Reading rows of an answer: cells become keys, invoices, and summaries of rows.
+//! Owns the reading of answers: the cells of a row become a key, an invoice, or the summary of a row.
 
 use super::charset::is_whole;
 use super::engine::{Cell, lossy};
@@ -6,6 +6,7 @@ use super::{ListedTenant, RowSummary, SourceError, TableNames};
 use crate::invoice::{Fetched, Invoice, InvoiceId, Key, Reason, Row, SourceTime, Tenant};
 use crate::lang::Explain;
 
+/// Columns: tenant, greatest source time.
 pub(super) fn listed(row: Vec<Cell>) -> Result<ListedTenant, SourceError> {
     let [spelling, newest] = cells(row).map_err(SourceError::Statement)?;
     let spelling = needed(spelling, "tenant").map_err(SourceError::Statement)?;
@@ -13,6 +14,7 @@ pub(super) fn listed(row: Vec<Cell>) -> Result<ListedTenant, SourceError> {
     Ok(ListedTenant { spelling: Tenant(spelling), newest: newest.map(SourceTime), ahead: None })
 }
 
+/// Columns: id, tenant, source time.
 pub(super) fn key(row: Vec<Cell>) -> anyhow::Result<Key> {
     let [id, tenant, time] = cells(row)?;
     Ok(Key {
@@ -22,6 +24,7 @@ pub(super) fn key(row: Vec<Cell>) -> anyhow::Result<Key> {
     })
 }
 
+/// Columns: id, tenant, number, source time, status, then three flags: issued, has a document, has a date.
 pub(super) fn row_summary(row: Vec<Cell>) -> anyhow::Result<RowSummary> {
     let [id, tenant, number, time, status, issued, has_document, has_date] = cells(row)?;
     let readable = |cell: Cell| cell.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
@@ -38,6 +41,9 @@ pub(super) fn row_summary(row: Vec<Cell>) -> anyhow::Result<RowSummary> {
     })
 }
 
+/// Columns: id, tenant, country, date, number, source time, document, length of one that is too long, names of
+/// columns that lost characters, question marks and characters of the document. A row with unusable texts
+/// becomes [`Fetched::Unreadable`].
 pub(super) fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetched> {
     let [id, tenant, country, date, number, time, document, too_long, lost, marks, characters] = cells(row)?;
     let id = InvoiceId(needed(id, "id")?);
@@ -78,22 +84,25 @@ pub(super) fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetc
     })
 }
 
-/// Whether a document that the server has measured is another one than there.
+/// Whether the document differs from the one that the server has measured.
 fn has_lost(document: &[u8], marks: Cell, characters: Cell) -> bool {
     let number = |cell: Cell| lossy(cell).parse().ok();
     number(marks).zip(number(characters)).is_some_and(|(marks, characters)| !is_whole(document, marks, characters))
 }
 
+/// The cells of a row with exactly this many columns.
 fn cells<const N: usize>(row: Vec<Cell>) -> anyhow::Result<[Cell; N]> {
     let came = row.len();
     row.try_into()
         .map_err(|_| text!("a row came with {came} columns, not {N}", "收到的一行有 {came} 列，而不是 {N} 列").into())
 }
 
+/// The text in a cell. Bytes that are not UTF-8 are an error.
 pub(super) fn text(cell: Cell) -> anyhow::Result<Option<String>> {
     cell.map(|bytes| String::from_utf8(bytes).explain(|| text!("a text is not UTF-8", "文本不是 UTF-8"))).transpose()
 }
 
+/// The text in a cell that must not be NULL.
 fn needed(cell: Cell, what: &str) -> anyhow::Result<String> {
     text(cell)?.explain(|| text!("a row came without its {what}", "收到的一行缺少 {what}"))
 }

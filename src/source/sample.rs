@@ -1,5 +1,5 @@
-//! The sample source of the demo: a small SQLite file with invoices of three tenants, and a day's
-//! worth of changes to it. The same call always makes the same rows.
+//! Owns the sample source of the demo: a small SQLite file with invoices of three tenants, and the changes of one day.
+//! The same call always makes the same rows.
 
 use std::path::Path;
 use std::time::Duration;
@@ -35,18 +35,21 @@ const GOODS: [&str; 8] = [
     "Freight & customs",
 ];
 
-/// What `change` did.
+/// The numbers of rows that [`change`] changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Changes {
     pub updated: u64,
     pub inserted: u64,
     /// Moved to another issue date, and so to another file name.
     pub moved: u64,
-    /// Given a document that is not JSON.
+    /// Got a document that is not JSON.
     pub spoiled: u64,
 }
 
-/// Makes a file with invoices whose source times lie in the weeks before `now`.
+/// Makes a file with invoices that changed in the weeks before `now`.
+///
+/// # Errors
+/// The file exists already.
 pub fn create(path: &Path, now: &str) -> anyhow::Result<()> {
     (!path.exists()).then_some(()).explain(|| text!("{} exists already", "{} 已存在", path.display()))?;
     let now = SourceTime::from(now);
@@ -57,7 +60,10 @@ pub fn create(path: &Path, now: &str) -> anyhow::Result<()> {
     })
 }
 
-/// Changes a few invoices as a day of work would; `at` is their source time.
+/// Changes a few invoices as a day of work would. `at` is their source time.
+///
+/// # Errors
+/// The file does not exist.
 pub fn change(path: &Path, at: &str) -> anyhow::Result<Changes> {
     path.exists().then_some(()).explain(|| text!("there is no sample at {}", "{} 处没有样例", path.display()))?;
     let time = SourceTime::from(at);
@@ -102,6 +108,7 @@ impl Sample {
         pick(&COUNTRIES, scrambled(self.id))
     }
 
+    /// An invoice as JSON.
     fn document(&self) -> String {
         let lines: Vec<_> = (1..=3 + scrambled(self.id) % 10)
             .map(|line| {
@@ -129,6 +136,7 @@ impl Sample {
         .to_string()
     }
 
+    /// Writes the row.
     fn put(&self, run: &mut Run<'_>) -> anyhow::Result<()> {
         let status = if self.id.is_multiple_of(33) { "1" } else { "3" };
         let row = [
@@ -146,7 +154,8 @@ impl Sample {
     }
 }
 
-/// Later ids changed later, the last one ten minutes before `now`, so that a lag does not hide it.
+/// The source time of an invoice. Later ids changed later, the last one ten minutes before `now`, so that no lag
+/// hides it.
 fn changed_at(id: u64, now: &SourceTime) -> anyhow::Result<SourceTime> {
     let ago = SPREAD.as_secs() * (ROWS - id) / ROWS + 600 + scrambled(id) % 3600 * (ROWS - id) / ROWS;
     before(now, ago)
@@ -165,7 +174,7 @@ fn pick(from: &[&'static str], by: u64) -> &'static str {
     from[(by % from.len() as u64) as usize]
 }
 
-/// Spreads neighbouring numbers, the same way every time.
+/// Spreads neighbouring numbers, in the same way every time.
 fn scrambled(number: u64) -> u64 {
     let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 17

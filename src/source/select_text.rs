@@ -1,18 +1,18 @@
-//! Whether the text of a running statement proves that it can only read.
+//! Owns the proof that a running statement only reads, from the statement's text.
 //!
-//! A SELECT writes where it calls a stored function that writes, by name or through a view, and the rows carry the
-//! time at which the SELECT began. The server shows such a SELECT as a transaction only once it writes. So a SELECT
-//! is a reader only if its text shows that it calls nothing but functions of the server, and reads nothing but
-//! tables: which of the names are tables, the server says (`INNODB_TABLES` lists no views). Every other SELECT may
-//! write. That costs a scan of the index from its start on, and loses nothing.
+//! A SELECT writes if it calls a stored function that writes, by name or through a view, and its rows carry the time at
+//! which the SELECT began. The server shows such a SELECT as a transaction only after its first write. So a SELECT counts
+//! as a reader only if its text shows that it calls only functions of the server and reads only tables. The server says
+//! which names are tables (`INNODB_TABLES` lists no views). Every other SELECT may write: it costs a scan of the index
+//! from its start on, and loses nothing.
 //!
 //! The text of a statement within a stored function or trigger takes the place of the outer text. There, a SELECT
 //! has an INTO, so a SELECT with an INTO is no reader either.
 
 use std::collections::BTreeSet;
 
-/// The tables that a statement must read if it is to be a reader: `database/table`, as InnoDB names them. None where
-/// the statement may write whatever they are.
+/// The tables that a statement reads, as `database/table` in InnoDB's spelling. The statement only reads if all of
+/// them are tables. None if it may write in any case.
 pub(super) fn tables_read(statement: &str, database: Option<&str>) -> Option<BTreeSet<String>> {
     let tokens = tokens(statement)?;
     let mut words = tokens.iter().skip_while(|token| **token == Token::Sign('('));
@@ -26,19 +26,21 @@ pub(super) fn tables_read(statement: &str, database: Option<&str>) -> Option<BTr
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
+/// A piece of a statement.
 enum Token<'a> {
-    /// Without quotes: a keyword, a name, a number.
+    /// A keyword, a name or a number without quotes.
     Word(&'a str),
-    /// `(` right behind a word or a quoted name.
+    /// `(` right after a word or a quoted name.
     Call,
     Sign(char),
     /// A name in backticks.
     Name(&'a str),
-    /// In quotes. With `ANSI_QUOTES` it may be a name, so it never stands for a table or a function.
+    /// A text in quotes. With `ANSI_QUOTES` it may be a name, so it never stands for a table or a function.
     Literal,
 }
 
-/// None where the text is cut or can be read in two ways. A backslash ends a literal or does not, as the session says.
+/// The pieces of a statement. None if the text is cut or can be read in two ways. A backslash ends a literal or does
+/// not, depending on the session.
 fn tokens(statement: &str) -> Option<Vec<Token<'_>>> {
     let mut tokens = Vec::new();
     let mut rest = statement.trim_end_matches(|c: char| c.is_whitespace() || c == ';');
@@ -48,7 +50,7 @@ fn tokens(statement: &str) -> Option<Vec<Token<'_>>> {
     while let Some(first) = rest.chars().next() {
         let word = rest.len() - rest.trim_start_matches(in_word).len();
         let next = match first {
-            // The server executes what stands in `/*! */` and `/*M! */`, so its words count as well.
+            // The server executes the text in `/*! */` and `/*M! */`, so its words count as well.
             '/' if rest.starts_with("/*!") || rest.starts_with("/*M!") => {
                 let opened = rest.split_once('!')?.1;
                 opened.trim_start_matches(|c: char| c.is_ascii_digit())
@@ -65,7 +67,7 @@ fn tokens(statement: &str) -> Option<Vec<Token<'_>>> {
             }
             '\'' | '"' | '`' => {
                 let (inside, after) = rest.get(1..)?.split_once(first)?;
-                // A doubled quote goes on with the same literal; as a name it is none that InnoDB keeps as it is.
+                // A doubled quote continues the literal. InnoDB does not keep a name with a quote as it is.
                 let doubled = after.starts_with(first);
                 tokens.push(if first == '`' && !doubled { Token::Name(inside) } else { Token::Literal });
                 after
@@ -90,22 +92,23 @@ fn tokens(statement: &str) -> Option<Vec<Token<'_>>> {
     Some(tokens)
 }
 
+/// Whether a word may contain this character.
 fn in_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '$') || !c.is_ascii() && !c.is_whitespace()
 }
 
-/// What stands between two parentheses, or outside of all.
+/// The state of reading between two parentheses, or outside all of them.
 #[derive(Clone, Copy, Default)]
 struct Clause {
-    /// Between FROM and the next clause, where a comma is followed by a table.
+    /// Between FROM and the next clause, where a comma precedes a table.
     from: bool,
     /// The next word is a table.
     table: bool,
-    /// The arguments of a function, of which some have a FROM of their own.
+    /// Within the arguments of a function. Some functions have a FROM of their own.
     arguments: bool,
 }
 
-/// Reads a SELECT from clause to clause. Where it errs, it takes something for a table that is none.
+/// Reads a SELECT clause by clause. If it errs, it takes a name for a table that is none.
 struct Clauses<'a> {
     database: Option<&'a str>,
     open: Vec<Clause>,
@@ -118,6 +121,7 @@ impl<'a> Clauses<'a> {
         Self { database, open: Vec::new(), now: Clause::default(), tables: BTreeSet::new() }
     }
 
+    /// The tables of the statement.
     fn read(mut self, tokens: &[Token<'_>]) -> Option<BTreeSet<String>> {
         let mut rest = tokens;
         while let Some((token, after)) = rest.split_first() {
@@ -155,7 +159,7 @@ impl<'a> Clauses<'a> {
         (self.open.is_empty() && !self.now.table).then_some(self.tables)
     }
 
-    /// A parenthesis where no table is expected: a call, an expression, a subquery.
+    /// Enters a parenthesis that is no table: a call, an expression, a subquery.
     fn open(&mut self, token: &Token<'_>, before: Option<&Token<'_>>) -> Option<()> {
         let mut inside = Clause::default();
         match before {
@@ -175,6 +179,7 @@ impl<'a> Clauses<'a> {
         Some(())
     }
 
+    /// Reads a word that is no table.
     fn word(&mut self, word: &str) -> Option<()> {
         match word.to_ascii_uppercase().as_str() {
             // A variable, a file; a table's name alone.
@@ -189,7 +194,7 @@ impl<'a> Clauses<'a> {
         Some(())
     }
 
-    /// The rest behind what stands where a table is expected.
+    /// Reads a table, and returns the tokens after it.
     fn table<'t>(&mut self, tokens: &'t [Token<'t>]) -> Option<&'t [Token<'t>]> {
         let name = |token: &Token<'t>| match *token {
             Token::Word(name) | Token::Name(name) => Some(name),
@@ -237,7 +242,8 @@ impl<'a> Clauses<'a> {
     }
 }
 
-/// Reserved words of every MySQL and MariaDB that may stand before a parenthesis. None can name a function without quotes.
+/// Reserved words of every MySQL and MariaDB that may stand before a parenthesis. None can name a function without
+/// quotes.
 #[rustfmt::skip]
 const KEYWORDS: &[&str] = &[
     "ALL", "AND", "AS", "BETWEEN", "BINARY", "BY", "CASE", "CHAR", "DECIMAL", "DISTINCT", "DIV", "ELSE", "EXISTS",
@@ -245,8 +251,8 @@ const KEYWORDS: &[&str] = &[
     "OR", "REGEXP", "RLIKE", "SELECT", "STRAIGHT_JOIN", "THEN", "UNION", "USING", "VARCHAR", "WHEN", "WHERE", "XOR",
 ];
 
-/// Functions that every MySQL and MariaDB since 5.5 has. A stored function of the same name does not take their place:
-/// it is called with its database before it, or with a space before the parenthesis.
+/// Functions of every MySQL and MariaDB since 5.5. A stored function with such a name does not take its place: a call
+/// of it names the database or has a space before the parenthesis.
 #[rustfmt::skip]
 const FUNCTIONS: &[&str] = &[
     "ABS", "ACOS", "ADDDATE", "ADDTIME", "ASCII", "ASIN", "ATAN", "ATAN2", "AVG", "BENCHMARK", "BIN", "BIT_AND",

@@ -1,28 +1,28 @@
-//! The RSA key with which a server takes a password over an unencrypted connection: `public_key.pem` in
-//! its data folder. The driver reads the file when a server asks for the password, and panics if it holds
-//! anything else than such a key, so the file is checked before.
+//! Owns the check of the RSA key that encrypts a password on an unencrypted connection: `public_key.pem` in the server's
+//! data folder. The driver reads the file when the server asks for the password, and panics if the file holds no such
+//! key. So the file is checked before.
 
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// More than any such file has, in bytes.
+/// Bytes. No file of such a key is longer.
 const LONGEST: u64 = 65_536;
-/// What the padding takes of a key's length, in bytes (OAEP with SHA-1, RFC 8017 section 7.1.1), and the
-/// zero byte behind the password.
+/// Bytes that the padding takes of a key's length (OAEP with SHA-1, RFC 8017 section 7.1.1), and the zero byte after
+/// the password.
 const OVERHEAD: usize = 42 + 1;
 
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const SEQUENCE: u8 = 0x30;
 
-/// Reads the file and checks that it can encrypt this password. An error is the file, with what the
-/// operating system says of it.
+/// Checks that the key in the file can encrypt this password. An error is the file, with the words of the operating
+/// system.
 pub(super) fn check(file: &Path, password: &str) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("{}: {error}", file.display());
     let metadata = std::fs::metadata(file).map_err(failed)?;
-    // A pipe could be read once only.
+    // A pipe can be read only once.
     let is_readable_twice = metadata.is_file() && metadata.len() <= LONGEST;
     let text = if is_readable_twice { std::fs::read(file).map_err(failed)? } else { Vec::new() };
     match length(&text) {
@@ -31,7 +31,7 @@ pub(super) fn check(file: &Path, password: &str) -> Result<(), String> {
     }
 }
 
-/// The length of the modulus in bytes; None if this is no RSA public key.
+/// The length of the modulus in bytes. None if this is no RSA public key.
 fn length(pem: &[u8]) -> Option<usize> {
     let text = std::str::from_utf8(pem).ok()?;
     let bytes = |kind: &str| {
@@ -59,7 +59,7 @@ fn length(pem: &[u8]) -> Option<usize> {
     (modulus.first()? & 0x80 != 0 && !exponent.is_empty()).then_some(modulus.len())
 }
 
-/// The content of the DER element with this tag, and what follows it.
+/// The content of the DER element with this tag, and the rest after it.
 fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let rest = der.strip_prefix(&[tag])?;
     let (first, rest) = rest.split_first()?;

@@ -1,37 +1,40 @@
-//! The session variables that our statements rely on. A server's configuration gives every session other defaults;
-//! what can change or stop our statements is set here, and what cannot stays as it is. A test walks all variables of
-//! both servers and gives the reason for each (`tests/integration/session.rs`).
+//! Owns the session variables on which the statements rely. A server's configuration may give sessions other defaults.
+//! Variables that can change or stop a statement are set here. `tests/integration/session.rs` gives the reason for each
+//! variable of both servers.
 
-/// Which of the two servers, where they differ.
+/// The two servers, where they differ.
 #[derive(Clone, Copy)]
 pub(super) enum Flavour {
     MySql,
     MariaDb,
 }
 
-/// One variable, and the value that every session of ours has.
+/// A variable and its value in every session of the exporter.
 pub(super) struct Variable {
     pub name: &'static str,
     /// As SQL.
     value: &'static str,
-    /// As the server shows it; None where that is not always the same, or where an error tells that it was not set.
+    /// The value as the server shows it. None if the server may show another one, or if an error tells that the
+    /// variable was not set.
     pub shown: Option<&'static str>,
 }
 
+/// A variable that is read back.
 const fn exactly(name: &'static str, value: &'static str, shown: &'static str) -> Variable {
     Variable { name, value, shown: Some(shown) }
 }
 
+/// A variable that is not read back.
 const fn roughly(name: &'static str, value: &'static str) -> Variable {
     Variable { name, value, shown: None }
 }
 
 const GREATEST_NUMBER: &str = "18446744073709551615";
 
-/// On both servers.
+/// The variables of both servers.
 const COMMON: [Variable; 15] = [
     exactly("autocommit", "1", "1"),
-    // Else the server converts what it sends, and an answer does not tell the character sets of its columns (`column_types.rs`).
+    // Else the server converts its answers, which then hide the character sets of their columns (`column_types.rs`).
     exactly("character_set_results", "NULL", ""),
     exactly("sql_select_limit", GREATEST_NUMBER, GREATEST_NUMBER),
     exactly("sql_mode", "''", ""),
@@ -49,41 +52,41 @@ const COMMON: [Variable; 15] = [
     roughly("sort_buffer_size", "CAST(GREATEST(@@SESSION.sort_buffer_size, 262144) AS UNSIGNED)"),
     roughly("optimizer_switch", "'default'"),
     roughly("lock_wait_timeout", "10"),
-    // A page takes as long as its reader takes for its rows, and a connection waits while others are read.
+    // The server waits while a page is processed, and a connection is idle while others are read.
     roughly("net_write_timeout", "CAST(GREATEST(@@SESSION.net_write_timeout, 600) AS UNSIGNED)"),
     roughly("wait_timeout", "CAST(GREATEST(@@SESSION.wait_timeout, 28800) AS UNSIGNED)"),
 ];
 
 const MYSQL: [Variable; 5] = [
     roughly("max_execution_time", "0"),
-    // Else the number of rows is that of up to a day ago.
+    // Else the number of rows may be a day old.
     exactly("information_schema_stats_expiry", "0", "0"),
     // A list of ids that does not fit makes the server read the whole index.
     exactly("range_optimizer_max_mem_size", "8388608", "8388608"),
-    // A second engine has the rows of some time ago.
+    // A secondary engine lags behind.
     exactly("use_secondary_engine", "'OFF'", "OFF"),
-    // Else a primary key that the server has made itself is not in the catalogue.
+    // Else the catalogue hides a primary key that the server has generated.
     exactly("show_gipk_in_create_table_and_information_schema", "1", "1"),
 ];
 
 const MARIADB: [Variable; 10] = [
     roughly("max_statement_time", "0"),
-    // Else a long `IN (…)` becomes a join with a temporary table, which is read in another order.
+    // Else a long `IN (…)` becomes a join with a temporary table, and rows come in another order.
     exactly("in_predicate_conversion_threshold", "0", "0"),
     exactly("optimizer_max_sel_arg_weight", "32000", "32000"),
     exactly("optimizer_max_sel_args", "16000", "16000"),
     // A table with system versioning would show its past.
     exactly("system_versioning_asof", "DEFAULT", "DEFAULT"),
     exactly("old_mode", "''", ""),
-    // While a table is locked, the cache answers with what was there before.
+    // While a table is locked, the cache answers with its earlier rows.
     exactly("query_cache_type", "0", "OFF"),
     exactly("tmp_disk_table_size", GREATEST_NUMBER, GREATEST_NUMBER),
     exactly("max_session_mem_used", "9223372036854775807", "9223372036854775807"),
-    // A node that a Galera cluster has lost would answer with what it had then.
+    // A node that left its Galera cluster would answer with old rows.
     exactly("wsrep_dirty_reads", "0", "0"),
 ];
 
-/// What `SET NAMES` and `SET TRANSACTION` set.
+/// The variables that `SET NAMES` sets.
 const BY_NAME: [Variable; 2] =
     [exactly("character_set_client", "", "utf8mb4"), exactly("character_set_connection", "", "utf8mb4")];
 
@@ -91,8 +94,7 @@ pub(super) const NAMES: &str = "SET NAMES utf8mb4";
 pub(super) const TRANSACTION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY";
 
 impl Flavour {
-    /// What is to be set. A server that does not know a variable, because it is older or built without it, does
-    /// without.
+    /// The variables to be set. A server that is older than one, or was built without it, does without.
     pub(super) fn variables(self) -> Vec<&'static Variable> {
         let own: &[Variable] = match self {
             Self::MySql => &MYSQL,
@@ -101,7 +103,7 @@ impl Flavour {
         COMMON.iter().chain(own).collect()
     }
 
-    /// What the statements before have set.
+    /// The variables that `SET NAMES` and `SET TRANSACTION` set.
     pub(super) fn set_by_name(self) -> Vec<&'static Variable> {
         const LEVEL: &str = "READ-COMMITTED";
         const MYSQL: [Variable; 2] =
@@ -115,12 +117,14 @@ impl Flavour {
     }
 }
 
+/// The statement that sets these variables.
 pub(super) fn assignment(variables: &[&Variable]) -> String {
     let each: Vec<String> =
         variables.iter().map(|variable| format!("{} = {}", variable.name, variable.value)).collect();
     format!("SET SESSION {}", each.join(", "))
 }
 
+/// The statement that reads these variables.
 pub(super) fn question(variables: &[&Variable]) -> String {
     let each: Vec<String> = variables.iter().map(|variable| format!("@@SESSION.{}", variable.name)).collect();
     format!("SELECT {}", each.join(", "))

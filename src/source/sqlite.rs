@@ -1,5 +1,5 @@
-//! The same table in an SQLite file, for the demo and for tests without a server. It is opened
-//! read-only and never created; `sample.rs` writes through `write`.
+//! Owns the engine of an SQLite file with the same table, for the demo and for tests without a server. The file is opened
+//! for reading only and never created. `sample.rs` writes to it by [`write`].
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -25,13 +25,17 @@ use crate::window::{Clock, OpenWork};
 
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Opens the file, which must exist, and looks at its table.
+/// Opens the file, which must exist, and reads the columns of its table.
+///
+/// # Errors
+/// [`SourceError::Statement`] says why the table cannot be exported.
 pub(super) fn open(path: &str, access: &Access) -> Result<Table<File>, SourceError> {
     let mut database = open_file(path).map_err(SourceError::Final)?;
     let layout = catalogue(&mut database, access)?;
     Ok(Table { layout, notices: Vec::new(), database })
 }
 
+/// Opens the file for reading only.
 fn open_file(given: &str) -> anyhow::Result<File> {
     let failed = || text!("cannot open the source {given}", "无法打开数据源 {given}");
     let path = std::fs::canonicalize(given).explain(failed)?;
@@ -48,13 +52,15 @@ impl Database for File {
         format!("sqlite:{}", self.path.display())
     }
 
-    /// SQLite shows nobody what it runs.
+    /// SQLite has no list of statements in which a comment would show.
     fn label(&mut self, _run: RunId) {}
 
+    /// The path and the inode of the file.
     fn identity(&mut self) -> Result<String, SourceError> {
         Ok(self.identity.clone())
     }
 
+    /// None where the table's ids are not AUTOINCREMENT.
     fn table_identity(&mut self, layout: &Layout, source: &SourceName) -> Result<Option<TableIdentity>, SourceError> {
         let data = std::fs::metadata(&self.path)
             .explain(|| text!("cannot look at the source {}", "无法查看数据源 {}", self.path.display()))
@@ -86,7 +92,7 @@ impl Database for File {
         Ok(Clock { now: SourceTime(now), unix_ms })
     }
 
-    /// Whoever writes to the file holds the lock that readers wait for.
+    /// None: a process that writes to the file holds a lock, for which readers wait.
     fn open_work(&mut self) -> Result<OpenWork, SourceError> {
         Ok(OpenWork::None)
     }
@@ -109,22 +115,22 @@ pub(super) struct File {
     columns: Option<Columns>,
 }
 
-/// The table that the statements are worded for.
+/// The columns for which the statements are worded.
 struct Columns {
     table: String,
     columns: Vec<[String; 4]>,
-    /// SQLite changes it with every change of any table.
+    /// The version of the schema. Each change of any table changes it.
     version: i64,
 }
 
 impl File {
-    /// Looks at the table as the statement sees it that follows in the same transaction.
+    /// Checks that the columns still have their types. It runs in the transaction of the statement that follows.
     fn compare_columns(connection: &Connection, known: &mut Columns) -> Result<(), SourceError> {
-        let version = version(connection).map_err(fault)?;
+        let version = version(connection).map_err(statement_error)?;
         if version == known.version {
             return Ok(());
         }
-        let now = columns(connection, &known.table).map_err(fault)?;
+        let now = columns(connection, &known.table).map_err(statement_error)?;
         if let Some(column) = known.columns.iter().find(|column| !now.contains(column)) {
             return Err(changed(&known.table, &column[0]));
         }
@@ -133,7 +139,7 @@ impl File {
     }
 }
 
-/// Name, type, whether it is NOT NULL, and its place in the primary key; of generated columns too.
+/// Of each column, generated ones too: name, type, whether it is NOT NULL, its place in the primary key.
 fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<[String; 4]>> {
     let sql = "SELECT name, type, CAST(\"notnull\" AS TEXT), CAST(pk AS TEXT) FROM pragma_table_xinfo(?)";
     let mut statement = connection.prepare_cached(sql)?;
@@ -141,6 +147,7 @@ fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<[String
     rows.collect()
 }
 
+/// The version of the file's schema.
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "schema_version", |row| row.get(0))
 }
@@ -148,30 +155,32 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 impl Engine for File {
     fn query(&mut self, sql: &str, binds: &[Bind], each: &mut HandleRow<'_>) -> Result<(), SourceError> {
         effort::asked_the_source();
-        let transaction = self.connection.unchecked_transaction().map_err(fault)?;
+        let transaction = self.connection.unchecked_transaction().map_err(statement_error)?;
         if let Some(columns) = &mut self.columns {
             Self::compare_columns(&transaction, columns)?;
         }
-        // Text finds numbers too: the column's affinity converts it.
+        // A text finds numbers too, because the column's affinity converts it.
         let binds = binds.iter().map(|bind| match bind {
             Bind::Text(text) | Bind::Id(text) => Value::Text(text.clone()),
             Bind::Count(count) => Value::Integer(i64::try_from(*count).unwrap_or(i64::MAX)),
         });
-        let mut statement = transaction.prepare_cached(sql).map_err(fault)?;
+        let mut statement = transaction.prepare_cached(sql).map_err(statement_error)?;
         let width = statement.column_count();
-        let mut rows = statement.query(params_from_iter(binds)).map_err(fault)?;
-        while let Some(row) = rows.next().map_err(fault)? {
+        let mut rows = statement.query(params_from_iter(binds)).map_err(statement_error)?;
+        while let Some(row) = rows.next().map_err(statement_error)? {
             let cells: Result<_, _> = (0..width).map(|at| row.get_ref(at).map(cell)).collect();
-            each(cells.map_err(fault)?)?;
+            each(cells.map_err(statement_error)?)?;
         }
         Ok(())
     }
 }
 
-fn fault(error: rusqlite::Error) -> SourceError {
+/// An error of SQLite counts as a refused statement.
+fn statement_error(error: rusqlite::Error) -> SourceError {
     SourceError::Statement(error.into())
 }
 
+/// The bytes of a value as text. None is NULL.
 fn cell(value: ValueRef<'_>) -> Cell {
     match value {
         ValueRef::Null => None,
@@ -181,14 +190,17 @@ fn cell(value: ValueRef<'_>) -> Cell {
     }
 }
 
+/// Reads the table's columns and indexes, and words the statements for them.
 fn catalogue(file: &mut File, access: &Access) -> Result<Layout, SourceError> {
     let names = &access.names;
-    let transaction = file.connection.unchecked_transaction().map_err(fault)?;
-    let (version, columns) =
-        (version(&transaction).map_err(fault)?, columns(&transaction, &names.table).map_err(fault)?);
-    let unique = unique_columns(&transaction, &names.table).map_err(fault)?;
-    let encoding: String = transaction.query_row("PRAGMA encoding", [], |row| row.get(0)).map_err(fault)?;
-    transaction.finish().map_err(fault)?;
+    let transaction = file.connection.unchecked_transaction().map_err(statement_error)?;
+    let (version, columns) = (
+        version(&transaction).map_err(statement_error)?,
+        columns(&transaction, &names.table).map_err(statement_error)?,
+    );
+    let unique = unique_columns(&transaction, &names.table).map_err(statement_error)?;
+    let encoding: String = transaction.query_row("PRAGMA encoding", [], |row| row.get(0)).map_err(statement_error)?;
+    transaction.finish().map_err(statement_error)?;
     let document = document_limit::sqlite_columns(&names.document, &encoding, access.max_document);
     let layout = check(&columns, &unique, names, document).map_err(SourceError::Statement)?;
     let read = |column: &[String; 4]| layout.reads(&column[0]);
@@ -206,6 +218,7 @@ fn unique_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<
     rows.filter_map(Result::transpose).collect()
 }
 
+/// Checks the table's columns, and words the statements for them.
 fn check(columns: &[[String; 4]], unique: &[String], names: &TableNames, document: String) -> anyhow::Result<Layout> {
     ensure!(!columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
     let column = |name: &str| columns.iter().find(|column| column[0].eq_ignore_ascii_case(name));
@@ -234,22 +247,13 @@ fn check(columns: &[[String; 4]], unique: &[String], names: &TableNames, documen
         document,
         same_tenant: format!("CAST({} AS BLOB) = CAST(? AS BLOB)", quoted(&names.tenant)),
         lost: "NULL".to_owned(),
-        document_measure: None,
-        id_by_bytes: None,
-        tenant_by_bytes: None,
-        types_of_tenant: String::new(),
-        types_of_newest: String::new(),
-        types_of_id: String::new(),
-        types_of_key: String::new(),
-        types_of_row: String::new(),
-        by_time: String::new(),
-        by_id: String::new(),
+        ..SqlDialect::default()
     };
     let timeless = column(&names.time).is_none_or(|column| column[2] != "1");
     Ok(Layout { names: names.clone(), id, timeless, dialect })
 }
 
-/// Runs one statement with texts for its `?` and returns how many rows it changed.
+/// Runs one statement with texts for its `?` and returns the number of rows that it changed.
 pub(super) type Run<'a> = dyn FnMut(&str, &[&str]) -> anyhow::Result<u64> + 'a;
 
 /// Changes a file in one transaction.

@@ -1,5 +1,5 @@
-//! The table of invoices, whatever engine has it: the statements for its rows, and what is bound to them. `dialect.rs`
-//! has the parts that differ by engine, `rows.rs` reads the answers.
+//! Owns the table of invoices in either engine: the statements for its rows, and the values that they take. `dialect.rs`
+//! has the parts that differ by engine, and `rows.rs` reads the answers.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,13 +16,14 @@ use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork, Span};
 
-/// Rows of one number that are looked at; more are a table that numbers nothing.
+/// Rows of one number that [`Source::find`] shows. A table with more of them does not number its invoices.
 const FOUND_AT_MOST: u64 = 1_000;
 
-/// So many tenants with source times ahead are asked for one by one. For more, another scan is cheaper.
+/// Tenants with source times above the boundary that take one statement each. For more tenants a second scan is
+/// cheaper.
 const ASKED_ONE_BY_ONE: usize = 20;
 
-/// What the statements for one table are made of.
+/// Names and expressions of the table, from which its statements are put together.
 pub(super) struct Layout {
     pub names: TableNames,
     /// The id's column.
@@ -32,7 +33,8 @@ pub(super) struct Layout {
     pub dialect: SqlDialect,
 }
 
-/// What a database is asked for beside the rows of the table. The methods are those of [`Source`] by the same names.
+/// The questions to a database that do not concern rows of the table. Its methods answer those of [`Source`] with the
+/// same names.
 pub(super) trait Database: Engine + Send {
     /// `mysql://host:3306/database` or `sqlite:/path/file.db`
     fn place(&self) -> String;
@@ -45,7 +47,7 @@ pub(super) trait Database: Engine + Send {
     fn estimate(&mut self, layout: &Layout) -> Result<Option<u64>, SourceError>;
 }
 
-/// The table of invoices in a database.
+/// The table of invoices in a database of either engine.
 pub(super) struct Table<D> {
     pub layout: Layout,
     pub notices: Vec<Notice>,
@@ -218,9 +220,8 @@ impl<D: Database> Source for Table<D> {
     }
 
     fn ids(&mut self, after: Option<&InvoiceId>, limit: usize) -> Result<Vec<InvoiceId>, SourceError> {
-        let (id, status) = (quoted(&self.layout.id), quoted(&self.layout.names.status));
-        let mut filter =
-            Filter { text: format!("{status} = ?"), binds: vec![Bind::Text(self.layout.names.issued.clone())] };
+        let id = quoted(&self.layout.id);
+        let mut filter = self.layout.issued();
         if let Some(last) = after {
             self.layout.after(&mut filter, last);
         }
@@ -237,13 +238,10 @@ impl<D: Database> Source for Table<D> {
 }
 
 impl<D: Database> Table<D> {
-    /// The greatest source time of every tenant in a loose index scan.
+    /// The greatest source time of every tenant, up to `upto` if that is given, in one loose index scan.
     fn newest_of_each(&mut self, upto: Option<&SourceTime>) -> Result<TenantList, SourceError> {
         let SqlDialect { tenant, newest, by_time, types_of_newest, .. } = &self.layout.dialect;
-        let mut filter = Filter {
-            text: format!("{} = ?", quoted(&self.layout.names.status)),
-            binds: vec![Bind::Text(self.layout.names.issued.clone())],
-        };
+        let mut filter = self.layout.issued();
         if let Some(upto) = upto {
             filter.and(&format!("{} <= ?", quoted(&self.layout.names.time)), [Bind::Text(upto.0.clone())]);
         }
@@ -264,7 +262,7 @@ impl<D: Database> Table<D> {
         Ok(listing)
     }
 
-    /// The greatest source time up to this one among the rows of a tenant: the last entry of a range of the index.
+    /// The greatest source time up to `upto` among the rows of one tenant: the last entry of a range of the index.
     fn newest_upto(&mut self, tenant: &Tenant, upto: &SourceTime) -> Result<Option<SourceTime>, SourceError> {
         let SqlDialect { time, by_time, types_of_key, .. } = &self.layout.dialect;
         let column = quoted(&self.layout.names.time);
@@ -279,6 +277,7 @@ impl<D: Database> Table<D> {
         Ok(text(newest).map_err(SourceError::Statement)?.map(SourceTime))
     }
 
+    /// Keys with a source time, after the position `from`.
     fn timed_keys(
         &mut self,
         tenant: &Tenant,
@@ -306,6 +305,7 @@ impl<D: Database> Table<D> {
         self.ordered_keys(filter, &format!("{time}, {id}"), limit)
     }
 
+    /// Keys with NULL for a source time, after the id `from`.
     fn untimed_keys(
         &mut self,
         tenant: &Tenant,
@@ -321,6 +321,7 @@ impl<D: Database> Table<D> {
         self.ordered_keys(filter, &id, limit)
     }
 
+    /// The first `limit` keys that pass the filter.
     fn ordered_keys(&mut self, mut filter: Filter, order: &str, limit: usize) -> Result<Vec<Key>, SourceError> {
         let SqlDialect { id, tenant, time, by_time, types_of_key, .. } = &self.layout.dialect;
         let sql = format!(
@@ -338,13 +339,20 @@ impl<D: Database> Table<D> {
 }
 
 impl Layout {
-    /// Whether any of them reads this column, compared as SQLite does.
+    /// Whether a statement reads this column. Names are compared as SQLite does.
     pub(super) fn reads(&self, column: &str) -> bool {
         let TableNames { tenant, country, date, number, status, document, time, .. } = &self.names;
         let read = [tenant, country, date, number, status, document, time, &self.id];
         read.into_iter().any(|name| name.eq_ignore_ascii_case(column))
     }
 
+    /// Issued rows.
+    fn issued(&self) -> Filter {
+        let text = format!("{} = ?", quoted(&self.names.status));
+        Filter { text, binds: vec![Bind::Text(self.names.issued.clone())] }
+    }
+
+    /// Issued rows of a tenant and of every spelling that the collation calls equal.
     fn of_tenant(&self, tenant: &Tenant) -> Filter {
         let (mark, bind) = self.tenant_mark(tenant);
         Filter {
@@ -353,43 +361,46 @@ impl Layout {
         }
     }
 
+    /// Restricts a filter to ids after this one.
     fn after(&self, filter: &mut Filter, last: &InvoiceId) {
         let (mark, last) = self.id_mark(last);
         filter.and(&format!("{} > {mark}", quoted(&self.id)), [last]);
     }
 
+    /// The `?` for an id, or the expression that takes its bytes in hex.
     fn id_mark(&self, id: &InvoiceId) -> (&str, Bind) {
         let by_bytes = self.dialect.id_by_bytes.as_deref().zip(bytes_in_hex(id.as_str()));
         by_bytes.map_or_else(|| ("?", Bind::Id(id.0.clone())), |(mark, hex)| (mark, Bind::Text(hex.to_owned())))
     }
 
+    /// The `?` for a tenant, or the expression that takes its bytes in hex.
     fn tenant_mark(&self, tenant: &Tenant) -> (&str, Bind) {
         let by_bytes = self.dialect.tenant_by_bytes.as_deref().zip(bytes_in_hex(tenant.as_str()));
         by_bytes.map_or_else(|| ("?", Bind::Text(tenant.0.clone())), |(mark, hex)| (mark, Bind::Text(hex.to_owned())))
     }
 
-    /// A condition on the id, and what is bound to it.
+    /// The condition that the id is one of these, and its values.
     fn among(&self, ids: &[InvoiceId]) -> (String, Vec<Bind>) {
         let (marks, binds): (Vec<&str>, Vec<Bind>) = ids.iter().map(|id| self.id_mark(id)).unzip();
         (format!("{} IN ({})", quoted(&self.id), marks.join(", ")), binds)
     }
 
-    /// Without the rows that others have not committed yet. NULL in an empty table.
+    /// The greatest committed id. NULL for an empty table.
     pub(super) fn greatest_id(&self, engine: &mut impl Engine) -> Result<Cell, SourceError> {
         let sql = format!("SELECT CAST(MAX({}) AS CHAR) FROM {}", quoted(&self.id), quoted(&self.names.table));
         Ok(engine.all(&sql, &[])?.into_iter().flatten().next().flatten())
     }
 
-    /// The whole definition of an invoice.
+    /// The rows that are invoices: issued, with a document, a number and a date.
     fn invoices(&self) -> Filter {
-        let [status, document, number, date] =
-            [&self.names.status, &self.names.document, &self.names.number, &self.names.date].map(|name| quoted(name));
-        Filter {
-            text: format!("{status} = ? AND {document} IS NOT NULL AND {number} IS NOT NULL AND {date} IS NOT NULL"),
-            binds: vec![Bind::Text(self.names.issued.clone())],
+        let mut filter = self.issued();
+        for column in [&self.names.document, &self.names.number, &self.names.date] {
+            filter.and(&format!("{} IS NOT NULL", quoted(column)), []);
         }
+        filter
     }
 
+    /// The statement that selects whole invoices in the order of their ids.
     fn in_id_order(&self, filter: &Filter) -> String {
         let SqlDialect { id, tenant, country, date, number, time, document, lost, by_id, types_of_row, .. } =
             &self.dialect;
@@ -405,7 +416,7 @@ impl Layout {
     }
 }
 
-/// Conditions and what is bound to them, in step.
+/// Conditions, and the values for their question marks in the same order.
 struct Filter {
     text: String,
     binds: Vec<Bind>,

@@ -1,6 +1,6 @@
-//! Which table a source reads: whether an id still is the row that it was when it was exported.
+//! Owns the identity of the source's table: the proof that an id still is the row that was exported.
 //!
-//! What the servers show (MariaDB 10.11 and MySQL 9.7, tried out; "=" means unchanged):
+//! The facts that servers show (MariaDB 10.11 and MySQL 9.7, tried out; "=" means unchanged):
 //!
 //! | what happens | `TABLE_ID` | `CREATE_TIME` | `AUTO_INCREMENT` |
 //! |---|---|---|---|
@@ -32,27 +32,27 @@
 //! CREATE, ALTER and VACUUM change. Rows that are deleted and inserted anew change neither, and SQLite gives the ids
 //! of deleted rows out again, except where the table says AUTOINCREMENT; without that nothing is proven.
 
-/// The facts by which a table is recognised.
+/// The facts that tell a table from another one with its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableIdentity {
     /// Another text for another table.
     pub facts: String,
-    /// No id beyond this one was given out yet: the table's counter, or its greatest id. None where ids are texts, or
+    /// No id beyond this one was given out yet: the table's counter, or its greatest id. None if ids are texts, or if
     /// an SQLite table has given out none.
     pub next_id: Option<i64>,
 }
 
 impl TableIdentity {
-    /// Whether a table that is met later is provably this one. A counter that went back gives out ids again.
+    /// Whether a later table is provably this one. A counter that went back gives out ids again.
     pub fn lasts(&self, later: &Self) -> bool {
         self.facts == later.facts && self.next_id <= later.next_id
     }
 }
 
-/// A pattern for `LIKE` that fits InnoDB's name of a table, and of its partitions with `#p#%` behind it. InnoDB
-/// writes names as file names: letters without an accent, digits and `_` as they are, `$` as `@0024`. Other letters
-/// have codes of two or four characters, for which `%` stands: a pattern that fits other tables too makes the facts
-/// change too often, which only keeps files.
+/// A pattern for `LIKE` that matches InnoDB's name of a table, and with `#p#%` behind it the names of its partitions.
+/// InnoDB spells names as file names: letters without an accent, digits and `_` as they are, `$` as `@0024`. Other
+/// letters have codes of two or four characters, for which `%` stands. A pattern that also matches other tables makes
+/// the facts change too often, which only keeps files.
 pub(super) fn innodb_name(database: &str, table: &str) -> String {
     let mut pattern = String::new();
     for (n, part) in [database, table].into_iter().enumerate() {

@@ -68,3 +68,25 @@ fn of_code(code: &ffi::Error, message: &str) -> Option<Meaning> {
     let is_schema = || SCHEMA_MESSAGES.iter().any(|beginning| message.starts_with(beginning));
     coded.or_else(|| is_schema().then_some(Meaning::Damaged))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_a_refusal_a_full_disk_and_a_busy_state_are_not() {
+        let of = |code, message: &str| {
+            let error = Error::SqliteFailure(ffi::Error::new(code), Some(message.to_owned()));
+            let error = explain(error, Path::new("state.db"));
+            (error.is::<Refusal>(), error.downcast_ref::<IoError>().map(IoError::kind))
+        };
+        let (damaged, full) = ((true, None), (false, Some(ErrorKind::StorageFull)));
+        assert_eq!(of(ffi::SQLITE_CORRUPT_INDEX, ""), damaged);
+        assert_eq!(of(ffi::SQLITE_NOTADB, ""), damaged);
+        assert_eq!(of(ffi::SQLITE_ERROR, "no such table: run"), damaged);
+        assert_eq!(of(ffi::SQLITE_FULL, ""), full);
+        assert_eq!(of(ffi::SQLITE_IOERR_SHMSIZE, ""), full);
+        assert_eq!(of(ffi::SQLITE_IOERR_READ, ""), (false, None));
+        assert_eq!(of(ffi::SQLITE_BUSY, "no such luck"), (false, None));
+    }
+}

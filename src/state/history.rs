@@ -170,6 +170,7 @@ impl State {
         self.read(|conn| conn.query_row(&sql, [], PastRun::from_row).optional())
     }
 
+    /// A run with everything that belongs to it; None if there is no such run.
     pub fn run_in_full(&self, id: RunId) -> anyhow::Result<Option<RunInFull>> {
         self.read(|conn| {
             // A run at work goes on between two statements; this is one moment of it.
@@ -335,11 +336,13 @@ impl PastReject {
     }
 }
 
+/// The rejects that a run opened, or was the last to refuse.
 fn rejects_of(conn: &Connection, run: RunId) -> rusqlite::Result<Vec<PastReject>> {
     let sql = format!("SELECT {REJECT} {OF_RUN} ORDER BY j.opened_run, j.id LIMIT ?2");
     conn.prepare(&sql)?.query_map([run.0, REJECTS_SHOWN], PastReject::from_row)?.collect()
 }
 
+/// What a run did for each tenant.
 fn tenants_of(conn: &Connection, run: RunId) -> rusqlite::Result<Vec<OfTenant>> {
     let mut query = conn.prepare(
         "SELECT t.*, n.name FROM run_tenant t JOIN tenant n ON n.n = t.tenant WHERE t.run = ?1 ORDER BY n.name",
@@ -349,6 +352,7 @@ fn tenants_of(conn: &Connection, run: RunId) -> rusqlite::Result<Vec<OfTenant>> 
     query.query_map([run.0], of_tenant)?.collect()
 }
 
+/// The watermarks that a run pulled back.
 fn watermarks_of_run(conn: &Connection, run: RunId) -> rusqlite::Result<Vec<MovedWatermark>> {
     let mut query = conn.prepare(PULLED_BACK)?;
     query.query_map([run.0], moved)?.collect()

@@ -135,7 +135,20 @@ mod tests {
     }
 
     #[test]
-    fn whoever_looks_sees_what_runs_wrote_since_the_state_was_opened() {
+    fn an_unknown_word_on_the_to_do_list_is_damage_and_no_reject() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = State::create_file(&file(&folder.path().join("state.db")), &starter()).unwrap();
+        let row = "PRAGMA ignore_check_constraints = ON; INSERT INTO todo VALUES ('1', 'later', NULL, 1)";
+        state.transaction(|tx| tx.execute_batch(row)).unwrap();
+        let error = state.todo().unwrap_err();
+        let is_damage = |cause: &(dyn std::error::Error + 'static)| {
+            matches!(cause.downcast_ref(), Some(crate::refusal::Refusal::StateDamaged { .. }))
+        };
+        assert!(error.chain().any(is_damage), "{error:#}");
+    }
+
+    #[test]
+    fn a_reader_sees_what_runs_wrote_since_the_state_was_opened() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
         State::create_file(&file(&path), &starter()).unwrap().close().unwrap();

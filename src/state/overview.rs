@@ -105,11 +105,13 @@ fn last_run(row: &Row<'_>) -> rusqlite::Result<Option<LastRun>> {
     Ok(Some(LastRun { id: RunId(id), outcome, started, finished, written }))
 }
 
+/// Seconds that the latest late arrival of each tenant lay below its watermark.
 fn lateness(conn: &Connection, since: &str) -> rusqlite::Result<HashMap<TenantNo, u64>> {
     let mut query = conn.prepare(LATE)?;
     query.query_map([since], |row| Ok((row.get("tenant")?, row.get("late_by")?)))?.collect()
 }
 
+/// The open rejects of each tenant.
 fn open_rejects(conn: &Connection) -> rusqlite::Result<HashMap<Option<Tenant>, OpenRejects>> {
     let mut query = conn.prepare(OPEN)?;
     let rows = query.query_map([], |row| {

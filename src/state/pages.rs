@@ -21,10 +21,12 @@ pub enum OfKind {
 }
 
 impl OfKind {
+    /// Every word that can be asked for.
     pub fn words() -> impl Iterator<Item = &'static str> {
         Kind::WORDS.iter().map(|(_, word, _)| *word).chain(ChangeKind::WORDS.iter().map(|(_, word, _)| *word))
     }
 
+    /// None for a text that is no kind.
     pub fn parse(word: &str) -> Option<Self> {
         Kind::parse(word).map(Self::Run).or_else(|| ChangeKind::parse(word).map(Self::Change))
     }
@@ -164,6 +166,7 @@ impl Pages<'_> {
     }
 }
 
+/// The run after which an entry stands in the list.
 fn key(entry: &Entry) -> i64 {
     match &entry.what {
         What::Run(run) => run.id.0,
@@ -210,6 +213,7 @@ pub(super) struct Query {
 }
 
 impl Query {
+    /// Adds a condition on one value.
     fn and(&mut self, condition: &str, value: impl Into<Value>) {
         self.sql.push_str(if self.values.is_empty() { " WHERE " } else { " AND " });
         self.sql.push_str(condition);
@@ -217,6 +221,7 @@ impl Query {
         self.sql.push_str(&format!(" ?{}", self.values.len()));
     }
 
+    /// Orders and limits the rows.
     fn newest_first(&mut self, number: &str, limit: usize) {
         self.values.push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
         self.sql.push_str(&format!(" ORDER BY {number} DESC LIMIT ?{}", self.values.len()));
@@ -261,6 +266,7 @@ pub(super) fn runs(filter: &Filter, tenant: Option<TenantNo>, left: Between, lim
     query
 }
 
+/// As `runs`, for changes.
 pub(super) fn changes(filter: &Filter, tenant: Option<TenantNo>, left: Between, limit: usize) -> Query {
     let mut query = Query { sql: String::new(), values: Vec::new(), of: Dated::Changes };
     let number = match tenant {
@@ -292,6 +298,7 @@ pub(super) fn changes(filter: &Filter, tenant: Option<TenantNo>, left: Between, 
     query
 }
 
+/// None for a tenant that the state does not know.
 fn number(conn: &Connection, tenant: &Tenant) -> rusqlite::Result<Option<TenantNo>> {
     conn.query_row("SELECT n FROM tenant WHERE name = ?1", [tenant.as_str()], |row| row.get(0)).optional()
 }

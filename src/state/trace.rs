@@ -32,6 +32,7 @@ pub struct OpenReject {
 }
 
 impl OpenReject {
+    /// Why it cannot be exported.
     pub fn text(&self) -> Text {
         Reason::recorded(self.reason, &self.detail)
     }
@@ -90,6 +91,7 @@ impl State {
 }
 
 impl RunNote {
+    /// From a row with the columns of `run`.
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             id: row.get("id")?,
@@ -101,6 +103,7 @@ impl RunNote {
     }
 }
 
+/// The reject of an invoice, if one is open.
 fn open_reject(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<OpenReject>> {
     conn.query_row(
         "SELECT r.*, j.tenant, j.reason, j.detail, j.last_run FROM reject j JOIN run r ON r.id = j.opened_run

@@ -17,13 +17,15 @@ use crate::fs::{digest_of, kind, open_beneath, open_file};
 use crate::invoice::Digest;
 use crate::lang::Explain;
 
-/// How a published file is made to survive a power cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// One `syncfs` for a batch of files, and one for their names.
-    Batch,
-    /// One `fsync` for each file and each folder, and one for a new file after them: for old kernels and foreign mounts.
-    File,
+words! {
+    /// How a published file is made to survive a power cut.
+    pub enum Durability {
+        /// One `syncfs` for a batch of files, and one for their names.
+        Batch = "batch", "整批";
+        /// One `fsync` for each file and each folder, and one for a new file after them: for old kernels and foreign
+        /// mounts.
+        File = "file", "逐个文件";
+    }
 }
 
 /// An open output folder.

@@ -301,7 +301,7 @@ fn delete_and_insert(table: &Table, year_of_all: u32, minutes: u32) {
 }
 
 #[test]
-fn rows_that_are_deleted_and_inserted_again_with_the_numbers_of_another_year_cost_no_file() {
+fn rows_inserted_again_with_the_numbers_of_another_year_cost_no_file() {
     for mode in ["incremental", "full"] {
         on_every_source(|table| {
             let exporter = Exporter::new(table);
@@ -320,7 +320,7 @@ fn rows_that_are_deleted_and_inserted_again_with_the_numbers_of_another_year_cos
 
 /// No fact of the database tells them from rows whose dates were corrected.
 #[test]
-fn rows_that_are_deleted_and_inserted_again_with_the_numbers_of_the_same_year_count_as_corrected() {
+fn rows_inserted_again_with_the_numbers_of_the_same_year_count_as_corrected() {
     on_every_source(|table| {
         let exporter = Exporter::new(table);
         year(table, 2025, "1", 50);

@@ -229,7 +229,7 @@ fn two_that_move_to_one_blocked_path_both_keep_their_old_files() {
 }
 
 #[test]
-fn an_invoice_that_keeps_its_old_file_since_its_new_path_is_blocked_leaves_nothing_behind() {
+fn an_invoice_that_keeps_its_file_as_its_new_path_is_blocked_leaves_no_leftover() {
     in_every_run(|scene| {
         scene.insert(50, &Row::default());
         scene.agree();

@@ -110,7 +110,7 @@ fn an_error_that_passes_by_itself_is_asked_again_at_every_stage() {
 }
 
 #[test]
-fn a_row_for_which_the_server_has_too_little_memory_is_a_reject_and_keeps_no_other_row_back() {
+fn a_row_that_the_server_lacks_memory_for_is_a_reject_and_holds_no_other_back() {
     on_every_flavor(|flavor| {
         let table = table(flavor);
         at_once(&[5, 1037, 1041, 3015, 4081, 4082], &table, |code, proxy, exporter| {

@@ -148,7 +148,7 @@ fn unreadable_but_for_tenant_9(table: &Table) -> Exporter<'_> {
 }
 
 #[test]
-fn a_run_says_that_a_reject_without_a_tenant_could_not_be_read_and_is_not_a_success() {
+fn a_run_that_could_not_read_a_reject_without_a_tenant_says_so_and_is_partial() {
     let table = Table::embedded();
     let exporter = unreadable_but_for_tenant_9(&table);
     let time = table.ago(20 * MINUTE);

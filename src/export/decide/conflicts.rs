@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_greatest_time_wins_a_path_then_the_greatest_id_and_a_row_without_a_time_loses() {
+    fn the_greatest_time_wins_a_path_then_the_greatest_id_and_no_time_loses() {
         let (early, late) = (Some("2025-11-28 10:00:00"), Some("2025-11-28 10:00:01"));
         let rows = [
             candidate("1", "A", late),

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spelling_that_turned_up_moves_with_its_group_and_shows_no_newer_time_than_the_source_lists() {
+    fn a_new_spelling_moves_with_its_group_and_shows_no_newer_time_than_is_listed() {
         let time = |minute: u32| SourceTime(format!("2025-11-28 10:{minute:02}:00"));
         let settings = Settings {
             kind: Kind::Incremental,

@@ -142,10 +142,10 @@ impl Inspector<'_> {
     }
 }
 
-/// What lies in the tree though nobody knows it, and folders in which we could not work.
+/// The files in the tree that no invoice and no leftover names, and the folders in which a run could not work.
 fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings) -> anyhow::Result<()> {
     let owner = tree.owner()?;
-    // A folder is told before what is wrong with looking into it, and one finding of it is enough.
+    // A folder comes before the error of looking into it, and one finding of it is enough.
     let mut troubled: Option<PathBuf> = None;
     let chosen: HashSet<String> = task.selection.tenants.iter().map(folder_of).collect();
     let mut files = Vec::new();
@@ -174,7 +174,7 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
                 );
                 troubled = Some(found.path);
             }
-            // Nobody can say which window a file belongs to that nobody knows.
+            // An unknown file has no source time, so it belongs to no window.
             (TreeEntryKind::File, _) if task.selection.has_window() => {}
             (TreeEntryKind::File, Some(path)) => files.push(path),
             (TreeEntryKind::File, None) => {

@@ -86,7 +86,7 @@ pub struct Findings {
     withdrawn: Vec<InvoiceId>,
     superseded: Vec<TreePath>,
     reused: Vec<TreePath>,
-    /// Rows of the ledger whose files were looked at.
+    /// How many rows of the ledger were compared with their files.
     pub files: u64,
     /// Invoices that the next run exports, since they are newer than what runs have read.
     pub pending: u64,
