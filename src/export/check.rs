@@ -189,6 +189,7 @@ impl Checker<'_> {
     }
 }
 
+/// JSON in UTF-8, looked at and not kept.
 fn is_json(document: &[u8]) -> Result<(), Reason> {
     // The JSON check alone would let broken UTF-8 inside a string pass.
     let text =

@@ -66,6 +66,7 @@ impl Committer<'_> {
         }
     }
 
+    /// Puts a batch on record that is published.
     pub(super) fn record(&mut self, published: &Published, record: &Record) -> anyhow::Result<()> {
         match self {
             Self::Export { state, writing, .. } => writing.record(state, published, record),

@@ -49,6 +49,7 @@ impl Totals {
         }
     }
 
+    /// The counts hold no longer: their row is decided anew.
     pub(super) fn take_back(&mut self, tenant: Option<&Tenant>, counts: Counts) {
         self.run -= counts;
         if let Some(tenant) = tenant {
@@ -76,6 +77,7 @@ pub(super) struct CarriedOut {
 }
 
 impl CarriedOut {
+    /// Partial if a tenant failed, or if invoices were newly rejected or not read.
     pub(super) fn outcome(&self) -> Outcome {
         let is_whole = self.failed.is_empty() && self.new_rejects == 0 && self.unread.is_none();
         if is_whole { Outcome::Success } else { Outcome::Partial }
@@ -87,6 +89,7 @@ impl CarriedOut {
         Some(format!("invoices without a known tenant that could not be read: {invoices}: {trouble}"))
     }
 
+    /// What a run says in the end.
     pub(super) fn summary(
         self,
         order: &Order,

@@ -240,6 +240,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         }
     }
 
+    /// Reads one group of tenants. A spelling that turns up has its older keys read too.
     fn read_group(&mut self, part: Part, group: &Group, compare: Compare) -> Result<(), SourceError> {
         let mut spellings: BTreeMap<Tenant, Option<SourceTime>> = BTreeMap::new();
         let mut rows = 0;
@@ -415,6 +416,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         })
     }
 
+    /// The whole table in primary-key order, page by page.
     fn read_table(&mut self) -> Result<(), SourceError> {
         let mut after: Option<InvoiceId> = None;
         let mut rows = 0;

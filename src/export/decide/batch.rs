@@ -105,6 +105,7 @@ impl Batch {
         entries.contains_key(id) || rejects.contains_key(id) || gone.contains_key(id)
     }
 
+    /// The invoices that get this path, each with the digest of its document.
     pub(super) fn owners(&self, path: &TreePath) -> impl Iterator<Item = (InvoiceId, Digest)> {
         let ids = self.owners.get(path).map(Vec::as_slice).unwrap_or_default();
         ids.iter().filter_map(|id| self.entry(id).map(|entry| (id.clone(), entry.digest)))
@@ -146,6 +147,7 @@ impl Batch {
         self.record.displaced.remove(id);
     }
 
+    /// A file that its invoice leaves is removed with the batch.
     pub(super) fn remove(&mut self, removal: Removal) {
         self.removals.insert(removal.path.clone(), removal);
     }
@@ -161,6 +163,7 @@ impl Batch {
         self.record.leftovers.remove(path)
     }
 
+    /// A file that no invoice names stays, on record.
     pub(super) fn leave(&mut self, leftover: Leftover) {
         self.record.leftovers.insert(leftover.path.clone(), leftover);
     }
@@ -170,11 +173,13 @@ impl Batch {
         self.record.cleared.retain(|cleared| cleared != path);
     }
 
+    /// The invoice cannot be exported. It keeps the file that it has.
     pub(super) fn reject(&mut self, reject: Reject) {
         self.record.gone.remove(&reject.id);
         self.record.rejects.insert(reject.id.clone(), reject);
     }
 
+    /// The row is no invoice any more.
     pub(super) fn gone(&mut self, id: InvoiceId, tenant: Option<Tenant>) {
         self.record.rejects.remove(&id);
         self.record.gone.insert(id, tenant);
@@ -221,6 +226,7 @@ impl Batch {
         self.removals.get(path).and_then(|removal| removal.leaver().cloned())
     }
 
+    /// Takes out an entry, but not its document.
     fn forget(&mut self, id: &InvoiceId) -> Option<Entry> {
         let (before, _) = self.record.entries.remove(id)?;
         if let Some(owners) = self.owners.get_mut(&before.path) {

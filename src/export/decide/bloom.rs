@@ -17,12 +17,14 @@ impl BloomFilter {
         Self { bits: vec![0; BITS / 64], hash: RandomState::new() }
     }
 
+    /// From here on the key may be contained.
     pub(super) fn insert(&mut self, key: &impl Hash) {
         for place in self.places(key) {
             self.bits[place / 64] |= 1 << (place % 64);
         }
     }
 
+    /// False only if the key was never inserted.
     pub(super) fn may_contain(&self, key: &impl Hash) -> bool {
         self.places(key).iter().all(|place| self.bits[place / 64] & (1 << (place % 64)) != 0)
     }

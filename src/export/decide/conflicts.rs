@@ -27,6 +27,7 @@ pub(in crate::export) struct Conflicts {
 }
 
 impl Conflicts {
+    /// A row waits, and wants this path.
     pub(super) fn add(&mut self, id: InvoiceId, tenant: Tenant, path: TreePath) {
         self.waiting.insert(id, Waiting { tenant, path });
     }
@@ -44,6 +45,7 @@ impl Conflicts {
         self.waiting.values().any(|waiting| waiting.path == *path)
     }
 
+    /// Takes out all rows that wait.
     pub(super) fn take(&mut self) -> BTreeMap<InvoiceId, Waiting> {
         mem::take(&mut self.waiting)
     }

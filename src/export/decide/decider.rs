@@ -135,18 +135,21 @@ impl<'a> Decider<'a> {
         self.decisions.journal.outcome
     }
 
+    /// The reader has begun a group: its tenants are started.
     fn begin(&mut self, group: usize) {
         for member in &self.groups[group].members {
             self.decisions.journal.start(&member.tenant, member.watermark.clone());
         }
     }
 
+    /// Counts a row that earlier runs could not see, by so many seconds.
     fn count_late(&mut self, tenant: Option<&Tenant>, late_by: Option<u64>) {
         if late_by.is_some() {
             self.decisions.view.batch.count(tenant, |counts| counts.late(late_by));
         }
     }
 
+    /// `known` is what the ledger said when the row was read.
     fn decide(&mut self, verdict: Verdict, known: Option<Entry>) -> anyhow::Result<()> {
         match verdict {
             Verdict::Candidate(candidate) => self.claim(candidate, known),
@@ -159,6 +162,7 @@ impl<'a> Decider<'a> {
         }
     }
 
+    /// Gives a candidate its path, or puts it aside until conflicts are resolved.
     fn claim(&mut self, candidate: Candidate, known: Option<Entry>) -> anyhow::Result<()> {
         if !self.decisions.has_entered && candidate.is_written() && known.is_some() {
             return self.decisions.accept(candidate, known);
@@ -206,6 +210,7 @@ impl<'a> Decider<'a> {
         Ok(())
     }
 
+    /// Reads the rows that wait again, with their rivals, and decides them together.
     fn resolve_conflicts(&mut self) -> anyhow::Result<()> {
         if self.conflicts.is_empty() {
             return Ok(());
@@ -327,6 +332,7 @@ impl<'a> Decider<'a> {
         Ok(!candidate.is_written() || self.decisions.view.entry(&candidate.invoice.id)?.is_none())
     }
 
+    /// The winner of a path gets it, with the invoices that have the same document; others are rejected.
     fn award(&mut self, verdict: Verdict, winners: &HashMap<TreePath, Winner>) -> anyhow::Result<()> {
         let Verdict::Candidate(candidate) = verdict else { return self.decide(verdict, None) };
         let Some(winner) = winners.get(&candidate.path) else { bail!("no invoice won {}", candidate.path) };
@@ -370,6 +376,7 @@ impl<'a> Decider<'a> {
         }
     }
 
+    /// Called when the to-do list is done, and everything in doubt was read again with it.
     fn clear_doubt(&mut self) -> anyhow::Result<()> {
         if self.decisions.view.committer.changes_the_tree() && !self.decisions.doubted.is_empty() {
             self.publish_and_record()?;
@@ -388,6 +395,7 @@ impl<'a> Decider<'a> {
         if is_published { self.record_published() } else { Ok(()) }
     }
 
+    /// Returns when everything decided so far is on record.
     fn publish_and_record(&mut self) -> anyhow::Result<()> {
         self.submit_batch()?;
         self.record_published()
@@ -431,6 +439,7 @@ impl<'a> Decider<'a> {
         self.record(batch, &published)
     }
 
+    /// Records a batch that is published, and says which tenants are done.
     fn record(&mut self, mut batch: Batch, published: &Published) -> anyhow::Result<()> {
         self.decisions.close(&mut batch, published)?;
         self.decisions.view.committer.record(published, &batch.record)?;

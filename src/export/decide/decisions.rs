@@ -115,6 +115,7 @@ impl Decisions<'_> {
         }
     }
 
+    /// The invoice cannot be exported. It is said once, when it is news.
     pub(super) fn reject(&mut self, reject: Reject) -> anyhow::Result<()> {
         if !self.view.is_rejected(&reject.id)? {
             self.journal.reject(&reject);
@@ -123,11 +124,13 @@ impl Decisions<'_> {
         Ok(())
     }
 
+    /// The row is no invoice any more; its tenant is known as far as the to-do list or the ledger knows it.
     pub(super) fn gone(&mut self, id: InvoiceId, tenant: Option<&Tenant>) {
         self.tally.note_gone(&id, tenant);
         self.view.batch.gone(id, tenant.cloned());
     }
 
+    /// Removes the staged document of a candidate that is not accepted.
     pub(super) fn discard(&self, candidate: &Candidate) {
         if let FileState::Staged(Some(staged)) = &candidate.file {
             self.checker.discard(staged);
@@ -201,6 +204,7 @@ impl Decisions<'_> {
         Ok(())
     }
 
+    /// A file could not be removed, or is not what we wrote: it is listed, and a folder that is stuck fails the tenant.
     fn leave(&mut self, batch: &mut Batch, left: &NotRemoved) {
         let path = left.path.to_string();
         match &left.why {
@@ -240,5 +244,109 @@ impl Decisions<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::event::Event;
+    use crate::export::check::Presence;
+    use crate::export::commit::Committer;
+    use crate::export::order::Rejects;
+    use crate::invoice::{Digest, Invoice, SourceTime};
+    use crate::run::Kind;
+    use crate::state::rehearsal::Rehearsal;
+    use crate::window::OpenWork;
+
+    fn settings() -> Settings {
+        let boundary = SourceTime::from("2025-11-28 10:30:00");
+        Settings {
+            kind: Kind::Full,
+            settled_below: boundary.clone(),
+            boundary,
+            since: None,
+            work: OpenWork::None,
+            overlap: Duration::from_secs(60),
+            table: None,
+        }
+    }
+
+    fn decisions<'a>(settings: &'a Settings, tell: &'a mut dyn FnMut(Event)) -> Decisions<'a> {
+        let rehearsal = Rehearsal::new().unwrap();
+        Decisions {
+            settings,
+            checker: Checker { tree: None, stage: None, presence: Presence::Checked, max_document: 9 },
+            view: LedgerView::new(Committer::DryRun { state: None, tree: None, rehearsal }, None),
+            journal: Journal::new(settings, Rejects::Kept, tell),
+            tally: Tally::new(Kind::Full, &[]),
+            doubted: BTreeMap::new(),
+            table: None,
+            retried: HashMap::new(),
+            has_entered: false,
+        }
+    }
+
+    fn candidate(country: &str, file: FileState) -> Candidate {
+        let invoice = Invoice {
+            id: InvoiceId::from("1"),
+            tenant: Tenant::from("1"),
+            country: Some(country.to_owned()),
+            date: "20251128".to_owned(),
+            number: "A".to_owned(),
+            time: Some(SourceTime::from("2025-11-28 10:00:00")),
+        };
+        let path = TreePath::of(&invoice.tenant, Some(country), &invoice.date, &invoice.number);
+        Candidate { invoice, path, digest: Digest([1; 32]), size: 2, file }
+    }
+
+    /// What the open batch comes to.
+    fn closed(decisions: &mut Decisions<'_>) -> Counts {
+        let mut batch = std::mem::take(&mut decisions.view.batch);
+        decisions.close(&mut batch, &Published::nothing()).unwrap();
+        batch.record.totals
+    }
+
+    #[test]
+    fn an_invoice_that_is_as_the_ledger_says_counts_and_changes_nothing() {
+        let (settings, mut tell) = (settings(), |_| {});
+        let mut decisions = decisions(&settings, &mut tell);
+        let known = decisions.entry_of(&candidate("CN", FileState::Unchanged), None);
+        assert!(known.settled);
+        decisions.accept(candidate("CN", FileState::Unchanged), Some(known.clone())).unwrap();
+        assert!(!decisions.view.batch.decides(&known.id) && !decisions.has_entered);
+        // One on the to-do list leaves it.
+        decisions.retried.insert(known.id.clone(), TodoReason::Reject);
+        decisions.accept(candidate("CN", FileState::Unchanged), Some(known.clone())).unwrap();
+        assert!(decisions.view.batch.decides(&known.id));
+        assert_eq!(closed(&mut decisions), Counts { seen: 2, unchanged: 2, ..Counts::default() });
+    }
+
+    #[test]
+    fn nothing_is_accepted_of_a_tenant_that_has_failed() {
+        let (settings, mut tell) = (settings(), |_| {});
+        let mut decisions = decisions(&settings, &mut tell);
+        decisions.journal.fail(&Tenant::from("1"), Trouble::Rejects { invoices: 1 });
+        decisions.accept(candidate("CN", FileState::Staged(None)), None).unwrap();
+        assert_eq!(closed(&mut decisions), Counts::default());
+    }
+
+    #[test]
+    fn a_row_that_is_decided_anew_as_a_rival_counts_once() {
+        let (settings, mut tell) = (settings(), |_| {});
+        let mut decisions = decisions(&settings, &mut tell);
+        let id = InvoiceId::from("1");
+        decisions.gone(id.clone(), Some(&Tenant::from("1")));
+        assert_eq!(closed(&mut decisions), Counts { seen: 1, gone: 1, ..Counts::default() });
+        let rival = decisions.rival(&id).unwrap();
+        decisions.recount(&id, None, &rival);
+        decisions.accept(candidate("CN", FileState::Staged(None)), None).unwrap();
+        // In the batch that is open it counts as what it comes to in the end.
+        let rival = decisions.rival(&id).unwrap();
+        decisions.recount(&id, None, &rival);
+        decisions.accept(candidate("DE", FileState::Staged(None)), None).unwrap();
+        assert_eq!(closed(&mut decisions), Counts { seen: 1, written: 1, bytes: 2, ..Counts::default() });
     }
 }

@@ -40,6 +40,7 @@ impl<'a> Journal<'a> {
         (self.tell)(Event::Notice(notice));
     }
 
+    /// Says that a tenant is read, and from where on.
     pub(super) fn start(&mut self, tenant: &Tenant, watermark: Option<SourceTime>) {
         let upto = (self.settings.kind != Kind::Full).then(|| self.settings.boundary.clone());
         let after = if self.settings.since.is_some() { self.settings.since.clone() } else { watermark };
@@ -63,18 +64,21 @@ impl<'a> Journal<'a> {
         self.rows += 1;
     }
 
+    /// Says every now and then how many rows have come.
     pub(super) fn say_progress(&mut self) {
         if self.rows.is_multiple_of(PROGRESS_EVERY) {
             (self.tell)(Event::Progress { invoices: self.rows });
         }
     }
 
+    /// Says that an invoice cannot be exported, which is news.
     pub(super) fn reject(&mut self, reject: &Reject) {
         self.outcome.new_rejects += 1;
         let Reject { id, tenant, number, reason, .. } = reject.clone();
         (self.tell)(Event::Rejected { tenant, id, number, reason });
     }
 
+    /// The tenant fails, for the first trouble; the others are exported.
     pub(super) fn fail(&mut self, tenant: &Tenant, trouble: Trouble) {
         if !self.has_failed(tenant) {
             (self.tell)(Event::TenantFailed { tenant: tenant.clone(), trouble: trouble.clone() });
@@ -103,6 +107,7 @@ impl<'a> Journal<'a> {
         }
     }
 
+    /// Remembers how many files stay, and one of them for each reason.
     pub(super) fn leave<'l>(&mut self, leftovers: impl Iterator<Item = &'l Leftover>) {
         for Leftover { path, why, .. } in leftovers {
             if *why != Some(WhyKept::NotRemoved) {
@@ -111,6 +116,7 @@ impl<'a> Journal<'a> {
         }
     }
 
+    /// Says what came of these tenants, unless they have failed.
     pub(super) fn say_done(&mut self, ready: Vec<Tenant>) {
         for tenant in ready {
             if !self.has_failed(&tenant) {
@@ -147,5 +153,60 @@ impl<'a> Journal<'a> {
         if self.outcome.left.contains_key(&Some(WhyKept::Table)) && self.settings.table.is_none() {
             self.notice(Notice::TableUnknown);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invoice::SourceTime;
+    use crate::run::Counts;
+    use crate::window::OpenWork;
+
+    fn settings() -> Settings {
+        let boundary = SourceTime::from("2025-11-28 10:30:00");
+        Settings {
+            kind: Kind::Incremental,
+            settled_below: boundary.clone(),
+            boundary,
+            since: None,
+            work: OpenWork::None,
+            overlap: Duration::from_secs(60),
+            table: None,
+        }
+    }
+
+    #[test]
+    fn a_tenant_with_rejects_fails_where_that_is_asked_for_and_is_not_said_to_be_done() {
+        let (good, bad) = (Tenant::from("1"), Tenant::from("2"));
+        for (rejects, expected) in [(Rejects::Kept, "done 1, done 2"), (Rejects::FailTheirTenant, "failed 2, done 1")] {
+            let mut said = Vec::new();
+            let mut tell = |event| match event {
+                Event::TenantFailed { tenant, .. } => said.push(format!("failed {tenant}")),
+                Event::TenantDone { tenant, .. } => said.push(format!("done {tenant}")),
+                _ => {}
+            };
+            let settings = settings();
+            let mut journal = Journal::new(&settings, rejects, &mut tell);
+            journal.outcome.totals.add(Some(&bad), Counts { seen: 1, rejected: 1, ..Counts::default() });
+            let ready = vec![good.clone(), bad.clone()];
+            journal.fail_if_rejected(&ready);
+            journal.say_done(ready);
+            assert_eq!(said.join(", "), expected);
+        }
+    }
+
+    #[test]
+    fn a_tenant_fails_for_its_first_trouble_only() {
+        let mut said = 0;
+        let mut tell = |_| said += 1;
+        let settings = settings();
+        let mut journal = Journal::new(&settings, Rejects::Kept, &mut tell);
+        for invoices in [1, 2] {
+            journal.fail(&Tenant::from("1"), Trouble::Rejects { invoices });
+        }
+        let failed: Vec<_> = journal.outcome.failed.values().cloned().collect();
+        assert_eq!(failed, [Trouble::Rejects { invoices: 1 }]);
+        assert_eq!(said, 1);
     }
 }

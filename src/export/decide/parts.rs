@@ -45,6 +45,7 @@ impl Parts {
         expected.is_some_and(|(decided, rows)| decided == rows) && (part == Part::Todo || self.todo_is_done)
     }
 
+    /// Takes out a part that is complete, and returns the tenants that it has shown.
     pub(super) fn close(&mut self, part: Part) -> Option<Spellings> {
         self.open.remove(&part).and_then(|progress| progress.expected).map(|(_, spellings)| spellings)
     }

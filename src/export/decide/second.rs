@@ -19,6 +19,7 @@ impl<'a> SecondSource<'a> {
         Self { retry, open, source: None }
     }
 
+    /// Lends the connection, with a listener for the retries.
     pub(super) fn telling<'s>(&'s mut self, tell: &'s mut dyn FnMut(Event)) -> impl Asks + use<'s, 'a> {
         Telling { second: self, tell }
     }
