@@ -34,7 +34,7 @@
 //! notices a signal: it publishes and records its decisions and leaves; a reader that waits for the server is left
 //! behind (`export::drive`).
 //!
-//! A row has eight shapes on this way: the server's cells, `Fetched`, a `Job` (with its `Ticket`: ledger entry, part,
+//! A row is stored in eight shapes on this way: the server's cells, `Fetched`, a `Job` (with its `Ticket`: ledger entry, part,
 //! trust, lateness), a `Verdict`, an `Entry` and a `Placement` in a batch, `SyncedBatch`, `Published`, and the columns of
 //! SQLite.
 //!
@@ -51,7 +51,7 @@
 //! | [`export`] | where source, tree and state meet, and nowhere else |
 //! | [`cli`] [`config`] | the command line, and what it means |
 //! | [`report`] | the only printer: bars, lines in two languages, JSON |
-//! | [`commands`] | one short file per subcommand |
+//! | [`commands`] | what each subcommand does: open, call, report |
 //!
 //! Imports point upwards in this table only, and `report` sees the words alone;
 //! `tests/integration/architecture.rs` keeps it so.
@@ -62,7 +62,7 @@
 //!   overlap**. A statement that waits for a metadata lock has a source time before the start that the
 //!   server shows, so a second version of the same second could otherwise pass for the first. Work
 //!   that began after the boundary, of which a busy server always has some, holds nothing up.
-//! * A running SELECT is open work too, unless its text proves that it only reads (`source::reader`): it may call a
+//! * A running SELECT is open work too, unless its text proves that it only reads (`source::select_text`): it may call a
 //!   function that writes, and the server may show it in place of the statement that called it.
 //! * Open work that the server does not tell reliably lifts every lower bound. Where only the privilege is missing, the
 //!   overlap alone covers late commits, since else every run would read everything.
@@ -102,8 +102,8 @@
 //!   in the open folder before each write (`state::file`), and none is removed by its path after an error.
 //! * `verify` holds the lock though it may only look: while a run is at work, its files and its records
 //!   disagree for a moment. Only `--repair` and `--prune` are runs in the history.
-//! * `verify` calls an invoice lost if its source time is below the tenant's watermark. Above the watermark it is
-//!   pending, since the next run exports it.
+//! * `verify` calls an invoice lost if its source time is at or below the tenant's watermark, or missing. Above the
+//!   watermark it is pending, since the next run exports it.
 //! * While one batch is recorded, the next one is synced and put in place and the one after that decided. So
 //!   a run that dies may leave two in doubt, each with its list. A batch that removes files has nothing beside it.
 //! * The names of a batch are made durable by one more `syncfs`, not by a sync of each folder: where ext4

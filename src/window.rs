@@ -42,7 +42,7 @@ pub fn effective(lag: Duration) -> Duration {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenWork {
     None,
-    /// The start of the oldest open transaction or writing statement.
+    /// The start of the oldest open transaction, or of the oldest statement that may write.
     Since(SourceTime),
     /// A transaction is prepared that no client holds any more. It may be older than the server's last
     /// start, with which the server dates it.
@@ -152,7 +152,8 @@ fn whole_seconds(time: &SourceTime) -> Option<NaiveDateTime> {
     date.and_hms_opt(number(11, 13)?, number(14, 16)?, number(17, 19)?).filter(|_| is_printed)
 }
 
-/// Work is shown as open since a whole second, in which its first rows may lie.
+/// The least margin below the start of open work. The server shows the start as a whole second, and its first rows may
+/// lie anywhere in that second, which a minute leaves room for.
 const WORK_MARGIN: Duration = Duration::from_secs(60);
 
 /// Where a tenant's next run starts reading keys again: the least of the boundary, the newest source

@@ -1,4 +1,5 @@
-//! One short file per subcommand: open, call, report. `surroundings.rs` has what they share.
+//! The subcommands: open, call, report. `surroundings.rs` has clocks, account and state, `past.rs` the tables of runs and
+//! changes, `consent.rs` the questions, `signals.rs` the signals, `redaction.rs` secrets in messages of usage.
 
 use std::process::ExitCode;
 

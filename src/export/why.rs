@@ -119,7 +119,7 @@ pub fn why(
     for id in ids {
         let row = rows.iter().find(|row| row.id == id).cloned();
         let trace = state.trace(&id)?;
-        let whose = whose(row.as_ref(), &trace);
+        let whose = tenant_of(row.as_ref(), &trace);
         if tenant.is_some_and(|tenant| whose.as_ref() != Some(tenant)) {
             continue;
         }
@@ -139,7 +139,7 @@ pub fn why(
 }
 
 /// The tenant of the row, else of the ledger, else of the reject.
-fn whose(row: Option<&RowSummary>, trace: &Trace) -> Option<Tenant> {
+fn tenant_of(row: Option<&RowSummary>, trace: &Trace) -> Option<Tenant> {
     let rejected = || trace.reject.as_ref().and_then(|reject| reject.tenant.clone());
     let exported = || trace.entry.as_ref().map(|entry| entry.tenant.clone());
     row.and_then(|row| row.tenant.clone()).or_else(exported).or_else(rejected)
@@ -294,10 +294,10 @@ enum Document {
 }
 
 fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut Now<'_>) -> anyhow::Result<Document> {
-    let desk = Checker { tree, stage: None, presence: Presence::Checked, max_document: now.max_document };
+    let checker = Checker { tree, stage: None, presence: Presence::Checked, max_document: now.max_document };
     let mut found = Document::Gone;
     let mut compare = |fetched| {
-        found = match desk.check(fetched, trace.entry.as_ref(), Trust::Ledger)? {
+        found = match checker.check(fetched, trace.entry.as_ref(), Trust::Ledger)? {
             Checked::Reject(reject) => Document::Rejected(reject.reason),
             Checked::Trouble { trouble, .. } => return Err(trouble.message().into()),
             Checked::Candidate(candidate) => match candidate.file {
@@ -314,7 +314,7 @@ fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut No
     Ok(found)
 }
 
-/// What keeps a row from being exported though its document is right.
+/// The remedy for a reject that is not to be mended in the row itself.
 fn mend_elsewhere(reason: ReasonCode) -> Option<Text> {
     match reason {
         ReasonCode::PathTaken => Some(text!(

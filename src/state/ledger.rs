@@ -193,7 +193,7 @@ impl State {
     }
 }
 
-/// The same in the midst of a transaction.
+/// The entry of an invoice, read through this connection.
 pub(super) fn entry(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<Entry>> {
     conn.prepare_cached(&ENTRY)?.query_row([LedgerKey(id)], from_row).optional()
 }

@@ -1,4 +1,4 @@
-//! Watermarks and look-backs, one row per spelling of a tenant.
+//! The rows of tenants, one per spelling. `watermarks.rs` changes their watermarks.
 
 use rusqlite::{Connection, params};
 

@@ -264,12 +264,12 @@ pub(super) fn add_leftover(conn: &Connection, run: RunId, leftover: &Leftover) -
     Ok(())
 }
 
-/// The same in the midst of a transaction.
+/// Whether an invoice is an open reject.
 pub(super) fn is_open(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<bool> {
     conn.prepare_cached("SELECT 1 FROM reject WHERE id = ?1 AND closed_run IS NULL")?.exists([id.as_str()])
 }
 
-/// Puts an id on the to-do list. One that is in doubt stays so until it is dealt with.
+/// Puts an id on the to-do list. The reason replaces an earlier one: a decision of this run on the id came first.
 pub(super) fn put(
     conn: &Connection,
     run: RunId,

@@ -1,5 +1,5 @@
-//! Ledger against source: the key diff without a lower bound, then by primary key whomever the ledger
-//! holds and the scan has not met. The same threads read and check as in a run; nothing is written.
+//! Ledger against source: the key diff without a lower bound, then by primary key the invoices
+//! that the ledger holds and the scan has not met. The same threads read and check as in a run; nothing is written.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Which files a run may remove, and which it may leave: the id of a row proves that it is the invoice that was
-//! exported only in the same table, and only of the same tenant and number.
+//! exported only in the same table, and only of the same tenant, number and year.
 
 use std::collections::BTreeSet;
 
@@ -57,4 +57,9 @@ pub(super) fn parts(path: &str) -> (&str, &str) {
     let name = path.rsplit('/').next().unwrap_or_default();
     let number = name.split('+').nth(1).and_then(|number| number.strip_suffix(".json"));
     (tenant, number.unwrap_or_default())
+}
+
+/// The year in the name of a path.
+pub(super) fn year(path: &str) -> &str {
+    path.rsplit('/').next().and_then(|name| name.get(..4)).unwrap_or_default()
 }
