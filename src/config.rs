@@ -13,7 +13,7 @@ use self::option_file::Login;
 use crate::cli::{Common, Mode, Names, Run, Verify};
 use crate::export::plan::StatePolicy;
 use crate::export::verify::{Against, Content, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
-use crate::export::{self, Backups, Mirror, Order, Rejects};
+use crate::export::{self, Backups, ExportOptions, Mirror, Rejects};
 use crate::fs::private::PRIVATE;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::Explain;
@@ -36,17 +36,17 @@ pub fn variable(name: &str) -> Option<String> {
 }
 
 /// The options of one `run`.
-pub fn order(
+pub fn options(
     common: &Common,
     run: &Run,
     matches: &ArgMatches,
     starter: Starter,
     clocks: OwnClocks,
     watch: fn() -> anyhow::Result<Cancel>,
-) -> anyhow::Result<Order> {
+) -> anyhow::Result<ExportOptions> {
     let (since, until) = window(&run.since, &run.until)?;
     let kind = kind(run, matches, since.as_ref(), until.as_ref())?;
-    Ok(Order {
+    Ok(ExportOptions {
         kind,
         mode: if run.dry_run || dry_run_variable()? { export::Mode::DryRun } else { export::Mode::Export },
         tenants: run.tenant.iter().map(|tenant| Tenant(tenant.clone())).collect(),
@@ -100,8 +100,8 @@ pub fn verification(
     let repair = if args.repair { Repair::Yes } else { Repair::No };
     let leftovers = if args.prune_leftovers { Leftovers::Removed } else { Leftovers::Kept };
     let prune = if args.prune { Prune::Yes(PruneOrder { at_most: args.prune_up_to, leftovers }) } else { Prune::No };
-    let order = || {
-        Ok::<_, anyhow::Error>(Order {
+    let options = || {
+        Ok::<_, anyhow::Error>(ExportOptions {
             kind: Kind::Verify,
             mode: export::Mode::Export,
             tenants: tenants.clone(),
@@ -130,7 +130,7 @@ pub fn verification(
     };
     let needs_source = against != Against::Ledger || repair == Repair::Yes;
     let with_source =
-        needs_source.then(|| order().map(|order| WithSource { order, against, repair, prune })).transpose()?;
+        needs_source.then(|| options().map(|options| WithSource { options, against, repair, prune })).transpose()?;
     Ok(Task {
         output: common.output.clone(),
         state: state_path(common),

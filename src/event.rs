@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::lang::Text;
 use crate::refusal::{Holder, Trouble};
-use crate::run::{Counts, Kind, RunId, Summary, WhyKept};
+use crate::run::{Counts, KeptReason, Kind, RunId, Summary};
 
 /// Something to show, in the order in which it happened.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ pub enum Notice {
     LeftInPlace { path: String },
     /// So many files stay though no invoice names them any more; one of them. None: a run of an earlier version, which
     /// died, may have written them.
-    StaysInPlace { why: Option<WhyKept>, files: u64, example: String },
+    StaysInPlace { why: Option<KeptReason>, files: u64, example: String },
     /// The source does not show which table it is, so that no file is ever superseded for certain.
     TableUnknown,
     /// A file could not be removed.

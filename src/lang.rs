@@ -55,7 +55,7 @@ impl Text {
 
     /// An error with this text in front of the error that led to it.
     pub fn caused_by(self, cause: impl Into<anyhow::Error>) -> anyhow::Error {
-        anyhow::Error::new(Explained { message: self.into(), cause: Some(cause.into()) })
+        anyhow::Error::new(ExplainedError { message: self.into(), cause: Some(cause.into()) })
     }
 
     /// Two statements about one thing.
@@ -231,25 +231,25 @@ macro_rules! words {
 
 /// An error that is worded in both languages, with the error that led to it.
 #[derive(Debug)]
-pub struct Explained {
+pub struct ExplainedError {
     message: Message,
     cause: Option<anyhow::Error>,
 }
 
-impl Explained {
+impl ExplainedError {
     /// The message of this error alone, without its cause.
     pub fn message(&self) -> &Message {
         &self.message
     }
 }
 
-impl Display for Explained {
+impl Display for ExplainedError {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         self.message.fmt(f)
     }
 }
 
-impl StdError for Explained {
+impl StdError for ExplainedError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.cause.as_ref().map(|cause| cause.as_ref() as &(dyn StdError + 'static))
     }
@@ -258,7 +258,7 @@ impl StdError for Explained {
 /// An error without a cause.
 impl From<Message> for anyhow::Error {
     fn from(message: Message) -> Self {
-        Self::new(Explained { message, cause: None })
+        Self::new(ExplainedError { message, cause: None })
     }
 }
 
@@ -280,7 +280,9 @@ pub trait Explain<T> {
 
 impl<T, E: Into<anyhow::Error>> Explain<T> for Result<T, E> {
     fn explain<M: Into<Message>>(self, message: impl FnOnce() -> M) -> anyhow::Result<T> {
-        self.map_err(|cause| anyhow::Error::new(Explained { message: message().into(), cause: Some(cause.into()) }))
+        self.map_err(|cause| {
+            anyhow::Error::new(ExplainedError { message: message().into(), cause: Some(cause.into()) })
+        })
     }
 }
 
@@ -303,7 +305,7 @@ mod tests {
             .unwrap_err();
         let zh: Vec<&str> = error
             .chain()
-            .filter_map(|cause| cause.downcast_ref::<Explained>())
+            .filter_map(|cause| cause.downcast_ref::<ExplainedError>())
             .map(|explained| explained.message().what.in_lang(Lang::Zh))
             .collect();
         assert_eq!(zh, ["/srv 中没有状态", "无法打开 a.db"]);

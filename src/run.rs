@@ -144,7 +144,7 @@ impl SubAssign for Counts {
 words! {
     /// Why a file stays though its invoice has another path: that it is the same invoice is not proven, or the file
     /// could not be removed.
-    pub enum WhyKept {
+    pub enum KeptReason {
         /// The id carries another number now, or the same number of another year.
         Number = "number", "发票号已变";
         /// The id belongs to another tenant now.

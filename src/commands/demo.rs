@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::surroundings;
 use crate::cli::Demo;
 use crate::export::plan::StatePolicy;
-use crate::export::{self, Backups, Mirror, Mode, Order, Rejects};
+use crate::export::{self, Backups, ExportOptions, Mirror, Mode, Rejects};
 use crate::fs::private::PRIVATE;
 use crate::lang::{Explain, Text};
 use crate::report::Reporter;
@@ -68,7 +68,7 @@ fn export(database: &Path, output: &Path, kind: Kind, reporter: &Reporter) -> an
     let (from, to) = (database.display(), output.display());
     let command = format!("$ invoice-export run --source sqlite:{from} --output {to} --mode {kind}");
     reporter.line(&Text::same(command));
-    export::run(&order(database, output, kind), &mut |event| reporter.event(&event))?;
+    export::run(&options(database, output, kind), &mut |event| reporter.event(&event))?;
     Ok(())
 }
 
@@ -93,8 +93,8 @@ fn list(output: &Path, reporter: &Reporter) -> anyhow::Result<()> {
 }
 
 /// An export of the sample with the defaults of `run`.
-fn order(database: &Path, output: &Path, kind: Kind) -> Order {
-    Order {
+fn options(database: &Path, output: &Path, kind: Kind) -> ExportOptions {
+    ExportOptions {
         kind,
         mode: Mode::Export,
         tenants: Vec::new(),

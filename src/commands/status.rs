@@ -11,7 +11,7 @@ use crate::cli::{Common, Status};
 use crate::config;
 use crate::event::{Event, Notice};
 use crate::export::ServerSession;
-use crate::export::lag::{self, Place, Present, Yardstick};
+use crate::export::lag::{self, LagSnapshot, Place, Yardstick};
 use crate::lang::Text;
 use crate::refusal::Refusal;
 use crate::report::Reporter;
@@ -19,7 +19,7 @@ use crate::report::table::{Cell, Columns};
 use crate::state::State;
 use crate::state::history::PastReject;
 use crate::state::overview::{LastRun, Overview};
-use crate::state::runs::LastTime;
+use crate::state::runs::LastKnownState;
 
 /// A tenant is stale.
 const FOUND: u8 = 6;
@@ -76,10 +76,10 @@ fn ask(
     common: &Common,
     args: &Status,
     matches: &ArgMatches,
-    last: &LastTime,
+    last: &LastKnownState,
     overview: &Overview,
     reporter: &Reporter,
-) -> anyhow::Result<Option<Present>> {
+) -> anyhow::Result<Option<LagSnapshot>> {
     if config::given_source(common).is_none() {
         say(reporter, Notice::NoSource);
         return Ok(None);

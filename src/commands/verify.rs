@@ -8,7 +8,7 @@ use super::{consent, surroundings};
 use crate::cli::{Common, Verify};
 use crate::config;
 use crate::export::verify::findings::{Difference, Finding, Findings};
-use crate::export::verify::{self, Mended, Verified};
+use crate::export::verify::{self, RepairResult, Verification};
 use crate::lang::{Text, Word};
 use crate::report::table::{Columns, Details, Table};
 use crate::report::{Reporter, error_text};
@@ -48,8 +48,8 @@ fn confirm(reporter: &Reporter, files: u64, invoices: u64) -> anyhow::Result<()>
 }
 
 /// The whole answer.
-fn details(verified: &Verified) -> Details {
-    let Verified { findings, mended, refused } = verified;
+fn details(verified: &Verification) -> Details {
+    let Verification { findings, mended, refused } = verified;
     let left = mended.as_ref().map(|mended| &mended.left);
     let mut details = Details::default()
         .fact("result", "结果", result(findings.number(), left.map(Findings::number)))
@@ -57,7 +57,7 @@ fn details(verified: &Verified) -> Details {
         .fact("differences", "差异", findings.number())
         .fact("pending", "等待导出", findings.pending)
         .fact("known_rejects", "已知无法导出", findings.rejected);
-    if let Some(Mended { run, counts, left }) = mended {
+    if let Some(RepairResult { run, counts, left }) = mended {
         details = details
             .fact("run", "运行", *run)
             .fact("written", "写入", counts.written)

@@ -6,7 +6,7 @@ use super::surroundings;
 use crate::cli::{Common, Why};
 use crate::event::Event;
 use crate::export::ServerSession;
-use crate::export::why::{self, Case, Now, Standing};
+use crate::export::why::{self, Case, SourceSnapshot, Standing};
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::Text;
 use crate::report::table::Details;
@@ -61,12 +61,12 @@ fn ask_source<'a>(
     matches: &ArgMatches,
     state: &State,
     tell: &'a mut dyn FnMut(Event),
-) -> anyhow::Result<Now<'a>> {
+) -> anyhow::Result<SourceSnapshot<'a>> {
     let max_document = args.documents.max_document.as_u64();
     let access = Access { max_document, ..config::access(common, &args.names, matches)? };
     let server_session = ServerSession::open(&access, args.retries.retry_for, tell)?;
     export::refuse_other_source(state.path(), &state.last_time()?, server_session.source.as_ref())?;
-    Now::of(server_session, args.margins.safety_lag, args.margins.overlap, max_document, tell)
+    SourceSnapshot::of(server_session, args.margins.safety_lag, args.margins.overlap, max_document, tell)
 }
 
 /// The answer for a number that neither source nor state has.

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::plan::{self, Found, Purpose, Start, StatePolicy, TreeUse};
 use crate::event::{Event, Notice};
 use crate::lock::ExportLock;
-use crate::state::runs::LastTime;
+use crate::state::runs::LastKnownState;
 use crate::state::{State, open};
 use crate::tree::mark::{self, Mark, Written};
 use crate::tree::{Tree, walk};
@@ -30,7 +30,7 @@ pub struct Attached {
 }
 
 impl Location<'_> {
-    pub fn judge(&self, last: Option<&LastTime>, mark: Option<&Mark>) -> anyhow::Result<Start> {
+    pub fn judge(&self, last: Option<&LastKnownState>, mark: Option<&Mark>) -> anyhow::Result<Start> {
         let known = last.is_some_and(|last| last.published_run > 0);
         // Looking for files costs a walk, which only matters where the state knows of none.
         let tree = if !known && walk::has_files(self.output)? { TreeUse::HasFiles } else { TreeUse::Empty };

@@ -6,11 +6,11 @@ use std::thread::{self, Scope as Threads};
 
 use super::check::{Checker, Presence};
 use super::commit::{Committer, Publisher};
-use super::course::CarriedOut;
 use super::decide::{BloomFilter, Decider, Decisions, Journal, LedgerView, SecondSource, Tally};
 use super::diff::{Compare, Scope};
 use super::drive::{ReadTask, drive};
-use super::order::Order;
+use super::metrics::RunResult;
+use super::options::ExportOptions;
 use super::plan::{self, HowToRead, Incremental};
 use super::retry::RetryPolicy;
 use super::server::{ServerSession, ServerSnapshot, Settings, second_source};
@@ -49,13 +49,13 @@ impl<'a> Destination<'a> {
         }
     }
 
-    fn checker(&self, order: &Order) -> Checker<'a> {
+    fn checker(&self, options: &ExportOptions) -> Checker<'a> {
         let (tree, stage) = match self {
             Self::Export { writing, .. } => (Some(writing.tree), Some(writing.stage)),
             Self::DryRun { tree, .. } => (*tree, None),
         };
-        let presence = if order.kind == Kind::Incremental { Presence::Assumed } else { Presence::Checked };
-        Checker { tree, stage, presence, max_document: order.access.max_document }
+        let presence = if options.kind == Kind::Incremental { Presence::Assumed } else { Presence::Checked };
+        Checker { tree, stage, presence, max_document: options.access.max_document }
     }
 
     fn run(&self) -> Option<RunId> {
@@ -73,9 +73,9 @@ impl<'a> Destination<'a> {
         }
     }
 
-    fn cancel(&self, order: &Order) -> anyhow::Result<Cancel> {
+    fn cancel(&self, options: &ExportOptions) -> anyhow::Result<Cancel> {
         match self {
-            Self::Export { .. } => (order.watch)(),
+            Self::Export { .. } => (options.watch)(),
             Self::DryRun { .. } => Ok(Cancel::default()),
         }
     }
@@ -115,43 +115,43 @@ struct Reading {
 
 impl Reading {
     fn of(
-        order: &Order,
+        options: &ExportOptions,
         snapshot: &ServerSnapshot,
         server_session: &mut ServerSession,
         state: Option<&State>,
         tell: &mut dyn FnMut(Event),
     ) -> anyhow::Result<Self> {
         let mut known = state.map_or(Ok(Vec::new()), State::tenants)?;
-        if order.kind == Kind::Incremental {
+        if options.kind == Kind::Incremental {
             server_session.ask(tell, |source| tenant_families::merge(&mut known, &snapshot.listed, source))?;
         }
-        let scope = Arc::new(scope(order, snapshot, &known));
+        let scope = Arc::new(scope(options, snapshot, &known));
         drop(known);
         if matches!(*scope, Scope::Table) {
             expect(state, server_session, tell)?;
         }
         let doubted = state.map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
-        let todo = to_read(order, snapshot, state, &doubted)?;
+        let todo = to_read(options, snapshot, state, &doubted)?;
         Ok(Self { scope, doubted, todo })
     }
 }
 
 /// Reads, checks, decides and writes, in its threads.
 pub(super) fn carry_out(
-    order: &Order,
+    options: &ExportOptions,
     snapshot: &ServerSnapshot,
     mut server_session: ServerSession,
     destination: Destination<'_>,
     tell: &mut dyn FnMut(Event),
-) -> anyhow::Result<CarriedOut> {
+) -> anyhow::Result<RunResult> {
     let Reading { scope, doubted, todo } =
-        Reading::of(order, snapshot, &mut server_session, destination.state(), tell)?;
+        Reading::of(options, snapshot, &mut server_session, destination.state(), tell)?;
     let (lookup, entered) = destination.lookups()?;
-    let checker = destination.checker(order);
+    let checker = destination.checker(options);
     let run = destination.run();
-    let open = move || second_source(&order.access, &snapshot.server, run);
-    let cancel = destination.cancel(order)?;
-    let retry = || RetryPolicy::new(order.retry_for, &cancel);
+    let open = move || second_source(&options.access, &snapshot.server, run);
+    let cancel = destination.cancel(options)?;
+    let retry = || RetryPolicy::new(options.retry_for, &cancel);
     let second = SecondSource::new(retry(), &open);
     let table = destination.table(&snapshot.settings)?;
     thread::scope(|threads| {
@@ -159,8 +159,8 @@ pub(super) fn carry_out(
             settings: &snapshot.settings,
             checker,
             view: LedgerView::new(destination.open(threads)?, entered),
-            journal: Journal::new(&snapshot.settings, order.rejects, tell),
-            tally: Tally::new(order.kind, scope.groups()),
+            journal: Journal::new(&snapshot.settings, options.rejects, tell),
+            tally: Tally::new(options.kind, scope.groups()),
             doubted,
             table,
             retried: todo.iter().map(|todo| (todo.id.clone(), todo.why)).collect(),
@@ -169,7 +169,7 @@ pub(super) fn carry_out(
         let mut decider = Decider::new(scope.groups(), decisions, second);
         let (source, retry, scope) = (server_session.source, retry(), Arc::clone(&scope));
         let read_task = ReadTask { source, lookup, todo, scope, retry, visited_ids: None };
-        let driven = drive(&mut decider, checker, read_task, order.writers, &cancel);
+        let driven = drive(&mut decider, checker, read_task, options.writers, &cancel);
         // In whatever way the run ends, what is in the tree is on record if it can be.
         let recorded = decider.record_published();
         driven.and(recorded)?;
@@ -194,16 +194,16 @@ fn expect(
 
 /// The rows that this run reads by primary key, whatever its window.
 fn to_read(
-    order: &Order,
+    options: &ExportOptions,
     snapshot: &ServerSnapshot,
     state: Option<&State>,
     doubted: &BTreeMap<TreePath, DoubtedPath>,
 ) -> anyhow::Result<Vec<Todo>> {
     let mut todo = state.map_or(Ok(Vec::new()), State::todo)?;
     // What a dead run left in doubt is cleared up for every tenant; a verification touches nothing else.
-    let chosen = |todo: &Todo| match order.kind {
+    let chosen = |todo: &Todo| match options.kind {
         Kind::Verify => false,
-        _ => order.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| order.tenants.contains(tenant)),
+        _ => options.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| options.tenants.contains(tenant)),
     };
     todo.retain(|todo| todo.why == TodoReason::Doubt || chosen(todo));
     // The ledger may not know an invoice that a dead run wrote; the path of its file names the tenant.
@@ -212,7 +212,7 @@ fn to_read(
     for todo in todo.iter_mut().filter(|todo| todo.tenant.is_none()) {
         todo.tenant = writers.get(&todo.id).and_then(|path| path.tenant_name());
     }
-    if matches!(order.kind, Kind::Incremental | Kind::Backfill) {
+    if matches!(options.kind, Kind::Incremental | Kind::Backfill) {
         todo.extend(without_tenant(&snapshot.tenantless, &todo, state)?);
     }
     Ok(todo)
@@ -232,14 +232,14 @@ fn without_tenant(found: &[InvoiceId], todo: &[Todo], state: Option<&State>) -> 
 }
 
 /// What the run reads.
-fn scope(order: &Order, snapshot: &ServerSnapshot, known: &[KnownTenant]) -> Scope {
-    let groups = |how| plan::groups(&snapshot.listed, &order.tenants, known, &how);
+fn scope(options: &ExportOptions, snapshot: &ServerSnapshot, known: &[KnownTenant]) -> Scope {
+    let groups = |how| plan::groups(&snapshot.listed, &options.tenants, known, &how);
     let settings = &snapshot.settings;
-    match order.kind {
-        Kind::Full if order.tenants.is_empty() => Scope::Table,
+    match options.kind {
+        Kind::Full if options.tenants.is_empty() => Scope::Table,
         Kind::Full => Scope::Groups { groups: groups(HowToRead::Span(Span::default())), compare: Compare::Documents },
         Kind::Backfill => {
-            let span = Span { after: order.since.clone(), upto: Some(settings.boundary.clone()) };
+            let span = Span { after: options.since.clone(), upto: Some(settings.boundary.clone()) };
             Scope::Groups { groups: groups(HowToRead::Span(span)), compare: Compare::Documents }
         }
         Kind::Verify => Scope::Groups { groups: Vec::new(), compare: Compare::Documents },

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::Error;
 
-use super::one_by_one::{self, Asks};
+use super::one_by_one::{self, RetryingSource};
 use super::outbox::Outbox;
-use super::plan::{Group, Others, Reading};
+use super::plan::{Group, OtherSpellings, Reading};
 use super::retry::RetryPolicy;
 use super::ticket::{Part, Ticket, Trust};
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
@@ -85,13 +85,13 @@ pub(super) enum Compare {
 }
 
 /// An invoice whose document is asked for.
-struct Wanted {
+struct FetchRequest {
     id: InvoiceId,
     tenant: Option<Tenant>,
     ticket: Ticket,
 }
 
-impl Wanted {
+impl FetchRequest {
     /// A row of a full scan, of which the ledger is asked when it goes to be checked.
     fn scanned(id: InvoiceId) -> Self {
         Self { id, tenant: None, ticket: Ticket::new(Part::Table, None) }
@@ -99,7 +99,7 @@ impl Wanted {
 }
 
 /// A row of the to-do list that is asked for, and the tenant that it belongs to as far as that is known.
-struct Concern {
+struct TodoOwner {
     id: InvoiceId,
     why: TodoReason,
     tenant: Option<Tenant>,
@@ -168,7 +168,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
             for (entry, _) in page {
                 if visited_ids.is_missing(&entry).map_err(SourceError::Consumer)? {
                     let (id, tenant) = (entry.id.clone(), Some(entry.tenant.clone()));
-                    wanted.push(Wanted { id, tenant, ticket: Ticket::new(Part::Unmet, Some(entry)) });
+                    wanted.push(FetchRequest { id, tenant, ticket: Ticket::new(Part::Unmet, Some(entry)) });
                 }
             }
             let tenants: BTreeSet<Tenant> = wanted.iter().filter_map(|wanted| wanted.tenant.clone()).collect();
@@ -202,15 +202,15 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// What is asked for of a part of the to-do list, and the tenants that it concerns.
-    fn wanted_again(&mut self, todo: Vec<Todo>) -> Result<(Vec<Wanted>, Vec<Concern>), SourceError> {
+    fn wanted_again(&mut self, todo: Vec<Todo>) -> Result<(Vec<FetchRequest>, Vec<TodoOwner>), SourceError> {
         let ids: Vec<&InvoiceId> = todo.iter().map(|todo| &todo.id).collect();
         let known = self.lookup.entries(&ids).map_err(SourceError::Consumer)?;
         let (mut wanted, mut concerned) = (Vec::new(), Vec::new());
         for (Todo { id, why, tenant }, known) in todo.into_iter().zip(known) {
             let trust = if why == TodoReason::Doubt { Trust::Nothing } else { Trust::Ledger };
             let of = tenant.clone().or(known.as_ref().map(|known| known.tenant.clone()));
-            concerned.push(Concern { id: id.clone(), why, tenant: of });
-            wanted.push(Wanted { id, tenant, ticket: Ticket { trust, ..Ticket::new(Part::Todo, known) } });
+            concerned.push(TodoOwner { id: id.clone(), why, tenant: of });
+            wanted.push(FetchRequest { id, tenant, ticket: Ticket { trust, ..Ticket::new(Part::Todo, known) } });
         }
         Ok((wanted, concerned))
     }
@@ -218,14 +218,14 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     /// Rows that the server refused stay on the to-do list, and their tenants fail. A reject without a tenant stays a
     /// reject, and a scan that meets it reads it after all. Any other row without a tenant ends the run: a dead run may
     /// have written its file.
-    fn give_up(&mut self, fault: SourceError, mut unread: Vec<Concern>) -> Result<(), SourceError> {
+    fn give_up(&mut self, fault: SourceError, mut unread: Vec<TodoOwner>) -> Result<(), SourceError> {
         unread.retain(|concern| !self.visited.contains(&concern.id));
         let is_covered = unread.iter().all(|concern| concern.tenant.is_some() || concern.why == TodoReason::Reject);
         match fault {
             SourceError::Statement(error) if is_covered => {
                 let mut tenants = BTreeSet::new();
                 let mut tenantless = 0;
-                for Concern { id, tenant, .. } in unread {
+                for TodoOwner { id, tenant, .. } in unread {
                     let Some(tenant) = tenant else {
                         tenantless += 1;
                         continue;
@@ -276,7 +276,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
             let mut ours = Vec::with_capacity(keys.len());
             for key in keys {
                 let is_member = group.members.iter().any(|member| member.tenant == key.tenant);
-                if group.others == Others::LeftOut && !is_member {
+                if group.others == OtherSpellings::LeftOut && !is_member {
                     continue;
                 }
                 match spellings.get_mut(&key.tenant) {
@@ -303,7 +303,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         group: &Group,
         mut keys: Vec<Key>,
         compare: Compare,
-    ) -> Result<Vec<Wanted>, SourceError> {
+    ) -> Result<Vec<FetchRequest>, SourceError> {
         keys.retain(|key| !self.visited.contains(&key.id));
         if compare == Compare::Documents {
             let ids: Vec<&InvoiceId> = keys.iter().map(|key| &key.id).collect();
@@ -323,7 +323,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         Ok(wanted)
     }
 
-    fn wanted(part: Part, group: &Group, key: Key, known: Option<Entry>, compare: Compare) -> Wanted {
+    fn wanted(part: Part, group: &Group, key: Key, known: Option<Entry>, compare: Compare) -> FetchRequest {
         let watermark =
             group.members.iter().find(|member| member.tenant == key.tenant).and_then(|m| m.watermark.as_ref());
         let below = watermark.zip(key.time.as_ref()).filter(|(watermark, time)| time <= watermark);
@@ -331,7 +331,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         let late = below.filter(|_| compare == Compare::Keys && new);
         let late_by = late.map(|(watermark, time)| seconds_between(time, watermark).unwrap_or_default().unsigned_abs());
         let ticket = Ticket { late_by, ..Ticket::new(part, known) };
-        Wanted { id: key.id, tenant: Some(key.tenant), ticket }
+        FetchRequest { id: key.id, tenant: Some(key.tenant), ticket }
     }
 
     fn meet(&mut self, id: &InvoiceId) -> Result<(), SourceError> {
@@ -346,13 +346,13 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// Hands over the documents of these ids and says which are gone. Counts the rows handed over, also if it fails.
-    fn fetch_all(&mut self, wanted: Vec<Wanted>, rows: &mut u64) -> Result<(), SourceError> {
+    fn fetch_all(&mut self, wanted: Vec<FetchRequest>, rows: &mut u64) -> Result<(), SourceError> {
         let mut rest = wanted.into_iter().peekable();
         while rest.peek().is_some() {
             let ids: Vec<InvoiceId>;
-            let mut page: HashMap<InvoiceId, Wanted>;
+            let mut page: HashMap<InvoiceId, FetchRequest>;
             {
-                let chunk: Vec<Wanted> = rest.by_ref().take(DOCUMENTS_A_PAGE).collect();
+                let chunk: Vec<FetchRequest> = rest.by_ref().take(DOCUMENTS_A_PAGE).collect();
                 ids = chunk.iter().map(|wanted| wanted.id.clone()).collect();
                 page = chunk.into_iter().map(|wanted| (wanted.id.clone(), wanted)).collect();
             }
@@ -360,7 +360,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
             let fetched = self.fetch_page(&ids, &mut page);
             *rows += (asked - page.len()) as u64;
             fetched?;
-            for (id, Wanted { tenant, ticket: Ticket { part, late_by, .. }, .. }) in page {
+            for (id, FetchRequest { tenant, ticket: Ticket { part, late_by, .. }, .. }) in page {
                 self.visit(part, &id);
                 self.say(ReaderEvent::Gone { part, id, tenant, late_by })?;
             }
@@ -369,7 +369,11 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// Takes what came out of `page`. A row that fails alone is a reject.
-    fn fetch_page(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), SourceError> {
+    fn fetch_page(
+        &mut self,
+        ids: &[InvoiceId],
+        page: &mut HashMap<InvoiceId, FetchRequest>,
+    ) -> Result<(), SourceError> {
         let refused = one_by_one::read(ids, |ids| self.patiently(|reader| reader.fetch(ids, page)))?;
         if refused.is_empty() {
             return Ok(());
@@ -384,7 +388,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// Hands over a row that the server does not return.
-    fn reject(&mut self, wanted: Wanted, error: &Error) -> Result<(), SourceError> {
+    fn reject(&mut self, wanted: FetchRequest, error: &Error) -> Result<(), SourceError> {
         self.meet(&wanted.id)?;
         self.visit(wanted.ticket.part, &wanted.id);
         let fetched = Fetched::Unreadable {
@@ -398,7 +402,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// Asks for what has not come yet.
-    fn fetch(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, Wanted>) -> Result<(), SourceError> {
+    fn fetch(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, FetchRequest>) -> Result<(), SourceError> {
         let (outbox, lookup, visited_ids, came) =
             (&mut self.outbox, &self.lookup, &mut self.visited_ids, &mut self.came);
         let visited = &mut self.visited;
@@ -454,7 +458,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     fn read_around(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, SourceError> {
         let ids = self.patiently(|reader| reader.source.ids(after.as_ref(), ROWS_A_PAGE))?;
         let unvisited = ids.iter().filter(|id| !self.visited.contains(*id));
-        let mut page: HashMap<_, _> = unvisited.map(|id| (id.clone(), Wanted::scanned(id.clone()))).collect();
+        let mut page: HashMap<_, _> = unvisited.map(|id| (id.clone(), FetchRequest::scanned(id.clone()))).collect();
         // What does not come was no invoice to begin with.
         let asked = page.len();
         self.fetch_page(&ids, &mut page)?;
@@ -488,7 +492,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     }
 }
 
-impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Asks for Reader<'_, T> {
+impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> RetryingSource for Reader<'_, T> {
     fn ask<R>(
         &mut self,
         mut question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,

@@ -13,7 +13,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use super::plan::Start;
 use crate::event::Doubt;
 use crate::invoice::SourceTime;
-use crate::state::runs::{Clocks, LastTime, Proof};
+use crate::state::runs::{ClockContinuity, Clocks, LastKnownState};
 use crate::window::{Clock, earlier, effective};
 
 /// How long a comparison of all keys answers for runs with clocks that prove nothing.
@@ -32,11 +32,11 @@ pub(super) struct Found<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Doubts {
     pub doubts: Vec<Doubt>,
-    pub proof: Proof,
+    pub proof: ClockContinuity,
 }
 
 /// Compares what is found with the last run.
-pub(super) fn doubts(last: &LastTime, found: &Found<'_>, lag: Duration) -> Doubts {
+pub(super) fn doubts(last: &LastKnownState, found: &Found<'_>, lag: Duration) -> Doubts {
     let Found { start, server, clocks, at } = found;
     let other = last.server.as_deref().is_some_and(|before| before != *server);
     let moved = last.clocks.as_ref().is_some_and(|before| has_moved(before, clocks, lag));
@@ -53,16 +53,16 @@ pub(super) fn doubts(last: &LastTime, found: &Found<'_>, lag: Duration) -> Doubt
     .filter_map(|(holds, doubt)| holds.then_some(doubt))
     .collect();
     let proof = if doubts.is_empty() {
-        Proof { unproven, compared: last.proof.compared.clone() }
+        ClockContinuity { unproven, compared: last.proof.compared.clone() }
     } else {
-        Proof { unproven: 0, compared: Some(at.to_rfc3339_opts(SecondsFormat::Secs, true)) }
+        ClockContinuity { unproven: 0, compared: Some(at.to_rfc3339_opts(SecondsFormat::Secs, true)) }
     };
     Doubts { doubts, proof }
 }
 
 /// The source times above which rows may have been written since the last run. What has passed since then is the most
 /// that one of the clocks says. None where none of them says that time has passed.
-pub(super) fn times_again(last: &LastTime, clock: &Clock, clocks: &Clocks, lag: Duration) -> Option<SourceTime> {
+pub(super) fn times_again(last: &LastKnownState, clock: &Clock, clocks: &Clocks, lag: Duration) -> Option<SourceTime> {
     let before = last.clocks.as_ref()?;
     let by_ours = clocks.own_ms - before.own_ms;
     let by_the_servers = clocks.server_ms - before.server_ms;
@@ -113,15 +113,15 @@ mod tests {
         Clocks { server_ms, shown_ms: server_ms, own_ms, host: "a".into(), uptime }
     }
 
-    fn last(clocks: Clocks) -> LastTime {
-        LastTime { server: Some("one".into()), clocks: Some(clocks), ..LastTime::default() }
+    fn last(clocks: Clocks) -> LastKnownState {
+        LastKnownState { server: Some("one".into()), clocks: Some(clocks), ..LastKnownState::default() }
     }
 
-    fn doubted(last: &LastTime, clocks: &Clocks, lag: Duration) -> Vec<Doubt> {
+    fn doubted(last: &LastKnownState, clocks: &Clocks, lag: Duration) -> Vec<Doubt> {
         begin(last, clocks, DateTime::UNIX_EPOCH, lag).doubts
     }
 
-    fn begin(last: &LastTime, clocks: &Clocks, at: DateTime<Utc>, lag: Duration) -> Doubts {
+    fn begin(last: &LastKnownState, clocks: &Clocks, at: DateTime<Utc>, lag: Duration) -> Doubts {
         doubts(last, &Found { start: Start::GoOn, server: "one", clocks, at }, lag)
     }
 
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(reasons(found(Start::GoOn, "one")), []);
         assert_eq!(reasons(found(Start::GoOn, "two")), [Doubt::OtherServer]);
         assert_eq!(reasons(found(Start::Restored, "one")), [Doubt::StateRestored]);
-        assert_eq!(doubted(&LastTime::default(), &now, LAG), []);
+        assert_eq!(doubted(&LastKnownState::default(), &now, LAG), []);
     }
 
     #[test]
@@ -191,14 +191,14 @@ mod tests {
             let begun = begin(&state, &clocks, at(hours), LAG);
             assert_eq!(begun.doubts == [Doubt::TimeUnproven], expected, "after {hours} hours");
             assert_eq!(begun.proof.unproven, unproven, "after {hours} hours");
-            state = LastTime { proof: begun.proof, ..last(clocks) };
+            state = LastKnownState { proof: begun.proof, ..last(clocks) };
         }
     }
 
     #[test]
     fn what_was_not_proven_is_compared_though_the_host_stays_the_same() {
-        let proof = Proof { unproven: 1, compared: Some("1970-01-01T00:00:00Z".into()) };
-        let state = LastTime { proof, ..last(clocks(0, 0, 0)) };
+        let proof = ClockContinuity { unproven: 1, compared: Some("1970-01-01T00:00:00Z".into()) };
+        let state = LastKnownState { proof, ..last(clocks(0, 0, 0)) };
         let after = |hours: i64| {
             let at = DateTime::UNIX_EPOCH + TimeDelta::hours(hours);
             begin(&state, &clocks(hours * HOUR, hours * HOUR, hours * HOUR), at, LAG)

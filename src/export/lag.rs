@@ -13,12 +13,12 @@ use crate::invoice::{SourceTime, Tenant};
 use crate::source::{KeyCursor, ListedTenant, Source};
 use crate::state::history::Status;
 use crate::state::overview::{LastRun, OpenRejects, Overview, Standing};
-use crate::state::runs::LastTime;
+use crate::state::runs::LastKnownState;
 use crate::window::{Span, seconds_between};
 
 /// What the source says now.
 #[derive(Clone, Debug)]
-pub struct Present {
+pub struct LagSnapshot {
     pub boundary: SourceTime,
     pub listed: Vec<ListedTenant>,
     /// Known tenants that are listed under another spelling only.
@@ -27,7 +27,7 @@ pub struct Present {
 
 /// By what a tenant counts as stale.
 pub enum Yardstick<'a> {
-    Source(&'a Present),
+    Source(&'a LagSnapshot),
     /// The source cannot be asked; this is our own clock.
     OwnClock(DateTime<Utc>),
 }
@@ -64,11 +64,11 @@ words! {
 pub fn ask(
     server_session: &mut ServerSession,
     state: &Path,
-    last: &LastTime,
+    last: &LastKnownState,
     overview: &Overview,
     safety_lag: Duration,
     tell: &mut dyn FnMut(Event),
-) -> anyhow::Result<Present> {
+) -> anyhow::Result<LagSnapshot> {
     refuse_other_source(state, last, server_session.source.as_ref())?;
     let boundary = server_session.ask(tell, |source| source.clock())?.boundary(safety_lag);
     let listed = server_session.ask(tell, |source| source.tenants(&boundary))?.tenants;
@@ -84,7 +84,7 @@ pub fn ask(
             }
         }
     }
-    Ok(Present { boundary, listed, folded })
+    Ok(LagSnapshot { boundary, listed, folded })
 }
 
 /// The tenants of the state with their families.
@@ -174,7 +174,7 @@ fn place_by_clock(standing: &Standing, now: DateTime<Utc>, stale_after: Option<i
 /// Judged by what the source has.
 fn place(
     standing: &Standing,
-    present: &Present,
+    present: &LagSnapshot,
     families: &HashMap<i64, Option<&SourceTime>>,
     stale_after: Option<i64>,
 ) -> Place {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::order::{Backups, Mirror, Order};
+use super::options::{Backups, ExportOptions, Mirror};
 use crate::fs::file::PrivateFile;
 use crate::fs::private::PrivateFolder;
 use crate::lang::Message;
@@ -12,8 +12,8 @@ use crate::state::legacy::{self, UnwritableTenant};
 use crate::state::legacy_file::{self, BackupPolicy};
 
 /// Called while the lock is held: the script cannot write its file at the same time.
-pub(super) fn mirror(order: &Order, private: &Arc<PrivateFolder>, state: &State) -> anyhow::Result<()> {
-    if order.mirror == Mirror::Off {
+pub(super) fn mirror(options: &ExportOptions, private: &Arc<PrivateFolder>, state: &State) -> anyhow::Result<()> {
+    if options.mirror == Mirror::Off {
         return Ok(());
     }
     let mirrored = PrivateFile::new(private, legacy::FILE);
@@ -23,9 +23,9 @@ pub(super) fn mirror(order: &Order, private: &Arc<PrivateFolder>, state: &State)
         if entries.is_empty() {
             return Ok(());
         }
-        let Backups { every, keep } = order.backups;
+        let Backups { every, keep } = options.backups;
         let keep = every.map_or(BackupPolicy::None, |every| BackupPolicy::Spaced { every, newest: keep });
-        legacy_file::replace(&mirrored, legacy::render(&entries)?.as_bytes(), keep, (order.clocks.now)()).map(drop)
+        legacy_file::replace(&mirrored, legacy::render(&entries)?.as_bytes(), keep, (options.clocks.now)()).map(drop)
     };
     let file = mirrored.path().to_path_buf();
     write().map_err(|error: anyhow::Error| match error.downcast::<UnwritableTenant>() {

@@ -2,7 +2,7 @@
 //!
 //! | file | what it owns |
 //! |---|---|
-//! | `order.rs` | what the operator wants of a run |
+//! | `options.rs` | what the operator wants of a run |
 //! | `plan.rs` | whether a run may start and which keys it reads, without I/O |
 //! | `doubts.rs` | whether clocks and server are those of the last run, without I/O |
 //! | `retry.rs` | when a server that went away is tried again |
@@ -11,7 +11,7 @@
 //! | `tenant_families.rs` | which spellings are one tenant to the source |
 //! | `writing.rs` | the right to change tree and state, for one run |
 //! | `mirror.rs` | the script's state file |
-//! | `course.rs` | what is measured of a run, and its summary |
+//! | `metrics.rs` | what is measured of a run, and its summary |
 //! | `session.rs` | a run on record, from the lock to its end |
 //! | `ticket.rs` | what goes along with a row from reading to deciding |
 //! | `check.rs` | whether a row can be exported, and whether its file is right |
@@ -27,7 +27,7 @@
 //! | `verify.rs`, `verify/` | tree, ledger and source compared, with the same parts |
 //! | `lag.rs`, `why.rs` | how far tenants lag behind; what became of one invoice |
 
-pub use self::order::{Backups, Mirror, Mode, Order, Rejects};
+pub use self::options::{Backups, ExportOptions, Mirror, Mode, Rejects};
 pub use self::run::run;
 pub use self::server::{ServerSession, refuse_other_source};
 
@@ -35,7 +35,7 @@ mod budget;
 mod carry_out;
 mod check;
 mod commit;
-mod course;
+mod metrics;
 mod decide;
 mod diff;
 mod doubts;
@@ -45,7 +45,7 @@ mod tenant_families;
 pub mod lag;
 mod mirror;
 mod one_by_one;
-mod order;
+mod options;
 mod outbox;
 mod retry;
 pub mod plan;

@@ -15,7 +15,7 @@ const OTHERS: usize = 10;
 pub(super) type Refused = Vec<(InvoiceId, Error)>;
 
 /// A connection that is made again when it is lost.
-pub(super) trait Asks {
+pub(super) trait RetryingSource {
     fn ask<R>(&mut self, question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>) -> Result<R, SourceError>;
 }
 
@@ -39,7 +39,11 @@ pub(super) fn read(
 }
 
 /// The refused rows, if they are to blame; else the error of the first one. `came` are rows that came with them.
-pub(super) fn blame(asks: &mut impl Asks, refused: Refused, came: &[InvoiceId]) -> Result<Refused, SourceError> {
+pub(super) fn blame(
+    asks: &mut impl RetryingSource,
+    refused: Refused,
+    came: &[InvoiceId],
+) -> Result<Refused, SourceError> {
     if refused.is_empty() || others_can_be_read(asks, &refused, came)? {
         return Ok(refused);
     }
@@ -47,7 +51,11 @@ pub(super) fn blame(asks: &mut impl Asks, refused: Refused, came: &[InvoiceId]) 
 }
 
 /// Tries rows of the same page, the first rows of the table, and those behind the refused ones.
-fn others_can_be_read(asks: &mut impl Asks, refused: &Refused, came: &[InvoiceId]) -> Result<bool, SourceError> {
+fn others_can_be_read(
+    asks: &mut impl RetryingSource,
+    refused: &Refused,
+    came: &[InvoiceId],
+) -> Result<bool, SourceError> {
     let is_other = |id: &InvoiceId| refused.iter().all(|(refused, _)| refused != id);
     let came: Vec<InvoiceId> = came.iter().take(OTHERS).cloned().collect();
     if any_can_be_read(asks, &came)? {
@@ -67,7 +75,7 @@ fn others_can_be_read(asks: &mut impl Asks, refused: &Refused, came: &[InvoiceId
     Ok(false)
 }
 
-fn any_can_be_read(asks: &mut impl Asks, ids: &[InvoiceId]) -> Result<bool, SourceError> {
+fn any_can_be_read(asks: &mut impl RetryingSource, ids: &[InvoiceId]) -> Result<bool, SourceError> {
     for id in ids {
         match asks.ask(|source| source.documents(slice::from_ref(id), &mut |_| Ok(()))) {
             Err(SourceError::Statement(_)) => {}

@@ -8,7 +8,7 @@ use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::Kind;
 use crate::source::ListedTenant;
-use crate::state::runs::LastTime;
+use crate::state::runs::LastKnownState;
 use crate::state::stored::TenantNo;
 use crate::state::tenants::KnownTenant;
 use crate::state::watermarks::PullBack;
@@ -21,7 +21,7 @@ pub struct Found<'a> {
     pub output: &'a Path,
     pub state: &'a Path,
     /// None where there is no state.
-    pub last: Option<&'a LastTime>,
+    pub last: Option<&'a LastKnownState>,
     pub mark: Option<&'a Mark>,
     pub tree: TreeUse,
 }
@@ -116,7 +116,7 @@ pub struct Group {
     /// The spellings to be exported, as far as they are known.
     pub members: Vec<Member>,
     /// Whether a spelling that turns up belongs to this run.
-    pub others: Others,
+    pub others: OtherSpellings,
     pub newest: Option<SourceTime>,
     pub reading: Reading,
 }
@@ -145,7 +145,7 @@ impl Member {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Others {
+pub enum OtherSpellings {
     Exported,
     /// `--tenant` names the ones to export.
     LeftOut,
@@ -228,7 +228,7 @@ pub fn groups(listed: &[ListedTenant], chosen: &[Tenant], known: &[KnownTenant],
     let chosen: HashSet<&Tenant> = chosen.iter().collect();
     for group in &mut groups {
         group.members.retain(|member| chosen.contains(&member.tenant));
-        group.others = Others::LeftOut;
+        group.others = OtherSpellings::LeftOut;
         // The source is asked for one that is exported, so a wrong guess about spellings costs nothing.
         if let Some(member) = group.members.first() {
             group.asked = member.tenant.clone();
@@ -278,7 +278,13 @@ fn group(listed: &ListedTenant, families: &Families<'_>, how: &HowToRead<'_>) ->
         HowToRead::Incremental(incremental) => incremental.reading(relatives, listed.newest.as_ref(), unknown),
         HowToRead::Span(span) => Reading::Keys(span.clone()),
     };
-    Group { asked: listed.spelling.clone(), members, others: Others::Exported, newest: listed.newest.clone(), reading }
+    Group {
+        asked: listed.spelling.clone(),
+        members,
+        others: OtherSpellings::Exported,
+        newest: listed.newest.clone(),
+        reading,
+    }
 }
 
 #[cfg(test)]
@@ -387,15 +393,15 @@ mod tests {
         }
     }
 
-    fn last(published_run: i64, last_run: i64) -> LastTime {
-        LastTime { state_id: "a".into(), published_run, last_run, ..LastTime::default() }
+    fn last(published_run: i64, last_run: i64) -> LastKnownState {
+        LastKnownState { state_id: "a".into(), published_run, last_run, ..LastKnownState::default() }
     }
 
     fn mark(state_id: &str, run: i64) -> Mark {
         Mark { state_id: state_id.into(), run, written: Written::Whole }
     }
 
-    fn begin(last: Option<&LastTime>, mark: Option<&Mark>, tree: TreeUse, kind: Kind) -> Result<Start, Refusal> {
+    fn begin(last: Option<&LastKnownState>, mark: Option<&Mark>, tree: TreeUse, kind: Kind) -> Result<Start, Refusal> {
         let found = Found { output: Path::new("out"), state: Path::new("state.db"), last, mark, tree };
         start(&found, Purpose::Run(kind), StatePolicy::Ordinary)
     }
@@ -416,15 +422,15 @@ mod tests {
     #[test]
     fn a_copy_of_the_tree_from_before_the_end_of_a_run_is_refused_once_it_has_ended() {
         let in_part = Mark { written: Written::InPart, ..mark("a", 7) };
-        let go_on = |state: &LastTime| begin(Some(state), Some(&in_part), TreeUse::HasFiles, Kind::Incremental);
+        let go_on = |state: &LastKnownState| begin(Some(state), Some(&in_part), TreeUse::HasFiles, Kind::Incremental);
         assert_eq!(go_on(&last(7, 7)), Ok(Start::GoOn), "the run died, and this is what it left");
-        let ended = LastTime { published_wholly: true, ..last(7, 7) };
+        let ended = LastKnownState { published_wholly: true, ..last(7, 7) };
         assert!(matches!(go_on(&ended), Err(Refusal::TreeRolledBack { tree_run: 7, state_run: 7, .. })));
     }
 
     #[test]
     fn a_backup_that_was_made_in_mid_run_is_recognised_once_that_run_has_ended() {
-        let open = LastTime { last_run_is_open: true, ..last(7, 7) };
+        let open = LastKnownState { last_run_is_open: true, ..last(7, 7) };
         let whole = begin(Some(&open), Some(&mark("a", 7)), TreeUse::HasFiles, Kind::Incremental);
         assert_eq!(whole, Ok(Start::Restored));
         let in_part = Mark { written: Written::InPart, ..mark("a", 7) };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use chrono::TimeDelta;
 
-use super::order::Order;
+use super::options::ExportOptions;
 use super::retry::RetryPolicy;
 use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
@@ -16,7 +16,7 @@ use crate::refusal::Refusal;
 use crate::run::{Cancel, Kind, RunId, Uptime};
 use crate::source::{self, Access, ListedTenant, Replication, Source, SourceError, TableIdentity, TenantList};
 use crate::state::State;
-use crate::state::runs::{Clocks, LastTime};
+use crate::state::runs::{Clocks, LastKnownState};
 use crate::window::{Clock, OpenWork, settled_below};
 
 /// A connection that is made again when it is lost.
@@ -35,13 +35,13 @@ impl ServerSession {
 
     /// The same as `second_source`, with retries.
     pub(super) fn again(
-        order: &Order,
+        options: &ExportOptions,
         server: &str,
         run: RunId,
         tell: &mut dyn FnMut(Event),
     ) -> Result<Self, SourceError> {
-        let mut retry = RetryPolicy::new(order.retry_for, &Cancel::default());
-        let source = retry.run(tell, || second_source(&order.access, server, Some(run)))?;
+        let mut retry = RetryPolicy::new(options.retry_for, &Cancel::default());
+        let source = retry.run(tell, || second_source(&options.access, server, Some(run)))?;
         Ok(Self { source, retry })
     }
 
@@ -121,40 +121,40 @@ pub(super) struct ServerSnapshot {
 /// Asks for the server's identity, its clock and its open work: in this order and before any row is read.
 /// Transactions that committed before the look at open work are visible to later reads; the others are open.
 pub(super) fn ask_server(
-    order: &Order,
+    options: &ExportOptions,
     server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<ServerSnapshot> {
     let server = server_session.ask(tell, |source| source.identity())?;
     let table = server_session.ask_if_shown(tell, None, |source| source.table_identity())?;
-    let (clock, clocks) = read_clocks(order, server_session, tell)?;
+    let (clock, clocks) = read_clocks(options, server_session, tell)?;
     let work = server_session.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
-    say_open_work(&work, &clock.boundary(order.safety_lag), tell);
+    say_open_work(&work, &clock.boundary(options.safety_lag), tell);
     match server_session.ask_if_shown(tell, None, |source| source.replication())? {
         Some(Replication::Behind(behind)) if behind.is_zero() => {}
         Some(Replication::Behind(behind)) => tell(Event::Notice(Notice::Replica { behind: Some(behind) })),
         Some(Replication::Stopped) => tell(Event::Notice(Notice::Replica { behind: None })),
         None => {}
     }
-    let boundary = clock.boundary(order.safety_lag);
-    let boundary = order.until.clone().filter(|until| *until < boundary).unwrap_or(boundary);
+    let boundary = clock.boundary(options.safety_lag);
+    let boundary = options.until.clone().filter(|until| *until < boundary).unwrap_or(boundary);
     tell(Event::Boundary(boundary.clone()));
     let settings = Settings {
-        kind: order.kind,
-        since: order.since.clone(),
-        overlap: order.overlap,
-        settled_below: settled_below(&boundary, &work, order.overlap),
+        kind: options.kind,
+        since: options.since.clone(),
+        overlap: options.overlap,
+        settled_below: settled_below(&boundary, &work, options.overlap),
         boundary,
         work,
         table,
     };
-    let TenantList { tenants: listed, has_tenantless } = if order.kind == Kind::Full && order.tenants.is_empty() {
+    let TenantList { tenants: listed, has_tenantless } = if options.kind == Kind::Full && options.tenants.is_empty() {
         TenantList::default()
     } else {
         tell(Event::ListingTenants);
         server_session.ask(tell, |source| source.tenants(&settings.boundary))?
     };
-    let is_asked = has_tenantless && order.tenants.is_empty();
+    let is_asked = has_tenantless && options.tenants.is_empty();
     let tenantless = if is_asked { find_tenantless(server_session, tell)? } else { Vec::new() };
     for ListedTenant { spelling, ahead, .. } in &listed {
         if let Some(newest) = ahead.clone().filter(|ahead| *ahead > clock.now) {
@@ -205,17 +205,17 @@ const READ_AT_MOST: usize = 5;
 
 /// The server's clock, and ours in the middle between question and answer.
 fn read_clocks(
-    order: &Order,
+    options: &ExportOptions,
     server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<(Clock, Clocks)> {
     let mut quickest: Option<(TimeDelta, Clock, Clocks)> = None;
     for _ in 0..READ_AT_MOST {
         let (clock, [before, after], uptime) = server_session.ask(tell, |source| {
-            let before = (order.clocks.now)();
+            let before = (options.clocks.now)();
             let clock = source.clock()?;
-            let uptime = (order.clocks.uptime)();
-            Ok((clock, [before, (order.clocks.now)()], uptime))
+            let uptime = (options.clocks.uptime)();
+            Ok((clock, [before, (options.clocks.now)()], uptime))
         })?;
         let took = after.signed_duration_since(before);
         if quickest.as_ref().is_none_or(|(least, ..)| took < *least) {
@@ -224,7 +224,7 @@ fn read_clocks(
                 server_ms: clock.unix_ms,
                 shown_ms: clock.shown_ms(),
                 own_ms: before.timestamp_millis() + half_ms,
-                host: order.starter.host.clone(),
+                host: options.starter.host.clone(),
                 uptime: uptime.map(|uptime| Uptime { ms: uptime.ms - half_ms, ..uptime }),
             };
             quickest = Some((took, clock, clocks));
@@ -238,7 +238,7 @@ fn read_clocks(
 }
 
 /// A state describes one source; another one's invoices must not be taken for its own.
-pub fn refuse_other_source(state: &Path, last: &LastTime, source: &dyn Source) -> anyhow::Result<()> {
+pub fn refuse_other_source(state: &Path, last: &LastKnownState, source: &dyn Source) -> anyhow::Result<()> {
     let given = source.name().0;
     match &last.source {
         Some(recorded) if *recorded != given => {
@@ -249,19 +249,19 @@ pub fn refuse_other_source(state: &Path, last: &LastTime, source: &dyn Source) -
 }
 
 pub(super) fn refuse_unknown_tenants(
-    order: &Order,
+    options: &ExportOptions,
     listed: &[ListedTenant],
     state: Option<&State>,
     server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
-    if order.tenants.is_empty() {
+    if options.tenants.is_empty() {
         return Ok(());
     }
     let known = state.map_or(Ok(Vec::new()), State::tenants).context("cannot look for tenants")?;
     let known = known.iter().map(|known| &known.tenant).chain(listed.iter().map(|listed| &listed.spelling));
     let known: HashSet<&Tenant> = known.collect();
-    for tenant in &order.tenants {
+    for tenant in &options.tenants {
         let is_known = known.contains(tenant) || server_session.ask(tell, |source| source.has_tenant(tenant))?;
         if !is_known {
             return Err(Refusal::UnknownTenant(tenant.to_string()).into());

@@ -4,10 +4,10 @@
 use chrono::SecondsFormat;
 
 use super::attach::Attached;
-use super::course::{CarriedOut, Course};
 use super::doubts::{self, Doubts};
+use super::metrics::{RunMetrics, RunResult};
 use super::mirror;
-use super::order::Order;
+use super::options::ExportOptions;
 use super::plan::{self, StatePolicy};
 use super::server::{ServerSession, ServerSnapshot, Settings, ask_server, refuse_other_source, refuse_unknown_tenants};
 use super::writing::Writing;
@@ -22,7 +22,7 @@ use crate::source::SourceName;
 use crate::state::State;
 use crate::state::backup::{self, Occasion, REGULAR};
 use crate::state::history::Status;
-use crate::state::runs::{End, LastTime, OpenRun, Start};
+use crate::state::runs::{End, LastKnownState, OpenRun, Start};
 use crate::state::watermarks::PullBack;
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, Written};
@@ -36,12 +36,12 @@ pub(super) struct Session {
     held: ExportLock,
     source: SourceName,
     begun: plan::Start,
-    last: LastTime,
+    last: LastKnownState,
     marked_run: i64,
 }
 
 /// What a run that has begun works with.
-pub(super) struct Site<'a> {
+pub(super) struct RunContext<'a> {
     pub state: &'a mut State,
     pub snapshot: &'a ServerSnapshot,
     pub writing: Writing<'a>,
@@ -49,18 +49,24 @@ pub(super) struct Site<'a> {
 
 impl Session {
     pub(super) fn open(
-        order: &Order,
+        options: &ExportOptions,
         server_session: &mut ServerSession,
         tell: &mut dyn FnMut(Event),
     ) -> anyhow::Result<Self> {
-        refuse_before_anything_is_made(order, server_session, tell)?;
-        let (tree, held) =
-            lock::acquire(&order.output, &order.state, order.kind.as_str(), &order.starter, order.lock_wait, tell)?;
-        let Attached { mut state, begun, marked_run } = order.location().attach(&tree, &held, tell)?;
+        refuse_before_anything_is_made(options, server_session, tell)?;
+        let (tree, held) = lock::acquire(
+            &options.output,
+            &options.state,
+            options.kind.as_str(),
+            &options.starter,
+            options.lock_wait,
+            tell,
+        )?;
+        let Attached { mut state, begun, marked_run } = options.location().attach(&tree, &held, tell)?;
         let last = state.last_time()?;
-        refuse_other_source(&order.state, &last, server_session.source.as_ref())?;
-        let snapshot = ask_server(order, server_session, tell)?;
-        refuse_unknown_tenants(order, &snapshot.listed, Some(&state), server_session, tell)?;
+        refuse_other_source(&options.state, &last, server_session.source.as_ref())?;
+        let snapshot = ask_server(options, server_session, tell)?;
+        refuse_unknown_tenants(options, &snapshot.listed, Some(&state), server_session, tell)?;
         recover(held.private(), &mut state, tell)?;
         let source = server_session.source.name();
         Ok(Self { tree, state, snapshot, held, source, begun, last, marked_run })
@@ -69,32 +75,32 @@ impl Session {
     /// Opens a run, has it carried out and ends it, on record.
     pub(super) fn on_record(
         &mut self,
-        order: &Order,
-        course: &Course,
+        options: &ExportOptions,
+        metrics: &RunMetrics,
         tell: &mut dyn FnMut(Event),
-        work: impl FnOnce(Site<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<CarriedOut>,
-    ) -> anyhow::Result<(RunId, CarriedOut)> {
-        let durability = order.durability.map_or_else(|| self.tree.durability(), Ok)?;
-        let run = self.begin(order, tell)?;
+        work: impl FnOnce(RunContext<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<RunResult>,
+    ) -> anyhow::Result<(RunId, RunResult)> {
+        let durability = options.durability.map_or_else(|| self.tree.durability(), Ok)?;
+        let run = self.begin(options, tell)?;
         let Self { tree, state, snapshot, held, last, .. } = self;
         let id = run.id;
         // From here on every error is on record as the run's.
         let result = panics::as_error(|| {
-            pull_back(order, &snapshot.settings, state, tell)?;
+            pull_back(options, &snapshot.settings, state, tell)?;
             let stage = Stage::create(tree, held.private(), durability)?;
             let mark = Mark { state_id: last.state_id.clone(), run: id.0, written: Written::InPart };
             let writing = Writing { tree, stage: &stage, held, run: &run, mark: Some(mark) };
-            let carried_out = work(Site { state: &mut *state, snapshot, writing }, tell)?;
+            let carried_out = work(RunContext { state: &mut *state, snapshot, writing }, tell)?;
             stage::remove(held.private())?;
             say_whole(held, id)?;
             Ok(carried_out)
         });
         let end = |status, error| End {
             status,
-            at: (order.clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
+            at: (options.clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
             error,
             tenants: 0,
-            retries: course.retries.get(),
+            retries: metrics.retries.get(),
             counts: None,
             failed: Vec::new(),
         };
@@ -106,7 +112,7 @@ impl Session {
                 let cancelled = cancelled && say_whole(held, id).is_ok();
                 let status = if cancelled { Status::Cancelled } else { Status::Failed };
                 let _ = state.finish(run, &end(status, Some(Message::from(&error).to_string())));
-                let _ = mirror::mirror(order, held.private(), state);
+                let _ = mirror::mirror(options, held.private(), state);
                 return Err(error);
             }
         };
@@ -119,14 +125,14 @@ impl Session {
         Ok((id, carried_out))
     }
 
-    fn begin(&mut self, order: &Order, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
+    fn begin(&mut self, options: &ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
         let ServerSnapshot { clock, clocks, server, settings, .. } = &self.snapshot;
-        let found = doubts::Found { start: self.begun, server, clocks, at: order.starter.at };
-        let Doubts { doubts, proof } = doubts::doubts(&self.last, &found, order.safety_lag);
+        let found = doubts::Found { start: self.begun, server, clocks, at: options.starter.at };
+        let Doubts { doubts, proof } = doubts::doubts(&self.last, &found, options.safety_lag);
         doubts.iter().for_each(|doubt| tell(Event::Notice(Notice::Doubt(*doubt))));
         self.state.begin(&Start {
-            kind: order.kind,
-            starter: order.starter.clone(),
+            kind: options.kind,
+            starter: options.starter.clone(),
             source: self.source.0.clone(),
             server: server.clone(),
             clocks: clocks.clone(),
@@ -134,7 +140,7 @@ impl Session {
             since: settings.since.clone(),
             doubts,
             proof,
-            times_again: doubts::times_again(&self.last, clock, clocks, order.safety_lag),
+            times_again: doubts::times_again(&self.last, clock, clocks, options.safety_lag),
             marked_run: self.marked_run,
             table: settings.table.clone(),
         })
@@ -142,9 +148,9 @@ impl Session {
 
     /// A backup that cannot be made must not keep invoices from being exported; a state that turns out to
     /// be damaged must.
-    pub(super) fn back_up(&self, order: &Order, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
-        let Some(every) = order.backups.every.filter(|_| self.last.last_run > 0) else { return Ok(()) };
-        let at = order.starter.at;
+    pub(super) fn back_up(&self, options: &ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
+        let Some(every) = options.backups.every.filter(|_| self.last.last_run > 0) else { return Ok(()) };
+        let at = options.starter.at;
         let make = || {
             let made = backup::list(self.state.path())?.into_iter().find(|backup| backup.occasion.starts_with(REGULAR));
             // One from the future, after a clock went wrong, counts for nothing.
@@ -152,7 +158,7 @@ impl Session {
                 return Ok(());
             }
             self.state.back_up(Occasion::Regular, at)?;
-            backup::prune(&self.held, order.backups.keep)
+            backup::prune(&self.held, options.backups.keep)
         };
         match make() {
             Err(error) if error.chain().any(|cause| cause.is::<Refusal>()) => Err(error),
@@ -165,22 +171,27 @@ impl Session {
     }
 
     /// Writes the script's file, then closes the state and frees the lock.
-    pub(super) fn close(self, order: &Order) -> anyhow::Result<()> {
-        let mirrored = mirror::mirror(order, self.held.private(), &self.state);
+    pub(super) fn close(self, options: &ExportOptions) -> anyhow::Result<()> {
+        let mirrored = mirror::mirror(options, self.held.private(), &self.state);
         self.state.close()?;
         mirrored
     }
 }
 
 /// Watermarks that lie ahead of the boundary are pulled back to it.
-fn pull_back(order: &Order, settings: &Settings, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
+fn pull_back(
+    options: &ExportOptions,
+    settings: &Settings,
+    state: &mut State,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<()> {
     let Settings { boundary, .. } = settings;
     if !settings.moves_watermarks() {
         return Ok(());
     }
     let back = plan::pull_backs(&state.tenants_ahead_of(Some(boundary))?, boundary);
     if !back.is_empty() {
-        state.pull_back(&back, boundary, &order.starter)?;
+        state.pull_back(&back, boundary, &options.starter)?;
     }
     for PullBack { tenant, from } in back {
         tell(Event::Notice(Notice::PulledBack { tenant, from, to: boundary.clone() }));
@@ -210,18 +221,18 @@ fn recover(private: &PrivateFolder, state: &mut State, tell: &mut dyn FnMut(Even
 /// Where the output carries no mark nothing is created, and with `--fresh` nothing is set aside, before
 /// it is clear that the run may start.
 fn refuse_before_anything_is_made(
-    order: &Order,
+    options: &ExportOptions,
     server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
-    if order.policy == StatePolicy::Fresh {
-        return refuse_unknown_tenants(order, &[], None, server_session, tell);
+    if options.policy == StatePolicy::Fresh {
+        return refuse_unknown_tenants(options, &[], None, server_session, tell);
     }
-    if mark::of_output(&order.output)?.is_some() {
+    if mark::of_output(&options.output)?.is_some() {
         return Ok(());
     }
-    let state = State::open_read_only(&order.state)?;
+    let state = State::open_read_only(&options.state)?;
     let last = state.as_ref().map(State::last_time).transpose()?;
-    order.location().judge(last.as_ref(), None)?;
-    refuse_unknown_tenants(order, &[], state.as_ref(), server_session, tell)
+    options.location().judge(last.as_ref(), None)?;
+    refuse_unknown_tenants(options, &[], state.as_ref(), server_session, tell)
 }

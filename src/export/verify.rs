@@ -13,11 +13,11 @@ use std::io::ErrorKind;
 use self::findings::Findings;
 use super::attach::Location;
 use super::carry_out::{Destination, carry_out};
-use super::course::{CarriedOut, Course, Totals};
 use super::diff::Compare;
+use super::metrics::{RunMetrics, RunResult, Totals};
 use super::plan::{Purpose, StatePolicy};
 use super::server::ServerSession;
-use super::session::{Session, Site};
+use super::session::{RunContext, Session};
 use crate::event::Event;
 use crate::invoice::Tenant;
 use crate::lock::{self, ExportLock};
@@ -36,29 +36,29 @@ mod task;
 pub use self::task::{Against, Confirm, Content, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
 
 /// What came of it.
-pub struct Verified {
+pub struct Verification {
     pub findings: Findings,
-    pub mended: Option<Mended>,
+    pub mended: Option<RepairResult>,
     /// Why nothing was mended though it should have been.
     pub refused: Option<anyhow::Error>,
 }
 
 /// What `--repair` and `--prune` did.
-pub struct Mended {
+pub struct RepairResult {
     pub run: RunId,
     pub counts: Counts,
     /// What a second look found.
     pub left: Findings,
 }
 
-impl Verified {
+impl Verification {
     pub fn differs(&self) -> bool {
         let left = self.mended.as_ref().map_or(&self.findings, |mended| &mended.left);
         left.number() > 0
     }
 }
 
-pub fn verify(task: &Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Verified> {
+pub fn verify(task: &Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Verification> {
     tell(Event::Started { kind: Kind::Verify, dry_run: false });
     match &task.with_source {
         Some(with_source) => with_the_source(task, with_source, confirm, tell),
@@ -67,7 +67,7 @@ pub fn verify(task: &Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event)) ->
             refuse_unknown_tenants(&state, &task.selection)?;
             let mut findings = Findings::new(task.shown);
             disk::compare(task, &tree, &state, &Cancel::default(), &mut findings, tell)?;
-            Ok(Verified { findings, mended: None, refused: None })
+            Ok(Verification { findings, mended: None, refused: None })
         }
     }
 }
@@ -115,29 +115,30 @@ fn with_the_source(
     with: &WithSource,
     confirm: Confirm<'_>,
     tell: &mut dyn FnMut(Event),
-) -> anyhow::Result<Verified> {
-    let order = &with.order;
-    let course = Course::begin();
-    let tell = &mut course.counting(tell);
-    let mut server_session = ServerSession::open(&order.access, order.retry_for, tell)?;
-    let mut session = Session::open(order, &mut server_session, tell)?;
+) -> anyhow::Result<Verification> {
+    let options = &with.options;
+    let metrics = RunMetrics::begin();
+    let tell = &mut metrics.counting(tell);
+    let mut server_session = ServerSession::open(&options.access, options.retry_for, tell)?;
+    let mut session = Session::open(options, &mut server_session, tell)?;
     drop(server_session);
     // Nothing is under way yet that a signal could not end at once.
     let findings = examine(task, with, &session, &Cancel::default(), tell)?;
     if with.repair == Repair::No && with.prune == Prune::No {
-        session.close(order)?;
-        return Ok(Verified { findings, mended: None, refused: None });
+        session.close(options)?;
+        return Ok(Verification { findings, mended: None, refused: None });
     }
     if let Prune::Yes(prune) = with.prune
-        && let Err(refused) = prune::refuse(order, &findings, &session, prune, confirm, tell)
+        && let Err(refused) = prune::refuse(options, &findings, &session, prune, confirm, tell)
     {
-        return Ok(Verified { findings, mended: None, refused: Some(refused) });
+        return Ok(Verification { findings, mended: None, refused: Some(refused) });
     }
-    let mend = |site: Site<'_>, tell: &mut dyn FnMut(Event)| mend(with, &findings, site, tell);
-    let (run, CarriedOut { totals: Totals { run: counts, .. }, .. }) = session.on_record(order, &course, tell, mend)?;
-    let left = examine(task, with, &session, &(order.watch)()?, tell)?;
-    session.close(order)?;
-    Ok(Verified { findings, mended: Some(Mended { run, counts, left }), refused: None })
+    let mend = |site: RunContext<'_>, tell: &mut dyn FnMut(Event)| mend(with, &findings, site, tell);
+    let (run, RunResult { totals: Totals { run: counts, .. }, .. }) =
+        session.on_record(options, &metrics, tell, mend)?;
+    let left = examine(task, with, &session, &(options.watch)()?, tell)?;
+    session.close(options)?;
+    Ok(Verification { findings, mended: Some(RepairResult { run, counts, left }), refused: None })
 }
 
 fn examine(
@@ -154,7 +155,7 @@ fn examine(
         Against::Keys => Compare::Keys,
         Against::Documents => Compare::Documents,
     };
-    source::compare(&with.order, session, &task.selection, compare, cancel, &mut findings, tell)?;
+    source::compare(&with.options, session, &task.selection, compare, cancel, &mut findings, tell)?;
     Ok(findings)
 }
 
@@ -162,20 +163,20 @@ fn examine(
 fn mend(
     with: &WithSource,
     findings: &Findings,
-    site: Site<'_>,
+    site: RunContext<'_>,
     tell: &mut dyn FnMut(Event),
-) -> anyhow::Result<CarriedOut> {
-    let Site { state, snapshot, mut writing } = site;
+) -> anyhow::Result<RunResult> {
+    let RunContext { state, snapshot, mut writing } = site;
     let mut pruned = Counts::default();
     if let Prune::Yes(PruneOrder { leftovers, .. }) = with.prune {
-        pruned = prune::prune(&with.order, findings, leftovers, state, snapshot, &mut writing, tell)?;
+        pruned = prune::prune(&with.options, findings, leftovers, state, snapshot, &mut writing, tell)?;
     }
     if with.repair == Repair::Yes {
         state.put_on_todo_list(findings.to_export())?;
     }
-    let server_session = ServerSession::again(&with.order, &snapshot.server, writing.run.id, tell)?;
+    let server_session = ServerSession::again(&with.options, &snapshot.server, writing.run.id, tell)?;
     let mut carried_out =
-        carry_out(&with.order, snapshot, server_session, Destination::Export { state, writing }, tell)?;
+        carry_out(&with.options, snapshot, server_session, Destination::Export { state, writing }, tell)?;
     carried_out.totals.run += pruned;
     Ok(carried_out)
 }

@@ -68,7 +68,7 @@ words! {
 }
 
 /// What the source says now; without it only the state is asked.
-pub struct Now<'a> {
+pub struct SourceSnapshot<'a> {
     pub server_session: ServerSession,
     pub tell: &'a mut dyn FnMut(Event),
     pub boundary: SourceTime,
@@ -79,7 +79,7 @@ pub struct Now<'a> {
     pub max_document: u64,
 }
 
-impl<'a> Now<'a> {
+impl<'a> SourceSnapshot<'a> {
     /// In the order of a run.
     pub fn of(
         mut server_session: ServerSession,
@@ -105,7 +105,7 @@ pub fn why(
     tenant: Option<&Tenant>,
     state: &State,
     output: &Path,
-    mut now: Option<&mut Now<'_>>,
+    mut now: Option<&mut SourceSnapshot<'_>>,
 ) -> anyhow::Result<Vec<Case>> {
     let known = state.tenants()?;
     let mut ids = state.ids_of(number)?;
@@ -224,7 +224,7 @@ fn judge_row(
     tenant: Option<&KnownTenant>,
     known: &[KnownTenant],
     tree: Option<&Tree>,
-    now: &mut Now<'_>,
+    now: &mut SourceSnapshot<'_>,
 ) -> anyhow::Result<Verdict> {
     if let Some(lacking) = lacking(row) {
         return Ok(match trace.entry {
@@ -293,7 +293,12 @@ enum Document {
     Other,
 }
 
-fn document_now(id: &InvoiceId, trace: &Trace, tree: Option<&Tree>, now: &mut Now<'_>) -> anyhow::Result<Document> {
+fn document_now(
+    id: &InvoiceId,
+    trace: &Trace,
+    tree: Option<&Tree>,
+    now: &mut SourceSnapshot<'_>,
+) -> anyhow::Result<Document> {
     let checker = Checker { tree, stage: None, presence: Presence::Checked, max_document: now.max_document };
     let mut found = Document::Gone;
     let mut compare = |fetched| {
@@ -335,7 +340,7 @@ fn waits(
     trace: &Trace,
     tenant: Option<&KnownTenant>,
     known: &[KnownTenant],
-    now: &Now<'_>,
+    now: &SourceSnapshot<'_>,
     first: Option<Text>,
 ) -> Verdict {
     if let Some(reject) = trace.reject.as_ref().filter(|reject| mend_elsewhere(reject.reason).is_some()) {
@@ -358,7 +363,7 @@ fn turn(
     trace: &Trace,
     tenant: Option<&KnownTenant>,
     known: &[KnownTenant],
-    now: &Now,
+    now: &SourceSnapshot,
 ) -> (Text, Text) {
     let Some(time) = row.time.as_ref().filter(|time| crate::window::earlier(time, Duration::ZERO).is_some()) else {
         return (
@@ -426,8 +431,8 @@ fn late(time: &SourceTime, reading: Reading) -> (Text, Text) {
 }
 
 /// What the next incremental run reads of the tenant.
-fn reading(row: &RowSummary, known: &[KnownTenant], now: &Now<'_>) -> Reading {
-    let Now { boundary, work, overlap, listed, .. } = now;
+fn reading(row: &RowSummary, known: &[KnownTenant], now: &SourceSnapshot<'_>) -> Reading {
+    let SourceSnapshot { boundary, work, overlap, listed, .. } = now;
     let how = HowToRead::Incremental(Incremental { known, boundary, work, overlap: *overlap });
     let chosen: Vec<Tenant> = row.tenant.iter().cloned().collect();
     let groups = plan::groups(listed, &chosen, known, &how);

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
 
 use super::Refusal;
-use crate::lang::{Explained, Lang, Message, Text};
+use crate::lang::{ExplainedError, Lang, Message, Text};
 
 /// What happened and what led to it; the hint is the first one of the chain, or what helps against the error of the
 /// operating system in it.
@@ -31,7 +31,7 @@ fn message(error: &(dyn StdError + 'static)) -> Message {
     if let Some(refusal) = error.downcast_ref::<Refusal>() {
         return refusal.message();
     }
-    match error.downcast_ref::<Explained>() {
+    match error.downcast_ref::<ExplainedError>() {
         Some(explained) => explained.message().clone(),
         None => Text::same(error.to_string()).into(),
     }

@@ -6,7 +6,7 @@ use super::line::{Line, count};
 use crate::event::{Doubt, Life, Notice};
 use crate::invoice::InvoiceId;
 use crate::lang::{Message, Text, span};
-use crate::run::WhyKept;
+use crate::run::KeptReason;
 
 /// The wording of a notice, as a line of the log.
 #[expect(clippy::too_many_lines, reason = "a list of sentences")]
@@ -196,18 +196,18 @@ fn doubt(reason: Doubt) -> Text {
 }
 
 /// Why files stay that no invoice names. None: a run of an earlier version may have written them.
-fn why_kept(why: Option<WhyKept>) -> Text {
+fn why_kept(why: Option<KeptReason>) -> Text {
     match why {
-        Some(WhyKept::Number) => text!(
+        Some(KeptReason::Number) => text!(
             "their ids carry other numbers now, or those of another year, as when ids are used again",
             "其 id 现在是另一个发票号，或另一年的同一发票号（例如 id 被重新使用）"
         ),
-        Some(WhyKept::Tenant) => text!("their ids belong to other tenants now", "其 id 现在属于另一个租户"),
-        Some(WhyKept::Table) => text!(
+        Some(KeptReason::Tenant) => text!("their ids belong to other tenants now", "其 id 现在属于另一个租户"),
+        Some(KeptReason::Table) => text!(
             "it is not proven that the table is the one they came from (it, or the server, may have been restored, emptied, altered or restarted); a full run reads every row anew, and later moves are believed again",
             "无法证明数据表仍是导出时的那张表（表或服务器可能被恢复、清空、修改或重启过）；全量导出会重新读取每一行，之后的移动又能确认"
         ),
-        Some(WhyKept::NotRemoved) => text!("they could not be removed", "当时无法删除"),
+        Some(KeptReason::NotRemoved) => text!("they could not be removed", "当时无法删除"),
         None => text!(
             "a run of an earlier version died before it had recorded what it wrote there",
             "旧版本的运行意外终止，没有留下其写入内容的记录"
@@ -265,7 +265,7 @@ mod tests {
             Notice::RunUnfinished { run: RunId(3), kind: Kind::Full, host, started, invoices: 9, life }
         });
         let doubts = [Doubt::OtherServer, Doubt::ClockMoved, Doubt::TimeUnproven, Doubt::StateRestored];
-        let reasons = [WhyKept::Number, WhyKept::Tenant, WhyKept::Table, WhyKept::NotRemoved].map(Some);
+        let reasons = [KeptReason::Number, KeptReason::Tenant, KeptReason::Table, KeptReason::NotRemoved].map(Some);
         let kept =
             reasons.into_iter().chain([None]).map(|why| Notice::StaysInPlace { why, files: 5, example: path.clone() });
         let nameless = [true, false].map(|more| Notice::WithoutTenant { invoices: 1, more, some: vec!["12".into()] });

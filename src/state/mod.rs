@@ -86,7 +86,7 @@ mod tests {
             source: "sqlite:a".to_owned(),
             server: "a".to_owned(),
             clocks: runs::Clocks { server_ms: 0, shown_ms: 0, own_ms: 0, host: "db1".to_owned(), uptime: None },
-            proof: runs::Proof::default(),
+            proof: runs::ClockContinuity::default(),
             boundary: SourceTime::from("2025-11-28 16:30:00"),
             since: None,
             doubts: Vec::new(),

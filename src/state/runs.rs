@@ -32,7 +32,7 @@ pub struct Clocks {
 
 /// Whether the time that passed between runs is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Proof {
+pub struct ClockContinuity {
     /// Runs that began on another host, or after a restart, than the run before, since the keys were last
     /// compared without a lower bound. What the clocks did in between is not known.
     pub unproven: u64,
@@ -42,13 +42,13 @@ pub struct Proof {
 
 /// What was true when the state was last used, to be compared with now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LastTime {
+pub struct LastKnownState {
     pub state_id: String,
     pub source: Option<String>,
     pub server: Option<String>,
     /// What the clocks said then. None: no run has read them.
     pub clocks: Option<Clocks>,
-    pub proof: Proof,
+    pub proof: ClockContinuity,
     /// The last run that changed the tree.
     pub published_run: i64,
     /// Whether it came to its end: then the tree's mark says so too.
@@ -58,7 +58,7 @@ pub struct LastTime {
     pub last_run_is_open: bool,
 }
 
-impl LastTime {
+impl LastKnownState {
     /// Refuses a tree that is not the one which this describes. `state` is the file that it was read from: a state
     /// or a backup.
     pub fn refuse_other_tree(&self, mark: Option<&Mark>, output: &Path, state: &Path) -> Result<(), Refusal> {
@@ -87,7 +87,7 @@ impl LastTime {
 }
 
 /// Of a state or of a backup.
-pub(super) fn last_time(conn: &Connection) -> rusqlite::Result<LastTime> {
+pub(super) fn last_time(conn: &Connection) -> rusqlite::Result<LastKnownState> {
     conn.query_row(
         "SELECT state_id, source, server, published_run,
                 (SELECT coalesce(max(id), 0) FROM run),
@@ -96,7 +96,7 @@ pub(super) fn last_time(conn: &Connection) -> rusqlite::Result<LastTime> {
                 server_ms, shown_ms, own_ms, host, boot, uptime_ms, unproven_runs, compared FROM meta",
         [],
         |row| {
-            Ok(LastTime {
+            Ok(LastKnownState {
                 state_id: row.get(0)?,
                 source: row.get(1)?,
                 server: row.get(2)?,
@@ -105,7 +105,7 @@ pub(super) fn last_time(conn: &Connection) -> rusqlite::Result<LastTime> {
                 last_run: row.get(4)?,
                 last_run_is_open: row.get(6)?,
                 clocks: clocks(row)?,
-                proof: Proof { unproven: row.get("unproven_runs")?, compared: row.get("compared")? },
+                proof: ClockContinuity { unproven: row.get("unproven_runs")?, compared: row.get("compared")? },
             })
         },
     )
@@ -133,7 +133,7 @@ pub struct Start {
     pub boundary: SourceTime,
     pub since: Option<SourceTime>,
     pub doubts: Vec<Doubt>,
-    pub proof: Proof,
+    pub proof: ClockContinuity,
     /// Source times above this may come again if the clock went back; None: any may.
     pub times_again: Option<SourceTime>,
     /// The run in the tree's mark; new runs have greater numbers, also after a restore.
@@ -165,7 +165,7 @@ pub struct End {
 
 impl State {
     /// What was true when the state was last used.
-    pub fn last_time(&self) -> anyhow::Result<LastTime> {
+    pub fn last_time(&self) -> anyhow::Result<LastKnownState> {
         self.read(last_time)
     }
 

@@ -5,7 +5,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRe
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 
 use crate::invoice::{Digest, InvoiceId, ReasonCode, SourceTime, Tenant};
-use crate::run::{Counts, Kind, RunId, WhyKept};
+use crate::run::{Counts, KeptReason, Kind, RunId};
 use crate::tree::name::TreePath;
 
 /// The row of a tenant: of one spelling.
@@ -56,7 +56,7 @@ macro_rules! stored_words {
     )+};
 }
 
-stored_words!(Kind WhyKept ReasonCode);
+stored_words!(Kind KeptReason ReasonCode);
 
 impl ToSql for InvoiceId {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

@@ -8,7 +8,7 @@ use super::ledger::AT_PATH;
 use super::stored::TenantNo;
 use super::{State, ledger, tenants};
 use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
-use crate::run::{Counts, RunId, WhyKept};
+use crate::run::{Counts, KeptReason, RunId};
 use crate::tree::name::TreePath;
 use crate::tree::stage::Target;
 
@@ -62,13 +62,13 @@ pub struct Leftover {
     pub digest: Digest,
     /// None of those that were left before this was recorded, and of files that a run of an earlier version may have
     /// written when it died.
-    pub why: Option<WhyKept>,
+    pub why: Option<KeptReason>,
 }
 
 impl Leftover {
     /// Whether the file is provably superseded. If not, it may be the only one of another invoice.
     pub fn is_superseded(&self) -> bool {
-        self.why == Some(WhyKept::NotRemoved)
+        self.why == Some(KeptReason::NotRemoved)
     }
 }
 

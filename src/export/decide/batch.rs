@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::mem;
 use std::time::Duration;
 
-use crate::export::course::Totals;
+use crate::export::metrics::Totals;
 use crate::invoice::{Digest, InvoiceId, Tenant};
 use crate::run::Counts;
 use crate::state::ledger::{Entry, Origin};

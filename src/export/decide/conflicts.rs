@@ -16,20 +16,20 @@ use crate::tree::name::TreePath;
 const WAITING_AT_MOST: usize = 500;
 
 /// A row that waits, and the path that it wanted.
-pub(super) struct Waiting {
+pub(super) struct DeferredRow {
     pub tenant: Tenant,
     pub path: TreePath,
 }
 
 #[derive(Default)]
 pub(in crate::export) struct Conflicts {
-    waiting: BTreeMap<InvoiceId, Waiting>,
+    waiting: BTreeMap<InvoiceId, DeferredRow>,
 }
 
 impl Conflicts {
     /// A row waits, and wants this path.
     pub(super) fn add(&mut self, id: InvoiceId, tenant: Tenant, path: TreePath) {
-        self.waiting.insert(id, Waiting { tenant, path });
+        self.waiting.insert(id, DeferredRow { tenant, path });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -46,13 +46,13 @@ impl Conflicts {
     }
 
     /// Takes out all rows that wait.
-    pub(super) fn take(&mut self) -> BTreeMap<InvoiceId, Waiting> {
+    pub(super) fn take(&mut self) -> BTreeMap<InvoiceId, DeferredRow> {
         mem::take(&mut self.waiting)
     }
 }
 
 /// Rows as they are now; None for those that are no invoice any more.
-pub(super) type Fresh = BTreeMap<InvoiceId, Option<Verdict>>;
+pub(super) type RereadRows = BTreeMap<InvoiceId, Option<Verdict>>;
 
 /// The invoice that gets a contested path.
 pub(super) struct Winner {
@@ -63,7 +63,7 @@ pub(super) struct Winner {
 }
 
 /// The greatest (source time, id) of each path.
-pub(super) fn winners(fresh: &Fresh) -> HashMap<TreePath, Winner> {
+pub(super) fn winners(fresh: &RereadRows) -> HashMap<TreePath, Winner> {
     let mut winners: HashMap<TreePath, Winner> = HashMap::new();
     for (id, verdict) in fresh {
         let Some(Verdict::Candidate(candidate)) = verdict else { continue };

@@ -8,23 +8,23 @@ use std::time::Instant;
 use anyhow::{bail, ensure};
 
 use super::batch::{BATCH_TIME, Batch, FIRST_BATCH_FILES, next_limit};
-use super::conflicts::{Conflicts, Fresh, Waiting, Winner, winners};
+use super::conflicts::{Conflicts, DeferredRow, RereadRows, Winner, winners};
 use super::decisions::{Decisions, Rival};
 use super::doubted;
 use super::parts::{Parts, advances, members};
 use super::second::SecondSource;
 use crate::event::Notice;
 use crate::export::check::{Candidate, Verdict};
-use crate::export::course::CarriedOut;
 use crate::export::diff::ReaderEvent;
 use crate::export::drive::{Checked, RowHandler};
-use crate::export::one_by_one::{self, Asks};
+use crate::export::metrics::RunResult;
+use crate::export::one_by_one::{self, RetryingSource};
 use crate::export::plan::Group;
 use crate::export::ticket::{Part, Ticket, Trust};
 use crate::invoice::{InvoiceId, Reason, Tenant};
 use crate::lang::Explain;
 use crate::refusal::Trouble;
-use crate::run::WhyKept;
+use crate::run::KeptReason;
 use crate::source::SourceError;
 use crate::state::ledger::Entry;
 use crate::state::todo::{Leftover, Reject, TodoReason};
@@ -131,7 +131,7 @@ impl<'a> Decider<'a> {
         Self { groups, decisions, second, conflicts, parts, opened, limit }
     }
 
-    pub(in crate::export) fn into_outcome(self) -> CarriedOut {
+    pub(in crate::export) fn into_outcome(self) -> RunResult {
         self.decisions.journal.outcome
     }
 
@@ -265,8 +265,8 @@ impl<'a> Decider<'a> {
     }
 
     /// The rows that wait, their rivals, and the rivals' rivals.
-    fn read_with_rivals(&mut self, waiting: &BTreeMap<InvoiceId, Waiting>) -> Result<Fresh, SourceError> {
-        let mut fresh = Fresh::new();
+    fn read_with_rivals(&mut self, waiting: &BTreeMap<InvoiceId, DeferredRow>) -> Result<RereadRows, SourceError> {
+        let mut fresh = RereadRows::new();
         let mut ask: BTreeSet<InvoiceId> = waiting.keys().cloned().collect();
         while !ask.is_empty() && fresh.len() < READ_AT_MOST {
             let ids: Vec<InvoiceId> = mem::take(&mut ask).into_iter().collect();
@@ -288,8 +288,8 @@ impl<'a> Decider<'a> {
     fn read_again(
         &mut self,
         ids: &[InvoiceId],
-        waiting: &BTreeMap<InvoiceId, Waiting>,
-        fresh: &mut Fresh,
+        waiting: &BTreeMap<InvoiceId, DeferredRow>,
+        fresh: &mut RereadRows,
     ) -> Result<(), SourceError> {
         let mut known: HashMap<&InvoiceId, (Option<Entry>, Trust)> = HashMap::new();
         for id in ids {
@@ -456,7 +456,7 @@ impl<'a> Decider<'a> {
         self.decisions.table = None;
         for Removal { path, digest, cause, .. } in mem::take(&mut changes.removals) {
             let (Cause::Superseded(id) | Cause::InDoubt(id)) = cause;
-            self.decisions.leave_if_there(Leftover { path, id, digest, why: Some(WhyKept::Table) });
+            self.decisions.leave_if_there(Leftover { path, id, digest, why: Some(KeptReason::Table) });
         }
         Ok(())
     }

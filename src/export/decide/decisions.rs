@@ -13,7 +13,7 @@ use crate::export::server::Settings;
 use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, Tenant};
 use crate::refusal::Trouble;
-use crate::run::{Counts, WhyKept};
+use crate::run::{Counts, KeptReason};
 use crate::state::ledger::{Entry, Origin};
 use crate::state::todo::{DoubtedPath, Leftover, Reject, TodoReason};
 use crate::tree::name::TreePath;
@@ -215,7 +215,7 @@ impl Decisions<'_> {
                 }
             }
         }
-        let (path, id, why) = (left.path.clone(), left.id.clone(), Some(WhyKept::NotRemoved));
+        let (path, id, why) = (left.path.clone(), left.id.clone(), Some(KeptReason::NotRemoved));
         batch.leave(Leftover { path, id, digest: left.digest, why });
     }
 
@@ -255,7 +255,7 @@ mod tests {
     use crate::event::Event;
     use crate::export::check::Presence;
     use crate::export::commit::Committer;
-    use crate::export::order::Rejects;
+    use crate::export::options::Rejects;
     use crate::invoice::{Digest, Invoice, SourceTime};
     use crate::run::Kind;
     use crate::state::rehearsal::Rehearsal;

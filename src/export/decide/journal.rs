@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use crate::event::{Event, Notice};
 use crate::export::check::Verdict;
-use crate::export::course::CarriedOut;
-use crate::export::order::Rejects;
+use crate::export::metrics::RunResult;
+use crate::export::options::Rejects;
 use crate::export::server::Settings;
 use crate::export::ticket::Part;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Trouble;
-use crate::run::{Kind, WhyKept};
+use crate::run::{KeptReason, Kind};
 use crate::state::todo::{Leftover, Reject};
 
 const PROGRESS_EVERY: u64 = 100;
@@ -20,7 +20,7 @@ pub(in crate::export) struct Journal<'a> {
     settings: &'a Settings,
     rejects: Rejects,
     pub tell: &'a mut dyn FnMut(Event),
-    pub outcome: CarriedOut,
+    pub outcome: RunResult,
     /// Rows that have come.
     rows: u64,
     /// Those of them without a usable source time.
@@ -29,7 +29,7 @@ pub(in crate::export) struct Journal<'a> {
 
 impl<'a> Journal<'a> {
     pub(in crate::export) fn new(settings: &'a Settings, rejects: Rejects, tell: &'a mut dyn FnMut(Event)) -> Self {
-        Self { settings, rejects, tell, outcome: CarriedOut::default(), rows: 0, timeless: 0 }
+        Self { settings, rejects, tell, outcome: RunResult::default(), rows: 0, timeless: 0 }
     }
 
     pub(super) fn has_failed(&self, tenant: &Tenant) -> bool {
@@ -110,7 +110,7 @@ impl<'a> Journal<'a> {
     /// Remembers how many files stay, and one of them for each reason.
     pub(super) fn leave<'l>(&mut self, leftovers: impl Iterator<Item = &'l Leftover>) {
         for Leftover { path, why, .. } in leftovers {
-            if *why != Some(WhyKept::NotRemoved) {
+            if *why != Some(KeptReason::NotRemoved) {
                 self.outcome.left.entry(*why).or_insert_with(|| (0, path.clone())).0 += 1;
             }
         }
@@ -150,7 +150,7 @@ impl<'a> Journal<'a> {
             let (why, files, example) = (*why, *files, path.to_string());
             (self.tell)(Event::Notice(Notice::StaysInPlace { why, files, example }));
         }
-        if self.outcome.left.contains_key(&Some(WhyKept::Table)) && self.settings.table.is_none() {
+        if self.outcome.left.contains_key(&Some(KeptReason::Table)) && self.settings.table.is_none() {
             self.notice(Notice::TableUnknown);
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::export::plan::{Group, Member, Others};
+use crate::export::plan::{Group, Member, OtherSpellings};
 use crate::export::server::Settings;
 use crate::export::ticket::Part;
 use crate::invoice::{SourceTime, Tenant};
@@ -77,7 +77,7 @@ pub(super) fn advances(
     members.iter().map(|member| {
         let Member { tenant, newest, .. } = member;
         // What the source lists is the newest of all spellings, also of those that `--tenant` leaves out.
-        let newest = if members.len() == 1 && group.others == Others::Exported {
+        let newest = if members.len() == 1 && group.others == OtherSpellings::Exported {
             group.newest.clone()
         } else {
             let shown = newest.clone().max(spellings.get(tenant).cloned().flatten());
@@ -138,7 +138,7 @@ mod tests {
         let group = Group {
             asked: Tenant::from("acme"),
             members: vec![Member::new(Tenant::from("acme"))],
-            others: Others::Exported,
+            others: OtherSpellings::Exported,
             newest: Some(time(20)),
             reading: Reading::Nothing,
         };

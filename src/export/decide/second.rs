@@ -1,7 +1,7 @@
 //! A connection of the deciding thread's own, since the reader's is busy. It is made when the first question is asked.
 
 use crate::event::Event;
-use crate::export::one_by_one::Asks;
+use crate::export::one_by_one::RetryingSource;
 use crate::export::retry::RetryPolicy;
 use crate::source::{Source, SourceError};
 
@@ -20,17 +20,17 @@ impl<'a> SecondSource<'a> {
     }
 
     /// Lends the connection, with a listener for the retries.
-    pub(super) fn telling<'s>(&'s mut self, tell: &'s mut dyn FnMut(Event)) -> impl Asks + use<'s, 'a> {
-        Telling { second: self, tell }
+    pub(super) fn telling<'s>(&'s mut self, tell: &'s mut dyn FnMut(Event)) -> impl RetryingSource + use<'s, 'a> {
+        SourceWithEvents { second: self, tell }
     }
 }
 
-struct Telling<'s, 'a> {
+struct SourceWithEvents<'s, 'a> {
     second: &'s mut SecondSource<'a>,
     tell: &'s mut dyn FnMut(Event),
 }
 
-impl Asks for Telling<'_, '_> {
+impl RetryingSource for SourceWithEvents<'_, '_> {
     fn ask<R>(
         &mut self,
         mut question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,

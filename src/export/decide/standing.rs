@@ -9,7 +9,7 @@
 
 use super::decisions::Decisions;
 use crate::invoice::{Digest, Invoice};
-use crate::run::WhyKept;
+use crate::run::KeptReason;
 use crate::state::ledger::Entry;
 use crate::state::todo::{Content, Leftover};
 use crate::tree::name::TreePath;
@@ -33,9 +33,9 @@ impl Decisions<'_> {
         }
         let (path, id, digest) = (before.path.clone(), before.id.clone(), before.digest);
         let why = if !before.path.same_number(&invoice.number) {
-            Some(WhyKept::Number)
+            Some(KeptReason::Number)
         } else if before.tenant != invoice.tenant {
-            Some(WhyKept::Tenant)
+            Some(KeptReason::Tenant)
         } else {
             self.unless_proven(before.table, &path, instead)
         };
@@ -54,8 +54,8 @@ impl Decisions<'_> {
     pub(super) fn clear_unnamed(&mut self, path: &TreePath, content: &Content) -> anyhow::Result<()> {
         let (id, digest) = (content.id.clone(), content.digest);
         let why = match self.view.entry(&id)? {
-            Some(now) if !now.path.same_invoice(path) => Some(WhyKept::Number),
-            Some(now) if now.path.tenant() != path.tenant() => Some(WhyKept::Tenant),
+            Some(now) if !now.path.same_invoice(path) => Some(KeptReason::Number),
+            Some(now) if now.path.tenant() != path.tenant() => Some(KeptReason::Tenant),
             Some(now) => self.unless_proven(content.table, path, &now.path),
             None => self.unless_proven(content.table, path, path),
         };
@@ -79,10 +79,10 @@ impl Decisions<'_> {
     }
 
     /// Why it is not proven that a row of this table, which led to one path, is the one that leads to the other now.
-    fn unless_proven(&self, table: Option<i64>, before: &TreePath, now: &TreePath) -> Option<WhyKept> {
+    fn unless_proven(&self, table: Option<i64>, before: &TreePath, now: &TreePath) -> Option<KeptReason> {
         if self.table.is_none() || self.table != table {
-            return Some(WhyKept::Table);
+            return Some(KeptReason::Table);
         }
-        (!before.same_year(now)).then_some(WhyKept::Number)
+        (!before.same_year(now)).then_some(KeptReason::Number)
     }
 }

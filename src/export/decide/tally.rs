@@ -22,7 +22,7 @@ pub(in crate::export) struct Tally<'a> {
     groups: &'a [Group],
     /// Sorted, and made when the first rival turns up: there may be a hundred thousand tenants.
     groups_of_tenants: OnceCell<Vec<(&'a Tenant, usize)>>,
-    rivals: HashMap<InvoiceId, Option<Double>>,
+    rivals: HashMap<InvoiceId, Option<PendingDuplicate>>,
     /// The rivals that each part may bring.
     parts: HashMap<Part, Vec<InvoiceId>>,
     /// Rows that were counted as gone, which nothing on record says.
@@ -33,7 +33,7 @@ pub(in crate::export) struct Tally<'a> {
 pub(super) type Counted = (Option<Tenant>, Counts);
 
 /// The part of the run that brings a rival, and the tenant for which it then counts as unchanged.
-struct Double {
+struct PendingDuplicate {
     part: Part,
     tenant: Tenant,
 }
@@ -55,15 +55,15 @@ impl<'a> Tally<'a> {
         let part = verdict.zip(entry).and_then(|(verdict, entry)| {
             if retried.contains_key(id) { Some(Part::Todo) } else { self.part_of(verdict, entry) }
         });
-        let double = part.zip(entry).map(|(part, entry)| Double { part, tenant: entry.tenant.clone() });
+        let double = part.zip(entry).map(|(part, entry)| PendingDuplicate { part, tenant: entry.tenant.clone() });
         self.remember(id, double);
     }
 
-    fn remember(&mut self, id: &InvoiceId, double: Option<Double>) {
+    fn remember(&mut self, id: &InvoiceId, double: Option<PendingDuplicate>) {
         if self.rivals.len() >= RIVALS_AT_MOST {
             return;
         }
-        if let Some(Double { part, .. }) = &double {
+        if let Some(PendingDuplicate { part, .. }) = &double {
             self.parts.entry(*part).or_default().push(id.clone());
         }
         self.rivals.insert(id.clone(), double);
@@ -83,7 +83,7 @@ impl<'a> Tally<'a> {
     /// The tenants of the rivals that this part should have brought, and has not.
     pub(super) fn not_brought_by(&mut self, part: Part) -> Vec<Tenant> {
         let ids = self.parts.remove(&part).unwrap_or_default();
-        let is_double = |double: &Option<Double>| double.as_ref().is_some_and(|double| double.part == part);
+        let is_double = |double: &Option<PendingDuplicate>| double.as_ref().is_some_and(|double| double.part == part);
         let mut missing = Vec::new();
         for id in ids {
             if self.rivals.get(&id).is_some_and(is_double) {
@@ -137,14 +137,14 @@ impl<'a> Tally<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::plan::{Member, Others, Reading};
+    use crate::export::plan::{Member, OtherSpellings, Reading};
     use crate::window::Span;
 
     fn groups(tenants: usize, reading: &Reading) -> Vec<Group> {
         let group = |n: usize| {
             let asked = Tenant(n.to_string());
             let members = vec![Member::new(asked.clone())];
-            Group { asked, members, others: Others::Exported, newest: None, reading: reading.clone() }
+            Group { asked, members, others: OtherSpellings::Exported, newest: None, reading: reading.clone() }
         };
         (0..tenants).map(group).collect()
     }
@@ -158,7 +158,7 @@ mod tests {
             let (id, tenant) = (InvoiceId(n.to_string()), Tenant(n.to_string()));
             let group = tally.group_of(&tenant, None).unwrap();
             assert_eq!(group, n);
-            tally.remember(&id, Some(Double { part: Part::Group(group), tenant }));
+            tally.remember(&id, Some(PendingDuplicate { part: Part::Group(group), tenant }));
         }
         assert!(tally.comes_again(&InvoiceId::from("7")));
         for n in 0..100_000 {

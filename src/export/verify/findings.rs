@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::invoice::{InvoiceId, Tenant};
 use crate::lang::Text;
-use crate::run::WhyKept;
+use crate::run::KeptReason;
 use crate::state::todo::Leftover;
 use crate::tree::name::TreePath;
 
@@ -159,19 +159,19 @@ impl Findings {
         let of = if leftover.is_superseded() { &mut self.superseded } else { &mut self.reused };
         of.push(path.clone());
         let detail = match why {
-            Some(WhyKept::NotRemoved) => text!(
+            Some(KeptReason::NotRemoved) => text!(
                 "id {id} has another path now, and this file could not be removed",
                 "id {id} 现在是另一个路径，而这个文件当时无法删除"
             ),
-            Some(WhyKept::Number) => text!(
+            Some(KeptReason::Number) => text!(
                 "id {id} had this path and carries another number now, or that of another year",
                 "id {id} 曾用此路径，现在是另一个发票号，或另一年的同一发票号"
             ),
-            Some(WhyKept::Tenant) => text!(
+            Some(KeptReason::Tenant) => text!(
                 "id {id} had this path and belongs to another tenant now",
                 "id {id} 曾用此路径，现在属于另一个租户"
             ),
-            Some(WhyKept::Table) => text!(
+            Some(KeptReason::Table) => text!(
                 "id {id} had this path, and it is not proven that it still is that invoice's id",
                 "id {id} 曾用此路径，无法证明它仍是那张发票的 id"
             ),

@@ -9,7 +9,7 @@ use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, Checker, Presence, Verdict};
 use crate::export::diff::{Compare, ReaderEvent, Scope};
 use crate::export::drive::{Checked, ReadTask, RowHandler, drive};
-use crate::export::order::Order;
+use crate::export::options::ExportOptions;
 use crate::export::plan::{self, HowToRead};
 use crate::export::retry::RetryPolicy;
 use crate::export::server::second_source;
@@ -26,7 +26,7 @@ use crate::state::visited::{Selection, VisitedIds};
 use crate::window::Span;
 
 pub(super) fn compare(
-    order: &Order,
+    options: &ExportOptions,
     session: &Session,
     selection: &Selection,
     compare: Compare,
@@ -38,21 +38,21 @@ pub(super) fn compare(
     let known = state.tenants()?;
     let span = Span { after: selection.since.clone(), upto: selection.until.clone() };
     let groups = plan::groups(&snapshot.listed, &selection.tenants, &known, &HowToRead::Span(span));
-    let mut retry = RetryPolicy::new(order.retry_for, cancel);
+    let mut retry = RetryPolicy::new(options.retry_for, cancel);
     let read_task = ReadTask {
-        source: retry.run(tell, || second_source(&order.access, &snapshot.server, None))?,
+        source: retry.run(tell, || second_source(&options.access, &snapshot.server, None))?,
         lookup: state.lookup()?,
         todo: snapshot.tenantless.iter().map(tenantless).collect(),
         scope: Arc::new(Scope::Groups { groups, compare }),
         retry,
         visited_ids: Some(VisitedIds::new(selection.clone())?),
     };
-    let max_document = order.access.max_document;
+    let max_document = options.access.max_document;
     let checker = Checker { tree: None, stage: None, presence: Presence::Assumed, max_document };
     let read_upto = known.into_iter().filter_map(|known| Some((known.tenant, known.watermark?))).collect();
     let otherwise = state.newest_boundary()?;
     let mut examiner = Examiner { selection, state, read_upto, otherwise, unread: HashSet::new(), findings, tell };
-    drive(&mut examiner, checker, read_task, order.writers, cancel)
+    drive(&mut examiner, checker, read_task, options.writers, cancel)
 }
 
 /// No tenant's keys bring it.

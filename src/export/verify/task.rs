@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::export::order::Order;
+use crate::export::options::ExportOptions;
 use crate::run::Starter;
 use crate::state::visited::Selection;
 
@@ -36,7 +36,7 @@ pub enum Content {
 /// What the source is asked for.
 pub struct WithSource {
     /// Of kind `Verify`.
-    pub order: Order,
+    pub options: ExportOptions,
     pub against: Against,
     pub repair: Repair,
     pub prune: Prune,

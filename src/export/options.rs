@@ -11,7 +11,7 @@ use crate::source::Access;
 use crate::tree::Durability;
 
 /// What the operator wants.
-pub struct Order {
+pub struct ExportOptions {
     pub kind: Kind,
     pub mode: Mode,
     /// Empty means all.
@@ -44,7 +44,7 @@ pub struct Order {
     pub watch: fn() -> anyhow::Result<Cancel>,
 }
 
-impl Order {
+impl ExportOptions {
     pub(super) fn location(&self) -> Location<'_> {
         let Self { output, state, policy, .. } = self;
         Location { output, state, policy: *policy, purpose: Purpose::Run(self.kind) }

@@ -4,22 +4,22 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
-use super::order::Order;
+use super::options::ExportOptions;
 use super::server::Settings;
 use crate::effort::Effort;
 use crate::event::{Event, Notice};
 use crate::invoice::Tenant;
 use crate::refusal::Trouble;
-use crate::run::{Counts, Outcome, RunId, Summary, WhyKept};
+use crate::run::{Counts, KeptReason, Outcome, RunId, Summary};
 use crate::tree::name::TreePath;
 
 /// What is measured on the way.
-pub(super) struct Course {
+pub(super) struct RunMetrics {
     started: Instant,
     pub retries: Cell<u64>,
 }
 
-impl Course {
+impl RunMetrics {
     pub(super) fn begin() -> Self {
         Self { started: Instant::now(), retries: Cell::new(0) }
     }
@@ -64,7 +64,7 @@ impl Totals {
 
 /// What came of reading, deciding and writing so far.
 #[derive(Debug, Default)]
-pub(super) struct CarriedOut {
+pub(super) struct RunResult {
     pub totals: Totals,
     pub failed: BTreeMap<Tenant, Trouble>,
     /// Tenants that were looked at.
@@ -73,10 +73,10 @@ pub(super) struct CarriedOut {
     /// Invoices without a known tenant that could not be read: how many, and why.
     pub unread: Option<(u64, Trouble)>,
     /// Files that were left though no invoice names them any more: how many, and one of them.
-    pub left: BTreeMap<Option<WhyKept>, (u64, TreePath)>,
+    pub left: BTreeMap<Option<KeptReason>, (u64, TreePath)>,
 }
 
-impl CarriedOut {
+impl RunResult {
     /// Partial if a tenant failed, or if invoices were newly rejected or not read.
     pub(super) fn outcome(&self) -> Outcome {
         let is_whole = self.failed.is_empty() && self.new_rejects == 0 && self.unread.is_none();
@@ -92,18 +92,18 @@ impl CarriedOut {
     /// What a run says in the end.
     pub(super) fn summary(
         self,
-        order: &Order,
+        options: &ExportOptions,
         settings: &Settings,
         run: Option<RunId>,
         open_rejects: u64,
-        course: &Course,
+        metrics: &RunMetrics,
     ) -> Summary {
         Summary {
             run,
-            kind: order.kind,
+            kind: options.kind,
             outcome: self.outcome(),
             boundary: settings.boundary.clone(),
-            since: order.since.clone(),
+            since: options.since.clone(),
             tenants: self.tenants.len() as u64,
             failed_tenants: self.failed.into_iter().collect(),
             counts: self.totals.run,
@@ -111,11 +111,11 @@ impl CarriedOut {
             unread: self.unread.map_or(0, |(invoices, _)| invoices),
             leftovers: self.left.values().map(|(files, _)| files).sum(),
             open_rejects,
-            retries: course.retries.get(),
+            retries: metrics.retries.get(),
             effort: Effort::so_far(),
-            elapsed: course.started.elapsed(),
-            output: order.output.clone(),
-            state: order.state.clone(),
+            elapsed: metrics.started.elapsed(),
+            output: options.output.clone(),
+            state: options.state.clone(),
         }
     }
 }
