@@ -185,12 +185,12 @@ fn without_the_server_the_age_of_the_last_success_counts() {
         let table = Table::on(&own);
         let exporter = exported(&table);
         own.kill();
-        let (rows, finished) = status(&exporter, &[], 0);
+        let (rows, finished) = status(&exporter, &["--retry-for", "0s"], 0);
         assert_eq!(tenants(&rows), ["1", "10"]);
         assert!(rows.iter().all(|row| row["lag_seconds"].is_null() && row["watermark"].is_string()), "{rows:?}");
         let [warning] = warnings(&finished)[..] else { panic!("one warning is expected: {finished}") };
         assert!(warning.contains("no lag is shown") && warning.contains("cannot connect to mysql://"), "{warning}");
-        let (_, finished) = status(&exporter, &["--stale-after", "1h"], 0);
+        let (_, finished) = status(&exporter, &["--stale-after", "1h", "--retry-for", "0s"], 0);
         assert!(finished.stderr.contains("this machine's clock"), "{finished}");
         meddle(
             &exporter.state(),
@@ -198,11 +198,11 @@ fn without_the_server_the_age_of_the_last_success_counts() {
              VALUES (0, 'incremental', 'success', strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-2 hours'), '', '', '', 1, '', '');
              UPDATE tenant SET last_run = 0 WHERE name = '10'",
         );
-        let (rows, _) = status(&exporter, &["--stale-after", "1h"], 6);
+        let (rows, _) = status(&exporter, &["--stale-after", "1h", "--retry-for", "0s"], 6);
         assert_eq!((&of(&rows, "10")["stale"], &of(&rows, "1")["stale"]), (&json!(true), &json!(false)));
-        status(&exporter, &["--stale-after", "3h"], 0);
+        status(&exporter, &["--stale-after", "3h", "--retry-for", "0s"], 0);
         meddle(&exporter.state(), "UPDATE tenant SET last_outcome = 'failed' WHERE name = '1'");
-        let (rows, _) = status(&exporter, &["--stale-after", "3h"], 6);
+        let (rows, _) = status(&exporter, &["--stale-after", "3h", "--retry-for", "0s"], 6);
         assert_eq!(of(&rows, "1")["stale"], true);
         own.restart();
         let (rows, finished) = status(&exporter, &["--stale-after", "3h"], 0);
