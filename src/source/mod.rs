@@ -281,7 +281,8 @@ pub trait Source: Send {
     /// All tenants with issued rows, in one loose index scan. Source times above `upto` take a second scan.
     fn tenants(&mut self, upto: &SourceTime) -> Result<TenantList, SourceError>;
 
-    /// At most `limit` invoices with NULL for a tenant, the oldest first, from the same index.
+    /// At most `limit` invoices with NULL for a tenant, the oldest first, from the same index. If the source cannot tell
+    /// which rows have a document, all issued rows without a tenant.
     fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, SourceError>;
 
     /// Whether any row, issued or not, belongs to exactly this tenant.

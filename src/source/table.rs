@@ -117,19 +117,13 @@ impl<D: Database> Source for Table<D> {
     }
 
     fn tenantless(&mut self, limit: usize) -> Result<Vec<InvoiceId>, SourceError> {
-        let SqlDialect { id, by_time, types_of_key, .. } = &self.layout.dialect;
-        let mut filter = self.layout.invoices();
-        filter.and(&format!("{} IS NULL", quoted(&self.layout.names.tenant)), []);
-        let sql = format!(
-            "SELECT {id}{types_of_key} FROM {} {by_time} WHERE {} ORDER BY {}, {} LIMIT ?",
-            quoted(&self.layout.names.table),
-            filter.text,
-            quoted(&self.layout.names.time),
-            quoted(&self.layout.id)
-        );
-        filter.binds.push(Bind::Count(limit as u64));
-        let rows = self.database.all(&sql, &filter.binds)?;
-        Ok(rows.into_iter().flatten().map(|cell| InvoiceId(lossy(cell))).collect())
+        match self.ids_without_tenant(self.layout.invoices(), limit) {
+            // A document that takes too long to compute must not hold up the tenants. The index answers for issued rows.
+            Err(SourceError::Statement(_) | SourceError::Exhausted(_)) => {
+                self.ids_without_tenant(self.layout.issued(), limit)
+            }
+            found => found,
+        }
     }
 
     fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, SourceError> {
@@ -260,6 +254,22 @@ impl<D: Database> Table<D> {
             Ok(())
         })?;
         Ok(listing)
+    }
+
+    /// The first `limit` ids, the oldest first, of the rows without a tenant that pass the filter.
+    fn ids_without_tenant(&mut self, mut filter: Filter, limit: usize) -> Result<Vec<InvoiceId>, SourceError> {
+        let SqlDialect { id, by_time, types_of_key, .. } = &self.layout.dialect;
+        filter.and(&format!("{} IS NULL", quoted(&self.layout.names.tenant)), []);
+        let sql = format!(
+            "SELECT {id}{types_of_key} FROM {} {by_time} WHERE {} ORDER BY {}, {} LIMIT ?",
+            quoted(&self.layout.names.table),
+            filter.text,
+            quoted(&self.layout.names.time),
+            quoted(&self.layout.id)
+        );
+        filter.binds.push(Bind::Count(limit as u64));
+        let rows = self.database.all(&sql, &filter.binds)?;
+        Ok(rows.into_iter().flatten().map(|cell| InvoiceId(lossy(cell))).collect())
     }
 
     /// The greatest source time up to `upto` among the rows of one tenant: the last entry of a range of the index.
