@@ -216,24 +216,23 @@ impl Database for ServerConnection {
              (SELECT CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS CHAR) FROM {counters} WHERE VARIABLE_NAME = 'Uptime') \
              FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
         );
-        let mut told = match self.all(&sql, &[table, &layout.id, table].map(|name| Bind::Text(name.clone()))) {
+        let mut told = match self.texts(&sql, &[table, &layout.id, table].map(|name| Bind::Text(name.clone()))) {
             Err(SourceError::Statement(_)) => return Ok(None),
             told => told?,
         };
         let told = told.pop().unwrap_or_default();
         let [Some(database), Some(created), next_id, Some(started)] = told.as_slice() else { return Ok(None) };
-        let [database, created, started] = [database, created, started].map(|cell| lossy(Some(cell.clone())));
-        let name = innodb_name(&database, table);
+        let name = innodb_name(database, table);
         for list in lists {
             let sql = format!(
                 "SELECT CAST(TABLE_ID AS CHAR) FROM information_schema.{list} \
                  WHERE LOWER(NAME) LIKE ? ESCAPE '|' OR LOWER(NAME) LIKE ? ESCAPE '|' ORDER BY TABLE_ID"
             );
-            let ids = match self.all(&sql, &[Bind::Text(name.clone()), Bind::Text(format!("{name}#p#%"))]) {
+            let ids = match self.texts(&sql, &[Bind::Text(name.clone()), Bind::Text(format!("{name}#p#%"))]) {
                 Err(SourceError::Statement(_)) => continue,
                 ids => ids?,
             };
-            let ids: Vec<String> = ids.into_iter().flatten().map(lossy).collect();
+            let ids: Vec<String> = ids.into_iter().flatten().flatten().collect();
             let facts = format!(
                 "{} on {} started {started}, table {} created {created}",
                 source.0,
@@ -244,7 +243,7 @@ impl Database for ServerConnection {
                 None if self.integer_id => layout.greatest_id(self)?,
                 counter => counter.clone(),
             };
-            let next_id = next_id.and_then(|next| lossy(Some(next)).parse::<u64>().ok());
+            let next_id = next_id.and_then(|next| next.parse::<u64>().ok());
             let next_id = next_id.map(|next| i64::try_from(next).unwrap_or(i64::MAX));
             return Ok((!ids.is_empty()).then_some(TableIdentity { facts, next_id }));
         }

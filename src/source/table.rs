@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::charset::bytes_in_hex;
 use super::dialect::SqlDialect;
-use super::engine::{Bind, Cell, Engine, quoted};
+use super::engine::{Bind, Engine, quoted};
 use super::rows::{fetched, id_alone, key, listed, row_summary, time_alone};
 use super::{
     KeyCursor, ListedTenant, Replication, RowSummary, Sink, Source, SourceError, SourceName, TableIdentity, TableNames,
@@ -390,9 +390,9 @@ impl Layout {
     }
 
     /// The greatest committed id. NULL for an empty table.
-    pub(super) fn greatest_id(&self, engine: &mut impl Engine) -> Result<Cell, SourceError> {
+    pub(super) fn greatest_id(&self, engine: &mut impl Engine) -> Result<Option<String>, SourceError> {
         let sql = format!("SELECT CAST(MAX({}) AS CHAR) FROM {}", quoted(&self.id), quoted(&self.names.table));
-        Ok(engine.all(&sql, &[])?.into_iter().flatten().next().flatten())
+        Ok(engine.texts(&sql, &[])?.into_iter().flatten().next().flatten())
     }
 
     /// The rows that are invoices: issued, with a document, a number and a date.
