@@ -15,15 +15,21 @@ use super::session::Flavour;
 use crate::invoice::SourceTime;
 use crate::window::OpenWork;
 
-/// InnoDB keeps its list of transactions for a tenth of a second after any session has read it. The pauses differ, so
-/// that they do not keep step with another reader.
+/// InnoDB keeps its list of transactions until no session has read it for a tenth of a second. The pauses grow, because
+/// several runs that ask at the same moment keep the list old for each other. Without a new list a run compares all keys,
+/// which costs far more than these two seconds.
 const PAUSES: [Duration; 5] = [
     Duration::from_millis(110),
-    Duration::from_millis(130),
-    Duration::from_millis(150),
     Duration::from_millis(170),
-    Duration::from_millis(190),
+    Duration::from_millis(290),
+    Duration::from_millis(530),
+    Duration::from_millis(1010),
 ];
+
+/// Added to each pause, so that runs that began together do not keep step. Below a tenth of a second.
+fn jitter() -> Duration {
+    Duration::from_millis(u64::from(std::process::id() % 97))
+}
 
 impl ServerConnection {
     /// The oldest of running statements and open transactions.
@@ -89,8 +95,8 @@ impl ServerConnection {
         let places = vec!["?"; names.len()].join(", ");
         let sql = format!("SELECT NAME FROM {} WHERE NAME IN ({places})", self.flavour().innodb_tables());
         let binds: Vec<Bind> = names.iter().map(|name| Bind::Text((*name).clone())).collect();
-        match self.all(&sql, &binds) {
-            Ok(rows) => Ok(rows.into_iter().flatten().map(lossy).collect()),
+        match self.texts(&sql, &binds) {
+            Ok(rows) => Ok(rows.into_iter().flatten().flatten().collect()),
             Err(SourceError::Statement(_)) => Ok(BTreeSet::new()),
             Err(fault) => Err(fault),
         }
@@ -128,7 +134,7 @@ impl ServerConnection {
                 return Ok(OpenWork::None);
             }
             let Some(pause) = pauses.next() else { return Ok(OpenWork::Unclear) };
-            thread::sleep(*pause);
+            thread::sleep(*pause + jitter());
         }
     }
 
