@@ -23,11 +23,11 @@ fn run(exporter: &Exporter<'_>, mode: &str) -> Value {
     finished.json()
 }
 
-/// Ids 1 to 3 as the numbers 0001 to 0003 of a year, so many minutes ago; the third one of this tenant.
-fn year(table: &Table, year: u32, third: &str, minutes: u32) {
+/// Ids 1 to 3 as the numbers 0001 to 0003 of a month, so many minutes ago; the third one of this tenant.
+fn invoices_of(table: &Table, month: &str, third: &str, minutes: u32) {
     for id in 1..=3 {
-        let (date, number) = (format!("{year}-01-0{id}"), format!("000{id}"));
-        let document = format!("{{\"year\": {year}, \"id\": {id}}}");
+        let (date, number) = (format!("{month}-0{id}"), format!("000{id}"));
+        let document = format!("{{\"month\": \"{month}\", \"id\": {id}}}");
         let time = table.ago(minutes * MINUTE);
         let tenant = if id == 3 { third } else { "1" };
         let row = Row { id, tenant, date: &date, number: &number, document: &document, time: &time, ..Row::default() };
@@ -49,11 +49,11 @@ fn a_table_that_is_filled_anew_with_the_same_numbers_costs_no_archived_file() {
     for mode in ["incremental", "full"] {
         on_every_source(|table| {
             let exporter = Exporter::new(table);
-            year(table, 2025, "1", 50);
+            invoices_of(table, "2025-01", "1", 50);
             run(&exporter, mode);
             let (archived, stamps) = (exporter.tree(), exporter.stamps());
             table.empty_anew();
-            year(table, 2026, "2", 20);
+            invoices_of(table, "2026-01", "2", 20);
             let summary = run(&exporter, mode);
             let tree = exporter.tree();
             assert!(archived.iter().all(|(path, content)| tree.get(path) == Some(content)), "{summary}");
@@ -89,10 +89,10 @@ fn a_table_that_is_filled_anew_with_the_same_numbers_costs_no_archived_file() {
 fn rows_that_were_read_in_the_new_table_move_as_before() {
     on_every_source(|table| {
         let exporter = Exporter::new(table);
-        year(table, 2025, "1", 50);
+        invoices_of(table, "2025-01", "1", 50);
         run(&exporter, "incremental");
         table.empty_anew();
-        year(table, 2026, "1", 40);
+        invoices_of(table, "2026-01", "1", 40);
         run(&exporter, "incremental");
         move_to(table, "2026-02-01", 20);
         assert_eq!(numbers(&run(&exporter, "incremental"), ["written", "removed", "leftovers"]), [1, 1, 0]);
@@ -103,7 +103,7 @@ fn rows_that_were_read_in_the_new_table_move_as_before() {
 fn after_an_alter_moves_leave_their_old_files_until_a_full_run() {
     on_every_source(|table| {
         let exporter = Exporter::new(table);
-        year(table, 2025, "1", 50);
+        invoices_of(table, "2025-01", "1", 50);
         run(&exporter, "incremental");
         // A second later, so that the server shows another time.
         thread::sleep(Duration::from_millis(1_100));
@@ -126,7 +126,7 @@ fn a_table_that_is_exchanged_while_a_run_reads_it_costs_no_file() {
     for mode in ["incremental", "full"] {
         on_every_source(|table| {
             let exporter = Exporter::new(table);
-            year(table, 2025, "1", 50);
+            invoices_of(table, "2025-01", "1", 50);
             run(&exporter, mode);
             let archived = exporter.tree();
             // The staging folder is made when the run is on record, and before it reads any row.
@@ -134,7 +134,7 @@ fn a_table_that_is_exchanged_while_a_run_reads_it_costs_no_file() {
             let working = spawn_held_at(&exporter, "staging", "mkdirat", &args);
             wait_for("its row", || !exporter.ask("SELECT id FROM run WHERE status = 'running'").is_empty());
             table.empty_anew();
-            year(table, 2026, "1", 20);
+            invoices_of(table, "2025-02", "1", 20);
             working.go_on();
             let finished = working.wait().expect(0);
             let tree = exporter.tree();
@@ -155,7 +155,7 @@ fn without_the_process_privilege_the_old_file_of_a_move_is_kept_and_it_is_said_w
         database.execute(&format!("GRANT SELECT ON {name}.* TO reader_{name}@'%'"));
         let exporter = Exporter::new(&table)
             .env("INVOICE_EXPORT_SOURCE", database.url().replace("root@", &format!("reader_{name}@")));
-        year(&table, 2025, "1", 50);
+        invoices_of(&table, "2025-01", "1", 50);
         run(&exporter, "full");
         move_to(&table, "2025-02-01", 20);
         let finished = exporter.run(["run", "--mode", "full"]).expect(0);
@@ -173,7 +173,7 @@ fn after_a_restart_of_the_server_a_backup_may_have_been_put_back() {
         let mut server = Server::fresh(flavor);
         let table = Table::on(&server);
         let exporter = Exporter::new(&table);
-        year(&table, 2025, "1", 50);
+        invoices_of(&table, "2025-01", "1", 50);
         run(&exporter, "incremental");
         // The start of a server is known to the second.
         thread::sleep(Duration::from_millis(1_100));
@@ -189,7 +189,7 @@ fn a_table_in_partitions_with_an_odd_name_is_known_too() {
         let table = Table::on(server(flavor));
         let exporter = Exporter::new(&table).env("INVOICE_EXPORT_TABLE", "发票-t$1 #P#x");
         table.execute("ALTER TABLE t_invoice PARTITION BY HASH (fid) PARTITIONS 2");
-        year(&table, 2025, "1", 50);
+        invoices_of(&table, "2025-01", "1", 50);
         let odd = "`发票-t$1 #P#x`";
         table.execute(&format!("RENAME TABLE t_invoice TO {odd}"));
         run_odd(&exporter);
@@ -220,10 +220,10 @@ fn an_sqlite_table_that_gives_ids_out_again_proves_nothing() {
          finvoice_no TEXT, fissue_status INTEGER NOT NULL, fext_field TEXT, fupdate_time TEXT NOT NULL)",
     );
     let exporter = Exporter::new(&table);
-    year(&table, 2025, "1", 50);
+    invoices_of(&table, "2025-01", "1", 50);
     run(&exporter, "full");
     table.execute("DELETE FROM t_invoice");
-    year(&table, 2026, "1", 20);
+    invoices_of(&table, "2026-01", "1", 20);
     assert_eq!(numbers(&run(&exporter, "full"), ["written", "removed", "leftovers"]), [3, 0, 3]);
 }
 
@@ -277,14 +277,14 @@ fn what_a_dead_run_wrote_stays_when_the_table_is_another_one_since() {
     for (mode, death) in [(FULL, 1), (FULL, 2), (INCREMENTAL, 1), (INCREMENTAL, 2)] {
         on_every_source(|table| {
             let exporter = Exporter::new(table);
-            year(table, 2025, "1", 50);
+            invoices_of(table, "2025-01", "1", 50);
             run(&exporter, "full");
             let time = table.ago(40 * MINUTE);
             table.execute(&format!("UPDATE t_invoice SET fext_field = '{{\"version\": 2}}', fupdate_time = '{time}'"));
             assert!(run_with(&exporter, &format!("renameat:signal=KILL:when={death}"), &mode).was_killed());
             let archived = exporter.tree();
             table.empty_anew();
-            year(table, 2026, "1", 20);
+            invoices_of(table, "2026-01", "1", 20);
             let finished = exporter.run(mode).expect(0);
             let tree = exporter.tree();
             assert!(archived.iter().all(|(path, content)| tree.get(path) == Some(content)), "{finished}");
@@ -295,9 +295,9 @@ fn what_a_dead_run_wrote_stays_when_the_table_is_another_one_since() {
 }
 
 /// The ids 1 to 3 with the same tenant and numbers come again by a DELETE and INSERTs with ids.
-fn delete_and_insert(table: &Table, year_of_all: u32, minutes: u32) {
+fn delete_and_insert(table: &Table, month: &str, minutes: u32) {
     table.execute("DELETE FROM t_invoice");
-    year(table, year_of_all, "1", minutes);
+    invoices_of(table, month, "1", minutes);
 }
 
 #[test]
@@ -305,10 +305,10 @@ fn rows_inserted_again_with_the_numbers_of_another_year_cost_no_file() {
     for mode in ["incremental", "full"] {
         on_every_source(|table| {
             let exporter = Exporter::new(table);
-            year(table, 2025, "1", 50);
+            invoices_of(table, "2025-01", "1", 50);
             run(&exporter, mode);
             let archived = exporter.tree();
-            delete_and_insert(table, 2026, 20);
+            delete_and_insert(table, "2026-01", 20);
             assert_eq!(numbers(&run(&exporter, mode), ["written", "removed", "leftovers"]), [3, 0, 3]);
             let tree = exporter.tree();
             assert!(archived.iter().all(|(path, content)| tree.get(path) == Some(content)));
@@ -323,9 +323,9 @@ fn rows_inserted_again_with_the_numbers_of_another_year_cost_no_file() {
 fn rows_inserted_again_with_the_numbers_of_the_same_year_count_as_corrected() {
     on_every_source(|table| {
         let exporter = Exporter::new(table);
-        year(table, 2025, "1", 50);
+        invoices_of(table, "2025-01", "1", 50);
         run(&exporter, "incremental");
-        delete_and_insert(table, 2025, 20);
+        delete_and_insert(table, "2025-01", 20);
         move_to(table, "2025-02-01", 10);
         assert_eq!(numbers(&run(&exporter, "incremental"), ["removed", "leftovers"]), [1, 0]);
         assert!(!exporter.tree().contains_key("1/CN/20250101+0001.json"));
@@ -338,11 +338,11 @@ fn ids_of_the_applications_own_that_begin_anew_cost_no_file() {
         let table = Table::on(server(flavor));
         table.execute("ALTER TABLE t_invoice MODIFY fid BIGINT NOT NULL");
         let exporter = Exporter::new(&table);
-        year(&table, 2025, "1", 50);
+        invoices_of(&table, "2025-01", "1", 50);
         run(&exporter, "incremental");
         move_to(&table, "2025-02-01", 40);
         assert_eq!(numbers(&run(&exporter, "incremental"), ["removed", "leftovers"]), [1, 0]);
-        delete_and_insert(&table, 2025, 20);
+        delete_and_insert(&table, "2025-01", 20);
         table.execute("DELETE FROM t_invoice WHERE fid = 3");
         move_to(&table, "2025-03-01", 10);
         assert_eq!(numbers(&run(&exporter, "incremental"), ["removed", "leftovers"]), [0, 1]);
@@ -359,7 +359,7 @@ fn a_server_that_does_not_show_the_table_any_more_costs_no_file_and_no_run() {
         let table = Table::on(server(flavor));
         let proxy = Proxy::to(&table.url());
         let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", proxy.url());
-        year(&table, 2025, "1", 50);
+        invoices_of(&table, "2025-01", "1", 50);
         run(&exporter, "incremental");
         for (date, refusals) in
             [("2025-02-01", &TOO_LONG[..]), ("2025-03-01", &[("CAST(AUTO_INCREMENT AS CHAR)", 1105)])]
