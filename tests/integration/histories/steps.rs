@@ -10,6 +10,7 @@ pub(super) const TENANTS: &[&str] = &["1", "10"];
 const IDS: i64 = 6;
 const COUNTRIES: &[&str] = &["CN", "DE"];
 const DATES: &[&str] = &["2025-11-01", "2025-11-02"];
+const NEXT_MONTH: &[&str] = &["2025-12-01", "2025-12-02"];
 const NEXT_YEAR: &[&str] = &["2026-11-01", "2026-11-02"];
 const NUMBERS: &[&str] = &["A", "B", "C"];
 /// What no run can export: the file of an earlier document stays. `rows.rs` says how each is written.
@@ -110,13 +111,16 @@ pub(super) enum Refill {
     SameRows,
     /// The ids, tenants and numbers of before, with dates of another year.
     NextYear,
+    /// The same, with dates of another month.
+    NextMonth,
 }
 
 impl Refill {
-    pub(super) fn date(date: &'static str) -> &'static str {
-        let years = [(DATES, NEXT_YEAR), (NEXT_YEAR, DATES)];
-        let other = years.into_iter().find_map(|(from, to)| Some(to[from.iter().position(|one| *one == date)?]));
-        other.unwrap_or(date)
+    /// The date in the new table of a row that had this one. A date of the new month or year turns into one of the first.
+    pub(super) fn date(self, date: &'static str) -> &'static str {
+        let new = if self == Self::NextMonth { NEXT_MONTH } else { NEXT_YEAR };
+        let place = [DATES, NEXT_MONTH, NEXT_YEAR].iter().find_map(|dates| dates.iter().position(|one| *one == date));
+        place.map_or(date, |place| if new[place] == date { DATES[place] } else { new[place] })
     }
 }
 
@@ -255,7 +259,7 @@ fn rebuild() -> impl Strategy<Value = Rebuild> {
 }
 
 fn refill() -> impl Strategy<Value = Refill> {
-    prop_oneof![1 => Just(Refill::Nothing), 2 => Just(Refill::SameRows), 4 => Just(Refill::NextYear)]
+    prop_oneof![1 => Just(Refill::Nothing), 2 => Just(Refill::SameRows), 2 => Just(Refill::NextYear), 3 => Just(Refill::NextMonth)]
 }
 
 fn changes(pace: &'static Pace) -> impl Strategy<Value = Change> {

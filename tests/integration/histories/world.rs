@@ -182,9 +182,9 @@ impl<'a> World<'a> {
         match refill {
             Refill::Nothing => after.retain(|id, _| *id == FIRST),
             Refill::SameRows => {}
-            Refill::NextYear => {
+            Refill::NextYear | Refill::NextMonth => {
                 for row in after.values_mut() {
-                    (row.date, row.time) = (Refill::date(row.date), Some(now));
+                    (row.date, row.time) = (refill.date(row.date), Some(now));
                 }
             }
         }
