@@ -7,7 +7,7 @@ use super::charset::Charset;
 use super::column_types::{is_binary, is_integer, is_text, is_watched, type_of, types_of};
 use super::dialect::{SqlDialect, id_column, missing, unfit_id};
 use super::document_limit::Limit;
-use super::engine::{Bind, Cell, Engine, lossy, quoted};
+use super::engine::{Bind, Engine, quoted};
 use super::error_codes::{ErrorClass, class};
 use super::table::Layout;
 use super::{SourceError, TableNames};
@@ -55,8 +55,8 @@ impl Catalogue {
         let table = [Bind::Text(names.table.clone())];
         let sql = format!("SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE FROM information_schema.COLUMNS {of_table}");
         let mut columns = Vec::new();
-        for row in engine.all(&sql, &table)? {
-            let mut row = row.into_iter().map(lossy);
+        for row in engine.texts(&sql, &table)? {
+            let mut row = row.into_iter().map(Option::unwrap_or_default);
             if let (Some(name), Some(kind), Some(nullable)) = (row.next(), row.next(), row.next()) {
                 let (kind, nullable) = (kind.to_lowercase(), nullable != "NO");
                 columns.push(Column { name, kind, nullable, charset: None });
@@ -67,15 +67,15 @@ impl Catalogue {
              ORDER BY INDEX_NAME, SEQ_IN_INDEX"
         );
         let mut indexes: Vec<Index> = Vec::new();
-        for row in engine.all(&sql, &table)? {
-            let [name, non_unique, column, prefix] = row.as_slice() else { continue };
+        for row in engine.texts(&sql, &table)? {
+            let Ok([name, non_unique, column, prefix]) = <[_; 4]>::try_from(row) else { continue };
             // An index on a prefix of a column, or on an expression, orders no column.
-            let column = if prefix.is_none() { lossy(column.clone()) } else { String::new() };
-            let name = lossy(name.clone());
+            let column = column.filter(|_| prefix.is_none()).unwrap_or_default();
+            let name = name.unwrap_or_default();
             match indexes.last_mut().filter(|index| index.name == name) {
                 Some(index) => index.columns.push(column),
                 None => {
-                    let unique = non_unique.as_deref() == Some(b"0");
+                    let unique = non_unique.as_deref() == Some("0");
                     indexes.push(Index { name, unique, columns: vec![column] });
                 }
             }
@@ -119,17 +119,17 @@ impl Catalogue {
             types_of(self.watched(&read)),
             quoted(&names.table)
         );
-        let answer = engine.all(&sql, &[]).map_err(|error| match error {
+        let answer = engine.texts(&sql, &[]).map_err(|error| match error {
             SourceError::Statement(error) if matches!(class(&error), ErrorClass::Denied | ErrorClass::NoTable) => {
                 let (table, detail) = (names.table.clone(), format!("{error:#}"));
                 SourceError::Statement(Refusal::TableUnreadable { table, detail }.into())
             }
             other => other,
         })?;
-        let charsets: Vec<Cell> = answer.into_iter().flatten().skip(1).collect();
+        let charsets: Vec<Option<String>> = answer.into_iter().flatten().skip(1).collect();
         let mut probed: Vec<Charset> = Vec::new();
         for (n, charset) in texts.iter().zip(charsets.chunks(2)) {
-            let [charset, collation] = [0, 1].map(|at| lossy(charset.get(at).cloned().flatten()));
+            let [charset, collation] = [0, 1].map(|at| charset.get(at).cloned().flatten().unwrap_or_default());
             let charset = match probed.iter().find(|probed| probed.name == charset) {
                 Some(probed) => probed.collated(collation),
                 None => Charset::probe(engine, charset, collation)?,

@@ -193,8 +193,9 @@ pub enum KeyCursor {
 pub enum SourceError {
     /// The server refused this statement; the connection is good.
     Statement(Error),
-    /// The server ended this statement before it was through, because it took too much time or memory. The
-    /// connection was thrown away. The statement may do better when the server does less, or a smaller one instead of it.
+    /// The server ended this statement before it was through, because it took too much time or memory, or a row of its
+    /// answer makes no sense. The connection was thrown away. The statement may do better the next time, or a smaller one
+    /// instead of it.
     Exhausted(Error),
     /// The connection was lost or not made, or the server answered with an error that passes (a lock timeout, a
     /// shutdown, a kill). The connection was thrown away. Another attempt makes a new one and may succeed.

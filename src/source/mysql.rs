@@ -16,14 +16,14 @@ use mysql::{Column, Conn, Value};
 use super::catalogue::{Catalogue, Inspected};
 use super::column_types::{ColumnTypes, WireType, subject};
 use super::connect::source_error;
-use super::engine::{Bind, Cell, Engine, HandleRow, lossy};
+use super::engine::{Bind, Cell, Engine, HandleRow, lossy, text};
 use super::error_codes::{self, ErrorClass, class};
+use super::rows;
 use super::session::{self, Flavour, Variable};
 use super::table::{Database, Layout, Table};
 use super::table_identity::{TableIdentity, innodb_name};
 use super::{Access, Replication, ServerAddress, SourceError, SourceName};
 use crate::effort;
-use crate::invoice::SourceTime;
 use crate::lang::{Explain, Text};
 use crate::panics::{self, Panic};
 use crate::refusal::{ConnectErrorKind, Refusal};
@@ -163,11 +163,6 @@ impl ServerConnection {
         outcome.map_err(|source_error| connection_lost(source_error, &self.place))
     }
 
-    /// The columns of an answer with one row.
-    fn texts(&mut self, sql: &str) -> Result<Vec<String>, SourceError> {
-        Ok(self.all(sql, &[])?.into_iter().flatten().map(lossy).collect())
-    }
-
     /// Runs a statement that has no answer and cannot be prepared.
     pub(super) fn command(&mut self, sql: &str) -> Result<(), SourceError> {
         let sql = format!("{} {sql}", self.comment);
@@ -177,7 +172,8 @@ impl ServerConnection {
     /// The columns of an answer with one row, to a statement that cannot be prepared.
     pub(super) fn unprepared_texts(&mut self, sql: &str) -> Result<Vec<String>, SourceError> {
         let sql = format!("{} {sql}", self.comment);
-        self.with_connection(|conn| query_texts(conn, &sql))
+        let cells = self.with_connection(|conn| query_cells(conn, &sql))?;
+        Ok(cells.into_iter().map(lossy).collect())
     }
 
     /// MySQL or MariaDB.
@@ -203,7 +199,8 @@ impl Database for ServerConnection {
 
     fn identity(&mut self) -> Result<String, SourceError> {
         let sql = self.server.flavour.identity();
-        self.texts(sql).map(|parts| parts.join(" "))
+        let parts = self.texts(sql, &[])?.into_iter().flatten().map(Option::unwrap_or_default);
+        Ok(parts.collect::<Vec<_>>().join(" "))
     }
 
     /// None if a fact is missing: the account lacks the PROCESS privilege, or the table is a view or not InnoDB's.
@@ -219,24 +216,23 @@ impl Database for ServerConnection {
              (SELECT CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS CHAR) FROM {counters} WHERE VARIABLE_NAME = 'Uptime') \
              FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
         );
-        let mut told = match self.all(&sql, &[table, &layout.id, table].map(|name| Bind::Text(name.clone()))) {
+        let mut told = match self.texts(&sql, &[table, &layout.id, table].map(|name| Bind::Text(name.clone()))) {
             Err(SourceError::Statement(_)) => return Ok(None),
             told => told?,
         };
         let told = told.pop().unwrap_or_default();
         let [Some(database), Some(created), next_id, Some(started)] = told.as_slice() else { return Ok(None) };
-        let [database, created, started] = [database, created, started].map(|cell| lossy(Some(cell.clone())));
-        let name = innodb_name(&database, table);
+        let name = innodb_name(database, table);
         for list in lists {
             let sql = format!(
                 "SELECT CAST(TABLE_ID AS CHAR) FROM information_schema.{list} \
                  WHERE LOWER(NAME) LIKE ? ESCAPE '|' OR LOWER(NAME) LIKE ? ESCAPE '|' ORDER BY TABLE_ID"
             );
-            let ids = match self.all(&sql, &[Bind::Text(name.clone()), Bind::Text(format!("{name}#p#%"))]) {
+            let ids = match self.texts(&sql, &[Bind::Text(name.clone()), Bind::Text(format!("{name}#p#%"))]) {
                 Err(SourceError::Statement(_)) => continue,
                 ids => ids?,
             };
-            let ids: Vec<String> = ids.into_iter().flatten().map(lossy).collect();
+            let ids: Vec<String> = ids.into_iter().flatten().flatten().collect();
             let facts = format!(
                 "{} on {} started {started}, table {} created {created}",
                 source.0,
@@ -247,7 +243,7 @@ impl Database for ServerConnection {
                 None if self.integer_id => layout.greatest_id(self)?,
                 counter => counter.clone(),
             };
-            let next_id = next_id.and_then(|next| lossy(Some(next)).parse::<u64>().ok());
+            let next_id = next_id.and_then(|next| next.parse::<u64>().ok());
             let next_id = next_id.map(|next| i64::try_from(next).unwrap_or(i64::MAX));
             return Ok((!ids.is_empty()).then_some(TableIdentity { facts, next_id }));
         }
@@ -256,19 +252,12 @@ impl Database for ServerConnection {
 
     fn clock(&mut self) -> Result<Clock, SourceError> {
         // UNIX_TIMESTAMP(NOW(3)) would be an hour off in the hour that comes twice.
-        let parts = self.texts(
-            "SELECT CAST(NOW() AS CHAR), \
-             CAST(UNIX_TIMESTAMP() * 1000 + MICROSECOND(NOW(3)) DIV 1000 AS CHAR)",
-        )?;
-        let [now, unix] = parts.as_slice() else {
-            let untold = text!("the server did not tell its time", "服务器没有给出时间");
-            return Err(SourceError::Statement(untold.into()));
-        };
-        let unix_ms = unix
-            .parse()
-            .explain(|| text!("the server's time is no number", "服务器的时间不是数字"))
-            .map_err(SourceError::Statement)?;
-        Ok(Clock { now: SourceTime(now.clone()), unix_ms })
+        let sql = "SELECT CAST(NOW() AS CHAR), \
+                   CAST(UNIX_TIMESTAMP() * 1000 + MICROSECOND(NOW(3)) DIV 1000 AS CHAR)";
+        let clock = self.rows(sql, &[], rows::clock)?.into_iter().next();
+        clock
+            .explain(|| text!("the server did not tell its time", "服务器没有给出时间"))
+            .map_err(SourceError::Statement)
     }
 
     fn open_work(&mut self) -> Result<OpenWork, SourceError> {
@@ -307,7 +296,11 @@ impl Engine for ServerConnection {
                 let done = panics::caught(|| each(row));
                 done.unwrap_or_else(|panic| Err(SourceError::Consumer(Refusal::from(panic).into()))).map_err(
                     |source_error| {
-                        stopped = Some(source_error);
+                        stopped = Some(match source_error {
+                            // The row may have been spoiled on its way. If it comes like this again, it is the server's.
+                            SourceError::Statement(error) => SourceError::Exhausted(error),
+                            other => other,
+                        });
                         SourceError::Connection(anyhow!("the consumer stopped"))
                     },
                 )
@@ -482,18 +475,24 @@ fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), SourceError> {
     })
 }
 
-/// The columns of an answer with one row, in the text protocol.
+/// The columns of an answer with one row, as texts. A text that is not UTF-8 is no answer of the server.
 fn query_texts(conn: &mut Conn, sql: &str) -> Result<Vec<String>, SourceError> {
+    let texts = query_cells(conn, sql)?.into_iter().map(|cell| text(cell).map(Option::unwrap_or_default));
+    texts.collect::<anyhow::Result<_>>().map_err(SourceError::Connection)
+}
+
+/// The columns of an answer with one row, in the text protocol.
+fn query_cells(conn: &mut Conn, sql: &str) -> Result<Vec<Cell>, SourceError> {
     effort::asked_the_source();
     let mut answer = conn.query_iter(sql).map_err(source_error)?;
     if answer.columns().as_ref().is_empty() {
         return Err(no_rows());
     }
-    let mut texts = Vec::new();
+    let mut cells = Vec::new();
     for row in answer.by_ref() {
-        texts.extend(row.map_err(source_error)?.unwrap_raw().into_iter().map(|value| lossy(value.and_then(bytes))));
+        cells.extend(row.map_err(source_error)?.unwrap_raw().into_iter().map(|value| value.and_then(bytes)));
     }
-    Ok(texts)
+    Ok(cells)
 }
 
 /// For each replication channel its delay in seconds. None for a channel that is stopped.

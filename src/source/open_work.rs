@@ -89,8 +89,8 @@ impl ServerConnection {
         let places = vec!["?"; names.len()].join(", ");
         let sql = format!("SELECT NAME FROM {} WHERE NAME IN ({places})", self.flavour().innodb_tables());
         let binds: Vec<Bind> = names.iter().map(|name| Bind::Text((*name).clone())).collect();
-        match self.all(&sql, &binds) {
-            Ok(rows) => Ok(rows.into_iter().flatten().map(lossy).collect()),
+        match self.texts(&sql, &binds) {
+            Ok(rows) => Ok(rows.into_iter().flatten().flatten().collect()),
             Err(SourceError::Statement(_)) => Ok(BTreeSet::new()),
             Err(fault) => Err(fault),
         }

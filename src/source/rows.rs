@@ -1,10 +1,11 @@
 //! Owns the reading of answers: the cells of a row become a key, an invoice, or the summary of a row.
 
 use super::charset::is_whole;
-use super::engine::{Cell, lossy};
+use super::engine::{Cell, lossy, text};
 use super::{ListedTenant, RowSummary, SourceError, TableNames};
 use crate::invoice::{Fetched, Invoice, InvoiceId, Key, Reason, Row, SourceTime, Tenant};
 use crate::lang::Explain;
+use crate::window::Clock;
 
 /// Columns: tenant, greatest source time.
 pub(super) fn listed(row: Vec<Cell>) -> Result<ListedTenant, SourceError> {
@@ -12,6 +13,28 @@ pub(super) fn listed(row: Vec<Cell>) -> Result<ListedTenant, SourceError> {
     let spelling = needed(spelling, "tenant").map_err(SourceError::Statement)?;
     let newest = text(newest).map_err(SourceError::Statement)?;
     Ok(ListedTenant { spelling: Tenant(spelling), newest: newest.map(SourceTime), ahead: None })
+}
+
+/// Columns: id.
+pub(super) fn id_alone(row: Vec<Cell>) -> anyhow::Result<InvoiceId> {
+    let [id] = cells(row)?;
+    needed(id, "id").map(InvoiceId)
+}
+
+/// Columns: source time.
+pub(super) fn time_alone(row: Vec<Cell>) -> anyhow::Result<Option<SourceTime>> {
+    let [time] = cells(row)?;
+    Ok(text(time)?.map(SourceTime))
+}
+
+/// Columns: the time that the server's clock shows, and its milliseconds since 1970.
+pub(super) fn clock(row: Vec<Cell>) -> anyhow::Result<Clock> {
+    let [now, unix_ms] = cells(row)?;
+    let unix_ms = needed(unix_ms, "time")?;
+    Ok(Clock {
+        now: SourceTime(needed(now, "time")?),
+        unix_ms: unix_ms.parse().explain(|| text!("the server's time is no number", "服务器的时间不是数字"))?,
+    })
 }
 
 /// Columns: id, tenant, source time.
@@ -95,11 +118,6 @@ fn cells<const N: usize>(row: Vec<Cell>) -> anyhow::Result<[Cell; N]> {
     let came = row.len();
     row.try_into()
         .map_err(|_| text!("a row came with {came} columns, not {N}", "收到的一行有 {came} 列，而不是 {N} 列").into())
-}
-
-/// The text in a cell. Bytes that are not UTF-8 are an error.
-pub(super) fn text(cell: Cell) -> anyhow::Result<Option<String>> {
-    cell.map(|bytes| String::from_utf8(bytes).explain(|| text!("a text is not UTF-8", "文本不是 UTF-8"))).transpose()
 }
 
 /// The text in a cell that must not be NULL.

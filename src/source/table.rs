@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::charset::bytes_in_hex;
 use super::dialect::SqlDialect;
-use super::engine::{Bind, Cell, Engine, lossy, quoted};
-use super::rows::{fetched, key, listed, row_summary, text};
+use super::engine::{Bind, Engine, quoted};
+use super::rows::{fetched, id_alone, key, listed, row_summary, time_alone};
 use super::{
     KeyCursor, ListedTenant, Replication, RowSummary, Sink, Source, SourceError, SourceName, TableIdentity, TableNames,
     TenantList,
@@ -195,16 +195,16 @@ impl<D: Database> Source for Table<D> {
         );
         let issued = || Bind::Text(self.layout.names.issued.clone());
         let sql = format!("{select} {} = ? LIMIT ?", quoted(&self.layout.names.number));
-        let mut rows =
-            self.database.all(&sql, &[issued(), Bind::Text(number.to_owned()), Bind::Count(FOUND_AT_MOST)])?;
+        let binds = [issued(), Bind::Text(number.to_owned()), Bind::Count(FOUND_AT_MOST)];
+        let mut rows = self.database.rows(&sql, &binds, row_summary)?;
         if !ids.is_empty() {
             let (condition, binds) = self.layout.among(ids);
             let sql = format!("{select} {condition}");
-            rows.extend(self.database.all(&sql, &std::iter::once(issued()).chain(binds).collect::<Vec<_>>())?);
+            let binds: Vec<Bind> = std::iter::once(issued()).chain(binds).collect();
+            rows.extend(self.database.rows(&sql, &binds, row_summary)?);
         }
         let mut found: Vec<RowSummary> = Vec::new();
         for row in rows {
-            let row = row_summary(row).map_err(SourceError::Statement)?;
             let asked = row.number.as_deref() == Some(number) || ids.contains(&row.id);
             if asked && found.iter().all(|known| known.id != row.id) {
                 found.push(row);
@@ -226,8 +226,7 @@ impl<D: Database> Source for Table<D> {
             filter.text
         );
         filter.binds.push(Bind::Count(limit as u64));
-        let rows = self.database.all(&sql, &filter.binds)?;
-        Ok(rows.into_iter().flatten().map(|cell| InvoiceId(lossy(cell))).collect())
+        self.database.rows(&sql, &filter.binds, id_alone)
     }
 }
 
@@ -268,8 +267,7 @@ impl<D: Database> Table<D> {
             quoted(&self.layout.id)
         );
         filter.binds.push(Bind::Count(limit as u64));
-        let rows = self.database.all(&sql, &filter.binds)?;
-        Ok(rows.into_iter().flatten().map(|cell| InvoiceId(lossy(cell))).collect())
+        self.database.rows(&sql, &filter.binds, id_alone)
     }
 
     /// The greatest source time up to `upto` among the rows of one tenant: the last entry of a range of the index.
@@ -283,8 +281,8 @@ impl<D: Database> Table<D> {
             quoted(&self.layout.names.table),
             filter.text
         );
-        let newest = self.database.all(&sql, &filter.binds)?.into_iter().flatten().next().flatten();
-        Ok(text(newest).map_err(SourceError::Statement)?.map(SourceTime))
+        let newest = self.database.rows(&sql, &filter.binds, time_alone)?;
+        Ok(newest.into_iter().next().flatten())
     }
 
     /// Keys with a source time, after the position `from`.
@@ -340,11 +338,7 @@ impl<D: Database> Table<D> {
             filter.text
         );
         filter.binds.push(Bind::Count(limit as u64));
-        self.database
-            .all(&sql, &filter.binds)?
-            .into_iter()
-            .map(|row| key(row).map_err(SourceError::Statement))
-            .collect()
+        self.database.rows(&sql, &filter.binds, key)
     }
 }
 
@@ -396,9 +390,9 @@ impl Layout {
     }
 
     /// The greatest committed id. NULL for an empty table.
-    pub(super) fn greatest_id(&self, engine: &mut impl Engine) -> Result<Cell, SourceError> {
+    pub(super) fn greatest_id(&self, engine: &mut impl Engine) -> Result<Option<String>, SourceError> {
         let sql = format!("SELECT CAST(MAX({}) AS CHAR) FROM {}", quoted(&self.id), quoted(&self.names.table));
-        Ok(engine.all(&sql, &[])?.into_iter().flatten().next().flatten())
+        Ok(engine.texts(&sql, &[])?.into_iter().flatten().next().flatten())
     }
 
     /// The rows that are invoices: issued, with a document, a number and a date.

@@ -69,6 +69,37 @@ fn a_spoiled_packet_is_asked_for_again_wherever_it_comes() {
 }
 
 #[test]
+fn a_text_that_is_not_utf8_is_asked_for_again_wherever_it_comes() {
+    on_every_flavor(|flavor| {
+        let table = small_table(flavor);
+        let proxy = Proxy::to(&table.url());
+        proxy.spoil(u64::MAX, Spoil::Empty);
+        let run = |proxy: &Proxy| {
+            let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", proxy.url());
+            exporter.run(["run", "--mode", "incremental", "--retry-for", "1m", "--read-timeout", "1s"])
+        };
+        run(&proxy).expect(0);
+        let cases: Vec<u64> = (0..proxy.packets()).step_by(if is_campaign() { 1 } else { 4 }).collect();
+        let next = AtomicUsize::new(0);
+        thread::scope(|threads| {
+            for _ in 0..AT_ONCE {
+                threads.spawn(|| {
+                    while let Some(at) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let proxy = Proxy::to(&table.url());
+                        proxy.spoil(*at, Spoil::NotUtf8);
+                        let run = run(&proxy);
+                        // A document has no other bytes than those that came.
+                        let is_document = run.stderr.contains("the document is not UTF-8");
+                        let expected = if is_document { 3 } else { 0 };
+                        assert!(run.status.code() == Some(expected), "packet {at}: {run}");
+                    }
+                });
+            }
+        });
+    });
+}
+
+#[test]
 fn a_spoiled_packet_that_is_not_asked_for_again_is_one_error() {
     on_every_flavor(|flavor| {
         let table = small_table(flavor);

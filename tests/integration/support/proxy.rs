@@ -42,6 +42,8 @@ pub(crate) enum Spoil {
     Cut,
     /// It has others, drawn with this seed.
     Random(u64),
+    /// Its last byte is one that no UTF-8 contains.
+    NotUtf8,
 }
 
 /// The next statement with these words is answered with an error.
@@ -400,6 +402,7 @@ fn spoiled(mut payload: Vec<u8>, how: Spoil) -> Vec<u8> {
             let mut dice = Dice::new(seed);
             payload.fill_with(|| u8::try_from(dice.below(256)).expect("it is below 256"));
         }
+        Spoil::NotUtf8 => payload.last_mut().into_iter().for_each(|last| *last = 0xff),
     }
     payload
 }
