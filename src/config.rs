@@ -3,7 +3,6 @@
 //!
 //! A password never comes from the command line, where every user of the machine can read it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
@@ -14,6 +13,7 @@ use crate::cli::{Common, Mode, Names, Run, Verify};
 use crate::export::plan::StatePolicy;
 use crate::export::verify::{Against, Content, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
 use crate::export::{self, Backups, Mirror, Order, Rejects};
+use crate::fs::input::read_input;
 use crate::fs::private::PRIVATE;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::Explain;
@@ -322,12 +322,13 @@ fn table_names(names: &Names) -> TableNames {
 /// The password in a file is its first line.
 fn first_line(file: &Path) -> anyhow::Result<String> {
     // A password may have been given in the place of its file.
-    let text = fs::read_to_string(file).explain(|| {
+    let cannot = || {
         text!(
             "cannot read the file that --password-file or INVOICE_EXPORT_PASSWORD_FILE names",
             "无法读取 --password-file 或 INVOICE_EXPORT_PASSWORD_FILE 指定的文件"
         )
-    })?;
+    };
+    let text = String::from_utf8(read_input(file).explain(cannot)?).explain(cannot)?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 

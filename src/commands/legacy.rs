@@ -1,7 +1,5 @@
 //! `import-legacy-state` and `export-legacy-state`.
 
-use std::fs;
-
 use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
@@ -13,6 +11,7 @@ use crate::config;
 use crate::export::attach::{Attached, Location};
 use crate::export::plan::{Purpose, StatePolicy};
 use crate::fs::file::PrivateFile;
+use crate::fs::input::read_input;
 use crate::fs::private::{PRIVATE, parent};
 use crate::invoice::{Digest, SourceTime};
 use crate::lang::{Explain, Word};
@@ -171,7 +170,7 @@ fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) ->
 /// A file that an operator names is reached as they say, the script's own only beneath the output.
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     if !file.parent().is_some_and(|folder| folder.ends_with(PRIVATE)) {
-        return Ok(fs::read(file)?);
+        return read_input(file);
     }
     let read = PrivateFile::at(file)?.map_or(Ok(None), |file| legacy_file::read(&file))?;
     Ok(read.ok_or(Errno::NOENT)?)

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::fs::input::read_input;
 use crate::lang::Explain;
 use crate::refusal::{OptionFileTrouble, Refusal};
 
@@ -31,7 +32,7 @@ impl Login {
         if metadata.is_file() && metadata.mode() & 0o002 != 0 {
             return Err(refused(OptionFileTrouble::WritableByAll).into());
         }
-        Ok(parse(&fs::read(file).explain(cannot)?).map_err(refused)?)
+        Ok(parse(&read_input(file).explain(cannot)?).map_err(refused)?)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -212,7 +213,12 @@ fn ssl_options(mode: TlsMode, ca: Option<&Path>) -> Result<Option<SslOpts>, Stri
     let verified = || -> Result<SslOpts, String> {
         let system = || SYSTEM_CERTIFICATES.iter().map(PathBuf::from).find(|file| file.exists());
         let Some(file) = ca.map(Path::to_path_buf).or_else(system) else { return Ok(SslOpts::default()) };
-        let content = std::fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let failed = |error: std::io::Error| format!("{}: {error}", file.display());
+        // The driver reads the file again for each connection.
+        if std::fs::metadata(&file).map_err(failed)?.file_type().is_fifo() {
+            return Err(format!("{}: it is a pipe, and each connection reads it again", file.display()));
+        }
+        let content = std::fs::read(&file).map_err(failed)?;
         // Otherwise the driver blames the server's certificate, or the host and the port.
         let begin = b"-----BEGIN CERTIFICATE-----";
         let is_pem = content.windows(begin.len()).any(|window| window == begin);

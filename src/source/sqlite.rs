@@ -39,8 +39,12 @@ pub(super) fn open(path: &str, access: &Access) -> Result<Table<File>, SourceErr
 fn open_file(given: &str) -> anyhow::Result<File> {
     let failed = || text!("cannot open the source {given}", "无法打开数据源 {given}");
     let path = std::fs::canonicalize(given).explain(failed)?;
-    let inode = std::fs::metadata(&path).explain(failed)?.ino();
-    let identity = format!("{}:{inode}", path.display());
+    let metadata = std::fs::metadata(&path).explain(failed)?;
+    // SQLite would wait for a pipe.
+    if !metadata.is_file() {
+        return Err(anyhow::Error::from(text!("it is no regular file", "它不是普通文件"))).explain(failed);
+    }
+    let identity = format!("{}:{}", path.display(), metadata.ino());
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&path, flags).explain(failed)?;
     connection.busy_timeout(BUSY)?;

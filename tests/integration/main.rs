@@ -42,6 +42,7 @@ mod output;
 mod panics;
 mod passwords;
 mod paths;
+mod pipes;
 mod planted;
 mod power;
 mod pruning;
