@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::anyhow;
+use mysql::error::tls::TlsError;
 use mysql::{Conn, DriverError, OptsBuilder, SslOpts};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 use super::error_codes::{ErrorClass, ServerError};
 use super::{Access, ServerAddress, SourceError, Tls, TlsMode, server_key};
@@ -110,10 +113,21 @@ impl ServerAddress {
         mode: TlsMode,
         tls: &Tls,
     ) -> Result<mysql::Result<Conn>, SourceError> {
-        let ssl = ssl_options(mode, tls.ca.as_deref())
-            .map_err(|detail| SourceError::Final(self.refusal(ConnectErrorKind::TrustedUnreadable, detail)))?;
+        let trusted = trusted_file(mode, tls.ca.as_deref());
+        let name = trusted.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+        let refused = |detail: &str| {
+            SourceError::Final(self.refusal(ConnectErrorKind::TrustedUnreadable, format!("{name}: {detail}")))
+        };
+        trusted.as_deref().map_or(Ok(()), check_trusted).map_err(|detail| refused(&detail))?;
+        let ssl = ssl_options(mode, trusted);
         // A certificate names the host, so the driver must get the host's name.
-        Ok(self.connect_to_each_address(&options.ssl_opts(ssl), mode == TlsMode::VerifyIdentity))
+        match self.connect_to_each_address(&options.ssl_opts(ssl), mode == TlsMode::VerifyIdentity) {
+            // An error in the handshake comes as one of the connection.
+            Err(mysql::Error::TlsError(TlsError::Tls(_))) if !name.is_empty() => {
+                Err(refused("it holds a certificate that cannot be read"))
+            }
+            result => Ok(result),
+        }
     }
 
     /// The file of the key with which a password may be encrypted.
@@ -208,31 +222,43 @@ const SYSTEM_CERTIFICATES: [&str; 3] =
 /// The first byte of a certificate in DER.
 const DER_SEQUENCE: u8 = 0x30;
 
-/// The options of TLS. An error is the file of certificates and the words of the operating system.
-fn ssl_options(mode: TlsMode, ca: Option<&Path>) -> Result<Option<SslOpts>, String> {
-    let verified = || -> Result<SslOpts, String> {
-        let system = || SYSTEM_CERTIFICATES.iter().map(PathBuf::from).find(|file| file.exists());
-        let Some(file) = ca.map(Path::to_path_buf).or_else(system) else { return Ok(SslOpts::default()) };
-        let failed = |error: std::io::Error| format!("{}: {error}", file.display());
-        // The driver reads the file again for each connection.
-        if std::fs::metadata(&file).map_err(failed)?.file_type().is_fifo() {
-            return Err(format!("{}: it is a pipe, and each connection reads it again", file.display()));
-        }
-        let content = std::fs::read(&file).map_err(failed)?;
-        // Otherwise the driver blames the server's certificate, or the host and the port.
-        let begin = b"-----BEGIN CERTIFICATE-----";
-        let is_pem = content.windows(begin.len()).any(|window| window == begin);
-        if !is_pem && content.first() != Some(&DER_SEQUENCE) {
-            return Err(format!("{}: it holds no certificate", file.display()));
-        }
-        Ok(SslOpts::default().with_root_cert_path(Some(file)))
-    };
-    Ok(match mode {
+/// The file of trusted certificates: the one that the operator named, or the system's. None where the mode trusts any.
+fn trusted_file(mode: TlsMode, ca: Option<&Path>) -> Option<PathBuf> {
+    let system = || SYSTEM_CERTIFICATES.iter().map(PathBuf::from).find(|file| file.exists());
+    match mode {
+        TlsMode::Disabled | TlsMode::Preferred | TlsMode::Required => None,
+        TlsMode::VerifyCa | TlsMode::VerifyIdentity => ca.map(Path::to_path_buf).or_else(system),
+    }
+}
+
+/// Checks that the driver will find certificates in the file. Otherwise it blames the server's certificate, or the host
+/// and the port. An error is in the words of the operating system, or says what is wrong.
+fn check_trusted(file: &Path) -> Result<(), String> {
+    // The driver reads the file again for each connection.
+    if std::fs::metadata(file).map_err(|error| error.to_string())?.file_type().is_fifo() {
+        return Err("it is a pipe, and each connection reads it again".to_owned());
+    }
+    let content = std::fs::read(file).map_err(|error| error.to_string())?;
+    let mut certificates = 0;
+    for certificate in CertificateDer::pem_slice_iter(&content) {
+        certificate.map_err(|error| format!("certificate {}: {error}", certificates + 1))?;
+        certificates += 1;
+    }
+    if certificates == 0 && content.first() != Some(&DER_SEQUENCE) {
+        return Err("it holds no certificate".to_owned());
+    }
+    Ok(())
+}
+
+/// The options of TLS.
+fn ssl_options(mode: TlsMode, trusted: Option<PathBuf>) -> Option<SslOpts> {
+    let verified = || SslOpts::default().with_root_cert_path(trusted);
+    match mode {
         TlsMode::Disabled => None,
         TlsMode::Preferred | TlsMode::Required => Some(SslOpts::default().with_danger_accept_invalid_certs(true)),
-        TlsMode::VerifyCa => Some(verified()?.with_danger_skip_domain_validation(true)),
-        TlsMode::VerifyIdentity => Some(verified()?),
-    })
+        TlsMode::VerifyCa => Some(verified().with_danger_skip_domain_validation(true)),
+        TlsMode::VerifyIdentity => Some(verified()),
+    }
 }
 
 /// The server has asked for the password on an unencrypted connection, and no key is given.

@@ -97,6 +97,19 @@ fn a_server_with_a_certificate_of_the_named_ca_is_believed_and_another_ca_is_not
             "No such file",
         );
         let key = certificates.file("server.key");
+        let broken = [
+            ("cut", "-----BEGIN CERTIFICATE-----\nMIIB\n", "certificate 1"),
+            ("text", "-----BEGIN CERTIFICATE-----\nno base64!\n-----END CERTIFICATE-----\n", "certificate 1"),
+            ("body", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "cannot be read"),
+            ("der", "0 is how a certificate in DER begins", "cannot be read"),
+        ];
+        for (name, content, why) in broken {
+            let file = certificates.file(name);
+            std::fs::write(&file, content).unwrap();
+            let refused = run(&exporter, "VERIFY_IDENTITY", Some(Path::new(&file)));
+            assert!(refused.error().contains(&file) && !refused.error().contains("peer"), "{refused}");
+            assert_refused(refused, why, "--ssl-ca");
+        }
         for (file, why) in [("/dev/null", "no certificate"), (&*key, "no certificate"), ("/", "Is a directory")] {
             assert_refused(run(&exporter, "VERIFY_CA", Some(Path::new(file))), why, file);
         }
