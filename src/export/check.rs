@@ -130,7 +130,7 @@ impl Checker<'_> {
             }
             Ok(FileComparison::Blocked) => return Ok(reject(invoice, Reason::PathBlocked { path: path.to_string() })),
             Err(error) if concerns_one_tenant(&error) => {
-                let trouble = Trouble::NotSeen { path: path.to_string(), detail: error.to_string() };
+                let trouble = Trouble::NotSeen { path: path.to_string(), detail: Trouble::detail(&error) };
                 return Ok(Verdict::Trouble { invoice, trouble });
             }
             Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot look at {path}"))),

@@ -1,6 +1,9 @@
 //! What refusals are made of, as far as it differs from case to case.
 
+use std::io;
 use std::path::Path;
+
+use rustix::io::Errno;
 
 use crate::lang::{Message, Text};
 
@@ -8,11 +11,11 @@ use crate::lang::{Message, Text};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// A file could not be put where it belongs.
-    NotInPlace { path: String, detail: String },
+    NotInPlace { path: String, detail: Message },
     /// A file could not be removed after its invoice had moved to another one.
     NotRemoved { path: String, detail: String },
     /// A file could not be looked at.
-    NotSeen { path: String, detail: String },
+    NotSeen { path: String, detail: Message },
     /// `--strict` lets no tenant pass that has any.
     Rejects { invoices: u64 },
     /// An error with its causes.
@@ -20,20 +23,34 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// An error of the operating system at a path of the tree, with the rule that the tree breaks there.
+    pub fn detail(error: &io::Error) -> Message {
+        let what = Text::same(error.to_string());
+        match Errno::from_io_error(error) {
+            Some(Errno::XDEV | Errno::LOOP) => what.with_hint(text!(
+                "the folders of tenants and countries must be ordinary folders on the file system of the output, and no mount points or links, because whole files are moved into them; replace this one, or mount or link the output as a whole",
+                "租户和国家目录必须是输出目录所在文件系统上的普通目录，不能是挂载点或符号链接，因为文件写完后会整个移入其中；请换成普通目录，或者改为挂载或链接整个输出目录"
+            )),
+            _ => what.into(),
+        }
+    }
+
     /// The wording in both languages.
     pub fn message(&self) -> Message {
         match self {
-            Self::NotInPlace { path, detail } => {
-                text!("cannot put {path} in place: {detail}", "文件 {path} 无法就位: {detail}").into()
-            }
+            Self::NotInPlace { path, detail: Message { what, hint } } => Message {
+                what: text!("cannot put {path} in place: {what}", "文件 {path} 无法就位: {what}"; what),
+                hint: hint.clone(),
+            },
             Self::NotRemoved { path, detail } => message! {
                 "cannot remove {path}: {detail}", "旧文件 {path} 无法删除: {detail}";
                 "verify --against-source --prune removes it once that is possible",
                 "排除原因后可用 verify --against-source --prune 删除"
             },
-            Self::NotSeen { path, detail } => {
-                text!("cannot look at {path}: {detail}", "文件 {path} 无法查看: {detail}").into()
-            }
+            Self::NotSeen { path, detail: Message { what, hint } } => Message {
+                what: text!("cannot look at {path}: {what}", "文件 {path} 无法查看: {what}"; what),
+                hint: hint.clone(),
+            },
             Self::Rejects { invoices } => message! {
                 "{invoices} of its invoices cannot be exported, and --strict holds its watermark until they can",
                 "有 {invoices} 条记录无法导出，--strict 使水位线停住，直到可以导出为止";

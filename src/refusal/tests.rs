@@ -221,9 +221,9 @@ fn the_holder_of_the_lock_is_named_in_chinese() {
 fn every_trouble_is_worded_in_both_languages() {
     let (path, detail) = ("1/CN/a.json".to_owned(), "errno 13".to_owned());
     for trouble in [
-        Trouble::NotInPlace { path: path.clone(), detail: detail.clone() },
+        Trouble::NotInPlace { path: path.clone(), detail: Text::same(detail.clone()).into() },
         Trouble::NotRemoved { path: path.clone(), detail: detail.clone() },
-        Trouble::NotSeen { path, detail },
+        Trouble::NotSeen { path, detail: Text::same(detail).into() },
         Trouble::Rejects { invoices: 7 },
     ] {
         let Message { what, .. } = trouble.message();

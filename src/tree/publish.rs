@@ -25,7 +25,7 @@ use super::stage::{List, Stage, StagedDocument};
 use crate::fs::identity::Identity;
 use crate::fs::{create_folder_if_missing, digest_of, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId, Tenant};
-use crate::lang::Explain;
+use crate::lang::{Explain, Message};
 use crate::refusal::Trouble;
 
 /// A staged document and where it goes.
@@ -131,7 +131,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn of(placement: &Placement, detail: String) -> Self {
+    fn of(placement: &Placement, detail: Message) -> Self {
         let (tenant, path) = (placement.tenant.clone(), placement.path.clone());
         Self { trouble: Trouble::NotInPlace { path: path.to_string(), detail }, tenant, path }
     }
@@ -276,7 +276,7 @@ impl Tree {
                 Ok(()) => {}
                 Err(error) if concerns_one_tenant(&error) => {
                     stage.discard(&placement.staged);
-                    published.failed.push(Failure::of(placement, error.to_string()));
+                    published.failed.push(Failure::of(placement, Trouble::detail(&error)));
                 }
                 Err(error) => {
                     let path = &placement.path;
@@ -290,8 +290,11 @@ impl Tree {
         moved.extend(self.moved_away(&mut open)?);
         for placement in placements.iter().filter(|placement| moved.contains(placement.path.folder())) {
             touched.remove(placement.path.folder());
-            let detail = "its folder was moved away or replaced meanwhile, and took the file along";
-            published.failed.push(Failure::of(placement, detail.to_owned()));
+            let detail = text!(
+                "its folder was moved away or replaced meanwhile, and took the file along",
+                "其目录在此期间被移走或替换，文件也随之移走"
+            );
+            published.failed.push(Failure::of(placement, detail.into()));
         }
         Ok(())
     }

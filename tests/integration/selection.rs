@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::support::disk::Closed;
+use crate::support::disk::{Closed, Mount};
 use crate::support::exporter::{Exporter, numbers};
 use crate::support::table::{Row, Table, on_every_source};
 
@@ -129,6 +129,33 @@ fn a_link_in_the_place_of_a_tenants_folder_is_not_followed() {
         exporter.run(["run"]).expect(0);
         exporter.assert_agrees();
     });
+}
+
+#[test]
+fn a_folder_that_is_a_mount_point_or_a_link_fails_with_the_rule_and_remedy() {
+    let table = Table::embedded();
+    three_tenants(&table);
+    let exporter = Exporter::new(&table);
+    let folder = exporter.output().join("10");
+    fs::create_dir_all(&folder).unwrap();
+    let assert_told = || {
+        for mode in ["full", "incremental"] {
+            for (lang, rule) in [("en", "no mount points or links"), ("zh", "不能是挂载点或符号链接")] {
+                let finished = exporter.run(["run", "--mode", mode, "--lang", lang]).expect(3);
+                assert!(finished.stderr.contains(rule), "{finished}");
+            }
+        }
+    };
+    let mount = Mount::memory(&folder, "size=1m");
+    assert_told();
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    drop(mount);
+    fs::remove_dir(&folder).unwrap();
+    std::os::unix::fs::symlink(exporter.home(), &folder).unwrap();
+    assert_told();
+    fs::remove_file(&folder).unwrap();
+    exporter.run(["run"]).expect(0);
+    exporter.assert_agrees();
 }
 
 #[test]
