@@ -86,8 +86,8 @@ pub enum Refusal {
     ColumnsMissing { table: String, columns: String },
     /// The server does not let the account read the table.
     TableUnreadable { table: String, detail: String },
-    /// This process may have too few files open.
-    FewHandles { handles: usize, least: usize },
+    /// This process may have too few files open, of which it inherited some.
+    FewHandles { handles: usize, inherited: usize, least: usize },
     /// The operating system gives no further thread.
     NoThread { detail: String },
     /// A bug, of this program or of a package in it. The place is `src/file.rs:1:2`, or empty.

@@ -146,7 +146,7 @@ fn about_the_source() -> Vec<Refusal> {
         Refusal::ColumnsMissing { table: table.clone(), columns: column.clone() },
         Refusal::TableUnreadable { table: table.clone(), detail: detail.clone() },
         Refusal::TableChanged { table, column },
-        Refusal::FewHandles { handles: 20, least: 64 },
+        Refusal::FewHandles { handles: 20, inherited: 3, least: 64 },
         Refusal::NoThread { detail: detail.clone() },
         Refusal::Panicked { place: "src/a.rs:1:2".to_owned(), detail },
     ];

@@ -172,9 +172,9 @@ impl Refusal {
                 "this account may not read the table {table}: {detail}", "当前账号无权读取表 {table}: {detail}";
                 "grant SELECT on it", "请授予 SELECT 权限"
             },
-            Self::FewHandles { handles, least } => message! {
-                "this process may have {handles} files open, and needs {least}",
-                "本进程最多可打开 {handles} 个文件，至少需要 {least} 个";
+            Self::FewHandles { handles, inherited, least } => message! {
+                "this process may have {handles} files open, of which {inherited} are inherited, and needs {least} of its own",
+                "本进程最多可打开 {handles} 个文件（其中 {inherited} 个继承自父进程），自身至少需要 {least} 个";
                 "raise the limit (ulimit -n, LimitNOFILE= of systemd)",
                 "请调大上限（ulimit -n，或 systemd 的 LimitNOFILE=）"
             },

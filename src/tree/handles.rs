@@ -4,9 +4,11 @@
 //! get what is left of them, and give it back where none is left after all.
 
 use std::collections::HashMap;
+use std::fs::{self, DirEntry};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -26,7 +28,7 @@ const MOST_FOLDERS: usize = 256;
 /// With fewer handles than this no folder could be kept open.
 const LEAST: usize = RESERVED + 8;
 
-/// How many handles this process may have, after it has asked for all that it may ask for: the usual 1,024
+/// How many handles this process may have of its own, after it has asked for all that it may ask for: the usual 1,024
 /// are meant for programs that use `select`.
 pub(super) fn claim() -> Result<usize, Refusal> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
@@ -35,7 +37,27 @@ pub(super) fn claim() -> Result<usize, Refusal> {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
     }
     let handles = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |current| current as usize);
-    if handles < LEAST { Err(Refusal::FewHandles { handles, least: LEAST }) } else { Ok(handles) }
+    let inherited = inherited();
+    match handles.saturating_sub(inherited) {
+        own if own < LEAST => Err(Refusal::FewHandles { handles, inherited, least: LEAST }),
+        own => Ok(own),
+    }
+}
+
+/// How many handles the program that started this one has left open, beside the standard streams. The kernel closes a
+/// handle with `O_CLOEXEC` when a program starts, and this program opens all of its own with that flag. Where `/proc` is
+/// missing, none is known.
+fn inherited() -> usize {
+    const CLOEXEC: u32 = OFlags::CLOEXEC.bits();
+    let is_inherited = |entry: &DirEntry| {
+        let number = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        // A handle may be closed by now.
+        let facts = fs::read_to_string(entry.path()).unwrap_or_default();
+        let flags = facts.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+        number.is_some_and(|number| number > 2) && flags.is_some_and(|flags| flags & CLOEXEC == 0)
+    };
+    fs::read_dir("/proc/self/fdinfo").into_iter().flatten().flatten().filter(is_inherited).count()
 }
 
 /// How many writers these handles are enough for.

@@ -49,6 +49,29 @@ fn a_run_over_many_folders_takes_no_more_handles_than_it_may() {
     });
 }
 
+/// Starts the program with a hundred handles that it inherits, and no others.
+fn with_inherited(exporter: &Exporter<'_>, limit: u32, args: &[&str]) -> Finished {
+    let script = format!(
+        "for n in {{3..300}}; do eval \"exec $n<&-\"; done; for n in {{10..109}}; do eval \"exec $n</dev/null\"; done; \
+         ulimit -n {limit}; exec \"$@\""
+    );
+    Running::new(&mut under(exporter, Command::new("bash").args(["-c", &script, "-"]), args)).wait()
+}
+
+#[test]
+fn handles_that_are_inherited_are_not_counted_as_free() {
+    on_every_source(|table| {
+        fill(table);
+        let exporter = Exporter::new(table);
+        for (lang, words) in [("en", "of which 100 are inherited"), ("zh", "其中 100 个继承自父进程")] {
+            let refused = with_inherited(&exporter, 155, &["run", "--lang", lang]).expect(1);
+            assert!(refused.stderr.contains(words) && refused.stderr.contains("ulimit -n"), "{refused}");
+        }
+        with_inherited(&exporter, 156, &["run", "--writers", "64"]).expect(0);
+        exporter.assert_agrees();
+    });
+}
+
 #[test]
 fn too_few_handles_for_any_folder_are_refused_with_the_limit() {
     on_every_source(|table| {
