@@ -171,13 +171,16 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
                     wanted.push(Wanted { id, tenant, ticket: Ticket::new(Part::Unmet, Some(entry)) });
                 }
             }
-            let tenants: BTreeSet<Tenant> = wanted.iter().filter_map(|wanted| wanted.tenant.clone()).collect();
+            let concerned: Vec<(InvoiceId, Tenant)> =
+                wanted.iter().filter_map(|wanted| Some((wanted.id.clone(), wanted.tenant.clone()?))).collect();
             if refused.is_none() {
                 match self.fetch_all(wanted, &mut rows) {
                     Err(SourceError::Statement(error)) => refused = Some(Trouble::from(&error)),
                     result => result?,
                 }
             }
+            let unread = concerned.into_iter().filter(|(id, _)| !self.visited.contains(id));
+            let tenants: BTreeSet<Tenant> = unread.map(|(_, tenant)| tenant).collect();
             if let Some(trouble) = refused.clone().filter(|_| !tenants.is_empty()) {
                 self.say(ReaderEvent::Failed { tenants: tenants.into_iter().collect(), tenantless: 0, trouble })?;
             }
@@ -375,9 +378,26 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
             return Ok(());
         }
         let came: Vec<InvoiceId> = ids.iter().filter(|id| !page.contains_key(*id)).cloned().collect();
-        for (id, error) in one_by_one::blame(self, refused, &came)? {
-            if let Some(wanted) = page.remove(&id) {
-                self.reject(wanted, &error)?;
+        let unread: Vec<InvoiceId> = refused.iter().map(|(id, _)| id.clone()).collect();
+        match one_by_one::blame(self, refused, &came) {
+            Err(SourceError::Statement(error)) => {
+                self.say_withdrawn(&unread, page)?;
+                Err(SourceError::Statement(error))
+            }
+            blamed => blamed?.into_iter().try_for_each(|(id, error)| match page.remove(&id) {
+                Some(wanted) => self.reject(wanted, &error),
+                None => Ok(()),
+            }),
+        }
+    }
+
+    /// An invoice of the ledger that was asked for alone and did not come is gone, also where the rows beside it cannot
+    /// be read.
+    fn say_withdrawn(&mut self, unread: &[InvoiceId], page: &HashMap<InvoiceId, Wanted>) -> Result<(), SourceError> {
+        for Wanted { id, tenant, ticket: Ticket { part, late_by, .. } } in page.values() {
+            if *part == Part::Unmet && !unread.contains(id) {
+                self.visited.insert(id.clone());
+                self.say(ReaderEvent::Gone { part: *part, id: id.clone(), tenant: tenant.clone(), late_by: *late_by })?;
             }
         }
         Ok(())
