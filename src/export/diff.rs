@@ -400,13 +400,13 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     fn say_withdrawn(
         &mut self,
         unread: &[InvoiceId],
-        page: &mut HashMap<InvoiceId, FetchRequest>,
+        page: &HashMap<InvoiceId, FetchRequest>,
     ) -> Result<(), SourceError> {
-        let is_gone = |wanted: &FetchRequest| wanted.ticket.part == Part::Unmet && !unread.contains(&wanted.id);
-        let gone: Vec<FetchRequest> = page.extract_if(|_, wanted| is_gone(wanted)).map(|(_, wanted)| wanted).collect();
-        for FetchRequest { id, tenant, ticket: Ticket { part, late_by, .. } } in gone {
-            self.visited.insert(id.clone());
-            self.say(ReaderEvent::Gone { part, id, tenant, late_by })?;
+        for FetchRequest { id, tenant, ticket: Ticket { part, late_by, .. } } in page.values() {
+            if *part == Part::Unmet && !unread.contains(id) {
+                self.visited.insert(id.clone());
+                self.say(ReaderEvent::Gone { part: *part, id: id.clone(), tenant: tenant.clone(), late_by: *late_by })?;
+            }
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ fn make_pipe(path: &Path) -> String {
 fn a_pipe_that_no_program_writes_to_is_refused_at_once() {
     let table = Table::embedded();
     let exporter = Exporter::new(&table);
+    fs::create_dir(exporter.output()).unwrap();
     let pipe = make_pipe(&exporter.home().join("pipe"));
     let source = format!("sqlite:{pipe}");
     let silent = "mysql://root@127.0.0.1:1/shop";

@@ -132,7 +132,7 @@ fn a_link_in_the_place_of_a_tenants_folder_is_not_followed() {
 }
 
 #[test]
-fn a_tenants_folder_that_is_a_mount_point_or_a_link_fails_with_the_remedy() {
+fn a_folder_that_is_a_mount_point_or_a_link_fails_with_the_rule_and_remedy() {
     let table = Table::embedded();
     three_tenants(&table);
     let exporter = Exporter::new(&table);
