@@ -65,7 +65,7 @@ impl ToSql for InvoiceId {
 }
 
 impl FromSql for InvoiceId {
-    /// The ledger keeps whole numbers as such (see [`LedgerKey`]).
+    /// The ledger keeps whole numbers as such (see `LedgerKey`).
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         match value {
             ValueRef::Integer(number) => Ok(Self(number.to_string())),
