@@ -16,7 +16,7 @@ use crate::report::{Reporter, error_text};
 /// Something differs, or still does after it was to be mended.
 const FOUND: u8 = 6;
 
-/// Compares, mends what it is told to, and shows the findings.
+/// Compares, repairs and prunes if asked, and shows the findings.
 pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let task = config::verification(
         common,

@@ -195,7 +195,7 @@ impl Arrivals {
         }
     }
 
-    /// Fails if a part whose end was announced lacks rows.
+    /// Fails if rows of a finished part are missing.
     fn assert_complete(&self) -> anyhow::Result<()> {
         for (part, (came, sent)) in &self.0 {
             if let Some(sent) = sent.filter(|sent| sent != came) {
