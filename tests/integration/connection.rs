@@ -22,8 +22,8 @@ const SURPLUS: u64 = 4_000;
 /// Runs beside each other; they mostly wait.
 const RUNS_AT_ONCE: usize = 4;
 
-fn table(flavor: Flavor) -> Table {
-    let table = Table::on(server(flavor));
+fn table(server: &Server) -> Table {
+    let table = Table::on(server);
     table.load_sample(60, 3, TENANTS);
     let large = format!(r#"["{}"]"#, "x".repeat(300_000));
     table.insert(&Row { id: 1000, number: "LARGE", document: &large, ..Row::default() });
@@ -53,7 +53,9 @@ fn points(all: u64) -> Vec<u64> {
 /// Runs with the connection broken once at each of these points. Each run must heal it.
 fn break_at_every_point(mode: &str, how: Break, options: &[&str], points: impl Fn(u64) -> Vec<u64>) {
     on_every_flavor(|flavor| {
-        let table = table(flavor);
+        // The processes of other tests would make answers longer or shorter.
+        let own = Server::fresh(flavor);
+        let table = table(&own);
         let proxy = Proxy::to(&table.url());
         through(&proxy, &table).run(["run", "--mode", mode]).expect(0);
         let points = points(proxy.sent());
@@ -155,7 +157,7 @@ fn assert_fails_clearly(finished: &Finished, place: &str) {
 #[test]
 fn a_run_without_retries_fails_clearly_at_any_byte_and_the_next_one_goes_on() {
     on_every_flavor(|flavor| {
-        let table = table(flavor);
+        let table = table(server(flavor));
         let proxy = Proxy::to(&table.url());
         for mode in ["full", "incremental"] {
             proxy.break_no_more();
