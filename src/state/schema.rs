@@ -9,13 +9,14 @@ use crate::run::Starter;
 pub(super) const APPLICATION_ID: i32 = 0x6976_6578;
 
 /// The schema's history: appended to, never edited.
-const SCHEMA: [&str; 6] = [
+const SCHEMA: [&str; 7] = [
     include_str!("../../state-schema/0001_state.sql"),
     include_str!("../../state-schema/0002_changes.sql"),
     include_str!("../../state-schema/0003_verify.sql"),
     include_str!("../../state-schema/0004_paths_once.sql"),
     include_str!("../../state-schema/0005_recheck.sql"),
     include_str!("../../state-schema/0006_identity.sql"),
+    include_str!("../../state-schema/0007_true_words.sql"),
 ];
 
 /// The version of the schema that this program knows.

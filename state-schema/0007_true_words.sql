@@ -1,0 +1,152 @@
+-- What the history says is true for its readers: starts that failed, verifications, what became of files, which
+-- account it was, and from where on a tenant has been read without a gap.
+
+-- The boundary may be missing, and a CHECK or NOT NULL cannot be changed in place, so the table is made anew.
+-- Triggers that ask it stand aside.
+DROP TRIGGER run_tenant_is_final;
+DROP TRIGGER run_tenant_is_complete;
+DROP TRIGGER entry_comes_now;
+DROP TRIGGER entry_moves_now;
+DROP TRIGGER file_past_is_complete;
+ALTER TABLE run RENAME TO run_6;
+CREATE TABLE run (
+  id           INTEGER PRIMARY KEY,
+  kind         TEXT NOT NULL CHECK (kind IN ('full', 'incremental', 'backfill', 'verify')),
+  status       TEXT NOT NULL CHECK (status IN ('running', 'success', 'partial', 'failed', 'cancelled', 'interrupted')),
+  started      TEXT NOT NULL,
+  finished     TEXT,             -- NULL while running; of an interrupted run: when that was noticed
+  since        TEXT,             -- backfill: its window is (since, boundary]
+  boundary     TEXT,             -- NULL: the start failed before there was one, or a verification
+  user         TEXT NOT NULL,    -- the name of the account; up to schema 6 a variable of the environment
+  uid          INTEGER,          -- the account's number; NULL: up to schema 6
+  sudo_user    TEXT,             -- SUDO_USER or DOAS_USER: a claim of the environment
+  host         TEXT NOT NULL,
+  pid          INTEGER NOT NULL,
+  command_line TEXT NOT NULL,
+  version      TEXT NOT NULL,    -- of this program
+  tenants      INTEGER NOT NULL DEFAULT 0,
+  seen         INTEGER NOT NULL DEFAULT 0,   -- = written + unchanged + rejected + gone
+  written      INTEGER NOT NULL DEFAULT 0,   -- = new + replaced + moved
+  new          INTEGER,          -- files of invoices that had none; NULL here and below: up to schema 6
+  replaced     INTEGER,          -- files with another content at the same path
+  moved        INTEGER,          -- files of invoices that had one at another path
+  unchanged    INTEGER NOT NULL DEFAULT 0,
+  taken_over   INTEGER,          -- of the unchanged ones: files that were right and that no run had written
+  rejected     INTEGER NOT NULL DEFAULT 0,
+  gone         INTEGER NOT NULL DEFAULT 0,
+  late         INTEGER NOT NULL DEFAULT 0,   -- of the seen ones: in what earlier runs had read, and not there then
+  late_by      INTEGER NOT NULL DEFAULT 0,   -- seconds that the latest of them lay below the watermark
+  removed      INTEGER NOT NULL DEFAULT 0,
+  bytes        INTEGER NOT NULL DEFAULT 0,
+  retries      INTEGER NOT NULL DEFAULT 0,   -- attempts after a lost connection
+  error        TEXT,
+  source_table INTEGER           -- source_table.n that it read; NULL: not known
+) STRICT;
+INSERT INTO run (id, kind, status, started, finished, since, boundary, user, host, pid, command_line, version, tenants,
+                 seen, written, unchanged, rejected, gone, late, late_by, removed, bytes, retries, error, source_table)
+  SELECT id, kind, status, started, finished, since, boundary, user, host, pid, command_line, version, tenants,
+         seen, written, unchanged, rejected, gone, late, late_by, removed, bytes, retries, error, source_table FROM run_6;
+DROP TABLE run_6;
+CREATE INDEX run_status ON run (status, id);
+CREATE INDEX run_kind ON run (kind, id);
+CREATE INDEX run_started ON run (started);
+
+CREATE TRIGGER run_is_final BEFORE UPDATE ON run WHEN old.status <> 'running'
+BEGIN SELECT RAISE(ABORT, 'a finished run is history and cannot be changed'); END;
+CREATE TRIGGER run_stays BEFORE DELETE ON run
+BEGIN SELECT RAISE(ABORT, 'history cannot be deleted'); END;
+CREATE TRIGGER run_is_not_replaced BEFORE INSERT ON run WHEN EXISTS (SELECT 1 FROM run WHERE id = new.id)
+BEGIN SELECT RAISE(ABORT, 'history cannot be changed'); END;
+CREATE TRIGGER run_tenant_is_final BEFORE UPDATE ON run_tenant
+WHEN (SELECT status FROM run WHERE id = old.run) <> 'running'
+BEGIN SELECT RAISE(ABORT, 'a finished run is history and cannot be changed'); END;
+CREATE TRIGGER run_tenant_is_complete BEFORE INSERT ON run_tenant
+WHEN (SELECT status FROM run WHERE id = new.run) <> 'running'
+BEGIN SELECT RAISE(ABORT, 'a finished run is history and cannot be changed'); END;
+CREATE TRIGGER entry_comes_now BEFORE INSERT ON entry
+WHEN (SELECT status FROM run WHERE id = new.run) IS NOT 'running'
+BEGIN SELECT RAISE(ABORT, 'a finished run is history and cannot be changed'); END;
+CREATE TRIGGER entry_moves_now BEFORE UPDATE OF folder, name, run, adopted ON entry
+WHEN (old.folder, old.name, old.run, old.adopted) IS NOT (new.folder, new.name, new.run, new.adopted)
+  AND (SELECT status FROM run WHERE id = new.run) IS NOT 'running'
+BEGIN SELECT RAISE(ABORT, 'a finished run is history and cannot be changed'); END;
+CREATE TRIGGER file_past_is_complete BEFORE INSERT ON file_past
+WHEN (SELECT status FROM run WHERE id = new.run) IS NOT 'running' AND NOT EXISTS (
+  SELECT 1 FROM entry e WHERE e.folder = new.folder AND e.name = new.name AND +e.run = new.run
+    AND new.action = CASE e.adopted WHEN 1 THEN 'adopted' ELSE 'written' END)
+BEGIN SELECT RAISE(ABORT, 'a finished run is history and cannot be changed'); END;
+
+-- The counts of a run for one tenant; NULL: up to schema 6.
+ALTER TABLE run_tenant ADD COLUMN new INTEGER;
+ALTER TABLE run_tenant ADD COLUMN replaced INTEGER;
+ALTER TABLE run_tenant ADD COLUMN moved INTEGER;
+ALTER TABLE run_tenant ADD COLUMN taken_over INTEGER;
+
+-- As in `run`.
+ALTER TABLE state_change ADD COLUMN uid INTEGER;
+ALTER TABLE state_change ADD COLUMN sudo_user TEXT;
+
+-- From this source time on our runs have read the tenant without a gap, up to `newest` or the watermark: an invoice
+-- in there that they did not see came late. '': from the beginning. NULL: no run has; what is found is caught up.
+ALTER TABLE tenant ADD COLUMN read_from TEXT;
+
+-- What a run of the kind 'verify' compared, and what it found in total.
+CREATE TABLE verification (
+  run         INTEGER PRIMARY KEY,   -- run.id
+  against     TEXT NOT NULL CHECK (against IN ('ledger', 'keys', 'documents')),  -- what the tree was compared with
+  content     TEXT NOT NULL CHECK (content IN ('size', 'hash')),                 -- how files were compared with the ledger
+  since       TEXT,                  -- source times (since, until]; NULL: open at that end
+  until       TEXT,
+  all_tenants INTEGER NOT NULL CHECK (all_tenants IN (0, 1)),  -- 0: those of verification_tenant only
+  last_tenant INTEGER NOT NULL,      -- the greatest tenant.n then: a tenant that came later was not verified
+  files       INTEGER NOT NULL,      -- ledger entries compared with their files
+  pending     INTEGER NOT NULL,      -- invoices that the next run exports
+  rejected    INTEGER NOT NULL,      -- invoices with an open reject
+  differences INTEGER NOT NULL       -- found in total, before any repair
+) STRICT;
+
+-- The tenants that a verification was limited to.
+CREATE TABLE verification_tenant (
+  run     INTEGER NOT NULL,
+  tenant  INTEGER NOT NULL,          -- tenant.n
+  PRIMARY KEY (run, tenant)
+) STRICT, WITHOUT ROWID;
+
+-- What differed. A tenant without a row here differed in nothing.
+CREATE TABLE verification_finding (
+  run         INTEGER NOT NULL,
+  tenant      INTEGER NOT NULL,      -- tenant.n; 0: the tenant is not known
+  difference  TEXT NOT NULL,         -- a word: lost, stale, moved, missing, altered, ...
+  number      INTEGER NOT NULL CHECK (number > 0),
+  PRIMARY KEY (run, tenant, difference)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER verification_is_final BEFORE UPDATE ON verification
+BEGIN SELECT RAISE(ABORT, 'history cannot be changed'); END;
+CREATE TRIGGER verification_stays BEFORE DELETE ON verification
+BEGIN SELECT RAISE(ABORT, 'history cannot be deleted'); END;
+CREATE TRIGGER verification_is_complete BEFORE INSERT ON verification
+WHEN (SELECT status FROM run WHERE id = new.run) IS NOT 'running'
+BEGIN SELECT RAISE(ABORT, 'a finished run is history and cannot be changed'); END;
+CREATE TRIGGER verification_tenant_is_final BEFORE UPDATE ON verification_tenant
+BEGIN SELECT RAISE(ABORT, 'history cannot be changed'); END;
+CREATE TRIGGER verification_tenant_stays BEFORE DELETE ON verification_tenant
+BEGIN SELECT RAISE(ABORT, 'history cannot be deleted'); END;
+CREATE TRIGGER verification_tenant_is_complete BEFORE INSERT ON verification_tenant
+WHEN (SELECT status FROM run WHERE id = new.run) IS NOT 'running'
+BEGIN SELECT RAISE(ABORT, 'a finished run is history and cannot be changed'); END;
+CREATE TRIGGER verification_finding_is_final BEFORE UPDATE ON verification_finding
+BEGIN SELECT RAISE(ABORT, 'history cannot be changed'); END;
+CREATE TRIGGER verification_finding_stays BEFORE DELETE ON verification_finding
+BEGIN SELECT RAISE(ABORT, 'history cannot be deleted'); END;
+CREATE TRIGGER verification_finding_is_complete BEFORE INSERT ON verification_finding
+WHEN (SELECT status FROM run WHERE id = new.run) IS NOT 'running'
+BEGIN SELECT RAISE(ABORT, 'a finished run is history and cannot be changed'); END;
+
+-- Conditions that hold from run to run (no PROCESS privilege, no index, a replica, times ahead): a run warns of them
+-- when they begin, change or end, and once a day.
+CREATE TABLE standing_condition (
+  name     TEXT PRIMARY KEY,         -- a word, with the tenant where it is one's
+  detail   TEXT NOT NULL,            -- what was said of it last; another detail is said at once
+  warned   TEXT NOT NULL             -- when a run warned of it last, RFC 3339
+) STRICT, WITHOUT ROWID;
