@@ -13,7 +13,7 @@ use super::metrics::RunResult;
 use super::options::ExportOptions;
 use super::plan::{self, HowToRead, Incremental};
 use super::retry::RetryPolicy;
-use super::server::{ServerSession, ServerSnapshot, Settings, second_source};
+use super::server::{RunParameters, ServerSession, ServerSnapshot, second_source};
 use super::tenant_families;
 use super::writing::Writing;
 use crate::event::Event;
@@ -66,10 +66,10 @@ impl<'a> Destination<'a> {
     }
 
     /// The number of the source's table, if it can be told from others. A dry run gives it none.
-    fn table(&self, settings: &Settings) -> anyhow::Result<Option<i64>> {
+    fn table(&self, parameters: &RunParameters) -> anyhow::Result<Option<i64>> {
         match self {
             Self::Export { writing, .. } => Ok(writing.run.table),
-            Self::DryRun { state, .. } => state.map_or(Ok(None), |state| state.source_table(settings.table.as_ref())),
+            Self::DryRun { state, .. } => state.map_or(Ok(None), |state| state.source_table(parameters.table.as_ref())),
         }
     }
 
@@ -153,13 +153,13 @@ pub(super) fn carry_out(
     let cancel = destination.cancel(options)?;
     let retry = || RetryPolicy::new(options.retry_for, &cancel);
     let second = SecondSource::new(retry(), &open);
-    let table = destination.table(&snapshot.settings)?;
+    let table = destination.table(&snapshot.parameters)?;
     thread::scope(|threads| {
         let decisions = Decisions {
-            settings: &snapshot.settings,
+            parameters: &snapshot.parameters,
             checker,
             view: LedgerView::new(destination.open(threads)?, entered),
-            journal: Journal::new(&snapshot.settings, options.rejects, tell),
+            journal: Journal::new(&snapshot.parameters, options.rejects, tell),
             tally: Tally::new(options.kind, scope.groups()),
             doubted,
             table,
@@ -234,17 +234,17 @@ fn without_tenant(found: &[InvoiceId], todo: &[Todo], state: Option<&State>) -> 
 /// What the run reads.
 fn scope(options: &ExportOptions, snapshot: &ServerSnapshot, known: &[KnownTenant]) -> Scope {
     let groups = |how| plan::groups(&snapshot.listed, &options.tenants, known, &how);
-    let settings = &snapshot.settings;
+    let parameters = &snapshot.parameters;
     match options.kind {
         Kind::Full if options.tenants.is_empty() => Scope::Table,
         Kind::Full => Scope::Groups { groups: groups(HowToRead::Span(Span::default())), compare: Compare::Documents },
         Kind::Backfill => {
-            let span = Span { after: options.since.clone(), upto: Some(settings.boundary.clone()) };
+            let span = Span { after: options.since.clone(), upto: Some(parameters.boundary.clone()) };
             Scope::Groups { groups: groups(HowToRead::Span(span)), compare: Compare::Documents }
         }
         Kind::Verify => Scope::Groups { groups: Vec::new(), compare: Compare::Documents },
         Kind::Incremental => {
-            let Settings { boundary, work, overlap, .. } = settings;
+            let RunParameters { boundary, work, overlap, .. } = parameters;
             let how = HowToRead::Incremental(Incremental { known, boundary, work, overlap: *overlap });
             Scope::Groups { groups: groups(how), compare: Compare::Keys }
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use super::options::ExportOptions;
-use super::server::Settings;
+use super::server::RunParameters;
 use crate::effort::Effort;
 use crate::event::{Event, Notice};
 use crate::invoice::Tenant;
@@ -93,7 +93,7 @@ impl RunResult {
     pub(super) fn summary(
         self,
         options: &ExportOptions,
-        settings: &Settings,
+        parameters: &RunParameters,
         run: Option<RunId>,
         open_rejects: u64,
         metrics: &RunMetrics,
@@ -102,7 +102,7 @@ impl RunResult {
             run,
             kind: options.kind,
             outcome: self.outcome(),
-            boundary: settings.boundary.clone(),
+            boundary: parameters.boundary.clone(),
             since: options.since.clone(),
             tenants: self.tenants.len() as u64,
             failed_tenants: self.failed.into_iter().collect(),

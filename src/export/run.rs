@@ -40,7 +40,7 @@ fn export(
         carry_out(options, snapshot, server_session, Destination::Export { state, writing }, tell)
     })?;
     let Session { state, snapshot, .. } = &session;
-    let summary = carried_out.summary(options, &snapshot.settings, Some(run), state.open_rejects()?, metrics);
+    let summary = carried_out.summary(options, &snapshot.parameters, Some(run), state.open_rejects()?, metrics);
     let closed = session.close(options);
     tell(Event::Finished(Box::new(summary.clone())));
     closed.map(|()| summary)
@@ -65,7 +65,7 @@ fn dry_run(
     let open_rejects = state.as_ref().map_or(Ok(0), State::open_rejects)?;
     let destination = Destination::DryRun { state: state.as_ref(), tree: tree.as_ref() };
     let carried_out = carry_out(options, &snapshot, server_session, destination, tell)?;
-    let summary = carried_out.summary(options, &snapshot.settings, None, open_rejects, metrics);
+    let summary = carried_out.summary(options, &snapshot.parameters, None, open_rejects, metrics);
     tell(Event::Finished(Box::new(summary.clone())));
     Ok(summary)
 }

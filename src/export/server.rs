@@ -89,7 +89,7 @@ pub(super) fn second_source(
 
 /// What is fixed once a run has looked at the server.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
+pub(super) struct RunParameters {
     pub kind: Kind,
     pub boundary: SourceTime,
     pub since: Option<SourceTime>,
@@ -100,7 +100,7 @@ pub(super) struct Settings {
     pub table: Option<TableIdentity>,
 }
 
-impl Settings {
+impl RunParameters {
     pub(super) fn moves_watermarks(&self) -> bool {
         self.kind == Kind::Incremental
     }
@@ -115,7 +115,7 @@ pub(super) struct ServerSnapshot {
     pub listed: Vec<ListedTenant>,
     /// Invoices with NULL for a tenant, as far as a run looks for them.
     pub tenantless: Vec<InvoiceId>,
-    pub settings: Settings,
+    pub parameters: RunParameters,
 }
 
 /// Asks for the server's identity, its clock and its open work: in this order and before any row is read.
@@ -139,7 +139,7 @@ pub(super) fn ask_server(
     let boundary = clock.boundary(options.safety_lag);
     let boundary = options.until.clone().filter(|until| *until < boundary).unwrap_or(boundary);
     tell(Event::Boundary(boundary.clone()));
-    let settings = Settings {
+    let parameters = RunParameters {
         kind: options.kind,
         since: options.since.clone(),
         overlap: options.overlap,
@@ -152,7 +152,7 @@ pub(super) fn ask_server(
         TenantList::default()
     } else {
         tell(Event::ListingTenants);
-        server_session.ask(tell, |source| source.tenants(&settings.boundary))?
+        server_session.ask(tell, |source| source.tenants(&parameters.boundary))?
     };
     let is_asked = has_tenantless && options.tenants.is_empty();
     let tenantless = if is_asked { find_tenantless(server_session, tell)? } else { Vec::new() };
@@ -161,7 +161,7 @@ pub(super) fn ask_server(
             tell(Event::Notice(Notice::TimesAhead { tenant: spelling.clone(), newest }));
         }
     }
-    Ok(ServerSnapshot { clock, clocks, server, listed, tenantless, settings })
+    Ok(ServerSnapshot { clock, clocks, server, listed, tenantless, parameters })
 }
 
 fn say_open_work(work: &OpenWork, boundary: &SourceTime, tell: &mut dyn FnMut(Event)) {

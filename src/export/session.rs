@@ -9,7 +9,9 @@ use super::metrics::{RunMetrics, RunResult};
 use super::mirror;
 use super::options::ExportOptions;
 use super::plan::{self, StatePolicy};
-use super::server::{ServerSession, ServerSnapshot, Settings, ask_server, refuse_other_source, refuse_unknown_tenants};
+use super::server::{
+    RunParameters, ServerSession, ServerSnapshot, ask_server, refuse_other_source, refuse_unknown_tenants,
+};
 use super::writing::Writing;
 use crate::event::{Event, Notice};
 use crate::fs::private::PrivateFolder;
@@ -86,7 +88,7 @@ impl Session {
         let id = run.id;
         // From here on every error is on record as the run's.
         let result = panics::as_error(|| {
-            pull_back(options, &snapshot.settings, state, tell)?;
+            pull_back(options, &snapshot.parameters, state, tell)?;
             let stage = Stage::create(tree, held.private(), durability)?;
             let mark = Mark { state_id: last.state_id.clone(), run: id.0, written: Written::InPart };
             let writing = Writing { tree, stage: &stage, held, run: &run, mark: Some(mark) };
@@ -126,7 +128,7 @@ impl Session {
     }
 
     fn begin(&mut self, options: &ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
-        let ServerSnapshot { clock, clocks, server, settings, .. } = &self.snapshot;
+        let ServerSnapshot { clock, clocks, server, parameters, .. } = &self.snapshot;
         let found = doubts::Found { start: self.begun, server, clocks, at: options.starter.at };
         let Doubts { doubts, proof } = doubts::doubts(&self.last, &found, options.safety_lag);
         doubts.iter().for_each(|doubt| tell(Event::Notice(Notice::Doubt(*doubt))));
@@ -136,13 +138,13 @@ impl Session {
             source: self.source.0.clone(),
             server: server.clone(),
             clocks: clocks.clone(),
-            boundary: settings.boundary.clone(),
-            since: settings.since.clone(),
+            boundary: parameters.boundary.clone(),
+            since: parameters.since.clone(),
             doubts,
             proof,
             times_again: doubts::times_again(&self.last, clock, clocks, options.safety_lag),
             marked_run: self.marked_run,
-            table: settings.table.clone(),
+            table: parameters.table.clone(),
         })
     }
 
@@ -181,12 +183,12 @@ impl Session {
 /// Watermarks that lie ahead of the boundary are pulled back to it.
 fn pull_back(
     options: &ExportOptions,
-    settings: &Settings,
+    parameters: &RunParameters,
     state: &mut State,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
-    let Settings { boundary, .. } = settings;
-    if !settings.moves_watermarks() {
+    let RunParameters { boundary, .. } = parameters;
+    if !parameters.moves_watermarks() {
         return Ok(());
     }
     let back = plan::pull_backs(&state.tenants_ahead_of(Some(boundary))?, boundary);

@@ -70,7 +70,7 @@ fn is_proven(
         return Ok(true);
     }
     let Session { state, snapshot, .. } = session;
-    let Some(before) = &snapshot.settings.table else { return Ok(false) };
+    let Some(before) = &snapshot.parameters.table else { return Ok(false) };
     let Some(table) = state.source_table(Some(before))? else { return Ok(false) };
     for id in findings.withdrawn() {
         if state.entry(id)?.is_some_and(|entry| entry.table != Some(table)) {
