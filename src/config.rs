@@ -11,7 +11,7 @@ use clap::parser::ValueSource;
 use self::option_file::Login;
 use crate::cli::{Common, Mode, Names, Run, Verify};
 use crate::export::plan::StatePolicy;
-use crate::export::verify::{Against, Content, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
+use crate::export::verify::{Against, ContentCheck, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
 use crate::export::{self, Backups, ExportOptions, Mirror, Rejects};
 use crate::fs::input::read_input;
 use crate::fs::private::PRIVATE;
@@ -137,7 +137,7 @@ pub fn verification(
         starter,
         lock_wait: args.work.lock_wait,
         selection: Selection { tenants, since, until },
-        content: if args.hash { Content::ByHash } else { Content::BySize },
+        content: if args.hash { ContentCheck::ByHash } else { ContentCheck::BySize },
         shown: if args.limit == 0 { usize::MAX } else { args.limit as usize },
         with_source,
     })

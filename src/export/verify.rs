@@ -33,7 +33,7 @@ mod prune;
 mod source;
 mod task;
 
-pub use self::task::{Against, Confirm, Content, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
+pub use self::task::{Against, Confirm, ContentCheck, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
 
 /// What came of it.
 pub struct Verification {

@@ -87,7 +87,7 @@ impl RowHandler for Examiner<'_> {
             ReaderEvent::Gone { part: Part::Unmet, id, .. } => {
                 if let Some(entry) = self.state.entry(&id)? {
                     let detail = text!("the source has no such invoice any more", "数据源中已没有这张发票");
-                    self.find(Difference::Withdrawn, &entry, detail);
+                    self.findings.record_entry(Difference::Withdrawn, &entry, detail);
                 }
             }
             ReaderEvent::Retrying { trouble, pause } => (self.tell)(Event::Notice(Notice::Retrying { trouble, pause })),
@@ -136,9 +136,9 @@ impl Examiner<'_> {
                 ),
                 false => text!("the source holds another document", "数据源中的内容不同"),
             };
-            self.find(Difference::Stale, entry, detail);
+            self.findings.record_entry(Difference::Stale, entry, detail);
         } else {
-            self.find(Difference::Moved, entry, text!("it belongs at {path}", "应位于 {path}"));
+            self.findings.record_entry(Difference::Moved, entry, text!("it belongs at {path}", "应位于 {path}"));
         }
         Ok(())
     }
@@ -155,7 +155,7 @@ impl Examiner<'_> {
             return Ok(());
         }
         match self.state.entry(id)? {
-            Some(entry) => self.find(Difference::Stale, &entry, reason.text()),
+            Some(entry) => self.findings.record_entry(Difference::Stale, &entry, reason.text()),
             None => self.lost(id, tenant.as_ref(), None, reason.text()),
         }
         Ok(())
@@ -178,11 +178,11 @@ impl Examiner<'_> {
     /// Rows that the server does not return are not compared. The others are.
     fn unread(&mut self, tenants: Vec<Tenant>, tenantless: u64, trouble: &Trouble) {
         let trouble = Text::from(trouble.message());
-        let mut find = |tenant, detail| {
-            self.findings.add(Finding { difference: Difference::Unread, tenant, id: None, path: None, detail });
+        let mut record = |tenant, detail| {
+            self.findings.record(Finding { difference: Difference::Unread, tenant, id: None, path: None, detail });
         };
         for tenant in tenants.into_iter().filter(|tenant| self.unread.insert(tenant.clone())) {
-            find(
+            record(
                 Some(tenant),
                 text!("not all rows could be compared: {trouble}", "部分记录未能比对: {trouble}"; trouble),
             );
@@ -193,18 +193,13 @@ impl Examiner<'_> {
                 "{tenantless} 张租户未知的发票未能比对: {trouble}";
                 trouble
             );
-            find(None, detail);
+            record(None, detail);
         }
     }
 
     fn lost(&mut self, id: &InvoiceId, tenant: Option<&Tenant>, path: Option<String>, detail: Text) {
         let (tenant, id) = (tenant.cloned(), Some(id.clone()));
-        self.findings.add(Finding { difference: Difference::Lost, tenant, id, path, detail });
-    }
-
-    fn find(&mut self, difference: Difference, entry: &Entry, detail: Text) {
-        let (tenant, id, path) = (entry.tenant.clone(), entry.id.clone(), entry.path.to_string());
-        self.findings.add(Finding { difference, tenant: Some(tenant), id: Some(id), path: Some(path), detail });
+        self.findings.record(Finding { difference: Difference::Lost, tenant, id, path, detail });
     }
 }
 

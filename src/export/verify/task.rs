@@ -18,7 +18,7 @@ pub struct Task {
     pub starter: Starter,
     pub lock_wait: Duration,
     pub selection: Selection,
-    pub content: Content,
+    pub content: ContentCheck,
     /// Findings that are shown of each kind; all are counted.
     pub shown: usize,
     /// None: only tree and ledger are looked at.
@@ -27,7 +27,7 @@ pub struct Task {
 
 /// How a file is compared with what was exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum ContentCheck {
     /// By its size, and by its content only if it was modified after the run that wrote it.
     BySize,
     ByHash,
