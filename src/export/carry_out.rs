@@ -10,7 +10,7 @@ use super::decide::{BloomFilter, Decider, Decisions, Journal, LedgerView, Second
 use super::diff::{Compare, Scope};
 use super::drive::{ReadTask, drive};
 use super::metrics::RunResult;
-use super::options::ExportOptions;
+use super::options::{CommonOptions, SourceOptions};
 use super::plan::{self, HowToRead, Incremental};
 use super::retry::RetryPolicy;
 use super::server::{RunParameters, ServerSession, ServerSnapshot, second_source};
@@ -49,13 +49,13 @@ impl<'a> Destination<'a> {
         }
     }
 
-    fn checker(&self, options: &ExportOptions) -> Checker<'a> {
+    fn checker(&self, kind: Kind, max_document: u64) -> Checker<'a> {
         let (tree, stage) = match self {
             Self::Export { writing, .. } => (Some(writing.tree), Some(writing.stage)),
             Self::DryRun { tree, .. } => (*tree, None),
         };
-        let presence = if options.kind == Kind::Incremental { Presence::Assumed } else { Presence::Checked };
-        Checker { tree, stage, presence, max_document: options.access.max_document }
+        let presence = if kind == Kind::Incremental { Presence::Assumed } else { Presence::Checked };
+        Checker { tree, stage, presence, max_document }
     }
 
     fn run(&self) -> Option<RunId> {
@@ -73,9 +73,9 @@ impl<'a> Destination<'a> {
         }
     }
 
-    fn cancel(&self, options: &ExportOptions) -> anyhow::Result<Cancel> {
+    fn cancel(&self, options: &CommonOptions) -> anyhow::Result<Cancel> {
         match self {
-            Self::Export { .. } => (options.watch)(),
+            Self::Export { .. } => (options.surroundings.watch)(),
             Self::DryRun { .. } => Ok(Cancel::default()),
         }
     }
@@ -115,7 +115,7 @@ struct Workload {
 
 impl Workload {
     fn of(
-        options: &ExportOptions,
+        options: &CommonOptions,
         snapshot: &ServerSnapshot,
         server_session: &mut ServerSession,
         state: Option<&State>,
@@ -138,7 +138,8 @@ impl Workload {
 
 /// Reads, checks, decides and writes, in its threads.
 pub(super) fn carry_out(
-    options: &ExportOptions,
+    options: &CommonOptions,
+    source: &SourceOptions,
     snapshot: &ServerSnapshot,
     mut server_session: ServerSession,
     destination: Destination<'_>,
@@ -147,11 +148,11 @@ pub(super) fn carry_out(
     let Workload { scope, doubted, todo } =
         Workload::of(options, snapshot, &mut server_session, destination.state(), tell)?;
     let (lookup, entered) = destination.lookups()?;
-    let checker = destination.checker(options);
+    let checker = destination.checker(options.kind, source.access.max_document);
     let run = destination.run();
-    let open = move || second_source(&options.access, &snapshot.server, run);
+    let open = move || second_source(&source.access, &snapshot.server, run);
     let cancel = destination.cancel(options)?;
-    let retry = || RetryPolicy::new(options.retry_for, &cancel);
+    let retry = || RetryPolicy::new(source.retry_for, &cancel);
     let second = SecondSource::new(retry(), &open);
     let table = destination.table(&snapshot.parameters)?;
     thread::scope(|threads| {
@@ -169,7 +170,7 @@ pub(super) fn carry_out(
         let mut decider = Decider::new(scope.groups(), decisions, second);
         let (source, retry, scope) = (server_session.source, retry(), Arc::clone(&scope));
         let read_task = ReadTask { source, lookup, todo, scope, retry, visited_ids: None };
-        let driven = drive(&mut decider, checker, read_task, options.writers, &cancel);
+        let driven = drive(&mut decider, checker, read_task, options.work.writers, &cancel);
         // In whatever way the run ends, what is in the tree is on record if it can be.
         let recorded = decider.record_published();
         driven.and(recorded)?;
@@ -194,7 +195,7 @@ fn expect(
 
 /// The rows that this run reads by primary key, whatever its window.
 fn to_read(
-    options: &ExportOptions,
+    options: &CommonOptions,
     snapshot: &ServerSnapshot,
     state: Option<&State>,
     doubted: &BTreeMap<TreePath, DoubtedPath>,
@@ -203,7 +204,7 @@ fn to_read(
     // What a dead run left in doubt is cleared up for every tenant; a verification touches nothing else.
     let chosen = |todo: &Todo| match options.kind {
         Kind::Verify => false,
-        _ => options.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| options.tenants.contains(tenant)),
+        _ => todo.tenant.as_ref().is_none_or(|tenant| options.selection.has_tenant(tenant)),
     };
     todo.retain(|todo| todo.why == TodoReason::Doubt || chosen(todo));
     // The ledger may not know an invoice that a dead run wrote; the path of its file names the tenant.
@@ -232,14 +233,14 @@ fn without_tenant(found: &[InvoiceId], todo: &[Todo], state: Option<&State>) -> 
 }
 
 /// What the run reads.
-fn scope(options: &ExportOptions, snapshot: &ServerSnapshot, known: &[KnownTenant]) -> Scope {
-    let groups = |how| plan::groups(&snapshot.listed, &options.tenants, known, &how);
+fn scope(options: &CommonOptions, snapshot: &ServerSnapshot, known: &[KnownTenant]) -> Scope {
+    let groups = |how| plan::groups(&snapshot.listed, &options.selection.tenants, known, &how);
     let parameters = &snapshot.parameters;
     match options.kind {
-        Kind::Full if options.tenants.is_empty() => Scope::Table,
+        Kind::Full if options.selection.has_all_tenants() => Scope::Table,
         Kind::Full => Scope::Groups { groups: groups(HowToRead::Span(Span::default())), compare: Compare::Documents },
         Kind::Backfill => {
-            let span = Span { after: options.since.clone(), upto: Some(parameters.boundary.clone()) };
+            let span = Span { after: options.selection.since.clone(), upto: Some(parameters.boundary.clone()) };
             Scope::Groups { groups: groups(HowToRead::Span(span)), compare: Compare::Documents }
         }
         Kind::Verify => Scope::Groups { groups: Vec::new(), compare: Compare::Documents },

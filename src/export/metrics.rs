@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
-use super::options::ExportOptions;
+use super::options::CommonOptions;
 use super::server::RunParameters;
 use crate::effort::Effort;
 use crate::event::{Event, Notice};
@@ -92,7 +92,7 @@ impl RunResult {
     /// What a run says in the end.
     pub(super) fn summary(
         self,
-        options: &ExportOptions,
+        options: &CommonOptions,
         parameters: &RunParameters,
         run: Option<RunId>,
         open_rejects: u64,
@@ -103,7 +103,7 @@ impl RunResult {
             kind: options.kind,
             outcome: self.outcome(),
             boundary: parameters.boundary.clone(),
-            since: options.since.clone(),
+            since: parameters.since.clone(),
             tenants: self.tenants.len() as u64,
             failed_tenants: self.failed.into_iter().collect(),
             counts: self.totals.run,
@@ -114,8 +114,8 @@ impl RunResult {
             retries: metrics.retries.get(),
             effort: Effort::so_far(),
             elapsed: metrics.started.elapsed(),
-            output: options.output.clone(),
-            state: options.state.clone(),
+            output: options.paths.output.clone(),
+            state: options.paths.state.clone(),
         }
     }
 }

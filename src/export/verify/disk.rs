@@ -47,7 +47,7 @@ pub(super) fn compare(
         let page = lookup.page(after.as_ref(), PAGE)?;
         let Some((last, _)) = page.last() else { break };
         after = Some(last.id.clone());
-        for (entry, run) in page.iter().filter(|(entry, _)| task.selection.holds(entry)) {
+        for (entry, run) in page.iter().filter(|(entry, _)| task.common.selection.holds(entry)) {
             findings.files += 1;
             if let Some((difference, detail)) = inspector.look_at(entry, *run)? {
                 findings.record_entry(difference, entry, detail);
@@ -142,7 +142,7 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
     let owner = tree.owner()?;
     // A folder comes before the error of looking into it, and one finding of it is enough.
     let mut troubled: Option<PathBuf> = None;
-    let chosen: HashSet<String> = task.selection.tenants.iter().map(folder_of).collect();
+    let chosen: HashSet<String> = task.common.selection.tenants.iter().map(folder_of).collect();
     let mut files = Vec::new();
     let in_doubt = in_doubt(tree, state)?;
     for found in walk::everything(tree.output()) {
@@ -169,7 +169,7 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
                 troubled = Some(found.path);
             }
             // An unknown file has no source time, so it belongs to no window.
-            (TreeEntryKind::File, _) if task.selection.has_window() => {}
+            (TreeEntryKind::File, _) if task.common.selection.has_window() => {}
             (TreeEntryKind::File, Some(path)) => files.push(path),
             (TreeEntryKind::File, None) => {
                 findings.record_path(

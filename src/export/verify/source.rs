@@ -9,7 +9,7 @@ use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, Checker, Presence, Verdict};
 use crate::export::diff::{Compare, ReaderEvent, Scope};
 use crate::export::drive::{Checked, ReadTask, RowHandler, drive};
-use crate::export::options::ExportOptions;
+use crate::export::options::{CommonOptions, SourceOptions};
 use crate::export::plan::{self, HowToRead};
 use crate::export::retry::RetryPolicy;
 use crate::export::server::second_source;
@@ -21,38 +21,39 @@ use crate::refusal::Trouble;
 use crate::run::Cancel;
 use crate::state::State;
 use crate::state::ledger::Entry;
+use crate::state::selection::Selection;
 use crate::state::todo::{Reject, Todo, TodoReason};
-use crate::state::visited::{Selection, VisitedIds};
+use crate::state::visited::VisitedIds;
 use crate::window::Span;
 
 pub(super) fn compare(
-    options: &ExportOptions,
+    from: &SourceOptions,
+    options: &CommonOptions,
     session: &Session,
-    selection: &Selection,
     compare: Compare,
     cancel: &Cancel,
     findings: &mut Findings,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
-    let Session { state, snapshot, .. } = session;
+    let (Session { state, snapshot, .. }, selection) = (session, &options.selection);
     let known = state.tenants()?;
     let span = Span { after: selection.since.clone(), upto: selection.until.clone() };
     let groups = plan::groups(&snapshot.listed, &selection.tenants, &known, &HowToRead::Span(span));
-    let mut retry = RetryPolicy::new(options.retry_for, cancel);
+    let mut retry = RetryPolicy::new(from.retry_for, cancel);
     let read_task = ReadTask {
-        source: retry.run(tell, || second_source(&options.access, &snapshot.server, None))?,
+        source: retry.run(tell, || second_source(&from.access, &snapshot.server, None))?,
         lookup: state.lookup()?,
         todo: snapshot.tenantless.iter().map(tenantless).collect(),
         scope: Arc::new(Scope::Groups { groups, compare }),
         retry,
         visited_ids: Some(VisitedIds::new(selection.clone())?),
     };
-    let max_document = options.access.max_document;
+    let max_document = from.access.max_document;
     let checker = Checker { tree: None, stage: None, presence: Presence::Assumed, max_document };
     let read_upto = known.into_iter().filter_map(|known| Some((known.tenant, known.watermark?))).collect();
     let otherwise = state.newest_boundary()?;
     let mut examiner = Examiner { selection, state, read_upto, otherwise, unread: HashSet::new(), findings, tell };
-    drive(&mut examiner, checker, read_task, options.writers, cancel)
+    drive(&mut examiner, checker, read_task, options.work.writers, cancel)
 }
 
 /// No tenant's keys bring it.
