@@ -11,11 +11,13 @@ use crate::state::State;
 use crate::tree::Tree;
 
 /// Carries out one run and says what came of it.
-pub fn run(options: &ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary> {
+pub fn run(mut options: ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary> {
     let metrics = RunMetrics::begin();
     let tell = &mut metrics.counting(tell);
     tell(Event::Started { kind: options.common.kind, dry_run: options.mode == Mode::DryRun });
-    let server_session = ServerSession::open(&options.source.access, options.source.retry_for, tell)?;
+    let mut server_session = ServerSession::open(&options.source.access, options.source.retry_for, tell)?;
+    options.common.selection.window = server_session.window(&options.window, tell)?;
+    let options = &options;
     server_session.source.notices().into_iter().for_each(|notice| tell(Event::Notice(notice)));
     match options.mode {
         Mode::DryRun => dry_run(options, server_session, &metrics, tell),

@@ -11,6 +11,7 @@ use chrono::TimeDelta;
 use super::options::{CommonOptions, SourceOptions};
 use super::retry::RetryPolicy;
 use crate::event::{Event, Notice};
+use crate::given_time::GivenWindow;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Kind, RunId, Uptime};
@@ -18,7 +19,7 @@ use crate::source::{self, Access, ListedTenant, Replication, Source, SourceError
 use crate::state::State;
 use crate::state::runs::{Clocks, LastKnownState};
 use crate::state::selection::Selection;
-use crate::window::{Clock, OpenWork, settled_below};
+use crate::window::{Clock, OpenWork, Span, settled_below};
 
 /// A connection that is made again when it is lost.
 pub struct ServerSession {
@@ -44,6 +45,15 @@ impl ServerSession {
         let mut retry = RetryPolicy::new(options.retry_for, &Cancel::default());
         let source = retry.run(tell, || second_source(&options.access, server, Some(run)))?;
         Ok(Self { source, retry })
+    }
+
+    /// The window of source times that an operator means, by the source's clock.
+    pub(super) fn window(&mut self, given: &GivenWindow, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Span> {
+        if !given.needs_clock() {
+            return given.span();
+        }
+        let clock = self.ask(tell, |source| source.clock())?;
+        given.span_by(&clock, |seconds| Ok(self.ask(tell, |source| source.shown_at(seconds))?))
     }
 
     /// # Errors
@@ -155,12 +165,12 @@ fn ask_server(
     }
     let boundary = clock.boundary(options.margins.safety_lag);
     // The window of a verification bounds what it compares, and not the run that mends.
-    let window = if options.kind == Kind::Backfill { options.selection.clone() } else { Selection::default() };
-    let boundary = window.until.filter(|until| *until < boundary).unwrap_or(boundary);
+    let window = if options.kind == Kind::Backfill { options.selection.window.clone() } else { Span::default() };
+    let boundary = window.upto.filter(|until| *until < boundary).unwrap_or(boundary);
     tell(Event::Boundary(boundary.clone()));
     let parameters = RunParameters {
         kind: options.kind,
-        since: window.since,
+        since: window.after,
         overlap: options.margins.overlap,
         settled_below: settled_below(&boundary, &work, options.margins.overlap),
         boundary,

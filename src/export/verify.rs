@@ -55,18 +55,25 @@ impl Verification {
     }
 }
 
-pub fn verify(task: &Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Verification> {
+pub fn verify(mut task: Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Verification> {
     tell(Event::Started { kind: Kind::Verify, dry_run: false });
-    match &task.with_source {
-        Some(with_source) => with_the_source(task, with_source, confirm, tell),
-        None => {
-            let (tree, state, _held) = look(task, tell)?;
-            refuse_tenants_not_in_state(&state, &task.common.selection)?;
-            let mut findings = Findings::new(task.shown);
-            disk::compare(task, &tree, &state, &Cancel::default(), &mut findings, tell)?;
-            Ok(Verification { findings, mended: None, refused: None })
-        }
-    }
+    let metrics = RunMetrics::begin();
+    let tell = &mut metrics.counting(tell);
+    let Some(with) = &task.with_source else {
+        task.common.selection.window = task.window.span()?;
+        return with_the_ledger(&task, tell);
+    };
+    let mut server_session = ServerSession::open(&with.source.access, with.source.retry_for, tell)?;
+    task.common.selection.window = server_session.window(&task.window, tell)?;
+    with_the_source(&task, with, server_session, &metrics, confirm, tell)
+}
+
+fn with_the_ledger(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Verification> {
+    let (tree, state, _held) = look(task, tell)?;
+    refuse_tenants_not_in_state(&state, &task.common.selection)?;
+    let mut findings = Findings::new(task.shown);
+    disk::compare(task, &tree, &state, &Cancel::default(), &mut findings, tell)?;
+    Ok(Verification { findings, mended: None, refused: None })
 }
 
 /// Tree and state, only to be looked at.
@@ -104,13 +111,12 @@ fn is_read_only(error: &anyhow::Error) -> bool {
 fn with_the_source(
     task: &Task,
     with: &WithSource,
+    mut server_session: ServerSession,
+    metrics: &RunMetrics,
     confirm: Confirm<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Verification> {
     let (options, source) = (&task.common, &with.source);
-    let metrics = RunMetrics::begin();
-    let tell = &mut metrics.counting(tell);
-    let mut server_session = ServerSession::open(&source.access, source.retry_for, tell)?;
     let mut session = Session::open(options, &mut server_session, tell)?;
     drop(server_session);
     // Nothing is under way yet that a signal could not end at once.
@@ -126,7 +132,7 @@ fn with_the_source(
     }
     let mend = |site: RunContext<'_>, tell: &mut dyn FnMut(Event)| mend(options, with, &findings, site, tell);
     let (run, RunResult { totals: Totals { run: counts, .. }, .. }) =
-        session.on_record(options, &metrics, tell, mend)?;
+        session.on_record(options, metrics, tell, mend)?;
     let left = examine(task, with, &session, &(options.surroundings.watch)()?, tell)?;
     session.close()?;
     Ok(Verification { findings, mended: Some(RepairResult { run, counts, left }), refused: None })

@@ -24,7 +24,6 @@ use crate::state::ledger::Entry;
 use crate::state::selection::Selection;
 use crate::state::todo::{Reject, Todo, TodoReason};
 use crate::state::visited::VisitedIds;
-use crate::window::Span;
 
 pub(super) fn compare(
     from: &SourceOptions,
@@ -37,8 +36,7 @@ pub(super) fn compare(
 ) -> anyhow::Result<()> {
     let (Session { state, snapshot, .. }, selection) = (session, &options.selection);
     let known = state.tenants()?;
-    let span = Span { after: selection.since.clone(), upto: selection.until.clone() };
-    let groups = plan::groups(&snapshot.listed, &selection.tenants, &known, &HowToRead::Span(span));
+    let groups = plan::groups(&snapshot.listed, &selection.tenants, &known, &HowToRead::Span(selection.window.clone()));
     let mut retry = RetryPolicy::new(from.retry_for, cancel);
     let read_task = ReadTask {
         source: retry.run(tell, || second_source(&from.access, &snapshot.server, None))?,

@@ -1,6 +1,7 @@
 //! What a verification compares, and what it may mend.
 
 use crate::export::options::{CommonOptions, SourceOptions};
+use crate::given_time::GivenWindow;
 
 /// Asked before more files are removed than is harmless: how many, and out of how many. An error stops it.
 pub type Confirm<'a> = &'a dyn Fn(u64, u64) -> anyhow::Result<()>;
@@ -9,6 +10,8 @@ pub type Confirm<'a> = &'a dyn Fn(u64, u64) -> anyhow::Result<()>;
 pub struct Task {
     /// Of kind `Verify`. Its selection bounds what is compared.
     pub common: CommonOptions,
+    /// The selection has it once the source's clock is known, or no source is asked.
+    pub window: GivenWindow,
     pub content: ContentCheck,
     /// Findings that are shown of each kind; all are counted.
     pub shown: usize,
