@@ -65,7 +65,7 @@ pub fn verify(task: &Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event)) ->
     match &task.with_source {
         Some(with_source) => with_the_source(task, with_source, confirm, tell),
         None => {
-            let (tree, state, _held) = look(task, tell)?;
+            let (tree, state, _held) = open_read_only(task, tell)?;
             refuse_tenants_not_in_state(&state, &task.common.selection)?;
             let mut findings = Findings::new(task.shown);
             disk::compare(task, &tree, &state, &Cancel::default(), &mut findings, tell)?;
@@ -75,7 +75,7 @@ pub fn verify(task: &Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event)) ->
 }
 
 /// Opens tree and state only to be read, under the lock if the file system can be written.
-fn look(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, State, Option<ExportLock>)> {
+fn open_read_only(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, State, Option<ExportLock>)> {
     let Paths { output, state } = &task.common.paths;
     let open_state = || {
         let opened = State::open_read_only(state)?.ok_or_else(|| Refusal::NoState { state: state.clone() })?;

@@ -49,7 +49,7 @@ pub(super) fn compare(
         after = Some(last.id.clone());
         for (entry, run) in page.iter().filter(|(entry, _)| task.common.selection.holds(entry)) {
             findings.files += 1;
-            if let Some((difference, detail)) = inspector.look_at(entry, *run)? {
+            if let Some((difference, detail)) = inspector.inspect(entry, *run)? {
                 findings.record_entry(difference, entry, detail);
             }
             if findings.files.is_multiple_of(PROGRESS_EVERY) {
@@ -72,7 +72,7 @@ struct Inspector<'a> {
 
 impl Inspector<'_> {
     /// How a file differs from its row in the ledger, by the cheapest check that shows it.
-    fn look_at(&mut self, entry: &Entry, run: RunId) -> anyhow::Result<Option<(Difference, Text)>> {
+    fn inspect(&mut self, entry: &Entry, run: RunId) -> anyhow::Result<Option<(Difference, Text)>> {
         let facts = match self.tree.inspect(&entry.path) {
             Ok(Some(facts)) => facts,
             Ok(None) => return Ok(Some((Difference::Missing, text!("nothing lies there", "该处没有文件")))),
