@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use chrono::TimeDelta;
 
 use super::options::{CommonOptions, SourceOptions};
@@ -85,7 +85,11 @@ pub(super) fn second_source(
 ) -> Result<Box<dyn Source>, SourceError> {
     let mut second = source::open(access)?;
     if second.identity()? != server {
-        return Err(SourceError::Final(anyhow!("another server answers than at the start of the run; run again")));
+        let other = text!(
+            "another server answers than at the start of the run; run again",
+            "应答的服务器与运行开始时不是同一台，请重新运行"
+        );
+        return Err(SourceError::Final(other.into()));
     }
     if let Some(run) = label {
         second.label(run);
@@ -320,7 +324,7 @@ pub(super) fn unknown_tenants<'a>(
     if selection.has_all_tenants() {
         return Ok(Vec::new());
     }
-    let known = state.map_or(Ok(Vec::new()), State::tenants).context("cannot look for tenants")?;
+    let known = state.map_or(Ok(Vec::new()), State::tenants)?;
     let known = known.iter().map(|known| &known.tenant).chain(listed.iter().map(|listed| &listed.spelling));
     let known: HashSet<&Tenant> = known.collect();
     Ok(selection.tenants.iter().filter(|tenant| !known.contains(tenant)).collect())

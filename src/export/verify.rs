@@ -103,8 +103,8 @@ fn refuse_tenants_not_in_state(state: &State, selection: &Selection) -> anyhow::
 
 /// Whether an error comes from a file system that is mounted read-only.
 fn is_read_only(error: &anyhow::Error) -> bool {
-    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-    kinds.into_iter().any(|kind| kind == ErrorKind::ReadOnlyFilesystem)
+    let mut errors = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    errors.any(|error| error.kind() == ErrorKind::ReadOnlyFilesystem)
 }
 
 /// A verification that asks the source, and may mend.
