@@ -1,5 +1,5 @@
-//! Settings: flags over variables over defaults, checked together. The only reader of the
-//! environment.
+//! The options of a command: flags come before variables, variables before defaults, and all are checked together.
+//! This is the only reader of the environment.
 //!
 //! A password never comes from the command line, where every user of the machine can read it.
 
@@ -146,8 +146,8 @@ pub fn state_path(common: &Common) -> PathBuf {
     folder.join(STATE_FILE)
 }
 
-/// `EXPORT_MODE` is the script's variable. A window makes a backfill, which has no mode; a mode that
-/// only a crontab's variable names does not stand in its way.
+/// The kind of a run. A window makes it a backfill, which has no mode: one on the command line is refused, one in a
+/// variable of a crontab is ignored. `EXPORT_MODE` is the script's variable.
 fn kind(run: &Run, matches: &ArgMatches, window: &GivenWindow) -> anyhow::Result<Kind> {
     if !window.is_empty() {
         if matches.value_source("mode") == Some(ValueSource::CommandLine) {
@@ -169,7 +169,7 @@ fn kind(run: &Run, matches: &ArgMatches, window: &GivenWindow) -> anyhow::Result
     })
 }
 
-/// `DRY_RUN` is the script's variable.
+/// Whether `DRY_RUN`, the script's variable, asks for a dry run.
 fn dry_run_variable() -> anyhow::Result<bool> {
     match variable("DRY_RUN").as_deref() {
         None | Some("false" | "0" | "no") => Ok(false),
@@ -187,13 +187,13 @@ pub fn required_time(text: &str) -> anyhow::Result<SourceTime> {
     }
 }
 
-/// An empty variable counts as unset, as everywhere.
+/// The source that the command line or its variable names. An empty variable counts as unset.
 pub fn given_source(common: &Common) -> Option<&str> {
     common.source.as_deref().filter(|source| !source.is_empty())
 }
 
-/// Refuses a password on the command line, also for a command that asks no source: the command line is
-/// recorded. A text that is not understood may hold one.
+/// Refuses a password on the command line, which is recorded, also for a command that asks no source. A source that
+/// cannot be parsed is refused too, since it may hold one.
 pub fn refuse_password_on_command_line(common: &Common, matches: &ArgMatches) -> anyhow::Result<()> {
     if std::env::args_os().any(|argument| source::holds_password(&argument.to_string_lossy())) {
         return Err(password_on_command_line());
@@ -208,6 +208,7 @@ pub fn refuse_password_on_command_line(common: &Common, matches: &ArgMatches) ->
     }
 }
 
+/// The refusal of a password on the command line.
 fn password_on_command_line() -> anyhow::Error {
     Refusal::usage(message! {
         "a password on the command line can be read by every user of this machine", "命令行上的密码会被本机所有用户看到";
@@ -266,7 +267,7 @@ fn table_names(names: &Names) -> TableNames {
 
 /// The password in a file is its first line.
 fn first_line(file: &Path) -> anyhow::Result<String> {
-    // A password may have been given in the place of its file.
+    // The message does not show the path: the operator may have given the password instead.
     let cannot = || {
         text!(
             "cannot read the file that --password-file or INVOICE_EXPORT_PASSWORD_FILE names",
@@ -277,6 +278,7 @@ fn first_line(file: &Path) -> anyhow::Result<String> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
+/// The refusal of a value that a variable cannot have.
 fn wrong_variable(name: &str, value: &str, [one, other]: [&str; 2]) -> anyhow::Error {
     Refusal::usage(text!(
         "{name} is {value:?}; it can be {one} or {other}",

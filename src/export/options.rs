@@ -1,4 +1,4 @@
-//! What the operator wants of a run.
+//! What the operator wants of a run or a verification, in parts.
 
 use std::path::PathBuf;
 use std::time::Duration;

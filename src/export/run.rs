@@ -10,7 +10,10 @@ use crate::run::{Kind, Summary};
 use crate::state::State;
 use crate::tree::Tree;
 
-/// Carries out one run and says what came of it.
+/// Carries out one run or dry run.
+///
+/// # Errors
+/// The run was refused or has failed as a whole. Tenants that failed are in the summary.
 pub fn run(mut options: ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary> {
     let metrics = RunMetrics::begin();
     let tell = &mut metrics.counting(tell);
@@ -25,6 +28,7 @@ pub fn run(mut options: ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::R
     }
 }
 
+/// A run on record, under the lock.
 fn export(
     options: &ExportOptions,
     mut server_session: ServerSession,
@@ -51,7 +55,7 @@ fn export(
     closed.and(mirrored).map(|()| summary)
 }
 
-/// A dry run: the same reading and checking, no lock, no file, no folder, no state.
+/// A dry run reads and checks the same, without a lock, and changes neither tree nor state.
 fn dry_run(
     options: &ExportOptions,
     mut server_session: ServerSession,
