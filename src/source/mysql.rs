@@ -24,7 +24,7 @@ use super::table::{Database, Layout, Table};
 use super::table_identity::{TableIdentity, innodb_name};
 use super::{Access, Replication, ServerAddress, SourceError, SourceName};
 use crate::effort;
-use crate::lang::{Explain, Text};
+use crate::lang::{Explain, Message, Text};
 use crate::panics::{self, Panic};
 use crate::refusal::{ConnectErrorKind, Refusal};
 use crate::run::RunId;
@@ -313,7 +313,7 @@ impl Engine for ServerConnection {
 
 /// Turns a panic of the driver into a lost connection. The driver panics on some malformed answers.
 fn catch_panics<R>(call: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
-    panics::caught(call).unwrap_or_else(|panic| Err(SourceError::Connection(anyhow!("{}", malformed_answer(panic)))))
+    panics::caught(call).unwrap_or_else(|panic| Err(SourceError::Connection(malformed_answer(panic).into())))
 }
 
 /// Makes a connection. A panic of the driver counts as an error that may pass.
@@ -327,8 +327,8 @@ fn connect_guarded(place: &ServerAddress, access: &Access) -> Result<Conn, Sourc
 }
 
 /// The detail of an error for an answer on which the driver panicked.
-fn malformed_answer(Panic { detail, .. }: Panic) -> String {
-    format!("the server's answer makes no sense ({detail})")
+fn malformed_answer(Panic { detail, .. }: Panic) -> Text {
+    text!("the server's answer makes no sense ({detail})", "服务器的应答无法理解（{detail}）")
 }
 
 /// The error of an answer without columns to a question that has some. To take it for no rows would skip rows.
@@ -521,7 +521,7 @@ fn farthest_behind(channels: Vec<Option<u64>>) -> Option<Replication> {
 fn connection_lost(source_error: SourceError, place: &ServerAddress) -> SourceError {
     match source_error {
         SourceError::Connection(error) if error_codes::code(&error).is_none() => SourceError::Connection(
-            Refusal::ConnectionLost { source: place.name(), detail: format!("{error:#}") }.into(),
+            Refusal::ConnectionLost { source: place.name(), detail: Message::from(&error).what }.into(),
         ),
         other => other,
     }
