@@ -70,7 +70,7 @@ fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Res
 }
 
 /// How to print, as flags and locale say.
-fn report_settings(common: &Common) -> report::Settings {
+fn report_settings(common: &Common) -> report::PrintSettings {
     let locale = || {
         let variable = |name| config::variable(name);
         lang::Lang::from_locale(
@@ -79,7 +79,7 @@ fn report_settings(common: &Common) -> report::Settings {
             variable("LANG").as_deref(),
         )
     };
-    report::Settings {
+    report::PrintSettings {
         lang: common.lang.unwrap_or_else(locale),
         format: match common.format {
             cli::Format::Text | cli::Format::Table => report::Format::Text,

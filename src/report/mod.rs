@@ -21,7 +21,7 @@ mod notices;
 mod settings;
 pub mod table;
 
-pub use settings::{Format, Progress, Settings, Verbosity};
+pub use settings::{Format, PrintSettings, Progress, Verbosity};
 
 use bars::Bars;
 use line::{Level, Line, escaped};
@@ -50,22 +50,27 @@ struct Printer {
 
 impl Reporter {
     /// Prints to the process's stdout and stderr.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: PrintSettings) -> Self {
         let wanted = settings.progress == Progress::Auto && settings.verbosity != Verbosity::Quiet;
         let bars = (wanted && io::stderr().is_terminal()).then(|| Bars::on_stderr(settings.lang));
         Self::build(settings, bars, Box::new(io::stdout()), Box::new(io::stderr()))
     }
 
     /// Prints to these writers as to files, without a bar.
-    pub fn to_writers(settings: Settings, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
+    pub fn to_writers(settings: PrintSettings, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
         Self::build(settings, None, out, err)
     }
 
     /// `bars` is None where lines of progress take its place.
-    fn build(settings: Settings, bars: Option<Bars>, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
+    fn build(
+        settings: PrintSettings,
+        bars: Option<Bars>,
+        out: Box<dyn Write + Send>,
+        err: Box<dyn Write + Send>,
+    ) -> Self {
         let as_lines = settings.progress == Progress::Auto && bars.is_none();
         let lines = Lines::new(settings.verbosity, as_lines.then_some(PROGRESS_EVERY));
-        let Settings { lang, format, verbosity, .. } = settings;
+        let PrintSettings { lang, format, verbosity, .. } = settings;
         let printer = Printer { lang, format, verbosity, lines, bars, out, err, object_printed: false };
         Self { printer: Mutex::new(printer) }
     }

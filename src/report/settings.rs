@@ -30,7 +30,7 @@ pub enum Progress {
 
 /// What flags and variables say about printing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct PrintSettings {
     pub lang: Lang,
     pub format: Format,
     pub verbosity: Verbosity,
