@@ -82,9 +82,9 @@ fn report_settings(common: &Common) -> report::PrintSettings {
     report::PrintSettings {
         lang: common.lang.unwrap_or_else(locale),
         format: match common.format {
-            cli::Format::Text | cli::Format::Table => report::Format::Text,
-            cli::Format::Json => report::Format::Json,
-            cli::Format::Csv => report::Format::Csv,
+            cli::Format::Text | cli::Format::Table => report::PrintFormat::Text,
+            cli::Format::Json => report::PrintFormat::Json,
+            cli::Format::Csv => report::PrintFormat::Csv,
         },
         verbosity: match (common.quiet, common.verbose) {
             (true, _) => report::Verbosity::Quiet,

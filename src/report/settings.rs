@@ -4,7 +4,7 @@ use crate::lang::Lang;
 
 /// The form of what goes to stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum PrintFormat {
     Text,
     Json,
     Csv,
@@ -32,7 +32,7 @@ pub enum Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrintSettings {
     pub lang: Lang,
-    pub format: Format,
+    pub format: PrintFormat,
     pub verbosity: Verbosity,
     pub progress: Progress,
 }

@@ -91,7 +91,7 @@ impl Sink {
 }
 
 const CHINESE: PrintSettings =
-    PrintSettings { lang: Lang::Zh, format: Format::Text, verbosity: Verbosity::Normal, progress: Progress::Auto };
+    PrintSettings { lang: Lang::Zh, format: PrintFormat::Text, verbosity: Verbosity::Normal, progress: Progress::Auto };
 const ENGLISH: PrintSettings = PrintSettings { lang: Lang::En, ..CHINESE };
 
 /// Reports these events, each at so many seconds; returns what went to stdout and stderr, and both
@@ -219,7 +219,7 @@ fn without_progress_there_is_no_line_of_it() {
 
 #[test]
 fn with_json_stdout_is_one_object_and_the_log_stays_on_stderr() {
-    let settings = PrintSettings { format: Format::Json, ..CHINESE };
+    let settings = PrintSettings { format: PrintFormat::Json, ..CHINESE };
     let (out, err, _) = shown(settings, &incremental_run());
     let object: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(object["written"], 212);
@@ -269,7 +269,7 @@ fn a_cause_that_is_quoted_already_is_not_repeated() {
 #[test]
 fn with_json_an_error_is_one_english_object_too() {
     let error = anyhow!(Refusal::UnknownTenant("acme".to_owned()));
-    let (out, err) = told(PrintSettings { format: Format::Json, ..CHINESE }, &error);
+    let (out, err) = told(PrintSettings { format: PrintFormat::Json, ..CHINESE }, &error);
     let object: serde_json::Value = serde_json::from_str(&out).unwrap();
     let hint = "check the spelling, also upper and lower case";
     assert_eq!(object, serde_json::json!({ "error": error.to_string(), "exit_code": 2, "hint": hint }));
@@ -279,14 +279,14 @@ fn with_json_an_error_is_one_english_object_too() {
 
 #[test]
 fn with_json_an_error_without_a_hint_says_null() {
-    let (out, _) = told(PrintSettings { format: Format::Json, ..ENGLISH }, &anyhow!("no run yet"));
+    let (out, _) = told(PrintSettings { format: PrintFormat::Json, ..ENGLISH }, &anyhow!("no run yet"));
     assert_eq!(out, "{\"error\":\"no run yet\",\"exit_code\":1,\"hint\":null}\n");
 }
 
 #[test]
 fn with_json_an_error_after_the_summary_adds_no_second_object() {
     let out = Sink::default();
-    let settings = PrintSettings { format: Format::Json, ..ENGLISH };
+    let settings = PrintSettings { format: PrintFormat::Json, ..ENGLISH };
     let reporter = Reporter::to_writers(settings, Box::new(out.clone()), Box::new(io::sink()));
     reporter.event(&Event::Finished(Box::new(Summary { outcome: Outcome::Partial, ..summary(Kind::Full) })));
     reporter.error(&anyhow!("no disk"));
@@ -332,7 +332,9 @@ fn a_closed_pipe_is_no_trouble_and_a_full_disk_is_told() {
 
 #[test]
 fn plain_lines_go_to_stdout_but_not_into_json() {
-    for (format, on_out, on_err) in [(Format::Text, "a\\u001bb\nc\n", ""), (Format::Json, "", "a\\u001bb\nc\n")] {
+    for (format, on_out, on_err) in
+        [(PrintFormat::Text, "a\\u001bb\nc\n", ""), (PrintFormat::Json, "", "a\\u001bb\nc\n")]
+    {
         let (out, err) = (Sink::default(), Sink::default());
         let settings = PrintSettings { format, ..ENGLISH };
         Reporter::to_writers(settings, Box::new(out.clone()), Box::new(err.clone())).line(&Text::same("a\u{1b}b\nc"));
