@@ -91,6 +91,6 @@ fn report_settings(common: &Common) -> report::PrintSettings {
             (_, true) => report::Verbosity::Verbose,
             _ => report::Verbosity::Normal,
         },
-        progress: if common.no_progress { report::Progress::Never } else { report::Progress::Auto },
+        progress: if common.no_progress { report::ProgressDisplay::Never } else { report::ProgressDisplay::Auto },
     }
 }

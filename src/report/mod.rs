@@ -21,7 +21,7 @@ mod notices;
 mod settings;
 pub mod table;
 
-pub use settings::{PrintFormat, PrintSettings, Progress, Verbosity};
+pub use settings::{PrintFormat, PrintSettings, ProgressDisplay, Verbosity};
 
 use bars::Bars;
 use line::{Level, Line, escaped};
@@ -51,7 +51,7 @@ struct Printer {
 impl Reporter {
     /// Prints to the process's stdout and stderr.
     pub fn new(settings: PrintSettings) -> Self {
-        let wanted = settings.progress == Progress::Auto && settings.verbosity != Verbosity::Quiet;
+        let wanted = settings.progress == ProgressDisplay::Auto && settings.verbosity != Verbosity::Quiet;
         let bars = (wanted && io::stderr().is_terminal()).then(|| Bars::on_stderr(settings.lang));
         Self::build(settings, bars, Box::new(io::stdout()), Box::new(io::stderr()))
     }
@@ -68,7 +68,7 @@ impl Reporter {
         out: Box<dyn Write + Send>,
         err: Box<dyn Write + Send>,
     ) -> Self {
-        let as_lines = settings.progress == Progress::Auto && bars.is_none();
+        let as_lines = settings.progress == ProgressDisplay::Auto && bars.is_none();
         let lines = Lines::new(settings.verbosity, as_lines.then_some(PROGRESS_EVERY));
         let PrintSettings { lang, format, verbosity, .. } = settings;
         let printer = Printer { lang, format, verbosity, lines, bars, out, err, object_printed: false };

@@ -22,7 +22,7 @@ pub enum Verbosity {
 
 /// Whether progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum ProgressDisplay {
     /// A bar on a terminal, a line every few seconds elsewhere.
     Auto,
     Never,
@@ -34,5 +34,5 @@ pub struct PrintSettings {
     pub lang: Lang,
     pub format: PrintFormat,
     pub verbosity: Verbosity,
-    pub progress: Progress,
+    pub progress: ProgressDisplay,
 }

@@ -90,8 +90,12 @@ impl Sink {
     }
 }
 
-const CHINESE: PrintSettings =
-    PrintSettings { lang: Lang::Zh, format: PrintFormat::Text, verbosity: Verbosity::Normal, progress: Progress::Auto };
+const CHINESE: PrintSettings = PrintSettings {
+    lang: Lang::Zh,
+    format: PrintFormat::Text,
+    verbosity: Verbosity::Normal,
+    progress: ProgressDisplay::Auto,
+};
 const ENGLISH: PrintSettings = PrintSettings { lang: Lang::En, ..CHINESE };
 
 /// Reports these events, each at so many seconds; returns what went to stdout and stderr, and both
@@ -213,7 +217,7 @@ fn a_quiet_run_shows_rejects_and_the_closing_block() {
 
 #[test]
 fn without_progress_there_is_no_line_of_it() {
-    let (_, err, _) = shown(PrintSettings { progress: Progress::Never, ..CHINESE }, &full_run());
+    let (_, err, _) = shown(PrintSettings { progress: ProgressDisplay::Never, ..CHINESE }, &full_run());
     assert!(!err.contains("已导出"), "{err}");
 }
 
