@@ -12,7 +12,7 @@ use crate::run::RunId;
 
 /// What the state says of one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct TenantStanding {
     pub tenant: Tenant,
     /// The same number for all spellings that the source's collation calls equal.
     pub family: i64,
@@ -45,7 +45,7 @@ pub struct OpenRejects {
 /// Everything that is known without the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overview {
-    pub tenants: Vec<Standing>,
+    pub tenants: Vec<TenantStanding>,
     /// Of rows that could not even be read, so that their tenant is unknown.
     pub rejects_of_nobody: OpenRejects,
 }
@@ -69,7 +69,7 @@ impl State {
             let (mut rejects, late) = (open_rejects(&moment)?, lateness(&moment, late_since)?);
             let mut query = moment.prepare(STANDINGS)?;
             let rows = query.query_map([], |row| {
-                Ok(Standing {
+                Ok(TenantStanding {
                     tenant: row.get("name")?,
                     family: row.get("family")?,
                     watermark: row.get("watermark")?,
