@@ -11,13 +11,13 @@ use crate::lang::{Lang, Text};
 use crate::report::table::{Cell, Columns, Details, Table};
 use crate::run::{CountName, Counts};
 use crate::state::changes::{ChangeKind, MovedWatermark};
-use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, Status};
+use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, RunStatus};
 use crate::state::pages::{Entry, What};
 use crate::state::todo::Leftover;
 
 /// Whether the process of a run without an end is there; None for runs that ended.
 pub(super) fn life(run: &PastRun) -> Option<Life> {
-    if run.status != Status::Running {
+    if run.status != RunStatus::Running {
         return None;
     }
     let pid = i32::try_from(run.pid).ok().and_then(Pid::from_raw);
@@ -198,7 +198,7 @@ fn shortened(text: &str) -> String {
 /// None where it is not known when the run ended.
 fn duration(run: &PastRun, now: DateTime<Utc>) -> Cell {
     let end = match (run.status, life(run)) {
-        (Status::Interrupted, _) | (_, Some(Life::Dead | Life::Unknown)) => None,
+        (RunStatus::Interrupted, _) | (_, Some(Life::Dead | Life::Unknown)) => None,
         (_, Some(Life::Alive)) => Some(now),
         (_, None) => run.finished.as_deref().and_then(parsed),
     };

@@ -11,7 +11,7 @@ use super::server::{ServerSession, refuse_other_source};
 use crate::event::Event;
 use crate::invoice::{SourceTime, Tenant};
 use crate::source::{KeyCursor, ListedTenant, Source};
-use crate::state::history::Status;
+use crate::state::history::RunStatus;
 use crate::state::overview::{LastRun, OpenRejects, Overview, TenantStanding};
 use crate::state::runs::LastKnownState;
 use crate::window::{Span, seconds_between};
@@ -165,7 +165,7 @@ fn without_lag(standing: &TenantStanding) -> Place {
 
 /// Judged by the age of the last success.
 fn place_by_clock(standing: &TenantStanding, now: DateTime<Utc>, stale_after: Option<i64>) -> Place {
-    let success = standing.last.as_ref().filter(|last| last.outcome == Status::Success);
+    let success = standing.last.as_ref().filter(|last| last.outcome == RunStatus::Success);
     let age = success.and_then(|last| age(last, now));
     let stale = stale_after.is_some_and(|after| age.is_none_or(|age| age > after));
     Place { stale, ..without_lag(standing) }

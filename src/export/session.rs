@@ -21,7 +21,7 @@ use crate::run::RunId;
 use crate::source::SourceName;
 use crate::state::State;
 use crate::state::backup::{self, Occasion, REGULAR};
-use crate::state::history::Status;
+use crate::state::history::RunStatus;
 use crate::state::runs::{End, LastKnownState, OpenRun, Start};
 use crate::state::watermarks::PullBack;
 use crate::tree::Tree;
@@ -110,7 +110,7 @@ impl Session {
                 // The operator must know the first error; if it cannot be recorded, the next run finds this one dead.
                 let cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
                 let cancelled = cancelled && say_whole(held, id).is_ok();
-                let status = if cancelled { Status::Cancelled } else { Status::Failed };
+                let status = if cancelled { RunStatus::Cancelled } else { RunStatus::Failed };
                 let _ = state.finish(run, &end(status, Some(Message::from(&error).to_string())));
                 let _ = mirror::mirror(options, held.private(), state);
                 return Err(error);

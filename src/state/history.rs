@@ -13,7 +13,7 @@ use crate::run::{Counts, Kind, Outcome, RunId};
 
 words! {
     /// How a run ended, or that it has not.
-    pub enum Status {
+    pub enum RunStatus {
         Running = "running", "运行中";
         Success = "success", "成功";
         Partial = "partial", "部分成功";
@@ -25,7 +25,7 @@ words! {
     }
 }
 
-impl From<Outcome> for Status {
+impl From<Outcome> for RunStatus {
     fn from(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Success => Self::Success,
@@ -44,14 +44,14 @@ words! {
     }
 }
 
-stored_words!(Status FileAction);
+stored_words!(RunStatus FileAction);
 
 /// A run as it is on record. Among the entries of one tenant its counts and its error are the tenant's.
 #[derive(Clone, Debug)]
 pub struct PastRun {
     pub id: RunId,
     pub kind: Kind,
-    pub status: Status,
+    pub status: RunStatus,
     pub started: String,
     /// Of an interrupted run: when that was noticed.
     pub finished: Option<String>,
@@ -154,11 +154,11 @@ impl State {
 
     /// The last run that ended otherwise than well.
     pub fn newest_trouble(&self) -> anyhow::Result<Option<RunId>> {
-        let newest = |conn: &Connection, status: Status| {
+        let newest = |conn: &Connection, status: RunStatus| {
             conn.query_row(NEWEST_OF_STATUS, [status.as_str()], |row| row.get::<_, Option<i64>>(0))
         };
         self.read(|conn| {
-            let troubles = [Status::Partial, Status::Failed, Status::Cancelled, Status::Interrupted];
+            let troubles = [RunStatus::Partial, RunStatus::Failed, RunStatus::Cancelled, RunStatus::Interrupted];
             let newest: rusqlite::Result<Vec<_>> = troubles.into_iter().map(|status| newest(conn, status)).collect();
             Ok(newest?.into_iter().flatten().max().map(RunId))
         })

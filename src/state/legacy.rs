@@ -26,27 +26,27 @@ pub struct Entry {
     pub time: SourceTime,
     /// Files that its last run wrote.
     pub count: u64,
-    pub status: Status,
+    pub status: LegacyStatus,
 }
 
 words! {
     /// How a tenant's last run ended, in the words of the script.
-    pub enum Status {
+    pub enum LegacyStatus {
         Success = "SUCCESS", "成功";
         Failed = "FAILED", "失败";
     }
 }
 
-impl Status {
+impl LegacyStatus {
     /// A tenant that no run has dealt with has not failed either.
-    fn of(outcome: Option<history::Status>) -> Self {
-        if outcome == Some(history::Status::Failed) { Self::Failed } else { Self::Success }
+    fn of(outcome: Option<history::RunStatus>) -> Self {
+        if outcome == Some(history::RunStatus::Failed) { Self::Failed } else { Self::Success }
     }
 
-    fn outcome(self) -> history::Status {
+    fn outcome(self) -> history::RunStatus {
         match self {
-            Self::Success => history::Status::Success,
-            Self::Failed => history::Status::Failed,
+            Self::Success => history::RunStatus::Success,
+            Self::Failed => history::RunStatus::Failed,
         }
     }
 }
@@ -164,8 +164,8 @@ fn number(text: &str) -> Result<u64, Text> {
         .ok_or_else(|| text!("{text:?} is no number of records", "{text:?} 不是记录数"))
 }
 
-fn word(text: &str) -> Result<Status, Text> {
-    Status::parse(text).ok_or_else(|| {
+fn word(text: &str) -> Result<LegacyStatus, Text> {
+    LegacyStatus::parse(text).ok_or_else(|| {
         text!("{text:?} is no status; it can be SUCCESS or FAILED", "{text:?} 不是状态；只能是 SUCCESS 或 FAILED")
     })
 }
@@ -264,7 +264,7 @@ impl State {
                     tenant: row.get(0)?,
                     time: row.get(1)?,
                     count: row.get(2)?,
-                    status: Status::of(row.get(3)?),
+                    status: LegacyStatus::of(row.get(3)?),
                 })
             })?;
             rows.collect()

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, Row, params};
 
 use super::State;
-use super::history::{PastReject, REJECT, Status};
+use super::history::{PastReject, REJECT, RunStatus};
 use super::stored::TenantNo;
 use crate::invoice::{SourceTime, Tenant};
 use crate::run::RunId;
@@ -28,7 +28,7 @@ pub struct TenantStanding {
 pub struct LastRun {
     pub id: RunId,
     /// `Success` or `Failed`.
-    pub outcome: Status,
+    pub outcome: RunStatus,
     pub started: String,
     /// None while it is at work.
     pub finished: Option<String>,

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::State;
 use super::changes::{ChangeKind, MovedWatermark};
-use super::history::{CHANGE, PastChange, PastRun, RUN, Status, own_watermark};
+use super::history::{CHANGE, PastChange, PastRun, RUN, RunStatus, own_watermark};
 use super::stored::TenantNo;
 use crate::invoice::Tenant;
 use crate::lang::{Text, Word};
@@ -47,7 +47,7 @@ pub struct Filter {
     pub tenant: Option<Tenant>,
     pub kind: Option<OfKind>,
     /// Changes have none, so with a status there are only runs.
-    pub status: Option<Status>,
+    pub status: Option<RunStatus>,
     pub since: Option<String>,
     pub until: Option<String>,
 }

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 
 use super::changes::ChangeKind;
-use super::history::{FILES, FILES_THAT_STAYED, NEWEST_OF_STATUS, OF_RUN, PULLED_BACK, Status, UNFINISHED};
+use super::history::{FILES, FILES_THAT_STAYED, NEWEST_OF_STATUS, OF_RUN, PULLED_BACK, RunStatus, UNFINISHED};
 use super::overview::OPEN_FROM;
 use super::pages::{Between, Dated, Filter, OfKind, Query, bounds, changes, runs};
 use super::schema::in_memory;
@@ -39,7 +39,7 @@ const TENANTS: [Option<TenantNo>; 2] = [None, Some(TenantNo(1))];
 fn every_combination_of_filters_of_runs_is_answered_by_an_index_in_its_order() {
     let conn = in_memory();
     for tenant in TENANTS {
-        for status in [None, Some(Status::Failed)] {
+        for status in [None, Some(RunStatus::Failed)] {
             for kind in [None, Some(OfKind::Run(Kind::Full))] {
                 for time in TIMES {
                     let time = time.map(str::to_owned);

@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::changes::Change;
-use super::history::Status;
+use super::history::RunStatus;
 use super::{State, changes, source_table, tenants, watermarks};
 use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
@@ -153,7 +153,7 @@ pub struct OpenRun {
 /// How a run ended, with its final counts.
 #[derive(Clone, Debug)]
 pub struct End {
-    pub status: Status,
+    pub status: RunStatus,
     pub at: String,
     pub tenants: u64,
     pub retries: u64,
