@@ -13,7 +13,7 @@ use crate::run::RunId;
 use crate::state::State;
 use crate::state::changes::MovedWatermark;
 use crate::state::history::{LoggedFile, PastChange, RunInFull};
-use crate::state::pages::{Filter, OfKind};
+use crate::state::pages::{HistoryFilter, OfKind};
 
 /// Entries and files that are read at once.
 const PAGE: usize = 1_000;
@@ -100,7 +100,7 @@ fn list(state: &State, args: &History, reporter: &Reporter) -> anyhow::Result<()
 }
 
 /// Which entries the flags ask for.
-fn filter(args: &History) -> anyhow::Result<Filter> {
+fn filter(args: &History) -> anyhow::Result<HistoryFilter> {
     let since = config::moment(args.since.as_deref(), "--since", DayEnd::First)?;
     let until = config::moment(args.until.as_deref(), "--until", DayEnd::Last)?;
     if let (Some(since), Some(until)) = (&since, &until)
@@ -116,7 +116,7 @@ fn filter(args: &History) -> anyhow::Result<Filter> {
         }));
     }
     let tenant = args.tenant.as_deref().map(Into::into);
-    Ok(Filter { tenant, kind: args.kind, status: args.status, since, until })
+    Ok(HistoryFilter { tenant, kind: args.kind, status: args.status, since, until })
 }
 
 /// Shows what a run did to files, or for `-0` the paths alone.

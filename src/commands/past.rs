@@ -12,7 +12,7 @@ use crate::report::table::{Cell, Columns, Details, Table};
 use crate::run::{CountName, Counts};
 use crate::state::changes::{ChangeKind, MovedWatermark};
 use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, RunStatus};
-use crate::state::pages::{Entry, What};
+use crate::state::pages::{HistoryEntry, What};
 use crate::state::todo::Leftover;
 
 /// Whether the process of a run without an end is there; None for runs that ended.
@@ -32,7 +32,7 @@ pub(super) fn life(run: &PastRun) -> Option<Life> {
 }
 
 /// The columns of the list of runs and changes.
-pub(super) fn entry_columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
+pub(super) fn entry_columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
     columns(now).for_programs("remark", "备注", |entry| match &entry.what {
         What::Run(_) => Cell::None,
         What::Change(change) => remark(change).into(),
@@ -40,9 +40,10 @@ pub(super) fn entry_columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
 }
 
 /// The further columns of the list of one tenant.
-pub(super) fn tenant_columns() -> Columns<'static, Entry> {
-    let of_moved =
-        |cell: fn(&MovedWatermark) -> Cell| move |entry: &Entry| entry.watermark.as_ref().map_or(Cell::None, cell);
+pub(super) fn tenant_columns() -> Columns<'static, HistoryEntry> {
+    let of_moved = |cell: fn(&MovedWatermark) -> Cell| {
+        move |entry: &HistoryEntry| entry.watermark.as_ref().map_or(Cell::None, cell)
+    };
     Columns::default()
         .column("tenant", "租户", of_moved(|moved| (&moved.tenant).into()))
         .column("old_watermark", "原水位线", of_moved(|moved| moved.old.as_ref().into()))
@@ -51,9 +52,9 @@ pub(super) fn tenant_columns() -> Columns<'static, Entry> {
 }
 
 /// The columns of the list but for the remark: those that a single run has too.
-fn columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
+fn columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
     Columns::default()
-        .column("id", "编号", |entry: &Entry| match &entry.what {
+        .column("id", "编号", |entry: &HistoryEntry| match &entry.what {
             What::Run(run) => run.id.to_string().into(),
             What::Change(change) => change_id(change).into(),
         })
@@ -95,7 +96,7 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
         .for_programs("error", "错误", of_run(|run| run.error.as_ref().into()))
 }
 
-fn counts(entry: &Entry) -> Option<Counts> {
+fn counts(entry: &HistoryEntry) -> Option<Counts> {
     match &entry.what {
         What::Run(run) => Some(run.counts),
         What::Change(_) => None,
@@ -103,7 +104,7 @@ fn counts(entry: &Entry) -> Option<Counts> {
 }
 
 /// A cell that changes have nothing for.
-fn of_run(cell: impl Fn(&PastRun) -> Cell) -> impl Fn(&Entry) -> Cell {
+fn of_run(cell: impl Fn(&PastRun) -> Cell) -> impl Fn(&HistoryEntry) -> Cell {
     move |entry| match &entry.what {
         What::Run(run) => cell(run),
         What::Change(_) => Cell::None,
@@ -122,7 +123,7 @@ fn status(run: &PastRun) -> Text {
 }
 
 /// User and host.
-fn starter(entry: &Entry) -> (&str, &str) {
+fn starter(entry: &HistoryEntry) -> (&str, &str) {
     match &entry.what {
         What::Run(run) => (&run.user, &run.host),
         What::Change(change) => (&change.user, &change.host),
@@ -130,7 +131,7 @@ fn starter(entry: &Entry) -> (&str, &str) {
 }
 
 /// Between which source times a run read, or from where to where the watermark of the tenant went.
-fn window(entry: &Entry) -> Cell {
+fn window(entry: &HistoryEntry) -> Cell {
     match (&entry.what, &entry.watermark) {
         (What::Run(_), Some(MovedWatermark { old, new: Some(new), .. })) => arrow(old.as_ref(), Some(new)).into(),
         (What::Run(PastRun { since: Some(since), boundary, .. }), _) => arrow(Some(since), Some(boundary)).into(),
@@ -238,7 +239,7 @@ pub(super) fn run_details(full: RunInFull) -> Details {
         .column("closed_run", "关闭于运行", |reject: &PastReject| reject.closed_run.into())
         .column("closed_how", "关闭方式", |reject| reject.closed_how.into());
     columns(surroundings::now())
-        .facts(&Entry { what: What::Run(run), watermark: None })
+        .facts(&HistoryEntry { what: What::Run(run), watermark: None })
         .fact("pid", "进程号", pid)
         .fact("version", "版本", version)
         .fact("command_line", "命令行", command_line)
