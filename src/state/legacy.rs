@@ -21,7 +21,7 @@ const QUOTED_AT_MOST: usize = 200;
 
 /// What the file says of one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct LegacyEntry {
     pub tenant: Tenant,
     pub time: SourceTime,
     /// Files that its last run wrote.
@@ -55,7 +55,7 @@ impl LegacyStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedFile {
     /// Each tenant once, in the order of the file.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<LegacyEntry>,
     /// With empty lines and comments.
     pub lines: u64,
 }
@@ -72,7 +72,7 @@ pub struct BadLine {
 /// Reads a file, or says of every wrong line what is wrong. No time may lie after `latest`: the next
 /// run would pull it back, and what was exported up to it would be anybody's guess.
 pub fn parse(bytes: &[u8], latest: &SourceTime) -> Result<ParsedFile, Vec<BadLine>> {
-    let mut entries: Vec<Entry> = Vec::new();
+    let mut entries: Vec<LegacyEntry> = Vec::new();
     let mut seen: HashMap<Tenant, (u64, usize)> = HashMap::new();
     let (mut bad, mut lines) = (Vec::new(), 0);
     for line in lines_of(bytes) {
@@ -121,7 +121,7 @@ fn quoted(line: &[u8]) -> String {
 }
 
 /// None for an empty line or a comment.
-fn entry(line: &[u8], latest: &SourceTime) -> Result<Option<Entry>, Text> {
+fn entry(line: &[u8], latest: &SourceTime) -> Result<Option<LegacyEntry>, Text> {
     let line = std::str::from_utf8(line)
         .map_err(|error| text!("it is not UTF-8 at byte {}", "第 {} 字节处不是 UTF-8", error.valid_up_to()))?;
     if line.starts_with('#') || line.trim().is_empty() {
@@ -151,7 +151,7 @@ fn entry(line: &[u8], latest: &SourceTime) -> Result<Option<Entry>, Text> {
     if time > *latest {
         return Err(text!("{time} lies in the future", "{time} 在将来"));
     }
-    Ok(Some(Entry { tenant: Tenant::from(tenant), time, count: number(count)?, status: word(status)? }))
+    Ok(Some(LegacyEntry { tenant: Tenant::from(tenant), time, count: number(count)?, status: word(status)? }))
 }
 
 fn number(text: &str) -> Result<u64, Text> {
@@ -171,11 +171,13 @@ fn word(text: &str) -> Result<LegacyStatus, Text> {
 }
 
 /// The file as the script would have written it.
-pub fn render(entries: &[Entry]) -> Result<String, UnwritableTenant> {
+pub fn render(entries: &[LegacyEntry]) -> Result<String, UnwritableTenant> {
     if let Some(entry) = entries.iter().find(|entry| !fits(&entry.tenant)) {
         return Err(UnwritableTenant(entry.tenant.clone()));
     }
-    let line = |Entry { tenant, time, count, status }: &Entry| format!("{tenant}|{time}|{count}|{}\n", status.as_str());
+    let line = |LegacyEntry { tenant, time, count, status }: &LegacyEntry| {
+        format!("{tenant}|{time}|{count}|{}\n", status.as_str())
+    };
     Ok(entries.iter().map(line).collect())
 }
 
@@ -220,7 +222,7 @@ impl Direction {
 /// What an import does to one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportStep {
-    pub entry: Entry,
+    pub entry: LegacyEntry,
     pub old: Option<SourceTime>,
     pub direction: Direction,
     /// Not even the count or the status differs.
@@ -236,9 +238,9 @@ impl ImportStep {
 }
 
 /// What an import of these entries would do to a state that says this.
-pub fn steps(state: &[Entry], entries: Vec<Entry>) -> Vec<ImportStep> {
-    let known: HashMap<&Tenant, &Entry> = state.iter().map(|entry| (&entry.tenant, entry)).collect();
-    let step = |entry: Entry| {
+pub fn steps(state: &[LegacyEntry], entries: Vec<LegacyEntry>) -> Vec<ImportStep> {
+    let known: HashMap<&Tenant, &LegacyEntry> = state.iter().map(|entry| (&entry.tenant, entry)).collect();
+    let step = |entry: LegacyEntry| {
         let before = known.get(&entry.tenant);
         let direction = match before.map(|before| entry.time.cmp(&before.time)) {
             None => Direction::New,
@@ -254,13 +256,13 @@ pub fn steps(state: &[Entry], entries: Vec<Entry>) -> Vec<ImportStep> {
 
 impl State {
     /// The tenants with a watermark, as the script's state file says it.
-    pub fn legacy_entries(&self) -> anyhow::Result<Vec<Entry>> {
+    pub fn legacy_entries(&self) -> anyhow::Result<Vec<LegacyEntry>> {
         self.read(|conn| {
             let mut query = conn.prepare(
                 "SELECT name, watermark, last_written, last_outcome FROM tenant WHERE watermark IS NOT NULL ORDER BY n",
             )?;
             let rows = query.query_map([], |row| {
-                Ok(Entry {
+                Ok(LegacyEntry {
                     tenant: row.get(0)?,
                     time: row.get(1)?,
                     count: row.get(2)?,
@@ -297,7 +299,7 @@ fn take(
     overlap: Duration,
     moved: &mut Moved,
 ) -> rusqlite::Result<()> {
-    let ImportStep { entry: Entry { tenant, time, count, status }, old, direction, .. } = step;
+    let ImportStep { entry: LegacyEntry { tenant, time, count, status }, old, direction, .. } = step;
     let n = tenants::get_or_insert(tx, tenant)?;
     let below = window::earlier(time, overlap);
     match direction {
