@@ -18,7 +18,7 @@ use crate::run::Starter;
 use crate::state::State;
 use crate::state::backup::{self, Occasion};
 use crate::state::changes::{Change, ChangeKind, Moved};
-use crate::state::integrity::{Depth, Finding, run_again};
+use crate::state::integrity::{Depth, StateFinding, run_again};
 use crate::state::restore::{self, ReplacedState};
 use crate::tree::{Tree, mark};
 use crate::window::{BASELINE, earlier};
@@ -258,11 +258,9 @@ fn check(common: &Common, args: &Check, reporter: &Reporter) -> anyhow::Result<u
         true => text!("whole, and it holds together", "完好，内容一致"),
         false => text!("something was found", "发现问题"),
     };
-    let columns = Columns::default().column("finding", "问题", |finding: &Finding| finding.what.clone().into()).column(
-        "what_to_do",
-        "处理办法",
-        |finding| finding.remedy.clone().into(),
-    );
+    let columns = Columns::default()
+        .column("finding", "问题", |finding: &StateFinding| finding.what.clone().into())
+        .column("what_to_do", "处理办法", |finding| finding.remedy.clone().into());
     reporter.details(&Details::default().fact("state", "状态文件", state.path()).fact("result", "结果", result).table(
         "findings",
         "问题",
@@ -272,17 +270,17 @@ fn check(common: &Common, args: &Check, reporter: &Reporter) -> anyhow::Result<u
 }
 
 /// Whether state and tree belong together, and what a dead run left between them.
-fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>> {
+fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<StateFinding>> {
     let mut findings = Vec::new();
     let (last, mark) = (state.last_time()?, mark::of_output(&common.output)?);
     if last.published_run > 0 || mark.is_some() {
         let refused = last.refuse_other_tree(mark.as_ref(), &common.output, state.path()).err();
-        findings.extend(refused.as_ref().map(Finding::from));
+        findings.extend(refused.as_ref().map(StateFinding::from));
     }
     if let Some(run) = state.unfinished_run()?.filter(|run| past::life(run) == Some(Life::Dead)) {
         let (id, kind) = (run.id, run.kind);
         let what = text!("run {id} ({kind}) died", "第 {id} 次运行（{kind}）意外终止"; kind);
-        findings.push(Finding { what, remedy: run_again() });
+        findings.push(StateFinding { what, remedy: run_again() });
     }
     Ok(findings)
 }

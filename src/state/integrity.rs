@@ -20,12 +20,12 @@ pub enum Depth {
 
 /// Something that should not be, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct StateFinding {
     pub what: Text,
     pub remedy: Text,
 }
 
-impl Finding {
+impl StateFinding {
     /// Damage in the words of SQLite.
     fn damage(what: impl Into<String>) -> Self {
         Self { what: Text::same(what), remedy: restore() }
@@ -42,7 +42,7 @@ impl Finding {
     }
 }
 
-impl From<&Refusal> for Finding {
+impl From<&Refusal> for StateFinding {
     fn from(refusal: &Refusal) -> Self {
         let Message { what, hint } = refusal.message();
         Self { what, remedy: hint.unwrap_or_else(|| Text::same("")) }
@@ -185,19 +185,19 @@ const RULES: [Rule; 15] = [
 
 impl State {
     /// Everything that should not be. Damage that keeps SQLite from reading is a finding too.
-    pub fn check(&self, depth: Depth) -> anyhow::Result<Vec<Finding>> {
+    pub fn check(&self, depth: Depth) -> anyhow::Result<Vec<StateFinding>> {
         let mut findings = Vec::new();
         let pragma = if depth == Depth::Deep { "integrity_check" } else { "quick_check" };
         let said =
             self.ask(|conn| texts(conn, &format!("PRAGMA {pragma}({SHOWN})")))?.unwrap_or_else(|damage| vec![damage]);
         for what in said.into_iter().filter(|said| said != "ok") {
-            findings.push(Finding::damage(what.replace('\n', "; ")));
+            findings.push(StateFinding::damage(what.replace('\n', "; ")));
         }
         for rule in RULES.iter().filter(|rule| depth == Depth::Deep || rule.depth == Depth::Quick) {
             match self.ask(|conn| texts(conn, rule.sql))? {
                 Ok(found) if found.is_empty() => {}
-                Ok(found) => findings.push(Finding::of((rule.what)(), &found, (rule.remedy)())),
-                Err(damage) => findings.push(Finding::damage(damage)),
+                Ok(found) => findings.push(StateFinding::of((rule.what)(), &found, (rule.remedy)())),
+                Err(damage) => findings.push(StateFinding::damage(damage)),
             }
         }
         if depth == Depth::Deep {
@@ -207,7 +207,7 @@ impl State {
         Ok(findings)
     }
 
-    fn impossible_paths(&self) -> anyhow::Result<Option<Finding>> {
+    fn impossible_paths(&self) -> anyhow::Result<Option<StateFinding>> {
         let found = self.ask(|conn| {
             let mut query = conn.prepare("SELECT path FROM ledger WHERE path IS NOT NULL")?;
             let paths = query.query_map([], |row| row.get::<_, String>(0))?;
@@ -218,9 +218,9 @@ impl State {
             Ok(wrong) if wrong.is_empty() => None,
             Ok(wrong) => {
                 let what = text!("the ledger holds impossible paths", "台账中有不可能的路径");
-                Some(Finding::of(what, &wrong, restore()))
+                Some(StateFinding::of(what, &wrong, restore()))
             }
-            Err(damage) => Some(Finding::damage(damage)),
+            Err(damage) => Some(StateFinding::damage(damage)),
         })
     }
 
