@@ -11,7 +11,7 @@ use super::decisions::Decisions;
 use crate::invoice::{Digest, Invoice};
 use crate::run::KeptReason;
 use crate::state::ledger::Entry;
-use crate::state::todo::{Content, Leftover};
+use crate::state::todo::{DoubtedContent, Leftover};
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Cause, Removal};
 
@@ -51,7 +51,7 @@ impl Decisions<'_> {
 
     /// A file at a path in doubt that no invoice names goes if it is what the dead run wrote, or what it was to
     /// replace, and the invoice is either gone or still the same one.
-    pub(super) fn clear_unnamed(&mut self, path: &TreePath, content: &Content) -> anyhow::Result<()> {
+    pub(super) fn clear_unnamed(&mut self, path: &TreePath, content: &DoubtedContent) -> anyhow::Result<()> {
         let (id, digest) = (content.id.clone(), content.digest);
         let why = match self.view.entry(&id)? {
             Some(now) if !now.path.same_invoice(path) => Some(KeptReason::Number),
