@@ -20,7 +20,7 @@ use super::engine::{Bind, Cell, Engine, HandleRow, lossy, text};
 use super::error_codes::{self, ErrorClass, class};
 use super::rows;
 use super::session::{self, Flavour, Variable};
-use super::table::{Database, Layout, Table};
+use super::table::{Database, InvoiceTable, Layout};
 use super::table_identity::{TableIdentity, innodb_name};
 use super::{Access, Replication, ServerAddress, SourceError, SourceName};
 use crate::effort;
@@ -37,7 +37,7 @@ const UNKNOWN_VARIABLE: u16 = 1193;
 ///
 /// # Errors
 /// [`SourceError::Statement`] says why the table cannot be exported.
-pub(super) fn connect(address: &ServerAddress, access: &Access) -> Result<Table<ServerConnection>, SourceError> {
+pub(super) fn connect(address: &ServerAddress, access: &Access) -> Result<InvoiceTable<ServerConnection>, SourceError> {
     let mut database = ServerConnection::open(address, access)?;
     let place = database.place();
     let table = Catalogue::read(&mut database, &access.names)
@@ -48,7 +48,7 @@ pub(super) fn connect(address: &ServerAddress, access: &Access) -> Result<Table<
     database.integer_id = integer_id;
     database.zone = zone.or_else(|| access.time_zone.clone());
     database.apply_zone()?;
-    Ok(Table { layout, notices, database })
+    Ok(InvoiceTable { layout, notices, database })
 }
 
 impl Flavour {

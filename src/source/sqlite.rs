@@ -13,7 +13,7 @@ use super::column_types::changed;
 use super::dialect::{SqlDialect, id_column, missing, unfit_id};
 use super::document_limit;
 use super::engine::{Bind, Cell, Engine, HandleRow, lossy, quoted};
-use super::table::{Database, Layout, Table};
+use super::table::{Database, InvoiceTable, Layout};
 use super::table_identity::TableIdentity;
 use super::{Access, Replication, SourceError, SourceName, TableNames};
 use crate::effort;
@@ -29,10 +29,10 @@ const BUSY: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// [`SourceError::Statement`] says why the table cannot be exported.
-pub(super) fn open(path: &str, access: &Access) -> Result<Table<File>, SourceError> {
+pub(super) fn open(path: &str, access: &Access) -> Result<InvoiceTable<File>, SourceError> {
     let mut database = open_file(path).map_err(SourceError::Final)?;
     let layout = catalogue(&mut database, access)?;
-    Ok(Table { layout, notices: Vec::new(), database })
+    Ok(InvoiceTable { layout, notices: Vec::new(), database })
 }
 
 /// Opens the file for reading only.
