@@ -116,11 +116,11 @@ pub(super) struct File {
     path: PathBuf,
     identity: String,
     connection: Connection,
-    columns: Option<Columns>,
+    columns: Option<KnownColumns>,
 }
 
 /// The columns for which the statements are worded.
-struct Columns {
+struct KnownColumns {
     table: String,
     columns: Vec<[String; 4]>,
     /// The version of the schema. Each change of any table changes it.
@@ -129,7 +129,7 @@ struct Columns {
 
 impl File {
     /// Checks that the columns still have their types. It runs in the transaction of the statement that follows.
-    fn compare_columns(connection: &Connection, known: &mut Columns) -> Result<(), SourceError> {
+    fn compare_columns(connection: &Connection, known: &mut KnownColumns) -> Result<(), SourceError> {
         let version = version(connection).map_err(statement_error)?;
         if version == known.version {
             return Ok(());
@@ -209,7 +209,7 @@ fn catalogue(file: &mut File, access: &Access) -> Result<Layout, SourceError> {
     let layout = check(&columns, &unique, names, document).map_err(SourceError::Statement)?;
     let read = |column: &[String; 4]| layout.reads(&column[0]);
     let columns = columns.into_iter().filter(read).collect();
-    file.columns = Some(Columns { table: names.table.clone(), columns, version });
+    file.columns = Some(KnownColumns { table: names.table.clone(), columns, version });
     Ok(layout)
 }
 
