@@ -258,10 +258,13 @@ fn check(columns: &[[String; 4]], unique: &[String], names: &TableNames, documen
 }
 
 /// Runs one statement with texts for its `?` and returns the number of rows that it changed.
-pub(super) type Run<'a> = dyn FnMut(&str, &[&str]) -> anyhow::Result<u64> + 'a;
+pub(super) type RunStatement<'a> = dyn FnMut(&str, &[&str]) -> anyhow::Result<u64> + 'a;
 
-/// Changes a file in one transaction.
-pub(super) fn write<T>(path: &Path, work: impl FnOnce(&mut Run<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
+/// SampleChanges a file in one transaction.
+pub(super) fn write<T>(
+    path: &Path,
+    work: impl FnOnce(&mut RunStatement<'_>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let mut connection = Connection::open(path).explain(|| text!("cannot write {}", "无法写入 {}", path.display()))?;
     connection.busy_timeout(BUSY)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
