@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::event::Event;
 use crate::fs::file::{PrivateFile, name_of};
 use crate::fs::identity::Identity;
-use crate::fs::private::{Access, PrivateFolder, parent};
+use crate::fs::private::{FileAccess, PrivateFolder, parent};
 use crate::lang::Explain;
 use crate::refusal::{self, Distrust, Holder, Refusal};
 use crate::run::Starter;
@@ -157,7 +157,7 @@ fn write_holder(file: &File, holder: &Value) -> std::io::Result<()> {
 
 /// None if another run created the file in this moment.
 fn open_or_create(folder: &PrivateFolder) -> anyhow::Result<Option<File>> {
-    if let Some(file) = folder.open(mark::FILE, Access::Write)? {
+    if let Some(file) = folder.open(mark::FILE, FileAccess::Write)? {
         return Ok(Some(file));
     }
     match folder.create_file(mark::FILE, 0o666) {

@@ -20,7 +20,7 @@ use super::damage::explain;
 use super::{State, file};
 use crate::fs::file::{PrivateFile, UnfinishedFile};
 use crate::fs::identity::Identity;
-use crate::fs::private::{Access, PrivateFolder};
+use crate::fs::private::{FileAccess, PrivateFolder};
 use crate::lang::{Explain, Message};
 use crate::lock::ExportLock;
 use crate::refusal::{Damage, Refusal};
@@ -256,7 +256,7 @@ fn remove_abandoned(folder: &PrivateFolder) -> anyhow::Result<()> {
     let unfinished = |name: &&OsString| name.to_string_lossy().contains(&format!(".db{UNFINISHED}"));
     for name in folder.names()?.iter().filter(unfinished) {
         // The lock is held until the file is gone: a process that has just created it must not get it meanwhile.
-        let Ok(Some(file)) = folder.open(name, Access::Read) else { continue };
+        let Ok(Some(file)) = folder.open(name, FileAccess::Read) else { continue };
         if file.try_lock().is_ok() {
             let removed = folder.remove(name);
             removed.explain(|| text!("cannot remove {}", "无法删除 {}", folder.path_of(name).display()))?;
