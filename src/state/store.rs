@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::connect::{Access, Stamp, connect_read_only};
+use super::connect::{Stamp, StateAccess, connect_read_only};
 use super::damage::explain;
 use super::file::Watch;
 use crate::fs::file::PrivateFile;
@@ -15,7 +15,7 @@ use crate::lang::Explain;
 pub struct State {
     pub(super) conn: Connection,
     pub(super) file: PrivateFile,
-    pub(super) access: Access,
+    pub(super) access: StateAccess,
     /// How the file was when it was opened without locks.
     pub(super) unlocked: Option<Stamp>,
     /// Where another user could put another file in its place.
@@ -56,7 +56,7 @@ impl State {
         question: impl Fn(&Connection) -> rusqlite::Result<T>,
     ) -> anyhow::Result<T> {
         self.look_up(|conn| {
-            if self.access == Access::Write && conn.is_autocommit() {
+            if self.access == StateAccess::Write && conn.is_autocommit() {
                 conn.execute_batch("BEGIN")?;
             }
             question(conn)
