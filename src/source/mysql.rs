@@ -16,7 +16,7 @@ use mysql::{Column, Conn, Value};
 use super::catalogue::{Catalogue, Inspected};
 use super::column_types::{ColumnTypes, WireType, subject};
 use super::connect::source_error;
-use super::engine::{Bind, Cell, Engine, HandleRow, lossy, text};
+use super::engine::{Bind, Engine, HandleRow, RawCell, lossy, text};
 use super::error_codes::{self, ErrorClass, class};
 use super::rows;
 use super::session::{self, Flavour, Variable};
@@ -482,7 +482,7 @@ fn query_texts(conn: &mut Conn, sql: &str) -> Result<Vec<String>, SourceError> {
 }
 
 /// The columns of an answer with one row, in the text protocol.
-fn query_cells(conn: &mut Conn, sql: &str) -> Result<Vec<Cell>, SourceError> {
+fn query_cells(conn: &mut Conn, sql: &str) -> Result<Vec<RawCell>, SourceError> {
     effort::asked_the_source();
     let mut answer = conn.query_iter(sql).map_err(source_error)?;
     if answer.columns().as_ref().is_empty() {
@@ -553,7 +553,7 @@ fn other_server(before: &str, now: &str) -> SourceError {
 }
 
 /// The bytes of a value as the text protocol would send them. None is NULL.
-fn bytes(value: Value) -> Cell {
+fn bytes(value: Value) -> RawCell {
     match value {
         Value::NULL => None,
         Value::Bytes(bytes) => Some(bytes),

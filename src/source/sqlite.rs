@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 use super::column_types::changed;
 use super::dialect::{SqlDialect, id_column, missing, unfit_id};
 use super::document_limit;
-use super::engine::{Bind, Cell, Engine, HandleRow, lossy, quoted};
+use super::engine::{Bind, Engine, HandleRow, RawCell, lossy, quoted};
 use super::table::{Database, InvoiceTable, Layout};
 use super::table_identity::TableIdentity;
 use super::{Access, Replication, SourceError, SourceName, TableNames};
@@ -185,7 +185,7 @@ fn statement_error(error: rusqlite::Error) -> SourceError {
 }
 
 /// The bytes of a value as text. None is NULL.
-fn cell(value: ValueRef<'_>) -> Cell {
+fn cell(value: ValueRef<'_>) -> RawCell {
     match value {
         ValueRef::Null => None,
         ValueRef::Integer(number) => Some(number.to_string().into_bytes()),
