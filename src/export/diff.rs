@@ -15,7 +15,7 @@ use super::ticket::{Part, Ticket, Trust};
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::source::{KeyCursor, Source, SourceError};
-use crate::state::ledger::{Entry, LedgerMatch, Lookup};
+use crate::state::ledger::{Entry, LedgerMatch, LedgerReader};
 use crate::state::todo::{Todo, TodoReason};
 use crate::state::visited::VisitedIds;
 use crate::window::{Span, seconds_between};
@@ -107,7 +107,7 @@ struct TodoOwner {
 
 pub(super) struct Reader<'a, T: FnMut(ReaderEvent) -> anyhow::Result<()>> {
     pub source: Box<dyn Source>,
-    pub lookup: Lookup,
+    pub lookup: LedgerReader,
     pub outbox: Outbox<'a>,
     pub tell: T,
     pub visited: HashSet<InvoiceId>,

@@ -62,11 +62,11 @@ pub enum LedgerMatch {
 
 /// A reading connection for the thread that compares keys with the ledger. Without a state it knows
 /// nothing.
-pub struct Lookup {
-    state: Option<Reader>,
+pub struct LedgerReader {
+    state: Option<LedgerConnection>,
 }
 
-struct Reader {
+struct LedgerConnection {
     conn: RefCell<Connection>,
     /// Set where the connection takes no locks: it says whether a process wrote meanwhile.
     unlocked: RefCell<Option<Stamp>>,
@@ -83,7 +83,7 @@ static OWNERS: LazyLock<String> = LazyLock::new(|| format!("SELECT id, sha256 FR
 /// The entries at a path, which is a folder and a stem.
 pub(super) const AT_PATH: &str = "folder = (SELECT n FROM folder WHERE path = ?1) AND name = ?2";
 
-impl Lookup {
+impl LedgerReader {
     /// The look-up where there is no ledger, or an empty one.
     pub fn nothing() -> Self {
         Self { state: None }
@@ -136,7 +136,7 @@ impl Lookup {
     }
 
     fn ask<T>(&self, otherwise: T, question: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
-        let Some(Reader { conn, unlocked, file }) = &self.state else { return Ok(otherwise) };
+        let Some(LedgerConnection { conn, unlocked, file }) = &self.state else { return Ok(otherwise) };
         loop {
             let answer = question(&conn.borrow());
             if unlocked.borrow().as_ref().is_none_or(|stamp| stamp.still_holds(file)) {
@@ -152,10 +152,10 @@ impl Lookup {
 
 impl State {
     /// A connection of its own for another thread.
-    pub fn lookup(&self) -> anyhow::Result<Lookup> {
+    pub fn lookup(&self) -> anyhow::Result<LedgerReader> {
         let (conn, unlocked) = self.reading_connection()?;
         let (conn, unlocked, file) = (RefCell::new(conn), RefCell::new(unlocked), self.file.clone());
-        Ok(Lookup { state: Some(Reader { conn, unlocked, file }) })
+        Ok(LedgerReader { state: Some(LedgerConnection { conn, unlocked, file }) })
     }
 
     /// What the ledger holds of one invoice.
