@@ -142,7 +142,7 @@ fn waiting(holder: Option<&Holder>, at_most: Duration) -> Text {
 /// A tenant without a printed outcome, with the lines that are due when its turn comes. The tenant in front has its turn, so it holds nothing.
 struct OpenTenant {
     tenant: Tenant,
-    held: Vec<Line>,
+    held_back: Vec<Line>,
     done: bool,
 }
 
@@ -201,7 +201,7 @@ impl Lines {
 
     /// The lines that are still held back when the run ends, whatever its outcome.
     pub(super) fn remaining(&mut self) -> Vec<Line> {
-        let mut lines: Vec<Line> = self.open.drain(..).flat_map(|open| open.held).collect();
+        let mut lines: Vec<Line> = self.open.drain(..).flat_map(|open| open.held_back).collect();
         let unshown = match self.verbosity {
             Verbosity::Verbose => 0,
             Verbosity::Quiet | Verbosity::Normal => self.rejects.saturating_sub(REJECTS_SHOWN),
@@ -270,7 +270,7 @@ impl Lines {
         let line = line();
         match tenant.and_then(|tenant| self.find(tenant)) {
             Some(open) => {
-                open.held.push(line);
+                open.held_back.push(line);
                 self.in_turn()
             }
             None => vec![line],
@@ -295,7 +295,7 @@ impl Lines {
         if self.mode.kind == Kind::Full {
             return vec![line];
         }
-        self.open.push_back(OpenTenant { tenant: tenant.clone(), held: vec![line], done: false });
+        self.open.push_back(OpenTenant { tenant: tenant.clone(), held_back: vec![line], done: false });
         self.in_turn()
     }
 
@@ -303,10 +303,10 @@ impl Lines {
     fn tenant_ended(&mut self, tenant: &Tenant, lines: Vec<Line>) -> Vec<Line> {
         match self.find(tenant) {
             Some(open) => {
-                open.held.extend(lines);
+                open.held_back.extend(lines);
                 open.done = true;
             }
-            None => self.open.push_back(OpenTenant { tenant: tenant.clone(), held: lines, done: true }),
+            None => self.open.push_back(OpenTenant { tenant: tenant.clone(), held_back: lines, done: true }),
         }
         self.in_turn()
     }
@@ -320,7 +320,7 @@ impl Lines {
     fn in_turn(&mut self) -> Vec<Line> {
         let mut lines = Vec::new();
         while let Some(front) = self.open.front_mut() {
-            lines.append(&mut front.held);
+            lines.append(&mut front.held_back);
             if !front.done {
                 break;
             }
