@@ -100,7 +100,7 @@ fn carry_out(
     reporter: &Reporter,
 ) -> anyhow::Result<u8> {
     let mut tell = |event| reporter.event(&event);
-    let (tree, held) =
+    let (tree, export_lock) =
         lock::acquire(place.output, place.state, "import-legacy-state", starter, args.changing.lock_wait, &mut tell)?;
     // The process that held the lock before may have moved watermarks, or written the very file.
     let Import { file: read, steps } = plan(file, &known(place)?, starter, reporter)?;
@@ -112,8 +112,8 @@ fn carry_out(
         }
         .into());
     }
-    let existed = held.state().exists()?;
-    let Attached { mut state, .. } = place.attach(&tree, &held, &mut tell)?;
+    let existed = export_lock.state().exists()?;
+    let Attached { mut state, .. } = place.attach(&tree, &export_lock, &mut tell)?;
     let backup = existed.then(|| state.back_up(Occasion::Before(ChangeKind::Import), starter.at)).transpose()?;
     let reason = args.changing.reason.as_deref();
     let change = Change { file: Some(&read), ..Change::new(ChangeKind::Import, starter, reason) };

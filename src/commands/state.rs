@@ -75,13 +75,13 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
         meaning
     );
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
-    let (held, mut state, starter) = locked(common, "state set", &args.changing, reporter)?;
+    let (export_lock, mut state, starter) = locked(common, "state set", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::Set), starter.at)?;
     let below = earlier(&to, args.margins.overlap);
     let change = Change::new(ChangeKind::Set, &starter, args.changing.reason.as_deref());
     let moved = state.set_watermark(&tenant, &to, below, &change)?;
     state.close()?;
-    drop(held);
+    drop(export_lock);
     reporter.details(&moved_details(&moved, &backup));
     Ok(0)
 }
@@ -120,12 +120,12 @@ fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u
         which
     );
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
-    let (held, mut state, starter) = locked(common, "state reset", &args.changing, reporter)?;
+    let (export_lock, mut state, starter) = locked(common, "state reset", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::Reset), starter.at)?;
     let change = Change::new(ChangeKind::Reset, &starter, args.changing.reason.as_deref());
     let moved = state.reset_watermarks(&chosen, &change)?;
     state.close()?;
-    drop(held);
+    drop(export_lock);
     reporter.details(&moved_details(&moved, &backup));
     Ok(0)
 }
@@ -185,20 +185,20 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
     let question = restore_question(common, args, &from, &state);
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
     let starter = surroundings::starter();
-    let (tree, held) = lock(common, "state restore", &args.changing, &starter, reporter)?;
+    let (tree, export_lock) = lock(common, "state restore", &args.changing, &starter, reporter)?;
     let reason = args.changing.reason.as_deref();
     let (replaced, next) = if args.adopt_tree {
         let next = text!(
             "run --mode full: it puts back what the tree lacks, and compares every file",
             "请运行 run --mode full: 补回目录中缺少的文件，并比对每个文件"
         );
-        (restore::restore_and_adopt_tree(&held, &tree, &from, reason)?, next)
+        (restore::restore_and_adopt_tree(&export_lock, &tree, &from, reason)?, next)
     } else {
         let next = text!(
             "the next incremental run reads what happened since; if the tree is newer than the backup, it compares every invoice with its file",
             "下次增量导出会读取此后的变化；若导出目录比备份新，则每张发票都与其文件比对"
         );
-        (restore::restore(&held, &tree, &from, reason)?, next)
+        (restore::restore(&export_lock, &tree, &from, reason)?, next)
     };
     let replaced = match &replaced {
         ReplacedState::Nothing => None,
@@ -306,12 +306,12 @@ fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, repor
         from
     );
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
-    let (held, mut state, starter) = locked(common, "state adopt-source", &args.changing, reporter)?;
+    let (export_lock, mut state, starter) = locked(common, "state adopt-source", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::AdoptSource), starter.at)?;
     let change = Change::new(ChangeKind::AdoptSource, &starter, args.changing.reason.as_deref());
     state.adopt_source(&given, &change)?;
     state.close()?;
-    drop(held);
+    drop(export_lock);
     reporter.details(
         &Details::default().fact("source_before", "原数据源", recorded).fact("source", "数据源", given).fact(
             "state_before",
@@ -330,10 +330,10 @@ fn locked(
     reporter: &Reporter,
 ) -> anyhow::Result<(ExportLock, State, Starter)> {
     let starter = surroundings::starter();
-    let (_, held) = lock(common, purpose, changing, &starter, reporter)?;
-    let state = State::open(&held)?;
+    let (_, export_lock) = lock(common, purpose, changing, &starter, reporter)?;
+    let state = State::open(&export_lock)?;
     let state = state.ok_or_else(|| Refusal::NoState { state: config::state_path(common) })?;
-    Ok((held, state, starter))
+    Ok((export_lock, state, starter))
 }
 
 fn lock(
