@@ -125,7 +125,7 @@ pub(super) fn advance(conn: &Connection, run: RunId, to: &Advance) -> rusqlite::
         "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = ?4, held = ?5, recheck = 0, last_run = ?6,
                 last_written = ?7, last_outcome = 'success' WHERE n = ?1",
     )?
-    .execute(params![n, to.watermark.as_str(), to.look_back, to.newest, to.held, run, to.written,])?;
+    .execute(params![n, to.watermark.as_str(), to.look_back, to.newest, to.work_was_open, run, to.written,])?;
     Ok(())
 }
 
