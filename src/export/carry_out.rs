@@ -68,7 +68,7 @@ impl<'a> Destination<'a> {
     /// The number of the source's table, if it can be told from others. A dry run gives it none.
     fn table(&self, settings: &Settings) -> anyhow::Result<Option<i64>> {
         match self {
-            Self::Export { writing, .. } => Ok(writing.run.table),
+            Self::Export { writing, .. } => Ok(writing.run.table_no),
             Self::DryRun { state, .. } => state.map_or(Ok(None), |state| state.source_table(settings.table.as_ref())),
         }
     }

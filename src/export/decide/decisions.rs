@@ -111,7 +111,7 @@ impl Decisions<'_> {
             size: *size,
             settled,
             recheck: false,
-            table: self.table_of(path, *digest, before),
+            table_no: self.table_of(path, *digest, before),
         }
     }
 
