@@ -52,7 +52,7 @@ impl Stamp {
     }
 
     /// Whether no process has written since.
-    pub(super) fn still_holds(&self, file: &PrivateFile) -> bool {
+    fn still_holds(&self, file: &PrivateFile) -> bool {
         Self::of(file).as_ref() == Some(self)
     }
 }
@@ -126,6 +126,36 @@ pub(super) fn connect_read_only(file: &PrivateFile) -> anyhow::Result<(Connectio
     // The stamp comes first: what is written after it is noticed.
     let stamp = Stamp::of(file);
     Ok((connect(file, StateAccess::ReadOnly)?, stamp))
+}
+
+/// Whether no process has written since a connection without locks was opened. None: the connection takes locks.
+pub(super) fn is_undisturbed(stamp: Option<&Stamp>, file: &PrivateFile) -> bool {
+    stamp.is_none_or(|stamp| stamp.still_holds(file))
+}
+
+/// The answer to a question, with the connection that gave it and its stamp.
+pub(super) type AnswerOfNew<T> = (rusqlite::Result<T>, Connection, Option<Stamp>);
+
+/// Asks through a new connection, and again if a process wrote meanwhile.
+pub(super) fn ask_anew<T>(
+    file: &PrivateFile,
+    question: impl Fn(&Connection) -> rusqlite::Result<T>,
+) -> anyhow::Result<AnswerOfNew<T>> {
+    loop {
+        let (conn, stamp) = connect_read_only(file)?;
+        let answer = question(&conn);
+        if is_undisturbed(stamp.as_ref(), file) {
+            return Ok((answer, conn, stamp));
+        }
+    }
+}
+
+/// An empty database in a temporary file of SQLite's, in one transaction that is never committed. The file goes with
+/// the connection, so nothing of it need last.
+pub(super) fn temporary(schema: &str) -> rusqlite::Result<Connection> {
+    let conn = Connection::open("")?;
+    conn.execute_batch(&format!("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {schema}; BEGIN"))?;
+    Ok(conn)
 }
 
 /// Where no log lies beside the state, no process has it open, and SQLite need not lock (which would leave

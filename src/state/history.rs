@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::State;
 use super::changes::{ChangeKind, MovedWatermark};
+use super::connect::temporary;
 use super::stored::counts;
 use super::todo::{self, Closing, LEFT_BY_RUN, Leftover};
 use crate::invoice::{InvoiceId, ReasonCode, SourceTime, Tenant};
@@ -223,11 +224,8 @@ pub struct Listing(Connection);
 
 impl Listing {
     fn of(conn: &Connection, files: &str, run: RunId) -> rusqlite::Result<Self> {
-        let sorted = Connection::open("")?;
-        sorted.execute_batch(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
-             CREATE TABLE file (path TEXT, action TEXT, PRIMARY KEY (path, action)) STRICT, WITHOUT ROWID; BEGIN",
-        )?;
+        let sorted =
+            temporary("CREATE TABLE file (path TEXT, action TEXT, PRIMARY KEY (path, action)) STRICT, WITHOUT ROWID")?;
         {
             let mut query = conn.prepare(files)?;
             let mut rows = query.query([run.0])?;

@@ -188,13 +188,14 @@ impl State {
     pub fn check(&self, depth: Depth) -> anyhow::Result<Vec<StateFinding>> {
         let mut findings = Vec::new();
         let pragma = if depth == Depth::Deep { "integrity_check" } else { "quick_check" };
-        let said =
-            self.ask(|conn| texts(conn, &format!("PRAGMA {pragma}({SHOWN})")))?.unwrap_or_else(|damage| vec![damage]);
+        let said = self
+            .ask_despite_damage(|conn| texts(conn, &format!("PRAGMA {pragma}({SHOWN})")))?
+            .unwrap_or_else(|damage| vec![damage]);
         for what in said.into_iter().filter(|said| said != "ok") {
             findings.push(StateFinding::damage(what.replace('\n', "; ")));
         }
         for rule in RULES.iter().filter(|rule| depth == Depth::Deep || rule.depth == Depth::Quick) {
-            match self.ask(|conn| texts(conn, rule.sql))? {
+            match self.ask_despite_damage(|conn| texts(conn, rule.sql))? {
                 Ok(found) if found.is_empty() => {}
                 Ok(found) => findings.push(StateFinding::of((rule.what)(), &found, (rule.remedy)())),
                 Err(damage) => findings.push(StateFinding::damage(damage)),
@@ -208,7 +209,7 @@ impl State {
     }
 
     fn impossible_paths(&self) -> anyhow::Result<Option<StateFinding>> {
-        let found = self.ask(|conn| {
+        let found = self.ask_despite_damage(|conn| {
             let mut query = conn.prepare("SELECT path FROM ledger WHERE path IS NOT NULL")?;
             let paths = query.query_map([], |row| row.get::<_, String>(0))?;
             let wrong = paths.filter(|path| path.as_ref().map_or(true, |path| TreePath::parse(path).is_none()));
@@ -225,7 +226,10 @@ impl State {
     }
 
     /// The answer, or what damage keeps SQLite from giving it.
-    fn ask<T>(&self, question: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<Result<T, String>> {
+    fn ask_despite_damage<T>(
+        &self,
+        question: impl Fn(&Connection) -> rusqlite::Result<T>,
+    ) -> anyhow::Result<Result<T, String>> {
         match self.read(|conn| Ok(question(conn)))? {
             Ok(answer) => Ok(Ok(answer)),
             Err(error) => {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::State;
-use super::connect::{Stamp, connect_read_only};
+use super::connect::{Stamp, ask_anew, is_undisturbed};
 use super::damage::explain;
 use super::stored::{self, FolderNo, LedgerKey, TenantNo};
 use crate::fs::file::PrivateFile;
@@ -137,16 +137,15 @@ impl LedgerReader {
 
     fn ask<T>(&self, otherwise: T, question: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
         let Some(LedgerConnection { conn, unlocked, file }) = &self.state else { return Ok(otherwise) };
-        loop {
-            let answer = question(&conn.borrow());
-            if unlocked.borrow().as_ref().is_none_or(|stamp| stamp.still_holds(file)) {
-                return answer.map_err(|error| explain(error, file.path()));
-            }
-            // A run writes beside a dry run that found no process at work: from now on with locks.
-            let (again, stamp) = connect_read_only(file)?;
-            conn.replace(again);
+        let mut answer = question(&conn.borrow());
+        // A run writes beside a dry run that found no process at work. From then on the reader takes locks.
+        if !is_undisturbed(unlocked.borrow().as_ref(), file) {
+            let (answer_now, conn_now, stamp) = ask_anew(file, question)?;
+            conn.replace(conn_now);
             unlocked.replace(stamp);
+            answer = answer_now;
         }
+        answer.map_err(|error| explain(error, file.path()))
     }
 }
 
