@@ -7,13 +7,16 @@ use rustix::process::{Pid, test_kill_process};
 use super::surroundings;
 use crate::event::Life;
 use crate::invoice::Reason;
-use crate::lang::{Lang, Text};
+use crate::lang::{Lang, Text, shortened};
 use crate::report::table::{Cell, Columns, Details, Table};
 use crate::run::{CountName, Counts};
 use crate::state::changes::{ChangeKind, MovedWatermark};
 use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, RunStatus};
 use crate::state::pages::{HistoryEntry, What};
 use crate::state::todo::Leftover;
+
+/// Characters of a remark or an error that fit a line of the list.
+const SHOWN_OF_A_TEXT: usize = 100;
 
 /// Whether the process of a run without an end is there; None for runs that ended.
 pub(super) fn life(run: &PastRun) -> Option<Life> {
@@ -80,7 +83,8 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
             What::Run(run) => result(run).into(),
             What::Change(change) => {
                 let remark = remark(change);
-                Text::new(shortened(remark.in_lang(Lang::En)), shortened(remark.in_lang(Lang::Zh))).into()
+                let [en, zh] = [Lang::En, Lang::Zh].map(|lang| shortened(remark.in_lang(lang), SHOWN_OF_A_TEXT));
+                Text::new(en, zh).into()
             }
         })
         .for_programs("user", "用户", |entry| starter(entry).0.into())
@@ -156,7 +160,7 @@ fn result(run: &PastRun) -> Text {
     let told = told.reduce(|all, one| text!("{all}, {one}", "{all}，{one}"; all, one));
     let told = told.unwrap_or_else(|| text!("nothing new", "无变化"));
     match &run.error {
-        Some(error) => told.then(&Text::same(shortened(error))),
+        Some(error) => told.then(&Text::same(shortened(error, SHOWN_OF_A_TEXT))),
         None => told,
     }
 }
@@ -185,15 +189,6 @@ fn reason(change: &PastChange) -> Option<Text> {
         ChangeKind::PullBack => Text::new(reason, "它晚于导出时间边界"),
         _ => Text::same(reason),
     })
-}
-
-/// As much of a text as fits a line.
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 100;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 /// None where it is not known when the run ended.

@@ -14,7 +14,7 @@ use crate::lock::{self, ExportLock};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::{Cell, Columns, Details};
-use crate::run::Starter;
+use crate::run::{Starter, rfc3339};
 use crate::state::State;
 use crate::state::backup::{self, Occasion};
 use crate::state::changes::{Change, ChangeKind, Moved};
@@ -152,9 +152,7 @@ fn back_up(common: &Common, args: &Backup, reporter: &Reporter) -> anyhow::Resul
 /// Lists the backups beside the state.
 fn backups(common: &Common, reporter: &Reporter) -> anyhow::Result<u8> {
     let columns = Columns::default()
-        .column("made", "备份时间", |backup: &backup::Backup| {
-            backup.made.to_rfc3339_opts(chrono::SecondsFormat::Secs, true).into()
-        })
+        .column("made", "备份时间", |backup: &backup::Backup| rfc3339(backup.made).into())
         .column("occasion", "起因", |backup| occasion(&backup.occasion).into())
         .column("bytes", "大小", |backup| Cell::Bytes(backup.size))
         .column("file", "文件", |backup| backup.path.as_path().into());

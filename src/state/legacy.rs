@@ -9,14 +9,14 @@ use rusqlite::{Transaction, params};
 use super::changes::{Change, Moved, note};
 use super::{State, history, tenants, watermarks};
 use crate::invoice::{SourceTime, Tenant};
-use crate::lang::{Text, Word};
+use crate::lang::{Text, Word, shortened};
 use crate::window::{self, moment};
 
 /// The name of the script's state file in its state folder.
 pub const FILE: &str = ".last_export_time";
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
-/// Of a wrong line so much is quoted.
+/// Characters of a wrong line that are quoted.
 const QUOTED_AT_MOST: usize = 200;
 
 /// What the file says of one tenant.
@@ -77,7 +77,8 @@ pub fn parse(bytes: &[u8], latest: &SourceTime) -> Result<ParsedFile, Vec<BadLin
     let (mut bad, mut lines) = (Vec::new(), 0);
     for line in lines_of(bytes) {
         lines += 1;
-        let wrong = |what| BadLine { number: lines, what, text: quoted(line) };
+        let wrong =
+            |what| BadLine { number: lines, what, text: shortened(&String::from_utf8_lossy(line), QUOTED_AT_MOST) };
         let entry = match entry(line, latest) {
             Ok(None) => continue,
             Ok(Some(entry)) => entry,
@@ -110,14 +111,6 @@ fn lines_of(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let lines = (!bytes.is_empty()).then(|| bytes.split(|byte| *byte == b'\n'));
     lines.into_iter().flatten().map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-}
-
-fn quoted(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    match text.char_indices().nth(QUOTED_AT_MOST) {
-        Some((at, _)) => format!("{}...", &text[..at]),
-        None => text.into_owned(),
-    }
 }
 
 /// None for an empty line or a comment.

@@ -11,7 +11,7 @@ use super::{State, changes, source_table, tenants, watermarks};
 use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
-use crate::run::{CountName, Counts, Kind, RunId, Starter, Uptime};
+use crate::run::{CountName, Counts, Kind, RunId, Starter, Uptime, rfc3339};
 use crate::source::TableIdentity;
 use crate::tree::mark::{Mark, Written};
 
@@ -203,7 +203,7 @@ impl State {
     /// here: it empties every look-back, so a run that dies does not forget it.
     pub fn begin(&mut self, start: &Start) -> anyhow::Result<OpenRun> {
         self.transaction(|tx| {
-            let at = rfc3339(start);
+            let at = rfc3339(start.starter.at);
             tx.execute(
                 "UPDATE run SET status = 'interrupted', finished = ?1 WHERE status = 'running'",
                 [&at],
@@ -290,10 +290,6 @@ fn put_clocks(tx: &Connection, start: &Start) -> rusqlite::Result<()> {
         ],
     )?;
     Ok(())
-}
-
-fn rfc3339(start: &Start) -> String {
-    start.starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
 /// A term for each of the counts, made of its column and the number of its parameter, with commas between them.

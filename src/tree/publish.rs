@@ -353,8 +353,7 @@ impl Tree {
 
     /// Whether a folder is still where it was opened.
     fn is_there(&self, folder: &str, handle: &OwnedFd) -> io::Result<bool> {
-        let there = Identity::in_folder(&self.root, folder)?;
-        Ok(there.is_some() && there == Some(Identity::of_open(handle)?))
+        Identity::is_named(handle, &self.root, folder)
     }
 
     /// A handle may be as old as the run.
