@@ -89,12 +89,12 @@ fn list(state: &State, args: &History, reporter: &Reporter) -> anyhow::Result<()
     let Some(mut pages) = state.history(filter)? else {
         return Err(Refusal::TenantNotInState(of_tenant.map(|tenant| tenant.0).unwrap_or_default()).into());
     };
-    let mut left = if args.limit == 0 { usize::MAX } else { args.limit as usize };
+    let mut remaining = if args.limit == 0 { usize::MAX } else { args.limit as usize };
     let columns = entry_columns(surroundings::now());
     let columns = if of_tenant.is_some() { columns.and(tenant_columns()) } else { columns };
     reporter.pages(&columns, || {
-        let page = pages.next(left.min(PAGE))?;
-        left -= page.len();
+        let page = pages.next(remaining.min(PAGE))?;
+        remaining -= page.len();
         Ok(page)
     })
 }

@@ -143,13 +143,13 @@ impl Pages<'_> {
     fn page(
         &self,
         ask: fn(&HistoryFilter, Option<TenantNo>, Between, usize) -> Query,
-        left: Between,
+        remaining: Between,
         at_most: usize,
     ) -> anyhow::Result<Vec<HistoryEntry>> {
-        if left.below <= left.above.saturating_add(1) {
+        if remaining.below <= remaining.above.saturating_add(1) {
             return Ok(Vec::new());
         }
-        let query = ask(&self.filter, self.tenant.as_ref().map(|(n, _)| *n), left, at_most);
+        let query = ask(&self.filter, self.tenant.as_ref().map(|(n, _)| *n), remaining, at_most);
         self.state.read(|conn| {
             let mut statement = conn.prepare(&query.sql)?;
             let rows = statement.query_map(params_from_iter(&query.values), |row| {
@@ -230,7 +230,7 @@ impl Query {
 
 /// Each time the most selective index has the numbers of the entries in their order; what else is asked
 /// is compared row by row (the plus signs say so), until the page is full.
-pub(super) fn runs(filter: &HistoryFilter, tenant: Option<TenantNo>, left: Between, limit: usize) -> Query {
+pub(super) fn runs(filter: &HistoryFilter, tenant: Option<TenantNo>, remaining: Between, limit: usize) -> Query {
     let mut query = Query { sql: String::new(), values: Vec::new(), of: Dated::Runs };
     let kind = match filter.kind {
         Some(OfKind::Run(kind)) => Some(kind.as_str().to_owned()),
@@ -254,8 +254,8 @@ pub(super) fn runs(filter: &HistoryFilter, tenant: Option<TenantNo>, left: Betwe
     if let Some(kind) = kind {
         query.and(if tenant.is_some() || status.is_some() { "+r.kind =" } else { "r.kind =" }, kind);
     }
-    query.and(&format!("{number} >"), left.above);
-    query.and(&format!("{number} <"), left.below);
+    query.and(&format!("{number} >"), remaining.above);
+    query.and(&format!("{number} <"), remaining.below);
     if let Some(since) = &filter.since {
         query.and("+r.started >=", since.clone());
     }
@@ -267,7 +267,7 @@ pub(super) fn runs(filter: &HistoryFilter, tenant: Option<TenantNo>, left: Betwe
 }
 
 /// As `runs`, for changes.
-pub(super) fn changes(filter: &HistoryFilter, tenant: Option<TenantNo>, left: Between, limit: usize) -> Query {
+pub(super) fn changes(filter: &HistoryFilter, tenant: Option<TenantNo>, remaining: Between, limit: usize) -> Query {
     let mut query = Query { sql: String::new(), values: Vec::new(), of: Dated::Changes };
     let number = match tenant {
         Some(n) => {
@@ -286,8 +286,8 @@ pub(super) fn changes(filter: &HistoryFilter, tenant: Option<TenantNo>, left: Be
     if let Some(OfKind::Change(kind)) = filter.kind {
         query.and(if tenant.is_some() { "+c.kind =" } else { "c.kind =" }, kind.as_str().to_owned());
     }
-    query.and(&format!("{number} >"), left.above);
-    query.and(&format!("{number} <"), left.below);
+    query.and(&format!("{number} >"), remaining.above);
+    query.and(&format!("{number} <"), remaining.below);
     if let Some(since) = &filter.since {
         query.and("+c.at >=", since.clone());
     }
