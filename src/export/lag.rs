@@ -120,8 +120,8 @@ pub fn places(overview: &Overview, by: &Yardstick<'_>, stale_after: Option<Durat
             known.chain(new.map(|listed| never_exported(listed, &present.boundary, stale_after))).collect()
         }
     };
-    if overview.rejects_of_nobody.number > 0 {
-        let rejects = overview.rejects_of_nobody.clone();
+    if overview.rejects_without_tenant.number > 0 {
+        let rejects = overview.rejects_without_tenant.clone();
         places.push(Place {
             tenant: None,
             watermark: None,

@@ -47,7 +47,7 @@ pub struct OpenRejects {
 pub struct Overview {
     pub tenants: Vec<TenantStanding>,
     /// Of rows that could not even be read, so that their tenant is unknown.
-    pub rejects_of_nobody: OpenRejects,
+    pub rejects_without_tenant: OpenRejects,
 }
 
 const STANDINGS: &str =
@@ -82,7 +82,7 @@ impl State {
             for standing in &mut tenants {
                 standing.rejects = rejects.remove(&Some(standing.tenant.clone())).unwrap_or_default();
             }
-            Ok(Overview { tenants, rejects_of_nobody: rejects.remove(&None).unwrap_or_default() })
+            Ok(Overview { tenants, rejects_without_tenant: rejects.remove(&None).unwrap_or_default() })
         })
     }
 
