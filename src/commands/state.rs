@@ -152,7 +152,7 @@ fn back_up(common: &Common, args: &Backup, reporter: &Reporter) -> anyhow::Resul
 /// Lists the backups beside the state.
 fn backups(common: &Common, reporter: &Reporter) -> anyhow::Result<u8> {
     let columns = Columns::default()
-        .column("made", "备份时间", |backup: &backup::Backup| rfc3339(backup.made).into())
+        .column("made", "备份时间", |backup: &backup::FinishedBackup| rfc3339(backup.made).into())
         .column("occasion", "起因", |backup| occasion(&backup.occasion).into())
         .column("bytes", "大小", |backup| Cell::Bytes(backup.size))
         .column("file", "文件", |backup| backup.path.as_path().into());

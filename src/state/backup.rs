@@ -56,7 +56,7 @@ impl Occasion {
 
 /// A finished backup in the folder, as its name and the file system tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backup {
+pub struct FinishedBackup {
     pub path: PathBuf,
     pub made: DateTime<Utc>,
     pub occasion: String,
@@ -160,17 +160,17 @@ fn claim(target: &PrivateFile) -> anyhow::Result<Option<UnfinishedFile>> {
 }
 
 /// The finished backups of a state, newest first.
-pub fn list(state: &Path) -> anyhow::Result<Vec<Backup>> {
+pub fn list(state: &Path) -> anyhow::Result<Vec<FinishedBackup>> {
     match PrivateFile::at(state)? {
         Some(file) => finished(&file),
         None => Ok(Vec::new()),
     }
 }
 
-fn finished(state: &PrivateFile) -> anyhow::Result<Vec<Backup>> {
+fn finished(state: &PrivateFile) -> anyhow::Result<Vec<FinishedBackup>> {
     let Some(folder) = state.folder().open_subfolder(FOLDER)? else { return Ok(Vec::new()) };
     let names = folder.names()?;
-    let mut backups: Vec<Backup> = names.iter().filter_map(|name| read_name(&folder, name)).collect();
+    let mut backups: Vec<FinishedBackup> = names.iter().filter_map(|name| read_name(&folder, name)).collect();
     backups.sort_by_key(|backup| Reverse((backup.made, backup.modified)));
     Ok(backups)
 }
@@ -240,7 +240,7 @@ fn whole(conn: &Connection) -> rusqlite::Result<()> {
 }
 
 /// `20251128T163000Z-before-set.db`; None for any other file.
-fn read_name(folder: &PrivateFolder, name: &OsStr) -> Option<Backup> {
+fn read_name(folder: &PrivateFolder, name: &OsStr) -> Option<FinishedBackup> {
     let (stamp, occasion) = name.to_str()?.strip_suffix(".db")?.split_once('-')?;
     let made = NaiveDateTime::parse_from_str(stamp, STAMP).ok()?.and_utc();
     let data = folder.stat(name).ok().flatten()?;
@@ -248,7 +248,7 @@ fn read_name(folder: &PrivateFolder, name: &OsStr) -> Option<Backup> {
         return None;
     }
     let (size, modified) = (data.st_size.cast_unsigned(), (data.st_mtime, data.st_mtime_nsec));
-    Some(Backup { path: folder.path_of(name), made, occasion: occasion.to_owned(), size, modified })
+    Some(FinishedBackup { path: folder.path_of(name), made, occasion: occasion.to_owned(), size, modified })
 }
 
 /// Removes what a process left that died while it made a backup.
