@@ -98,7 +98,7 @@ pub struct Published {
     /// The name of the list of its targets.
     list: Option<String>,
     removed: Vec<(Option<InvoiceId>, TreePath)>,
-    left: Vec<NotRemoved>,
+    not_removed: Vec<NotRemoved>,
     /// What a dead run may have written and could not be removed, with the words of the operating system.
     in_doubt: Vec<(TreePath, String)>,
     failed: Vec<Failure>,
@@ -165,8 +165,8 @@ impl Published {
     }
 
     /// The superseded files that are still there.
-    pub fn left(&self) -> &[NotRemoved] {
-        &self.left
+    pub fn not_removed(&self) -> &[NotRemoved] {
+        &self.not_removed
     }
 
     /// What a dead run may have written and could not be removed, with the words of the operating system.
@@ -187,7 +187,7 @@ impl Published {
             (Ownership::Ours(_), _) => self.removed.push((removal.leaver().cloned(), path)),
             (Ownership::Foreign, Cause::Superseded(id)) => {
                 let id = id.clone();
-                self.left.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Foreign });
+                self.not_removed.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Foreign });
             }
             (Ownership::Foreign, Cause::InDoubt(_)) | (Ownership::Missing, _) => {}
         }
@@ -202,7 +202,12 @@ impl Published {
         match &removal.cause {
             Cause::Superseded(id) => {
                 let id = id.clone();
-                self.left.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Stuck(detail) });
+                self.not_removed.push(NotRemoved {
+                    id,
+                    path,
+                    digest: removal.digest,
+                    why: NotRemovedReason::Stuck(detail),
+                });
             }
             Cause::InDoubt(_) => self.in_doubt.push((path, detail)),
         }
