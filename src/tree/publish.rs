@@ -384,7 +384,7 @@ impl Tree {
         let tenant = self.folders.with_room(|| open_beneath(&self.root, path.tenant()))?;
         if create_folder_if_missing(&tenant, path.country())? {
             touched.insert(path.tenant().to_owned());
-            self.change_ours().insert(path.folder().to_owned(), NewFolder::Made);
+            self.new_folders_mut().insert(path.folder().to_owned(), NewFolder::Made);
         }
         self.forget_if_made_by_others(path);
         self.folder(path.folder())?.ok_or_else(|| io::Error::from(Errno::NOENT))
@@ -393,9 +393,9 @@ impl Tree {
     fn forget_if_made_by_others(&self, path: &TreePath) {
         // Mostly there is nothing to forget, and then no thread that checks is kept waiting. Only this thread says
         // that one is made.
-        let is_missing = self.ours().get(path.folder()) == Some(&NewFolder::Missing);
+        let is_missing = self.new_folders().get(path.folder()) == Some(&NewFolder::Missing);
         if is_missing {
-            self.change_ours().remove(path.folder());
+            self.new_folders_mut().remove(path.folder());
         }
     }
 
@@ -504,7 +504,7 @@ mod tests {
 
         assert!(published.failed().is_empty(), "{published:?}");
         assert_eq!(fs::read_to_string(output.path().join(ours.as_str())).unwrap(), "{}");
-        assert!(!tree.is_ours(&ours));
+        assert!(!tree.is_in_new_folder(&ours));
         assert_eq!(tree.compare(&theirs, b"{}").unwrap(), FileComparison::Other);
     }
 }
