@@ -213,7 +213,7 @@ fn recover(private: &PrivateFolder, state: &mut State, tell: &mut dyn FnMut(Even
     let targets = stage::unrecorded_targets(private)?;
     if !targets.is_empty() {
         tell(Event::Notice(Notice::Recovering { files: targets.len() as u64 }));
-        state.doubt(&targets)?;
+        state.record_doubt(&targets)?;
     }
     stage::remove(private)
 }

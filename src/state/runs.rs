@@ -209,7 +209,7 @@ impl State {
                 [&at],
             )?;
             put_clocks(tx, start)?;
-            watermarks::doubt(tx, &start.doubts, start.times_again.as_ref())?;
+            watermarks::record_doubts(tx, &start.doubts, start.times_again.as_ref())?;
             let id: RunId = tx.query_row(
                 "INSERT INTO run (id, kind, status, started, since, boundary, user, host, pid, command_line, version)
                  VALUES (1 + max(?1, (SELECT coalesce(max(id), 0) FROM run), (SELECT coalesce(max(last_run), 0) FROM state_change)),

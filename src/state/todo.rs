@@ -180,7 +180,7 @@ impl State {
 
     /// Records what a dead run left in doubt: its targets, the invoices it wrote there and those that
     /// the ledger says lie there. The dead run is the last one on record.
-    pub fn doubt(&mut self, targets: &[Target]) -> anyhow::Result<()> {
+    pub fn record_doubt(&mut self, targets: &[Target]) -> anyhow::Result<()> {
         self.transaction(|tx| {
             let run: RunId = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
             for Target { id, path, digest } in targets {

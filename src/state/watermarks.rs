@@ -154,7 +154,11 @@ pub(super) fn advance_unchanged(
 
 /// Makes what a run doubts at its start lasting, so that a run that dies does not forget it. `times_again`: source
 /// times above it may come again; None: any may.
-pub(super) fn doubt(conn: &Connection, doubts: &[Doubt], times_again: Option<&SourceTime>) -> rusqlite::Result<()> {
+pub(super) fn record_doubts(
+    conn: &Connection,
+    doubts: &[Doubt],
+    times_again: Option<&SourceTime>,
+) -> rusqlite::Result<()> {
     if !doubts.is_empty() {
         forget_look_backs(conn)?;
     }
