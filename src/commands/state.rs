@@ -18,7 +18,7 @@ use crate::run::{Starter, rfc3339};
 use crate::state::State;
 use crate::state::backup::{self, Occasion};
 use crate::state::changes::{Change, ChangeKind, Moved};
-use crate::state::integrity::{Depth, StateFinding, run_again};
+use crate::state::integrity::{Depth, StateFinding, run_again_hint};
 use crate::state::restore::{self, ReplacedState};
 use crate::tree::{Tree, mark};
 use crate::window::{BASELINE, earlier};
@@ -278,7 +278,7 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<StateFind
     if let Some(run) = state.unfinished_run()?.filter(|run| past::life(run) == Some(Life::Dead)) {
         let (id, kind) = (run.id, run.kind);
         let what = text!("run {id} ({kind}) died", "第 {id} 次运行（{kind}）意外终止"; kind);
-        findings.push(StateFinding { what, remedy: run_again() });
+        findings.push(StateFinding { what, remedy: run_again_hint() });
     }
     Ok(findings)
 }
