@@ -44,7 +44,7 @@ pub(super) fn connect(address: &ServerAddress, access: &Access) -> Result<Invoic
         .and_then(|catalogue| catalogue.check(&access.names, access.max_document).map_err(SourceError::Statement))
         .map_err(|source_error| source_error.at(place))?;
     let Inspected { layout, notices, integer_id, zone, kinds } = table;
-    kinds.iter().try_for_each(|(column, kind)| database.types.agree(column, kind))?;
+    kinds.iter().try_for_each(|(column, kind)| database.types.compare_with_catalogue(column, kind))?;
     database.integer_id = integer_id;
     database.zone = zone.or_else(|| access.time_zone.clone());
     database.apply_zone()?;
@@ -345,7 +345,7 @@ fn value_columns(columns: &[Column], types: &mut ColumnTypes) -> Result<usize, S
     for column in columns.iter().rev() {
         let name = column.name_str();
         let Some(subject) = subject(&name) else { break };
-        types.compare(subject, wire_type(column))?;
+        types.record_or_compare(subject, wire_type(column))?;
         width -= 1;
     }
     Ok(width)
