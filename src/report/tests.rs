@@ -71,9 +71,9 @@ pub(super) fn summary(kind: Kind) -> Summary {
 }
 
 #[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
+struct Captured(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Sink {
+impl Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -84,7 +84,7 @@ impl Write for Sink {
     }
 }
 
-impl Sink {
+impl Captured {
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
@@ -101,7 +101,7 @@ const ENGLISH: PrintSettings = PrintSettings { lang: Lang::En, ..CHINESE };
 /// Reports these events, each at so many seconds; returns what went to stdout and stderr, and both
 /// as a terminal would show them.
 fn shown(settings: PrintSettings, events: &[(u64, Event)]) -> (String, String, String) {
-    let (out, err, both) = (Sink::default(), Sink::default(), Sink::default());
+    let (out, err, both) = (Captured::default(), Captured::default(), Captured::default());
     let apart = Reporter::to_writers(settings, Box::new(out.clone()), Box::new(err.clone()));
     let together = Reporter::to_writers(settings, Box::new(both.clone()), Box::new(both.clone()));
     let start = Instant::now();
@@ -114,7 +114,7 @@ fn shown(settings: PrintSettings, events: &[(u64, Event)]) -> (String, String, S
 }
 
 fn told(settings: PrintSettings, error: &anyhow::Error) -> (String, String) {
-    let (out, err) = (Sink::default(), Sink::default());
+    let (out, err) = (Captured::default(), Captured::default());
     Reporter::to_writers(settings, Box::new(out.clone()), Box::new(err.clone())).error(error);
     (out.text(), err.text())
 }
@@ -289,7 +289,7 @@ fn with_json_an_error_without_a_hint_says_null() {
 
 #[test]
 fn with_json_an_error_after_the_summary_adds_no_second_object() {
-    let out = Sink::default();
+    let out = Captured::default();
     let settings = PrintSettings { format: PrintFormat::Json, ..ENGLISH };
     let reporter = Reporter::to_writers(settings, Box::new(out.clone()), Box::new(io::sink()));
     reporter.event(&Event::Finished(Box::new(Summary { outcome: Outcome::Partial, ..summary(Kind::Full) })));
@@ -299,7 +299,7 @@ fn with_json_an_error_after_the_summary_adds_no_second_object() {
 
 #[test]
 fn an_error_first_says_what_was_held_back() {
-    let err = Sink::default();
+    let err = Captured::default();
     let reporter = Reporter::to_writers(ENGLISH, Box::new(io::sink()), Box::new(err.clone()));
     reporter.event(&Event::Started { kind: Kind::Incremental, dry_run: false });
     for event in [started("1", None), started("2", None), done("2", 4)] {
@@ -324,7 +324,7 @@ impl Write for Broken {
 #[test]
 fn a_closed_pipe_is_no_trouble_and_a_full_disk_is_told() {
     for (kind, complaints) in [(io::ErrorKind::BrokenPipe, 0), (io::ErrorKind::StorageFull, 1)] {
-        let err = Sink::default();
+        let err = Captured::default();
         let reporter = Reporter::to_writers(ENGLISH, Box::new(Broken(kind)), Box::new(err.clone()));
         reporter.line(&Text::same("made the sample"));
         assert_eq!(err.text().lines().count(), complaints);
@@ -339,7 +339,7 @@ fn plain_lines_go_to_stdout_but_not_into_json() {
     for (format, on_out, on_err) in
         [(PrintFormat::Text, "a\\u001bb\nc\n", ""), (PrintFormat::Json, "", "a\\u001bb\nc\n")]
     {
-        let (out, err) = (Sink::default(), Sink::default());
+        let (out, err) = (Captured::default(), Captured::default());
         let settings = PrintSettings { format, ..ENGLISH };
         Reporter::to_writers(settings, Box::new(out.clone()), Box::new(err.clone())).line(&Text::same("a\u{1b}b\nc"));
         assert_eq!((out.text().as_str(), err.text().as_str()), (on_out, on_err));

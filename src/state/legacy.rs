@@ -70,10 +70,10 @@ pub struct BadLine {
 }
 
 /// Reads a file, or says of every wrong line what is wrong. No time may lie after `latest`: the next
-/// run would pull it back, and what was exported up to it would be anybody's guess.
+/// run would pull it back, and it would not be known what was exported up to it.
 pub fn parse(bytes: &[u8], latest: &SourceTime) -> Result<ParsedFile, Vec<BadLine>> {
     let mut entries: Vec<LegacyEntry> = Vec::new();
-    let mut seen: HashMap<Tenant, (u64, usize)> = HashMap::new();
+    let mut first_lines: HashMap<Tenant, (u64, usize)> = HashMap::new();
     let (mut bad, mut lines) = (Vec::new(), 0);
     for line in lines_of(bytes) {
         lines += 1;
@@ -87,7 +87,7 @@ pub fn parse(bytes: &[u8], latest: &SourceTime) -> Result<ParsedFile, Vec<BadLin
                 continue;
             }
         };
-        match seen.get(&entry.tenant) {
+        match first_lines.get(&entry.tenant) {
             Some((_, at)) if entries[*at] == entry => {}
             Some((first, _)) => {
                 bad.push(wrong(text!(
@@ -96,7 +96,7 @@ pub fn parse(bytes: &[u8], latest: &SourceTime) -> Result<ParsedFile, Vec<BadLin
                 )));
             }
             None => {
-                seen.insert(entry.tenant.clone(), (lines, entries.len()));
+                first_lines.insert(entry.tenant.clone(), (lines, entries.len()));
                 entries.push(entry);
             }
         }
