@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use rusqlite::{Connection, Row, params};
 
 use super::State;
-use super::history::{PastReject, REJECT, Status};
+use super::history::{PastReject, REJECT, RunStatus};
 use super::stored::TenantNo;
 use crate::invoice::{SourceTime, Tenant};
 use crate::run::RunId;
 
 /// What the state says of one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct TenantStanding {
     pub tenant: Tenant,
     /// The same number for all spellings that the source's collation calls equal.
     pub family: i64,
@@ -28,7 +28,7 @@ pub struct Standing {
 pub struct LastRun {
     pub id: RunId,
     /// `Success` or `Failed`.
-    pub outcome: Status,
+    pub outcome: RunStatus,
     pub started: String,
     /// None while it is at work.
     pub finished: Option<String>,
@@ -45,9 +45,9 @@ pub struct OpenRejects {
 /// Everything that is known without the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overview {
-    pub tenants: Vec<Standing>,
+    pub tenants: Vec<TenantStanding>,
     /// Of rows that could not even be read, so that their tenant is unknown.
-    pub rejects_of_nobody: OpenRejects,
+    pub rejects_without_tenant: OpenRejects,
 }
 
 const STANDINGS: &str =
@@ -69,7 +69,7 @@ impl State {
             let (mut rejects, late) = (open_rejects(&moment)?, lateness(&moment, late_since)?);
             let mut query = moment.prepare(STANDINGS)?;
             let rows = query.query_map([], |row| {
-                Ok(Standing {
+                Ok(TenantStanding {
                     tenant: row.get("name")?,
                     family: row.get("family")?,
                     watermark: row.get("watermark")?,
@@ -82,7 +82,7 @@ impl State {
             for standing in &mut tenants {
                 standing.rejects = rejects.remove(&Some(standing.tenant.clone())).unwrap_or_default();
             }
-            Ok(Overview { tenants, rejects_of_nobody: rejects.remove(&None).unwrap_or_default() })
+            Ok(Overview { tenants, rejects_without_tenant: rejects.remove(&None).unwrap_or_default() })
         })
     }
 
