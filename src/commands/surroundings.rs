@@ -18,6 +18,7 @@ pub(super) fn now() -> DateTime<Utc> {
     SystemTime::now().into()
 }
 
+/// The clocks of this machine, as a run asks them.
 pub(super) const OWN_CLOCKS: OwnClocks = OwnClocks { now, uptime };
 
 /// How long this machine has been up.

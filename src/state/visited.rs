@@ -23,7 +23,7 @@ impl Selection {
         (self.tenants.is_empty() || self.tenants.contains(&entry.tenant)) && self.spans(entry.time.as_ref())
     }
 
-    /// Whether a source time lies in the window. None lies in none, unless everything does.
+    /// Whether a source time lies in the window. No source time lies in a window only if the window has no bounds.
     pub fn spans(&self, time: Option<&SourceTime>) -> bool {
         let after = |since: &SourceTime| time.is_some_and(|time| time > since);
         let upto = |until: &SourceTime| time.is_some_and(|time| time <= until);
