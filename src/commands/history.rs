@@ -37,6 +37,7 @@ pub(super) fn run(common: &Common, args: &History, reporter: &Reporter) -> anyho
     Ok(0)
 }
 
+/// One entry of the history in full.
 enum RunOrChange {
     Run(Box<RunInFull>),
     Change(Box<PastChange>, Vec<MovedWatermark>),

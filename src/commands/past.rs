@@ -81,11 +81,7 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
         .for_people("window", "时间区间", window)
         .for_people("result", "结果", |entry| match &entry.what {
             What::Run(run) => result(run).into(),
-            What::Change(change) => {
-                let remark = remark(change);
-                let [en, zh] = [Lang::En, Lang::Zh].map(|lang| shortened(remark.in_lang(lang), SHOWN_OF_A_TEXT));
-                Text::new(en, zh).into()
-            }
+            What::Change(change) => short_remark(change).into(),
         })
         .for_programs("user", "用户", |entry| starter(entry).0.into())
         .for_programs("host", "主机", |entry| starter(entry).1.into())
@@ -180,6 +176,13 @@ fn remark(change: &PastChange) -> Text {
         reason(change),
     ];
     parts.into_iter().flatten().reduce(|all, part| all.then(&part)).unwrap_or_else(|| Text::same(""))
+}
+
+/// As much of the remark as fits a line of the list.
+fn short_remark(change: &PastChange) -> Text {
+    let remark = remark(change);
+    let [en, zh] = [Lang::En, Lang::Zh].map(|lang| shortened(remark.in_lang(lang), SHOWN_OF_A_TEXT));
+    Text::new(en, zh)
 }
 
 /// What the operator said, or what made a run pull a watermark back.

@@ -27,6 +27,7 @@ use crate::{config, export};
 /// `state check` found something.
 const FOUND: u8 = 6;
 
+/// Carries out one of the subcommands.
 pub(super) fn run(
     common: &Common,
     command: &StateCommand,
@@ -334,6 +335,7 @@ fn locked(
     Ok((export_lock, state, starter))
 }
 
+/// The output and its lock, which also keeps out the script.
 fn lock(
     common: &Common,
     purpose: &str,

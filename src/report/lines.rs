@@ -139,7 +139,8 @@ fn waiting(holder: Option<&Holder>, at_most: Duration) -> Text {
     )
 }
 
-/// A tenant without a printed outcome, with the lines that are due when its turn comes. The tenant in front has its turn, so it holds nothing.
+/// A tenant without a printed outcome, with the lines that are due when its turn comes. The tenant in front has its
+/// turn, so it holds back no lines.
 struct OpenTenant {
     tenant: Tenant,
     held_back: Vec<Line>,

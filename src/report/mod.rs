@@ -31,7 +31,7 @@ use table::{Columns, Details, Paged, Table};
 /// Between two lines of progress where there is no bar.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
-/// May be shared by threads; what one call prints stays together.
+/// The printer. Threads may share it; what one call prints stays together.
 pub struct Reporter {
     printer: Mutex<Printer>,
 }

@@ -114,6 +114,7 @@ pub struct NotRemoved {
     pub why: NotRemovedReason,
 }
 
+/// Why a superseded file is still there.
 #[derive(Debug)]
 pub enum NotRemovedReason {
     /// It holds something else than what this program wrote.
@@ -431,7 +432,7 @@ impl Tree {
         Ok(ownership)
     }
 
-    /// What publishing these removals would come to.
+    /// What publishing these removals would do. Nothing is changed.
     pub fn would_remove(&self, removals: &[Removal]) -> anyhow::Result<Published> {
         let mut published = Published::nothing();
         for removal in removals {
