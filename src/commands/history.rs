@@ -4,11 +4,11 @@ use super::past::{change_details, entry_columns, life, run_details, tenant_colum
 use super::surroundings;
 use crate::cli::{Common, History};
 use crate::event::Life;
-use crate::given_time::{GivenWindow, OwnZone, recorded};
+use crate::given_time::{GivenWindow, OwnZone};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::Columns;
-use crate::run::RunId;
+use crate::run::{RunId, rfc3339};
 use crate::state::State;
 use crate::state::changes::MovedWatermark;
 use crate::state::history::{LoggedFile, PastChange, RunInFull};
@@ -102,7 +102,7 @@ fn list(state: &State, args: &History, zone: OwnZone, reporter: &Reporter) -> an
 /// Which entries the flags ask for.
 fn filter(args: &History, zone: OwnZone) -> anyhow::Result<HistoryFilter> {
     let window = GivenWindow::parse(args.since.as_deref(), args.until.as_deref())?;
-    let [since, until] = window.own_moments(surroundings::now(), zone)?.map(|moment| moment.map(recorded));
+    let [since, until] = window.own_moments(surroundings::now(), zone)?.map(|moment| moment.map(rfc3339));
     if args.status.is_some() && matches!(args.kind, Some(OfKind::Change(_))) {
         return Err(Refusal::usage(message! {
             "changes have no --status", "变更没有 --status";
