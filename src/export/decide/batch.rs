@@ -143,7 +143,7 @@ impl Batch {
     }
 
     /// The invoice keeps the file that the ledger says it has.
-    pub(super) fn keep(&mut self, id: &InvoiceId) {
+    pub(super) fn cancel_displacement(&mut self, id: &InvoiceId) {
         self.record.displaced.remove(id);
     }
 

@@ -182,7 +182,7 @@ impl Decisions<'_> {
         for Failure { tenant, path, trouble } in published.failed() {
             dropped.extend(batch.drop_failed(path));
             for (owner, _) in self.view.recorded_owners(path)? {
-                batch.keep(&owner);
+                batch.cancel_displacement(&owner);
             }
             self.journal.fail(tenant, trouble.clone());
         }
