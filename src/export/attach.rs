@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::plan::{self, Found, Purpose, Start, StatePolicy, TreeUse};
+use super::plan::{self, Found, Purpose, StartMode, StatePolicy, TreeUse};
 use crate::event::{Event, Notice};
 use crate::lock::ExportLock;
 use crate::state::runs::LastKnownState;
@@ -24,13 +24,13 @@ pub struct Location<'a> {
 /// A state that belongs to its tree.
 pub struct Attached {
     pub state: State,
-    pub begun: Start,
+    pub begun: StartMode,
     /// The run in the tree's mark.
     pub marked_run: i64,
 }
 
 impl Location<'_> {
-    pub fn judge(&self, last: Option<&LastKnownState>, mark: Option<&Mark>) -> anyhow::Result<Start> {
+    pub fn judge(&self, last: Option<&LastKnownState>, mark: Option<&Mark>) -> anyhow::Result<StartMode> {
         let known = last.is_some_and(|last| last.published_run > 0);
         // Looking for files costs a walk, which only matters where the state knows of none.
         let tree = if !known && walk::has_files(self.output)? { TreeUse::HasFiles } else { TreeUse::Empty };
@@ -50,11 +50,11 @@ impl Location<'_> {
         let mark = held.mark()?;
         let marked_run = mark.as_ref().map_or(0, |mark| mark.run);
         let begun = self.judge(last.as_ref(), mark.as_ref())?;
-        if begun == Start::TakeOver {
+        if begun == StartMode::TakeOver {
             tell(Event::Notice(Notice::TakingOver { output: self.output.to_path_buf() }));
         }
         let state = state.map_or_else(|| State::create(held), Ok)?;
-        if matches!(begun, Start::Anew | Start::TakeOver) {
+        if matches!(begun, StartMode::Anew | StartMode::TakeOver) {
             mark::refuse_folded_names(held.private(), tree.output())?;
             let state_id = state.last_time()?.state_id;
             held.write_mark(&Mark { state_id, run: marked_run, written: Written::Whole })?;

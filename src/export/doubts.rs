@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-use super::plan::Start;
+use super::plan::StartMode;
 use crate::event::Doubt;
 use crate::invoice::SourceTime;
 use crate::state::runs::{ClockContinuity, Clocks, LastKnownState};
@@ -21,7 +21,7 @@ const COMPARED_ANEW_AFTER: TimeDelta = TimeDelta::days(1);
 
 /// What a run finds when it begins.
 pub(super) struct Found<'a> {
-    pub start: Start,
+    pub start: StartMode,
     pub server: &'a str,
     pub clocks: &'a Clocks,
     /// When the run began by our clock.
@@ -46,7 +46,7 @@ pub(super) fn doubts(last: &LastKnownState, found: &Found<'_>, lag: Duration) ->
     let doubts: Vec<Doubt> = [
         (other, Doubt::OtherServer),
         (moved, Doubt::ClockMoved),
-        (*start == Start::Restored, Doubt::StateRestored),
+        (*start == StartMode::Restored, Doubt::StateRestored),
         (unproven > 0 && is_due, Doubt::TimeUnproven),
     ]
     .into_iter()
@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn begin(last: &LastKnownState, clocks: &Clocks, at: DateTime<Utc>, lag: Duration) -> Doubts {
-        doubts(last, &Found { start: Start::GoOn, server: "one", clocks, at }, lag)
+        doubts(last, &Found { start: StartMode::GoOn, server: "one", clocks, at }, lag)
     }
 
     #[test]
@@ -130,9 +130,9 @@ mod tests {
         let (before, now) = (last(clocks(0, 0, 0)), clocks(HOUR, HOUR, HOUR));
         let found = |start, server| Found { start, server, clocks: &now, at: DateTime::UNIX_EPOCH };
         let reasons = |found: Found<'_>| doubts(&before, &found, LAG).doubts;
-        assert_eq!(reasons(found(Start::GoOn, "one")), []);
-        assert_eq!(reasons(found(Start::GoOn, "two")), [Doubt::OtherServer]);
-        assert_eq!(reasons(found(Start::Restored, "one")), [Doubt::StateRestored]);
+        assert_eq!(reasons(found(StartMode::GoOn, "one")), []);
+        assert_eq!(reasons(found(StartMode::GoOn, "two")), [Doubt::OtherServer]);
+        assert_eq!(reasons(found(StartMode::Restored, "one")), [Doubt::StateRestored]);
         assert_eq!(doubted(&LastKnownState::default(), &now, LAG), []);
     }
 

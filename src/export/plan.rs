@@ -53,7 +53,7 @@ pub enum Purpose {
 
 /// How a run starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum StartMode {
     /// State and tree belong together.
     GoOn,
     /// As before, but the state is older than the tree.
@@ -66,33 +66,33 @@ pub enum Start {
 
 /// Whether state and tree belong together. A volume that is not mounted, was rolled back or mistyped
 /// must not be filled quietly, and a lost state must not be started anew without a word.
-pub fn start(found: &Found<'_>, purpose: Purpose, policy: StatePolicy) -> Result<Start, Refusal> {
+pub fn start(found: &Found<'_>, purpose: Purpose, policy: StatePolicy) -> Result<StartMode, Refusal> {
     let Some(last) = found.last else {
         return match policy {
             StatePolicy::Required => Err(Refusal::StateMissing { state: found.state.to_path_buf() }),
-            StatePolicy::Fresh => Ok(Start::Anew),
+            StatePolicy::Fresh => Ok(StartMode::Anew),
             StatePolicy::Ordinary => newcomer(found, purpose),
         };
     };
     let is_marked = found.mark.is_some_and(|mark| mark.state_id == last.state_id);
     if !is_marked && last.published_run == 0 {
         // Made by a run that died before it could mark the tree.
-        return if policy == StatePolicy::Fresh { Ok(Start::Anew) } else { newcomer(found, purpose) };
+        return if policy == StatePolicy::Fresh { Ok(StartMode::Anew) } else { newcomer(found, purpose) };
     }
     last.refuse_other_tree(found.mark, found.output, found.state)?;
     let is_restored = found.mark.is_some_and(|mark| last.is_behind(mark));
-    Ok(if is_restored { Start::Restored } else { Start::GoOn })
+    Ok(if is_restored { StartMode::Restored } else { StartMode::GoOn })
 }
 
-fn newcomer(found: &Found<'_>, purpose: Purpose) -> Result<Start, Refusal> {
+fn newcomer(found: &Found<'_>, purpose: Purpose) -> Result<StartMode, Refusal> {
     let (output, state) = (found.output.to_path_buf(), found.state.to_path_buf());
     let marked = found.mark.is_some_and(|mark| mark.run > 0);
     match purpose {
         // A mark says that this is not the script's tree but that of a state of ours, lost or mistyped.
         Purpose::Import if marked => Err(Refusal::MarkForeign { output, state }),
-        Purpose::Import => Ok(Start::Anew),
-        Purpose::Run(_) if !marked && found.tree == TreeUse::Empty => Ok(Start::Anew),
-        Purpose::Run(Kind::Full) => Ok(Start::TakeOver),
+        Purpose::Import => Ok(StartMode::Anew),
+        Purpose::Run(_) if !marked && found.tree == TreeUse::Empty => Ok(StartMode::Anew),
+        Purpose::Run(Kind::Full) => Ok(StartMode::TakeOver),
         Purpose::Run(Kind::Incremental | Kind::Backfill | Kind::Verify) => {
             Err(Refusal::TreeWithoutState { output, state })
         }
@@ -401,7 +401,12 @@ mod tests {
         Mark { state_id: state_id.into(), run, written: Written::Whole }
     }
 
-    fn begin(last: Option<&LastKnownState>, mark: Option<&Mark>, tree: TreeUse, kind: Kind) -> Result<Start, Refusal> {
+    fn begin(
+        last: Option<&LastKnownState>,
+        mark: Option<&Mark>,
+        tree: TreeUse,
+        kind: Kind,
+    ) -> Result<StartMode, Refusal> {
         let found = Found { output: Path::new("out"), state: Path::new("state.db"), last, mark, tree };
         start(&found, Purpose::Run(kind), StatePolicy::Ordinary)
     }
@@ -410,7 +415,7 @@ mod tests {
     fn a_tree_that_is_not_the_states_own_is_refused() {
         use Kind::Incremental;
         let state = last(7, 7);
-        assert_eq!(begin(Some(&state), Some(&mark("a", 7)), TreeUse::HasFiles, Incremental), Ok(Start::GoOn));
+        assert_eq!(begin(Some(&state), Some(&mark("a", 7)), TreeUse::HasFiles, Incremental), Ok(StartMode::GoOn));
         let missing = begin(Some(&state), None, TreeUse::Empty, Incremental);
         assert!(matches!(missing, Err(Refusal::MarkMissing { .. })), "{missing:?}");
         let foreign = begin(Some(&state), Some(&mark("b", 9)), TreeUse::HasFiles, Incremental);
@@ -423,7 +428,7 @@ mod tests {
     fn a_copy_of_the_tree_from_before_the_end_of_a_run_is_refused_once_it_has_ended() {
         let in_part = Mark { written: Written::InPart, ..mark("a", 7) };
         let go_on = |state: &LastKnownState| begin(Some(state), Some(&in_part), TreeUse::HasFiles, Kind::Incremental);
-        assert_eq!(go_on(&last(7, 7)), Ok(Start::GoOn), "the run died, and this is what it left");
+        assert_eq!(go_on(&last(7, 7)), Ok(StartMode::GoOn), "the run died, and this is what it left");
         let ended = LastKnownState { published_wholly: true, ..last(7, 7) };
         assert!(matches!(go_on(&ended), Err(Refusal::TreeRolledBack { tree_run: 7, state_run: 7, .. })));
     }
@@ -432,23 +437,23 @@ mod tests {
     fn a_backup_that_was_made_in_mid_run_is_recognised_once_that_run_has_ended() {
         let open = LastKnownState { last_run_is_open: true, ..last(7, 7) };
         let whole = begin(Some(&open), Some(&mark("a", 7)), TreeUse::HasFiles, Kind::Incremental);
-        assert_eq!(whole, Ok(Start::Restored));
+        assert_eq!(whole, Ok(StartMode::Restored));
         let in_part = Mark { written: Written::InPart, ..mark("a", 7) };
         let died = begin(Some(&open), Some(&in_part), TreeUse::HasFiles, Kind::Incremental);
-        assert_eq!(died, Ok(Start::GoOn));
+        assert_eq!(died, Ok(StartMode::GoOn));
     }
 
     #[test]
     fn a_restored_state_is_recognised() {
         let state = last(7, 8);
         let begun = begin(Some(&state), Some(&mark("a", 9)), TreeUse::HasFiles, Kind::Incremental);
-        assert_eq!(begun, Ok(Start::Restored));
+        assert_eq!(begun, Ok(StartMode::Restored));
     }
 
     #[test]
     fn without_a_state_only_a_full_run_takes_files_over() {
-        assert_eq!(begin(None, None, TreeUse::Empty, Kind::Incremental), Ok(Start::Anew));
-        assert_eq!(begin(None, None, TreeUse::HasFiles, Kind::Full), Ok(Start::TakeOver));
+        assert_eq!(begin(None, None, TreeUse::Empty, Kind::Incremental), Ok(StartMode::Anew));
+        assert_eq!(begin(None, None, TreeUse::HasFiles, Kind::Full), Ok(StartMode::TakeOver));
         let refused = begin(None, None, TreeUse::HasFiles, Kind::Incremental);
         assert!(matches!(refused, Err(Refusal::TreeWithoutState { .. })), "{refused:?}");
         let refused = begin(None, Some(&mark("a", 3)), TreeUse::Empty, Kind::Incremental);

@@ -35,7 +35,7 @@ pub(super) struct Session {
     pub snapshot: ServerSnapshot,
     held: ExportLock,
     source: SourceName,
-    begun: plan::Start,
+    begun: plan::StartMode,
     last: LastKnownState,
     marked_run: i64,
 }
