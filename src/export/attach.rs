@@ -54,7 +54,7 @@ impl Location<'_> {
             tell(Event::Notice(Notice::TakingOver { output: self.output.to_path_buf() }));
         }
         let state = state.map_or_else(|| State::create(held), Ok)?;
-        if matches!(begun, StartMode::Anew | StartMode::TakeOver) {
+        if matches!(begun, StartMode::New | StartMode::TakeOver) {
             mark::refuse_folded_names(held.private(), tree.output())?;
             let state_id = state.last_time()?.state_id;
             held.write_mark(&Mark { state_id, run: marked_run, written: Written::Whole })?;

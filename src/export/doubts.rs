@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn begin(last: &LastKnownState, clocks: &Clocks, at: DateTime<Utc>, lag: Duration) -> Doubts {
-        doubts(last, &Found { start: StartMode::GoOn, server: "one", clocks, at }, lag)
+        doubts(last, &Found { start: StartMode::Continue, server: "one", clocks, at }, lag)
     }
 
     #[test]
@@ -130,8 +130,8 @@ mod tests {
         let (before, now) = (last(clocks(0, 0, 0)), clocks(HOUR, HOUR, HOUR));
         let found = |start, server| Found { start, server, clocks: &now, at: DateTime::UNIX_EPOCH };
         let reasons = |found: Found<'_>| doubts(&before, &found, LAG).doubts;
-        assert_eq!(reasons(found(StartMode::GoOn, "one")), []);
-        assert_eq!(reasons(found(StartMode::GoOn, "two")), [Doubt::OtherServer]);
+        assert_eq!(reasons(found(StartMode::Continue, "one")), []);
+        assert_eq!(reasons(found(StartMode::Continue, "two")), [Doubt::OtherServer]);
         assert_eq!(reasons(found(StartMode::Restored, "one")), [Doubt::StateRestored]);
         assert_eq!(doubted(&LastKnownState::default(), &now, LAG), []);
     }

@@ -55,11 +55,11 @@ pub enum Purpose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartMode {
     /// State and tree belong together.
-    GoOn,
+    Continue,
     /// As before, but the state is older than the tree.
     Restored,
     /// We have not exported anything here yet.
-    Anew,
+    New,
     /// A full run takes a tree over that the state does not know.
     TakeOver,
 }
@@ -70,18 +70,18 @@ pub fn start(found: &Found<'_>, purpose: Purpose, policy: StatePolicy) -> Result
     let Some(last) = found.last else {
         return match policy {
             StatePolicy::Required => Err(Refusal::StateMissing { state: found.state.to_path_buf() }),
-            StatePolicy::Fresh => Ok(StartMode::Anew),
+            StatePolicy::Fresh => Ok(StartMode::New),
             StatePolicy::Ordinary => newcomer(found, purpose),
         };
     };
     let is_marked = found.mark.is_some_and(|mark| mark.state_id == last.state_id);
     if !is_marked && last.published_run == 0 {
         // Made by a run that died before it could mark the tree.
-        return if policy == StatePolicy::Fresh { Ok(StartMode::Anew) } else { newcomer(found, purpose) };
+        return if policy == StatePolicy::Fresh { Ok(StartMode::New) } else { newcomer(found, purpose) };
     }
     last.refuse_other_tree(found.mark, found.output, found.state)?;
     let is_restored = found.mark.is_some_and(|mark| last.is_behind(mark));
-    Ok(if is_restored { StartMode::Restored } else { StartMode::GoOn })
+    Ok(if is_restored { StartMode::Restored } else { StartMode::Continue })
 }
 
 fn newcomer(found: &Found<'_>, purpose: Purpose) -> Result<StartMode, Refusal> {
@@ -90,8 +90,8 @@ fn newcomer(found: &Found<'_>, purpose: Purpose) -> Result<StartMode, Refusal> {
     match purpose {
         // A mark says that this is not the script's tree but that of a state of ours, lost or mistyped.
         Purpose::Import if marked => Err(Refusal::MarkForeign { output, state }),
-        Purpose::Import => Ok(StartMode::Anew),
-        Purpose::Run(_) if !marked && found.tree == TreeUse::Empty => Ok(StartMode::Anew),
+        Purpose::Import => Ok(StartMode::New),
+        Purpose::Run(_) if !marked && found.tree == TreeUse::Empty => Ok(StartMode::New),
         Purpose::Run(Kind::Full) => Ok(StartMode::TakeOver),
         Purpose::Run(Kind::Incremental | Kind::Backfill | Kind::Verify) => {
             Err(Refusal::TreeWithoutState { output, state })
@@ -415,7 +415,7 @@ mod tests {
     fn a_tree_that_is_not_the_states_own_is_refused() {
         use Kind::Incremental;
         let state = last(7, 7);
-        assert_eq!(begin(Some(&state), Some(&mark("a", 7)), TreeUse::HasFiles, Incremental), Ok(StartMode::GoOn));
+        assert_eq!(begin(Some(&state), Some(&mark("a", 7)), TreeUse::HasFiles, Incremental), Ok(StartMode::Continue));
         let missing = begin(Some(&state), None, TreeUse::Empty, Incremental);
         assert!(matches!(missing, Err(Refusal::MarkMissing { .. })), "{missing:?}");
         let foreign = begin(Some(&state), Some(&mark("b", 9)), TreeUse::HasFiles, Incremental);
@@ -428,7 +428,7 @@ mod tests {
     fn a_copy_of_the_tree_from_before_the_end_of_a_run_is_refused_once_it_has_ended() {
         let in_part = Mark { written: Written::InPart, ..mark("a", 7) };
         let go_on = |state: &LastKnownState| begin(Some(state), Some(&in_part), TreeUse::HasFiles, Kind::Incremental);
-        assert_eq!(go_on(&last(7, 7)), Ok(StartMode::GoOn), "the run died, and this is what it left");
+        assert_eq!(go_on(&last(7, 7)), Ok(StartMode::Continue), "the run died, and this is what it left");
         let ended = LastKnownState { published_wholly: true, ..last(7, 7) };
         assert!(matches!(go_on(&ended), Err(Refusal::TreeRolledBack { tree_run: 7, state_run: 7, .. })));
     }
@@ -440,7 +440,7 @@ mod tests {
         assert_eq!(whole, Ok(StartMode::Restored));
         let in_part = Mark { written: Written::InPart, ..mark("a", 7) };
         let died = begin(Some(&open), Some(&in_part), TreeUse::HasFiles, Kind::Incremental);
-        assert_eq!(died, Ok(StartMode::GoOn));
+        assert_eq!(died, Ok(StartMode::Continue));
     }
 
     #[test]
@@ -452,7 +452,7 @@ mod tests {
 
     #[test]
     fn without_a_state_only_a_full_run_takes_files_over() {
-        assert_eq!(begin(None, None, TreeUse::Empty, Kind::Incremental), Ok(StartMode::Anew));
+        assert_eq!(begin(None, None, TreeUse::Empty, Kind::Incremental), Ok(StartMode::New));
         assert_eq!(begin(None, None, TreeUse::HasFiles, Kind::Full), Ok(StartMode::TakeOver));
         let refused = begin(None, None, TreeUse::HasFiles, Kind::Incremental);
         assert!(matches!(refused, Err(Refusal::TreeWithoutState { .. })), "{refused:?}");
