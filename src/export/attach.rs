@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::plan::{self, Found, Purpose, StartMode, StatePolicy, TreeUse};
+use super::plan::{self, Purpose, SiteFacts, StartMode, StatePolicy, TreeUse};
 use crate::event::{Event, Notice};
 use crate::lock::ExportLock;
 use crate::state::runs::LastKnownState;
@@ -34,7 +34,7 @@ impl Location<'_> {
         let known = last.is_some_and(|last| last.published_run > 0);
         // Looking for files costs a walk, which only matters where the state knows of none.
         let tree = if !known && walk::has_files(self.output)? { TreeUse::HasFiles } else { TreeUse::Empty };
-        let found = Found { output: self.output, state: self.state, last, mark, tree };
+        let found = SiteFacts { output: self.output, state: self.state, last, mark, tree };
         Ok(plan::start(&found, self.purpose, self.policy)?)
     }
 

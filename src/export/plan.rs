@@ -17,7 +17,7 @@ use crate::window::{OpenWork, Span, earlier};
 
 /// What was found where a run is to start.
 #[derive(Clone, Debug)]
-pub struct Found<'a> {
+pub struct SiteFacts<'a> {
     pub output: &'a Path,
     pub state: &'a Path,
     /// None where there is no state.
@@ -66,7 +66,7 @@ pub enum StartMode {
 
 /// Whether state and tree belong together. A volume that is not mounted, was rolled back or mistyped
 /// must not be filled quietly, and a lost state must not be started anew without a word.
-pub fn start(found: &Found<'_>, purpose: Purpose, policy: StatePolicy) -> Result<StartMode, Refusal> {
+pub fn start(found: &SiteFacts<'_>, purpose: Purpose, policy: StatePolicy) -> Result<StartMode, Refusal> {
     let Some(last) = found.last else {
         return match policy {
             StatePolicy::Required => Err(Refusal::StateMissing { state: found.state.to_path_buf() }),
@@ -84,7 +84,7 @@ pub fn start(found: &Found<'_>, purpose: Purpose, policy: StatePolicy) -> Result
     Ok(if is_restored { StartMode::Restored } else { StartMode::Continue })
 }
 
-fn newcomer(found: &Found<'_>, purpose: Purpose) -> Result<StartMode, Refusal> {
+fn newcomer(found: &SiteFacts<'_>, purpose: Purpose) -> Result<StartMode, Refusal> {
     let (output, state) = (found.output.to_path_buf(), found.state.to_path_buf());
     let marked = found.mark.is_some_and(|mark| mark.run > 0);
     match purpose {
@@ -407,7 +407,7 @@ mod tests {
         tree: TreeUse,
         kind: Kind,
     ) -> Result<StartMode, Refusal> {
-        let found = Found { output: Path::new("out"), state: Path::new("state.db"), last, mark, tree };
+        let found = SiteFacts { output: Path::new("out"), state: Path::new("state.db"), last, mark, tree };
         start(&found, Purpose::Run(kind), StatePolicy::Ordinary)
     }
 

@@ -127,7 +127,7 @@ impl Session {
 
     fn begin(&mut self, options: &ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
         let ServerSnapshot { clock, clocks, server, settings, .. } = &self.snapshot;
-        let found = doubts::Found { start: self.begun, server, clocks, at: options.starter.at };
+        let found = doubts::StartFacts { start: self.begun, server, clocks, at: options.starter.at };
         let Doubts { doubts, proof } = doubts::doubts(&self.last, &found, options.safety_lag);
         doubts.iter().for_each(|doubt| tell(Event::Notice(Notice::Doubt(*doubt))));
         self.state.begin(&Start {
