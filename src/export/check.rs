@@ -61,7 +61,7 @@ pub(super) enum FileState {
 }
 
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum CheckResult {
     Candidate(Candidate),
     Reject(Reject),
     /// Something on our side that concerns this tenant only.
@@ -71,7 +71,7 @@ pub(super) enum Verdict {
     },
 }
 
-impl Verdict {
+impl CheckResult {
     pub(super) fn id(&self) -> &InvoiceId {
         match self {
             Self::Candidate(Candidate { invoice, .. }) | Self::Trouble { invoice, .. } => &invoice.id,
@@ -102,11 +102,11 @@ impl Verdict {
 
 impl Checker<'_> {
     /// An error ends the run.
-    pub(super) fn check(&self, fetched: Fetched, known: Option<&Entry>, trust: Trust) -> anyhow::Result<Verdict> {
+    pub(super) fn check(&self, fetched: Fetched, known: Option<&Entry>, trust: Trust) -> anyhow::Result<CheckResult> {
         let Row { invoice, document } = match fetched {
             Fetched::Row(row) => row,
             Fetched::Unreadable { id, tenant, number, time, reason } => {
-                return Ok(Verdict::Reject(Reject { id, tenant, number, time, reason }));
+                return Ok(CheckResult::Reject(Reject { id, tenant, number, time, reason }));
             }
         };
         if let Err(reason) = self.has_date_and_size(&invoice, &document) {
@@ -131,11 +131,11 @@ impl Checker<'_> {
             Ok(FileComparison::Blocked) => return Ok(reject(invoice, Reason::PathBlocked { path: path.to_string() })),
             Err(error) if concerns_one_tenant(&error) => {
                 let trouble = Trouble::NotSeen { path: path.to_string(), detail: Trouble::detail(&error) };
-                return Ok(Verdict::Trouble { invoice, trouble });
+                return Ok(CheckResult::Trouble { invoice, trouble });
             }
             Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot look at {path}"))),
         };
-        Ok(Verdict::Candidate(Candidate { invoice, path, digest, size, file }))
+        Ok(CheckResult::Candidate(Candidate { invoice, path, digest, size, file }))
     }
 
     /// A staged document is not needed after all.
@@ -200,7 +200,7 @@ fn is_json(document: &[u8]) -> Result<(), Reason> {
     }
 }
 
-fn reject(invoice: Invoice, reason: Reason) -> Verdict {
+fn reject(invoice: Invoice, reason: Reason) -> CheckResult {
     let Invoice { id, tenant, number, time, .. } = invoice;
-    Verdict::Reject(Reject { id, tenant: Some(tenant), number: Some(number), time, reason })
+    CheckResult::Reject(Reject { id, tenant: Some(tenant), number: Some(number), time, reason })
 }

@@ -11,7 +11,7 @@ use anyhow::{anyhow, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use super::budget::Budget;
-use super::check::{Checker, Verdict};
+use super::check::{CheckResult, Checker};
 use super::diff::{Reader, ReaderEvent, Scope};
 use super::outbox::{Job, Outbox, ROWS_A_PACKET};
 use super::retry::RetryPolicy;
@@ -35,7 +35,7 @@ const MESSAGES_IN_FLIGHT: usize = 4_096 / ROWS_A_PACKET;
 /// A checked row on its way to the deciding thread.
 pub(super) struct Checked {
     pub ticket: Ticket,
-    pub verdict: Verdict,
+    pub check_result: CheckResult,
 }
 
 enum Message {
@@ -164,7 +164,7 @@ fn check_all(checker: Checker<'_>, waiting: &Receiver<Vec<Job>>, closing: &Recei
         let mut broken = None;
         for Job { fetched, ticket, permit } in packet {
             match panics::as_error(|| checker.check(fetched, ticket.known.as_ref(), ticket.trust)) {
-                Ok(verdict) => checked.push(Checked { ticket, verdict }),
+                Ok(check_result) => checked.push(Checked { ticket, check_result }),
                 Err(error) => {
                     broken = Some(error);
                     break;
@@ -269,7 +269,7 @@ mod tests {
     fn row() -> Checked {
         let reason = Reason::TooLarge { bytes: 1 };
         let reject = Reject { id: InvoiceId::from("1"), tenant: None, number: None, time: None, reason };
-        Checked { ticket: Ticket::new(Part::Table, None), verdict: Verdict::Reject(reject) }
+        Checked { ticket: Ticket::new(Part::Table, None), check_result: CheckResult::Reject(reject) }
     }
 
     fn decide(packets: Vec<Vec<Checked>>, rows: u64) -> (anyhow::Result<()>, Vec<&'static str>) {

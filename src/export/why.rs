@@ -17,7 +17,7 @@ use crate::state::trace::Trace;
 use crate::tree::Tree;
 use crate::window::{OpenWork, Span};
 
-use super::check::{Checker, FileState, Presence, Verdict as Checked};
+use super::check::{CheckResult, Checker, FileState, Presence};
 use super::plan::{self, HowToRead, Incremental, Reading};
 use super::server::ServerSession;
 use super::ticket::Trust;
@@ -303,9 +303,9 @@ fn document_now(
     let mut found = Document::Gone;
     let mut compare = |fetched| {
         found = match checker.check(fetched, trace.entry.as_ref(), Trust::Ledger)? {
-            Checked::Reject(reject) => Document::Rejected(reject.reason),
-            Checked::Trouble { trouble, .. } => return Err(trouble.message().into()),
-            Checked::Candidate(candidate) => match candidate.file {
+            CheckResult::Reject(reject) => Document::Rejected(reject.reason),
+            CheckResult::Trouble { trouble, .. } => return Err(trouble.message().into()),
+            CheckResult::Candidate(candidate) => match candidate.file {
                 FileState::Unchanged | FileState::Adopted => Document::Same,
                 FileState::Staged(_) => match &trace.entry {
                     Some(entry) if entry.path == candidate.path && entry.digest == candidate.digest => Document::Same,

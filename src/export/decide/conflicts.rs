@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
 
-use crate::export::check::Verdict;
+use crate::export::check::CheckResult;
 use crate::invoice::{Digest, Invoice, InvoiceId, Reason, SourceTime, Tenant};
 use crate::state::todo::Reject;
 use crate::tree::name::TreePath;
@@ -52,7 +52,7 @@ impl Conflicts {
 }
 
 /// Rows as they are now; None for those that are no invoice any more.
-pub(super) type RereadRows = BTreeMap<InvoiceId, Option<Verdict>>;
+pub(super) type RereadRows = BTreeMap<InvoiceId, Option<CheckResult>>;
 
 /// The invoice that gets a contested path.
 pub(super) struct Winner {
@@ -65,8 +65,8 @@ pub(super) struct Winner {
 /// The greatest (source time, id) of each path.
 pub(super) fn winners(fresh: &RereadRows) -> HashMap<TreePath, Winner> {
     let mut winners: HashMap<TreePath, Winner> = HashMap::new();
-    for (id, verdict) in fresh {
-        let Some(Verdict::Candidate(candidate)) = verdict else { continue };
+    for (id, check_result) in fresh {
+        let Some(CheckResult::Candidate(candidate)) = check_result else { continue };
         let time = &candidate.invoice.time;
         if winners.get(&candidate.path).is_none_or(|winner| (&winner.time, &winner.id) < (time, id)) {
             let (tenant, digest) = (candidate.invoice.tenant.clone(), candidate.digest);
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use crate::export::check::{Candidate, FileState};
 
-    fn candidate(id: &str, number: &str, time: Option<&str>) -> (InvoiceId, Option<Verdict>) {
+    fn candidate(id: &str, number: &str, time: Option<&str>) -> (InvoiceId, Option<CheckResult>) {
         let invoice = Invoice {
             id: InvoiceId::from(id),
             tenant: Tenant::from("1"),
@@ -103,7 +103,7 @@ mod tests {
         let path = TreePath::of(&invoice.tenant, None, &invoice.date, &invoice.number);
         let digest = Digest([id.len() as u8; 32]);
         let candidate = Candidate { invoice, path, digest, size: 2, file: FileState::Staged(None) };
-        (InvoiceId::from(id), Some(Verdict::Candidate(candidate)))
+        (InvoiceId::from(id), Some(CheckResult::Candidate(candidate)))
     }
 
     #[test]

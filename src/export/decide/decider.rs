@@ -14,7 +14,7 @@ use super::doubted;
 use super::parts::{Parts, advances, members};
 use super::second::SecondSource;
 use crate::event::Notice;
-use crate::export::check::{Candidate, Verdict};
+use crate::export::check::{Candidate, CheckResult};
 use crate::export::diff::ReaderEvent;
 use crate::export::drive::{Checked, RowHandler};
 use crate::export::metrics::RunResult;
@@ -51,18 +51,18 @@ pub(in crate::export) struct Decider<'a> {
 
 impl RowHandler for Decider<'_> {
     fn on_row(&mut self, checked: Checked) -> anyhow::Result<()> {
-        let Checked { ticket: Ticket { part, known, late_by, .. }, verdict } = checked;
+        let Checked { ticket: Ticket { part, known, late_by, .. }, check_result } = checked;
         self.parts.note_row(part);
-        if self.decisions.tally.comes_again(verdict.id()) {
+        if self.decisions.tally.comes_again(check_result.id()) {
             // It was read again since, with its rivals, and dealt with.
-            if let Verdict::Candidate(candidate) = &verdict {
+            if let CheckResult::Candidate(candidate) = &check_result {
                 self.decisions.discard(candidate);
             }
             return self.after(part);
         }
-        self.decisions.journal.meet(part, &verdict);
-        self.count_late(verdict.tenant(), late_by);
-        self.decide(verdict, known)?;
+        self.decisions.journal.meet(part, &check_result);
+        self.count_late(check_result.tenant(), late_by);
+        self.decide(check_result, known)?;
         self.after(part)?;
         self.decisions.journal.say_progress();
         Ok(())
@@ -150,12 +150,12 @@ impl<'a> Decider<'a> {
     }
 
     /// `known` is what the ledger said when the row was read.
-    fn decide(&mut self, verdict: Verdict, known: Option<Entry>) -> anyhow::Result<()> {
-        match verdict {
-            Verdict::Candidate(candidate) => self.claim(candidate, known),
-            Verdict::Reject(reject) => self.decisions.reject(reject),
+    fn decide(&mut self, check_result: CheckResult, known: Option<Entry>) -> anyhow::Result<()> {
+        match check_result {
+            CheckResult::Candidate(candidate) => self.claim(candidate, known),
+            CheckResult::Reject(reject) => self.decisions.reject(reject),
             // The row is left to the next run.
-            Verdict::Trouble { invoice, trouble } => {
+            CheckResult::Trouble { invoice, trouble } => {
                 self.decisions.journal.fail(&invoice.tenant, trouble);
                 Ok(())
             }
@@ -235,17 +235,17 @@ impl<'a> Decider<'a> {
             rivals.map(|id| Ok((id.clone(), self.decisions.rival(id)?))).collect::<anyhow::Result<_>>()?;
         let winners = winners(&fresh);
         self.displace_losers(&winners)?;
-        for (id, verdict) in fresh {
+        for (id, check_result) in fresh {
             let of_waiting = waiting.get(&id).map(|waiting| &waiting.tenant);
-            if of_waiting.is_none() && !self.is_news(verdict.as_ref())? {
+            if of_waiting.is_none() && !self.is_news(check_result.as_ref())? {
                 continue;
             }
             let rival = rivals.remove(&id).unwrap_or_default();
             if of_waiting.is_none() {
-                self.decisions.recount(&id, verdict.as_ref(), &rival);
+                self.decisions.recount(&id, check_result.as_ref(), &rival);
             }
-            match verdict {
-                Some(verdict) => self.award(verdict, &winners)?,
+            match check_result {
+                Some(check_result) => self.award(check_result, &winners)?,
                 None => self.decisions.gone(id, of_waiting.or(rival.entry.as_ref().map(|entry| &entry.tenant))),
             }
         }
@@ -274,7 +274,7 @@ impl<'a> Decider<'a> {
                 self.read_again(page, waiting, &mut fresh)?;
             }
             for id in &ids {
-                if let Some(Some(Verdict::Candidate(candidate))) = fresh.get(id) {
+                if let Some(Some(CheckResult::Candidate(candidate))) = fresh.get(id) {
                     let rivals = self.decisions.view.rivals(id, &candidate.path, candidate.digest);
                     let rivals = rivals.map_err(SourceError::Consumer)?;
                     ask.extend(rivals.into_iter().filter(|rival| !fresh.contains_key(rival)));
@@ -305,8 +305,8 @@ impl<'a> Decider<'a> {
                 source.documents(&missing, &mut |fetched| {
                     let id = fetched.id().clone();
                     if let Some((known, trust)) = known.get(&id) {
-                        let verdict = checker.check(fetched, known.as_ref(), *trust)?;
-                        fresh.insert(id, Some(verdict));
+                        let check_result = checker.check(fetched, known.as_ref(), *trust)?;
+                        fresh.insert(id, Some(check_result));
                     }
                     Ok(())
                 })
@@ -318,7 +318,7 @@ impl<'a> Decider<'a> {
             let tenant = waiting.get(&id).map(|waiting| &waiting.tenant).or(of_ledger).cloned();
             let reason = Reason::Unreadable { detail: format!("{error:#}") };
             let reject = Reject { id: id.clone(), tenant, number: None, time: None, reason };
-            fresh.insert(id, Some(Verdict::Reject(reject)));
+            fresh.insert(id, Some(CheckResult::Reject(reject)));
         }
         for id in ids {
             fresh.entry(id.clone()).or_insert(None);
@@ -327,14 +327,14 @@ impl<'a> Decider<'a> {
     }
 
     /// Whether anything about a rival is to be decided, which was read only because another invoice wants its path.
-    fn is_news(&self, verdict: Option<&Verdict>) -> anyhow::Result<bool> {
-        let Some(Verdict::Candidate(candidate)) = verdict else { return Ok(true) };
+    fn is_news(&self, check_result: Option<&CheckResult>) -> anyhow::Result<bool> {
+        let Some(CheckResult::Candidate(candidate)) = check_result else { return Ok(true) };
         Ok(!candidate.is_written() || self.decisions.view.entry(&candidate.invoice.id)?.is_none())
     }
 
     /// The winner of a path gets it, with the invoices that have the same document; others are rejected.
-    fn award(&mut self, verdict: Verdict, winners: &HashMap<TreePath, Winner>) -> anyhow::Result<()> {
-        let Verdict::Candidate(candidate) = verdict else { return self.decide(verdict, None) };
+    fn award(&mut self, check_result: CheckResult, winners: &HashMap<TreePath, Winner>) -> anyhow::Result<()> {
+        let CheckResult::Candidate(candidate) = check_result else { return self.decide(check_result, None) };
         let Some(winner) = winners.get(&candidate.path) else { bail!("no invoice won {}", candidate.path) };
         if winner.digest == candidate.digest {
             return self.decisions.accept(candidate, None);

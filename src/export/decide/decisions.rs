@@ -8,7 +8,7 @@ use super::journal::Journal;
 use super::ledger_view::LedgerView;
 use super::tally::{Counted, Tally};
 use crate::event::Notice;
-use crate::export::check::{Candidate, Checker, FileState, Verdict};
+use crate::export::check::{Candidate, CheckResult, Checker, FileState};
 use crate::export::server::Settings;
 use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, Tenant};
@@ -147,11 +147,11 @@ impl Decisions<'_> {
     }
 
     /// Sees to it that a rival which is about to be decided counts once.
-    pub(super) fn recount(&mut self, id: &InvoiceId, verdict: Option<&Verdict>, rival: &Rival) {
+    pub(super) fn recount(&mut self, id: &InvoiceId, check_result: Option<&CheckResult>, rival: &Rival) {
         match &rival.counted {
             _ if rival.is_in_batch => {}
             Some((tenant, counts)) => self.view.batch.correct(tenant.clone(), *counts),
-            None => self.tally.note_rival(id, verdict, rival.entry.as_ref(), &self.retried),
+            None => self.tally.note_rival(id, check_result, rival.entry.as_ref(), &self.retried),
         }
     }
 

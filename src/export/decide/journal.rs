@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::event::{Event, Notice};
-use crate::export::check::Verdict;
+use crate::export::check::CheckResult;
 use crate::export::metrics::RunResult;
 use crate::export::options::Rejects;
 use crate::export::server::Settings;
@@ -49,14 +49,14 @@ impl<'a> Journal<'a> {
     }
 
     /// A row has come. The first one of a tenant starts it where no group did.
-    pub(super) fn meet(&mut self, part: Part, verdict: &Verdict) {
+    pub(super) fn meet(&mut self, part: Part, check_result: &CheckResult) {
         if let Some(tenant) =
-            verdict.tenant().filter(|tenant| part != Part::Todo && !self.outcome.tenants.contains(*tenant))
+            check_result.tenant().filter(|tenant| part != Part::Todo && !self.outcome.tenants.contains(*tenant))
         {
             self.start(tenant, None);
         }
         self.rows += 1;
-        self.timeless += u64::from(verdict.is_timeless());
+        self.timeless += u64::from(check_result.is_timeless());
     }
 
     /// A row has come that is no invoice any more.

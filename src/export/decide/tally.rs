@@ -4,7 +4,7 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
-use crate::export::check::Verdict;
+use crate::export::check::CheckResult;
 use crate::export::plan::Group;
 use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
@@ -48,12 +48,12 @@ impl<'a> Tally<'a> {
     pub(super) fn note_rival(
         &mut self,
         id: &InvoiceId,
-        verdict: Option<&Verdict>,
+        check_result: Option<&CheckResult>,
         entry: Option<&Entry>,
         retried: &HashMap<InvoiceId, TodoReason>,
     ) {
-        let part = verdict.zip(entry).and_then(|(verdict, entry)| {
-            if retried.contains_key(id) { Some(Part::Todo) } else { self.part_of(verdict, entry) }
+        let part = check_result.zip(entry).and_then(|(check_result, entry)| {
+            if retried.contains_key(id) { Some(Part::Todo) } else { self.part_of(check_result, entry) }
         });
         let double = part.zip(entry).map(|(part, entry)| PendingDuplicate { part, tenant: entry.tenant.clone() });
         self.remember(id, double);
@@ -107,19 +107,19 @@ impl<'a> Tally<'a> {
     }
 
     /// The part of the run that reads this row, which the ledger knows from an earlier run.
-    fn part_of(&self, verdict: &Verdict, entry: &Entry) -> Option<Part> {
+    fn part_of(&self, check_result: &CheckResult, entry: &Entry) -> Option<Part> {
         if self.groups.is_empty() {
             return (self.kind == Kind::Full).then_some(Part::Table);
         }
-        let time = match verdict {
-            Verdict::Reject(reject) => reject.time.as_ref().or(entry.time.as_ref()),
+        let time = match check_result {
+            CheckResult::Reject(reject) => reject.time.as_ref().or(entry.time.as_ref()),
             other => other.time(),
         };
         let is_seen = entry.settled && entry.time.as_ref() == time;
         if self.kind == Kind::Incremental && is_seen {
             return None;
         }
-        self.group_of(verdict.tenant()?, time).map(Part::Group)
+        self.group_of(check_result.tenant()?, time).map(Part::Group)
     }
 
     /// Whether a row that comes now was decided as a rival.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::findings::{Difference, Finding, Findings};
 use crate::event::{Event, Notice};
-use crate::export::check::{Candidate, Checker, Presence, Verdict};
+use crate::export::check::{Candidate, CheckResult, Checker, Presence};
 use crate::export::diff::{Compare, ReaderEvent, Scope};
 use crate::export::drive::{Checked, ReadTask, RowHandler, drive};
 use crate::export::options::ExportOptions;
@@ -75,10 +75,10 @@ struct Examiner<'a> {
 
 impl RowHandler for Examiner<'_> {
     fn on_row(&mut self, checked: Checked) -> anyhow::Result<()> {
-        match checked.verdict {
-            Verdict::Candidate(candidate) => self.judge(&candidate, checked.ticket.known.as_ref()),
-            Verdict::Reject(reject) => self.judge_reject(&reject),
-            Verdict::Trouble { trouble, .. } => Err(trouble.message().into()),
+        match checked.check_result {
+            CheckResult::Candidate(candidate) => self.judge(&candidate, checked.ticket.known.as_ref()),
+            CheckResult::Reject(reject) => self.judge_reject(&reject),
+            CheckResult::Trouble { trouble, .. } => Err(trouble.message().into()),
         }
     }
 
