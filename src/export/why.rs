@@ -25,14 +25,14 @@ use super::ticket::Trust;
 /// The answer to "why is it (not) there?".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    pub standing: Standing,
+    pub status: InvoiceStatus,
     pub because: Text,
     pub next: Option<Text>,
 }
 
 words! {
     /// How an invoice stands.
-    pub enum Standing {
+    pub enum InvoiceStatus {
         /// The tree holds it as it is in the source.
         Exported = "exported", "已导出";
         /// The tree holds an older version of it.
@@ -155,8 +155,8 @@ fn file_now(tree: Option<&Tree>, entry: &Entry) -> anyhow::Result<FileNow> {
     })
 }
 
-fn verdict(standing: Standing, because: Text, next: Option<Text>) -> Verdict {
-    Verdict { standing, because, next }
+fn verdict(status: InvoiceStatus, because: Text, next: Option<Text>) -> Verdict {
+    Verdict { status, because, next }
 }
 
 fn full_run() -> Text {
@@ -165,15 +165,15 @@ fn full_run() -> Text {
 
 /// What a run will say again until the reject is mended.
 fn rejected(trace: &Trace, code: ReasonCode, detail: Text) -> Verdict {
-    let standing = if trace.entry.is_some() { Standing::Stale } else { Standing::NotExported };
+    let status = if trace.entry.is_some() { InvoiceStatus::Stale } else { InvoiceStatus::NotExported };
     let mend =
         || text!("mend the row; every run reads it again until then", "请修正这条记录；在此之前每次运行都会重新读取");
-    verdict(standing, detail, Some(mend_elsewhere(code).unwrap_or_else(mend)))
+    verdict(status, detail, Some(mend_elsewhere(code).unwrap_or_else(mend)))
 }
 
 /// Of a file that is missing or altered.
 fn wrong_file(file: FileNow) -> Verdict {
-    verdict(Standing::NotExported, text!("its file is {file}", "文件{file}"; file), Some(full_run()))
+    verdict(InvoiceStatus::NotExported, text!("its file is {file}", "文件{file}"; file), Some(full_run()))
 }
 
 /// What can be said from the state alone.
@@ -187,18 +187,20 @@ fn judge_without_source(trace: &Trace, file: Option<FileNow>) -> Verdict {
     );
     match file {
         Some(FileNow::Intact) => {
-            verdict(Standing::Exported, text!("its file is as it was exported", "文件与导出时相同"), Some(next))
+            verdict(InvoiceStatus::Exported, text!("its file is as it was exported", "文件与导出时相同"), Some(next))
         }
         Some(file) => wrong_file(file),
-        None => {
-            verdict(Standing::NotExported, text!("the state knows nothing of it", "状态文件中没有它的记录"), Some(next))
-        }
+        None => verdict(
+            InvoiceStatus::NotExported,
+            text!("the state knows nothing of it", "状态文件中没有它的记录"),
+            Some(next),
+        ),
     }
 }
 
 fn orphaned(because: Text) -> Verdict {
     let next = text!("verify --against-source lists such files", "verify --against-source 可列出这类文件");
-    verdict(Standing::Orphaned, because, Some(next))
+    verdict(InvoiceStatus::Orphaned, because, Some(next))
 }
 
 /// Of an id that has no row any more.
@@ -210,9 +212,9 @@ fn judge_gone(trace: &Trace) -> Verdict {
         (None, Some(reject)) => {
             let gone = text!("its row is not in the source any more", "数据源中已没有这条记录");
             let next = text!("the next run closes the reject", "下次运行会关闭这条问题记录");
-            verdict(Standing::NotExported, reject.text().then(&gone), Some(next))
+            verdict(InvoiceStatus::NotExported, reject.text().then(&gone), Some(next))
         }
-        (None, None) => verdict(Standing::NotExported, text!("there is no such row", "没有这条记录"), None),
+        (None, None) => verdict(InvoiceStatus::NotExported, text!("there is no such row", "没有这条记录"), None),
     }
 }
 
@@ -236,7 +238,7 @@ fn judge_row(
                     "it is exported once that is mended and its source time has moved",
                     "修正之后，并且更新时间变化后，会被导出"
                 );
-                verdict(Standing::NotExported, lacking, Some(next))
+                verdict(InvoiceStatus::NotExported, lacking, Some(next))
             }
         });
     }
@@ -245,7 +247,7 @@ fn judge_row(
     Ok(match document {
         Document::Gone => {
             let next = text!("ask again", "请稍后重新查询");
-            verdict(Standing::Waiting, text!("its row is changing right now", "这条记录正在变化"), Some(next))
+            verdict(InvoiceStatus::Waiting, text!("its row is changing right now", "这条记录正在变化"), Some(next))
         }
         Document::Rejected(reason) => rejected(trace, reason.code(), reason.text()),
         Document::Same if file == Some(FileNow::Intact) => settled(trace),
@@ -263,11 +265,11 @@ fn judge_row(
 fn settled(trace: &Trace) -> Verdict {
     if let Some(reject) = &trace.reject {
         let because = reject.text().then(&text!("the row has been mended", "这条记录已修正"));
-        return verdict(Standing::Stale, because, Some(text!("the next run exports it", "下次运行会导出")));
+        return verdict(InvoiceStatus::Stale, because, Some(text!("the next run exports it", "下次运行会导出")));
     }
     let because =
         text!("its file is intact and holds the document as it is in the source", "文件完好，内容与数据源一致");
-    verdict(Standing::Exported, because, None)
+    verdict(InvoiceStatus::Exported, because, None)
 }
 
 /// What keeps a row from being an invoice.
@@ -346,7 +348,7 @@ fn waits(
     if let Some(reject) = trace.reject.as_ref().filter(|reject| mend_elsewhere(reject.reason).is_some()) {
         return rejected(trace, reject.reason, reject.text());
     }
-    let standing = if trace.entry.is_some() { Standing::Stale } else { Standing::Waiting };
+    let status = if trace.entry.is_some() { InvoiceStatus::Stale } else { InvoiceStatus::Waiting };
     let (because, next) = if trace.reject.is_some() || trace.on_todo_list {
         let listed = text!("it is on the to-do list", "它在待处理列表中");
         (listed, text!("the next run reads it, whatever its window", "下次运行会读取它，不论时间区间"))
@@ -354,7 +356,7 @@ fn waits(
         turn(row, trace, tenant, known, now)
     };
     let because = first.map_or_else(|| because.clone(), |first| first.then(&because));
-    verdict(standing, because, Some(next))
+    verdict(status, because, Some(next))
 }
 
 /// Where the source time of a row lies, and which run reads it there.
