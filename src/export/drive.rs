@@ -38,10 +38,10 @@ pub(super) struct Checked {
     pub check_result: CheckResult,
 }
 
-enum Message {
+enum WorkerMessage {
     Checked(Vec<Checked>),
     Reader(ReaderEvent),
-    Broken(anyhow::Error),
+    Failed(anyhow::Error),
 }
 
 /// Decides what becomes of the rows, in the calling thread.
@@ -83,7 +83,7 @@ pub(super) fn drive(
     cancel: &Cancel,
 ) -> anyhow::Result<()> {
     let (jobs, waiting) = bounded::<Vec<Job>>(PACKETS_IN_FLIGHT);
-    let (messages, inbox) = bounded::<Message>(MESSAGES_IN_FLIGHT);
+    let (messages, inbox) = bounded::<WorkerMessage>(MESSAGES_IN_FLIGHT);
     let (reading, result) = thread::scope(|threads| {
         let (open, closing) = bounded::<()>(0);
         start_checkers(threads, checker, writers, &waiting, &closing, &messages)?;
@@ -119,7 +119,7 @@ fn start_checkers<'scope>(
     writers: usize,
     waiting: &Receiver<Vec<Job>>,
     closing: &Receiver<()>,
-    messages: &Sender<Message>,
+    messages: &Sender<WorkerMessage>,
 ) -> anyhow::Result<()> {
     let writers = checker.tree.map_or(writers, |tree| writers.min(tree.most_writers()));
     for n in 0..writers.max(1) {
@@ -139,21 +139,26 @@ pub(super) fn no_thread(error: &io::Error) -> anyhow::Error {
     Refusal::NoThread { detail: error.to_string() }.into()
 }
 
-fn read_all(read_task: ReadTask, jobs: Sender<Vec<Job>>, messages: &Sender<Message>) {
+fn read_all(read_task: ReadTask, jobs: Sender<Vec<Job>>, messages: &Sender<WorkerMessage>) {
     let ReadTask { source, lookup, todo, scope, retry, visited_ids } = read_task;
     let budget = &Budget::new(DOCUMENTS_IN_FLIGHT);
-    let tell = |told| messages.send(Message::Reader(told)).map_err(|_| anyhow!("the run has ended"));
+    let tell = |told| messages.send(WorkerMessage::Reader(told)).map_err(|_| anyhow!("the run has ended"));
     let visited = Default::default();
     let outbox = Outbox::new(jobs, budget);
     let mut reader = Reader { source, lookup, outbox, tell, visited, retry, visited_ids, came: 0 };
     if let Err(error) = panics::as_error(|| reader.read(todo, &scope).map_err(SourceError::into_error)) {
         // The receiver is gone only if the run has failed already.
-        let _ = messages.send(Message::Broken(error));
+        let _ = messages.send(WorkerMessage::Failed(error));
     }
 }
 
 /// Ends when there are no more jobs, or when the run has ended.
-fn check_all(checker: Checker<'_>, waiting: &Receiver<Vec<Job>>, closing: &Receiver<()>, messages: &Sender<Message>) {
+fn check_all(
+    checker: Checker<'_>,
+    waiting: &Receiver<Vec<Job>>,
+    closing: &Receiver<()>,
+    messages: &Sender<WorkerMessage>,
+) {
     loop {
         let packet = select! {
             recv(waiting) -> packet => packet,
@@ -172,8 +177,8 @@ fn check_all(checker: Checker<'_>, waiting: &Receiver<Vec<Job>>, closing: &Recei
             }
             drop(permit);
         }
-        let told = messages.send(Message::Checked(checked));
-        if told.is_err() || broken.is_some_and(|error| messages.send(Message::Broken(error)).is_err()) {
+        let told = messages.send(WorkerMessage::Checked(checked));
+        if told.is_err() || broken.is_some_and(|error| messages.send(WorkerMessage::Failed(error)).is_err()) {
             return;
         }
     }
@@ -185,13 +190,15 @@ fn check_all(checker: Checker<'_>, waiting: &Receiver<Vec<Job>>, closing: &Recei
 struct Arrivals(HashMap<Part, (u64, Option<u64>)>);
 
 impl Arrivals {
-    fn note(&mut self, message: &Message) {
+    fn note(&mut self, message: &WorkerMessage) {
         match message {
-            Message::Checked(packet) => {
+            WorkerMessage::Checked(packet) => {
                 packet.iter().for_each(|checked| self.0.entry(checked.ticket.part).or_default().0 += 1);
             }
-            Message::Reader(ReaderEvent::Read { part, rows, .. }) => self.0.entry(*part).or_default().1 = Some(*rows),
-            Message::Reader(_) | Message::Broken(_) => {}
+            WorkerMessage::Reader(ReaderEvent::Read { part, rows, .. }) => {
+                self.0.entry(*part).or_default().1 = Some(*rows)
+            }
+            WorkerMessage::Reader(_) | WorkerMessage::Failed(_) => {}
         }
     }
 
@@ -207,7 +214,7 @@ impl Arrivals {
 }
 
 /// Every decision is on record when this returns, also when the run is cancelled.
-fn decide_all(handler: &mut dyn RowHandler, inbox: Receiver<Message>, cancel: &Cancel) -> anyhow::Result<()> {
+fn decide_all(handler: &mut dyn RowHandler, inbox: Receiver<WorkerMessage>, cancel: &Cancel) -> anyhow::Result<()> {
     let mut arrivals = Arrivals::default();
     loop {
         if let Some(signal) = cancel.signal() {
@@ -219,11 +226,11 @@ fn decide_all(handler: &mut dyn RowHandler, inbox: Receiver<Message>, cancel: &C
             arrivals.note(message);
         }
         match message {
-            Ok(Message::Checked(packet)) => packet.into_iter().try_for_each(|checked| handler.on_row(checked))?,
-            Ok(Message::Reader(told)) => handler.on_reader_event(told)?,
+            Ok(WorkerMessage::Checked(packet)) => packet.into_iter().try_for_each(|checked| handler.on_row(checked))?,
+            Ok(WorkerMessage::Reader(told)) => handler.on_reader_event(told)?,
             // A reader that waits for the server gives up when the run is cancelled.
-            Ok(Message::Broken(error)) if cancel.signal().is_none() => return Err(error),
-            Ok(Message::Broken(_)) => {}
+            Ok(WorkerMessage::Failed(error)) if cancel.signal().is_none() => return Err(error),
+            Ok(WorkerMessage::Failed(_)) => {}
             Err(RecvTimeoutError::Timeout) => handler.on_idle()?,
             Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -276,9 +283,9 @@ mod tests {
         let (messages, inbox) = bounded(packets.len() + 1);
         // The reader may be through before the last row is checked.
         messages
-            .send(Message::Reader(ReaderEvent::Read { part: Part::Table, rows, spellings: Default::default() }))
+            .send(WorkerMessage::Reader(ReaderEvent::Read { part: Part::Table, rows, spellings: Default::default() }))
             .unwrap();
-        packets.into_iter().for_each(|packet| messages.send(Message::Checked(packet)).unwrap());
+        packets.into_iter().for_each(|packet| messages.send(WorkerMessage::Checked(packet)).unwrap());
         drop(messages);
         let mut witness = Witness::default();
         (decide_all(&mut witness, inbox, &Cancel::default()), witness.0)
