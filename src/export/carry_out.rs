@@ -107,13 +107,13 @@ impl<'a> Destination<'a> {
 }
 
 /// What a run reads.
-struct Reading {
+struct ReadPlan {
     scope: Arc<Scope>,
     doubted: BTreeMap<TreePath, DoubtedPath>,
     todo: Vec<Todo>,
 }
 
-impl Reading {
+impl ReadPlan {
     fn of(
         options: &ExportOptions,
         snapshot: &ServerSnapshot,
@@ -144,8 +144,8 @@ pub(super) fn carry_out(
     destination: Destination<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<RunResult> {
-    let Reading { scope, doubted, todo } =
-        Reading::of(options, snapshot, &mut server_session, destination.state(), tell)?;
+    let ReadPlan { scope, doubted, todo } =
+        ReadPlan::of(options, snapshot, &mut server_session, destination.state(), tell)?;
     let (lookup, entered) = destination.lookups()?;
     let checker = destination.checker(options);
     let run = destination.run();

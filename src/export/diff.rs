@@ -9,7 +9,7 @@ use anyhow::Error;
 
 use super::one_by_one::{self, RetryingSource};
 use super::outbox::Outbox;
-use super::plan::{Group, OtherSpellings, Reading};
+use super::plan::{Group, KeysToRead, OtherSpellings};
 use super::retry::RetryPolicy;
 use super::ticket::{Part, Ticket, Trust};
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
@@ -133,7 +133,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     fn read_groups(&mut self, groups: &[Group], compare: Compare) -> Result<(), SourceError> {
         let mut n = 0;
         while let Some(group) = groups.get(n) {
-            let is_quiet = |group: &&Group| group.reading == Reading::Nothing;
+            let is_quiet = |group: &&Group| group.keys == KeysToRead::None;
             let quiet = groups[n..].iter().take(QUIET_AT_ONCE).take_while(is_quiet).count();
             if quiet > 0 {
                 self.say(ReaderEvent::Quiet(n..n + quiet))?;
@@ -247,7 +247,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     fn read_group(&mut self, part: Part, group: &Group, compare: Compare) -> Result<(), SourceError> {
         let mut spellings: BTreeMap<Tenant, Option<SourceTime>> = BTreeMap::new();
         let mut rows = 0;
-        if let Reading::Keys(span) = &group.reading {
+        if let KeysToRead::In(span) = &group.keys {
             rows += self.read_span(part, group, span, compare, &mut spellings)?;
             let is_member = |tenant: &Tenant| group.members.iter().any(|member| member.tenant == *tenant);
             if let Some(after) = &span.after

@@ -118,7 +118,7 @@ pub struct Group {
     /// Whether a spelling that turns up belongs to this run.
     pub others: OtherSpellings,
     pub newest: Option<SourceTime>,
-    pub reading: Reading,
+    pub keys: KeysToRead,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,22 +152,22 @@ pub enum OtherSpellings {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum KeysToRead {
     /// Nothing can have changed.
-    Nothing,
-    Keys(Span),
+    None,
+    In(Span),
 }
 
-impl Reading {
+impl KeysToRead {
     /// Whether a row with this source time is read. One without a time is read where there is no lower bound.
     pub(super) fn includes(&self, time: Option<&SourceTime>) -> bool {
         match self {
-            Self::Keys(Span { after, upto }) => {
+            Self::In(Span { after, upto }) => {
                 let is_after = |after: &SourceTime| time.is_some_and(|time| time > after);
                 let is_upto = |upto: &SourceTime| time.is_none_or(|time| time <= upto);
                 after.as_ref().is_none_or(is_after) && upto.as_ref().is_none_or(is_upto)
             }
-            Self::Nothing => false,
+            Self::None => false,
         }
     }
 }
@@ -183,15 +183,15 @@ pub struct Incremental<'a> {
 impl Incremental<'_> {
     /// How a group is read: from the least look-back among its members, without a lower bound if one
     /// of them is new, not at all if nothing can have changed.
-    fn reading(&self, relatives: &[&KnownTenant], newest: Option<&SourceTime>, unknown: usize) -> Reading {
+    fn keys_to_read(&self, relatives: &[&KnownTenant], newest: Option<&SourceTime>, unknown: usize) -> KeysToRead {
         if unknown == 0 && relatives.iter().all(|tenant| self.is_quiet(tenant, newest)) {
-            return Reading::Nothing;
+            return KeysToRead::None;
         }
         let after = match unknown {
             0 => relatives.iter().map(|tenant| tenant.look_back.clone()).min().flatten(),
             _ => None,
         };
-        Reading::Keys(Span { after, upto: Some(self.boundary.clone()) })
+        KeysToRead::In(Span { after, upto: Some(self.boundary.clone()) })
     }
 
     /// Its newest source time is what it was, lies below the watermark minus the overlap, and no work
@@ -275,15 +275,15 @@ fn group(listed: &ListedTenant, families: &Families<'_>, how: &HowToRead<'_>) ->
         members.push(Member::new(listed.spelling.clone()));
     }
     let reading = match how {
-        HowToRead::Incremental(incremental) => incremental.reading(relatives, listed.newest.as_ref(), unknown),
-        HowToRead::Span(span) => Reading::Keys(span.clone()),
+        HowToRead::Incremental(incremental) => incremental.keys_to_read(relatives, listed.newest.as_ref(), unknown),
+        HowToRead::Span(span) => KeysToRead::In(span.clone()),
     };
     Group {
         asked: listed.spelling.clone(),
         members,
         others: OtherSpellings::Exported,
         newest: listed.newest.clone(),
-        reading,
+        keys: reading,
     }
 }
 
@@ -321,9 +321,9 @@ mod tests {
     }
 
     fn after(group: &Group) -> Option<&str> {
-        match &group.reading {
-            Reading::Keys(span) => span.after.as_ref().map(SourceTime::as_str),
-            Reading::Nothing => panic!("{group:?} is not read"),
+        match &group.keys {
+            KeysToRead::In(span) => span.after.as_ref().map(SourceTime::as_str),
+            KeysToRead::None => panic!("{group:?} is not read"),
         }
     }
 
@@ -337,7 +337,7 @@ mod tests {
     fn a_quiet_tenant_is_not_read_at_all() {
         let known = [tenant("1", 1, "2025-11-28 15:30:00", Some("2025-11-28 11:00:00"), "2025-11-28 12:00:00")];
         let quiet = [listed("1", "2025-11-28 12:00:00")];
-        assert_eq!(plan(&known, &quiet, &OpenWork::None)[0].reading, Reading::Nothing);
+        assert_eq!(plan(&known, &quiet, &OpenWork::None)[0].keys, KeysToRead::None);
         let work = OpenWork::Since(time("2025-11-28 16:29:00"));
         assert_eq!(after(&plan(&known, &quiet, &work)[0]), Some("2025-11-28 11:00:00"));
         assert_eq!(after(&plan(&known, &quiet, &OpenWork::Unknown)[0]), Some("2025-11-28 11:00:00"));

@@ -18,7 +18,7 @@ use crate::tree::Tree;
 use crate::window::{OpenWork, Span};
 
 use super::check::{CheckResult, Checker, FileState, Presence};
-use super::plan::{self, HowToRead, Incremental, Reading};
+use super::plan::{self, HowToRead, Incremental, KeysToRead};
 use super::server::ServerSession;
 use super::ticket::Trust;
 
@@ -405,24 +405,24 @@ fn turn(
         );
         return (unmoved, full_run());
     }
-    late(time, reading(row, known, now))
+    late(time, keys_to_read(row, known, now))
 }
 
 /// Of a row below the watermark.
-fn late(time: &SourceTime, reading: Reading) -> (Text, Text) {
+fn late(time: &SourceTime, keys: KeysToRead) -> (Text, Text) {
     let late = text!(
         "its source time {time} lies below the watermark: it was committed late, or its time set by hand",
         "更新时间 {time} 早于水位线: 延迟提交，或时间是手工设置的"
     );
-    match reading {
-        Reading::Keys(Span { after, .. }) if after.as_ref().is_none_or(|after| time > after) => (
+    match keys {
+        KeysToRead::In(Span { after, .. }) if after.as_ref().is_none_or(|after| time > after) => (
             late,
             text!(
                 "the next incremental run exports it: it reads keys from before that time",
                 "下次增量导出会导出: 它从该时间之前开始读取"
             ),
         ),
-        Reading::Keys(_) | Reading::Nothing => (
+        KeysToRead::In(_) | KeysToRead::None => (
             text!("{late}, and below what the next incremental run reads", "{late}，且早于下次增量导出的读取范围"; late),
             text!(
                 "export it with run --mode full, or with run --since and a time before it",
@@ -433,10 +433,10 @@ fn late(time: &SourceTime, reading: Reading) -> (Text, Text) {
 }
 
 /// What the next incremental run reads of the tenant.
-fn reading(row: &RowSummary, known: &[KnownTenant], now: &SourceSnapshot<'_>) -> Reading {
+fn keys_to_read(row: &RowSummary, known: &[KnownTenant], now: &SourceSnapshot<'_>) -> KeysToRead {
     let SourceSnapshot { boundary, work, overlap, listed, .. } = now;
     let how = HowToRead::Incremental(Incremental { known, boundary, work, overlap: *overlap });
     let chosen: Vec<Tenant> = row.tenant.iter().cloned().collect();
     let groups = plan::groups(listed, &chosen, known, &how);
-    groups.into_iter().next().map_or(Reading::Nothing, |group| group.reading)
+    groups.into_iter().next().map_or(KeysToRead::None, |group| group.keys)
 }

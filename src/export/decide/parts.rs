@@ -104,7 +104,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::export::plan::Reading;
+    use crate::export::plan::KeysToRead;
     use crate::run::Kind;
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
             members: vec![Member::new(Tenant::from("acme"))],
             others: OtherSpellings::Exported,
             newest: Some(time(20)),
-            reading: Reading::Nothing,
+            keys: KeysToRead::None,
         };
         let spellings = Spellings::from([(Tenant::from("ACME"), Some(time(25)))]);
         let members = members(&group, &spellings);

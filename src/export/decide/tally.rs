@@ -103,7 +103,7 @@ impl<'a> Tally<'a> {
         });
         let first = groups.partition_point(|(member, _)| *member < tenant);
         let mut own = groups[first..].iter().take_while(|(member, _)| *member == tenant).map(|(_, n)| *n);
-        own.find(|n| self.groups[*n].reading.includes(time))
+        own.find(|n| self.groups[*n].keys.includes(time))
     }
 
     /// The part of the run that reads this row, which the ledger knows from an earlier run.
@@ -137,14 +137,14 @@ impl<'a> Tally<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::plan::{Member, OtherSpellings, Reading};
+    use crate::export::plan::{KeysToRead, Member, OtherSpellings};
     use crate::window::Span;
 
-    fn groups(tenants: usize, reading: &Reading) -> Vec<Group> {
+    fn groups(tenants: usize, reading: &KeysToRead) -> Vec<Group> {
         let group = |n: usize| {
             let asked = Tenant(n.to_string());
             let members = vec![Member::new(asked.clone())];
-            Group { asked, members, others: OtherSpellings::Exported, newest: None, reading: reading.clone() }
+            Group { asked, members, others: OtherSpellings::Exported, newest: None, keys: reading.clone() }
         };
         (0..tenants).map(group).collect()
     }
@@ -152,7 +152,7 @@ mod tests {
     /// With 100,000 tenants this ends only if a part looks at its own rivals, and a rival at its own tenant.
     #[test]
     fn a_part_finds_the_rivals_that_it_did_not_bring_among_those_of_100_000_tenants() {
-        let groups = groups(100_000, &Reading::Keys(Span::default()));
+        let groups = groups(100_000, &KeysToRead::In(Span::default()));
         let mut tally = Tally::new(Kind::Incremental, &groups);
         for n in 0..100_000 {
             let (id, tenant) = (InvoiceId(n.to_string()), Tenant(n.to_string()));
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_rival_that_no_part_reads_counts_as_it_was_decided() {
-        let groups = groups(1, &Reading::Nothing);
+        let groups = groups(1, &KeysToRead::None);
         let mut tally = Tally::new(Kind::Incremental, &groups);
         let (id, tenant) = (InvoiceId::from("1"), Tenant::from("0"));
         assert_eq!(tally.group_of(&tenant, None), None);
