@@ -168,7 +168,7 @@ pub(super) fn carry_out(
         };
         let mut decider = Decider::new(scope.groups(), decisions, second);
         let (source, retry, scope) = (server_session.source, retry(), Arc::clone(&scope));
-        let read_task = ReadTask { source, lookup, todo, scope, retry, visited_ids: None };
+        let read_task = ReadTask { source, lookup, todo, scope, retry, ids_in_source: None };
         let driven = drive(&mut decider, checker, read_task, options.writers, &cancel);
         // In whatever way the run ends, what is in the tree is on record if it can be.
         let recorded = decider.record_published();

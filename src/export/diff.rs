@@ -110,9 +110,9 @@ pub(super) struct Reader<'a, T: FnMut(ReaderEvent) -> anyhow::Result<()>> {
     pub lookup: Lookup,
     pub outbox: Outbox<'a>,
     pub tell: T,
-    pub visited: HashSet<InvoiceId>,
+    pub handled_ids: HashSet<InvoiceId>,
     pub retry: RetryPolicy,
-    pub visited_ids: Option<VisitedIds>,
+    pub ids_in_source: Option<VisitedIds>,
     /// How many rows the source has handed over.
     pub came: u64,
 }
@@ -153,10 +153,10 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         Ok(())
     }
 
-    /// Looks up by primary key the invoices of the ledger that the scan has not visited: a row that was updated
+    /// Looks up by primary key the invoices of the ledger that the scan has not handled_ids: a row that was updated
     /// while it was scanned can have left both pages.
     fn read_unmet(&mut self) -> Result<(), SourceError> {
-        let Some(visited_ids) = self.visited_ids.take() else { return Ok(()) };
+        let Some(ids_in_source) = self.ids_in_source.take() else { return Ok(()) };
         let (mut after, mut rows) = (None, 0);
         // A table that is to blame is not asked again; the tenants of the rest fail.
         let mut refused: Option<Trouble> = None;
@@ -166,7 +166,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
             after = Some(last.id.clone());
             let mut wanted = Vec::new();
             for (entry, _) in page {
-                if visited_ids.is_missing(&entry).map_err(SourceError::Consumer)? {
+                if ids_in_source.is_missing(&entry).map_err(SourceError::Consumer)? {
                     let (id, tenant) = (entry.id.clone(), Some(entry.tenant.clone()));
                     wanted.push(FetchRequest { id, tenant, ticket: Ticket::new(Part::Unmet, Some(entry)) });
                 }
@@ -179,7 +179,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
                     result => result?,
                 }
             }
-            let unread = concerned.into_iter().filter(|(id, _)| !self.visited.contains(id));
+            let unread = concerned.into_iter().filter(|(id, _)| !self.handled_ids.contains(id));
             let tenants: BTreeSet<Tenant> = unread.map(|(_, tenant)| tenant).collect();
             if let Some(trouble) = refused.clone().filter(|_| !tenants.is_empty()) {
                 self.say(ReaderEvent::Failed { tenants: tenants.into_iter().collect(), tenantless: 0, trouble })?;
@@ -222,7 +222,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     /// reject, and a scan that meets it reads it after all. Any other row without a tenant ends the run: a dead run may
     /// have written its file.
     fn give_up(&mut self, fault: SourceError, mut unread: Vec<TodoOwner>) -> Result<(), SourceError> {
-        unread.retain(|concern| !self.visited.contains(&concern.id));
+        unread.retain(|concern| !self.handled_ids.contains(&concern.id));
         let is_covered = unread.iter().all(|concern| concern.tenant.is_some() || concern.why == TodoReason::Reject);
         match fault {
             SourceError::Statement(error) if is_covered => {
@@ -234,7 +234,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
                         continue;
                     };
                     tenants.insert(tenant);
-                    self.visited.insert(id);
+                    self.handled_ids.insert(id);
                 }
                 let tenants = tenants.into_iter().collect();
                 self.say(ReaderEvent::Failed { tenants, tenantless, trouble: Trouble::from(&error) })
@@ -307,7 +307,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         mut keys: Vec<Key>,
         compare: Compare,
     ) -> Result<Vec<FetchRequest>, SourceError> {
-        keys.retain(|key| !self.visited.contains(&key.id));
+        keys.retain(|key| !self.handled_ids.contains(&key.id));
         if compare == Compare::Documents {
             let ids: Vec<&InvoiceId> = keys.iter().map(|key| &key.id).collect();
             let known = self.lookup.entries(&ids).map_err(SourceError::Consumer)?;
@@ -338,13 +338,16 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     fn meet(&mut self, id: &InvoiceId) -> Result<(), SourceError> {
-        self.visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(id)).map_err(SourceError::Consumer)
+        self.ids_in_source
+            .as_mut()
+            .map_or(Ok(()), |ids_in_source| ids_in_source.insert(id))
+            .map_err(SourceError::Consumer)
     }
 
     /// A scan does not hand over again what the to-do list has brought.
     fn visit(&mut self, part: Part, id: &InvoiceId) {
         if part == Part::Todo {
-            self.visited.insert(id.clone());
+            self.handled_ids.insert(id.clone());
         }
     }
 
@@ -404,7 +407,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     ) -> Result<(), SourceError> {
         for FetchRequest { id, tenant, ticket: Ticket { part, late_by, .. } } in page.values() {
             if *part == Part::Unmet && !unread.contains(id) {
-                self.visited.insert(id.clone());
+                self.handled_ids.insert(id.clone());
                 self.say(ReaderEvent::Gone { part: *part, id: id.clone(), tenant: tenant.clone(), late_by: *late_by })?;
             }
         }
@@ -427,16 +430,16 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// Asks for what has not come yet.
     fn fetch(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, FetchRequest>) -> Result<(), SourceError> {
-        let (outbox, lookup, visited_ids, came) =
-            (&mut self.outbox, &self.lookup, &mut self.visited_ids, &mut self.came);
-        let visited = &mut self.visited;
+        let (outbox, lookup, ids_in_source, came) =
+            (&mut self.outbox, &self.lookup, &mut self.ids_in_source, &mut self.came);
+        let handled_ids = &mut self.handled_ids;
         let rest: Vec<InvoiceId> = ids.iter().filter(|id| page.contains_key(*id)).cloned().collect();
         self.source.documents(&rest, &mut |fetched| match page.remove(fetched.id()) {
             Some(wanted) => {
                 *came += 1;
-                visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(&wanted.id))?;
+                ids_in_source.as_mut().map_or(Ok(()), |ids_in_source| ids_in_source.insert(&wanted.id))?;
                 if wanted.ticket.part == Part::Todo {
-                    visited.insert(wanted.id.clone());
+                    handled_ids.insert(wanted.id.clone());
                 }
                 outbox.put(fetched, wanted.ticket, lookup)
             }
@@ -463,14 +466,14 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     /// One page of the table. Moves `after` on with each row, also in a page that breaks off later, so
     /// that the next attempt goes on from there. Returns how many rows came.
     fn read_rows(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, SourceError> {
-        let (outbox, lookup, visited) = (&mut self.outbox, &self.lookup, &self.visited);
+        let (outbox, lookup, handled_ids) = (&mut self.outbox, &self.lookup, &self.handled_ids);
         let came = &mut self.came;
         let from = after.clone();
         self.source.page(from.as_ref(), ROWS_A_PAGE, &mut |fetched| {
             let id = fetched.id().clone();
             *after = Some(id.clone());
             *came += 1;
-            if visited.contains(&id) {
+            if handled_ids.contains(&id) {
                 return Ok(());
             }
             *rows += 1;
@@ -481,7 +484,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     /// The next rows one by one, since a page with one of them cannot be read.
     fn read_around(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, SourceError> {
         let ids = self.patiently(|reader| reader.source.ids(after.as_ref(), ROWS_A_PAGE))?;
-        let unvisited = ids.iter().filter(|id| !self.visited.contains(*id));
+        let unvisited = ids.iter().filter(|id| !self.handled_ids.contains(*id));
         let mut page: HashMap<_, _> = unvisited.map(|id| (id.clone(), FetchRequest::scanned(id.clone()))).collect();
         // What does not come was no invoice to begin with.
         let asked = page.len();

@@ -66,7 +66,7 @@ pub(super) struct ReadTask {
     pub scope: Arc<Scope>,
     pub retry: RetryPolicy,
     /// The ids that the scan has visited: the rest of the ledger is looked up by primary key afterwards.
-    pub visited_ids: Option<VisitedIds>,
+    pub ids_in_source: Option<VisitedIds>,
 }
 
 /// How long a cancelled run waits for its reader, which may itself be waiting for the server.
@@ -140,12 +140,12 @@ pub(super) fn no_thread(error: &io::Error) -> anyhow::Error {
 }
 
 fn read_all(read_task: ReadTask, jobs: Sender<Vec<Job>>, messages: &Sender<WorkerMessage>) {
-    let ReadTask { source, lookup, todo, scope, retry, visited_ids } = read_task;
+    let ReadTask { source, lookup, todo, scope, retry, ids_in_source } = read_task;
     let budget = &Budget::new(DOCUMENTS_IN_FLIGHT);
     let tell = |told| messages.send(WorkerMessage::Reader(told)).map_err(|_| anyhow!("the run has ended"));
-    let visited = Default::default();
+    let handled_ids = Default::default();
     let outbox = Outbox::new(jobs, budget);
-    let mut reader = Reader { source, lookup, outbox, tell, visited, retry, visited_ids, came: 0 };
+    let mut reader = Reader { source, lookup, outbox, tell, handled_ids, retry, ids_in_source, came: 0 };
     if let Err(error) = panics::as_error(|| reader.read(todo, &scope).map_err(SourceError::into_error)) {
         // The receiver is gone only if the run has failed already.
         let _ = messages.send(WorkerMessage::Failed(error));

@@ -45,7 +45,7 @@ pub(super) fn compare(
         todo: snapshot.tenantless.iter().map(tenantless).collect(),
         scope: Arc::new(Scope::Groups { groups, compare }),
         retry,
-        visited_ids: Some(VisitedIds::new(selection.clone())?),
+        ids_in_source: Some(VisitedIds::new(selection.clone())?),
     };
     let max_document = options.access.max_document;
     let checker = Checker { tree: None, stage: None, presence: Presence::Assumed, max_document };
