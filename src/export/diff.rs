@@ -125,7 +125,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
             Scope::Table => self.read_table(),
             Scope::Groups { groups, compare } => {
                 self.read_groups(groups, *compare)?;
-                self.read_unmet()
+                self.read_ledger_rest()
             }
         }
     }
@@ -153,9 +153,9 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         Ok(())
     }
 
-    /// Looks up by primary key the invoices of the ledger that the scan has not handled_ids: a row that was updated
+    /// Looks up by primary key the invoices of the ledger that the scan has not visited: a row that was updated
     /// while it was scanned can have left both pages.
-    fn read_unmet(&mut self) -> Result<(), SourceError> {
+    fn read_ledger_rest(&mut self) -> Result<(), SourceError> {
         let Some(ids_in_source) = self.ids_in_source.take() else { return Ok(()) };
         let (mut after, mut rows) = (None, 0);
         // A table that is to blame is not asked again; the tenants of the rest fail.
@@ -168,7 +168,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
             for (entry, _) in page {
                 if ids_in_source.is_missing(&entry).map_err(SourceError::Consumer)? {
                     let (id, tenant) = (entry.id.clone(), Some(entry.tenant.clone()));
-                    wanted.push(FetchRequest { id, tenant, ticket: Ticket::new(Part::Unmet, Some(entry)) });
+                    wanted.push(FetchRequest { id, tenant, ticket: Ticket::new(Part::LedgerRest, Some(entry)) });
                 }
             }
             let concerned: Vec<(InvoiceId, Tenant)> =
@@ -185,7 +185,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
                 self.say(ReaderEvent::Failed { tenants: tenants.into_iter().collect(), tenantless: 0, trouble })?;
             }
         }
-        self.say(ReaderEvent::Read { part: Part::Unmet, rows, spellings: BTreeMap::new() })
+        self.say(ReaderEvent::Read { part: Part::LedgerRest, rows, spellings: BTreeMap::new() })
     }
 
     /// First, so that a scan finds what was in doubt already written, and skips it. If it cannot be read, the tenants
@@ -406,7 +406,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         page: &HashMap<InvoiceId, FetchRequest>,
     ) -> Result<(), SourceError> {
         for FetchRequest { id, tenant, ticket: Ticket { part, late_by, .. } } in page.values() {
-            if *part == Part::Unmet && !unread.contains(id) {
+            if *part == Part::LedgerRest && !unread.contains(id) {
                 self.handled_ids.insert(id.clone());
                 self.say(ReaderEvent::Gone { part: *part, id: id.clone(), tenant: tenant.clone(), late_by: *late_by })?;
             }

@@ -9,7 +9,7 @@ pub(super) enum Part {
     Group(usize),
     Table,
     /// Invoices of the ledger that the groups did not bring.
-    Unmet,
+    LedgerRest,
 }
 
 /// What may be believed about a file that is there.

@@ -372,7 +372,7 @@ impl<'a> Decider<'a> {
                 }
                 Ok(())
             }
-            Part::Table | Part::Unmet => Ok(()),
+            Part::Table | Part::LedgerRest => Ok(()),
         }
     }
 

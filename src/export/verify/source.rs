@@ -84,7 +84,7 @@ impl RowHandler for Examiner<'_> {
 
     fn on_reader_event(&mut self, told: ReaderEvent) -> anyhow::Result<()> {
         match told {
-            ReaderEvent::Gone { part: Part::Unmet, id, .. } => {
+            ReaderEvent::Gone { part: Part::LedgerRest, id, .. } => {
                 if let Some(entry) = self.state.entry(&id)? {
                     let detail = text!("the source has no such invoice any more", "数据源中已没有这张发票");
                     self.find(Difference::Withdrawn, &entry, detail);
