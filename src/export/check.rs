@@ -3,7 +3,7 @@
 
 use serde::de::IgnoredAny;
 
-use super::ticket::Trust;
+use super::ticket::Rewrite;
 use crate::invoice::{Digest, Fetched, Invoice, InvoiceId, Reason, Row, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::state::ledger::Entry;
@@ -102,7 +102,12 @@ impl CheckResult {
 
 impl Checker<'_> {
     /// An error ends the run.
-    pub(super) fn check(&self, fetched: Fetched, known: Option<&Entry>, trust: Trust) -> anyhow::Result<CheckResult> {
+    pub(super) fn check(
+        &self,
+        fetched: Fetched,
+        known: Option<&Entry>,
+        rewrite: Rewrite,
+    ) -> anyhow::Result<CheckResult> {
         let Row { invoice, document } = match fetched {
             Fetched::Row(row) => row,
             Fetched::Unreadable { id, tenant, number, time, reason } => {
@@ -120,7 +125,7 @@ impl Checker<'_> {
         }
         let path = TreePath::of(&invoice.tenant, invoice.country.as_deref(), &invoice.date, &invoice.number);
         let size = document.len() as u64;
-        let file = match self.file_state(&path, digest, &document, known, trust) {
+        let file = match self.file_state(&path, digest, &document, known, rewrite) {
             Ok(FileComparison::Same) if known.is_some_and(|known| known.path == path && known.digest == digest) => {
                 FileState::Unchanged
             }
@@ -171,12 +176,12 @@ impl Checker<'_> {
         digest: Digest,
         document: &[u8],
         known: Option<&Entry>,
-        trust: Trust,
+        rewrite: Rewrite,
     ) -> std::io::Result<FileComparison> {
         let Some(tree) = self.tree else { return Ok(FileComparison::Nothing) };
         let size = document.len() as u64;
         match known {
-            _ if trust == Trust::Nothing => Ok(match tree.compare(path, document)? {
+            _ if rewrite == Rewrite::Always => Ok(match tree.compare(path, document)? {
                 FileComparison::Blocked => FileComparison::Blocked,
                 _ => FileComparison::Other,
             }),

@@ -11,7 +11,7 @@ use super::one_by_one::{self, RetryingSource};
 use super::outbox::Outbox;
 use super::plan::{Group, KeysToRead, OtherSpellings};
 use super::retry::RetryPolicy;
-use super::ticket::{Part, Ticket, Trust};
+use super::ticket::{Part, Rewrite, Ticket};
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::source::{KeyCursor, Source, SourceError};
@@ -210,10 +210,10 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         let known = self.lookup.entries(&ids).map_err(SourceError::Consumer)?;
         let (mut wanted, mut concerned) = (Vec::new(), Vec::new());
         for (Todo { id, why, tenant }, known) in todo.into_iter().zip(known) {
-            let trust = if why == TodoReason::Doubt { Trust::Nothing } else { Trust::Ledger };
+            let rewrite = if why == TodoReason::Doubt { Rewrite::Always } else { Rewrite::IfWrong };
             let of = tenant.clone().or(known.as_ref().map(|known| known.tenant.clone()));
             concerned.push(TodoOwner { id: id.clone(), why, tenant: of });
-            wanted.push(FetchRequest { id, tenant, ticket: Ticket { trust, ..Ticket::new(Part::Todo, known) } });
+            wanted.push(FetchRequest { id, tenant, ticket: Ticket { rewrite, ..Ticket::new(Part::Todo, known) } });
         }
         Ok((wanted, concerned))
     }

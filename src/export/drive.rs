@@ -168,7 +168,7 @@ fn check_all(
         let mut checked = Vec::with_capacity(packet.len());
         let mut broken = None;
         for Job { fetched, ticket, permit } in packet {
-            match panics::as_error(|| checker.check(fetched, ticket.known.as_ref(), ticket.trust)) {
+            match panics::as_error(|| checker.check(fetched, ticket.known.as_ref(), ticket.rewrite)) {
                 Ok(check_result) => checked.push(Checked { ticket, check_result }),
                 Err(error) => {
                     broken = Some(error);

@@ -12,12 +12,12 @@ pub(super) enum Part {
     LedgerRest,
 }
 
-/// What may be believed about a file that is there.
+/// Whether a file that looks right is written again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
-    Ledger,
-    /// A run died that may have written it: it is written again.
-    Nothing,
+pub(super) enum Rewrite {
+    IfWrong,
+    /// A run that died may have written the file: it is written again whatever it holds.
+    Always,
 }
 
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Ticket {
     pub part: Part,
     /// What the ledger said of the row when it was read.
     pub known: Option<Entry>,
-    pub trust: Trust,
+    pub rewrite: Rewrite,
     /// Seconds below the watermark, for a row that earlier runs could not see.
     pub late_by: Option<u64>,
 }
@@ -33,6 +33,6 @@ pub(super) struct Ticket {
 impl Ticket {
     /// Of a row that may be compared with its file.
     pub(super) fn new(part: Part, known: Option<Entry>) -> Self {
-        Self { part, known, trust: Trust::Ledger, late_by: None }
+        Self { part, known, rewrite: Rewrite::IfWrong, late_by: None }
     }
 }

@@ -20,7 +20,7 @@ use crate::window::{OpenWork, Span};
 use super::check::{CheckResult, Checker, FileState, Presence};
 use super::plan::{self, HowToRead, Incremental, KeysToRead};
 use super::server::ServerSession;
-use super::ticket::Trust;
+use super::ticket::Rewrite;
 
 /// The answer to "why is it (not) there?".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -304,7 +304,7 @@ fn document_now(
     let checker = Checker { tree, stage: None, presence: Presence::Checked, max_document: now.max_document };
     let mut found = Document::Gone;
     let mut compare = |fetched| {
-        found = match checker.check(fetched, trace.entry.as_ref(), Trust::Ledger)? {
+        found = match checker.check(fetched, trace.entry.as_ref(), Rewrite::IfWrong)? {
             CheckResult::Reject(reject) => Document::Rejected(reject.reason),
             CheckResult::Trouble { trouble, .. } => return Err(trouble.message().into()),
             CheckResult::Candidate(candidate) => match candidate.file {

@@ -20,7 +20,7 @@ use crate::export::drive::{Checked, RowHandler};
 use crate::export::metrics::RunResult;
 use crate::export::one_by_one::{self, RetryingSource};
 use crate::export::plan::Group;
-use crate::export::ticket::{Part, Ticket, Trust};
+use crate::export::ticket::{Part, Rewrite, Ticket};
 use crate::invoice::{InvoiceId, Reason, Tenant};
 use crate::lang::Explain;
 use crate::refusal::Trouble;
@@ -291,11 +291,11 @@ impl<'a> Decider<'a> {
         waiting: &BTreeMap<InvoiceId, DeferredRow>,
         fresh: &mut RereadRows,
     ) -> Result<(), SourceError> {
-        let mut known: HashMap<&InvoiceId, (Option<Entry>, Trust)> = HashMap::new();
+        let mut known: HashMap<&InvoiceId, (Option<Entry>, Rewrite)> = HashMap::new();
         for id in ids {
             let is_doubted = self.decisions.retried.get(id) == Some(&TodoReason::Doubt);
             let entry = self.decisions.view.entry(id).map_err(SourceError::Consumer)?;
-            known.insert(id, (entry, if is_doubted { Trust::Nothing } else { Trust::Ledger }));
+            known.insert(id, (entry, if is_doubted { Rewrite::Always } else { Rewrite::IfWrong }));
         }
         let checker = self.decisions.checker;
         let mut asks = self.second.telling(self.decisions.journal.tell);
@@ -304,8 +304,8 @@ impl<'a> Decider<'a> {
                 let missing: Vec<InvoiceId> = ids.iter().filter(|id| !fresh.contains_key(*id)).cloned().collect();
                 source.documents(&missing, &mut |fetched| {
                     let id = fetched.id().clone();
-                    if let Some((known, trust)) = known.get(&id) {
-                        let check_result = checker.check(fetched, known.as_ref(), *trust)?;
+                    if let Some((known, rewrite)) = known.get(&id) {
+                        let check_result = checker.check(fetched, known.as_ref(), *rewrite)?;
                         fresh.insert(id, Some(check_result));
                     }
                     Ok(())
