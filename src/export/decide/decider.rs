@@ -53,7 +53,7 @@ impl RowHandler for Decider<'_> {
     fn on_row(&mut self, checked: Checked) -> anyhow::Result<()> {
         let Checked { ticket: Ticket { part, known, late_by, .. }, check_result } = checked;
         self.parts.note_row(part);
-        if self.decisions.tally.comes_again(check_result.id()) {
+        if self.decisions.tally.remove_rival(check_result.id()) {
             // It was read again since, with its rivals, and dealt with.
             if let CheckResult::Candidate(candidate) = &check_result {
                 self.decisions.discard(candidate);
@@ -78,7 +78,7 @@ impl RowHandler for Decider<'_> {
                     self.after(Part::Group(n))?;
                 }
             }
-            ReaderEvent::Gone { part, id, .. } if self.decisions.tally.comes_again(&id) => self.after(part)?,
+            ReaderEvent::Gone { part, id, .. } if self.decisions.tally.remove_rival(&id) => self.after(part)?,
             ReaderEvent::Gone { part, id, tenant, late_by } => {
                 self.decisions.journal.meet_gone();
                 self.count_late(tenant.as_ref(), late_by);

@@ -141,7 +141,7 @@ impl Decisions<'_> {
     pub(super) fn rival(&mut self, id: &InvoiceId) -> anyhow::Result<Rival> {
         Ok(Rival {
             entry: self.view.entry(id)?,
-            counted: self.view.counted(id)?.or_else(|| self.tally.take_gone(id)),
+            counted: self.view.counted(id)?.or_else(|| self.tally.take_gone_count(id)),
             is_in_batch: self.view.batch.decides(id),
         })
     }
@@ -157,7 +157,7 @@ impl Decisions<'_> {
 
     /// Rivals that this part should have brought, and has not since: they came before, and were unchanged then.
     pub(super) fn take_back_doubles(&mut self, part: Part) {
-        for tenant in self.tally.not_brought_by(part) {
+        for tenant in self.tally.take_missing_rivals(part) {
             self.view.batch.correct(Some(tenant), Counts { seen: 1, unchanged: 1, ..Counts::default() });
         }
     }

@@ -70,7 +70,7 @@ impl<'a> Tally<'a> {
     }
 
     /// What is known here of how a row was counted. It is decided anew.
-    pub(super) fn take_gone(&mut self, id: &InvoiceId) -> Option<Counted> {
+    pub(super) fn take_gone_count(&mut self, id: &InvoiceId) -> Option<Counted> {
         let tenant = self.gone.remove(id)?;
         Some((tenant, Counts { seen: 1, gone: 1, ..Counts::default() }))
     }
@@ -81,7 +81,7 @@ impl<'a> Tally<'a> {
     }
 
     /// The tenants of the rivals that this part should have brought, and has not.
-    pub(super) fn not_brought_by(&mut self, part: Part) -> Vec<Tenant> {
+    pub(super) fn take_missing_rivals(&mut self, part: Part) -> Vec<Tenant> {
         let ids = self.parts.remove(&part).unwrap_or_default();
         let is_double = |double: &Option<PendingDuplicate>| double.as_ref().is_some_and(|double| double.part == part);
         let mut missing = Vec::new();
@@ -123,7 +123,7 @@ impl<'a> Tally<'a> {
     }
 
     /// Whether a row that comes now was decided as a rival.
-    pub(super) fn comes_again(&mut self, id: &InvoiceId) -> bool {
+    pub(super) fn remove_rival(&mut self, id: &InvoiceId) -> bool {
         self.rivals.remove(id).is_some()
     }
 
@@ -160,10 +160,10 @@ mod tests {
             assert_eq!(group, n);
             tally.remember(&id, Some(PendingDuplicate { part: Part::Group(group), tenant }));
         }
-        assert!(tally.comes_again(&InvoiceId::from("7")));
+        assert!(tally.remove_rival(&InvoiceId::from("7")));
         for n in 0..100_000 {
             let expected = if n == 7 { vec![] } else { vec![Tenant(n.to_string())] };
-            assert_eq!(tally.not_brought_by(Part::Group(n)), expected);
+            assert_eq!(tally.take_missing_rivals(Part::Group(n)), expected);
         }
     }
 
@@ -174,7 +174,7 @@ mod tests {
         let (id, tenant) = (InvoiceId::from("1"), Tenant::from("0"));
         assert_eq!(tally.group_of(&tenant, None), None);
         tally.remember(&id, None);
-        assert_eq!(tally.not_brought_by(Part::Group(0)), []);
-        assert!(tally.comes_again(&id) && !tally.comes_again(&id));
+        assert_eq!(tally.take_missing_rivals(Part::Group(0)), []);
+        assert!(tally.remove_rival(&id) && !tally.remove_rival(&id));
     }
 }
