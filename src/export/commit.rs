@@ -44,7 +44,7 @@ impl Committer<'_> {
     pub(super) fn submit(&mut self, changes: Changes) -> anyhow::Result<Option<Published>> {
         match self {
             Self::Export { writing, publisher, .. } if !changes.is_empty() => {
-                writing.sign()?;
+                writing.write_mark_once()?;
                 publisher.submit(changes);
                 Ok(None)
             }

@@ -21,13 +21,13 @@ pub(super) struct Writing<'a> {
 
 impl Writing<'_> {
     /// Says in the tree that this run writes to it, once.
-    pub(super) fn sign(&mut self) -> anyhow::Result<()> {
+    pub(super) fn write_mark_once(&mut self) -> anyhow::Result<()> {
         self.mark.take().map_or(Ok(()), |mark| self.held.write_mark(&mark))
     }
 
     pub(super) fn publish(&mut self, changes: Changes) -> anyhow::Result<Published> {
         if !changes.is_empty() {
-            self.sign()?;
+            self.write_mark_once()?;
         }
         self.tree.publish(self.stage, changes)
     }

@@ -114,7 +114,7 @@ impl RowHandler for Decider<'_> {
         let parts = self.decisions.tally.open_parts();
         parts.into_iter().for_each(|part| self.decisions.take_back_doubles(part));
         self.publish_and_record()?;
-        self.decisions.journal.say_farewell(self.groups.len());
+        self.decisions.journal.finish(self.groups.len());
         let totals = &self.decisions.journal.outcome.totals.run;
         ensure!(
             totals.balances(),
@@ -245,7 +245,7 @@ impl<'a> Decider<'a> {
                 self.decisions.recount(&id, check_result.as_ref(), &rival);
             }
             match check_result {
-                Some(check_result) => self.award(check_result, &winners)?,
+                Some(check_result) => self.decide_contender(check_result, &winners)?,
                 None => self.decisions.gone(id, of_waiting.or(rival.entry.as_ref().map(|entry| &entry.tenant))),
             }
         }
@@ -333,7 +333,11 @@ impl<'a> Decider<'a> {
     }
 
     /// The winner of a path gets it, with the invoices that have the same document; others are rejected.
-    fn award(&mut self, check_result: CheckResult, winners: &HashMap<TreePath, Winner>) -> anyhow::Result<()> {
+    fn decide_contender(
+        &mut self,
+        check_result: CheckResult,
+        winners: &HashMap<TreePath, Winner>,
+    ) -> anyhow::Result<()> {
         let CheckResult::Candidate(candidate) = check_result else { return self.decide(check_result, None) };
         let Some(winner) = winners.get(&candidate.path) else { bail!("no invoice won {}", candidate.path) };
         if winner.digest == candidate.digest {

@@ -127,7 +127,7 @@ impl<'a> Journal<'a> {
     }
 
     /// Says what only shows once everything is on record.
-    pub(super) fn say_farewell(&mut self, groups: usize) {
+    pub(super) fn finish(&mut self, groups: usize) {
         let (by, overlap) = (Duration::from_secs(self.outcome.totals.run.late_by), self.settings.overlap);
         if self.outcome.totals.run.late > 0 && by * 2 > overlap {
             self.notice(Notice::Late { by, overlap });
