@@ -514,8 +514,8 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// Nothing is told of rows that are still to be handed over.
-    fn say(&mut self, told: ReaderEvent) -> Result<(), SourceError> {
-        self.outbox.flush(&self.lookup).and_then(|()| (self.tell)(told)).map_err(SourceError::Consumer)
+    fn say(&mut self, event: ReaderEvent) -> Result<(), SourceError> {
+        self.outbox.flush(&self.lookup).and_then(|()| (self.tell)(event)).map_err(SourceError::Consumer)
     }
 }
 

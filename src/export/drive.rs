@@ -142,7 +142,7 @@ pub(super) fn no_thread(error: &io::Error) -> anyhow::Error {
 fn read_all(read_task: ReadTask, jobs: Sender<Vec<Job>>, messages: &Sender<WorkerMessage>) {
     let ReadTask { source, lookup, todo, scope, retry, ids_in_source } = read_task;
     let budget = &Budget::new(DOCUMENTS_IN_FLIGHT);
-    let tell = |told| messages.send(WorkerMessage::Reader(told)).map_err(|_| anyhow!("the run has ended"));
+    let tell = |event| messages.send(WorkerMessage::Reader(event)).map_err(|_| anyhow!("the run has ended"));
     let handled_ids = Default::default();
     let outbox = Outbox::new(jobs, budget);
     let mut reader = Reader { source, lookup, outbox, tell, handled_ids, retry, ids_in_source, came: 0 };
@@ -177,8 +177,8 @@ fn check_all(
             }
             drop(permit);
         }
-        let told = messages.send(WorkerMessage::Checked(checked));
-        if told.is_err() || broken.is_some_and(|error| messages.send(WorkerMessage::Failed(error)).is_err()) {
+        let sent = messages.send(WorkerMessage::Checked(checked));
+        if sent.is_err() || broken.is_some_and(|error| messages.send(WorkerMessage::Failed(error)).is_err()) {
             return;
         }
     }
@@ -227,7 +227,7 @@ fn decide_all(handler: &mut dyn RowHandler, inbox: Receiver<WorkerMessage>, canc
         }
         match message {
             Ok(WorkerMessage::Checked(packet)) => packet.into_iter().try_for_each(|checked| handler.on_row(checked))?,
-            Ok(WorkerMessage::Reader(told)) => handler.on_reader_event(told)?,
+            Ok(WorkerMessage::Reader(event)) => handler.on_reader_event(event)?,
             // A reader that waits for the server gives up when the run is cancelled.
             Ok(WorkerMessage::Failed(error)) if cancel.signal().is_none() => return Err(error),
             Ok(WorkerMessage::Failed(_)) => {}

@@ -68,8 +68,8 @@ impl RowHandler for Decider<'_> {
         Ok(())
     }
 
-    fn on_reader_event(&mut self, told: ReaderEvent) -> anyhow::Result<()> {
-        match told {
+    fn on_reader_event(&mut self, event: ReaderEvent) -> anyhow::Result<()> {
+        match event {
             ReaderEvent::Begun(n) => self.begin(n),
             ReaderEvent::Quiet(groups) => {
                 for n in groups {

@@ -82,8 +82,8 @@ impl RowHandler for Examiner<'_> {
         }
     }
 
-    fn on_reader_event(&mut self, told: ReaderEvent) -> anyhow::Result<()> {
-        match told {
+    fn on_reader_event(&mut self, event: ReaderEvent) -> anyhow::Result<()> {
+        match event {
             ReaderEvent::Gone { part: Part::LedgerRest, id, .. } => {
                 if let Some(entry) = self.state.entry(&id)? {
                     let detail = text!("the source has no such invoice any more", "数据源中已没有这张发票");
