@@ -39,25 +39,25 @@ impl Location<'_> {
     }
 
     /// Opens the state, or makes one where that is harmless, and marks the tree as its own.
-    pub fn attach(&self, tree: &Tree, held: &ExportLock, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Attached> {
+    pub fn attach(&self, tree: &Tree, lock: &ExportLock, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Attached> {
         if self.policy == StatePolicy::Fresh
-            && let Some(to) = open::set_aside(held)?
+            && let Some(to) = open::set_aside(lock)?
         {
             tell(Event::Notice(Notice::SetAside { to }));
         }
-        let state = State::open(held)?;
+        let state = State::open(lock)?;
         let last = state.as_ref().map(State::last_time).transpose()?;
-        let mark = held.mark()?;
+        let mark = lock.mark()?;
         let marked_run = mark.as_ref().map_or(0, |mark| mark.run);
         let begun = self.judge(last.as_ref(), mark.as_ref())?;
         if begun == StartMode::TakeOver {
             tell(Event::Notice(Notice::TakingOver { output: self.output.to_path_buf() }));
         }
-        let state = state.map_or_else(|| State::create(held), Ok)?;
+        let state = state.map_or_else(|| State::create(lock), Ok)?;
         if matches!(begun, StartMode::New | StartMode::TakeOver) {
-            mark::refuse_folded_names(held.private(), tree.output())?;
+            mark::refuse_folded_names(lock.private(), tree.output())?;
             let state_id = state.last_time()?.state_id;
-            held.write_mark(&Mark { state_id, run: marked_run, written: Written::Whole })?;
+            lock.write_mark(&Mark { state_id, run: marked_run, written: Written::Whole })?;
         }
         Ok(Attached { state, begun, marked_run })
     }

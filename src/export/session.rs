@@ -33,7 +33,7 @@ pub(super) struct Session {
     pub tree: Tree,
     pub state: State,
     pub snapshot: ServerSnapshot,
-    held: ExportLock,
+    lock: ExportLock,
     source: SourceName,
     begun: plan::StartMode,
     last: LastKnownState,
@@ -54,7 +54,7 @@ impl Session {
         tell: &mut dyn FnMut(Event),
     ) -> anyhow::Result<Self> {
         refuse_before_anything_is_made(options, server_session, tell)?;
-        let (tree, held) = lock::acquire(
+        let (tree, lock) = lock::acquire(
             &options.output,
             &options.state,
             options.kind.as_str(),
@@ -62,14 +62,14 @@ impl Session {
             options.lock_wait,
             tell,
         )?;
-        let Attached { mut state, begun, marked_run } = options.location().attach(&tree, &held, tell)?;
+        let Attached { mut state, begun, marked_run } = options.location().attach(&tree, &lock, tell)?;
         let last = state.last_time()?;
         refuse_other_source(&options.state, &last, server_session.source.as_ref())?;
         let snapshot = ask_server(options, server_session, tell)?;
         refuse_unknown_tenants(options, &snapshot.listed, Some(&state), server_session, tell)?;
-        recover(held.private(), &mut state, tell)?;
+        recover(lock.private(), &mut state, tell)?;
         let source = server_session.source.name();
-        Ok(Self { tree, state, snapshot, held, source, begun, last, marked_run })
+        Ok(Self { tree, state, snapshot, lock, source, begun, last, marked_run })
     }
 
     /// Opens a run, has it carried out and ends it, on record.
@@ -82,17 +82,17 @@ impl Session {
     ) -> anyhow::Result<(RunId, RunResult)> {
         let durability = options.durability.map_or_else(|| self.tree.durability(), Ok)?;
         let run = self.begin(options, tell)?;
-        let Self { tree, state, snapshot, held, last, .. } = self;
+        let Self { tree, state, snapshot, lock, last, .. } = self;
         let id = run.id;
         // From here on every error is on record as the run's.
         let result = panics::as_error(|| {
             pull_back(options, &snapshot.settings, state, tell)?;
-            let stage = Stage::create(tree, held.private(), durability)?;
+            let stage = Stage::create(tree, lock.private(), durability)?;
             let mark = Mark { state_id: last.state_id.clone(), run: id.0, written: Written::InPart };
-            let writing = Writing { tree, stage: &stage, held, run: &run, mark: Some(mark) };
+            let writing = Writing { tree, stage: &stage, lock, run: &run, mark: Some(mark) };
             let carried_out = work(RunContext { state: &mut *state, snapshot, writing }, tell)?;
-            stage::remove(held.private())?;
-            say_whole(held, id)?;
+            stage::remove(lock.private())?;
+            say_whole(lock, id)?;
             Ok(carried_out)
         });
         let end = |status, error| End {
@@ -109,10 +109,10 @@ impl Session {
             Err(error) => {
                 // The operator must know the first error; if it cannot be recorded, the next run finds this one dead.
                 let cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
-                let cancelled = cancelled && say_whole(held, id).is_ok();
+                let cancelled = cancelled && say_whole(lock, id).is_ok();
                 let status = if cancelled { Status::Cancelled } else { Status::Failed };
                 let _ = state.finish(run, &end(status, Some(Message::from(&error).to_string())));
-                let _ = mirror::mirror(options, held.private(), state);
+                let _ = mirror::mirror(options, lock.private(), state);
                 return Err(error);
             }
         };
@@ -158,7 +158,7 @@ impl Session {
                 return Ok(());
             }
             self.state.back_up(Occasion::Regular, at)?;
-            backup::prune(&self.held, options.backups.keep)
+            backup::prune(&self.lock, options.backups.keep)
         };
         match make() {
             Err(error) if error.chain().any(|cause| cause.is::<Refusal>()) => Err(error),
@@ -172,7 +172,7 @@ impl Session {
 
     /// Writes the script's file, then closes the state and frees the lock.
     pub(super) fn close(self, options: &ExportOptions) -> anyhow::Result<()> {
-        let mirrored = mirror::mirror(options, self.held.private(), &self.state);
+        let mirrored = mirror::mirror(options, self.lock.private(), &self.state);
         self.state.close()?;
         mirrored
     }
@@ -201,9 +201,9 @@ fn pull_back(
 
 /// Says in the tree, if the run has published, that it holds all of that. It stays said if the end cannot be put
 /// on record: an error of the last sync does not mean that the end is not there, and a tree in part would be refused.
-fn say_whole(held: &ExportLock, run: RunId) -> anyhow::Result<()> {
-    match held.mark()?.filter(|mark| mark.run == run.0) {
-        Some(mark) => held.write_mark(&Mark { written: Written::Whole, ..mark }),
+fn say_whole(lock: &ExportLock, run: RunId) -> anyhow::Result<()> {
+    match lock.mark()?.filter(|mark| mark.run == run.0) {
+        Some(mark) => lock.write_mark(&Mark { written: Written::Whole, ..mark }),
         None => Ok(()),
     }
 }

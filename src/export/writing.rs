@@ -13,7 +13,7 @@ use crate::tree::stage::Stage;
 pub(super) struct Writing<'a> {
     pub tree: &'a Tree,
     pub stage: &'a Stage,
-    pub held: &'a ExportLock,
+    pub lock: &'a ExportLock,
     pub run: &'a OpenRun,
     /// Written before the first batch is published; None afterwards.
     pub mark: Option<Mark>,
@@ -22,7 +22,7 @@ pub(super) struct Writing<'a> {
 impl Writing<'_> {
     /// Says in the tree that this run writes to it, once.
     pub(super) fn write_mark_once(&mut self) -> anyhow::Result<()> {
-        self.mark.take().map_or(Ok(()), |mark| self.held.write_mark(&mark))
+        self.mark.take().map_or(Ok(()), |mark| self.lock.write_mark(&mark))
     }
 
     pub(super) fn publish(&mut self, changes: Changes) -> anyhow::Result<Published> {
