@@ -48,9 +48,9 @@ pub enum OpenWork {
     /// start, with which the server dates it.
     Prepared,
     /// We may not look (no PROCESS privilege).
-    Unknown,
+    NotPermitted,
     /// We may look, and the server's answer cannot be relied on: there may be work of any age.
-    Unclear,
+    Unreliable,
 }
 
 /// Source times to read: open at the left, closed at the right.
@@ -68,14 +68,14 @@ impl OpenWork {
         match self {
             Self::None => false,
             Self::Since(start) => start < boundary,
-            Self::Prepared | Self::Unknown | Self::Unclear => true,
+            Self::Prepared | Self::NotPermitted | Self::Unreliable => true,
         }
     }
 
     pub fn since(&self) -> Option<&SourceTime> {
         match self {
             Self::Since(start) => Some(start),
-            Self::None | Self::Prepared | Self::Unknown | Self::Unclear => None,
+            Self::None | Self::Prepared | Self::NotPermitted | Self::Unreliable => None,
         }
     }
 }
@@ -166,7 +166,7 @@ pub fn look_back(
     work: &OpenWork,
     overlap: Duration,
 ) -> Option<SourceTime> {
-    if matches!(work, OpenWork::Prepared | OpenWork::Unclear) {
+    if matches!(work, OpenWork::Prepared | OpenWork::Unreliable) {
         return None;
     }
     let shown = earlier(boundary.min(newest?), overlap)?;
@@ -184,8 +184,8 @@ pub fn settled_below(boundary: &SourceTime, work: &OpenWork, overlap: Duration) 
         OpenWork::Since(start) if start < boundary => {
             earlier(start, overlap.max(WORK_MARGIN)).unwrap_or_else(|| SourceTime::from(""))
         }
-        OpenWork::Prepared | OpenWork::Unclear => SourceTime::from(""),
-        OpenWork::Since(_) | OpenWork::None | OpenWork::Unknown => boundary.clone(),
+        OpenWork::Prepared | OpenWork::Unreliable => SourceTime::from(""),
+        OpenWork::Since(_) | OpenWork::None | OpenWork::NotPermitted => boundary.clone(),
     }
 }
 
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn work_without_a_known_start_leaves_no_lower_bound_and_settles_nothing() {
         let boundary = time("2025-11-28 16:30:00");
-        for work in [OpenWork::Prepared, OpenWork::Unclear] {
+        for work in [OpenWork::Prepared, OpenWork::Unreliable] {
             assert_eq!(look_back(&boundary, Some(&boundary), &work, HOUR), None);
             assert!(settled_below(&boundary, &work, HOUR) < time("0000-00-00 00:00:00"));
             assert!(work.reaches_below(&boundary));

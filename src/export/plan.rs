@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(plan(&known, &quiet, &OpenWork::None)[0].keys, KeysToRead::None);
         let work = OpenWork::Since(time("2025-11-28 16:29:00"));
         assert_eq!(after(&plan(&known, &quiet, &work)[0]), Some("2025-11-28 11:00:00"));
-        assert_eq!(after(&plan(&known, &quiet, &OpenWork::Unknown)[0]), Some("2025-11-28 11:00:00"));
+        assert_eq!(after(&plan(&known, &quiet, &OpenWork::NotPermitted)[0]), Some("2025-11-28 11:00:00"));
         let busy = [listed("1", "2025-11-28 12:00:01")];
         assert_eq!(after(&plan(&known, &busy, &OpenWork::None)[0]), Some("2025-11-28 11:00:00"));
     }

@@ -128,7 +128,7 @@ pub(super) fn ask_server(
     let server = server_session.ask(tell, |source| source.identity())?;
     let table = server_session.ask_if_shown(tell, None, |source| source.table_identity())?;
     let (clock, clocks) = read_clocks(options, server_session, tell)?;
-    let work = server_session.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
+    let work = server_session.ask_if_shown(tell, OpenWork::Unreliable, |source| source.open_work())?;
     say_open_work(&work, &clock.boundary(options.safety_lag), tell);
     match server_session.ask_if_shown(tell, None, |source| source.replication())? {
         Some(Replication::Behind(behind)) if behind.is_zero() => {}
@@ -166,8 +166,8 @@ pub(super) fn ask_server(
 
 fn say_open_work(work: &OpenWork, boundary: &SourceTime, tell: &mut dyn FnMut(Event)) {
     match work {
-        OpenWork::Unknown => tell(Event::Notice(Notice::OpenWorkUnknown)),
-        OpenWork::Unclear => tell(Event::Notice(Notice::OpenWorkUnclear)),
+        OpenWork::NotPermitted => tell(Event::Notice(Notice::OpenWorkUnknown)),
+        OpenWork::Unreliable => tell(Event::Notice(Notice::OpenWorkUnclear)),
         OpenWork::Prepared => tell(Event::Notice(Notice::PreparedWork)),
         OpenWork::Since(since) if work.reaches_below(boundary) => {
             tell(Event::Notice(Notice::OpenWork { since: since.clone() }));

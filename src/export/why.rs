@@ -89,7 +89,7 @@ impl<'a> SourceSnapshot<'a> {
         tell: &'a mut dyn FnMut(Event),
     ) -> anyhow::Result<Self> {
         let boundary = server_session.ask(tell, |source| source.clock())?.boundary(lag);
-        let work = server_session.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
+        let work = server_session.ask_if_shown(tell, OpenWork::Unreliable, |source| source.open_work())?;
         let listed = server_session.ask(tell, |source| source.tenants(&boundary))?.tenants;
         Ok(Self { server_session, tell, boundary, work, listed, overlap, max_document })
     }
