@@ -73,7 +73,7 @@ pub(super) struct RunResult {
     /// Invoices without a known tenant that could not be read: how many, and why.
     pub unread: Option<(u64, Trouble)>,
     /// Files that were left though no invoice names them any more: how many, and one of them.
-    pub left: BTreeMap<Option<KeptReason>, (u64, TreePath)>,
+    pub leftovers: BTreeMap<Option<KeptReason>, (u64, TreePath)>,
 }
 
 impl RunResult {
@@ -109,7 +109,7 @@ impl RunResult {
             counts: self.totals.run,
             new_rejects: self.new_rejects,
             unread: self.unread.map_or(0, |(invoices, _)| invoices),
-            leftovers: self.left.values().map(|(files, _)| files).sum(),
+            leftovers: self.leftovers.values().map(|(files, _)| files).sum(),
             open_rejects,
             retries: metrics.retries.get(),
             effort: Effort::so_far(),

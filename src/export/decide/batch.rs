@@ -164,7 +164,7 @@ impl Batch {
     }
 
     /// A file that no invoice names stays, on record.
-    pub(super) fn leave(&mut self, leftover: Leftover) {
+    pub(super) fn add_leftover(&mut self, leftover: Leftover) {
         self.record.leftovers.insert(leftover.path.clone(), leftover);
     }
 

@@ -94,7 +94,7 @@ impl RowHandler for Decider<'_> {
             }
             ReaderEvent::Failed { tenants, tenantless, trouble } => {
                 tenants.iter().for_each(|tenant| self.decisions.journal.fail(tenant, trouble.clone()));
-                self.decisions.journal.leave_unread(tenantless, trouble);
+                self.decisions.journal.report_unread(tenantless, trouble);
             }
         }
         Ok(())
@@ -460,7 +460,7 @@ impl<'a> Decider<'a> {
         self.decisions.table = None;
         for Removal { path, digest, cause, .. } in mem::take(&mut changes.removals) {
             let (Cause::Superseded(id) | Cause::InDoubt(id)) = cause;
-            self.decisions.leave_if_there(Leftover { path, id, digest, why: Some(KeptReason::Table) });
+            self.decisions.add_leftover_if_there(Leftover { path, id, digest, why: Some(KeptReason::Table) });
         }
         Ok(())
     }

@@ -172,7 +172,7 @@ impl Decisions<'_> {
         for advance in &mut batch.record.advances {
             advance.written = self.journal.outcome.totals.of(&advance.tenant).written;
         }
-        self.journal.leave(batch.record.leftovers.values());
+        self.journal.count_leftovers(batch.record.leftovers.values());
         Ok(())
     }
 
@@ -195,7 +195,7 @@ impl Decisions<'_> {
             batch.count(tenant.as_ref(), |counts| counts.removed += 1);
         }
         for left in published.left() {
-            self.leave(batch, left);
+            self.note_not_removed(batch, left);
         }
         for (path, detail) in published.in_doubt() {
             batch.stay_in_doubt(path);
@@ -205,7 +205,7 @@ impl Decisions<'_> {
     }
 
     /// A file could not be removed, or is not what we wrote: it is listed, and a folder that is stuck fails the tenant.
-    fn leave(&mut self, batch: &mut Batch, left: &NotRemoved) {
+    fn note_not_removed(&mut self, batch: &mut Batch, left: &NotRemoved) {
         let path = left.path.to_string();
         match &left.why {
             NotRemovedReason::Foreign => self.journal.notice(Notice::LeftInPlace { path }),
@@ -216,7 +216,7 @@ impl Decisions<'_> {
             }
         }
         let (path, id, why) = (left.path.clone(), left.id.clone(), Some(KeptReason::NotRemoved));
-        batch.leave(Leftover { path, id, digest: left.digest, why });
+        batch.add_leftover(Leftover { path, id, digest: left.digest, why });
     }
 
     /// An invoice that did not get to its new path keeps the old one. If it moves on in the next batch, that one
@@ -227,7 +227,7 @@ impl Decisions<'_> {
         if !self.view.batch.overrules(id) {
             self.view.batch.keep_file(&before.path);
         } else if let Some(leftover) = leftover {
-            self.view.batch.leave(leftover);
+            self.view.batch.add_leftover(leftover);
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ fn clear_up(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPat
         (Some(content), ..) => decisions.clear_unnamed(path, content),
         (None, Some(digest), Some(writer)) if !doubted.is_content_known() => {
             let (path, id) = (path.clone(), writer.clone());
-            decisions.view.batch.leave(Leftover { path, id, digest, why: None });
+            decisions.view.batch.add_leftover(Leftover { path, id, digest, why: None });
             Ok(())
         }
         _ => {
@@ -62,14 +62,18 @@ fn clear_up(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPat
 /// Whether an invoice that was withdrawn, or cannot be exported any more, after the dead run had moved its
 /// file, has none where the ledger says.
 fn lost_its_file(decisions: &Decisions<'_>, id: &InvoiceId) -> anyhow::Result<bool> {
-    let (Some(tree), Some(entry)) = (decisions.checker.tree, left_alone(decisions, id)?) else { return Ok(false) };
+    let (Some(tree), Some(entry)) = (decisions.checker.tree, entry_if_undecided(decisions, id)?) else {
+        return Ok(false);
+    };
     Ok(tree.inspect(&entry.path)?.is_none())
 }
 
 /// An invoice that could not be read again keeps the file that the dead run wrote for it: the ledger takes over the
 /// content that lies there. Returns whether there is such a file.
 fn believe_the_file(decisions: &mut Decisions<'_>, id: &InvoiceId, path: &TreePath) -> anyhow::Result<bool> {
-    let (Some(tree), Some(entry)) = (decisions.checker.tree, left_alone(decisions, id)?) else { return Ok(false) };
+    let (Some(tree), Some(entry)) = (decisions.checker.tree, entry_if_undecided(decisions, id)?) else {
+        return Ok(false);
+    };
     let Some(facts) = tree.inspect(path)?.filter(|facts| facts.is_file) else { return Ok(false) };
     let Some(digest) = tree.digest(path)? else { return Ok(false) };
     if (&entry.path, entry.digest) != (path, digest) {
@@ -80,6 +84,6 @@ fn believe_the_file(decisions: &mut Decisions<'_>, id: &InvoiceId, path: &TreePa
 }
 
 /// What the ledger says of an invoice about which nothing was decided since.
-fn left_alone(decisions: &Decisions<'_>, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
+fn entry_if_undecided(decisions: &Decisions<'_>, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
     if decisions.view.is_overruled(id) { Ok(None) } else { decisions.view.entry(id) }
 }

@@ -87,7 +87,7 @@ impl<'a> Journal<'a> {
     }
 
     /// Invoices without a known tenant could not be read.
-    pub(super) fn leave_unread(&mut self, invoices: u64, trouble: Trouble) {
+    pub(super) fn report_unread(&mut self, invoices: u64, trouble: Trouble) {
         if invoices > 0 {
             self.outcome.unread = Some((invoices, trouble.clone()));
             self.notice(Notice::Unread { invoices, trouble });
@@ -108,10 +108,10 @@ impl<'a> Journal<'a> {
     }
 
     /// Remembers how many files stay, and one of them for each reason.
-    pub(super) fn leave<'l>(&mut self, leftovers: impl Iterator<Item = &'l Leftover>) {
+    pub(super) fn count_leftovers<'l>(&mut self, leftovers: impl Iterator<Item = &'l Leftover>) {
         for Leftover { path, why, .. } in leftovers {
             if *why != Some(KeptReason::NotRemoved) {
-                self.outcome.left.entry(*why).or_insert_with(|| (0, path.clone())).0 += 1;
+                self.outcome.leftovers.entry(*why).or_insert_with(|| (0, path.clone())).0 += 1;
             }
         }
     }
@@ -146,11 +146,11 @@ impl<'a> Journal<'a> {
     }
 
     fn say_what_stays(&mut self) {
-        for (why, (files, path)) in &self.outcome.left {
+        for (why, (files, path)) in &self.outcome.leftovers {
             let (why, files, example) = (*why, *files, path.to_string());
             (self.tell)(Event::Notice(Notice::StaysInPlace { why, files, example }));
         }
-        if self.outcome.left.contains_key(&Some(KeptReason::Table)) && self.settings.table.is_none() {
+        if self.outcome.leftovers.contains_key(&Some(KeptReason::Table)) && self.settings.table.is_none() {
             self.notice(Notice::TableUnknown);
         }
     }

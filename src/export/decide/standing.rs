@@ -44,7 +44,7 @@ impl Decisions<'_> {
                 let instead = self.view.moved_from(&path)?.chain([instead.clone()]).collect();
                 self.view.batch.remove(Removal { path, instead, digest, cause: Cause::Superseded(id) });
             }
-            why => self.leave_if_there(Leftover { path, id, digest, why }),
+            why => self.add_leftover_if_there(Leftover { path, id, digest, why }),
         }
         Ok(())
     }
@@ -65,16 +65,16 @@ impl Decisions<'_> {
                 let cause = Cause::InDoubt(id);
                 self.view.batch.remove(Removal { path, instead: Vec::new(), digest, cause });
             }
-            why => self.leave_if_there(Leftover { path, id, digest, why }),
+            why => self.add_leftover_if_there(Leftover { path, id, digest, why }),
         }
         Ok(())
     }
 
     /// A file that is gone already is not left behind.
-    pub(super) fn leave_if_there(&mut self, leftover: Leftover) {
+    pub(super) fn add_leftover_if_there(&mut self, leftover: Leftover) {
         let is_gone = self.checker.tree.is_none_or(|tree| matches!(tree.inspect(&leftover.path), Ok(None)));
         if !is_gone {
-            self.view.batch.leave(leftover);
+            self.view.batch.add_leftover(leftover);
         }
     }
 
