@@ -66,9 +66,9 @@ impl<'a> Destination<'a> {
     }
 
     /// The number of the source's table, if it can be told from others. A dry run gives it none.
-    fn table(&self, settings: &Settings) -> anyhow::Result<Option<i64>> {
+    fn table_no(&self, settings: &Settings) -> anyhow::Result<Option<i64>> {
         match self {
-            Self::Export { writing, .. } => Ok(writing.run.table),
+            Self::Export { writing, .. } => Ok(writing.run.table_no),
             Self::DryRun { state, .. } => state.map_or(Ok(None), |state| state.source_table(settings.table.as_ref())),
         }
     }
@@ -153,7 +153,7 @@ pub(super) fn carry_out(
     let cancel = destination.cancel(options)?;
     let retry = || RetryPolicy::new(options.retry_for, &cancel);
     let second = SecondSource::new(retry(), &open);
-    let table = destination.table(&snapshot.settings)?;
+    let table_no = destination.table_no(&snapshot.settings)?;
     thread::scope(|threads| {
         let decisions = Decisions {
             settings: &snapshot.settings,
@@ -162,7 +162,7 @@ pub(super) fn carry_out(
             journal: Journal::new(&snapshot.settings, options.rejects, tell),
             tally: Tally::new(options.kind, scope.groups()),
             doubted,
-            table,
+            table_no,
             retried: todo.iter().map(|todo| (todo.id.clone(), todo.why)).collect(),
             has_entered: false,
         };

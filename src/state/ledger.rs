@@ -28,7 +28,7 @@ pub struct Entry {
     /// there, with the same content. Only read.
     pub recheck: bool,
     /// The number of the source's table in which the row held this document at this path; None: it is not known.
-    pub table: Option<i64>,
+    pub table_no: Option<i64>,
 }
 
 /// How an entry came about, for the record of which run wrote the file.
@@ -213,7 +213,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
         size: row.get(6)?,
         settled: row.get(7)?,
         recheck: row.get(8)?,
-        table: row.get(9)?,
+        table_no: row.get(9)?,
     })
 }
 
@@ -262,7 +262,7 @@ impl<'a> EntryWriter<'a> {
             self.run,
             origin,
             entry.settled,
-            entry.table,
+            entry.table_no,
         ])?;
         Ok(())
     }

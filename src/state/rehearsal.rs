@@ -60,7 +60,7 @@ impl Rehearsal {
                     entry.size,
                     entry.settled,
                     outcome,
-                    entry.table
+                    entry.table_no
                 ])?;
         }
         for Reject { id, tenant, .. } in record.rejects.values() {
@@ -111,7 +111,7 @@ fn rehearsed(row: &Row<'_>) -> rusqlite::Result<RehearsedInvoice> {
             size,
             settled: row.get(6)?,
             recheck: false,
-            table: row.get(9)?,
+            table_no: row.get(9)?,
         }),
         _ => None,
     };

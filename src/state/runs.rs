@@ -147,7 +147,7 @@ pub struct Start {
 pub struct OpenRun {
     pub id: RunId,
     /// The number of the source's table; None: it cannot be told from others.
-    pub table: Option<i64>,
+    pub table_no: Option<i64>,
 }
 
 /// How a run ended, with its final counts.
@@ -233,7 +233,7 @@ impl State {
             if table.is_some() {
                 tx.execute("UPDATE run SET source_table = ?2 WHERE id = ?1", params![id, table])?;
             }
-            Ok(OpenRun { id, table })
+            Ok(OpenRun { id, table_no: table })
         })
     }
 

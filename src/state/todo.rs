@@ -78,7 +78,7 @@ pub struct Content {
     pub digest: Digest,
     pub id: InvoiceId,
     /// The number of the source's table in which its row was read; None: it is not known.
-    pub table: Option<i64>,
+    pub table_no: Option<i64>,
 }
 
 /// What is known of a path at which a run that died may have written.
@@ -217,7 +217,7 @@ fn leftover(row: &Row<'_>) -> rusqlite::Result<Leftover> {
 
 fn contents(conn: &Connection, path: &TreePath) -> rusqlite::Result<Vec<Content>> {
     let mut query = conn.prepare_cached("SELECT sha256, id, source_table FROM doubt_content WHERE path = ?1")?;
-    let content = |row: &Row<'_>| Ok(Content { digest: row.get(0)?, id: row.get(1)?, table: row.get(2)? });
+    let content = |row: &Row<'_>| Ok(Content { digest: row.get(0)?, id: row.get(1)?, table_no: row.get(2)? });
     query.query_map([path.as_str()], content)?.collect()
 }
 

@@ -457,7 +457,7 @@ impl<'a> Decider<'a> {
         if changes.removals.is_empty() || self.table_lasts()? {
             return Ok(());
         }
-        self.decisions.table = None;
+        self.decisions.table_no = None;
         for Removal { path, digest, cause, .. } in mem::take(&mut changes.removals) {
             let (Cause::Superseded(id) | Cause::InDoubt(id)) = cause;
             self.decisions.add_leftover_if_there(Leftover { path, id, digest, why: Some(KeptReason::Table) });

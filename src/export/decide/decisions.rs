@@ -28,7 +28,7 @@ pub(in crate::export) struct Decisions<'a> {
     /// The paths at which a dead run may have written, until everything in doubt was read again.
     pub doubted: BTreeMap<TreePath, DoubtedPath>,
     /// The number of the source's table; None: it cannot be told from others.
-    pub table: Option<i64>,
+    pub table_no: Option<i64>,
     /// The ids on the to-do list, which leave it when they are exported though nothing changed.
     pub retried: HashMap<InvoiceId, TodoReason>,
     /// Whether this run has given out any path: until then what the reader knew of the ledger holds.
@@ -111,7 +111,7 @@ impl Decisions<'_> {
             size: *size,
             settled,
             recheck: false,
-            table: self.table_of(path, *digest, before),
+            table_no: self.table_no_of(path, *digest, before),
         }
     }
 
@@ -283,7 +283,7 @@ mod tests {
             journal: Journal::new(settings, Rejects::Kept, tell),
             tally: Tally::new(Kind::Full, &[]),
             doubted: BTreeMap::new(),
-            table: None,
+            table_no: None,
             retried: HashMap::new(),
             has_entered: false,
         }

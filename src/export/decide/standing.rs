@@ -18,9 +18,9 @@ use crate::tree::publish::{Cause, Removal};
 impl Decisions<'_> {
     /// The number of the source's table, if the row was read in it with the document and at the path that the ledger
     /// has. A row that is as it was keeps what is known of it where the source shows nothing.
-    pub(super) fn table_of(&self, path: &TreePath, digest: Digest, before: Option<&Entry>) -> Option<i64> {
+    pub(super) fn table_no_of(&self, path: &TreePath, digest: Digest, before: Option<&Entry>) -> Option<i64> {
         let same = before.filter(|before| (&before.path, before.digest) == (path, digest));
-        self.table.or_else(|| same.and_then(|before| before.table))
+        self.table_no.or_else(|| same.and_then(|before| before.table_no))
     }
 
     /// The invoice leaves its old path. The file goes if the row is provably the one that was exported.
@@ -37,7 +37,7 @@ impl Decisions<'_> {
         } else if before.tenant != invoice.tenant {
             Some(KeptReason::Tenant)
         } else {
-            self.unless_proven(before.table, &path, instead)
+            self.unless_proven(before.table_no, &path, instead)
         };
         match why {
             None => {
@@ -56,8 +56,8 @@ impl Decisions<'_> {
         let why = match self.view.entry(&id)? {
             Some(now) if !now.path.same_invoice(path) => Some(KeptReason::Number),
             Some(now) if now.path.tenant() != path.tenant() => Some(KeptReason::Tenant),
-            Some(now) => self.unless_proven(content.table, path, &now.path),
-            None => self.unless_proven(content.table, path, path),
+            Some(now) => self.unless_proven(content.table_no, path, &now.path),
+            None => self.unless_proven(content.table_no, path, path),
         };
         let path = path.clone();
         match why {
@@ -80,7 +80,7 @@ impl Decisions<'_> {
 
     /// Why it is not proven that a row of this table, which led to one path, is the one that leads to the other now.
     fn unless_proven(&self, table: Option<i64>, before: &TreePath, now: &TreePath) -> Option<KeptReason> {
-        if self.table.is_none() || self.table != table {
+        if self.table_no.is_none() || self.table_no != table {
             return Some(KeptReason::Table);
         }
         (!before.same_year(now)).then_some(KeptReason::Number)

@@ -73,7 +73,7 @@ fn is_proven(
     let Some(before) = &snapshot.settings.table else { return Ok(false) };
     let Some(table) = state.source_table(Some(before))? else { return Ok(false) };
     for id in findings.withdrawn() {
-        if state.entry(id)?.is_some_and(|entry| entry.table != Some(table)) {
+        if state.entry(id)?.is_some_and(|entry| entry.table_no != Some(table)) {
             return Ok(false);
         }
     }
