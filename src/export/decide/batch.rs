@@ -207,8 +207,8 @@ impl Batch {
     /// Takes an invoice out again, as if it had not come yet. Returns its document if no twin needs it.
     pub(super) fn withdraw(&mut self, id: &InvoiceId) -> Option<(Entry, Option<StagedDocument>)> {
         let entry = self.forget(id)?;
-        self.removals.retain(|_, removal| removal.leaver() != Some(id));
-        self.taken_over.retain(|_, removal| removal.leaver() != Some(id));
+        self.removals.retain(|_, removal| removal.mover() != Some(id));
+        self.taken_over.retain(|_, removal| removal.mover() != Some(id));
         self.record.leftovers.retain(|_, leftover| leftover.id != *id);
         let twins = self.owners.get(&entry.path).is_some_and(|owners| !owners.is_empty());
         if twins {
@@ -222,8 +222,8 @@ impl Batch {
     }
 
     /// The invoice that is about to leave this path empty.
-    pub(super) fn leaver(&self, path: &TreePath) -> Option<InvoiceId> {
-        self.removals.get(path).and_then(|removal| removal.leaver().cloned())
+    pub(super) fn mover(&self, path: &TreePath) -> Option<InvoiceId> {
+        self.removals.get(path).and_then(|removal| removal.mover().cloned())
     }
 
     /// Takes out an entry, but not its document.
@@ -370,9 +370,9 @@ mod tests {
         let mut batch = Batch::default();
         batch.remove(removal("1", "CN"));
         batch.enter(entry("2", "CN", 2), Origin::Written);
-        assert_eq!(batch.leaver(&path("CN")), None);
+        assert_eq!(batch.mover(&path("CN")), None);
         assert!(batch.withdraw(&InvoiceId::from("2")).is_some());
-        assert_eq!(batch.leaver(&path("CN")), Some(InvoiceId::from("1")));
+        assert_eq!(batch.mover(&path("CN")), Some(InvoiceId::from("1")));
         assert!(batch.withdraw(&InvoiceId::from("2")).is_none());
         batch.keep_file(&path("CN"));
         assert!(batch.is_empty());

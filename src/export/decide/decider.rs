@@ -194,10 +194,10 @@ impl<'a> Decider<'a> {
     fn put_aside(&mut self, candidate: &Candidate, rivals: Vec<InvoiceId>) -> anyhow::Result<()> {
         self.decisions.discard(candidate);
         let mut aside = rivals;
-        aside.extend(self.decisions.view.batch.leaver(&candidate.path));
+        aside.extend(self.decisions.view.batch.mover(&candidate.path));
         while let Some(id) = aside.pop() {
             let Some((entry, staged)) = self.decisions.view.batch.withdraw(&id) else { continue };
-            aside.extend(self.decisions.view.batch.leaver(&entry.path));
+            aside.extend(self.decisions.view.batch.mover(&entry.path));
             if let Some(before) = self.decisions.view.entry(&id)? {
                 self.decisions.view.batch.keep_file(&before.path);
                 aside.extend(self.decisions.view.batch.takers(&before));
