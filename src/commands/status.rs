@@ -11,7 +11,7 @@ use crate::cli::{Common, Status};
 use crate::config;
 use crate::event::{Event, Notice};
 use crate::export::ServerSession;
-use crate::export::lag::{self, LagSnapshot, Place, Yardstick};
+use crate::export::lag::{self, LagSnapshot, TenantLag, Yardstick};
 use crate::lang::Text;
 use crate::refusal::Refusal;
 use crate::report::Reporter;
@@ -48,12 +48,12 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
         say(reporter, Notice::JudgedByOwnClock);
     }
     let by = present.as_ref().map_or(Yardstick::OwnClock(now), Yardstick::Source);
-    let places = lag::places(&overview, &by, args.stale_after);
-    reporter.table(&columns(args, now).table(&places));
-    let stale = places.iter().filter(|place| place.stale).count() as u64;
+    let tenant_lags = lag::tenant_lags(&overview, &by, args.stale_after);
+    reporter.table(&columns(args, now).table(&tenant_lags));
+    let stale = tenant_lags.iter().filter(|place| place.stale).count() as u64;
     match args.stale_after {
         Some(after) if stale > 0 => {
-            let of = places.iter().filter(|place| place.tenant.is_some()).count() as u64;
+            let of = tenant_lags.iter().filter(|place| place.tenant.is_some()).count() as u64;
             say(reporter, Notice::Stale { tenants: stale, of, after });
             Ok(FOUND)
         }
@@ -112,11 +112,11 @@ fn mention_unfinished(state: &State, reporter: &Reporter) -> anyhow::Result<()> 
 }
 
 /// The columns of tenants. How the last run went has shorter titles for people.
-fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, Place> {
+fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, TenantLag> {
     let judged = args.stale_after.is_some();
-    let last = |cell: fn(&LastRun) -> Cell| move |place: &Place| place.last.as_ref().map_or(Cell::None, cell);
+    let last = |cell: fn(&LastRun) -> Cell| move |place: &TenantLag| place.last.as_ref().map_or(Cell::None, cell);
     Columns::default()
-        .column("tenant", "租户", |place: &Place| place.tenant.as_ref().into())
+        .column("tenant", "租户", |place: &TenantLag| place.tenant.as_ref().into())
         .column("watermark", "水位线", |place| place.watermark.as_ref().into())
         .column("lag_seconds", "滞后", |place| place.lag.map_or(Cell::None, Cell::Seconds))
         .for_programs("stale", "滞后过久", move |place| match &place.tenant {
@@ -144,7 +144,7 @@ fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, Place> {
 }
 
 /// Everything that is to be noticed about a tenant.
-fn note(place: &Place, overlap: Duration) -> Option<Text> {
+fn note(place: &TenantLag, overlap: Duration) -> Option<Text> {
     let near = place.late_by.is_some_and(|by| Duration::from_secs(by) * 2 > overlap);
     let notes = [
         place.stale.then(|| text!("stale", "滞后过久")),
@@ -158,7 +158,7 @@ fn note(place: &Place, overlap: Duration) -> Option<Text> {
 }
 
 /// How long the oldest open reject has been open.
-fn open_for(place: &Place, now: DateTime<Utc>) -> Cell {
+fn open_for(place: &TenantLag, now: DateTime<Utc>) -> Cell {
     let opened = place.rejects.oldest.as_deref().and_then(parsed);
     opened.map_or(Cell::None, |opened| Cell::Seconds(now.signed_duration_since(opened).num_seconds()))
 }

@@ -34,7 +34,7 @@ pub enum Yardstick<'a> {
 
 /// One tenant's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct TenantLag {
     /// None for rejects whose tenant is unknown.
     pub tenant: Option<Tenant>,
     pub watermark: Option<SourceTime>,
@@ -106,11 +106,11 @@ fn newest_by_family<'a>(overview: &Overview, listed: &'a [ListedTenant]) -> Hash
 }
 
 /// Every tenant of state and source, the one that lags most first.
-pub fn places(overview: &Overview, by: &Yardstick<'_>, stale_after: Option<Duration>) -> Vec<Place> {
+pub fn tenant_lags(overview: &Overview, by: &Yardstick<'_>, stale_after: Option<Duration>) -> Vec<TenantLag> {
     let stale_after = stale_after.map(|after| i64::try_from(after.as_secs()).unwrap_or(i64::MAX));
-    let mut places: Vec<Place> = match by {
+    let mut tenant_lags: Vec<TenantLag> = match by {
         Yardstick::OwnClock(now) => {
-            overview.tenants.iter().map(|standing| place_by_clock(standing, *now, stale_after)).collect()
+            overview.tenants.iter().map(|standing| lag_by_clock(standing, *now, stale_after)).collect()
         }
         Yardstick::Source(present) => {
             let families = newest_by_family(overview, &present.listed);
@@ -122,7 +122,7 @@ pub fn places(overview: &Overview, by: &Yardstick<'_>, stale_after: Option<Durat
     };
     if overview.rejects_of_nobody.number > 0 {
         let rejects = overview.rejects_of_nobody.clone();
-        places.push(Place {
+        tenant_lags.push(TenantLag {
             tenant: None,
             watermark: None,
             lag: None,
@@ -133,13 +133,13 @@ pub fn places(overview: &Overview, by: &Yardstick<'_>, stale_after: Option<Durat
             stale: false,
         });
     }
-    places.sort_by(|one, other| rank(one).cmp(&rank(other)));
-    places
+    tenant_lags.sort_by(|one, other| rank(one).cmp(&rank(other)));
+    tenant_lags
 }
 
 /// First those without a watermark, then by watermark, which is by lag too; last what has no lag to
 /// speak of.
-fn rank(place: &Place) -> (u8, Option<&SourceTime>, Option<&Tenant>) {
+fn rank(place: &TenantLag) -> (u8, Option<&SourceTime>, Option<&Tenant>) {
     let group = match (&place.tenant, place.remark) {
         (None, _) => 3,
         (_, Some(Remark::Absent)) => 2,
@@ -150,8 +150,8 @@ fn rank(place: &Place) -> (u8, Option<&SourceTime>, Option<&Tenant>) {
 }
 
 /// What the state alone says of a tenant.
-fn without_lag(standing: &Standing) -> Place {
-    Place {
+fn without_lag(standing: &Standing) -> TenantLag {
+    TenantLag {
         tenant: Some(standing.tenant.clone()),
         watermark: standing.watermark.clone(),
         lag: None,
@@ -164,11 +164,11 @@ fn without_lag(standing: &Standing) -> Place {
 }
 
 /// Judged by the age of the last success.
-fn place_by_clock(standing: &Standing, now: DateTime<Utc>, stale_after: Option<i64>) -> Place {
+fn lag_by_clock(standing: &Standing, now: DateTime<Utc>, stale_after: Option<i64>) -> TenantLag {
     let success = standing.last.as_ref().filter(|last| last.outcome == Status::Success);
     let age = success.and_then(|last| age(last, now));
     let stale = stale_after.is_some_and(|after| age.is_none_or(|age| age > after));
-    Place { stale, ..without_lag(standing) }
+    TenantLag { stale, ..without_lag(standing) }
 }
 
 /// Judged by what the source has.
@@ -177,11 +177,11 @@ fn place(
     present: &LagSnapshot,
     families: &HashMap<i64, Option<&SourceTime>>,
     stale_after: Option<i64>,
-) -> Place {
+) -> TenantLag {
     let place = without_lag(standing);
     let newest = families.get(&standing.family);
     if newest.is_none() && !present.folded.contains(&standing.tenant) {
-        return Place { remark: Some(Remark::Absent), ..place };
+        return TenantLag { remark: Some(Remark::Absent), ..place };
     }
     let behind = |time: &SourceTime| seconds_between(time, &present.boundary);
     let lag = standing.watermark.as_ref().and_then(behind);
@@ -189,13 +189,13 @@ fn place(
         Some(_) => lag,
         None => newest.copied().flatten().and_then(behind),
     };
-    Place { lag, stale: is_more(waiting, stale_after), ..place }
+    TenantLag { lag, stale: is_more(waiting, stale_after), ..place }
 }
 
 /// Of a tenant that only the source knows.
-fn never_exported(listed: &ListedTenant, boundary: &SourceTime, stale_after: Option<i64>) -> Place {
+fn never_exported(listed: &ListedTenant, boundary: &SourceTime, stale_after: Option<i64>) -> TenantLag {
     let waiting = listed.newest.as_ref().and_then(|newest| seconds_between(newest, boundary));
-    Place {
+    TenantLag {
         tenant: Some(listed.spelling.clone()),
         watermark: None,
         lag: None,
