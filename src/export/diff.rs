@@ -21,7 +21,7 @@ use crate::state::visited::VisitedIds;
 use crate::window::{Span, seconds_between};
 
 /// Keys asked for at a time: index entries of some 60 bytes.
-const KEYS_A_PAGE: usize = 10_000;
+pub(super) const KEYS_A_PAGE: usize = 10_000;
 /// Documents asked for in one statement.
 const DOCUMENTS_A_PAGE: usize = 500;
 /// Rows of one statement of a full scan.

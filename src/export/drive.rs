@@ -18,7 +18,7 @@ use super::retry::RetryPolicy;
 use super::ticket::{Part, Ticket};
 use crate::panics;
 use crate::refusal::Refusal;
-use crate::run::Cancel;
+use crate::run::{CANCEL_CHECK_INTERVAL, Cancel};
 use crate::source::{Source, SourceError};
 use crate::state::ledger::Lookup;
 use crate::state::todo::Todo;
@@ -71,8 +71,6 @@ pub(super) struct ReadTask {
 
 /// How long a cancelled run waits for its reader, which may itself be waiting for the server.
 const READER_EXIT_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often a run that waits for messages looks whether it is cancelled.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Reads everything in scope, has it checked and hands it over.
 pub(super) fn drive(
@@ -221,7 +219,7 @@ fn decide_all(handler: &mut dyn RowHandler, inbox: Receiver<WorkerMessage>, canc
             handler.checkpoint()?;
             return Err(Refusal::Cancelled { signal }.into());
         }
-        let message = inbox.recv_timeout(LOOK_EVERY);
+        let message = inbox.recv_timeout(CANCEL_CHECK_INTERVAL);
         if let Ok(message) = &message {
             arrivals.note(message);
         }

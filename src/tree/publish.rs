@@ -178,9 +178,7 @@ impl Published {
     pub fn failed(&self) -> &[Failure] {
         &self.failed
     }
-}
 
-impl Published {
     fn note(&mut self, removal: &Removal, ownership: &Ownership) {
         let path = removal.path.clone();
         match (ownership, &removal.cause) {

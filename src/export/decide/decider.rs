@@ -33,9 +33,10 @@ use crate::tree::publish::{Cause, Changes, Published, Removal};
 
 /// Rows read to resolve conflicts at the most, with rivals. Rivals beyond that lose their path if it is taken, and are
 /// read by the next run.
-const READ_AT_MOST: usize = 5_000;
-/// Documents asked for in one statement.
-const DOCUMENTS_A_PAGE: usize = 100;
+const REREAD_AT_MOST: usize = 5_000;
+/// Rows read again in one statement. They are fewer than in a page of the reader, because the deciding thread reads them
+/// one by one if the server refuses the statement.
+const REREAD_A_PAGE: usize = 100;
 
 pub(in crate::export) struct Decider<'a> {
     groups: &'a [Group],
@@ -268,9 +269,9 @@ impl<'a> Decider<'a> {
     fn read_with_rivals(&mut self, waiting: &BTreeMap<InvoiceId, DeferredRow>) -> Result<RereadRows, SourceError> {
         let mut fresh = RereadRows::new();
         let mut ask: BTreeSet<InvoiceId> = waiting.keys().cloned().collect();
-        while !ask.is_empty() && fresh.len() < READ_AT_MOST {
+        while !ask.is_empty() && fresh.len() < REREAD_AT_MOST {
             let ids: Vec<InvoiceId> = mem::take(&mut ask).into_iter().collect();
-            for page in ids.chunks(DOCUMENTS_A_PAGE) {
+            for page in ids.chunks(REREAD_A_PAGE) {
                 self.read_again(page, waiting, &mut fresh)?;
             }
             for id in &ids {

@@ -249,8 +249,7 @@ impl Decisions<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
+    use super::super::tests::settings;
     use super::*;
     use crate::event::Event;
     use crate::export::check::Presence;
@@ -259,20 +258,6 @@ mod tests {
     use crate::invoice::{Digest, Invoice, SourceTime};
     use crate::run::Kind;
     use crate::state::rehearsal::Rehearsal;
-    use crate::window::OpenWork;
-
-    fn settings() -> Settings {
-        let boundary = SourceTime::from("2025-11-28 10:30:00");
-        Settings {
-            kind: Kind::Full,
-            settled_below: boundary.clone(),
-            boundary,
-            since: None,
-            work: OpenWork::None,
-            overlap: Duration::from_secs(60),
-            table: None,
-        }
-    }
 
     fn decisions<'a>(settings: &'a Settings, tell: &'a mut dyn FnMut(Event)) -> Decisions<'a> {
         let rehearsal = Rehearsal::new().unwrap();
@@ -311,7 +296,7 @@ mod tests {
 
     #[test]
     fn an_invoice_that_is_as_the_ledger_says_counts_and_changes_nothing() {
-        let (settings, mut tell) = (settings(), |_| {});
+        let (settings, mut tell) = (settings(Kind::Full), |_| {});
         let mut decisions = decisions(&settings, &mut tell);
         let known = decisions.entry_of(&candidate("CN", FileState::Unchanged), None);
         assert!(known.settled);
@@ -326,7 +311,7 @@ mod tests {
 
     #[test]
     fn nothing_is_accepted_of_a_tenant_that_has_failed() {
-        let (settings, mut tell) = (settings(), |_| {});
+        let (settings, mut tell) = (settings(Kind::Full), |_| {});
         let mut decisions = decisions(&settings, &mut tell);
         decisions.journal.fail(&Tenant::from("1"), Trouble::Rejects { invoices: 1 });
         decisions.accept(candidate("CN", FileState::Staged(None)), None).unwrap();
@@ -335,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_row_that_is_decided_anew_as_a_rival_counts_once() {
-        let (settings, mut tell) = (settings(), |_| {});
+        let (settings, mut tell) = (settings(Kind::Full), |_| {});
         let mut decisions = decisions(&settings, &mut tell);
         let id = InvoiceId::from("1");
         decisions.gone(id.clone(), Some(&Tenant::from("1")));

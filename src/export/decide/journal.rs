@@ -158,23 +158,9 @@ impl<'a> Journal<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::settings;
     use super::*;
-    use crate::invoice::SourceTime;
     use crate::run::Counts;
-    use crate::window::OpenWork;
-
-    fn settings() -> Settings {
-        let boundary = SourceTime::from("2025-11-28 10:30:00");
-        Settings {
-            kind: Kind::Incremental,
-            settled_below: boundary.clone(),
-            boundary,
-            since: None,
-            work: OpenWork::None,
-            overlap: Duration::from_secs(60),
-            table: None,
-        }
-    }
 
     #[test]
     fn a_tenant_with_rejects_fails_where_that_is_asked_for_and_is_not_said_to_be_done() {
@@ -186,7 +172,7 @@ mod tests {
                 Event::TenantDone { tenant, .. } => said.push(format!("done {tenant}")),
                 _ => {}
             };
-            let settings = settings();
+            let settings = settings(Kind::Incremental);
             let mut journal = Journal::new(&settings, rejects, &mut tell);
             journal.outcome.totals.add(Some(&bad), Counts { seen: 1, rejected: 1, ..Counts::default() });
             let ready = vec![good.clone(), bad.clone()];
@@ -200,7 +186,7 @@ mod tests {
     fn a_tenant_fails_for_its_first_trouble_only() {
         let mut said = 0;
         let mut tell = |_| said += 1;
-        let settings = settings();
+        let settings = settings(Kind::Incremental);
         let mut journal = Journal::new(&settings, Rejects::Kept, &mut tell);
         for invoices in [1, 2] {
             journal.fail(&Tenant::from("1"), Trouble::Rejects { invoices });

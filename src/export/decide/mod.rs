@@ -36,3 +36,27 @@ mod parts;
 mod second;
 mod standing;
 mod tally;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::export::server::Settings;
+    use crate::invoice::SourceTime;
+    use crate::run::Kind;
+    use crate::window::OpenWork;
+
+    /// Of a run with the boundary 10:30 and an overlap of a minute, beside which no work is open.
+    pub(super) fn settings(kind: Kind) -> Settings {
+        let boundary = SourceTime::from("2025-11-28 10:30:00");
+        Settings {
+            kind,
+            settled_below: boundary.clone(),
+            boundary,
+            since: None,
+            work: OpenWork::None,
+            overlap: Duration::from_secs(60),
+            table: None,
+        }
+    }
+}

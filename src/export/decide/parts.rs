@@ -101,8 +101,7 @@ pub(super) fn advances(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
+    use super::super::tests::settings;
     use super::*;
     use crate::export::plan::KeysToRead;
     use crate::run::Kind;
@@ -126,15 +125,7 @@ mod tests {
     #[test]
     fn a_new_spelling_moves_with_its_group_and_shows_no_newer_time_than_is_listed() {
         let time = |minute: u32| SourceTime(format!("2025-11-28 10:{minute:02}:00"));
-        let settings = Settings {
-            kind: Kind::Incremental,
-            boundary: time(30),
-            since: None,
-            work: OpenWork::None,
-            overlap: Duration::from_secs(60),
-            settled_below: time(30),
-            table: None,
-        };
+        let settings = settings(Kind::Incremental);
         let group = Group {
             asked: Tenant::from("acme"),
             members: vec![Member::new(Tenant::from("acme"))],
