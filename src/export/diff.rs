@@ -10,9 +10,9 @@ use anyhow::Error;
 use super::one_by_one::{self, RetryingSource};
 use super::outbox::Outbox;
 use super::plan::{Group, KeysToRead, OtherSpellings};
-use super::retry::RetryPolicy;
+use super::retry::{Progress, RetryPolicy};
 use super::ticket::{Part, Rewrite, Ticket};
-use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
+use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::source::{KeyCursor, Source, SourceError};
 use crate::state::ledger::{Entry, LedgerMatch, Lookup};
@@ -105,14 +105,40 @@ struct TodoOwner {
     tenant: Option<Tenant>,
 }
 
+/// The ids that the reader has met so far.
+pub(super) struct MetIds {
+    /// Those that no later part hands over: the to-do list has brought them, or they are known to be gone or unread.
+    handled: HashSet<InvoiceId>,
+    /// Those that the source has shown, for a run that afterwards reads the rest of the ledger; None in other runs.
+    in_source: Option<VisitedIds>,
+}
+
+impl MetIds {
+    pub(super) fn new(in_source: Option<VisitedIds>) -> Self {
+        Self { handled: HashSet::new(), in_source }
+    }
+
+    /// The source has shown a row, with its document or in the index.
+    fn note_in_source(&mut self, part: Part, id: &InvoiceId) -> anyhow::Result<()> {
+        self.note_handled(part, id);
+        self.in_source.as_mut().map_or(Ok(()), |in_source| in_source.insert(id))
+    }
+
+    /// A scan does not hand over again what the to-do list has brought.
+    fn note_handled(&mut self, part: Part, id: &InvoiceId) {
+        if part == Part::Todo {
+            self.handled.insert(id.clone());
+        }
+    }
+}
+
 pub(super) struct Reader<'a, T: FnMut(ReaderEvent) -> anyhow::Result<()>> {
     pub source: Box<dyn Source>,
     pub lookup: Lookup,
     pub outbox: Outbox<'a>,
     pub tell: T,
-    pub handled_ids: HashSet<InvoiceId>,
+    pub ids: MetIds,
     pub retry: RetryPolicy,
-    pub ids_in_source: Option<VisitedIds>,
     /// How many rows the source has handed over.
     pub came: u64,
 }
@@ -156,7 +182,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     /// Looks up by primary key the invoices of the ledger that the scan has not visited: a row that was updated
     /// while it was scanned can have left both pages.
     fn read_ledger_rest(&mut self) -> Result<(), SourceError> {
-        let Some(ids_in_source) = self.ids_in_source.take() else { return Ok(()) };
+        let Some(ids_in_source) = self.ids.in_source.take() else { return Ok(()) };
         let (mut after, mut rows) = (None, 0);
         // A table that is to blame is not asked again; the tenants of the rest fail.
         let mut refused: Option<Trouble> = None;
@@ -179,7 +205,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
                     result => result?,
                 }
             }
-            let unread = concerned.into_iter().filter(|(id, _)| !self.handled_ids.contains(id));
+            let unread = concerned.into_iter().filter(|(id, _)| !self.ids.handled.contains(id));
             let tenants: BTreeSet<Tenant> = unread.map(|(_, tenant)| tenant).collect();
             if let Some(trouble) = refused.clone().filter(|_| !tenants.is_empty()) {
                 self.say(ReaderEvent::Failed { tenants: tenants.into_iter().collect(), tenantless: 0, trouble })?;
@@ -222,7 +248,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     /// reject, and a scan that meets it reads it after all. Any other row without a tenant ends the run: a dead run may
     /// have written its file.
     fn give_up(&mut self, fault: SourceError, mut unread: Vec<TodoOwner>) -> Result<(), SourceError> {
-        unread.retain(|concern| !self.handled_ids.contains(&concern.id));
+        unread.retain(|concern| !self.ids.handled.contains(&concern.id));
         let is_covered = unread.iter().all(|concern| concern.tenant.is_some() || concern.why == TodoReason::Reject);
         match fault {
             SourceError::Statement(error) if is_covered => {
@@ -234,7 +260,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
                         continue;
                     };
                     tenants.insert(tenant);
-                    self.handled_ids.insert(id);
+                    self.ids.handled.insert(id);
                 }
                 let tenants = tenants.into_iter().collect();
                 self.say(ReaderEvent::Failed { tenants, tenantless, trouble: Trouble::from(&error) })
@@ -307,7 +333,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         mut keys: Vec<Key>,
         compare: Compare,
     ) -> Result<Vec<FetchRequest>, SourceError> {
-        keys.retain(|key| !self.handled_ids.contains(&key.id));
+        keys.retain(|key| !self.ids.handled.contains(&key.id));
         if compare == Compare::Documents {
             let ids: Vec<&InvoiceId> = keys.iter().map(|key| &key.id).collect();
             let known = self.lookup.entries(&ids).map_err(SourceError::Consumer)?;
@@ -319,7 +345,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         let seen = self.lookup.seen(&keys).map_err(SourceError::Consumer)?;
         for (key, seen) in keys.into_iter().zip(seen) {
             match seen {
-                LedgerMatch::Settled => self.meet(&key.id)?,
+                LedgerMatch::Settled => self.ids.note_in_source(part, &key.id).map_err(SourceError::Consumer)?,
                 LedgerMatch::Unsettled(known) => wanted.push(Self::wanted(part, group, key, known, compare)),
             }
         }
@@ -335,20 +361,6 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         let late_by = late.map(|(watermark, time)| seconds_between(time, watermark).unwrap_or_default().unsigned_abs());
         let ticket = Ticket { late_by, ..Ticket::new(part, known) };
         FetchRequest { id: key.id, tenant: Some(key.tenant), ticket }
-    }
-
-    fn meet(&mut self, id: &InvoiceId) -> Result<(), SourceError> {
-        self.ids_in_source
-            .as_mut()
-            .map_or(Ok(()), |ids_in_source| ids_in_source.insert(id))
-            .map_err(SourceError::Consumer)
-    }
-
-    /// A scan does not hand over again what the to-do list has brought.
-    fn visit(&mut self, part: Part, id: &InvoiceId) {
-        if part == Part::Todo {
-            self.handled_ids.insert(id.clone());
-        }
     }
 
     /// Hands over the documents of these ids and says which are gone. Counts the rows handed over, also if it fails.
@@ -367,7 +379,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
             *rows += (asked - page.len()) as u64;
             fetched?;
             for (id, FetchRequest { tenant, ticket: Ticket { part, late_by, .. }, .. }) in page {
-                self.visit(part, &id);
+                self.ids.note_handled(part, &id);
                 self.say(ReaderEvent::Gone { part, id, tenant, late_by })?;
             }
         }
@@ -407,7 +419,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     ) -> Result<(), SourceError> {
         for FetchRequest { id, tenant, ticket: Ticket { part, late_by, .. } } in page.values() {
             if *part == Part::LedgerRest && !unread.contains(id) {
-                self.handled_ids.insert(id.clone());
+                self.ids.handled.insert(id.clone());
                 self.say(ReaderEvent::Gone { part: *part, id: id.clone(), tenant: tenant.clone(), late_by: *late_by })?;
             }
         }
@@ -416,31 +428,20 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// Hands over a row that the server does not return.
     fn reject(&mut self, wanted: FetchRequest, error: &Error) -> Result<(), SourceError> {
-        self.meet(&wanted.id)?;
-        self.visit(wanted.ticket.part, &wanted.id);
-        let fetched = Fetched::Unreadable {
-            id: wanted.id.clone(),
-            tenant: wanted.tenant.clone(),
-            number: None,
-            time: None,
-            reason: Reason::Unreadable { detail: format!("{error:#}") },
-        };
+        self.ids.note_in_source(wanted.ticket.part, &wanted.id).map_err(SourceError::Consumer)?;
+        let fetched = one_by_one::unreadable(wanted.id, wanted.tenant, error);
         self.outbox.put(fetched, wanted.ticket, &self.lookup).map_err(SourceError::Consumer)
     }
 
     /// Asks for what has not come yet.
     fn fetch(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, FetchRequest>) -> Result<(), SourceError> {
-        let (outbox, lookup, ids_in_source, came) =
-            (&mut self.outbox, &self.lookup, &mut self.ids_in_source, &mut self.came);
-        let handled_ids = &mut self.handled_ids;
+        let (outbox, lookup, came) = (&mut self.outbox, &self.lookup, &mut self.came);
+        let met = &mut self.ids;
         let rest: Vec<InvoiceId> = ids.iter().filter(|id| page.contains_key(*id)).cloned().collect();
         self.source.documents(&rest, &mut |fetched| match page.remove(fetched.id()) {
             Some(wanted) => {
                 *came += 1;
-                ids_in_source.as_mut().map_or(Ok(()), |ids_in_source| ids_in_source.insert(&wanted.id))?;
-                if wanted.ticket.part == Part::Todo {
-                    handled_ids.insert(wanted.id.clone());
-                }
+                met.note_in_source(wanted.ticket.part, &wanted.id)?;
                 outbox.put(fetched, wanted.ticket, lookup)
             }
             None => Ok(()),
@@ -466,7 +467,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     /// One page of the table. Moves `after` on with each row, also in a page that breaks off later, so
     /// that the next attempt goes on from there. Returns how many rows came.
     fn read_rows(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, SourceError> {
-        let (outbox, lookup, handled_ids) = (&mut self.outbox, &self.lookup, &self.handled_ids);
+        let (outbox, lookup, handled_ids) = (&mut self.outbox, &self.lookup, &self.ids.handled);
         let came = &mut self.came;
         let from = after.clone();
         self.source.page(from.as_ref(), ROWS_A_PAGE, &mut |fetched| {
@@ -484,7 +485,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     /// The next rows one by one, since a page with one of them cannot be read.
     fn read_around(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, SourceError> {
         let ids = self.patiently(|reader| reader.source.ids(after.as_ref(), ROWS_A_PAGE))?;
-        let unvisited = ids.iter().filter(|id| !self.handled_ids.contains(*id));
+        let unvisited = ids.iter().filter(|id| !self.ids.handled.contains(*id));
         let mut page: HashMap<_, _> = unvisited.map(|id| (id.clone(), FetchRequest::scanned(id.clone()))).collect();
         // What does not come was no invoice to begin with.
         let asked = page.len();
@@ -504,12 +505,12 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
             if let Err(error) = self.outbox.flush(&self.lookup) {
                 result = Err(SourceError::Consumer(error));
             }
-            if result.is_ok() || self.came > before {
-                self.retry.progress();
-            }
-            let Err(fault) = result else { return result };
+            let came = if self.came > before { Progress::Rows } else { Progress::None };
             let tell = &mut self.tell;
-            self.retry.wait(fault, |trouble, pause| tell(ReaderEvent::Retrying { trouble, pause }))?;
+            let say = |trouble, pause| tell(ReaderEvent::Retrying { trouble, pause });
+            if let Some(done) = self.retry.judge(result, came, say)? {
+                return Ok(done);
+            }
         }
     }
 

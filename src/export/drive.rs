@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use super::budget::Budget;
 use super::check::{CheckResult, Checker};
-use super::diff::{Reader, ReaderEvent, Scope};
+use super::diff::{MetIds, Reader, ReaderEvent, Scope};
 use super::outbox::{Job, Outbox, ROWS_A_PACKET};
 use super::retry::RetryPolicy;
 use super::ticket::{Part, Ticket};
@@ -141,9 +141,9 @@ fn read_all(read_task: ReadTask, jobs: Sender<Vec<Job>>, messages: &Sender<Worke
     let ReadTask { source, lookup, todo, scope, retry, ids_in_source } = read_task;
     let budget = &Budget::new(DOCUMENTS_IN_FLIGHT);
     let tell = |event| messages.send(WorkerMessage::Reader(event)).map_err(|_| anyhow!("the run has ended"));
-    let handled_ids = Default::default();
+    let ids = MetIds::new(ids_in_source);
     let outbox = Outbox::new(jobs, budget);
-    let mut reader = Reader { source, lookup, outbox, tell, handled_ids, retry, ids_in_source, came: 0 };
+    let mut reader = Reader { source, lookup, outbox, tell, ids, retry, came: 0 };
     if let Err(error) = panics::as_error(|| reader.read(todo, &scope).map_err(SourceError::into_error)) {
         // The receiver is gone only if the run has failed already.
         let _ = messages.send(WorkerMessage::Failed(error));

@@ -5,7 +5,7 @@ use std::slice;
 
 use anyhow::Error;
 
-use crate::invoice::InvoiceId;
+use crate::invoice::{Fetched, InvoiceId, Reason, Tenant};
 use crate::source::{Source, SourceError};
 
 /// How many other rows are tried, in each place, before the table is blamed instead of a row.
@@ -73,6 +73,12 @@ fn others_can_be_read(
         }
     }
     Ok(false)
+}
+
+/// A row that the server does not return, and what it said.
+pub(super) fn unreadable(id: InvoiceId, tenant: Option<Tenant>, error: &Error) -> Fetched {
+    let reason = Reason::Unreadable { detail: format!("{error:#}") };
+    Fetched::Unreadable { id, tenant, number: None, time: None, reason }
 }
 
 fn any_can_be_read(asks: &mut impl RetryingSource, ids: &[InvoiceId]) -> Result<bool, SourceError> {

@@ -24,19 +24,43 @@ pub(super) struct RetryPolicy {
     overtimes: u32,
 }
 
+/// What came with an attempt before it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    None,
+    Rows,
+}
+
 impl RetryPolicy {
     pub(super) fn new(retry_for: Duration, cancel: &Cancel) -> Self {
         Self { retry_for, cancel: cancel.clone(), failing: None, overtimes: 0 }
     }
 
     /// An answer or a row came: the next failure starts counting anew.
-    pub(super) fn progress(&mut self) {
+    fn progress(&mut self) {
         (self.failing, self.overtimes) = (None, 0);
+    }
+
+    /// Judges an attempt. Returns what it brought, or None after the pause before the next attempt. `came` says whether
+    /// rows came with it, which is progress also where it failed.
+    pub(super) fn judge<R>(
+        &mut self,
+        attempt: Result<R, SourceError>,
+        came: Progress,
+        say: impl FnOnce(Trouble, Duration) -> anyhow::Result<()>,
+    ) -> Result<Option<R>, SourceError> {
+        if attempt.is_ok() || came == Progress::Rows {
+            self.progress();
+        }
+        match attempt {
+            Ok(done) => Ok(Some(done)),
+            Err(fault) => self.wait(fault, say).map(|()| None),
+        }
     }
 
     /// Waits before the next attempt, after having said so; gives the fault back if waiting is of no
     /// use, or if it has lasted too long. A statement that always takes too long counts as refused.
-    pub(super) fn wait(
+    fn wait(
         &mut self,
         fault: SourceError,
         say: impl FnOnce(Trouble, Duration) -> anyhow::Result<()>,
@@ -74,15 +98,12 @@ impl RetryPolicy {
         mut attempt: impl FnMut() -> Result<R, SourceError>,
     ) -> Result<R, SourceError> {
         loop {
-            match attempt() {
-                Ok(done) => {
-                    self.progress();
-                    return Ok(done);
-                }
-                Err(fault) => self.wait(fault, |trouble, pause| {
-                    tell(Event::Notice(Notice::Retrying { trouble, pause }));
-                    Ok(())
-                })?,
+            let say = |trouble, pause| {
+                tell(Event::Notice(Notice::Retrying { trouble, pause }));
+                Ok(())
+            };
+            if let Some(done) = self.judge(attempt(), Progress::None, say)? {
+                return Ok(done);
             }
         }
     }

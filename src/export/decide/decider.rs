@@ -21,13 +21,13 @@ use crate::export::metrics::RunResult;
 use crate::export::one_by_one::{self, RetryingSource};
 use crate::export::plan::Group;
 use crate::export::ticket::{Part, Rewrite, Ticket};
-use crate::invoice::{InvoiceId, Reason, Tenant};
+use crate::invoice::{InvoiceId, Tenant};
 use crate::lang::Explain;
 use crate::refusal::Trouble;
 use crate::run::KeptReason;
 use crate::source::SourceError;
 use crate::state::ledger::Entry;
-use crate::state::todo::{Leftover, Reject, TodoReason};
+use crate::state::todo::{Leftover, TodoReason};
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Cause, Changes, Published, Removal};
 
@@ -317,9 +317,9 @@ impl<'a> Decider<'a> {
         for (id, error) in one_by_one::blame(&mut asks, refused, &came)? {
             let of_ledger = known.get(&id).and_then(|(known, _)| known.as_ref()).map(|known| &known.tenant);
             let tenant = waiting.get(&id).map(|waiting| &waiting.tenant).or(of_ledger).cloned();
-            let reason = Reason::Unreadable { detail: format!("{error:#}") };
-            let reject = Reject { id: id.clone(), tenant, number: None, time: None, reason };
-            fresh.insert(id, Some(CheckResult::Reject(reject)));
+            let unreadable = one_by_one::unreadable(id.clone(), tenant, &error);
+            let reject = checker.check(unreadable, None, Rewrite::IfWrong).map_err(SourceError::Consumer)?;
+            fresh.insert(id, Some(reject));
         }
         for id in ids {
             fresh.entry(id.clone()).or_insert(None);
