@@ -7,10 +7,16 @@ use std::thread::{Builder, Scope};
 use anyhow::anyhow;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::check::{Checker, Presence};
+use super::decide::BloomFilter;
 use super::drive::no_thread;
+use super::options::ExportOptions;
+use super::server::Settings;
 use super::writing::Writing;
 use crate::panics;
+use crate::run::{Cancel, Kind, RunId};
 use crate::state::State;
+use crate::state::ledger::Lookup;
 use crate::state::record::Record;
 use crate::state::rehearsal::Rehearsal;
 use crate::tree::Tree;
@@ -32,7 +38,7 @@ pub(super) enum Committer<'a> {
     },
 }
 
-impl Committer<'_> {
+impl<'a> Committer<'a> {
     pub(super) fn state(&self) -> Option<&State> {
         match self {
             Self::Export { state, .. } => Some(state),
@@ -40,29 +46,57 @@ impl Committer<'_> {
         }
     }
 
-    /// Has changes published. What comes of them is known at once if there is nothing to publish.
-    pub(super) fn submit(&mut self, changes: Changes) -> anyhow::Result<Option<Published>> {
+    pub(super) fn checker(&self, options: &ExportOptions) -> Checker<'a> {
+        let (tree, stage) = match self {
+            Self::Export { writing, .. } => (Some(writing.tree), Some(writing.stage)),
+            Self::DryRun { tree, .. } => (*tree, None),
+        };
+        let presence = if options.kind == Kind::Incremental { Presence::Assumed } else { Presence::Checked };
+        Checker { tree, stage, presence, max_document: options.access.max_document }
+    }
+
+    pub(super) fn run(&self) -> Option<RunId> {
         match self {
-            Self::Export { writing, publisher, .. } if !changes.is_empty() => {
-                writing.write_mark_once()?;
-                publisher.submit(changes);
-                Ok(None)
-            }
-            Self::DryRun { tree: Some(tree), .. } => tree.would_remove(&changes.removals).map(Some),
-            Self::Export { .. } | Self::DryRun { tree: None, .. } => Ok(Some(Published::nothing())),
+            Self::Export { writing, .. } => Some(writing.run.id),
+            Self::DryRun { .. } => None,
         }
     }
 
-    /// Whether the batch that was submitted is published.
-    pub(super) fn is_published(&self) -> bool {
-        matches!(self, Self::Export { publisher, .. } if !publisher.results.is_empty())
+    /// The number of the source's table, if it can be told from others. A dry run gives it none.
+    pub(super) fn table_no(&self, settings: &Settings) -> anyhow::Result<Option<i64>> {
+        match self {
+            Self::Export { writing, .. } => Ok(writing.run.table_no),
+            Self::DryRun { state, .. } => state.map_or(Ok(None), |state| state.source_table(settings.table.as_ref())),
+        }
     }
 
-    /// Waits until the batch that was submitted is published.
-    pub(super) fn wait_published(&self) -> anyhow::Result<Published> {
+    pub(super) fn cancel(&self, options: &ExportOptions) -> anyhow::Result<Cancel> {
         match self {
-            Self::Export { publisher, .. } => publisher.wait_published(),
-            Self::DryRun { .. } => Ok(Published::nothing()),
+            Self::Export { .. } => (options.watch)(),
+            Self::DryRun { .. } => Ok(Cancel::default()),
+        }
+    }
+
+    /// What the thread that reads asks the ledger with, and what the deciding one asks it with first. A ledger that was
+    /// empty need not be asked for what was not entered since; beside a dry run, another run may enter more.
+    pub(super) fn lookups(&self) -> anyhow::Result<(Lookup, Option<BloomFilter>)> {
+        let lookup = self.state().map(State::lookup).transpose()?;
+        Ok(match (lookup, self) {
+            (Some(lookup), Self::DryRun { .. }) => (lookup, None),
+            (Some(lookup), Self::Export { .. }) if !lookup.is_empty()? => (lookup, None),
+            _ => (Lookup::nothing(), Some(BloomFilter::new())),
+        })
+    }
+
+    /// Has changes published. What comes of them is known at once if there is nothing to publish.
+    pub(super) fn submit(&mut self, changes: Changes) -> anyhow::Result<Submitted> {
+        match self {
+            Self::Export { writing, publisher, .. } if !changes.is_empty() => {
+                writing.write_mark_once()?;
+                Ok(Submitted::InFlight(publisher.submit(changes)))
+            }
+            Self::DryRun { tree: Some(tree), .. } => tree.would_remove(&changes.removals).map(Submitted::Published),
+            Self::Export { .. } | Self::DryRun { tree: None, .. } => Ok(Submitted::Published(Published::nothing())),
         }
     }
 
@@ -110,12 +144,34 @@ impl Publisher {
     }
 
     /// A thread that has ended said why in the result of a batch before.
-    fn submit(&self, changes: Changes) {
+    fn submit(&self, changes: Changes) -> Publishing {
         let _ = self.batches.send(changes);
+        Publishing(self.results.clone())
+    }
+}
+
+/// What came of a batch that was submitted.
+pub(super) enum Submitted {
+    /// It is empty, or the run is a dry one, which publishes nothing.
+    Published(Published),
+    InFlight(Publishing),
+}
+
+/// A batch on its way into the tree. The batch before it was waited for.
+pub(super) struct Publishing(Receiver<anyhow::Result<Published>>);
+
+impl Publishing {
+    pub(super) fn is_done(&self) -> bool {
+        !self.0.is_empty()
     }
 
-    fn wait_published(&self) -> anyhow::Result<Published> {
-        self.results.recv().unwrap_or_else(|_| Err(anyhow!("a publishing thread has ended, which is a bug")))
+    pub(super) fn wait(self) -> anyhow::Result<Published> {
+        self.0.recv().unwrap_or_else(|_| Err(anyhow!("a publishing thread has ended, which is a bug")))
+    }
+
+    #[cfg(test)]
+    pub(super) fn never_done() -> Self {
+        Self(crossbeam_channel::never())
     }
 }
 

@@ -194,7 +194,7 @@ impl Arrivals {
                 packet.iter().for_each(|checked| self.0.entry(checked.ticket.part).or_default().0 += 1);
             }
             WorkerMessage::Reader(ReaderEvent::Read { part, rows, .. }) => {
-                self.0.entry(*part).or_default().1 = Some(*rows)
+                self.0.entry(*part).or_default().1 = Some(*rows);
             }
             WorkerMessage::Reader(_) | WorkerMessage::Failed(_) => {}
         }

@@ -11,10 +11,12 @@ use super::batch::{BATCH_TIME, Batch, FIRST_BATCH_FILES, next_limit};
 use super::conflicts::{Conflicts, DeferredRow, RereadRows, Winner, winners};
 use super::decisions::{Decisions, Rival};
 use super::doubted;
+use super::ledger_view::InFlight;
 use super::parts::{Parts, advances, members};
 use super::second::SecondSource;
 use crate::event::Notice;
 use crate::export::check::{Candidate, CheckResult};
+use crate::export::commit::Submitted;
 use crate::export::diff::ReaderEvent;
 use crate::export::drive::{Checked, RowHandler};
 use crate::export::metrics::RunResult;
@@ -396,7 +398,7 @@ impl<'a> Decider<'a> {
         if is_old || batch.is_full(self.limit) {
             self.submit_batch()?;
         }
-        let is_published = self.decisions.view.in_flight.is_some() && self.decisions.view.committer.is_published();
+        let is_published = self.decisions.view.in_flight.as_ref().is_some_and(|sent| sent.publishing.is_done());
         if is_published { self.record_published() } else { Ok(()) }
     }
 
@@ -424,24 +426,23 @@ impl<'a> Decider<'a> {
         let mut changes = self.decisions.view.batch.take_changes();
         self.keep_unless_table_lasts(&mut changes)?;
         let removes = !changes.removals.is_empty();
-        let published = self.decisions.view.committer.submit(changes)?;
+        let submitted = self.decisions.view.committer.submit(changes)?;
         // What became of the batch before may change what is recorded of this one.
         self.record_published()?;
         self.opened = Instant::now();
         let batch = mem::take(&mut self.decisions.view.batch);
         self.limit = next_limit(self.limit, self.decisions.journal.outcome.totals.run.written + batch.written());
-        if let Some(published) = published {
-            return self.record(batch, &published);
+        match submitted {
+            Submitted::Published(published) => return self.record(batch, &published),
+            Submitted::InFlight(publishing) => self.decisions.view.in_flight = Some(InFlight { batch, publishing }),
         }
-        self.decisions.view.in_flight = Some(batch);
         if removes { self.record_published() } else { Ok(()) }
     }
 
     /// Waits until the batch on its way is published, and records it.
     pub(in crate::export) fn record_published(&mut self) -> anyhow::Result<()> {
-        let Some(batch) = self.decisions.view.in_flight.take() else { return Ok(()) };
-        let published = self.decisions.view.committer.wait_published()?;
-        self.record(batch, &published)
+        let Some(InFlight { batch, publishing }) = self.decisions.view.in_flight.take() else { return Ok(()) };
+        self.record(batch, &publishing.wait()?)
     }
 
     /// Records a batch that is published, and says which tenants are done.

@@ -7,7 +7,7 @@ use std::iter;
 use super::batch::Batch;
 use super::bloom::BloomFilter;
 use super::tally::Counted;
-use crate::export::commit::Committer;
+use crate::export::commit::{Committer, Publishing};
 use crate::invoice::{Digest, InvoiceId};
 use crate::state::ledger::Entry;
 use crate::state::rehearsal::RehearsedInvoice;
@@ -18,8 +18,13 @@ pub(in crate::export) struct LedgerView<'a> {
     /// The ids and paths that this run has entered; None unless the ledger was empty when it began.
     entered: Option<BloomFilter>,
     pub batch: Batch,
-    /// The batch that is being published.
-    pub in_flight: Option<Batch>,
+    pub(super) in_flight: Option<InFlight>,
+}
+
+/// A batch that is being published.
+pub(super) struct InFlight {
+    pub batch: Batch,
+    pub publishing: Publishing,
 }
 
 impl<'a> LedgerView<'a> {
@@ -51,9 +56,13 @@ impl<'a> LedgerView<'a> {
         }
     }
 
+    fn batch_in_flight(&self) -> Option<&Batch> {
+        self.in_flight.as_ref().map(|in_flight| &in_flight.batch)
+    }
+
     /// The batches that the ledger does not know of, the latest first.
     fn unrecorded(&self) -> impl Iterator<Item = &Batch> {
-        iter::once(&self.batch).chain(&self.in_flight)
+        iter::once(&self.batch).chain(self.batch_in_flight())
     }
 
     /// Whether what the ledger says of an invoice no longer holds.
@@ -94,7 +103,7 @@ impl<'a> LedgerView<'a> {
     /// The invoices that name a path, each with the digest of its document.
     pub(super) fn owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
         let recorded = self.recorded_owners(path)?.into_iter().filter(|(owner, _)| !self.is_overruled(owner));
-        let closed = self.in_flight.iter().flat_map(|batch| batch.owners(path));
+        let closed = self.batch_in_flight().into_iter().flat_map(|batch| batch.owners(path));
         let closed = closed.filter(|(owner, _)| !self.batch.overrules(owner));
         Ok(recorded.chain(closed).chain(self.batch.owners(path)).collect())
     }
@@ -107,7 +116,7 @@ impl<'a> LedgerView<'a> {
 
     /// Where the open batch puts the invoices that shared the file at this path until now.
     pub(super) fn moved_from(&self, path: &TreePath) -> anyhow::Result<impl Iterator<Item = TreePath>> {
-        let in_flight = self.in_flight.iter().flat_map(|batch| batch.owners(path));
+        let in_flight = self.batch_in_flight().into_iter().flat_map(|batch| batch.owners(path));
         let before = self.recorded_owners(path)?.into_iter().chain(in_flight);
         Ok(before.filter_map(|(id, _)| self.batch.entry(&id).map(|entry| entry.path.clone())))
     }
@@ -167,7 +176,7 @@ mod tests {
         assert_eq!(view.entry(&id).unwrap().unwrap().path.country(), "IT");
         let mut closed = Batch::default();
         closed.enter(cn.clone(), Origin::Written);
-        view.in_flight = Some(closed);
+        view.in_flight = Some(InFlight { batch: closed, publishing: Publishing::never_done() });
         assert_eq!(view.entry(&id).unwrap(), Some(cn.clone()));
         view.batch.enter(de.clone(), Origin::Written);
         assert_eq!(view.entry(&id).unwrap(), Some(de.clone()));
@@ -182,7 +191,7 @@ mod tests {
         let mut closed = Batch::default();
         closed.enter(entry("1", "CN", 1), Origin::Written);
         closed.enter(entry("2", "CN", 1), Origin::Written);
-        view.in_flight = Some(closed);
+        view.in_flight = Some(InFlight { batch: closed, publishing: Publishing::never_done() });
         view.batch.enter(entry("3", "CN", 3), Origin::Written);
         // It has left the path.
         view.batch.enter(entry("2", "DE", 1), Origin::Written);
