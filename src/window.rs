@@ -47,9 +47,11 @@ pub enum OpenWork {
     /// A transaction is prepared that no client holds any more. It may be older than the server's last
     /// start, with which the server dates it.
     Prepared,
-    /// We may not look (no PROCESS privilege).
+    /// The server refuses to show its work: this user has no PROCESS privilege. The overlap alone covers late commits
+    /// then, because otherwise every run of such a user would read all keys.
     NotPermitted,
-    /// We may look, and the server's answer cannot be relied on: there may be work of any age.
+    /// This user may look, but the answer cannot be relied on: the list did not get fresh in time, a start is missing,
+    /// or the query failed. There may be work of any age, so the next run reads all keys.
     Unreliable,
 }
 
@@ -157,8 +159,8 @@ fn whole_seconds(time: &SourceTime) -> Option<NaiveDateTime> {
 const WORK_MARGIN: Duration = Duration::from_secs(60);
 
 /// Where a tenant's next run starts reading keys again: the least of the boundary, the newest source
-/// time up to the boundary that the tenant has shown and the start of the oldest open work, minus the
-/// overlap. None means everything, which is also the answer when a time is no date, and for a tenant
+/// time up to the boundary that the tenant has shown, both minus the overlap, and the start of the oldest
+/// open work minus the greater of the overlap and `WORK_MARGIN`. None means everything, which is also the answer when a time is no date, and for a tenant
 /// that has shown none.
 pub fn look_back(
     boundary: &SourceTime,
@@ -176,9 +178,9 @@ pub fn look_back(
     }
 }
 
-/// Rows with a source time below this count as seen when their document was read. Work open since
-/// before the boundary is given the overlap as a margin: a statement that waited for a metadata lock
-/// has a source time before the start that the server shows.
+/// Rows with a source time below this count as settled once their document was read. Below the start of work that began
+/// before the boundary a margin is kept, the greater of the overlap and `WORK_MARGIN`: a statement that waited for a
+/// metadata lock has a source time before the start that the server shows.
 pub fn settled_below(boundary: &SourceTime, work: &OpenWork, overlap: Duration) -> SourceTime {
     match work {
         OpenWork::Since(start) if start < boundary => {

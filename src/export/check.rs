@@ -23,13 +23,14 @@ pub(super) struct Checker<'a> {
     pub max_document: u64,
 }
 
-/// Whether an invoice counts as unchanged only if its file lies there.
+/// Whether the file of a row that is as the ledger says is looked for before the row counts as unchanged. Every run
+/// compares the file with the document where the ledger says something else, or marks its row `recheck`: an operator set
+/// the watermark back, or the state was restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
     /// Full runs and backfills put back files that were taken away.
     Checked,
-    /// Incremental runs do not, unless an operator set the watermark back or the state was restored: a
-    /// consumer that takes files away is not given them again.
+    /// Incremental runs do not look: a consumer that takes files away is not given them again.
     Assumed,
 }
 
@@ -44,7 +45,7 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Whether the file is said to be right already.
+    /// Whether the file is right already, or assumed to be.
     pub(super) fn is_written(&self) -> bool {
         matches!(self.file, FileState::Unchanged | FileState::Adopted)
     }
@@ -52,11 +53,11 @@ impl Candidate {
 
 #[derive(Debug)]
 pub(super) enum FileState {
-    /// The ledger has it, and the file is right.
+    /// The ledger has it at this path with this document, and the file is there or assumed to be.
     Unchanged,
-    /// The ledger does not have it, but the file is right.
+    /// The file is right, but the ledger does not know the invoice, or has it at another path or with another document.
     Adopted,
-    /// It must be written. None in a dry run.
+    /// It must be written. None without a stage: in a dry run, for `why` and for `verify`.
     Staged(Option<StagedDocument>),
 }
 
@@ -118,9 +119,9 @@ impl Checker<'_> {
             return Ok(reject(invoice, reason));
         }
         let digest = Digest::of(&document);
-        // What counts as seen was found to be JSON when it was entered.
-        let is_seen = known.is_some_and(|known| known.settled && known.digest == digest);
-        if !is_seen && let Err(reason) = is_json(&document) {
+        // A settled document was found to be JSON when it was entered.
+        let is_known_json = known.is_some_and(|known| known.settled && known.digest == digest);
+        if !is_known_json && let Err(reason) = is_json(&document) {
             return Ok(reject(invoice, reason));
         }
         let path = TreePath::of(&invoice.tenant, invoice.country.as_deref(), &invoice.date, &invoice.number);

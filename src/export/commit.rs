@@ -23,7 +23,7 @@ use crate::tree::Tree;
 use crate::tree::publish::{Changes, Published};
 use crate::tree::stage::Stage;
 
-/// Where the decisions of a run go.
+/// Where the decisions of a run go, and what they are made against.
 pub(super) enum Committer<'a> {
     Export {
         state: &'a mut State,
@@ -108,8 +108,9 @@ impl<'a> Committer<'a> {
         }
     }
 
-    /// Whether a batch has to be on record before rows are read again: a dry run changes neither disk nor ledger, so
-    /// its batch is all that knows of its decisions.
+    /// Whether decisions change disk and ledger. If so, the open batch is put on record before rows are read again and
+    /// before paths in doubt are cleared. A dry run changes neither: its decisions are known from its open batch and its
+    /// rehearsal alone.
     pub(super) fn changes_the_tree(&self) -> bool {
         matches!(self, Self::Export { .. })
     }
@@ -161,10 +162,13 @@ pub(super) enum Submitted {
 pub(super) struct Publishing(Receiver<anyhow::Result<Published>>);
 
 impl Publishing {
+    /// Whether the result is there, a failure included.
     pub(super) fn is_done(&self) -> bool {
         !self.0.is_empty()
     }
 
+    /// # Errors
+    /// The batch could not be published, or a publishing thread has ended.
     pub(super) fn wait(self) -> anyhow::Result<Published> {
         self.0.recv().unwrap_or_else(|_| Err(anyhow!("a publishing thread has ended, which is a bug")))
     }

@@ -26,7 +26,7 @@ pub(super) const KEYS_A_PAGE: usize = 10_000;
 const DOCUMENTS_A_PAGE: usize = 500;
 /// Rows of one statement of a full scan.
 const ROWS_A_PAGE: usize = 1_000;
-/// Groups of which nothing is read that are told in one message: there may be a hundred thousand.
+/// Groups without keys to read that one event covers: there may be a hundred thousand.
 const QUIET_AT_ONCE: usize = 1_000;
 
 /// What the thread that reads says to the one that decides.
@@ -144,7 +144,7 @@ pub(super) struct Reader<'a, T: FnMut(ReaderEvent) -> anyhow::Result<()>> {
 }
 
 impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
-    /// Reads everything. An error is one that ends the run; what concerns one tenant is told.
+    /// Reads everything. An error is one that ends the run; what concerns one tenant is an event.
     pub(super) fn read(&mut self, todo: Vec<Todo>, scope: &Scope) -> Result<(), SourceError> {
         self.read_todo(todo)?;
         match scope {
@@ -230,7 +230,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         self.say(ReaderEvent::Read { part: Part::Todo, rows, spellings: BTreeMap::new() })
     }
 
-    /// What is asked for of a part of the to-do list, and the tenants that it concerns.
+    /// What is asked for of a page of the to-do list, and the tenants that it concerns.
     fn wanted_again(&mut self, todo: Vec<Todo>) -> Result<(Vec<FetchRequest>, Vec<TodoOwner>), SourceError> {
         let ids: Vec<&InvoiceId> = todo.iter().map(|todo| &todo.id).collect();
         let known = self.lookup.entries(&ids).map_err(SourceError::Consumer)?;
@@ -514,7 +514,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         }
     }
 
-    /// Nothing is told of rows that are still to be handed over.
+    /// Hands over the rows of the open packet first: no event overtakes the rows that it speaks of.
     fn say(&mut self, event: ReaderEvent) -> Result<(), SourceError> {
         self.outbox.flush(&self.lookup).and_then(|()| (self.tell)(event)).map_err(SourceError::Consumer)
     }

@@ -48,7 +48,7 @@ enum WorkerMessage {
 pub(super) trait RowHandler {
     fn on_row(&mut self, checked: Checked) -> anyhow::Result<()>;
     fn on_reader_event(&mut self, event: ReaderEvent) -> anyhow::Result<()>;
-    /// Puts the decisions on record, since the run is cancelled.
+    /// Puts the decisions on record before the run ends early: it is cancelled, or rows did not arrive.
     fn checkpoint(&mut self) -> anyhow::Result<()>;
     /// No message has come for a moment.
     fn on_idle(&mut self) -> anyhow::Result<()> {
@@ -211,7 +211,9 @@ impl Arrivals {
     }
 }
 
-/// Every decision is on record when this returns, also when the run is cancelled.
+/// Hands each message to the handler, until the last thread has ended. Every decision is on record when this returns Ok,
+/// when the run was cancelled, and when rows did not arrive. After an error of a thread or of the handler the open batch
+/// is given up, and the next run decides its rows again.
 fn decide_all(handler: &mut dyn RowHandler, inbox: Receiver<WorkerMessage>, cancel: &Cancel) -> anyhow::Result<()> {
     let mut arrivals = Arrivals::default();
     loop {
@@ -226,7 +228,7 @@ fn decide_all(handler: &mut dyn RowHandler, inbox: Receiver<WorkerMessage>, canc
         match message {
             Ok(WorkerMessage::Checked(packet)) => packet.into_iter().try_for_each(|checked| handler.on_row(checked))?,
             Ok(WorkerMessage::Reader(event)) => handler.on_reader_event(event)?,
-            // A reader that waits for the server gives up when the run is cancelled.
+            // A cancelled run ends above, at its checkpoint, whatever its threads say.
             Ok(WorkerMessage::Failed(error)) if cancel.signal().is_none() => return Err(error),
             Ok(WorkerMessage::Failed(_)) => {}
             Err(RecvTimeoutError::Timeout) => handler.on_idle()?,

@@ -1,4 +1,5 @@
-//! Decisions, without I/O: may this run start here, is anything in doubt, which keys are read.
+//! Decides without I/O whether a run may start here, which watermarks lie ahead of the boundary, and which keys a run
+//! reads. `doubts.rs` decides whether clocks and server are to be doubted.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -127,6 +128,7 @@ pub struct Member {
     pub watermark: Option<SourceTime>,
     pub look_back: Option<SourceTime>,
     pub newest: Option<SourceTime>,
+    /// Whether work was open while its keys were read last.
     pub held: bool,
     /// Its number in the state; None for one that the state does not know.
     pub number: Option<TenantNo>,
@@ -155,6 +157,7 @@ pub enum OtherSpellings {
 pub enum KeysToRead {
     /// Nothing can have changed.
     None,
+    /// Those with a source time in this span.
     In(Span),
 }
 
@@ -181,8 +184,8 @@ pub struct Incremental<'a> {
 }
 
 impl Incremental<'_> {
-    /// How a group is read: from the least look-back among its members, without a lower bound if one
-    /// of them is new, not at all if nothing can have changed.
+    /// The keys that are read of a group: from the least look-back among its members on, without a lower bound if one
+    /// of them is new or has no look-back, none if nothing can have changed.
     fn keys_to_read(&self, relatives: &[&KnownTenant], newest: Option<&SourceTime>, unknown: usize) -> KeysToRead {
         if unknown == 0 && relatives.iter().all(|tenant| self.is_quiet(tenant, newest)) {
             return KeysToRead::None;
@@ -219,7 +222,7 @@ pub fn groups(listed: &[ListedTenant], chosen: &[Tenant], known: &[KnownTenant],
     let mut met: HashSet<Tenant> = groups.iter().flat_map(spellings).collect();
     for tenant in chosen {
         if !met.contains(tenant) {
-            // ListedTenant under a spelling that we do not know to be the same, or without issued rows.
+            // The source lists it under a spelling that is not known to mean the same tenant, or it has no issued rows.
             let group = group(&ListedTenant::unlisted(tenant), &families, how);
             met.extend(spellings(&group));
             groups.push(group);

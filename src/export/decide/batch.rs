@@ -14,22 +14,24 @@ use crate::tree::name::TreePath;
 use crate::tree::publish::{Changes, Placement, Removal};
 use crate::tree::stage::StagedDocument;
 
-/// A batch is closed when it holds so many bytes, or so many files, or after this time.
+/// A batch is closed when its staged documents have so many bytes, when it holds as many decisions or moves of watermarks
+/// as the constants below say, or after BATCH_TIME.
 const BATCH_BYTES: u64 = 64 << 20;
 pub(super) const BATCH_TIME: Duration = Duration::from_secs(3);
 /// Watermarks that move with one batch: they are kept in memory until then.
 const BATCH_ADVANCES: usize = 10_000;
-/// A first export shows files within a second.
-pub(super) const FIRST_BATCH_FILES: usize = 1_000;
-const BATCH_FILES: usize = 4_000;
-/// Of a long run, which takes a twelfth less time so (BENCHMARKS.md).
-const LARGE_BATCH_FILES: usize = 8_000;
+/// Decisions in the first batch of a run, so that a first export shows files within a second.
+pub(super) const FIRST_BATCH_DECISIONS: usize = 1_000;
+const BATCH_DECISIONS: usize = 4_000;
+/// Decisions in a batch of a long run, which takes a twelfth less time so (BENCHMARKS.md).
+const LARGE_BATCH_DECISIONS: usize = 8_000;
 
-/// How many files the next batch may hold. Nothing is done beside the last one, so it is to be small beside all
-/// that the run has written.
+/// How many decisions the next batch may hold: twice as many as the one before, up to `BATCH_DECISIONS`, and up to
+/// `LARGE_BATCH_DECISIONS` once that is an eighth of the files that the run has written. Nothing is decided while the last
+/// batch is published, so it is to be small beside the whole.
 pub(super) fn next_limit(limit: usize, written: u64) -> usize {
     let share = usize::try_from(written / 8).unwrap_or(usize::MAX);
-    (limit * 2).min(share.clamp(BATCH_FILES, LARGE_BATCH_FILES))
+    (limit * 2).min(share.clamp(BATCH_DECISIONS, LARGE_BATCH_DECISIONS))
 }
 
 /// Everything decided since the last batch was closed.
@@ -53,7 +55,7 @@ pub(in crate::export) struct Batch {
 }
 
 impl Batch {
-    /// How many decisions it holds.
+    /// How many decisions it holds: invoices with a file, rejects, rows that are gone, invoices that lost their path.
     fn len(&self) -> usize {
         let Record { entries, rejects, gone, displaced, .. } = &self.record;
         entries.len() + rejects.len() + gone.len() + displaced.len()
@@ -76,7 +78,7 @@ impl Batch {
         self.len() >= limit || self.record.advances.len() >= BATCH_ADVANCES || self.bytes >= BATCH_BYTES
     }
 
-    /// How many invoices get a file.
+    /// How many invoices get a new file, not counting those whose file is right already.
     pub(super) fn written(&self) -> u64 {
         self.record.entries.values().filter(|(_, origin)| *origin == Origin::Written).count() as u64
     }
@@ -142,7 +144,7 @@ impl Batch {
         self.record.displaced.insert(id.clone());
     }
 
-    /// The invoice keeps the file that the ledger says it has.
+    /// The invoice keeps the file that the ledger says it has: a batch that wanted to take it has failed to.
     pub(super) fn cancel_displacement(&mut self, id: &InvoiceId) {
         self.record.displaced.remove(id);
     }
@@ -320,7 +322,7 @@ mod tests {
 
     #[test]
     fn batches_grow_with_the_run_and_the_last_one_is_small_beside_it() {
-        let (mut limit, mut written) = (FIRST_BATCH_FILES, 0);
+        let (mut limit, mut written) = (FIRST_BATCH_DECISIONS, 0);
         for _ in 0..200 {
             written += limit as u64;
             limit = next_limit(limit, written);

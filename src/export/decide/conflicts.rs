@@ -1,8 +1,12 @@
-//! Rows that wait: two invoices want one path with different documents, or what was found out about a row no longer
-//! holds because of what was decided since. None of them is believed then. They wait until the batch is published and
-//! recorded, so that disk and ledger tell the truth, and are read again by key, with their rivals, and the rivals'
-//! rivals. The greater (source time, id) gets the path; a rival that moved off gets its new one in the same batch, which
-//! is how swaps and chains of moves come out right in any order.
+//! Owns the rows that wait, and the rule for which invoice wins a path.
+//!
+//! A row waits in three cases: another invoice has or wants its path with another document; a decision since it was
+//! checked has changed what the ledger says of it or removed its file; or it leaves a path that a waiting row wants. An
+//! export first publishes and records the open batch, so that disk and ledger agree; a dry run has nothing to publish.
+//! Then the rows that wait are read again by key, with all invoices that are linked to them by a contested path: their
+//! rivals, the rivals of those, and so on (`Decider::read_with_rivals` names the bound). Of the rows that want one path
+//! the greatest (source time, id) wins; a row without a source time loses. A rival that has moved elsewhere gets its new
+//! path in the same batch, so that swaps and chains of moves come out right in any order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;

@@ -1,5 +1,6 @@
-//! The thread that decides. Rows that no other invoice stands against get their paths one by one, conflicts are resolved
-//! once the batch is on record, watermarks move with the last row of their group.
+//! Owns the order of steps in the deciding thread. A row gets its path at once if no other invoice has or wants that path
+//! with another document; otherwise it waits until the batch is on record and the conflict is resolved. The watermarks
+//! of a group move with its last row.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
@@ -7,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{bail, ensure};
 
-use super::batch::{BATCH_TIME, Batch, FIRST_BATCH_FILES, next_limit};
+use super::batch::{BATCH_TIME, Batch, FIRST_BATCH_DECISIONS, next_limit};
 use super::conflicts::{Conflicts, DeferredRow, RereadRows, Winner, winners};
 use super::decisions::{Decisions, Rival};
 use super::doubted;
@@ -33,8 +34,8 @@ use crate::state::todo::{Leftover, TodoReason};
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Cause, Changes, Published, Removal};
 
-/// Rows read to resolve conflicts at the most, with rivals. Rivals beyond that lose their path if it is taken, and are
-/// read by the next run.
+/// Once so many rows were read to resolve conflicts, no further round of rivals is read. Rivals beyond that lose their
+/// path if it is taken, and are read by the next run.
 const REREAD_AT_MOST: usize = 5_000;
 /// Rows read again in one statement. They are fewer than in a page of the reader, because the deciding thread reads them
 /// one by one if the server refuses the statement.
@@ -130,7 +131,7 @@ impl RowHandler for Decider<'_> {
 impl<'a> Decider<'a> {
     pub(in crate::export) fn new(groups: &'a [Group], decisions: Decisions<'a>, second: SecondSource<'a>) -> Self {
         let (conflicts, parts) = Default::default();
-        let (opened, limit) = (Instant::now(), FIRST_BATCH_FILES);
+        let (opened, limit) = (Instant::now(), FIRST_BATCH_DECISIONS);
         Self { groups, decisions, second, conflicts, parts, opened, limit }
     }
 
@@ -267,7 +268,8 @@ impl<'a> Decider<'a> {
         Ok(())
     }
 
-    /// The rows that wait, their rivals, and the rivals' rivals.
+    /// Reads the rows that wait, then round by round the rivals of what was read, until no row has a rival that is not
+    /// read yet (the transitive closure) or `REREAD_AT_MOST` rows are.
     fn read_with_rivals(&mut self, waiting: &BTreeMap<InvoiceId, DeferredRow>) -> Result<RereadRows, SourceError> {
         let mut fresh = RereadRows::new();
         let mut ask: BTreeSet<InvoiceId> = waiting.keys().cloned().collect();
@@ -391,7 +393,7 @@ impl<'a> Decider<'a> {
         doubted::clear_doubt(&mut self.decisions)
     }
 
-    /// Sends the batch on its way if it is time, and records the one that is published.
+    /// Submits the open batch if it is full or old, and records the batch in flight if that is published.
     fn go_on(&mut self) -> anyhow::Result<()> {
         let batch = &self.decisions.view.batch;
         let is_old = self.opened.elapsed() >= BATCH_TIME && !batch.is_empty();
@@ -408,8 +410,10 @@ impl<'a> Decider<'a> {
         self.record_published()
     }
 
-    /// Closes the batch and sends it on its way, on which it gets its names once the one before has arrived.
-    /// That one is recorded meanwhile.
+    /// Closes the open batch and submits it, then waits for the batch before and records that. A batch with files stays
+    /// in flight while the next one is decided. One without files is recorded at once, and one that removes files is
+    /// waited for: another invoice may claim the paths that it frees. An empty batch is not submitted; its tenants are
+    /// done once the batch before is recorded.
     fn submit_batch(&mut self) -> anyhow::Result<()> {
         if self.decisions.view.batch.is_empty() {
             let ready = mem::take(&mut self.decisions.view.batch.ready);
@@ -439,7 +443,7 @@ impl<'a> Decider<'a> {
         if removes { self.record_published() } else { Ok(()) }
     }
 
-    /// Waits until the batch on its way is published, and records it.
+    /// Waits until the batch in flight is published, and records it.
     pub(in crate::export) fn record_published(&mut self) -> anyhow::Result<()> {
         let Some(InFlight { batch, publishing }) = self.decisions.view.in_flight.take() else { return Ok(()) };
         self.record(batch, &publishing.wait()?)

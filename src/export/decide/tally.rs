@@ -115,8 +115,8 @@ impl<'a> Tally<'a> {
             CheckResult::Reject(reject) => reject.time.as_ref().or(entry.time.as_ref()),
             other => other.time(),
         };
-        let is_seen = entry.settled && entry.time.as_ref() == time;
-        if self.kind == Kind::Incremental && is_seen {
+        let is_settled = entry.settled && entry.time.as_ref() == time;
+        if self.kind == Kind::Incremental && is_settled {
             return None;
         }
         self.group_of(check_result.tenant()?, time).map(Part::Group)
