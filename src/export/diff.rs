@@ -314,7 +314,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
                 }
                 ours.push(key);
             }
-            let mut wanted = self.unseen(part, group, ours, compare)?;
+            let mut wanted = self.unsettled(part, group, ours, compare)?;
             // The server finds neighbours in the primary key on one page of its disk.
             wanted.sort_by(|a, b| a.id.cmp(&b.id));
             self.fetch_all(wanted, &mut rows)?;
@@ -326,7 +326,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     }
 
     /// What is left of these keys once those that were exported in this version are dropped.
-    fn unseen(
+    fn unsettled(
         &mut self,
         part: Part,
         group: &Group,
@@ -342,9 +342,9 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         }
         let mut wanted = Vec::new();
         keys.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        let seen = self.lookup.seen(&keys).map_err(SourceError::Consumer)?;
-        for (key, seen) in keys.into_iter().zip(seen) {
-            match seen {
+        let matches = self.lookup.match_keys(&keys).map_err(SourceError::Consumer)?;
+        for (key, found) in keys.into_iter().zip(matches) {
+            match found {
                 LedgerMatch::Settled => self.ids.note_in_source(part, &key.id).map_err(SourceError::Consumer)?,
                 LedgerMatch::Unsettled(known) => wanted.push(Self::wanted(part, group, key, known, compare)),
             }

@@ -100,13 +100,13 @@ impl Lookup {
 
     /// What the ledger says of each of these keys, all at one moment. Cheapest in the order of ids, in which
     /// neighbours lie on one page.
-    pub fn seen(&self, keys: &[Key]) -> anyhow::Result<Vec<LedgerMatch>> {
+    pub fn match_keys(&self, keys: &[Key]) -> anyhow::Result<Vec<LedgerMatch>> {
         let sql = format!("SELECT {COLUMNS}, e.settled AND e.time IS ?2 AND t.name = ?3 {FROM} WHERE e.id = ?1");
         self.ask(keys.iter().map(|_| LedgerMatch::Unsettled(None)).collect(), |conn| {
             // Outside of a transaction each statement would take and give back SQLite's locks.
             let moment = conn.unchecked_transaction()?;
             let mut query = moment.prepare_cached(&sql)?;
-            let seen = |key: &Key| {
+            let matched = |key: &Key| {
                 let mut rows = query.query(params![LedgerKey(&key.id), key.time, key.tenant])?;
                 match rows.next()? {
                     Some(row) if row.get(NEXT_COLUMN)? => Ok(LedgerMatch::Settled),
@@ -114,7 +114,7 @@ impl Lookup {
                     None => Ok(LedgerMatch::Unsettled(None)),
                 }
             };
-            keys.iter().map(seen).collect()
+            keys.iter().map(matched).collect()
         })
     }
 
