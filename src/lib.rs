@@ -6,9 +6,10 @@
 //!
 //! ## What is promised, and who keeps it
 //!
-//! 1. **Nothing is lost.** [`window`] says from where on keys are read again and when they are read without a lower bound,
-//!    [`state::watermarks`] keeps that for the next run, and `export::diff` compares the keys with the ledger. [`export`]
-//!    tells step by step where a late commit is found. [`export::verify`] proves it, and finds what no run can see.
+//! 1. **Nothing is lost.** [`window`] says from where on keys are read again and when they are read without a lower
+//!    bound, [`state::watermarks`] keeps that for the next run, and `export::diff` compares the keys with the ledger.
+//!    [`export`] tells step by step where a late commit is found. [`export::verify`] proves it, and finds what no run
+//!    can see.
 //! 2. **Nothing is half.** [`tree::publish`]: stage, sync, rename, sync, and only then
 //!    [`state::record`]. What a dead run left in doubt is known from its lists ([`tree::stage`]).
 //! 3. **Nothing is silent.** [`run::Counts`] balance: written + unchanged + rejected + gone = seen.
@@ -39,14 +40,14 @@
 //! ## The way of an invoice
 //!
 //! ```text
-//!  source ──keys──▶ diff ──rows──▶ outbox ──packets──▶ check (threads) ──▶ decide (one thread) ──▶ commit (two threads)
-//!               ledger look-up   ledger look-up       JSON, SHA-256,      paths, conflicts,       tree: publish
-//!               of keys          of a full run        stage the document  batches                 state: record
+//! source ──keys──▶ diff ──rows──▶ outbox ──packets──▶ check (threads) ──▶ decide (one thread) ──▶ commit (two threads)
+//! ledger look-up   ledger look-up       JSON, SHA-256,      paths, conflicts,       tree: publish of keys          of
+//! a full run        stage the document  batches                 state: record
 //! ```
 //!
-//! [`export::run`] is where it starts, and [`export`] tells which file does which step. Each step is ahead of the next by
-//! a bounded number of bytes. The deciding thread notices a signal: it publishes and records its decisions and leaves; a
-//! reader that waits for the server is left behind (`export::drive`).
+//! [`export::run`] is where it starts, and [`export`] tells which file does which step. Each step is ahead of the next
+//! by a bounded number of bytes. The deciding thread notices a signal: it publishes and records its decisions and
+//! leaves; a reader that waits for the server is left behind (`export::drive`).
 //!
 //! ## The modules
 //!
@@ -72,8 +73,8 @@
 //!   at least**. A statement that waits for a metadata lock has a source time before the start that the
 //!   server shows, so a second version of the same second could otherwise pass for the first. Work
 //!   that began after the boundary, of which a busy server always has some, holds nothing up.
-//! * A running SELECT is open work too, unless its text proves that it only reads (`source::select_text`): it may call a
-//!   function that writes, and the server may show it in place of the statement that called it.
+//! * A running SELECT is open work too, unless its text proves that it only reads (`source::select_text`): it may call
+//!   a function that writes, and the server may show it in place of the statement that called it.
 //! * Open work that the server does not tell reliably lifts every lower bound. Where only the privilege is missing, the
 //!   overlap alone covers late commits, since else every run would read everything.
 //! * A tenant is read once more if work was open while its keys were read, after that work has ended,
@@ -92,8 +93,8 @@
 //!   have come back to what the ledger knows while the tree holds what was exported in between.
 //! * Which files must be looked at (after a restore, or when an operator moved a watermark) stands in the ledger beside
 //!   each invoice until it is done: a run may move the watermark before it gets to read the row.
-//! * If a clock moved, rows with source times that may come again count as seen no longer: a new version may carry the very
-//!   time of the old one.
+//! * If a clock moved, rows with source times that may come again count as seen no longer: a new version may carry the
+//!   very time of the old one.
 //! * The mark in the tree also says whether the run that it names came to its end: a copy of the tree that was
 //!   made before that is not the tree that the state describes. Of a run that failed or died this is not known.
 //! * When a spelling of a tenant turns up that the state does not know, the keys below the window are

@@ -158,10 +158,10 @@ fn whole_seconds(time: &SourceTime) -> Option<NaiveDateTime> {
 /// lie anywhere in that second, which a minute leaves room for.
 const WORK_MARGIN: Duration = Duration::from_secs(60);
 
-/// Where a tenant's next run starts reading keys again: the least of the boundary, the newest source
-/// time up to the boundary that the tenant has shown, both minus the overlap, and the start of the oldest
-/// open work minus the greater of the overlap and `WORK_MARGIN`. None means everything, which is also the answer when a time is no date, and for a tenant
-/// that has shown none.
+/// Where a tenant's next run starts reading keys again: the least of the boundary, the newest source time up to the
+/// boundary that the tenant has shown, both minus the overlap, and the start of the oldest open work minus the greater
+/// of the overlap and `WORK_MARGIN`. None means everything, which is also the answer when a time is no date, and for a
+/// tenant that has shown none.
 pub fn look_back(
     boundary: &SourceTime,
     newest: Option<&SourceTime>,

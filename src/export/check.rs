@@ -24,8 +24,8 @@ pub(super) struct Checker<'a> {
 }
 
 /// Whether the file of a row that is as the ledger says is looked for before the row counts as unchanged. Every run
-/// compares the file with the document where the ledger says something else, or marks its row `recheck`: an operator set
-/// the watermark back, or the state was restored.
+/// compares the file with the document where the ledger says something else, or marks its row `recheck`: an operator
+/// set the watermark back, or the state was restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
     /// Full runs and backfills put back files that were taken away.

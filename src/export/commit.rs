@@ -109,8 +109,8 @@ impl<'a> Committer<'a> {
     }
 
     /// Whether decisions change disk and ledger. If so, the open batch is put on record before rows are read again and
-    /// before paths in doubt are cleared. A dry run changes neither: its decisions are known from its open batch and its
-    /// rehearsal alone.
+    /// before paths in doubt are cleared. A dry run changes neither: its decisions are known from its open batch and
+    /// its rehearsal alone.
     pub(super) fn changes_the_tree(&self) -> bool {
         matches!(self, Self::Export { .. })
     }

@@ -1,5 +1,6 @@
-//! The thread that reads: the to-do list by primary key, then either the key diff (keys from the index, minus those that
-//! the ledger holds settled, then the documents of the rest) or the whole table in primary-key order. It changes nothing.
+//! The thread that reads: the to-do list by primary key, then either the key diff (keys from the index, minus those
+//! that the ledger holds settled, then the documents of the rest) or the whole table in primary-key order. It changes
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;

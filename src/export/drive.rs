@@ -211,9 +211,9 @@ impl Arrivals {
     }
 }
 
-/// Hands each message to the handler, until the last thread has ended. Every decision is on record when this returns Ok,
-/// when the run was cancelled, and when rows did not arrive. After an error of a thread or of the handler the open batch
-/// is given up, and the next run decides its rows again.
+/// Hands each message to the handler, until the last thread has ended. Every decision is on record when this returns
+/// Ok, when the run was cancelled, and when rows did not arrive. After an error of a thread or of the handler the open
+/// batch is given up, and the next run decides its rows again.
 fn decide_all(handler: &mut dyn RowHandler, inbox: Receiver<WorkerMessage>, cancel: &Cancel) -> anyhow::Result<()> {
     let mut arrivals = Arrivals::default();
     loop {

@@ -14,8 +14,8 @@ use crate::tree::name::TreePath;
 use crate::tree::publish::{Changes, Placement, Removal};
 use crate::tree::stage::StagedDocument;
 
-/// A batch is closed when its staged documents have so many bytes, when it holds as many decisions or moves of watermarks
-/// as the constants below say, or after BATCH_TIME.
+/// A batch is closed when its staged documents have so many bytes, when it holds as many decisions or moves of
+/// watermarks as the constants below say, or after BATCH_TIME.
 const BATCH_BYTES: u64 = 64 << 20;
 pub(super) const BATCH_TIME: Duration = Duration::from_secs(3);
 /// Watermarks that move with one batch: they are kept in memory until then.
@@ -27,8 +27,8 @@ const BATCH_DECISIONS: usize = 4_000;
 const LARGE_BATCH_DECISIONS: usize = 8_000;
 
 /// How many decisions the next batch may hold: twice as many as the one before, up to `BATCH_DECISIONS`, and up to
-/// `LARGE_BATCH_DECISIONS` once that is an eighth of the files that the run has written. Nothing is decided while the last
-/// batch is published, so it is to be small beside the whole.
+/// `LARGE_BATCH_DECISIONS` once that is an eighth of the files that the run has written. Nothing is decided while the
+/// last batch is published, so it is to be small beside the whole.
 pub(super) fn next_limit(limit: usize, written: u64) -> usize {
     let share = usize::try_from(written / 8).unwrap_or(usize::MAX);
     (limit * 2).min(share.clamp(BATCH_DECISIONS, LARGE_BATCH_DECISIONS))

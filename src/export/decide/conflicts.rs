@@ -5,8 +5,8 @@
 //! export first publishes and records the open batch, so that disk and ledger agree; a dry run has nothing to publish.
 //! Then the rows that wait are read again by key, with all invoices that are linked to them by a contested path: their
 //! rivals, the rivals of those, and so on (`Decider::read_with_rivals` names the bound). Of the rows that want one path
-//! the greatest (source time, id) wins; a row without a source time loses. A rival that has moved elsewhere gets its new
-//! path in the same batch, so that swaps and chains of moves come out right in any order.
+//! the greatest (source time, id) wins; a row without a source time loses. A rival that has moved elsewhere gets its
+//! new path in the same batch, so that swaps and chains of moves come out right in any order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;

@@ -1,6 +1,6 @@
-//! Owns the order of steps in the deciding thread. A row gets its path at once if no other invoice has or wants that path
-//! with another document; otherwise it waits until the batch is on record and the conflict is resolved. The watermarks
-//! of a group move with its last row.
+//! Owns the order of steps in the deciding thread. A row gets its path at once if no other invoice has or wants that
+//! path with another document; otherwise it waits until the batch is on record and the conflict is resolved. The
+//! watermarks of a group move with its last row.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
@@ -37,8 +37,8 @@ use crate::tree::publish::{Cause, Changes, Published, Removal};
 /// Once so many rows were read to resolve conflicts, no further round of rivals is read. Rivals beyond that lose their
 /// path if it is taken, and are read by the next run.
 const REREAD_AT_MOST: usize = 5_000;
-/// Rows read again in one statement. They are fewer than in a page of the reader, because the deciding thread reads them
-/// one by one if the server refuses the statement.
+/// Rows read again in one statement. They are fewer than in a page of the reader, because the deciding thread reads
+/// them one by one if the server refuses the statement.
 const REREAD_A_PAGE: usize = 100;
 
 pub(in crate::export) struct Decider<'a> {
@@ -192,9 +192,9 @@ impl<'a> Decider<'a> {
         Ok(current.is_some_and(|entry| entry.path != candidate.path && self.conflicts.want(&entry.path)))
     }
 
-    /// Puts a row aside until the batch is recorded, and with it the rivals that the batch holds, those that are about to
-    /// leave its path, and those that were to have the path that one of them leaves, for it may come to stay: a decision
-    /// that may be overruled is better not published first, and a path that an invoice wants never lies empty.
+    /// Puts a row aside until the batch is recorded, and with it the rivals that the batch holds, those that are about
+    /// to leave its path, and those that were to have the path that one of them leaves, for it may come to stay: a
+    /// decision that may be overruled is better not published first, and a path that an invoice wants never lies empty.
     fn put_aside(&mut self, candidate: &Candidate, rivals: Vec<InvoiceId>) -> anyhow::Result<()> {
         self.decisions.discard(candidate);
         let mut aside = rivals;

@@ -64,8 +64,8 @@ impl Decisions<'_> {
         }
     }
 
-    /// Gives a candidate its path. Rows of a tenant that has failed are left to the next run. `known` is what the ledger
-    /// said when the row was read.
+    /// Gives a candidate its path. Rows of a tenant that has failed are left to the next run. `known` is what the
+    /// ledger said when the row was read.
     pub(super) fn accept(&mut self, candidate: Candidate, known: Option<Entry>) -> anyhow::Result<()> {
         if self.journal.has_failed(&candidate.invoice.tenant) {
             self.discard(&candidate);

@@ -1,5 +1,5 @@
-//! Paths at which a run that died may have written. Once everything in doubt was read again, files that no invoice names
-//! stem from the dead run.
+//! Paths at which a run that died may have written. Once everything in doubt was read again, files that no invoice
+//! names stem from the dead run.
 
 use super::decisions::Decisions;
 use crate::event::Notice;

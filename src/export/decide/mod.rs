@@ -1,5 +1,5 @@
-//! The deciding side of a run: one thread that gives out paths, over the ledger and the batches that it does not know of
-//! yet.
+//! The deciding side of a run: one thread that gives out paths, over the ledger and the batches that it does not know
+//! of yet.
 //!
 //! | file | what it owns |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! Owns how far each part of a run has come (the to-do list, a group of tenants, the table, the rest of the ledger), and how
-//! the watermarks of a group move once its last row is decided.
+//! Owns how far each part of a run has come (the to-do list, a group of tenants, the table, the rest of the ledger),
+//! and how the watermarks of a group move once its last row is decided.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -39,8 +39,8 @@ impl Parts {
         self.open.entry(part).or_default().expected = Some((rows, spellings));
     }
 
-    /// Whether all rows of a part have arrived. Rows of the to-do list belong to tenants too, so no other part is complete
-    /// before it. The caller resolves conflicts before it closes the part: rows that wait have arrived.
+    /// Whether all rows of a part have arrived. Rows of the to-do list belong to tenants too, so no other part is
+    /// complete before it. The caller resolves conflicts before it closes the part: rows that wait have arrived.
     pub(super) fn is_complete(&self, part: Part) -> bool {
         let progress = self.open.get(&part);
         let expected = progress.and_then(|progress| Some((progress.arrived, progress.expected.as_ref()?.0)));
