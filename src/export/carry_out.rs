@@ -104,15 +104,14 @@ pub(super) fn carry_out(
         let cancel = committer.cancel(options)?;
         let retry = || RetryPolicy::new(options.retry_for, &cancel);
         let second = SecondSource::new(retry(), &connect);
-        let table_no = committer.table_no(&snapshot.settings)?;
         let decisions = Decisions {
             settings: &snapshot.settings,
             checker,
+            table_no: committer.table_no(&snapshot.settings)?,
             view: LedgerView::new(committer, entered),
             journal: Journal::new(&snapshot.settings, options.rejects, tell),
             tally: Tally::new(options.kind, scope.groups()),
             doubted,
-            table_no,
             retried: todo.iter().map(|todo| (todo.id.clone(), todo.why)).collect(),
             has_entered: false,
         };

@@ -102,7 +102,10 @@ impl CheckResult {
 }
 
 impl Checker<'_> {
-    /// An error ends the run.
+    /// Finds out whether a row can be exported, and what its file needs. `known` is what the ledger says of it.
+    ///
+    /// # Errors
+    /// What ends the run: staging failed, or a folder cannot be looked at for a reason that concerns every tenant.
     pub(super) fn check(
         &self,
         fetched: Fetched,
@@ -124,6 +127,18 @@ impl Checker<'_> {
         if !is_known_json && let Err(reason) = is_json(&document) {
             return Ok(reject(invoice, reason));
         }
+        self.compare_and_stage(Row { invoice, document }, digest, known, rewrite)
+    }
+
+    /// Compares the file of an invoice that can be exported, and stages the document if the file is not right.
+    fn compare_and_stage(
+        &self,
+        row: Row,
+        digest: Digest,
+        known: Option<&Entry>,
+        rewrite: Rewrite,
+    ) -> anyhow::Result<CheckResult> {
+        let Row { invoice, document } = row;
         let path = TreePath::of(&invoice.tenant, invoice.country.as_deref(), &invoice.date, &invoice.number);
         let size = document.len() as u64;
         let file = match self.file_state(&path, digest, &document, known, rewrite) {

@@ -229,18 +229,7 @@ fn judge_row(
     now: &mut SourceSnapshot<'_>,
 ) -> anyhow::Result<Verdict> {
     if let Some(lacking) = lacking(row) {
-        return Ok(match trace.entry {
-            Some(_) => orphaned(text!(
-                "it was exported, but now {lacking}; the file stays",
-                "曾经导出，但现在{lacking}；文件保留"; lacking)),
-            None => {
-                let next = text!(
-                    "it is exported once that is mended and its source time has moved",
-                    "修正之后，并且更新时间变化后，会被导出"
-                );
-                verdict(InvoiceStatus::NotExported, lacking, Some(next))
-            }
-        });
+        return Ok(judge_no_invoice(trace, lacking));
     }
     let document = document_now(&row.id, trace, tree, now)?;
     let waits = |first| waits(row, trace, tenant, known, now, first);
@@ -259,6 +248,20 @@ fn judge_row(
         Document::Other if file == Some(FileNow::Missing) => wrong_file(FileNow::Missing),
         Document::Other => waits(Some(text!("the row changed after it was exported", "导出之后这条记录有变化"))),
     })
+}
+
+/// Of a row that is no invoice, and what it lacks.
+fn judge_no_invoice(trace: &Trace, lacking: Text) -> Verdict {
+    if trace.entry.is_some() {
+        return orphaned(text!(
+            "it was exported, but now {lacking}; the file stays",
+            "曾经导出，但现在{lacking}；文件保留"; lacking));
+    }
+    let next = text!(
+        "it is exported once that is mended and its source time has moved",
+        "修正之后，并且更新时间变化后，会被导出"
+    );
+    verdict(InvoiceStatus::NotExported, lacking, Some(next))
 }
 
 /// Of a file that holds the document of the source.
@@ -375,28 +378,11 @@ fn turn(
     };
     let boundary = &now.boundary;
     if time > boundary {
-        return (
-            text!(
-                "its source time {time} lies after the boundary {boundary}",
-                "更新时间 {time} 晚于导出时间边界 {boundary}"
-            ),
-            text!(
-                "an incremental run exports it once the boundary has passed that time",
-                "导出时间边界越过该时间后，由增量导出处理"
-            ),
-        );
+        return ahead(time, boundary);
     }
     let watermark = tenant.and_then(|tenant| tenant.watermark.as_ref());
     if watermark.is_none_or(|watermark| time > watermark) {
-        let from = watermark.map_or_else(|| text!("the beginning", "最早"), |from| Text::same(from.as_str()));
-        return (
-            text!(
-                "its source time {time} lies in the next window ({from} to {boundary})",
-                "更新时间 {time} 在下次导出的区间内（{from} 至 {boundary}）";
-                from
-            ),
-            text!("the next incremental run exports it", "下次增量导出会导出"),
-        );
+        return in_next_window(time, watermark, boundary);
     }
     if trace.entry.as_ref().is_some_and(|entry| entry.settled && entry.time.as_ref() == Some(time)) {
         let unmoved = text!(
@@ -408,7 +394,34 @@ fn turn(
     late(time, keys_to_read(row, known, now))
 }
 
-/// Of a row below the watermark.
+/// Of a row after the boundary.
+fn ahead(time: &SourceTime, boundary: &SourceTime) -> (Text, Text) {
+    (
+        text!(
+            "its source time {time} lies after the boundary {boundary}",
+            "更新时间 {time} 晚于导出时间边界 {boundary}"
+        ),
+        text!(
+            "an incremental run exports it once the boundary has passed that time",
+            "导出时间边界越过该时间后，由增量导出处理"
+        ),
+    )
+}
+
+/// Of a row between watermark and boundary.
+fn in_next_window(time: &SourceTime, watermark: Option<&SourceTime>, boundary: &SourceTime) -> (Text, Text) {
+    let from = watermark.map_or_else(|| text!("the beginning", "最早"), |from| Text::same(from.as_str()));
+    (
+        text!(
+            "its source time {time} lies in the next window ({from} to {boundary})",
+            "更新时间 {time} 在下次导出的区间内（{from} 至 {boundary}）";
+            from
+        ),
+        text!("the next incremental run exports it", "下次增量导出会导出"),
+    )
+}
+
+/// Of a row at or below the watermark.
 fn late(time: &SourceTime, keys: KeysToRead) -> (Text, Text) {
     let late = text!(
         "its source time {time} lies below the watermark: it was committed late, or its time set by hand",

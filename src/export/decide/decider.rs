@@ -224,16 +224,21 @@ impl<'a> Decider<'a> {
         }
         self.decisions.has_entered = true;
         let waiting = self.conflicts.take();
-        let fresh = match self.read_with_rivals(&waiting) {
+        match self.read_with_rivals(&waiting) {
+            Ok(fresh) => self.decide_together(&waiting, fresh),
             // The rows that wait are left to the next run.
             Err(SourceError::Statement(error)) => {
                 let trouble = Trouble::from(&error);
                 let tenants = waiting.values().map(|waiting| &waiting.tenant);
                 tenants.for_each(|tenant| self.decisions.journal.fail(tenant, trouble.clone()));
-                return Ok(());
+                Ok(())
             }
-            result => result.map_err(SourceError::into_error)?,
-        };
+            Err(fault) => Err(fault.into_error()),
+        }
+    }
+
+    /// Decides rows that were read again. A rival about which there is nothing new stays as it was decided before.
+    fn decide_together(&mut self, waiting: &BTreeMap<InvoiceId, DeferredRow>, fresh: RereadRows) -> anyhow::Result<()> {
         let rivals = fresh.keys().filter(|id| !waiting.contains_key(*id));
         let mut rivals: HashMap<InvoiceId, Rival> =
             rivals.map(|id| Ok((id.clone(), self.decisions.rival(id)?))).collect::<anyhow::Result<_>>()?;
@@ -289,6 +294,16 @@ impl<'a> Decider<'a> {
         Ok(fresh)
     }
 
+    /// What is known of each row before it is read again, and whether its file is written in any case.
+    fn known_of<'i>(&self, ids: &'i [InvoiceId]) -> anyhow::Result<HashMap<&'i InvoiceId, (Option<Entry>, Rewrite)>> {
+        let known = ids.iter().map(|id| {
+            let is_doubted = self.decisions.retried.get(id) == Some(&TodoReason::Doubt);
+            let rewrite = if is_doubted { Rewrite::Always } else { Rewrite::IfWrong };
+            Ok((id, (self.decisions.view.entry(id)?, rewrite)))
+        });
+        known.collect()
+    }
+
     /// Reads rows by key. One that the server does not return is a reject, as in a page.
     fn read_again(
         &mut self,
@@ -296,12 +311,7 @@ impl<'a> Decider<'a> {
         waiting: &BTreeMap<InvoiceId, DeferredRow>,
         fresh: &mut RereadRows,
     ) -> Result<(), SourceError> {
-        let mut known: HashMap<&InvoiceId, (Option<Entry>, Rewrite)> = HashMap::new();
-        for id in ids {
-            let is_doubted = self.decisions.retried.get(id) == Some(&TodoReason::Doubt);
-            let entry = self.decisions.view.entry(id).map_err(SourceError::Consumer)?;
-            known.insert(id, (entry, if is_doubted { Rewrite::Always } else { Rewrite::IfWrong }));
-        }
+        let known = self.known_of(ids).map_err(SourceError::Consumer)?;
         let checker = self.decisions.checker;
         let mut asks = self.second.telling(self.decisions.journal.tell);
         let refused = one_by_one::read(ids, |ids| {
