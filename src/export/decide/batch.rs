@@ -171,7 +171,7 @@ impl Batch {
     }
 
     /// What a dead run may have written there could not be removed.
-    pub(super) fn stay_in_doubt(&mut self, path: &TreePath) {
+    pub(super) fn keep_in_doubt(&mut self, path: &TreePath) {
         self.record.cleared.retain(|cleared| cleared != path);
     }
 
@@ -182,7 +182,7 @@ impl Batch {
     }
 
     /// The row is no invoice any more.
-    pub(super) fn gone(&mut self, id: InvoiceId, tenant: Option<Tenant>) {
+    pub(super) fn record_gone(&mut self, id: InvoiceId, tenant: Option<Tenant>) {
         self.record.rejects.remove(&id);
         self.record.gone.insert(id, tenant);
     }
@@ -192,7 +192,7 @@ impl Batch {
     }
 
     /// The row is decided anew, or comes again: what a batch before has counted of it holds no longer.
-    pub(super) fn correct(&mut self, tenant: Option<Tenant>, counted: Counts) {
+    pub(super) fn take_back(&mut self, tenant: Option<Tenant>, counted: Counts) {
         self.corrections.push((tenant, counted));
     }
 
@@ -341,7 +341,7 @@ mod tests {
         batch.reject(reject("3"));
         batch.enter(entry("3", "IT", 1), Origin::Kept);
         batch.reject(reject("4"));
-        batch.gone(InvoiceId::from("4"), None);
+        batch.record_gone(InvoiceId::from("4"), None);
         let mut totals = Totals::default();
         batch.close(&mut totals);
         let expected =
@@ -359,9 +359,9 @@ mod tests {
         batch.close(&mut totals);
         let mut next = Batch::default();
         next.reject(reject("1"));
-        next.correct(Some(tenant.clone()), Origin::Written.counts(5));
+        next.take_back(Some(tenant.clone()), Origin::Written.counts(5));
         // Of a row that its tenant has never counted as unchanged there is nothing to take back.
-        next.correct(Some(tenant.clone()), Origin::Kept.counts(5));
+        next.take_back(Some(tenant.clone()), Origin::Kept.counts(5));
         next.close(&mut totals);
         assert_eq!(totals.run, Counts { seen: 1, rejected: 1, ..Counts::default() });
         assert_eq!(next.record.taken_back[&tenant], Origin::Written.counts(5));

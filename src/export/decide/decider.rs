@@ -64,7 +64,7 @@ impl RowHandler for Decider<'_> {
             }
             return self.after(part);
         }
-        self.decisions.journal.meet(part, &check_result);
+        self.decisions.journal.note_row(part, &check_result);
         self.count_late(check_result.tenant(), late_by);
         self.decide(check_result, known)?;
         self.after(part)?;
@@ -84,9 +84,9 @@ impl RowHandler for Decider<'_> {
             }
             ReaderEvent::Gone { part, id, .. } if self.decisions.tally.remove_rival(&id) => self.after(part)?,
             ReaderEvent::Gone { part, id, tenant, late_by } => {
-                self.decisions.journal.meet_gone();
+                self.decisions.journal.note_gone_row();
                 self.count_late(tenant.as_ref(), late_by);
-                self.decisions.gone(id, tenant.as_ref());
+                self.decisions.record_gone(id, tenant.as_ref());
                 self.after(part)?;
             }
             ReaderEvent::Read { part, rows, spellings } => {
@@ -241,7 +241,7 @@ impl<'a> Decider<'a> {
     fn decide_together(&mut self, waiting: &BTreeMap<InvoiceId, DeferredRow>, fresh: RereadRows) -> anyhow::Result<()> {
         let rivals = fresh.keys().filter(|id| !waiting.contains_key(*id));
         let mut rivals: HashMap<InvoiceId, Rival> =
-            rivals.map(|id| Ok((id.clone(), self.decisions.rival(id)?))).collect::<anyhow::Result<_>>()?;
+            rivals.map(|id| Ok((id.clone(), self.decisions.take_rival(id)?))).collect::<anyhow::Result<_>>()?;
         let winners = winners(&fresh);
         self.displace_losers(&winners)?;
         for (id, check_result) in fresh {
@@ -255,7 +255,7 @@ impl<'a> Decider<'a> {
             }
             match check_result {
                 Some(check_result) => self.decide_contender(check_result, &winners)?,
-                None => self.decisions.gone(id, of_waiting.or(rival.entry.as_ref().map(|entry| &entry.tenant))),
+                None => self.decisions.record_gone(id, of_waiting.or(rival.entry.as_ref().map(|entry| &entry.tenant))),
             }
         }
         Ok(())

@@ -125,9 +125,9 @@ impl Decisions<'_> {
     }
 
     /// The row is no invoice any more; its tenant is known as far as the to-do list or the ledger knows it.
-    pub(super) fn gone(&mut self, id: InvoiceId, tenant: Option<&Tenant>) {
+    pub(super) fn record_gone(&mut self, id: InvoiceId, tenant: Option<&Tenant>) {
         self.tally.note_gone(&id, tenant);
-        self.view.batch.gone(id, tenant.cloned());
+        self.view.batch.record_gone(id, tenant.cloned());
     }
 
     /// Removes the staged document of a candidate that is not accepted.
@@ -138,7 +138,7 @@ impl Decisions<'_> {
     }
 
     /// What is known of a rival that was read again.
-    pub(super) fn rival(&mut self, id: &InvoiceId) -> anyhow::Result<Rival> {
+    pub(super) fn take_rival(&mut self, id: &InvoiceId) -> anyhow::Result<Rival> {
         Ok(Rival {
             entry: self.view.entry(id)?,
             counted: self.view.counted(id)?.or_else(|| self.tally.take_gone_count(id)),
@@ -150,7 +150,7 @@ impl Decisions<'_> {
     pub(super) fn recount(&mut self, id: &InvoiceId, check_result: Option<&CheckResult>, rival: &Rival) {
         match &rival.counted {
             _ if rival.is_in_batch => {}
-            Some((tenant, counts)) => self.view.batch.correct(tenant.clone(), *counts),
+            Some((tenant, counts)) => self.view.batch.take_back(tenant.clone(), *counts),
             None => self.tally.note_rival(id, check_result, rival.entry.as_ref(), &self.retried),
         }
     }
@@ -158,13 +158,13 @@ impl Decisions<'_> {
     /// Rivals that this part should have brought, and has not since: they came before, and were unchanged then.
     pub(super) fn take_back_doubles(&mut self, part: Part) {
         for tenant in self.tally.take_missing_rivals(part) {
-            self.view.batch.correct(Some(tenant), Counts { seen: 1, unchanged: 1, ..Counts::default() });
+            self.view.batch.take_back(Some(tenant), Counts { seen: 1, unchanged: 1, ..Counts::default() });
         }
     }
 
     /// Completes a batch with what publishing found out, and counts it: from here on it is only recorded.
     pub(super) fn close(&mut self, batch: &mut Batch, published: &Published) -> anyhow::Result<()> {
-        self.note(batch, published)?;
+        self.note_published(batch, published)?;
         let totals = &mut self.journal.outcome.totals;
         batch.close(totals);
         self.journal.fail_if_rejected(&batch.ready);
@@ -177,7 +177,7 @@ impl Decisions<'_> {
     }
 
     /// Removed files, files that are not ours, tenants that are blocked.
-    fn note(&mut self, batch: &mut Batch, published: &Published) -> anyhow::Result<()> {
+    fn note_published(&mut self, batch: &mut Batch, published: &Published) -> anyhow::Result<()> {
         let mut dropped = Vec::new();
         for Failure { tenant, path, trouble } in published.failed() {
             dropped.extend(batch.drop_failed(path));
@@ -198,7 +198,7 @@ impl Decisions<'_> {
             self.note_not_removed(batch, left);
         }
         for (path, detail) in published.in_doubt() {
-            batch.stay_in_doubt(path);
+            batch.keep_in_doubt(path);
             self.journal.notice(Notice::NotRemoved { path: path.to_string(), detail: detail.clone() });
         }
         Ok(())
@@ -323,13 +323,13 @@ mod tests {
         let (settings, mut tell) = (settings(Kind::Full), |_| {});
         let mut decisions = decisions(&settings, &mut tell);
         let id = InvoiceId::from("1");
-        decisions.gone(id.clone(), Some(&Tenant::from("1")));
+        decisions.record_gone(id.clone(), Some(&Tenant::from("1")));
         assert_eq!(closed(&mut decisions), Counts { seen: 1, gone: 1, ..Counts::default() });
-        let rival = decisions.rival(&id).unwrap();
+        let rival = decisions.take_rival(&id).unwrap();
         decisions.recount(&id, None, &rival);
         decisions.accept(candidate("CN", FileState::Staged(None)), None).unwrap();
         // In the batch that is open it counts as what it comes to in the end.
-        let rival = decisions.rival(&id).unwrap();
+        let rival = decisions.take_rival(&id).unwrap();
         decisions.recount(&id, None, &rival);
         decisions.accept(candidate("DE", FileState::Staged(None)), None).unwrap();
         assert_eq!(closed(&mut decisions), Counts { seen: 1, written: 1, bytes: 2, ..Counts::default() });

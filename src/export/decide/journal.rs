@@ -49,7 +49,7 @@ impl<'a> Journal<'a> {
     }
 
     /// A row has come. The first one of a tenant starts it where no group did.
-    pub(super) fn meet(&mut self, part: Part, check_result: &CheckResult) {
+    pub(super) fn note_row(&mut self, part: Part, check_result: &CheckResult) {
         if let Some(tenant) =
             check_result.tenant().filter(|tenant| part != Part::Todo && !self.outcome.tenants.contains(*tenant))
         {
@@ -60,7 +60,7 @@ impl<'a> Journal<'a> {
     }
 
     /// A row has come that is no invoice any more.
-    pub(super) fn meet_gone(&mut self) {
+    pub(super) fn note_gone_row(&mut self) {
         self.rows += 1;
     }
 
