@@ -232,7 +232,7 @@ fn judge_row(
         return Ok(judge_no_invoice(trace, lacking));
     }
     let document = document_now(&row.id, trace, tree, now)?;
-    let waits = |first| waits(row, trace, tenant, known, now, first);
+    let waits = |first| judge_waiting(row, trace, tenant, known, now, first);
     Ok(match document {
         Document::Gone => {
             let next = text!("ask again", "请稍后重新查询");
@@ -340,7 +340,7 @@ fn mend_elsewhere(reason: ReasonCode) -> Option<Text> {
 }
 
 /// Which run will take it, decided as the next incremental run would. `first` is what else there is to say.
-fn waits(
+fn judge_waiting(
     row: &RowSummary,
     trace: &Trace,
     tenant: Option<&KnownTenant>,
@@ -356,14 +356,14 @@ fn waits(
         let listed = text!("it is on the to-do list", "它在待处理列表中");
         (listed, text!("the next run reads it, whatever its window", "下次运行会读取它，不论时间区间"))
     } else {
-        turn(row, trace, tenant, known, now)
+        when_read(row, trace, tenant, known, now)
     };
     let because = first.map_or_else(|| because.clone(), |first| first.then(&because));
     verdict(status, because, Some(next))
 }
 
 /// Where the source time of a row lies, and which run reads it there.
-fn turn(
+fn when_read(
     row: &RowSummary,
     trace: &Trace,
     tenant: Option<&KnownTenant>,

@@ -154,7 +154,7 @@ impl Batch {
         self.removals.insert(removal.path.clone(), removal);
     }
 
-    pub(super) fn removes(&self) -> bool {
+    pub(super) fn has_removals(&self) -> bool {
         !self.removals.is_empty()
     }
 
@@ -187,7 +187,7 @@ impl Batch {
         self.record.gone.insert(id, tenant);
     }
 
-    pub(super) fn rejects(&self, id: &InvoiceId) -> bool {
+    pub(super) fn is_rejected(&self, id: &InvoiceId) -> bool {
         self.record.rejects.contains_key(id)
     }
 

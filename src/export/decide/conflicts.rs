@@ -45,7 +45,7 @@ impl Conflicts {
     }
 
     /// Whether a row that waits wants this path.
-    pub(super) fn want(&self, path: &TreePath) -> bool {
+    pub(super) fn is_wanted(&self, path: &TreePath) -> bool {
         self.waiting.values().any(|waiting| waiting.path == *path)
     }
 
@@ -139,8 +139,8 @@ mod tests {
             assert!(!conflicts.is_full());
             conflicts.add(InvoiceId(n.to_string()), Tenant::from("1"), path(&n.to_string()));
         }
-        assert!(conflicts.is_full() && conflicts.want(&path("7")) && !conflicts.want(&path("A")));
+        assert!(conflicts.is_full() && conflicts.is_wanted(&path("7")) && !conflicts.is_wanted(&path("A")));
         assert_eq!(conflicts.take().len(), WAITING_AT_MOST);
-        assert!(conflicts.is_empty() && !conflicts.want(&path("7")));
+        assert!(conflicts.is_empty() && !conflicts.is_wanted(&path("7")));
     }
 }

@@ -62,12 +62,12 @@ impl RowHandler for Decider<'_> {
             if let CheckResult::Candidate(candidate) = &check_result {
                 self.decisions.discard(candidate);
             }
-            return self.after(part);
+            return self.close_if_complete(part);
         }
         self.decisions.journal.note_row(part, &check_result);
         self.count_late(check_result.tenant(), late_by);
         self.decide(check_result, known)?;
-        self.after(part)?;
+        self.close_if_complete(part)?;
         self.decisions.journal.say_progress();
         Ok(())
     }
@@ -79,19 +79,21 @@ impl RowHandler for Decider<'_> {
                 for n in groups {
                     self.begin(n);
                     self.parts.expect(Part::Group(n), 0, BTreeMap::new());
-                    self.after(Part::Group(n))?;
+                    self.close_if_complete(Part::Group(n))?;
                 }
             }
-            ReaderEvent::Gone { part, id, .. } if self.decisions.tally.remove_rival(&id) => self.after(part)?,
+            ReaderEvent::Gone { part, id, .. } if self.decisions.tally.remove_rival(&id) => {
+                self.close_if_complete(part)?
+            }
             ReaderEvent::Gone { part, id, tenant, late_by } => {
                 self.decisions.journal.note_gone_row();
                 self.count_late(tenant.as_ref(), late_by);
                 self.decisions.record_gone(id, tenant.as_ref());
-                self.after(part)?;
+                self.close_if_complete(part)?;
             }
             ReaderEvent::Read { part, rows, spellings } => {
                 self.parts.expect(part, rows, spellings);
-                self.after(part)?;
+                self.close_if_complete(part)?;
             }
             ReaderEvent::Retrying { trouble, pause } => {
                 self.decisions.journal.notice(Notice::Retrying { trouble, pause });
@@ -105,7 +107,7 @@ impl RowHandler for Decider<'_> {
     }
 
     fn on_idle(&mut self) -> anyhow::Result<()> {
-        self.go_on()
+        self.submit_if_due()
     }
 
     fn checkpoint(&mut self) -> anyhow::Result<()> {
@@ -189,7 +191,7 @@ impl<'a> Decider<'a> {
             return Ok(false);
         }
         let current = self.decisions.view.entry(&candidate.invoice.id)?;
-        Ok(current.is_some_and(|entry| entry.path != candidate.path && self.conflicts.want(&entry.path)))
+        Ok(current.is_some_and(|entry| entry.path != candidate.path && self.conflicts.is_wanted(&entry.path)))
     }
 
     /// Puts a row aside until the batch is recorded, and with it the rivals that the batch holds, those that are about
@@ -363,13 +365,13 @@ impl<'a> Decider<'a> {
     }
 
     /// Closes what is complete.
-    fn after(&mut self, part: Part) -> anyhow::Result<()> {
-        self.complete(part)?;
-        self.go_on()
+    fn close_if_complete(&mut self, part: Part) -> anyhow::Result<()> {
+        self.close_part(part)?;
+        self.submit_if_due()
     }
 
     /// Closes a part if all its rows are decided.
-    fn complete(&mut self, part: Part) -> anyhow::Result<()> {
+    fn close_part(&mut self, part: Part) -> anyhow::Result<()> {
         if !self.parts.is_complete(part) {
             return Ok(());
         }
@@ -379,7 +381,7 @@ impl<'a> Decider<'a> {
         match part {
             Part::Todo => {
                 self.clear_doubt()?;
-                self.parts.finish_todo().into_iter().try_for_each(|part| self.complete(part))
+                self.parts.finish_todo().into_iter().try_for_each(|part| self.close_part(part))
             }
             Part::Group(n) => {
                 let members = members(&self.groups[n], &spellings);
@@ -404,7 +406,7 @@ impl<'a> Decider<'a> {
     }
 
     /// Submits the open batch if it is full or old, and records the batch in flight if that is published.
-    fn go_on(&mut self) -> anyhow::Result<()> {
+    fn submit_if_due(&mut self) -> anyhow::Result<()> {
         let batch = &self.decisions.view.batch;
         let is_old = self.opened.elapsed() >= BATCH_TIME && !batch.is_empty();
         if is_old || batch.is_full(self.limit) {
@@ -434,11 +436,11 @@ impl<'a> Decider<'a> {
         }
         // A path that is left is free before another invoice may claim it, and stays if an invoice of the batch before
         // keeps it.
-        if self.decisions.view.batch.removes() {
+        if self.decisions.view.batch.has_removals() {
             self.record_published()?;
         }
         let mut changes = self.decisions.view.batch.take_changes();
-        self.keep_unless_table_lasts(&mut changes)?;
+        self.keep_files_unless_table_lasts(&mut changes)?;
         let removes = !changes.removals.is_empty();
         let submitted = self.decisions.view.committer.submit(changes)?;
         // What became of the batch before may change what is recorded of this one.
@@ -469,7 +471,7 @@ impl<'a> Decider<'a> {
 
     /// A table may be emptied or exchanged while it is read. The rows of a batch were read before this asks, so that
     /// they are of the table of the run's start if it is still there. If not, the batch removes nothing.
-    fn keep_unless_table_lasts(&mut self, changes: &mut Changes) -> anyhow::Result<()> {
+    fn keep_files_unless_table_lasts(&mut self, changes: &mut Changes) -> anyhow::Result<()> {
         if changes.removals.is_empty() || self.table_lasts()? {
             return Ok(());
         }

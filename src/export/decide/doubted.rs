@@ -15,7 +15,7 @@ pub(super) fn clear_doubt(decisions: &mut Decisions<'_>) -> anyhow::Result<()> {
         return Ok(());
     }
     for (path, doubted) in std::mem::take(&mut decisions.doubted) {
-        match clear_up(decisions, &path, &doubted) {
+        match clear_path(decisions, &path, &doubted) {
             Ok(()) => decisions.view.batch.record.cleared.push(path),
             // A folder that is not ours to read holds up no other tenant.
             Err(error) if error.downcast_ref().is_some_and(concerns_one_tenant) => {
@@ -28,16 +28,14 @@ pub(super) fn clear_doubt(decisions: &mut Decisions<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn clear_up(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPath) -> anyhow::Result<()> {
+fn clear_path(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPath) -> anyhow::Result<()> {
     let DoubtedPath { writer, contents } = doubted;
     let owners = decisions.view.owners(path)?;
     for (owner, _) in &owners {
-        believe_the_file(decisions, owner, path)?;
+        adopt_file(decisions, owner, path)?;
     }
     let is_kept = match writer {
-        Some(writer) if owners.is_empty() => {
-            lost_its_file(decisions, writer)? && believe_the_file(decisions, writer, path)?
-        }
+        Some(writer) if owners.is_empty() => lost_its_file(decisions, writer)? && adopt_file(decisions, writer, path)?,
         _ => !owners.is_empty(),
     };
     let Some(tree) = decisions.checker.tree.filter(|_| !is_kept) else { return Ok(()) };
@@ -70,7 +68,7 @@ fn lost_its_file(decisions: &Decisions<'_>, id: &InvoiceId) -> anyhow::Result<bo
 
 /// An invoice that could not be read again keeps the file that the dead run wrote for it: the ledger takes over the
 /// content that lies there. Returns whether there is such a file.
-fn believe_the_file(decisions: &mut Decisions<'_>, id: &InvoiceId, path: &TreePath) -> anyhow::Result<bool> {
+fn adopt_file(decisions: &mut Decisions<'_>, id: &InvoiceId, path: &TreePath) -> anyhow::Result<bool> {
     let (Some(tree), Some(entry)) = (decisions.checker.tree, entry_if_undecided(decisions, id)?) else {
         return Ok(false);
     };

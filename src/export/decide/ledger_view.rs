@@ -134,7 +134,7 @@ impl<'a> LedgerView<'a> {
     pub(super) fn is_rejected(&self, id: &InvoiceId) -> anyhow::Result<bool> {
         let is_open = self.committer.state().map_or(Ok(false), |state| state.is_open_reject(id))?;
         let is_rehearsed = self.rehearsed(id)?.is_some_and(|rehearsed| rehearsed.counted.rejected > 0);
-        Ok(is_open || is_rehearsed || self.unrecorded().any(|batch| batch.rejects(id)))
+        Ok(is_open || is_rehearsed || self.unrecorded().any(|batch| batch.is_rejected(id)))
     }
 }
 
