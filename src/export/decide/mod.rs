@@ -10,7 +10,7 @@
 //! | `conflicts.rs` | rows that wait because two invoices want one path |
 //! | `parts.rs` | whether all rows of a part are decided, and how watermarks move |
 //! | `doubted.rs` | the paths that a dead run left in doubt |
-//! | `standing.rs` | whether a row is provably the one that was exported |
+//! | `removal_proof.rs` | whether a row is provably the one that was exported |
 //! | `tally.rs` | that a row which is decided twice counts once |
 //! | `journal.rs` | what is said, and what came of the run |
 //! | `second.rs` | the deciding thread's connection to the source |
@@ -34,7 +34,7 @@ mod journal;
 mod ledger_view;
 mod parts;
 mod second;
-mod standing;
+mod removal_proof;
 mod tally;
 
 #[cfg(test)]
