@@ -2,13 +2,14 @@
 
 use crate::state::ledger::Entry;
 
-/// What a row belongs to: a group of tenants, the to-do list or a full scan.
+/// The part of the run that reads a row: the to-do list first, then either the groups of tenants and what the ledger
+/// has beyond them, or the whole table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Part {
     Todo,
     Group(usize),
     Table,
-    /// Invoices of the ledger that the groups did not bring.
+    /// Invoices of the ledger that no group has shown, looked up by primary key. Only `verify` reads them.
     LedgerRest,
 }
 
@@ -20,6 +21,7 @@ pub(super) enum Rewrite {
     Always,
 }
 
+/// What is known of a row when it is read, for the threads that check and decide.
 #[derive(Clone, Debug)]
 pub(super) struct Ticket {
     pub part: Part,

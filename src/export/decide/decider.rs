@@ -62,12 +62,12 @@ impl RowHandler for Decider<'_> {
             if let CheckResult::Candidate(candidate) = &check_result {
                 self.decisions.discard(candidate);
             }
-            return self.close_if_complete(part);
+            return self.close_and_submit(part);
         }
         self.decisions.journal.note_row(part, &check_result);
         self.count_late(check_result.tenant(), late_by);
         self.decide(check_result, known)?;
-        self.close_if_complete(part)?;
+        self.close_and_submit(part)?;
         self.decisions.journal.say_progress();
         Ok(())
     }
@@ -79,21 +79,20 @@ impl RowHandler for Decider<'_> {
                 for n in groups {
                     self.begin(n);
                     self.parts.expect(Part::Group(n), 0, BTreeMap::new());
-                    self.close_if_complete(Part::Group(n))?;
+                    self.close_and_submit(Part::Group(n))?;
                 }
             }
-            ReaderEvent::Gone { part, id, .. } if self.decisions.tally.remove_rival(&id) => {
-                self.close_if_complete(part)?
-            }
             ReaderEvent::Gone { part, id, tenant, late_by } => {
-                self.decisions.journal.note_gone_row();
-                self.count_late(tenant.as_ref(), late_by);
-                self.decisions.record_gone(id, tenant.as_ref());
-                self.close_if_complete(part)?;
+                if !self.decisions.tally.remove_rival(&id) {
+                    self.decisions.journal.note_gone_row();
+                    self.count_late(tenant.as_ref(), late_by);
+                    self.decisions.record_gone(id, tenant.as_ref());
+                }
+                self.close_and_submit(part)?;
             }
             ReaderEvent::Read { part, rows, spellings } => {
                 self.parts.expect(part, rows, spellings);
-                self.close_if_complete(part)?;
+                self.close_and_submit(part)?;
             }
             ReaderEvent::Retrying { trouble, pause } => {
                 self.decisions.journal.notice(Notice::Retrying { trouble, pause });
@@ -364,14 +363,16 @@ impl<'a> Decider<'a> {
         self.decisions.reject(winner.beats(candidate.invoice, &candidate.path))
     }
 
-    /// Closes what is complete.
-    fn close_if_complete(&mut self, part: Part) -> anyhow::Result<()> {
-        self.close_part(part)?;
+    /// Called after each row and when the reader is through with a part: closes the part if it is complete, then submits
+    /// the batch if it is due.
+    fn close_and_submit(&mut self, part: Part) -> anyhow::Result<()> {
+        self.close_if_complete(part)?;
         self.submit_if_due()
     }
 
-    /// Closes a part if all its rows are decided.
-    fn close_part(&mut self, part: Part) -> anyhow::Result<()> {
+    /// Closes a part if all its rows have arrived: resolves conflicts, then moves the watermarks of its group, or clears
+    /// the paths in doubt after the to-do list.
+    fn close_if_complete(&mut self, part: Part) -> anyhow::Result<()> {
         if !self.parts.is_complete(part) {
             return Ok(());
         }
@@ -381,7 +382,7 @@ impl<'a> Decider<'a> {
         match part {
             Part::Todo => {
                 self.clear_doubt()?;
-                self.parts.finish_todo().into_iter().try_for_each(|part| self.close_part(part))
+                self.parts.finish_todo().into_iter().try_for_each(|part| self.close_if_complete(part))
             }
             Part::Group(n) => {
                 let members = members(&self.groups[n], &spellings);

@@ -4,13 +4,13 @@
 //! | file | what it owns |
 //! |---|---|
 //! | `decider.rs` | the order of steps: row by row, part by part, batch by batch |
-//! | `decisions.rs` | what becomes of one row |
+//! | `decisions.rs` | what becomes of one row; `removal_proof.rs` adds to its `Decisions` what becomes of the old file |
 //! | `ledger_view.rs` | where each invoice lies, over ledger, batch in flight and open batch |
 //! | `batch.rs` | what is published and recorded together, and its counts |
 //! | `conflicts.rs` | rows that wait because two invoices want one path |
-//! | `parts.rs` | whether all rows of a part are decided, and how watermarks move |
+//! | `parts.rs` | whether all rows of a part have arrived, and how watermarks move |
 //! | `doubted.rs` | the paths that a dead run left in doubt |
-//! | `removal_proof.rs` | whether a row is provably the one that was exported |
+//! | `removal_proof.rs` | whether an old file may be removed: only if its row is provably the one that was exported |
 //! | `tally.rs` | that a row which is decided twice counts once |
 //! | `journal.rs` | what is said, and what came of the run |
 //! | `second.rs` | the deciding thread's connection to the source |

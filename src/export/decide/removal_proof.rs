@@ -1,6 +1,6 @@
-//! Whether the id of a row is proof that it is the invoice that was exported: only of the same tenant and of the same
-//! number in the same year, and in a table that is provably the one of before. Where it is not, an old file is never
-//! removed for a new one.
+//! Owns the proof that an old file may be removed for a new one: the row is the invoice that was exported. An id proves
+//! that only with the same tenant, the same number in the same year, and a table that is provably the one of before.
+//! Without proof the old file stays, on record as a leftover.
 //!
 //! A server shows no difference between a row that was updated and one that was deleted and inserted again with its id.
 //! Numbers commonly begin anew each year, so an id with the number of another year is taken for another invoice, though
