@@ -46,7 +46,7 @@ pub(super) struct Candidate {
 
 impl Candidate {
     /// Whether the file is right already, or assumed to be.
-    pub(super) fn is_written(&self) -> bool {
+    pub(super) fn has_right_file(&self) -> bool {
         matches!(self.file, FileState::Unchanged | FileState::Adopted)
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct RetryPolicy {
 
 /// What came with an attempt before it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum AttemptProgress {
     None,
     Rows,
 }
@@ -46,10 +46,10 @@ impl RetryPolicy {
     pub(super) fn judge<R>(
         &mut self,
         attempt: Result<R, SourceError>,
-        came: Progress,
+        came: AttemptProgress,
         say: impl FnOnce(Trouble, Duration) -> anyhow::Result<()>,
     ) -> Result<Option<R>, SourceError> {
-        if attempt.is_ok() || came == Progress::Rows {
+        if attempt.is_ok() || came == AttemptProgress::Rows {
             self.progress();
         }
         match attempt {
@@ -102,7 +102,7 @@ impl RetryPolicy {
                 tell(Event::Notice(Notice::Retrying { trouble, pause }));
                 Ok(())
             };
-            if let Some(done) = self.judge(attempt(), Progress::None, say)? {
+            if let Some(done) = self.judge(attempt(), AttemptProgress::None, say)? {
                 return Ok(done);
             }
         }

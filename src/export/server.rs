@@ -166,8 +166,8 @@ pub(super) fn ask_server(
 
 fn say_open_work(work: &OpenWork, boundary: &SourceTime, tell: &mut dyn FnMut(Event)) {
     match work {
-        OpenWork::NotPermitted => tell(Event::Notice(Notice::OpenWorkUnknown)),
-        OpenWork::Unreliable => tell(Event::Notice(Notice::OpenWorkUnclear)),
+        OpenWork::NotPermitted => tell(Event::Notice(Notice::OpenWorkNotPermitted)),
+        OpenWork::Unreliable => tell(Event::Notice(Notice::OpenWorkUnreliable)),
         OpenWork::Prepared => tell(Event::Notice(Notice::PreparedWork)),
         OpenWork::Since(since) if work.reaches_below(boundary) => {
             tell(Event::Notice(Notice::OpenWork { since: since.clone() }));

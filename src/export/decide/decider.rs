@@ -169,7 +169,7 @@ impl<'a> Decider<'a> {
 
     /// Gives a candidate its path, or puts it aside until conflicts are resolved.
     fn claim(&mut self, candidate: Candidate, known: Option<Entry>) -> anyhow::Result<()> {
-        if !self.decisions.has_entered && candidate.is_written() && known.is_some() {
+        if !self.decisions.has_entered && candidate.has_right_file() && known.is_some() {
             return self.decisions.accept(candidate, known);
         }
         let rivals = self.decisions.view.rivals(&candidate.invoice.id, &candidate.path, candidate.digest)?;
@@ -345,7 +345,7 @@ impl<'a> Decider<'a> {
     /// Whether anything about a rival is to be decided, which was read only because another invoice wants its path.
     fn is_news(&self, check_result: Option<&CheckResult>) -> anyhow::Result<bool> {
         let Some(CheckResult::Candidate(candidate)) = check_result else { return Ok(true) };
-        Ok(!candidate.is_written() || self.decisions.view.entry(&candidate.invoice.id)?.is_none())
+        Ok(!candidate.has_right_file() || self.decisions.view.entry(&candidate.invoice.id)?.is_none())
     }
 
     /// The winner of a path gets it, with the invoices that have the same document; others are rejected.

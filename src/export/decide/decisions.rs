@@ -49,11 +49,11 @@ impl Decisions<'_> {
     /// Whether the file of an invoice is as right as it was when its row was checked: what was decided
     /// since may have changed it.
     pub(super) fn still_holds(&self, candidate: &Candidate, known: Option<&Entry>) -> anyhow::Result<bool> {
-        if !candidate.is_written() {
+        if !candidate.has_right_file() {
             return Ok(true);
         }
-        let held = |entry: &Entry| (entry.path.clone(), entry.digest);
-        if self.view.entry(&candidate.invoice.id)?.as_ref().map(held) != known.map(held) {
+        let file_of = |entry: &Entry| (entry.path.clone(), entry.digest);
+        if self.view.entry(&candidate.invoice.id)?.as_ref().map(file_of) != known.map(file_of) {
             return Ok(false);
         }
         match self.checker.tree {
