@@ -31,7 +31,7 @@
 //! | watermark | up to here a tenant is exported and on record |
 //! | look-back | the source time from which a tenant's next run reads keys, at or below the watermark |
 //! | ledger, to-do list | the exported invoices with their files; the ids that the next run reads whatever their time |
-//! | settled | an entry of the ledger whose row cannot change any more without a new source time; only these are skipped |
+//! | settled | an entry of the ledger, if its row cannot change any more without a new source time; only these are skipped |
 //! | spelling | a tenant's name to the byte, as in `acme` and `ACME`, which the source may call equal |
 //! | doubt | a reason to read keys without a lower bound; a path *in doubt* is one that a dead run may have written |
 //! | dead run | a run without an end on record: its process or its machine stopped |

@@ -36,21 +36,21 @@ pub(super) enum ReaderEvent {
     Begun(usize),
     /// Nothing is read for these groups.
     Quiet(Range<usize>),
-    /// Asked for by primary key, but no invoice any more.
+    /// This id was asked for by primary key, and the source has no invoice with it any more.
     Gone {
         part: Part,
         id: InvoiceId,
         tenant: Option<Tenant>,
         late_by: Option<u64>,
     },
-    /// All rows of this part were handed over: so many, and the spellings of its tenant with the
-    /// newest source time each has shown here.
+    /// The reader has handed over all rows of this part, `rows` in number. `spellings` are those of its tenant, each
+    /// with the newest source time of its keys.
     Read {
         part: Part,
         rows: u64,
         spellings: BTreeMap<Tenant, Option<SourceTime>>,
     },
-    /// Not all rows of these tenants could be read, nor so many rows that belong to no known tenant.
+    /// Some rows of these tenants could not be read, nor could `tenantless` rows of which no tenant is known.
     Failed {
         tenants: Vec<Tenant>,
         tenantless: u64,
@@ -85,7 +85,7 @@ pub(super) enum Compare {
     Documents,
 }
 
-/// An invoice whose document is asked for.
+/// The request for the document of an invoice.
 struct FetchRequest {
     id: InvoiceId,
     tenant: Option<Tenant>,
@@ -93,7 +93,7 @@ struct FetchRequest {
 }
 
 impl FetchRequest {
-    /// A row of a full scan, of which the ledger is asked when it goes to be checked.
+    /// A row of a full scan. The outbox asks the ledger for its entry later.
     fn scanned(id: InvoiceId) -> Self {
         Self { id, tenant: None, ticket: Ticket::new(Part::Table, None) }
     }
@@ -145,7 +145,10 @@ pub(super) struct Reader<'a, T: FnMut(ReaderEvent) -> anyhow::Result<()>> {
 }
 
 impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
-    /// Reads everything. An error is one that ends the run; what concerns one tenant is an event.
+    /// Reads the to-do list and the scope.
+    ///
+    /// # Errors
+    /// What ends the run. A failure that concerns one tenant is sent as an event.
     pub(super) fn read(&mut self, todo: Vec<Todo>, scope: &Scope) -> Result<(), SourceError> {
         self.read_todo(todo)?;
         match scope {
@@ -215,8 +218,8 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         self.say(ReaderEvent::Read { part: Part::LedgerRest, rows, spellings: BTreeMap::new() })
     }
 
-    /// First, so that a scan finds what was in doubt already written, and skips it. If it cannot be read, the tenants
-    /// of what is left of it fail.
+    /// Reads the to-do list before the scope, so that a scan skips its rows. If the server refuses it, the tenants of
+    /// the rows that were not read fail.
     fn read_todo(&mut self, mut todo: Vec<Todo>) -> Result<(), SourceError> {
         todo.sort_by(|a, b| a.id.cmp(&b.id));
         let mut rows = 0;
@@ -326,7 +329,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         }
     }
 
-    /// What is left of these keys once those that were exported in this version are dropped.
+    /// Drops the keys that need no document: the ledger holds them settled with this source time and tenant.
     fn unsettled(
         &mut self,
         part: Part,
@@ -353,6 +356,8 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         Ok(wanted)
     }
 
+    /// The request for one key. Its row is late if it lies at or below the watermark and the ledger does not have it
+    /// with this time.
     fn wanted(part: Part, group: &Group, key: Key, known: Option<Entry>, compare: Compare) -> FetchRequest {
         let watermark =
             group.members.iter().find(|member| member.tenant == key.tenant).and_then(|m| m.watermark.as_ref());
@@ -387,7 +392,8 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         Ok(())
     }
 
-    /// Takes what came out of `page`. A row that fails alone is a reject.
+    /// Hands over the rows of a page, and removes from `page` each that came. A row that the server refuses alone is a
+    /// reject.
     fn fetch_page(
         &mut self,
         ids: &[InvoiceId],
@@ -427,14 +433,14 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         Ok(())
     }
 
-    /// Hands over a row that the server does not return.
+    /// Hands over a row that the server does not return, as a reject.
     fn reject(&mut self, wanted: FetchRequest, error: &Error) -> Result<(), SourceError> {
         self.ids.note_in_source(wanted.ticket.part, &wanted.id).map_err(SourceError::Consumer)?;
         let fetched = one_by_one::unreadable(wanted.id, wanted.tenant, error);
         self.outbox.put(fetched, wanted.ticket, &self.lookup).map_err(SourceError::Consumer)
     }
 
-    /// Asks for what has not come yet.
+    /// Asks for the rows of a page that have not come yet.
     fn fetch(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, FetchRequest>) -> Result<(), SourceError> {
         let (outbox, lookup, came) = (&mut self.outbox, &self.lookup, &mut self.came);
         let met = &mut self.ids;
@@ -515,7 +521,8 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         }
     }
 
-    /// Hands over the rows of the open packet first: no event overtakes the rows that it speaks of.
+    /// Sends an event, after the rows of the open packet. It may still arrive before them, since they are checked on
+    /// their way.
     fn say(&mut self, event: ReaderEvent) -> Result<(), SourceError> {
         self.outbox.flush(&self.lookup).and_then(|()| (self.tell)(event)).map_err(SourceError::Consumer)
     }

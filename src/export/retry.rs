@@ -91,7 +91,7 @@ impl RetryPolicy {
         }
     }
 
-    /// Tries until it is done, or until waiting is over or was never of use.
+    /// Repeats the attempt until it succeeds or `wait` gives up, and tells of each pause.
     pub(super) fn run<R>(
         &mut self,
         tell: &mut dyn FnMut(Event),

@@ -1,4 +1,4 @@
-//! Which of the known spellings are one tenant to the source.
+//! Finds out which of the known spellings are one tenant to the source.
 //!
 //! Where the column's collation folds spellings, the source lists one of them for all. Spellings that
 //! one scan returned are known to belong together, but what an import or an operator entered has not

@@ -1,4 +1,4 @@
-//! What it takes to change tree and state.
+//! Owns the right to change tree and state: its holder has the lock, a stage and an open run.
 
 use crate::lock::ExportLock;
 use crate::state::State;

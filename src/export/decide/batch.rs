@@ -78,7 +78,7 @@ impl Batch {
         self.len() >= limit || self.record.advances.len() >= BATCH_ADVANCES || self.bytes >= BATCH_BYTES
     }
 
-    /// How many invoices get a new file, not counting those whose file is right already.
+    /// How many invoices get a new file, not counting those with a file that is right already.
     pub(super) fn written(&self) -> u64 {
         self.record.entries.values().filter(|(_, origin)| *origin == Origin::Written).count() as u64
     }

@@ -363,15 +363,15 @@ impl<'a> Decider<'a> {
         self.decisions.reject(winner.beats(candidate.invoice, &candidate.path))
     }
 
-    /// Called after each row and when the reader is through with a part: closes the part if it is complete, then submits
-    /// the batch if it is due.
+    /// Called after each row and when the reader is through with a part: closes the part if it is complete, then
+    /// submits the batch if it is due.
     fn close_and_submit(&mut self, part: Part) -> anyhow::Result<()> {
         self.close_if_complete(part)?;
         self.submit_if_due()
     }
 
-    /// Closes a part if all its rows have arrived: resolves conflicts, then moves the watermarks of its group, or clears
-    /// the paths in doubt after the to-do list.
+    /// Closes a part if all its rows have arrived: resolves conflicts, then moves the watermarks of its group, or
+    /// clears the paths in doubt after the to-do list.
     fn close_if_complete(&mut self, part: Part) -> anyhow::Result<()> {
         if !self.parts.is_complete(part) {
             return Ok(());

@@ -249,11 +249,11 @@ impl Decisions<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::settings;
     use super::*;
     use crate::event::Event;
     use crate::export::check::Presence;
     use crate::export::commit::Committer;
+    use crate::export::decide::tests::settings;
     use crate::export::options::Rejects;
     use crate::invoice::{Digest, Invoice, SourceTime};
     use crate::run::Kind;

@@ -9,7 +9,8 @@ use crate::state::todo::{DoubtedPath, Leftover};
 use crate::tree::name::TreePath;
 use crate::tree::publish::concerns_one_tenant;
 
-/// Called when nothing is on its way that may fail, or lie there in a moment.
+/// Clears the paths in doubt. The caller has published and recorded everything, so that no file appears meanwhile.
+/// After a tenant has failed nothing is cleared: rows in doubt may be unread, and the next run tries again.
 pub(super) fn clear_doubt(decisions: &mut Decisions<'_>) -> anyhow::Result<()> {
     if !decisions.journal.outcome.failed.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What a run says while it decides, and what came of it so far: its counts, the tenants that it has started, and
+//! Owns the events of a run while it decides, and its result so far: the counts, the tenants that it has started, and
 //! those that have failed.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(in crate::export) struct Journal<'a> {
     rejects: Rejects,
     pub tell: &'a mut dyn FnMut(Event),
     pub outcome: RunResult,
-    /// Rows that have come.
+    /// Rows that have arrived.
     rows: u64,
     /// Those of them without a usable source time.
     timeless: u64,
@@ -48,7 +48,7 @@ impl<'a> Journal<'a> {
         self.outcome.tenants.insert(tenant.clone());
     }
 
-    /// A row has come. The first one of a tenant starts it where no group did.
+    /// Counts a row that has arrived. The first one of a tenant starts that tenant where no group did.
     pub(super) fn note_row(&mut self, part: Part, check_result: &CheckResult) {
         if let Some(tenant) =
             check_result.tenant().filter(|tenant| part != Part::Todo && !self.outcome.tenants.contains(*tenant))
@@ -59,7 +59,7 @@ impl<'a> Journal<'a> {
         self.timeless += u64::from(check_result.is_timeless());
     }
 
-    /// A row has come that is no invoice any more.
+    /// Counts a row that is no invoice any more.
     pub(super) fn note_gone_row(&mut self) {
         self.rows += 1;
     }
@@ -71,7 +71,7 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// Says that an invoice cannot be exported, which is news.
+    /// Says that an invoice cannot be exported, which was not known before.
     pub(super) fn reject(&mut self, reject: &Reject) {
         self.outcome.new_rejects += 1;
         let Reject { id, tenant, number, reason, .. } = reject.clone();
@@ -126,7 +126,8 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// Says what only shows once everything is on record.
+    /// Says at the end of a run what shows only once every row is on record: late rows, rows without a time, files that
+    /// stay, and the tenants of a full run.
     pub(super) fn finish(&mut self, groups: usize) {
         let (by, overlap) = (Duration::from_secs(self.outcome.totals.run.late_by), self.settings.overlap);
         if self.outcome.totals.run.late > 0 && by * 2 > overlap {
@@ -158,8 +159,8 @@ impl<'a> Journal<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::settings;
     use super::*;
+    use crate::export::decide::tests::settings;
     use crate::run::Counts;
 
     #[test]

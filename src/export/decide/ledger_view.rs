@@ -1,5 +1,5 @@
-//! What is known of invoices and paths as far as it is decided: the ledger, the batch that is being published, and the
-//! one that is open, each of which overrules those before.
+//! Owns the view of invoices and paths as decided so far, over three layers: the ledger, the batch in flight, and the
+//! open batch. Each overrules the one before. In a dry run the rehearsal overrules the ledger.
 
 use std::hash::Hash;
 use std::iter;
@@ -32,7 +32,7 @@ impl<'a> LedgerView<'a> {
         Self { committer, entered, batch: Batch::default(), in_flight: None }
     }
 
-    /// Where an invoice lies.
+    /// The entry of an invoice as decided so far; None if it has no file, or lost its path.
     pub(super) fn entry(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
         match self.unrecorded().find(|batch| batch.overrules(id)) {
             Some(batch) => Ok(batch.entry(id).cloned()),

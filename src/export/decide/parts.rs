@@ -103,8 +103,8 @@ pub(super) fn advances(
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::settings;
     use super::*;
+    use crate::export::decide::tests::settings;
     use crate::export::plan::KeysToRead;
     use crate::run::Kind;
 

@@ -1,5 +1,5 @@
-//! Each row is counted once, as what came of it last. A row that was decided may lose its path to one that the run
-//! reads later; it is read again then, as a rival, and what was counted of it before is taken back.
+//! Sees to it that each row counts once, as what was decided of it last. A row that was decided may lose its path to
+//! one that the run reads later. It is read again then, as a rival, and what was counted of it before is taken back.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -69,7 +69,7 @@ impl<'a> Tally<'a> {
         self.rivals.insert(id.clone(), double);
     }
 
-    /// What is known here of how a row was counted. It is decided anew.
+    /// Forgets that a row counted as gone, since it is decided anew, and returns what was counted of it.
     pub(super) fn take_gone_count(&mut self, id: &InvoiceId) -> Option<Counted> {
         let tenant = self.gone.remove(id)?;
         Some((tenant, Counts { seen: 1, gone: 1, ..Counts::default() }))
@@ -80,7 +80,7 @@ impl<'a> Tally<'a> {
         self.parts.keys().copied().collect()
     }
 
-    /// The tenants of the rivals that this part should have brought, and has not.
+    /// Forgets the rivals that this part should have brought and has not, and returns their tenants.
     pub(super) fn take_missing_rivals(&mut self, part: Part) -> Vec<Tenant> {
         let ids = self.parts.remove(&part).unwrap_or_default();
         let is_double = |double: &Option<PendingDuplicate>| double.as_ref().is_some_and(|double| double.part == part);
@@ -122,7 +122,8 @@ impl<'a> Tally<'a> {
         self.group_of(check_result.tenant()?, time).map(Part::Group)
     }
 
-    /// Whether a row that comes now was decided as a rival.
+    /// Forgets a rival when its row arrives, and returns whether it was one: then it is decided and counted
+    /// already.
     pub(super) fn remove_rival(&mut self, id: &InvoiceId) -> bool {
         self.rivals.remove(id).is_some()
     }
