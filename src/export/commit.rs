@@ -88,15 +88,16 @@ impl<'a> Committer<'a> {
         })
     }
 
-    /// Has changes published. What comes of them is known at once if there is nothing to publish.
-    pub(super) fn submit(&mut self, changes: Changes) -> anyhow::Result<Submitted> {
+    /// Has changes published. A batch without files is done at once, and so is that of a dry run, which only
+    /// looks which files it would remove.
+    pub(super) fn submit(&mut self, changes: Changes) -> anyhow::Result<Publishing> {
         match self {
             Self::Export { writing, publisher, .. } if !changes.is_empty() => {
                 writing.write_mark_once()?;
-                Ok(Submitted::InFlight(publisher.submit(changes)))
+                Ok(publisher.submit(changes))
             }
-            Self::DryRun { tree: Some(tree), .. } => tree.would_remove(&changes.removals).map(Submitted::Published),
-            Self::Export { .. } | Self::DryRun { tree: None, .. } => Ok(Submitted::Published(Published::nothing())),
+            Self::DryRun { tree: Some(tree), .. } => tree.would_remove(&changes.removals).map(Publishing::done),
+            Self::Export { .. } | Self::DryRun { tree: None, .. } => Ok(Publishing::done(Published::nothing())),
         }
     }
 
@@ -151,17 +152,16 @@ impl Publisher {
     }
 }
 
-/// What came of a batch that was submitted.
-pub(super) enum Submitted {
-    /// It is empty, or the run is a dry one, which publishes nothing.
-    Published(Published),
-    InFlight(Publishing),
-}
-
 /// A batch on its way into the tree. The batch before it was waited for.
 pub(super) struct Publishing(Receiver<anyhow::Result<Published>>);
 
 impl Publishing {
+    pub(super) fn done(published: Published) -> Self {
+        let (done, result) = bounded(1);
+        let _ = done.send(Ok(published));
+        Self(result)
+    }
+
     /// Whether the result is there, a failure included.
     pub(super) fn is_done(&self) -> bool {
         !self.0.is_empty()
@@ -171,11 +171,6 @@ impl Publishing {
     /// The batch could not be published, or a publishing thread has ended.
     pub(super) fn wait(self) -> anyhow::Result<Published> {
         self.0.recv().unwrap_or_else(|_| Err(anyhow!("a publishing thread has ended, which is a bug")))
-    }
-
-    #[cfg(test)]
-    pub(super) fn never_done() -> Self {
-        Self(crossbeam_channel::never())
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::Error;
 use super::one_by_one::{self, RetryingSource};
 use super::outbox::Outbox;
 use super::plan::{Group, KeysToRead, OtherSpellings};
-use super::retry::{AttemptProgress, RetryPolicy};
+use super::retry::RetryPolicy;
 use super::ticket::{Part, Rewrite, Ticket};
 use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
 use crate::refusal::Trouble;
@@ -512,10 +512,12 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
             if let Err(error) = self.outbox.flush(&self.lookup) {
                 result = Err(SourceError::Consumer(error));
             }
-            let came = if self.came > before { AttemptProgress::Rows } else { AttemptProgress::None };
+            if self.came > before {
+                self.retry.progress();
+            }
             let tell = &mut self.tell;
             let say = |trouble, pause| tell(ReaderEvent::Retrying { trouble, pause });
-            if let Some(done) = self.retry.judge(result, came, say)? {
+            if let Some(done) = self.retry.judge(result, say)? {
                 return Ok(done);
             }
         }

@@ -32,8 +32,8 @@ pub enum Yardstick<'a> {
     OwnClock(DateTime<Utc>),
 }
 
-/// One tenant's place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How far one tenant lags behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TenantLag {
     /// None for rejects whose tenant is unknown.
     pub tenant: Option<Tenant>,
@@ -121,17 +121,7 @@ pub fn tenant_lags(overview: &Overview, by: &Yardstick<'_>, stale_after: Option<
         }
     };
     if overview.rejects_of_nobody.number > 0 {
-        let rejects = overview.rejects_of_nobody.clone();
-        tenant_lags.push(TenantLag {
-            tenant: None,
-            watermark: None,
-            lag: None,
-            last: None,
-            rejects,
-            late_by: None,
-            remark: None,
-            stale: false,
-        });
+        tenant_lags.push(TenantLag { rejects: overview.rejects_of_nobody.clone(), ..TenantLag::default() });
     }
     tenant_lags.sort_by(|one, other| rank(one).cmp(&rank(other)));
     tenant_lags
@@ -154,12 +144,11 @@ fn without_lag(standing: &Standing) -> TenantLag {
     TenantLag {
         tenant: Some(standing.tenant.clone()),
         watermark: standing.watermark.clone(),
-        lag: None,
         last: standing.last.clone(),
         rejects: standing.rejects.clone(),
         late_by: standing.late_by,
         remark: standing.watermark.is_none().then_some(Remark::NoWatermark),
-        stale: false,
+        ..TenantLag::default()
     }
 }
 
@@ -197,13 +186,9 @@ fn never_exported(listed: &ListedTenant, boundary: &SourceTime, stale_after: Opt
     let waiting = listed.newest.as_ref().and_then(|newest| seconds_between(newest, boundary));
     TenantLag {
         tenant: Some(listed.spelling.clone()),
-        watermark: None,
-        lag: None,
-        last: None,
-        rejects: OpenRejects::default(),
-        late_by: None,
         remark: Some(Remark::NeverExported),
         stale: is_more(waiting, stale_after),
+        ..TenantLag::default()
     }
 }
 

@@ -24,36 +24,27 @@ pub(super) struct RetryPolicy {
     overtimes: u32,
 }
 
-/// What came with an attempt before it failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AttemptProgress {
-    None,
-    Rows,
-}
-
 impl RetryPolicy {
     pub(super) fn new(retry_for: Duration, cancel: &Cancel) -> Self {
         Self { retry_for, cancel: cancel.clone(), failing: None, overtimes: 0 }
     }
 
     /// An answer or a row came: the next failure starts counting anew.
-    fn progress(&mut self) {
+    pub(super) fn progress(&mut self) {
         (self.failing, self.overtimes) = (None, 0);
     }
 
-    /// Judges an attempt. Returns what it brought, or None after the pause before the next attempt. `came` says whether
-    /// rows came with it, which is progress also where it failed.
+    /// Judges an attempt. Returns its answer, or None after the pause before the next attempt.
     pub(super) fn judge<R>(
         &mut self,
         attempt: Result<R, SourceError>,
-        came: AttemptProgress,
         say: impl FnOnce(Trouble, Duration) -> anyhow::Result<()>,
     ) -> Result<Option<R>, SourceError> {
-        if attempt.is_ok() || came == AttemptProgress::Rows {
-            self.progress();
-        }
         match attempt {
-            Ok(done) => Ok(Some(done)),
+            Ok(done) => {
+                self.progress();
+                Ok(Some(done))
+            }
             Err(fault) => self.wait(fault, say).map(|()| None),
         }
     }
@@ -102,7 +93,7 @@ impl RetryPolicy {
                 tell(Event::Notice(Notice::Retrying { trouble, pause }));
                 Ok(())
             };
-            if let Some(done) = self.judge(attempt(), AttemptProgress::None, say)? {
+            if let Some(done) = self.judge(attempt(), say)? {
                 return Ok(done);
             }
         }

@@ -17,7 +17,6 @@ use super::parts::{Parts, advances, members};
 use super::second::SecondSource;
 use crate::event::Notice;
 use crate::export::check::{Candidate, CheckResult};
-use crate::export::commit::Submitted;
 use crate::export::diff::ReaderEvent;
 use crate::export::drive::{Checked, RowHandler};
 use crate::export::metrics::RunResult;
@@ -349,12 +348,8 @@ impl<'a> Decider<'a> {
     }
 
     /// The winner of a path gets it, with the invoices that have the same document; others are rejected.
-    fn decide_contender(
-        &mut self,
-        check_result: CheckResult,
-        winners: &HashMap<TreePath, Winner>,
-    ) -> anyhow::Result<()> {
-        let CheckResult::Candidate(candidate) = check_result else { return self.decide(check_result, None) };
+    fn decide_contender(&mut self, checked: CheckResult, winners: &HashMap<TreePath, Winner>) -> anyhow::Result<()> {
+        let CheckResult::Candidate(candidate) = checked else { return self.decide(checked, None) };
         let Some(winner) = winners.get(&candidate.path) else { bail!("no invoice won {}", candidate.path) };
         if winner.digest == candidate.digest {
             return self.decisions.accept(candidate, None);
@@ -443,17 +438,15 @@ impl<'a> Decider<'a> {
         let mut changes = self.decisions.view.batch.take_changes();
         self.keep_files_unless_table_lasts(&mut changes)?;
         let removes = !changes.removals.is_empty();
-        let submitted = self.decisions.view.committer.submit(changes)?;
+        let publishing = self.decisions.view.committer.submit(changes)?;
         // What became of the batch before may change what is recorded of this one.
         self.record_published()?;
         self.opened = Instant::now();
         let batch = mem::take(&mut self.decisions.view.batch);
         self.limit = next_limit(self.limit, self.decisions.journal.outcome.totals.run.written + batch.written());
-        match submitted {
-            Submitted::Published(published) => return self.record(batch, &published),
-            Submitted::InFlight(publishing) => self.decisions.view.in_flight = Some(InFlight { batch, publishing }),
-        }
-        if removes { self.record_published() } else { Ok(()) }
+        let must_wait = removes || publishing.is_done();
+        self.decisions.view.in_flight = Some(InFlight { batch, publishing });
+        if must_wait { self.record_published() } else { Ok(()) }
     }
 
     /// Waits until the batch in flight is published, and records it.

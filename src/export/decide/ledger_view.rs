@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(view.entry(&id).unwrap().unwrap().path.country(), "IT");
         let mut closed = Batch::default();
         closed.enter(cn.clone(), Origin::Written);
-        view.in_flight = Some(InFlight { batch: closed, publishing: Publishing::never_done() });
+        view.in_flight = Some(InFlight { batch: closed, publishing: Publishing::done(Published::nothing()) });
         assert_eq!(view.entry(&id).unwrap(), Some(cn.clone()));
         view.batch.enter(de.clone(), Origin::Written);
         assert_eq!(view.entry(&id).unwrap(), Some(de.clone()));
@@ -191,7 +191,7 @@ mod tests {
         let mut closed = Batch::default();
         closed.enter(entry("1", "CN", 1), Origin::Written);
         closed.enter(entry("2", "CN", 1), Origin::Written);
-        view.in_flight = Some(InFlight { batch: closed, publishing: Publishing::never_done() });
+        view.in_flight = Some(InFlight { batch: closed, publishing: Publishing::done(Published::nothing()) });
         view.batch.enter(entry("3", "CN", 3), Origin::Written);
         // It has left the path.
         view.batch.enter(entry("2", "DE", 1), Origin::Written);
