@@ -50,10 +50,10 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
     let by = present.as_ref().map_or(Yardstick::OwnClock(now), Yardstick::Source);
     let tenant_lags = lag::tenant_lags(&overview, &by, args.stale_after);
     reporter.table(&columns(args, now).table(&tenant_lags));
-    let stale = tenant_lags.iter().filter(|place| place.stale).count() as u64;
+    let stale = tenant_lags.iter().filter(|tenant_lag| tenant_lag.stale).count() as u64;
     match args.stale_after {
         Some(after) if stale > 0 => {
-            let of = tenant_lags.iter().filter(|place| place.tenant.is_some()).count() as u64;
+            let of = tenant_lags.iter().filter(|tenant_lag| tenant_lag.tenant.is_some()).count() as u64;
             say(reporter, Notice::Stale { tenants: stale, of, after });
             Ok(FOUND)
         }
@@ -114,13 +114,14 @@ fn mention_unfinished(state: &State, reporter: &Reporter) -> anyhow::Result<()> 
 /// The columns of tenants. How the last run went has shorter titles for people.
 fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, TenantLag> {
     let judged = args.stale_after.is_some();
-    let last = |cell: fn(&LastRun) -> Cell| move |place: &TenantLag| place.last.as_ref().map_or(Cell::None, cell);
+    let last =
+        |cell: fn(&LastRun) -> Cell| move |tenant_lag: &TenantLag| tenant_lag.last.as_ref().map_or(Cell::None, cell);
     Columns::default()
-        .column("tenant", "租户", |place: &TenantLag| place.tenant.as_ref().into())
-        .column("watermark", "水位线", |place| place.watermark.as_ref().into())
-        .column("lag_seconds", "滞后", |place| place.lag.map_or(Cell::None, Cell::Seconds))
-        .for_programs("stale", "滞后过久", move |place| match &place.tenant {
-            Some(_) if judged => Cell::Flag(place.stale),
+        .column("tenant", "租户", |tenant_lag: &TenantLag| tenant_lag.tenant.as_ref().into())
+        .column("watermark", "水位线", |tenant_lag| tenant_lag.watermark.as_ref().into())
+        .column("lag_seconds", "滞后", |tenant_lag| tenant_lag.lag.map_or(Cell::None, Cell::Seconds))
+        .for_programs("stale", "滞后过久", move |tenant_lag| match &tenant_lag.tenant {
+            Some(_) if judged => Cell::Flag(tenant_lag.stale),
             _ => Cell::None,
         })
         .column("last_outcome", "结果", last(|last| last.outcome.into()))
@@ -131,25 +132,25 @@ fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, TenantLag> {
         .titled("at")
         .column("last_written", "写入", last(|last| last.written.into()))
         .titled("written")
-        .column("open_rejects", "无法导出", |place| place.rejects.number.into())
+        .column("open_rejects", "无法导出", |tenant_lag| tenant_lag.rejects.number.into())
         .titled("rejects")
-        .for_programs("oldest_reject", "最早无法导出", |place| place.rejects.oldest.as_ref().into())
-        .column("oldest_reject_seconds", "已持续", move |place| open_for(place, now))
+        .for_programs("oldest_reject", "最早无法导出", |tenant_lag| tenant_lag.rejects.oldest.as_ref().into())
+        .column("oldest_reject_seconds", "已持续", move |tenant_lag| open_for(tenant_lag, now))
         .titled("open_for")
-        .column("late_by_seconds", "最多迟到", |place| {
-            place.late_by.map_or(Cell::None, |by| Cell::Seconds(by.cast_signed()))
+        .column("late_by_seconds", "最多迟到", |tenant_lag| {
+            tenant_lag.late_by.map_or(Cell::None, |by| Cell::Seconds(by.cast_signed()))
         })
-        .for_programs("note", "备注", |place| place.remark.into())
-        .for_people("note", "备注", |place| note(place, args.margins.overlap).into())
+        .for_programs("note", "备注", |tenant_lag| tenant_lag.remark.into())
+        .for_people("note", "备注", |tenant_lag| note(tenant_lag, args.margins.overlap).into())
 }
 
 /// Everything that is to be noticed about a tenant.
-fn note(place: &TenantLag, overlap: Duration) -> Option<Text> {
-    let near = place.late_by.is_some_and(|by| Duration::from_secs(by) * 2 > overlap);
+fn note(tenant_lag: &TenantLag, overlap: Duration) -> Option<Text> {
+    let near = tenant_lag.late_by.is_some_and(|by| Duration::from_secs(by) * 2 > overlap);
     let notes = [
-        place.stale.then(|| text!("stale", "滞后过久")),
-        place.remark.map(Text::from),
-        place.tenant.is_none().then(|| text!("rejects whose tenant cannot be read", "无法读取租户的问题记录")),
+        tenant_lag.stale.then(|| text!("stale", "滞后过久")),
+        tenant_lag.remark.map(Text::from),
+        tenant_lag.tenant.is_none().then(|| text!("rejects whose tenant cannot be read", "无法读取租户的问题记录")),
         near.then(|| {
             text!("late arrivals come near --overlap: make it longer", "迟到数据已接近 --overlap 的上限，请调大")
         }),
@@ -158,8 +159,8 @@ fn note(place: &TenantLag, overlap: Duration) -> Option<Text> {
 }
 
 /// How long the oldest open reject has been open.
-fn open_for(place: &TenantLag, now: DateTime<Utc>) -> Cell {
-    let opened = place.rejects.oldest.as_deref().and_then(parsed);
+fn open_for(tenant_lag: &TenantLag, now: DateTime<Utc>) -> Cell {
+    let opened = tenant_lag.rejects.oldest.as_deref().and_then(parsed);
     opened.map_or(Cell::None, |opened| Cell::Seconds(now.signed_duration_since(opened).num_seconds()))
 }
 

@@ -114,7 +114,8 @@ pub fn tenant_lags(overview: &Overview, by: &Yardstick<'_>, stale_after: Option<
         }
         Yardstick::Source(present) => {
             let families = newest_by_family(overview, &present.listed);
-            let known = overview.tenants.iter().map(|standing| place(standing, present, &families, stale_after));
+            let known =
+                overview.tenants.iter().map(|standing| lag_by_source(standing, present, &families, stale_after));
             let spellings = known_spellings(overview);
             let new = present.listed.iter().filter(|listed| !spellings.contains_key(&listed.spelling));
             known.chain(new.map(|listed| never_exported(listed, &present.boundary, stale_after))).collect()
@@ -129,14 +130,14 @@ pub fn tenant_lags(overview: &Overview, by: &Yardstick<'_>, stale_after: Option<
 
 /// First those without a watermark, then by watermark, which is by lag too; last what has no lag to
 /// speak of.
-fn rank(place: &TenantLag) -> (u8, Option<&SourceTime>, Option<&Tenant>) {
-    let group = match (&place.tenant, place.remark) {
+fn rank(tenant_lag: &TenantLag) -> (u8, Option<&SourceTime>, Option<&Tenant>) {
+    let group = match (&tenant_lag.tenant, tenant_lag.remark) {
         (None, _) => 3,
         (_, Some(Remark::Absent)) => 2,
         (_, Some(Remark::NeverExported)) => 0,
         (_, Some(Remark::NoWatermark) | None) => 1,
     };
-    (group, place.watermark.as_ref(), place.tenant.as_ref())
+    (group, tenant_lag.watermark.as_ref(), tenant_lag.tenant.as_ref())
 }
 
 /// What the state alone says of a tenant.
@@ -161,16 +162,16 @@ fn lag_by_clock(standing: &Standing, now: DateTime<Utc>, stale_after: Option<i64
 }
 
 /// Judged by what the source has.
-fn place(
+fn lag_by_source(
     standing: &Standing,
     present: &LagSnapshot,
     families: &HashMap<i64, Option<&SourceTime>>,
     stale_after: Option<i64>,
 ) -> TenantLag {
-    let place = without_lag(standing);
+    let tenant_lag = without_lag(standing);
     let newest = families.get(&standing.family);
     if newest.is_none() && !present.folded.contains(&standing.tenant) {
-        return TenantLag { remark: Some(Remark::Absent), ..place };
+        return TenantLag { remark: Some(Remark::Absent), ..tenant_lag };
     }
     let behind = |time: &SourceTime| seconds_between(time, &present.boundary);
     let lag = standing.watermark.as_ref().and_then(behind);
@@ -178,7 +179,7 @@ fn place(
         Some(_) => lag,
         None => newest.copied().flatten().and_then(behind),
     };
-    TenantLag { lag, stale: is_more(waiting, stale_after), ..place }
+    TenantLag { lag, stale: is_more(waiting, stale_after), ..tenant_lag }
 }
 
 /// Of a tenant that only the source knows.
