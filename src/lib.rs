@@ -93,7 +93,7 @@
 //!   have come back to what the ledger knows while the tree holds what was exported in between.
 //! * Which files must be looked at (after a restore, or when an operator moved a watermark) stands in the ledger beside
 //!   each invoice until it is done: a run may move the watermark before it gets to read the row.
-//! * If a clock moved, rows with source times that may come again count as seen no longer: a new version may carry the
+//! * If a clock moved, rows with source times that may come again are settled no longer: a new version may carry the
 //!   very time of the old one.
 //! * The mark in the tree also says whether the run that it names came to its end: a copy of the tree that was
 //!   made before that is not the tree that the state describes. Of a run that failed or died this is not known.
@@ -134,7 +134,7 @@
 //!   triggers see to it. A path stands in the state as the number of its folder and the file's name, an id that
 //!   is a whole number as such. That saves a third of the state, and a statement for each file. Readers without
 //!   this program have the views `ledger` and `file_log`.
-//! * A document is not parsed again if the ledger holds its hash as seen: it was then found to be JSON.
+//! * A document is not parsed again if the ledger holds it settled with the same hash: it was found to be JSON then.
 //! * A first run asks the ledger, which was empty when it began, nothing of ids and paths that it has surely not
 //!   given out itself; a megabyte of bits remembers which these are. That spares two of three statements for each file.
 //! * The C library's allocator has threads wait for each other, since what one allocates for a row another one

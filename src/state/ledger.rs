@@ -1,4 +1,4 @@
-//! The ledger: which file belongs to which invoice, and which version of it counts as seen.
+//! The ledger: which file belongs to which invoice, and which version of it is settled.
 
 use std::cell::RefCell;
 use std::sync::LazyLock;
