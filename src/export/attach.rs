@@ -35,7 +35,7 @@ impl Location<'_> {
         // Looking for files costs a walk, which only matters where the state knows of none.
         let tree = if !known && walk::has_files(self.output)? { TreeUse::HasFiles } else { TreeUse::Empty };
         let found = SiteFacts { output: self.output, state: self.state, last, mark, tree };
-        Ok(plan::start(&found, self.purpose, self.policy)?)
+        Ok(plan::start_mode(&found, self.purpose, self.policy)?)
     }
 
     /// Opens the state, or makes one where that is harmless, and marks the tree as its own.

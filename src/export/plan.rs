@@ -67,25 +67,25 @@ pub enum StartMode {
 
 /// Whether state and tree belong together. A volume that is not mounted, was rolled back or mistyped
 /// must not be filled quietly, and a lost state must not be started anew without a word.
-pub fn start(found: &SiteFacts<'_>, purpose: Purpose, policy: StatePolicy) -> Result<StartMode, Refusal> {
+pub fn start_mode(found: &SiteFacts<'_>, purpose: Purpose, policy: StatePolicy) -> Result<StartMode, Refusal> {
     let Some(last) = found.last else {
         return match policy {
             StatePolicy::Required => Err(Refusal::StateMissing { state: found.state.to_path_buf() }),
             StatePolicy::Fresh => Ok(StartMode::New),
-            StatePolicy::Ordinary => newcomer(found, purpose),
+            StatePolicy::Ordinary => start_without_state(found, purpose),
         };
     };
     let is_marked = found.mark.is_some_and(|mark| mark.state_id == last.state_id);
     if !is_marked && last.published_run == 0 {
         // Made by a run that died before it could mark the tree.
-        return if policy == StatePolicy::Fresh { Ok(StartMode::New) } else { newcomer(found, purpose) };
+        return if policy == StatePolicy::Fresh { Ok(StartMode::New) } else { start_without_state(found, purpose) };
     }
     last.refuse_other_tree(found.mark, found.output, found.state)?;
     let is_restored = found.mark.is_some_and(|mark| last.is_behind(mark));
     Ok(if is_restored { StartMode::Restored } else { StartMode::Continue })
 }
 
-fn newcomer(found: &SiteFacts<'_>, purpose: Purpose) -> Result<StartMode, Refusal> {
+fn start_without_state(found: &SiteFacts<'_>, purpose: Purpose) -> Result<StartMode, Refusal> {
     let (output, state) = (found.output.to_path_buf(), found.state.to_path_buf());
     let marked = found.mark.is_some_and(|mark| mark.run > 0);
     match purpose {
@@ -411,7 +411,7 @@ mod tests {
         kind: Kind,
     ) -> Result<StartMode, Refusal> {
         let found = SiteFacts { output: Path::new("out"), state: Path::new("state.db"), last, mark, tree };
-        start(&found, Purpose::Run(kind), StatePolicy::Ordinary)
+        start_mode(&found, Purpose::Run(kind), StatePolicy::Ordinary)
     }
 
     #[test]
