@@ -230,10 +230,11 @@ fn say_whole(lock: &ExportLock, run: RunId) -> anyhow::Result<()> {
 
 /// Takes over what a dead run left: the paths that it may have written go into the state, then its stage is removed.
 fn recover(private: &PrivateFolder, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
-    let targets = stage::unrecorded_targets(private)?;
-    if !targets.is_empty() {
-        tell(Event::Notice(Notice::Recovering { files: targets.len() as u64 }));
-        state.record_doubt(&targets)?;
+    let unrecorded = stage::unrecorded(private)?;
+    let files = unrecorded.targets.len() + unrecorded.movers.len();
+    if files > 0 {
+        tell(Event::Notice(Notice::Recovering { files: files as u64 }));
+        state.record_doubt(&unrecorded)?;
     }
     stage::remove(private)
 }
