@@ -10,6 +10,7 @@ mod build;
 mod charsets;
 mod checks;
 mod chinese;
+mod conditions;
 mod connection;
 mod costs;
 mod counts;

@@ -131,6 +131,11 @@ fn a_replica_hours_behind_loses_nothing_and_its_lag_is_told_to_whoever_may_know(
             "{stopped}"
         );
         assert!(incremental("zh").stderr.contains("从库"));
+        let still = incremental("en");
+        assert!(
+            matches!(told(&still)[..], [line] if line.starts_with("[INFO]") && line.contains("stopped")),
+            "{still}"
+        );
         copying.query_drop("CREATE USER small@'%'").expect("create a user");
         copying.query_drop(format!("GRANT SELECT ON {name}.* TO small@'%'")).expect("grant");
         let small = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", url.replace("root@", "small@"));
@@ -139,6 +144,11 @@ fn a_replica_hours_behind_loses_nothing_and_its_lag_is_told_to_whoever_may_know(
         tell(&mut copying, flavor, "CHANGE REPLICATION SOURCE TO SOURCE_DELAY = 0");
         tell(&mut copying, flavor, "START REPLICA");
         arrive(&mut copying, &name, 5);
+        let goes_on = incremental("en");
+        assert!(
+            told(&goes_on).iter().any(|line| line.starts_with("[WARN]") && line.contains("no stopped")),
+            "{goes_on}"
+        );
         let deadline = Instant::now() + Duration::from_secs(60);
         // A server may be through with the rows a moment before it says so.
         while let Some(line) = shown() {
