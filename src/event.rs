@@ -101,6 +101,10 @@ pub enum Notice {
     RunUnfinished { run: RunId, kind: Kind, host: String, started: String, invoices: u64, life: Life },
     /// Tenants that lag farther behind than they may.
     Stale { tenants: u64, of: u64, after: Duration },
+    /// More invoices cannot be exported than may be.
+    TooManyRejects { open: u64, allowed: u64 },
+    /// An invoice could not be exported for longer than it may be.
+    OldReject { open_for: Duration, allowed: Duration },
     /// A condition that an earlier run warned of does not hold any more.
     ConditionEnded(Condition),
 }

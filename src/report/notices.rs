@@ -167,6 +167,22 @@ pub(super) fn line(notice: &Notice) -> Line {
                 "{of} 个租户中有 {tenants} 个滞后超过 {after}（--stale-after）"; after
             ))
         }
+        Notice::TooManyRejects { open, allowed } => {
+            let cannot = count(*open, "invoice");
+            Line::warn(message! {
+                "{cannot} cannot be exported (--max-rejects {allowed})",
+                "无法导出的记录有 {open} 条（--max-rejects {allowed}）";
+                "`status --rejects` lists them", "可用 status --rejects 查看"
+            })
+        }
+        Notice::OldReject { open_for, allowed } => {
+            let (open_for, allowed) = (span(*open_for), span(*allowed));
+            Line::warn(message! {
+                "an invoice could not be exported for {open_for} (--reject-older-than {allowed})",
+                "有记录无法导出已持续 {open_for}（--reject-older-than {allowed}）";
+                "`status --rejects` lists it first", "status --rejects 中的第一条即是"; open_for, allowed
+            })
+        }
         Notice::ConditionEnded(condition) => Line::warn(ended(condition)),
     }
 }
@@ -310,6 +326,8 @@ mod tests {
             Notice::TableUnknown,
             Notice::NotRemoved { path: path.clone(), detail },
             Notice::TimesAhead { tenant: tenant.clone(), newest: time.into() },
+            Notice::TooManyRejects { open: 3, allowed: 2 },
+            Notice::OldReject { open_for: Duration::from_secs(45), allowed: Duration::from_secs(44) },
             Notice::ConditionEnded(Condition::OpenWorkUnseen),
             Notice::ConditionEnded(Condition::IndexMissing),
             Notice::ConditionEnded(Condition::ReplicationStopped),

@@ -8,7 +8,6 @@ use anyhow::{Context, anyhow};
 use super::*;
 use crate::effort::Effort;
 use crate::given_time::OwnZone;
-use crate::given_time::OwnZone;
 use crate::invoice::{InvoiceId, Reason, SourceTime};
 use crate::lang::Explain;
 use crate::run::{Counts, Kind, Outcome, RunId};

@@ -62,6 +62,7 @@ mod source_addresses;
 mod source_sessions;
 mod source_tables;
 mod status;
+mod status_limits;
 mod steering;
 mod support;
 mod swaps;
