@@ -46,9 +46,9 @@ pub enum Notice {
     /// The index is missing; the statement that creates it.
     MissingIndex { statement: String },
     /// The account may not see open transactions: the overlap alone covers late commits.
-    OpenWorkUnknown,
+    OpenWorkNotPermitted,
     /// The server's lists of open work cannot be relied on: the next run reads all keys.
-    OpenWorkUnclear,
+    OpenWorkUnreliable,
     /// A transaction is prepared and left, and its start is not known.
     PreparedWork,
     /// Work has been open since then; keys are read again from before it.
@@ -128,8 +128,8 @@ impl Notice {
     /// ahead is no detail: where an application writes in another zone, each row changes it.
     pub fn condition(&self) -> Option<(Condition, String)> {
         let (condition, detail) = match self {
-            Self::OpenWorkUnknown => (Condition::OpenWorkUnseen, "no privilege".to_owned()),
-            Self::OpenWorkUnclear => (Condition::OpenWorkUnseen, "unclear".to_owned()),
+            Self::OpenWorkNotPermitted => (Condition::OpenWorkUnseen, "not permitted".to_owned()),
+            Self::OpenWorkUnreliable => (Condition::OpenWorkUnseen, "unreliable".to_owned()),
             Self::PreparedWork => (Condition::OpenWorkUnseen, "prepared".to_owned()),
             Self::MissingIndex { statement } => (Condition::IndexMissing, statement.clone()),
             Self::Replica { behind: None } => (Condition::ReplicationStopped, "stopped".to_owned()),

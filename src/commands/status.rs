@@ -12,7 +12,7 @@ use crate::cli::{Common, Status};
 use crate::config;
 use crate::event::{Event, Notice};
 use crate::export::ServerSession;
-use crate::export::lag::{self, LagSnapshot, Place, Yardstick};
+use crate::export::lag::{self, LagSnapshot, TenantLag, Yardstick};
 use crate::given_time::OwnZone;
 use crate::invoice::Tenant;
 use crate::lang::Text;
@@ -52,9 +52,10 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
         say(reporter, Notice::JudgedByOwnClock);
     }
     let by = present.as_ref().map_or(Yardstick::OwnClock(now), Yardstick::Source);
-    let places = totals::chosen(lag::places(&overview, &by, args.stale_after), &args.tenant, present.as_ref())?;
-    let totals = Totals::of(&places, now);
-    reporter.table(&columns(args, now).table(places.iter().take(row_limit(args))));
+    let tenant_lags =
+        totals::chosen(lag::tenant_lags(&overview, &by, args.stale_after), &args.tenant, present.as_ref())?;
+    let totals = Totals::of(&tenant_lags, now);
+    reporter.table(&columns(args, now).table(tenant_lags.iter().take(row_limit(args))));
     conclude(&totals, &totals.of_tenants(args), args, reporter)
 }
 
@@ -123,16 +124,17 @@ fn mention_unfinished(state: &State, zone: OwnZone, reporter: &Reporter) -> anyh
 }
 
 /// The columns of tenants. How the last run went has shorter titles for people.
-fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, Place> {
+fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, TenantLag> {
     let judged = args.stale_after.is_some();
-    let last = |cell: fn(&LastRun) -> Cell| move |place: &Place| place.last.as_ref().map_or(Cell::None, cell);
+    let last =
+        |cell: fn(&LastRun) -> Cell| move |tenant_lag: &TenantLag| tenant_lag.last.as_ref().map_or(Cell::None, cell);
     Columns::default()
-        .column("tenant", "租户", |place: &Place| place.tenant.as_ref().into())
-        .column("watermark", "水位线", |place| place.watermark.as_ref().into())
+        .column("tenant", "租户", |tenant_lag: &TenantLag| tenant_lag.tenant.as_ref().into())
+        .column("watermark", "水位线", |tenant_lag| tenant_lag.watermark.as_ref().into())
         .by(TimeBy::Source)
-        .column("lag_seconds", "滞后", |place| place.lag.map_or(Cell::None, Cell::Seconds))
-        .for_programs("stale", "滞后过久", move |place| match &place.tenant {
-            Some(_) if judged => Cell::Flag(place.stale),
+        .column("lag_seconds", "滞后", |tenant_lag| tenant_lag.lag.map_or(Cell::None, Cell::Seconds))
+        .for_programs("stale", "滞后过久", move |tenant_lag| match &tenant_lag.tenant {
+            Some(_) if judged => Cell::Flag(tenant_lag.stale),
             _ => Cell::None,
         })
         .column("last_outcome", "结果", last(|last| last.outcome.into()))
@@ -144,26 +146,28 @@ fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, Place> {
         .by(TimeBy::Own)
         .column("last_written", "写入", last(|last| last.written.into()))
         .titled("written")
-        .column("open_rejects", "无法导出", |place| place.rejects.number.into())
+        .column("open_rejects", "无法导出", |tenant_lag| tenant_lag.rejects.number.into())
         .titled("rejects")
-        .for_programs("oldest_reject", "最早无法导出", |place| Cell::moment(place.rejects.oldest.as_ref()))
-        .by(TimeBy::Own)
-        .column("oldest_reject_seconds", "已持续", move |place| open_for(place, now))
-        .titled("open_for")
-        .column("late_by_seconds", "最多迟到", |place| {
-            place.late_by.map_or(Cell::None, |by| Cell::Seconds(by.cast_signed()))
+        .for_programs("oldest_reject", "最早无法导出", |tenant_lag| {
+            Cell::moment(tenant_lag.rejects.oldest.as_ref())
         })
-        .for_programs("note", "备注", |place| place.remark.into())
-        .for_people("note", "备注", |place| note(place, args.margins.overlap).into())
+        .by(TimeBy::Own)
+        .column("oldest_reject_seconds", "已持续", move |tenant_lag| open_for(tenant_lag, now))
+        .titled("open_for")
+        .column("late_by_seconds", "最多迟到", |tenant_lag| {
+            tenant_lag.late_by.map_or(Cell::None, |by| Cell::Seconds(by.cast_signed()))
+        })
+        .for_programs("note", "备注", |tenant_lag| tenant_lag.remark.into())
+        .for_people("note", "备注", |tenant_lag| note(tenant_lag, args.margins.overlap).into())
 }
 
 /// Everything that is to be noticed about a tenant.
-fn note(place: &Place, overlap: Duration) -> Option<Text> {
-    let near = place.late_by.is_some_and(|by| Duration::from_secs(by) * 2 > overlap);
+fn note(tenant_lag: &TenantLag, overlap: Duration) -> Option<Text> {
+    let near = tenant_lag.late_by.is_some_and(|by| Duration::from_secs(by) * 2 > overlap);
     let notes = [
-        place.stale.then(|| text!("stale", "滞后过久")),
-        place.remark.map(Text::from),
-        place.tenant.is_none().then(|| text!("rejects whose tenant cannot be read", "无法读取租户的问题记录")),
+        tenant_lag.stale.then(|| text!("stale", "滞后过久")),
+        tenant_lag.remark.map(Text::from),
+        tenant_lag.tenant.is_none().then(|| text!("rejects whose tenant cannot be read", "无法读取租户的问题记录")),
         near.then(|| {
             text!("late arrivals come near --overlap: make it longer", "迟到数据已接近 --overlap 的上限，请调大")
         }),
@@ -172,15 +176,15 @@ fn note(place: &Place, overlap: Duration) -> Option<Text> {
 }
 
 /// How long the oldest open reject has been open.
-fn open_for(place: &Place, now: DateTime<Utc>) -> Cell {
-    let open_for = totals::open_for(&place.rejects, now);
+fn open_for(tenant_lag: &TenantLag, now: DateTime<Utc>) -> Cell {
+    let open_for = totals::open_for(&tenant_lag.rejects, now);
     open_for.map_or(Cell::None, |open_for| Cell::Seconds(open_for.as_secs().cast_signed()))
 }
 
 /// Lists the open rejects of the chosen tenants, page by page. The source is not asked.
 fn rejects(state: &State, overview: &Overview, args: &Status, reporter: &Reporter) -> anyhow::Result<u8> {
     let now = surroundings::now();
-    let places = totals::chosen(lag::places(overview, &Yardstick::OwnClock(now), None), &args.tenant, None)?;
+    let tenant_lags = totals::chosen(lag::tenant_lags(overview, &Yardstick::OwnClock(now), None), &args.tenant, None)?;
     let mut last: Option<PastReject> = None;
     let mut remaining = row_limit(args);
     reporter.pages(&reject_columns(), || {
@@ -197,6 +201,6 @@ fn rejects(state: &State, overview: &Overview, args: &Status, reporter: &Reporte
         }
         Ok(Vec::new())
     })?;
-    let totals = Totals::of(&places, now);
+    let totals = Totals::of(&tenant_lags, now);
     conclude(&totals, &totals.of_rejects(), args, reporter)
 }

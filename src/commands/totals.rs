@@ -8,29 +8,32 @@ use chrono::{DateTime, Utc};
 use super::past::parsed;
 use crate::cli::Status;
 use crate::event::Notice;
-use crate::export::lag::{LagSnapshot, Place};
+use crate::export::lag::{LagSnapshot, TenantLag};
 use crate::invoice::Tenant;
 use crate::lang::{Text, span};
 use crate::refusal::Refusal;
 use crate::state::overview::OpenRejects;
 
-/// The places of the chosen tenants; of all of them, and of rejects without a known tenant, if none is chosen.
+/// The lags of the chosen tenants; of all of them, and of rejects without a known tenant, if none is chosen.
 ///
 /// # Errors
 /// A chosen tenant is unknown to the state and, if it was asked, to the source.
 pub(super) fn chosen(
-    places: Vec<Place>,
+    tenant_lags: Vec<TenantLag>,
     tenants: &[String],
     present: Option<&LagSnapshot>,
-) -> Result<Vec<Place>, Refusal> {
+) -> Result<Vec<TenantLag>, Refusal> {
     if tenants.is_empty() {
-        return Ok(places);
+        return Ok(tenant_lags);
     }
-    let known: HashSet<&str> = places.iter().filter_map(|place| place.tenant.as_ref()).map(Tenant::as_str).collect();
+    let known: HashSet<&str> =
+        tenant_lags.iter().filter_map(|tenant_lag| tenant_lag.tenant.as_ref()).map(Tenant::as_str).collect();
     match tenants.iter().find(|tenant| !known.contains(tenant.as_str())) {
         Some(unknown) if present.is_some() => Err(Refusal::UnknownTenant(unknown.clone())),
         Some(unknown) => Err(Refusal::TenantNotInState(unknown.clone())),
-        None => Ok(places.into_iter().filter(|place| is_chosen(place.tenant.as_ref(), tenants)).collect()),
+        None => {
+            Ok(tenant_lags.into_iter().filter(|tenant_lag| is_chosen(tenant_lag.tenant.as_ref(), tenants)).collect())
+        }
     }
 }
 
@@ -61,12 +64,12 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    pub(super) fn of(places: &[Place], now: DateTime<Utc>) -> Self {
+    pub(super) fn of(tenant_lags: &[TenantLag], now: DateTime<Utc>) -> Self {
         Self {
-            tenants: places.iter().filter(|place| place.tenant.is_some()).count() as u64,
-            stale: places.iter().filter(|place| place.stale).count() as u64,
-            rejects: places.iter().map(|place| place.rejects.number).sum(),
-            oldest: places.iter().filter_map(|place| open_for(&place.rejects, now)).max(),
+            tenants: tenant_lags.iter().filter(|tenant_lag| tenant_lag.tenant.is_some()).count() as u64,
+            stale: tenant_lags.iter().filter(|tenant_lag| tenant_lag.stale).count() as u64,
+            rejects: tenant_lags.iter().map(|tenant_lag| tenant_lag.rejects.number).sum(),
+            oldest: tenant_lags.iter().filter_map(|tenant_lag| open_for(&tenant_lag.rejects, now)).max(),
         }
     }
 

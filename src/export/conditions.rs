@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_condition_is_news_when_it_begins_changes_ends_and_once_a_day() {
-        let (small, unclear) = (Notice::OpenWorkUnknown, Notice::OpenWorkUnclear);
+        let (small, unreliable) = (Notice::OpenWorkNotPermitted, Notice::OpenWorkUnreliable);
         let mut known = Vec::new();
         let mut hour = |hours, holding: &[Notice]| run(&mut known, hours, found(holding, TenantQuestions::None));
         assert_eq!(hour(0, std::slice::from_ref(&small)), [(small.clone(), true)]);
@@ -133,12 +133,12 @@ mod tests {
         }
         assert_eq!(hour(24, std::slice::from_ref(&small)), [(small.clone(), true)]);
         assert_eq!(hour(25, std::slice::from_ref(&small)), [(small, false)]);
-        assert_eq!(hour(26, std::slice::from_ref(&unclear)), [(unclear.clone(), true)]);
+        assert_eq!(hour(26, std::slice::from_ref(&unreliable)), [(unreliable.clone(), true)]);
         assert_eq!(hour(27, &[]), [(Notice::ConditionEnded(Condition::OpenWorkUnseen), true)]);
         assert_eq!(hour(28, &[]), []);
-        assert_eq!(hour(29, std::slice::from_ref(&unclear)), [(unclear.clone(), true)]);
+        assert_eq!(hour(29, std::slice::from_ref(&unreliable)), [(unreliable.clone(), true)]);
         // The clock was wrong in between.
-        assert_eq!(hour(12, std::slice::from_ref(&unclear)), [(unclear, true)]);
+        assert_eq!(hour(12, std::slice::from_ref(&unreliable)), [(unreliable, true)]);
     }
 
     #[test]

@@ -189,7 +189,7 @@ fn ask_server(
     let server = server_session.ask(tell, |source| source.identity())?;
     let table = server_session.ask_if_shown(tell, None, |source| source.table_identity())?;
     let (clock, clocks) = read_clocks(options, server_session, tell)?;
-    let work = server_session.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
+    let work = server_session.ask_if_shown(tell, OpenWork::Unreliable, |source| source.open_work())?;
     let of_work = open_work_notice(&work, &clock.boundary(options.margins.safety_lag));
     let of_replication = replication_notice(server_session.ask_if_shown(tell, None, |source| source.replication())?);
     of_work.into_iter().chain(of_replication).for_each(|notice| conditions.sort(notice, tell));
@@ -248,8 +248,8 @@ fn replication_notice(replication: Option<Replication>) -> Option<Notice> {
 /// What the operator should know of open work that keeps rows below the boundary out of sight, or that cannot be seen.
 fn open_work_notice(work: &OpenWork, boundary: &SourceTime) -> Option<Notice> {
     match work {
-        OpenWork::Unknown => Some(Notice::OpenWorkUnknown),
-        OpenWork::Unclear => Some(Notice::OpenWorkUnclear),
+        OpenWork::NotPermitted => Some(Notice::OpenWorkNotPermitted),
+        OpenWork::Unreliable => Some(Notice::OpenWorkUnreliable),
         OpenWork::Prepared => Some(Notice::PreparedWork),
         OpenWork::Since(since) => work.reaches_below(boundary).then(|| Notice::OpenWork { since: since.clone() }),
         OpenWork::None => None,
