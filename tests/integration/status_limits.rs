@@ -130,6 +130,8 @@ fn an_unknown_tenant_is_a_mistype_and_not_a_tenant_without_rejects() {
         for (id, tenant) in [(7, "new"), (8, "NEW")] {
             let time = table.ago(HOUR);
             table.insert(&Row { id, tenant, number: &format!("INV{id}"), time: &time, ..Row::default() });
+        }
+        for tenant in ["new", "NEW"] {
             assert_eq!(rows(&exporter, &["--tenant", tenant], 0)[0]["note"], "never exported");
         }
         let without = status(&exporter, &["--tenant", "new", "--source", ""], 2);
