@@ -15,6 +15,7 @@
 //! | `selection` | the tenants and the window that an operator has selected |
 //! | `todo` | what is still to be done or was rejected |
 //! | `record`, `rehearsal` | a published batch, in one transaction after its files; what a dry run decided instead |
+//! | `conditions` | conditions of the source that runs have warned of |
 //! | `runs`, `changes` | the history of runs and of other changes; `history`, `pages`, `trace` and `overview` read it |
 //! | `legacy`, `legacy_file` | the script's state file, and how it is put in place |
 //!
@@ -25,6 +26,7 @@ pub mod stored;
 
 pub mod backup;
 pub mod changes;
+pub mod conditions;
 mod connect;
 mod damage;
 mod file;
@@ -65,6 +67,7 @@ mod tests {
     use crate::invoice::{InvoiceId, SourceTime};
     use crate::lang::Lang;
     use crate::run::{Kind, RunId, Starter};
+    use crate::state::conditions::ConditionChanges;
     use crate::state::runs::Start;
 
     fn starter() -> Starter {
@@ -95,6 +98,7 @@ mod tests {
             times_again: None,
             marked_run: 0,
             table: None,
+            conditions: ConditionChanges::default(),
         };
         state.begin(&start).unwrap().id
     }
