@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use crate::run::Cancel;
@@ -30,6 +30,13 @@ pub(super) fn watch() -> anyhow::Result<Cancel> {
         register().context("cannot watch for signals")?;
     }
     Ok(cancel)
+}
+
+/// Lets a write beyond the size that files of this process may have (`ulimit -f`) fail with an error, which says why.
+/// Without that, SIGXFSZ ends the process without a word. Programs that this one starts do not inherit it.
+pub(super) fn survive_size_limit() {
+    // Where the handler is refused, the signal ends the process as before.
+    let _ = flag::register(SIGXFSZ, Arc::default());
 }
 
 /// `nohup` ignores SIGHUP, a shell SIGINT for what it runs in the background; they mean it.

@@ -19,11 +19,14 @@ use super::{Access, Replication, SourceError, SourceName, TableNames};
 use crate::effort;
 use crate::invoice::SourceTime;
 use crate::lang::Explain;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, cannot_be_read};
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork};
 
 const BUSY: Duration = Duration::from_secs(5);
+
+/// Bytes of the longest path that SQLite opens: 512 (`MAX_PATHNAME` in its `os_unix.c`) less `-journal`.
+const LONGEST_PATH: usize = 504;
 
 /// Opens the file, which must exist, and reads the columns of its table.
 ///
@@ -38,12 +41,22 @@ pub(super) fn open(path: &str, access: &Access) -> Result<Table<File>, SourceErr
 /// Opens the file for reading only.
 fn open_file(given: &str) -> anyhow::Result<File> {
     let failed = || text!("cannot open the source {given}", "无法打开数据源 {given}");
-    let path = std::fs::canonicalize(given).explain(failed)?;
+    let path = std::fs::canonicalize(given).map_err(cannot_be_read).explain(failed)?;
     let metadata = std::fs::metadata(&path).explain(failed)?;
     // SQLite would wait for a pipe.
     if !metadata.is_file() {
         return Err(anyhow::Error::from(text!("it is no regular file", "它不是普通文件"))).explain(failed);
     }
+    let length = path.as_os_str().len();
+    if length > LONGEST_PATH {
+        return Err(Refusal::usage(message! {
+            "the path of the source is too long for SQLite: {} has {length} bytes, and {LONGEST_PATH} are possible",
+            "数据源的路径对 SQLite 来说过长: {} 有 {length} 字节，最多 {LONGEST_PATH} 字节", path.display();
+            "move the file to a shorter path", "请将文件移到更短的路径"
+        }));
+    }
+    // SQLite does not say why it cannot open a file.
+    std::fs::File::open(&path).map_err(cannot_be_read).explain(failed)?;
     let identity = format!("{}:{}", path.display(), metadata.ino());
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&path, flags).explain(failed)?;

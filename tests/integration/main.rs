@@ -71,5 +71,6 @@ mod upgrades;
 mod variants;
 mod verify;
 mod why;
+mod wrong_causes;
 mod wrong_clocks;
 mod wrong_times;
