@@ -9,12 +9,16 @@ use std::time::Duration;
 use super::surroundings;
 use crate::cli::Demo;
 use crate::export::plan::StatePolicy;
-use crate::export::{self, Backups, ExportOptions, Mirror, Mode, Rejects};
+use crate::export::{
+    self, Backups, CommonOptions, ExportOptions, Margins, Mirror, Mode, Paths, Rejects, SourceOptions, WorkOptions,
+};
 use crate::fs::private::PRIVATE;
+use crate::given_time::GivenWindow;
 use crate::lang::{Explain, Text};
 use crate::report::Reporter;
 use crate::run::Kind;
 use crate::source::{Access, Address, TableNames, Tls, sample};
+use crate::state::selection::Selection;
 use crate::tree::walk;
 
 /// Files of each tenant that are shown.
@@ -42,13 +46,19 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
     export(&database, &output, Kind::Full, reporter)?;
     let changes = sample::change(&database, &ago(10))?;
     reporter.line(&Text::same(""));
-    let sample::Changes { updated, inserted, moved, spoiled } = changes;
+    let sample::SampleChanges { updated, inserted, moved, spoiled } = changes;
     reporter.line(&text!(
         "# now {updated} invoices are updated, {inserted} are new, {moved} moved to another date, {spoiled} spoiled (no JSON any more)",
         "# 现在更新了 {updated} 张发票，新增 {inserted} 张，{moved} 张改了日期，{spoiled} 张被破坏（不再是 JSON）"
     ));
     export(&database, &output, Kind::Incremental, reporter)?;
     list(&output, reporter)?;
+    say_what_next(folder, &output, reporter);
+    Ok(0)
+}
+
+/// Says how to look at the files and how to remove them.
+fn say_what_next(folder: &Path, output: &Path, reporter: &Reporter) {
     reporter.line(&Text::same(""));
     reporter.line(&text!(
         "# look at it:  find {} -name '*.json' | head",
@@ -60,7 +70,6 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
         "# 被破坏的发票保留上一个正确的文件，每次运行都会重新读取，直到修正为止"
     ));
     reporter.line(&text!("# away with it: rm -r {}", "# 删除: rm -r {}", folder.display()));
-    Ok(0)
 }
 
 /// Shows the command and runs it.
@@ -68,7 +77,7 @@ fn export(database: &Path, output: &Path, kind: Kind, reporter: &Reporter) -> an
     let (from, to) = (database.display(), output.display());
     let command = format!("$ invoice-export run --source sqlite:{from} --output {to} --mode {kind}");
     reporter.line(&Text::same(command));
-    export::run(&options(database, output, kind), &mut |event| reporter.event(&event))?;
+    export::run(options(database, output, kind), &mut |event| reporter.event(&event))?;
     Ok(())
 }
 
@@ -94,35 +103,30 @@ fn list(output: &Path, reporter: &Reporter) -> anyhow::Result<()> {
 
 /// An export of the sample with the defaults of `run`.
 fn options(database: &Path, output: &Path, kind: Kind) -> ExportOptions {
+    let access = Access {
+        url: Address::File(database.display().to_string()),
+        password: None,
+        names: TableNames::default(),
+        time_zone: None,
+        tls: Tls::default(),
+        read_timeout: Duration::ZERO,
+        max_document: 256 << 20,
+    };
     ExportOptions {
-        kind,
-        mode: Mode::Export,
-        tenants: Vec::new(),
-        since: None,
-        until: None,
-        access: Access {
-            url: Address::File(database.display().to_string()),
-            password: None,
-            names: TableNames::default(),
-            time_zone: None,
-            tls: Tls::default(),
-            read_timeout: Duration::ZERO,
-            max_document: 256 << 20,
+        common: CommonOptions {
+            kind,
+            paths: Paths { output: output.to_path_buf(), state: output.join(PRIVATE).join("state.db") },
+            policy: StatePolicy::Ordinary,
+            selection: Selection::default(),
+            margins: Margins { safety_lag: Duration::from_secs(300), overlap: Duration::from_secs(3600) },
+            work: WorkOptions { lock_wait: Duration::ZERO, writers: 2, durability: None },
+            rejects: Rejects::Kept,
+            surroundings: surroundings::current(),
         },
-        output: output.to_path_buf(),
-        state: output.join(PRIVATE).join("state.db"),
-        policy: StatePolicy::Ordinary,
-        safety_lag: Duration::from_secs(300),
-        overlap: Duration::from_secs(3600),
-        lock_wait: Duration::ZERO,
-        retry_for: Duration::ZERO,
-        writers: 2,
-        durability: None,
-        rejects: Rejects::Kept,
+        window: GivenWindow::default(),
+        source: SourceOptions { access, retry_for: Duration::ZERO },
+        mode: Mode::Export,
         backups: Backups { every: None, keep: 0 },
         mirror: Mirror::Off,
-        starter: surroundings::starter(),
-        clocks: surroundings::OWN_CLOCKS,
-        watch: super::signals::watch,
     }
 }

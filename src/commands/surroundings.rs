@@ -5,8 +5,11 @@ use std::time::SystemTime;
 use chrono::{DateTime, Utc};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::signals;
 use crate::cli::Common;
 use crate::config;
+use crate::export::Surroundings;
+use crate::given_time::OwnZone;
 use crate::refusal::Refusal;
 use crate::run::{OwnClocks, Starter, Uptime};
 use crate::state::State;
@@ -18,7 +21,10 @@ pub(super) fn now() -> DateTime<Utc> {
     SystemTime::now().into()
 }
 
-pub(super) const OWN_CLOCKS: OwnClocks = OwnClocks { now, uptime };
+/// The surroundings of a run that starts now.
+pub(super) fn current() -> Surroundings {
+    Surroundings { starter: starter(), clocks: OwnClocks { now, uptime }, watch: signals::watch }
+}
 
 /// How long this machine has been up.
 fn uptime() -> Option<Uptime> {
@@ -43,6 +49,11 @@ pub(super) fn starter() -> Starter {
 /// The name of this machine.
 pub(super) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The zone of our own times.
+pub(super) fn own_zone(common: &Common) -> OwnZone {
+    if common.utc { OwnZone::Utc } else { OwnZone::Local }
 }
 
 /// The state, only to be read.

@@ -17,7 +17,6 @@
 //!
 //! A source only reads. Each statement reads a short page, and no transaction stays open between two statements.
 
-use std::fmt;
 use std::time::Duration;
 
 use anyhow::Error;
@@ -225,27 +224,12 @@ impl SourceError {
         | Self::Consumer(error)) = self;
         error
     }
-
-    fn error(&self) -> &Error {
-        let (Self::Statement(error)
-        | Self::Exhausted(error)
-        | Self::Connection(error)
-        | Self::Final(error)
-        | Self::Consumer(error)) = self;
-        error
-    }
 }
 
-impl fmt::Display for SourceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.error())
-    }
-}
-
-/// The error of a fault, with its own chain.
+/// The error itself, with its own chain.
 impl From<SourceError> for Error {
-    fn from(fault: SourceError) -> Self {
-        fault.into_error()
+    fn from(error: SourceError) -> Self {
+        error.into_error()
     }
 }
 
@@ -271,6 +255,9 @@ pub trait Source: Send {
 
     /// The time that the source's clock shows, in the zone of its source times.
     fn clock(&mut self) -> Result<Clock, SourceError>;
+
+    /// The time that the source's clock shows at a moment in seconds since 1970. None where the source cannot tell.
+    fn shown_at(&mut self, unix_seconds: i64) -> Result<Option<SourceTime>, SourceError>;
 
     /// The start of the oldest transaction or statement that may still commit rows. A source reads its running
     /// statements before its open transactions; a caller reads both before any row.

@@ -42,19 +42,20 @@ pub(super) trait Database: Engine + Send {
     fn identity(&mut self) -> Result<String, SourceError>;
     fn table_identity(&mut self, layout: &Layout, source: &SourceName) -> Result<Option<TableIdentity>, SourceError>;
     fn clock(&mut self) -> Result<Clock, SourceError>;
+    fn shown_at(&mut self, unix_seconds: i64) -> Result<Option<SourceTime>, SourceError>;
     fn open_work(&mut self) -> Result<OpenWork, SourceError>;
     fn replication(&mut self) -> Result<Option<Replication>, SourceError>;
     fn estimate(&mut self, layout: &Layout) -> Result<Option<u64>, SourceError>;
 }
 
 /// The table of invoices in a database of either engine.
-pub(super) struct Table<D> {
+pub(super) struct InvoiceTable<D> {
     pub layout: Layout,
     pub notices: Vec<Notice>,
     pub database: D,
 }
 
-impl<D: Database> Source for Table<D> {
+impl<D: Database> Source for InvoiceTable<D> {
     fn name(&self) -> SourceName {
         SourceName(format!("{}.{}", self.database.place(), self.layout.names.table))
     }
@@ -78,6 +79,10 @@ impl<D: Database> Source for Table<D> {
 
     fn clock(&mut self) -> Result<Clock, SourceError> {
         self.database.clock()
+    }
+
+    fn shown_at(&mut self, unix_seconds: i64) -> Result<Option<SourceTime>, SourceError> {
+        self.database.shown_at(unix_seconds)
     }
 
     fn open_work(&mut self) -> Result<OpenWork, SourceError> {
@@ -230,7 +235,7 @@ impl<D: Database> Source for Table<D> {
     }
 }
 
-impl<D: Database> Table<D> {
+impl<D: Database> InvoiceTable<D> {
     /// The greatest source time of every tenant, up to `upto` if that is given, in one loose index scan.
     fn newest_of_each(&mut self, upto: Option<&SourceTime>) -> Result<TenantList, SourceError> {
         let SqlDialect { tenant, newest, by_time, types_of_newest, .. } = &self.layout.dialect;

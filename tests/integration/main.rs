@@ -71,6 +71,7 @@ mod upgrades;
 mod variants;
 mod verify;
 mod why;
+mod windows;
 mod wrong_causes;
 mod wrong_clocks;
 mod wrong_times;

@@ -1,5 +1,5 @@
-//! Ledger against source: the key diff without a lower bound, then by primary key the invoices
-//! that the ledger holds and the scan has not met. The same threads read and check as in a run; nothing is written.
+//! Compares ledger and source: the key diff without a lower bound, then a look by primary key for the invoices of the
+//! ledger that the scan has not visited. The same threads read and check as in a run; nothing is written.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, Checker, Presence, Verdict};
 use crate::export::diff::{Compare, ReaderEvent, Scope};
 use crate::export::drive::{Checked, ReadTask, RowHandler, drive};
-use crate::export::options::ExportOptions;
+use crate::export::options::{CommonOptions, SourceOptions};
 use crate::export::plan::{self, HowToRead};
 use crate::export::retry::RetryPolicy;
 use crate::export::server::second_source;
@@ -21,45 +21,46 @@ use crate::refusal::Trouble;
 use crate::run::Cancel;
 use crate::state::State;
 use crate::state::ledger::Entry;
+use crate::state::selection::Selection;
 use crate::state::todo::{Reject, Todo, TodoReason};
-use crate::state::visited::{Selection, VisitedIds};
-use crate::window::Span;
+use crate::state::visited::VisitedIds;
 
+/// Compares the selected part of the ledger with the source.
 pub(super) fn compare(
-    options: &ExportOptions,
+    from: &SourceOptions,
+    options: &CommonOptions,
     session: &Session,
-    selection: &Selection,
     compare: Compare,
     cancel: &Cancel,
     findings: &mut Findings,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
-    let Session { state, snapshot, .. } = session;
+    let (Session { state, snapshot, .. }, selection) = (session, &options.selection);
     let known = state.tenants()?;
-    let span = Span { after: selection.since.clone(), upto: selection.until.clone() };
-    let groups = plan::groups(&snapshot.listed, &selection.tenants, &known, &HowToRead::Span(span));
-    let mut retry = RetryPolicy::new(options.retry_for, cancel);
+    let groups = plan::groups(&snapshot.listed, &selection.tenants, &known, &HowToRead::Span(selection.window.clone()));
+    let mut retry = RetryPolicy::new(from.retry_for, cancel);
     let read_task = ReadTask {
-        source: retry.run(tell, || second_source(&options.access, &snapshot.server, None))?,
+        source: retry.run(tell, || second_source(&from.access, &snapshot.server, None))?,
         lookup: state.lookup()?,
         todo: snapshot.tenantless.iter().map(tenantless).collect(),
         scope: Arc::new(Scope::Groups { groups, compare }),
         retry,
         visited_ids: Some(VisitedIds::new(selection.clone())?),
     };
-    let max_document = options.access.max_document;
+    let max_document = from.access.max_document;
     let checker = Checker { tree: None, stage: None, presence: Presence::Assumed, max_document };
     let read_upto = known.into_iter().filter_map(|known| Some((known.tenant, known.watermark?))).collect();
     let otherwise = state.newest_boundary()?;
     let mut examiner = Examiner { selection, state, read_upto, otherwise, unread: HashSet::new(), findings, tell };
-    drive(&mut examiner, checker, read_task, options.writers, cancel)
+    drive(&mut examiner, checker, read_task, options.work.writers, cancel)
 }
 
-/// No tenant's keys bring it.
+/// An invoice without a tenant is read by primary key, since no tenant's keys bring it.
 fn tenantless(id: &InvoiceId) -> Todo {
     Todo { id: id.clone(), why: TodoReason::Reject, tenant: None }
 }
 
+/// Judges the rows that the threads have read and checked.
 struct Examiner<'a> {
     selection: &'a Selection,
     state: &'a State,
@@ -87,12 +88,12 @@ impl RowHandler for Examiner<'_> {
             ReaderEvent::Gone { part: Part::Unmet, id, .. } => {
                 if let Some(entry) = self.state.entry(&id)? {
                     let detail = text!("the source has no such invoice any more", "数据源中已没有这张发票");
-                    self.find(Difference::Withdrawn, &entry, detail);
+                    self.findings.record_entry(Difference::Withdrawn, &entry, detail);
                 }
             }
             ReaderEvent::Retrying { trouble, pause } => (self.tell)(Event::Notice(Notice::Retrying { trouble, pause })),
             ReaderEvent::Failed { tenants, tenantless, trouble } => self.unread(tenants, tenantless, &trouble),
-            // Who is gone from the index is asked for again after the scan.
+            // A row that left the index during the scan is asked for again after it.
             ReaderEvent::Gone { .. } | ReaderEvent::Begun(_) | ReaderEvent::Quiet(_) | ReaderEvent::Read { .. } => {}
         }
         Ok(())
@@ -108,6 +109,7 @@ impl RowHandler for Examiner<'_> {
 }
 
 impl Examiner<'_> {
+    /// Compares an invoice of the source with its row in the ledger.
     fn judge(&mut self, candidate: &Candidate, known: Option<&Entry>) -> anyhow::Result<()> {
         let Candidate { invoice, path, digest, .. } = candidate;
         let Some(entry) = known else {
@@ -136,17 +138,17 @@ impl Examiner<'_> {
                 ),
                 false => text!("the source holds another document", "数据源中的内容不同"),
             };
-            self.find(Difference::Stale, entry, detail);
+            self.findings.record_entry(Difference::Stale, entry, detail);
         } else {
-            self.find(Difference::Moved, entry, text!("it belongs at {path}", "应位于 {path}"));
+            self.findings.record_entry(Difference::Moved, entry, text!("it belongs at {path}", "应位于 {path}"));
         }
         Ok(())
     }
 
-    /// A row that cannot be exported: no news if it is on record.
+    /// A row that cannot be exported is a finding unless it is a known reject.
     fn judge_reject(&mut self, reject: &Reject) -> anyhow::Result<()> {
         let Reject { id, tenant, time, reason, .. } = reject;
-        // Rows without a tenant are found whatever their time.
+        // Rows without a tenant are read whatever their time.
         if tenant.is_none() && !self.selection.spans(time.as_ref()) {
             return Ok(());
         }
@@ -158,13 +160,13 @@ impl Examiner<'_> {
         let difference = if entry.is_some() { Difference::Stale } else { Difference::Lost };
         self.findings.mark_unexportable(difference, id);
         match entry {
-            Some(entry) => self.find(difference, &entry, reason.text()),
+            Some(entry) => self.findings.record_entry(difference, &entry, reason.text()),
             None => self.lost(id, tenant.as_ref(), None, reason.text()),
         }
         Ok(())
     }
 
-    /// Whether the next run exports it anyway: runs have not read so far yet.
+    /// Whether the next run exports the invoice anyway, since no run has read so far yet. Counts it if so.
     fn is_pending(&mut self, tenant: &Tenant, time: Option<&SourceTime>) -> bool {
         let read_upto = self.read_upto.get(tenant).or(self.otherwise.as_ref());
         let pending = time.is_some_and(|time| read_upto.is_none_or(|upto| time > upto));
@@ -172,20 +174,21 @@ impl Examiner<'_> {
         pending
     }
 
+    /// Whether the invoice is a known reject. Counts it if so.
     fn is_rejected(&mut self, id: &InvoiceId) -> anyhow::Result<bool> {
         let open = self.state.is_open_reject(id)?;
         self.findings.rejected += u64::from(open);
         Ok(open)
     }
 
-    /// Rows that the server does not return are not compared. The others are.
+    /// Records rows that the server did not return. The others are compared.
     fn unread(&mut self, tenants: Vec<Tenant>, tenantless: u64, trouble: &Trouble) {
         let trouble = Text::from(trouble.message());
-        let mut find = |tenant, detail| {
-            self.findings.add(Finding { difference: Difference::Unread, tenant, id: None, path: None, detail });
+        let mut record = |tenant, detail| {
+            self.findings.record(Finding { difference: Difference::Unread, tenant, id: None, path: None, detail });
         };
         for tenant in tenants.into_iter().filter(|tenant| self.unread.insert(tenant.clone())) {
-            find(
+            record(
                 Some(tenant),
                 text!("not all rows could be compared: {trouble}", "部分记录未能比对: {trouble}"; trouble),
             );
@@ -196,21 +199,18 @@ impl Examiner<'_> {
                 "{tenantless} 张租户未知的发票未能比对: {trouble}";
                 trouble
             );
-            find(None, detail);
+            record(None, detail);
         }
     }
 
+    /// Records an invoice that the ledger does not hold.
     fn lost(&mut self, id: &InvoiceId, tenant: Option<&Tenant>, path: Option<String>, detail: Text) {
         let (tenant, id) = (tenant.cloned(), Some(id.clone()));
-        self.findings.add(Finding { difference: Difference::Lost, tenant, id, path, detail });
-    }
-
-    fn find(&mut self, difference: Difference, entry: &Entry, detail: Text) {
-        let (tenant, id, path) = (entry.tenant.clone(), entry.id.clone(), entry.path.to_string());
-        self.findings.add(Finding { difference, tenant: Some(tenant), id: Some(id), path: Some(path), detail });
+        self.findings.record(Finding { difference: Difference::Lost, tenant, id, path, detail });
     }
 }
 
+/// Why no normal run exports an invoice any more.
 fn lateness(time: Option<&SourceTime>) -> Text {
     match time {
         Some(time) => {

@@ -1,42 +1,36 @@
 //! What a verification compares, and what it may mend.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use crate::export::options::{CommonOptions, SourceOptions};
+use crate::given_time::GivenWindow;
 
-use crate::export::options::ExportOptions;
-use crate::run::Starter;
-use crate::state::visited::Selection;
-
-/// Asked before more files are removed than is harmless: how many, and out of how many. An error stops it.
+/// Asks the operator before more files are removed than is harmless. The arguments are the number of files and of
+/// invoices in the ledger. An error stops the removal.
 pub type Confirm<'a> = &'a dyn Fn(u64, u64) -> anyhow::Result<()>;
 
-/// What is to be compared, and what is to be done about it.
+/// The comparison, and what may be mended.
 pub struct Task {
-    pub output: PathBuf,
-    /// The state's file.
-    pub state: PathBuf,
-    pub starter: Starter,
-    pub lock_wait: Duration,
-    pub selection: Selection,
-    pub content: Content,
+    /// Of kind `Verify`. Its selection bounds what is compared.
+    pub common: CommonOptions,
+    /// The selection has it once the source's clock is known, or no source is asked.
+    pub window: GivenWindow,
+    pub content: ContentCheck,
     /// Findings that are shown of each kind; all are counted.
     pub shown: usize,
-    /// None: only tree and ledger are looked at.
+    /// None: only tree and ledger are compared.
     pub with_source: Option<WithSource>,
 }
 
 /// How a file is compared with what was exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum ContentCheck {
     /// By its size, and by its content only if it was modified after the run that wrote it.
     BySize,
     ByHash,
 }
 
-/// What the source is asked for.
+/// A comparison or a repair that needs the source.
 pub struct WithSource {
-    /// Of kind `Verify`.
-    pub options: ExportOptions,
+    pub source: SourceOptions,
     pub against: Against,
     pub repair: Repair,
     pub prune: Prune,
@@ -65,12 +59,12 @@ pub enum Prune {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PruneOrder {
-    /// So many files at the most without a word of the operator's; None is what is always harmless.
+    /// How many files are removed at most without asking the operator. None: as many as are always harmless.
     pub at_most: Option<u64>,
     pub leftovers: Leftovers,
 }
 
-/// What becomes of leftovers that are not provably superseded: each may be the only file of an earlier invoice.
+/// Leftovers that are not provably superseded: each may be the only file of an earlier invoice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftovers {
     Kept,
