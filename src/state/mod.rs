@@ -15,7 +15,7 @@
 //! | `selection` | the tenants and the window that an operator has selected |
 //! | `todo` | what is still to be done or was rejected |
 //! | `record`, `rehearsal` | a published batch, in one transaction after its files; what a dry run decided instead |
-//! | `runs`, `changes` | the history of runs and of other changes; `history`, `pages`, `trace` and `overview` read it |
+//! | `runs`, `changes` | the history of runs and of other changes; `history`, `pages`, `trace`, `file_past` and `overview` read it |
 //! | `legacy`, `legacy_file` | the script's state file, and how it is put in place |
 //!
 //! Only the holder of the lock may open a state for writing: `State::open` takes the lock as proof.
@@ -28,6 +28,7 @@ pub mod changes;
 mod connect;
 mod damage;
 mod file;
+pub mod file_past;
 pub mod history;
 pub mod integrity;
 pub mod ledger;
