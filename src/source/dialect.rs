@@ -28,6 +28,10 @@ pub(super) struct SqlDialect {
     /// Takes the place of a `?` for an id or a tenant that is spelled as its bytes in hex.
     pub id_by_bytes: Option<String>,
     pub tenant_by_bytes: Option<String>,
+    /// True if the column can hold the text with the bound hex, twice. None if it can hold every text.
+    pub holds_id: Option<String>,
+    pub holds_tenant: Option<String>,
+    pub holds_number: Option<String>,
     /// Each follows the selected columns and shows the types of the columns that the statement relies on.
     pub types_of_tenant: String,
     /// For the tenant and the greatest time. With the column of the time itself no server would skip through the

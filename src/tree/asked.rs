@@ -94,7 +94,7 @@ mod tests {
             "./1/CN/20251128+A",
         ] {
             let asked = AskedFiles::read(text, output);
-            assert_eq!((asked.paths.as_slice(), asked.outside), ([path.clone()].as_slice(), false), "{text}");
+            assert_eq!((asked.paths.first(), asked.outside), (Some(&path), false), "{text}");
             assert_eq!(asked.number().as_deref(), Some("A"));
         }
         for text in ["20251128+A.json", "20251128+A"] {
