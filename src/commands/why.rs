@@ -8,11 +8,12 @@ use super::surroundings;
 use crate::cli::{Common, Why};
 use crate::event::Event;
 use crate::export::ServerSession;
-use crate::export::why::{self, Answer, Case, SourceSnapshot, Standing};
+use crate::export::why::{self, Answer, Case, InvoiceStatus, SourceSnapshot};
+use crate::given_time::OwnZone;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::{Message, Text};
 use crate::report::Reporter;
-use crate::report::table::Details;
+use crate::report::table::{Details, TimeBy};
 use crate::source::{Access, RowSummary};
 use crate::state::State;
 use crate::state::file_past::FilePast;
@@ -44,18 +45,18 @@ pub(super) fn run(common: &Common, args: &Why, matches: &ArgMatches, reporter: &
     };
     let asked = AskedFiles::read(&args.number, &common.output);
     let Answer { cases, past } = why::why(&args.number, &asked, tenant.as_ref(), &state, &common.output, now.as_mut())?;
-    let boundary = now.map(|now| now.boundary);
+    let (boundary, zone) = (now.map(|now| now.boundary), surroundings::own_zone(common));
     let mut answers: Vec<Details> =
-        cases.iter().map(|case| details(&args.number, &asked, case, boundary.as_ref())).collect();
+        cases.iter().map(|case| details(&args.number, &asked, case, boundary.as_ref(), zone)).collect();
     for past in &past {
-        answers.push(past_file(past, common.output.join(past.path.as_str()).exists()));
+        answers.push(past_file(past, zone, common.output.join(past.path.as_str()).exists()));
     }
     if answers.is_empty() {
         reporter.each(&[unknown(&args.number, &asked, tenant.as_ref(), &common.output)]);
         return Ok(FOUND);
     }
     reporter.each(&answers);
-    let is_exported = !cases.is_empty() && cases.iter().all(|case| case.verdict.standing == Standing::Exported);
+    let is_exported = !cases.is_empty() && cases.iter().all(|case| case.verdict.status == InvoiceStatus::Exported);
     Ok(if is_exported { 0 } else { FOUND })
 }
 
@@ -103,7 +104,7 @@ fn unknown(number: &str, asked: &AskedFiles, tenant: Option<&Tenant>, output: &P
     };
     Details::default()
         .fact("number", "发票号", if asked.is_named() { asked.number() } else { Some(number.to_owned()) })
-        .fact("verdict", "结论", Standing::NotExported)
+        .fact("verdict", "结论", InvoiceStatus::NotExported)
         .fact("because", "原因", because)
         .fact("next", "下一步", next)
 }
@@ -112,10 +113,10 @@ fn unknown(number: &str, asked: &AskedFiles, tenant: Option<&Tenant>, output: &P
 const ACTS_AT_MOST: usize = 20;
 
 /// The answer for a file that no invoice has any more.
-fn past_file(past: &FilePast, is_there: bool) -> Details {
+fn past_file(past: &FilePast, zone: OwnZone, is_there: bool) -> Details {
     let FilePast { path, acts } = past;
     let act = |(run, action): &(RunNote, FileAction)| {
-        let (run, action) = (run_text(run), *action);
+        let (run, action) = (run_text(run, zone), *action);
         text!("{action} by {run}", "{run}: {action}"; run, action)
     };
     let acts: Vec<Text> = acts.iter().skip(acts.len().saturating_sub(ACTS_AT_MOST)).map(act).collect();
@@ -129,7 +130,7 @@ fn past_file(past: &FilePast, is_there: bool) -> Details {
     );
     Details::default()
         .fact("number", "发票号", number)
-        .fact("verdict", "结论", Standing::NotExported)
+        .fact("verdict", "结论", InvoiceStatus::NotExported)
         .fact("because", "原因", because)
         .fact("next", "下一步", next)
         .fact("tenant", "租户", path.tenant_name().as_ref())
@@ -138,7 +139,8 @@ fn past_file(past: &FilePast, is_there: bool) -> Details {
 }
 
 /// The verdict, and everything that led to it. The number is the one that was asked for, or that of the file.
-fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&SourceTime>) -> Details {
+fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&SourceTime>, zone: OwnZone) -> Details {
+    let run_text = |run: &RunNote| run_text(run, zone);
     let Case { row, trace, tenant, file, left_behind, verdict } = case;
     let left_behind: Vec<&str> = left_behind.iter().map(|leftover| leftover.path.as_str()).collect();
     let (row, entry, reject, known) = (row.as_ref(), trace.entry.as_ref(), trace.reject.as_ref(), tenant.as_ref());
@@ -155,7 +157,7 @@ fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&Sourc
     };
     Details::default()
         .fact("number", "发票号", number.as_ref())
-        .fact("verdict", "结论", verdict.standing)
+        .fact("verdict", "结论", verdict.status)
         .fact("because", "原因", verdict.because.clone())
         .fact("next", "下一步", verdict.next.clone())
         .fact("tenant", "租户", tenant)
@@ -168,12 +170,16 @@ fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&Sourc
         )
         .fact("source_time", "更新时间", row.and_then(|row| row.time.as_ref()))
         .fact("watermark", "水位线", known.and_then(|known| known.watermark.as_ref()))
+        .by(TimeBy::Source)
         .fact("look_back", "回看起点", known.and_then(|known| known.look_back.as_ref()))
+        .by(TimeBy::Source)
         .fact("boundary", "时间边界", boundary)
+        .by(TimeBy::Source)
         .fact("file", "文件", entry.map(|entry| entry.path.to_string()))
         .fact("file_is", "文件状态", *file)
         .fact("left_behind", "遗留文件", (!left_behind.is_empty()).then(|| left_behind.join(", ")))
         .fact("exported_version", "导出版本", entry.and_then(|entry| entry.time.as_ref()))
+        .by(TimeBy::Source)
         .fact("sha256", "SHA-256", entry.map(|entry| entry.digest))
         .fact("first_exported_by", "首次导出", trace.first_run.as_ref().map(run_text))
         .fact("written_by", "文件写入", trace.last_run.as_ref().map(run_text))
@@ -187,7 +193,8 @@ fn number_of(row: Option<&RowSummary>) -> Option<&str> {
 }
 
 /// A run in one phrase.
-fn run_text(run: &RunNote) -> Text {
+fn run_text(run: &RunNote, zone: OwnZone) -> Text {
     let RunNote { id, kind, started, user, host } = run;
+    let started = zone.shown_text(started);
     text!("run {id} ({kind}), {started} by {user} on {host}", "第 {id} 次运行（{kind}），{started}，{user} 在 {host} 上执行"; kind)
 }
