@@ -329,7 +329,8 @@ pub struct History {
 
 #[derive(Debug, Args)]
 pub struct Why {
-    /// The invoice's number
+    /// The invoice's number, or its file: a path, absolute or relative, or a bare name
+    #[arg(value_name = "NUMBER|FILE")]
     pub number: String,
     /// Only this tenant
     #[arg(long, value_name = "ID")]

@@ -16,12 +16,12 @@ use crate::export::{
     self, Backups, CommonOptions, ExportOptions, Margins, Mirror, Paths, Rejects, SourceOptions, Surroundings,
     WorkOptions,
 };
-use crate::fs::input::read_input;
+use crate::fs::input::read_text;
 use crate::fs::private::PRIVATE;
 use crate::given_time::{self, GivenTime, GivenWindow};
 use crate::invoice::{SourceTime, Tenant};
-use crate::lang::Explain;
-use crate::refusal::{AddressFault, Refusal};
+use crate::lang::{Explain, Text};
+use crate::refusal::{AddressFault, Refusal, TextMark};
 use crate::run::Kind;
 use crate::source::{self, Access, Address, TableNames, Tls};
 use crate::state::legacy;
@@ -274,8 +274,22 @@ fn first_line(file: &Path) -> anyhow::Result<String> {
             "无法读取 --password-file 或 INVOICE_EXPORT_PASSWORD_FILE 指定的文件"
         )
     };
-    let text = String::from_utf8(read_input(file).explain(cannot)?).explain(cannot)?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
+    let refused = |what: Text, hint| {
+        let cannot = cannot();
+        Refusal::usage(text!("{cannot}: {what}", "{cannot}: {what}"; cannot, what).with_hint(hint))
+    };
+    let text = read_text(file).explain(cannot)?.map_err(|mark| refused(mark.text(), TextMark::remedy()))?;
+    let text = String::from_utf8(text).explain(cannot)?;
+    match text.lines().next().unwrap_or_default() {
+        line if line.trim().is_empty() => Err(refused(
+            text!("its first line is empty", "第一行为空"),
+            text!(
+                "write the password into its first line, or leave the file out for an account without one",
+                "请把密码写在第一行；账号没有密码时请不要指定该文件"
+            ),
+        )),
+        line => Ok(line.to_owned()),
+    }
 }
 
 /// The refusal of a value that a variable cannot have.

@@ -91,7 +91,7 @@ pub enum Notice {
     WithoutTime { invoices: u64 },
     /// `status` shows no lag, because no source is given.
     NoSource,
-    /// `status` shows no lag, because the source does not answer.
+    /// `status` shows no lag, because the source could not be asked. The error follows.
     SourceSilent,
     /// `status`: so many runs began on another host or after a restart since all keys were compared.
     TimeUnproven { runs: u64, compared: Option<String> },

@@ -11,13 +11,18 @@ use crate::invoice::SourceTime;
 use crate::lang::{Message, Text};
 
 mod chain;
+mod connect_error;
 mod parts;
 #[cfg(test)]
 mod tests;
+mod text_mark;
 mod usage;
 mod wording;
 
-pub use parts::{ConnectErrorKind, Damage, Distrust, Holder, LegacyFault, MirrorFault, Trouble};
+pub use chain::cannot_be_read;
+pub use connect_error::{ConnectErrorKind, KeyUse};
+pub use parts::{Damage, Distrust, Holder, LegacyFault, MirrorFault, Trouble};
+pub use text_mark::TextMark;
 pub use usage::{AddressFault, OptionFileTrouble};
 
 /// Why a command does not do what it was asked to.
@@ -62,6 +67,8 @@ pub enum Refusal {
     SourceOlder { source: Option<SourceTime>, exported: SourceTime },
     /// SQLite's locks cannot be relied on there.
     NetworkFileSystem { path: PathBuf },
+    /// The state's path, with the longest name that is needed beside it, exceeds what SQLite opens. Lengths in bytes.
+    PathTooLong { path: PathBuf, length: usize, most: usize },
     /// The file system takes two names for one.
     NamesFolded { output: PathBuf },
     /// A file or folder belongs to another user.
@@ -135,6 +142,7 @@ impl Refusal {
             | Self::MarkForeign { .. }
             | Self::TreeRolledBack { .. }
             | Self::NetworkFileSystem { .. }
+            | Self::PathTooLong { .. }
             | Self::NotOwner { .. }
             | Self::Untrusted { .. } => 5,
         }

@@ -29,6 +29,7 @@ mod why;
 /// Runs the program. Everything that goes wrong ends here, in one line.
 pub fn main() -> ExitCode {
     panics::hush(config::variable);
+    signals::survive_size_limit();
     let parsed = Cli::command().try_get_matches().and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches)?;
         Ok((cli, matches))

@@ -5,9 +5,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::fs::input::read_input;
+use crate::fs::input::read_text;
 use crate::lang::Explain;
-use crate::refusal::{OptionFileTrouble, Refusal};
+use crate::refusal::{OptionFileTrouble, Refusal, cannot_be_read};
 
 /// The groups of such a file that are meant for this program. A later option wins over an earlier one.
 const GROUPS: [&[u8]; 2] = [b"client", b"invoice-export"];
@@ -27,12 +27,13 @@ impl Login {
     pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
         let cannot = || text!("cannot read the option file {}", "无法读取选项文件 {}", file.display());
         let refused = |trouble| Refusal::OptionFile { file: file.to_path_buf(), trouble };
-        let metadata = fs::metadata(file).explain(cannot)?;
+        let metadata = fs::metadata(file).map_err(cannot_be_read).explain(cannot)?;
         // Any user could have put another server's password, or none, in there.
         if metadata.is_file() && metadata.mode() & 0o002 != 0 {
             return Err(refused(OptionFileTrouble::WritableByAll).into());
         }
-        Ok(parse(&read_input(file).explain(cannot)?).map_err(refused)?)
+        let text = read_text(file).explain(cannot)?.map_err(|mark| refused(OptionFileTrouble::Marked(mark)))?;
+        Ok(parse(&text).map_err(refused)?)
     }
 }
 

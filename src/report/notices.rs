@@ -153,9 +153,7 @@ pub(super) fn line(notice: &Notice) -> Line {
             "no lag is shown, because no source is given", "没有指定数据源，无法显示滞后时间";
             "name it with --source or INVOICE_EXPORT_SOURCE", "请用 --source 或 INVOICE_EXPORT_SOURCE 指定"
         }),
-        Notice::SourceSilent => {
-            Line::warn(text!("no lag is shown, because the source does not answer", "数据源没有应答，无法显示滞后时间"))
-        }
+        Notice::SourceSilent => Line::warn(text!("no lag is shown", "无法显示滞后时间")),
         Notice::JudgedByOwnClock => Line::warn(text!(
             "--stale-after goes by this machine's clock: a tenant is stale if its last incremental run failed or is older",
             "--stale-after 改按本机时钟判断: 最近一次增量导出失败或过早的租户视为滞后"

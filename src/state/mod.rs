@@ -16,7 +16,7 @@
 //! | `todo` | what is still to be done or was rejected |
 //! | `record`, `rehearsal` | a published batch, in one transaction after its files; what a dry run decided instead |
 //! | `conditions` | conditions of the source that runs have warned of |
-//! | `runs`, `changes` | the history of runs and of other changes; `history`, `pages`, `trace` and `overview` read it |
+//! | `runs`, `changes` | the history of runs and of other changes; `history`, `pages`, `trace`, `file_past` and `overview` read it |
 //! | `legacy`, `legacy_file` | the script's state file, and how it is put in place |
 //!
 //! Only the holder of the lock may open a state for writing: `State::open` takes the lock as proof.
@@ -30,6 +30,7 @@ pub mod conditions;
 mod connect;
 mod damage;
 mod file;
+pub mod file_past;
 pub mod history;
 pub mod integrity;
 pub mod ledger;

@@ -74,5 +74,6 @@ mod variants;
 mod verify;
 mod why;
 mod windows;
+mod wrong_causes;
 mod wrong_clocks;
 mod wrong_times;
