@@ -21,7 +21,7 @@ read_settings() { # FILE
         name=${line%%=*}
         case $line in
         '' | '#'*) ;;
-        [A-Z]*=*) [ -n "${!name+set}" ] || export "$name=${line#*=}" ;;
+        [A-Z]*=*) [ -n "${!name-}" ] || export "$name=${line#*=}" ;;
         *)
             echo "[ERROR] $1: 不是 NAME=value 格式: $line"
             exit 1

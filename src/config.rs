@@ -1,5 +1,5 @@
 //! The options of a command: flags come before variables, variables before defaults, and all are checked together.
-//! This is the only reader of the environment.
+//! This is the only reader of the environment (`variables.rs`).
 //!
 //! A password never comes from the command line, where every user of the machine can read it.
 
@@ -28,15 +28,12 @@ use crate::state::legacy;
 use crate::state::selection::Selection;
 
 mod option_file;
+mod variables;
+
+pub use self::variables::{unknown_variables, variable, without_empty_variables};
 
 /// The name of the state's file in the state folder.
 const STATE_FILE: &str = "state.db";
-
-/// A variable of the environment; None if it is unset, empty or not UTF-8.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
-pub fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
 
 /// The options of one `run`.
 pub fn export_options(

@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use crate::cli::{self, Cli, Command, Common};
@@ -28,11 +29,7 @@ mod why;
 /// Runs the program. Everything that goes wrong ends here, in one line.
 pub fn main() -> ExitCode {
     panics::hush(config::variable);
-    let parsed = Cli::command().try_get_matches().and_then(|matches| {
-        let cli = Cli::from_arg_matches(&matches)?;
-        Ok((cli, matches))
-    });
-    let (cli, matches) = match parsed {
+    let (cli, matches) = match parse() {
         Ok(parsed) => parsed,
         Err(error) => {
             // Help and version are "errors" too. If even they cannot be printed, nothing can.
@@ -42,6 +39,7 @@ pub fn main() -> ExitCode {
         }
     };
     let reporter = Reporter::new(report_settings(&cli.common));
+    config::unknown_variables(&Cli::command()).into_iter().for_each(|unknown| reporter.warn(unknown));
     match panics::as_error(|| dispatch(&cli, &matches, &reporter)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -49,6 +47,18 @@ pub fn main() -> ExitCode {
             ExitCode::from(report::exit_code(&error))
         }
     }
+}
+
+/// The command line, with the variables that are set.
+fn parse() -> Result<(Cli, ArgMatches), clap::Error> {
+    let parsed = config::without_empty_variables(Cli::command()).try_get_matches();
+    let matches = parsed.map_err(|error| match error.kind() {
+        // Help names the empty variables too.
+        ErrorKind::DisplayHelp => Cli::command().try_get_matches().err().unwrap_or(error),
+        _ => error,
+    })?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    Ok((cli, matches))
 }
 
 /// Runs the subcommand and returns its exit code.

@@ -68,6 +68,7 @@ mod tenantless;
 mod tls;
 mod unreadable;
 mod upgrades;
+mod variables;
 mod variants;
 mod verify;
 mod why;
