@@ -51,6 +51,7 @@ mod refusals;
 mod rejects;
 mod replicas;
 mod retries;
+mod scripts;
 mod selection;
 mod server_errors;
 mod server_harness;
