@@ -3,6 +3,8 @@
 //!
 //! A password never comes from the command line, where every user of the machine can read it.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
@@ -20,7 +22,6 @@ use crate::fs::input::read_input;
 use crate::fs::private::PRIVATE;
 use crate::given_time::{self, GivenTime, GivenWindow};
 use crate::invoice::{SourceTime, Tenant};
-use crate::lang::Explain;
 use crate::refusal::{AddressFault, Refusal};
 use crate::run::Kind;
 use crate::source::{self, Access, Address, TableNames, Tls};
@@ -135,6 +136,23 @@ fn tenants(named: &[String]) -> Selection {
 /// Where the script kept its state file.
 pub fn legacy_path(common: &Common) -> PathBuf {
     common.output.join(PRIVATE).join(legacy::FILE)
+}
+
+/// Refuses an output or a state folder that is something else than a folder.
+pub fn refuse_other_than_folders(common: &Common) -> anyhow::Result<()> {
+    let given = [("--output", Some(&common.output)), ("--state-dir", common.state_dir.as_ref())];
+    for (flag, path) in given.into_iter().filter_map(|(flag, path)| Some((flag, path?))) {
+        let is_other = match fs::metadata(path) {
+            Ok(found) => !found.is_dir(),
+            Err(error) => error.kind() == ErrorKind::NotADirectory,
+        };
+        if is_other {
+            return Err(Refusal::usage(message! {
+                "{path:?} is not a folder", "{path:?} 不是目录"; "check {flag}", "请检查 {flag}"
+            }));
+        }
+    }
+    Ok(())
 }
 
 /// Where the state is: in `--state-dir`, otherwise in the output.
@@ -271,7 +289,8 @@ fn first_line(file: &Path) -> anyhow::Result<String> {
             "无法读取 --password-file 或 INVOICE_EXPORT_PASSWORD_FILE 指定的文件"
         )
     };
-    let text = String::from_utf8(read_input(file).explain(cannot)?).explain(cannot)?;
+    let bytes = read_input(file).map_err(|error| Refusal::usage_because(cannot(), &error))?;
+    let text = String::from_utf8(bytes).map_err(|error| Refusal::usage_because(cannot(), &error.into()))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 

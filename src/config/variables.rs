@@ -55,7 +55,9 @@ fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
     // The prefix, which is the same in all, would make all alike.
     let likeness = |known: &str| strsim::jaro(&known[PREFIX.len()..], &name[PREFIX.len()..]);
     let all = known.iter().map(|known| (likeness(known), known.as_str()));
-    all.filter(|(likeness, _)| *likeness > LIKE).max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, name)| name)
+    all.filter(|(likeness, _)| *likeness > LIKE)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, name)| name)
 }
 
 /// The value is not shown, since it may hold a password.
