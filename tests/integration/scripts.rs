@@ -22,7 +22,9 @@ struct Programs(TempDir);
 impl Programs {
     fn new() -> Self {
         let programs = Self(tempfile::tempdir().unwrap());
-        programs.add("cargo", &CARGO.replace("PROGRAM", env!("CARGO_BIN_EXE_invoice-export")));
+        let built = programs.path().join("elsewhere");
+        programs.add("elsewhere", concat!("echo called\nexec ", env!("CARGO_BIN_EXE_invoice-export"), " \"$@\""));
+        programs.add("cargo", &CARGO.replace("PROGRAM", built.to_str().unwrap()));
         programs
     }
 
@@ -51,7 +53,7 @@ fn a_demo_finds_the_program_where_cargo_says_that_it_is() {
     let programs = Programs::new();
     let others = std::env::var_os("PATH").unwrap().into_string().unwrap();
     let done = programs.demo(&format!("STUBS:{others}")).expect(0);
-    assert!(done.stdout.contains("full export complete!"), "{done}");
+    assert!(done.stdout.starts_with("called\n") && done.stdout.contains("full export complete!"), "{done}");
     assert!(programs.path().join("made/context").is_dir(), "{done}");
 }
 
@@ -68,7 +70,7 @@ fn a_demo_installs_the_compiler_that_a_bare_machine_lacks() {
     programs.add("id", "echo 0");
     programs.add("apt-get", "echo \"$@\" >>asked");
     let done = programs.demo("STUBS").expect(0);
-    assert!(done.stdout.contains("full export complete!"), "{done}");
+    assert!(done.stdout.starts_with("called\n") && done.stdout.contains("full export complete!"), "{done}");
     let asked = fs::read_to_string(programs.path().join("asked")).unwrap();
     let install = asked.lines().find(|line| line.starts_with("install ")).unwrap_or_else(|| panic!("{asked}"));
     assert!(["gcc", "libc6-dev", "make"].iter().all(|package| install.contains(package)), "{asked}");
