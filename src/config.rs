@@ -289,8 +289,8 @@ fn first_line(file: &Path) -> anyhow::Result<String> {
             "无法读取 --password-file 或 INVOICE_EXPORT_PASSWORD_FILE 指定的文件"
         )
     };
-    let bytes = read_input(file).map_err(|error| Refusal::usage_because(cannot(), &error))?;
-    let text = String::from_utf8(bytes).map_err(|error| Refusal::usage_because(cannot(), &error.into()))?;
+    let bytes = read_input(file).map_err(|error| Refusal::usage_because(cannot(), error))?;
+    let text = String::from_utf8(bytes).map_err(|error| Refusal::usage_because(cannot(), error.into()))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 

@@ -103,9 +103,12 @@ impl Refusal {
         Self::Usage(message.into()).into()
     }
 
-    /// The same, with the error that shows it.
-    pub fn usage_because(what: Text, error: &anyhow::Error) -> anyhow::Error {
-        let Message { what: cause, hint } = error.into();
+    /// The same, with the error that shows it. A refusal that led to it keeps its own exit code.
+    pub fn usage_because(what: Text, error: anyhow::Error) -> anyhow::Error {
+        if error.chain().any(|cause| cause.is::<Self>()) {
+            return what.caused_by(error);
+        }
+        let Message { what: cause, hint } = (&error).into();
         Self::usage(Message { what: text!("{what}: {cause}", "{what}: {cause}"; what, cause), hint })
     }
 

@@ -142,7 +142,7 @@ fn known(place: &Location<'_>) -> anyhow::Result<Vec<LegacyEntry>> {
 /// Reads the file and compares it with the state.
 fn plan(file: &Path, known: &[LegacyEntry], starter: &Starter, reporter: &Reporter) -> anyhow::Result<Import> {
     let cannot = || text!("cannot read the script's state file {}", "无法读取脚本的状态文件 {}", file.display());
-    let bytes = read(file).map_err(|error| Refusal::usage_because(cannot(), &error))?;
+    let bytes = read(file).map_err(|error| Refusal::usage_because(cannot(), error))?;
     // Our clock and that of the source may differ by their zones, but not by more.
     let latest = (starter.at + TimeDelta::days(1)).format("%Y-%m-%d %H:%M:%S").to_string();
     let refused = |fault| Refusal::NotLegacyState { file: file.to_path_buf(), fault };

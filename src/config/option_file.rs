@@ -26,12 +26,12 @@ impl Login {
     pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
         let cannot = || text!("cannot read the option file {}", "无法读取选项文件 {}", file.display());
         let refused = |trouble| Refusal::OptionFile { file: file.to_path_buf(), trouble };
-        let metadata = fs::metadata(file).map_err(|error| Refusal::usage_because(cannot(), &error.into()))?;
+        let metadata = fs::metadata(file).map_err(|error| Refusal::usage_because(cannot(), error.into()))?;
         // Any user could have put another server's password, or none, in there.
         if metadata.is_file() && metadata.mode() & 0o002 != 0 {
             return Err(refused(OptionFileTrouble::WritableByAll).into());
         }
-        let text = read_input(file).map_err(|error| Refusal::usage_because(cannot(), &error))?;
+        let text = read_input(file).map_err(|error| Refusal::usage_because(cannot(), error))?;
         Ok(parse(&text).map_err(refused)?)
     }
 }

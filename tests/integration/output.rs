@@ -184,7 +184,7 @@ fn json_of_a_run_that_fails_is_one_object_too() {
 }
 
 #[test]
-fn a_quiet_run_says_its_result_and_trouble_only() {
+fn a_quiet_run_says_its_trouble_and_programs_get_its_result() {
     on_every_source(|table| {
         insert(table, 1, "1", 60);
         let exporter = Exporter::new(table);
