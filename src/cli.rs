@@ -51,6 +51,26 @@ pub enum Command {
     Demo(Demo),
 }
 
+impl Command {
+    /// How long it tries to reach the server; None of a command that asks none.
+    pub fn retry_for(&self) -> Option<Duration> {
+        let retries = match self {
+            Self::Run(run) => return Some(run.work.retry_for),
+            Self::Verify(verify) => return Some(verify.work.retry_for),
+            Self::Status(status) => &status.retries,
+            Self::Why(why) => &why.retries,
+            Self::State(StateCommand::Set(set)) => &set.retries,
+            Self::State(StateCommand::AdoptSource(adopt)) => &adopt.retries,
+            Self::State(_)
+            | Self::History(_)
+            | Self::ImportLegacyState(_)
+            | Self::ExportLegacyState(_)
+            | Self::Demo(_) => return None,
+        };
+        Some(retries.retry_for)
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum StateCommand {
     /// Move a tenant's watermark; what was exported above it is compared again
@@ -114,7 +134,7 @@ pub struct Common {
     /// Language of lines and errors [default: that of the locale]
     #[arg(long, global = true, env = "INVOICE_EXPORT_LANG", value_enum)]
     pub lang: Option<Lang>,
-    /// Only warnings, errors and the result
+    /// Only warnings and errors; the answer of a question and --format json or csv are printed all the same
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// More lines

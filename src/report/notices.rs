@@ -6,6 +6,7 @@ use super::line::{Line, count};
 use crate::event::{Condition, Doubt, Life, Notice};
 use crate::invoice::InvoiceId;
 use crate::lang::{Message, Text, span};
+use crate::refusal::Trouble;
 use crate::run::KeptReason;
 
 /// The wording of a notice, as a line of the log.
@@ -126,11 +127,7 @@ pub(super) fn line(notice: &Notice) -> Line {
             "如果应用写入的时区与服务器不同，请用 --time-zone 指定，例如 +08:00"
         }),
         Notice::Late { by, overlap } => Line::warn(late(*by, *overlap)),
-        Notice::Retrying { trouble, pause } => {
-            let (Message { what, hint }, pause) = (trouble.message(), pause.as_secs_f64());
-            let what = text!("{what}; trying again in {pause:.1} s", "{what}；{pause:.1} 秒后重试"; what);
-            Line::warn(Message { what, hint })
-        }
+        Notice::Retrying { trouble, pause } => Line::warn(retrying(trouble, *pause)),
         Notice::Unread { invoices, trouble } => {
             let (counted, Message { what, hint }) = (count(*invoices, "invoice"), trouble.message());
             let what = text!(
@@ -206,6 +203,12 @@ fn ended(condition: &Condition) -> Text {
             text!("no invoice is without a tenant any more", "已没有租户为空的发票")
         }
     }
+}
+
+pub(super) fn retrying(trouble: &Trouble, pause: Duration) -> Message {
+    let (Message { what, hint }, pause) = (trouble.message(), pause.as_secs_f64());
+    let what = text!("{what}; trying again in {pause:.1} s", "{what}；{pause:.1} 秒后重试"; what);
+    Message { what, hint }
 }
 
 /// Why all keys are read.
