@@ -132,6 +132,7 @@ impl Session {
             times_again: doubts::times_again(&self.last, clock, clocks, options.margins.safety_lag),
             marked_run: self.marked_run,
             table: parameters.table.clone(),
+            verification: None,
         })
     }
 

@@ -1,6 +1,7 @@
 //! What a verification compares, and what it may mend.
 
 use crate::export::options::{CommonOptions, SourceOptions};
+pub use crate::state::verifications::{Against, ContentCheck};
 
 /// Asked before more files are removed than is harmless: how many, and out of how many. An error stops it.
 pub type Confirm<'a> = &'a dyn Fn(u64, u64) -> anyhow::Result<()>;
@@ -16,29 +17,12 @@ pub struct Task {
     pub with_source: Option<WithSource>,
 }
 
-/// How a file is compared with what was exported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ContentCheck {
-    /// By its size, and by its content only if it was modified after the run that wrote it.
-    BySize,
-    ByHash,
-}
-
 /// What the source is asked for.
 pub struct WithSource {
     pub source: SourceOptions,
     pub against: Against,
     pub repair: Repair,
     pub prune: Prune,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Against {
-    Ledger,
-    /// The source's keys, and the documents of those that the ledger does not hold.
-    Keys,
-    /// Every document.
-    Documents,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
