@@ -5,9 +5,11 @@ use super::metrics::RunMetrics;
 use super::options::{ExportOptions, Mode};
 use super::server::{ServerSession, take_snapshot};
 use super::session::{RunContext, Session};
+use super::starts;
 use crate::event::Event;
 use crate::run::{Kind, Summary};
 use crate::state::State;
+use crate::state::runs::OpenRun;
 use crate::tree::Tree;
 
 /// Carries out one run and says what came of it.
@@ -15,26 +17,42 @@ pub fn run(options: &ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Resu
     let metrics = RunMetrics::begin();
     let tell = &mut metrics.counting(tell);
     tell(Event::Started { kind: options.common.kind, dry_run: options.mode == Mode::DryRun });
+    match options.mode {
+        Mode::DryRun => dry_run(options, &metrics, tell),
+        Mode::Export => export(options, &metrics, tell),
+    }
+}
+
+/// Connects to the source.
+fn connect(options: &ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<ServerSession> {
     let server_session = ServerSession::open(&options.source.access, options.source.retry_for, tell)?;
     server_session.source.notices().into_iter().for_each(|notice| tell(Event::Notice(notice)));
-    match options.mode {
-        Mode::DryRun => dry_run(options, server_session, &metrics, tell),
-        Mode::Export => export(options, server_session, &metrics, tell),
+    Ok(server_session)
+}
+
+/// Everything up to the record that the run has begun.
+fn start(
+    options: &ExportOptions,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<(ServerSession, Session, OpenRun)> {
+    let mut server_session = connect(options, tell)?;
+    let mut session = Session::open(&options.common, &mut server_session, tell)?;
+    if options.common.kind == Kind::Incremental {
+        session.back_up(options, tell)?;
     }
+    let run = session.begin(&options.common, tell)?;
+    Ok((server_session, session, run))
 }
 
 fn export(
     options: &ExportOptions,
-    mut server_session: ServerSession,
     metrics: &RunMetrics,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Summary> {
     let ExportOptions { common, source, .. } = options;
-    let mut session = Session::open(common, &mut server_session, tell)?;
-    if common.kind == Kind::Incremental {
-        session.back_up(options, tell)?;
-    }
-    let recorded = session.on_record(common, metrics, tell, |site, tell| {
+    let (mut server_session, mut session, run) =
+        starts::on_record(common, Some(&source.access), || start(options, tell))?;
+    let recorded = session.on_record(common, run, metrics, tell, |site, tell| {
         let RunContext { state, snapshot, writing } = site;
         server_session.source.label(writing.run.id);
         carry_out(common, source, snapshot, server_session, Destination::Export { state, writing }, tell)
@@ -52,11 +70,11 @@ fn export(
 /// A dry run: the same reading and checking, no lock, no file, no folder, no state.
 fn dry_run(
     options: &ExportOptions,
-    mut server_session: ServerSession,
     metrics: &RunMetrics,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Summary> {
     let ExportOptions { common, source, .. } = options;
+    let mut server_session = connect(options, tell)?;
     let tree = Tree::open_existing(&common.paths.output)?;
     let read = common.location().open_read_only()?;
     let state = read.as_ref().map(|(state, _)| state);

@@ -26,7 +26,7 @@ use crate::state::runs::{End, LastKnownState, OpenRun, Start};
 use crate::state::watermarks::PullBack;
 use crate::tree::mark::{self, Mark, Written};
 use crate::tree::stage::{self, Stage};
-use crate::tree::{Durability, Tree};
+use crate::tree::Tree;
 
 /// Tree and state, held against others, and what the server said.
 pub(super) struct Session {
@@ -63,18 +63,17 @@ impl Session {
         Ok(Self { tree, state, snapshot, held, source, begun, last, marked_run })
     }
 
-    /// Opens a run, does its work and ends it, on record in every case.
+    /// Does the work of a run that has begun and ends it, on record in every case.
     pub(super) fn on_record(
         &mut self,
         options: &CommonOptions,
+        run: OpenRun,
         metrics: &RunMetrics,
         tell: &mut dyn FnMut(Event),
         work: impl FnOnce(RunContext<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<RunResult>,
     ) -> anyhow::Result<(RunId, RunResult)> {
-        let durability = options.work.durability.map_or_else(|| self.tree.durability(), Ok)?;
-        let run = self.begin(options, tell)?;
         let id = run.id;
-        match panics::as_error(|| self.in_stage(options, &run, durability, tell, work)) {
+        match panics::as_error(|| self.in_stage(options, &run, tell, work)) {
             Ok(result) => {
                 self.state.finish(run, &end_of(&result, options, metrics))?;
                 Ok((id, result))
@@ -93,11 +92,11 @@ impl Session {
         &mut self,
         options: &CommonOptions,
         run: &OpenRun,
-        durability: Durability,
         tell: &mut dyn FnMut(Event),
         work: impl FnOnce(RunContext<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<RunResult>,
     ) -> anyhow::Result<RunResult> {
         let Self { tree, state, snapshot, held, last, .. } = self;
+        let durability = options.work.durability.map_or_else(|| tree.durability(), Ok)?;
         pull_back(&snapshot.parameters, &options.surroundings.starter, state, tell)?;
         let stage = Stage::create(tree, held.private(), durability)?;
         let mark = Mark { state_id: last.state_id.clone(), run: run.id.0, written: Written::InPart };
@@ -114,7 +113,8 @@ impl Session {
         if is_cancelled && say_whole(&self.held, run).is_ok() { Status::Cancelled } else { Status::Failed }
     }
 
-    fn begin(&mut self, options: &CommonOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
+    /// Opens a run: from here on every error is the run's.
+    pub(super) fn begin(&mut self, options: &CommonOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
         let ServerSnapshot { clock, clocks, server, parameters, .. } = &self.snapshot;
         let found = doubts::Found { start: self.begun, server, clocks, at: options.surroundings.starter.at };
         let Doubts { doubts, proof } = doubts::doubts(&self.last, &found, options.margins.safety_lag);

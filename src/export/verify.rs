@@ -126,7 +126,7 @@ fn with_the_source(
     }
     let mend = |site: RunContext<'_>, tell: &mut dyn FnMut(Event)| mend(options, with, &findings, site, tell);
     let (run, RunResult { totals: Totals { run: counts, .. }, .. }) =
-        session.on_record(options, &metrics, tell, mend)?;
+        session.on_record(options, todo!(), &metrics, tell, mend)?;
     let left = examine(task, with, &session, &(options.surroundings.watch)()?, tell)?;
     session.close()?;
     Ok(Verification { findings, mended: Some(RepairResult { run, counts, left }), refused: None })

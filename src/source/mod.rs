@@ -50,13 +50,19 @@ mod table;
 mod table_identity;
 
 pub use self::address::{Address, ServerAddress, holds_password};
-pub use self::open::open;
+pub use self::open::{name, open};
 pub use self::table_identity::TableIdentity;
 
 /// The name of a source, without secrets: `mysql://host:3306/database.t_invoice` or
 /// `sqlite:/path/file.db.t_invoice`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceName(pub String);
+
+impl SourceName {
+    fn of(place: &str, names: &TableNames) -> Self {
+        Self(format!("{place}.{}", names.table))
+    }
+}
 
 /// The names of the table and its columns, and the status that makes a row an invoice.
 #[derive(Clone, Debug)]

@@ -52,6 +52,16 @@ fn open_file(given: &str) -> anyhow::Result<File> {
     Ok(File { path, identity, connection, columns: None })
 }
 
+/// The name of a file, also of one that is missing.
+pub(super) fn place(given: &str) -> String {
+    let path = std::fs::canonicalize(given).or_else(|_| {
+        let missing = std::path::absolute(given)?;
+        let folder = missing.parent().map_or(Ok(missing.clone()), std::fs::canonicalize)?;
+        Ok(missing.file_name().map_or(folder.clone(), |name| folder.join(name)))
+    });
+    format!("sqlite:{}", path.unwrap_or_else(|_: std::io::Error| given.into()).display())
+}
+
 impl Database for File {
     fn place(&self) -> String {
         format!("sqlite:{}", self.path.display())

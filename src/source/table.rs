@@ -57,7 +57,7 @@ pub(super) struct Table<D> {
 
 impl<D: Database> Source for Table<D> {
     fn name(&self) -> SourceName {
-        SourceName(format!("{}.{}", self.database.place(), self.layout.names.table))
+        SourceName::of(&self.database.place(), &self.layout.names)
     }
 
     fn label(&mut self, run: RunId) {
