@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::event::Event;
 use crate::fs::file::{PrivateFile, name_of};
 use crate::fs::identity::Identity;
-use crate::fs::private::{Access, PrivateFolder, parent};
+use crate::fs::private::{Access, PRIVATE, PrivateFolder, parent};
 use crate::lang::Explain;
 use crate::refusal::{self, Distrust, Holder, Refusal};
 use crate::run::Starter;
@@ -149,6 +149,36 @@ pub fn acquire(
     Ok((tree, ExportLock { file, state_lock, private, state, starter: starter.clone() }))
 }
 
+/// The lock of an output, shared with other readers until this is dropped: no run is at work there.
+#[derive(Debug)]
+pub struct SharedLock {
+    _file: File,
+}
+
+/// Shares the lock of an output that this user may only read; None where there has been no run.
+///
+/// # Errors
+/// Refuses a lock that a run holds, as [`acquire`] does.
+pub fn share(
+    output: &Path,
+    purpose: &str,
+    starter: &Starter,
+    patience: Duration,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<Option<SharedLock>> {
+    let Some(private) = PrivateFolder::open_existing(&output.join(PRIVATE))? else { return Ok(None) };
+    let Some(file) = private.open(mark::FILE, Access::Read)? else { return Ok(None) };
+    let path = private.path_of(mark::FILE);
+    let mut request = LockRequest::new(purpose, starter, patience);
+    loop {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(Some(SharedLock { _file: file })),
+            Err(TryLockError::WouldBlock) => wait(&file, &path, &mut request, tell)?,
+            Err(TryLockError::Error(error)) => return Err(not_lockable(&path, error)),
+        }
+    }
+}
+
 /// Takes the lock of a state that is there, to put something on record; None where there is no state. No folder is
 /// made, and the script, which knows nothing of the state, is not kept out.
 ///
@@ -194,16 +224,15 @@ fn take_lock(
             // Another process put another file in its place between opening and locking.
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => wait(&file, path, request, tell)?,
-            Err(TryLockError::Error(error)) => {
-                let path = path.display();
-                return Err(text!(
-                    "cannot lock {path} (does its file system know locks?)",
-                    "无法锁定 {path}（该文件系统是否支持文件锁?）"
-                )
-                .caused_by(error));
-            }
+            Err(TryLockError::Error(error)) => return Err(not_lockable(path, error)),
         }
     }
+}
+
+fn not_lockable(path: &Path, error: std::io::Error) -> anyhow::Error {
+    let path = path.display();
+    text!("cannot lock {path} (does its file system know locks?)", "无法锁定 {path}（该文件系统是否支持文件锁?）")
+        .caused_by(error)
 }
 
 /// The holder has the second sector of the lock file.

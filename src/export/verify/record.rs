@@ -1,0 +1,88 @@
+//! A verification on record: opened before anything is compared, and ended in whatever way the comparison ends. An
+//! answer does not wait for its record: where there can be none, it says why.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::disk::folder_of;
+use super::findings::{Findings, Where};
+use super::look::is_refused;
+use super::task::{Against, Task};
+use crate::invoice::Tenant;
+use crate::run::RunId;
+use crate::state::State;
+use crate::state::runs::{End, OpenRun};
+use crate::state::verifications::Comparison;
+
+/// The record of one verification.
+pub(super) struct Record {
+    /// None: there is none.
+    pub run: Option<RunId>,
+    /// Why there is none.
+    pub missing: Option<anyhow::Error>,
+}
+
+impl Record {
+    pub(super) fn missing(why: anyhow::Error) -> Self {
+        Self { run: None, missing: Some(why) }
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// A state that is refused answers nothing either.
+    pub(super) fn begin(state: &mut State, task: &Task, marked_run: i64) -> anyhow::Result<Self> {
+        let mut record = Self { run: None, missing: None };
+        let begun = state.begin_verification(&task.common.surroundings.starter, marked_run);
+        record.run = record.kept(begun)?;
+        Ok(record)
+    }
+
+    /// Enters what was compared and found.
+    pub(super) fn enter(&mut self, state: &mut State, task: &Task, findings: &Findings) -> anyhow::Result<()> {
+        let Some(run) = self.run else { return Ok(()) };
+        let entered = comparison(state, task, findings).and_then(|found| state.record_comparison(run, &found));
+        self.kept(entered).map(drop)
+    }
+
+    /// Ends it.
+    pub(super) fn end(&mut self, state: &mut State, end: &End) -> anyhow::Result<()> {
+        let Some(id) = self.run else { return Ok(()) };
+        let ended = state.finish(OpenRun { id, table: None }, end);
+        self.kept(ended).map(drop)
+    }
+
+    /// What was put on record; None if it could not be.
+    fn kept<T>(&mut self, recorded: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+        match recorded {
+            Ok(kept) => Ok(Some(kept)),
+            Err(error) if is_refused(&error) => Err(error),
+            Err(error) => {
+                *self = Self::missing(error);
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn comparison<'a>(state: &State, task: &'a Task, findings: &Findings) -> anyhow::Result<Comparison<'a>> {
+    let known = state.tenants()?.into_iter().map(|known| (folder_of(&known.tenant), known.tenant));
+    let known: HashMap<String, Tenant> = known.collect();
+    let mut found = BTreeMap::new();
+    for ((place, difference), number) in findings.by_place() {
+        let tenant = match place {
+            Where::Tenant(tenant) => Some(tenant.clone()),
+            Where::Folder(folder) => known.get(folder).cloned(),
+            Where::Unknown => None,
+        };
+        *found.entry((tenant, difference.as_str())).or_default() += number;
+    }
+    Ok(Comparison {
+        against: task.with_source.as_ref().map_or(Against::Ledger, |with| with.against),
+        content: task.content,
+        selection: &task.common.selection,
+        files: findings.files,
+        pending: findings.pending,
+        rejected: findings.rejected,
+        found,
+    })
+}
