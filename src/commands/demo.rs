@@ -13,6 +13,7 @@ use crate::export::{
     self, Backups, CommonOptions, ExportOptions, Margins, Mirror, Mode, Paths, Rejects, SourceOptions, WorkOptions,
 };
 use crate::fs::private::PRIVATE;
+use crate::given_time::GivenWindow;
 use crate::lang::{Explain, Text};
 use crate::report::Reporter;
 use crate::run::Kind;
@@ -71,7 +72,7 @@ fn export(database: &Path, output: &Path, kind: Kind, reporter: &Reporter) -> an
     let (from, to) = (database.display(), output.display());
     let command = format!("$ invoice-export run --source sqlite:{from} --output {to} --mode {kind}");
     reporter.line(&Text::same(command));
-    export::run(&options(database, output, kind), &mut |event| reporter.event(&event))?;
+    export::run(options(database, output, kind), &mut |event| reporter.event(&event))?;
     Ok(())
 }
 
@@ -117,6 +118,7 @@ fn options(database: &Path, output: &Path, kind: Kind) -> ExportOptions {
             rejects: Rejects::Kept,
             surroundings: surroundings::current(),
         },
+        window: GivenWindow::default(),
         source: SourceOptions { access, retry_for: Duration::ZERO },
         mode: Mode::Export,
         backups: Backups { every: None, keep: 0 },

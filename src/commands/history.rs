@@ -3,9 +3,8 @@
 use super::past::{change_details, entry_columns, life, run_details, tenant_columns};
 use super::surroundings;
 use crate::cli::{Common, History};
-use crate::config::{self, DayEnd};
 use crate::event::Life;
-use crate::invoice::SourceTime;
+use crate::given_time::{GivenWindow, OwnZone, recorded};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::Columns;
@@ -22,7 +21,7 @@ const PAGE: usize = 1_000;
 pub(super) fn run(common: &Common, args: &History, reporter: &Reporter) -> anyhow::Result<u8> {
     let state = surroundings::open_read_only(common)?;
     match &args.which {
-        None => list(&state, args, reporter)?,
+        None => list(&state, args, surroundings::own_zone(common), reporter)?,
         Some(which) => match (find(&state, which)?, args.files) {
             (Found::Run(run), true) => files(&state, run.run.id, args, reporter)?,
             (Found::Change(..), true) => {
@@ -83,8 +82,8 @@ fn newest_trouble(state: &State) -> anyhow::Result<Option<RunId>> {
 }
 
 /// Shows the entries that the filter lets through, page by page.
-fn list(state: &State, args: &History, reporter: &Reporter) -> anyhow::Result<()> {
-    let filter = filter(args)?;
+fn list(state: &State, args: &History, zone: OwnZone, reporter: &Reporter) -> anyhow::Result<()> {
+    let filter = filter(args, zone)?;
     let of_tenant = filter.tenant.clone();
     let Some(mut pages) = state.history(filter)? else {
         return Err(Refusal::TenantNotInState(of_tenant.map(|tenant| tenant.0).unwrap_or_default()).into());
@@ -100,15 +99,9 @@ fn list(state: &State, args: &History, reporter: &Reporter) -> anyhow::Result<()
 }
 
 /// Which entries the flags ask for.
-fn filter(args: &History) -> anyhow::Result<Filter> {
-    let since = config::moment(args.since.as_deref(), "--since", DayEnd::First)?;
-    let until = config::moment(args.until.as_deref(), "--until", DayEnd::Last)?;
-    if let (Some(since), Some(until)) = (&since, &until)
-        && since > until
-    {
-        let [since, until] = [since, until].map(|moment| SourceTime(moment.clone()));
-        return Err(config::window_reversed(&since, &until));
-    }
+fn filter(args: &History, zone: OwnZone) -> anyhow::Result<Filter> {
+    let window = GivenWindow::parse(args.since.as_deref(), args.until.as_deref())?;
+    let [since, until] = window.own_moments(surroundings::now(), zone)?.map(|moment| moment.map(recorded));
     if args.status.is_some() && matches!(args.kind, Some(OfKind::Change(_))) {
         return Err(Refusal::usage(message! {
             "changes have no --status", "变更没有 --status";

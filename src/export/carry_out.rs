@@ -240,7 +240,7 @@ fn scope(options: &CommonOptions, snapshot: &ServerSnapshot, known: &[KnownTenan
         Kind::Full if options.selection.has_all_tenants() => Scope::Table,
         Kind::Full => Scope::Groups { groups: groups(HowToRead::Span(Span::default())), compare: Compare::Documents },
         Kind::Backfill => {
-            let span = Span { after: options.selection.since.clone(), upto: Some(parameters.boundary.clone()) };
+            let span = Span { after: parameters.since.clone(), upto: Some(parameters.boundary.clone()) };
             Scope::Groups { groups: groups(HowToRead::Span(span)), compare: Compare::Documents }
         }
         Kind::Verify => Scope::Groups { groups: Vec::new(), compare: Compare::Documents },

@@ -12,46 +12,53 @@ use crate::state::State;
 use crate::state::runs::OpenRun;
 use crate::tree::Tree;
 
-/// Carries out one run and says what came of it.
-pub fn run(options: &ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary> {
+/// Carries out one run or dry run.
+///
+/// # Errors
+/// The run was refused or has failed as a whole. Tenants that failed are in the summary.
+pub fn run(mut options: ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary> {
     let metrics = RunMetrics::begin();
     let tell = &mut metrics.counting(tell);
     tell(Event::Started { kind: options.common.kind, dry_run: options.mode == Mode::DryRun });
+    let ExportOptions { common, source, window, mode, .. } = &options;
+    let mut connect = || ServerSession::open_with_window(source, window, tell);
+    let (server_session, window) = match mode {
+        Mode::DryRun => connect()?,
+        Mode::Export => starts::on_record(common, Some(&source.access), connect)?,
+    };
+    options.common.selection.window = window;
+    let options = &options;
+    server_session.source.notices().into_iter().for_each(|notice| tell(Event::Notice(notice)));
     match options.mode {
-        Mode::DryRun => dry_run(options, &metrics, tell),
-        Mode::Export => export(options, &metrics, tell),
+        Mode::DryRun => dry_run(options, server_session, &metrics, tell),
+        Mode::Export => export(options, server_session, &metrics, tell),
     }
 }
 
-/// Connects to the source.
-fn connect(options: &ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<ServerSession> {
-    let server_session = ServerSession::open(&options.source.access, options.source.retry_for, tell)?;
-    server_session.source.notices().into_iter().for_each(|notice| tell(Event::Notice(notice)));
-    Ok(server_session)
-}
-
-/// Everything up to the record that the run has begun.
+/// Everything from the lock to the record that the run has begun.
 fn start(
     options: &ExportOptions,
+    server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),
-) -> anyhow::Result<(ServerSession, Session, OpenRun)> {
-    let mut server_session = connect(options, tell)?;
-    let mut session = Session::open(&options.common, &mut server_session, tell)?;
+) -> anyhow::Result<(Session, OpenRun)> {
+    let mut session = Session::open(&options.common, server_session, tell)?;
     if options.common.kind == Kind::Incremental {
         session.back_up(options, tell)?;
     }
-    let run = session.begin(&options.common, tell)?;
-    Ok((server_session, session, run))
+    let run = session.begin(&options.common, None, tell)?;
+    Ok((session, run))
 }
 
+/// A run on record, under the lock.
 fn export(
     options: &ExportOptions,
+    mut server_session: ServerSession,
     metrics: &RunMetrics,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Summary> {
     let ExportOptions { common, source, .. } = options;
-    let (mut server_session, mut session, run) =
-        starts::on_record(common, Some(&source.access), || start(options, tell))?;
+    let access = Some(&source.access);
+    let (mut session, run) = starts::on_record(common, access, || start(options, &mut server_session, tell))?;
     let recorded = session.on_record(common, run, metrics, tell, |site, tell| {
         let RunContext { state, snapshot, writing } = site;
         server_session.source.label(writing.run.id);
@@ -67,14 +74,14 @@ fn export(
     closed.and(mirrored).map(|()| summary)
 }
 
-/// A dry run: the same reading and checking, no lock, no file, no folder, no state.
+/// A dry run reads and checks the same, without a lock, and changes neither tree nor state.
 fn dry_run(
     options: &ExportOptions,
+    mut server_session: ServerSession,
     metrics: &RunMetrics,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Summary> {
     let ExportOptions { common, source, .. } = options;
-    let mut server_session = connect(options, tell)?;
     let tree = Tree::open_existing(&common.paths.output)?;
     let read = common.location().open_read_only()?;
     let state = read.as_ref().map(|(state, _)| state);

@@ -38,7 +38,9 @@ pub fn on_record<T>(
     match record(options, access, &error) {
         Ok(()) => Err(error),
         // Whose state it is, or that it is damaged, is for a command to say that needs it.
-        Err(unrecorded) if refusal(&unrecorded).is_some_and(|refusal| refusal.exit_code() == STATE_REFUSED) => Err(error),
+        Err(unrecorded) if refusal(&unrecorded).is_some_and(|refusal| refusal.exit_code() == STATE_REFUSED) => {
+            Err(error)
+        }
         Err(unrecorded) => {
             let why = Text::from(Message::from(&unrecorded).what);
             Err(error).explain(|| text!("this start is not on record ({why})", "本次启动未能记入历史（{why}）"; why))
@@ -70,8 +72,9 @@ fn belongs_on_record(error: &anyhow::Error) -> bool {
 
 /// Puts the start on record, if there is a state for it.
 fn record(options: &CommonOptions, access: Option<&Access>, error: &anyhow::Error) -> anyhow::Result<()> {
-    let CommonOptions { kind, paths: Paths { output, state }, surroundings: Surroundings { starter, clocks, .. }, .. } =
-        options;
+    let CommonOptions {
+        kind, paths: Paths { output, state }, surroundings: Surroundings { starter, clocks, .. }, ..
+    } = options;
     let Some(lock) = lock::acquire_state(state, starter, PATIENCE)? else { return Ok(()) };
     let Some(mut state) = State::open_for_record(&lock)? else { return Ok(()) };
     let is_of_another_source = || {
@@ -83,7 +86,7 @@ fn record(options: &CommonOptions, access: Option<&Access>, error: &anyhow::Erro
         state.record_failed_start(&FailedStart {
             kind: *kind,
             starter,
-            since: options.selection.since.as_ref(),
+            since: options.selection.window.after.as_ref(),
             at: &(clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
             error: &Message::from(error).to_string(),
             // A tree that cannot be looked at has nothing to say about numbers; the state has them too.

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 
 use super::task::Task;
 use crate::event::Event;
-use crate::export::options::{Paths, SourceOptions};
+use crate::export::options::Paths;
 use crate::export::server::{ServerSession, ServerSnapshot, take_snapshot, unknown_tenants};
 use crate::lock::{self, ExportLock, SharedLock};
 use crate::refusal::Refusal;
@@ -34,21 +34,21 @@ enum Held {
 }
 
 impl Look {
-    pub(super) fn open(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Self> {
+    /// The session with the server is None where the source is not asked.
+    pub(super) fn open(
+        task: &Task,
+        server_session: Option<ServerSession>,
+        tell: &mut dyn FnMut(Event),
+    ) -> anyhow::Result<Self> {
         let options = &task.common;
-        let connect = |SourceOptions { access, retry_for }: &SourceOptions, tell: &mut dyn FnMut(Event)| {
-            ServerSession::open(access, *retry_for, tell)
-        };
-        let source = task.with_source.as_ref().map(|with| &with.source);
-        let mut server_session = source.map(|source| connect(source, tell)).transpose()?;
         // Taking the lock would make folders in a mistyped output.
         drop(open_read_only(task)?);
         let (held, unwritable) = hold(task, tell)?;
         let (state, unwritable) = open_state(task, &held, unwritable)?;
         let (last, mark) = (state.last_time()?, mark::of_output(&options.paths.output)?);
         options.location().judge(Some(&last), mark.as_ref())?;
-        let snapshot = match &mut server_session {
-            Some(server_session) => Some(take_snapshot(options, server_session, Some((&state, &last)), tell)?),
+        let snapshot = match server_session {
+            Some(mut server_session) => Some(take_snapshot(options, &mut server_session, Some((&state, &last)), tell)?),
             None => {
                 refuse_tenants_not_in_state(&state, &options.selection)?;
                 None
@@ -56,6 +56,11 @@ impl Look {
         };
         let marked_run = mark.map_or(0, |mark| mark.run);
         Ok(Self { tree: Tree::open(&options.paths.output)?, state, snapshot, marked_run, unwritable, _held: held })
+    }
+
+    /// Closes the state and frees the lock.
+    pub(super) fn close(self) -> anyhow::Result<()> {
+        self.state.close()
     }
 }
 

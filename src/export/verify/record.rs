@@ -4,12 +4,16 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::disk::folder_of;
-use super::findings::{Findings, Where};
+use super::findings::{Findings, Place};
 use super::look::is_refused;
-use super::task::{Against, Task};
+use super::task::Task;
+use crate::export::metrics::RunMetrics;
+use crate::export::session::end;
 use crate::invoice::Tenant;
+use crate::lang::Message;
 use crate::run::RunId;
 use crate::state::State;
+use crate::state::history::Status;
 use crate::state::runs::{End, OpenRun};
 use crate::state::verifications::Comparison;
 
@@ -37,8 +41,29 @@ impl Record {
         Ok(record)
     }
 
-    /// Enters what was compared and found.
-    pub(super) fn enter(&mut self, state: &mut State, task: &Task, findings: &Findings) -> anyhow::Result<()> {
+    /// Enters what a comparison has found, or the error that ended it.
+    pub(super) fn examined(
+        &mut self,
+        state: &mut State,
+        task: &Task,
+        metrics: &RunMetrics,
+        examined: anyhow::Result<Findings>,
+    ) -> anyhow::Result<Findings> {
+        match examined {
+            Ok(findings) => {
+                self.enter(state, task, &findings)?;
+                Ok(findings)
+            }
+            Err(error) => {
+                let message = Message::from(&error).to_string();
+                // The operator must know the first error.
+                let _ = self.end(state, &end(&task.common, metrics, Status::Failed, Some(message)));
+                Err(error)
+            }
+        }
+    }
+
+    fn enter(&mut self, state: &mut State, task: &Task, findings: &Findings) -> anyhow::Result<()> {
         let Some(run) = self.run else { return Ok(()) };
         let entered = comparison(state, task, findings).and_then(|found| state.record_comparison(run, &found));
         self.kept(entered).map(drop)
@@ -70,14 +95,14 @@ fn comparison<'a>(state: &State, task: &'a Task, findings: &Findings) -> anyhow:
     let mut found = BTreeMap::new();
     for ((place, difference), number) in findings.by_place() {
         let tenant = match place {
-            Where::Tenant(tenant) => Some(tenant.clone()),
-            Where::Folder(folder) => known.get(folder).cloned(),
-            Where::Unknown => None,
+            Place::Tenant(tenant) => Some(tenant.clone()),
+            Place::Folder(folder) => known.get(folder).cloned(),
+            Place::Unknown => None,
         };
         *found.entry((tenant, difference.as_str())).or_default() += number;
     }
     Ok(Comparison {
-        against: task.with_source.as_ref().map_or(Against::Ledger, |with| with.against),
+        against: task.against(),
         content: task.content,
         selection: &task.common.selection,
         files: findings.files,
