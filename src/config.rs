@@ -66,7 +66,7 @@ pub fn export_options(
     Ok(ExportOptions {
         window,
         source: match mode {
-            export::Mode::Export => starts::on_record(&options, None, source)?,
+            export::Mode::Export => starts::on_record(&options, source)?,
             export::Mode::DryRun => source()?,
         },
         common: options,
@@ -107,7 +107,7 @@ pub fn verification(
         surroundings,
     };
     let source = || source_options(common, &args.names, &args.work, matches);
-    let source = needs_source.then(|| starts::on_record(&options, None, source)).transpose()?;
+    let source = needs_source.then(|| starts::on_record(&options, source)).transpose()?;
     Ok(Task {
         window,
         common: options,

@@ -35,10 +35,12 @@ pub(super) fn life(run: &PastRun) -> Option<Life> {
 
 /// The columns of the list of runs and changes.
 pub(super) fn entry_columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
-    columns(now).for_programs("remark", "备注", |entry| match &entry.what {
-        What::Run(_) => Cell::None,
-        What::Change(change) => remark(change).into(),
-    })
+    columns(now)
+        .for_programs("remark", "备注", |entry| match &entry.what {
+            What::Run(_) => Cell::None,
+            What::Change(change) => remark(change).into(),
+        })
+        .and(verification_columns())
 }
 
 /// The further columns of the list of one tenant.
@@ -95,7 +97,6 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
         .and(Columns::default().counts(counts).all_for_programs())
         .for_programs("retries", "重试次数", of_run(|run| run.retries.into()))
         .for_programs("error", "错误", of_run(|run| run.error.as_ref().into()))
-        .and(verification_columns().all_for_programs())
 }
 
 /// What a verification compared, and what it found.
@@ -110,6 +111,7 @@ fn verification_columns() -> Columns<'static, Entry> {
         .column("differences", "差异", of(|verification| verification.differences.into()))
         .column("pending", "等待导出", of(|verification| verification.pending.into()))
         .column("known_rejects", "已知无法导出", of(|verification| verification.rejected.into()))
+        .all_for_programs()
 }
 
 /// Where the window of a backfill or a verification begins.
@@ -275,12 +277,8 @@ pub(super) fn run_details(full: RunInFull) -> Details {
     let rejected = reject_columns()
         .column("closed_run", "关闭于运行", |reject: &PastReject| reject.closed_run.into())
         .column("closed_how", "关闭方式", |reject| reject.closed_how.into());
-    let verified_tenants = Columns::default().column("tenant", "租户", |tenant: &Tenant| tenant.into());
-    let found = Columns::default()
-        .column("tenant", "租户", |finding: &PastFinding| finding.tenant.as_ref().into())
-        .column("difference", "差异", |finding| difference(&finding.difference).into())
-        .column("number", "数量", |finding| finding.number.into());
     columns(surroundings::now())
+        .and(verification_columns())
         .facts(&Entry { what: What::Run(run), watermark: None })
         .fact("pid", "进程号", pid)
         .fact("version", "版本", version)
@@ -290,8 +288,22 @@ pub(super) fn run_details(full: RunInFull) -> Details {
         .table("rejects", "无法导出的发票", rejected.table(&rejects))
         .table("pulled_back", "退回的水位线", moves(&pulled_back))
         .table("leftovers", "遗留文件", left.table(&leftovers))
-        .table("verified_tenants", "核对的租户", verified_tenants.table(&verified))
-        .table("findings", "差异", found.table(&findings))
+        .table("verified_tenants", "核对的租户", verified_tenants(&verified))
+        .table("findings", "差异", found(&findings))
+}
+
+/// The tenants that a verification was limited to.
+fn verified_tenants(tenants: &[Tenant]) -> Table {
+    Columns::default().column("tenant", "租户", |tenant: &Tenant| tenant.into()).table(tenants)
+}
+
+/// What a verification found.
+fn found(findings: &[PastFinding]) -> Table {
+    Columns::default()
+        .column("tenant", "租户", |finding: &PastFinding| finding.tenant.as_ref().into())
+        .column("difference", "差异", |finding| difference(&finding.difference).into())
+        .column("number", "数量", |finding| finding.number.into())
+        .table(findings)
 }
 
 /// A difference by its word; one that a newer version found stays as it is.

@@ -24,7 +24,7 @@ pub fn run(mut options: ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::R
     let mut connect = || ServerSession::open_with_window(source, window, tell);
     let (server_session, window) = match mode {
         Mode::DryRun => connect()?,
-        Mode::Export => starts::on_record(common, Some(&source.access), connect)?,
+        Mode::Export => starts::on_record(common, connect)?,
     };
     options.common.selection.window = window;
     let options = &options;
@@ -57,8 +57,7 @@ fn export(
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Summary> {
     let ExportOptions { common, source, .. } = options;
-    let access = Some(&source.access);
-    let (mut session, run) = starts::on_record(common, access, || start(options, &mut server_session, tell))?;
+    let (mut session, run) = starts::on_record(common, || start(options, &mut server_session, tell))?;
     let recorded = session.on_record(common, run, metrics, tell, |site, tell| {
         let RunContext { state, snapshot, writing } = site;
         server_session.source.label(writing.run.id);

@@ -1,6 +1,6 @@
 //! Starts that fail, on record: what an operator looks for in the history after a night without exports.
 //!
-//! Only a state that is there, sound, this user's and of this source says anything about a start. Nothing is made.
+//! Only a state that is there, sound and this user's says anything about a start. Nothing is made.
 
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use crate::lang::{Explain, Message, Text};
 use crate::lock;
 use crate::panics;
 use crate::refusal::Refusal;
-use crate::source::{self, Access};
 use crate::state::State;
 use crate::state::starts::FailedStart;
 use crate::tree::mark;
@@ -23,11 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// Those of the start, each once. If the start should be on record and cannot be, the error says so.
-pub fn on_record<T>(
-    options: &CommonOptions,
-    access: Option<&Access>,
-    start: impl FnOnce() -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
+pub fn on_record<T>(options: &CommonOptions, start: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let error = match panics::as_error(start) {
         Ok(started) => return Ok(started),
         Err(error) => error,
@@ -35,7 +30,7 @@ pub fn on_record<T>(
     if !belongs_on_record(&error) {
         return Err(error);
     }
-    match record(options, access, &error) {
+    match record(options, &error) {
         Ok(()) => Err(error),
         // Whose state it is, or that it is damaged, is for a command to say that needs it.
         Err(unrecorded) if refusal(&unrecorded).is_some_and(|refusal| refusal.exit_code() == STATE_REFUSED) => {
@@ -71,27 +66,20 @@ fn belongs_on_record(error: &anyhow::Error) -> bool {
 }
 
 /// Puts the start on record, if there is a state for it.
-fn record(options: &CommonOptions, access: Option<&Access>, error: &anyhow::Error) -> anyhow::Result<()> {
+fn record(options: &CommonOptions, error: &anyhow::Error) -> anyhow::Result<()> {
     let CommonOptions {
         kind, paths: Paths { output, state }, surroundings: Surroundings { starter, clocks, .. }, ..
     } = options;
     let Some(lock) = lock::acquire_state(state, starter, PATIENCE)? else { return Ok(()) };
     let Some(mut state) = State::open_for_record(&lock)? else { return Ok(()) };
-    let is_of_another_source = || {
-        let recorded = state.last_time()?.source;
-        let given = access.map(|access| source::name(access).0);
-        anyhow::Ok(recorded.zip(given).is_some_and(|(recorded, given)| recorded != given))
-    };
-    if !is_of_another_source()? {
-        state.record_failed_start(&FailedStart {
-            kind: *kind,
-            starter,
-            since: options.selection.window.after.as_ref(),
-            at: &(clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
-            error: &Message::from(error).to_string(),
-            // A tree that cannot be looked at has nothing to say about numbers; the state has them too.
-            marked_run: mark::of_output(output).ok().flatten().map_or(0, |mark| mark.run),
-        })?;
-    }
+    state.record_failed_start(&FailedStart {
+        kind: *kind,
+        starter,
+        since: options.selection.window.after.as_ref(),
+        at: &(clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
+        error: &Message::from(error).to_string(),
+        // A tree that cannot be looked at has nothing to say about numbers; the state has them too.
+        marked_run: mark::of_output(output).ok().flatten().map_or(0, |mark| mark.run),
+    })?;
     state.close()
 }

@@ -63,13 +63,13 @@ pub struct RepairResult {
 }
 
 impl Verification {
-    fn new(task: &Task, record: Record, findings: Findings) -> Self {
+    fn new(task: &Task, source: Option<String>, record: Record, findings: Findings) -> Self {
         let Record { run, missing } = record;
         Self {
             selection: task.common.selection.clone(),
             against: task.against(),
             content: task.content,
-            source: task.access().map(|access| crate::source::name(access).0),
+            source,
             run,
             unrecorded: missing,
             findings,
@@ -109,7 +109,7 @@ pub fn verify(mut task: Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event))
         None => (None, window.span()?),
         Some(WithSource { source, .. }) => {
             let connect = || ServerSession::open_with_window(source, window, tell);
-            let (server_session, window) = starts::on_record(common, Some(&source.access), connect)?;
+            let (server_session, window) = starts::on_record(common, connect)?;
             (Some(server_session), window)
         }
     };
@@ -129,8 +129,8 @@ fn compare(
     metrics: &RunMetrics,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Verification> {
-    let open = || Look::open(task, server_session, tell);
-    let mut look = starts::on_record(&task.common, task.access(), open)?;
+    let source = server_session.as_ref().map(|server_session| server_session.source.name().0);
+    let mut look = starts::on_record(&task.common, || Look::open(task, server_session, tell))?;
     let mut record = match look.unwritable.take() {
         Some(why) => Record::missing(why),
         None => Record::begin(&mut look.state, task, look.marked_run)?,
@@ -143,7 +143,7 @@ fn compare(
     if record.run.is_some() {
         look.close()?;
     }
-    Ok(Verification::new(task, record, findings))
+    Ok(Verification::new(task, source, record, findings))
 }
 
 /// A verification that mends what it finds: the same run goes on.
@@ -156,8 +156,8 @@ fn compare_and_mend(
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Verification> {
     let (options, source) = (&task.common, &with.source);
-    let open = || Session::open(options, &mut server_session, tell);
-    let mut session = starts::on_record(options, Some(&source.access), open)?;
+    let mut session = starts::on_record(options, || Session::open(options, &mut server_session, tell))?;
+    let name = Some(server_session.source.name().0);
     drop(server_session);
     let mut record = Record::begin(&mut session.state, task, session.marked_run)?;
     // A signal may end the process at once as long as nothing is changed.
@@ -168,7 +168,7 @@ fn compare_and_mend(
     {
         record.end(&mut session.state, &outcome(task, metrics, &findings, Some(&refused)))?;
         session.close()?;
-        return Ok(Verification { refused: Some(refused), ..Verification::new(task, record, findings) });
+        return Ok(Verification { refused: Some(refused), ..Verification::new(task, name, record, findings) });
     }
     let run = match session.begin(options, record.run, tell) {
         Ok(run) => run,
@@ -184,7 +184,7 @@ fn compare_and_mend(
     let left = examine(task, sight(&session, record.run), &(options.surroundings.watch)()?, tell)?;
     session.close()?;
     let mended = Some(RepairResult { counts, left });
-    Ok(Verification { mended, ..Verification::new(task, record, findings) })
+    Ok(Verification { mended, ..Verification::new(task, name, record, findings) })
 }
 
 fn sight(session: &Session, run: Option<RunId>) -> Sight<'_> {

@@ -17,7 +17,6 @@
 //!
 //! A source only reads. Each statement reads a short page, and no transaction stays open between two statements.
 
-use std::fmt;
 use std::time::Duration;
 
 use anyhow::Error;
@@ -50,19 +49,13 @@ mod table;
 mod table_identity;
 
 pub use self::address::{Address, ServerAddress, holds_password};
-pub use self::open::{name, open};
+pub use self::open::open;
 pub use self::table_identity::TableIdentity;
 
 /// The name of a source, without secrets: `mysql://host:3306/database.t_invoice` or
 /// `sqlite:/path/file.db.t_invoice`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceName(pub String);
-
-impl SourceName {
-    fn of(place: &str, names: &TableNames) -> Self {
-        Self(format!("{place}.{}", names.table))
-    }
-}
 
 /// The names of the table and its columns, and the status that makes a row an invoice.
 #[derive(Clone, Debug)]
@@ -231,27 +224,12 @@ impl SourceError {
         | Self::Consumer(error)) = self;
         error
     }
-
-    fn error(&self) -> &Error {
-        let (Self::Statement(error)
-        | Self::Exhausted(error)
-        | Self::Connection(error)
-        | Self::Final(error)
-        | Self::Consumer(error)) = self;
-        error
-    }
 }
 
-impl fmt::Display for SourceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.error())
-    }
-}
-
-/// The error of a fault, with its own chain.
+/// The error itself, with its own chain.
 impl From<SourceError> for Error {
-    fn from(fault: SourceError) -> Self {
-        fault.into_error()
+    fn from(error: SourceError) -> Self {
+        error.into_error()
     }
 }
 

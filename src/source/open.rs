@@ -1,6 +1,6 @@
 //! Which engine opens which source.
 
-use super::{Access, Address, Source, SourceError, SourceName};
+use super::{Access, Address, Source, SourceError};
 
 /// Connects to the source that the URL names, and looks at its table.
 ///
@@ -12,13 +12,4 @@ pub fn open(access: &Access) -> Result<Box<dyn Source>, SourceError> {
         Address::Server(address) => Box::new(super::mysql::connect(address, access)?),
         Address::File(path) => Box::new(super::sqlite::open(path, access)?),
     })
-}
-
-/// The name that the source will have. It is known before the source answers.
-pub fn name(access: &Access) -> SourceName {
-    let place = match &access.url {
-        Address::Server(address) => address.name(),
-        Address::File(path) => super::sqlite::place(path),
-    };
-    SourceName::of(&place, &access.names)
 }

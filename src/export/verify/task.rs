@@ -2,7 +2,6 @@
 
 use crate::export::options::{CommonOptions, SourceOptions};
 use crate::given_time::GivenWindow;
-use crate::source::Access;
 pub use crate::state::verifications::{Against, ContentCheck};
 
 /// Asks the operator before more files are removed than is harmless. The arguments are the number of files and of
@@ -25,10 +24,6 @@ pub struct Task {
 impl Task {
     pub(super) fn against(&self) -> Against {
         self.with_source.as_ref().map_or(Against::Ledger, |with| with.against)
-    }
-
-    pub(super) fn access(&self) -> Option<&Access> {
-        self.with_source.as_ref().map(|with| &with.source.access)
     }
 }
 
