@@ -299,7 +299,7 @@ pub struct History {
     pub tenant: Option<String>,
     /// Only runs with this status
     #[arg(long, value_enum, value_name = "STATUS", conflicts_with = "which")]
-    pub status: Option<history::Status>,
+    pub status: Option<history::RunStatus>,
     /// Only entries of this kind
     #[arg(long, value_parser = entry_kind(), value_name = "KIND", conflicts_with = "which")]
     pub kind: Option<OfKind>,

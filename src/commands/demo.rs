@@ -46,7 +46,7 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
     export(&database, &output, Kind::Full, reporter)?;
     let changes = sample::change(&database, &ago(10))?;
     reporter.line(&Text::same(""));
-    let sample::Changes { updated, inserted, moved, spoiled } = changes;
+    let sample::SampleChanges { updated, inserted, moved, spoiled } = changes;
     reporter.line(&text!(
         "# now {updated} invoices are updated, {inserted} are new, {moved} moved to another date, {spoiled} spoiled (no JSON any more)",
         "# 现在更新了 {updated} 张发票，新增 {inserted} 张，{moved} 张改了日期，{spoiled} 张被破坏（不再是 JSON）"

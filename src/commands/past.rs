@@ -8,18 +8,21 @@ use super::surroundings;
 use crate::event::Life;
 use crate::export::verify::findings::Difference;
 use crate::invoice::{Reason, SourceTime, Tenant};
-use crate::lang::{Lang, Text, Word};
+use crate::lang::{Lang, Text, Word, shortened};
 use crate::report::table::{Cell, Columns, Details, Table};
 use crate::run::{CountName, Counts};
 use crate::state::changes::{ChangeKind, MovedWatermark};
-use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, Status};
-use crate::state::pages::{Entry, What};
+use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, RunStatus};
+use crate::state::pages::{HistoryEntry, What};
 use crate::state::todo::Leftover;
 use crate::state::verifications::{PastFinding, PastVerification};
 
+/// Characters of a remark or an error that fit a line of the list.
+const SHOWN_OF_A_TEXT: usize = 100;
+
 /// Whether the process of a run without an end is there; None for runs that ended.
 pub(super) fn life(run: &PastRun) -> Option<Life> {
-    if run.status != Status::Running {
+    if run.status != RunStatus::Running {
         return None;
     }
     let pid = i32::try_from(run.pid).ok().and_then(Pid::from_raw);
@@ -34,7 +37,7 @@ pub(super) fn life(run: &PastRun) -> Option<Life> {
 }
 
 /// The columns of the list of runs and changes.
-pub(super) fn entry_columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
+pub(super) fn entry_columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
     columns(now)
         .for_programs("remark", "备注", |entry| match &entry.what {
             What::Run(_) => Cell::None,
@@ -44,9 +47,10 @@ pub(super) fn entry_columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
 }
 
 /// The further columns of the list of one tenant.
-pub(super) fn tenant_columns() -> Columns<'static, Entry> {
-    let of_moved =
-        |cell: fn(&MovedWatermark) -> Cell| move |entry: &Entry| entry.watermark.as_ref().map_or(Cell::None, cell);
+pub(super) fn tenant_columns() -> Columns<'static, HistoryEntry> {
+    let of_moved = |cell: fn(&MovedWatermark) -> Cell| {
+        move |entry: &HistoryEntry| entry.watermark.as_ref().map_or(Cell::None, cell)
+    };
     Columns::default()
         .column("tenant", "租户", of_moved(|moved| (&moved.tenant).into()))
         .column("old_watermark", "原水位线", of_moved(|moved| moved.old.as_ref().into()))
@@ -55,9 +59,9 @@ pub(super) fn tenant_columns() -> Columns<'static, Entry> {
 }
 
 /// The columns of the list but for the remark: those that a single run has too.
-fn columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
+fn columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
     Columns::default()
-        .column("id", "编号", |entry: &Entry| match &entry.what {
+        .column("id", "编号", |entry: &HistoryEntry| match &entry.what {
             What::Run(run) => run.id.to_string().into(),
             What::Change(change) => change_id(change).into(),
         })
@@ -83,7 +87,8 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
             What::Run(run) => result(run).into(),
             What::Change(change) => {
                 let remark = remark(change);
-                Text::new(shortened(remark.in_lang(Lang::En)), shortened(remark.in_lang(Lang::Zh))).into()
+                let [en, zh] = [Lang::En, Lang::Zh].map(|lang| shortened(remark.in_lang(lang), SHOWN_OF_A_TEXT));
+                Text::new(en, zh).into()
             }
         })
         .for_programs("user", "用户", |entry| starter(entry).0.into())
@@ -100,7 +105,7 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
 }
 
 /// What a verification compared, and what it found.
-fn verification_columns() -> Columns<'static, Entry> {
+fn verification_columns() -> Columns<'static, HistoryEntry> {
     let of =
         |cell: fn(&PastVerification) -> Cell| of_run(move |run| run.verification.as_ref().map_or(Cell::None, cell));
     Columns::default()
@@ -119,7 +124,7 @@ fn since(run: &PastRun) -> Option<&SourceTime> {
     run.since.as_ref().or(run.verification.as_ref()?.since.as_ref())
 }
 
-fn counts(entry: &Entry) -> Option<Counts> {
+fn counts(entry: &HistoryEntry) -> Option<Counts> {
     match &entry.what {
         What::Run(run) => Some(run.counts),
         What::Change(_) => None,
@@ -127,7 +132,7 @@ fn counts(entry: &Entry) -> Option<Counts> {
 }
 
 /// A cell that changes have nothing for.
-fn of_run(cell: impl Fn(&PastRun) -> Cell) -> impl Fn(&Entry) -> Cell {
+fn of_run(cell: impl Fn(&PastRun) -> Cell) -> impl Fn(&HistoryEntry) -> Cell {
     move |entry| match &entry.what {
         What::Run(run) => cell(run),
         What::Change(_) => Cell::None,
@@ -146,7 +151,7 @@ fn status(run: &PastRun) -> Text {
 }
 
 /// User and host.
-fn starter(entry: &Entry) -> (&str, &str) {
+fn starter(entry: &HistoryEntry) -> (&str, &str) {
     match &entry.what {
         What::Run(run) => (&run.user, &run.host),
         What::Change(change) => (&change.user, &change.host),
@@ -154,7 +159,7 @@ fn starter(entry: &Entry) -> (&str, &str) {
 }
 
 /// Between which source times a run read, or from where to where the watermark of the tenant went.
-fn window(entry: &Entry) -> Cell {
+fn window(entry: &HistoryEntry) -> Cell {
     match (&entry.what, &entry.watermark) {
         (What::Run(_), Some(MovedWatermark { old, new: Some(new), .. })) => arrow(old.as_ref(), Some(new)).into(),
         (What::Run(PastRun { verification: Some(verification), .. }), _) => match &verification.since {
@@ -183,7 +188,7 @@ fn result(run: &PastRun) -> Text {
     let told = told.map(|(CountName { column, zh, .. }, n)| Text::new(format!("{n} {column}"), format!("{zh} {n}")));
     let told = run.verification.iter().map(compared).chain(told);
     let told = told.reduce(|all, one| text!("{all}, {one}", "{all}，{one}"; all, one));
-    let error = run.error.as_ref().map(|error| Text::same(shortened(error)));
+    let error = run.error.as_ref().map(|error| Text::same(shortened(error, SHOWN_OF_A_TEXT)));
     match (told, error) {
         (Some(told), Some(error)) => told.then(&error),
         (None, None) => text!("nothing new", "无变化"),
@@ -226,19 +231,10 @@ fn reason(change: &PastChange) -> Option<Text> {
     })
 }
 
-/// As much of a text as fits a line.
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 100;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
 /// None where it is not known when the run ended.
 fn duration(run: &PastRun, now: DateTime<Utc>) -> Cell {
     let end = match (run.status, life(run)) {
-        (Status::Interrupted, _) | (_, Some(Life::Dead | Life::Unknown)) => None,
+        (RunStatus::Interrupted, _) | (_, Some(Life::Dead | Life::Unknown)) => None,
         (_, Some(Life::Alive)) => Some(now),
         (_, None) => run.finished.as_deref().and_then(parsed),
     };
@@ -279,7 +275,7 @@ pub(super) fn run_details(full: RunInFull) -> Details {
         .column("closed_how", "关闭方式", |reject| reject.closed_how.into());
     columns(surroundings::now())
         .and(verification_columns())
-        .facts(&Entry { what: What::Run(run), watermark: None })
+        .facts(&HistoryEntry { what: What::Run(run), watermark: None })
         .fact("pid", "进程号", pid)
         .fact("version", "版本", version)
         .fact("command_line", "命令行", command_line)

@@ -21,7 +21,7 @@ use crate::run::{RunId, Starter};
 use crate::source::SourceName;
 use crate::state::State;
 use crate::state::backup::{self, Occasion, REGULAR};
-use crate::state::history::Status;
+use crate::state::history::RunStatus;
 use crate::state::runs::{End, LastKnownState, OpenRun, Start};
 use crate::state::watermarks::PullBack;
 use crate::tree::Tree;
@@ -113,9 +113,9 @@ impl Session {
     }
 
     /// A run counts as cancelled only if the mark of the tree could be made whole.
-    fn status_after(&self, error: &anyhow::Error, run: RunId) -> Status {
+    fn status_after(&self, error: &anyhow::Error, run: RunId) -> RunStatus {
         let is_cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
-        if is_cancelled && say_whole(&self.held, run).is_ok() { Status::Cancelled } else { Status::Failed }
+        if is_cancelled && say_whole(&self.held, run).is_ok() { RunStatus::Cancelled } else { RunStatus::Failed }
     }
 
     /// Puts the beginning of a run on record, with its doubts about clocks and server. From here on every error is the
@@ -193,7 +193,7 @@ fn end_of(result: &RunResult, options: &CommonOptions, metrics: &RunMetrics) -> 
 }
 
 /// An end without counts.
-pub(super) fn end(options: &CommonOptions, metrics: &RunMetrics, status: Status, error: Option<String>) -> End {
+pub(super) fn end(options: &CommonOptions, metrics: &RunMetrics, status: RunStatus, error: Option<String>) -> End {
     End {
         status,
         at: (options.surroundings.clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
@@ -240,7 +240,7 @@ fn recover(private: &PrivateFolder, state: &mut State, tell: &mut dyn FnMut(Even
     let targets = stage::unrecorded_targets(private)?;
     if !targets.is_empty() {
         tell(Event::Notice(Notice::Recovering { files: targets.len() as u64 }));
-        state.doubt(&targets)?;
+        state.record_doubt(&targets)?;
     }
     stage::remove(private)
 }

@@ -4,13 +4,12 @@
 
 use std::time::Duration;
 
-use chrono::SecondsFormat;
-
 use super::options::{CommonOptions, Paths, Surroundings};
 use crate::lang::{Explain, Message, Text};
 use crate::lock;
 use crate::panics;
 use crate::refusal::Refusal;
+use crate::run::rfc3339;
 use crate::state::State;
 use crate::state::starts::FailedStart;
 use crate::tree::mark;
@@ -76,7 +75,7 @@ fn record(options: &CommonOptions, error: &anyhow::Error) -> anyhow::Result<()> 
         kind: *kind,
         starter,
         since: options.selection.window.after.as_ref(),
-        at: &(clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
+        at: &rfc3339((clocks.now)()),
         error: &Message::from(error).to_string(),
         // A tree that cannot be looked at has nothing to say about numbers; the state has them too.
         marked_run: mark::of_output(output).ok().flatten().map_or(0, |mark| mark.run),

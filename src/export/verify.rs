@@ -22,7 +22,7 @@ use crate::lang::Message;
 use crate::panics;
 use crate::run::{Cancel, Counts, Kind, RunId};
 use crate::state::State;
-use crate::state::history::Status;
+use crate::state::history::RunStatus;
 use crate::state::runs::End;
 use crate::state::selection::Selection;
 use crate::tree::Tree;
@@ -194,10 +194,10 @@ fn sight(session: &Session, run: Option<RunId>) -> Sight<'_> {
 /// The end of a verification that has changed nothing.
 fn outcome(task: &Task, metrics: &RunMetrics, findings: &Findings, refused: Option<&anyhow::Error>) -> End {
     let status = match refused {
-        Some(_) => Status::Failed,
+        Some(_) => RunStatus::Failed,
         // Rows that the server does not return are not compared.
-        None if findings.number_of(Difference::Unread) > 0 => Status::Partial,
-        None => Status::Success,
+        None if findings.number_of(Difference::Unread) > 0 => RunStatus::Partial,
+        None => RunStatus::Success,
     };
     end(&task.common, metrics, status, refused.map(|refused| Message::from(refused).to_string()))
 }

@@ -16,16 +16,16 @@ use mysql::{Column, Conn, Value};
 use super::catalogue::{Catalogue, Inspected};
 use super::column_types::{ColumnTypes, WireType, subject};
 use super::connect::source_error;
-use super::engine::{Bind, Cell, Engine, HandleRow, lossy, text};
+use super::engine::{Bind, Engine, HandleRow, RawCell, lossy, text};
 use super::error_codes::{self, ErrorClass, class};
 use super::rows;
 use super::session::{self, Flavour, Variable};
-use super::table::{Database, Layout, Table};
+use super::table::{Database, InvoiceTable, Layout};
 use super::table_identity::{TableIdentity, innodb_name};
 use super::{Access, Replication, ServerAddress, SourceError, SourceName};
 use crate::effort;
 use crate::invoice::SourceTime;
-use crate::lang::{Explain, Text};
+use crate::lang::{Explain, Message, Text};
 use crate::panics::{self, Panic};
 use crate::refusal::{ConnectErrorKind, Refusal};
 use crate::run::RunId;
@@ -38,18 +38,18 @@ const UNKNOWN_VARIABLE: u16 = 1193;
 ///
 /// # Errors
 /// [`SourceError::Statement`] says why the table cannot be exported.
-pub(super) fn connect(address: &ServerAddress, access: &Access) -> Result<Table<ServerConnection>, SourceError> {
+pub(super) fn connect(address: &ServerAddress, access: &Access) -> Result<InvoiceTable<ServerConnection>, SourceError> {
     let mut database = ServerConnection::open(address, access)?;
     let place = database.place();
     let table = Catalogue::read(&mut database, &access.names)
         .and_then(|catalogue| catalogue.check(&access.names, access.max_document).map_err(SourceError::Statement))
         .map_err(|source_error| source_error.at(place))?;
     let Inspected { layout, notices, integer_id, zone, kinds } = table;
-    kinds.iter().try_for_each(|(column, kind)| database.types.agree(column, kind))?;
+    kinds.iter().try_for_each(|(column, kind)| database.types.compare_with_catalogue(column, kind))?;
     database.integer_id = integer_id;
     database.zone = zone.or_else(|| access.time_zone.clone());
     database.apply_zone()?;
-    Ok(Table { layout, notices, database })
+    Ok(InvoiceTable { layout, notices, database })
 }
 
 impl Flavour {
@@ -320,7 +320,7 @@ impl Engine for ServerConnection {
 
 /// Turns a panic of the driver into a lost connection. The driver panics on some malformed answers.
 fn catch_panics<R>(call: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
-    panics::caught(call).unwrap_or_else(|panic| Err(SourceError::Connection(anyhow!("{}", malformed_answer(panic)))))
+    panics::caught(call).unwrap_or_else(|panic| Err(SourceError::Connection(malformed_answer(panic).into())))
 }
 
 /// Makes a connection. A panic of the driver counts as an error that may pass.
@@ -334,8 +334,8 @@ fn connect_guarded(place: &ServerAddress, access: &Access) -> Result<Conn, Sourc
 }
 
 /// The detail of an error for an answer on which the driver panicked.
-fn malformed_answer(Panic { detail, .. }: Panic) -> String {
-    format!("the server's answer makes no sense ({detail})")
+fn malformed_answer(Panic { detail, .. }: Panic) -> Text {
+    text!("the server's answer makes no sense ({detail})", "服务器的应答无法理解（{detail}）")
 }
 
 /// The error of an answer without columns to a question that has some. To take it for no rows would skip rows.
@@ -352,7 +352,7 @@ fn value_columns(columns: &[Column], types: &mut ColumnTypes) -> Result<usize, S
     for column in columns.iter().rev() {
         let name = column.name_str();
         let Some(subject) = subject(&name) else { break };
-        types.compare(subject, wire_type(column))?;
+        types.record_or_compare(subject, wire_type(column))?;
         width -= 1;
     }
     Ok(width)
@@ -489,7 +489,7 @@ fn query_texts(conn: &mut Conn, sql: &str) -> Result<Vec<String>, SourceError> {
 }
 
 /// The columns of an answer with one row, in the text protocol.
-fn query_cells(conn: &mut Conn, sql: &str) -> Result<Vec<Cell>, SourceError> {
+fn query_cells(conn: &mut Conn, sql: &str) -> Result<Vec<RawCell>, SourceError> {
     effort::asked_the_source();
     let mut answer = conn.query_iter(sql).map_err(source_error)?;
     if answer.columns().as_ref().is_empty() {
@@ -528,7 +528,7 @@ fn farthest_behind(channels: Vec<Option<u64>>) -> Option<Replication> {
 fn connection_lost(source_error: SourceError, place: &ServerAddress) -> SourceError {
     match source_error {
         SourceError::Connection(error) if error_codes::code(&error).is_none() => SourceError::Connection(
-            Refusal::ConnectionLost { source: place.name(), detail: format!("{error:#}") }.into(),
+            Refusal::ConnectionLost { source: place.name(), detail: Message::from(&error).what }.into(),
         ),
         other => other,
     }
@@ -560,7 +560,7 @@ fn other_server(before: &str, now: &str) -> SourceError {
 }
 
 /// The bytes of a value as the text protocol would send them. None is NULL.
-fn bytes(value: Value) -> Cell {
+fn bytes(value: Value) -> RawCell {
     match value {
         Value::NULL => None,
         Value::Bytes(bytes) => Some(bytes),

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 
 use super::stored::TenantNo;
 use crate::invoice::{SourceTime, Tenant};
-use crate::run::Starter;
+use crate::run::{Starter, rfc3339};
 
 words! {
     /// What was done.
@@ -77,7 +77,7 @@ pub(super) fn note(tx: &Connection, change: &Change<'_>) -> rusqlite::Result<i64
          VALUES (?1, ?2, max(?12, (SELECT coalesce(max(id), 0) FROM run)), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) RETURNING n",
         params![
             kind,
-            starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            rfc3339(starter.at),
             starter.user,
             starter.host,
             starter.command_line,

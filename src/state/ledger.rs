@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::State;
-use super::connect::{Stamp, connect_read_only};
+use super::connect::{Stamp, ask_anew, is_undisturbed};
 use super::damage::explain;
 use super::stored::{self, FolderNo, LedgerKey, TenantNo};
 use crate::fs::file::PrivateFile;
@@ -28,7 +28,7 @@ pub struct Entry {
     /// there, with the same content. Only read.
     pub recheck: bool,
     /// The number of the source's table in which the row held this document at this path; None: it is not known.
-    pub table: Option<i64>,
+    pub table_no: Option<i64>,
 }
 
 /// How an entry came about, for the record of which run wrote the file.
@@ -62,11 +62,11 @@ pub enum LedgerMatch {
 
 /// A reading connection for the thread that compares keys with the ledger. Without a state it knows
 /// nothing.
-pub struct Lookup {
-    state: Option<Reader>,
+pub struct LedgerReader {
+    state: Option<LedgerConnection>,
 }
 
-struct Reader {
+struct LedgerConnection {
     conn: RefCell<Connection>,
     /// Set where the connection takes no locks: it says whether a process wrote meanwhile.
     unlocked: RefCell<Option<Stamp>>,
@@ -83,7 +83,7 @@ static OWNERS: LazyLock<String> = LazyLock::new(|| format!("SELECT id, sha256 FR
 /// The entries at a path, which is a folder and a stem.
 pub(super) const AT_PATH: &str = "folder = (SELECT n FROM folder WHERE path = ?1) AND name = ?2";
 
-impl Lookup {
+impl LedgerReader {
     /// The look-up where there is no ledger, or an empty one.
     pub fn nothing() -> Self {
         Self { state: None }
@@ -100,7 +100,7 @@ impl Lookup {
 
     /// What the ledger says of each of these keys, all at one moment. Cheapest in the order of ids, in which
     /// neighbours lie on one page.
-    pub fn seen(&self, keys: &[Key]) -> anyhow::Result<Vec<LedgerMatch>> {
+    pub fn matches(&self, keys: &[Key]) -> anyhow::Result<Vec<LedgerMatch>> {
         let sql = format!("SELECT {COLUMNS}, e.settled AND e.time IS ?2 AND t.name = ?3 {FROM} WHERE e.id = ?1");
         self.ask(keys.iter().map(|_| LedgerMatch::Unsettled(None)).collect(), |conn| {
             // Outside of a transaction each statement would take and give back SQLite's locks.
@@ -136,26 +136,25 @@ impl Lookup {
     }
 
     fn ask<T>(&self, otherwise: T, question: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
-        let Some(Reader { conn, unlocked, file }) = &self.state else { return Ok(otherwise) };
-        loop {
-            let answer = question(&conn.borrow());
-            if unlocked.borrow().as_ref().is_none_or(|stamp| stamp.still_holds(file)) {
-                return answer.map_err(|error| explain(error, file.path()));
-            }
-            // A run writes beside a dry run that found no process at work: from now on with locks.
-            let (again, stamp) = connect_read_only(file)?;
-            conn.replace(again);
+        let Some(LedgerConnection { conn, unlocked, file }) = &self.state else { return Ok(otherwise) };
+        let mut answer = question(&conn.borrow());
+        // A run writes beside a dry run that found no process at work. From then on the reader takes locks.
+        if !is_undisturbed(unlocked.borrow().as_ref(), file) {
+            let (answer_now, conn_now, stamp) = ask_anew(file, question)?;
+            conn.replace(conn_now);
             unlocked.replace(stamp);
+            answer = answer_now;
         }
+        answer.map_err(|error| explain(error, file.path()))
     }
 }
 
 impl State {
     /// A connection of its own for another thread.
-    pub fn lookup(&self) -> anyhow::Result<Lookup> {
+    pub fn lookup(&self) -> anyhow::Result<LedgerReader> {
         let (conn, unlocked) = self.reading_connection()?;
         let (conn, unlocked, file) = (RefCell::new(conn), RefCell::new(unlocked), self.file.clone());
-        Ok(Lookup { state: Some(Reader { conn, unlocked, file }) })
+        Ok(LedgerReader { state: Some(LedgerConnection { conn, unlocked, file }) })
     }
 
     /// What the ledger holds of one invoice.
@@ -213,7 +212,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
         size: row.get(6)?,
         settled: row.get(7)?,
         recheck: row.get(8)?,
-        table: row.get(9)?,
+        table_no: row.get(9)?,
     })
 }
 
@@ -262,7 +261,7 @@ impl<'a> EntryWriter<'a> {
             self.run,
             origin,
             entry.settled,
-            entry.table,
+            entry.table_no,
         ])?;
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, Row, params};
 
 use super::State;
-use super::history::{PastReject, REJECT, Status};
+use super::history::{PastReject, REJECT, RunStatus};
 use super::stored::TenantNo;
 use super::verifications::{Proof, proofs};
 use crate::invoice::{SourceTime, Tenant};
@@ -13,7 +13,7 @@ use crate::run::RunId;
 
 /// What the state says of one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct TenantStanding {
     pub tenant: Tenant,
     /// The same number for all spellings that the source's collation calls equal.
     pub family: i64,
@@ -31,7 +31,7 @@ pub struct Standing {
 pub struct LastRun {
     pub id: RunId,
     /// `Success` or `Failed`.
-    pub outcome: Status,
+    pub outcome: RunStatus,
     pub started: String,
     /// None while it is at work.
     pub finished: Option<String>,
@@ -48,9 +48,9 @@ pub struct OpenRejects {
 /// Everything that is known without the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overview {
-    pub tenants: Vec<Standing>,
+    pub tenants: Vec<TenantStanding>,
     /// Of rows that could not even be read, so that their tenant is unknown.
-    pub rejects_of_nobody: OpenRejects,
+    pub rejects_without_tenant: OpenRejects,
 }
 
 const STANDINGS: &str =
@@ -73,7 +73,7 @@ impl State {
             let proofs = proofs(&moment)?;
             let mut query = moment.prepare(STANDINGS)?;
             let rows = query.query_map([], |row| {
-                Ok(Standing {
+                Ok(TenantStanding {
                     tenant: row.get("name")?,
                     family: row.get("family")?,
                     watermark: row.get("watermark")?,
@@ -87,7 +87,7 @@ impl State {
             for standing in &mut tenants {
                 standing.rejects = rejects.remove(&Some(standing.tenant.clone())).unwrap_or_default();
             }
-            Ok(Overview { tenants, rejects_of_nobody: rejects.remove(&None).unwrap_or_default() })
+            Ok(Overview { tenants, rejects_without_tenant: rejects.remove(&None).unwrap_or_default() })
         })
     }
 

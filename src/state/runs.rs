@@ -6,12 +6,12 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::changes::Change;
-use super::history::Status;
+use super::history::RunStatus;
 use super::{State, changes, source_table, tenants, watermarks};
 use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
-use crate::run::{CountName, Counts, Kind, RunId, Starter, Uptime};
+use crate::run::{CountName, Counts, Kind, RunId, Starter, Uptime, rfc3339};
 use crate::source::TableIdentity;
 use crate::tree::mark::{Mark, Written};
 
@@ -157,13 +157,13 @@ pub struct Start {
 pub struct OpenRun {
     pub id: RunId,
     /// The number of the source's table; None: it cannot be told from others.
-    pub table: Option<i64>,
+    pub table_no: Option<i64>,
 }
 
 /// How a run ended, with its final counts.
 #[derive(Clone, Debug)]
 pub struct End {
-    pub status: Status,
+    pub status: RunStatus,
     pub at: String,
     pub tenants: u64,
     pub retries: u64,
@@ -215,10 +215,10 @@ impl State {
         self.transaction(|tx| {
             tx.execute(
                 "UPDATE run SET status = 'interrupted', finished = ?1 WHERE status = 'running' AND id IS NOT ?2",
-                params![rfc3339(&start.starter), start.verification],
+                params![rfc3339(start.starter.at), start.verification],
             )?;
             put_clocks(tx, start)?;
-            watermarks::doubt(tx, &start.doubts, start.times_again.as_ref())?;
+            watermarks::record_doubts(tx, &start.doubts, start.times_again.as_ref())?;
             let id = match start.verification {
                 None => insert(tx, &NewRun::of(start))?,
                 Some(id) => {
@@ -230,7 +230,7 @@ impl State {
             if table.is_some() {
                 tx.execute("UPDATE run SET source_table = ?2 WHERE id = ?1", params![id, table])?;
             }
-            Ok(OpenRun { id, table })
+            Ok(OpenRun { id, table_no: table })
         })
     }
 
@@ -316,7 +316,7 @@ pub(super) fn insert(tx: &Connection, new: &NewRun<'_>) -> rusqlite::Result<RunI
         params![
             marked_run,
             kind,
-            rfc3339(starter),
+            rfc3339(starter.at),
             since,
             boundary,
             starter.user,
@@ -327,11 +327,6 @@ pub(super) fn insert(tx: &Connection, new: &NewRun<'_>) -> rusqlite::Result<RunI
         ],
         |row| row.get(0),
     )
-}
-
-/// The moment at which a run was started.
-pub(super) fn rfc3339(starter: &Starter) -> String {
-    starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
 /// A term for each of the counts, made of its column and the number of its parameter, with commas between them.

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::State;
-use super::history::{PastRun, RUN, Status};
+use super::history::{PastRun, RUN, RunStatus};
 use super::runs::{NewRun, insert};
 use crate::invoice::SourceTime;
 use crate::run::{Kind, RunId, Starter};
@@ -41,7 +41,7 @@ impl State {
     pub fn last_attempt_failed(&self) -> anyhow::Result<Option<PastRun>> {
         let sql = format!("SELECT {RUN} {LAST_ATTEMPT}");
         let last = self.read(|conn| conn.query_row(&sql, [], PastRun::from_row).optional())?;
-        Ok(last.filter(|run| run.status == Status::Failed))
+        Ok(last.filter(|run| run.status == RunStatus::Failed))
     }
 }
 

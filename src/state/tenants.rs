@@ -21,7 +21,7 @@ pub struct KnownTenant {
     pub look_back: Option<SourceTime>,
     pub newest: Option<SourceTime>,
     /// Work was open when its keys were read last: it may have committed older rows since.
-    pub held: bool,
+    pub work_was_open: bool,
 }
 
 /// A watermark at its new place, with what the next run needs to know.
@@ -33,7 +33,7 @@ pub struct Advance {
     pub watermark: SourceTime,
     pub look_back: Option<SourceTime>,
     pub newest: Option<SourceTime>,
-    pub held: bool,
+    pub work_was_open: bool,
     pub written: u64,
     /// The number of a tenant of which only the watermark changes.
     pub unchanged: Option<TenantNo>,
@@ -60,7 +60,7 @@ impl State {
                     watermark: row.get(2)?,
                     look_back: row.get(3)?,
                     newest: row.get(4)?,
-                    held: row.get(5)?,
+                    work_was_open: row.get(5)?,
                 })
             })?;
             let tenants: Vec<KnownTenant> = rows.collect::<rusqlite::Result<_>>()?;

@@ -75,11 +75,11 @@ impl Leftover {
 
 /// A document that may lie at a path in doubt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Content {
+pub struct DoubtedContent {
     pub digest: Digest,
     pub id: InvoiceId,
     /// The number of the source's table in which its row was read; None: it is not known.
-    pub table: Option<i64>,
+    pub table_no: Option<i64>,
 }
 
 /// What is known of a path at which a run that died may have written.
@@ -88,7 +88,7 @@ pub struct DoubtedPath {
     /// The invoice that it wrote there.
     pub writer: Option<InvoiceId>,
     /// Another file there was not written by this program, if the dead run has said what it was to write.
-    pub contents: Vec<Content>,
+    pub contents: Vec<DoubtedContent>,
 }
 
 impl DoubtedPath {
@@ -181,7 +181,7 @@ impl State {
 
     /// Records what a dead run left in doubt: its targets, the invoices it wrote there and those that
     /// the ledger says lie there. The dead run is the last one that began.
-    pub fn doubt(&mut self, targets: &[Target]) -> anyhow::Result<()> {
+    pub fn record_doubt(&mut self, targets: &[Target]) -> anyhow::Result<()> {
         self.transaction(|tx| {
             let run = last_begun(tx)?;
             for Target { id, path, digest } in targets {
@@ -216,9 +216,9 @@ fn leftover(row: &Row<'_>) -> rusqlite::Result<Leftover> {
     Ok(Leftover { path: row.get(0)?, id: row.get(1)?, digest: row.get(2)?, why: row.get(3)? })
 }
 
-fn contents(conn: &Connection, path: &TreePath) -> rusqlite::Result<Vec<Content>> {
+fn contents(conn: &Connection, path: &TreePath) -> rusqlite::Result<Vec<DoubtedContent>> {
     let mut query = conn.prepare_cached("SELECT sha256, id, source_table FROM doubt_content WHERE path = ?1")?;
-    let content = |row: &Row<'_>| Ok(Content { digest: row.get(0)?, id: row.get(1)?, table: row.get(2)? });
+    let content = |row: &Row<'_>| Ok(DoubtedContent { digest: row.get(0)?, id: row.get(1)?, table_no: row.get(2)? });
     query.query_map([path.as_str()], content)?.collect()
 }
 

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::State;
-use super::runs::{NewRun, insert, rfc3339};
+use super::runs::{NewRun, insert};
 use super::selection::Selection;
 use super::stored::TenantNo;
 use crate::invoice::{SourceTime, Tenant};
-use crate::run::{Kind, RunId, Starter};
+use crate::run::{Kind, RunId, Starter, rfc3339};
 
 words! {
     /// What the tree is compared with.
@@ -93,7 +93,7 @@ impl State {
         self.transaction(|tx| {
             tx.execute(
                 "UPDATE run SET status = 'interrupted', finished = ?1 WHERE status = 'running' AND boundary IS NULL",
-                [rfc3339(starter)],
+                [rfc3339(starter.at)],
             )?;
             insert(tx, &NewRun { kind: Kind::Verify, starter, since: None, boundary: None, marked_run })
         })

@@ -125,7 +125,7 @@ pub(super) fn advance(conn: &Connection, run: RunId, to: &Advance) -> rusqlite::
         "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = ?4, held = ?5, recheck = 0, last_run = ?6,
                 last_written = ?7, last_outcome = 'success' WHERE n = ?1",
     )?
-    .execute(params![n, to.watermark.as_str(), to.look_back, to.newest, to.held, run, to.written,])?;
+    .execute(params![n, to.watermark.as_str(), to.look_back, to.newest, to.work_was_open, run, to.written,])?;
     Ok(())
 }
 
@@ -154,7 +154,11 @@ pub(super) fn advance_unchanged(
 
 /// Makes what a run doubts at its start lasting, so that a run that dies does not forget it. `times_again`: source
 /// times above it may come again; None: any may.
-pub(super) fn doubt(conn: &Connection, doubts: &[Doubt], times_again: Option<&SourceTime>) -> rusqlite::Result<()> {
+pub(super) fn record_doubts(
+    conn: &Connection,
+    doubts: &[Doubt],
+    times_again: Option<&SourceTime>,
+) -> rusqlite::Result<()> {
     if !doubts.is_empty() {
         forget_look_backs(conn)?;
     }

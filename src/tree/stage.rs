@@ -18,7 +18,7 @@ use super::handles::Folders;
 use super::name::TreePath;
 use super::output::{Durability, Tree};
 use super::tmpfile::{self, UnnamedFile, UnnamedFiles};
-use crate::fs::private::{Access, PrivateFolder};
+use crate::fs::private::{FileAccess, PrivateFolder};
 use crate::fs::{create_file, create_folder_if_missing, open_beneath};
 use crate::invoice::{Digest, InvoiceId};
 use crate::lang::Explain;
@@ -220,7 +220,7 @@ pub fn unrecorded_targets(private: &PrivateFolder) -> anyhow::Result<Vec<Target>
     lists.sort_by_key(|name| (name.len(), name.clone()));
     let mut targets = Vec::new();
     for list in lists {
-        let Some(file) = folder.open(&list, Access::Read)? else { continue };
+        let Some(file) = folder.open(&list, FileAccess::Read)? else { continue };
         let path = folder.path_of(&list);
         targets.extend(read_list(file).explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?);
     }

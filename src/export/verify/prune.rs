@@ -73,7 +73,7 @@ fn is_proven(
     let Some(before) = &snapshot.parameters.table else { return Ok(false) };
     let Some(table) = state.source_table(Some(before))? else { return Ok(false) };
     for id in findings.withdrawn() {
-        if state.entry(id)?.is_some_and(|entry| entry.table != Some(table)) {
+        if state.entry(id)?.is_some_and(|entry| entry.table_no != Some(table)) {
             return Ok(false);
         }
     }
@@ -131,7 +131,7 @@ fn remove_withdrawn(
         }
     }
     let published = publish(removals, writing, pruned, tell)?;
-    let left: HashSet<&InvoiceId> = published.left().iter().map(|left| &left.id).collect();
+    let left: HashSet<&InvoiceId> = published.not_removed().iter().map(|left| &left.id).collect();
     let mut record = Record { totals: *pruned, ..Record::default() };
     for entry in gone.iter().filter(|entry| !left.contains(&entry.id)) {
         record.withdrawn.push(entry.id.clone());
@@ -158,7 +158,7 @@ fn remove_leftovers(
         }
     }
     let published = publish(removals, writing, pruned, tell)?;
-    let left: HashSet<&TreePath> = published.left().iter().map(|left| &left.path).collect();
+    let left: HashSet<&TreePath> = published.not_removed().iter().map(|left| &left.path).collect();
     let tidied = paths.iter().filter(|path| !left.contains(path)).cloned().collect();
     writing.record(state, &published, &Record { tidied, totals: *pruned, ..Record::default() })
 }
@@ -176,7 +176,7 @@ fn publish(
 ) -> anyhow::Result<Published> {
     let published = writing.publish(Changes { removals, ..Changes::default() })?;
     pruned.removed += published.removed().count() as u64;
-    for NotRemoved { path, why, .. } in published.left() {
+    for NotRemoved { path, why, .. } in published.not_removed() {
         let path = path.to_string();
         tell(Event::Notice(match why {
             NotRemovedReason::Foreign => Notice::LeftInPlace { path },

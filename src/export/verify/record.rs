@@ -13,7 +13,7 @@ use crate::invoice::Tenant;
 use crate::lang::Message;
 use crate::run::RunId;
 use crate::state::State;
-use crate::state::history::Status;
+use crate::state::history::RunStatus;
 use crate::state::runs::{End, OpenRun};
 use crate::state::verifications::Comparison;
 
@@ -57,7 +57,7 @@ impl Record {
             Err(error) => {
                 let message = Message::from(&error).to_string();
                 // The operator must know the first error.
-                let _ = self.end(state, &end(&task.common, metrics, Status::Failed, Some(message)));
+                let _ = self.end(state, &end(&task.common, metrics, RunStatus::Failed, Some(message)));
                 Err(error)
             }
         }
@@ -72,7 +72,7 @@ impl Record {
     /// Ends it.
     pub(super) fn end(&mut self, state: &mut State, end: &End) -> anyhow::Result<()> {
         let Some(id) = self.run else { return Ok(()) };
-        let ended = state.finish(OpenRun { id, table: None }, end);
+        let ended = state.finish(OpenRun { id, table_no: None }, end);
         self.kept(ended).map(drop)
     }
 
