@@ -8,7 +8,7 @@
 //! A verification holds the lock (`look.rs`): during a run, its files and its records disagree for a moment.
 
 use self::findings::{Difference, Findings};
-use self::look::Look;
+use self::look::{Look, Sight};
 use self::record::Record;
 use super::carry_out::{Destination, carry_out};
 use super::diff::Compare;
@@ -83,17 +83,6 @@ impl Verification {
         let left = self.mended.as_ref().map_or(&self.findings, |mended| &mended.left);
         left.number() > 0
     }
-}
-
-/// What a comparison looks at.
-#[derive(Clone, Copy)]
-struct Sight<'a> {
-    tree: &'a Tree,
-    state: &'a State,
-    /// None where only tree and ledger are compared.
-    snapshot: Option<&'a ServerSnapshot>,
-    /// The verification, if it is on record.
-    run: Option<RunId>,
 }
 
 /// Compares, mends what the task asks for, and compares again.

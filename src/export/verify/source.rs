@@ -4,8 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::Sight;
 use super::findings::{Difference, Finding, Findings};
+use super::look::Sight;
 use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, Checker, Presence, Verdict};
 use crate::export::diff::{Compare, ReaderEvent, Scope};
