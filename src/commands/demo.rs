@@ -53,6 +53,12 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
     ));
     export(&database, &output, Kind::Incremental, reporter)?;
     list(&output, reporter)?;
+    say_what_next(folder, &output, reporter);
+    Ok(0)
+}
+
+/// Says how to look at the files and how to remove them.
+fn say_what_next(folder: &Path, output: &Path, reporter: &Reporter) {
     reporter.line(&Text::same(""));
     reporter.line(&text!(
         "# look at it:  find {} -name '*.json' | head",
@@ -64,7 +70,6 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
         "# 被破坏的发票保留上一个正确的文件，每次运行都会重新读取，直到修正为止"
     ));
     reporter.line(&text!("# away with it: rm -r {}", "# 删除: rm -r {}", folder.display()));
-    Ok(0)
 }
 
 /// Shows the command and runs it.

@@ -233,7 +233,7 @@ impl MirrorFault {
     }
 }
 
-/// What keeps us out of the source, as far as the remedy differs.
+/// Why no connection to the source was made, as far as the remedy differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectErrorKind {
     /// No server answers.
@@ -246,7 +246,7 @@ pub enum ConnectErrorKind {
     PasswordInTheClear,
     /// The file of the server's key; the detail begins with the file.
     ServerKeyUnusable,
-    /// A way to log in that we do not know; the detail is its name.
+    /// A way to log in that this program does not know; the detail is its name.
     LoginUnknown,
     Database,
     /// Too many connections.

@@ -12,9 +12,9 @@ use crate::lang::{Message, Text, span};
 use crate::run::{Kind, Outcome, Summary};
 use crate::window::BASELINE;
 
-/// What the users' documentation shows comes first and as it is there; numbers it does not know
-/// follow, where they are not zero and say something about invoices; how much and how long is shown
-/// by `--verbose` alone, so that an ordinary run ends as documented.
+/// The lines of the block. Those that the users' documentation shows come first and as they are there. Further numbers
+/// about invoices follow where they are not zero. `--verbose` alone shows bytes, statements and time, so that an
+/// ordinary run ends as documented.
 pub(super) fn closing(summary: &Summary, verbosity: Verbosity) -> Vec<Line> {
     let mode = RunMode { kind: summary.kind, dry_run: summary.run.is_none() };
     let level = match summary.outcome {

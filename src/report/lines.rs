@@ -139,7 +139,8 @@ fn waiting(holder: Option<&Holder>, at_most: Duration) -> Text {
     )
 }
 
-/// A tenant without a printed outcome, with the lines that are due when its turn comes. The tenant in front has its turn, so it holds nothing.
+/// A tenant without a printed outcome, with the lines that are due when its turn comes. The tenant in front has its
+/// turn, so it holds back no lines.
 struct OpenTenant {
     tenant: Tenant,
     held_back: Vec<Line>,
@@ -440,7 +441,7 @@ mod tests {
         assert_eq!(lines.event(&Event::Progress { invoices: 1 }, late), []);
         assert_eq!(texts(&lines.event(&failed, now)), ["tenant 1: failed: no disk"]);
         assert_eq!(lines.event(&done("2", 9), now), []);
-        assert_eq!(lines.event(&Event::Notice(Notice::OpenWorkUnknown), now).len(), 1);
+        assert_eq!(lines.event(&Event::Notice(Notice::OpenWorkNotPermitted), now).len(), 1);
     }
 
     #[test]

@@ -182,6 +182,22 @@ impl ServerConnection {
         self.server.flavour
     }
 
+    /// InnoDB's numbers of the tables and partitions that the pattern matches, from the first of these lists that the
+    /// server lets the account read. Empty if it lets it read none.
+    fn innodb_ids(&mut self, lists: &[&str], pattern: &str) -> Result<Vec<String>, SourceError> {
+        for list in lists {
+            let sql = format!(
+                "SELECT CAST(TABLE_ID AS CHAR) FROM information_schema.{list} \
+                 WHERE LOWER(NAME) LIKE ? ESCAPE '|' OR LOWER(NAME) LIKE ? ESCAPE '|' ORDER BY TABLE_ID"
+            );
+            match self.texts(&sql, &[Bind::Text(pattern.to_owned()), Bind::Text(format!("{pattern}#p#%"))]) {
+                Err(SourceError::Statement(_)) => {}
+                ids => return Ok(ids?.into_iter().flatten().flatten().collect()),
+            }
+        }
+        Ok(Vec::new())
+    }
+
     /// A number that no earlier query for open transactions had.
     pub(super) fn next_query_number(&mut self) -> u64 {
         self.queries += 1;
@@ -217,38 +233,25 @@ impl Database for ServerConnection {
              (SELECT CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS CHAR) FROM {counters} WHERE VARIABLE_NAME = 'Uptime') \
              FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
         );
-        let mut told = match self.texts(&sql, &[table, &layout.id, table].map(|name| Bind::Text(name.clone()))) {
+        let mut answer = match self.texts(&sql, &[table, &layout.id, table].map(|name| Bind::Text(name.clone()))) {
             Err(SourceError::Statement(_)) => return Ok(None),
-            told => told?,
+            answer => answer?,
         };
-        let told = told.pop().unwrap_or_default();
-        let [Some(database), Some(created), next_id, Some(started)] = told.as_slice() else { return Ok(None) };
-        let name = innodb_name(database, table);
-        for list in lists {
-            let sql = format!(
-                "SELECT CAST(TABLE_ID AS CHAR) FROM information_schema.{list} \
-                 WHERE LOWER(NAME) LIKE ? ESCAPE '|' OR LOWER(NAME) LIKE ? ESCAPE '|' ORDER BY TABLE_ID"
-            );
-            let ids = match self.texts(&sql, &[Bind::Text(name.clone()), Bind::Text(format!("{name}#p#%"))]) {
-                Err(SourceError::Statement(_)) => continue,
-                ids => ids?,
-            };
-            let ids: Vec<String> = ids.into_iter().flatten().flatten().collect();
-            let facts = format!(
-                "{} on {} started {started}, table {} created {created}",
-                source.0,
-                self.server.identity,
-                ids.join(" ")
-            );
-            let next_id = match next_id {
-                None if self.integer_id => layout.greatest_id(self)?,
-                counter => counter.clone(),
-            };
-            let next_id = next_id.and_then(|next| next.parse::<u64>().ok());
-            let next_id = next_id.map(|next| i64::try_from(next).unwrap_or(i64::MAX));
-            return Ok((!ids.is_empty()).then_some(TableIdentity { facts, next_id }));
+        let answer = answer.pop().unwrap_or_default();
+        let [Some(database), Some(created), next_id, Some(started)] = answer.as_slice() else { return Ok(None) };
+        let ids = self.innodb_ids(lists, &innodb_name(database, table))?.join(" ");
+        if ids.is_empty() {
+            return Ok(None);
         }
-        Ok(None)
+        let (name, server) = (&source.0, &self.server.identity);
+        let facts = format!("{name} on {server} started {started}, table {ids} created {created}");
+        let next_id = match next_id {
+            None if self.integer_id => layout.greatest_id(self)?,
+            counter => counter.clone(),
+        };
+        let next_id = next_id.and_then(|next| next.parse::<u64>().ok());
+        let next_id = next_id.map(|next| i64::try_from(next).unwrap_or(i64::MAX));
+        Ok(Some(TableIdentity { facts, next_id }))
     }
 
     fn clock(&mut self) -> Result<Clock, SourceError> {

@@ -1,5 +1,5 @@
-//! Backups of the state: made with SQLite's own means, checked, synced, and only then given their
-//! name. They lie in `backups` beside the state, are single files and open like any state.
+//! Owns the backups of the state. A backup is made by SQLite's online backup, checked, synced, and only then given its
+//! name. It is a single file in `backups` beside the state, and opens as a state does.
 
 use std::cell::Cell;
 use std::cmp::Reverse;
@@ -25,7 +25,7 @@ use crate::lang::{Explain, Message};
 use crate::lock::ExportLock;
 use crate::refusal::{Damage, Refusal};
 
-/// What the names of backups made by runs say.
+/// The occasion in the names of backups that runs make.
 pub const REGULAR: &str = "regular";
 
 /// The folder's name beside the state.
@@ -127,7 +127,7 @@ impl State {
         opened.into_inner()
     }
 
-    /// Pages and rows as SQLite sees them: damage is a refusal.
+    /// Refuses a state in which SQLite finds a damaged page or row.
     pub(super) fn assert_whole(&self) -> anyhow::Result<()> {
         whole(&self.conn).map_err(|error| explain(error, self.path()))
     }
@@ -188,8 +188,8 @@ pub(super) fn named(state: &PrivateFile, path: &Path) -> anyhow::Result<Option<P
     }
 }
 
-/// The newest backup, but for those of states that a restore replaced: who restores twice does not want
-/// the first back.
+/// The newest backup, but for those of states that a restore replaced: the second of two restores must not bring back
+/// what the first one replaced.
 pub fn latest(state: &Path) -> anyhow::Result<Option<PathBuf>> {
     let replaced = Occasion::Before(ChangeKind::Restore).name();
     let backup = list(state)?.into_iter().find(|backup| !backup.occasion.starts_with(&replaced));
@@ -251,7 +251,7 @@ fn read_name(folder: &PrivateFolder, name: &OsStr) -> Option<FinishedBackup> {
     Some(FinishedBackup { path: folder.path_of(name), made, occasion: occasion.to_owned(), size, modified })
 }
 
-/// Removes what a process left that died while it made a backup.
+/// Removes the unfinished backups of processes that died.
 fn remove_abandoned(folder: &PrivateFolder) -> anyhow::Result<()> {
     let unfinished = |name: &&OsString| name.to_string_lossy().contains(&format!(".db{UNFINISHED}"));
     for name in folder.names()?.iter().filter(unfinished) {

@@ -1,5 +1,5 @@
-//! Changes of the state that are no ordinary progress of a run, each on record: who, when, why, and
-//! what was there before.
+//! Owns the record of changes that are no ordinary progress of a run. Each says who made it, when and why, and what was
+//! there before.
 
 use rusqlite::{Connection, params};
 
@@ -51,10 +51,11 @@ pub struct ReadFile {
     pub path: String,
     /// In hex.
     pub sha256: String,
+    /// None for a backup, which has no lines.
     pub lines: Option<u64>,
 }
 
-/// What moving watermarks came to.
+/// The result of a change that moves watermarks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
     pub watermarks: Vec<MovedWatermark>,
@@ -62,6 +63,7 @@ pub struct Moved {
     pub unsettled: u64,
 }
 
+/// The watermark of one tenant before and after a change; None is no watermark.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MovedWatermark {
     pub tenant: Tenant,

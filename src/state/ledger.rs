@@ -1,4 +1,4 @@
-//! The ledger: which file belongs to which invoice, and which version of it counts as seen.
+//! The ledger: which file belongs to which invoice, and which version of it is settled.
 
 use std::cell::RefCell;
 use std::sync::LazyLock;
@@ -19,19 +19,24 @@ use crate::tree::name::TreePath;
 pub struct Entry {
     pub id: InvoiceId,
     pub tenant: Tenant,
+    /// The source time when its document was read; None is a row without one.
     pub time: Option<SourceTime>,
     pub path: TreePath,
+    /// Of the document.
     pub digest: Digest,
+    /// Bytes.
     pub size: u64,
+    /// Its source time lay below the boundary and below the oldest open work when its document was read. The next
+    /// incremental run does not read it again.
     pub settled: bool,
-    /// An operator asked for it again, or the state was restored: it counts as unchanged only if its file lies
-    /// there, with the same content. Only read.
+    /// An operator asked for it again, or the state was restored: it counts as unchanged only if its file is there with
+    /// the same content. A batch does not write this field.
     pub recheck: bool,
     /// The number of the source's table in which the row held this document at this path; None: it is not known.
     pub table_no: Option<i64>,
 }
 
-/// How an entry came about, for the record of which run wrote the file.
+/// How an entry came about. The history shows from it which run wrote the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     Written,
@@ -60,8 +65,8 @@ pub enum LedgerMatch {
     Unsettled(Option<Entry>),
 }
 
-/// A reading connection for the thread that compares keys with the ledger. Without a state it knows
-/// nothing.
+/// A connection of its own to the ledger, for the thread that compares keys. Without a state it answers as an empty
+/// ledger does.
 pub struct LedgerReader {
     state: Option<LedgerConnection>,
 }
@@ -84,7 +89,7 @@ static OWNERS: LazyLock<String> = LazyLock::new(|| format!("SELECT id, sha256 FR
 pub(super) const AT_PATH: &str = "folder = (SELECT n FROM folder WHERE path = ?1) AND name = ?2";
 
 impl LedgerReader {
-    /// The look-up where there is no ledger, or an empty one.
+    /// The reader where there is no ledger, or an empty one.
     pub fn nothing() -> Self {
         Self { state: None }
     }
@@ -100,13 +105,13 @@ impl LedgerReader {
 
     /// What the ledger says of each of these keys, all at one moment. Cheapest in the order of ids, in which
     /// neighbours lie on one page.
-    pub fn matches(&self, keys: &[Key]) -> anyhow::Result<Vec<LedgerMatch>> {
+    pub fn match_keys(&self, keys: &[Key]) -> anyhow::Result<Vec<LedgerMatch>> {
         let sql = format!("SELECT {COLUMNS}, e.settled AND e.time IS ?2 AND t.name = ?3 {FROM} WHERE e.id = ?1");
         self.ask(keys.iter().map(|_| LedgerMatch::Unsettled(None)).collect(), |conn| {
             // Outside of a transaction each statement would take and give back SQLite's locks.
             let moment = conn.unchecked_transaction()?;
             let mut query = moment.prepare_cached(&sql)?;
-            let seen = |key: &Key| {
+            let matched = |key: &Key| {
                 let mut rows = query.query(params![LedgerKey(&key.id), key.time, key.tenant])?;
                 match rows.next()? {
                     Some(row) if row.get(NEXT_COLUMN)? => Ok(LedgerMatch::Settled),
@@ -114,7 +119,7 @@ impl LedgerReader {
                     None => Ok(LedgerMatch::Unsettled(None)),
                 }
             };
-            keys.iter().map(seen).collect()
+            keys.iter().map(matched).collect()
         })
     }
 
@@ -162,7 +167,7 @@ impl State {
         self.read_at_one_moment(|conn| entry(conn, id))
     }
 
-    /// How many invoices it holds, and the newest source time among them.
+    /// How many invoices the ledger holds, and the newest source time among them.
     pub fn extent(&self) -> anyhow::Result<(u64, Option<SourceTime>)> {
         self.read(|conn| {
             conn.query_row("SELECT count(*), max(time) FROM entry", [], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -267,7 +272,8 @@ impl<'a> EntryWriter<'a> {
     }
 }
 
-/// Says of an invoice what its file says.
+/// Corrects the entry of an invoice to what its file holds: path, digest and size. The entry is unsettled by
+/// that, and its source table is unknown.
 pub(super) fn correct(conn: &Connection, run: RunId, entry: &Entry) -> rusqlite::Result<()> {
     let folder = get_or_insert_folder(conn, &entry.path)?;
     conn.prepare_cached(

@@ -1,4 +1,4 @@
-//! How the tenants stand: watermark, last run, and what could not be exported, all of one moment.
+//! Reads how the tenants stand, for `status`: watermark, last run, and what could not be exported, all at one moment.
 
 use std::collections::HashMap;
 
@@ -38,6 +38,7 @@ pub struct LastRun {
     pub written: u64,
 }
 
+/// The open rejects of a tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpenRejects {
     pub number: u64,
@@ -49,7 +50,7 @@ pub struct OpenRejects {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overview {
     pub tenants: Vec<TenantStanding>,
-    /// Of rows that could not even be read, so that their tenant is unknown.
+    /// Those of rows that could not be read, so that their tenant is unknown.
     pub rejects_without_tenant: OpenRejects,
 }
 
@@ -64,7 +65,7 @@ pub(super) const OPEN_FROM: &str = "FROM reject j LEFT JOIN run r ON r.id = j.op
     WHERE j.closed_run IS NULL AND (j.opened_run, j.id) > (?1, ?2) ORDER BY j.opened_run, j.id LIMIT ?3";
 
 impl State {
-    /// Late arrivals count from this moment on (RFC 3339).
+    /// How every tenant stands. Late arrivals count from `late_since` on (RFC 3339).
     pub fn overview(&self, late_since: &str) -> anyhow::Result<Overview> {
         self.read(|conn| {
             // A run at work goes on between two statements.

@@ -52,6 +52,7 @@ pub struct HistoryFilter {
     pub until: Option<String>,
 }
 
+/// A run or a change.
 #[derive(Clone, Debug)]
 pub enum What {
     Run(PastRun),

@@ -86,7 +86,7 @@ impl LastKnownState {
     }
 }
 
-/// Of a state or of a backup.
+/// What was true when this state, or the state of this backup, was last used.
 pub(super) fn last_time(conn: &Connection) -> rusqlite::Result<LastKnownState> {
     conn.query_row(
         &format!(
@@ -160,16 +160,19 @@ pub struct OpenRun {
     pub table_no: Option<i64>,
 }
 
-/// How a run ended, with its final counts.
+/// The end of a run, with its final counts.
 #[derive(Clone, Debug)]
 pub struct End {
     pub status: RunStatus,
+    /// RFC 3339, UTC.
     pub at: String,
     pub tenants: u64,
     pub retries: u64,
     /// None leaves what the last batch recorded.
     pub counts: Option<Counts>,
+    /// The tenants that failed, each with its error in English.
     pub failed: Vec<(Tenant, String)>,
+    /// The error that ended the run, in English.
     pub error: Option<String>,
 }
 

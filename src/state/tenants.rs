@@ -19,6 +19,7 @@ pub struct KnownTenant {
     pub watermark: Option<SourceTime>,
     /// Where the next run starts reading keys; None: from the beginning.
     pub look_back: Option<SourceTime>,
+    /// The newest source time that the tenant has shown.
     pub newest: Option<SourceTime>,
     /// Work was open when its keys were read last: it may have committed older rows since.
     pub work_was_open: bool,
@@ -90,7 +91,7 @@ pub(super) fn get_or_insert(conn: &Connection, tenant: &Tenant) -> rusqlite::Res
     stored::get_or_insert(conn, tenant.as_str(), ["SELECT n FROM tenant WHERE name = ?1", INSERT])
 }
 
-/// Two spellings that one scan returned belong together, and with them all their relatives.
+/// Joins the families of two spellings that one scan returned.
 pub(super) fn join_families(conn: &Connection, a: TenantNo, b: TenantNo) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "UPDATE tenant SET family = (SELECT min(family) FROM tenant WHERE n IN (?1, ?2))
@@ -101,7 +102,8 @@ pub(super) fn join_families(conn: &Connection, a: TenantNo, b: TenantNo) -> rusq
     Ok(())
 }
 
-/// Only incremental runs move watermarks, and what stands beside them is how that went.
+/// Records beside the watermark that an incremental run failed for this tenant. Other runs move no watermarks, so they
+/// leave no outcome there.
 pub(super) fn record_failure(conn: &Connection, run: RunId, tenant: &Tenant) -> rusqlite::Result<()> {
     let n = get_or_insert(conn, tenant)?;
     conn.prepare_cached(

@@ -36,10 +36,12 @@ words! {
 
 stored_words!(TodoReason Closing);
 
+/// One row of the to-do list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Todo {
     pub id: InvoiceId,
     pub why: TodoReason,
+    /// None: it is not known.
     pub tenant: Option<Tenant>,
 }
 
@@ -139,7 +141,7 @@ impl State {
         self.read(|conn| conn.query_row("SELECT count(*) FROM reject WHERE closed_run IS NULL", [], |row| row.get(0)))
     }
 
-    /// What a run has put on record of an invoice so far: its tenant then, and how it was counted.
+    /// What this run has recorded of an invoice so far: its tenant, and how it was counted. None: nothing.
     pub fn counted(&self, run: RunId, id: &InvoiceId) -> anyhow::Result<Option<(Option<Tenant>, Counts)>> {
         self.read_at_one_moment(|conn| {
             let rejected = conn
@@ -246,14 +248,14 @@ fn put_contents(
     Ok(())
 }
 
-/// The path is in doubt no more.
+/// Takes a path off the list of those in doubt.
 pub(super) fn clear_doubt(conn: &Connection, path: &TreePath) -> rusqlite::Result<()> {
     conn.prepare_cached("DELETE FROM doubt_path WHERE path = ?1")?.execute([path.as_str()])?;
     conn.prepare_cached("DELETE FROM doubt_content WHERE path = ?1")?.execute([path.as_str()])?;
     Ok(())
 }
 
-/// The file stays though no invoice names it.
+/// Records a file that stays though no invoice names it.
 pub(super) fn add_leftover(conn: &Connection, run: RunId, leftover: &Leftover) -> rusqlite::Result<()> {
     let Leftover { path, id, digest, why } = leftover;
     conn.prepare_cached(

@@ -89,8 +89,8 @@ pub(super) fn set(
     Ok(())
 }
 
-/// Puts a watermark in its place. Without `newest` the tenant does not count as quiet, so the next run does
-/// look at it.
+/// Puts a watermark in its place. `newest` is emptied, so that the next run reads the tenant's keys even if its newest
+/// source time is unchanged.
 pub(super) fn put(
     tx: &Connection,
     change: i64,
@@ -106,7 +106,8 @@ pub(super) fn put(
     Ok(())
 }
 
-/// What a known tenant still has to read again stays to be read again, whichever way its watermark goes.
+/// The lesser of the tenant's look-back and `below`: what is still to be read again stays so, whichever way the
+/// watermark goes.
 fn look_back(conn: &Connection, tenant: TenantNo, below: Option<SourceTime>) -> rusqlite::Result<Option<SourceTime>> {
     let mut query =
         conn.prepare_cached("SELECT watermark IS NOT NULL OR recheck = 1, look_back FROM tenant WHERE n = ?1")?;

@@ -23,6 +23,7 @@ pub const SECTOR: u64 = 512;
 
 const IN_PART: &str = "in part";
 
+/// What the mark says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub state_id: String,

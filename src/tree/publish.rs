@@ -60,7 +60,7 @@ pub enum Cause {
 
 impl Removal {
     /// The invoice that leaves the path.
-    pub fn leaver(&self) -> Option<&InvoiceId> {
+    pub fn mover(&self) -> Option<&InvoiceId> {
         match &self.cause {
             Cause::Superseded(id) => Some(id),
             Cause::InDoubt(_) => None,
@@ -114,6 +114,7 @@ pub struct NotRemoved {
     pub why: NotRemovedReason,
 }
 
+/// Why a superseded file is still there.
 #[derive(Debug)]
 pub enum NotRemovedReason {
     /// It holds something else than what this program wrote.
@@ -178,13 +179,11 @@ impl Published {
     pub fn failed(&self) -> &[Failure] {
         &self.failed
     }
-}
 
-impl Published {
     fn note(&mut self, removal: &Removal, ownership: &Ownership) {
         let path = removal.path.clone();
         match (ownership, &removal.cause) {
-            (Ownership::Ours(_), _) => self.removed.push((removal.leaver().cloned(), path)),
+            (Ownership::Ours(_), _) => self.removed.push((removal.mover().cloned(), path)),
             (Ownership::Foreign, Cause::Superseded(id)) => {
                 let id = id.clone();
                 self.not_removed.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Foreign });
@@ -431,7 +430,7 @@ impl Tree {
         Ok(ownership)
     }
 
-    /// What publishing these removals would come to.
+    /// What publishing these removals would do. Nothing is changed.
     pub fn would_remove(&self, removals: &[Removal]) -> anyhow::Result<Published> {
         let mut published = Published::nothing();
         for removal in removals {

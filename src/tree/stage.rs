@@ -42,9 +42,9 @@ pub struct Stage {
     next: AtomicU64,
     /// Found out when it is needed.
     unnamed: OnceLock<UnnamedFiles>,
-    /// How many this process may have.
+    /// How many open handles this process may have.
     handles: usize,
-    /// They make room where no handle is left.
+    /// Folders of the output that are closed where no handle is left.
     output_folders: Arc<Folders>,
     lists: AtomicU64,
     pub(super) durability: Durability,

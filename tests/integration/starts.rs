@@ -205,7 +205,10 @@ fn a_start_that_failed_after_a_run_had_died_leaves_its_doubts_to_the_next_run() 
     exporter.run(INCREMENTAL).expect(1);
     exporter.set("INVOICE_EXPORT_SOURCE", source);
     exporter.run(["verify"]);
-    assert_eq!(exporter.ask("SELECT id, status FROM run WHERE id < 4 ORDER BY id"), ["1 success", "2 running", "3 failed"]);
+    assert_eq!(
+        exporter.ask("SELECT id, status FROM run WHERE id < 4 ORDER BY id"),
+        ["1 success", "2 running", "3 failed"]
+    );
     let (_, said) = status(&exporter);
     assert!(said.stderr.contains("run 2 (incremental)") && said.stderr.contains("died"), "{said}");
     exporter.run(INCREMENTAL).expect(0);
