@@ -9,7 +9,7 @@ use super::past::{arrow, life, parsed, reject_columns};
 use super::surroundings;
 use crate::cli::{Common, Status};
 use crate::config;
-use crate::event::{Event, Notice};
+use crate::event::{Event, Life, Notice};
 use crate::export::ServerSession;
 use crate::export::lag::{self, LagSnapshot, TenantLag, Yardstick};
 use crate::given_time::OwnZone;
@@ -110,6 +110,8 @@ fn ask(
 fn mention_unfinished(state: &State, zone: OwnZone, reporter: &Reporter) -> anyhow::Result<()> {
     if let Some(run) = state.unfinished_run()?
         && let Some(life) = life(&run)
+        // A verification that died leaves nothing that must be made good.
+        && (run.boundary.is_some() || life != Life::Dead)
     {
         let (invoices, kind, host, started) = (run.counts.seen, run.kind, run.host, zone.shown_text(&run.started));
         say(reporter, Notice::RunUnfinished { run: run.id, kind, host, started, invoices, life });
