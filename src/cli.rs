@@ -271,9 +271,21 @@ pub struct Status {
     /// failed or is older
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     pub stale_after: Option<Duration>,
+    /// Exit 6 if more invoices than this cannot be exported
+    #[arg(long, value_name = "N")]
+    pub max_rejects: Option<u64>,
+    /// Exit 6 if an invoice could not be exported for longer than this
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub reject_older_than: Option<Duration>,
     /// List the invoices that cannot be exported instead
     #[arg(long, conflicts_with = "stale_after")]
     pub rejects: bool,
+    /// Only this tenant; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub tenant: Vec<String>,
+    /// How many rows are listed; all are counted and judged. 0: all
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub limit: usize,
     #[command(flatten)]
     pub margins: Margins,
     #[command(flatten)]

@@ -22,6 +22,7 @@ mod signals;
 mod state;
 mod status;
 mod surroundings;
+mod totals;
 mod verify;
 mod why;
 

@@ -32,7 +32,6 @@ pub fn run(mut options: ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::R
     };
     options.common.selection.window = window;
     let options = &options;
-    server_session.source.notices().into_iter().for_each(|notice| tell(Event::Notice(notice)));
     match options.mode {
         Mode::DryRun => dry_run(options, server_session, &metrics, tell),
         Mode::Export => export(options, server_session, &metrics, tell),
@@ -88,7 +87,9 @@ fn dry_run(
     let tree = Tree::open_existing(&common.paths.output)?;
     let read = common.location().open_read_only()?;
     let state = read.as_ref().map(|(state, _)| state);
-    let snapshot = take_snapshot(common, &mut server_session, read.as_ref().map(|(state, last)| (state, last)), tell)?;
+    let last = read.as_ref().map(|(state, last)| (state, last));
+    let mut snapshot = take_snapshot(common, &mut server_session, last, tell)?;
+    snapshot.remind(tell);
     let open_rejects = state.map_or(Ok(0), State::open_rejects)?;
     let destination = Destination::DryRun { state, tree: tree.as_ref() };
     let result = carry_out(common, source, &snapshot, server_session, destination, tell)?;

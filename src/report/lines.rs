@@ -170,6 +170,7 @@ impl Lines {
             Event::Started { kind, dry_run } => self.started(RunMode { kind: *kind, dry_run: *dry_run }, now),
             Event::Waiting { holder, at_most } => vec![Line::info(waiting(holder.as_ref(), *at_most))],
             Event::Notice(notice) => vec![notices::line(notice)],
+            Event::Reminder(notice) => vec![Line { level: Level::Info, ..notices::line(notice) }],
             // A full run has no window, and its log never spoke of one.
             Event::Boundary(_) | Event::ListingTenants if matches!(self.mode.kind, Kind::Full | Kind::Verify) => {
                 Vec::new()

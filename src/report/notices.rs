@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::line::{Line, count};
-use crate::event::{Doubt, Life, Notice};
+use crate::event::{Condition, Doubt, Life, Notice};
 use crate::invoice::InvoiceId;
 use crate::lang::{Message, Text, span};
 use crate::run::KeptReason;
@@ -172,6 +172,46 @@ pub(super) fn line(notice: &Notice) -> Line {
                 "{of} 个租户中有 {tenants} 个滞后超过 {after}（--stale-after）"; after
             ))
         }
+        Notice::TooManyRejects { open, allowed } => {
+            let cannot = count(*open, "invoice");
+            Line::warn(message! {
+                "{cannot} cannot be exported (--max-rejects {allowed})",
+                "无法导出的记录有 {open} 条（--max-rejects {allowed}）";
+                "`status --rejects` lists them", "可用 status --rejects 查看"
+            })
+        }
+        Notice::OldReject { open_for, allowed } => {
+            let (open_for, allowed) = (span(*open_for), span(*allowed));
+            Line::warn(message! {
+                "an invoice could not be exported for {open_for} (--reject-older-than {allowed})",
+                "有记录无法导出已持续 {open_for}（--reject-older-than {allowed}）";
+                "`status --rejects` lists it first", "status --rejects 中的第一条即是"; open_for, allowed
+            })
+        }
+        Notice::ConditionEnded(condition) => Line::warn(ended(condition)),
+    }
+}
+
+/// What the end of a condition means.
+fn ended(condition: &Condition) -> Text {
+    match condition {
+        Condition::OpenWorkUnseen => text!(
+            "the server's open transactions can be seen now, and none is left prepared",
+            "现在能看到数据库中未结束的事务，也没有遗留的已准备事务"
+        ),
+        Condition::IndexMissing => {
+            text!("the index for incremental runs is there now", "增量导出所需的索引已经存在")
+        }
+        Condition::ReplicationStopped => {
+            text!("the server shows no stopped replication any more", "数据库服务器不再显示复制已停止")
+        }
+        Condition::TimesAhead(tenant) => text!(
+            "tenant {tenant}: no source time lies ahead of the server's clock any more",
+            "租户 {tenant}: 已没有晚于数据库时钟的更新时间"
+        ),
+        Condition::WithoutTenant => {
+            text!("no invoice is without a tenant any more", "已没有租户为空的发票")
+        }
     }
 }
 
@@ -290,7 +330,14 @@ mod tests {
             Notice::LeftInPlace { path: path.clone() },
             Notice::TableUnknown,
             Notice::NotRemoved { path: path.clone(), detail },
-            Notice::TimesAhead { tenant, newest: time.into() },
+            Notice::TimesAhead { tenant: tenant.clone(), newest: time.into() },
+            Notice::TooManyRejects { open: 3, allowed: 2 },
+            Notice::OldReject { open_for: Duration::from_secs(45), allowed: Duration::from_secs(44) },
+            Notice::ConditionEnded(Condition::OpenWorkUnseen),
+            Notice::ConditionEnded(Condition::IndexMissing),
+            Notice::ConditionEnded(Condition::ReplicationStopped),
+            Notice::ConditionEnded(Condition::TimesAhead(tenant)),
+            Notice::ConditionEnded(Condition::WithoutTenant),
             Notice::Late { by: Duration::from_secs(45), overlap: Duration::from_secs(50) },
             Notice::Retrying { trouble: Trouble::Rejects { invoices: 3 }, pause: Duration::from_millis(1500) },
             Notice::Unread { invoices: 6, trouble: Trouble::Rejects { invoices: 3 } },

@@ -15,6 +15,7 @@
 //! | `selection` | the tenants and the window that an operator has selected |
 //! | `todo` | what is still to be done or was rejected |
 //! | `record`, `rehearsal` | a published batch, in one transaction after its files; what a dry run decided instead |
+//! | `conditions` | conditions of the source that runs have warned of |
 //! | `runs`, `starts`, `verifications` | the history of runs, of starts that failed and of verifications |
 //! | `changes` | the history of other changes; `history`, `pages`, `trace` and `overview` read all of it |
 //! | `legacy`, `legacy_file` | the script's state file, and how it is put in place |
@@ -26,6 +27,7 @@ pub mod stored;
 
 pub mod backup;
 pub mod changes;
+pub mod conditions;
 mod connect;
 mod damage;
 mod file;
@@ -68,6 +70,7 @@ mod tests {
     use crate::invoice::{InvoiceId, SourceTime};
     use crate::lang::Lang;
     use crate::run::{Kind, RunId, Starter};
+    use crate::state::conditions::ConditionChanges;
     use crate::state::runs::Start;
 
     fn starter() -> Starter {
@@ -99,6 +102,7 @@ mod tests {
             marked_run: 0,
             table: None,
             verification: None,
+            conditions: ConditionChanges::default(),
         };
         state.begin(&start).unwrap().id
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::changes::Change;
+use super::conditions::{self, ConditionChanges};
 use super::history::RunStatus;
 use super::{State, changes, source_table, tenants, watermarks};
 use crate::event::Doubt;
@@ -148,6 +149,7 @@ pub struct Start {
     pub marked_run: i64,
     /// The source's table, if it shows which one it is.
     pub table: Option<TableIdentity>,
+    pub conditions: ConditionChanges,
     /// The verification that goes on as this run, to mend what it found.
     pub verification: Option<RunId>,
 }
@@ -216,11 +218,13 @@ impl State {
     /// here: it empties every look-back, so a run that dies does not forget it.
     pub fn begin(&mut self, start: &Start) -> anyhow::Result<OpenRun> {
         self.transaction(|tx| {
+            let at = rfc3339(start.starter.at);
             tx.execute(
                 "UPDATE run SET status = 'interrupted', finished = ?1 WHERE status = 'running' AND id IS NOT ?2",
-                params![rfc3339(start.starter.at), start.verification],
+                params![at, start.verification],
             )?;
             put_clocks(tx, start)?;
+            conditions::record(tx, &start.conditions, &at)?;
             watermarks::record_doubts(tx, &start.doubts, start.times_again.as_ref())?;
             let id = match start.verification {
                 None => insert(tx, &NewRun::of(start))?,
@@ -243,6 +247,7 @@ impl State {
             let old = tx.query_row("SELECT source FROM meta", [], |row| row.get(0))?;
             changes::note(tx, &Change { old, new: Some(name.to_owned()), ..change.clone() })?;
             tx.execute("UPDATE meta SET source = ?1", [name])?;
+            conditions::forget(tx)?;
             watermarks::forget_look_backs(tx)
         })
     }

@@ -11,7 +11,7 @@ use super::{State, ledger, tenants};
 use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
 use crate::run::{Counts, KeptReason, RunId};
 use crate::tree::name::TreePath;
-use crate::tree::stage::Target;
+use crate::tree::stage::{Target, Unrecorded};
 
 words! {
     /// Why an id is on the to-do list.
@@ -183,9 +183,12 @@ impl State {
 
     /// Records what a dead run left in doubt: its targets, the invoices it wrote there and those that
     /// the ledger says lie there. The dead run is the last one that began.
-    pub fn record_doubt(&mut self, targets: &[Target]) -> anyhow::Result<()> {
+    pub fn record_doubt(&mut self, Unrecorded { targets, movers }: &Unrecorded) -> anyhow::Result<()> {
         self.transaction(|tx| {
             let run = last_begun(tx)?;
+            for id in movers {
+                put(tx, run, id, TodoReason::Doubt, None)?;
+            }
             for Target { id, path, digest } in targets {
                 put(tx, run, id, TodoReason::Doubt, None)?;
                 tx.prepare_cached(&format!(

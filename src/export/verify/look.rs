@@ -59,13 +59,14 @@ impl Look {
         let (state, unwritable) = open_state(task, &held, unwritable)?;
         let (last, mark) = (state.last_time()?, mark::of_output(&options.paths.output)?);
         options.location().judge(Some(&last), mark.as_ref())?;
-        let snapshot = match server_session {
+        let mut snapshot = match server_session {
             Some(mut server_session) => Some(take_snapshot(options, &mut server_session, Some((&state, &last)), tell)?),
             None => {
                 refuse_tenants_not_in_state(&state, &options.selection)?;
                 None
             }
         };
+        snapshot.iter_mut().for_each(|snapshot: &mut ServerSnapshot| snapshot.remind(tell));
         let marked_run = mark.map_or(0, |mark| mark.run);
         Ok(Self { tree: Tree::open(&options.paths.output)?, state, snapshot, marked_run, unwritable, _held: held })
     }
