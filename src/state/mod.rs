@@ -16,7 +16,8 @@
 //! | `todo` | what is still to be done or was rejected |
 //! | `record`, `rehearsal` | a published batch, in one transaction after its files; what a dry run decided instead |
 //! | `conditions` | conditions of the source that runs have warned of |
-//! | `runs`, `changes` | the history of runs and of other changes; `history`, `pages`, `trace`, `file_past` and `overview` read it |
+//! | `runs`, `starts`, `verifications` | the history of runs, of starts that failed and of verifications |
+//! | `changes` | the history of other changes; `history`, `pages`, `trace`, `file_past` and `overview` read all of it |
 //! | `legacy`, `legacy_file` | the script's state file, and how it is put in place |
 //!
 //! Only the holder of the lock may open a state for writing: `State::open` takes the lock as proof.
@@ -50,10 +51,12 @@ pub mod watermarks;
 pub mod runs;
 mod schema;
 mod source_table;
+pub mod starts;
 mod store;
 pub mod tenants;
 pub mod todo;
 pub mod trace;
+pub mod verifications;
 
 pub use self::store::State;
 
@@ -99,6 +102,7 @@ mod tests {
             times_again: None,
             marked_run: 0,
             table: None,
+            verification: None,
             conditions: ConditionChanges::default(),
         };
         state.begin(&start).unwrap().id
