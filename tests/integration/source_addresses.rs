@@ -176,7 +176,7 @@ fn a_password_in_the_place_of_its_file_is_not_repeated() {
     let table = Table::embedded();
     let exporter = Exporter::new(&table);
     for lang in ["en", "zh"] {
-        let refused = exporter.run(["run", "--lang", lang, "--password-file", SECRET]).expect(1);
+        let refused = exporter.run(["run", "--lang", lang, "--password-file", SECRET]).expect(2);
         assert!(refused.stderr.contains("--password-file"), "{refused}");
         assert_hidden(&refused, lang);
     }
