@@ -9,7 +9,7 @@ use crate::event::Life;
 use crate::invoice::Reason;
 use crate::lang::{Lang, Text};
 use crate::report::table::{Cell, Columns, Details, Table};
-use crate::run::{CountName, Counts};
+use crate::run::{Account, CountName, Counts};
 use crate::state::changes::{ChangeKind, MovedWatermark};
 use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, Status};
 use crate::state::pages::{Entry, What};
@@ -71,8 +71,8 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
         .for_programs("finished", "结束时间", of_run(|run| run.finished.as_ref().into()))
         .column("duration_seconds", "耗时", of_run(move |run| duration(run, now)))
         .for_people("by", "执行者", |entry| {
-            let (user, host) = starter(entry);
-            format!("{user}@{host}").into()
+            let (account, host) = starter(entry);
+            account.at(&format!("@{host}")).into()
         })
         .for_people("window", "时间区间", window)
         .for_people("result", "结果", |entry| match &entry.what {
@@ -82,7 +82,9 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
                 Text::new(shortened(remark.in_lang(Lang::En)), shortened(remark.in_lang(Lang::Zh))).into()
             }
         })
-        .for_programs("user", "用户", |entry| starter(entry).0.into())
+        .for_programs("user", "用户", |entry| (&starter(entry).0.name).into())
+        .for_programs("uid", "用户号", |entry| starter(entry).0.uid.map(i64::from).into())
+        .for_programs("sudo_user", "sudo 用户", |entry| starter(entry).0.sudo_user.as_ref().into())
         .for_programs("host", "主机", |entry| starter(entry).1.into())
         .for_programs("since", "区间起点", of_run(|run| run.since.as_ref().into()))
         .for_programs("boundary", "时间边界", of_run(|run| (&run.boundary).into()))
@@ -121,11 +123,11 @@ fn status(run: &PastRun) -> Text {
     }
 }
 
-/// User and host.
-fn starter(entry: &Entry) -> (&str, &str) {
+/// Account and host.
+fn starter(entry: &Entry) -> (&Account, &str) {
     match &entry.what {
-        What::Run(run) => (&run.user, &run.host),
-        What::Change(change) => (&change.user, &change.host),
+        What::Run(run) => (&run.account, &run.host),
+        What::Change(change) => (&change.account, &change.host),
     }
 }
 
@@ -255,7 +257,9 @@ pub(super) fn change_details(change: &PastChange, moved: &[MovedWatermark]) -> D
         .fact("id", "编号", change_id(change))
         .fact("kind", "类型", change.kind)
         .fact("started", "时间", &change.at)
-        .fact("user", "用户", &change.user)
+        .fact("user", "用户", &change.account.name)
+        .fact("uid", "用户号", change.account.uid.map(i64::from))
+        .fact("sudo_user", "sudo 用户", change.account.sudo_user.as_ref())
         .fact("host", "主机", &change.host)
         .fact("after_run", "在此运行之后", change.last_run)
         .fact("tenants", "租户数", change.watermarks)

@@ -125,6 +125,7 @@ fn details(number: &str, case: &Case, boundary: Option<&SourceTime>) -> Details 
 
 /// A run in one phrase.
 fn run_text(run: &RunNote) -> Text {
-    let RunNote { id, kind, started, user, host } = run;
+    let RunNote { id, kind, started, account, host } = run;
+    let user = account.at("");
     text!("run {id} ({kind}), {started} by {user} on {host}", "第 {id} 次运行（{kind}），{started}，{user} 在 {host} 上执行"; kind)
 }

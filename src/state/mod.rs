@@ -62,12 +62,12 @@ mod tests {
     use crate::fs::file::PrivateFile;
     use crate::invoice::{InvoiceId, SourceTime};
     use crate::lang::Lang;
-    use crate::run::{Kind, RunId, Starter};
+    use crate::run::{Account, Kind, RunId, Starter};
     use crate::state::runs::Start;
 
     fn starter() -> Starter {
         Starter {
-            user: "cron".to_owned(),
+            account: Account { name: "cron".to_owned(), uid: Some(1), sudo_user: None },
             host: "db1".to_owned(),
             pid: 1,
             command_line: "invoice-export run".to_owned(),

@@ -211,9 +211,9 @@ impl State {
             put_clocks(tx, start)?;
             watermarks::doubt(tx, &start.doubts, start.times_again.as_ref())?;
             let id: RunId = tx.query_row(
-                "INSERT INTO run (id, kind, status, started, since, boundary, user, host, pid, command_line, version)
+                "INSERT INTO run (id, kind, status, started, since, boundary, user, uid, sudo_user, host, pid, command_line, version)
                  VALUES (1 + max(?1, (SELECT coalesce(max(id), 0) FROM run), (SELECT coalesce(max(last_run), 0) FROM state_change)),
-                     ?2, 'running', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                     ?2, 'running', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
                  RETURNING id",
                 params![
                     start.marked_run,
@@ -221,7 +221,9 @@ impl State {
                     at,
                     start.since,
                     start.boundary,
-                    start.starter.user,
+                    start.starter.account.name,
+                    start.starter.account.uid,
+                    start.starter.account.sudo_user,
                     start.starter.host,
                     start.starter.pid,
                     start.starter.command_line,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::accounts::id;
 use crate::support::exporter::{Exporter, run_with};
 use crate::support::state::meddle;
 use crate::support::table::{Row, Table, on_every_source, quoted};
@@ -14,7 +15,7 @@ pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// As documented.
-const FIELDS: [&str; 24] = [
+const FIELDS: [&str; 26] = [
     "id",
     "kind",
     "status",
@@ -23,6 +24,8 @@ const FIELDS: [&str; 24] = [
     "finished",
     "duration_seconds",
     "user",
+    "uid",
+    "sudo_user",
     "host",
     "since",
     "boundary",
@@ -160,7 +163,7 @@ pub(crate) fn change(exporter: &Exporter<'_>, kind: &str, at: &str, last_run: i6
 #[test]
 fn runs_are_listed_newest_first_with_everything_they_did() {
     on_every_source(|table| {
-        let exporter = Exporter::new(table).env("LOGNAME", "ines");
+        let exporter = Exporter::new(table);
         table.insert(&Row { time: &table.ago(50 * MINUTE), ..Row::default() });
         exporter.run(["run"]).expect(0);
         table.insert(&Row {
@@ -180,7 +183,7 @@ fn runs_are_listed_newest_first_with_everything_they_did() {
             assert_eq!(fields, documented);
             assert_eq!(
                 (&entry["user"], &entry["alive"], &entry["error"]),
-                (&json!("ines"), &Value::Null, &Value::Null)
+                (&json!(id("-un")), &Value::Null, &Value::Null)
             );
             assert!(entry["duration_seconds"].as_i64().unwrap() >= 0);
         }
@@ -196,7 +199,7 @@ fn runs_are_listed_newest_first_with_everything_they_did() {
         let lines: Vec<&str> = text.stdout.lines().collect();
         assert!(lines.len() == 3 && lines[1].starts_with("2   incremental  partial"), "{text}");
         assert!(lines[1].contains(&format!("-> {boundary}")) && lines[1].contains("1 rejected"), "{text}");
-        assert!(lines[2].contains("ines@") && lines[2].ends_with("1 written"), "{text}");
+        assert!(lines[2].contains(&format!("{}@", id("-un"))) && lines[2].ends_with("1 written"), "{text}");
         assert!(lines.iter().all(|line| line.len() <= 120), "{text}");
     });
 }
