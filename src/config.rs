@@ -9,19 +9,22 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 
 use self::option_file::Login;
-use crate::cli::{Common, Mode, Names, Run, Verify};
+use crate::cli::{self, Common, Mode, Names, Run, Verify, Work};
 use crate::export::plan::StatePolicy;
-use crate::export::verify::{Against, Content, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
-use crate::export::{self, Backups, ExportOptions, Mirror, Rejects};
+use crate::export::verify::{Against, ContentCheck, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
+use crate::export::{
+    self, Backups, CommonOptions, ExportOptions, Margins, Mirror, Paths, Rejects, SourceOptions, Surroundings,
+    WorkOptions,
+};
 use crate::fs::input::read_input;
 use crate::fs::private::PRIVATE;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::Explain;
 use crate::refusal::{AddressFault, Refusal};
-use crate::run::{Cancel, Kind, OwnClocks, Starter};
+use crate::run::Kind;
 use crate::source::{self, Access, Address, TableNames, Tls};
 use crate::state::legacy;
-use crate::state::visited::Selection;
+use crate::state::selection::Selection;
 use crate::window::moment as real_moment;
 
 mod option_file;
@@ -36,62 +39,48 @@ pub fn variable(name: &str) -> Option<String> {
 }
 
 /// The options of one `run`.
-pub fn options(
+pub fn export_options(
     common: &Common,
     run: &Run,
     matches: &ArgMatches,
-    starter: Starter,
-    clocks: OwnClocks,
-    watch: fn() -> anyhow::Result<Cancel>,
+    surroundings: Surroundings,
 ) -> anyhow::Result<ExportOptions> {
-    let (since, until) = window(&run.since, &run.until)?;
-    let kind = kind(run, matches, since.as_ref(), until.as_ref())?;
+    let selection = selection(&run.tenant, &run.since, &run.until)?;
+    let kind = kind(run, matches, &selection)?;
+    let mode = if run.dry_run || dry_run_variable()? { export::Mode::DryRun } else { export::Mode::Export };
     Ok(ExportOptions {
-        kind,
-        mode: if run.dry_run || dry_run_variable()? { export::Mode::DryRun } else { export::Mode::Export },
-        tenants: run.tenant.iter().map(|tenant| Tenant(tenant.clone())).collect(),
-        since,
-        until,
-        access: Access {
-            max_document: run.work.documents.max_document.as_u64(),
-            ..access(common, &run.names, matches)?
+        source: source_options(common, &run.names, &run.work, matches)?,
+        common: CommonOptions {
+            kind,
+            paths: paths(common),
+            policy: match (run.fresh, run.require_state) {
+                (true, _) => StatePolicy::Fresh,
+                (_, true) => StatePolicy::Required,
+                _ => StatePolicy::Ordinary,
+            },
+            selection,
+            margins: margins(&run.margins),
+            work: work_options(&run.work),
+            rejects: if run.strict { Rejects::FailTheirTenant } else { Rejects::Kept },
+            surroundings,
         },
-        output: common.output.clone(),
-        state: state_path(common),
-        policy: match (run.fresh, run.require_state) {
-            (true, _) => StatePolicy::Fresh,
-            (_, true) => StatePolicy::Required,
-            _ => StatePolicy::Ordinary,
-        },
-        safety_lag: run.margins.safety_lag,
-        overlap: run.margins.overlap,
-        lock_wait: run.work.lock_wait,
-        retry_for: run.work.retry_for,
-        writers: usize::from(run.work.writers),
-        durability: run.work.durability,
-        rejects: if run.strict { Rejects::FailTheirTenant } else { Rejects::Kept },
+        mode,
         backups: Backups {
             every: Some(run.backup_every).filter(|every| !every.is_zero()),
             keep: usize::from(run.keep_backups),
         },
         mirror: if run.mirror_legacy_state { Mirror::On } else { Mirror::Off },
-        starter,
-        clocks,
-        watch,
     })
 }
 
-/// The options of one `verify`.
+/// What one `verify` compares and mends.
 pub fn verification(
     common: &Common,
     args: &Verify,
     matches: &ArgMatches,
-    starter: Starter,
-    clocks: OwnClocks,
-    watch: fn() -> anyhow::Result<Cancel>,
+    surroundings: Surroundings,
 ) -> anyhow::Result<Task> {
-    let (since, until) = window(&args.since, &args.until)?;
-    let tenants: Vec<Tenant> = args.tenant.iter().map(|tenant| Tenant(tenant.clone())).collect();
+    let selection = selection(&args.tenant, &args.since, &args.until)?;
     let against = match (args.against_source, args.documents) {
         (_, true) => Against::Documents,
         (true, _) => Against::Keys,
@@ -100,56 +89,52 @@ pub fn verification(
     let repair = if args.repair { Repair::Yes } else { Repair::No };
     let leftovers = if args.prune_leftovers { Leftovers::Removed } else { Leftovers::Kept };
     let prune = if args.prune { Prune::Yes(PruneOrder { at_most: args.prune_up_to, leftovers }) } else { Prune::No };
-    let options = || {
-        Ok::<_, anyhow::Error>(ExportOptions {
-            kind: Kind::Verify,
-            mode: export::Mode::Export,
-            tenants: tenants.clone(),
-            since: None,
-            until: None,
-            access: Access {
-                max_document: args.work.documents.max_document.as_u64(),
-                ..access(common, &args.names, matches)?
-            },
-            output: common.output.clone(),
-            state: state_path(common),
-            policy: StatePolicy::Required,
-            safety_lag: args.margins.safety_lag,
-            overlap: args.margins.overlap,
-            lock_wait: args.work.lock_wait,
-            retry_for: args.work.retry_for,
-            writers: usize::from(args.work.writers),
-            durability: args.work.durability,
-            rejects: Rejects::Kept,
-            backups: Backups { every: None, keep: 0 },
-            mirror: Mirror::Off,
-            starter: starter.clone(),
-            clocks,
-            watch,
-        })
-    };
     let needs_source = against != Against::Ledger || repair == Repair::Yes;
-    let with_source =
-        needs_source.then(|| options().map(|options| WithSource { options, against, repair, prune })).transpose()?;
+    let source = needs_source.then(|| source_options(common, &args.names, &args.work, matches)).transpose()?;
     Ok(Task {
-        output: common.output.clone(),
-        state: state_path(common),
-        starter,
-        lock_wait: args.work.lock_wait,
-        selection: Selection { tenants, since, until },
-        content: if args.hash { Content::ByHash } else { Content::BySize },
+        common: CommonOptions {
+            kind: Kind::Verify,
+            paths: paths(common),
+            policy: StatePolicy::Required,
+            selection,
+            margins: margins(&args.margins),
+            work: work_options(&args.work),
+            rejects: Rejects::Kept,
+            surroundings,
+        },
+        content: if args.hash { ContentCheck::ByHash } else { ContentCheck::BySize },
         shown: if args.limit == 0 { usize::MAX } else { args.limit as usize },
-        with_source,
+        with_source: source.map(|source| WithSource { source, against, repair, prune }),
     })
 }
 
-/// `(since, until]`
-fn window(since: &Option<String>, until: &Option<String>) -> anyhow::Result<(Option<SourceTime>, Option<SourceTime>)> {
+/// The source of a command that reads documents.
+fn source_options(common: &Common, names: &Names, work: &Work, matches: &ArgMatches) -> anyhow::Result<SourceOptions> {
+    let access = access(common, names, matches)?;
+    let access = Access { max_document: work.documents.max_document.as_u64(), ..access };
+    Ok(SourceOptions { access, retry_for: work.retry_for })
+}
+
+fn paths(common: &Common) -> Paths {
+    Paths { output: common.output.clone(), state: state_path(common) }
+}
+
+fn margins(given: &cli::Margins) -> Margins {
+    Margins { safety_lag: given.safety_lag, overlap: given.overlap }
+}
+
+fn work_options(work: &Work) -> WorkOptions {
+    let Work { lock_wait, writers, durability, .. } = *work;
+    WorkOptions { lock_wait, writers: usize::from(writers), durability }
+}
+
+/// The tenants and the window `(since, until]` that the command line names.
+fn selection(tenants: &[String], since: &Option<String>, until: &Option<String>) -> anyhow::Result<Selection> {
     let time = |text: &Option<String>, flag| text.as_deref().map(|text| parsed_time(text, flag)).transpose();
     let (since, until) = (time(since, "--since")?, time(until, "--until")?);
     match (&since, &until) {
         (Some(since), Some(until)) if since >= until => Err(window_reversed(since, until)),
-        _ => Ok((since, until)),
+        _ => Ok(Selection { tenants: tenants.iter().cloned().map(Tenant).collect(), since, until }),
     }
 }
 
@@ -171,13 +156,8 @@ pub fn state_path(common: &Common) -> PathBuf {
 
 /// `EXPORT_MODE` is the script's variable. A window makes a backfill, which has no mode; a mode that
 /// only a crontab's variable names does not stand in its way.
-fn kind(
-    run: &Run,
-    matches: &ArgMatches,
-    since: Option<&SourceTime>,
-    until: Option<&SourceTime>,
-) -> anyhow::Result<Kind> {
-    if since.is_some() || until.is_some() {
+fn kind(run: &Run, matches: &ArgMatches, selection: &Selection) -> anyhow::Result<Kind> {
+    if selection.has_window() {
         if matches.value_source("mode") == Some(ValueSource::CommandLine) {
             return Err(Refusal::usage(text!(
                 "--since and --until export a window again and have no --mode",

@@ -42,7 +42,7 @@
 //!
 //! | module | what it owns |
 //! |---|---|
-//! | [`lang`] [`invoice`] [`window`] [`run`] [`event`] [`effort`] [`refusal`] [`panics`] | the words; pure types, no I/O |
+//! | [`lang`] [`invoice`] [`window`] [`given_time`] [`run`] [`event`] [`effort`] [`refusal`] [`panics`] | the words; pure types, no I/O |
 //! | [`fs`] | what tree, lock and state share of the file system |
 //! | [`source`] | where rows come from: MySQL and MariaDB, or an SQLite file |
 //! | [`tree`] | the output: names, staging, publishing, the mark |
@@ -137,6 +137,7 @@
 pub mod lang;
 pub mod invoice;
 pub mod window;
+pub mod given_time;
 pub mod run;
 pub mod event;
 pub mod effort;

@@ -114,6 +114,12 @@ fn printed(at: NaiveDateTime) -> SourceTime {
     SourceTime(text)
 }
 
+/// A day as a server prints it; None before the year 1.
+pub fn printed_day(day: NaiveDate) -> Option<String> {
+    let midnight = day.and_time(chrono::NaiveTime::MIN);
+    (day.year() >= 1 && day.year() <= 9999).then(|| printed(midnight).0[..10].to_owned())
+}
+
 /// A real moment, written as a server prints it. chrono would take a leap second, single digits and a
 /// year 0 as well.
 pub fn moment(time: &SourceTime) -> Option<NaiveDateTime> {

@@ -9,12 +9,15 @@ use std::time::Duration;
 use super::surroundings;
 use crate::cli::Demo;
 use crate::export::plan::StatePolicy;
-use crate::export::{self, Backups, ExportOptions, Mirror, Mode, Rejects};
+use crate::export::{
+    self, Backups, CommonOptions, ExportOptions, Margins, Mirror, Mode, Paths, Rejects, SourceOptions, WorkOptions,
+};
 use crate::fs::private::PRIVATE;
 use crate::lang::{Explain, Text};
 use crate::report::Reporter;
 use crate::run::Kind;
 use crate::source::{Access, Address, TableNames, Tls, sample};
+use crate::state::selection::Selection;
 use crate::tree::walk;
 
 /// Files of each tenant that are shown.
@@ -94,35 +97,29 @@ fn list(output: &Path, reporter: &Reporter) -> anyhow::Result<()> {
 
 /// An export of the sample with the defaults of `run`.
 fn options(database: &Path, output: &Path, kind: Kind) -> ExportOptions {
+    let access = Access {
+        url: Address::File(database.display().to_string()),
+        password: None,
+        names: TableNames::default(),
+        time_zone: None,
+        tls: Tls::default(),
+        read_timeout: Duration::ZERO,
+        max_document: 256 << 20,
+    };
     ExportOptions {
-        kind,
-        mode: Mode::Export,
-        tenants: Vec::new(),
-        since: None,
-        until: None,
-        access: Access {
-            url: Address::File(database.display().to_string()),
-            password: None,
-            names: TableNames::default(),
-            time_zone: None,
-            tls: Tls::default(),
-            read_timeout: Duration::ZERO,
-            max_document: 256 << 20,
+        common: CommonOptions {
+            kind,
+            paths: Paths { output: output.to_path_buf(), state: output.join(PRIVATE).join("state.db") },
+            policy: StatePolicy::Ordinary,
+            selection: Selection::default(),
+            margins: Margins { safety_lag: Duration::from_secs(300), overlap: Duration::from_secs(3600) },
+            work: WorkOptions { lock_wait: Duration::ZERO, writers: 2, durability: None },
+            rejects: Rejects::Kept,
+            surroundings: surroundings::current(),
         },
-        output: output.to_path_buf(),
-        state: output.join(PRIVATE).join("state.db"),
-        policy: StatePolicy::Ordinary,
-        safety_lag: Duration::from_secs(300),
-        overlap: Duration::from_secs(3600),
-        lock_wait: Duration::ZERO,
-        retry_for: Duration::ZERO,
-        writers: 2,
-        durability: None,
-        rejects: Rejects::Kept,
+        source: SourceOptions { access, retry_for: Duration::ZERO },
+        mode: Mode::Export,
         backups: Backups { every: None, keep: 0 },
         mirror: Mirror::Off,
-        starter: surroundings::starter(),
-        clocks: surroundings::OWN_CLOCKS,
-        watch: super::signals::watch,
     }
 }

@@ -5,8 +5,10 @@ use std::time::SystemTime;
 use chrono::{DateTime, Utc};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::signals;
 use crate::cli::Common;
 use crate::config;
+use crate::export::Surroundings;
 use crate::refusal::Refusal;
 use crate::run::{Account, OwnClocks, Starter, Uptime};
 use crate::state::State;
@@ -18,7 +20,10 @@ pub(super) fn now() -> DateTime<Utc> {
     SystemTime::now().into()
 }
 
-pub(super) const OWN_CLOCKS: OwnClocks = OwnClocks { now, uptime };
+/// The surroundings of a run that starts now.
+pub(super) fn current() -> Surroundings {
+    Surroundings { starter: starter(), clocks: OwnClocks { now, uptime }, watch: signals::watch }
+}
 
 /// How long this machine has been up.
 fn uptime() -> Option<Uptime> {

@@ -38,6 +38,15 @@ impl Location<'_> {
         Ok(plan::start(&found, self.purpose, self.policy)?)
     }
 
+    /// Opens the state only to be read, and judges whether it belongs to the tree. There may be none yet, and with
+    /// `--fresh` none counts.
+    pub fn open_read_only(&self) -> anyhow::Result<Option<(State, LastKnownState)>> {
+        let state = if self.policy == StatePolicy::Fresh { None } else { State::open_read_only(self.state)? };
+        let read = state.map(|state| state.last_time().map(|last| (state, last))).transpose()?;
+        self.judge(read.as_ref().map(|(_, last)| last), mark::of_output(self.output)?.as_ref())?;
+        Ok(read)
+    }
+
     /// Opens the state, or makes one where that is harmless, and marks the tree as its own.
     pub fn attach(&self, tree: &Tree, held: &ExportLock, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Attached> {
         if self.policy == StatePolicy::Fresh

@@ -10,10 +10,10 @@ use super::decide::{BloomFilter, Decider, Decisions, Journal, LedgerView, Second
 use super::diff::{Compare, Scope};
 use super::drive::{ReadTask, drive};
 use super::metrics::RunResult;
-use super::options::ExportOptions;
+use super::options::{CommonOptions, SourceOptions};
 use super::plan::{self, HowToRead, Incremental};
 use super::retry::RetryPolicy;
-use super::server::{ServerSession, ServerSnapshot, Settings, second_source};
+use super::server::{RunParameters, ServerSession, ServerSnapshot, second_source};
 use super::tenant_families;
 use super::writing::Writing;
 use crate::event::Event;
@@ -49,13 +49,13 @@ impl<'a> Destination<'a> {
         }
     }
 
-    fn checker(&self, options: &ExportOptions) -> Checker<'a> {
+    fn checker(&self, kind: Kind, max_document: u64) -> Checker<'a> {
         let (tree, stage) = match self {
             Self::Export { writing, .. } => (Some(writing.tree), Some(writing.stage)),
             Self::DryRun { tree, .. } => (*tree, None),
         };
-        let presence = if options.kind == Kind::Incremental { Presence::Assumed } else { Presence::Checked };
-        Checker { tree, stage, presence, max_document: options.access.max_document }
+        let presence = if kind == Kind::Incremental { Presence::Assumed } else { Presence::Checked };
+        Checker { tree, stage, presence, max_document }
     }
 
     fn run(&self) -> Option<RunId> {
@@ -66,16 +66,16 @@ impl<'a> Destination<'a> {
     }
 
     /// The number of the source's table, if it can be told from others. A dry run gives it none.
-    fn table(&self, settings: &Settings) -> anyhow::Result<Option<i64>> {
+    fn table(&self, parameters: &RunParameters) -> anyhow::Result<Option<i64>> {
         match self {
             Self::Export { writing, .. } => Ok(writing.run.table),
-            Self::DryRun { state, .. } => state.map_or(Ok(None), |state| state.source_table(settings.table.as_ref())),
+            Self::DryRun { state, .. } => state.map_or(Ok(None), |state| state.source_table(parameters.table.as_ref())),
         }
     }
 
-    fn cancel(&self, options: &ExportOptions) -> anyhow::Result<Cancel> {
+    fn cancel(&self, options: &CommonOptions) -> anyhow::Result<Cancel> {
         match self {
-            Self::Export { .. } => (options.watch)(),
+            Self::Export { .. } => (options.surroundings.watch)(),
             Self::DryRun { .. } => Ok(Cancel::default()),
         }
     }
@@ -107,15 +107,15 @@ impl<'a> Destination<'a> {
 }
 
 /// What a run reads.
-struct Reading {
+struct Workload {
     scope: Arc<Scope>,
     doubted: BTreeMap<TreePath, DoubtedPath>,
     todo: Vec<Todo>,
 }
 
-impl Reading {
+impl Workload {
     fn of(
-        options: &ExportOptions,
+        options: &CommonOptions,
         snapshot: &ServerSnapshot,
         server_session: &mut ServerSession,
         state: Option<&State>,
@@ -138,28 +138,29 @@ impl Reading {
 
 /// Reads, checks, decides and writes, in its threads.
 pub(super) fn carry_out(
-    options: &ExportOptions,
+    options: &CommonOptions,
+    source: &SourceOptions,
     snapshot: &ServerSnapshot,
     mut server_session: ServerSession,
     destination: Destination<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<RunResult> {
-    let Reading { scope, doubted, todo } =
-        Reading::of(options, snapshot, &mut server_session, destination.state(), tell)?;
+    let Workload { scope, doubted, todo } =
+        Workload::of(options, snapshot, &mut server_session, destination.state(), tell)?;
     let (lookup, entered) = destination.lookups()?;
-    let checker = destination.checker(options);
+    let checker = destination.checker(options.kind, source.access.max_document);
     let run = destination.run();
-    let open = move || second_source(&options.access, &snapshot.server, run);
+    let open = move || second_source(&source.access, &snapshot.server, run);
     let cancel = destination.cancel(options)?;
-    let retry = || RetryPolicy::new(options.retry_for, &cancel);
+    let retry = || RetryPolicy::new(source.retry_for, &cancel);
     let second = SecondSource::new(retry(), &open);
-    let table = destination.table(&snapshot.settings)?;
+    let table = destination.table(&snapshot.parameters)?;
     thread::scope(|threads| {
         let decisions = Decisions {
-            settings: &snapshot.settings,
+            parameters: &snapshot.parameters,
             checker,
             view: LedgerView::new(destination.open(threads)?, entered),
-            journal: Journal::new(&snapshot.settings, options.rejects, tell),
+            journal: Journal::new(&snapshot.parameters, options.rejects, tell),
             tally: Tally::new(options.kind, scope.groups()),
             doubted,
             table,
@@ -169,7 +170,7 @@ pub(super) fn carry_out(
         let mut decider = Decider::new(scope.groups(), decisions, second);
         let (source, retry, scope) = (server_session.source, retry(), Arc::clone(&scope));
         let read_task = ReadTask { source, lookup, todo, scope, retry, visited_ids: None };
-        let driven = drive(&mut decider, checker, read_task, options.writers, &cancel);
+        let driven = drive(&mut decider, checker, read_task, options.work.writers, &cancel);
         // In whatever way the run ends, what is in the tree is on record if it can be.
         let recorded = decider.record_published();
         driven.and(recorded)?;
@@ -194,7 +195,7 @@ fn expect(
 
 /// The rows that this run reads by primary key, whatever its window.
 fn to_read(
-    options: &ExportOptions,
+    options: &CommonOptions,
     snapshot: &ServerSnapshot,
     state: Option<&State>,
     doubted: &BTreeMap<TreePath, DoubtedPath>,
@@ -203,7 +204,7 @@ fn to_read(
     // What a dead run left in doubt is cleared up for every tenant; a verification touches nothing else.
     let chosen = |todo: &Todo| match options.kind {
         Kind::Verify => false,
-        _ => options.tenants.is_empty() || todo.tenant.as_ref().is_none_or(|tenant| options.tenants.contains(tenant)),
+        _ => todo.tenant.as_ref().is_none_or(|tenant| options.selection.has_tenant(tenant)),
     };
     todo.retain(|todo| todo.why == TodoReason::Doubt || chosen(todo));
     // The ledger may not know an invoice that a dead run wrote; the path of its file names the tenant.
@@ -232,19 +233,19 @@ fn without_tenant(found: &[InvoiceId], todo: &[Todo], state: Option<&State>) -> 
 }
 
 /// What the run reads.
-fn scope(options: &ExportOptions, snapshot: &ServerSnapshot, known: &[KnownTenant]) -> Scope {
-    let groups = |how| plan::groups(&snapshot.listed, &options.tenants, known, &how);
-    let settings = &snapshot.settings;
+fn scope(options: &CommonOptions, snapshot: &ServerSnapshot, known: &[KnownTenant]) -> Scope {
+    let groups = |how| plan::groups(&snapshot.listed, &options.selection.tenants, known, &how);
+    let parameters = &snapshot.parameters;
     match options.kind {
-        Kind::Full if options.tenants.is_empty() => Scope::Table,
+        Kind::Full if options.selection.has_all_tenants() => Scope::Table,
         Kind::Full => Scope::Groups { groups: groups(HowToRead::Span(Span::default())), compare: Compare::Documents },
         Kind::Backfill => {
-            let span = Span { after: options.since.clone(), upto: Some(settings.boundary.clone()) };
+            let span = Span { after: options.selection.since.clone(), upto: Some(parameters.boundary.clone()) };
             Scope::Groups { groups: groups(HowToRead::Span(span)), compare: Compare::Documents }
         }
         Kind::Verify => Scope::Groups { groups: Vec::new(), compare: Compare::Documents },
         Kind::Incremental => {
-            let Settings { boundary, work, overlap, .. } = settings;
+            let RunParameters { boundary, work, overlap, .. } = parameters;
             let how = HowToRead::Incremental(Incremental { known, boundary, work, overlap: *overlap });
             Scope::Groups { groups: groups(how), compare: Compare::Keys }
         }

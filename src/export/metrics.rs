@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
-use super::options::ExportOptions;
-use super::server::Settings;
+use super::options::CommonOptions;
+use super::server::RunParameters;
 use crate::effort::Effort;
 use crate::event::{Event, Notice};
 use crate::invoice::Tenant;
@@ -92,8 +92,8 @@ impl RunResult {
     /// What a run says in the end.
     pub(super) fn summary(
         self,
-        options: &ExportOptions,
-        settings: &Settings,
+        options: &CommonOptions,
+        parameters: &RunParameters,
         run: Option<RunId>,
         open_rejects: u64,
         metrics: &RunMetrics,
@@ -102,8 +102,8 @@ impl RunResult {
             run,
             kind: options.kind,
             outcome: self.outcome(),
-            boundary: settings.boundary.clone(),
-            since: options.since.clone(),
+            boundary: parameters.boundary.clone(),
+            since: parameters.since.clone(),
             tenants: self.tenants.len() as u64,
             failed_tenants: self.failed.into_iter().collect(),
             counts: self.totals.run,
@@ -114,8 +114,8 @@ impl RunResult {
             retries: metrics.retries.get(),
             effort: Effort::so_far(),
             elapsed: metrics.started.elapsed(),
-            output: options.output.clone(),
-            state: options.state.clone(),
+            output: options.paths.output.clone(),
+            state: options.paths.state.clone(),
         }
     }
 }

@@ -25,7 +25,13 @@ pub(super) fn mirror(options: &ExportOptions, private: &Arc<PrivateFolder>, stat
         }
         let Backups { every, keep } = options.backups;
         let keep = every.map_or(BackupPolicy::None, |every| BackupPolicy::Spaced { every, newest: keep });
-        legacy_file::replace(&mirrored, legacy::render(&entries)?.as_bytes(), keep, (options.clocks.now)()).map(drop)
+        legacy_file::replace(
+            &mirrored,
+            legacy::render(&entries)?.as_bytes(),
+            keep,
+            (options.common.surroundings.clocks.now)(),
+        )
+        .map(drop)
     };
     let file = mirrored.path().to_path_buf();
     write().map_err(|error: anyhow::Error| match error.downcast::<UnwritableTenant>() {

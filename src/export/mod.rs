@@ -27,7 +27,10 @@
 //! | `verify.rs`, `verify/` | tree, ledger and source compared, with the same parts |
 //! | `lag.rs`, `why.rs` | how far tenants lag behind; what became of one invoice |
 
-pub use self::options::{Backups, ExportOptions, Mirror, Mode, Rejects};
+pub use self::options::{
+    Backups, CommonOptions, ExportOptions, Margins, Mirror, Mode, Paths, Rejects, SourceOptions, Surroundings,
+    WorkOptions,
+};
 pub use self::run::run;
 pub use self::server::{ServerSession, refuse_other_source};
 

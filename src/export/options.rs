@@ -5,50 +5,92 @@ use std::time::Duration;
 
 use super::attach::Location;
 use super::plan::{Purpose, StatePolicy};
-use crate::invoice::{SourceTime, Tenant};
+use crate::event::Event;
+use crate::lock::{self, ExportLock};
 use crate::run::{Cancel, Kind, OwnClocks, Starter};
 use crate::source::Access;
-use crate::tree::Durability;
+use crate::state::selection::Selection;
+use crate::tree::{Durability, Tree};
 
-/// What the operator wants.
+/// What the operator wants of an export.
 pub struct ExportOptions {
-    pub kind: Kind,
+    pub common: CommonOptions,
+    pub source: SourceOptions,
     pub mode: Mode,
-    /// Empty means all.
-    pub tenants: Vec<Tenant>,
-    /// The window of a backfill: `(since, until]`.
-    pub since: Option<SourceTime>,
-    pub until: Option<SourceTime>,
+    pub backups: Backups,
+    /// Whether the script's state file is written after the run too.
+    pub mirror: Mirror,
+}
+
+/// What exports and verifications have in common.
+pub struct CommonOptions {
+    pub kind: Kind,
+    pub paths: Paths,
+    pub policy: StatePolicy,
+    pub selection: Selection,
+    pub margins: Margins,
+    pub work: WorkOptions,
+    pub rejects: Rejects,
+    pub surroundings: Surroundings,
+}
+
+impl CommonOptions {
+    /// The tree and the state of this kind of run.
+    pub(super) fn location(&self) -> Location<'_> {
+        let Paths { output, state } = &self.paths;
+        Location { output, state, policy: self.policy, purpose: Purpose::Run(self.kind) }
+    }
+
+    /// Opens the tree and takes its lock for this kind of run.
+    pub(super) fn lock(&self, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, ExportLock)> {
+        let (Paths { output, state }, purpose) = (&self.paths, self.kind.as_str());
+        lock::acquire(output, state, purpose, &self.surroundings.starter, self.work.lock_wait, tell)
+    }
+}
+
+/// The source, and the patience with it.
+pub struct SourceOptions {
     pub access: Access,
+    /// How long a source that cannot be reached is tried again without any progress.
+    pub retry_for: Duration,
+}
+
+/// Where the tree and its state are.
+#[derive(Clone, Debug)]
+pub struct Paths {
     pub output: PathBuf,
     /// The state's file.
     pub state: PathBuf,
-    pub policy: StatePolicy,
+}
+
+/// How late rows may still appear.
+#[derive(Clone, Copy, Debug)]
+pub struct Margins {
+    /// How far the boundary lies behind the server's clock.
     pub safety_lag: Duration,
+    /// How far below a tenant's newest source time its keys are read again.
     pub overlap: Duration,
+}
+
+/// How the work is done.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkOptions {
+    /// How long a lock that is held for another purpose is waited for.
     pub lock_wait: Duration,
-    /// How long a source that cannot be reached is tried again without any progress.
-    pub retry_for: Duration,
     /// Threads that check and stage rows.
     pub writers: usize,
-    /// None for what the output needs where it lies.
+    /// None: the file system of the output decides.
     pub durability: Option<Durability>,
-    pub rejects: Rejects,
-    pub backups: Backups,
-    /// The script's state file is written after the run too.
-    pub mirror: Mirror,
+}
+
+/// The process that works, and its machine.
+pub struct Surroundings {
     pub starter: Starter,
     /// For the record, and to find out whether the server's clock was set.
     pub clocks: OwnClocks,
-    /// From here on signals only ask to stop. Called when there is something to be brought to an end.
+    /// Makes signals ask to stop instead of ending the process. Called once there is work that must be brought to an
+    /// end.
     pub watch: fn() -> anyhow::Result<Cancel>,
-}
-
-impl ExportOptions {
-    pub(super) fn location(&self) -> Location<'_> {
-        let Self { output, state, policy, .. } = self;
-        Location { output, state, policy: *policy, purpose: Purpose::Run(self.kind) }
-    }
 }
 
 /// What invoices that cannot be exported mean for their tenant. They are kept on record in every case.

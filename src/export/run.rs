@@ -3,20 +3,19 @@
 use super::carry_out::{Destination, carry_out};
 use super::metrics::RunMetrics;
 use super::options::{ExportOptions, Mode};
-use super::plan::StatePolicy;
-use super::server::{ServerSession, ask_server, refuse_other_source, refuse_unknown_tenants};
+use super::server::{ServerSession, take_snapshot};
 use super::session::{RunContext, Session};
 use crate::event::Event;
 use crate::run::{Kind, Summary};
 use crate::state::State;
-use crate::tree::{Tree, mark};
+use crate::tree::Tree;
 
 /// Carries out one run and says what came of it.
 pub fn run(options: &ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary> {
     let metrics = RunMetrics::begin();
     let tell = &mut metrics.counting(tell);
-    tell(Event::Started { kind: options.kind, dry_run: options.mode == Mode::DryRun });
-    let server_session = ServerSession::open(&options.access, options.retry_for, tell)?;
+    tell(Event::Started { kind: options.common.kind, dry_run: options.mode == Mode::DryRun });
+    let server_session = ServerSession::open(&options.source.access, options.source.retry_for, tell)?;
     server_session.source.notices().into_iter().for_each(|notice| tell(Event::Notice(notice)));
     match options.mode {
         Mode::DryRun => dry_run(options, server_session, &metrics, tell),
@@ -30,20 +29,24 @@ fn export(
     metrics: &RunMetrics,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Summary> {
-    let mut session = Session::open(options, &mut server_session, tell)?;
-    if options.kind == Kind::Incremental {
+    let ExportOptions { common, source, .. } = options;
+    let mut session = Session::open(common, &mut server_session, tell)?;
+    if common.kind == Kind::Incremental {
         session.back_up(options, tell)?;
     }
-    let (run, carried_out) = session.on_record(options, metrics, tell, |site, tell| {
+    let recorded = session.on_record(common, metrics, tell, |site, tell| {
         let RunContext { state, snapshot, writing } = site;
         server_session.source.label(writing.run.id);
-        carry_out(options, snapshot, server_session, Destination::Export { state, writing }, tell)
-    })?;
+        carry_out(common, source, snapshot, server_session, Destination::Export { state, writing }, tell)
+    });
+    // A run that failed may have moved watermarks too. Its error comes before one of this file.
+    let mirrored = session.mirror(options);
+    let (run, result) = recorded?;
     let Session { state, snapshot, .. } = &session;
-    let summary = carried_out.summary(options, &snapshot.settings, Some(run), state.open_rejects()?, metrics);
-    let closed = session.close(options);
+    let summary = result.summary(common, &snapshot.parameters, Some(run), state.open_rejects()?, metrics);
+    let closed = session.close();
     tell(Event::Finished(Box::new(summary.clone())));
-    closed.map(|()| summary)
+    closed.and(mirrored).map(|()| summary)
 }
 
 /// A dry run: the same reading and checking, no lock, no file, no folder, no state.
@@ -53,19 +56,15 @@ fn dry_run(
     metrics: &RunMetrics,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Summary> {
-    let tree = Tree::open_existing(&options.output)?;
-    let state = if options.policy == StatePolicy::Fresh { None } else { State::open_read_only(&options.state)? };
-    let last = state.as_ref().map(State::last_time).transpose()?;
-    options.location().judge(last.as_ref(), mark::of_output(&options.output)?.as_ref())?;
-    if let Some(last) = &last {
-        refuse_other_source(&options.state, last, server_session.source.as_ref())?;
-    }
-    let snapshot = ask_server(options, &mut server_session, tell)?;
-    refuse_unknown_tenants(options, &snapshot.listed, state.as_ref(), &mut server_session, tell)?;
-    let open_rejects = state.as_ref().map_or(Ok(0), State::open_rejects)?;
-    let destination = Destination::DryRun { state: state.as_ref(), tree: tree.as_ref() };
-    let carried_out = carry_out(options, &snapshot, server_session, destination, tell)?;
-    let summary = carried_out.summary(options, &snapshot.settings, None, open_rejects, metrics);
+    let ExportOptions { common, source, .. } = options;
+    let tree = Tree::open_existing(&common.paths.output)?;
+    let read = common.location().open_read_only()?;
+    let state = read.as_ref().map(|(state, _)| state);
+    let snapshot = take_snapshot(common, &mut server_session, read.as_ref().map(|(state, last)| (state, last)), tell)?;
+    let open_rejects = state.map_or(Ok(0), State::open_rejects)?;
+    let destination = Destination::DryRun { state, tree: tree.as_ref() };
+    let result = carry_out(common, source, &snapshot, server_session, destination, tell)?;
+    let summary = result.summary(common, &snapshot.parameters, None, open_rejects, metrics);
     tell(Event::Finished(Box::new(summary.clone())));
     Ok(summary)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use chrono::TimeDelta;
 
-use super::options::ExportOptions;
+use super::options::{CommonOptions, SourceOptions};
 use super::retry::RetryPolicy;
 use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
@@ -17,6 +17,7 @@ use crate::run::{Cancel, Kind, RunId, Uptime};
 use crate::source::{self, Access, ListedTenant, Replication, Source, SourceError, TableIdentity, TenantList};
 use crate::state::State;
 use crate::state::runs::{Clocks, LastKnownState};
+use crate::state::selection::Selection;
 use crate::window::{Clock, OpenWork, settled_below};
 
 /// A connection that is made again when it is lost.
@@ -35,7 +36,7 @@ impl ServerSession {
 
     /// The same as `second_source`, with retries.
     pub(super) fn again(
-        options: &ExportOptions,
+        options: &SourceOptions,
         server: &str,
         run: RunId,
         tell: &mut dyn FnMut(Event),
@@ -89,7 +90,7 @@ pub(super) fn second_source(
 
 /// What is fixed once a run has looked at the server.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
+pub(super) struct RunParameters {
     pub kind: Kind,
     pub boundary: SourceTime,
     pub since: Option<SourceTime>,
@@ -100,7 +101,7 @@ pub(super) struct Settings {
     pub table: Option<TableIdentity>,
 }
 
-impl Settings {
+impl RunParameters {
     pub(super) fn moves_watermarks(&self) -> bool {
         self.kind == Kind::Incremental
     }
@@ -115,13 +116,29 @@ pub(super) struct ServerSnapshot {
     pub listed: Vec<ListedTenant>,
     /// Invoices with NULL for a tenant, as far as a run looks for them.
     pub tenantless: Vec<InvoiceId>,
-    pub settings: Settings,
+    pub parameters: RunParameters,
+}
+
+/// Takes a snapshot of the source that the state describes. A tenant that neither has is refused.
+pub(super) fn take_snapshot(
+    options: &CommonOptions,
+    server_session: &mut ServerSession,
+    state: Option<(&State, &LastKnownState)>,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<ServerSnapshot> {
+    if let Some((_, last)) = state {
+        refuse_other_source(&options.paths.state, last, server_session.source.as_ref())?;
+    }
+    let snapshot = ask_server(options, server_session, tell)?;
+    let state = state.map(|(state, _)| state);
+    refuse_unknown_tenants(&options.selection, &snapshot.listed, state, server_session, tell)?;
+    Ok(snapshot)
 }
 
 /// Asks for the server's identity, its clock and its open work: in this order and before any row is read.
 /// Transactions that committed before the look at open work are visible to later reads; the others are open.
-pub(super) fn ask_server(
-    options: &ExportOptions,
+fn ask_server(
+    options: &CommonOptions,
     server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<ServerSnapshot> {
@@ -129,39 +146,42 @@ pub(super) fn ask_server(
     let table = server_session.ask_if_shown(tell, None, |source| source.table_identity())?;
     let (clock, clocks) = read_clocks(options, server_session, tell)?;
     let work = server_session.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
-    say_open_work(&work, &clock.boundary(options.safety_lag), tell);
+    say_open_work(&work, &clock.boundary(options.margins.safety_lag), tell);
     match server_session.ask_if_shown(tell, None, |source| source.replication())? {
         Some(Replication::Behind(behind)) if behind.is_zero() => {}
         Some(Replication::Behind(behind)) => tell(Event::Notice(Notice::Replica { behind: Some(behind) })),
         Some(Replication::Stopped) => tell(Event::Notice(Notice::Replica { behind: None })),
         None => {}
     }
-    let boundary = clock.boundary(options.safety_lag);
-    let boundary = options.until.clone().filter(|until| *until < boundary).unwrap_or(boundary);
+    let boundary = clock.boundary(options.margins.safety_lag);
+    // The window of a verification bounds what it compares, and not the run that mends.
+    let window = if options.kind == Kind::Backfill { options.selection.clone() } else { Selection::default() };
+    let boundary = window.until.filter(|until| *until < boundary).unwrap_or(boundary);
     tell(Event::Boundary(boundary.clone()));
-    let settings = Settings {
+    let parameters = RunParameters {
         kind: options.kind,
-        since: options.since.clone(),
-        overlap: options.overlap,
-        settled_below: settled_below(&boundary, &work, options.overlap),
+        since: window.since,
+        overlap: options.margins.overlap,
+        settled_below: settled_below(&boundary, &work, options.margins.overlap),
         boundary,
         work,
         table,
     };
-    let TenantList { tenants: listed, has_tenantless } = if options.kind == Kind::Full && options.tenants.is_empty() {
-        TenantList::default()
-    } else {
-        tell(Event::ListingTenants);
-        server_session.ask(tell, |source| source.tenants(&settings.boundary))?
-    };
-    let is_asked = has_tenantless && options.tenants.is_empty();
+    let TenantList { tenants: listed, has_tenantless } =
+        if options.kind == Kind::Full && options.selection.has_all_tenants() {
+            TenantList::default()
+        } else {
+            tell(Event::ListingTenants);
+            server_session.ask(tell, |source| source.tenants(&parameters.boundary))?
+        };
+    let is_asked = has_tenantless && options.selection.has_all_tenants();
     let tenantless = if is_asked { find_tenantless(server_session, tell)? } else { Vec::new() };
     for ListedTenant { spelling, ahead, .. } in &listed {
         if let Some(newest) = ahead.clone().filter(|ahead| *ahead > clock.now) {
             tell(Event::Notice(Notice::TimesAhead { tenant: spelling.clone(), newest }));
         }
     }
-    Ok(ServerSnapshot { clock, clocks, server, listed, tenantless, settings })
+    Ok(ServerSnapshot { clock, clocks, server, listed, tenantless, parameters })
 }
 
 fn say_open_work(work: &OpenWork, boundary: &SourceTime, tell: &mut dyn FnMut(Event)) {
@@ -205,17 +225,17 @@ const READ_AT_MOST: usize = 5;
 
 /// The server's clock, and ours in the middle between question and answer.
 fn read_clocks(
-    options: &ExportOptions,
+    options: &CommonOptions,
     server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<(Clock, Clocks)> {
     let mut quickest: Option<(TimeDelta, Clock, Clocks)> = None;
     for _ in 0..READ_AT_MOST {
         let (clock, [before, after], uptime) = server_session.ask(tell, |source| {
-            let before = (options.clocks.now)();
+            let before = (options.surroundings.clocks.now)();
             let clock = source.clock()?;
-            let uptime = (options.clocks.uptime)();
-            Ok((clock, [before, (options.clocks.now)()], uptime))
+            let uptime = (options.surroundings.clocks.uptime)();
+            Ok((clock, [before, (options.surroundings.clocks.now)()], uptime))
         })?;
         let took = after.signed_duration_since(before);
         if quickest.as_ref().is_none_or(|(least, ..)| took < *least) {
@@ -224,7 +244,7 @@ fn read_clocks(
                 server_ms: clock.unix_ms,
                 shown_ms: clock.shown_ms(),
                 own_ms: before.timestamp_millis() + half_ms,
-                host: options.starter.host.clone(),
+                host: options.surroundings.starter.host.clone(),
                 uptime: uptime.map(|uptime| Uptime { ms: uptime.ms - half_ms, ..uptime }),
             };
             quickest = Some((took, clock, clocks));
@@ -248,24 +268,33 @@ pub fn refuse_other_source(state: &Path, last: &LastKnownState, source: &dyn Sou
     }
 }
 
+/// The server is asked for a tenant that neither the state nor its own list has.
 pub(super) fn refuse_unknown_tenants(
-    options: &ExportOptions,
+    selection: &Selection,
     listed: &[ListedTenant],
     state: Option<&State>,
     server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
-    if options.tenants.is_empty() {
-        return Ok(());
-    }
-    let known = state.map_or(Ok(Vec::new()), State::tenants).context("cannot look for tenants")?;
-    let known = known.iter().map(|known| &known.tenant).chain(listed.iter().map(|listed| &listed.spelling));
-    let known: HashSet<&Tenant> = known.collect();
-    for tenant in &options.tenants {
-        let is_known = known.contains(tenant) || server_session.ask(tell, |source| source.has_tenant(tenant))?;
-        if !is_known {
+    for tenant in unknown_tenants(selection, listed, state)? {
+        if !server_session.ask(tell, |source| source.has_tenant(tenant))? {
             return Err(Refusal::UnknownTenant(tenant.to_string()).into());
         }
     }
     Ok(())
+}
+
+/// The selected tenants that neither the state has nor the server has listed.
+pub(super) fn unknown_tenants<'a>(
+    selection: &'a Selection,
+    listed: &[ListedTenant],
+    state: Option<&State>,
+) -> anyhow::Result<Vec<&'a Tenant>> {
+    if selection.has_all_tenants() {
+        return Ok(Vec::new());
+    }
+    let known = state.map_or(Ok(Vec::new()), State::tenants).context("cannot look for tenants")?;
+    let known = known.iter().map(|known| &known.tenant).chain(listed.iter().map(|listed| &listed.spelling));
+    let known: HashSet<&Tenant> = known.collect();
+    Ok(selection.tenants.iter().filter(|tenant| !known.contains(tenant)).collect())
 }

@@ -7,26 +7,26 @@ use super::attach::Attached;
 use super::doubts::{self, Doubts};
 use super::metrics::{RunMetrics, RunResult};
 use super::mirror;
-use super::options::ExportOptions;
+use super::options::{CommonOptions, ExportOptions};
 use super::plan::{self, StatePolicy};
-use super::server::{ServerSession, ServerSnapshot, Settings, ask_server, refuse_other_source, refuse_unknown_tenants};
+use super::server::{RunParameters, ServerSession, ServerSnapshot, refuse_unknown_tenants, take_snapshot};
 use super::writing::Writing;
 use crate::event::{Event, Notice};
 use crate::fs::private::PrivateFolder;
 use crate::lang::Message;
-use crate::lock::{self, ExportLock};
+use crate::lock::ExportLock;
 use crate::panics;
 use crate::refusal::Refusal;
-use crate::run::RunId;
+use crate::run::{RunId, Starter};
 use crate::source::SourceName;
 use crate::state::State;
 use crate::state::backup::{self, Occasion, REGULAR};
 use crate::state::history::Status;
 use crate::state::runs::{End, LastKnownState, OpenRun, Start};
 use crate::state::watermarks::PullBack;
-use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, Written};
 use crate::tree::stage::{self, Stage};
+use crate::tree::{Durability, Tree};
 
 /// Tree and state, held against others, and what the server said.
 pub(super) struct Session {
@@ -49,100 +49,89 @@ pub(super) struct RunContext<'a> {
 
 impl Session {
     pub(super) fn open(
-        options: &ExportOptions,
+        options: &CommonOptions,
         server_session: &mut ServerSession,
         tell: &mut dyn FnMut(Event),
     ) -> anyhow::Result<Self> {
         refuse_before_anything_is_made(options, server_session, tell)?;
-        let (tree, held) = lock::acquire(
-            &options.output,
-            &options.state,
-            options.kind.as_str(),
-            &options.starter,
-            options.lock_wait,
-            tell,
-        )?;
+        let (tree, held) = options.lock(tell)?;
         let Attached { mut state, begun, marked_run } = options.location().attach(&tree, &held, tell)?;
         let last = state.last_time()?;
-        refuse_other_source(&options.state, &last, server_session.source.as_ref())?;
-        let snapshot = ask_server(options, server_session, tell)?;
-        refuse_unknown_tenants(options, &snapshot.listed, Some(&state), server_session, tell)?;
+        let snapshot = take_snapshot(options, server_session, Some((&state, &last)), tell)?;
         recover(held.private(), &mut state, tell)?;
         let source = server_session.source.name();
         Ok(Self { tree, state, snapshot, held, source, begun, last, marked_run })
     }
 
-    /// Opens a run, has it carried out and ends it, on record.
+    /// Opens a run, does its work and ends it, on record in every case.
     pub(super) fn on_record(
         &mut self,
-        options: &ExportOptions,
+        options: &CommonOptions,
         metrics: &RunMetrics,
         tell: &mut dyn FnMut(Event),
         work: impl FnOnce(RunContext<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<RunResult>,
     ) -> anyhow::Result<(RunId, RunResult)> {
-        let durability = options.durability.map_or_else(|| self.tree.durability(), Ok)?;
+        let durability = options.work.durability.map_or_else(|| self.tree.durability(), Ok)?;
         let run = self.begin(options, tell)?;
-        let Self { tree, state, snapshot, held, last, .. } = self;
         let id = run.id;
-        // From here on every error is on record as the run's.
-        let result = panics::as_error(|| {
-            pull_back(options, &snapshot.settings, state, tell)?;
-            let stage = Stage::create(tree, held.private(), durability)?;
-            let mark = Mark { state_id: last.state_id.clone(), run: id.0, written: Written::InPart };
-            let writing = Writing { tree, stage: &stage, held, run: &run, mark: Some(mark) };
-            let carried_out = work(RunContext { state: &mut *state, snapshot, writing }, tell)?;
-            stage::remove(held.private())?;
-            say_whole(held, id)?;
-            Ok(carried_out)
-        });
-        let end = |status, error| End {
-            status,
-            at: (options.clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
-            error,
-            tenants: 0,
-            retries: metrics.retries.get(),
-            counts: None,
-            failed: Vec::new(),
-        };
-        let carried_out = match result {
-            Ok(carried_out) => carried_out,
-            Err(error) => {
-                // The operator must know the first error; if it cannot be recorded, the next run finds this one dead.
-                let cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
-                let cancelled = cancelled && say_whole(held, id).is_ok();
-                let status = if cancelled { Status::Cancelled } else { Status::Failed };
-                let _ = state.finish(run, &end(status, Some(Message::from(&error).to_string())));
-                let _ = mirror::mirror(options, held.private(), state);
-                return Err(error);
+        match panics::as_error(|| self.in_stage(options, &run, durability, tell, work)) {
+            Ok(result) => {
+                self.state.finish(run, &end_of(&result, options, metrics))?;
+                Ok((id, result))
             }
-        };
-        let failed = carried_out.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.to_string())).collect();
-        let ended = end(carried_out.outcome().into(), carried_out.error());
-        state.finish(
-            run,
-            &End { tenants: carried_out.tenants.len() as u64, counts: Some(carried_out.totals.run), failed, ..ended },
-        )?;
-        Ok((id, carried_out))
+            Err(error) => {
+                let (status, message) = (self.status_after(&error, id), Message::from(&error).to_string());
+                // The operator must know the first error; if it cannot be recorded, the next run finds this one dead.
+                let _ = self.state.finish(run, &end(options, metrics, status, Some(message)));
+                Err(error)
+            }
+        }
     }
 
-    fn begin(&mut self, options: &ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
-        let ServerSnapshot { clock, clocks, server, settings, .. } = &self.snapshot;
-        let found = doubts::Found { start: self.begun, server, clocks, at: options.starter.at };
-        let Doubts { doubts, proof } = doubts::doubts(&self.last, &found, options.safety_lag);
+    /// Does the work of a run in a stage of its own. An error leaves the stage for the next run to clear up.
+    fn in_stage(
+        &mut self,
+        options: &CommonOptions,
+        run: &OpenRun,
+        durability: Durability,
+        tell: &mut dyn FnMut(Event),
+        work: impl FnOnce(RunContext<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<RunResult>,
+    ) -> anyhow::Result<RunResult> {
+        let Self { tree, state, snapshot, held, last, .. } = self;
+        pull_back(&snapshot.parameters, &options.surroundings.starter, state, tell)?;
+        let stage = Stage::create(tree, held.private(), durability)?;
+        let mark = Mark { state_id: last.state_id.clone(), run: run.id.0, written: Written::InPart };
+        let writing = Writing { tree, stage: &stage, held, run, mark: Some(mark) };
+        let result = work(RunContext { state: &mut *state, snapshot, writing }, tell)?;
+        stage::remove(held.private())?;
+        say_whole(held, run.id)?;
+        Ok(result)
+    }
+
+    /// A run counts as cancelled only if the mark of the tree could be made whole.
+    fn status_after(&self, error: &anyhow::Error, run: RunId) -> Status {
+        let is_cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
+        if is_cancelled && say_whole(&self.held, run).is_ok() { Status::Cancelled } else { Status::Failed }
+    }
+
+    fn begin(&mut self, options: &CommonOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
+        let ServerSnapshot { clock, clocks, server, parameters, .. } = &self.snapshot;
+        let found = doubts::Found { start: self.begun, server, clocks, at: options.surroundings.starter.at };
+        let Doubts { doubts, proof } = doubts::doubts(&self.last, &found, options.margins.safety_lag);
         doubts.iter().for_each(|doubt| tell(Event::Notice(Notice::Doubt(*doubt))));
         self.state.begin(&Start {
             kind: options.kind,
-            starter: options.starter.clone(),
+            starter: options.surroundings.starter.clone(),
             source: self.source.0.clone(),
             server: server.clone(),
             clocks: clocks.clone(),
-            boundary: settings.boundary.clone(),
-            since: settings.since.clone(),
+            boundary: parameters.boundary.clone(),
+            since: parameters.since.clone(),
             doubts,
             proof,
-            times_again: doubts::times_again(&self.last, clock, clocks, options.safety_lag),
+            times_again: doubts::times_again(&self.last, clock, clocks, options.margins.safety_lag),
             marked_run: self.marked_run,
-            table: settings.table.clone(),
+            table: parameters.table.clone(),
         })
     }
 
@@ -150,7 +139,7 @@ impl Session {
     /// be damaged must.
     pub(super) fn back_up(&self, options: &ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
         let Some(every) = options.backups.every.filter(|_| self.last.last_run > 0) else { return Ok(()) };
-        let at = options.starter.at;
+        let at = options.common.surroundings.starter.at;
         let make = || {
             let made = backup::list(self.state.path())?.into_iter().find(|backup| backup.occasion.starts_with(REGULAR));
             // One from the future, after a clock went wrong, counts for nothing.
@@ -170,28 +159,54 @@ impl Session {
         }
     }
 
-    /// Writes the script's file, then closes the state and frees the lock.
-    pub(super) fn close(self, options: &ExportOptions) -> anyhow::Result<()> {
-        let mirrored = mirror::mirror(options, self.held.private(), &self.state);
-        self.state.close()?;
-        mirrored
+    /// Writes the script's file if the operator wants it.
+    pub(super) fn mirror(&self, options: &ExportOptions) -> anyhow::Result<()> {
+        mirror::mirror(options, self.held.private(), &self.state)
+    }
+
+    /// Closes the state and frees the lock.
+    pub(super) fn close(self) -> anyhow::Result<()> {
+        self.state.close()
     }
 }
 
-/// Watermarks that lie ahead of the boundary are pulled back to it.
+/// The end of a run whose work is done.
+fn end_of(result: &RunResult, options: &CommonOptions, metrics: &RunMetrics) -> End {
+    End {
+        tenants: result.tenants.len() as u64,
+        counts: Some(result.totals.run),
+        failed: result.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.to_string())).collect(),
+        ..end(options, metrics, result.outcome().into(), result.error())
+    }
+}
+
+/// An end without counts.
+fn end(options: &CommonOptions, metrics: &RunMetrics, status: Status, error: Option<String>) -> End {
+    End {
+        status,
+        at: (options.surroundings.clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
+        error,
+        tenants: 0,
+        retries: metrics.retries.get(),
+        counts: None,
+        failed: Vec::new(),
+    }
+}
+
+/// Pulls watermarks that lie ahead of the boundary back to it.
 fn pull_back(
-    options: &ExportOptions,
-    settings: &Settings,
+    parameters: &RunParameters,
+    starter: &Starter,
     state: &mut State,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
-    let Settings { boundary, .. } = settings;
-    if !settings.moves_watermarks() {
+    if !parameters.moves_watermarks() {
         return Ok(());
     }
+    let boundary = &parameters.boundary;
     let back = plan::pull_backs(&state.tenants_ahead_of(Some(boundary))?, boundary);
     if !back.is_empty() {
-        state.pull_back(&back, boundary, &options.starter)?;
+        state.pull_back(&back, boundary, starter)?;
     }
     for PullBack { tenant, from } in back {
         tell(Event::Notice(Notice::PulledBack { tenant, from, to: boundary.clone() }));
@@ -221,18 +236,16 @@ fn recover(private: &PrivateFolder, state: &mut State, tell: &mut dyn FnMut(Even
 /// Where the output carries no mark nothing is created, and with `--fresh` nothing is set aside, before
 /// it is clear that the run may start.
 fn refuse_before_anything_is_made(
-    options: &ExportOptions,
+    options: &CommonOptions,
     server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
     if options.policy == StatePolicy::Fresh {
-        return refuse_unknown_tenants(options, &[], None, server_session, tell);
+        return refuse_unknown_tenants(&options.selection, &[], None, server_session, tell);
     }
-    if mark::of_output(&options.output)?.is_some() {
+    if mark::of_output(&options.paths.output)?.is_some() {
         return Ok(());
     }
-    let state = State::open_read_only(&options.state)?;
-    let last = state.as_ref().map(State::last_time).transpose()?;
-    options.location().judge(last.as_ref(), None)?;
-    refuse_unknown_tenants(options, &[], state.as_ref(), server_session, tell)
+    let state = options.location().open_read_only()?.map(|(state, _)| state);
+    refuse_unknown_tenants(&options.selection, &[], state.as_ref(), server_session, tell)
 }

@@ -7,24 +7,21 @@
 //!
 //! It holds the lock: while a run is at work, its files and its records disagree for a moment.
 
-use std::collections::HashSet;
 use std::io::ErrorKind;
 
 use self::findings::Findings;
-use super::attach::Location;
 use super::carry_out::{Destination, carry_out};
 use super::diff::Compare;
 use super::metrics::{RunMetrics, RunResult, Totals};
-use super::plan::{Purpose, StatePolicy};
-use super::server::ServerSession;
+use super::options::{CommonOptions, Paths};
+use super::server::{ServerSession, unknown_tenants};
 use super::session::{RunContext, Session};
 use crate::event::Event;
-use crate::invoice::Tenant;
-use crate::lock::{self, ExportLock};
+use crate::lock::ExportLock;
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Counts, Kind, RunId};
 use crate::state::State;
-use crate::state::visited::Selection;
+use crate::state::selection::Selection;
 use crate::tree::{Tree, mark};
 
 mod disk;
@@ -33,7 +30,7 @@ mod prune;
 mod source;
 mod task;
 
-pub use self::task::{Against, Confirm, Content, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
+pub use self::task::{Against, Confirm, ContentCheck, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
 
 /// What came of it.
 pub struct Verification {
@@ -64,7 +61,7 @@ pub fn verify(task: &Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event)) ->
         Some(with_source) => with_the_source(task, with_source, confirm, tell),
         None => {
             let (tree, state, _held) = look(task, tell)?;
-            refuse_unknown_tenants(&state, &task.selection)?;
+            refuse_tenants_not_in_state(&state, &task.common.selection)?;
             let mut findings = Findings::new(task.shown);
             disk::compare(task, &tree, &state, &Cancel::default(), &mut findings, tell)?;
             Ok(Verification { findings, mended: None, refused: None })
@@ -74,35 +71,29 @@ pub fn verify(task: &Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event)) ->
 
 /// Tree and state, only to be looked at.
 fn look(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, State, Option<ExportLock>)> {
-    let look_at_state = || {
-        let state =
-            State::open_read_only(&task.state)?.ok_or_else(|| Refusal::NoState { state: task.state.clone() })?;
-        let place = Location {
-            output: &task.output,
-            state: &task.state,
-            policy: StatePolicy::Required,
-            purpose: Purpose::Run(Kind::Verify),
-        };
-        place.judge(Some(&state.last_time()?), mark::of_output(&task.output)?.as_ref())?;
-        Ok::<_, anyhow::Error>(state)
+    let Paths { output, state } = &task.common.paths;
+    let open_state = || {
+        let opened = State::open_read_only(state)?.ok_or_else(|| Refusal::NoState { state: state.clone() })?;
+        task.common.location().judge(Some(&opened.last_time()?), mark::of_output(output)?.as_ref())?;
+        Ok::<_, anyhow::Error>(opened)
     };
     // Taking the lock would make folders in a mistyped output.
-    drop(look_at_state()?);
-    let held =
-        match lock::acquire(&task.output, &task.state, Kind::Verify.as_str(), &task.starter, task.lock_wait, tell) {
-            Ok((_, held)) => Some(held),
-            // No run can be at work there.
-            Err(error) if is_read_only(&error) => None,
-            Err(error) => return Err(error),
-        };
-    Ok((Tree::open(&task.output)?, look_at_state()?, held))
+    drop(open_state()?);
+    let held = match task.common.lock(tell) {
+        Ok((_, held)) => Some(held),
+        // No run can be at work there.
+        Err(error) if is_read_only(&error) => None,
+        Err(error) => return Err(error),
+    };
+    Ok((Tree::open(output)?, open_state()?, held))
 }
 
 /// Where the source is not asked, a tenant that the state does not know is a mistype, and no difference would show it.
-fn refuse_unknown_tenants(state: &State, selection: &Selection) -> anyhow::Result<()> {
-    let known: HashSet<Tenant> = state.tenants()?.into_iter().map(|known| known.tenant).collect();
-    let unknown = selection.tenants.iter().find(|tenant| !known.contains(tenant));
-    unknown.map_or(Ok(()), |tenant| Err(Refusal::TenantNotInState(tenant.to_string()).into()))
+fn refuse_tenants_not_in_state(state: &State, selection: &Selection) -> anyhow::Result<()> {
+    match unknown_tenants(selection, &[], Some(state))?.first() {
+        Some(tenant) => Err(Refusal::TenantNotInState(tenant.to_string()).into()),
+        None => Ok(()),
+    }
 }
 
 fn is_read_only(error: &anyhow::Error) -> bool {
@@ -116,28 +107,28 @@ fn with_the_source(
     confirm: Confirm<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Verification> {
-    let options = &with.options;
+    let (options, source) = (&task.common, &with.source);
     let metrics = RunMetrics::begin();
     let tell = &mut metrics.counting(tell);
-    let mut server_session = ServerSession::open(&options.access, options.retry_for, tell)?;
+    let mut server_session = ServerSession::open(&source.access, source.retry_for, tell)?;
     let mut session = Session::open(options, &mut server_session, tell)?;
     drop(server_session);
     // Nothing is under way yet that a signal could not end at once.
     let findings = examine(task, with, &session, &Cancel::default(), tell)?;
     if with.repair == Repair::No && with.prune == Prune::No {
-        session.close(options)?;
+        session.close()?;
         return Ok(Verification { findings, mended: None, refused: None });
     }
     if let Prune::Yes(prune) = with.prune
-        && let Err(refused) = prune::refuse(options, &findings, &session, prune, confirm, tell)
+        && let Err(refused) = prune::refuse(source, &findings, &session, prune, confirm, tell)
     {
         return Ok(Verification { findings, mended: None, refused: Some(refused) });
     }
-    let mend = |site: RunContext<'_>, tell: &mut dyn FnMut(Event)| mend(with, &findings, site, tell);
+    let mend = |site: RunContext<'_>, tell: &mut dyn FnMut(Event)| mend(options, with, &findings, site, tell);
     let (run, RunResult { totals: Totals { run: counts, .. }, .. }) =
         session.on_record(options, &metrics, tell, mend)?;
-    let left = examine(task, with, &session, &(options.watch)()?, tell)?;
-    session.close(options)?;
+    let left = examine(task, with, &session, &(options.surroundings.watch)()?, tell)?;
+    session.close()?;
     Ok(Verification { findings, mended: Some(RepairResult { run, counts, left }), refused: None })
 }
 
@@ -155,12 +146,13 @@ fn examine(
         Against::Keys => Compare::Keys,
         Against::Documents => Compare::Documents,
     };
-    source::compare(&with.options, session, &task.selection, compare, cancel, &mut findings, tell)?;
+    source::compare(&with.source, &task.common, session, compare, cancel, &mut findings, tell)?;
     Ok(findings)
 }
 
 /// Removes what is withdrawn and exports what differs, as one run.
 fn mend(
+    options: &CommonOptions,
     with: &WithSource,
     findings: &Findings,
     site: RunContext<'_>,
@@ -169,14 +161,14 @@ fn mend(
     let RunContext { state, snapshot, mut writing } = site;
     let mut pruned = Counts::default();
     if let Prune::Yes(PruneOrder { leftovers, .. }) = with.prune {
-        pruned = prune::prune(&with.options, findings, leftovers, state, snapshot, &mut writing, tell)?;
+        pruned = prune::prune(&with.source, findings, leftovers, state, snapshot, &mut writing, tell)?;
     }
     if with.repair == Repair::Yes {
         state.put_on_todo_list(findings.to_export())?;
     }
-    let server_session = ServerSession::again(&with.options, &snapshot.server, writing.run.id, tell)?;
+    let server_session = ServerSession::again(&with.source, &snapshot.server, writing.run.id, tell)?;
     let mut carried_out =
-        carry_out(&with.options, snapshot, server_session, Destination::Export { state, writing }, tell)?;
+        carry_out(options, &with.source, snapshot, server_session, Destination::Export { state, writing }, tell)?;
     carried_out.totals.run += pruned;
     Ok(carried_out)
 }

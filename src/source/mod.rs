@@ -272,6 +272,9 @@ pub trait Source: Send {
     /// The time that the source's clock shows, in the zone of its source times.
     fn clock(&mut self) -> Result<Clock, SourceError>;
 
+    /// The time that the source's clock shows at a moment in seconds since 1970. None where the source cannot tell.
+    fn shown_at(&mut self, unix_seconds: i64) -> Result<Option<SourceTime>, SourceError>;
+
     /// The start of the oldest transaction or statement that may still commit rows. A source reads its running
     /// statements before its open transactions; a caller reads both before any row.
     fn open_work(&mut self) -> Result<OpenWork, SourceError>;

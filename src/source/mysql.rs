@@ -27,6 +27,7 @@ use crate::effort;
 use crate::lang::{Explain, Text};
 use crate::panics::{self, Panic};
 use crate::refusal::{ConnectErrorKind, Refusal};
+use crate::invoice::SourceTime;
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork};
 
@@ -258,6 +259,12 @@ impl Database for ServerConnection {
         clock
             .explain(|| text!("the server did not tell its time", "服务器没有给出时间"))
             .map_err(SourceError::Statement)
+    }
+
+    /// In the session's zone. NULL before 1970 and beyond what the server's clock can show.
+    fn shown_at(&mut self, unix_seconds: i64) -> Result<Option<SourceTime>, SourceError> {
+        let sql = format!("SELECT CAST(FROM_UNIXTIME({unix_seconds}) AS CHAR)");
+        Ok(self.rows(&sql, &[], rows::time_alone)?.into_iter().next().flatten())
     }
 
     fn open_work(&mut self) -> Result<OpenWork, SourceError> {

@@ -13,6 +13,7 @@ use super::column_types::changed;
 use super::dialect::{SqlDialect, id_column, missing, unfit_id};
 use super::document_limit;
 use super::engine::{Bind, Cell, Engine, HandleRow, lossy, quoted};
+use super::rows;
 use super::table::{Database, Layout, Table};
 use super::table_identity::TableIdentity;
 use super::{Access, Replication, SourceError, SourceName, TableNames};
@@ -94,6 +95,11 @@ impl Database for File {
             SourceError::Statement(text!("SQLite did not tell the time", "SQLite 没有给出时间").into())
         })?;
         Ok(Clock { now: SourceTime(now), unix_ms })
+    }
+
+    fn shown_at(&mut self, unix_seconds: i64) -> Result<Option<SourceTime>, SourceError> {
+        let sql = format!("SELECT datetime({unix_seconds}, 'unixepoch')");
+        Ok(self.rows(&sql, &[], rows::time_alone)?.into_iter().next().flatten())
     }
 
     /// None: a process that writes to the file holds a lock, for which readers wait.

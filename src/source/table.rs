@@ -42,6 +42,7 @@ pub(super) trait Database: Engine + Send {
     fn identity(&mut self) -> Result<String, SourceError>;
     fn table_identity(&mut self, layout: &Layout, source: &SourceName) -> Result<Option<TableIdentity>, SourceError>;
     fn clock(&mut self) -> Result<Clock, SourceError>;
+    fn shown_at(&mut self, unix_seconds: i64) -> Result<Option<SourceTime>, SourceError>;
     fn open_work(&mut self) -> Result<OpenWork, SourceError>;
     fn replication(&mut self) -> Result<Option<Replication>, SourceError>;
     fn estimate(&mut self, layout: &Layout) -> Result<Option<u64>, SourceError>;
@@ -78,6 +79,10 @@ impl<D: Database> Source for Table<D> {
 
     fn clock(&mut self) -> Result<Clock, SourceError> {
         self.database.clock()
+    }
+
+    fn shown_at(&mut self, unix_seconds: i64) -> Result<Option<SourceTime>, SourceError> {
+        self.database.shown_at(unix_seconds)
     }
 
     fn open_work(&mut self) -> Result<OpenWork, SourceError> {

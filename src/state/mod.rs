@@ -12,6 +12,7 @@
 //! | `stored` | how the program's types are stored |
 //! | `tenants`, `watermarks` | the tenants, and up to where each was exported; `watermarks` alone moves them |
 //! | `ledger`, `visited`, `source_table` | which file belongs to which invoice, which ids a scan met, and in which table |
+//! | `selection` | the tenants and the window that an operator has selected |
 //! | `todo` | what is still to be done or was rejected |
 //! | `record`, `rehearsal` | a published batch, in one transaction after its files; what a dry run decided instead |
 //! | `runs`, `changes` | the history of runs and of other changes; `history`, `pages`, `trace` and `overview` read it |
@@ -40,6 +41,7 @@ mod query_plan_tests;
 pub mod record;
 pub mod rehearsal;
 pub mod restore;
+pub mod selection;
 pub mod visited;
 pub mod watermarks;
 pub mod runs;

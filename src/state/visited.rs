@@ -4,36 +4,8 @@
 use rusqlite::Connection;
 
 use super::ledger::Entry;
-use crate::invoice::{InvoiceId, SourceTime, Tenant};
-
-/// A part of the ledger.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
-    /// Empty means all.
-    pub tenants: Vec<Tenant>,
-    /// Source times `(since, until]`.
-    pub since: Option<SourceTime>,
-    pub until: Option<SourceTime>,
-}
-
-impl Selection {
-    /// Whether an invoice of the ledger belongs to this part.
-    pub fn holds(&self, entry: &Entry) -> bool {
-        (self.tenants.is_empty() || self.tenants.contains(&entry.tenant)) && self.spans(entry.time.as_ref())
-    }
-
-    /// Whether a source time lies in the window. None lies in none, unless everything does.
-    pub fn spans(&self, time: Option<&SourceTime>) -> bool {
-        let after = |since: &SourceTime| time.is_some_and(|time| time > since);
-        let upto = |until: &SourceTime| time.is_some_and(|time| time <= until);
-        self.since.as_ref().is_none_or(after) && self.until.as_ref().is_none_or(upto)
-    }
-
-    /// Whether source times are bounded.
-    pub fn has_window(&self) -> bool {
-        self.since.is_some() || self.until.is_some()
-    }
-}
+use super::selection::Selection;
+use crate::invoice::InvoiceId;
 
 /// A set of ids, and the part of the ledger that the scan covers.
 pub struct VisitedIds {

@@ -29,7 +29,7 @@ const ORDER: [&[&str]; 10] = [
     &["report"],
     &["commands"],
 ];
-const VOCABULARY: &[&str] = &["lang", "invoice", "window", "run", "event", "effort", "refusal", "panics"];
+const VOCABULARY: &[&str] = &["lang", "invoice", "window", "given_time", "run", "event", "effort", "refusal", "panics"];
 
 /// The packages that may be named in one place only.
 const PACKAGES: [(&str, &[&str]); 4] = [

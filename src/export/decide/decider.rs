@@ -364,10 +364,10 @@ impl<'a> Decider<'a> {
             }
             Part::Group(n) => {
                 let members = members(&self.groups[n], &spellings);
-                let Decisions { view, settings, .. } = &mut self.decisions;
+                let Decisions { view, parameters, .. } = &mut self.decisions;
                 view.batch.ready.extend(members.iter().map(|member| member.tenant.clone()));
-                if settings.moves_watermarks() {
-                    let advances = advances(&self.groups[n], &members, &spellings, settings);
+                if parameters.moves_watermarks() {
+                    let advances = advances(&self.groups[n], &members, &spellings, parameters);
                     view.batch.record.advances.extend(advances);
                 }
                 Ok(())
@@ -463,7 +463,7 @@ impl<'a> Decider<'a> {
 
     /// A server that refuses to show the table, or takes too long for it, proves nothing.
     fn table_lasts(&mut self) -> anyhow::Result<bool> {
-        let Some(before) = &self.decisions.settings.table else { return Ok(false) };
+        let Some(before) = &self.decisions.parameters.table else { return Ok(false) };
         let mut asks = self.second.telling(self.decisions.journal.tell);
         match asks.ask(|source| source.table_identity()) {
             Ok(now) => Ok(now.is_some_and(|now| before.lasts(&now))),

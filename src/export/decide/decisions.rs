@@ -9,7 +9,7 @@ use super::ledger_view::LedgerView;
 use super::tally::{Counted, Tally};
 use crate::event::Notice;
 use crate::export::check::{Candidate, Checker, FileState, Verdict};
-use crate::export::server::Settings;
+use crate::export::server::RunParameters;
 use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, Tenant};
 use crate::refusal::Trouble;
@@ -20,7 +20,7 @@ use crate::tree::name::TreePath;
 use crate::tree::publish::{Failure, NotRemoved, NotRemovedReason, Placement, Published};
 
 pub(in crate::export) struct Decisions<'a> {
-    pub settings: &'a Settings,
+    pub parameters: &'a RunParameters,
     pub checker: Checker<'a>,
     pub view: LedgerView<'a>,
     pub journal: Journal<'a>,
@@ -101,7 +101,7 @@ impl Decisions<'_> {
 
     fn entry_of(&self, candidate: &Candidate, before: Option<&Entry>) -> Entry {
         let Candidate { invoice, path, digest, size, .. } = candidate;
-        let settled = invoice.time.as_ref().is_some_and(|time| *time < self.settings.settled_below);
+        let settled = invoice.time.as_ref().is_some_and(|time| *time < self.parameters.settled_below);
         Entry {
             id: invoice.id.clone(),
             tenant: invoice.tenant.clone(),
@@ -261,9 +261,9 @@ mod tests {
     use crate::state::rehearsal::Rehearsal;
     use crate::window::OpenWork;
 
-    fn settings() -> Settings {
+    fn parameters() -> RunParameters {
         let boundary = SourceTime::from("2025-11-28 10:30:00");
-        Settings {
+        RunParameters {
             kind: Kind::Full,
             settled_below: boundary.clone(),
             boundary,
@@ -274,13 +274,13 @@ mod tests {
         }
     }
 
-    fn decisions<'a>(settings: &'a Settings, tell: &'a mut dyn FnMut(Event)) -> Decisions<'a> {
+    fn decisions<'a>(parameters: &'a RunParameters, tell: &'a mut dyn FnMut(Event)) -> Decisions<'a> {
         let rehearsal = Rehearsal::new().unwrap();
         Decisions {
-            settings,
+            parameters,
             checker: Checker { tree: None, stage: None, presence: Presence::Checked, max_document: 9 },
             view: LedgerView::new(Committer::DryRun { state: None, tree: None, rehearsal }, None),
-            journal: Journal::new(settings, Rejects::Kept, tell),
+            journal: Journal::new(parameters, Rejects::Kept, tell),
             tally: Tally::new(Kind::Full, &[]),
             doubted: BTreeMap::new(),
             table: None,
@@ -311,8 +311,8 @@ mod tests {
 
     #[test]
     fn an_invoice_that_is_as_the_ledger_says_counts_and_changes_nothing() {
-        let (settings, mut tell) = (settings(), |_| {});
-        let mut decisions = decisions(&settings, &mut tell);
+        let (parameters, mut tell) = (parameters(), |_| {});
+        let mut decisions = decisions(&parameters, &mut tell);
         let known = decisions.entry_of(&candidate("CN", FileState::Unchanged), None);
         assert!(known.settled);
         decisions.accept(candidate("CN", FileState::Unchanged), Some(known.clone())).unwrap();
@@ -326,8 +326,8 @@ mod tests {
 
     #[test]
     fn nothing_is_accepted_of_a_tenant_that_has_failed() {
-        let (settings, mut tell) = (settings(), |_| {});
-        let mut decisions = decisions(&settings, &mut tell);
+        let (parameters, mut tell) = (parameters(), |_| {});
+        let mut decisions = decisions(&parameters, &mut tell);
         decisions.journal.fail(&Tenant::from("1"), Trouble::Rejects { invoices: 1 });
         decisions.accept(candidate("CN", FileState::Staged(None)), None).unwrap();
         assert_eq!(closed(&mut decisions), Counts::default());
@@ -335,8 +335,8 @@ mod tests {
 
     #[test]
     fn a_row_that_is_decided_anew_as_a_rival_counts_once() {
-        let (settings, mut tell) = (settings(), |_| {});
-        let mut decisions = decisions(&settings, &mut tell);
+        let (parameters, mut tell) = (parameters(), |_| {});
+        let mut decisions = decisions(&parameters, &mut tell);
         let id = InvoiceId::from("1");
         decisions.gone(id.clone(), Some(&Tenant::from("1")));
         assert_eq!(closed(&mut decisions), Counts { seen: 1, gone: 1, ..Counts::default() });

@@ -7,7 +7,7 @@ use crate::event::{Event, Notice};
 use crate::export::check::Verdict;
 use crate::export::metrics::RunResult;
 use crate::export::options::Rejects;
-use crate::export::server::Settings;
+use crate::export::server::RunParameters;
 use crate::export::ticket::Part;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Trouble;
@@ -17,7 +17,7 @@ use crate::state::todo::{Leftover, Reject};
 const PROGRESS_EVERY: u64 = 100;
 
 pub(in crate::export) struct Journal<'a> {
-    settings: &'a Settings,
+    parameters: &'a RunParameters,
     rejects: Rejects,
     pub tell: &'a mut dyn FnMut(Event),
     pub outcome: RunResult,
@@ -28,8 +28,12 @@ pub(in crate::export) struct Journal<'a> {
 }
 
 impl<'a> Journal<'a> {
-    pub(in crate::export) fn new(settings: &'a Settings, rejects: Rejects, tell: &'a mut dyn FnMut(Event)) -> Self {
-        Self { settings, rejects, tell, outcome: RunResult::default(), rows: 0, timeless: 0 }
+    pub(in crate::export) fn new(
+        parameters: &'a RunParameters,
+        rejects: Rejects,
+        tell: &'a mut dyn FnMut(Event),
+    ) -> Self {
+        Self { parameters, rejects, tell, outcome: RunResult::default(), rows: 0, timeless: 0 }
     }
 
     pub(super) fn has_failed(&self, tenant: &Tenant) -> bool {
@@ -42,8 +46,8 @@ impl<'a> Journal<'a> {
 
     /// Says that a tenant is read, and from where on.
     pub(super) fn start(&mut self, tenant: &Tenant, watermark: Option<SourceTime>) {
-        let upto = (self.settings.kind != Kind::Full).then(|| self.settings.boundary.clone());
-        let after = if self.settings.since.is_some() { self.settings.since.clone() } else { watermark };
+        let upto = (self.parameters.kind != Kind::Full).then(|| self.parameters.boundary.clone());
+        let after = if self.parameters.since.is_some() { self.parameters.since.clone() } else { watermark };
         (self.tell)(Event::TenantStarted { tenant: tenant.clone(), after, upto });
         self.outcome.tenants.insert(tenant.clone());
     }
@@ -128,7 +132,7 @@ impl<'a> Journal<'a> {
 
     /// Says what only shows once everything is on record.
     pub(super) fn say_farewell(&mut self, groups: usize) {
-        let (by, overlap) = (Duration::from_secs(self.outcome.totals.run.late_by), self.settings.overlap);
+        let (by, overlap) = (Duration::from_secs(self.outcome.totals.run.late_by), self.parameters.overlap);
         if self.outcome.totals.run.late > 0 && by * 2 > overlap {
             self.notice(Notice::Late { by, overlap });
         }
@@ -150,7 +154,7 @@ impl<'a> Journal<'a> {
             let (why, files, example) = (*why, *files, path.to_string());
             (self.tell)(Event::Notice(Notice::StaysInPlace { why, files, example }));
         }
-        if self.outcome.left.contains_key(&Some(KeptReason::Table)) && self.settings.table.is_none() {
+        if self.outcome.left.contains_key(&Some(KeptReason::Table)) && self.parameters.table.is_none() {
             self.notice(Notice::TableUnknown);
         }
     }
@@ -163,9 +167,9 @@ mod tests {
     use crate::run::Counts;
     use crate::window::OpenWork;
 
-    fn settings() -> Settings {
+    fn parameters() -> RunParameters {
         let boundary = SourceTime::from("2025-11-28 10:30:00");
-        Settings {
+        RunParameters {
             kind: Kind::Incremental,
             settled_below: boundary.clone(),
             boundary,
@@ -186,8 +190,8 @@ mod tests {
                 Event::TenantDone { tenant, .. } => said.push(format!("done {tenant}")),
                 _ => {}
             };
-            let settings = settings();
-            let mut journal = Journal::new(&settings, rejects, &mut tell);
+            let parameters = parameters();
+            let mut journal = Journal::new(&parameters, rejects, &mut tell);
             journal.outcome.totals.add(Some(&bad), Counts { seen: 1, rejected: 1, ..Counts::default() });
             let ready = vec![good.clone(), bad.clone()];
             journal.fail_if_rejected(&ready);
@@ -200,8 +204,8 @@ mod tests {
     fn a_tenant_fails_for_its_first_trouble_only() {
         let mut said = 0;
         let mut tell = |_| said += 1;
-        let settings = settings();
-        let mut journal = Journal::new(&settings, Rejects::Kept, &mut tell);
+        let parameters = parameters();
+        let mut journal = Journal::new(&parameters, Rejects::Kept, &mut tell);
         for invoices in [1, 2] {
             journal.fail(&Tenant::from("1"), Trouble::Rejects { invoices });
         }

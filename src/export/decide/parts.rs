@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::export::plan::{Group, Member, OtherSpellings};
-use crate::export::server::Settings;
+use crate::export::server::RunParameters;
 use crate::export::ticket::Part;
 use crate::invoice::{SourceTime, Tenant};
 use crate::state::tenants::Advance;
@@ -71,9 +71,9 @@ pub(super) fn advances(
     group: &Group,
     members: &[Member],
     spellings: &Spellings,
-    settings: &Settings,
+    parameters: &RunParameters,
 ) -> impl Iterator<Item = Advance> {
-    let Settings { boundary, work, overlap, .. } = settings;
+    let RunParameters { boundary, work, overlap, .. } = parameters;
     members.iter().map(|member| {
         let Member { tenant, newest, .. } = member;
         // What the source lists is the newest of all spellings, also of those that `--tenant` leaves out.
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_new_spelling_moves_with_its_group_and_shows_no_newer_time_than_is_listed() {
         let time = |minute: u32| SourceTime(format!("2025-11-28 10:{minute:02}:00"));
-        let settings = Settings {
+        let parameters = RunParameters {
             kind: Kind::Incremental,
             boundary: time(30),
             since: None,
@@ -144,7 +144,7 @@ mod tests {
         };
         let spellings = Spellings::from([(Tenant::from("ACME"), Some(time(25)))]);
         let members = members(&group, &spellings);
-        let advances: Vec<Advance> = advances(&group, &members, &spellings, &settings).collect();
+        let advances: Vec<Advance> = advances(&group, &members, &spellings, &parameters).collect();
         let moved: Vec<_> = advances.iter().map(|advance| (advance.tenant.as_str(), advance.newest.clone())).collect();
         assert_eq!(moved, [("acme", None), ("ACME", Some(time(20)))]);
         assert!(advances.iter().all(|advance| advance.watermark == time(30) && advance.relative.as_str() == "acme"));

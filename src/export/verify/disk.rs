@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use chrono::DateTime;
 
-use super::findings::{Difference, Finding, Findings};
-use super::task::{Content, Task};
+use super::findings::{Difference, Findings};
+use super::task::{ContentCheck, Task};
 use crate::event::Event;
 use crate::fs::private::{PRIVATE, PrivateFolder};
 use crate::invoice::Tenant;
@@ -47,16 +47,10 @@ pub(super) fn compare(
         let page = lookup.page(after.as_ref(), PAGE)?;
         let Some((last, _)) = page.last() else { break };
         after = Some(last.id.clone());
-        for (entry, run) in page.iter().filter(|(entry, _)| task.selection.holds(entry)) {
+        for (entry, run) in page.iter().filter(|(entry, _)| task.common.selection.holds(entry)) {
             findings.files += 1;
             if let Some((difference, detail)) = inspector.look_at(entry, *run)? {
-                findings.add(Finding {
-                    difference,
-                    tenant: Some(entry.tenant.clone()),
-                    id: Some(entry.id.clone()),
-                    path: Some(entry.path.to_string()),
-                    detail,
-                });
+                findings.record_entry(difference, entry, detail);
             }
             if findings.files.is_multiple_of(PROGRESS_EVERY) {
                 tell(Event::Progress { invoices: findings.files });
@@ -69,7 +63,7 @@ pub(super) fn compare(
 struct Inspector<'a> {
     tree: &'a Tree,
     state: &'a State,
-    content: Content,
+    content: ContentCheck,
     /// Who exports.
     owner: u32,
     /// When each run ended, in seconds since 1970.
@@ -96,7 +90,7 @@ impl Inspector<'_> {
                 text!("it has {size} bytes, {exported} were exported", "文件有 {size} 字节，导出时为 {exported} 字节");
             return Ok(Some((Difference::Altered, detail)));
         }
-        let suspicious = self.content == Content::ByHash || !self.is_as_old_as(facts.modified, run)?;
+        let suspicious = self.content == ContentCheck::ByHash || !self.is_as_old_as(facts.modified, run)?;
         if suspicious && let Some(detail) = self.other_content(entry) {
             return Ok(Some((Difference::Altered, detail)));
         }
@@ -148,7 +142,7 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
     let owner = tree.owner()?;
     // A folder comes before the error of looking into it, and one finding of it is enough.
     let mut troubled: Option<PathBuf> = None;
-    let chosen: HashSet<String> = task.selection.tenants.iter().map(folder_of).collect();
+    let chosen: HashSet<String> = task.common.selection.tenants.iter().map(folder_of).collect();
     let mut files = Vec::new();
     let in_doubt = in_doubt(tree, state)?;
     for found in walk::everything(tree.output()) {
@@ -161,14 +155,13 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
         match (found.kind, path) {
             (TreeEntryKind::Folder { owner: theirs, mode }, _) => {
                 if let Some(detail) = folder_trouble(theirs, mode, owner) {
-                    find(findings, Difference::Permissions, found.path.display(), detail);
+                    findings.record_path(Difference::Permissions, found.path.display(), detail);
                     troubled = Some(found.path);
                 }
             }
             (TreeEntryKind::Closed, _) if troubled.as_ref() == Some(&found.path) => {}
             (TreeEntryKind::Closed, _) => {
-                find(
-                    findings,
+                findings.record_path(
                     Difference::Permissions,
                     found.path.display(),
                     text!("the folder cannot be read", "无法读取目录"),
@@ -176,11 +169,10 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
                 troubled = Some(found.path);
             }
             // An unknown file has no source time, so it belongs to no window.
-            (TreeEntryKind::File, _) if task.selection.has_window() => {}
+            (TreeEntryKind::File, _) if task.common.selection.has_window() => {}
             (TreeEntryKind::File, Some(path)) => files.push(path),
             (TreeEntryKind::File, None) => {
-                find(
-                    findings,
+                findings.record_path(
                     Difference::Foreign,
                     found.path.display(),
                     text!("no invoice has such a path", "不会有发票使用这样的路径"),
@@ -215,9 +207,8 @@ fn find_strangers(
             continue;
         }
         match state.leftover(&path)? {
-            Some(leftover) => findings.add_leftover(&leftover),
-            None => find(
-                findings,
+            Some(leftover) => findings.record_leftover(&leftover),
+            None => findings.record_path(
                 Difference::Foreign,
                 path,
                 text!("no invoice of the ledger has this path", "台账中没有发票使用此路径"),
@@ -225,10 +216,6 @@ fn find_strangers(
         }
     }
     Ok(())
-}
-
-fn find(findings: &mut Findings, difference: Difference, path: impl ToString, detail: Text) {
-    findings.add(Finding { difference, tenant: None, id: None, path: Some(path.to_string()), detail });
 }
 
 fn folder_of(tenant: &Tenant) -> String {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::invoice::{InvoiceId, Tenant};
 use crate::lang::Text;
 use crate::run::KeptReason;
+use crate::state::ledger::Entry;
 use crate::state::todo::Leftover;
 use crate::tree::name::TreePath;
 
@@ -117,7 +118,19 @@ impl Findings {
         }
     }
 
-    pub(super) fn add(&mut self, finding: Finding) {
+    /// A row of the ledger that differs from its file or from the source.
+    pub(super) fn record_entry(&mut self, difference: Difference, entry: &Entry, detail: Text) {
+        let (tenant, id, path) = (entry.tenant.clone(), entry.id.clone(), entry.path.to_string());
+        self.record(Finding { difference, tenant: Some(tenant), id: Some(id), path: Some(path), detail });
+    }
+
+    /// A file or folder that belongs to no invoice.
+    pub(super) fn record_path(&mut self, difference: Difference, path: impl ToString, detail: Text) {
+        self.record(Finding { difference, tenant: None, id: None, path: Some(path.to_string()), detail });
+    }
+
+    /// Counts a finding, and lists it unless enough of its kind are listed.
+    pub(super) fn record(&mut self, finding: Finding) {
         let number = self.numbers.entry(finding.difference).or_default();
         *number += 1;
         if let Some(id) = &finding.id {
@@ -154,7 +167,7 @@ impl Findings {
     }
 
     /// Adds a file that was left where it is.
-    pub(super) fn add_leftover(&mut self, leftover: &Leftover) {
+    pub(super) fn record_leftover(&mut self, leftover: &Leftover) {
         let Leftover { path, id, why, .. } = leftover;
         let of = if leftover.is_superseded() { &mut self.superseded } else { &mut self.reused };
         of.push(path.clone());
@@ -177,8 +190,7 @@ impl Findings {
             ),
             None => text!("id {id} had this path and has another one now", "id {id} 曾用此路径，现在是另一个路径"),
         };
-        let (difference, path) = (Difference::Leftover, Some(path.to_string()));
-        self.add(Finding { difference, tenant: None, id: None, path, detail });
+        self.record_path(Difference::Leftover, path, detail);
     }
 
     /// Leftovers that are provably superseded.

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use super::findings::Findings;
 use super::task::{Confirm, Leftovers, PruneOrder};
 use crate::event::{Event, Notice};
-use crate::export::options::ExportOptions;
+use crate::export::options::SourceOptions;
 use crate::export::retry::RetryPolicy;
 use crate::export::server::{ServerSession, ServerSnapshot, second_source};
 use crate::export::session::Session;
@@ -30,7 +30,7 @@ const PAGE: usize = 500;
 
 /// Refuses to remove what a wrong, empty or restored source would have removed.
 pub(super) fn refuse(
-    options: &ExportOptions,
+    source: &SourceOptions,
     findings: &Findings,
     session: &Session,
     with: PruneOrder,
@@ -52,7 +52,7 @@ pub(super) fn refuse(
     }
     let harmless = match with.at_most {
         Some(at_most) => at_most,
-        None if !leftovers.is_empty() || !is_proven(options, findings, session, tell)? => 0,
+        None if !leftovers.is_empty() || !is_proven(source, findings, session, tell)? => 0,
         None => HARMLESS.min(invoices / HARMLESS_PART),
     };
     if files > harmless { confirm(files, invoices) } else { Ok(()) }
@@ -61,7 +61,7 @@ pub(super) fn refuse(
 /// Whether the invoices that are missing were read in this very table, which is still there after the scan. Of an
 /// emptied or exchanged table all that was exported seems to be withdrawn.
 fn is_proven(
-    options: &ExportOptions,
+    source: &SourceOptions,
     findings: &Findings,
     session: &Session,
     tell: &mut dyn FnMut(Event),
@@ -70,21 +70,21 @@ fn is_proven(
         return Ok(true);
     }
     let Session { state, snapshot, .. } = session;
-    let Some(before) = &snapshot.settings.table else { return Ok(false) };
+    let Some(before) = &snapshot.parameters.table else { return Ok(false) };
     let Some(table) = state.source_table(Some(before))? else { return Ok(false) };
     for id in findings.withdrawn() {
         if state.entry(id)?.is_some_and(|entry| entry.table != Some(table)) {
             return Ok(false);
         }
     }
-    let mut retry = RetryPolicy::new(options.retry_for, &Cancel::default());
-    let now = retry.run(tell, || second_source(&options.access, &snapshot.server, None)?.table_identity())?;
+    let mut retry = RetryPolicy::new(source.retry_for, &Cancel::default());
+    let now = retry.run(tell, || second_source(&source.access, &snapshot.server, None)?.table_identity())?;
     Ok(now.is_some_and(|now| before.lasts(&now)))
 }
 
 /// Returns what was removed.
 pub(super) fn prune(
-    options: &ExportOptions,
+    source: &SourceOptions,
     findings: &Findings,
     leftovers: Leftovers,
     state: &mut State,
@@ -92,7 +92,7 @@ pub(super) fn prune(
     writing: &mut Writing<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Counts> {
-    let mut server_session = ServerSession::again(options, &snapshot.server, writing.run.id, tell)?;
+    let mut server_session = ServerSession::again(source, &snapshot.server, writing.run.id, tell)?;
     let mut pruned = Counts::default();
     for ids in findings.withdrawn().chunks(PAGE) {
         let mut back = HashSet::new();

@@ -9,7 +9,7 @@ use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, Checker, Presence, Verdict};
 use crate::export::diff::{Compare, ReaderEvent, Scope};
 use crate::export::drive::{Checked, ReadTask, RowHandler, drive};
-use crate::export::options::ExportOptions;
+use crate::export::options::{CommonOptions, SourceOptions};
 use crate::export::plan::{self, HowToRead};
 use crate::export::retry::RetryPolicy;
 use crate::export::server::second_source;
@@ -21,38 +21,39 @@ use crate::refusal::Trouble;
 use crate::run::Cancel;
 use crate::state::State;
 use crate::state::ledger::Entry;
+use crate::state::selection::Selection;
 use crate::state::todo::{Reject, Todo, TodoReason};
-use crate::state::visited::{Selection, VisitedIds};
+use crate::state::visited::VisitedIds;
 use crate::window::Span;
 
 pub(super) fn compare(
-    options: &ExportOptions,
+    from: &SourceOptions,
+    options: &CommonOptions,
     session: &Session,
-    selection: &Selection,
     compare: Compare,
     cancel: &Cancel,
     findings: &mut Findings,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
-    let Session { state, snapshot, .. } = session;
+    let (Session { state, snapshot, .. }, selection) = (session, &options.selection);
     let known = state.tenants()?;
     let span = Span { after: selection.since.clone(), upto: selection.until.clone() };
     let groups = plan::groups(&snapshot.listed, &selection.tenants, &known, &HowToRead::Span(span));
-    let mut retry = RetryPolicy::new(options.retry_for, cancel);
+    let mut retry = RetryPolicy::new(from.retry_for, cancel);
     let read_task = ReadTask {
-        source: retry.run(tell, || second_source(&options.access, &snapshot.server, None))?,
+        source: retry.run(tell, || second_source(&from.access, &snapshot.server, None))?,
         lookup: state.lookup()?,
         todo: snapshot.tenantless.iter().map(tenantless).collect(),
         scope: Arc::new(Scope::Groups { groups, compare }),
         retry,
         visited_ids: Some(VisitedIds::new(selection.clone())?),
     };
-    let max_document = options.access.max_document;
+    let max_document = from.access.max_document;
     let checker = Checker { tree: None, stage: None, presence: Presence::Assumed, max_document };
     let read_upto = known.into_iter().filter_map(|known| Some((known.tenant, known.watermark?))).collect();
     let otherwise = state.newest_boundary()?;
     let mut examiner = Examiner { selection, state, read_upto, otherwise, unread: HashSet::new(), findings, tell };
-    drive(&mut examiner, checker, read_task, options.writers, cancel)
+    drive(&mut examiner, checker, read_task, options.work.writers, cancel)
 }
 
 /// No tenant's keys bring it.
@@ -87,7 +88,7 @@ impl RowHandler for Examiner<'_> {
             ReaderEvent::Gone { part: Part::Unmet, id, .. } => {
                 if let Some(entry) = self.state.entry(&id)? {
                     let detail = text!("the source has no such invoice any more", "数据源中已没有这张发票");
-                    self.find(Difference::Withdrawn, &entry, detail);
+                    self.findings.record_entry(Difference::Withdrawn, &entry, detail);
                 }
             }
             ReaderEvent::Retrying { trouble, pause } => (self.tell)(Event::Notice(Notice::Retrying { trouble, pause })),
@@ -136,9 +137,9 @@ impl Examiner<'_> {
                 ),
                 false => text!("the source holds another document", "数据源中的内容不同"),
             };
-            self.find(Difference::Stale, entry, detail);
+            self.findings.record_entry(Difference::Stale, entry, detail);
         } else {
-            self.find(Difference::Moved, entry, text!("it belongs at {path}", "应位于 {path}"));
+            self.findings.record_entry(Difference::Moved, entry, text!("it belongs at {path}", "应位于 {path}"));
         }
         Ok(())
     }
@@ -155,7 +156,7 @@ impl Examiner<'_> {
             return Ok(());
         }
         match self.state.entry(id)? {
-            Some(entry) => self.find(Difference::Stale, &entry, reason.text()),
+            Some(entry) => self.findings.record_entry(Difference::Stale, &entry, reason.text()),
             None => self.lost(id, tenant.as_ref(), None, reason.text()),
         }
         Ok(())
@@ -178,11 +179,11 @@ impl Examiner<'_> {
     /// Rows that the server does not return are not compared. The others are.
     fn unread(&mut self, tenants: Vec<Tenant>, tenantless: u64, trouble: &Trouble) {
         let trouble = Text::from(trouble.message());
-        let mut find = |tenant, detail| {
-            self.findings.add(Finding { difference: Difference::Unread, tenant, id: None, path: None, detail });
+        let mut record = |tenant, detail| {
+            self.findings.record(Finding { difference: Difference::Unread, tenant, id: None, path: None, detail });
         };
         for tenant in tenants.into_iter().filter(|tenant| self.unread.insert(tenant.clone())) {
-            find(
+            record(
                 Some(tenant),
                 text!("not all rows could be compared: {trouble}", "部分记录未能比对: {trouble}"; trouble),
             );
@@ -193,18 +194,13 @@ impl Examiner<'_> {
                 "{tenantless} 张租户未知的发票未能比对: {trouble}";
                 trouble
             );
-            find(None, detail);
+            record(None, detail);
         }
     }
 
     fn lost(&mut self, id: &InvoiceId, tenant: Option<&Tenant>, path: Option<String>, detail: Text) {
         let (tenant, id) = (tenant.cloned(), Some(id.clone()));
-        self.findings.add(Finding { difference: Difference::Lost, tenant, id, path, detail });
-    }
-
-    fn find(&mut self, difference: Difference, entry: &Entry, detail: Text) {
-        let (tenant, id, path) = (entry.tenant.clone(), entry.id.clone(), entry.path.to_string());
-        self.findings.add(Finding { difference, tenant: Some(tenant), id: Some(id), path: Some(path), detail });
+        self.findings.record(Finding { difference: Difference::Lost, tenant, id, path, detail });
     }
 }
 

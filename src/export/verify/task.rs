@@ -1,24 +1,15 @@
 //! What a verification compares, and what it may mend.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use crate::export::options::ExportOptions;
-use crate::run::Starter;
-use crate::state::visited::Selection;
+use crate::export::options::{CommonOptions, SourceOptions};
 
 /// Asked before more files are removed than is harmless: how many, and out of how many. An error stops it.
 pub type Confirm<'a> = &'a dyn Fn(u64, u64) -> anyhow::Result<()>;
 
 /// What is to be compared, and what is to be done about it.
 pub struct Task {
-    pub output: PathBuf,
-    /// The state's file.
-    pub state: PathBuf,
-    pub starter: Starter,
-    pub lock_wait: Duration,
-    pub selection: Selection,
-    pub content: Content,
+    /// Of kind `Verify`. Its selection bounds what is compared.
+    pub common: CommonOptions,
+    pub content: ContentCheck,
     /// Findings that are shown of each kind; all are counted.
     pub shown: usize,
     /// None: only tree and ledger are looked at.
@@ -27,7 +18,7 @@ pub struct Task {
 
 /// How a file is compared with what was exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum ContentCheck {
     /// By its size, and by its content only if it was modified after the run that wrote it.
     BySize,
     ByHash,
@@ -35,8 +26,7 @@ pub enum Content {
 
 /// What the source is asked for.
 pub struct WithSource {
-    /// Of kind `Verify`.
-    pub options: ExportOptions,
+    pub source: SourceOptions,
     pub against: Against,
     pub repair: Repair,
     pub prune: Prune,
