@@ -106,7 +106,7 @@ pub enum Notice {
 pub enum Life {
     Alive,
     Dead,
-    /// It belongs to another machine.
+    /// The lock cannot be asked from here.
     Unknown,
 }
 

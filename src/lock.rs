@@ -1,9 +1,12 @@
 //! The lock: one run at a time for an output and its state.
 //!
 //! It is a `flock` on `.export_state/lock`, which the kernel frees on any death of the process; the file is never
-//! deleted. A state folder outside the output has such a lock too. While they are held, the script's lock folder is
-//! held as well, so that the script and this program keep out of each other's way. A folder that the script made is
-//! never removed: nothing tells whether the script is alive.
+//! deleted. A state folder outside the output has such a lock too. Whether a run is at work is asked of that lock and not
+//! of its process id, which means nothing in another container or on another machine. While the locks are held, the script's
+//! lock folder is held as well, so that the script and this program keep out of each other's way. A folder that the
+//! script made is never removed: nothing tells whether the script is alive.
+//!
+//! The file has three sectors: the tree's mark (`tree::mark`), the holder, and the last number that a run got.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -17,10 +20,11 @@ use serde_json::{Value, json};
 use crate::event::Event;
 use crate::fs::file::{PrivateFile, name_of};
 use crate::fs::identity::Identity;
+use crate::fs::kind;
 use crate::fs::private::{Access, PrivateFolder, parent};
 use crate::lang::Explain;
 use crate::refusal::{self, Distrust, Holder, Refusal};
-use crate::run::Starter;
+use crate::run::{RunId, Starter};
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, SECTOR};
 
@@ -29,8 +33,15 @@ const SCRIPT_LOCK: &str = ".export.lock";
 const NEW_SCRIPT_LOCK: &str = ".export.lock.new";
 const OLD_SCRIPT_LOCK: &str = ".export.lock.old";
 const OWNER: &str = "owner";
+/// Where the lock file names its holder.
+const HOLDER_AT: u64 = SECTOR;
+/// Where it has the last number that a run got.
+const NUMBER_AT: u64 = 2 * SECTOR;
 /// How often a waiting run tries again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+/// How often a run tries again before it waits, if the lock is only shared: `ask` has it for a moment.
+const SHARED_TRIES: u32 = 20;
+const SHARED_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The lock, held until this is dropped: the proof that tree and state may be changed.
 #[derive(Debug)]
@@ -64,6 +75,30 @@ impl ExportLock {
         mark::read(&self.file)
     }
 
+    /// The last number that a run got, as far as output and state folder know: a state that was lost, or brought
+    /// back by hand, does not.
+    pub fn last_number(&self) -> anyhow::Result<i64> {
+        let mut last = self.mark()?.map_or(0, |mark| mark.run);
+        for file in self.files() {
+            let number =
+                mark::read_sector(file, NUMBER_AT).explain(|| text!("cannot read the lock", "无法读取锁文件"))?;
+            last = last.max(number.and_then(|number| number.get("run")?.as_i64()).unwrap_or_default());
+        }
+        Ok(last)
+    }
+
+    /// Keeps the number that a run got.
+    pub fn note_number(&self, run: RunId) -> anyhow::Result<()> {
+        let number = json!({ "run": run.0 });
+        self.files()
+            .try_for_each(|file| mark::write_sector(file, NUMBER_AT, &number))
+            .explain(|| text!("cannot write the lock", "无法写入锁文件"))
+    }
+
+    fn files(&self) -> impl Iterator<Item = &File> {
+        [Some(&self.file), self.state_lock.as_ref()].into_iter().flatten()
+    }
+
     /// Makes another mark of the tree durable.
     pub fn write_mark(&self, mark: &Mark) -> anyhow::Result<()> {
         mark::write(&self.file, mark)
@@ -78,6 +113,33 @@ struct LockRequest<'a> {
     patience: Duration,
     since: Instant,
     is_waiting: bool,
+    /// How often the lock was only shared.
+    met_shared: u32,
+}
+
+/// What is known of the lock beside a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LockState {
+    Free,
+    /// None where the holder has not left its name yet.
+    Held(Option<Holder>),
+    Unknown,
+}
+
+/// Asks the kernel whether a process holds the lock beside a state, in any container and of any user. Unknown is what
+/// it does not answer: of a lock that is missing or closed to this user, and of one on a file system that does not show
+/// every lock.
+pub fn ask(state: &Path) -> LockState {
+    let ask = || -> anyhow::Result<LockState> {
+        let Some(folder) = PrivateFolder::open_existing(parent(state))? else { return Ok(LockState::Unknown) };
+        let Some(file) = folder.open(mark::FILE, Access::Read)? else { return Ok(LockState::Unknown) };
+        Ok(match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => LockState::Held(read_holder(&file)?),
+            Ok(()) if kind::shows_every_lock(&folder.file_system()?) => LockState::Free,
+            Ok(()) | Err(TryLockError::Error(_)) => LockState::Unknown,
+        })
+    };
+    ask().unwrap_or(LockState::Unknown)
 }
 
 /// Creates the output if it is missing and takes its lock and that of the state's folder.
@@ -100,7 +162,8 @@ pub fn acquire(
         "kind": purpose, "pid": starter.pid, "host": starter.host,
         "since": starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
     });
-    let mut request = LockRequest { purpose, holder, patience, since: Instant::now(), is_waiting: false };
+    let mut request =
+        LockRequest { purpose, holder, patience, since: Instant::now(), is_waiting: false, met_shared: 0 };
     let file = take_lock(&private, &mut request, tell)?;
     let folder = state_folder(state, &private)?;
     let state_lock = if Arc::ptr_eq(&folder, &private) { None } else { Some(take_lock(&folder, &mut request, tell)?) };
@@ -152,7 +215,7 @@ fn take_lock(
 
 /// The holder has the second sector of the lock file.
 fn write_holder(file: &File, holder: &Value) -> std::io::Result<()> {
-    mark::write_sector(file, SECTOR, holder)
+    mark::write_sector(file, HOLDER_AT, holder)
 }
 
 /// None if another run created the file in this moment.
@@ -174,11 +237,25 @@ fn is_in_place(file: &File, folder: &PrivateFolder) -> bool {
     there.is_some() && there == Identity::of_open(file).ok()
 }
 
+fn read_holder(file: &File) -> std::io::Result<Option<Holder>> {
+    Ok(mark::read_sector(file, HOLDER_AT)?.as_ref().and_then(parse_holder))
+}
+
+/// Whether the processes that hold the lock share it: they only read.
+fn is_shared(file: &File) -> bool {
+    file.try_lock_shared().is_ok() && file.unlock().is_ok()
+}
+
 /// Waits a moment, or refuses if the time is up or this purpose does not wait.
 fn wait(file: &File, path: &Path, request: &mut LockRequest<'_>, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
-    let holder = mark::read_sector(file, SECTOR);
-    let holder = holder.explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?;
-    let holder = holder.as_ref().and_then(parse_holder);
+    let is_shared = is_shared(file);
+    if is_shared && request.met_shared < SHARED_TRIES {
+        request.met_shared += 1;
+        std::thread::sleep(SHARED_INTERVAL);
+        return Ok(());
+    }
+    let holder = read_holder(file).explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?;
+    let holder = holder.filter(|_| !is_shared);
     if !refusal::may_wait(request.purpose, holder.as_ref()) || request.since.elapsed() >= request.patience {
         return Err(Refusal::Locked { holder, lock: path.to_path_buf() }.into());
     }
@@ -272,7 +349,7 @@ impl Drop for ExportLock {
         // The lock itself goes with the file. A folder that stays is reclaimed by the next run.
         let _ = release(&self.private);
         // A run that comes before the next holder has written its name would be refused in the name of this one.
-        for file in [Some(&self.file), self.state_lock.as_ref()].into_iter().flatten() {
+        for file in self.files() {
             let _ = write_holder(file, &Value::Null);
         }
     }

@@ -1,39 +1,68 @@
 //! How runs, changes and rejects of the past look: as rows of `history` and `status`, and one in full.
 
 use chrono::{DateTime, Utc};
-use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
+use std::cell::Cell as Remembered;
 
 use super::surroundings;
 use crate::event::Life;
 use crate::invoice::Reason;
 use crate::lang::{Lang, Text};
+use crate::lock::{self, LockState};
+use crate::refusal::Holder;
 use crate::report::table::{Cell, Columns, Details, Table};
-use crate::run::{Account, CountName, Counts};
+use crate::run::{Account, CountName, Counts, RunId};
+use crate::state::State;
 use crate::state::changes::{ChangeKind, MovedWatermark};
 use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, Status};
 use crate::state::pages::{Entry, What};
 use crate::state::todo::Leftover;
 
-/// Whether the process of a run without an end is there; None for runs that ended.
-pub(super) fn life(run: &PastRun) -> Option<Life> {
-    if run.status != Status::Running {
-        return None;
+/// Which runs without an end are at work.
+pub(super) struct Lives<'a> {
+    state: &'a State,
+    /// Asked once, so that the columns of a run say the same.
+    known: Remembered<Option<(RunId, Life)>>,
+}
+
+impl<'a> Lives<'a> {
+    pub(super) fn of_state(state: &'a State) -> Self {
+        Self { state, known: Remembered::new(None) }
     }
-    let pid = i32::try_from(run.pid).ok().and_then(Pid::from_raw);
-    Some(match pid.filter(|_| run.host == surroundings::host()) {
-        None => Life::Unknown,
-        Some(pid) => match test_kill_process(pid) {
-            Err(Errno::SRCH) => Life::Dead,
-            // Another user's process may not be sent signals, but it is there.
-            Ok(()) | Err(_) => Life::Alive,
-        },
-    })
+
+    /// Whether a run is at work; None for runs that ended.
+    pub(super) fn of(&self, run: &PastRun) -> Option<Life> {
+        if run.status != Status::Running {
+            return None;
+        }
+        let known = self.known.get().filter(|(id, _)| *id == run.id);
+        let (_, life) = known.unwrap_or_else(|| (run.id, self.ask(run)));
+        self.known.set(Some((run.id, life)));
+        Some(life)
+    }
+
+    /// A run holds the lock from before it is on record until after its end is. So one that is on record without an
+    /// end is dead if the lock was free, or held by another process, at any time before.
+    fn ask(&self, run: &PastRun) -> Life {
+        match lock::ask(self.state.path()) {
+            LockState::Unknown | LockState::Held(None) => Life::Unknown,
+            LockState::Held(Some(holder)) if is_of(&holder, run) => Life::Alive,
+            // It may have ended since its row was read.
+            LockState::Free | LockState::Held(Some(_)) => match self.state.end_of(run.id) {
+                Ok(None) => Life::Dead,
+                Ok(Some(_)) => Life::Alive,
+                Err(_) => Life::Unknown,
+            },
+        }
+    }
+}
+
+fn is_of(holder: &Holder, run: &PastRun) -> bool {
+    i64::try_from(holder.pid) == Ok(run.pid) && holder.host == run.host && holder.since == run.started
 }
 
 /// The columns of the list of runs and changes.
-pub(super) fn entry_columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
-    columns(now).for_programs("remark", "备注", |entry| match &entry.what {
+pub(super) fn entry_columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, Entry> {
+    columns(lives, now).for_programs("remark", "备注", |entry| match &entry.what {
         What::Run(_) => Cell::None,
         What::Change(change) => remark(change).into(),
     })
@@ -51,7 +80,7 @@ pub(super) fn tenant_columns() -> Columns<'static, Entry> {
 }
 
 /// The columns of the list but for the remark: those that a single run has too.
-fn columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
+fn columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, Entry> {
     Columns::default()
         .column("id", "编号", |entry: &Entry| match &entry.what {
             What::Run(run) => run.id.to_string().into(),
@@ -62,14 +91,14 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
             What::Change(change) => change.kind.into(),
         })
         .for_programs("status", "状态", of_run(|run| run.status.into()))
-        .for_people("status", "状态", of_run(|run| status(run).into()))
-        .for_programs("alive", "存活", of_run(alive))
+        .for_people("status", "状态", of_run(|run| status(lives, run).into()))
+        .for_programs("alive", "存活", of_run(|run| alive(lives, run)))
         .column("started", "开始时间", |entry| match &entry.what {
             What::Run(run) => (&run.started).into(),
             What::Change(change) => (&change.at).into(),
         })
         .for_programs("finished", "结束时间", of_run(|run| run.finished.as_ref().into()))
-        .column("duration_seconds", "耗时", of_run(move |run| duration(run, now)))
+        .column("duration_seconds", "耗时", of_run(move |run| duration(lives, run, now)))
         .for_people("by", "执行者", |entry| {
             let (account, host) = starter(entry);
             account.at(&format!("@{host}")).into()
@@ -116,8 +145,8 @@ fn change_id(change: &PastChange) -> String {
     format!("c{}", change.number)
 }
 
-fn status(run: &PastRun) -> Text {
-    match life(run) {
+fn status(lives: &Lives<'_>, run: &PastRun) -> Text {
+    match lives.of(run) {
         Some(Life::Dead) => text!("running (dead)", "运行中（进程已不存在）"),
         _ => run.status.into(),
     }
@@ -198,8 +227,8 @@ fn shortened(text: &str) -> String {
 }
 
 /// None where it is not known when the run ended.
-fn duration(run: &PastRun, now: DateTime<Utc>) -> Cell {
-    let end = match (run.status, life(run)) {
+fn duration(lives: &Lives<'_>, run: &PastRun, now: DateTime<Utc>) -> Cell {
+    let end = match (run.status, lives.of(run)) {
         (Status::Interrupted, _) | (_, Some(Life::Dead | Life::Unknown)) => None,
         (_, Some(Life::Alive)) => Some(now),
         (_, None) => run.finished.as_deref().and_then(parsed),
@@ -213,9 +242,9 @@ pub(super) fn parsed(moment: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(moment).ok().map(|moment| moment.to_utc())
 }
 
-/// Whether the process of an unfinished run is there, where that can be told.
-fn alive(run: &PastRun) -> Cell {
-    match life(run) {
+/// Whether an unfinished run is at work, where that can be told.
+fn alive(lives: &Lives<'_>, run: &PastRun) -> Cell {
+    match lives.of(run) {
         Some(Life::Alive) => Cell::Flag(true),
         Some(Life::Dead) => Cell::Flag(false),
         Some(Life::Unknown) | None => Cell::None,
@@ -223,7 +252,7 @@ fn alive(run: &PastRun) -> Cell {
 }
 
 /// A run with everything that belongs to it.
-pub(super) fn run_details(full: RunInFull) -> Details {
+pub(super) fn run_details(full: RunInFull, lives: &Lives<'_>) -> Details {
     let RunInFull { run, tenants, rejects, rejects_left_out, pulled_back, leftovers } = full;
     let (pid, version, command_line) = (run.pid, run.version.clone(), run.command_line.clone());
     let per_tenant = Columns::default()
@@ -239,7 +268,7 @@ pub(super) fn run_details(full: RunInFull) -> Details {
     let rejected = reject_columns()
         .column("closed_run", "关闭于运行", |reject: &PastReject| reject.closed_run.into())
         .column("closed_how", "关闭方式", |reject| reject.closed_how.into());
-    columns(surroundings::now())
+    columns(lives, surroundings::now())
         .facts(&Entry { what: What::Run(run), watermark: None })
         .fact("pid", "进程号", pid)
         .fact("version", "版本", version)

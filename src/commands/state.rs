@@ -279,7 +279,7 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>>
         let refused = last.refuse_other_tree(mark.as_ref(), &common.output, state.path()).err();
         findings.extend(refused.as_ref().map(Finding::from));
     }
-    if let Some(run) = state.unfinished_run()?.filter(|run| past::life(run) == Some(Life::Dead)) {
+    if let Some(run) = state.unfinished_run()?.filter(|run| past::Lives::of_state(state).of(run) == Some(Life::Dead)) {
         let (id, kind) = (run.id, run.kind);
         let what = text!("run {id} ({kind}) died", "第 {id} 次运行（{kind}）意外终止"; kind);
         findings.push(Finding { what, remedy: run_again() });

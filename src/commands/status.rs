@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use clap::ArgMatches;
 
-use super::past::{life, parsed, reject_columns};
+use super::past::{Lives, parsed, reject_columns};
 use super::surroundings;
 use crate::cli::{Common, Status};
 use crate::config;
@@ -103,7 +103,7 @@ fn ask(
 /// Says if a run is at work or died.
 fn mention_unfinished(state: &State, reporter: &Reporter) -> anyhow::Result<()> {
     if let Some(run) = state.unfinished_run()?
-        && let Some(life) = life(&run)
+        && let Some(life) = Lives::of_state(state).of(&run)
     {
         let (invoices, kind, host, started) = (run.counts.seen, run.kind, run.host, run.started);
         say(reporter, Notice::RunUnfinished { run: run.id, kind, host, started, invoices, life });

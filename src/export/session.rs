@@ -37,7 +37,7 @@ pub(super) struct Session {
     source: SourceName,
     begun: plan::Start,
     last: LastKnownState,
-    marked_run: i64,
+    last_number: i64,
 }
 
 /// What a run that has begun works with.
@@ -55,12 +55,12 @@ impl Session {
     ) -> anyhow::Result<Self> {
         refuse_before_anything_is_made(options, server_session, tell)?;
         let (tree, held) = options.lock(tell)?;
-        let Attached { mut state, begun, marked_run } = options.location().attach(&tree, &held, tell)?;
+        let Attached { mut state, begun, last_number } = options.location().attach(&tree, &held, tell)?;
         let last = state.last_time()?;
         let snapshot = take_snapshot(options, server_session, Some((&state, &last)), tell)?;
         recover(held.private(), &mut state, tell)?;
         let source = server_session.source.name();
-        Ok(Self { tree, state, snapshot, held, source, begun, last, marked_run })
+        Ok(Self { tree, state, snapshot, held, source, begun, last, last_number })
     }
 
     /// Opens a run, does its work and ends it, on record in every case.
@@ -98,6 +98,7 @@ impl Session {
         work: impl FnOnce(RunContext<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<RunResult>,
     ) -> anyhow::Result<RunResult> {
         let Self { tree, state, snapshot, held, last, .. } = self;
+        held.note_number(run.id)?;
         pull_back(&snapshot.parameters, &options.surroundings.starter, state, tell)?;
         let stage = Stage::create(tree, held.private(), durability)?;
         let mark = Mark { state_id: last.state_id.clone(), run: run.id.0, written: Written::InPart };
@@ -130,7 +131,7 @@ impl Session {
             doubts,
             proof,
             times_again: doubts::times_again(&self.last, clock, clocks, options.margins.safety_lag),
-            marked_run: self.marked_run,
+            last_number: self.last_number,
             table: parameters.table.clone(),
         })
     }

@@ -46,8 +46,8 @@ pub(super) fn line(notice: &Notice) -> Line {
                     "{run}正在进行: 已处理 {invoices} 条记录"; run
                 )),
                 Life::Unknown => Line::info(text!(
-                    "{run} on {host}, has not ended: {come} so far",
-                    "{run}在 {host} 上尚未结束: 已处理 {invoices} 条记录"; run
+                    "{run} on {host}, has not ended, and its lock cannot be asked from here: {come} so far",
+                    "{run}在 {host} 上尚未结束，且此处无法查询其锁: 已处理 {invoices} 条记录"; run
                 )),
                 Life::Dead => Line::warn(text!(
                     "{run}, died after {come}; the next run makes it good",

@@ -93,7 +93,7 @@ mod tests {
             since: None,
             doubts: Vec::new(),
             times_again: None,
-            marked_run: 0,
+            last_number: 0,
             table: None,
         };
         state.begin(&start).unwrap().id

@@ -3,6 +3,7 @@
 //! A wrong path must never make an empty state, so opening and creating are two functions. A new
 //! state is built under another name, synced and renamed: it is there whole or not at all.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,9 @@ use crate::lang::Explain;
 use crate::lock::ExportLock;
 use crate::refusal::{Damage, Refusal};
 use crate::run::Starter;
+
+/// In the name of a state that was set aside, before the moment.
+const ASIDE: &str = ".aside-";
 
 impl State {
     /// Opens the state for writing; None where there is none. An older one is backed up and upgraded.
@@ -101,7 +105,13 @@ pub(super) fn begin_beside(state: &PrivateFile) -> anyhow::Result<UnfinishedFile
 
 /// The name of a state that was set aside at a moment.
 pub(super) fn aside(file: &PrivateFile, at: DateTime<Utc>) -> PrivateFile {
-    file.with_suffix(&format!(".aside-{}", at.format("%Y%m%dT%H%M%SZ")))
+    file.with_suffix(&format!("{ASIDE}{}", at.format("%Y%m%dT%H%M%SZ")))
+}
+
+/// Whether a name is that of a state which was set aside, and not of what SQLite keeps beside it.
+pub(super) fn is_aside(file: &PrivateFile, name: &OsStr) -> bool {
+    let start = [file.name().as_encoded_bytes(), ASIDE.as_bytes()].concat();
+    name.as_encoded_bytes().strip_prefix(start.as_slice()).is_some_and(|stamp| stamp.ends_with(b"Z"))
 }
 
 /// Moves the state aside, with everything that belongs to it, and returns its new path; None where there was nothing.

@@ -136,8 +136,8 @@ pub struct Start {
     pub proof: ClockContinuity,
     /// Source times above this may come again if the clock went back; None: any may.
     pub times_again: Option<SourceTime>,
-    /// The run in the tree's mark; new runs have greater numbers, also after a restore.
-    pub marked_run: i64,
+    /// The last number that a run got; new runs have greater ones, also after a restore.
+    pub last_number: i64,
     /// The source's table, if it shows which one it is.
     pub table: Option<TableIdentity>,
 }
@@ -216,7 +216,7 @@ impl State {
                      ?2, 'running', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
                  RETURNING id",
                 params![
-                    start.marked_run,
+                    start.last_number,
                     start.kind,
                     at,
                     start.since,

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod adoption;
+mod alive;
 mod architecture;
 mod attacks;
 mod backups;
@@ -52,6 +53,7 @@ mod refusals;
 mod rejects;
 mod replicas;
 mod retries;
+mod run_numbers;
 mod selection;
 mod server_errors;
 mod server_harness;
