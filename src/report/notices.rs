@@ -100,6 +100,12 @@ pub(super) fn line(notice: &Notice) -> Line {
             "tenant {tenant}: its watermark {from} lay ahead of the boundary and is pulled back to {to}",
             "租户 {tenant}: 水位线 {from} 晚于导出时间边界，已退回到 {to}"
         )),
+        Notice::NotShared { folder, detail } => Line::warn(message! {
+            "files in {folder} do not get the group or ACL that the folder hands down, so that others may not be able to read them: {detail}",
+            "{folder} 中的文件无法获得该目录传递的属组或 ACL，其他用户可能无法读取: {detail}";
+            "make the user who exports a member of the group; `verify` lists these files and those in other folders",
+            "请将导出用户加入该组；verify 会列出这些文件以及其他目录中的此类文件"
+        }),
         Notice::NotRemoved { path, detail } => {
             Line::warn(text!("cannot remove {path}: {detail}", "文件 {path} 无法删除: {detail}"))
         }
@@ -284,7 +290,8 @@ mod tests {
             Notice::PulledBack { tenant: tenant.clone(), from: time.into(), to: "2025-11-27".into() },
             Notice::LeftInPlace { path: path.clone() },
             Notice::TableUnknown,
-            Notice::NotRemoved { path: path.clone(), detail },
+            Notice::NotRemoved { path: path.clone(), detail: detail.clone() },
+            Notice::NotShared { folder: path.clone(), detail },
             Notice::TimesAhead { tenant, newest: time.into() },
             Notice::Late { by: Duration::from_secs(45), overlap: Duration::from_secs(50) },
             Notice::Retrying { trouble: Trouble::Rejects { invoices: 3 }, pause: Duration::from_millis(1500) },

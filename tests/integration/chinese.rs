@@ -11,7 +11,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// Words of the command line, of formats and of values, which are the same in every language.
-const SAME: [&str; 40] = [
+const SAME: [&str; 43] = [
     "INFO",
     "HINT",
     "WARN",
@@ -45,6 +45,9 @@ const SAME: [&str; 40] = [
     "backups",
     "chown",
     "chmod",
+    "chgrp",
+    "setfacl",
+    "ACL",
     "tenant|time|count|status",
     "FAILED",
     "find",

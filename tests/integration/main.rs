@@ -29,6 +29,7 @@ mod history;
 mod hostile;
 mod identity;
 mod incremental;
+mod inherited;
 mod large;
 mod late_commits;
 mod legacy;
