@@ -21,10 +21,10 @@ use crate::event::Event;
 use crate::fs::file::{PrivateFile, name_of};
 use crate::fs::identity::Identity;
 use crate::fs::kind;
-use crate::fs::private::{Access, PrivateFolder, parent};
+use crate::fs::private::{FileAccess, PrivateFolder, parent};
 use crate::lang::Explain;
 use crate::refusal::{self, Distrust, Holder, Refusal};
-use crate::run::{RunId, Starter};
+use crate::run::{RunId, Starter, rfc3339};
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, SECTOR};
 
@@ -132,7 +132,7 @@ pub enum LockState {
 pub fn ask(state: &Path) -> LockState {
     let ask = || -> anyhow::Result<LockState> {
         let Some(folder) = PrivateFolder::open_existing(parent(state))? else { return Ok(LockState::Unknown) };
-        let Some(file) = folder.open(mark::FILE, Access::Read)? else { return Ok(LockState::Unknown) };
+        let Some(file) = folder.open(mark::FILE, FileAccess::Read)? else { return Ok(LockState::Unknown) };
         Ok(match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => LockState::Held(read_holder(&file)?),
             Ok(()) if kind::shows_every_lock(&folder.file_system()?) => LockState::Free,
@@ -160,7 +160,7 @@ pub fn acquire(
     let private = Arc::new(tree.create_private_folder()?);
     let holder = json!({
         "kind": purpose, "pid": starter.pid, "host": starter.host,
-        "since": starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        "since": rfc3339(starter.at),
     });
     let mut request =
         LockRequest { purpose, holder, patience, since: Instant::now(), is_waiting: false, met_shared: 0 };
@@ -193,7 +193,7 @@ fn take_lock(
         let Some(file) = open_or_create(folder)? else { continue };
         folder.refuse_foreign_file(mark::FILE, &file)?;
         match file.try_lock() {
-            Ok(()) if is_in_place(&file, folder) => {
+            Ok(()) if Identity::is_named(&file, folder.handle(), mark::FILE).is_ok_and(|is_named| is_named) => {
                 write_holder(&file, &request.holder)
                     .explain(|| text!("cannot write who holds the lock", "无法写入锁的持有者"))?;
                 return Ok(file);
@@ -220,7 +220,7 @@ fn write_holder(file: &File, holder: &Value) -> std::io::Result<()> {
 
 /// None if another run created the file in this moment.
 fn open_or_create(folder: &PrivateFolder) -> anyhow::Result<Option<File>> {
-    if let Some(file) = folder.open(mark::FILE, Access::Write)? {
+    if let Some(file) = folder.open(mark::FILE, FileAccess::Write)? {
         return Ok(Some(file));
     }
     match folder.create_file(mark::FILE, 0o666) {
@@ -230,11 +230,6 @@ fn open_or_create(folder: &PrivateFolder) -> anyhow::Result<Option<File>> {
             created.map(Some).explain(|| text!("cannot create {}", "无法创建 {}", path.display()))
         }
     }
-}
-
-fn is_in_place(file: &File, folder: &PrivateFolder) -> bool {
-    let there = Identity::in_folder(folder.handle(), mark::FILE).ok().flatten();
-    there.is_some() && there == Identity::of_open(file).ok()
 }
 
 fn read_holder(file: &File) -> std::io::Result<Option<Holder>> {

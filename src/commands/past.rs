@@ -6,16 +6,19 @@ use std::cell::Cell as Remembered;
 use super::surroundings;
 use crate::event::Life;
 use crate::invoice::Reason;
-use crate::lang::{Lang, Text};
+use crate::lang::{Lang, Text, shortened};
 use crate::lock::{self, LockState};
 use crate::refusal::Holder;
-use crate::report::table::{Cell, Columns, Details, Table};
+use crate::report::table::{Cell, Columns, Details, Table, TimeBy};
 use crate::run::{Account, CountName, Counts, RunId};
 use crate::state::State;
 use crate::state::changes::{ChangeKind, MovedWatermark};
-use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, Status};
-use crate::state::pages::{Entry, What};
+use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, RunStatus};
+use crate::state::pages::{HistoryEntry, What};
 use crate::state::todo::Leftover;
+
+/// Characters of a remark or an error that fit a line of the list.
+const SHOWN_OF_A_TEXT: usize = 100;
 
 /// Which runs without an end are at work.
 pub(super) struct Lives<'a> {
@@ -31,7 +34,7 @@ impl<'a> Lives<'a> {
 
     /// Whether a run is at work; None for runs that ended.
     pub(super) fn of(&self, run: &PastRun) -> Option<Life> {
-        if run.status != Status::Running {
+        if run.status != RunStatus::Running {
             return None;
         }
         let known = self.known.get().filter(|(id, _)| *id == run.id);
@@ -61,7 +64,7 @@ fn is_of(holder: &Holder, run: &PastRun) -> bool {
 }
 
 /// The columns of the list of runs and changes.
-pub(super) fn entry_columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, Entry> {
+pub(super) fn entry_columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, HistoryEntry> {
     columns(lives, now).for_programs("remark", "备注", |entry| match &entry.what {
         What::Run(_) => Cell::None,
         What::Change(change) => remark(change).into(),
@@ -69,20 +72,23 @@ pub(super) fn entry_columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Col
 }
 
 /// The further columns of the list of one tenant.
-pub(super) fn tenant_columns() -> Columns<'static, Entry> {
-    let of_moved =
-        |cell: fn(&MovedWatermark) -> Cell| move |entry: &Entry| entry.watermark.as_ref().map_or(Cell::None, cell);
+pub(super) fn tenant_columns() -> Columns<'static, HistoryEntry> {
+    let of_moved = |cell: fn(&MovedWatermark) -> Cell| {
+        move |entry: &HistoryEntry| entry.watermark.as_ref().map_or(Cell::None, cell)
+    };
     Columns::default()
         .column("tenant", "租户", of_moved(|moved| (&moved.tenant).into()))
         .column("old_watermark", "原水位线", of_moved(|moved| moved.old.as_ref().into()))
+        .by(TimeBy::Source)
         .column("new_watermark", "新水位线", of_moved(|moved| moved.new.as_ref().into()))
+        .by(TimeBy::Source)
         .all_for_programs()
 }
 
 /// The columns of the list but for the remark: those that a single run has too.
-fn columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, Entry> {
+fn columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, HistoryEntry> {
     Columns::default()
-        .column("id", "编号", |entry: &Entry| match &entry.what {
+        .column("id", "编号", |entry: &HistoryEntry| match &entry.what {
             What::Run(run) => run.id.to_string().into(),
             What::Change(change) => change_id(change).into(),
         })
@@ -94,29 +100,31 @@ fn columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, Entry> {
         .for_people("status", "状态", of_run(|run| status(lives, run).into()))
         .for_programs("alive", "存活", of_run(|run| alive(lives, run)))
         .column("started", "开始时间", |entry| match &entry.what {
-            What::Run(run) => (&run.started).into(),
-            What::Change(change) => (&change.at).into(),
+            What::Run(run) => Cell::moment(&run.started),
+            What::Change(change) => Cell::moment(&change.at),
         })
-        .for_programs("finished", "结束时间", of_run(|run| run.finished.as_ref().into()))
+        .by(TimeBy::Own)
+        .for_programs("finished", "结束时间", of_run(|run| Cell::moment(run.finished.as_ref())))
+        .by(TimeBy::Own)
         .column("duration_seconds", "耗时", of_run(move |run| duration(lives, run, now)))
         .for_people("by", "执行者", |entry| {
             let (account, host) = starter(entry);
             account.at(&format!("@{host}")).into()
         })
         .for_people("window", "时间区间", window)
+        .by(TimeBy::Source)
         .for_people("result", "结果", |entry| match &entry.what {
             What::Run(run) => result(run).into(),
-            What::Change(change) => {
-                let remark = remark(change);
-                Text::new(shortened(remark.in_lang(Lang::En)), shortened(remark.in_lang(Lang::Zh))).into()
-            }
+            What::Change(change) => short_remark(change).into(),
         })
         .for_programs("user", "用户", |entry| (&starter(entry).0.name).into())
         .for_programs("uid", "用户号", |entry| starter(entry).0.uid.map(i64::from).into())
         .for_programs("sudo_user", "sudo 用户", |entry| starter(entry).0.sudo_user.as_ref().into())
         .for_programs("host", "主机", |entry| starter(entry).1.into())
         .for_programs("since", "区间起点", of_run(|run| run.since.as_ref().into()))
+        .by(TimeBy::Source)
         .for_programs("boundary", "时间边界", of_run(|run| (&run.boundary).into()))
+        .by(TimeBy::Source)
         .for_programs("tenants", "租户数", |entry| match &entry.what {
             What::Run(run) => run.tenants.into(),
             What::Change(change) => change.watermarks.into(),
@@ -126,7 +134,7 @@ fn columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, Entry> {
         .for_programs("error", "错误", of_run(|run| run.error.as_ref().into()))
 }
 
-fn counts(entry: &Entry) -> Option<Counts> {
+fn counts(entry: &HistoryEntry) -> Option<Counts> {
     match &entry.what {
         What::Run(run) => Some(run.counts),
         What::Change(_) => None,
@@ -134,7 +142,7 @@ fn counts(entry: &Entry) -> Option<Counts> {
 }
 
 /// A cell that changes have nothing for.
-fn of_run(cell: impl Fn(&PastRun) -> Cell) -> impl Fn(&Entry) -> Cell {
+fn of_run(cell: impl Fn(&PastRun) -> Cell) -> impl Fn(&HistoryEntry) -> Cell {
     move |entry| match &entry.what {
         What::Run(run) => cell(run),
         What::Change(_) => Cell::None,
@@ -153,7 +161,7 @@ fn status(lives: &Lives<'_>, run: &PastRun) -> Text {
 }
 
 /// Account and host.
-fn starter(entry: &Entry) -> (&Account, &str) {
+fn starter(entry: &HistoryEntry) -> (&Account, &str) {
     match &entry.what {
         What::Run(run) => (&run.account, &run.host),
         What::Change(change) => (&change.account, &change.host),
@@ -161,7 +169,7 @@ fn starter(entry: &Entry) -> (&Account, &str) {
 }
 
 /// Between which source times a run read, or from where to where the watermark of the tenant went.
-fn window(entry: &Entry) -> Cell {
+fn window(entry: &HistoryEntry) -> Cell {
     match (&entry.what, &entry.watermark) {
         (What::Run(_), Some(MovedWatermark { old, new: Some(new), .. })) => arrow(old.as_ref(), Some(new)).into(),
         (What::Run(PastRun { since: Some(since), boundary, .. }), _) => arrow(Some(since), Some(boundary)).into(),
@@ -186,7 +194,7 @@ fn result(run: &PastRun) -> Text {
     let told = told.reduce(|all, one| text!("{all}, {one}", "{all}，{one}"; all, one));
     let told = told.unwrap_or_else(|| text!("nothing new", "无变化"));
     match &run.error {
-        Some(error) => told.then(&Text::same(shortened(error))),
+        Some(error) => told.then(&Text::same(shortened(error, SHOWN_OF_A_TEXT))),
         None => told,
     }
 }
@@ -208,6 +216,13 @@ fn remark(change: &PastChange) -> Text {
     parts.into_iter().flatten().reduce(|all, part| all.then(&part)).unwrap_or_else(|| Text::same(""))
 }
 
+/// As much of the remark as fits a line of the list.
+fn short_remark(change: &PastChange) -> Text {
+    let remark = remark(change);
+    let [en, zh] = [Lang::En, Lang::Zh].map(|lang| shortened(remark.in_lang(lang), SHOWN_OF_A_TEXT));
+    Text::new(en, zh)
+}
+
 /// What the operator said, or what made a run pull a watermark back.
 fn reason(change: &PastChange) -> Option<Text> {
     let reason = change.reason.as_ref()?;
@@ -217,19 +232,10 @@ fn reason(change: &PastChange) -> Option<Text> {
     })
 }
 
-/// As much of a text as fits a line.
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 100;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
 /// None where it is not known when the run ended.
 fn duration(lives: &Lives<'_>, run: &PastRun, now: DateTime<Utc>) -> Cell {
     let end = match (run.status, lives.of(run)) {
-        (Status::Interrupted, _) | (_, Some(Life::Dead | Life::Unknown)) => None,
+        (RunStatus::Interrupted, _) | (_, Some(Life::Dead | Life::Unknown)) => None,
         (_, Some(Life::Alive)) => Some(now),
         (_, None) => run.finished.as_deref().and_then(parsed),
     };
@@ -258,7 +264,9 @@ pub(super) fn run_details(full: RunInFull, lives: &Lives<'_>) -> Details {
     let per_tenant = Columns::default()
         .column("tenant", "租户", |of: &OfTenant| (&of.watermark.tenant).into())
         .column("old_watermark", "原水位线", |of| of.watermark.old.as_ref().into())
+        .by(TimeBy::Source)
         .column("new_watermark", "新水位线", |of| of.watermark.new.as_ref().into())
+        .by(TimeBy::Source)
         .counts(|of| Some(of.counts))
         .column("error", "错误", |of| of.error.as_ref().into());
     let left = Columns::default()
@@ -269,7 +277,7 @@ pub(super) fn run_details(full: RunInFull, lives: &Lives<'_>) -> Details {
         .column("closed_run", "关闭于运行", |reject: &PastReject| reject.closed_run.into())
         .column("closed_how", "关闭方式", |reject| reject.closed_how.into());
     columns(lives, surroundings::now())
-        .facts(&Entry { what: What::Run(run), watermark: None })
+        .facts(&HistoryEntry { what: What::Run(run), watermark: None })
         .fact("pid", "进程号", pid)
         .fact("version", "版本", version)
         .fact("command_line", "命令行", command_line)
@@ -285,7 +293,8 @@ pub(super) fn change_details(change: &PastChange, moved: &[MovedWatermark]) -> D
     Details::default()
         .fact("id", "编号", change_id(change))
         .fact("kind", "类型", change.kind)
-        .fact("started", "时间", &change.at)
+        .fact("started", "时间", Cell::moment(&change.at))
+        .by(TimeBy::Own)
         .fact("user", "用户", &change.account.name)
         .fact("uid", "用户号", change.account.uid.map(i64::from))
         .fact("sudo_user", "sudo 用户", change.account.sudo_user.as_ref())
@@ -307,7 +316,9 @@ pub(super) fn moves(moved: &[MovedWatermark]) -> Table {
     Columns::default()
         .column("tenant", "租户", |moved: &MovedWatermark| (&moved.tenant).into())
         .column("old_watermark", "原水位线", |moved| moved.old.as_ref().into())
+        .by(TimeBy::Source)
         .column("new_watermark", "新水位线", |moved| moved.new.as_ref().into())
+        .by(TimeBy::Source)
         .table(moved)
 }
 
@@ -318,9 +329,11 @@ pub(super) fn reject_columns() -> Columns<'static, PastReject> {
         .column("number", "发票号", |reject| reject.number.as_ref().into())
         .column("id", "id", |reject| (&reject.id).into())
         .column("time", "更新时间", |reject| reject.time.as_ref().into())
+        .by(TimeBy::Source)
         .column("reason", "原因", |reject| reject.reason.into())
         .column("first_run", "首次运行", |reject| reject.opened_run.into())
-        .column("since", "自", |reject| reject.opened.as_ref().into())
+        .column("since", "自", |reject| Cell::moment(reject.opened.as_ref()))
+        .by(TimeBy::Own)
         .column("last_run", "最近运行", |reject| reject.last_run.into())
         .column("detail", "详情", |reject| Reason::recorded(reject.reason, &reject.detail).into())
 }

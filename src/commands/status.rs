@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::ArgMatches;
 
 use super::past::{Lives, parsed, reject_columns};
@@ -12,10 +12,12 @@ use crate::config;
 use crate::event::{Event, Notice};
 use crate::export::ServerSession;
 use crate::export::lag::{self, LagSnapshot, Place, Yardstick};
+use crate::given_time::OwnZone;
 use crate::lang::Text;
 use crate::refusal::Refusal;
 use crate::report::Reporter;
-use crate::report::table::{Cell, Columns};
+use crate::report::table::{Cell, Columns, TimeBy};
+use crate::run::rfc3339;
 use crate::state::State;
 use crate::state::history::PastReject;
 use crate::state::overview::{LastRun, Overview};
@@ -36,7 +38,7 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
         return Ok(0);
     }
     let (last, overview) = (state.last_time()?, state.overview(&late_since())?);
-    mention_unfinished(&state, reporter)?;
+    mention_unfinished(&state, surroundings::own_zone(common), reporter)?;
     if last.proof.unproven > 0 {
         say(reporter, Notice::TimeUnproven { runs: last.proof.unproven, compared: last.proof.compared.clone() });
     }
@@ -63,7 +65,7 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
 
 /// From when on late arrivals are shown.
 fn late_since() -> String {
-    (surroundings::now() - TimeDelta::days(LATE_DAYS)).to_rfc3339_opts(SecondsFormat::Secs, true)
+    rfc3339(surroundings::now() - TimeDelta::days(LATE_DAYS))
 }
 
 /// Prints a notice.
@@ -101,11 +103,11 @@ fn ask(
 }
 
 /// Says if a run is at work or died.
-fn mention_unfinished(state: &State, reporter: &Reporter) -> anyhow::Result<()> {
+fn mention_unfinished(state: &State, zone: OwnZone, reporter: &Reporter) -> anyhow::Result<()> {
     if let Some(run) = state.unfinished_run()?
         && let Some(life) = Lives::of_state(state).of(&run)
     {
-        let (invoices, kind, host, started) = (run.counts.seen, run.kind, run.host, run.started);
+        let (invoices, kind, host, started) = (run.counts.seen, run.kind, run.host, zone.shown_text(&run.started));
         say(reporter, Notice::RunUnfinished { run: run.id, kind, host, started, invoices, life });
     }
     Ok(())
@@ -118,6 +120,7 @@ fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, Place> {
     Columns::default()
         .column("tenant", "租户", |place: &Place| place.tenant.as_ref().into())
         .column("watermark", "水位线", |place| place.watermark.as_ref().into())
+        .by(TimeBy::Source)
         .column("lag_seconds", "滞后", |place| place.lag.map_or(Cell::None, Cell::Seconds))
         .for_programs("stale", "滞后过久", move |place| match &place.tenant {
             Some(_) if judged => Cell::Flag(place.stale),
@@ -127,13 +130,15 @@ fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, Place> {
         .titled("outcome")
         .column("last_run", "运行", last(|last| last.id.into()))
         .titled("run")
-        .column("last_time", "时间", last(|last| last.finished.as_ref().unwrap_or(&last.started).into()))
+        .column("last_time", "时间", last(|last| Cell::moment(last.finished.as_ref().unwrap_or(&last.started))))
         .titled("at")
+        .by(TimeBy::Own)
         .column("last_written", "写入", last(|last| last.written.into()))
         .titled("written")
         .column("open_rejects", "无法导出", |place| place.rejects.number.into())
         .titled("rejects")
-        .for_programs("oldest_reject", "最早无法导出", |place| place.rejects.oldest.as_ref().into())
+        .for_programs("oldest_reject", "最早无法导出", |place| Cell::moment(place.rejects.oldest.as_ref()))
+        .by(TimeBy::Own)
         .column("oldest_reject_seconds", "已持续", move |place| open_for(place, now))
         .titled("open_for")
         .column("late_by_seconds", "最多迟到", |place| {

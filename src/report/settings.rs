@@ -1,10 +1,11 @@
 //! The settings of the printer: language, format, verbosity and progress.
 
+use crate::given_time::OwnZone;
 use crate::lang::Lang;
 
 /// The form of what goes to stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum PrintFormat {
     Text,
     Json,
     Csv,
@@ -22,7 +23,7 @@ pub enum Verbosity {
 
 /// Whether progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum ProgressDisplay {
     /// A bar on a terminal, a line every few seconds elsewhere.
     Auto,
     Never,
@@ -30,9 +31,25 @@ pub enum Progress {
 
 /// What flags and variables say about printing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct PrintSettings {
     pub lang: Lang,
-    pub format: Format,
+    /// In which people read times of our own clock.
+    pub zone: OwnZone,
+    pub format: PrintFormat,
     pub verbosity: Verbosity,
-    pub progress: Progress,
+    pub progress: ProgressDisplay,
+}
+
+/// The language and the zone of text for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Locale {
+    pub lang: Lang,
+    pub zone: OwnZone,
+}
+
+impl PrintSettings {
+    /// The locale of text for people.
+    pub fn locale(&self) -> Locale {
+        Locale { lang: self.lang, zone: self.zone }
+    }
 }

@@ -3,6 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::connect::temporary;
 use super::ledger::{Entry, Origin};
 use super::record::Record;
 use super::todo::Reject;
@@ -26,13 +27,10 @@ pub struct RehearsedInvoice {
 impl Rehearsal {
     /// A ledger without any decision.
     pub fn new() -> anyhow::Result<Self> {
-        let conn = Connection::open("")?;
-        conn.execute_batch(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
-             CREATE TABLE decided (id TEXT PRIMARY KEY, tenant TEXT, time TEXT, path TEXT, sha256 BLOB, size INTEGER,
+        let conn = temporary(
+            "CREATE TABLE decided (id TEXT PRIMARY KEY, tenant TEXT, time TEXT, path TEXT, sha256 BLOB, size INTEGER,
                  settled INTEGER, outcome TEXT, overrules INTEGER NOT NULL, source_table INTEGER) STRICT, WITHOUT ROWID;
-             CREATE INDEX decided_path ON decided (path);
-             BEGIN",
+             CREATE INDEX decided_path ON decided (path)",
         )?;
         Ok(Self(conn))
     }
@@ -60,7 +58,7 @@ impl Rehearsal {
                     entry.size,
                     entry.settled,
                     outcome,
-                    entry.table
+                    entry.table_no
                 ])?;
         }
         for Reject { id, tenant, .. } in record.rejects.values() {
@@ -111,7 +109,7 @@ fn rehearsed(row: &Row<'_>) -> rusqlite::Result<RehearsedInvoice> {
             size,
             settled: row.get(6)?,
             recheck: false,
-            table: row.get(9)?,
+            table_no: row.get(9)?,
         }),
         _ => None,
     };

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 
 use super::backup::{self, Occasion, unusable};
 use super::changes::{Change, ChangeKind, ReadFile, note};
-use super::connect::{Access, connect, connect_to};
+use super::connect::{StateAccess, connect, connect_to};
 use super::damage::explain;
 use super::runs::last_time;
 use super::{State, file, open, watermarks};
@@ -115,7 +115,7 @@ fn open_backup(file: &PrivateFile, from: &Path) -> anyhow::Result<Connection> {
     if !open::is_state(file).map_err(|error| unusable(from, error))? {
         return Err(no_backup(from));
     }
-    connect(file, Access::ReadOnly).map_err(|error| unusable(from, error))
+    connect(file, StateAccess::ReadOnly).map_err(|error| unusable(from, error))
 }
 
 fn no_backup(from: &Path) -> anyhow::Error {
@@ -179,7 +179,7 @@ pub fn last_run_beside(lock: &ExportLock) -> anyhow::Result<i64> {
 
 /// As far as the file can be read, which may be damaged.
 fn last_run_of(state: &PrivateFile) -> i64 {
-    let read = connect(state, Access::ReadOnly).and_then(|conn| Ok(last_run_on_record(&conn)?));
+    let read = connect(state, StateAccess::ReadOnly).and_then(|conn| Ok(last_run_on_record(&conn)?));
     read.unwrap_or_default()
 }
 

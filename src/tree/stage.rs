@@ -19,7 +19,7 @@ use super::name::TreePath;
 use super::output::{Durability, Tree};
 use super::tmpfile::{self, UnnamedFile, UnnamedFiles};
 use crate::fs::inherit::Inherited;
-use crate::fs::private::{Access, PrivateFolder};
+use crate::fs::private::{FileAccess, PrivateFolder};
 use crate::fs::{create_file, create_folder_if_missing, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId};
 use crate::lang::Explain;
@@ -43,9 +43,9 @@ pub struct Stage {
     next: AtomicU64,
     /// Found out when it is needed.
     unnamed: OnceLock<UnnamedFiles>,
-    /// How many this process may have.
+    /// How many open handles this process may have.
     handles: usize,
-    /// They make room where no handle is left.
+    /// Folders of the output that are closed where no handle is left.
     output_folders: Arc<Folders>,
     lists: AtomicU64,
     pub(super) durability: Durability,
@@ -245,7 +245,7 @@ pub fn unrecorded_targets(private: &PrivateFolder) -> anyhow::Result<Vec<Target>
     lists.sort_by_key(|name| (name.len(), name.clone()));
     let mut targets = Vec::new();
     for list in lists {
-        let Some(file) = folder.open(&list, Access::Read)? else { continue };
+        let Some(file) = folder.open(&list, FileAccess::Read)? else { continue };
         let path = folder.path_of(&list);
         targets.extend(read_list(file).explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?);
     }

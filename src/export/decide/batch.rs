@@ -304,7 +304,7 @@ mod tests {
             size: 5,
             settled: true,
             recheck: false,
-            table: None,
+            table_no: None,
         }
     }
 

@@ -84,8 +84,8 @@ pub(super) fn advances(
             if group.newest.is_some() { shown.min(group.newest.clone()) } else { shown }
         };
         let look_back = window::look_back(boundary, newest.as_ref(), work, *overlap);
-        let held = *work != OpenWork::None;
-        let is_same = (&look_back, &newest, held) == (&member.look_back, &member.newest, member.held);
+        let work_was_open = *work != OpenWork::None;
+        let is_same = (&look_back, &newest, work_was_open) == (&member.look_back, &member.newest, member.work_was_open);
         Advance {
             tenant: tenant.clone(),
             relative: members[0].tenant.clone(),
@@ -93,7 +93,7 @@ pub(super) fn advances(
             unchanged: member.number.filter(|_| is_same && members.len() == 1),
             look_back,
             newest,
-            held,
+            work_was_open,
             written: 0,
         }
     })
