@@ -99,6 +99,8 @@ pub enum Notice {
     JudgedByOwnClock,
     /// A run has no end yet. That its process died is known only of runs on this machine.
     RunUnfinished { run: RunId, kind: Kind, host: String, started: String, invoices: u64, life: Life },
+    /// `status`: the last export there was failed.
+    LastAttemptFailed { run: RunId, kind: Kind, started: String, error: String },
     /// Tenants that lag farther behind than they may.
     Stale { tenants: u64, of: u64, after: Duration },
 }

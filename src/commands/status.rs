@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::ArgMatches;
 
-use super::past::{Lives, parsed, reject_columns};
+use super::past::{Lives, arrow, parsed, reject_columns};
 use super::surroundings;
 use crate::cli::{Common, Status};
 use crate::config;
@@ -19,9 +19,10 @@ use crate::report::Reporter;
 use crate::report::table::{Cell, Columns, TimeBy};
 use crate::run::rfc3339;
 use crate::state::State;
-use crate::state::history::PastReject;
+use crate::state::history::{PastReject, PastRun};
 use crate::state::overview::{LastRun, Overview};
 use crate::state::runs::LastKnownState;
+use crate::state::verifications::{ContentCheck, Proof};
 
 /// A tenant is stale.
 const FOUND: u8 = 6;
@@ -39,6 +40,8 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
     }
     let (last, overview) = (state.last_time()?, state.overview(&late_since())?);
     mention_unfinished(&state, surroundings::own_zone(common), reporter)?;
+    let failed = state.last_attempt_failed()?;
+    mention_failed(failed.as_ref(), reporter);
     if last.proof.unproven > 0 {
         say(reporter, Notice::TimeUnproven { runs: last.proof.unproven, compared: last.proof.compared.clone() });
     }
@@ -51,7 +54,7 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
     }
     let by = present.as_ref().map_or(Yardstick::OwnClock(now), Yardstick::Source);
     let places = lag::places(&overview, &by, args.stale_after);
-    reporter.table(&columns(args, now).table(&places));
+    reporter.table(&columns(args, now, failed.as_ref()).table(&places));
     let stale = places.iter().filter(|place| place.stale).count() as u64;
     match args.stale_after {
         Some(after) if stale > 0 => {
@@ -113,8 +116,16 @@ fn mention_unfinished(state: &State, zone: OwnZone, reporter: &Reporter) -> anyh
     Ok(())
 }
 
+/// Says if the last export failed, at its start or later.
+fn mention_failed(failed: Option<&PastRun>, reporter: &Reporter) {
+    if let Some(run) = failed {
+        let (kind, started, error) = (run.kind, run.started.clone(), run.error.clone().unwrap_or_default());
+        say(reporter, Notice::LastAttemptFailed { run: run.id, kind, started, error });
+    }
+}
+
 /// The columns of tenants. How the last run went has shorter titles for people.
-fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, Place> {
+fn columns<'a>(args: &'a Status, now: DateTime<Utc>, failed: Option<&'a PastRun>) -> Columns<'a, Place> {
     let judged = args.stale_after.is_some();
     let last = |cell: fn(&LastRun) -> Cell| move |place: &Place| place.last.as_ref().map_or(Cell::None, cell);
     Columns::default()
@@ -144,8 +155,48 @@ fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, Place> {
         .column("late_by_seconds", "最多迟到", |place| {
             place.late_by.map_or(Cell::None, |by| Cell::Seconds(by.cast_signed()))
         })
+        .for_people("verified", "最近核对", |place| place.proof.as_ref().map(verified).into())
         .for_programs("note", "备注", |place| place.remark.into())
         .for_people("note", "备注", |place| note(place, args.margins.overlap).into())
+        .and(proof_columns().all_for_programs())
+        .and(failure_columns(failed).all_for_programs())
+}
+
+/// When a tenant was last proven to differ in nothing, and how.
+fn verified(proof: &Proof) -> Text {
+    let (at, against) = (&proof.at, Text::from(proof.against));
+    let content = match proof.content {
+        ContentCheck::BySize => Text::same(""),
+        ContentCheck::ByHash => text!(", hash", "，哈希"),
+    };
+    let window = match (&proof.since, &proof.until) {
+        (None, None) => Text::same(""),
+        (since, until) => {
+            let window = arrow(since.as_ref(), until.as_ref());
+            text!(", {window}", "，{window}"; window)
+        }
+    };
+    text!("{at} ({against}{content}{window})", "{at}（{against}{content}{window}）"; against, content, window)
+}
+
+/// The verification that `verified` tells of.
+fn proof_columns() -> Columns<'static, Place> {
+    let of = |cell: fn(&Proof) -> Cell| move |place: &Place| place.proof.as_ref().map_or(Cell::None, cell);
+    Columns::default()
+        .column("verified_run", "核对运行", of(|proof| proof.run.into()))
+        .column("verified_time", "核对时间", of(|proof| (&proof.at).into()))
+        .column("verified_against", "比对对象", of(|proof| proof.against.into()))
+        .column("verified_content", "文件比对方式", of(|proof| proof.content.into()))
+        .column("verified_since", "核对区间起点", of(|proof| proof.since.as_ref().into()))
+        .column("verified_until", "核对区间终点", of(|proof| proof.until.as_ref().into()))
+}
+
+/// The last export there was, if it failed. It is the same in each row, since programs read rows.
+fn failure_columns(failed: Option<&PastRun>) -> Columns<'_, Place> {
+    Columns::default()
+        .column("failed_run", "失败的运行", move |_: &Place| failed.map(|run| run.id).into())
+        .column("failed_time", "失败时间", move |_| failed.map(|run| &run.started).into())
+        .column("failed_error", "失败原因", move |_| failed.and_then(|run| run.error.as_ref()).into())
 }
 
 /// Everything that is to be noticed about a tenant.

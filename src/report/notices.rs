@@ -55,6 +55,11 @@ pub(super) fn line(notice: &Notice) -> Line {
                 )),
             }
         }
+        Notice::LastAttemptFailed { run, kind, started, error } => {
+            let run =
+                text!("run {run} ({kind}), started {started}", "第 {run} 次运行（{kind}，开始于 {started}）"; kind);
+            Line::warn(text!("last attempt failed: {run}: {error}", "最近一次导出失败: {run}: {error}"; run))
+        }
         Notice::MissingIndex { statement } => Line::warn(message! {
             "the index for incremental runs is missing, so they are slow", "缺少增量导出所需的索引，查询会很慢";
             "create it with: {statement}", "请执行: {statement}"
@@ -303,6 +308,12 @@ mod tests {
             Notice::TimeUnproven { runs: 1, compared: None },
             Notice::JudgedByOwnClock,
             Notice::Stale { tenants: 2, of: 3, after: Duration::from_secs(45) },
+            Notice::LastAttemptFailed {
+                run: RunId(3),
+                kind: Kind::Full,
+                started: time.into(),
+                error: "errno 13".into(),
+            },
         ];
         others.into_iter().chain(unfinished).chain(doubts.map(Notice::Doubt)).chain(kept).chain(nameless).collect()
     }

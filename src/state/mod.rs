@@ -47,10 +47,12 @@ pub mod watermarks;
 pub mod runs;
 mod schema;
 mod source_table;
+pub mod starts;
 mod store;
 pub mod tenants;
 pub mod todo;
 pub mod trace;
+pub mod verifications;
 
 pub use self::store::State;
 
@@ -95,6 +97,7 @@ mod tests {
             times_again: None,
             last_number: 0,
             table: None,
+            verification: None,
         };
         state.begin(&start).unwrap().id
     }

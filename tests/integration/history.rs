@@ -15,7 +15,7 @@ pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// As documented.
-const FIELDS: [&str; 26] = [
+const FIELDS: [&str; 33] = [
     "id",
     "kind",
     "status",
@@ -42,6 +42,13 @@ const FIELDS: [&str; 26] = [
     "retries",
     "error",
     "remark",
+    "until",
+    "against",
+    "content",
+    "files_looked_at",
+    "differences",
+    "pending",
+    "known_rejects",
 ];
 const REJECT: [&str; 11] = [
     "tenant",

@@ -223,7 +223,7 @@ fn find_strangers(
 }
 
 /// The name of a tenant's folder.
-fn folder_of(tenant: &Tenant) -> String {
+pub(super) fn folder_of(tenant: &Tenant) -> String {
     TreePath::of(tenant, None, "20000101", "1").tenant().to_owned()
 }
 
