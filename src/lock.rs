@@ -22,6 +22,7 @@ use crate::fs::file::{PrivateFile, name_of};
 use crate::fs::identity::Identity;
 use crate::fs::kind;
 use crate::fs::private::{FileAccess, PRIVATE, PrivateFolder, parent};
+use crate::fs::readers::{OWNER_ONLY, StateMode};
 use crate::lang::Explain;
 use crate::refusal::{self, Distrust, Holder, Refusal};
 use crate::run::{RunId, Starter, rfc3339};
@@ -54,9 +55,15 @@ pub struct ExportLock {
     private: Arc<PrivateFolder>,
     state: PrivateFile,
     starter: Starter,
+    mode: Option<StateMode>,
 }
 
 impl ExportLock {
+    /// Who may read the state from now on; None: those who may now.
+    pub fn mode(&self) -> Option<StateMode> {
+        self.mode
+    }
+
     /// `.export_state` of the output.
     pub fn private(&self) -> &Arc<PrivateFolder> {
         &self.private
@@ -87,6 +94,20 @@ impl ExportLock {
     /// Keeps the number that a run got.
     pub fn note_number(&self, run: RunId) -> anyhow::Result<()> {
         self.files().try_for_each(|file| write_number(file, run))
+    }
+
+    /// The readers of the state may read the lock too, and no other user: a lock that is shared keeps runs away.
+    fn admit_readers(&self) -> anyhow::Result<()> {
+        let found = self.state.stat()?.map_or(OWNER_ONLY, |stat| StateMode::like(stat.st_mode));
+        let mode = self.mode.map_or(found, StateMode::bits);
+        self.state.folder().decide_file_mode(mode);
+        for folder in [&self.private, self.state.folder()] {
+            let changed = folder.set_mode(mark::FILE, mode);
+            if self.mode.is_some() {
+                changed.and_then(|()| folder.admit(mode))?;
+            }
+        }
+        Ok(())
     }
 
     fn files(&self) -> impl Iterator<Item = &File> {
@@ -201,6 +222,7 @@ pub fn acquire(
     purpose: &str,
     starter: &Starter,
     patience: Duration,
+    mode: Option<StateMode>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<(Tree, ExportLock)> {
     fs::create_dir_all(output).explain(|| text!("cannot create {}", "无法创建 {}", output.display()))?;
@@ -212,7 +234,9 @@ pub fn acquire(
     let state_lock = if Arc::ptr_eq(&folder, &private) { None } else { Some(take_lock(&folder, &mut request, tell)?) };
     let state = PrivateFile::new(&folder, name_of(state)?);
     take_script_lock(&private, &request.holder)?;
-    Ok((tree, ExportLock { file, state_lock, private, state, starter: starter.clone() }))
+    let lock = ExportLock { file, state_lock, private, state, starter: starter.clone(), mode };
+    lock.admit_readers()?;
+    Ok((tree, lock))
 }
 
 /// The lock of an output, shared with other readers until this is dropped: no run is at work there.
@@ -238,7 +262,10 @@ pub fn share(
     let mut request = LockRequest::new(purpose, starter, patience);
     loop {
         match file.try_lock_shared() {
-            Ok(()) => return Ok(Some(SharedLock { _file: file })),
+            Ok(()) => {
+                has_left_folder(&private)?;
+                return Ok(Some(SharedLock { _file: file }));
+            }
             Err(TryLockError::WouldBlock) => wait(&file, &path, &mut request, tell)?,
             Err(TryLockError::Error(error)) => return Err(not_lockable(&path, error)),
         }
@@ -311,7 +338,7 @@ fn open_or_create(folder: &PrivateFolder) -> anyhow::Result<Option<File>> {
     if let Some(file) = folder.open(mark::FILE, FileAccess::Write)? {
         return Ok(Some(file));
     }
-    match folder.create_file(mark::FILE, 0o666) {
+    match folder.create_file(mark::FILE, OWNER_ONLY) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
         created => {
             let path = folder.path_of(mark::FILE);
@@ -410,15 +437,23 @@ fn write_owner(private: &PrivateFolder, holder: &Value) -> anyhow::Result<()> {
 
 /// Removes a lock folder that a dead run of this program left. The lock is held, so that run cannot be alive.
 fn reclaim(private: &PrivateFolder) -> anyhow::Result<()> {
+    if has_left_folder(private)? { release(private) } else { Ok(()) }
+}
+
+/// Whether a run of this program left its lock folder.
+///
+/// # Errors
+/// Refuses the script's own.
+fn has_left_folder(private: &PrivateFolder) -> anyhow::Result<bool> {
     let folder = private.path_of(SCRIPT_LOCK);
-    let Some(stat) = private.stat(SCRIPT_LOCK)? else { return Ok(()) };
+    let Some(stat) = private.stat(SCRIPT_LOCK)? else { return Ok(false) };
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {}
         FileType::Symlink => return Err(Refusal::Untrusted { path: folder, why: Distrust::Link }.into()),
         _ => return Err(script_locked(folder, stat.st_mtime)),
     }
-    let Some(lock) = private.open_subfolder(SCRIPT_LOCK)? else { return Ok(()) };
-    if lock.stat(OWNER)?.is_some() { release(private) } else { Err(script_locked(folder, stat.st_mtime)) }
+    let Some(lock) = private.open_subfolder(SCRIPT_LOCK)? else { return Ok(false) };
+    if lock.stat(OWNER)?.is_some() { Ok(true) } else { Err(script_locked(folder, stat.st_mtime)) }
 }
 
 /// The script is at work, or has left its folder behind. `created` is in seconds since 1970.

@@ -346,5 +346,5 @@ fn lock(
 ) -> anyhow::Result<(Tree, ExportLock)> {
     let state = config::state_path(common);
     let mut tell = |event| reporter.event(&event);
-    lock::acquire(&common.output, &state, purpose, starter, changing.lock_wait, &mut tell)
+    lock::acquire(&common.output, &state, purpose, starter, changing.lock_wait, common.state_mode, &mut tell)
 }

@@ -67,7 +67,10 @@ fn belongs_on_record(error: &anyhow::Error) -> bool {
 /// Puts the start on record, if there is a state for it.
 fn record(options: &CommonOptions, error: &anyhow::Error) -> anyhow::Result<()> {
     let CommonOptions {
-        kind, paths: Paths { output, state }, surroundings: Surroundings { starter, clocks, .. }, ..
+        kind,
+        paths: Paths { output, state, .. },
+        surroundings: Surroundings { starter, clocks, .. },
+        ..
     } = options;
     let Some(lock) = lock::acquire_state(state, starter, PATIENCE)? else { return Ok(()) };
     let Some(mut state) = State::open_for_record(&lock)? else { return Ok(()) };

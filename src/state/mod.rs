@@ -2,7 +2,7 @@
 //!
 //! | the file | |
 //! |---|---|
-//! | `file` | what SQLite keeps beside the state, and whether another user replaced any of it |
+//! | `file`, `readers` | what SQLite keeps beside the state, and whether another user replaced any of it; who may read it all |
 //! | `schema`, `connect`, `damage` | versions, connections, and which errors mean a damaged file |
 //! | `open`, `store` | creating and opening; transactions, readers and the end of an open state |
 //! | `backup`, `restore`, `integrity` | backups, their way back, and whether the state holds together |
@@ -39,6 +39,7 @@ pub mod pages;
 #[cfg(test)]
 mod query_plan_tests;
 pub mod record;
+mod readers;
 pub mod rehearsal;
 pub mod restore;
 pub mod selection;

@@ -16,6 +16,7 @@ use super::changes::ChangeKind;
 use super::connect::{Stamp, StateAccess, connect, connect_read_only, connect_to, harden, make_durable};
 use super::damage::{explain, explain_any};
 use super::file::{self, Watch};
+use super::readers;
 use super::schema::{self, APPLICATION_ID, KNOWN};
 use crate::fs::file::{PrivateFile, UnfinishedFile};
 use crate::fs::kind;
@@ -30,6 +31,7 @@ const ASIDE: &str = ".aside-";
 impl State {
     /// Opens the state for writing; None where there is none. An older one is backed up and upgraded.
     pub fn open(lock: &ExportLock) -> anyhow::Result<Option<Self>> {
+        readers::admit(lock)?;
         Self::open_file(lock.state(), lock.starter())
     }
 
@@ -105,7 +107,12 @@ impl State {
 pub(super) fn begin_beside(state: &PrivateFile) -> anyhow::Result<UnfinishedFile> {
     let place = state.with_suffix(".new");
     file::remove_companions(&place)?;
-    UnfinishedFile::create(place, file::MODE)
+    let mode = file::mode_of_new(state)?;
+    let unfinished = UnfinishedFile::create(place, mode)?;
+    let path = unfinished.place().path().display();
+    file::set_mode(unfinished.file(), mode)
+        .explain(|| text!("cannot change the permissions of {path}", "无法更改 {path} 的权限"))?;
+    Ok(unfinished)
 }
 
 /// The name of a state that was set aside at a moment.

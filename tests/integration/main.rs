@@ -49,6 +49,7 @@ mod pipes;
 mod planted;
 mod power;
 mod pruning;
+mod readers;
 mod reading;
 mod refusals;
 mod rejects;

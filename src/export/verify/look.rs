@@ -62,7 +62,7 @@ impl Look {
 }
 
 fn open_read_only(task: &Task) -> anyhow::Result<State> {
-    let Paths { output, state } = &task.common.paths;
+    let Paths { output, state, .. } = &task.common.paths;
     let opened = State::open_read_only(state)?.ok_or_else(|| Refusal::NoState { state: state.clone() })?;
     task.common.location().judge(Some(&opened.last_time()?), mark::of_output(output)?.as_ref())?;
     Ok(opened)
