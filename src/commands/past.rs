@@ -144,6 +144,7 @@ fn verification_columns() -> Columns<'static, HistoryEntry> {
         |cell: fn(&PastVerification) -> Cell| of_run(move |run| run.verification.as_ref().map_or(Cell::None, cell));
     Columns::default()
         .column("until", "区间终点", of(|verification| verification.until.as_ref().into()))
+        .by(TimeBy::Source)
         .column("against", "比对对象", of(|verification| verification.against.into()))
         .column("content", "文件比对方式", of(|verification| verification.content.into()))
         .column("files_looked_at", "检查的文件", of(|verification| verification.files.into()))

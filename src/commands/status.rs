@@ -11,7 +11,7 @@ use crate::cli::{Common, Status};
 use crate::config;
 use crate::event::{Event, Notice};
 use crate::export::ServerSession;
-use crate::export::lag::{self, LagSnapshot, Place, Yardstick};
+use crate::export::lag::{self, LagSnapshot, TenantLag, Yardstick};
 use crate::given_time::OwnZone;
 use crate::lang::Text;
 use crate::refusal::Refusal;
@@ -39,9 +39,10 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
         return Ok(0);
     }
     let (last, overview) = (state.last_time()?, state.overview(&late_since())?);
-    mention_unfinished(&state, surroundings::own_zone(common), reporter)?;
+    let zone = surroundings::own_zone(common);
+    mention_unfinished(&state, zone, reporter)?;
     let failed = state.last_attempt_failed()?;
-    mention_failed(failed.as_ref(), reporter);
+    mention_failed(failed.as_ref(), zone, reporter);
     if last.proof.unproven > 0 {
         say(reporter, Notice::TimeUnproven { runs: last.proof.unproven, compared: last.proof.compared.clone() });
     }
@@ -53,12 +54,12 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
         say(reporter, Notice::JudgedByOwnClock);
     }
     let by = present.as_ref().map_or(Yardstick::OwnClock(now), Yardstick::Source);
-    let places = lag::places(&overview, &by, args.stale_after);
-    reporter.table(&columns(args, now, failed.as_ref()).table(&places));
-    let stale = places.iter().filter(|place| place.stale).count() as u64;
+    let tenant_lags = lag::tenant_lags(&overview, &by, args.stale_after);
+    reporter.table(&columns(args, now).and(proof_columns()).and(failure_columns(failed.as_ref())).table(&tenant_lags));
+    let stale = tenant_lags.iter().filter(|tenant_lag| tenant_lag.stale).count() as u64;
     match args.stale_after {
         Some(after) if stale > 0 => {
-            let of = places.iter().filter(|place| place.tenant.is_some()).count() as u64;
+            let of = tenant_lags.iter().filter(|tenant_lag| tenant_lag.tenant.is_some()).count() as u64;
             say(reporter, Notice::Stale { tenants: stale, of, after });
             Ok(FOUND)
         }
@@ -117,24 +118,25 @@ fn mention_unfinished(state: &State, zone: OwnZone, reporter: &Reporter) -> anyh
 }
 
 /// Says if the last export failed, at its start or later.
-fn mention_failed(failed: Option<&PastRun>, reporter: &Reporter) {
+fn mention_failed(failed: Option<&PastRun>, zone: OwnZone, reporter: &Reporter) {
     if let Some(run) = failed {
-        let (kind, started, error) = (run.kind, run.started.clone(), run.error.clone().unwrap_or_default());
+        let (kind, started, error) = (run.kind, zone.shown_text(&run.started), run.error.clone().unwrap_or_default());
         say(reporter, Notice::LastAttemptFailed { run: run.id, kind, started, error });
     }
 }
 
 /// The columns of tenants. How the last run went has shorter titles for people.
-fn columns<'a>(args: &'a Status, now: DateTime<Utc>, failed: Option<&'a PastRun>) -> Columns<'a, Place> {
+fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, TenantLag> {
     let judged = args.stale_after.is_some();
-    let last = |cell: fn(&LastRun) -> Cell| move |place: &Place| place.last.as_ref().map_or(Cell::None, cell);
+    let last =
+        |cell: fn(&LastRun) -> Cell| move |tenant_lag: &TenantLag| tenant_lag.last.as_ref().map_or(Cell::None, cell);
     Columns::default()
-        .column("tenant", "租户", |place: &Place| place.tenant.as_ref().into())
-        .column("watermark", "水位线", |place| place.watermark.as_ref().into())
+        .column("tenant", "租户", |tenant_lag: &TenantLag| tenant_lag.tenant.as_ref().into())
+        .column("watermark", "水位线", |tenant_lag| tenant_lag.watermark.as_ref().into())
         .by(TimeBy::Source)
-        .column("lag_seconds", "滞后", |place| place.lag.map_or(Cell::None, Cell::Seconds))
-        .for_programs("stale", "滞后过久", move |place| match &place.tenant {
-            Some(_) if judged => Cell::Flag(place.stale),
+        .column("lag_seconds", "滞后", |tenant_lag| tenant_lag.lag.map_or(Cell::None, Cell::Seconds))
+        .for_programs("stale", "滞后过久", move |tenant_lag| match &tenant_lag.tenant {
+            Some(_) if judged => Cell::Flag(tenant_lag.stale),
             _ => Cell::None,
         })
         .column("last_outcome", "结果", last(|last| last.outcome.into()))
@@ -146,25 +148,29 @@ fn columns<'a>(args: &'a Status, now: DateTime<Utc>, failed: Option<&'a PastRun>
         .by(TimeBy::Own)
         .column("last_written", "写入", last(|last| last.written.into()))
         .titled("written")
-        .column("open_rejects", "无法导出", |place| place.rejects.number.into())
+        .column("open_rejects", "无法导出", |tenant_lag| tenant_lag.rejects.number.into())
         .titled("rejects")
-        .for_programs("oldest_reject", "最早无法导出", |place| Cell::moment(place.rejects.oldest.as_ref()))
-        .by(TimeBy::Own)
-        .column("oldest_reject_seconds", "已持续", move |place| open_for(place, now))
-        .titled("open_for")
-        .column("late_by_seconds", "最多迟到", |place| {
-            place.late_by.map_or(Cell::None, |by| Cell::Seconds(by.cast_signed()))
+        .for_programs("oldest_reject", "最早无法导出", |tenant_lag| {
+            Cell::moment(tenant_lag.rejects.oldest.as_ref())
         })
-        .for_people("verified", "最近核对", |place| place.proof.as_ref().map(verified).into())
-        .for_programs("note", "备注", |place| place.remark.into())
-        .for_people("note", "备注", |place| note(place, args.margins.overlap).into())
-        .and(proof_columns().all_for_programs())
-        .and(failure_columns(failed).all_for_programs())
+        .by(TimeBy::Own)
+        .column("oldest_reject_seconds", "已持续", move |tenant_lag| open_for(tenant_lag, now))
+        .titled("open_for")
+        .column("late_by_seconds", "最多迟到", |tenant_lag| {
+            tenant_lag.late_by.map_or(Cell::None, |by| Cell::Seconds(by.cast_signed()))
+        })
+        .for_people("verified", "最近核对", |tenant_lag| {
+            Cell::moment(tenant_lag.proof.as_ref().map(|proof| &proof.at))
+        })
+        .by(TimeBy::Own)
+        .for_people("how", "核对方式", |tenant_lag| tenant_lag.proof.as_ref().map(how_proven).into())
+        .for_programs("note", "备注", |tenant_lag| tenant_lag.remark.into())
+        .for_people("note", "备注", |tenant_lag| note(tenant_lag, args.margins.overlap).into())
 }
 
-/// When a tenant was last proven to differ in nothing, and how.
-fn verified(proof: &Proof) -> Text {
-    let (at, against) = (&proof.at, Text::from(proof.against));
+/// How a tenant was proven to differ in nothing, and in which window of source times.
+fn how_proven(proof: &Proof) -> Text {
+    let against = Text::from(proof.against);
     let content = match proof.content {
         ContentCheck::BySize => Text::same(""),
         ContentCheck::ByHash => text!(", hash", "，哈希"),
@@ -176,36 +182,39 @@ fn verified(proof: &Proof) -> Text {
             text!(", {window}", "，{window}"; window)
         }
     };
-    text!("{at} ({against}{content}{window})", "{at}（{against}{content}{window}）"; against, content, window)
+    text!("{against}{content}{window}", "{against}{content}{window}"; against, content, window)
 }
 
-/// The verification that `verified` tells of.
-fn proof_columns() -> Columns<'static, Place> {
-    let of = |cell: fn(&Proof) -> Cell| move |place: &Place| place.proof.as_ref().map_or(Cell::None, cell);
+/// The last proof of a tenant, for programs.
+fn proof_columns() -> Columns<'static, TenantLag> {
+    let of =
+        |cell: fn(&Proof) -> Cell| move |tenant_lag: &TenantLag| tenant_lag.proof.as_ref().map_or(Cell::None, cell);
     Columns::default()
         .column("verified_run", "核对运行", of(|proof| proof.run.into()))
-        .column("verified_time", "核对时间", of(|proof| (&proof.at).into()))
+        .column("verified_time", "核对时间", of(|proof| Cell::moment(&proof.at)))
         .column("verified_against", "比对对象", of(|proof| proof.against.into()))
         .column("verified_content", "文件比对方式", of(|proof| proof.content.into()))
         .column("verified_since", "核对区间起点", of(|proof| proof.since.as_ref().into()))
         .column("verified_until", "核对区间终点", of(|proof| proof.until.as_ref().into()))
+        .all_for_programs()
 }
 
-/// The last export there was, if it failed. It is the same in each row, since programs read rows.
-fn failure_columns(failed: Option<&PastRun>) -> Columns<'_, Place> {
+/// The last export, if it failed. It is the same in each row, since programs read rows.
+fn failure_columns(failed: Option<&PastRun>) -> Columns<'_, TenantLag> {
     Columns::default()
-        .column("failed_run", "失败的运行", move |_: &Place| failed.map(|run| run.id).into())
-        .column("failed_time", "失败时间", move |_| failed.map(|run| &run.started).into())
+        .column("failed_run", "失败的运行", move |_: &TenantLag| failed.map(|run| run.id).into())
+        .column("failed_time", "失败时间", move |_| Cell::moment(failed.map(|run| &run.started)))
         .column("failed_error", "失败原因", move |_| failed.and_then(|run| run.error.as_ref()).into())
+        .all_for_programs()
 }
 
 /// Everything that is to be noticed about a tenant.
-fn note(place: &Place, overlap: Duration) -> Option<Text> {
-    let near = place.late_by.is_some_and(|by| Duration::from_secs(by) * 2 > overlap);
+fn note(tenant_lag: &TenantLag, overlap: Duration) -> Option<Text> {
+    let near = tenant_lag.late_by.is_some_and(|by| Duration::from_secs(by) * 2 > overlap);
     let notes = [
-        place.stale.then(|| text!("stale", "滞后过久")),
-        place.remark.map(Text::from),
-        place.tenant.is_none().then(|| text!("rejects whose tenant cannot be read", "无法读取租户的问题记录")),
+        tenant_lag.stale.then(|| text!("stale", "滞后过久")),
+        tenant_lag.remark.map(Text::from),
+        tenant_lag.tenant.is_none().then(|| text!("rejects whose tenant cannot be read", "无法读取租户的问题记录")),
         near.then(|| {
             text!("late arrivals come near --overlap: make it longer", "迟到数据已接近 --overlap 的上限，请调大")
         }),
@@ -214,8 +223,8 @@ fn note(place: &Place, overlap: Duration) -> Option<Text> {
 }
 
 /// How long the oldest open reject has been open.
-fn open_for(place: &Place, now: DateTime<Utc>) -> Cell {
-    let opened = place.rejects.oldest.as_deref().and_then(parsed);
+fn open_for(tenant_lag: &TenantLag, now: DateTime<Utc>) -> Cell {
+    let opened = tenant_lag.rejects.oldest.as_deref().and_then(parsed);
     opened.map_or(Cell::None, |opened| Cell::Seconds(now.signed_duration_since(opened).num_seconds()))
 }
 

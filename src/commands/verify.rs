@@ -11,7 +11,7 @@ use crate::export::verify::findings::{Difference, Finding, Findings};
 use crate::export::verify::{self, RepairResult, Verification};
 use crate::invoice::Tenant;
 use crate::lang::{Text, Word};
-use crate::report::table::{Columns, Details, Table};
+use crate::report::table::{Columns, Details, Table, TimeBy};
 use crate::report::{Reporter, error_text};
 use crate::window::Span;
 
@@ -79,7 +79,9 @@ fn scope(details: Details, verified: &Verification) -> Details {
         .fact("source", "数据源", source.as_ref())
         .fact("tenants", "租户", Some(tenants.join(", ")).filter(|_| !selection.has_all_tenants()))
         .fact("since", "区间起点", after.as_ref())
+        .by(TimeBy::Source)
         .fact("until", "区间终点", upto.as_ref())
+        .by(TimeBy::Source)
 }
 
 /// The answer in one sentence.

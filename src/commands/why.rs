@@ -6,7 +6,7 @@ use super::surroundings;
 use crate::cli::{Common, Why};
 use crate::event::Event;
 use crate::export::ServerSession;
-use crate::export::why::{self, Case, SourceSnapshot, Standing};
+use crate::export::why::{self, Case, InvoiceStatus, SourceSnapshot};
 use crate::given_time::OwnZone;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::Text;
@@ -48,7 +48,7 @@ pub(super) fn run(common: &Common, args: &Why, matches: &ArgMatches, reporter: &
         return Ok(FOUND);
     }
     reporter.each(&details);
-    Ok(if cases.iter().all(|case| case.verdict.standing == Standing::Exported) { 0 } else { FOUND })
+    Ok(if cases.iter().all(|case| case.verdict.status == InvoiceStatus::Exported) { 0 } else { FOUND })
 }
 
 /// Wrong usage, and a source that is not the state's, are no reason to go on without one.
@@ -84,7 +84,7 @@ fn unknown(number: &str, tenant: Option<&Tenant>) -> Details {
     let next = text!("check the spelling, also upper and lower case, and blanks", "请检查拼写，包括大小写和空格");
     Details::default()
         .fact("number", "发票号", number)
-        .fact("verdict", "结论", Standing::NotExported)
+        .fact("verdict", "结论", InvoiceStatus::NotExported)
         .fact("because", "原因", because)
         .fact("next", "下一步", next)
 }
@@ -102,7 +102,7 @@ fn details(number: &str, case: &Case, boundary: Option<&SourceTime>, zone: OwnZo
     };
     Details::default()
         .fact("number", "发票号", number)
-        .fact("verdict", "结论", verdict.standing)
+        .fact("verdict", "结论", verdict.status)
         .fact("because", "原因", verdict.because.clone())
         .fact("next", "下一步", verdict.next.clone())
         .fact("tenant", "租户", tenant)

@@ -8,24 +8,22 @@
 //! A verification holds the lock (`look.rs`): during a run, its files and its records disagree for a moment.
 
 use self::findings::{Difference, Findings};
-use self::look::{Held, Look};
+use self::look::{Held, Look, Sight};
 use self::record::Record;
 use super::carry_out::{Destination, carry_out};
 use super::diff::Compare;
 use super::metrics::{RunMetrics, RunResult, Totals};
 use super::options::CommonOptions;
-use super::server::{ServerSession, ServerSnapshot};
+use super::server::ServerSession;
 use super::session::{RunContext, Session, end};
 use super::starts;
 use crate::event::Event;
 use crate::lang::Message;
 use crate::panics;
 use crate::run::{Cancel, Counts, Kind, RunId};
-use crate::state::State;
 use crate::state::history::RunStatus;
 use crate::state::runs::End;
 use crate::state::selection::Selection;
-use crate::tree::Tree;
 
 mod disk;
 pub mod findings;
@@ -83,17 +81,6 @@ impl Verification {
         let left = self.mended.as_ref().map_or(&self.findings, |mended| &mended.left);
         left.number() > 0
     }
-}
-
-/// What a comparison looks at.
-#[derive(Clone, Copy)]
-struct Sight<'a> {
-    tree: &'a Tree,
-    state: &'a State,
-    /// None where only tree and ledger are compared.
-    snapshot: Option<&'a ServerSnapshot>,
-    /// The verification, if it is on record.
-    run: Option<RunId>,
 }
 
 /// Compares, mends what the task asks for, and compares again.
@@ -159,7 +146,7 @@ fn compare_and_mend(
     let mut session = starts::on_record(options, || Session::open(options, &mut server_session, tell))?;
     let name = Some(server_session.source.name().0);
     drop(server_session);
-    let mut record = Record::begin(&mut session.state, task, &session.held)?;
+    let mut record = Record::begin(&mut session.state, task, &session.lock)?;
     // A signal may end the process at once as long as nothing is changed.
     let examined = panics::as_error(|| examine(task, sight(&session, record.run), &Cancel::default(), tell));
     let findings = record.examined(&mut session.state, task, metrics, examined)?;

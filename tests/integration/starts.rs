@@ -187,7 +187,7 @@ fn a_start_that_failed_does_not_hide_that_an_older_state_was_restored() {
     exporter.run(INCREMENTAL).expect(1);
     exporter.set("INVOICE_EXPORT_SOURCE", source);
     exporter.run(["verify"]).expect(6);
-    assert_eq!(exporter.ask("SELECT id, status FROM run"), ["1 success", "3 failed", "4 success"]);
+    assert_eq!(exporter.ask("SELECT id, status FROM run ORDER BY id"), ["1 success", "3 failed", "4 success"]);
     let run = exporter.run(INCREMENTAL).expect(0);
     assert!(run.stderr.contains("the tree is newer than the state"), "{run}");
     exporter.assert_agrees();
@@ -205,7 +205,10 @@ fn a_start_that_failed_after_a_run_had_died_leaves_its_doubts_to_the_next_run() 
     exporter.run(INCREMENTAL).expect(1);
     exporter.set("INVOICE_EXPORT_SOURCE", source);
     exporter.run(["verify"]);
-    assert_eq!(exporter.ask("SELECT id, status FROM run WHERE id < 4"), ["1 success", "2 running", "3 failed"]);
+    assert_eq!(
+        exporter.ask("SELECT id, status FROM run WHERE id < 4 ORDER BY id"),
+        ["1 success", "2 running", "3 failed"]
+    );
     let (_, said) = status(&exporter);
     assert!(said.stderr.contains("run 2 (incremental)") && said.stderr.contains("died"), "{said}");
     exporter.run(INCREMENTAL).expect(0);

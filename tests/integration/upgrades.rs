@@ -273,7 +273,7 @@ fn a_file_that_a_dead_run_of_an_earlier_version_may_have_written_is_a_leftover()
     let found = verified["findings"].as_array().unwrap().iter();
     let found: Vec<_> = found.map(|found| (found["difference"].as_str(), found["path"].as_str())).collect();
     assert_eq!(found, left.map(|path| (Some("leftover"), Some(path))));
-    let history = exporter.run(["history", "last"]).expect(0);
+    let history = exporter.run(["history", "3"]).expect(0);
     assert!(left.iter().all(|path| history.stdout.contains(path)), "{history}");
     exporter.assert_state_is_sound();
 

@@ -1,5 +1,5 @@
-//! The parts of a run (groups of tenants, the to-do list, the table): how far each has come, and how the watermarks of a
-//! group move once its last row is decided.
+//! Owns how far each part of a run has come (the to-do list, a group of tenants, the table, the rest of the ledger),
+//! and how the watermarks of a group move once its last row is decided.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,8 +16,9 @@ pub(super) type Spellings = BTreeMap<Tenant, Option<SourceTime>>;
 /// How far a part of the run has come.
 #[derive(Default)]
 struct Progress {
-    decided: u64,
-    /// How many rows there are, and their tenants, once the reader is through.
+    /// Rows that have reached the deciding thread, also those that wait for a conflict.
+    arrived: u64,
+    /// How many rows the reader has handed over, and their tenants; None until it is through.
     expected: Option<(u64, Spellings)>,
 }
 
@@ -28,9 +29,9 @@ pub(in crate::export) struct Parts {
 }
 
 impl Parts {
-    /// One more row is decided, or waits.
+    /// One more row has arrived.
     pub(super) fn note_row(&mut self, part: Part) {
-        self.open.entry(part).or_default().decided += 1;
+        self.open.entry(part).or_default().arrived += 1;
     }
 
     /// The reader has handed over so many rows, and that is all.
@@ -38,11 +39,12 @@ impl Parts {
         self.open.entry(part).or_default().expected = Some((rows, spellings));
     }
 
-    /// Whether a part may be closed. Rows of the to-do list belong to tenants too, so no other part is closed before it.
+    /// Whether all rows of a part have arrived. Rows of the to-do list belong to tenants too, so no other part is
+    /// complete before it. The caller resolves conflicts before it closes the part: rows that wait have arrived.
     pub(super) fn is_complete(&self, part: Part) -> bool {
         let progress = self.open.get(&part);
-        let expected = progress.and_then(|progress| Some((progress.decided, progress.expected.as_ref()?.0)));
-        expected.is_some_and(|(decided, rows)| decided == rows) && (part == Part::Todo || self.todo_is_done)
+        let expected = progress.and_then(|progress| Some((progress.arrived, progress.expected.as_ref()?.0)));
+        expected.is_some_and(|(arrived, rows)| arrived == rows) && (part == Part::Todo || self.todo_is_done)
     }
 
     /// Takes out a part that is complete, and returns the tenants that it has shown.
@@ -101,10 +103,9 @@ pub(super) fn advances(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::export::plan::Reading;
+    use crate::export::decide::tests::parameters;
+    use crate::export::plan::KeysToRead;
     use crate::run::Kind;
 
     #[test]
@@ -126,21 +127,13 @@ mod tests {
     #[test]
     fn a_new_spelling_moves_with_its_group_and_shows_no_newer_time_than_is_listed() {
         let time = |minute: u32| SourceTime(format!("2025-11-28 10:{minute:02}:00"));
-        let parameters = RunParameters {
-            kind: Kind::Incremental,
-            boundary: time(30),
-            since: None,
-            work: OpenWork::None,
-            overlap: Duration::from_secs(60),
-            settled_below: time(30),
-            table: None,
-        };
+        let parameters = parameters(Kind::Incremental);
         let group = Group {
             asked: Tenant::from("acme"),
             members: vec![Member::new(Tenant::from("acme"))],
             others: OtherSpellings::Exported,
             newest: Some(time(20)),
-            reading: Reading::Nothing,
+            keys: KeysToRead::None,
         };
         let spellings = Spellings::from([(Tenant::from("ACME"), Some(time(25)))]);
         let members = members(&group, &spellings);

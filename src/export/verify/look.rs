@@ -9,11 +9,23 @@ use crate::export::options::Paths;
 use crate::export::server::{ServerSession, ServerSnapshot, take_snapshot, unknown_tenants};
 use crate::lock::{self, ExportLock, SharedLock};
 use crate::refusal::Refusal;
+use crate::run::RunId;
 use crate::state::State;
 use crate::state::selection::Selection;
 use crate::tree::{Tree, mark};
 
-/// What is looked at.
+/// What a comparison looks at.
+#[derive(Clone, Copy)]
+pub(super) struct Sight<'a> {
+    pub tree: &'a Tree,
+    pub state: &'a State,
+    /// None where only tree and ledger are compared.
+    pub snapshot: Option<&'a ServerSnapshot>,
+    /// The verification, if it is on record.
+    pub run: Option<RunId>,
+}
+
+/// What is looked at, and held.
 pub(super) struct Look {
     pub tree: Tree,
     pub state: State,

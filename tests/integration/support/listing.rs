@@ -52,5 +52,11 @@ fn all_but_runs(state: &Path) -> String {
     let tables =
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'run' AND name NOT LIKE 'verification%'";
     let tables = ask(state, tables).into_iter().flatten().flatten();
-    tables.map(|table| format!("{table}: {:?}\n", ask(state, &format!("SELECT * FROM {table}")))).collect()
+    let rows = |table: &str| {
+        let columns =
+            ask(state, &format!("SELECT name FROM pragma_table_info('{table}')")).into_iter().flatten().flatten();
+        let quoted: Vec<String> = columns.map(|column| format!("quote({column})")).collect();
+        ask(state, &format!("SELECT {} FROM {table}", quoted.join(", ")))
+    };
+    tables.map(|table| format!("{table}: {:?}\n", rows(&table))).collect()
 }
