@@ -96,16 +96,13 @@ impl ExportLock {
         self.files().try_for_each(|file| write_number(file, run))
     }
 
-    /// The readers of the state may read the lock too, and no other user: a lock that is shared keeps runs away.
+    /// The readers of the state may read the lock too. No other user may: a lock that is shared keeps runs away.
     fn admit_readers(&self) -> anyhow::Result<()> {
-        let found = self.state.stat()?.map_or(OWNER_ONLY, |stat| StateMode::like(stat.st_mode));
-        let mode = self.mode.map_or(found, StateMode::bits);
+        let Some(mode) = self.mode.map(StateMode::bits) else { return Ok(()) };
         self.state.folder().decide_file_mode(mode);
         for folder in [&self.private, self.state.folder()] {
-            let changed = folder.set_mode(mark::FILE, mode);
-            if self.mode.is_some() {
-                changed.and_then(|()| folder.admit(mode))?;
-            }
+            folder.set_mode(mark::FILE, mode)?;
+            folder.admit(mode)?;
         }
         Ok(())
     }

@@ -1,12 +1,15 @@
 //! Who may read the program's own files: the state with its log, its backups, and the lock.
 
+use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 
 use super::private::PrivateFolder;
-use crate::lang::Explain;
+use crate::lang::{Explain, Text};
 
 words! {
     /// The mode of these files.
@@ -44,30 +47,30 @@ impl PrivateFolder {
         if needed == before {
             return Ok(());
         }
-        let changed = rustix::fs::fchmod(self.handle(), Mode::from_raw_mode(needed)).map_err(std::io::Error::from);
-        changed.explain(|| cannot_change(&self.path().display().to_string()))
+        let changed = rustix::fs::fchmod(self.handle(), Mode::from_raw_mode(needed)).map_err(io::Error::from);
+        changed.explain(|| cannot_change(self.path()))
     }
 
-    /// Gives a file this mode, if it is there. It is not opened: closing it would drop SQLite's locks on it.
-    pub fn set_mode(&self, name: impl AsRef<std::path::Path>, mode: RawMode) -> anyhow::Result<()> {
+    /// Gives a file this mode, if it is there and ours. It is not opened: closing it would drop SQLite's locks on it.
+    pub fn set_mode(&self, name: impl AsRef<Path>, mode: RawMode) -> anyhow::Result<()> {
         let name = name.as_ref();
         let set = || -> rustix::io::Result<()> {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = match rustix::fs::openat(self.handle(), name, flags, Mode::empty()) {
                 Err(Errno::NOENT) => return Ok(()),
-                file => file?,
+                file => File::from(file?),
             };
-            let stat = rustix::fs::fstat(&file)?;
-            if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() || stat.st_mode & 0o777 == mode {
+            let is_right = rustix::fs::fstat(&file)?.st_mode & 0o777 == mode;
+            if is_right || self.refuse_foreign_file(name, &file).is_err() {
                 return Ok(());
             }
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(mode), AtFlags::empty())
         };
-        set().map_err(std::io::Error::from).explain(|| cannot_change(&self.path_of(name).display().to_string()))
+        set().map_err(io::Error::from).explain(|| cannot_change(&self.path_of(name)))
     }
 }
 
-fn cannot_change(path: &str) -> crate::lang::Text {
-    text!("cannot change the permissions of {path}", "无法更改 {path} 的权限")
+fn cannot_change(path: &Path) -> Text {
+    text!("cannot change the permissions of {}", "无法更改 {} 的权限", path.display())
 }
