@@ -9,7 +9,7 @@ use super::past::{Lives, arrow, parsed, reject_columns};
 use super::surroundings;
 use crate::cli::{Common, Status};
 use crate::config;
-use crate::event::{Event, Notice};
+use crate::event::{Event, Life, Notice};
 use crate::export::ServerSession;
 use crate::export::lag::{self, LagSnapshot, TenantLag, Yardstick};
 use crate::given_time::OwnZone;
@@ -110,6 +110,8 @@ fn ask(
 fn mention_unfinished(state: &State, zone: OwnZone, reporter: &Reporter) -> anyhow::Result<()> {
     if let Some(run) = state.unfinished_run()?
         && let Some(life) = Lives::of_state(state).of(&run)
+        // A verification that died leaves nothing that must be made good.
+        && (run.boundary.is_some() || life != Life::Dead)
     {
         let (invoices, kind, host, started) = (run.counts.seen, run.kind, run.host, zone.shown_text(&run.started));
         say(reporter, Notice::RunUnfinished { run: run.id, kind, host, started, invoices, life });
@@ -159,13 +161,19 @@ fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, TenantLag> {
         .column("late_by_seconds", "最多迟到", |tenant_lag| {
             tenant_lag.late_by.map_or(Cell::None, |by| Cell::Seconds(by.cast_signed()))
         })
-        .for_people("verified", "最近核对", |tenant_lag| {
+        .and(shown_proof())
+        .for_programs("note", "备注", |tenant_lag| tenant_lag.remark.into())
+        .for_people("note", "备注", |tenant_lag| note(tenant_lag, args.margins.overlap).into())
+}
+
+/// The last proof of a tenant, for people.
+fn shown_proof() -> Columns<'static, TenantLag> {
+    Columns::default()
+        .for_people("verified", "最近核对", |tenant_lag: &TenantLag| {
             Cell::moment(tenant_lag.proof.as_ref().map(|proof| &proof.at))
         })
         .by(TimeBy::Own)
         .for_people("how", "核对方式", |tenant_lag| tenant_lag.proof.as_ref().map(how_proven).into())
-        .for_programs("note", "备注", |tenant_lag| tenant_lag.remark.into())
-        .for_people("note", "备注", |tenant_lag| note(tenant_lag, args.margins.overlap).into())
 }
 
 /// How a tenant was proven to differ in nothing, and in which window of source times.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::options::{CommonOptions, Paths, Surroundings};
-use crate::lang::{Explain, Message, Text};
+use crate::lang::{Explain, Message};
 use crate::lock;
 use crate::panics;
 use crate::refusal::Refusal;
@@ -36,7 +36,7 @@ pub fn on_record<T>(options: &CommonOptions, start: impl FnOnce() -> anyhow::Res
             Err(error)
         }
         Err(unrecorded) => {
-            let why = Text::from(Message::from(&unrecorded).what);
+            let why = Message::from(&unrecorded).what;
             Err(error).explain(|| text!("this start is not on record ({why})", "本次启动未能记入历史（{why}）"; why))
         }
     }

@@ -15,7 +15,8 @@
 //! | `selection` | the tenants and the window that an operator has selected |
 //! | `todo` | what is still to be done or was rejected |
 //! | `record`, `rehearsal` | a published batch, in one transaction after its files; what a dry run decided instead |
-//! | `runs`, `changes` | the history of runs and of other changes; `history`, `pages`, `trace` and `overview` read it |
+//! | `runs`, `starts`, `verifications` | the history of runs, of starts that failed and of verifications |
+//! | `changes` | the history of other changes; `history`, `pages`, `trace` and `overview` read all of it |
 //! | `legacy`, `legacy_file` | the script's state file, and how it is put in place |
 //!
 //! Only the holder of the lock may open a state for writing: `State::open` takes the lock as proof.

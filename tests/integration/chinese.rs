@@ -120,7 +120,7 @@ fn exported(table: &Table) -> Exporter<'_> {
 fn every_answer_is_chinese() {
     on_every_source(|table| {
         let exporter = exported(table);
-        let say = |args: &[&str], code| assert_chinese(&exporter, args, code, &["mysql", "mariadb"]);
+        let say = |args: &[&str], code| assert_chinese(&exporter, args, code, &["mysql", "mariadb", "sqlite"]);
         say(&["status"], 0);
         say(&["status", "--stale-after", "1m"], 6);
         say(&["status", "--rejects"], 0);
@@ -238,8 +238,15 @@ fn programs_get_the_same_in_both_languages() {
     ] {
         let formats: &[&str] = if args[0] == "why" { &["json"] } else { &["json", "csv"] };
         for format in formats {
-            let print =
-                |lang: &str| exporter.run(args.iter().chain(&["--format", format, "--lang", lang])).expect(code).stdout;
+            let print = |lang: &str| {
+                let stdout = exporter.run(args.iter().chain(&["--format", format, "--lang", lang])).expect(code).stdout;
+                // Each verification is another run.
+                let without_run =
+                    stdout.split_once("\"run\":").filter(|_| args[0] == "verify").map(|(before, after)| {
+                        format!("{before}{}", after.trim_start_matches(|c: char| c.is_ascii_digit()))
+                    });
+                without_run.unwrap_or(stdout)
+            };
             // A lag may grow by a second between two of them.
             let (english, chinese) = loop {
                 let (before, chinese, after) = (print("en"), print("zh"), print("en"));

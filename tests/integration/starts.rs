@@ -74,11 +74,11 @@ fn a_start_that_the_server_refuses_is_on_record_and_status_says_so() {
         let refused = format!("mysql://root@127.0.0.1:1/{database}");
         let missing = format!("{place}/no_such_database");
         let cases: [(&[&str], &str, &str, &str); 5] = [
-            (&INCREMENTAL, "incremental", &nobody, "nobody"),
+            (&INCREMENTAL, "incremental", &nobody, "cannot connect"),
             (&FULL, "full", &refused, "127.0.0.1:1"),
             (&["run", "--since", "2025-11-01"], "backfill", &missing, "no_such_database"),
             (&["run", "--tenant", "Nobody"], "full", &url, "\"Nobody\""),
-            (&["verify", "--against-source"], "verify", &nobody, "nobody"),
+            (&["verify", "--against-source"], "verify", &nobody, "cannot connect"),
         ];
         for (args, kind, source, fact) in cases {
             exporter.set("INVOICE_EXPORT_SOURCE", source);
@@ -111,7 +111,9 @@ fn a_start_without_a_source_or_its_password_is_on_record() {
     assert_on_record(&exporter, "incremental", &exporter.run(INCREMENTAL).expect(1), "--password-file");
     assert_on_record(&exporter, "verify", &exporter.run(["verify", "--against-source"]).expect(1), "--password-file");
     let missing = exporter.home().join("missing.db").display().to_string();
-    exporter.set("INVOICE_EXPORT_PASSWORD_FILE", "");
+    let password = exporter.home().join("password");
+    fs::write(&password, "unused").unwrap();
+    exporter.set("INVOICE_EXPORT_PASSWORD_FILE", password);
     exporter.set("INVOICE_EXPORT_SOURCE", format!("sqlite:{missing}"));
     assert_on_record(&exporter, "full", &exporter.run(FULL).expect(1), &missing);
     let unknown = exporter.run(["verify", "--tenant", "Nobody"]).expect(2);
@@ -155,7 +157,7 @@ fn a_start_that_cannot_be_put_on_record_says_so_after_five_seconds() {
     let table = Table::embedded();
     let mut exporter = exported(&table);
     arrive(&table, 2);
-    let at_work = spawn_held(&exporter, "linkat", 1, &FULL);
+    let at_work = spawn_held(&exporter, "renameat", 1, &FULL);
     wait_for("a run at work", || exporter.ask("SELECT id FROM run WHERE status = 'running'") == ["2"]);
     let source = table.url();
     exporter.set("INVOICE_EXPORT_SOURCE", format!("sqlite:{}", exporter.home().join("missing.db").display()));
@@ -199,7 +201,7 @@ fn a_start_that_failed_after_a_run_had_died_leaves_its_doubts_to_the_next_run() 
     let table = Table::embedded();
     let mut exporter = exported(&table);
     arrive(&table, 2);
-    run_with(&exporter, "linkat:signal=KILL:when=1", &INCREMENTAL);
+    assert!(run_with(&exporter, "renameat:signal=KILL:when=1", &INCREMENTAL).was_killed());
     let source = table.url();
     exporter.set("INVOICE_EXPORT_SOURCE", format!("sqlite:{}", exporter.home().join("missing.db").display()));
     exporter.run(INCREMENTAL).expect(1);

@@ -48,7 +48,7 @@ fn describe(path: &Path, allowed: Traces) -> String {
 }
 
 /// What a state says besides its runs and verifications.
-fn all_but_runs(state: &Path) -> String {
+pub(crate) fn all_but_runs(state: &Path) -> String {
     let tables =
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'run' AND name NOT LIKE 'verification%'";
     let tables = ask(state, tables).into_iter().flatten().flatten();
