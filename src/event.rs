@@ -74,6 +74,8 @@ pub enum Notice {
     StaysInPlace { why: Option<KeptReason>, files: u64, example: String },
     /// The source does not show which table it is, so that no file is ever superseded for certain.
     TableUnknown,
+    /// Files in this folder, and perhaps in others, do not get the group or the ACL that it hands down.
+    NotShared { folder: String, detail: String },
     /// A file could not be removed.
     NotRemoved { path: String, detail: String },
     /// The tenant shows source times ahead of the server's clock; they wait for their window.
@@ -148,7 +150,7 @@ impl Notice {
 pub enum Life {
     Alive,
     Dead,
-    /// It belongs to another machine.
+    /// The lock cannot be asked from here.
     Unknown,
 }
 

@@ -47,8 +47,8 @@ pub(super) fn line(notice: &Notice) -> Line {
                     "{run}正在进行: 已处理 {invoices} 条记录"; run
                 )),
                 Life::Unknown => Line::info(text!(
-                    "{run} on {host}, has not ended: {come} so far",
-                    "{run}在 {host} 上尚未结束: 已处理 {invoices} 条记录"; run
+                    "{run} on {host}, has not ended, and its lock cannot be asked from here: {come} so far",
+                    "{run}在 {host} 上尚未结束，且此处无法查询其锁: 已处理 {invoices} 条记录"; run
                 )),
                 Life::Dead => Line::warn(text!(
                     "{run}, died after {come}; the next run makes it good",
@@ -106,6 +106,12 @@ pub(super) fn line(notice: &Notice) -> Line {
             "tenant {tenant}: its watermark {from} lay ahead of the boundary and is pulled back to {to}",
             "租户 {tenant}: 水位线 {from} 晚于导出时间边界，已退回到 {to}"
         )),
+        Notice::NotShared { folder, detail } => Line::warn(message! {
+            "files in {folder} do not get the group or ACL that the folder hands down, so that others may not be able to read them: {detail}",
+            "{folder} 中的文件无法获得该目录传递的属组或 ACL，其他用户可能无法读取: {detail}";
+            "make the user who exports a member of the group; `verify` lists these files and those in other folders",
+            "请将导出用户加入该组；verify 会列出这些文件以及其他目录中的此类文件"
+        }),
         Notice::NotRemoved { path, detail } => {
             Line::warn(text!("cannot remove {path}: {detail}", "文件 {path} 无法删除: {detail}"))
         }
@@ -330,7 +336,8 @@ mod tests {
             Notice::PulledBack { tenant: tenant.clone(), from: time.into(), to: "2025-11-27".into() },
             Notice::LeftInPlace { path: path.clone() },
             Notice::TableUnknown,
-            Notice::NotRemoved { path: path.clone(), detail },
+            Notice::NotRemoved { path: path.clone(), detail: detail.clone() },
+            Notice::NotShared { folder: path.clone(), detail },
             Notice::TimesAhead { tenant: tenant.clone(), newest: time.into() },
             Notice::TooManyRejects { open: 3, allowed: 2 },
             Notice::OldReject { open_for: Duration::from_secs(45), allowed: Duration::from_secs(44) },

@@ -6,12 +6,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::State;
 use super::changes::{ChangeKind, MovedWatermark};
 use super::connect::temporary;
-use super::stored::counts;
+use super::stored::{account, counts};
 use super::todo::{self, Closing, LEFT_BY_RUN, Leftover};
 use super::verifications::{self, PastFinding, PastVerification};
 use crate::invoice::{InvoiceId, ReasonCode, SourceTime, Tenant};
 use crate::lang::{Explain, Text};
-use crate::run::{Counts, Kind, Outcome, RunId};
+use crate::run::{Account, Counts, Kind, Outcome, RunId};
 
 words! {
     /// How a run ended, or that it has not.
@@ -60,7 +60,7 @@ pub struct PastRun {
     pub since: Option<SourceTime>,
     /// None: the start failed before there was one, or the run is a verification.
     pub boundary: Option<SourceTime>,
-    pub user: String,
+    pub account: Account,
     pub host: String,
     pub pid: i64,
     pub command_line: String,
@@ -81,7 +81,7 @@ pub struct PastChange {
     pub at: String,
     /// It came after this run; a pull-back belongs to it.
     pub last_run: i64,
-    pub user: String,
+    pub account: Account,
     pub host: String,
     pub command_line: Option<String>,
     pub reason: Option<String>,
@@ -293,7 +293,7 @@ impl PastRun {
             finished: row.get("finished")?,
             since: row.get("since")?,
             boundary: row.get("boundary")?,
-            user: row.get("user")?,
+            account: account(row)?,
             host: row.get("host")?,
             pid: row.get("pid")?,
             command_line: row.get("command_line")?,
@@ -321,7 +321,7 @@ impl PastChange {
             kind: row.get("kind")?,
             at: row.get("at")?,
             last_run: row.get("last_run")?,
-            user: row.get("user")?,
+            account: account(row)?,
             host: row.get("host")?,
             command_line: row.get("command_line")?,
             reason: row.get("reason")?,

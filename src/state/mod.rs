@@ -2,7 +2,7 @@
 //!
 //! | the file | |
 //! |---|---|
-//! | `file` | what SQLite keeps beside the state, and whether another user replaced any of it |
+//! | `file`, `readers` | what SQLite keeps beside the state, and whether another user replaced any of it; who may read it all |
 //! | `schema`, `connect`, `damage` | versions, connections, and which errors mean a damaged file |
 //! | `open`, `store` | creating and opening; transactions, readers and the end of an open state |
 //! | `backup`, `restore`, `integrity` | backups, their way back, and whether the state holds together |
@@ -43,6 +43,7 @@ pub mod pages;
 #[cfg(test)]
 mod query_plan_tests;
 pub mod record;
+mod readers;
 pub mod rehearsal;
 pub mod restore;
 pub mod selection;
@@ -70,13 +71,13 @@ mod tests {
     use crate::fs::file::PrivateFile;
     use crate::invoice::{InvoiceId, SourceTime};
     use crate::lang::Lang;
-    use crate::run::{Kind, RunId, Starter};
+    use crate::run::{Account, Kind, RunId, Starter};
     use crate::state::conditions::ConditionChanges;
     use crate::state::runs::Start;
 
     fn starter() -> Starter {
         Starter {
-            user: "cron".to_owned(),
+            account: Account { name: "cron".to_owned(), uid: Some(1), sudo_user: None },
             host: "db1".to_owned(),
             pid: 1,
             command_line: "invoice-export run".to_owned(),
@@ -100,7 +101,7 @@ mod tests {
             since: None,
             doubts: Vec::new(),
             times_again: None,
-            marked_run: 0,
+            last_number: 0,
             table: None,
             verification: None,
             conditions: ConditionChanges::default(),

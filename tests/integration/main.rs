@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+mod accounts;
 mod adoption;
+mod alive;
 mod architecture;
 mod attacks;
 mod backups;
@@ -28,6 +30,7 @@ mod history;
 mod hostile;
 mod identity;
 mod incremental;
+mod inherited;
 mod large;
 mod late_commits;
 mod legacy;
@@ -47,12 +50,14 @@ mod pipes;
 mod planted;
 mod power;
 mod pruning;
+mod readers;
 mod reading;
 mod refusals;
 mod rejects;
 mod replicas;
 mod results;
 mod retries;
+mod run_numbers;
 mod scripts;
 mod selection;
 mod server_errors;
