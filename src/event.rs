@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::lang::Text;
 use crate::refusal::{Holder, Trouble};
-use crate::run::{Counts, KeptReason, Kind, RunId, Summary};
+use crate::run::{Counts, KeptReason, Kind, Prospect, RunId, Summary};
 
 /// Something to show, in the order in which it happened.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub enum Event {
     Progress { invoices: u64 },
     /// An invoice cannot be exported.
     Rejected { tenant: Option<Tenant>, id: InvoiceId, number: Option<String>, reason: Reason },
+    /// A dry run says what would become of a path that does not stay as it is.
+    Prospect { path: String, prospect: Prospect },
     /// Everything of the tenant is recorded.
     TenantDone { tenant: Tenant, counts: Counts },
     /// The tenant's export ended without its watermark; the others go on.

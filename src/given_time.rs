@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Days, LocalResult, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, TimeZone, Timelike, Utc};
+use chrono::{
+    DateTime, Days, LocalResult, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, TimeZone, Timelike, Utc,
+};
 
 use crate::invoice::SourceTime;
 use crate::window::{Clock, moment, printed_day};
@@ -120,9 +122,7 @@ impl GivenTime {
             Self::Ago(ago) => return now.checked_sub_signed(TimeDelta::from_std(*ago).ok()?),
             Self::Shown(time) => moment(time)?,
             Self::Day(day) => of_day(*day)?,
-            Self::DaysAgo(days) => {
-                of_day(now.with_timezone(zone).date_naive().checked_sub_days(Days::new(*days))?)?
-            }
+            Self::DaysAgo(days) => of_day(now.with_timezone(zone).date_naive().checked_sub_days(Days::new(*days))?)?,
         };
         in_zone(shown, end, zone)
     }

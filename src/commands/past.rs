@@ -9,7 +9,7 @@ use crate::event::Life;
 use crate::invoice::Reason;
 use crate::lang::{Lang, Text};
 use crate::report::table::{Cell, Columns, Details, Table};
-use crate::run::{CountName, Counts};
+use crate::run::{CountName, Counts, PastCounts};
 use crate::state::changes::{ChangeKind, MovedWatermark};
 use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, Status};
 use crate::state::pages::{Entry, What};
@@ -95,7 +95,7 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
         .for_programs("error", "错误", of_run(|run| run.error.as_ref().into()))
 }
 
-fn counts(entry: &Entry) -> Option<Counts> {
+fn counts(entry: &Entry) -> Option<PastCounts> {
     match &entry.what {
         What::Run(run) => Some(run.counts),
         What::Change(_) => None,
@@ -149,9 +149,16 @@ fn arrow<T: ToString>(from: Option<T>, to: Option<T>) -> Text {
 
 /// The counts of rows and files that are not zero, and the error.
 fn result(run: &PastRun) -> Text {
-    let counts = Counts::NAMES.iter().zip(run.counts.values());
-    let told = counts.filter(|(CountName { column, .. }, n)| *n > 0 && !["seen", "late_by", "bytes"].contains(column));
-    let told = told.map(|(CountName { column, zh, .. }, n)| Text::new(format!("{n} {column}"), format!("{zh} {n}")));
+    let Counts { written, new, .. } = run.counts.counts;
+    let told = run.counts.values().filter_map(|(name, n)| Some((name, n.filter(|n| *n > 0)?)));
+    let told = told.filter(|(CountName { column, .. }, _)| match *column {
+        "seen" | "late_by" | "bytes" => false,
+        "new" => new < written,
+        _ => true,
+    });
+    let told = told.map(|(CountName { column, zh, .. }, n)| {
+        Text::new(format!("{n} {}", column.replace('_', " ")), format!("{zh} {n}"))
+    });
     let told = told.reduce(|all, one| text!("{all}, {one}", "{all}，{one}"; all, one));
     let told = told.unwrap_or_else(|| text!("nothing new", "无变化"));
     match &run.error {

@@ -105,7 +105,7 @@ fn mention_unfinished(state: &State, reporter: &Reporter) -> anyhow::Result<()> 
     if let Some(run) = state.unfinished_run()?
         && let Some(life) = life(&run)
     {
-        let (invoices, kind, host, started) = (run.counts.seen, run.kind, run.host, run.started);
+        let (invoices, kind, host, started) = (run.counts.counts.seen, run.kind, run.host, run.started);
         say(reporter, Notice::RunUnfinished { run: run.id, kind, host, started, invoices, life });
     }
     Ok(())

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::drive::no_thread;
 use super::writing::Writing;
 use crate::panics;
+use crate::run::RunId;
 use crate::state::State;
 use crate::state::record::Record;
 use crate::state::rehearsal::Rehearsal;
@@ -37,6 +38,14 @@ impl Committer<'_> {
         match self {
             Self::Export { state, .. } => Some(state),
             Self::DryRun { state, .. } => *state,
+        }
+    }
+
+    /// The run on record; a dry run is none.
+    pub(super) fn run(&self) -> Option<RunId> {
+        match self {
+            Self::Export { writing, .. } => Some(writing.run.id),
+            Self::DryRun { .. } => None,
         }
     }
 
@@ -70,7 +79,7 @@ impl Committer<'_> {
     pub(super) fn record(&mut self, published: &Published, record: &Record) -> anyhow::Result<()> {
         match self {
             Self::Export { state, writing, .. } => writing.record(state, published, record),
-            Self::DryRun { rehearsal, .. } => rehearsal.record(record),
+            Self::DryRun { rehearsal, .. } => rehearsal.record(published, record),
         }
     }
 

@@ -23,7 +23,7 @@
 //! | `decide/` | the thread that gives out paths |
 //! | `commit.rs` | the threads that publish, and the records of batches |
 //! | `carry_out.rs` | the work of a run: scope, to-do list, threads |
-//! | `run.rs` | one run or dry run, from start to summary |
+//! | `run.rs`, `dry_run.rs` | one run or dry run, from start to summary |
 //! | `verify.rs`, `verify/` | tree, ledger and source compared, with the same parts |
 //! | `lag.rs`, `why.rs` | how far tenants lag behind; what became of one invoice |
 
@@ -43,6 +43,7 @@ mod decide;
 mod diff;
 mod doubts;
 mod drive;
+mod dry_run;
 mod server;
 mod tenant_families;
 pub mod lag;

@@ -13,7 +13,7 @@ use crate::state::stored::TenantNo;
 use crate::state::tenants::KnownTenant;
 use crate::state::watermarks::PullBack;
 use crate::tree::mark::Mark;
-use crate::window::{OpenWork, Span, earlier};
+use crate::window::{OpenWork, ReadFrom, Span, earlier};
 
 /// What was found where a run is to start.
 #[derive(Clone, Debug)]
@@ -128,6 +128,7 @@ pub struct Member {
     pub look_back: Option<SourceTime>,
     pub newest: Option<SourceTime>,
     pub held: bool,
+    pub read_from: Option<ReadFrom>,
     /// Its number in the state; None for one that the state does not know.
     pub number: Option<TenantNo>,
 }
@@ -135,12 +136,12 @@ pub struct Member {
 impl Member {
     /// A spelling that the state does not know.
     pub(super) fn new(tenant: Tenant) -> Self {
-        Self { tenant, watermark: None, look_back: None, newest: None, held: false, number: None }
+        Self { tenant, watermark: None, look_back: None, newest: None, held: false, read_from: None, number: None }
     }
 
     fn of(known: &KnownTenant) -> Self {
-        let KnownTenant { number, tenant, watermark, look_back, newest, held, .. } = known.clone();
-        Self { tenant, watermark, look_back, newest, held, number: Some(number) }
+        let KnownTenant { number, tenant, watermark, look_back, newest, held, read_from, .. } = known.clone();
+        Self { tenant, watermark, look_back, newest, held, read_from, number: Some(number) }
     }
 }
 
@@ -307,6 +308,7 @@ mod tests {
             look_back: look_back.map(time),
             newest: Some(time(newest)),
             held: false,
+            read_from: Some(ReadFrom::TheBeginning),
         }
     }
 

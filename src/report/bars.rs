@@ -66,6 +66,7 @@ impl Bars {
             | Event::ListingTenants
             | Event::TenantStarted { .. }
             | Event::Rejected { .. }
+            | Event::Prospect { .. }
             | Event::TenantDone { .. }
             | Event::TenantFailed { .. } => {}
         }

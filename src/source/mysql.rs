@@ -24,10 +24,10 @@ use super::table::{Database, Layout, Table};
 use super::table_identity::{TableIdentity, innodb_name};
 use super::{Access, Replication, ServerAddress, SourceError, SourceName};
 use crate::effort;
+use crate::invoice::SourceTime;
 use crate::lang::{Explain, Text};
 use crate::panics::{self, Panic};
 use crate::refusal::{ConnectErrorKind, Refusal};
-use crate::invoice::SourceTime;
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork};
 

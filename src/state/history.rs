@@ -9,7 +9,7 @@ use super::stored::counts;
 use super::todo::{self, Closing, LEFT_BY_RUN, Leftover};
 use crate::invoice::{InvoiceId, ReasonCode, SourceTime, Tenant};
 use crate::lang::{Explain, Text};
-use crate::run::{Counts, Kind, Outcome, RunId};
+use crate::run::{Kind, Outcome, PastCounts, RunId};
 
 words! {
     /// How a run ended, or that it has not.
@@ -63,7 +63,7 @@ pub struct PastRun {
     pub command_line: String,
     pub version: String,
     pub tenants: u64,
-    pub counts: Counts,
+    pub counts: PastCounts,
     pub retries: u64,
     pub error: Option<String>,
 }
@@ -108,7 +108,7 @@ pub struct RunInFull {
 pub struct OfTenant {
     /// It has no new value where the run did not move it.
     pub watermark: MovedWatermark,
-    pub counts: Counts,
+    pub counts: PastCounts,
     pub error: Option<String>,
 }
 

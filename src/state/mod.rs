@@ -14,7 +14,8 @@
 //! | `ledger`, `visited`, `source_table` | which file belongs to which invoice, which ids a scan met, and in which table |
 //! | `selection` | the tenants and the window that an operator has selected |
 //! | `todo` | what is still to be done or was rejected |
-//! | `record`, `rehearsal` | a published batch, in one transaction after its files; what a dry run decided instead |
+//! | `record`, `origin` | a published batch, in one transaction after its files; how each invoice got its file |
+//! | `supposition`, `rehearsal` | the state as a run that begins would change it, and what a dry run decided |
 //! | `runs`, `changes` | the history of runs and of other changes; `history`, `pages`, `trace` and `overview` read it |
 //! | `legacy`, `legacy_file` | the script's state file, and how it is put in place |
 //!
@@ -34,6 +35,7 @@ pub mod ledger;
 pub mod legacy;
 pub mod legacy_file;
 pub mod open;
+pub mod origin;
 pub mod overview;
 pub mod pages;
 #[cfg(test)]
@@ -48,6 +50,7 @@ pub mod runs;
 mod schema;
 mod source_table;
 mod store;
+pub mod supposition;
 pub mod tenants;
 pub mod todo;
 pub mod trace;
@@ -108,7 +111,7 @@ mod tests {
         let lookup = look.lookup().unwrap();
         assert!(lookup.is_empty().unwrap());
         let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
-        let row = "DROP TRIGGER entry_comes_now; INSERT INTO entry VALUES (1, 1, NULL, 1, '20251128+A', zeroblob(32), 2, 1, 1, 0, 1, 0, NULL)";
+        let row = "DROP TRIGGER entry_comes_now; INSERT INTO entry VALUES (1, 1, NULL, 1, '20251128+A', zeroblob(32), 2, 1, 1, 0, 1, 0, NULL, NULL)";
         state.transaction(|tx| tx.execute_batch(row)).unwrap();
         assert!(!lookup.is_empty().unwrap(), "while the run is at work");
         state.close().unwrap();

@@ -1,6 +1,7 @@
 //! An open state: its transactions, its readers and its end.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -8,6 +9,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::connect::{Access, Stamp, connect_read_only};
 use super::damage::explain;
 use super::file::Watch;
+use super::supposition::Supposition;
 use crate::fs::file::PrivateFile;
 use crate::lang::Explain;
 
@@ -20,6 +22,8 @@ pub struct State {
     pub(super) unlocked: Option<Stamp>,
     /// Where another user could put another file in its place.
     pub(super) watch: Option<Watch>,
+    /// What a dry run supposes.
+    pub(super) supposition: Option<Arc<Supposition>>,
 }
 
 impl State {
@@ -78,7 +82,8 @@ impl State {
         let mut whole = undisturbed(&self.unlocked);
         while !whole {
             let (conn, stamp) = connect_read_only(&self.file)?;
-            result = read(&conn);
+            result =
+                self.supposition.iter().try_for_each(|supposition| supposition.apply(&conn)).and_then(|()| read(&conn));
             whole = undisturbed(&stamp);
         }
         result

@@ -6,7 +6,7 @@ use super::State;
 use super::stored::{self, TenantNo};
 use crate::invoice::{SourceTime, Tenant};
 use crate::run::RunId;
-use crate::window::is_time;
+use crate::window::{ReadFrom, is_time};
 
 /// What the state knows of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct KnownTenant {
     pub newest: Option<SourceTime>,
     /// Work was open when its keys were read last: it may have committed older rows since.
     pub held: bool,
+    /// None: no run of this state has read up to the watermark.
+    pub read_from: Option<ReadFrom>,
 }
 
 /// A watermark at its new place, with what the next run needs to know.
@@ -34,6 +36,7 @@ pub struct Advance {
     pub look_back: Option<SourceTime>,
     pub newest: Option<SourceTime>,
     pub held: bool,
+    pub read_from: Option<ReadFrom>,
     pub written: u64,
     /// The number of a tenant of which only the watermark changes.
     pub unchanged: Option<TenantNo>,
@@ -49,7 +52,7 @@ impl State {
     pub fn tenants_ahead_of(&self, time: Option<&SourceTime>) -> anyhow::Result<Vec<KnownTenant>> {
         self.read(|conn| {
             let mut query = conn.prepare(
-                "SELECT name, family, watermark, look_back, newest, held, n FROM tenant
+                "SELECT name, family, watermark, look_back, newest, held, n, read_from FROM tenant
                  WHERE ?1 IS NULL OR watermark > ?1 ORDER BY n",
             )?;
             let rows = query.query_map([time], |row| {
@@ -61,6 +64,7 @@ impl State {
                     look_back: row.get(3)?,
                     newest: row.get(4)?,
                     held: row.get(5)?,
+                    read_from: row.get(7)?,
                 })
             })?;
             let tenants: Vec<KnownTenant> = rows.collect::<rusqlite::Result<_>>()?;

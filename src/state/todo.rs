@@ -181,24 +181,26 @@ impl State {
     /// Records what a dead run left in doubt: its targets, the invoices it wrote there and those that
     /// the ledger says lie there. The dead run is the last one on record.
     pub fn doubt(&mut self, targets: &[Target]) -> anyhow::Result<()> {
-        self.transaction(|tx| {
-            let run: RunId = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
-            for Target { id, path, digest } in targets {
-                put(tx, run, id, TodoReason::Doubt, None)?;
-                tx.prepare_cached(&format!(
-                    "INSERT INTO todo (id, why, tenant, run) SELECT CAST(id AS TEXT), 'doubt', tenant, ?3
-                         FROM entry WHERE {AT_PATH} ON CONFLICT (id) DO UPDATE SET why = 'doubt'"
-                ))?
-                .execute(params![path.folder(), path.stem(), run])?;
-                tx.prepare_cached(
-                    "INSERT INTO doubt_path (path, id) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET id = excluded.id",
-                )?
-                .execute([path.as_str(), id.as_str()])?;
-                put_contents(tx, run, path, id, *digest)?;
-            }
-            Ok(())
-        })
+        self.transaction(|tx| doubt_targets(tx, targets))
     }
+}
+
+pub(super) fn doubt_targets(conn: &Connection, targets: &[Target]) -> rusqlite::Result<()> {
+    let run: RunId = conn.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
+    for Target { id, path, digest } in targets {
+        put(conn, run, id, TodoReason::Doubt, None)?;
+        conn.prepare_cached(&format!(
+            "INSERT INTO todo (id, why, tenant, run) SELECT CAST(id AS TEXT), 'doubt', tenant, ?3
+                 FROM entry WHERE {AT_PATH} ON CONFLICT (id) DO UPDATE SET why = 'doubt'"
+        ))?
+        .execute(params![path.folder(), path.stem(), run])?;
+        conn.prepare_cached(
+            "INSERT INTO doubt_path (path, id) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET id = excluded.id",
+        )?
+        .execute([path.as_str(), id.as_str()])?;
+        put_contents(conn, run, path, id, *digest)?;
+    }
+    Ok(())
 }
 
 /// Leftovers that are shown of one run, or of one id.

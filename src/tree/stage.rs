@@ -3,10 +3,10 @@
 //! The list is durable before the first file of a batch is renamed. A run that dies leaves it behind,
 //! and the next one knows from it which files and which invoices are in doubt.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -15,10 +15,11 @@ use rustix::io::Errno;
 use serde_json::Value;
 
 use super::handles::Folders;
+use super::mark;
 use super::name::TreePath;
 use super::output::{Durability, Tree};
 use super::tmpfile::{self, UnnamedFile, UnnamedFiles};
-use crate::fs::private::{Access, PrivateFolder};
+use crate::fs::private::{Access, PRIVATE, PrivateFolder};
 use crate::fs::{create_file, create_folder_if_missing, open_beneath};
 use crate::invoice::{Digest, InvoiceId};
 use crate::lang::Explain;
@@ -225,6 +226,19 @@ pub fn unrecorded_targets(private: &PrivateFolder) -> anyhow::Result<Vec<Target>
         targets.extend(read_list(file).explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?);
     }
     Ok(targets)
+}
+
+/// The same without the lock, for a dry run. The lists of a run at work say nothing of a dead one; whether there is one,
+/// its lock says.
+pub fn targets_of_a_dead_run(output: &Path) -> anyhow::Result<Vec<Target>> {
+    let Some(private) = PrivateFolder::open_existing(&output.join(PRIVATE))? else { return Ok(Vec::new()) };
+    let targets = unrecorded_targets(&private)?;
+    if targets.is_empty() {
+        return Ok(targets);
+    }
+    let lock = private.open(mark::FILE, Access::Read)?;
+    let is_at_work = lock.is_some_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
+    Ok(if is_at_work { Vec::new() } else { targets })
 }
 
 fn read_list(mut list: File) -> anyhow::Result<Vec<Target>> {

@@ -14,7 +14,7 @@ pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// As documented.
-const FIELDS: [&str; 24] = [
+const FIELDS: [&str; 28] = [
     "id",
     "kind",
     "status",
@@ -29,7 +29,11 @@ const FIELDS: [&str; 24] = [
     "tenants",
     "seen",
     "written",
+    "new",
+    "replaced",
+    "moved",
     "unchanged",
+    "taken_over",
     "rejected",
     "gone",
     "late",

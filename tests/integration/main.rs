@@ -20,6 +20,7 @@ mod dryrun;
 mod errors;
 mod failing_calls;
 mod few_handles;
+mod foreseen;
 mod full;
 mod full_disks;
 mod histories;

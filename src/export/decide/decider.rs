@@ -11,10 +11,12 @@ use super::batch::{BATCH_TIME, Batch, FIRST_BATCH_FILES, next_limit};
 use super::conflicts::{Conflicts, DeferredRow, RereadRows, Winner, winners};
 use super::decisions::{Decisions, Rival};
 use super::doubted;
+use super::ledger_view::PathOwners;
 use super::parts::{Parts, advances, members};
 use super::second::SecondSource;
 use crate::event::Notice;
-use crate::export::check::{Candidate, Verdict};
+use crate::export::check::{Candidate, FileState, Verdict};
+use crate::export::commit::Committer;
 use crate::export::diff::ReaderEvent;
 use crate::export::drive::{Checked, RowHandler};
 use crate::export::metrics::RunResult;
@@ -115,6 +117,9 @@ impl RowHandler for Decider<'_> {
         parts.into_iter().for_each(|part| self.decisions.take_back_doubles(part));
         self.publish_and_record()?;
         self.decisions.journal.say_farewell(self.groups.len());
+        if let Committer::DryRun { state, rehearsal, .. } = &self.decisions.view.committer {
+            self.decisions.journal.say_prospects(*state, rehearsal)?;
+        }
         let totals = &self.decisions.journal.outcome.totals.run;
         ensure!(
             totals.balances(),
@@ -164,15 +169,16 @@ impl<'a> Decider<'a> {
 
     /// Gives a candidate its path, or puts it aside until conflicts are resolved.
     fn claim(&mut self, candidate: Candidate, known: Option<Entry>) -> anyhow::Result<()> {
-        if !self.decisions.has_entered && candidate.is_written() && known.is_some() {
-            return self.decisions.accept(candidate, known);
+        if !self.decisions.has_entered && matches!(candidate.file, FileState::Unchanged) && known.is_some() {
+            return self.decisions.accept(candidate, known, &PathOwners::default());
         }
-        let rivals = self.decisions.view.rivals(&candidate.invoice.id, &candidate.path, candidate.digest)?;
+        let owners = self.decisions.view.path_owners(&candidate.path)?;
+        let rivals = owners.rivals(&candidate.invoice.id, candidate.digest);
         if rivals.is_empty()
             && self.decisions.still_holds(&candidate, known.as_ref())?
             && !self.is_awaited(&candidate)?
         {
-            return self.decisions.accept(candidate, known);
+            return self.decisions.accept(candidate, known, &owners);
         }
         self.put_aside(&candidate, rivals)?;
         if self.conflicts.is_full() { self.resolve_conflicts() } else { Ok(()) }
@@ -337,7 +343,8 @@ impl<'a> Decider<'a> {
         let Verdict::Candidate(candidate) = verdict else { return self.decide(verdict, None) };
         let Some(winner) = winners.get(&candidate.path) else { bail!("no invoice won {}", candidate.path) };
         if winner.digest == candidate.digest {
-            return self.decisions.accept(candidate, None);
+            let owners = self.decisions.view.path_owners(&candidate.path)?;
+            return self.decisions.accept(candidate, None, &owners);
         }
         self.decisions.discard(&candidate);
         self.decisions.reject(winner.beats(candidate.invoice, &candidate.path))

@@ -31,8 +31,8 @@ pub(super) fn clear_doubt(decisions: &mut Decisions<'_>) -> anyhow::Result<()> {
 fn clear_up(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPath) -> anyhow::Result<()> {
     let DoubtedPath { writer, contents } = doubted;
     let owners = decisions.view.owners(path)?;
-    for (owner, _) in &owners {
-        believe_the_file(decisions, owner, path)?;
+    for owner in &owners {
+        believe_the_file(decisions, &owner.id, path)?;
     }
     let is_kept = match writer {
         Some(writer) if owners.is_empty() => {

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::export::plan::{Group, Member, OtherSpellings};
+use crate::export::plan::{Group, Member, OtherSpellings, Reading};
 use crate::export::server::RunParameters;
 use crate::export::ticket::Part;
 use crate::invoice::{SourceTime, Tenant};
 use crate::state::tenants::Advance;
-use crate::window::{self, OpenWork};
+use crate::window::{self, OpenWork, ReadFrom, Span};
 
 /// The tenants that a part has shown, each with its newest source time.
 pub(super) type Spellings = BTreeMap<Tenant, Option<SourceTime>>;
@@ -85,7 +85,9 @@ pub(super) fn advances(
         };
         let look_back = window::look_back(boundary, newest.as_ref(), work, *overlap);
         let held = *work != OpenWork::None;
-        let is_same = (&look_back, &newest, held) == (&member.look_back, &member.newest, member.held);
+        let read_from = read_from(group, member);
+        let is_same = (&look_back, &newest, held, &read_from)
+            == (&member.look_back, &member.newest, member.held, &member.read_from);
         Advance {
             tenant: tenant.clone(),
             relative: members[0].tenant.clone(),
@@ -94,9 +96,23 @@ pub(super) fn advances(
             look_back,
             newest,
             held,
+            read_from,
             written: 0,
         }
     })
+}
+
+/// From where on the spelling is read without a gap, up to the boundary. A run begins at or below the watermark, where
+/// the run before it ended.
+fn read_from(group: &Group, member: &Member) -> Option<ReadFrom> {
+    match &group.reading {
+        Reading::Nothing => member.read_from.clone(),
+        // Of a spelling that turns up the older keys are read as well.
+        Reading::Keys(Span { after: Some(after), .. }) if member.number.is_some() => {
+            member.read_from.clone().or(Some(ReadFrom::After(after.clone())))
+        }
+        Reading::Keys(_) => Some(ReadFrom::TheBeginning),
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +120,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::export::plan::Reading;
     use crate::run::Kind;
 
     #[test]

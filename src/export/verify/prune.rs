@@ -124,7 +124,7 @@ fn remove_withdrawn(
     let mut removals = Vec::new();
     for entry in gone {
         // A twin keeps the file: as an invoice for good, else until it goes with a later page.
-        if state.owners(&entry.path)?.iter().all(|(owner, _)| ids.contains(owner)) {
+        if state.owners(&entry.path, None)?.iter().all(|owner| ids.contains(&owner.id)) {
             removals.push(removal(&entry.id, &entry.path, entry.digest));
         }
     }
@@ -149,7 +149,7 @@ fn remove_leftovers(
     let mut removals = Vec::new();
     for path in paths {
         if let Some(Leftover { path, id, digest, .. }) = state.leftover(path)?
-            && state.owners(&path)?.is_empty()
+            && state.owners(&path, None)?.is_empty()
         {
             removals.push(removal(&id, &path, digest));
         }
