@@ -108,6 +108,9 @@ pub struct Common {
     /// What the result on stdout looks like
     #[arg(long, global = true, env = "INVOICE_EXPORT_FORMAT", value_enum, default_value = "text")]
     pub format: Format,
+    /// Read and show times of runs in UTC [default: the zone of this machine]
+    #[arg(long, global = true)]
+    pub utc: bool,
     /// Language of lines and errors [default: that of the locale]
     #[arg(long, global = true, env = "INVOICE_EXPORT_LANG", value_enum)]
     pub lang: Option<Lang>,
@@ -133,7 +136,10 @@ pub struct Run {
     /// Only this tenant; may be given several times
     #[arg(long, value_name = "ID")]
     pub tenant: Vec<String>,
-    /// Export again what has a source time after this one ("2025-11-28 10:00:00" or "2025-11-28")
+    /// Export again what has a source time after this one, or on this day and later
+    ///
+    /// "2025-11-28 10:00:00" as the source shows it, "2025-11-28" (from 00:00:00 on; in --until to the end of the
+    /// day), "2025-11-28T10:00:00+08:00", "today", "yesterday", or "2d" for two days ago.
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// ... up to and including this one [default: the boundary]
@@ -242,7 +248,7 @@ pub struct Verify {
     /// Only this tenant; may be given several times
     #[arg(long, value_name = "ID")]
     pub tenant: Vec<String>,
-    /// Only invoices with a source time after this one ("2025-11-28 10:00:00" or "2025-11-28")
+    /// Only invoices with a source time after this one, or on this day and later; see `run --since`
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// ... up to and including this one
@@ -293,11 +299,12 @@ pub struct History {
     pub tenant: Option<String>,
     /// Only runs with this status
     #[arg(long, value_enum, value_name = "STATUS", conflicts_with = "which")]
-    pub status: Option<history::Status>,
+    pub status: Option<history::RunStatus>,
     /// Only entries of this kind
     #[arg(long, value_parser = entry_kind(), value_name = "KIND", conflicts_with = "which")]
     pub kind: Option<OfKind>,
-    /// Only what started at this time or later (UTC, "2025-11-28 10:00:00" or "2025-11-28")
+    /// Only what started at this time or later by the clock of this machine: "2025-11-28 10:00:00", "2025-11-28",
+    /// "2025-11-28T10:00:00+08:00", "yesterday" or "2d" for two days ago
     #[arg(long, value_name = "TIME", conflicts_with = "which")]
     pub since: Option<String>,
     /// ... and not later than this one

@@ -1,5 +1,5 @@
-//! Settings: flags over variables over defaults, checked together. The only reader of the
-//! environment.
+//! The options of a command: flags come before variables, variables before defaults, and all are checked together.
+//! This is the only reader of the environment.
 //!
 //! A password never comes from the command line, where every user of the machine can read it.
 
@@ -18,6 +18,7 @@ use crate::export::{
 };
 use crate::fs::input::read_input;
 use crate::fs::private::PRIVATE;
+use crate::given_time::{self, GivenTime, GivenWindow};
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::Explain;
 use crate::refusal::{AddressFault, Refusal};
@@ -25,7 +26,6 @@ use crate::run::Kind;
 use crate::source::{self, Access, Address, TableNames, Tls};
 use crate::state::legacy;
 use crate::state::selection::Selection;
-use crate::window::moment as real_moment;
 
 mod option_file;
 
@@ -45,10 +45,11 @@ pub fn export_options(
     matches: &ArgMatches,
     surroundings: Surroundings,
 ) -> anyhow::Result<ExportOptions> {
-    let selection = selection(&run.tenant, &run.since, &run.until)?;
-    let kind = kind(run, matches, &selection)?;
+    let window = GivenWindow::of_source_times(run.since.as_deref(), run.until.as_deref())?;
+    let kind = kind(run, matches, &window)?;
     let mode = if run.dry_run || dry_run_variable()? { export::Mode::DryRun } else { export::Mode::Export };
     Ok(ExportOptions {
+        window,
         source: source_options(common, &run.names, &run.work, matches)?,
         common: CommonOptions {
             kind,
@@ -58,7 +59,7 @@ pub fn export_options(
                 (_, true) => StatePolicy::Required,
                 _ => StatePolicy::Ordinary,
             },
-            selection,
+            selection: tenants(&run.tenant),
             margins: margins(&run.margins),
             work: work_options(&run.work),
             rejects: if run.strict { Rejects::FailTheirTenant } else { Rejects::Kept },
@@ -80,7 +81,7 @@ pub fn verification(
     matches: &ArgMatches,
     surroundings: Surroundings,
 ) -> anyhow::Result<Task> {
-    let selection = selection(&args.tenant, &args.since, &args.until)?;
+    let window = GivenWindow::of_source_times(args.since.as_deref(), args.until.as_deref())?;
     let against = match (args.against_source, args.documents) {
         (_, true) => Against::Documents,
         (true, _) => Against::Keys,
@@ -92,11 +93,12 @@ pub fn verification(
     let needs_source = against != Against::Ledger || repair == Repair::Yes;
     let source = needs_source.then(|| source_options(common, &args.names, &args.work, matches)).transpose()?;
     Ok(Task {
+        window,
         common: CommonOptions {
             kind: Kind::Verify,
             paths: paths(common),
             policy: StatePolicy::Required,
-            selection,
+            selection: tenants(&args.tenant),
             margins: margins(&args.margins),
             work: work_options(&args.work),
             rejects: Rejects::Kept,
@@ -128,19 +130,9 @@ fn work_options(work: &Work) -> WorkOptions {
     WorkOptions { lock_wait, writers: usize::from(writers), durability }
 }
 
-/// The tenants and the window `(since, until]` that the command line names.
-fn selection(tenants: &[String], since: &Option<String>, until: &Option<String>) -> anyhow::Result<Selection> {
-    let time = |text: &Option<String>, flag| text.as_deref().map(|text| parsed_time(text, flag)).transpose();
-    let (since, until) = (time(since, "--since")?, time(until, "--until")?);
-    match (&since, &until) {
-        (Some(since), Some(until)) if since >= until => Err(window_reversed(since, until)),
-        _ => Ok(Selection { tenants: tenants.iter().cloned().map(Tenant).collect(), since, until }),
-    }
-}
-
-/// The refusal of a window that ends before it begins.
-pub fn window_reversed(since: &SourceTime, until: &SourceTime) -> anyhow::Error {
-    Refusal::usage(text!("--since {since} is not before --until {until}", "--since {since} 不早于 --until {until}"))
+/// The tenants that the command line names.
+fn tenants(named: &[String]) -> Selection {
+    Selection { tenants: named.iter().cloned().map(Tenant).collect(), ..Selection::default() }
 }
 
 /// Where the script kept its state file.
@@ -154,10 +146,10 @@ pub fn state_path(common: &Common) -> PathBuf {
     folder.join(STATE_FILE)
 }
 
-/// `EXPORT_MODE` is the script's variable. A window makes a backfill, which has no mode; a mode that
-/// only a crontab's variable names does not stand in its way.
-fn kind(run: &Run, matches: &ArgMatches, selection: &Selection) -> anyhow::Result<Kind> {
-    if selection.has_window() {
+/// The kind of a run. A window makes it a backfill, which has no mode: one on the command line is refused, one in a
+/// variable of a crontab is ignored. `EXPORT_MODE` is the script's variable.
+fn kind(run: &Run, matches: &ArgMatches, window: &GivenWindow) -> anyhow::Result<Kind> {
+    if !window.is_empty() {
         if matches.value_source("mode") == Some(ValueSource::CommandLine) {
             return Err(Refusal::usage(text!(
                 "--since and --until export a window again and have no --mode",
@@ -177,7 +169,7 @@ fn kind(run: &Run, matches: &ArgMatches, selection: &Selection) -> anyhow::Resul
     })
 }
 
-/// `DRY_RUN` is the script's variable.
+/// Whether `DRY_RUN`, the script's variable, asks for a dry run.
 fn dry_run_variable() -> anyhow::Result<bool> {
     match variable("DRY_RUN").as_deref() {
         None | Some("false" | "0" | "no") => Ok(false),
@@ -186,49 +178,22 @@ fn dry_run_variable() -> anyhow::Result<bool> {
     }
 }
 
-/// The time that a command requires.
+/// A source time that a command requires, without a source: a day alone is its midnight.
 pub fn required_time(text: &str) -> anyhow::Result<SourceTime> {
-    parsed_time(text, "TIME")
+    match GivenTime::required(text, "TIME")? {
+        GivenTime::Shown(time) => Ok(time),
+        GivenTime::Day(day) => Ok(SourceTime(format!("{day} 00:00:00"))),
+        GivenTime::DaysAgo(_) | GivenTime::Instant(_) | GivenTime::Ago(_) => Err(given_time::needs_source()),
+    }
 }
 
-/// A time as the server prints it, in whole seconds or with decimals; a day alone is its midnight.
-fn parsed_time(text: &str, given_as: &'static str) -> anyhow::Result<SourceTime> {
-    let spaced = text.replacen('T', " ", 1);
-    let spaced = if spaced.len() == 10 { spaced + " 00:00:00" } else { spaced };
-    Some(SourceTime(spaced)).filter(|time| real_moment(time).is_some()).ok_or_else(|| {
-        Refusal::usage(message! {
-            "{given_as} {text:?} is no time", "{given_as} {text:?} 不是时间";
-            "write \"2025-11-28 10:00:00\" or \"2025-11-28\"", "请写成 \"2025-11-28 10:00:00\" 或 \"2025-11-28\""
-        })
-    })
-}
-
-/// Which end of a day a day alone stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DayEnd {
-    First,
-    Last,
-}
-
-/// A moment of our own clock in the format of the state: RFC 3339, UTC, whole seconds. The format of the history is
-/// accepted too.
-pub fn moment(text: Option<&str>, given_as: &'static str, day: DayEnd) -> anyhow::Result<Option<String>> {
-    let Some(text) = text else { return Ok(None) };
-    let plain = text.strip_suffix('Z').unwrap_or(text);
-    let SourceTime(time) = parsed_time(plain, given_as)?;
-    Ok(Some(match day {
-        DayEnd::Last if plain.len() == 10 => format!("{plain}T23:59:59Z"),
-        DayEnd::First | DayEnd::Last => format!("{}Z", time[..19].replacen(' ', "T", 1)),
-    }))
-}
-
-/// An empty variable counts as unset, as everywhere.
+/// The source that the command line or its variable names. An empty variable counts as unset.
 pub fn given_source(common: &Common) -> Option<&str> {
     common.source.as_deref().filter(|source| !source.is_empty())
 }
 
-/// Refuses a password on the command line, also for a command that asks no source: the command line is
-/// recorded. A text that is not understood may hold one.
+/// Refuses a password on the command line, which is recorded, also for a command that asks no source. A source that
+/// cannot be parsed is refused too, since it may hold one.
 pub fn refuse_password_on_command_line(common: &Common, matches: &ArgMatches) -> anyhow::Result<()> {
     if std::env::args_os().any(|argument| source::holds_password(&argument.to_string_lossy())) {
         return Err(password_on_command_line());
@@ -243,6 +208,7 @@ pub fn refuse_password_on_command_line(common: &Common, matches: &ArgMatches) ->
     }
 }
 
+/// The refusal of a password on the command line.
 fn password_on_command_line() -> anyhow::Error {
     Refusal::usage(message! {
         "a password on the command line can be read by every user of this machine", "命令行上的密码会被本机所有用户看到";
@@ -301,7 +267,7 @@ fn table_names(names: &Names) -> TableNames {
 
 /// The password in a file is its first line.
 fn first_line(file: &Path) -> anyhow::Result<String> {
-    // A password may have been given in the place of its file.
+    // The message does not show the path: the operator may have given the password instead.
     let cannot = || {
         text!(
             "cannot read the file that --password-file or INVOICE_EXPORT_PASSWORD_FILE names",
@@ -312,6 +278,7 @@ fn first_line(file: &Path) -> anyhow::Result<String> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
+/// The refusal of a value that a variable cannot have.
 fn wrong_variable(name: &str, value: &str, [one, other]: [&str; 2]) -> anyhow::Error {
     Refusal::usage(text!(
         "{name} is {value:?}; it can be {one} or {other}",
@@ -324,35 +291,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_is_its_midnight_and_decimals_are_kept() {
-        let parsed = |text| parsed_time(text, "--since").unwrap().0;
-        assert_eq!(parsed("2025-11-28"), "2025-11-28 00:00:00");
-        assert_eq!(parsed("2025-11-28T10:00:00.125"), "2025-11-28 10:00:00.125");
-        for wrong in [
-            "yesterday",
-            "2025-13-01",
-            "2025-11-28 10",
-            "2025-11-28 25:00:00",
-            "2025-1-2",
-            // chrono takes all of these, and the state cannot compare them.
-            "2025-1-2 10:00:00.5",
-            "2025-11-28  10:00:00",
-            "+2025-01-02 10:00:00",
-            "0000-01-01 00:00:00",
-            "2025-11-28 10:00:60",
-        ] {
-            assert!(parsed_time(wrong, "--since").is_err(), "{wrong}");
+    fn a_day_is_its_midnight_where_a_watermark_is_set() {
+        assert_eq!(required_time("2025-11-28").unwrap().0, "2025-11-28 00:00:00");
+        assert_eq!(required_time("2025-11-28T10:00:00.125").unwrap().0, "2025-11-28 10:00:00.125");
+        for wrong in ["tomorrow", "2025-13-01", "yesterday", "2d", "2025-11-28T10:00:00Z"] {
+            assert!(required_time(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_moment_is_what_the_state_has() {
-        let of = |text, day| moment(Some(text), "--until", day).unwrap().unwrap();
-        assert_eq!(of("2025-11-28", DayEnd::First), "2025-11-28T00:00:00Z");
-        assert_eq!(of("2025-11-28", DayEnd::Last), "2025-11-28T23:59:59Z");
-        for text in ["2025-11-28 10:00:00", "2025-11-28T10:00:00Z", "2025-11-28 10:00:00.999"] {
-            assert_eq!(of(text, DayEnd::Last), "2025-11-28T10:00:00Z");
-        }
-        assert!(moment(Some("Z"), "--until", DayEnd::Last).is_err());
     }
 }

@@ -4,14 +4,16 @@
 //! A day alone is the whole day: as a start its first moment, as an end its last one, so that `--since X --until X`
 //! is one day.
 
+use std::fmt;
 use std::time::Duration;
 
 use chrono::{
-    DateTime, Days, LocalResult, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, TimeZone, Timelike, Utc,
+    DateTime, Days, Local, LocalResult, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, TimeZone, Timelike, Utc,
 };
 
 use crate::invoice::SourceTime;
-use crate::window::{Clock, moment, printed_day};
+use crate::refusal::Refusal;
+use crate::window::{Clock, Span, moment, printed_day};
 
 /// A time that an operator has written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,24 @@ pub enum GivenTime {
     Ago(Duration),
 }
 
+/// The zone in which times of our own clock are read and shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnZone {
+    /// Of this machine: `TZ`, or /etc/localtime.
+    Local,
+    Utc,
+}
+
+impl OwnZone {
+    /// A moment as people read it, in whole seconds with its offset.
+    pub fn shown(self, moment: DateTime<Utc>) -> String {
+        match self {
+            Self::Local => moment.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S %:z").to_string(),
+            Self::Utc => moment.format("%Y-%m-%d %H:%M:%SZ").to_string(),
+        }
+    }
+}
+
 /// Which end of a window a time is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowEnd {
@@ -36,10 +56,116 @@ pub enum WindowEnd {
     Until,
 }
 
+/// A window as `--since` and `--until` give it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GivenWindow {
+    since: Option<GivenTime>,
+    until: Option<GivenTime>,
+}
+
+impl GivenWindow {
+    /// # Errors
+    /// A text that is no time is refused.
+    pub fn parse(since: Option<&str>, until: Option<&str>) -> anyhow::Result<Self> {
+        let time = |text: Option<&str>, flag| text.map(|text| GivenTime::required(text, flag)).transpose();
+        Ok(Self { since: time(since, "--since")?, until: time(until, "--until")? })
+    }
+
+    /// A window of source times.
+    ///
+    /// # Errors
+    /// Those of `parse`. A window that ends before it begins is refused, as far as that is known without a clock.
+    pub fn of_source_times(since: Option<&str>, until: Option<&str>) -> anyhow::Result<Self> {
+        let window = Self::parse(since, until)?;
+        if !window.needs_clock() {
+            window.span()?;
+        }
+        Ok(window)
+    }
+
+    /// Whether neither end is given.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether only the source's clock tells which source times are meant.
+    pub fn needs_clock(&self) -> bool {
+        [&self.since, &self.until].into_iter().flatten().any(GivenTime::needs_clock)
+    }
+
+    /// The window of source times where no clock is to be had.
+    ///
+    /// # Errors
+    /// A time that only the source's clock can tell is refused.
+    pub fn span(&self) -> anyhow::Result<Span> {
+        self.bounds(|time, end| if time.needs_clock() { Err(needs_source()) } else { Ok(time.plain_bound(end)) })
+    }
+
+    /// The window of source times by the source's clock; see `GivenTime::bound`.
+    ///
+    /// # Errors
+    /// Those of `shown_at`, and of a time that the source's clock cannot show.
+    pub fn span_by(
+        &self,
+        clock: &Clock,
+        mut shown_at: impl FnMut(i64) -> anyhow::Result<Option<SourceTime>>,
+    ) -> anyhow::Result<Span> {
+        self.bounds(|time, end| time.bound(end, clock, &mut shown_at))
+    }
+
+    fn bounds(
+        &self,
+        mut bound: impl FnMut(&GivenTime, WindowEnd) -> anyhow::Result<Option<SourceTime>>,
+    ) -> anyhow::Result<Span> {
+        let mut of = |time: &Option<GivenTime>, end| match time {
+            Some(time) => bound(time, end)?.map(Some).ok_or_else(beyond_calendar),
+            None => Ok(None),
+        };
+        let span = Span { after: of(&self.since, WindowEnd::Since)?, upto: of(&self.until, WindowEnd::Until)? };
+        match (&span.after, &span.upto) {
+            (Some(since), Some(until)) if since >= until => Err(reversed(since, until)),
+            _ => Ok(span),
+        }
+    }
+
+    /// The first and the last moment by our own clock, which shows `now`.
+    ///
+    /// # Errors
+    /// A window that ends before it begins is refused.
+    pub fn own_moments(&self, now: DateTime<Utc>, zone: OwnZone) -> anyhow::Result<[Option<DateTime<Utc>>; 2]> {
+        let own_moment = |time: &GivenTime, end| match zone {
+            OwnZone::Local => time.own_moment(end, now, &Local),
+            OwnZone::Utc => time.own_moment(end, now, &Utc),
+        };
+        let of = |time: &Option<GivenTime>, end| match time {
+            Some(time) => own_moment(time, end).map(Some).ok_or_else(beyond_calendar),
+            None => Ok(None),
+        };
+        match [of(&self.since, WindowEnd::Since)?, of(&self.until, WindowEnd::Until)?] {
+            [Some(since), Some(until)] if since > until => Err(reversed(recorded(since), recorded(until))),
+            moments => Ok(moments),
+        }
+    }
+}
+
 /// The precision of source times: a server keeps six decimals at the most.
 const LAST_MOMENT: &str = "23:59:59.999999";
 
 impl GivenTime {
+    /// A time that stands for the argument `given_as`.
+    ///
+    /// # Errors
+    /// A text that is no time is refused.
+    pub fn required(text: &str, given_as: &'static str) -> anyhow::Result<Self> {
+        Self::parse(text).ok_or_else(|| {
+            Refusal::usage(message! {
+                "{given_as} {text:?} is no time", "{given_as} {text:?} 不是时间";
+                "write \"2025-11-28 10:00:00\", \"2025-11-28\", \"2025-11-28T10:00:00+08:00\", \"yesterday\", or \"2d\" for two days ago",
+                "请写成 \"2025-11-28 10:00:00\"、\"2025-11-28\"、\"2025-11-28T10:00:00+08:00\"、\"yesterday\"，或用 \"2d\" 表示两天前"
+            })
+        })
+    }
+
     /// None where the text is no time.
     pub fn parse(text: &str) -> Option<Self> {
         let day = |text| moment(&SourceTime(format!("{text} 00:00:00"))).map(|midnight| midnight.date());
@@ -112,7 +238,7 @@ impl GivenTime {
     }
 
     /// The moment by a clock of our own: the first or the last second that is meant. None where the calendar ends.
-    pub fn own_moment<Z: TimeZone>(&self, end: WindowEnd, now: DateTime<Utc>, zone: &Z) -> Option<DateTime<Utc>> {
+    fn own_moment<Z: TimeZone>(&self, end: WindowEnd, now: DateTime<Utc>, zone: &Z) -> Option<DateTime<Utc>> {
         let of_day = |day: NaiveDate| match end {
             WindowEnd::Since => Some(day.and_time(chrono::NaiveTime::MIN)),
             WindowEnd::Until => day.and_hms_opt(23, 59, 59),
@@ -131,6 +257,27 @@ impl GivenTime {
 /// A moment of ours as the state keeps it: RFC 3339, UTC, whole seconds.
 pub fn recorded(moment: DateTime<Utc>) -> String {
     moment.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+fn reversed(since: impl fmt::Display, until: impl fmt::Display) -> anyhow::Error {
+    Refusal::usage(text!("--since {since} is not before --until {until}", "--since {since} 不早于 --until {until}"))
+}
+
+fn beyond_calendar() -> anyhow::Error {
+    Refusal::usage(text!(
+        "--since or --until names a time that the clock cannot show",
+        "--since 或 --until 超出了时钟能表示的范围"
+    ))
+}
+
+/// The refusal of a time that goes by the source's clock where no source is asked.
+pub fn needs_source() -> anyhow::Error {
+    Refusal::usage(message! {
+        "a time with an offset, or one that counts from now, goes by the source's clock, and no source is asked here",
+        "带时区偏移或相对于当前的时间以数据源的时钟为准，而此处不访问数据源";
+        "write the time as the source shows it, for example \"2025-11-28 10:00:00\" or \"2025-11-28\"",
+        "请按数据源显示的形式书写，例如 \"2025-11-28 10:00:00\" 或 \"2025-11-28\""
+    })
 }
 
 /// What a zone's clocks show twice is the earlier of both moments as a start and the later one as an end. What they

@@ -173,6 +173,14 @@ pub fn span(duration: Duration) -> Text {
     }
 }
 
+/// The first characters of a text, with an ellipsis where it has more.
+pub fn shortened(text: &str, at_most: usize) -> String {
+    match text.char_indices().nth(at_most) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// An enum of words: a value is one word in the state, in JSON and in CSV, and a Chinese one in tables for people.
 pub trait Word: Copy + PartialEq + 'static {
     /// Every value with its word and the Chinese for it.

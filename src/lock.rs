@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use crate::event::Event;
 use crate::fs::file::{PrivateFile, name_of};
 use crate::fs::identity::Identity;
-use crate::fs::private::{Access, PrivateFolder, parent};
+use crate::fs::private::{FileAccess, PrivateFolder, parent};
 use crate::lang::Explain;
 use crate::refusal::{self, Distrust, Holder, Refusal};
-use crate::run::Starter;
+use crate::run::{Starter, rfc3339};
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, SECTOR};
 
@@ -98,7 +98,7 @@ pub fn acquire(
     let private = Arc::new(tree.create_private_folder()?);
     let holder = json!({
         "kind": purpose, "pid": starter.pid, "host": starter.host,
-        "since": starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        "since": rfc3339(starter.at),
     });
     let mut request = LockRequest { purpose, holder, patience, since: Instant::now(), is_waiting: false };
     let file = take_lock(&private, &mut request, tell)?;
@@ -130,7 +130,7 @@ fn take_lock(
         let Some(file) = open_or_create(folder)? else { continue };
         folder.refuse_foreign_file(mark::FILE, &file)?;
         match file.try_lock() {
-            Ok(()) if is_in_place(&file, folder) => {
+            Ok(()) if Identity::is_named(&file, folder.handle(), mark::FILE).is_ok_and(|is_named| is_named) => {
                 write_holder(&file, &request.holder)
                     .explain(|| text!("cannot write who holds the lock", "无法写入锁的持有者"))?;
                 return Ok(file);
@@ -157,7 +157,7 @@ fn write_holder(file: &File, holder: &Value) -> std::io::Result<()> {
 
 /// None if another run created the file in this moment.
 fn open_or_create(folder: &PrivateFolder) -> anyhow::Result<Option<File>> {
-    if let Some(file) = folder.open(mark::FILE, Access::Write)? {
+    if let Some(file) = folder.open(mark::FILE, FileAccess::Write)? {
         return Ok(Some(file));
     }
     match folder.create_file(mark::FILE, 0o666) {
@@ -167,11 +167,6 @@ fn open_or_create(folder: &PrivateFolder) -> anyhow::Result<Option<File>> {
             created.map(Some).explain(|| text!("cannot create {}", "无法创建 {}", path.display()))
         }
     }
-}
-
-fn is_in_place(file: &File, folder: &PrivateFolder) -> bool {
-    let there = Identity::in_folder(folder.handle(), mark::FILE).ok().flatten();
-    there.is_some() && there == Identity::of_open(file).ok()
 }
 
 /// Waits a moment, or refuses if the time is up or this purpose does not wait.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::invoice::SourceTime;
-use crate::lang::Message;
+use crate::lang::{Message, Text};
 
 mod chain;
 mod parts;
@@ -74,10 +74,11 @@ pub enum Refusal {
     GoesBack { file: PathBuf, tenants: usize, names: String },
     /// The run stands, but the script's state file could not be written after it.
     NotMirrored { file: PathBuf, fault: MirrorFault },
-    /// No connection came about. The detail is in the words of the server or of the operating system.
-    CannotConnect { source: String, obstacle: ConnectErrorKind, detail: String },
+    /// No connection was made. The words of a server or of the operating system in the detail are the same in both
+    /// languages.
+    CannotConnect { source: String, obstacle: ConnectErrorKind, detail: Text },
     /// The connection broke.
-    ConnectionLost { source: String, detail: String },
+    ConnectionLost { source: String, detail: Text },
     /// The server ended a statement that took longer than this setting of it allows.
     Overtime { setting: &'static str, detail: String },
     /// The account may read no table of this name.

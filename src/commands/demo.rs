@@ -13,6 +13,7 @@ use crate::export::{
     self, Backups, CommonOptions, ExportOptions, Margins, Mirror, Mode, Paths, Rejects, SourceOptions, WorkOptions,
 };
 use crate::fs::private::PRIVATE;
+use crate::given_time::GivenWindow;
 use crate::lang::{Explain, Text};
 use crate::report::Reporter;
 use crate::run::Kind;
@@ -45,13 +46,19 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
     export(&database, &output, Kind::Full, reporter)?;
     let changes = sample::change(&database, &ago(10))?;
     reporter.line(&Text::same(""));
-    let sample::Changes { updated, inserted, moved, spoiled } = changes;
+    let sample::SampleChanges { updated, inserted, moved, spoiled } = changes;
     reporter.line(&text!(
         "# now {updated} invoices are updated, {inserted} are new, {moved} moved to another date, {spoiled} spoiled (no JSON any more)",
         "# 现在更新了 {updated} 张发票，新增 {inserted} 张，{moved} 张改了日期，{spoiled} 张被破坏（不再是 JSON）"
     ));
     export(&database, &output, Kind::Incremental, reporter)?;
     list(&output, reporter)?;
+    say_what_next(folder, &output, reporter);
+    Ok(0)
+}
+
+/// Says how to look at the files and how to remove them.
+fn say_what_next(folder: &Path, output: &Path, reporter: &Reporter) {
     reporter.line(&Text::same(""));
     reporter.line(&text!(
         "# look at it:  find {} -name '*.json' | head",
@@ -63,7 +70,6 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
         "# 被破坏的发票保留上一个正确的文件，每次运行都会重新读取，直到修正为止"
     ));
     reporter.line(&text!("# away with it: rm -r {}", "# 删除: rm -r {}", folder.display()));
-    Ok(0)
 }
 
 /// Shows the command and runs it.
@@ -71,7 +77,7 @@ fn export(database: &Path, output: &Path, kind: Kind, reporter: &Reporter) -> an
     let (from, to) = (database.display(), output.display());
     let command = format!("$ invoice-export run --source sqlite:{from} --output {to} --mode {kind}");
     reporter.line(&Text::same(command));
-    export::run(&options(database, output, kind), &mut |event| reporter.event(&event))?;
+    export::run(options(database, output, kind), &mut |event| reporter.event(&event))?;
     Ok(())
 }
 
@@ -117,6 +123,7 @@ fn options(database: &Path, output: &Path, kind: Kind) -> ExportOptions {
             rejects: Rejects::Kept,
             surroundings: surroundings::current(),
         },
+        window: GivenWindow::default(),
         source: SourceOptions { access, retry_for: Duration::ZERO },
         mode: Mode::Export,
         backups: Backups { every: None, keep: 0 },

@@ -3,9 +3,8 @@
 use super::past::{change_details, entry_columns, life, run_details, tenant_columns};
 use super::surroundings;
 use crate::cli::{Common, History};
-use crate::config::{self, DayEnd};
 use crate::event::Life;
-use crate::invoice::SourceTime;
+use crate::given_time::{GivenWindow, OwnZone, recorded};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::Columns;
@@ -13,7 +12,7 @@ use crate::run::RunId;
 use crate::state::State;
 use crate::state::changes::MovedWatermark;
 use crate::state::history::{LoggedFile, PastChange, RunInFull};
-use crate::state::pages::{Filter, OfKind};
+use crate::state::pages::{HistoryFilter, OfKind};
 
 /// Entries and files that are read at once.
 const PAGE: usize = 1_000;
@@ -22,29 +21,30 @@ const PAGE: usize = 1_000;
 pub(super) fn run(common: &Common, args: &History, reporter: &Reporter) -> anyhow::Result<u8> {
     let state = surroundings::open_read_only(common)?;
     match &args.which {
-        None => list(&state, args, reporter)?,
+        None => list(&state, args, surroundings::own_zone(common), reporter)?,
         Some(which) => match (find(&state, which)?, args.files) {
-            (Found::Run(run), true) => files(&state, run.run.id, args, reporter)?,
-            (Found::Change(..), true) => {
+            (RunOrChange::Run(run), true) => files(&state, run.run.id, args, reporter)?,
+            (RunOrChange::Change(..), true) => {
                 return Err(Refusal::usage(text!(
                     "{which} is a change, and only runs have files",
                     "{which} 是一次变更，只有运行才有文件"
                 )));
             }
-            (Found::Run(run), false) => reporter.details(&run_details(*run)),
-            (Found::Change(change, moved), false) => reporter.details(&change_details(&change, &moved)),
+            (RunOrChange::Run(run), false) => reporter.details(&run_details(*run)),
+            (RunOrChange::Change(change, moved), false) => reporter.details(&change_details(&change, &moved)),
         },
     }
     Ok(0)
 }
 
-enum Found {
+/// One entry of the history in full.
+enum RunOrChange {
     Run(Box<RunInFull>),
     Change(Box<PastChange>, Vec<MovedWatermark>),
 }
 
 /// The run or change that an operator names.
-fn find(state: &State, which: &str) -> anyhow::Result<Found> {
+fn find(state: &State, which: &str) -> anyhow::Result<RunOrChange> {
     let number = |text: &str| text.parse::<i64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
     if let Some(number) = which.strip_prefix('c').and_then(number) {
         let found = state.change_in_full(number)?.ok_or_else(|| {
@@ -53,7 +53,7 @@ fn find(state: &State, which: &str) -> anyhow::Result<Found> {
                 "list them with `history`", "请用 `history` 查看列表"
             })
         });
-        return found.map(|(change, moved)| Found::Change(Box::new(change), moved));
+        return found.map(|(change, moved)| RunOrChange::Change(Box::new(change), moved));
     }
     let id = match which {
         "last" => state.newest_run()?.ok_or_else(|| text!("there is no run yet", "还没有任何运行").into()),
@@ -73,7 +73,7 @@ fn find(state: &State, which: &str) -> anyhow::Result<Found> {
             "there is no run {id}", "没有运行 {id}"; "list them with `history`", "请用 `history` 查看列表"
         })
     })?;
-    Ok(Found::Run(Box::new(run)))
+    Ok(RunOrChange::Run(Box::new(run)))
 }
 
 /// A run that died counts as well, also before a later run has noticed.
@@ -83,32 +83,26 @@ fn newest_trouble(state: &State) -> anyhow::Result<Option<RunId>> {
 }
 
 /// Shows the entries that the filter lets through, page by page.
-fn list(state: &State, args: &History, reporter: &Reporter) -> anyhow::Result<()> {
-    let filter = filter(args)?;
+fn list(state: &State, args: &History, zone: OwnZone, reporter: &Reporter) -> anyhow::Result<()> {
+    let filter = filter(args, zone)?;
     let of_tenant = filter.tenant.clone();
     let Some(mut pages) = state.history(filter)? else {
         return Err(Refusal::TenantNotInState(of_tenant.map(|tenant| tenant.0).unwrap_or_default()).into());
     };
-    let mut left = if args.limit == 0 { usize::MAX } else { args.limit as usize };
+    let mut remaining = if args.limit == 0 { usize::MAX } else { args.limit as usize };
     let columns = entry_columns(surroundings::now());
     let columns = if of_tenant.is_some() { columns.and(tenant_columns()) } else { columns };
     reporter.pages(&columns, || {
-        let page = pages.next(left.min(PAGE))?;
-        left -= page.len();
+        let page = pages.next(remaining.min(PAGE))?;
+        remaining -= page.len();
         Ok(page)
     })
 }
 
 /// Which entries the flags ask for.
-fn filter(args: &History) -> anyhow::Result<Filter> {
-    let since = config::moment(args.since.as_deref(), "--since", DayEnd::First)?;
-    let until = config::moment(args.until.as_deref(), "--until", DayEnd::Last)?;
-    if let (Some(since), Some(until)) = (&since, &until)
-        && since > until
-    {
-        let [since, until] = [since, until].map(|moment| SourceTime(moment.clone()));
-        return Err(config::window_reversed(&since, &until));
-    }
+fn filter(args: &History, zone: OwnZone) -> anyhow::Result<HistoryFilter> {
+    let window = GivenWindow::parse(args.since.as_deref(), args.until.as_deref())?;
+    let [since, until] = window.own_moments(surroundings::now(), zone)?.map(|moment| moment.map(recorded));
     if args.status.is_some() && matches!(args.kind, Some(OfKind::Change(_))) {
         return Err(Refusal::usage(message! {
             "changes have no --status", "变更没有 --status";
@@ -116,7 +110,7 @@ fn filter(args: &History) -> anyhow::Result<Filter> {
         }));
     }
     let tenant = args.tenant.as_deref().map(Into::into);
-    Ok(Filter { tenant, kind: args.kind, status: args.status, since, until })
+    Ok(HistoryFilter { tenant, kind: args.kind, status: args.status, since, until })
 }
 
 /// Shows what a run did to files, or for `-0` the paths alone.

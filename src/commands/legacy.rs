@@ -23,7 +23,7 @@ use crate::run::Starter;
 use crate::state::State;
 use crate::state::backup::Occasion;
 use crate::state::changes::{Change, ChangeKind, ReadFile};
-use crate::state::legacy::{self, BadLine, Direction, Entry, ImportStep};
+use crate::state::legacy::{self, BadLine, Direction, ImportStep, LegacyEntry};
 use crate::state::legacy_file::{self, BackupPolicy, Replacement};
 use crate::tree::mark;
 
@@ -100,7 +100,7 @@ fn carry_out(
     reporter: &Reporter,
 ) -> anyhow::Result<u8> {
     let mut tell = |event| reporter.event(&event);
-    let (tree, held) =
+    let (tree, export_lock) =
         lock::acquire(place.output, place.state, "import-legacy-state", starter, args.changing.lock_wait, &mut tell)?;
     // The process that held the lock before may have moved watermarks, or written the very file.
     let Import { file: read, steps } = plan(file, &known(place)?, starter, reporter)?;
@@ -112,8 +112,8 @@ fn carry_out(
         }
         .into());
     }
-    let existed = held.state().exists()?;
-    let Attached { mut state, .. } = place.attach(&tree, &held, &mut tell)?;
+    let existed = export_lock.state().exists()?;
+    let Attached { mut state, .. } = place.attach(&tree, &export_lock, &mut tell)?;
     let backup = existed.then(|| state.back_up(Occasion::Before(ChangeKind::Import), starter.at)).transpose()?;
     let reason = args.changing.reason.as_deref();
     let change = Change { file: Some(&read), ..Change::new(ChangeKind::Import, starter, reason) };
@@ -132,7 +132,7 @@ fn carry_out(
 }
 
 /// What the state says, if it may be used for this output at all.
-fn known(place: &Location<'_>) -> anyhow::Result<Vec<Entry>> {
+fn known(place: &Location<'_>) -> anyhow::Result<Vec<LegacyEntry>> {
     let state = State::open_read_only(place.state)?;
     let last = state.as_ref().map(State::last_time).transpose()?;
     place.judge(last.as_ref(), mark::of_output(place.output)?.as_ref())?;
@@ -140,7 +140,7 @@ fn known(place: &Location<'_>) -> anyhow::Result<Vec<Entry>> {
 }
 
 /// Reads the file and compares it with the state.
-fn plan(file: &Path, known: &[Entry], starter: &Starter, reporter: &Reporter) -> anyhow::Result<Import> {
+fn plan(file: &Path, known: &[LegacyEntry], starter: &Starter, reporter: &Reporter) -> anyhow::Result<Import> {
     let cannot = || text!("cannot read the script's state file {}", "无法读取脚本的状态文件 {}", file.display());
     let bytes = read(file).explain(cannot)?;
     // Our clock and that of the source may differ by their zones, but not by more.

@@ -70,7 +70,7 @@ fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Res
 }
 
 /// How to print, as flags and locale say.
-fn report_settings(common: &Common) -> report::Settings {
+fn report_settings(common: &Common) -> report::PrintSettings {
     let locale = || {
         let variable = |name| config::variable(name);
         lang::Lang::from_locale(
@@ -79,18 +79,18 @@ fn report_settings(common: &Common) -> report::Settings {
             variable("LANG").as_deref(),
         )
     };
-    report::Settings {
+    report::PrintSettings {
         lang: common.lang.unwrap_or_else(locale),
         format: match common.format {
-            cli::Format::Text | cli::Format::Table => report::Format::Text,
-            cli::Format::Json => report::Format::Json,
-            cli::Format::Csv => report::Format::Csv,
+            cli::Format::Text | cli::Format::Table => report::PrintFormat::Text,
+            cli::Format::Json => report::PrintFormat::Json,
+            cli::Format::Csv => report::PrintFormat::Csv,
         },
         verbosity: match (common.quiet, common.verbose) {
             (true, _) => report::Verbosity::Quiet,
             (_, true) => report::Verbosity::Verbose,
             _ => report::Verbosity::Normal,
         },
-        progress: if common.no_progress { report::Progress::Never } else { report::Progress::Auto },
+        progress: if common.no_progress { report::ProgressDisplay::Never } else { report::ProgressDisplay::Auto },
     }
 }

@@ -7,17 +7,20 @@ use rustix::process::{Pid, test_kill_process};
 use super::surroundings;
 use crate::event::Life;
 use crate::invoice::Reason;
-use crate::lang::{Lang, Text};
+use crate::lang::{Lang, Text, shortened};
 use crate::report::table::{Cell, Columns, Details, Table};
 use crate::run::{CountName, Counts, PastCounts};
 use crate::state::changes::{ChangeKind, MovedWatermark};
-use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, Status};
-use crate::state::pages::{Entry, What};
+use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, RunStatus};
+use crate::state::pages::{HistoryEntry, What};
 use crate::state::todo::Leftover;
+
+/// Characters of a remark or an error that fit a line of the list.
+const SHOWN_OF_A_TEXT: usize = 100;
 
 /// Whether the process of a run without an end is there; None for runs that ended.
 pub(super) fn life(run: &PastRun) -> Option<Life> {
-    if run.status != Status::Running {
+    if run.status != RunStatus::Running {
         return None;
     }
     let pid = i32::try_from(run.pid).ok().and_then(Pid::from_raw);
@@ -32,7 +35,7 @@ pub(super) fn life(run: &PastRun) -> Option<Life> {
 }
 
 /// The columns of the list of runs and changes.
-pub(super) fn entry_columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
+pub(super) fn entry_columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
     columns(now).for_programs("remark", "备注", |entry| match &entry.what {
         What::Run(_) => Cell::None,
         What::Change(change) => remark(change).into(),
@@ -40,9 +43,10 @@ pub(super) fn entry_columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
 }
 
 /// The further columns of the list of one tenant.
-pub(super) fn tenant_columns() -> Columns<'static, Entry> {
-    let of_moved =
-        |cell: fn(&MovedWatermark) -> Cell| move |entry: &Entry| entry.watermark.as_ref().map_or(Cell::None, cell);
+pub(super) fn tenant_columns() -> Columns<'static, HistoryEntry> {
+    let of_moved = |cell: fn(&MovedWatermark) -> Cell| {
+        move |entry: &HistoryEntry| entry.watermark.as_ref().map_or(Cell::None, cell)
+    };
     Columns::default()
         .column("tenant", "租户", of_moved(|moved| (&moved.tenant).into()))
         .column("old_watermark", "原水位线", of_moved(|moved| moved.old.as_ref().into()))
@@ -51,9 +55,9 @@ pub(super) fn tenant_columns() -> Columns<'static, Entry> {
 }
 
 /// The columns of the list but for the remark: those that a single run has too.
-fn columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
+fn columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
     Columns::default()
-        .column("id", "编号", |entry: &Entry| match &entry.what {
+        .column("id", "编号", |entry: &HistoryEntry| match &entry.what {
             What::Run(run) => run.id.to_string().into(),
             What::Change(change) => change_id(change).into(),
         })
@@ -77,10 +81,7 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
         .for_people("window", "时间区间", window)
         .for_people("result", "结果", |entry| match &entry.what {
             What::Run(run) => result(run).into(),
-            What::Change(change) => {
-                let remark = remark(change);
-                Text::new(shortened(remark.in_lang(Lang::En)), shortened(remark.in_lang(Lang::Zh))).into()
-            }
+            What::Change(change) => short_remark(change).into(),
         })
         .for_programs("user", "用户", |entry| starter(entry).0.into())
         .for_programs("host", "主机", |entry| starter(entry).1.into())
@@ -95,7 +96,7 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, Entry> {
         .for_programs("error", "错误", of_run(|run| run.error.as_ref().into()))
 }
 
-fn counts(entry: &Entry) -> Option<PastCounts> {
+fn counts(entry: &HistoryEntry) -> Option<PastCounts> {
     match &entry.what {
         What::Run(run) => Some(run.counts),
         What::Change(_) => None,
@@ -103,7 +104,7 @@ fn counts(entry: &Entry) -> Option<PastCounts> {
 }
 
 /// A cell that changes have nothing for.
-fn of_run(cell: impl Fn(&PastRun) -> Cell) -> impl Fn(&Entry) -> Cell {
+fn of_run(cell: impl Fn(&PastRun) -> Cell) -> impl Fn(&HistoryEntry) -> Cell {
     move |entry| match &entry.what {
         What::Run(run) => cell(run),
         What::Change(_) => Cell::None,
@@ -122,7 +123,7 @@ fn status(run: &PastRun) -> Text {
 }
 
 /// User and host.
-fn starter(entry: &Entry) -> (&str, &str) {
+fn starter(entry: &HistoryEntry) -> (&str, &str) {
     match &entry.what {
         What::Run(run) => (&run.user, &run.host),
         What::Change(change) => (&change.user, &change.host),
@@ -130,7 +131,7 @@ fn starter(entry: &Entry) -> (&str, &str) {
 }
 
 /// Between which source times a run read, or from where to where the watermark of the tenant went.
-fn window(entry: &Entry) -> Cell {
+fn window(entry: &HistoryEntry) -> Cell {
     match (&entry.what, &entry.watermark) {
         (What::Run(_), Some(MovedWatermark { old, new: Some(new), .. })) => arrow(old.as_ref(), Some(new)).into(),
         (What::Run(PastRun { since: Some(since), boundary, .. }), _) => arrow(Some(since), Some(boundary)).into(),
@@ -162,7 +163,7 @@ fn result(run: &PastRun) -> Text {
     let told = told.reduce(|all, one| text!("{all}, {one}", "{all}，{one}"; all, one));
     let told = told.unwrap_or_else(|| text!("nothing new", "无变化"));
     match &run.error {
-        Some(error) => told.then(&Text::same(shortened(error))),
+        Some(error) => told.then(&Text::same(shortened(error, SHOWN_OF_A_TEXT))),
         None => told,
     }
 }
@@ -184,6 +185,13 @@ fn remark(change: &PastChange) -> Text {
     parts.into_iter().flatten().reduce(|all, part| all.then(&part)).unwrap_or_else(|| Text::same(""))
 }
 
+/// As much of the remark as fits a line of the list.
+fn short_remark(change: &PastChange) -> Text {
+    let remark = remark(change);
+    let [en, zh] = [Lang::En, Lang::Zh].map(|lang| shortened(remark.in_lang(lang), SHOWN_OF_A_TEXT));
+    Text::new(en, zh)
+}
+
 /// What the operator said, or what made a run pull a watermark back.
 fn reason(change: &PastChange) -> Option<Text> {
     let reason = change.reason.as_ref()?;
@@ -193,19 +201,10 @@ fn reason(change: &PastChange) -> Option<Text> {
     })
 }
 
-/// As much of a text as fits a line.
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 100;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
 /// None where it is not known when the run ended.
 fn duration(run: &PastRun, now: DateTime<Utc>) -> Cell {
     let end = match (run.status, life(run)) {
-        (Status::Interrupted, _) | (_, Some(Life::Dead | Life::Unknown)) => None,
+        (RunStatus::Interrupted, _) | (_, Some(Life::Dead | Life::Unknown)) => None,
         (_, Some(Life::Alive)) => Some(now),
         (_, None) => run.finished.as_deref().and_then(parsed),
     };
@@ -245,7 +244,7 @@ pub(super) fn run_details(full: RunInFull) -> Details {
         .column("closed_run", "关闭于运行", |reject: &PastReject| reject.closed_run.into())
         .column("closed_how", "关闭方式", |reject| reject.closed_how.into());
     columns(surroundings::now())
-        .facts(&Entry { what: What::Run(run), watermark: None })
+        .facts(&HistoryEntry { what: What::Run(run), watermark: None })
         .fact("pid", "进程号", pid)
         .fact("version", "版本", version)
         .fact("command_line", "命令行", command_line)

@@ -5,10 +5,10 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::Context;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
+use crate::lang::Explain;
 use crate::run::Cancel;
 
 /// What the shell adds to the number of the signal that ended a process.
@@ -27,7 +27,7 @@ pub(super) fn watch() -> anyhow::Result<Cancel> {
             flag::register(signal, Arc::clone(&asked))?;
             flag::register_usize(signal, Arc::clone(&cancel.0), signal.unsigned_abs() as usize)
         };
-        register().context("cannot watch for signals")?;
+        register().explain(|| text!("cannot watch for signals", "无法监听信号"))?;
     }
     Ok(cancel)
 }

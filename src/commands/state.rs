@@ -14,11 +14,11 @@ use crate::lock::{self, ExportLock};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::{Cell, Columns, Details};
-use crate::run::Starter;
+use crate::run::{Starter, rfc3339};
 use crate::state::State;
 use crate::state::backup::{self, Occasion};
 use crate::state::changes::{Change, ChangeKind, Moved};
-use crate::state::integrity::{Depth, Finding, run_again};
+use crate::state::integrity::{Depth, StateFinding, run_again_hint};
 use crate::state::restore::{self, ReplacedState};
 use crate::tree::{Tree, mark};
 use crate::window::{BASELINE, earlier};
@@ -27,6 +27,7 @@ use crate::{config, export};
 /// `state check` found something.
 const FOUND: u8 = 6;
 
+/// Carries out one of the subcommands.
 pub(super) fn run(
     common: &Common,
     command: &StateCommand,
@@ -75,13 +76,13 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
         meaning
     );
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
-    let (held, mut state, starter) = locked(common, "state set", &args.changing, reporter)?;
+    let (export_lock, mut state, starter) = locked(common, "state set", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::Set), starter.at)?;
     let below = earlier(&to, args.margins.overlap);
     let change = Change::new(ChangeKind::Set, &starter, args.changing.reason.as_deref());
     let moved = state.set_watermark(&tenant, &to, below, &change)?;
     state.close()?;
-    drop(held);
+    drop(export_lock);
     reporter.details(&moved_details(&moved, &backup));
     Ok(0)
 }
@@ -120,12 +121,12 @@ fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u
         which
     );
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
-    let (held, mut state, starter) = locked(common, "state reset", &args.changing, reporter)?;
+    let (export_lock, mut state, starter) = locked(common, "state reset", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::Reset), starter.at)?;
     let change = Change::new(ChangeKind::Reset, &starter, args.changing.reason.as_deref());
     let moved = state.reset_watermarks(&chosen, &change)?;
     state.close()?;
-    drop(held);
+    drop(export_lock);
     reporter.details(&moved_details(&moved, &backup));
     Ok(0)
 }
@@ -152,9 +153,7 @@ fn back_up(common: &Common, args: &Backup, reporter: &Reporter) -> anyhow::Resul
 /// Lists the backups beside the state.
 fn backups(common: &Common, reporter: &Reporter) -> anyhow::Result<u8> {
     let columns = Columns::default()
-        .column("made", "备份时间", |backup: &backup::Backup| {
-            backup.made.to_rfc3339_opts(chrono::SecondsFormat::Secs, true).into()
-        })
+        .column("made", "备份时间", |backup: &backup::FinishedBackup| rfc3339(backup.made).into())
         .column("occasion", "起因", |backup| occasion(&backup.occasion).into())
         .column("bytes", "大小", |backup| Cell::Bytes(backup.size))
         .column("file", "文件", |backup| backup.path.as_path().into());
@@ -185,20 +184,20 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
     let question = restore_question(common, args, &from, &state);
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
     let starter = surroundings::starter();
-    let (tree, held) = lock(common, "state restore", &args.changing, &starter, reporter)?;
+    let (tree, export_lock) = lock(common, "state restore", &args.changing, &starter, reporter)?;
     let reason = args.changing.reason.as_deref();
     let (replaced, next) = if args.adopt_tree {
         let next = text!(
             "run --mode full: it puts back what the tree lacks, and compares every file",
             "请运行 run --mode full: 补回目录中缺少的文件，并比对每个文件"
         );
-        (restore::restore_and_adopt_tree(&held, &tree, &from, reason)?, next)
+        (restore::restore_and_adopt_tree(&export_lock, &tree, &from, reason)?, next)
     } else {
         let next = text!(
             "the next incremental run reads what happened since; if the tree is newer than the backup, it compares every invoice with its file",
             "下次增量导出会读取此后的变化；若导出目录比备份新，则每张发票都与其文件比对"
         );
-        (restore::restore(&held, &tree, &from, reason)?, next)
+        (restore::restore(&export_lock, &tree, &from, reason)?, next)
     };
     let replaced = match &replaced {
         ReplacedState::Nothing => None,
@@ -258,11 +257,9 @@ fn check(common: &Common, args: &Check, reporter: &Reporter) -> anyhow::Result<u
         true => text!("whole, and it holds together", "完好，内容一致"),
         false => text!("something was found", "发现问题"),
     };
-    let columns = Columns::default().column("finding", "问题", |finding: &Finding| finding.what.clone().into()).column(
-        "what_to_do",
-        "处理办法",
-        |finding| finding.remedy.clone().into(),
-    );
+    let columns = Columns::default()
+        .column("finding", "问题", |finding: &StateFinding| finding.what.clone().into())
+        .column("what_to_do", "处理办法", |finding| finding.remedy.clone().into());
     reporter.details(&Details::default().fact("state", "状态文件", state.path()).fact("result", "结果", result).table(
         "findings",
         "问题",
@@ -272,17 +269,17 @@ fn check(common: &Common, args: &Check, reporter: &Reporter) -> anyhow::Result<u
 }
 
 /// Whether state and tree belong together, and what a dead run left between them.
-fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<Finding>> {
+fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<StateFinding>> {
     let mut findings = Vec::new();
     let (last, mark) = (state.last_time()?, mark::of_output(&common.output)?);
     if last.published_run > 0 || mark.is_some() {
         let refused = last.refuse_other_tree(mark.as_ref(), &common.output, state.path()).err();
-        findings.extend(refused.as_ref().map(Finding::from));
+        findings.extend(refused.as_ref().map(StateFinding::from));
     }
     if let Some(run) = state.unfinished_run()?.filter(|run| past::life(run) == Some(Life::Dead)) {
         let (id, kind) = (run.id, run.kind);
         let what = text!("run {id} ({kind}) died", "第 {id} 次运行（{kind}）意外终止"; kind);
-        findings.push(Finding { what, remedy: run_again() });
+        findings.push(StateFinding { what, remedy: run_again_hint() });
     }
     Ok(findings)
 }
@@ -308,12 +305,12 @@ fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, repor
         from
     );
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
-    let (held, mut state, starter) = locked(common, "state adopt-source", &args.changing, reporter)?;
+    let (export_lock, mut state, starter) = locked(common, "state adopt-source", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::AdoptSource), starter.at)?;
     let change = Change::new(ChangeKind::AdoptSource, &starter, args.changing.reason.as_deref());
     state.adopt_source(&given, &change)?;
     state.close()?;
-    drop(held);
+    drop(export_lock);
     reporter.details(
         &Details::default().fact("source_before", "原数据源", recorded).fact("source", "数据源", given).fact(
             "state_before",
@@ -332,12 +329,13 @@ fn locked(
     reporter: &Reporter,
 ) -> anyhow::Result<(ExportLock, State, Starter)> {
     let starter = surroundings::starter();
-    let (_, held) = lock(common, purpose, changing, &starter, reporter)?;
-    let state = State::open(&held)?;
+    let (_, export_lock) = lock(common, purpose, changing, &starter, reporter)?;
+    let state = State::open(&export_lock)?;
     let state = state.ok_or_else(|| Refusal::NoState { state: config::state_path(common) })?;
-    Ok((held, state, starter))
+    Ok((export_lock, state, starter))
 }
 
+/// The output and its lock, which also keeps out the script.
 fn lock(
     common: &Common,
     purpose: &str,

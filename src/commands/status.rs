@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::ArgMatches;
 
 use super::past::{life, parsed, reject_columns};
@@ -16,6 +16,7 @@ use crate::lang::Text;
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::{Cell, Columns};
+use crate::run::rfc3339;
 use crate::state::State;
 use crate::state::history::PastReject;
 use crate::state::overview::{LastRun, Overview};
@@ -63,7 +64,7 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
 
 /// From when on late arrivals are shown.
 fn late_since() -> String {
-    (surroundings::now() - TimeDelta::days(LATE_DAYS)).to_rfc3339_opts(SecondsFormat::Secs, true)
+    rfc3339(surroundings::now() - TimeDelta::days(LATE_DAYS))
 }
 
 /// Prints a notice.

@@ -9,6 +9,7 @@ use super::signals;
 use crate::cli::Common;
 use crate::config;
 use crate::export::Surroundings;
+use crate::given_time::OwnZone;
 use crate::refusal::Refusal;
 use crate::run::{OwnClocks, Starter, Uptime};
 use crate::state::State;
@@ -48,6 +49,11 @@ pub(super) fn starter() -> Starter {
 /// The name of this machine.
 pub(super) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The zone of our own times.
+pub(super) fn own_zone(common: &Common) -> OwnZone {
+    if common.utc { OwnZone::Utc } else { OwnZone::Local }
 }
 
 /// The state, only to be read.

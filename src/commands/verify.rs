@@ -20,7 +20,7 @@ const FOUND: u8 = 6;
 pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let task = config::verification(common, args, matches, surroundings::current())?;
     let confirm = |files, invoices| confirm(reporter, files, invoices);
-    let verified = verify::verify(&task, &confirm, &mut |event| reporter.event(&event))?;
+    let verified = verify::verify(task, &confirm, &mut |event| reporter.event(&event))?;
     reporter.details(&details(&verified));
     let differs = verified.differs();
     match verified.refused {

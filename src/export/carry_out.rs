@@ -20,7 +20,7 @@ use crate::event::Event;
 use crate::invoice::InvoiceId;
 use crate::run::{Cancel, Kind, RunId};
 use crate::state::State;
-use crate::state::ledger::Lookup;
+use crate::state::ledger::LedgerReader;
 use crate::state::rehearsal::Rehearsal;
 use crate::state::tenants::KnownTenant;
 use crate::state::todo::{DoubtedPath, Todo, TodoReason};
@@ -68,7 +68,7 @@ impl<'a> Destination<'a> {
     /// The number of the source's table, if it can be told from others. A dry run gives it none.
     fn table(&self, parameters: &RunParameters) -> anyhow::Result<Option<i64>> {
         match self {
-            Self::Export { writing, .. } => Ok(writing.run.table),
+            Self::Export { writing, .. } => Ok(writing.run.table_no),
             Self::DryRun { state, .. } => state.map_or(Ok(None), |state| state.source_table(parameters.table.as_ref())),
         }
     }
@@ -82,12 +82,12 @@ impl<'a> Destination<'a> {
 
     /// What the thread that reads asks the ledger with, and what the deciding one asks it with first. A ledger that was
     /// empty need not be asked for what was not entered since; beside a dry run, another run may enter more.
-    fn lookups(&self) -> anyhow::Result<(Lookup, Option<BloomFilter>)> {
+    fn lookups(&self) -> anyhow::Result<(LedgerReader, Option<BloomFilter>)> {
         let lookup = self.state().map(State::lookup).transpose()?;
         Ok(match (lookup, self) {
             (Some(lookup), Self::DryRun { .. }) => (lookup, None),
             (Some(lookup), Self::Export { .. }) if !lookup.is_empty()? => (lookup, None),
-            _ => (Lookup::nothing(), Some(BloomFilter::new())),
+            _ => (LedgerReader::nothing(), Some(BloomFilter::new())),
         })
     }
 
@@ -240,7 +240,7 @@ fn scope(options: &CommonOptions, snapshot: &ServerSnapshot, known: &[KnownTenan
         Kind::Full if options.selection.has_all_tenants() => Scope::Table,
         Kind::Full => Scope::Groups { groups: groups(HowToRead::Span(Span::default())), compare: Compare::Documents },
         Kind::Backfill => {
-            let span = Span { after: options.selection.since.clone(), upto: Some(parameters.boundary.clone()) };
+            let span = Span { after: parameters.since.clone(), upto: Some(parameters.boundary.clone()) };
             Scope::Groups { groups: groups(HowToRead::Span(span)), compare: Compare::Documents }
         }
         Kind::Verify => Scope::Groups { groups: Vec::new(), compare: Compare::Documents },

@@ -155,7 +155,7 @@ impl Checker<'_> {
     }
 
     fn naming(&self, path: &TreePath) -> Naming {
-        let is_ours = self.tree.is_some_and(|tree| tree.is_ours(path));
+        let is_ours = self.tree.is_some_and(|tree| tree.is_in_new_folder(path));
         if is_ours { Naming::AtTheEnd } else { Naming::AtOnce }
     }
 

@@ -15,7 +15,7 @@ use super::ticket::{Part, Ticket, Trust};
 use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::source::{KeyCursor, Source, SourceError};
-use crate::state::ledger::{Entry, LedgerMatch, Lookup};
+use crate::state::ledger::{Entry, LedgerMatch, LedgerReader};
 use crate::state::todo::{Todo, TodoReason};
 use crate::state::visited::VisitedIds;
 use crate::window::{Span, seconds_between};
@@ -107,7 +107,7 @@ struct TodoOwner {
 
 pub(super) struct Reader<'a, T: FnMut(ReaderEvent) -> anyhow::Result<()>> {
     pub source: Box<dyn Source>,
-    pub lookup: Lookup,
+    pub lookup: LedgerReader,
     pub outbox: Outbox<'a>,
     pub tell: T,
     pub visited: HashSet<InvoiceId>,
@@ -316,7 +316,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         }
         let mut wanted = Vec::new();
         keys.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        let seen = self.lookup.seen(&keys).map_err(SourceError::Consumer)?;
+        let seen = self.lookup.matches(&keys).map_err(SourceError::Consumer)?;
         for (key, seen) in keys.into_iter().zip(seen) {
             match seen {
                 LedgerMatch::Settled => self.meet(&key.id)?,

@@ -20,7 +20,7 @@ use crate::panics;
 use crate::refusal::Refusal;
 use crate::run::Cancel;
 use crate::source::{Source, SourceError};
-use crate::state::ledger::Lookup;
+use crate::state::ledger::LedgerReader;
 use crate::state::todo::Todo;
 use crate::state::visited::VisitedIds;
 
@@ -61,7 +61,7 @@ pub(super) trait RowHandler {
 /// What the reading thread works with.
 pub(super) struct ReadTask {
     pub source: Box<dyn Source>,
-    pub lookup: Lookup,
+    pub lookup: LedgerReader,
     pub todo: Vec<Todo>,
     pub scope: Arc<Scope>,
     pub retry: RetryPolicy,

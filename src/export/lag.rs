@@ -11,8 +11,8 @@ use super::server::{ServerSession, refuse_other_source};
 use crate::event::Event;
 use crate::invoice::{SourceTime, Tenant};
 use crate::source::{KeyCursor, ListedTenant, Source};
-use crate::state::history::Status;
-use crate::state::overview::{LastRun, OpenRejects, Overview, Standing};
+use crate::state::history::RunStatus;
+use crate::state::overview::{LastRun, OpenRejects, Overview, TenantStanding};
 use crate::state::runs::LastKnownState;
 use crate::window::{Span, seconds_between};
 
@@ -120,8 +120,8 @@ pub fn places(overview: &Overview, by: &Yardstick<'_>, stale_after: Option<Durat
             known.chain(new.map(|listed| never_exported(listed, &present.boundary, stale_after))).collect()
         }
     };
-    if overview.rejects_of_nobody.number > 0 {
-        let rejects = overview.rejects_of_nobody.clone();
+    if overview.rejects_without_tenant.number > 0 {
+        let rejects = overview.rejects_without_tenant.clone();
         places.push(Place {
             tenant: None,
             watermark: None,
@@ -150,7 +150,7 @@ fn rank(place: &Place) -> (u8, Option<&SourceTime>, Option<&Tenant>) {
 }
 
 /// What the state alone says of a tenant.
-fn without_lag(standing: &Standing) -> Place {
+fn without_lag(standing: &TenantStanding) -> Place {
     Place {
         tenant: Some(standing.tenant.clone()),
         watermark: standing.watermark.clone(),
@@ -164,8 +164,8 @@ fn without_lag(standing: &Standing) -> Place {
 }
 
 /// Judged by the age of the last success.
-fn place_by_clock(standing: &Standing, now: DateTime<Utc>, stale_after: Option<i64>) -> Place {
-    let success = standing.last.as_ref().filter(|last| last.outcome == Status::Success);
+fn place_by_clock(standing: &TenantStanding, now: DateTime<Utc>, stale_after: Option<i64>) -> Place {
+    let success = standing.last.as_ref().filter(|last| last.outcome == RunStatus::Success);
     let age = success.and_then(|last| age(last, now));
     let stale = stale_after.is_some_and(|after| age.is_none_or(|age| age > after));
     Place { stale, ..without_lag(standing) }
@@ -173,7 +173,7 @@ fn place_by_clock(standing: &Standing, now: DateTime<Utc>, stale_after: Option<i
 
 /// Judged by what the source has.
 fn place(
-    standing: &Standing,
+    standing: &TenantStanding,
     present: &LagSnapshot,
     families: &HashMap<i64, Option<&SourceTime>>,
     stale_after: Option<i64>,

@@ -1,4 +1,4 @@
-//! What the operator wants of a run.
+//! What the operator wants of a run or a verification, in parts.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::attach::Location;
 use super::plan::{Purpose, StatePolicy};
 use crate::event::Event;
+use crate::given_time::GivenWindow;
 use crate::lock::{self, ExportLock};
 use crate::run::{Cancel, Kind, OwnClocks, Starter};
 use crate::source::Access;
@@ -15,6 +16,8 @@ use crate::tree::{Durability, Tree};
 /// What the operator wants of an export.
 pub struct ExportOptions {
     pub common: CommonOptions,
+    /// The window of a backfill. The selection has it once the source's clock is known.
+    pub window: GivenWindow,
     pub source: SourceOptions,
     pub mode: Mode,
     pub backups: Backups,

@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 use super::budget::{Budget, Permit};
 use super::ticket::{Part, Ticket};
 use crate::invoice::{Fetched, InvoiceId};
-use crate::state::ledger::Lookup;
+use crate::state::ledger::LedgerReader;
 
 /// A packet goes when it holds so many rows or so many bytes of documents.
 pub(super) const ROWS_A_PACKET: usize = 32;
@@ -37,7 +37,7 @@ impl<'a> Outbox<'a> {
     }
 
     /// What the ledger says of the rows of a full scan is asked when their packet goes.
-    pub(super) fn put(&mut self, fetched: Fetched, ticket: Ticket, lookup: &Lookup) -> anyhow::Result<()> {
+    pub(super) fn put(&mut self, fetched: Fetched, ticket: Ticket, lookup: &LedgerReader) -> anyhow::Result<()> {
         let bytes = match &fetched {
             Fetched::Row(row) => row.document.len(),
             Fetched::Unreadable { .. } => 0,
@@ -64,7 +64,7 @@ impl<'a> Outbox<'a> {
     }
 
     /// Hands over what there is.
-    pub(super) fn flush(&mut self, lookup: &Lookup) -> anyhow::Result<()> {
+    pub(super) fn flush(&mut self, lookup: &LedgerReader) -> anyhow::Result<()> {
         if self.packet.is_empty() {
             return Ok(());
         }
@@ -105,7 +105,7 @@ mod tests {
                 };
                 let fetched = Fetched::Row(Row { invoice, document: vec![b' '; 40] });
                 let ticket = Ticket::new(Part::Table, None);
-                Outbox::new(sender, &budget).put(fetched, ticket, &Lookup::nothing()).unwrap();
+                Outbox::new(sender, &budget).put(fetched, ticket, &LedgerReader::nothing()).unwrap();
                 done.send(()).unwrap();
             });
             let packet = packets.recv().unwrap();

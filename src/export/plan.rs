@@ -127,7 +127,7 @@ pub struct Member {
     pub watermark: Option<SourceTime>,
     pub look_back: Option<SourceTime>,
     pub newest: Option<SourceTime>,
-    pub held: bool,
+    pub work_was_open: bool,
     pub read_from: Option<ReadFrom>,
     /// Its number in the state; None for one that the state does not know.
     pub number: Option<TenantNo>,
@@ -136,12 +136,12 @@ pub struct Member {
 impl Member {
     /// A spelling that the state does not know.
     pub(super) fn new(tenant: Tenant) -> Self {
-        Self { tenant, watermark: None, look_back: None, newest: None, held: false, read_from: None, number: None }
+        Self { tenant, watermark: None, look_back: None, newest: None, work_was_open: false, read_from: None, number: None }
     }
 
     fn of(known: &KnownTenant) -> Self {
-        let KnownTenant { number, tenant, watermark, look_back, newest, held, read_from, .. } = known.clone();
-        Self { tenant, watermark, look_back, newest, held, read_from, number: Some(number) }
+        let KnownTenant { number, tenant, watermark, look_back, newest, work_was_open, read_from, .. } = known.clone();
+        Self { tenant, watermark, look_back, newest, work_was_open, read_from, number: Some(number) }
     }
 }
 
@@ -203,7 +203,7 @@ impl Incremental<'_> {
             return false;
         };
         *self.work == OpenWork::None
-            && !tenant.held
+            && !tenant.work_was_open
             && tenant.newest.as_ref() == Some(newest)
             && earlier(watermark, self.overlap).is_some_and(|bound| *newest < bound)
     }
@@ -307,7 +307,7 @@ mod tests {
             watermark: Some(time(watermark)),
             look_back: look_back.map(time),
             newest: Some(time(newest)),
-            held: false,
+            work_was_open: false,
             read_from: Some(ReadFrom::TheBeginning),
         }
     }
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn a_tenant_that_open_work_held_is_read_though_it_is_quiet_now() {
         let tenant = tenant("1", 1, "2025-11-28 15:30:00", Some("2025-11-28 11:00:00"), "2025-11-28 12:00:00");
-        let known = [KnownTenant { held: true, ..tenant }];
+        let known = [KnownTenant { work_was_open: true, ..tenant }];
         let quiet = [listed("1", "2025-11-28 12:00:00")];
         assert_eq!(after(&plan(&known, &quiet, &OpenWork::None)[0]), Some("2025-11-28 11:00:00"));
     }

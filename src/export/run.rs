@@ -9,12 +9,17 @@ use super::session::{RunContext, Session};
 use crate::event::Event;
 use crate::run::{Kind, Summary};
 
-/// Carries out one run and says what came of it.
-pub fn run(options: &ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary> {
+/// Carries out one run or dry run.
+///
+/// # Errors
+/// The run was refused or has failed as a whole. Tenants that failed are in the summary.
+pub fn run(mut options: ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary> {
     let metrics = RunMetrics::begin();
     let tell = &mut metrics.counting(tell);
     tell(Event::Started { kind: options.common.kind, dry_run: options.mode == Mode::DryRun });
-    let server_session = ServerSession::open(&options.source.access, options.source.retry_for, tell)?;
+    let mut server_session = ServerSession::open(&options.source.access, options.source.retry_for, tell)?;
+    options.common.selection.window = server_session.window(&options.window, tell)?;
+    let options = &options;
     server_session.source.notices().into_iter().for_each(|notice| tell(Event::Notice(notice)));
     match options.mode {
         Mode::DryRun => dry_run::dry_run(options, server_session, &metrics, tell),
@@ -22,6 +27,7 @@ pub fn run(options: &ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Resu
     }
 }
 
+/// A run on record, under the lock.
 fn export(
     options: &ExportOptions,
     mut server_session: ServerSession,

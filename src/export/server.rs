@@ -1,16 +1,17 @@
-//! The session with the server, and the snapshot that a run takes of it before it reads rows. A server that is just
-//! being restarted, or takes no further connection for a moment, costs a pause here as it does later.
+//! The session with the server, and the snapshot that a run takes of it before it reads rows. Each question is tried
+//! again while the server restarts or takes no further connection.
 
 use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use chrono::TimeDelta;
 
 use super::options::{CommonOptions, SourceOptions};
 use super::retry::RetryPolicy;
 use crate::event::{Event, Notice};
+use crate::given_time::GivenWindow;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Kind, RunId, Uptime};
@@ -18,7 +19,7 @@ use crate::source::{self, Access, ListedTenant, Replication, Source, SourceError
 use crate::state::State;
 use crate::state::runs::{Clocks, LastKnownState};
 use crate::state::selection::Selection;
-use crate::window::{Clock, OpenWork, settled_below};
+use crate::window::{Clock, OpenWork, Span, settled_below};
 
 /// A connection that is made again when it is lost.
 pub struct ServerSession {
@@ -27,14 +28,17 @@ pub struct ServerSession {
 }
 
 impl ServerSession {
-    /// Tries for `retry_for` at most, as each question does until it is answered.
+    /// Connects. The connection and each later question are tried again for `retry_for` at most.
     pub fn open(access: &Access, retry_for: Duration, tell: &mut dyn FnMut(Event)) -> Result<Self, SourceError> {
         let mut retry = RetryPolicy::new(retry_for, &Cancel::default());
         let source = retry.run(tell, || source::open(access))?;
         Ok(Self { source, retry })
     }
 
-    /// The same as `second_source`, with retries.
+    /// One more connection to the same server, tried again as `open` does.
+    ///
+    /// # Errors
+    /// Another server answers than `server`.
     pub(super) fn again(
         options: &SourceOptions,
         server: &str,
@@ -46,8 +50,19 @@ impl ServerSession {
         Ok(Self { source, retry })
     }
 
+    /// The window of source times that an operator means, by the source's clock.
+    pub(super) fn window(&mut self, given: &GivenWindow, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Span> {
+        if !given.needs_clock() {
+            return given.span();
+        }
+        let clock = self.ask(tell, |source| source.clock())?;
+        given.span_by(&clock, |seconds| Ok(self.ask(tell, |source| source.shown_at(seconds))?))
+    }
+
+    /// Asks until there is an answer.
+    ///
     /// # Errors
-    /// What no other attempt would change, or what has lasted for too long.
+    /// An error that no further attempt would change, or one that has lasted for too long.
     pub fn ask<R>(
         &mut self,
         tell: &mut dyn FnMut(Event),
@@ -57,8 +72,8 @@ impl ServerSession {
         retry.run(tell, || question(source.as_mut()))
     }
 
-    /// What a run can do without: `otherwise` is the answer if the server refuses the statement, or always takes too
-    /// long for it.
+    /// Asks for what a run can do without. The answer is `otherwise` if the server refuses the statement, or takes too
+    /// long for it every time.
     pub(super) fn ask_if_shown<R>(
         &mut self,
         tell: &mut dyn FnMut(Event),
@@ -80,7 +95,11 @@ pub(super) fn second_source(
 ) -> Result<Box<dyn Source>, SourceError> {
     let mut second = source::open(access)?;
     if second.identity()? != server {
-        return Err(SourceError::Final(anyhow!("another server answers than at the start of the run; run again")));
+        let other = text!(
+            "another server answers than at the start of the run; run again",
+            "应答的服务器与运行开始时不是同一台，请重新运行"
+        );
+        return Err(SourceError::Final(other.into()));
     }
     if let Some(run) = label {
         second.label(run);
@@ -88,7 +107,7 @@ pub(super) fn second_source(
     Ok(second)
 }
 
-/// What is fixed once a run has looked at the server.
+/// The parameters of a run that are fixed once it has asked the server.
 #[derive(Clone, Debug)]
 pub(super) struct RunParameters {
     pub kind: Kind,
@@ -97,7 +116,7 @@ pub(super) struct RunParameters {
     pub work: OpenWork,
     pub overlap: Duration,
     pub settled_below: SourceTime,
-    /// The source's table before any row was read; None: it cannot be told from others.
+    /// The identity of the source's table before any row was read. None: the server does not show it.
     pub table: Option<TableIdentity>,
 }
 
@@ -107,19 +126,22 @@ impl RunParameters {
     }
 }
 
-/// What the server said before anything was read.
+/// The answers of the server before any row is read.
 pub(super) struct ServerSnapshot {
     pub clock: Clock,
     /// All clocks at that moment.
     pub clocks: Clocks,
     pub server: String,
     pub listed: Vec<ListedTenant>,
-    /// Invoices with NULL for a tenant, as far as a run looks for them.
+    /// Invoices with NULL for a tenant, if the run reads them by primary key.
     pub tenantless: Vec<InvoiceId>,
     pub parameters: RunParameters,
 }
 
-/// Takes a snapshot of the source that the state describes. A tenant that neither has is refused.
+/// Takes a snapshot of the source that the state describes.
+///
+/// # Errors
+/// It is another source, or neither it nor the state has a selected tenant.
 pub(super) fn take_snapshot(
     options: &CommonOptions,
     server_session: &mut ServerSession,
@@ -135,8 +157,8 @@ pub(super) fn take_snapshot(
     Ok(snapshot)
 }
 
-/// Asks for the server's identity, its clock and its open work: in this order and before any row is read.
-/// Transactions that committed before the look at open work are visible to later reads; the others are open.
+/// Asks for the server's identity, its clock and its open work, in this order and before any row is read. So a
+/// transaction is either committed, and visible to later reads, or listed as open work.
 fn ask_server(
     options: &CommonOptions,
     server_session: &mut ServerSession,
@@ -147,43 +169,61 @@ fn ask_server(
     let (clock, clocks) = read_clocks(options, server_session, tell)?;
     let work = server_session.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
     say_open_work(&work, &clock.boundary(options.margins.safety_lag), tell);
-    match server_session.ask_if_shown(tell, None, |source| source.replication())? {
-        Some(Replication::Behind(behind)) if behind.is_zero() => {}
-        Some(Replication::Behind(behind)) => tell(Event::Notice(Notice::Replica { behind: Some(behind) })),
-        Some(Replication::Stopped) => tell(Event::Notice(Notice::Replica { behind: None })),
-        None => {}
-    }
+    say_replication(server_session.ask_if_shown(tell, None, |source| source.replication())?, tell);
     let boundary = clock.boundary(options.margins.safety_lag);
     // The window of a verification bounds what it compares, and not the run that mends.
-    let window = if options.kind == Kind::Backfill { options.selection.clone() } else { Selection::default() };
-    let boundary = window.until.filter(|until| *until < boundary).unwrap_or(boundary);
+    let window = if options.kind == Kind::Backfill { options.selection.window.clone() } else { Span::default() };
+    let boundary = window.upto.filter(|until| *until < boundary).unwrap_or(boundary);
     tell(Event::Boundary(boundary.clone()));
+    let (listed, tenantless) = list_tenants(options, &boundary, server_session, tell)?;
+    for ListedTenant { spelling, ahead, .. } in &listed {
+        if let Some(newest) = ahead.clone().filter(|ahead| *ahead > clock.now) {
+            tell(Event::Notice(Notice::TimesAhead { tenant: spelling.clone(), newest }));
+        }
+    }
     let parameters = RunParameters {
         kind: options.kind,
-        since: window.since,
+        since: window.after,
         overlap: options.margins.overlap,
         settled_below: settled_below(&boundary, &work, options.margins.overlap),
         boundary,
         work,
         table,
     };
-    let TenantList { tenants: listed, has_tenantless } =
-        if options.kind == Kind::Full && options.selection.has_all_tenants() {
-            TenantList::default()
-        } else {
-            tell(Event::ListingTenants);
-            server_session.ask(tell, |source| source.tenants(&parameters.boundary))?
-        };
-    let is_asked = has_tenantless && options.selection.has_all_tenants();
-    let tenantless = if is_asked { find_tenantless(server_session, tell)? } else { Vec::new() };
-    for ListedTenant { spelling, ahead, .. } in &listed {
-        if let Some(newest) = ahead.clone().filter(|ahead| *ahead > clock.now) {
-            tell(Event::Notice(Notice::TimesAhead { tenant: spelling.clone(), newest }));
-        }
-    }
     Ok(ServerSnapshot { clock, clocks, server, listed, tenantless, parameters })
 }
 
+/// The tenants of the source and the invoices without one, as far as the run needs them.
+fn list_tenants(
+    options: &CommonOptions,
+    boundary: &SourceTime,
+    server_session: &mut ServerSession,
+    tell: &mut dyn FnMut(Event),
+) -> Result<(Vec<ListedTenant>, Vec<InvoiceId>), SourceError> {
+    let has_all_tenants = options.selection.has_all_tenants();
+    // A full run of all tenants reads the whole table.
+    if options.kind == Kind::Full && has_all_tenants {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    tell(Event::ListingTenants);
+    let TenantList { tenants, has_tenantless } = server_session.ask(tell, |source| source.tenants(boundary))?;
+    let is_asked = has_tenantless && has_all_tenants;
+    let tenantless = if is_asked { find_tenantless(server_session, tell)? } else { Vec::new() };
+    Ok((tenants, tenantless))
+}
+
+/// Tells the operator that a replica has not applied everything yet.
+fn say_replication(replication: Option<Replication>, tell: &mut dyn FnMut(Event)) {
+    match replication {
+        Some(Replication::Behind(behind)) if !behind.is_zero() => {
+            tell(Event::Notice(Notice::Replica { behind: Some(behind) }));
+        }
+        Some(Replication::Stopped) => tell(Event::Notice(Notice::Replica { behind: None })),
+        Some(Replication::Behind(_)) | None => {}
+    }
+}
+
+/// Tells the operator about open work that keeps rows below the boundary out of sight, or that cannot be seen.
 fn say_open_work(work: &OpenWork, boundary: &SourceTime, tell: &mut dyn FnMut(Event)) {
     match work {
         OpenWork::Unknown => tell(Event::Notice(Notice::OpenWorkUnknown)),
@@ -196,10 +236,10 @@ fn say_open_work(work: &OpenWork, boundary: &SourceTime, tell: &mut dyn FnMut(Ev
     }
 }
 
-/// Invoices without a tenant that one run names at the most.
+/// How many invoices without a tenant one run reads at most.
 const TENANTLESS_AT_MOST: usize = 1_000;
 
-/// The invoices that no tenant's keys bring, named to the operator.
+/// Finds the invoices without a tenant, which no tenant's keys bring, and names some to the operator.
 fn find_tenantless(
     server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),
@@ -214,16 +254,16 @@ fn find_tenantless(
     Ok(found)
 }
 
-/// Ids shown in one line.
+/// How many ids are shown in one line.
 const SHOWN: usize = 5;
 
-/// The clocks are compared by half a second at the least (`--safety-lag 0s`), so an answer that took longer than
-/// this does not tell precisely enough what our own clocks showed when it was given.
+/// An answer that took longer than this does not tell precisely enough what our own clocks showed when it was given:
+/// clocks that differ by half a second may count as set (`--safety-lag 0s`).
 const PRECISE_ENOUGH: TimeDelta = TimeDelta::milliseconds(100);
-/// How often the clock of a slow server is asked for at the most. The quickest answer counts.
+/// How often a slow server is asked for its clock at most. The quickest answer counts.
 const READ_AT_MOST: usize = 5;
 
-/// The server's clock, and ours in the middle between question and answer.
+/// Reads the server's clock, and our own clocks as of the middle between question and answer.
 fn read_clocks(
     options: &CommonOptions,
     server_session: &mut ServerSession,
@@ -257,7 +297,7 @@ fn read_clocks(
     Ok((clock, clocks))
 }
 
-/// A state describes one source; another one's invoices must not be taken for its own.
+/// Refuses a source that is not the one of the state: its invoices are others, though ids may be the same.
 pub fn refuse_other_source(state: &Path, last: &LastKnownState, source: &dyn Source) -> anyhow::Result<()> {
     let given = source.name().0;
     match &last.source {
@@ -268,7 +308,8 @@ pub fn refuse_other_source(state: &Path, last: &LastKnownState, source: &dyn Sou
     }
 }
 
-/// The server is asked for a tenant that neither the state nor its own list has.
+/// Refuses a selected tenant that neither the state nor the source has. The server is asked for those that it has not
+/// listed.
 pub(super) fn refuse_unknown_tenants(
     selection: &Selection,
     listed: &[ListedTenant],
@@ -293,7 +334,7 @@ pub(super) fn unknown_tenants<'a>(
     if selection.has_all_tenants() {
         return Ok(Vec::new());
     }
-    let known = state.map_or(Ok(Vec::new()), State::tenants).context("cannot look for tenants")?;
+    let known = state.map_or(Ok(Vec::new()), State::tenants)?;
     let known = known.iter().map(|known| &known.tenant).chain(listed.iter().map(|listed| &listed.spelling));
     let known: HashSet<&Tenant> = known.collect();
     Ok(selection.tenants.iter().filter(|tenant| !known.contains(tenant)).collect())

@@ -1,5 +1,5 @@
-//! A run from the lock to its last record: what must hold before anything is made, tree and state under
-//! the lock, and an end on record in whatever way the work ends.
+//! A run from the lock to its last record: the checks before anything is created, tree and state under the lock, and
+//! the record of how the work ended.
 
 use chrono::SecondsFormat;
 
@@ -21,14 +21,14 @@ use crate::run::{RunId, Starter};
 use crate::source::SourceName;
 use crate::state::State;
 use crate::state::backup::{self, Occasion, REGULAR};
-use crate::state::history::Status;
+use crate::state::history::RunStatus;
 use crate::state::runs::{End, LastKnownState, OpenRun, Start};
 use crate::state::watermarks::PullBack;
 use crate::tree::mark::{self, Mark, Written};
 use crate::tree::stage::{self, Stage};
 use crate::tree::{Durability, Tree};
 
-/// Tree and state, held against others, and what the server said.
+/// Tree and state under the lock, and the snapshot of the server.
 pub(super) struct Session {
     pub tree: Tree,
     pub state: State,
@@ -48,6 +48,10 @@ pub(super) struct RunContext<'a> {
 }
 
 impl Session {
+    /// Checks, takes the lock, attaches the state to the tree and takes the snapshot of the server.
+    ///
+    /// # Errors
+    /// A refusal of what the operator asks for comes before anything is created where no run has been yet.
     pub(super) fn open(
         options: &CommonOptions,
         server_session: &mut ServerSession,
@@ -109,11 +113,12 @@ impl Session {
     }
 
     /// A run counts as cancelled only if the mark of the tree could be made whole.
-    fn status_after(&self, error: &anyhow::Error, run: RunId) -> Status {
+    fn status_after(&self, error: &anyhow::Error, run: RunId) -> RunStatus {
         let is_cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
-        if is_cancelled && say_whole(&self.held, run).is_ok() { Status::Cancelled } else { Status::Failed }
+        if is_cancelled && say_whole(&self.held, run).is_ok() { RunStatus::Cancelled } else { RunStatus::Failed }
     }
 
+    /// Puts the beginning of a run on record, with its doubts about clocks and server.
     fn begin(&mut self, options: &CommonOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
         let ServerSnapshot { clock, clocks, server, parameters, .. } = &self.snapshot;
         let found = doubts::Found { start: self.begun, server, clocks, at: options.surroundings.starter.at };
@@ -135,14 +140,14 @@ impl Session {
         })
     }
 
-    /// A backup that cannot be made must not keep invoices from being exported; a state that turns out to
-    /// be damaged must.
+    /// Backs the state up if the last backup is old enough. An error of it does not keep invoices from being exported,
+    /// unless the state turns out to be damaged.
     pub(super) fn back_up(&self, options: &ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
         let Some(every) = options.backups.every.filter(|_| self.last.last_run > 0) else { return Ok(()) };
         let at = options.common.surroundings.starter.at;
         let make = || {
             let made = backup::list(self.state.path())?.into_iter().find(|backup| backup.occasion.starts_with(REGULAR));
-            // One from the future, after a clock went wrong, counts for nothing.
+            // A backup from the future, made while the clock was wrong, does not count.
             if made.is_some_and(|made| (at - made.made).to_std().is_ok_and(|age| age < every)) {
                 return Ok(());
             }
@@ -181,7 +186,7 @@ fn end_of(result: &RunResult, options: &CommonOptions, metrics: &RunMetrics) -> 
 }
 
 /// An end without counts.
-fn end(options: &CommonOptions, metrics: &RunMetrics, status: Status, error: Option<String>) -> End {
+fn end(options: &CommonOptions, metrics: &RunMetrics, status: RunStatus, error: Option<String>) -> End {
     End {
         status,
         at: (options.surroundings.clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
@@ -214,8 +219,8 @@ fn pull_back(
     Ok(())
 }
 
-/// Says in the tree, if the run has published, that it holds all of that. It stays said if the end cannot be put
-/// on record: an error of the last sync does not mean that the end is not there, and a tree in part would be refused.
+/// Marks the tree as whole if the run has published. The mark stays if the end of the run cannot be put on record:
+/// after an error of the last sync the end may be on disk all the same, and a tree marked as partial would be refused.
 fn say_whole(held: &ExportLock, run: RunId) -> anyhow::Result<()> {
     match held.mark()?.filter(|mark| mark.run == run.0) {
         Some(mark) => held.write_mark(&Mark { written: Written::Whole, ..mark }),
@@ -223,18 +228,18 @@ fn say_whole(held: &ExportLock, run: RunId) -> anyhow::Result<()> {
     }
 }
 
-/// Takes over what a dead run left: from here on the state knows what is in doubt, and staging may go.
+/// Takes over what a dead run left: the paths that it may have written go into the state, then its stage is removed.
 fn recover(private: &PrivateFolder, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
     let targets = stage::unrecorded_targets(private)?;
     if !targets.is_empty() {
         tell(Event::Notice(Notice::Recovering { files: targets.len() as u64 }));
-        state.doubt(&targets)?;
+        state.record_doubt(&targets)?;
     }
     stage::remove(private)
 }
 
-/// Where the output carries no mark nothing is created, and with `--fresh` nothing is set aside, before
-/// it is clear that the run may start.
+/// Refuses a run that may not start before it creates anything in an output without a mark, or sets a state aside for
+/// `--fresh`.
 fn refuse_before_anything_is_made(
     options: &CommonOptions,
     server_session: &mut ServerSession,

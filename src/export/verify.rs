@@ -1,11 +1,11 @@
 //! `verify`: does the tree hold what the ledger says, and does the ledger hold what the source says?
 //!
-//! `findings.rs` is what it may find, `disk.rs` compares tree and ledger, `source.rs` ledger and source
-//! by the same key diff that runs use, without a lower bound. What `--repair` exports goes over the
-//! to-do list and from there the way of every invoice; `prune.rs` removes the files of
-//! withdrawn invoices. Both are one run in the history. No watermark moves.
+//! `task.rs` is what an operator asks for and `findings.rs` what may be found. `disk.rs` compares tree and ledger,
+//! `source.rs` ledger and source by the key diff of runs without a lower bound. `--repair` puts invoices on the to-do
+//! list, from which they are exported like all others; `prune.rs` removes the files of withdrawn invoices. Both
+//! together are one run in the history. No watermark moves.
 //!
-//! It holds the lock: while a run is at work, its files and its records disagree for a moment.
+//! A verification holds the lock: during a run, its files and its records disagree for a moment.
 
 use std::io::ErrorKind;
 
@@ -32,11 +32,11 @@ mod task;
 
 pub use self::task::{Against, Confirm, ContentCheck, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
 
-/// What came of it.
+/// The result of a verification.
 pub struct Verification {
     pub findings: Findings,
     pub mended: Option<RepairResult>,
-    /// Why nothing was mended though it should have been.
+    /// Why nothing was mended although the operator asked for it.
     pub refused: Option<anyhow::Error>,
 }
 
@@ -44,33 +44,45 @@ pub struct Verification {
 pub struct RepairResult {
     pub run: RunId,
     pub counts: Counts,
-    /// What a second look found.
+    /// What a second comparison found.
     pub left: Findings,
 }
 
 impl Verification {
+    /// Whether anything still differs.
     pub fn differs(&self) -> bool {
         let left = self.mended.as_ref().map_or(&self.findings, |mended| &mended.left);
         left.number() > 0
     }
 }
 
-pub fn verify(task: &Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Verification> {
+/// Compares, mends what the task asks for, and compares again.
+///
+/// # Errors
+/// The comparison could not be made, or mending failed. A refusal to mend comes with the findings.
+pub fn verify(mut task: Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Verification> {
     tell(Event::Started { kind: Kind::Verify, dry_run: false });
-    match &task.with_source {
-        Some(with_source) => with_the_source(task, with_source, confirm, tell),
-        None => {
-            let (tree, state, _held) = look(task, tell)?;
-            refuse_tenants_not_in_state(&state, &task.common.selection)?;
-            let mut findings = Findings::new(task.shown);
-            disk::compare(task, &tree, &state, &Cancel::default(), &mut findings, tell)?;
-            Ok(Verification { findings, mended: None, refused: None })
-        }
-    }
+    let metrics = RunMetrics::begin();
+    let tell = &mut metrics.counting(tell);
+    let Some(with) = &task.with_source else {
+        task.common.selection.window = task.window.span()?;
+        return with_the_ledger(&task, tell);
+    };
+    let mut server_session = ServerSession::open(&with.source.access, with.source.retry_for, tell)?;
+    task.common.selection.window = server_session.window(&task.window, tell)?;
+    with_the_source(&task, with, server_session, &metrics, confirm, tell)
 }
 
-/// Tree and state, only to be looked at.
-fn look(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, State, Option<ExportLock>)> {
+fn with_the_ledger(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Verification> {
+    let (tree, state, _held) = open_read_only(task, tell)?;
+    refuse_tenants_not_in_state(&state, &task.common.selection)?;
+    let mut findings = Findings::new(task.shown);
+    disk::compare(task, &tree, &state, &Cancel::default(), &mut findings, tell)?;
+    Ok(Verification { findings, mended: None, refused: None })
+}
+
+/// Opens tree and state only to be read, under the lock if the file system can be written.
+fn open_read_only(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, State, Option<ExportLock>)> {
     let Paths { output, state } = &task.common.paths;
     let open_state = || {
         let opened = State::open_read_only(state)?.ok_or_else(|| Refusal::NoState { state: state.clone() })?;
@@ -81,7 +93,7 @@ fn look(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, State
     drop(open_state()?);
     let held = match task.common.lock(tell) {
         Ok((_, held)) => Some(held),
-        // No run can be at work there.
+        // No run can write there.
         Err(error) if is_read_only(&error) => None,
         Err(error) => return Err(error),
     };
@@ -96,24 +108,25 @@ fn refuse_tenants_not_in_state(state: &State, selection: &Selection) -> anyhow::
     }
 }
 
+/// Whether an error comes from a file system that is mounted read-only.
 fn is_read_only(error: &anyhow::Error) -> bool {
-    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-    kinds.into_iter().any(|kind| kind == ErrorKind::ReadOnlyFilesystem)
+    let mut errors = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    errors.any(|error| error.kind() == ErrorKind::ReadOnlyFilesystem)
 }
 
+/// A verification that asks the source, and may mend.
 fn with_the_source(
     task: &Task,
     with: &WithSource,
+    mut server_session: ServerSession,
+    metrics: &RunMetrics,
     confirm: Confirm<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Verification> {
     let (options, source) = (&task.common, &with.source);
-    let metrics = RunMetrics::begin();
-    let tell = &mut metrics.counting(tell);
-    let mut server_session = ServerSession::open(&source.access, source.retry_for, tell)?;
     let mut session = Session::open(options, &mut server_session, tell)?;
     drop(server_session);
-    // Nothing is under way yet that a signal could not end at once.
+    // A signal may end the process at once as long as nothing is changed.
     let findings = examine(task, with, &session, &Cancel::default(), tell)?;
     if with.repair == Repair::No && with.prune == Prune::No {
         session.close()?;
@@ -126,12 +139,13 @@ fn with_the_source(
     }
     let mend = |site: RunContext<'_>, tell: &mut dyn FnMut(Event)| mend(options, with, &findings, site, tell);
     let (run, RunResult { totals: Totals { run: counts, .. }, .. }) =
-        session.on_record(options, &metrics, tell, mend)?;
+        session.on_record(options, metrics, tell, mend)?;
     let left = examine(task, with, &session, &(options.surroundings.watch)()?, tell)?;
     session.close()?;
     Ok(Verification { findings, mended: Some(RepairResult { run, counts, left }), refused: None })
 }
 
+/// Compares what the task asks for.
 fn examine(
     task: &Task,
     with: &WithSource,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::fs::Stat;
 
-use super::private::{Access, PrivateFolder, cannot_create, parent};
+use super::private::{FileAccess, PrivateFolder, cannot_create, parent};
 use crate::lang::Explain;
 
 /// A name in a private folder. The file need not exist.
@@ -70,7 +70,7 @@ impl PrivateFile {
 
     /// Opens the file for reading, if it is there.
     pub fn open(&self) -> anyhow::Result<Option<File>> {
-        self.folder.open(&self.name, Access::Read)
+        self.folder.open(&self.name, FileAccess::Read)
     }
 
     /// Creates the file, which must not be there yet (`AlreadyExists`). The umask applies to `mode`.

@@ -37,6 +37,11 @@ impl Identity {
         }
     }
 
+    /// Whether an open file or folder still has this name in a folder.
+    pub fn is_named(handle: impl AsFd, folder: impl AsFd, name: impl AsRef<Path>) -> io::Result<bool> {
+        Ok(Self::in_folder(folder, name)? == Some(Self::of_open(handle)?))
+    }
+
     /// What has this path now, a link at its end itself; None where the path leads to nothing that this user reaches.
     pub fn at(path: &Path) -> io::Result<Option<Self>> {
         match Self::in_folder(CWD, path).map_err(|error| (Errno::from_io_error(&error), error)) {

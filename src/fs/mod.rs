@@ -3,8 +3,8 @@
 //! `identity.rs` says whether two handles, paths or names are one file, `kind.rs` which file systems lack a feature
 //! that the program relies on. `private.rs` is the folder of the program's own files and `route.rs` the way to it;
 //! `file.rs` is a file in such a folder, and how a new file takes the place of an old one. Below an open folder
-//! everything is reached relative to its handle, and no symbolic link is followed. `input.rs` reads files that an operator
-//! names.
+//! everything is reached relative to its handle, and no symbolic link is followed. `input.rs` reads files that an
+//! operator names.
 
 use std::fs::File;
 use std::io;

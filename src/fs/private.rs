@@ -44,7 +44,7 @@ pub struct PrivateFolder {
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum FileAccess {
     Read,
     Write,
 }
@@ -211,9 +211,9 @@ impl PrivateFolder {
     ///
     /// # Errors
     /// Refuses a link, and anything else that is no file.
-    pub fn open(&self, name: impl AsRef<Path>, access: Access) -> anyhow::Result<Option<File>> {
+    pub fn open(&self, name: impl AsRef<Path>, access: FileAccess) -> anyhow::Result<Option<File>> {
         let name = name.as_ref();
-        let how = if access == Access::Write { OFlags::RDWR } else { OFlags::RDONLY };
+        let how = if access == FileAccess::Write { OFlags::RDWR } else { OFlags::RDONLY };
         let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(None),

@@ -1,6 +1,6 @@
 //! The way to a folder: the links on it, and whether another user can change it.
 //!
-//! Root and the user who runs this program may change everything anyway. Another user can put another folder in the place of one if
+//! Root and the user who runs this program may change everything anyway. Another user can replace a folder on the way if
 //! they own a folder on the way, or may write to one that is not sticky.
 
 use std::collections::VecDeque;
@@ -29,6 +29,7 @@ pub(super) struct Route {
     /// The path without links.
     pub real: PathBuf,
     pub exposure: Exposure,
+    /// Each link on the way, with its owner.
     links: Vec<(PathBuf, u32)>,
 }
 

@@ -232,7 +232,7 @@ impl MirrorFault {
     }
 }
 
-/// What keeps us out of the source, as far as the remedy differs.
+/// Why no connection to the source was made, as far as the remedy differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectErrorKind {
     /// No server answers.
@@ -245,7 +245,7 @@ pub enum ConnectErrorKind {
     PasswordInTheClear,
     /// The file of the server's key; the detail begins with the file.
     ServerKeyUnusable,
-    /// A way to log in that we do not know; the detail is its name.
+    /// A way to log in that this program does not know; the detail is its name.
     LoginUnknown,
     Database,
     /// Too many connections.
@@ -259,8 +259,8 @@ pub enum ConnectErrorKind {
 
 impl ConnectErrorKind {
     /// The wording, without the name of the source.
-    pub(super) fn message(self, detail: &str) -> Message {
-        let said = || Text::same(detail);
+    pub(super) fn message(self, detail: &Text) -> Message {
+        let said = || detail.clone();
         let user = || {
             text!(
                 "check the user in --source and the password (--password-file, --defaults-file or MYSQL_PWD)",
@@ -289,11 +289,11 @@ impl ConnectErrorKind {
             Self::ServerKeyUnusable => message! {
                 "cannot use the server's public key {detail}", "服务器公钥无法使用: {detail}";
                 "it must be an RSA public key in PEM that is long enough for the password, as public_key.pem in the server's data folder is; name it with --server-public-key",
-                "它必须是 PEM 格式的 RSA 公钥，且长度足以加密该密码，如服务器数据目录中的 public_key.pem；请用 --server-public-key 指定"
+                "它必须是 PEM 格式的 RSA 公钥，且长度足以加密该密码，如服务器数据目录中的 public_key.pem；请用 --server-public-key 指定"; detail
             },
             Self::LoginUnknown => text!(
                 "the server asks for a login by {detail}, which this program does not know (MySQL does so too where there is no such user)",
-                "服务器要求以 {detail} 方式登录，本程序不支持（用户不存在时 MySQL 也会如此要求）"
+                "服务器要求以 {detail} 方式登录，本程序不支持（用户不存在时 MySQL 也会如此要求）"; detail
             )
             .with_hint(user()),
             Self::Database => said().with_hint(text!(
@@ -312,11 +312,11 @@ impl ConnectErrorKind {
             Self::Certificate => message! {
                 "the server's certificate is not accepted ({detail})", "服务器证书不被接受（{detail}）";
                 "name its CA with --ssl-ca, or encrypt without checking who answers with --ssl-mode REQUIRED",
-                "请用 --ssl-ca 指定其 CA，或用 --ssl-mode REQUIRED 只加密而不检查对方身份"
+                "请用 --ssl-ca 指定其 CA，或用 --ssl-mode REQUIRED 只加密而不检查对方身份"; detail
             },
             Self::TrustedUnreadable => message! {
                 "cannot read the trusted certificates in {detail}", "无法读取受信任的证书 {detail}";
-                "name a file of certificates with --ssl-ca", "请用 --ssl-ca 指定证书文件"
+                "name a file of certificates with --ssl-ca", "请用 --ssl-ca 指定证书文件"; detail
             },
             Self::Other => said().into(),
         }

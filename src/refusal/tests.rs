@@ -71,7 +71,7 @@ fn about_the_source() -> Vec<Refusal> {
     let unconnected = obstacles.map(|obstacle| Refusal::CannotConnect {
         source: source.to_owned(),
         obstacle,
-        detail: "ERROR 7".to_owned(),
+        detail: Text::same("ERROR 7"),
     });
     let troubles = [
         OptionFileTrouble::WritableByAll,
@@ -100,7 +100,7 @@ fn about_the_source() -> Vec<Refusal> {
     let others = [
         Refusal::UnknownTenant("acme".to_owned()),
         Refusal::TenantNotInState("acme".to_owned()),
-        Refusal::ConnectionLost { source: source.to_owned(), detail: detail.clone() },
+        Refusal::ConnectionLost { source: source.to_owned(), detail: Text::same(&detail) },
         Refusal::Overtime { setting: "max_statement_time", detail: detail.clone() },
         Refusal::TableMissing { table: table.clone() },
         Refusal::ColumnsMissing { table: table.clone(), columns: column.clone() },

@@ -145,7 +145,7 @@ impl Refusal {
             }
             Self::ConnectionLost { source, detail } => message! {
                 "the connection to {source} was lost: {detail}", "与 {source} 的连接中断: {detail}";
-                "check that the server is running", "请检查数据库服务器是否在运行"
+                "check that the server is running", "请检查数据库服务器是否在运行"; detail
             },
             Self::Overtime { setting, detail } => message! {
                 "the server ended a statement that took too long: {detail}", "语句执行时间过长，被服务器终止: {detail}";

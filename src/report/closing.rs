@@ -5,18 +5,18 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::line::{Level, Line, count};
-use super::lines::{Mode, RULE, records, title};
+use super::lines::{RULE, RunMode, records, title};
 use super::settings::Verbosity;
 use crate::effort::Effort;
 use crate::lang::{Message, Text, span};
 use crate::run::{Counts, Kind, Outcome, Summary};
 use crate::window::BASELINE;
 
-/// What the users' documentation shows comes first and as it is there; numbers it does not know
-/// follow, where they are not zero and say something about invoices; how much and how long is shown
-/// by `--verbose` alone, so that an ordinary run ends as documented.
+/// The lines of the block. Those that the users' documentation shows come first and as they are there. Further numbers
+/// about invoices follow where they are not zero. `--verbose` alone shows bytes, statements and time, so that an
+/// ordinary run ends as documented.
 pub(super) fn closing(summary: &Summary, verbosity: Verbosity) -> Vec<Line> {
-    let mode = Mode { kind: summary.kind, dry_run: summary.run.is_none() };
+    let mode = RunMode { kind: summary.kind, dry_run: summary.run.is_none() };
     let level = match summary.outcome {
         Outcome::Success => Level::Success,
         Outcome::Partial => Level::Warn,
@@ -33,7 +33,7 @@ pub(super) fn closing(summary: &Summary, verbosity: Verbosity) -> Vec<Line> {
 }
 
 /// The headline. It claims success only where the outcome is one.
-fn finished(mode: Mode, summary: &Summary) -> Text {
+fn finished(mode: RunMode, summary: &Summary) -> Text {
     let (kind, title) = (mode.kind.as_str(), title(mode.kind));
     let what = match mode.dry_run {
         true => text!("{kind} dry run", "{title}测试"; title),
@@ -63,7 +63,7 @@ fn finished(mode: Mode, summary: &Summary) -> Text {
 }
 
 /// The lines of the users' documentation.
-fn documented(mode: Mode, summary: &Summary) -> Vec<Text> {
+fn documented(mode: RunMode, summary: &Summary) -> Vec<Text> {
     let tenants = summary.tenants;
     let exported = summary.counts.written;
     let records = records(mode.kind);
@@ -97,7 +97,7 @@ fn documented(mode: Mode, summary: &Summary) -> Vec<Text> {
 }
 
 /// Numbers that are shown only when they are not zero.
-fn tallies(mode: Mode, summary: &Summary) -> Vec<Text> {
+fn tallies(mode: RunMode, summary: &Summary) -> Vec<Text> {
     let Counts { written, new, replaced, moved, unchanged, taken_over, gone, late, late_by, removed, .. } =
         summary.counts;
     // An export of new invoices alone says so already.
@@ -179,7 +179,7 @@ fn failures(summary: &Summary) -> Vec<Line> {
 }
 
 /// How much was written, asked and waited for.
-fn effort(mode: Mode, summary: &Summary) -> [Text; 3] {
+fn effort(mode: RunMode, summary: &Summary) -> [Text; 3] {
     let bytes = ByteSize::b(summary.counts.bytes);
     let (Effort { source, state }, elapsed) = (summary.effort, span(summary.elapsed));
     [

@@ -19,6 +19,7 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// A message at this level.
     pub(super) fn new(level: Level, message: impl Into<Message>) -> Self {
         Self { level, message: message.into() }
     }

@@ -24,7 +24,7 @@ const REJECTS_SHOWN: u64 = 20;
 
 /// The mode of a run, which changes the wording of most lines.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mode {
+pub(super) struct RunMode {
     pub kind: Kind,
     pub dry_run: bool,
 }
@@ -64,7 +64,7 @@ fn tenant_started(kind: Kind, tenant: &Tenant, after: Option<&SourceTime>, upto:
 }
 
 /// What came of a tenant.
-fn tenant_done(mode: Mode, tenant: &Tenant, counts: &Counts) -> Text {
+fn tenant_done(mode: RunMode, tenant: &Tenant, counts: &Counts) -> Text {
     let Counts { written, unchanged, rejected, .. } = *counts;
     let (records, would, verb) = match mode.dry_run {
         true => (records(mode.kind), "would be exported", "将导出"),
@@ -133,10 +133,11 @@ fn waiting(holder: Option<&Holder>, at_most: Duration) -> Text {
     )
 }
 
-/// A tenant without a printed outcome, with the lines that are due when its turn comes. The tenant in front has its turn, so it holds nothing.
+/// A tenant without a printed outcome, with the lines that are due when its turn comes. The tenant in front has its
+/// turn, so it holds back no lines.
 struct OpenTenant {
     tenant: Tenant,
-    held: Vec<Line>,
+    held_back: Vec<Line>,
     done: bool,
 }
 
@@ -146,21 +147,21 @@ pub(super) struct Lines {
     /// None where no line of progress is wanted, because there is a bar or because of a flag.
     progress_every: Option<Duration>,
     progress_due: Option<Instant>,
-    mode: Mode,
+    mode: RunMode,
     open: VecDeque<OpenTenant>,
     rejects: u64,
 }
 
 impl Lines {
     pub(super) fn new(verbosity: Verbosity, progress_every: Option<Duration>) -> Self {
-        let mode = Mode { kind: Kind::Full, dry_run: false };
+        let mode = RunMode { kind: Kind::Full, dry_run: false };
         Self { verbosity, progress_every, progress_due: None, mode, open: VecDeque::new(), rejects: 0 }
     }
 
     /// The lines that an event brings out, some of which may be about events before it.
     pub(super) fn event(&mut self, event: &Event, now: Instant) -> Vec<Line> {
         let lines = match event {
-            Event::Started { kind, dry_run } => self.started(Mode { kind: *kind, dry_run: *dry_run }, now),
+            Event::Started { kind, dry_run } => self.started(RunMode { kind: *kind, dry_run: *dry_run }, now),
             Event::Waiting { holder, at_most } => vec![Line::info(waiting(holder.as_ref(), *at_most))],
             Event::Notice(notice) => vec![notices::line(notice)],
             // A full run has no window, and its log never spoke of one.
@@ -200,7 +201,7 @@ impl Lines {
 
     /// The lines that are still held back when the run ends, whatever its outcome.
     pub(super) fn remaining(&mut self) -> Vec<Line> {
-        let mut lines: Vec<Line> = self.open.drain(..).flat_map(|open| open.held).collect();
+        let mut lines: Vec<Line> = self.open.drain(..).flat_map(|open| open.held_back).collect();
         let unshown = match self.verbosity {
             Verbosity::Verbose => 0,
             Verbosity::Quiet | Verbosity::Normal => self.rejects.saturating_sub(REJECTS_SHOWN),
@@ -224,7 +225,7 @@ impl Lines {
     }
 
     /// The head of the log.
-    fn started(&mut self, mode: Mode, now: Instant) -> Vec<Line> {
+    fn started(&mut self, mode: RunMode, now: Instant) -> Vec<Line> {
         self.mode = mode;
         self.progress_due = self.progress_every.map(|every| now + every);
         let mut lines = Vec::new();
@@ -269,7 +270,7 @@ impl Lines {
         let line = line();
         match tenant.and_then(|tenant| self.find(tenant)) {
             Some(open) => {
-                open.held.push(line);
+                open.held_back.push(line);
                 self.in_turn()
             }
             None => vec![line],
@@ -294,7 +295,7 @@ impl Lines {
         if self.mode.kind == Kind::Full {
             return vec![line];
         }
-        self.open.push_back(OpenTenant { tenant: tenant.clone(), held: vec![line], done: false });
+        self.open.push_back(OpenTenant { tenant: tenant.clone(), held_back: vec![line], done: false });
         self.in_turn()
     }
 
@@ -302,10 +303,10 @@ impl Lines {
     fn tenant_ended(&mut self, tenant: &Tenant, lines: Vec<Line>) -> Vec<Line> {
         match self.find(tenant) {
             Some(open) => {
-                open.held.extend(lines);
+                open.held_back.extend(lines);
                 open.done = true;
             }
-            None => self.open.push_back(OpenTenant { tenant: tenant.clone(), held: lines, done: true }),
+            None => self.open.push_back(OpenTenant { tenant: tenant.clone(), held_back: lines, done: true }),
         }
         self.in_turn()
     }
@@ -319,7 +320,7 @@ impl Lines {
     fn in_turn(&mut self) -> Vec<Line> {
         let mut lines = Vec::new();
         while let Some(front) = self.open.front_mut() {
-            lines.append(&mut front.held);
+            lines.append(&mut front.held_back);
             if !front.done {
                 break;
             }

@@ -21,7 +21,7 @@ mod notices;
 mod settings;
 pub mod table;
 
-pub use settings::{Format, Progress, Settings, Verbosity};
+pub use settings::{PrintFormat, PrintSettings, ProgressDisplay, Verbosity};
 
 use bars::Bars;
 use line::{Level, Line, escaped};
@@ -31,14 +31,14 @@ use table::{Columns, Details, Paged, Table};
 /// Between two lines of progress where there is no bar.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
-/// May be shared by threads; what one call prints stays together.
+/// The printer. Threads may share it; what one call prints stays together.
 pub struct Reporter {
     printer: Mutex<Printer>,
 }
 
 struct Printer {
     lang: Lang,
-    format: Format,
+    format: PrintFormat,
     verbosity: Verbosity,
     lines: Lines,
     bars: Option<Bars>,
@@ -50,22 +50,27 @@ struct Printer {
 
 impl Reporter {
     /// Prints to the process's stdout and stderr.
-    pub fn new(settings: Settings) -> Self {
-        let wanted = settings.progress == Progress::Auto && settings.verbosity != Verbosity::Quiet;
+    pub fn new(settings: PrintSettings) -> Self {
+        let wanted = settings.progress == ProgressDisplay::Auto && settings.verbosity != Verbosity::Quiet;
         let bars = (wanted && io::stderr().is_terminal()).then(|| Bars::on_stderr(settings.lang));
         Self::build(settings, bars, Box::new(io::stdout()), Box::new(io::stderr()))
     }
 
     /// Prints to these writers as to files, without a bar.
-    pub fn to_writers(settings: Settings, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
+    pub fn to_writers(settings: PrintSettings, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
         Self::build(settings, None, out, err)
     }
 
     /// `bars` is None where lines of progress take its place.
-    fn build(settings: Settings, bars: Option<Bars>, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
-        let as_lines = settings.progress == Progress::Auto && bars.is_none();
+    fn build(
+        settings: PrintSettings,
+        bars: Option<Bars>,
+        out: Box<dyn Write + Send>,
+        err: Box<dyn Write + Send>,
+    ) -> Self {
+        let as_lines = settings.progress == ProgressDisplay::Auto && bars.is_none();
         let lines = Lines::new(settings.verbosity, as_lines.then_some(PROGRESS_EVERY));
-        let Settings { lang, format, verbosity, .. } = settings;
+        let PrintSettings { lang, format, verbosity, .. } = settings;
         let printer = Printer { lang, format, verbosity, lines, bars, out, err, object_printed: false };
         Self { printer: Mutex::new(printer) }
     }
@@ -91,8 +96,8 @@ impl Reporter {
         let mut printer = self.printer();
         let text: String = text.in_lang(printer.lang).split('\n').map(|line| escaped(line) + "\n").collect();
         match printer.format {
-            Format::Text => printer.print_out(&text),
-            Format::Json | Format::Csv => printer.print_err(&text),
+            PrintFormat::Text => printer.print_out(&text),
+            PrintFormat::Json | PrintFormat::Csv => printer.print_err(&text),
         }
     }
 
@@ -100,9 +105,9 @@ impl Reporter {
     pub fn table(&self, table: &Table) {
         let mut printer = self.printer();
         let text = match printer.format {
-            Format::Text => table.text(printer.lang),
-            Format::Json => json::value(&table.json()) + "\n",
-            Format::Csv => table.csv(),
+            PrintFormat::Text => table.text(printer.lang),
+            PrintFormat::Json => json::value(&table.json()) + "\n",
+            PrintFormat::Csv => table.csv(),
         };
         printer.object_printed = true;
         printer.print_out(&text);
@@ -130,7 +135,7 @@ impl Reporter {
 
     /// Whether stdout is text for people, not JSON or CSV for programs.
     pub fn prints_text(&self) -> bool {
-        self.printer().format == Format::Text
+        self.printer().format == PrintFormat::Text
     }
 
     /// A line of the log with what led to it.
@@ -145,9 +150,9 @@ impl Reporter {
     pub fn details(&self, details: &Details) {
         let mut printer = self.printer();
         let text = match printer.format {
-            Format::Text => details.text(printer.lang),
-            Format::Json => json::value(&details.json()) + "\n",
-            Format::Csv => details.csv(),
+            PrintFormat::Text => details.text(printer.lang),
+            PrintFormat::Json => json::value(&details.json()) + "\n",
+            PrintFormat::Csv => details.csv(),
         };
         printer.object_printed = true;
         printer.print_out(&text);
@@ -157,10 +162,10 @@ impl Reporter {
     pub fn each(&self, results: &[Details]) {
         let mut printer = self.printer();
         let text = match printer.format {
-            Format::Text | Format::Csv => {
+            PrintFormat::Text | PrintFormat::Csv => {
                 results.iter().map(|result| result.text(printer.lang)).collect::<Vec<_>>().join("\n")
             }
-            Format::Json => json::value(&results.iter().map(Details::json).collect()) + "\n",
+            PrintFormat::Json => json::value(&results.iter().map(Details::json).collect()) + "\n",
         };
         printer.object_printed = true;
         printer.print_out(&text);
@@ -205,8 +210,8 @@ impl Printer {
     /// Prints the result of a run to stdout.
     fn finished(&mut self, summary: &Summary) {
         let text = match self.format {
-            Format::Text | Format::Csv => block(&closing::closing(summary, self.verbosity), self.lang),
-            Format::Json => {
+            PrintFormat::Text | PrintFormat::Csv => block(&closing::closing(summary, self.verbosity), self.lang),
+            PrintFormat::Json => {
                 self.object_printed = true;
                 json::finished(summary) + "\n"
             }
@@ -222,7 +227,7 @@ impl Printer {
         let mut lines = self.lines.remaining();
         lines.push(Line::new(Level::Error, message.clone()));
         self.log(&lines);
-        if self.format == Format::Json && !self.object_printed {
+        if self.format == PrintFormat::Json && !self.object_printed {
             self.object_printed = true;
             self.print_out(&(json::failed(&message, exit_code(error)) + "\n"));
         }

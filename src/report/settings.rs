@@ -4,7 +4,7 @@ use crate::lang::Lang;
 
 /// The form of what goes to stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum PrintFormat {
     Text,
     Json,
     Csv,
@@ -22,7 +22,7 @@ pub enum Verbosity {
 
 /// Whether progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum ProgressDisplay {
     /// A bar on a terminal, a line every few seconds elsewhere.
     Auto,
     Never,
@@ -30,9 +30,9 @@ pub enum Progress {
 
 /// What flags and variables say about printing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct PrintSettings {
     pub lang: Lang,
-    pub format: Format,
+    pub format: PrintFormat,
     pub verbosity: Verbosity,
-    pub progress: Progress,
+    pub progress: ProgressDisplay,
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use unicode_width::UnicodeWidthStr;
 
 use super::line::escaped;
-use super::settings::Format;
+use super::settings::PrintFormat;
 use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word};
 use crate::run::{Counts, PastCounts, RunId};
@@ -312,16 +312,16 @@ impl<'a, R> Paged<'a, R> {
     }
 
     /// People see a head above the first page; columns are aligned within a page.
-    pub(super) fn page(&mut self, format: Format, lang: Lang, rows: &[R]) -> String {
+    pub(super) fn page(&mut self, format: PrintFormat, lang: Lang, rows: &[R]) -> String {
         let first = self.rows == 0;
         self.rows += rows.len() as u64;
         let table = self.columns.table(rows);
         match format {
-            Format::Text if first => table.text(lang),
-            Format::Text => behind_head(&table.text(lang)),
-            Format::Csv if first => table.csv(),
-            Format::Csv => behind_head(&table.csv()),
-            Format::Json => {
+            PrintFormat::Text if first => table.text(lang),
+            PrintFormat::Text => behind_head(&table.text(lang)),
+            PrintFormat::Csv if first => table.csv(),
+            PrintFormat::Csv => behind_head(&table.csv()),
+            PrintFormat::Json => {
                 let rows = table.objects().into_iter().map(|object| super::json::value(&object));
                 rows.enumerate()
                     .map(|(n, row)| if first && n == 0 { format!("[{row}") } else { format!(",{row}") })
@@ -331,12 +331,12 @@ impl<'a, R> Paged<'a, R> {
     }
 
     /// What stands behind the last page.
-    pub(super) fn end(mut self, format: Format, lang: Lang) -> String {
+    pub(super) fn end(mut self, format: PrintFormat, lang: Lang) -> String {
         match (format, self.rows) {
-            (Format::Json, 0) => "[]\n".to_owned(),
-            (Format::Json, _) => "]\n".to_owned(),
-            (Format::Text | Format::Csv, 0) => self.page(format, lang, &[]),
-            (Format::Text | Format::Csv, _) => String::new(),
+            (PrintFormat::Json, 0) => "[]\n".to_owned(),
+            (PrintFormat::Json, _) => "]\n".to_owned(),
+            (PrintFormat::Text | PrintFormat::Csv, 0) => self.page(format, lang, &[]),
+            (PrintFormat::Text | PrintFormat::Csv, _) => String::new(),
         }
     }
 }
@@ -462,13 +462,13 @@ mod tests {
             let pages: String = ROWS.iter().map(|row| paged.page(format, Lang::En, &[*row])).collect();
             pages + &paged.end(format, Lang::En)
         };
-        assert_eq!(together(Format::Csv), table().csv());
-        assert_eq!(serde_json::from_str::<Value>(&together(Format::Json)).unwrap(), table().json());
-        assert_eq!(together(Format::Text).lines().count(), 3);
+        assert_eq!(together(PrintFormat::Csv), table().csv());
+        assert_eq!(serde_json::from_str::<Value>(&together(PrintFormat::Json)).unwrap(), table().json());
+        assert_eq!(together(PrintFormat::Text).lines().count(), 3);
         let empty = |format| Paged::new(&columns()).end(format, Lang::En);
-        assert_eq!(empty(Format::Json), "[]\n");
-        assert_eq!(empty(Format::Csv), "tenant,alive,lag_seconds,bytes\n");
-        assert_eq!(empty(Format::Text), "tenant  lag  bytes  more\n");
+        assert_eq!(empty(PrintFormat::Json), "[]\n");
+        assert_eq!(empty(PrintFormat::Csv), "tenant,alive,lag_seconds,bytes\n");
+        assert_eq!(empty(PrintFormat::Text), "tenant  lag  bytes  more\n");
     }
 
     #[test]

@@ -71,9 +71,9 @@ pub(super) fn summary(kind: Kind) -> Summary {
 }
 
 #[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
+struct Captured(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Sink {
+impl Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -84,20 +84,24 @@ impl Write for Sink {
     }
 }
 
-impl Sink {
+impl Captured {
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
 
-const CHINESE: Settings =
-    Settings { lang: Lang::Zh, format: Format::Text, verbosity: Verbosity::Normal, progress: Progress::Auto };
-const ENGLISH: Settings = Settings { lang: Lang::En, ..CHINESE };
+const CHINESE: PrintSettings = PrintSettings {
+    lang: Lang::Zh,
+    format: PrintFormat::Text,
+    verbosity: Verbosity::Normal,
+    progress: ProgressDisplay::Auto,
+};
+const ENGLISH: PrintSettings = PrintSettings { lang: Lang::En, ..CHINESE };
 
 /// Reports these events, each at so many seconds; returns what went to stdout and stderr, and both
 /// as a terminal would show them.
-fn shown(settings: Settings, events: &[(u64, Event)]) -> (String, String, String) {
-    let (out, err, both) = (Sink::default(), Sink::default(), Sink::default());
+fn shown(settings: PrintSettings, events: &[(u64, Event)]) -> (String, String, String) {
+    let (out, err, both) = (Captured::default(), Captured::default(), Captured::default());
     let apart = Reporter::to_writers(settings, Box::new(out.clone()), Box::new(err.clone()));
     let together = Reporter::to_writers(settings, Box::new(both.clone()), Box::new(both.clone()));
     let start = Instant::now();
@@ -109,8 +113,8 @@ fn shown(settings: Settings, events: &[(u64, Event)]) -> (String, String, String
     (out.text(), err.text(), both.text())
 }
 
-fn told(settings: Settings, error: &anyhow::Error) -> (String, String) {
-    let (out, err) = (Sink::default(), Sink::default());
+fn told(settings: PrintSettings, error: &anyhow::Error) -> (String, String) {
+    let (out, err) = (Captured::default(), Captured::default());
     Reporter::to_writers(settings, Box::new(out.clone()), Box::new(err.clone())).error(error);
     (out.text(), err.text())
 }
@@ -203,7 +207,7 @@ fn a_quiet_run_shows_rejects_and_the_closing_block() {
     let rejected =
         Event::Rejected { tenant: Some("1".into()), id: InvoiceId::from("9"), number: Some("A\u{7}1".into()), reason };
     events.insert(4, (1, rejected));
-    let (out, err, _) = shown(Settings { verbosity: Verbosity::Quiet, ..ENGLISH }, &events);
+    let (out, err, _) = shown(PrintSettings { verbosity: Verbosity::Quiet, ..ENGLISH }, &events);
     assert_eq!(
         err,
         "[WARN] tenant 1: invoice A\\u00071 (id 9) cannot be exported: something that is not a file lies at 1/CN/x.json\n"
@@ -213,13 +217,13 @@ fn a_quiet_run_shows_rejects_and_the_closing_block() {
 
 #[test]
 fn without_progress_there_is_no_line_of_it() {
-    let (_, err, _) = shown(Settings { progress: Progress::Never, ..CHINESE }, &full_run());
+    let (_, err, _) = shown(PrintSettings { progress: ProgressDisplay::Never, ..CHINESE }, &full_run());
     assert!(!err.contains("已导出"), "{err}");
 }
 
 #[test]
 fn with_json_stdout_is_one_object_and_the_log_stays_on_stderr() {
-    let settings = Settings { format: Format::Json, ..CHINESE };
+    let settings = PrintSettings { format: PrintFormat::Json, ..CHINESE };
     let (out, err, _) = shown(settings, &incremental_run());
     let object: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(object["written"], 212);
@@ -269,7 +273,7 @@ fn a_cause_that_is_quoted_already_is_not_repeated() {
 #[test]
 fn with_json_an_error_is_one_english_object_too() {
     let error = anyhow!(Refusal::UnknownTenant("acme".to_owned()));
-    let (out, err) = told(Settings { format: Format::Json, ..CHINESE }, &error);
+    let (out, err) = told(PrintSettings { format: PrintFormat::Json, ..CHINESE }, &error);
     let object: serde_json::Value = serde_json::from_str(&out).unwrap();
     let hint = "check the spelling, also upper and lower case";
     assert_eq!(object, serde_json::json!({ "error": error.to_string(), "exit_code": 2, "hint": hint }));
@@ -279,14 +283,14 @@ fn with_json_an_error_is_one_english_object_too() {
 
 #[test]
 fn with_json_an_error_without_a_hint_says_null() {
-    let (out, _) = told(Settings { format: Format::Json, ..ENGLISH }, &anyhow!("no run yet"));
+    let (out, _) = told(PrintSettings { format: PrintFormat::Json, ..ENGLISH }, &anyhow!("no run yet"));
     assert_eq!(out, "{\"error\":\"no run yet\",\"exit_code\":1,\"hint\":null}\n");
 }
 
 #[test]
 fn with_json_an_error_after_the_summary_adds_no_second_object() {
-    let out = Sink::default();
-    let settings = Settings { format: Format::Json, ..ENGLISH };
+    let out = Captured::default();
+    let settings = PrintSettings { format: PrintFormat::Json, ..ENGLISH };
     let reporter = Reporter::to_writers(settings, Box::new(out.clone()), Box::new(io::sink()));
     reporter.event(&Event::Finished(Box::new(Summary { outcome: Outcome::Partial, ..summary(Kind::Full) })));
     reporter.error(&anyhow!("no disk"));
@@ -295,7 +299,7 @@ fn with_json_an_error_after_the_summary_adds_no_second_object() {
 
 #[test]
 fn an_error_first_says_what_was_held_back() {
-    let err = Sink::default();
+    let err = Captured::default();
     let reporter = Reporter::to_writers(ENGLISH, Box::new(io::sink()), Box::new(err.clone()));
     reporter.event(&Event::Started { kind: Kind::Incremental, dry_run: false });
     for event in [started("1", None), started("2", None), done("2", 4)] {
@@ -320,7 +324,7 @@ impl Write for Broken {
 #[test]
 fn a_closed_pipe_is_no_trouble_and_a_full_disk_is_told() {
     for (kind, complaints) in [(io::ErrorKind::BrokenPipe, 0), (io::ErrorKind::StorageFull, 1)] {
-        let err = Sink::default();
+        let err = Captured::default();
         let reporter = Reporter::to_writers(ENGLISH, Box::new(Broken(kind)), Box::new(err.clone()));
         reporter.line(&Text::same("made the sample"));
         assert_eq!(err.text().lines().count(), complaints);
@@ -332,9 +336,11 @@ fn a_closed_pipe_is_no_trouble_and_a_full_disk_is_told() {
 
 #[test]
 fn plain_lines_go_to_stdout_but_not_into_json() {
-    for (format, on_out, on_err) in [(Format::Text, "a\\u001bb\nc\n", ""), (Format::Json, "", "a\\u001bb\nc\n")] {
-        let (out, err) = (Sink::default(), Sink::default());
-        let settings = Settings { format, ..ENGLISH };
+    for (format, on_out, on_err) in
+        [(PrintFormat::Text, "a\\u001bb\nc\n", ""), (PrintFormat::Json, "", "a\\u001bb\nc\n")]
+    {
+        let (out, err) = (Captured::default(), Captured::default());
+        let settings = PrintSettings { format, ..ENGLISH };
         Reporter::to_writers(settings, Box::new(out.clone()), Box::new(err.clone())).line(&Text::same("a\u{1b}b\nc"));
         assert_eq!((out.text().as_str(), err.text().as_str()), (on_out, on_err));
     }

@@ -171,9 +171,32 @@ impl Catalogue {
         missing(names, |name| self.column(name).is_ok())?;
         let id = id_column(names, self.primary())?;
         let by_id = self.unique_index(names, &id)?;
+        let zone = self.check_types(names, &id)?;
+        let mut wanted = vec![names.tenant.as_str(), &names.status, &names.time];
+        if by_id.name != "PRIMARY" {
+            wanted.push(&id);
+        }
+        let by_time = self.index_on(&wanted);
+        let notices = if by_time.is_some() { Vec::new() } else { vec![missing_index(names, &wanted)] };
+        let dialect = SqlDialect {
+            by_time: by_time.map(Index::forced).unwrap_or_default(),
+            by_id: by_id.forced(),
+            ..self.dialect(names, &id, max_document)?
+        };
         let integer_id = is_integer(&self.column(&id)?.kind);
-        let kind = self.column(&id)?.kind.as_str();
-        (integer_id || matches!(kind, "char" | "varchar" | "uuid")).then_some(()).explain(|| {
+        let timeless = self.column(&names.time)?.nullable;
+        let layout = Layout { names: names.clone(), id, timeless, dialect };
+        let read = self.read_columns(names);
+        let kind = |name: &str| Some((name.to_owned(), self.column(name).ok()?.kind.clone()));
+        let kinds = self.watched(&read).filter_map(kind).collect();
+        Ok(Inspected { layout, notices, integer_id, zone, kinds })
+    }
+
+    /// Refuses columns of types that cannot be an id, a tenant or a source time. Returns the session's time zone that the
+    /// type of the source time demands.
+    fn check_types(&self, names: &TableNames, id: &str) -> anyhow::Result<Option<String>> {
+        let kind = self.column(id)?.kind.as_str();
+        (is_integer(kind) || matches!(kind, "char" | "varchar" | "uuid")).then_some(()).explain(|| {
             text!(
                 "the id column {id} has the type {kind}; only integers and CHAR or VARCHAR columns can be ids",
                 "id 列 {id} 的类型是 {kind}；只有整数列和 CHAR、VARCHAR 列可以作为 id"
@@ -187,45 +210,33 @@ impl Catalogue {
                 "租户列 {column} 的类型 {kind} 不是文本；只有文本和数字可以表示租户"
             )
         })?;
-        let time = self.column(&names.time)?;
-        let zone = match time.kind.as_str() {
-            "timestamp" => Some("+00:00".to_owned()),
-            "datetime" => None,
+        match self.column(&names.time)?.kind.as_str() {
+            "timestamp" => Ok(Some("+00:00".to_owned())),
+            "datetime" => Ok(None),
             other => {
                 let column = &names.time;
-                return Err(text!(
+                Err(text!(
                     "the time column {column} has the type {other}; it must be DATETIME or TIMESTAMP",
                     "时间列 {column} 的类型是 {other}；必须是 DATETIME 或 TIMESTAMP"
                 )
-                .into());
+                .into())
             }
-        };
-        let mut wanted = vec![names.tenant.as_str(), &names.status, &names.time];
-        if by_id.name != "PRIMARY" {
-            wanted.push(&id);
         }
-        let by_time = self.index_on(&wanted);
-        let notices = if by_time.is_some() { Vec::new() } else { vec![missing_index(names, &wanted)] };
-        let dialect = SqlDialect {
-            by_time: by_time.map(Index::forced).unwrap_or_default(),
-            by_id: by_id.forced(),
-            ..self.dialect(names, &id, max_document)?
-        };
-        let layout = Layout { names: names.clone(), id, timeless: time.nullable, dialect };
-        let read = self.read_columns(names);
-        let kind = |name: &str| Some((name.to_owned(), self.column(name).ok()?.kind.clone()));
-        let kinds = self.watched(&read).filter_map(kind).collect();
-        Ok(Inspected { layout, notices, integer_id, zone, kinds })
+    }
+
+    /// The day of an invoice as a date. A TIMESTAMP falls on its day in the server's own zone, also where source times
+    /// are read in UTC.
+    fn issue_day(&self, names: &TableNames) -> anyhow::Result<String> {
+        let date = quoted(&names.date);
+        Ok(match (self.column(&names.time)?.kind.as_str(), self.column(&names.date)?.kind.as_str()) {
+            ("timestamp", "timestamp") => format!("CONVERT_TZ({date}, @@SESSION.time_zone, @@GLOBAL.time_zone)"),
+            _ => date,
+        })
     }
 
     /// The expressions for the table's columns.
     fn dialect(&self, names: &TableNames, id: &str, max_document: u64) -> anyhow::Result<SqlDialect> {
-        let (time, date) = (quoted(&names.time), quoted(&names.date));
-        // A TIMESTAMP issue date falls on its day in the server's own zone, also where source times are read in UTC.
-        let day = match (self.column(&names.time)?.kind.as_str(), self.column(&names.date)?.kind.as_str()) {
-            ("timestamp", "timestamp") => format!("CONVERT_TZ({date}, @@SESSION.time_zone, @@GLOBAL.time_zone)"),
-            _ => date.clone(),
-        };
+        let (time, date, day) = (quoted(&names.time), quoted(&names.date), self.issue_day(names)?);
         let [tenant, country, number, document, status] =
             [&names.tenant, &names.country, &names.number, &names.document, &names.status]
                 .map(|name| self.column(name));

@@ -91,14 +91,14 @@ impl ColumnTypes {
 
     /// # Errors
     /// The column's type differs from the one in the first answer.
-    pub(super) fn compare(&mut self, column: &str, form: WireType) -> Result<(), SourceError> {
+    pub(super) fn record_or_compare(&mut self, column: &str, form: WireType) -> Result<(), SourceError> {
         let first = *self.forms.entry(column.to_owned()).or_insert(form);
         if first == form { Ok(()) } else { Err(self.changed(column)) }
     }
 
     /// # Errors
     /// The answers show another type than the catalogue: the table was changed between the two.
-    pub(super) fn agree(&self, column: &str, kind: &str) -> Result<(), SourceError> {
+    pub(super) fn compare_with_catalogue(&self, column: &str, kind: &str) -> Result<(), SourceError> {
         let agrees = self.forms.get(column).is_some_and(|form| form.is_kind(kind));
         if agrees { Ok(()) } else { Err(self.changed(column)) }
     }

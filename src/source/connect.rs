@@ -15,6 +15,7 @@ use rustls_pki_types::pem::PemObject;
 
 use super::error_codes::{ErrorClass, ServerError};
 use super::{Access, ServerAddress, SourceError, Tls, TlsMode, server_key};
+use crate::lang::{Message, Text};
 use crate::refusal::{ConnectErrorKind, Refusal};
 
 /// Errors that pass while a server starts, stops or cannot be reached.
@@ -115,16 +116,17 @@ impl ServerAddress {
     ) -> Result<mysql::Result<Conn>, SourceError> {
         let trusted = trusted_file(mode, tls.ca.as_deref());
         let name = trusted.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
-        let refused = |detail: &str| {
-            SourceError::Final(self.refusal(ConnectErrorKind::TrustedUnreadable, format!("{name}: {detail}")))
+        let refused = |detail: Text| {
+            let detail = text!("{name}: {detail}", "{name}: {detail}"; detail);
+            SourceError::Final(self.refusal(ConnectErrorKind::TrustedUnreadable, detail))
         };
-        trusted.as_deref().map_or(Ok(()), check_trusted).map_err(|detail| refused(&detail))?;
+        trusted.as_deref().map_or(Ok(()), check_trusted).map_err(refused)?;
         let ssl = ssl_options(mode, trusted);
         // A certificate names the host, so the driver must get the host's name.
         match self.connect_to_each_address(&options.ssl_opts(ssl), mode == TlsMode::VerifyIdentity) {
             // An error in the handshake comes as one of the connection.
             Err(mysql::Error::TlsError(TlsError::Tls(_))) if !name.is_empty() => {
-                Err(refused("it holds a certificate that cannot be read"))
+                Err(refused(text!("it holds a certificate that cannot be read", "其中有无法读取的证书")))
             }
             result => Ok(result),
         }
@@ -134,8 +136,9 @@ impl ServerAddress {
     fn server_key(&self, access: &Access, mode: TlsMode) -> Result<PathBuf, SourceError> {
         match &access.tls.server_key {
             Some(file) if matches!(mode, TlsMode::Disabled | TlsMode::Preferred) => {
-                server_key::check(file, access.password.as_deref().unwrap_or_default())
-                    .map_err(|detail| SourceError::Final(self.refusal(ConnectErrorKind::ServerKeyUnusable, detail)))?;
+                server_key::check(file, access.password.as_deref().unwrap_or_default()).map_err(|detail| {
+                    SourceError::Final(self.refusal(ConnectErrorKind::ServerKeyUnusable, Text::same(detail)))
+                })?;
                 Ok(file.clone())
             }
             _ => Ok(NO_KEY.into()),
@@ -152,18 +155,18 @@ impl ServerAddress {
     fn connect_error(&self, obstacle: ConnectErrorKind, error: mysql::Error) -> SourceError {
         let passes = passes(&error);
         let detail = match error {
-            mysql::Error::DriverError(DriverError::UnknownAuthPlugin(login)) => login,
+            mysql::Error::DriverError(DriverError::UnknownAuthPlugin(login)) => Text::same(login),
             mysql::Error::DriverError(DriverError::CouldNotConnect(Some((address, why, _)))) => {
-                format!("{address}: {why}")
+                Text::same(format!("{address}: {why}"))
             }
-            error => source_error(error).to_string(),
+            error => Message::from(&anyhow::Error::from(source_error(error))).what,
         };
         let refusal = self.refusal(obstacle, detail);
         if passes { SourceError::Connection(refusal) } else { SourceError::Final(refusal) }
     }
 
     /// Names the source that was not reached.
-    fn refusal(&self, obstacle: ConnectErrorKind, detail: String) -> anyhow::Error {
+    fn refusal(&self, obstacle: ConnectErrorKind, detail: Text) -> anyhow::Error {
         Refusal::CannotConnect { source: self.name(), obstacle, detail }.into()
     }
 
@@ -233,19 +236,24 @@ fn trusted_file(mode: TlsMode, ca: Option<&Path>) -> Option<PathBuf> {
 
 /// Checks that the driver will find certificates in the file. Otherwise it blames the server's certificate, or the host
 /// and the port. An error is in the words of the operating system, or says what is wrong.
-fn check_trusted(file: &Path) -> Result<(), String> {
+fn check_trusted(file: &Path) -> Result<(), Text> {
+    let system = |error: std::io::Error| Text::same(error.to_string());
     // The driver reads the file again for each connection.
-    if std::fs::metadata(file).map_err(|error| error.to_string())?.file_type().is_fifo() {
-        return Err("it is a pipe, and each connection reads it again".to_owned());
+    if std::fs::metadata(file).map_err(system)?.file_type().is_fifo() {
+        return Err(text!(
+            "it is a pipe, and each connection reads it again",
+            "这是管道，而每次连接都要重新读取该文件"
+        ));
     }
-    let content = std::fs::read(file).map_err(|error| error.to_string())?;
+    let content = std::fs::read(file).map_err(system)?;
     let mut certificates = 0;
     for certificate in CertificateDer::pem_slice_iter(&content) {
-        certificate.map_err(|error| format!("certificate {}: {error}", certificates + 1))?;
         certificates += 1;
+        certificate
+            .map_err(|error| text!("certificate {certificates}: {error}", "第 {certificates} 个证书: {error}"))?;
     }
     if certificates == 0 && content.first() != Some(&DER_SEQUENCE) {
-        return Err("it holds no certificate".to_owned());
+        return Err(text!("it holds no certificate", "其中没有证书"));
     }
     Ok(())
 }

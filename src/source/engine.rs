@@ -5,7 +5,7 @@ use super::SourceError;
 use crate::lang::Explain;
 
 /// One column of one row. None is NULL.
-pub(super) type Cell = Option<Vec<u8>>;
+pub(super) type RawCell = Option<Vec<u8>>;
 
 /// The value of one `?` in a statement.
 pub(super) enum Bind {
@@ -17,7 +17,7 @@ pub(super) enum Bind {
 
 /// Takes the rows of an answer as they arrive. Its first error ends the answer. [`SourceError::Statement`] says that a
 /// row makes no sense.
-pub(super) type HandleRow<'a> = dyn FnMut(Vec<Cell>) -> Result<(), SourceError> + 'a;
+pub(super) type HandleRow<'a> = dyn FnMut(Vec<RawCell>) -> Result<(), SourceError> + 'a;
 
 /// Runs one statement at a time.
 pub(super) trait Engine {
@@ -25,7 +25,7 @@ pub(super) trait Engine {
     fn query(&mut self, sql: &str, binds: &[Bind], each: &mut HandleRow<'_>) -> Result<(), SourceError>;
 
     /// Runs a statement and collects the rows of its answer.
-    fn all(&mut self, sql: &str, binds: &[Bind]) -> Result<Vec<Vec<Cell>>, SourceError> {
+    fn all(&mut self, sql: &str, binds: &[Bind]) -> Result<Vec<Vec<RawCell>>, SourceError> {
         self.rows(sql, binds, Ok)
     }
 
@@ -39,7 +39,7 @@ pub(super) trait Engine {
         &mut self,
         sql: &str,
         binds: &[Bind],
-        read: impl Fn(Vec<Cell>) -> anyhow::Result<T>,
+        read: impl Fn(Vec<RawCell>) -> anyhow::Result<T>,
     ) -> Result<Vec<T>, SourceError> {
         let mut rows = Vec::new();
         self.query(sql, binds, &mut |row| {
@@ -56,11 +56,11 @@ pub(super) fn quoted(name: &str) -> String {
 }
 
 /// A text that the server gives about itself. Bytes that are not UTF-8 become U+FFFD, NULL becomes empty.
-pub(super) fn lossy(cell: Cell) -> String {
+pub(super) fn lossy(cell: RawCell) -> String {
     cell.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 /// The text in a cell. Bytes that are not UTF-8 are an error.
-pub(super) fn text(cell: Cell) -> anyhow::Result<Option<String>> {
+pub(super) fn text(cell: RawCell) -> anyhow::Result<Option<String>> {
     cell.map(|bytes| String::from_utf8(bytes).explain(|| text!("a text is not UTF-8", "文本不是 UTF-8"))).transpose()
 }

@@ -17,7 +17,6 @@
 //!
 //! A source only reads. Each statement reads a short page, and no transaction stays open between two statements.
 
-use std::fmt;
 use std::time::Duration;
 
 use anyhow::Error;
@@ -225,27 +224,12 @@ impl SourceError {
         | Self::Consumer(error)) = self;
         error
     }
-
-    fn error(&self) -> &Error {
-        let (Self::Statement(error)
-        | Self::Exhausted(error)
-        | Self::Connection(error)
-        | Self::Final(error)
-        | Self::Consumer(error)) = self;
-        error
-    }
 }
 
-impl fmt::Display for SourceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.error())
-    }
-}
-
-/// The error of a fault, with its own chain.
+/// The error itself, with its own chain.
 impl From<SourceError> for Error {
-    fn from(fault: SourceError) -> Self {
-        fault.into_error()
+    fn from(error: SourceError) -> Self {
+        error.into_error()
     }
 }
 

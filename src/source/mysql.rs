@@ -16,16 +16,16 @@ use mysql::{Column, Conn, Value};
 use super::catalogue::{Catalogue, Inspected};
 use super::column_types::{ColumnTypes, WireType, subject};
 use super::connect::source_error;
-use super::engine::{Bind, Cell, Engine, HandleRow, lossy, text};
+use super::engine::{Bind, Engine, HandleRow, RawCell, lossy, text};
 use super::error_codes::{self, ErrorClass, class};
 use super::rows;
 use super::session::{self, Flavour, Variable};
-use super::table::{Database, Layout, Table};
+use super::table::{Database, InvoiceTable, Layout};
 use super::table_identity::{TableIdentity, innodb_name};
 use super::{Access, Replication, ServerAddress, SourceError, SourceName};
 use crate::effort;
 use crate::invoice::SourceTime;
-use crate::lang::{Explain, Text};
+use crate::lang::{Explain, Message, Text};
 use crate::panics::{self, Panic};
 use crate::refusal::{ConnectErrorKind, Refusal};
 use crate::run::RunId;
@@ -38,18 +38,18 @@ const UNKNOWN_VARIABLE: u16 = 1193;
 ///
 /// # Errors
 /// [`SourceError::Statement`] says why the table cannot be exported.
-pub(super) fn connect(address: &ServerAddress, access: &Access) -> Result<Table<ServerConnection>, SourceError> {
+pub(super) fn connect(address: &ServerAddress, access: &Access) -> Result<InvoiceTable<ServerConnection>, SourceError> {
     let mut database = ServerConnection::open(address, access)?;
     let place = database.place();
     let table = Catalogue::read(&mut database, &access.names)
         .and_then(|catalogue| catalogue.check(&access.names, access.max_document).map_err(SourceError::Statement))
         .map_err(|source_error| source_error.at(place))?;
     let Inspected { layout, notices, integer_id, zone, kinds } = table;
-    kinds.iter().try_for_each(|(column, kind)| database.types.agree(column, kind))?;
+    kinds.iter().try_for_each(|(column, kind)| database.types.compare_with_catalogue(column, kind))?;
     database.integer_id = integer_id;
     database.zone = zone.or_else(|| access.time_zone.clone());
     database.apply_zone()?;
-    Ok(Table { layout, notices, database })
+    Ok(InvoiceTable { layout, notices, database })
 }
 
 impl Flavour {
@@ -182,6 +182,22 @@ impl ServerConnection {
         self.server.flavour
     }
 
+    /// InnoDB's numbers of the tables and partitions that the pattern matches, from the first of these lists that the
+    /// server lets the account read. Empty if it lets it read none.
+    fn innodb_ids(&mut self, lists: &[&str], pattern: &str) -> Result<Vec<String>, SourceError> {
+        for list in lists {
+            let sql = format!(
+                "SELECT CAST(TABLE_ID AS CHAR) FROM information_schema.{list} \
+                 WHERE LOWER(NAME) LIKE ? ESCAPE '|' OR LOWER(NAME) LIKE ? ESCAPE '|' ORDER BY TABLE_ID"
+            );
+            match self.texts(&sql, &[Bind::Text(pattern.to_owned()), Bind::Text(format!("{pattern}#p#%"))]) {
+                Err(SourceError::Statement(_)) => {}
+                ids => return Ok(ids?.into_iter().flatten().flatten().collect()),
+            }
+        }
+        Ok(Vec::new())
+    }
+
     /// A number that no earlier query for open transactions had.
     pub(super) fn next_query_number(&mut self) -> u64 {
         self.queries += 1;
@@ -217,38 +233,25 @@ impl Database for ServerConnection {
              (SELECT CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS CHAR) FROM {counters} WHERE VARIABLE_NAME = 'Uptime') \
              FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
         );
-        let mut told = match self.texts(&sql, &[table, &layout.id, table].map(|name| Bind::Text(name.clone()))) {
+        let mut answer = match self.texts(&sql, &[table, &layout.id, table].map(|name| Bind::Text(name.clone()))) {
             Err(SourceError::Statement(_)) => return Ok(None),
-            told => told?,
+            answer => answer?,
         };
-        let told = told.pop().unwrap_or_default();
-        let [Some(database), Some(created), next_id, Some(started)] = told.as_slice() else { return Ok(None) };
-        let name = innodb_name(database, table);
-        for list in lists {
-            let sql = format!(
-                "SELECT CAST(TABLE_ID AS CHAR) FROM information_schema.{list} \
-                 WHERE LOWER(NAME) LIKE ? ESCAPE '|' OR LOWER(NAME) LIKE ? ESCAPE '|' ORDER BY TABLE_ID"
-            );
-            let ids = match self.texts(&sql, &[Bind::Text(name.clone()), Bind::Text(format!("{name}#p#%"))]) {
-                Err(SourceError::Statement(_)) => continue,
-                ids => ids?,
-            };
-            let ids: Vec<String> = ids.into_iter().flatten().flatten().collect();
-            let facts = format!(
-                "{} on {} started {started}, table {} created {created}",
-                source.0,
-                self.server.identity,
-                ids.join(" ")
-            );
-            let next_id = match next_id {
-                None if self.integer_id => layout.greatest_id(self)?,
-                counter => counter.clone(),
-            };
-            let next_id = next_id.and_then(|next| next.parse::<u64>().ok());
-            let next_id = next_id.map(|next| i64::try_from(next).unwrap_or(i64::MAX));
-            return Ok((!ids.is_empty()).then_some(TableIdentity { facts, next_id }));
+        let answer = answer.pop().unwrap_or_default();
+        let [Some(database), Some(created), next_id, Some(started)] = answer.as_slice() else { return Ok(None) };
+        let ids = self.innodb_ids(lists, &innodb_name(database, table))?.join(" ");
+        if ids.is_empty() {
+            return Ok(None);
         }
-        Ok(None)
+        let (name, server) = (&source.0, &self.server.identity);
+        let facts = format!("{name} on {server} started {started}, table {ids} created {created}");
+        let next_id = match next_id {
+            None if self.integer_id => layout.greatest_id(self)?,
+            counter => counter.clone(),
+        };
+        let next_id = next_id.and_then(|next| next.parse::<u64>().ok());
+        let next_id = next_id.map(|next| i64::try_from(next).unwrap_or(i64::MAX));
+        Ok(Some(TableIdentity { facts, next_id }))
     }
 
     fn clock(&mut self) -> Result<Clock, SourceError> {
@@ -320,7 +323,7 @@ impl Engine for ServerConnection {
 
 /// Turns a panic of the driver into a lost connection. The driver panics on some malformed answers.
 fn catch_panics<R>(call: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
-    panics::caught(call).unwrap_or_else(|panic| Err(SourceError::Connection(anyhow!("{}", malformed_answer(panic)))))
+    panics::caught(call).unwrap_or_else(|panic| Err(SourceError::Connection(malformed_answer(panic).into())))
 }
 
 /// Makes a connection. A panic of the driver counts as an error that may pass.
@@ -334,8 +337,8 @@ fn connect_guarded(place: &ServerAddress, access: &Access) -> Result<Conn, Sourc
 }
 
 /// The detail of an error for an answer on which the driver panicked.
-fn malformed_answer(Panic { detail, .. }: Panic) -> String {
-    format!("the server's answer makes no sense ({detail})")
+fn malformed_answer(Panic { detail, .. }: Panic) -> Text {
+    text!("the server's answer makes no sense ({detail})", "服务器的应答无法理解（{detail}）")
 }
 
 /// The error of an answer without columns to a question that has some. To take it for no rows would skip rows.
@@ -352,7 +355,7 @@ fn value_columns(columns: &[Column], types: &mut ColumnTypes) -> Result<usize, S
     for column in columns.iter().rev() {
         let name = column.name_str();
         let Some(subject) = subject(&name) else { break };
-        types.compare(subject, wire_type(column))?;
+        types.record_or_compare(subject, wire_type(column))?;
         width -= 1;
     }
     Ok(width)
@@ -489,7 +492,7 @@ fn query_texts(conn: &mut Conn, sql: &str) -> Result<Vec<String>, SourceError> {
 }
 
 /// The columns of an answer with one row, in the text protocol.
-fn query_cells(conn: &mut Conn, sql: &str) -> Result<Vec<Cell>, SourceError> {
+fn query_cells(conn: &mut Conn, sql: &str) -> Result<Vec<RawCell>, SourceError> {
     effort::asked_the_source();
     let mut answer = conn.query_iter(sql).map_err(source_error)?;
     if answer.columns().as_ref().is_empty() {
@@ -528,7 +531,7 @@ fn farthest_behind(channels: Vec<Option<u64>>) -> Option<Replication> {
 fn connection_lost(source_error: SourceError, place: &ServerAddress) -> SourceError {
     match source_error {
         SourceError::Connection(error) if error_codes::code(&error).is_none() => SourceError::Connection(
-            Refusal::ConnectionLost { source: place.name(), detail: format!("{error:#}") }.into(),
+            Refusal::ConnectionLost { source: place.name(), detail: Message::from(&error).what }.into(),
         ),
         other => other,
     }
@@ -560,7 +563,7 @@ fn other_server(before: &str, now: &str) -> SourceError {
 }
 
 /// The bytes of a value as the text protocol would send them. None is NULL.
-fn bytes(value: Value) -> Cell {
+fn bytes(value: Value) -> RawCell {
     match value {
         Value::NULL => None,
         Value::Bytes(bytes) => Some(bytes),

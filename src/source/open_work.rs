@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::SourceError;
-use super::engine::{Bind, Cell, Engine, lossy};
+use super::engine::{Bind, Engine, RawCell, lossy};
 use super::error_codes::{ErrorClass, class};
 use super::mysql::ServerConnection;
 use super::process_list::{Activity, Process, TEXT_AT_MOST, Texts};
@@ -202,7 +202,7 @@ fn oldest(one: OpenWork, other: OpenWork) -> OpenWork {
 }
 
 /// A flag of an answer.
-fn is_true(cell: Option<&Cell>) -> bool {
+fn is_true(cell: Option<&RawCell>) -> bool {
     cell.is_some_and(|cell| cell.as_deref() == Some(b"1"))
 }
 

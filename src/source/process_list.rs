@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::engine::{Cell, lossy};
+use super::engine::{RawCell, lossy};
 use super::select_text::tables_read;
 
 /// A text of this many characters was cut.
@@ -40,7 +40,7 @@ pub(super) enum Texts {
 
 impl Process {
     /// Columns: command, user, database, text, start.
-    pub(super) fn from_row(mut row: impl Iterator<Item = Cell>) -> Self {
+    pub(super) fn from_row(mut row: impl Iterator<Item = RawCell>) -> Self {
         let mut next = || row.next().flatten().map(|cell| lossy(Some(cell)));
         Self {
             command: next().unwrap_or_default(),

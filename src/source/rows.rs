@@ -1,14 +1,14 @@
 //! Owns the reading of answers: the cells of a row become a key, an invoice, or the summary of a row.
 
 use super::charset::is_whole;
-use super::engine::{Cell, lossy, text};
+use super::engine::{RawCell, lossy, text};
 use super::{ListedTenant, RowSummary, SourceError, TableNames};
 use crate::invoice::{Fetched, Invoice, InvoiceId, Key, Reason, Row, SourceTime, Tenant};
 use crate::lang::Explain;
 use crate::window::Clock;
 
 /// Columns: tenant, greatest source time.
-pub(super) fn listed(row: Vec<Cell>) -> Result<ListedTenant, SourceError> {
+pub(super) fn listed(row: Vec<RawCell>) -> Result<ListedTenant, SourceError> {
     let [spelling, newest] = cells(row).map_err(SourceError::Statement)?;
     let spelling = needed(spelling, "tenant").map_err(SourceError::Statement)?;
     let newest = text(newest).map_err(SourceError::Statement)?;
@@ -16,19 +16,19 @@ pub(super) fn listed(row: Vec<Cell>) -> Result<ListedTenant, SourceError> {
 }
 
 /// Columns: id.
-pub(super) fn id_alone(row: Vec<Cell>) -> anyhow::Result<InvoiceId> {
+pub(super) fn id_alone(row: Vec<RawCell>) -> anyhow::Result<InvoiceId> {
     let [id] = cells(row)?;
     needed(id, "id").map(InvoiceId)
 }
 
 /// Columns: source time.
-pub(super) fn time_alone(row: Vec<Cell>) -> anyhow::Result<Option<SourceTime>> {
+pub(super) fn time_alone(row: Vec<RawCell>) -> anyhow::Result<Option<SourceTime>> {
     let [time] = cells(row)?;
     Ok(text(time)?.map(SourceTime))
 }
 
 /// Columns: the time that the server's clock shows, and its milliseconds since 1970.
-pub(super) fn clock(row: Vec<Cell>) -> anyhow::Result<Clock> {
+pub(super) fn clock(row: Vec<RawCell>) -> anyhow::Result<Clock> {
     let [now, unix_ms] = cells(row)?;
     let unix_ms = needed(unix_ms, "time")?;
     Ok(Clock {
@@ -38,7 +38,7 @@ pub(super) fn clock(row: Vec<Cell>) -> anyhow::Result<Clock> {
 }
 
 /// Columns: id, tenant, source time.
-pub(super) fn key(row: Vec<Cell>) -> anyhow::Result<Key> {
+pub(super) fn key(row: Vec<RawCell>) -> anyhow::Result<Key> {
     let [id, tenant, time] = cells(row)?;
     Ok(Key {
         id: InvoiceId(needed(id, "id")?),
@@ -48,10 +48,10 @@ pub(super) fn key(row: Vec<Cell>) -> anyhow::Result<Key> {
 }
 
 /// Columns: id, tenant, number, source time, status, then three flags: issued, has a document, has a date.
-pub(super) fn row_summary(row: Vec<Cell>) -> anyhow::Result<RowSummary> {
+pub(super) fn row_summary(row: Vec<RawCell>) -> anyhow::Result<RowSummary> {
     let [id, tenant, number, time, status, issued, has_document, has_date] = cells(row)?;
-    let readable = |cell: Cell| cell.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let is_true = |cell: Cell| lossy(cell) == "1";
+    let readable = |cell: RawCell| cell.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let is_true = |cell: RawCell| lossy(cell) == "1";
     Ok(RowSummary {
         id: InvoiceId(needed(id, "id")?),
         tenant: readable(tenant).map(Tenant),
@@ -67,7 +67,7 @@ pub(super) fn row_summary(row: Vec<Cell>) -> anyhow::Result<RowSummary> {
 /// Columns: id, tenant, country, date, number, source time, document, length of one that is too long, names of
 /// columns that lost characters, question marks and characters of the document. A row with unusable texts
 /// becomes [`Fetched::Unreadable`].
-pub(super) fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetched> {
+pub(super) fn fetched(row: Vec<RawCell>, names: &TableNames) -> anyhow::Result<Fetched> {
     let [id, tenant, country, date, number, time, document, too_long, lost, marks, characters] = cells(row)?;
     let id = InvoiceId(needed(id, "id")?);
     let too_long = too_long
@@ -75,7 +75,7 @@ pub(super) fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetc
         .transpose()
         .explain(|| text!("a length is no number", "长度不是数字"))?;
     let mut trouble = None;
-    let mut readable = |cell: Cell, name: &str| {
+    let mut readable = |cell: RawCell, name: &str| {
         text(cell).unwrap_or_else(|_| {
             trouble.get_or_insert_with(|| format!("the column {name} is not UTF-8"));
             None
@@ -108,19 +108,19 @@ pub(super) fn fetched(row: Vec<Cell>, names: &TableNames) -> anyhow::Result<Fetc
 }
 
 /// Whether the document differs from the one that the server has measured.
-fn has_lost(document: &[u8], marks: Cell, characters: Cell) -> bool {
-    let number = |cell: Cell| lossy(cell).parse().ok();
+fn has_lost(document: &[u8], marks: RawCell, characters: RawCell) -> bool {
+    let number = |cell: RawCell| lossy(cell).parse().ok();
     number(marks).zip(number(characters)).is_some_and(|(marks, characters)| !is_whole(document, marks, characters))
 }
 
 /// The cells of a row with exactly this many columns.
-fn cells<const N: usize>(row: Vec<Cell>) -> anyhow::Result<[Cell; N]> {
+fn cells<const N: usize>(row: Vec<RawCell>) -> anyhow::Result<[RawCell; N]> {
     let came = row.len();
     row.try_into()
         .map_err(|_| text!("a row came with {came} columns, not {N}", "收到的一行有 {came} 列，而不是 {N} 列").into())
 }
 
 /// The text in a cell that must not be NULL.
-fn needed(cell: Cell, what: &str) -> anyhow::Result<String> {
+fn needed(cell: RawCell, what: &str) -> anyhow::Result<String> {
     text(cell)?.explain(|| text!("a row came without its {what}", "收到的一行缺少 {what}"))
 }

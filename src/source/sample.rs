@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::sqlite::{self, Run};
+use super::sqlite::{self, RunStatement};
 use crate::invoice::SourceTime;
 use crate::lang::Explain;
 use crate::window::earlier;
@@ -37,7 +37,7 @@ const GOODS: [&str; 8] = [
 
 /// The numbers of rows that [`change`] changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Changes {
+pub struct SampleChanges {
     pub updated: u64,
     pub inserted: u64,
     /// Moved to another issue date, and so to another file name.
@@ -60,11 +60,11 @@ pub fn create(path: &Path, now: &str) -> anyhow::Result<()> {
     })
 }
 
-/// Changes a few invoices as a day of work would. `at` is their source time.
+/// SampleChanges a few invoices as a day of work would. `at` is their source time.
 ///
 /// # Errors
 /// The file does not exist.
-pub fn change(path: &Path, at: &str) -> anyhow::Result<Changes> {
+pub fn change(path: &Path, at: &str) -> anyhow::Result<SampleChanges> {
     path.exists().then_some(()).explain(|| text!("there is no sample at {}", "{} 处没有样例", path.display()))?;
     let time = SourceTime::from(at);
     sqlite::write(path, |run| {
@@ -78,7 +78,7 @@ pub fn change(path: &Path, at: &str) -> anyhow::Result<Changes> {
         );
         let spoiled = "UPDATE t_invoice SET fext_field = substr(fext_field, 1, 200), fupdate_time = ? WHERE fid = 200";
         (ROWS + 1..=ROWS + NEW_ROWS).try_for_each(|id| Sample::new(id, &time)?.put(run))?;
-        Ok(Changes {
+        Ok(SampleChanges {
             updated: run(corrected, &[at])?,
             inserted: NEW_ROWS,
             moved: run(moved, &[at])?,
@@ -137,7 +137,7 @@ impl Sample {
     }
 
     /// Writes the row.
-    fn put(&self, run: &mut Run<'_>) -> anyhow::Result<()> {
+    fn put(&self, run: &mut RunStatement<'_>) -> anyhow::Result<()> {
         let status = if self.id.is_multiple_of(33) { "1" } else { "3" };
         let row = [
             &self.id.to_string(),

@@ -25,8 +25,8 @@ pub(super) fn tables_read(statement: &str, database: Option<&str>) -> Option<BTr
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 /// A piece of a statement.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Token<'a> {
     /// A keyword, a name or a number without quotes.
     Word(&'a str),
@@ -37,6 +37,16 @@ enum Token<'a> {
     Name(&'a str),
     /// A text in quotes. With `ANSI_QUOTES` it may be a name, so it never stands for a table or a function.
     Literal,
+}
+
+impl<'a> Token<'a> {
+    /// The name that this piece may be.
+    fn name(&self) -> Option<&'a str> {
+        match *self {
+            Self::Word(name) | Self::Name(name) => Some(name),
+            Self::Call | Self::Sign(_) | Self::Literal => None,
+        }
+    }
 }
 
 /// The pieces of a statement. None if the text is cut or can be read in two ways. A backslash ends a literal or does
@@ -52,24 +62,17 @@ fn tokens(statement: &str) -> Option<Vec<Token<'_>>> {
         let next = match first {
             // The server executes the text in `/*! */` and `/*M! */`, so its words count as well.
             '/' if rest.starts_with("/*!") || rest.starts_with("/*M!") => {
-                let opened = rest.split_once('!')?.1;
-                opened.trim_start_matches(|c: char| c.is_ascii_digit())
+                rest.split_once('!')?.1.trim_start_matches(|c: char| c.is_ascii_digit())
             }
             '*' if rest.starts_with("*/") => rest.get(2..)?,
             '/' if rest.starts_with("/*") => rest.get(2..)?.split_once("*/")?.1,
-            '#' => rest.split_once('\n').map_or("", |(_, after)| after),
-            '-' if rest.starts_with("--") => {
-                let after = rest.get(2..)?;
-                match after.chars().next() {
-                    Some(c) if !c.is_whitespace() => return None,
-                    _ => after.split_once('\n').map_or("", |(_, after)| after),
-                }
-            }
+            '#' => next_line(rest),
+            // Without a space behind them these are two signs.
+            '-' if rest.starts_with("--") && rest.chars().nth(2).is_some_and(|c| !c.is_whitespace()) => return None,
+            '-' if rest.starts_with("--") => next_line(rest),
             '\'' | '"' | '`' => {
-                let (inside, after) = rest.get(1..)?.split_once(first)?;
-                // A doubled quote continues the literal. InnoDB does not keep a name with a quote as it is.
-                let doubled = after.starts_with(first);
-                tokens.push(if first == '`' && !doubled { Token::Name(inside) } else { Token::Literal });
+                let (token, after) = quoted_token(rest.get(1..)?, first)?;
+                tokens.push(token);
                 after
             }
             c if c.is_whitespace() => rest.trim_start(),
@@ -90,6 +93,19 @@ fn tokens(statement: &str) -> Option<Vec<Token<'_>>> {
         }
     }
     Some(tokens)
+}
+
+/// The name or literal up to the closing quote, and the text after it. A doubled quote continues the literal. InnoDB
+/// does not keep a name with a quote as it is.
+fn quoted_token(text: &str, quote: char) -> Option<(Token<'_>, &str)> {
+    let (inside, after) = text.split_once(quote)?;
+    let is_name = quote == '`' && !after.starts_with(quote);
+    Some((if is_name { Token::Name(inside) } else { Token::Literal }, after))
+}
+
+/// The text after the first line break.
+fn next_line(text: &str) -> &str {
+    text.split_once('\n').map_or("", |(_, after)| after)
 }
 
 /// Whether a word may contain this character.
@@ -196,10 +212,6 @@ impl<'a> Clauses<'a> {
 
     /// Reads a table, and returns the tokens after it.
     fn table<'t>(&mut self, tokens: &'t [Token<'t>]) -> Option<&'t [Token<'t>]> {
-        let name = |token: &Token<'t>| match *token {
-            Token::Word(name) | Token::Name(name) => Some(name),
-            Token::Call | Token::Sign(_) | Token::Literal => None,
-        };
         let (first, rest) = tokens.split_first()?;
         if *first == Token::Sign('(') {
             self.open.push(Clause { table: false, ..self.now });
@@ -220,8 +232,8 @@ impl<'a> Clauses<'a> {
             }
         }
         let (database, table, rest) = match rest {
-            [Token::Sign('.'), table, rest @ ..] => (name(first)?, name(table)?, rest),
-            rest => (self.database.unwrap_or_default(), name(first)?, rest),
+            [Token::Sign('.'), table, rest @ ..] => (first.name()?, table.name()?, rest),
+            rest => (self.database.unwrap_or_default(), first.name()?, rest),
         };
         if matches!(rest.first(), Some(Token::Call)) {
             return None;
@@ -231,15 +243,17 @@ impl<'a> Clauses<'a> {
         if ["information_schema", "performance_schema"].iter().any(|own| database.eq_ignore_ascii_case(own)) {
             return Some(rest);
         }
-        // InnoDB spells other names in its own way.
-        let plain =
-            |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if !plain(database) || !plain(table) {
+        if !is_plain(database) || !is_plain(table) {
             return None;
         }
         self.tables.insert(format!("{database}/{table}"));
         Some(rest)
     }
+}
+
+/// Whether InnoDB spells this name as it is.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// Reserved words of every MySQL and MariaDB that may stand before a parenthesis. None can name a function without

@@ -12,9 +12,9 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 use super::column_types::changed;
 use super::dialect::{SqlDialect, id_column, missing, unfit_id};
 use super::document_limit;
-use super::engine::{Bind, Cell, Engine, HandleRow, lossy, quoted};
+use super::engine::{Bind, Engine, HandleRow, RawCell, lossy, quoted};
 use super::rows;
-use super::table::{Database, Layout, Table};
+use super::table::{Database, InvoiceTable, Layout};
 use super::table_identity::TableIdentity;
 use super::{Access, Replication, SourceError, SourceName, TableNames};
 use crate::effort;
@@ -30,10 +30,10 @@ const BUSY: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// [`SourceError::Statement`] says why the table cannot be exported.
-pub(super) fn open(path: &str, access: &Access) -> Result<Table<File>, SourceError> {
+pub(super) fn open(path: &str, access: &Access) -> Result<InvoiceTable<File>, SourceError> {
     let mut database = open_file(path).map_err(SourceError::Final)?;
     let layout = catalogue(&mut database, access)?;
-    Ok(Table { layout, notices: Vec::new(), database })
+    Ok(InvoiceTable { layout, notices: Vec::new(), database })
 }
 
 /// Opens the file for reading only.
@@ -122,11 +122,11 @@ pub(super) struct File {
     path: PathBuf,
     identity: String,
     connection: Connection,
-    columns: Option<Columns>,
+    columns: Option<KnownColumns>,
 }
 
 /// The columns for which the statements are worded.
-struct Columns {
+struct KnownColumns {
     table: String,
     columns: Vec<[String; 4]>,
     /// The version of the schema. Each change of any table changes it.
@@ -135,7 +135,7 @@ struct Columns {
 
 impl File {
     /// Checks that the columns still have their types. It runs in the transaction of the statement that follows.
-    fn compare_columns(connection: &Connection, known: &mut Columns) -> Result<(), SourceError> {
+    fn compare_columns(connection: &Connection, known: &mut KnownColumns) -> Result<(), SourceError> {
         let version = version(connection).map_err(statement_error)?;
         if version == known.version {
             return Ok(());
@@ -191,7 +191,7 @@ fn statement_error(error: rusqlite::Error) -> SourceError {
 }
 
 /// The bytes of a value as text. None is NULL.
-fn cell(value: ValueRef<'_>) -> Cell {
+fn cell(value: ValueRef<'_>) -> RawCell {
     match value {
         ValueRef::Null => None,
         ValueRef::Integer(number) => Some(number.to_string().into_bytes()),
@@ -215,7 +215,7 @@ fn catalogue(file: &mut File, access: &Access) -> Result<Layout, SourceError> {
     let layout = check(&columns, &unique, names, document).map_err(SourceError::Statement)?;
     let read = |column: &[String; 4]| layout.reads(&column[0]);
     let columns = columns.into_iter().filter(read).collect();
-    file.columns = Some(Columns { table: names.table.clone(), columns, version });
+    file.columns = Some(KnownColumns { table: names.table.clone(), columns, version });
     Ok(layout)
 }
 
@@ -264,10 +264,13 @@ fn check(columns: &[[String; 4]], unique: &[String], names: &TableNames, documen
 }
 
 /// Runs one statement with texts for its `?` and returns the number of rows that it changed.
-pub(super) type Run<'a> = dyn FnMut(&str, &[&str]) -> anyhow::Result<u64> + 'a;
+pub(super) type RunStatement<'a> = dyn FnMut(&str, &[&str]) -> anyhow::Result<u64> + 'a;
 
-/// Changes a file in one transaction.
-pub(super) fn write<T>(path: &Path, work: impl FnOnce(&mut Run<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
+/// SampleChanges a file in one transaction.
+pub(super) fn write<T>(
+    path: &Path,
+    work: impl FnOnce(&mut RunStatement<'_>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let mut connection = Connection::open(path).explain(|| text!("cannot write {}", "无法写入 {}", path.display()))?;
     connection.busy_timeout(BUSY)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -49,13 +49,13 @@ pub(super) trait Database: Engine + Send {
 }
 
 /// The table of invoices in a database of either engine.
-pub(super) struct Table<D> {
+pub(super) struct InvoiceTable<D> {
     pub layout: Layout,
     pub notices: Vec<Notice>,
     pub database: D,
 }
 
-impl<D: Database> Source for Table<D> {
+impl<D: Database> Source for InvoiceTable<D> {
     fn name(&self) -> SourceName {
         SourceName(format!("{}.{}", self.database.place(), self.layout.names.table))
     }
@@ -235,7 +235,7 @@ impl<D: Database> Source for Table<D> {
     }
 }
 
-impl<D: Database> Table<D> {
+impl<D: Database> InvoiceTable<D> {
     /// The greatest source time of every tenant, up to `upto` if that is given, in one loose index scan.
     fn newest_of_each(&mut self, upto: Option<&SourceTime>) -> Result<TenantList, SourceError> {
         let SqlDialect { tenant, newest, by_time, types_of_newest, .. } = &self.layout.dialect;

@@ -1,5 +1,5 @@
-//! Backups of the state: made with SQLite's own means, checked, synced, and only then given their
-//! name. They lie in `backups` beside the state, are single files and open like any state.
+//! Owns the backups of the state. A backup is made by SQLite's online backup, checked, synced, and only then given its
+//! name. It is a single file in `backups` beside the state, and opens as a state does.
 
 use std::cell::Cell;
 use std::cmp::Reverse;
@@ -20,12 +20,12 @@ use super::damage::explain;
 use super::{State, file};
 use crate::fs::file::{PrivateFile, UnfinishedFile};
 use crate::fs::identity::Identity;
-use crate::fs::private::{Access, PrivateFolder};
+use crate::fs::private::{FileAccess, PrivateFolder};
 use crate::lang::{Explain, Message};
 use crate::lock::ExportLock;
 use crate::refusal::{Damage, Refusal};
 
-/// What the names of backups made by runs say.
+/// The occasion in the names of backups that runs make.
 pub const REGULAR: &str = "regular";
 
 /// The folder's name beside the state.
@@ -56,7 +56,7 @@ impl Occasion {
 
 /// A finished backup in the folder, as its name and the file system tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backup {
+pub struct FinishedBackup {
     pub path: PathBuf,
     pub made: DateTime<Utc>,
     pub occasion: String,
@@ -127,7 +127,7 @@ impl State {
         opened.into_inner()
     }
 
-    /// Pages and rows as SQLite sees them: damage is a refusal.
+    /// Refuses a state in which SQLite finds a damaged page or row.
     pub(super) fn assert_whole(&self) -> anyhow::Result<()> {
         whole(&self.conn).map_err(|error| explain(error, self.path()))
     }
@@ -160,17 +160,17 @@ fn claim(target: &PrivateFile) -> anyhow::Result<Option<UnfinishedFile>> {
 }
 
 /// The finished backups of a state, newest first.
-pub fn list(state: &Path) -> anyhow::Result<Vec<Backup>> {
+pub fn list(state: &Path) -> anyhow::Result<Vec<FinishedBackup>> {
     match PrivateFile::at(state)? {
         Some(file) => finished(&file),
         None => Ok(Vec::new()),
     }
 }
 
-fn finished(state: &PrivateFile) -> anyhow::Result<Vec<Backup>> {
+fn finished(state: &PrivateFile) -> anyhow::Result<Vec<FinishedBackup>> {
     let Some(folder) = state.folder().open_subfolder(FOLDER)? else { return Ok(Vec::new()) };
     let names = folder.names()?;
-    let mut backups: Vec<Backup> = names.iter().filter_map(|name| read_name(&folder, name)).collect();
+    let mut backups: Vec<FinishedBackup> = names.iter().filter_map(|name| read_name(&folder, name)).collect();
     backups.sort_by_key(|backup| Reverse((backup.made, backup.modified)));
     Ok(backups)
 }
@@ -188,8 +188,8 @@ pub(super) fn named(state: &PrivateFile, path: &Path) -> anyhow::Result<Option<P
     }
 }
 
-/// The newest backup, but for those of states that a restore replaced: who restores twice does not want
-/// the first back.
+/// The newest backup, but for those of states that a restore replaced: the second of two restores must not bring back
+/// what the first one replaced.
 pub fn latest(state: &Path) -> anyhow::Result<Option<PathBuf>> {
     let replaced = Occasion::Before(ChangeKind::Restore).name();
     let backup = list(state)?.into_iter().find(|backup| !backup.occasion.starts_with(&replaced));
@@ -240,7 +240,7 @@ fn whole(conn: &Connection) -> rusqlite::Result<()> {
 }
 
 /// `20251128T163000Z-before-set.db`; None for any other file.
-fn read_name(folder: &PrivateFolder, name: &OsStr) -> Option<Backup> {
+fn read_name(folder: &PrivateFolder, name: &OsStr) -> Option<FinishedBackup> {
     let (stamp, occasion) = name.to_str()?.strip_suffix(".db")?.split_once('-')?;
     let made = NaiveDateTime::parse_from_str(stamp, STAMP).ok()?.and_utc();
     let data = folder.stat(name).ok().flatten()?;
@@ -248,15 +248,15 @@ fn read_name(folder: &PrivateFolder, name: &OsStr) -> Option<Backup> {
         return None;
     }
     let (size, modified) = (data.st_size.cast_unsigned(), (data.st_mtime, data.st_mtime_nsec));
-    Some(Backup { path: folder.path_of(name), made, occasion: occasion.to_owned(), size, modified })
+    Some(FinishedBackup { path: folder.path_of(name), made, occasion: occasion.to_owned(), size, modified })
 }
 
-/// Removes what a process left that died while it made a backup.
+/// Removes the unfinished backups of processes that died.
 fn remove_abandoned(folder: &PrivateFolder) -> anyhow::Result<()> {
     let unfinished = |name: &&OsString| name.to_string_lossy().contains(&format!(".db{UNFINISHED}"));
     for name in folder.names()?.iter().filter(unfinished) {
         // The lock is held until the file is gone: a process that has just created it must not get it meanwhile.
-        let Ok(Some(file)) = folder.open(name, Access::Read) else { continue };
+        let Ok(Some(file)) = folder.open(name, FileAccess::Read) else { continue };
         if file.try_lock().is_ok() {
             let removed = folder.remove(name);
             removed.explain(|| text!("cannot remove {}", "无法删除 {}", folder.path_of(name).display()))?;

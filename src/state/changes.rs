@@ -1,11 +1,11 @@
-//! Changes of the state that are no ordinary progress of a run, each on record: who, when, why, and
-//! what was there before.
+//! Owns the record of changes that are no ordinary progress of a run. Each says who made it, when and why, and what was
+//! there before.
 
 use rusqlite::{Connection, params};
 
 use super::stored::TenantNo;
 use crate::invoice::{SourceTime, Tenant};
-use crate::run::Starter;
+use crate::run::{Starter, rfc3339};
 
 words! {
     /// What was done.
@@ -51,10 +51,11 @@ pub struct ReadFile {
     pub path: String,
     /// In hex.
     pub sha256: String,
+    /// None for a backup, which has no lines.
     pub lines: Option<u64>,
 }
 
-/// What moving watermarks came to.
+/// The result of a change that moves watermarks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
     pub watermarks: Vec<MovedWatermark>,
@@ -62,6 +63,7 @@ pub struct Moved {
     pub unsettled: u64,
 }
 
+/// The watermark of one tenant before and after a change; None is no watermark.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MovedWatermark {
     pub tenant: Tenant,
@@ -77,7 +79,7 @@ pub(super) fn note(tx: &Connection, change: &Change<'_>) -> rusqlite::Result<i64
          VALUES (?1, ?2, max(?12, (SELECT coalesce(max(id), 0) FROM run)), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) RETURNING n",
         params![
             kind,
-            starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            rfc3339(starter.at),
             starter.user,
             starter.host,
             starter.command_line,

@@ -25,7 +25,7 @@ const CACHE_KIB: i64 = 16 * 1024;
 
 /// What may be done with an open state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum StateAccess {
     Write,
     /// Reads and leaves no trace, not even a file of SQLite's beside the state. Of a state with an older
     /// schema a copy in memory is read.
@@ -52,7 +52,7 @@ impl Stamp {
     }
 
     /// Whether no process has written since.
-    pub(super) fn still_holds(&self, file: &PrivateFile) -> bool {
+    fn still_holds(&self, file: &PrivateFile) -> bool {
         Self::of(file).as_ref() == Some(self)
     }
 }
@@ -82,16 +82,16 @@ fn open_with(file: &PrivateFile, path: &Path, flags: OpenFlags) -> anyhow::Resul
 ///
 /// # Errors
 /// Refuses a state of a newer version, and a file system where a commit does not last.
-pub(super) fn connect(file: &PrivateFile, access: Access) -> anyhow::Result<Connection> {
+pub(super) fn connect(file: &PrivateFile, access: StateAccess) -> anyhow::Result<Connection> {
     let path = file.path();
     let open = || -> anyhow::Result<Connection> {
         let mut conn = match access {
-            Access::Write => connect_to(file)?,
-            Access::ReadOnly => connect_without_locks(file)?,
+            StateAccess::Write => connect_to(file)?,
+            StateAccess::ReadOnly => connect_without_locks(file)?,
         };
         conn.busy_timeout(Duration::from_secs(30))?;
         harden(&conn)?;
-        if access == Access::Write && file.folder().exposure() == Exposure::ToOthers {
+        if access == StateAccess::Write && file.folder().exposure() == Exposure::ToOthers {
             // Closing removes the log by its path, which `State::close` allows once it has looked.
             conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         }
@@ -106,13 +106,13 @@ pub(super) fn connect(file: &PrivateFile, access: Access) -> anyhow::Result<Conn
     if version > schema::KNOWN {
         return Err(Refusal::StateNewer { state: path.to_path_buf(), version, known: schema::KNOWN }.into());
     }
-    if access == Access::ReadOnly && version < schema::KNOWN {
+    if access == StateAccess::ReadOnly && version < schema::KNOWN {
         let path = path.display();
         conn = upgraded_copy(&conn).map_err(explained).explain(|| {
             text!("cannot read the state {path}, which is of an older version", "无法读取旧版本的状态文件 {path}")
         })?;
     }
-    if access == Access::Write {
+    if access == StateAccess::Write {
         make_durable(&conn)
             .map_err(|error| explain_any(error, path))
             .explain(|| text!("cannot open the state {}", "无法打开状态文件 {}", path.display()))?;
@@ -125,7 +125,37 @@ pub(super) fn connect(file: &PrivateFile, access: Access) -> anyhow::Result<Conn
 pub(super) fn connect_read_only(file: &PrivateFile) -> anyhow::Result<(Connection, Option<Stamp>)> {
     // The stamp comes first: what is written after it is noticed.
     let stamp = Stamp::of(file);
-    Ok((connect(file, Access::ReadOnly)?, stamp))
+    Ok((connect(file, StateAccess::ReadOnly)?, stamp))
+}
+
+/// Whether no process has written since a connection without locks was opened. None: the connection takes locks.
+pub(super) fn is_undisturbed(stamp: Option<&Stamp>, file: &PrivateFile) -> bool {
+    stamp.is_none_or(|stamp| stamp.still_holds(file))
+}
+
+/// The answer to a question, with the connection that gave it and its stamp.
+pub(super) type AnswerOfNew<T> = (rusqlite::Result<T>, Connection, Option<Stamp>);
+
+/// Asks through a new connection, and again if a process wrote meanwhile.
+pub(super) fn ask_anew<T>(
+    file: &PrivateFile,
+    question: impl Fn(&Connection) -> rusqlite::Result<T>,
+) -> anyhow::Result<AnswerOfNew<T>> {
+    loop {
+        let (conn, stamp) = connect_read_only(file)?;
+        let answer = question(&conn);
+        if is_undisturbed(stamp.as_ref(), file) {
+            return Ok((answer, conn, stamp));
+        }
+    }
+}
+
+/// An empty database in a temporary file of SQLite's, in one transaction that is never committed. The file goes with
+/// the connection, so nothing of it need last.
+pub(super) fn temporary(schema: &str) -> rusqlite::Result<Connection> {
+    let conn = Connection::open("")?;
+    conn.execute_batch(&format!("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {schema}; BEGIN"))?;
+    Ok(conn)
 }
 
 /// Where no log lies beside the state, no process has it open, and SQLite need not lock (which would leave

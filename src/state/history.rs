@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::State;
 use super::changes::{ChangeKind, MovedWatermark};
+use super::connect::temporary;
 use super::stored::counts;
 use super::todo::{self, Closing, LEFT_BY_RUN, Leftover};
 use crate::invoice::{InvoiceId, ReasonCode, SourceTime, Tenant};
@@ -13,7 +14,7 @@ use crate::run::{Kind, Outcome, PastCounts, RunId};
 
 words! {
     /// How a run ended, or that it has not.
-    pub enum Status {
+    pub enum RunStatus {
         Running = "running", "运行中";
         Success = "success", "成功";
         Partial = "partial", "部分成功";
@@ -25,7 +26,7 @@ words! {
     }
 }
 
-impl From<Outcome> for Status {
+impl From<Outcome> for RunStatus {
     fn from(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Success => Self::Success,
@@ -44,14 +45,14 @@ words! {
     }
 }
 
-stored_words!(Status FileAction);
+stored_words!(RunStatus FileAction);
 
 /// A run as it is on record. Among the entries of one tenant its counts and its error are the tenant's.
 #[derive(Clone, Debug)]
 pub struct PastRun {
     pub id: RunId,
     pub kind: Kind,
-    pub status: Status,
+    pub status: RunStatus,
     pub started: String,
     /// Of an interrupted run: when that was noticed.
     pub finished: Option<String>,
@@ -154,11 +155,11 @@ impl State {
 
     /// The last run that ended otherwise than well.
     pub fn newest_trouble(&self) -> anyhow::Result<Option<RunId>> {
-        let newest = |conn: &Connection, status: Status| {
+        let newest = |conn: &Connection, status: RunStatus| {
             conn.query_row(NEWEST_OF_STATUS, [status.as_str()], |row| row.get::<_, Option<i64>>(0))
         };
         self.read(|conn| {
-            let troubles = [Status::Partial, Status::Failed, Status::Cancelled, Status::Interrupted];
+            let troubles = [RunStatus::Partial, RunStatus::Failed, RunStatus::Cancelled, RunStatus::Interrupted];
             let newest: rusqlite::Result<Vec<_>> = troubles.into_iter().map(|status| newest(conn, status)).collect();
             Ok(newest?.into_iter().flatten().max().map(RunId))
         })
@@ -223,11 +224,8 @@ pub struct Listing(Connection);
 
 impl Listing {
     fn of(conn: &Connection, files: &str, run: RunId) -> rusqlite::Result<Self> {
-        let sorted = Connection::open("")?;
-        sorted.execute_batch(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
-             CREATE TABLE file (path TEXT, action TEXT, PRIMARY KEY (path, action)) STRICT, WITHOUT ROWID; BEGIN",
-        )?;
+        let sorted =
+            temporary("CREATE TABLE file (path TEXT, action TEXT, PRIMARY KEY (path, action)) STRICT, WITHOUT ROWID")?;
         {
             let mut query = conn.prepare(files)?;
             let mut rows = query.query([run.0])?;

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::State;
-use super::connect::{Stamp, connect_read_only};
+use super::connect::{Stamp, ask_anew, is_undisturbed};
 use super::damage::explain;
 use super::origin::Origin;
 use super::stored::{self, FolderNo, LedgerKey, TenantNo};
@@ -21,16 +21,21 @@ use crate::tree::name::TreePath;
 pub struct Entry {
     pub id: InvoiceId,
     pub tenant: Tenant,
+    /// The source time when its document was read; None is a row without one.
     pub time: Option<SourceTime>,
     pub path: TreePath,
+    /// Of the document.
     pub digest: Digest,
+    /// Bytes.
     pub size: u64,
+    /// Its source time lay below the boundary and below the oldest open work when its document was read. The next
+    /// incremental run does not read it again.
     pub settled: bool,
-    /// An operator asked for it again, or the state was restored: it counts as unchanged only if its file lies
-    /// there, with the same content. Only read.
+    /// An operator asked for it again, or the state was restored: it counts as unchanged only if its file is there with
+    /// the same content. A batch does not write this field.
     pub recheck: bool,
     /// The number of the source's table in which the row held this document at this path; None: it is not known.
-    pub table: Option<i64>,
+    pub table_no: Option<i64>,
 }
 
 /// An invoice that names a path.
@@ -51,13 +56,13 @@ pub enum LedgerMatch {
     Unsettled(Option<Entry>),
 }
 
-/// A reading connection for the thread that compares keys with the ledger. Without a state it knows
-/// nothing.
-pub struct Lookup {
-    state: Option<Reader>,
+/// A connection of its own to the ledger, for the thread that compares keys. Without a state it answers as an empty
+/// ledger does.
+pub struct LedgerReader {
+    state: Option<LedgerConnection>,
 }
 
-struct Reader {
+struct LedgerConnection {
     conn: RefCell<Connection>,
     /// Set where the connection takes no locks: it says whether a process wrote meanwhile.
     unlocked: RefCell<Option<Stamp>>,
@@ -77,8 +82,8 @@ static OWNERS: LazyLock<String> = LazyLock::new(|| {
 /// The entries at a path, which is a folder and a stem.
 pub(super) const AT_PATH: &str = "folder = (SELECT n FROM folder WHERE path = ?1) AND name = ?2";
 
-impl Lookup {
-    /// The look-up where there is no ledger, or an empty one.
+impl LedgerReader {
+    /// The reader where there is no ledger, or an empty one.
     pub fn nothing() -> Self {
         Self { state: None }
     }
@@ -92,9 +97,9 @@ impl Lookup {
         })
     }
 
-    /// What the ledger says of each of these keys, all at one moment. Cheapest in the order of ids, in which
-    /// neighbours lie on one page.
-    pub fn seen(&self, keys: &[Key]) -> anyhow::Result<Vec<LedgerMatch>> {
+    /// Whether the ledger has each of these keys, settled and with the same source time and tenant, all at one moment.
+    /// Keys in the order of ids are the cheapest, because neighbours lie on one page.
+    pub fn matches(&self, keys: &[Key]) -> anyhow::Result<Vec<LedgerMatch>> {
         let sql = format!("SELECT {COLUMNS}, e.settled AND e.time IS ?2 AND t.name = ?3 {FROM} WHERE e.id = ?1");
         self.ask(keys.iter().map(|_| LedgerMatch::Unsettled(None)).collect(), |conn| {
             // Outside of a transaction each statement would take and give back SQLite's locks.
@@ -130,30 +135,29 @@ impl Lookup {
     }
 
     fn ask<T>(&self, otherwise: T, question: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
-        let Some(Reader { conn, unlocked, file, supposition }) = &self.state else { return Ok(otherwise) };
-        loop {
-            let answer = question(&conn.borrow());
-            if unlocked.borrow().as_ref().is_none_or(|stamp| stamp.still_holds(file)) {
-                return answer.map_err(|error| explain(error, file.path()));
-            }
-            // A run writes beside a dry run that found no process at work: from now on with locks.
-            let (again, stamp) = connect_read_only(file)?;
-            supposition
-                .iter()
-                .try_for_each(|supposition| supposition.apply_to_ledger(&again))
-                .map_err(|error| explain(error, file.path()))?;
-            conn.replace(again);
+        let Some(LedgerConnection { conn, unlocked, file, supposition }) = &self.state else { return Ok(otherwise) };
+        let mut answer = question(&conn.borrow());
+        // A run writes beside a dry run that found no process at work. From then on the reader takes locks.
+        if !is_undisturbed(unlocked.borrow().as_ref(), file) {
+            let (answer_now, conn_now, stamp) = ask_anew(file, |conn| {
+                supposition.iter().try_for_each(|supposition| supposition.apply_to_ledger(conn))?;
+                question(conn)
+            })?;
+            conn.replace(conn_now);
             unlocked.replace(stamp);
+            answer = answer_now;
         }
+        answer.map_err(|error| explain(error, file.path()))
     }
 }
 
 impl State {
     /// A connection of its own for another thread.
-    pub fn lookup(&self) -> anyhow::Result<Lookup> {
+    pub fn lookup(&self) -> anyhow::Result<LedgerReader> {
         let (conn, unlocked) = self.reading_connection()?;
         let (conn, unlocked, file) = (RefCell::new(conn), RefCell::new(unlocked), self.file.clone());
-        Ok(Lookup { state: Some(Reader { conn, unlocked, file, supposition: self.supposition.clone() }) })
+        let supposition = self.supposition.clone();
+        Ok(LedgerReader { state: Some(LedgerConnection { conn, unlocked, file, supposition }) })
     }
 
     /// What the ledger holds of one invoice.
@@ -161,7 +165,7 @@ impl State {
         self.read_at_one_moment(|conn| entry(conn, id))
     }
 
-    /// How many invoices it holds, and the newest source time among them.
+    /// How many invoices the ledger holds, and the newest source time among them.
     pub fn extent(&self) -> anyhow::Result<(u64, Option<SourceTime>)> {
         self.read(|conn| {
             conn.query_row("SELECT count(*), max(time) FROM entry", [], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -222,7 +226,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
         size: row.get(6)?,
         settled: row.get(7)?,
         recheck: row.get(8)?,
-        table: row.get(9)?,
+        table_no: row.get(9)?,
     })
 }
 
@@ -266,14 +270,15 @@ impl<'a> EntryWriter<'a> {
             self.run,
             changed.map(Origin::is_adopted),
             entry.settled,
-            entry.table,
+            entry.table_no,
             changed,
         ])?;
         Ok(())
     }
 }
 
-/// Says of an invoice what its file says.
+/// Corrects the entry of an invoice to what its file holds: path, digest and size. The entry is unsettled by
+/// that, and its source table is unknown.
 pub(super) fn correct(conn: &Connection, run: RunId, entry: &Entry) -> rusqlite::Result<()> {
     let folder = get_or_insert_folder(conn, &entry.path)?;
     conn.prepare_cached(

@@ -9,44 +9,44 @@ use rusqlite::{Transaction, params};
 use super::changes::{Change, Moved, note};
 use super::{State, history, tenants, watermarks};
 use crate::invoice::{SourceTime, Tenant};
-use crate::lang::{Text, Word};
+use crate::lang::{Text, Word, shortened};
 use crate::window::{self, moment};
 
 /// The name of the script's state file in its state folder.
 pub const FILE: &str = ".last_export_time";
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
-/// Of a wrong line so much is quoted.
+/// Characters of a wrong line that are quoted.
 const QUOTED_AT_MOST: usize = 200;
 
 /// What the file says of one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct LegacyEntry {
     pub tenant: Tenant,
     pub time: SourceTime,
     /// Files that its last run wrote.
     pub count: u64,
-    pub status: Status,
+    pub status: LegacyStatus,
 }
 
 words! {
     /// How a tenant's last run ended, in the words of the script.
-    pub enum Status {
+    pub enum LegacyStatus {
         Success = "SUCCESS", "成功";
         Failed = "FAILED", "失败";
     }
 }
 
-impl Status {
+impl LegacyStatus {
     /// A tenant that no run has dealt with has not failed either.
-    fn of(outcome: Option<history::Status>) -> Self {
-        if outcome == Some(history::Status::Failed) { Self::Failed } else { Self::Success }
+    fn of(outcome: Option<history::RunStatus>) -> Self {
+        if outcome == Some(history::RunStatus::Failed) { Self::Failed } else { Self::Success }
     }
 
-    fn outcome(self) -> history::Status {
+    fn outcome(self) -> history::RunStatus {
         match self {
-            Self::Success => history::Status::Success,
-            Self::Failed => history::Status::Failed,
+            Self::Success => history::RunStatus::Success,
+            Self::Failed => history::RunStatus::Failed,
         }
     }
 }
@@ -55,7 +55,7 @@ impl Status {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedFile {
     /// Each tenant once, in the order of the file.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<LegacyEntry>,
     /// With empty lines and comments.
     pub lines: u64,
 }
@@ -70,14 +70,15 @@ pub struct BadLine {
 }
 
 /// Reads a file, or says of every wrong line what is wrong. No time may lie after `latest`: the next
-/// run would pull it back, and what was exported up to it would be anybody's guess.
+/// run would pull it back, and it would not be known what was exported up to it.
 pub fn parse(bytes: &[u8], latest: &SourceTime) -> Result<ParsedFile, Vec<BadLine>> {
-    let mut entries: Vec<Entry> = Vec::new();
-    let mut seen: HashMap<Tenant, (u64, usize)> = HashMap::new();
+    let mut entries: Vec<LegacyEntry> = Vec::new();
+    let mut first_lines: HashMap<Tenant, (u64, usize)> = HashMap::new();
     let (mut bad, mut lines) = (Vec::new(), 0);
     for line in lines_of(bytes) {
         lines += 1;
-        let wrong = |what| BadLine { number: lines, what, text: quoted(line) };
+        let wrong =
+            |what| BadLine { number: lines, what, text: shortened(&String::from_utf8_lossy(line), QUOTED_AT_MOST) };
         let entry = match entry(line, latest) {
             Ok(None) => continue,
             Ok(Some(entry)) => entry,
@@ -86,7 +87,7 @@ pub fn parse(bytes: &[u8], latest: &SourceTime) -> Result<ParsedFile, Vec<BadLin
                 continue;
             }
         };
-        match seen.get(&entry.tenant) {
+        match first_lines.get(&entry.tenant) {
             Some((_, at)) if entries[*at] == entry => {}
             Some((first, _)) => {
                 bad.push(wrong(text!(
@@ -95,7 +96,7 @@ pub fn parse(bytes: &[u8], latest: &SourceTime) -> Result<ParsedFile, Vec<BadLin
                 )));
             }
             None => {
-                seen.insert(entry.tenant.clone(), (lines, entries.len()));
+                first_lines.insert(entry.tenant.clone(), (lines, entries.len()));
                 entries.push(entry);
             }
         }
@@ -112,16 +113,8 @@ fn lines_of(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     lines.into_iter().flatten().map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
-fn quoted(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    match text.char_indices().nth(QUOTED_AT_MOST) {
-        Some((at, _)) => format!("{}...", &text[..at]),
-        None => text.into_owned(),
-    }
-}
-
 /// None for an empty line or a comment.
-fn entry(line: &[u8], latest: &SourceTime) -> Result<Option<Entry>, Text> {
+fn entry(line: &[u8], latest: &SourceTime) -> Result<Option<LegacyEntry>, Text> {
     let line = std::str::from_utf8(line)
         .map_err(|error| text!("it is not UTF-8 at byte {}", "第 {} 字节处不是 UTF-8", error.valid_up_to()))?;
     if line.starts_with('#') || line.trim().is_empty() {
@@ -151,7 +144,7 @@ fn entry(line: &[u8], latest: &SourceTime) -> Result<Option<Entry>, Text> {
     if time > *latest {
         return Err(text!("{time} lies in the future", "{time} 在将来"));
     }
-    Ok(Some(Entry { tenant: Tenant::from(tenant), time, count: number(count)?, status: word(status)? }))
+    Ok(Some(LegacyEntry { tenant: Tenant::from(tenant), time, count: number(count)?, status: word(status)? }))
 }
 
 fn number(text: &str) -> Result<u64, Text> {
@@ -164,18 +157,20 @@ fn number(text: &str) -> Result<u64, Text> {
         .ok_or_else(|| text!("{text:?} is no number of records", "{text:?} 不是记录数"))
 }
 
-fn word(text: &str) -> Result<Status, Text> {
-    Status::parse(text).ok_or_else(|| {
+fn word(text: &str) -> Result<LegacyStatus, Text> {
+    LegacyStatus::parse(text).ok_or_else(|| {
         text!("{text:?} is no status; it can be SUCCESS or FAILED", "{text:?} 不是状态；只能是 SUCCESS 或 FAILED")
     })
 }
 
 /// The file as the script would have written it.
-pub fn render(entries: &[Entry]) -> Result<String, UnwritableTenant> {
+pub fn render(entries: &[LegacyEntry]) -> Result<String, UnwritableTenant> {
     if let Some(entry) = entries.iter().find(|entry| !fits(&entry.tenant)) {
         return Err(UnwritableTenant(entry.tenant.clone()));
     }
-    let line = |Entry { tenant, time, count, status }: &Entry| format!("{tenant}|{time}|{count}|{}\n", status.as_str());
+    let line = |LegacyEntry { tenant, time, count, status }: &LegacyEntry| {
+        format!("{tenant}|{time}|{count}|{}\n", status.as_str())
+    };
     Ok(entries.iter().map(line).collect())
 }
 
@@ -220,7 +215,7 @@ impl Direction {
 /// What an import does to one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportStep {
-    pub entry: Entry,
+    pub entry: LegacyEntry,
     pub old: Option<SourceTime>,
     pub direction: Direction,
     /// Not even the count or the status differs.
@@ -236,9 +231,9 @@ impl ImportStep {
 }
 
 /// What an import of these entries would do to a state that says this.
-pub fn steps(state: &[Entry], entries: Vec<Entry>) -> Vec<ImportStep> {
-    let known: HashMap<&Tenant, &Entry> = state.iter().map(|entry| (&entry.tenant, entry)).collect();
-    let step = |entry: Entry| {
+pub fn steps(state: &[LegacyEntry], entries: Vec<LegacyEntry>) -> Vec<ImportStep> {
+    let known: HashMap<&Tenant, &LegacyEntry> = state.iter().map(|entry| (&entry.tenant, entry)).collect();
+    let step = |entry: LegacyEntry| {
         let before = known.get(&entry.tenant);
         let direction = match before.map(|before| entry.time.cmp(&before.time)) {
             None => Direction::New,
@@ -254,17 +249,17 @@ pub fn steps(state: &[Entry], entries: Vec<Entry>) -> Vec<ImportStep> {
 
 impl State {
     /// The tenants with a watermark, as the script's state file says it.
-    pub fn legacy_entries(&self) -> anyhow::Result<Vec<Entry>> {
+    pub fn legacy_entries(&self) -> anyhow::Result<Vec<LegacyEntry>> {
         self.read(|conn| {
             let mut query = conn.prepare(
                 "SELECT name, watermark, last_written, last_outcome FROM tenant WHERE watermark IS NOT NULL ORDER BY n",
             )?;
             let rows = query.query_map([], |row| {
-                Ok(Entry {
+                Ok(LegacyEntry {
                     tenant: row.get(0)?,
                     time: row.get(1)?,
                     count: row.get(2)?,
-                    status: Status::of(row.get(3)?),
+                    status: LegacyStatus::of(row.get(3)?),
                 })
             })?;
             rows.collect()
@@ -297,7 +292,7 @@ fn take(
     overlap: Duration,
     moved: &mut Moved,
 ) -> rusqlite::Result<()> {
-    let ImportStep { entry: Entry { tenant, time, count, status }, old, direction, .. } = step;
+    let ImportStep { entry: LegacyEntry { tenant, time, count, status }, old, direction, .. } = step;
     let n = tenants::get_or_insert(tx, tenant)?;
     let below = window::earlier(time, overlap);
     match direction {

@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use super::State;
 use super::backup::Occasion;
 use super::changes::ChangeKind;
-use super::connect::{Access, Stamp, connect, connect_read_only, connect_to, harden, make_durable};
+use super::connect::{Stamp, StateAccess, connect, connect_read_only, connect_to, harden, make_durable};
 use super::damage::{explain, explain_any};
 use super::file::{self, Watch};
 use super::schema::{self, APPLICATION_ID, KNOWN};
@@ -53,9 +53,9 @@ impl State {
 
     /// Opens one for writing that is known to be there, without an upgrade.
     pub(super) fn open_as_it_is(file: &PrivateFile) -> anyhow::Result<Self> {
-        let conn = connect(file, Access::Write)?;
+        let conn = connect(file, StateAccess::Write)?;
         let watch = Watch::begin(file)?;
-        Ok(Self { conn, file: file.clone(), access: Access::Write, unlocked: None, watch, supposition: None })
+        Ok(Self { conn, file: file.clone(), access: StateAccess::Write, unlocked: None, watch, supposition: None })
     }
 
     /// Opens an existing state for reading; None where there is none.
@@ -65,7 +65,7 @@ impl State {
             return Ok(None);
         }
         let (conn, unlocked) = connect_read_only(&file)?;
-        Ok(Some(Self { conn, file, access: Access::ReadOnly, unlocked, watch: None, supposition: None }))
+        Ok(Some(Self { conn, file, access: StateAccess::ReadOnly, unlocked, watch: None, supposition: None }))
     }
 
     /// Creates a state and opens it.
@@ -84,8 +84,8 @@ impl State {
     /// A second connection for another thread that only reads.
     pub(super) fn reading_connection(&self) -> anyhow::Result<(Connection, Option<Stamp>)> {
         let (conn, unlocked) = match self.access {
-            Access::Write => (connect(&self.file, Access::Write)?, None),
-            Access::ReadOnly => connect_read_only(&self.file)?,
+            StateAccess::Write => (connect(&self.file, StateAccess::Write)?, None),
+            StateAccess::ReadOnly => connect_read_only(&self.file)?,
         };
         self.supposition
             .iter()

@@ -1,18 +1,18 @@
-//! How the tenants stand: watermark, last run, and what could not be exported, all of one moment.
+//! Reads how the tenants stand, for `status`: watermark, last run, and what could not be exported, all at one moment.
 
 use std::collections::HashMap;
 
 use rusqlite::{Connection, Row, params};
 
 use super::State;
-use super::history::{PastReject, REJECT, Status};
+use super::history::{PastReject, REJECT, RunStatus};
 use super::stored::TenantNo;
 use crate::invoice::{SourceTime, Tenant};
 use crate::run::RunId;
 
 /// What the state says of one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct TenantStanding {
     pub tenant: Tenant,
     /// The same number for all spellings that the source's collation calls equal.
     pub family: i64,
@@ -28,13 +28,14 @@ pub struct Standing {
 pub struct LastRun {
     pub id: RunId,
     /// `Success` or `Failed`.
-    pub outcome: Status,
+    pub outcome: RunStatus,
     pub started: String,
     /// None while it is at work.
     pub finished: Option<String>,
     pub written: u64,
 }
 
+/// The open rejects of a tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpenRejects {
     pub number: u64,
@@ -45,9 +46,9 @@ pub struct OpenRejects {
 /// Everything that is known without the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overview {
-    pub tenants: Vec<Standing>,
-    /// Of rows that could not even be read, so that their tenant is unknown.
-    pub rejects_of_nobody: OpenRejects,
+    pub tenants: Vec<TenantStanding>,
+    /// Those of rows that could not be read, so that their tenant is unknown.
+    pub rejects_without_tenant: OpenRejects,
 }
 
 const STANDINGS: &str =
@@ -62,7 +63,7 @@ pub(super) const OPEN_FROM: &str = "FROM reject j LEFT JOIN run r ON r.id = j.op
     WHERE j.closed_run IS NULL AND (j.opened_run, j.id) > (?1, ?2) ORDER BY j.opened_run, j.id LIMIT ?3";
 
 impl State {
-    /// Late arrivals count from this moment on (RFC 3339).
+    /// How every tenant stands. Late arrivals count from `late_since` on (RFC 3339).
     pub fn overview(&self, late_since: &str) -> anyhow::Result<Overview> {
         self.read(|conn| {
             // A run at work goes on between two statements.
@@ -70,7 +71,7 @@ impl State {
             let (mut rejects, late) = (open_rejects(&moment)?, lateness(&moment, late_since)?);
             let mut query = moment.prepare(STANDINGS)?;
             let rows = query.query_map([], |row| {
-                Ok(Standing {
+                Ok(TenantStanding {
                     tenant: row.get("name")?,
                     family: row.get("family")?,
                     watermark: row.get("watermark")?,
@@ -83,7 +84,7 @@ impl State {
             for standing in &mut tenants {
                 standing.rejects = rejects.remove(&Some(standing.tenant.clone())).unwrap_or_default();
             }
-            Ok(Overview { tenants, rejects_of_nobody: rejects.remove(&None).unwrap_or_default() })
+            Ok(Overview { tenants, rejects_without_tenant: rejects.remove(&None).unwrap_or_default() })
         })
     }
 

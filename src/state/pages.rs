@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::State;
 use super::changes::{ChangeKind, MovedWatermark};
-use super::history::{CHANGE, PastChange, PastRun, RUN, Status, own_watermark};
+use super::history::{CHANGE, PastChange, PastRun, RUN, RunStatus, own_watermark};
 use super::stored::TenantNo;
 use crate::invoice::Tenant;
 use crate::lang::{Text, Word};
@@ -43,15 +43,16 @@ impl From<OfKind> for Text {
 
 /// Which entries are asked for. Moments are RFC 3339 in whole seconds of UTC and count as inside.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct HistoryFilter {
     pub tenant: Option<Tenant>,
     pub kind: Option<OfKind>,
     /// Changes have none, so with a status there are only runs.
-    pub status: Option<Status>,
+    pub status: Option<RunStatus>,
     pub since: Option<String>,
     pub until: Option<String>,
 }
 
+/// A run or a change.
 #[derive(Clone, Debug)]
 pub enum What {
     Run(PastRun),
@@ -60,7 +61,7 @@ pub enum What {
 
 /// One line of the history.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct HistoryEntry {
     pub what: What,
     /// Among the entries of one tenant: its watermark before and after. A run that did not move it has
     /// nothing after.
@@ -73,7 +74,7 @@ const RUN_FOR_TENANT: &str = "coalesce(t.error, r.error) AS error, 1 AS tenants,
 /// The entries that a filter lets through, page by page.
 pub struct Pages<'a> {
     state: &'a State,
-    filter: Filter,
+    filter: HistoryFilter,
     tenant: Option<(TenantNo, Tenant)>,
     runs: Between,
     changes: Between,
@@ -100,7 +101,7 @@ impl Between {
 
 impl State {
     /// None where the filter names a tenant that the state does not know.
-    pub fn history(&self, filter: Filter) -> anyhow::Result<Option<Pages<'_>>> {
+    pub fn history(&self, filter: HistoryFilter) -> anyhow::Result<Option<Pages<'_>>> {
         let tenant = match &filter.tenant {
             None => None,
             Some(tenant) => match self.read(|conn| number(conn, tenant))? {
@@ -119,7 +120,7 @@ impl State {
 
 impl Pages<'_> {
     /// The next entries, newest first; none where there are no more.
-    pub fn next(&mut self, at_most: usize) -> anyhow::Result<Vec<Entry>> {
+    pub fn next(&mut self, at_most: usize) -> anyhow::Result<Vec<HistoryEntry>> {
         let runs = self.page(runs, self.runs, at_most)?;
         let changes = self.page(changes, self.changes, at_most)?;
         let mut page = Vec::new();
@@ -142,14 +143,14 @@ impl Pages<'_> {
 
     fn page(
         &self,
-        ask: fn(&Filter, Option<TenantNo>, Between, usize) -> Query,
-        left: Between,
+        ask: fn(&HistoryFilter, Option<TenantNo>, Between, usize) -> Query,
+        remaining: Between,
         at_most: usize,
-    ) -> anyhow::Result<Vec<Entry>> {
-        if left.below <= left.above.saturating_add(1) {
+    ) -> anyhow::Result<Vec<HistoryEntry>> {
+        if remaining.below <= remaining.above.saturating_add(1) {
             return Ok(Vec::new());
         }
-        let query = ask(&self.filter, self.tenant.as_ref().map(|(n, _)| *n), left, at_most);
+        let query = ask(&self.filter, self.tenant.as_ref().map(|(n, _)| *n), remaining, at_most);
         self.state.read(|conn| {
             let mut statement = conn.prepare(&query.sql)?;
             let rows = statement.query_map(params_from_iter(&query.values), |row| {
@@ -159,7 +160,7 @@ impl Pages<'_> {
                 };
                 let tenant = self.tenant.as_ref().map(|(_, tenant)| tenant.clone());
                 let watermark = tenant.map(|tenant| own_watermark(row, tenant)).transpose()?;
-                Ok(Entry { what, watermark })
+                Ok(HistoryEntry { what, watermark })
             })?;
             rows.collect()
         })
@@ -167,7 +168,7 @@ impl Pages<'_> {
 }
 
 /// The run after which an entry stands in the list.
-fn key(entry: &Entry) -> i64 {
+fn key(entry: &HistoryEntry) -> i64 {
     match &entry.what {
         What::Run(run) => run.id.0,
         What::Change(change) => change.last_run,
@@ -183,7 +184,7 @@ pub(super) enum Dated {
 
 /// Between which numbers everything lies that is of the wanted time. Numbers and times need not rise
 /// together, since clocks are set; so this only narrows down, and the times are compared again.
-fn between(conn: &Connection, of: Dated, filter: &Filter) -> rusqlite::Result<Between> {
+fn between(conn: &Connection, of: Dated, filter: &HistoryFilter) -> rusqlite::Result<Between> {
     let [least, greatest] = bounds(of);
     let bound = |sql, moment: &Option<String>| match moment {
         None => Ok(None),
@@ -230,7 +231,7 @@ impl Query {
 
 /// Each time the most selective index has the numbers of the entries in their order; what else is asked
 /// is compared row by row (the plus signs say so), until the page is full.
-pub(super) fn runs(filter: &Filter, tenant: Option<TenantNo>, left: Between, limit: usize) -> Query {
+pub(super) fn runs(filter: &HistoryFilter, tenant: Option<TenantNo>, remaining: Between, limit: usize) -> Query {
     let mut query = Query { sql: String::new(), values: Vec::new(), of: Dated::Runs };
     let kind = match filter.kind {
         Some(OfKind::Run(kind)) => Some(kind.as_str().to_owned()),
@@ -254,8 +255,8 @@ pub(super) fn runs(filter: &Filter, tenant: Option<TenantNo>, left: Between, lim
     if let Some(kind) = kind {
         query.and(if tenant.is_some() || status.is_some() { "+r.kind =" } else { "r.kind =" }, kind);
     }
-    query.and(&format!("{number} >"), left.above);
-    query.and(&format!("{number} <"), left.below);
+    query.and(&format!("{number} >"), remaining.above);
+    query.and(&format!("{number} <"), remaining.below);
     if let Some(since) = &filter.since {
         query.and("+r.started >=", since.clone());
     }
@@ -267,7 +268,7 @@ pub(super) fn runs(filter: &Filter, tenant: Option<TenantNo>, left: Between, lim
 }
 
 /// As `runs`, for changes.
-pub(super) fn changes(filter: &Filter, tenant: Option<TenantNo>, left: Between, limit: usize) -> Query {
+pub(super) fn changes(filter: &HistoryFilter, tenant: Option<TenantNo>, remaining: Between, limit: usize) -> Query {
     let mut query = Query { sql: String::new(), values: Vec::new(), of: Dated::Changes };
     let number = match tenant {
         Some(n) => {
@@ -286,8 +287,8 @@ pub(super) fn changes(filter: &Filter, tenant: Option<TenantNo>, left: Between, 
     if let Some(OfKind::Change(kind)) = filter.kind {
         query.and(if tenant.is_some() { "+c.kind =" } else { "c.kind =" }, kind.as_str().to_owned());
     }
-    query.and(&format!("{number} >"), left.above);
-    query.and(&format!("{number} <"), left.below);
+    query.and(&format!("{number} >"), remaining.above);
+    query.and(&format!("{number} <"), remaining.below);
     if let Some(since) = &filter.since {
         query.and("+c.at >=", since.clone());
     }

@@ -5,9 +5,9 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 
 use super::changes::ChangeKind;
-use super::history::{FILES, FILES_THAT_STAYED, NEWEST_OF_STATUS, OF_RUN, PULLED_BACK, Status, UNFINISHED};
+use super::history::{FILES, FILES_THAT_STAYED, NEWEST_OF_STATUS, OF_RUN, PULLED_BACK, RunStatus, UNFINISHED};
 use super::overview::OPEN_FROM;
-use super::pages::{Between, Dated, Filter, OfKind, Query, bounds, changes, runs};
+use super::pages::{Between, Dated, HistoryFilter, OfKind, Query, bounds, changes, runs};
 use super::schema::in_memory;
 use super::stored::TenantNo;
 use super::todo::{LEFT_BEHIND, LEFT_BY_RUN};
@@ -39,11 +39,11 @@ const TENANTS: [Option<TenantNo>; 2] = [None, Some(TenantNo(1))];
 fn every_combination_of_filters_of_runs_is_answered_by_an_index_in_its_order() {
     let conn = in_memory();
     for tenant in TENANTS {
-        for status in [None, Some(Status::Failed)] {
+        for status in [None, Some(RunStatus::Failed)] {
             for kind in [None, Some(OfKind::Run(Kind::Full))] {
                 for time in TIMES {
                     let time = time.map(str::to_owned);
-                    let filter = Filter { tenant: None, kind, status, since: time.clone(), until: time };
+                    let filter = HistoryFilter { tenant: None, kind, status, since: time.clone(), until: time };
                     let query = runs(&filter, tenant, Between::EVERYTHING, 20);
                     let index = match (tenant, status, kind) {
                         (Some(_), ..) => "SEARCH t USING INDEX run_tenant_tenant (tenant=? AND run>? AND run<?)",
@@ -65,7 +65,7 @@ fn every_combination_of_filters_of_changes_is_answered_by_an_index_in_its_order(
         for kind in [None, Some(OfKind::Change(ChangeKind::Set))] {
             for time in TIMES {
                 let time = time.map(str::to_owned);
-                let filter = Filter { tenant: None, kind, status: None, since: time.clone(), until: time };
+                let filter = HistoryFilter { tenant: None, kind, status: None, since: time.clone(), until: time };
                 let query = changes(&filter, tenant, Between::EVERYTHING, 20);
                 let index = match (tenant, kind) {
                     (Some(_), _) => "SEARCH w USING INDEX watermark_change_tenant (tenant=? AND change>? AND change<?)",

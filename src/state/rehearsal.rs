@@ -4,6 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::State;
+use super::connect::temporary;
 use super::history::PastReject;
 use super::ledger::{Entry, Owner};
 use super::origin::Origin;
@@ -39,15 +40,12 @@ const PROSPECTS: &str = "SELECT path, origin FROM decided WHERE origin < ?1 UNIO
 impl Rehearsal {
     /// A ledger without any decision.
     pub fn new() -> anyhow::Result<Self> {
-        let conn = Connection::open("")?;
-        conn.execute_batch(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
-             CREATE TABLE decided (id TEXT PRIMARY KEY, tenant TEXT, time TEXT, path TEXT, sha256 BLOB, size INTEGER,
+        let conn = temporary(
+            "CREATE TABLE decided (id TEXT PRIMARY KEY, tenant TEXT, time TEXT, path TEXT, sha256 BLOB, size INTEGER,
                  settled INTEGER, source_table INTEGER, origin INTEGER, verdict TEXT,
                  overrules INTEGER NOT NULL) STRICT, WITHOUT ROWID;
              CREATE INDEX decided_path ON decided (path);
-             CREATE TABLE removed (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
-             BEGIN",
+             CREATE TABLE removed (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
         )?;
         Ok(Self(conn))
     }
@@ -70,7 +68,7 @@ impl Rehearsal {
                     entry.digest,
                     entry.size,
                     entry.settled,
-                    entry.table,
+                    entry.table_no,
                     origin,
                 ])?;
         }
@@ -177,7 +175,7 @@ fn rehearsed(row: &Row<'_>) -> rusqlite::Result<RehearsedInvoice> {
             size,
             settled: row.get("settled")?,
             recheck: false,
-            table: row.get("source_table")?,
+            table_no: row.get("source_table")?,
         }),
         _ => None,
     };

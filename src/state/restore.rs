@@ -11,7 +11,7 @@ use rusqlite::Connection;
 
 use super::backup::{self, Occasion, unusable};
 use super::changes::{Change, ChangeKind, ReadFile, note};
-use super::connect::{Access, connect, connect_to};
+use super::connect::{StateAccess, connect, connect_to};
 use super::damage::explain;
 use super::runs::last_time;
 use super::{State, file, open, watermarks};
@@ -114,7 +114,7 @@ fn open_backup(file: &PrivateFile, from: &Path) -> anyhow::Result<Connection> {
     if !open::is_state(file).map_err(|error| unusable(from, error))? {
         return Err(no_backup(from));
     }
-    connect(file, Access::ReadOnly).map_err(|error| unusable(from, error))
+    connect(file, StateAccess::ReadOnly).map_err(|error| unusable(from, error))
 }
 
 fn no_backup(from: &Path) -> anyhow::Error {

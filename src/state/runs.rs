@@ -6,12 +6,12 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::changes::Change;
-use super::history::Status;
+use super::history::RunStatus;
 use super::{State, changes, source_table, tenants, watermarks};
 use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Refusal;
-use crate::run::{CountName, Counts, Kind, RunId, Starter, Uptime};
+use crate::run::{CountName, Counts, Kind, RunId, Starter, Uptime, rfc3339};
 use crate::source::TableIdentity;
 use crate::tree::mark::{Mark, Written};
 
@@ -86,7 +86,7 @@ impl LastKnownState {
     }
 }
 
-/// Of a state or of a backup.
+/// What was true when this state, or the state of this backup, was last used.
 pub(super) fn last_time(conn: &Connection) -> rusqlite::Result<LastKnownState> {
     conn.query_row(
         "SELECT state_id, source, server, published_run,
@@ -147,19 +147,22 @@ pub struct Start {
 pub struct OpenRun {
     pub id: RunId,
     /// The number of the source's table; None: it cannot be told from others.
-    pub table: Option<i64>,
+    pub table_no: Option<i64>,
 }
 
-/// How a run ended, with its final counts.
+/// The end of a run, with its final counts.
 #[derive(Clone, Debug)]
 pub struct End {
-    pub status: Status,
+    pub status: RunStatus,
+    /// RFC 3339, UTC.
     pub at: String,
     pub tenants: u64,
     pub retries: u64,
     /// None leaves what the last batch recorded.
     pub counts: Option<Counts>,
+    /// The tenants that failed, each with its error in English.
     pub failed: Vec<(Tenant, String)>,
+    /// The error that ended the run, in English.
     pub error: Option<String>,
 }
 
@@ -203,13 +206,13 @@ impl State {
     /// here: it empties every look-back, so a run that dies does not forget it.
     pub fn begin(&mut self, start: &Start) -> anyhow::Result<OpenRun> {
         self.transaction(|tx| {
-            let at = rfc3339(start);
+            let at = rfc3339(start.starter.at);
             tx.execute(
                 "UPDATE run SET status = 'interrupted', finished = ?1 WHERE status = 'running'",
                 [&at],
             )?;
             put_clocks(tx, start)?;
-            watermarks::doubt(tx, &start.doubts, start.times_again.as_ref())?;
+            watermarks::record_doubts(tx, &start.doubts, start.times_again.as_ref())?;
             let id: RunId = tx.query_row(
                 "INSERT INTO run (id, kind, status, started, since, boundary, user, host, pid, command_line, version)
                  VALUES (1 + max(?1, (SELECT coalesce(max(id), 0) FROM run), (SELECT coalesce(max(last_run), 0) FROM state_change)),
@@ -233,7 +236,7 @@ impl State {
             if table.is_some() {
                 tx.execute("UPDATE run SET source_table = ?2 WHERE id = ?1", params![id, table])?;
             }
-            Ok(OpenRun { id, table })
+            Ok(OpenRun { id, table_no: table })
         })
     }
 
@@ -290,10 +293,6 @@ fn put_clocks(tx: &Connection, start: &Start) -> rusqlite::Result<()> {
         ],
     )?;
     Ok(())
-}
-
-fn rfc3339(start: &Start) -> String {
-    start.starter.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
 /// A term for each of the counts, made of its column and the number of its parameter, with commas between them.

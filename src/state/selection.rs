@@ -2,15 +2,14 @@
 
 use super::ledger::Entry;
 use crate::invoice::{SourceTime, Tenant};
+use crate::window::Span;
 
 /// Tenants, and a window of source times.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// Empty means all.
     pub tenants: Vec<Tenant>,
-    /// Source times `(since, until]`.
-    pub since: Option<SourceTime>,
-    pub until: Option<SourceTime>,
+    pub window: Span,
 }
 
 impl Selection {
@@ -31,13 +30,14 @@ impl Selection {
 
     /// Whether a source time lies in the window. None lies in none, unless everything does.
     pub fn spans(&self, time: Option<&SourceTime>) -> bool {
-        let after = |since: &SourceTime| time.is_some_and(|time| time > since);
-        let upto = |until: &SourceTime| time.is_some_and(|time| time <= until);
-        self.since.as_ref().is_none_or(after) && self.until.as_ref().is_none_or(upto)
+        let Span { after, upto } = &self.window;
+        let is_after = |bound: &SourceTime| time.is_some_and(|time| time > bound);
+        let is_upto = |bound: &SourceTime| time.is_some_and(|time| time <= bound);
+        after.as_ref().is_none_or(is_after) && upto.as_ref().is_none_or(is_upto)
     }
 
     /// Whether source times are bounded.
     pub fn has_window(&self) -> bool {
-        self.since.is_some() || self.until.is_some()
+        self.window != Span::default()
     }
 }

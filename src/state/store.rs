@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::connect::{Access, Stamp, connect_read_only};
+use super::connect::{Stamp, StateAccess, ask_anew, is_undisturbed};
 use super::damage::explain;
 use super::file::Watch;
 use super::supposition::Supposition;
@@ -17,7 +17,7 @@ use crate::lang::Explain;
 pub struct State {
     pub(super) conn: Connection,
     pub(super) file: PrivateFile,
-    pub(super) access: Access,
+    pub(super) access: StateAccess,
     /// How the file was when it was opened without locks.
     pub(super) unlocked: Option<Stamp>,
     /// Where another user could put another file in its place.
@@ -59,8 +59,8 @@ impl State {
         &self,
         question: impl Fn(&Connection) -> rusqlite::Result<T>,
     ) -> anyhow::Result<T> {
-        self.look_up(|conn| {
-            if self.access == Access::Write && conn.is_autocommit() {
+        self.ask(|conn| {
+            if self.access == StateAccess::Write && conn.is_autocommit() {
                 conn.execute_batch("BEGIN")?;
             }
             question(conn)
@@ -69,22 +69,20 @@ impl State {
 
     /// Answers a question from what is on record now.
     pub(super) fn read<T>(&self, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
-        self.look_up(|conn| {
+        self.ask(|conn| {
             end_moment(conn)?;
             read(conn)
         })
     }
 
-    fn look_up<T>(&self, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
-        let undisturbed = |stamp: &Option<Stamp>| stamp.as_ref().is_none_or(|stamp| stamp.still_holds(&self.file));
+    fn ask<T>(&self, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
         let mut result = read(&self.conn);
         // A run that began after the file was opened without locks may have changed it meanwhile.
-        let mut whole = undisturbed(&self.unlocked);
-        while !whole {
-            let (conn, stamp) = connect_read_only(&self.file)?;
-            result =
-                self.supposition.iter().try_for_each(|supposition| supposition.apply(&conn)).and_then(|()| read(&conn));
-            whole = undisturbed(&stamp);
+        if !is_undisturbed(self.unlocked.as_ref(), &self.file) {
+            (result, ..) = ask_anew(&self.file, |conn| {
+                self.supposition.iter().try_for_each(|supposition| supposition.apply(conn))?;
+                read(conn)
+            })?;
         }
         result
             .map_err(|error| explain(error, self.path()))

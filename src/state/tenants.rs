@@ -19,9 +19,10 @@ pub struct KnownTenant {
     pub watermark: Option<SourceTime>,
     /// Where the next run starts reading keys; None: from the beginning.
     pub look_back: Option<SourceTime>,
+    /// The newest source time that the tenant has shown.
     pub newest: Option<SourceTime>,
     /// Work was open when its keys were read last: it may have committed older rows since.
-    pub held: bool,
+    pub work_was_open: bool,
     /// None: no run of this state has read up to the watermark.
     pub read_from: Option<ReadFrom>,
 }
@@ -35,7 +36,7 @@ pub struct Advance {
     pub watermark: SourceTime,
     pub look_back: Option<SourceTime>,
     pub newest: Option<SourceTime>,
-    pub held: bool,
+    pub work_was_open: bool,
     pub read_from: Option<ReadFrom>,
     pub written: u64,
     /// The number of a tenant of which only the watermark changes.
@@ -63,7 +64,7 @@ impl State {
                     watermark: row.get(2)?,
                     look_back: row.get(3)?,
                     newest: row.get(4)?,
-                    held: row.get(5)?,
+                    work_was_open: row.get(5)?,
                     read_from: row.get(7)?,
                 })
             })?;
@@ -94,7 +95,7 @@ pub(super) fn get_or_insert(conn: &Connection, tenant: &Tenant) -> rusqlite::Res
     stored::get_or_insert(conn, tenant.as_str(), ["SELECT n FROM tenant WHERE name = ?1", INSERT])
 }
 
-/// Two spellings that one scan returned belong together, and with them all their relatives.
+/// Joins the families of two spellings that one scan returned.
 pub(super) fn join_families(conn: &Connection, a: TenantNo, b: TenantNo) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "UPDATE tenant SET family = (SELECT min(family) FROM tenant WHERE n IN (?1, ?2))
@@ -105,7 +106,8 @@ pub(super) fn join_families(conn: &Connection, a: TenantNo, b: TenantNo) -> rusq
     Ok(())
 }
 
-/// Only incremental runs move watermarks, and what stands beside them is how that went.
+/// Records beside the watermark that an incremental run failed for this tenant. Other runs move no watermarks, so they
+/// leave no outcome there.
 pub(super) fn record_failure(conn: &Connection, run: RunId, tenant: &Tenant) -> rusqlite::Result<()> {
     let n = get_or_insert(conn, tenant)?;
     conn.prepare_cached(

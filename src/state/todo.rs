@@ -35,10 +35,12 @@ words! {
 
 stored_words!(TodoReason Closing);
 
+/// One row of the to-do list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Todo {
     pub id: InvoiceId,
     pub why: TodoReason,
+    /// None: it is not known.
     pub tenant: Option<Tenant>,
 }
 
@@ -74,11 +76,11 @@ impl Leftover {
 
 /// A document that may lie at a path in doubt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Content {
+pub struct DoubtedContent {
     pub digest: Digest,
     pub id: InvoiceId,
     /// The number of the source's table in which its row was read; None: it is not known.
-    pub table: Option<i64>,
+    pub table_no: Option<i64>,
 }
 
 /// What is known of a path at which a run that died may have written.
@@ -87,7 +89,7 @@ pub struct DoubtedPath {
     /// The invoice that it wrote there.
     pub writer: Option<InvoiceId>,
     /// Another file there was not written by this program, if the dead run has said what it was to write.
-    pub contents: Vec<Content>,
+    pub contents: Vec<DoubtedContent>,
 }
 
 impl DoubtedPath {
@@ -138,7 +140,7 @@ impl State {
         self.read(|conn| conn.query_row("SELECT count(*) FROM reject WHERE closed_run IS NULL", [], |row| row.get(0)))
     }
 
-    /// What a run has put on record of an invoice so far: its tenant then, and how it was counted.
+    /// What this run has recorded of an invoice so far: its tenant, and how it was counted. None: nothing.
     pub fn counted(&self, run: RunId, id: &InvoiceId) -> anyhow::Result<Option<(Option<Tenant>, Counts)>> {
         self.read_at_one_moment(|conn| {
             let rejected = conn
@@ -180,7 +182,7 @@ impl State {
 
     /// Records what a dead run left in doubt: its targets, the invoices it wrote there and those that
     /// the ledger says lie there. The dead run is the last one on record.
-    pub fn doubt(&mut self, targets: &[Target]) -> anyhow::Result<()> {
+    pub fn record_doubt(&mut self, targets: &[Target]) -> anyhow::Result<()> {
         self.transaction(|tx| doubt_targets(tx, targets))
     }
 }
@@ -217,9 +219,9 @@ fn leftover(row: &Row<'_>) -> rusqlite::Result<Leftover> {
     Ok(Leftover { path: row.get(0)?, id: row.get(1)?, digest: row.get(2)?, why: row.get(3)? })
 }
 
-fn contents(conn: &Connection, path: &TreePath) -> rusqlite::Result<Vec<Content>> {
+fn contents(conn: &Connection, path: &TreePath) -> rusqlite::Result<Vec<DoubtedContent>> {
     let mut query = conn.prepare_cached("SELECT sha256, id, source_table FROM doubt_content WHERE path = ?1")?;
-    let content = |row: &Row<'_>| Ok(Content { digest: row.get(0)?, id: row.get(1)?, table: row.get(2)? });
+    let content = |row: &Row<'_>| Ok(DoubtedContent { digest: row.get(0)?, id: row.get(1)?, table_no: row.get(2)? });
     query.query_map([path.as_str()], content)?.collect()
 }
 
@@ -247,14 +249,14 @@ fn put_contents(
     Ok(())
 }
 
-/// The path is in doubt no more.
+/// Takes a path off the list of those in doubt.
 pub(super) fn clear_doubt(conn: &Connection, path: &TreePath) -> rusqlite::Result<()> {
     conn.prepare_cached("DELETE FROM doubt_path WHERE path = ?1")?.execute([path.as_str()])?;
     conn.prepare_cached("DELETE FROM doubt_content WHERE path = ?1")?.execute([path.as_str()])?;
     Ok(())
 }
 
-/// The file stays though no invoice names it.
+/// Records a file that stays though no invoice names it.
 pub(super) fn add_leftover(conn: &Connection, run: RunId, leftover: &Leftover) -> rusqlite::Result<()> {
     let Leftover { path, id, digest, why } = leftover;
     conn.prepare_cached(

@@ -3,6 +3,7 @@
 
 use rusqlite::Connection;
 
+use super::connect::temporary;
 use super::ledger::Entry;
 use super::selection::Selection;
 use crate::invoice::InvoiceId;
@@ -16,11 +17,7 @@ pub struct VisitedIds {
 impl VisitedIds {
     /// An empty set.
     pub fn new(selection: Selection) -> anyhow::Result<Self> {
-        let ids = Connection::open("")?;
-        ids.execute_batch(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
-             CREATE TABLE visited (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID; BEGIN",
-        )?;
+        let ids = temporary("CREATE TABLE visited (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")?;
         Ok(Self { ids, selection })
     }
 

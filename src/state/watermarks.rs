@@ -95,8 +95,8 @@ pub(super) fn set(
     Ok(())
 }
 
-/// Puts a watermark in its place. Without `newest` the tenant does not count as quiet, so the next run does
-/// look at it. What lies between the old place and the new one no run may have read, so that nothing counts as late.
+/// Puts a watermark in its place. `newest` is emptied, so that the next run reads the tenant's keys even if its newest
+/// source time is unchanged, and so is `read_from`: no run may have read the part between the old place and the new one.
 pub(super) fn put(
     tx: &Connection,
     change: i64,
@@ -114,7 +114,8 @@ pub(super) fn put(
     Ok(())
 }
 
-/// What a known tenant still has to read again stays to be read again, whichever way its watermark goes.
+/// The lesser of the tenant's look-back and `below`: what is still to be read again stays so, whichever way the
+/// watermark goes.
 fn look_back(conn: &Connection, tenant: TenantNo, below: Option<SourceTime>) -> rusqlite::Result<Option<SourceTime>> {
     let mut query =
         conn.prepare_cached("SELECT watermark IS NOT NULL OR recheck = 1, look_back FROM tenant WHERE n = ?1")?;
@@ -133,7 +134,7 @@ pub(super) fn advance(conn: &Connection, run: RunId, to: &Advance) -> rusqlite::
         "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = ?4, held = ?5, recheck = 0, last_run = ?6,
                 last_written = ?7, last_outcome = 'success', read_from = ?8 WHERE n = ?1",
     )?
-    .execute(params![n, to.watermark, to.look_back, to.newest, to.held, run, to.written, to.read_from])?;
+    .execute(params![n, to.watermark, to.look_back, to.newest, to.work_was_open, run, to.written, to.read_from])?;
     Ok(())
 }
 
@@ -162,7 +163,11 @@ pub(super) fn advance_unchanged(
 
 /// Makes what a run doubts at its start lasting, so that a run that dies does not forget it. `times_again`: source
 /// times above it may come again; None: any may.
-pub(super) fn doubt(conn: &Connection, doubts: &[Doubt], times_again: Option<&SourceTime>) -> rusqlite::Result<()> {
+pub(super) fn record_doubts(
+    conn: &Connection,
+    doubts: &[Doubt],
+    times_again: Option<&SourceTime>,
+) -> rusqlite::Result<()> {
     doubt_tenants(conn, doubts)?;
     // The tree may hold other versions, or nothing, also where the source has come back to what the ledger
     // knows.

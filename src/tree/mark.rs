@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::fs::private::{Access, PRIVATE, PrivateFolder};
+use crate::fs::private::{FileAccess, PRIVATE, PrivateFolder};
 use crate::lang::Explain;
 use crate::refusal::Refusal;
 
@@ -23,6 +23,7 @@ pub const SECTOR: u64 = 512;
 
 const IN_PART: &str = "in part";
 
+/// What the mark says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub state_id: String,
@@ -53,7 +54,7 @@ pub fn read(file: &File) -> anyhow::Result<Option<Mark>> {
 /// Reads the mark of a tree that is only looked at.
 pub fn of_output(output: &Path) -> anyhow::Result<Option<Mark>> {
     let Some(private) = PrivateFolder::open_existing(&output.join(PRIVATE))? else { return Ok(None) };
-    private.open(FILE, Access::Read)?.map_or(Ok(None), |file| read(&file))
+    private.open(FILE, FileAccess::Read)?.map_or(Ok(None), |file| read(&file))
 }
 
 /// Makes the mark durable: before the run publishes anything, and before its end is on record.

@@ -39,7 +39,7 @@ pub struct Tree {
     pub(super) handles: usize,
     pub(super) folders: Arc<Folders>,
     /// Folders that were not there when they were first looked for.
-    ours: RwLock<HashMap<String, NewFolder>>,
+    new_folders: RwLock<HashMap<String, NewFolder>>,
 }
 
 /// A folder that holds only what this run puts into it.
@@ -90,7 +90,7 @@ impl Tree {
             sync_gate: SyncGate::default(),
             handles,
             folders: Arc::new(Folders::within(handles)),
-            ours: RwLock::default(),
+            new_folders: RwLock::default(),
         })
     }
 
@@ -165,26 +165,26 @@ impl Tree {
     }
 
     /// Whether the folder of a path was missing, so that only this run has put files into it.
-    pub fn is_ours(&self, path: &TreePath) -> bool {
-        self.ours().contains_key(path.folder())
+    pub fn is_in_new_folder(&self, path: &TreePath) -> bool {
+        self.new_folders().contains_key(path.folder())
     }
 
-    pub(super) fn ours(&self) -> RwLockReadGuard<'_, HashMap<String, NewFolder>> {
+    pub(super) fn new_folders(&self) -> RwLockReadGuard<'_, HashMap<String, NewFolder>> {
         // The map is whole after every statement, so a thread that panicked leaves it usable.
-        self.ours.read().unwrap_or_else(PoisonError::into_inner)
+        self.new_folders.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn change_ours(&self) -> RwLockWriteGuard<'_, HashMap<String, NewFolder>> {
-        self.ours.write().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn new_folders_mut(&self) -> RwLockWriteGuard<'_, HashMap<String, NewFolder>> {
+        self.new_folders.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Compares the file at a path with a document. A folder that is missing is looked for once.
     pub fn compare(&self, path: &TreePath, document: &[u8]) -> io::Result<FileComparison> {
-        if self.is_ours(path) {
+        if self.is_in_new_folder(path) {
             return Ok(FileComparison::Nothing);
         }
         let Some(folder) = self.folder(path.folder())? else {
-            self.change_ours().entry(path.folder().to_owned()).or_insert(NewFolder::Missing);
+            self.new_folders_mut().entry(path.folder().to_owned()).or_insert(NewFolder::Missing);
             return Ok(FileComparison::Nothing);
         };
         let mut file = match self.folders.with_room(|| open_file(&folder, path.file())) {
@@ -237,6 +237,6 @@ impl Tree {
     /// Forgets a folder that was moved away or replaced.
     pub(super) fn forget_folder(&self, folder: &str) {
         self.folders.forget(folder);
-        self.change_ours().remove(folder);
+        self.new_folders_mut().remove(folder);
     }
 }

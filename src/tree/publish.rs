@@ -98,7 +98,7 @@ pub struct Published {
     /// The name of the list of its targets.
     list: Option<String>,
     removed: Vec<(Option<InvoiceId>, TreePath)>,
-    left: Vec<NotRemoved>,
+    not_removed: Vec<NotRemoved>,
     /// What a dead run may have written and could not be removed, with the words of the operating system.
     in_doubt: Vec<(TreePath, String)>,
     failed: Vec<Failure>,
@@ -114,6 +114,7 @@ pub struct NotRemoved {
     pub why: NotRemovedReason,
 }
 
+/// Why a superseded file is still there.
 #[derive(Debug)]
 pub enum NotRemovedReason {
     /// It holds something else than what this program wrote.
@@ -165,8 +166,8 @@ impl Published {
     }
 
     /// The superseded files that are still there.
-    pub fn left(&self) -> &[NotRemoved] {
-        &self.left
+    pub fn not_removed(&self) -> &[NotRemoved] {
+        &self.not_removed
     }
 
     /// What a dead run may have written and could not be removed, with the words of the operating system.
@@ -187,7 +188,7 @@ impl Published {
             (Ownership::Ours(_), _) => self.removed.push((removal.leaver().cloned(), path)),
             (Ownership::Foreign, Cause::Superseded(id)) => {
                 let id = id.clone();
-                self.left.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Foreign });
+                self.not_removed.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Foreign });
             }
             (Ownership::Foreign, Cause::InDoubt(_)) | (Ownership::Missing, _) => {}
         }
@@ -202,7 +203,12 @@ impl Published {
         match &removal.cause {
             Cause::Superseded(id) => {
                 let id = id.clone();
-                self.left.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Stuck(detail) });
+                self.not_removed.push(NotRemoved {
+                    id,
+                    path,
+                    digest: removal.digest,
+                    why: NotRemovedReason::Stuck(detail),
+                });
             }
             Cause::InDoubt(_) => self.in_doubt.push((path, detail)),
         }
@@ -353,8 +359,7 @@ impl Tree {
 
     /// Whether a folder is still where it was opened.
     fn is_there(&self, folder: &str, handle: &OwnedFd) -> io::Result<bool> {
-        let there = Identity::in_folder(&self.root, folder)?;
-        Ok(there.is_some() && there == Some(Identity::of_open(handle)?))
+        Identity::is_named(handle, &self.root, folder)
     }
 
     /// A handle may be as old as the run.
@@ -380,7 +385,7 @@ impl Tree {
         let tenant = self.folders.with_room(|| open_beneath(&self.root, path.tenant()))?;
         if create_folder_if_missing(&tenant, path.country())? {
             touched.insert(path.tenant().to_owned());
-            self.change_ours().insert(path.folder().to_owned(), NewFolder::Made);
+            self.new_folders_mut().insert(path.folder().to_owned(), NewFolder::Made);
         }
         self.forget_if_made_by_others(path);
         self.folder(path.folder())?.ok_or_else(|| io::Error::from(Errno::NOENT))
@@ -389,9 +394,9 @@ impl Tree {
     fn forget_if_made_by_others(&self, path: &TreePath) {
         // Mostly there is nothing to forget, and then no thread that checks is kept waiting. Only this thread says
         // that one is made.
-        let is_missing = self.ours().get(path.folder()) == Some(&NewFolder::Missing);
+        let is_missing = self.new_folders().get(path.folder()) == Some(&NewFolder::Missing);
         if is_missing {
-            self.change_ours().remove(path.folder());
+            self.new_folders_mut().remove(path.folder());
         }
     }
 
@@ -427,7 +432,7 @@ impl Tree {
         Ok(ownership)
     }
 
-    /// What publishing these removals would come to.
+    /// What publishing these removals would do. Nothing is changed.
     pub fn would_remove(&self, removals: &[Removal]) -> anyhow::Result<Published> {
         let mut published = Published::nothing();
         for removal in removals {
@@ -500,7 +505,7 @@ mod tests {
 
         assert!(published.failed().is_empty(), "{published:?}");
         assert_eq!(fs::read_to_string(output.path().join(ours.as_str())).unwrap(), "{}");
-        assert!(!tree.is_ours(&ours));
+        assert!(!tree.is_in_new_folder(&ours));
         assert_eq!(tree.compare(&theirs, b"{}").unwrap(), FileComparison::Other);
     }
 }

@@ -19,7 +19,7 @@ use super::mark;
 use super::name::TreePath;
 use super::output::{Durability, Tree};
 use super::tmpfile::{self, UnnamedFile, UnnamedFiles};
-use crate::fs::private::{Access, PRIVATE, PrivateFolder};
+use crate::fs::private::{FileAccess, PRIVATE, PrivateFolder};
 use crate::fs::{create_file, create_folder_if_missing, open_beneath};
 use crate::invoice::{Digest, InvoiceId};
 use crate::lang::Explain;
@@ -43,9 +43,9 @@ pub struct Stage {
     next: AtomicU64,
     /// Found out when it is needed.
     unnamed: OnceLock<UnnamedFiles>,
-    /// How many this process may have.
+    /// How many open handles this process may have.
     handles: usize,
-    /// They make room where no handle is left.
+    /// Folders of the output that are closed where no handle is left.
     output_folders: Arc<Folders>,
     lists: AtomicU64,
     pub(super) durability: Durability,
@@ -221,7 +221,7 @@ pub fn unrecorded_targets(private: &PrivateFolder) -> anyhow::Result<Vec<Target>
     lists.sort_by_key(|name| (name.len(), name.clone()));
     let mut targets = Vec::new();
     for list in lists {
-        let Some(file) = folder.open(&list, Access::Read)? else { continue };
+        let Some(file) = folder.open(&list, FileAccess::Read)? else { continue };
         let path = folder.path_of(&list);
         targets.extend(read_list(file).explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?);
     }
@@ -236,7 +236,7 @@ pub fn targets_of_a_dead_run(output: &Path) -> anyhow::Result<Vec<Target>> {
     if targets.is_empty() {
         return Ok(targets);
     }
-    let lock = private.open(mark::FILE, Access::Read)?;
+    let lock = private.open(mark::FILE, FileAccess::Read)?;
     let is_at_work = lock.is_some_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
     Ok(if is_at_work { Vec::new() } else { targets })
 }

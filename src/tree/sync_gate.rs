@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn after_a_sync_that_failed_nobody_is_told_that_all_is_well() {
+    fn after_a_sync_that_failed_no_later_sync_succeeds() {
         let sync_gate = SyncGate::default();
         sync_gate.pass(|| Ok(())).unwrap();
         let error = sync_gate.pass(|| Err(Errno::NOSPC.into())).unwrap_err();

@@ -1,5 +1,4 @@
-//! The files that the output holds already. The only user of `walkdir`; it reads names, never contents, and
-//! changes nothing.
+//! Owns the walk through the output, by `walkdir`. It reads names, never contents, and changes nothing.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;

@@ -80,7 +80,7 @@ fn debians_own_sqlite3_reads_the_state_and_cannot_change_finished_history() {
         "DELETE FROM run",
         "UPDATE run_tenant SET written = 2",
         "DELETE FROM run_tenant",
-        "INSERT INTO run_tenant SELECT run, tenant + 1, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0 FROM run_tenant",
+        "INSERT INTO run_tenant SELECT run, tenant + 1, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0 FROM run_tenant",
         "UPDATE entry SET run = 2",
         "UPDATE entry SET name = 'x'",
         "UPDATE entry SET adopted = 1",
@@ -434,7 +434,7 @@ fn what_is_not_there_is_said_and_what_is_no_run_is_wrong_usage() {
         (&["last", "-0"], 2, ""),
         (&["last", "--status", "failed"], 2, ""),
         (&["--kind", "set", "--status", "failed"], 2, "no --status"),
-        (&["--since", "yesterday"], 2, "--since"),
+        (&["--since", "tomorrow"], 2, "--since"),
         (&["--since", "2025-11-29", "--until", "2025-11-28"], 2, "--until"),
         (&["--tenant", "2"], 2, "the state knows no tenant \"2\""),
     ] {

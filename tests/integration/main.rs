@@ -72,5 +72,6 @@ mod upgrades;
 mod variants;
 mod verify;
 mod why;
+mod windows;
 mod wrong_clocks;
 mod wrong_times;

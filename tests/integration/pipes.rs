@@ -29,7 +29,7 @@ fn a_pipe_that_no_program_writes_to_is_refused_at_once() {
         (
             &["run", "--source", silent, "--ssl-mode", "VERIFY_CA", "--ssl-ca", &pipe],
             "each connection reads it again",
-            "无法读取受信任的证书",
+            "每次连接都要重新读取该文件",
         ),
     ];
     for (args, english, chinese) in cases {

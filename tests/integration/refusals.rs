@@ -269,7 +269,7 @@ fn wrong_usage_is_said_before_anything_is_done() {
         (&["--since", "2025-11-01", "--mode", "full"], &["--since", "--mode"]),
         (&["--until", "2025-11-01", "--mode", "incremental"], &["--until", "--mode"]),
         (&["--since", "2025-11-02", "--until", "2025-11-01"], &["--since", "--until", "not before"]),
-        (&["--since", "yesterday"], &["\"yesterday\"", "2025-11-28 10:00:00"]),
+        (&["--since", "tomorrow"], &["\"tomorrow\"", "2025-11-28 10:00:00"]),
         (&["--until", "2025-02-30"], &["\"2025-02-30\"", "2025-11-28 10:00:00"]),
     ];
     for (arguments, facts) in cases {

@@ -67,7 +67,7 @@ fn a_window_is_open_at_the_left_and_closed_at_the_right_and_puts_back_what_diffe
             table.insert(&Row { id, number: &format!("INV{id}"), time, ..Row::default() });
         }
         let exporter = Exporter::new(table);
-        let window = ["run", "--since", "2025-11-01", "--until", "2025-11-03 00:00:00"];
+        let window = ["run", "--since", "2025-11-01 00:00:00", "--until", "2025-11-03 00:00:00"];
         exporter.run(window).expect(0);
         assert_eq!(paths(&exporter), ["1/CN/20251128+INV2.json", "1/CN/20251128+INV3.json"]);
         assert_eq!(exporter.ask("SELECT count(*) FROM tenant WHERE watermark IS NOT NULL"), ["0"]);

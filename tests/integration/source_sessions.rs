@@ -334,7 +334,10 @@ fn another_server_behind_the_same_address_is_not_taken_for_the_first() {
         assert!(matches!(source.clock(), Err(SourceError::Connection(_))));
         let fault = source.clock().unwrap_err();
         second.execute(&format!("DROP DATABASE {name}"));
-        assert!(matches!(&fault, SourceError::Final(error) if error.to_string().contains("another server")), "{fault}");
+        assert!(
+            matches!(&fault, SourceError::Final(error) if error.to_string().contains("another server")),
+            "{fault:?}"
+        );
         first.restart();
         proxy.aim(&url);
         assert_eq!(source.identity().unwrap(), identity);

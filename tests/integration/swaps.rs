@@ -163,7 +163,7 @@ fn noticed(table: &Table, change: impl Fn()) -> Vec<&'static str> {
         Err(SourceError::Statement(error)) if error.to_string().contains("is not valid for CHARACTER SET") => {
             Some(name)
         }
-        Err(other) => panic!("{name}: {other}"),
+        Err(other) => panic!("{name}: {other:?}"),
     });
     let noticed = noticed.collect();
     let mut anew = open(&table.url());

@@ -98,17 +98,30 @@ fn a_server_with_a_certificate_of_the_named_ca_is_believed_and_another_ca_is_not
         );
         let key = certificates.file("server.key");
         let broken = [
-            ("cut", "-----BEGIN CERTIFICATE-----\nMIIB\n", "certificate 1"),
-            ("text", "-----BEGIN CERTIFICATE-----\nno base64!\n-----END CERTIFICATE-----\n", "certificate 1"),
-            ("body", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "cannot be read"),
-            ("der", "0 is how a certificate in DER begins", "cannot be read"),
+            ("cut", "-----BEGIN CERTIFICATE-----\nMIIB\n", "certificate 1", "第 1 个证书"),
+            (
+                "text",
+                "-----BEGIN CERTIFICATE-----\nno base64!\n-----END CERTIFICATE-----\n",
+                "certificate 1",
+                "第 1 个证书",
+            ),
+            (
+                "body",
+                "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+                "cannot be read",
+                "其中有无法读取的证书",
+            ),
+            ("der", "0 is how a certificate in DER begins", "cannot be read", "其中有无法读取的证书"),
+            ("none", "no certificate at all", "it holds no certificate", "其中没有证书"),
         ];
-        for (name, content, why) in broken {
+        for (name, content, why, why_in_chinese) in broken {
             let file = certificates.file(name);
             std::fs::write(&file, content).unwrap();
             let refused = run(&exporter, "VERIFY_IDENTITY", Some(Path::new(&file)));
             assert!(refused.error().contains(&file) && !refused.error().contains("peer"), "{refused}");
             assert_refused(refused, why, "--ssl-ca");
+            let args = ["run", "--dry-run", "--lang", "zh", "--ssl-mode", "VERIFY_IDENTITY", "--ssl-ca", &file];
+            assert_refused(exporter.run(args), why_in_chinese, "--ssl-ca");
         }
         for (file, why) in [("/dev/null", "no certificate"), (&*key, "no certificate"), ("/", "Is a directory")] {
             assert_refused(run(&exporter, "VERIFY_CA", Some(Path::new(file))), why, file);

@@ -378,6 +378,9 @@ fn a_part_of_the_invoices_may_be_chosen_by_tenant_and_window() {
         assert_finds(&exporter, &[SOURCE, "--since", &between], &[two, one]);
         assert_finds(&exporter, &[SOURCE, "--until", &between], &[older]);
         verify(&exporter, &[SOURCE, "--until", &between, "--repair"], 0);
+        // The window bounds the comparison; the run that repairs has the boundary of every run.
+        let boundary = exporter.ask_one("SELECT boundary FROM run WHERE kind = 'verify' ORDER BY id DESC LIMIT 1");
+        assert!(boundary > between, "{boundary}");
         assert_finds(&exporter, &[], &[two, one, foreign]);
         let unknown = exporter.run(["verify", SOURCE, "--tenant", "100"]).expect(2);
         assert!(unknown.stderr.contains("100"), "{unknown}");

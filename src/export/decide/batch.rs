@@ -309,7 +309,7 @@ mod tests {
             size: 5,
             settled: true,
             recheck: false,
-            table: None,
+            table_no: None,
         }
     }
 

@@ -132,7 +132,7 @@ impl Decisions<'_> {
             size: *size,
             settled,
             recheck: false,
-            table: self.table_of(path, *digest, before),
+            table_no: self.table_of(path, *digest, before),
         }
     }
 
@@ -215,7 +215,7 @@ impl Decisions<'_> {
             let tenant = batch.entry(id).map(|entry| entry.tenant.clone());
             batch.count(tenant.as_ref(), |counts| counts.removed += 1);
         }
-        for left in published.left() {
+        for left in published.not_removed() {
             self.leave(batch, left);
         }
         for (path, detail) in published.in_doubt() {

@@ -202,7 +202,7 @@ mod tests {
             size: 2,
             settled: false,
             recheck: false,
-            table: None,
+            table_no: None,
         }
     }
 

@@ -84,10 +84,10 @@ pub(super) fn advances(
             if group.newest.is_some() { shown.min(group.newest.clone()) } else { shown }
         };
         let look_back = window::look_back(boundary, newest.as_ref(), work, *overlap);
-        let held = *work != OpenWork::None;
+        let work_was_open = *work != OpenWork::None;
         let read_from = read_from(group, member);
-        let is_same = (&look_back, &newest, held, &read_from)
-            == (&member.look_back, &member.newest, member.held, &member.read_from);
+        let is_same = (&look_back, &newest, work_was_open, &read_from)
+            == (&member.look_back, &member.newest, member.work_was_open, &member.read_from);
         Advance {
             tenant: tenant.clone(),
             relative: members[0].tenant.clone(),
@@ -95,7 +95,7 @@ pub(super) fn advances(
             unchanged: member.number.filter(|_| is_same && members.len() == 1),
             look_back,
             newest,
-            held,
+            work_was_open,
             read_from,
             written: 0,
         }

@@ -11,7 +11,7 @@ use super::decisions::Decisions;
 use crate::invoice::{Digest, Invoice};
 use crate::run::KeptReason;
 use crate::state::ledger::Entry;
-use crate::state::todo::{Content, Leftover};
+use crate::state::todo::{DoubtedContent, Leftover};
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Cause, Removal};
 
@@ -20,7 +20,7 @@ impl Decisions<'_> {
     /// has. A row that is as it was keeps what is known of it where the source shows nothing.
     pub(super) fn table_of(&self, path: &TreePath, digest: Digest, before: Option<&Entry>) -> Option<i64> {
         let same = before.filter(|before| (&before.path, before.digest) == (path, digest));
-        self.table.or_else(|| same.and_then(|before| before.table))
+        self.table.or_else(|| same.and_then(|before| before.table_no))
     }
 
     /// The invoice leaves its old path. The file goes if the row is provably the one that was exported.
@@ -37,7 +37,7 @@ impl Decisions<'_> {
         } else if before.tenant != invoice.tenant {
             Some(KeptReason::Tenant)
         } else {
-            self.unless_proven(before.table, &path, instead)
+            self.unless_proven(before.table_no, &path, instead)
         };
         match why {
             None => {
@@ -51,13 +51,13 @@ impl Decisions<'_> {
 
     /// A file at a path in doubt that no invoice names goes if it is what the dead run wrote, or what it was to
     /// replace, and the invoice is either gone or still the same one.
-    pub(super) fn clear_unnamed(&mut self, path: &TreePath, content: &Content) -> anyhow::Result<()> {
+    pub(super) fn clear_unnamed(&mut self, path: &TreePath, content: &DoubtedContent) -> anyhow::Result<()> {
         let (id, digest) = (content.id.clone(), content.digest);
         let why = match self.view.entry(&id)? {
             Some(now) if !now.path.same_invoice(path) => Some(KeptReason::Number),
             Some(now) if now.path.tenant() != path.tenant() => Some(KeptReason::Tenant),
-            Some(now) => self.unless_proven(content.table, path, &now.path),
-            None => self.unless_proven(content.table, path, path),
+            Some(now) => self.unless_proven(content.table_no, path, &now.path),
+            None => self.unless_proven(content.table_no, path, path),
         };
         let path = path.clone();
         match why {

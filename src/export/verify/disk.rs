@@ -1,4 +1,4 @@
-//! Tree against ledger: every file that the ledger names, then everything that lies in the tree.
+//! Compares tree and ledger: first every file that the ledger names, then every file and folder in the tree.
 
 use std::collections::{HashMap, HashSet};
 use std::mem;
@@ -24,10 +24,10 @@ use crate::tree::{Facts, Tree};
 /// Rows of the ledger read at a time.
 const PAGE: usize = 10_000;
 const PROGRESS_EVERY: u64 = 1_000;
-/// Seconds by which a file may be newer than the end of its run and still be what was written: file
-/// systems have coarse clocks.
+/// Seconds by which a file may be newer than the end of the run that wrote it: file systems have coarse clocks.
 const GRACE: i64 = 2;
 
+/// Compares the selected rows of the ledger with their files, then looks for files that the ledger does not name.
 pub(super) fn compare(
     task: &Task,
     tree: &Tree,
@@ -49,7 +49,7 @@ pub(super) fn compare(
         after = Some(last.id.clone());
         for (entry, run) in page.iter().filter(|(entry, _)| task.common.selection.holds(entry)) {
             findings.files += 1;
-            if let Some((difference, detail)) = inspector.look_at(entry, *run)? {
+            if let Some((difference, detail)) = inspector.inspect(entry, *run)? {
                 findings.record_entry(difference, entry, detail);
             }
             if findings.files.is_multiple_of(PROGRESS_EVERY) {
@@ -64,14 +64,15 @@ struct Inspector<'a> {
     tree: &'a Tree,
     state: &'a State,
     content: ContentCheck,
-    /// Who exports.
+    /// The user that exports.
     owner: u32,
     /// When each run ended, in seconds since 1970.
     ends: HashMap<RunId, Option<i64>>,
 }
 
 impl Inspector<'_> {
-    fn look_at(&mut self, entry: &Entry, run: RunId) -> anyhow::Result<Option<(Difference, Text)>> {
+    /// How a file differs from its row in the ledger, by the cheapest check that shows it.
+    fn inspect(&mut self, entry: &Entry, run: RunId) -> anyhow::Result<Option<(Difference, Text)>> {
         let facts = match self.tree.inspect(&entry.path) {
             Ok(Some(facts)) => facts,
             Ok(None) => return Ok(Some((Difference::Missing, text!("nothing lies there", "该处没有文件")))),
@@ -97,7 +98,7 @@ impl Inspector<'_> {
         Ok(self.permissions(&facts).map(|detail| (Difference::Permissions, detail)))
     }
 
-    /// Whether a file was last modified before its run ended, as every file is that we wrote or took over.
+    /// Whether a file was last modified before its run ended. Every file that a run wrote or took over was.
     fn is_as_old_as(&mut self, modified: i64, run: RunId) -> anyhow::Result<bool> {
         let end = match self.ends.get(&run) {
             Some(end) => *end,
@@ -109,6 +110,7 @@ impl Inspector<'_> {
         Ok(end.is_some_and(|end| modified <= end + GRACE))
     }
 
+    /// How the bytes of a file differ from the exported ones.
     fn other_content(&self, entry: &Entry) -> Option<Text> {
         match self.tree.digest(&entry.path) {
             Ok(Some(digest)) if digest == entry.digest => None,
@@ -117,7 +119,8 @@ impl Inspector<'_> {
         }
     }
 
-    /// Files and folders are made under one umask, so a file permits others what its folder does.
+    /// What is wrong with the owner or the mode of a file. Files and folders are made under one umask, so a file grants
+    /// other users the same rights as its folder.
     fn permissions(&self, facts: &Facts) -> Option<Text> {
         let expected = facts.mode_of_folder & 0o066 | 0o600;
         if facts.owner != self.owner {
@@ -137,47 +140,39 @@ impl Inspector<'_> {
     }
 }
 
-/// The files in the tree that no invoice and no leftover names, and the folders in which a run could not work.
+/// Finds the files that no invoice and no leftover names, and the folders in which a run could not work.
 fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings) -> anyhow::Result<()> {
-    let owner = tree.owner()?;
-    // A folder comes before the error of looking into it, and one finding of it is enough.
+    let (selection, owner, in_doubt) = (&task.common.selection, tree.owner()?, in_doubt(tree, state)?);
+    let chosen: HashSet<String> = selection.tenants.iter().map(folder_of).collect();
+    // The walk yields a folder and then the error of reading it; one finding for both is enough.
     let mut troubled: Option<PathBuf> = None;
-    let chosen: HashSet<String> = task.common.selection.tenants.iter().map(folder_of).collect();
     let mut files = Vec::new();
-    let in_doubt = in_doubt(tree, state)?;
     for found in walk::everything(tree.output()) {
         let found = found?;
         let tenant = found.path.iter().next().unwrap_or_default().to_str();
         if !chosen.is_empty() && !tenant.is_some_and(|tenant| chosen.contains(tenant)) {
             continue;
         }
-        let path = found.path.to_str().and_then(TreePath::parse);
-        match (found.kind, path) {
-            (TreeEntryKind::Folder { owner: theirs, mode }, _) => {
-                if let Some(detail) = folder_trouble(theirs, mode, owner) {
-                    findings.record_path(Difference::Permissions, found.path.display(), detail);
-                    troubled = Some(found.path);
-                }
-            }
-            (TreeEntryKind::Closed, _) if troubled.as_ref() == Some(&found.path) => {}
-            (TreeEntryKind::Closed, _) => {
-                findings.record_path(
-                    Difference::Permissions,
-                    found.path.display(),
-                    text!("the folder cannot be read", "无法读取目录"),
-                );
-                troubled = Some(found.path);
-            }
+        let trouble = match found.kind {
+            TreeEntryKind::Folder { owner: theirs, mode } => folder_trouble(theirs, mode, owner),
+            TreeEntryKind::Closed if troubled.as_ref() == Some(&found.path) => None,
+            TreeEntryKind::Closed => Some(text!("the folder cannot be read", "无法读取目录")),
             // An unknown file has no source time, so it belongs to no window.
-            (TreeEntryKind::File, _) if task.common.selection.has_window() => {}
-            (TreeEntryKind::File, Some(path)) => files.push(path),
-            (TreeEntryKind::File, None) => {
-                findings.record_path(
-                    Difference::Foreign,
-                    found.path.display(),
-                    text!("no invoice has such a path", "不会有发票使用这样的路径"),
-                );
+            TreeEntryKind::File if selection.has_window() => None,
+            TreeEntryKind::File => {
+                match found.path.to_str().and_then(TreePath::parse) {
+                    Some(path) => files.push(path),
+                    None => {
+                        let detail = text!("no invoice has such a path", "不会有发票使用这样的路径");
+                        findings.record_path(Difference::Foreign, found.path.display(), detail);
+                    }
+                }
+                None
             }
+        };
+        if let Some(detail) = trouble {
+            findings.record_path(Difference::Permissions, found.path.display(), detail);
+            troubled = Some(found.path);
         }
         if files.len() >= PAGE {
             find_strangers(mem::take(&mut files), &in_doubt, state, findings)?;
@@ -186,7 +181,7 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
     find_strangers(files, &in_doubt, state, findings)
 }
 
-/// Paths at which a run that died may have written.
+/// The paths at which a dead run may have written.
 fn in_doubt(tree: &Tree, state: &State) -> anyhow::Result<HashSet<TreePath>> {
     let private = PrivateFolder::open_existing(&tree.output().join(PRIVATE))?;
     let listed =
@@ -194,6 +189,7 @@ fn in_doubt(tree: &Tree, state: &State) -> anyhow::Result<HashSet<TreePath>> {
     Ok(listed.chain(state.doubted_paths()?.into_keys()).collect())
 }
 
+/// Finds the files that no invoice of the ledger has.
 fn find_strangers(
     files: Vec<TreePath>,
     in_doubt: &HashSet<TreePath>,
@@ -201,7 +197,7 @@ fn find_strangers(
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     for path in state.without_invoice(files)? {
-        // The next run clears up what a dead one left.
+        // The next run clears up what a dead run left.
         if in_doubt.contains(&path) {
             findings.pending += 1;
             continue;
@@ -218,10 +214,12 @@ fn find_strangers(
     Ok(())
 }
 
+/// The name of a tenant's folder.
 fn folder_of(tenant: &Tenant) -> String {
     TreePath::of(tenant, None, "20000101", "1").tenant().to_owned()
 }
 
+/// Why a run could not work in a folder.
 fn folder_trouble(theirs: u32, mode: u32, owner: u32) -> Option<Text> {
     if theirs != owner {
         return Some(text!(

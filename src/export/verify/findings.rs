@@ -1,4 +1,4 @@
-//! What `verify` may find, counted in full and listed as far as anybody wants to read.
+//! The differences that `verify` finds. All are counted, and of each kind the first ones are listed.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ words! {
         Lost = "lost", "漏导";
         /// The source holds another document than was exported.
         Stale = "stale", "内容过时";
-        /// The invoice belongs to another path than its file has.
+        /// The path of the invoice has changed.
         Moved = "moved", "路径已变";
         /// The file is not there.
         Missing = "missing", "文件缺失";
@@ -24,13 +24,13 @@ words! {
         Altered = "altered", "文件被改动";
         /// The owner of the file or folder, or its mode, is not as this program makes it.
         Permissions = "permissions", "权限不符";
-        /// The invoice is none any more; its file still lies there.
+        /// The row of the invoice is deleted or is no invoice any more; its file is still there.
         Withdrawn = "withdrawn", "发票已撤销";
         /// A file that its invoice, or an earlier one with the same id, left behind.
         Leftover = "leftover", "遗留文件";
         /// No invoice is known to have the file.
         Foreign = "foreign", "来历不明";
-        /// The server did not return rows of a tenant, so that they are not compared.
+        /// The server did not return some rows, so that they are not compared.
         Unread = "unread", "未能读取";
     }
 }
@@ -89,14 +89,14 @@ pub struct Findings {
     reused: Vec<TreePath>,
     /// How many rows of the ledger were compared with their files.
     pub files: u64,
-    /// Invoices that the next run exports, since they are newer than what runs have read.
+    /// Invoices and files that the next run takes care of: no run has read so far yet, or a dead run left them.
     pub pending: u64,
     /// Invoices known to be rejected.
     pub rejected: u64,
 }
 
 impl Finding {
-    /// What makes two of them the same.
+    /// Two findings with the same key are one.
     pub fn key(&self) -> (Difference, Option<&InvoiceId>, Option<&str>) {
         (self.difference, self.id.as_ref(), self.path.as_deref())
     }
@@ -146,7 +146,7 @@ impl Findings {
         }
     }
 
-    /// All of them.
+    /// How many were found.
     pub fn number(&self) -> u64 {
         self.numbers.values().sum()
     }
@@ -155,7 +155,7 @@ impl Findings {
         self.numbers.get(&difference).copied().unwrap_or_default()
     }
 
-    /// As many of each kind as are to be shown, the gravest kind first.
+    /// The findings to be shown, the gravest kind first.
     pub fn listed(&self) -> Vec<&Finding> {
         let mut listed: Vec<&Finding> = self.listed.iter().collect();
         listed.sort_by_key(|finding| (finding.difference, &finding.path));
@@ -166,7 +166,7 @@ impl Findings {
         &self.to_export
     }
 
-    /// Adds a file that was left where it is.
+    /// A file that was left where it is.
     pub(super) fn record_leftover(&mut self, leftover: &Leftover) {
         let Leftover { path, id, why, .. } = leftover;
         let of = if leftover.is_superseded() { &mut self.superseded } else { &mut self.reused };
@@ -198,7 +198,7 @@ impl Findings {
         &self.superseded
     }
 
-    /// Leftovers of which that is not proven.
+    /// Leftovers that are not provably superseded.
     pub(super) fn reused(&self) -> &[TreePath] {
         &self.reused
     }

@@ -1,6 +1,6 @@
-//! Removes the files of withdrawn invoices: those that were not found by primary key after the scan, are not
-//! found once more, and hold what this program wrote. A source that looks like an older one or like
-//! another one removes nothing, and a table that is not provably the one of before only what an operator agrees to.
+//! Removes the files of withdrawn invoices. Such an invoice was not found by primary key after the scan and is looked
+//! for once more; its file goes only if it holds what this program wrote. A source that looks older than the ledger
+//! removes nothing. If the table is not provably the one that was exported, the operator is asked.
 
 use std::collections::HashSet;
 
@@ -22,13 +22,13 @@ use crate::state::todo::Leftover;
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Cause, Changes, NotRemoved, NotRemovedReason, Published, Removal};
 
-/// Files removed without a word of the operator's: at most so many, and at most one in a hundred.
+/// Files that are removed without asking the operator: at most so many, and at most one in a hundred invoices.
 const HARMLESS: u64 = 1_000;
 const HARMLESS_PART: u64 = 100;
-/// Invoices asked for in one statement.
+/// Invoices or files handled at a time.
 const PAGE: usize = 500;
 
-/// Refuses to remove what a wrong, empty or restored source would have removed.
+/// Refuses a source that looks older than the ledger, and asks the operator if more would go than is harmless.
 pub(super) fn refuse(
     source: &SourceOptions,
     findings: &Findings,
@@ -58,8 +58,8 @@ pub(super) fn refuse(
     if files > harmless { confirm(files, invoices) } else { Ok(()) }
 }
 
-/// Whether the invoices that are missing were read in this very table, which is still there after the scan. Of an
-/// emptied or exchanged table all that was exported seems to be withdrawn.
+/// Whether all missing invoices were exported from this very table, and it was not replaced during the scan. After a
+/// TRUNCATE or an exchange of the table every exported invoice looks withdrawn.
 fn is_proven(
     source: &SourceOptions,
     findings: &Findings,
@@ -73,7 +73,7 @@ fn is_proven(
     let Some(before) = &snapshot.parameters.table else { return Ok(false) };
     let Some(table) = state.source_table(Some(before))? else { return Ok(false) };
     for id in findings.withdrawn() {
-        if state.entry(id)?.is_some_and(|entry| entry.table != Some(table)) {
+        if state.entry(id)?.is_some_and(|entry| entry.table_no != Some(table)) {
             return Ok(false);
         }
     }
@@ -82,7 +82,7 @@ fn is_proven(
     Ok(now.is_some_and(|now| before.lasts(&now)))
 }
 
-/// Returns what was removed.
+/// Removes the files of withdrawn invoices, and leftovers. Returns the counts of it.
 pub(super) fn prune(
     source: &SourceOptions,
     findings: &Findings,
@@ -113,6 +113,7 @@ pub(super) fn prune(
     Ok(pruned)
 }
 
+/// Removes the files of one page of withdrawn invoices, then their rows in the ledger.
 fn remove_withdrawn(
     gone: &[Entry],
     state: &mut State,
@@ -123,13 +124,14 @@ fn remove_withdrawn(
     let ids: HashSet<&InvoiceId> = gone.iter().map(|entry| &entry.id).collect();
     let mut removals = Vec::new();
     for entry in gone {
-        // A twin keeps the file: as an invoice for good, else until it goes with a later page.
+        // Another invoice with the same path keeps the file, unless it is withdrawn too and on the same page. On a later
+        // page it takes the file along.
         if state.owners(&entry.path, None)?.iter().all(|owner| ids.contains(&owner.id)) {
             removals.push(removal(&entry.id, &entry.path, entry.digest));
         }
     }
     let published = publish(removals, writing, pruned, tell)?;
-    let left: HashSet<&InvoiceId> = published.left().iter().map(|left| &left.id).collect();
+    let left: HashSet<&InvoiceId> = published.not_removed().iter().map(|left| &left.id).collect();
     let mut record = Record { totals: *pruned, ..Record::default() };
     for entry in gone.iter().filter(|entry| !left.contains(&entry.id)) {
         record.withdrawn.push(entry.id.clone());
@@ -139,6 +141,7 @@ fn remove_withdrawn(
     writing.record(state, &published, &record)
 }
 
+/// Removes one page of leftovers that no invoice names.
 fn remove_leftovers(
     paths: &[TreePath],
     state: &mut State,
@@ -155,7 +158,7 @@ fn remove_leftovers(
         }
     }
     let published = publish(removals, writing, pruned, tell)?;
-    let left: HashSet<&TreePath> = published.left().iter().map(|left| &left.path).collect();
+    let left: HashSet<&TreePath> = published.not_removed().iter().map(|left| &left.path).collect();
     let tidied = paths.iter().filter(|path| !left.contains(path)).cloned().collect();
     writing.record(state, &published, &Record { tidied, totals: *pruned, ..Record::default() })
 }
@@ -164,6 +167,7 @@ fn removal(id: &InvoiceId, path: &TreePath, digest: Digest) -> Removal {
     Removal { path: path.clone(), instead: Vec::new(), digest, cause: Cause::Superseded(id.clone()) }
 }
 
+/// Carries out the removals. Files that stay are named to the operator.
 fn publish(
     removals: Vec<Removal>,
     writing: &mut Writing<'_>,
@@ -172,7 +176,7 @@ fn publish(
 ) -> anyhow::Result<Published> {
     let published = writing.publish(Changes { removals, ..Changes::default() })?;
     pruned.removed += published.removed().count() as u64;
-    for NotRemoved { path, why, .. } in published.left() {
+    for NotRemoved { path, why, .. } in published.not_removed() {
         let path = path.to_string();
         tell(Event::Notice(match why {
             NotRemovedReason::Foreign => Notice::LeftInPlace { path },

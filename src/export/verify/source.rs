@@ -1,5 +1,5 @@
-//! Ledger against source: the key diff without a lower bound, then by primary key the invoices
-//! that the ledger holds and the scan has not met. The same threads read and check as in a run; nothing is written.
+//! Compares ledger and source: the key diff without a lower bound, then a look by primary key for the invoices of the
+//! ledger that the scan has not visited. The same threads read and check as in a run; nothing is written.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,8 +24,8 @@ use crate::state::ledger::Entry;
 use crate::state::selection::Selection;
 use crate::state::todo::{Reject, Todo, TodoReason};
 use crate::state::visited::VisitedIds;
-use crate::window::Span;
 
+/// Compares the selected part of the ledger with the source.
 pub(super) fn compare(
     from: &SourceOptions,
     options: &CommonOptions,
@@ -37,8 +37,7 @@ pub(super) fn compare(
 ) -> anyhow::Result<()> {
     let (Session { state, snapshot, .. }, selection) = (session, &options.selection);
     let known = state.tenants()?;
-    let span = Span { after: selection.since.clone(), upto: selection.until.clone() };
-    let groups = plan::groups(&snapshot.listed, &selection.tenants, &known, &HowToRead::Span(span));
+    let groups = plan::groups(&snapshot.listed, &selection.tenants, &known, &HowToRead::Span(selection.window.clone()));
     let mut retry = RetryPolicy::new(from.retry_for, cancel);
     let read_task = ReadTask {
         source: retry.run(tell, || second_source(&from.access, &snapshot.server, None))?,
@@ -56,11 +55,12 @@ pub(super) fn compare(
     drive(&mut examiner, checker, read_task, options.work.writers, cancel)
 }
 
-/// No tenant's keys bring it.
+/// An invoice without a tenant is read by primary key, since no tenant's keys bring it.
 fn tenantless(id: &InvoiceId) -> Todo {
     Todo { id: id.clone(), why: TodoReason::Reject, tenant: None }
 }
 
+/// Judges the rows that the threads have read and checked.
 struct Examiner<'a> {
     selection: &'a Selection,
     state: &'a State,
@@ -93,7 +93,7 @@ impl RowHandler for Examiner<'_> {
             }
             ReaderEvent::Retrying { trouble, pause } => (self.tell)(Event::Notice(Notice::Retrying { trouble, pause })),
             ReaderEvent::Failed { tenants, tenantless, trouble } => self.unread(tenants, tenantless, &trouble),
-            // Who is gone from the index is asked for again after the scan.
+            // A row that left the index during the scan is asked for again after it.
             ReaderEvent::Gone { .. } | ReaderEvent::Begun(_) | ReaderEvent::Quiet(_) | ReaderEvent::Read { .. } => {}
         }
         Ok(())
@@ -109,6 +109,7 @@ impl RowHandler for Examiner<'_> {
 }
 
 impl Examiner<'_> {
+    /// Compares an invoice of the source with its row in the ledger.
     fn judge(&mut self, candidate: &Candidate, known: Option<&Entry>) -> anyhow::Result<()> {
         let Candidate { invoice, path, digest, .. } = candidate;
         let Some(entry) = known else {
@@ -144,10 +145,10 @@ impl Examiner<'_> {
         Ok(())
     }
 
-    /// A row that cannot be exported: no news if it is on record.
+    /// A row that cannot be exported is a finding unless it is a known reject.
     fn judge_reject(&mut self, reject: &Reject) -> anyhow::Result<()> {
         let Reject { id, tenant, time, reason, .. } = reject;
-        // Rows without a tenant are found whatever their time.
+        // Rows without a tenant are read whatever their time.
         if tenant.is_none() && !self.selection.spans(time.as_ref()) {
             return Ok(());
         }
@@ -162,7 +163,7 @@ impl Examiner<'_> {
         Ok(())
     }
 
-    /// Whether the next run exports it anyway: runs have not read so far yet.
+    /// Whether the next run exports the invoice anyway, since no run has read so far yet. Counts it if so.
     fn is_pending(&mut self, tenant: &Tenant, time: Option<&SourceTime>) -> bool {
         let read_upto = self.read_upto.get(tenant).or(self.otherwise.as_ref());
         let pending = time.is_some_and(|time| read_upto.is_none_or(|upto| time > upto));
@@ -170,13 +171,14 @@ impl Examiner<'_> {
         pending
     }
 
+    /// Whether the invoice is a known reject. Counts it if so.
     fn is_rejected(&mut self, id: &InvoiceId) -> anyhow::Result<bool> {
         let open = self.state.is_open_reject(id)?;
         self.findings.rejected += u64::from(open);
         Ok(open)
     }
 
-    /// Rows that the server does not return are not compared. The others are.
+    /// Records rows that the server did not return. The others are compared.
     fn unread(&mut self, tenants: Vec<Tenant>, tenantless: u64, trouble: &Trouble) {
         let trouble = Text::from(trouble.message());
         let mut record = |tenant, detail| {
@@ -198,12 +200,14 @@ impl Examiner<'_> {
         }
     }
 
+    /// Records an invoice that the ledger does not hold.
     fn lost(&mut self, id: &InvoiceId, tenant: Option<&Tenant>, path: Option<String>, detail: Text) {
         let (tenant, id) = (tenant.cloned(), Some(id.clone()));
         self.findings.record(Finding { difference: Difference::Lost, tenant, id, path, detail });
     }
 }
 
+/// Why no normal run exports an invoice any more.
 fn lateness(time: Option<&SourceTime>) -> Text {
     match time {
         Some(time) => {

@@ -1,18 +1,22 @@
 //! What a verification compares, and what it may mend.
 
 use crate::export::options::{CommonOptions, SourceOptions};
+use crate::given_time::GivenWindow;
 
-/// Asked before more files are removed than is harmless: how many, and out of how many. An error stops it.
+/// Asks the operator before more files are removed than is harmless. The arguments are the number of files and of
+/// invoices in the ledger. An error stops the removal.
 pub type Confirm<'a> = &'a dyn Fn(u64, u64) -> anyhow::Result<()>;
 
-/// What is to be compared, and what is to be done about it.
+/// The comparison, and what may be mended.
 pub struct Task {
     /// Of kind `Verify`. Its selection bounds what is compared.
     pub common: CommonOptions,
+    /// The selection has it once the source's clock is known, or no source is asked.
+    pub window: GivenWindow,
     pub content: ContentCheck,
     /// Findings that are shown of each kind; all are counted.
     pub shown: usize,
-    /// None: only tree and ledger are looked at.
+    /// None: only tree and ledger are compared.
     pub with_source: Option<WithSource>,
 }
 
@@ -24,7 +28,7 @@ pub enum ContentCheck {
     ByHash,
 }
 
-/// What the source is asked for.
+/// A comparison or a repair that needs the source.
 pub struct WithSource {
     pub source: SourceOptions,
     pub against: Against,
@@ -55,12 +59,12 @@ pub enum Prune {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PruneOrder {
-    /// So many files at the most without a word of the operator's; None is what is always harmless.
+    /// How many files are removed at most without asking the operator. None: as many as are always harmless.
     pub at_most: Option<u64>,
     pub leftovers: Leftovers,
 }
 
-/// What becomes of leftovers that are not provably superseded: each may be the only file of an earlier invoice.
+/// Leftovers that are not provably superseded: each may be the only file of an earlier invoice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftovers {
     Kept,

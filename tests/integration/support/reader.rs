@@ -34,7 +34,7 @@ pub(crate) fn open(url: &str) -> Box<dyn Source> {
 pub(crate) fn refusal(access: &Access) -> String {
     match source::open(access) {
         Ok(_) => panic!("the source was opened"),
-        Err(fault) => fault.to_string(),
+        Err(fault) => format!("{:#}", fault.into_error()),
     }
 }
 
