@@ -136,7 +136,15 @@ pub struct Member {
 impl Member {
     /// A spelling that the state does not know.
     pub(super) fn new(tenant: Tenant) -> Self {
-        Self { tenant, watermark: None, look_back: None, newest: None, work_was_open: false, read_from: None, number: None }
+        Self {
+            tenant,
+            watermark: None,
+            look_back: None,
+            newest: None,
+            work_was_open: false,
+            read_from: None,
+            number: None,
+        }
     }
 
     fn of(known: &KnownTenant) -> Self {

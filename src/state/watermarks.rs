@@ -134,7 +134,16 @@ pub(super) fn advance(conn: &Connection, run: RunId, to: &Advance) -> rusqlite::
         "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = ?4, held = ?5, recheck = 0, last_run = ?6,
                 last_written = ?7, last_outcome = 'success', read_from = ?8 WHERE n = ?1",
     )?
-    .execute(params![n, to.watermark, to.look_back, to.newest, to.work_was_open, run, to.written, to.read_from])?;
+    .execute(params![
+        n,
+        to.watermark,
+        to.look_back,
+        to.newest,
+        to.work_was_open,
+        run,
+        to.written,
+        to.read_from
+    ])?;
     Ok(())
 }
 
