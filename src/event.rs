@@ -46,9 +46,9 @@ pub enum Notice {
     /// The index is missing; the statement that creates it.
     MissingIndex { statement: String },
     /// The account may not see open transactions: the overlap alone covers late commits.
-    OpenWorkUnknown,
+    OpenWorkNotPermitted,
     /// The server's lists of open work cannot be relied on: the next run reads all keys.
-    OpenWorkUnclear,
+    OpenWorkUnreliable,
     /// A transaction is prepared and left, and its start is not known.
     PreparedWork,
     /// Work has been open since then; keys are read again from before it.

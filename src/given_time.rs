@@ -7,12 +7,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use chrono::{
-    DateTime, Days, Local, LocalResult, NaiveDate, NaiveDateTime, SecondsFormat, TimeDelta, TimeZone, Timelike, Utc,
-};
+use chrono::{DateTime, Days, Local, LocalResult, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Timelike, Utc};
 
 use crate::invoice::SourceTime;
 use crate::refusal::Refusal;
+use crate::run::rfc3339;
 use crate::window::{Clock, Span, moment, printed_day};
 
 /// A time that an operator has written.
@@ -38,6 +37,12 @@ pub enum OwnZone {
 }
 
 impl OwnZone {
+    /// A recorded moment as people read it; what is no RFC 3339 is left as it is.
+    pub fn shown_text(self, recorded: &str) -> String {
+        DateTime::parse_from_rfc3339(recorded)
+            .map_or_else(|_| recorded.to_owned(), |moment| self.shown(moment.to_utc()))
+    }
+
     /// A moment as people read it, in whole seconds with its offset.
     pub fn shown(self, moment: DateTime<Utc>) -> String {
         match self {
@@ -142,7 +147,7 @@ impl GivenWindow {
             None => Ok(None),
         };
         match [of(&self.since, WindowEnd::Since)?, of(&self.until, WindowEnd::Until)?] {
-            [Some(since), Some(until)] if since > until => Err(reversed(recorded(since), recorded(until))),
+            [Some(since), Some(until)] if since > until => Err(reversed(rfc3339(since), rfc3339(until))),
             moments => Ok(moments),
         }
     }
@@ -252,11 +257,6 @@ impl GivenTime {
         };
         in_zone(shown, end, zone)
     }
-}
-
-/// A moment of ours as the state keeps it: RFC 3339, UTC, whole seconds.
-pub fn recorded(moment: DateTime<Utc>) -> String {
-    moment.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 fn reversed(since: impl fmt::Display, until: impl fmt::Display) -> anyhow::Error {
@@ -374,7 +374,7 @@ mod tests {
     fn runs_go_by_our_own_clock_and_zone() {
         let zone = FixedOffset::east_opt(8 * 3600).unwrap();
         let now = DateTime::parse_from_rfc3339("2026-11-30T20:00:00Z").unwrap().to_utc();
-        let of = |text, end| recorded(GivenTime::parse(text).unwrap().own_moment(end, now, &zone).unwrap());
+        let of = |text, end| rfc3339(GivenTime::parse(text).unwrap().own_moment(end, now, &zone).unwrap());
         assert_eq!(of("2026-11-30", WindowEnd::Since), "2026-11-29T16:00:00Z");
         assert_eq!(of("2026-11-30", WindowEnd::Until), "2026-11-30T15:59:59Z");
         // It is December already in that zone.

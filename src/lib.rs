@@ -6,9 +6,10 @@
 //!
 //! ## What is promised, and who keeps it
 //!
-//! 1. **Nothing is lost.** [`window`] says from where on keys are read again, `export::doubts` when they
-//!    are read without a lower bound, `export::diff` compares them with the ledger. [`export::verify`]
-//!    proves it, and finds what no run can see.
+//! 1. **Nothing is lost.** [`window`] says from where on keys are read again and when they are read without a lower
+//!    bound, [`state::watermarks`] keeps that for the next run, and `export::diff` compares the keys with the ledger.
+//!    [`export`] tells step by step where a late commit is found. [`export::verify`] proves it, and finds what no run
+//!    can see.
 //! 2. **Nothing is half.** [`tree::publish`]: stage, sync, rename, sync, and only then
 //!    [`state::record`]. What a dead run left in doubt is known from its lists ([`tree::stage`]).
 //! 3. **Nothing is silent.** [`run::Counts`] balance: written + unchanged + rejected + gone = seen.
@@ -21,22 +22,32 @@
 //! 6. **It costs what changed.** Keys come from the index alone, documents by primary key, queues are
 //!    bounded in bytes (`export::budget`).
 //!
+//! ## The words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | script | the shell script that this program replaces; its lock and its state file are still respected |
+//! | boundary | the end of what a run may read: the server's clock minus the safety lag |
+//! | watermark | up to here a tenant is exported and on record |
+//! | look-back | the source time from which a tenant's next run reads keys, at or below the watermark |
+//! | ledger, to-do list | the exported invoices with their files; the ids that the next run reads whatever their time |
+//! | settled | an entry of the ledger, if its row cannot change any more without a new source time; only these are skipped |
+//! | spelling | a tenant's name to the byte, as in `acme` and `ACME`, which the source may call equal |
+//! | doubt | a reason to read keys without a lower bound; a path *in doubt* is one that a dead run may have written |
+//! | dead run | a run without an end on record: its process or its machine stopped |
+//! | mark | the record in the tree of its state and of the last run that wrote to it |
+//!
 //! ## The way of an invoice
 //!
 //! ```text
-//!  source ──keys──▶ diff ──rows──▶ check (threads) ──▶ decide (one thread) ──▶ tree ──▶ state
-//!                   ▲   ledger     JSON, SHA-256,       paths, conflicts,       publish   record
-//!                   └── look-up    stage the document   batches                 (commit)
+//! source ──keys──▶ diff ──rows──▶ outbox ──packets──▶ check (threads) ──▶ decide (one thread) ──▶ commit (two threads)
+//! ledger look-up   ledger look-up       JSON, SHA-256,      paths, conflicts,       tree: publish of keys          of
+//! a full run        stage the document  batches                 state: record
 //! ```
 //!
-//! [`export::run`] is where it starts. One thread reads, some check and stage, one decides and records,
-//! two publish (`export::commit`); each step is ahead of the next by a bounded number of bytes. The deciding thread
-//! notices a signal: it publishes and records its decisions and leaves; a reader that waits for the server is left
-//! behind (`export::drive`).
-//!
-//! A row is stored in eight shapes on this way: the server's cells, `Fetched`, a `Job` (with its `Ticket`: ledger entry, part,
-//! trust, lateness), a `Verdict`, an `Entry` and a `Placement` in a batch, `SyncedBatch`, `Published`, and the columns of
-//! SQLite.
+//! [`export::run`] is where it starts, and [`export`] tells which file does which step. Each step is ahead of the next
+//! by a bounded number of bytes. The deciding thread notices a signal: it publishes and records its decisions and
+//! leaves; a reader that waits for the server is left behind (`export::drive`).
 //!
 //! ## The modules
 //!
@@ -58,12 +69,12 @@
 //!
 //! ## Where this differs from the design it was built on
 //!
-//! * A row counts as settled only if its source time lies below the oldest open work **minus the
-//!   overlap**. A statement that waits for a metadata lock has a source time before the start that the
+//! * A row counts as settled only if its source time lies below the oldest open work **by the overlap, and by a minute
+//!   at least**. A statement that waits for a metadata lock has a source time before the start that the
 //!   server shows, so a second version of the same second could otherwise pass for the first. Work
 //!   that began after the boundary, of which a busy server always has some, holds nothing up.
-//! * A running SELECT is open work too, unless its text proves that it only reads (`source::select_text`): it may call a
-//!   function that writes, and the server may show it in place of the statement that called it.
+//! * A running SELECT is open work too, unless its text proves that it only reads (`source::select_text`): it may call
+//!   a function that writes, and the server may show it in place of the statement that called it.
 //! * Open work that the server does not tell reliably lifts every lower bound. Where only the privilege is missing, the
 //!   overlap alone covers late commits, since else every run would read everything.
 //! * A tenant is read once more if work was open while its keys were read, after that work has ended,
@@ -82,8 +93,8 @@
 //!   have come back to what the ledger knows while the tree holds what was exported in between.
 //! * Which files must be looked at (after a restore, or when an operator moved a watermark) stands in the ledger beside
 //!   each invoice until it is done: a run may move the watermark before it gets to read the row.
-//! * If a clock moved, rows with source times that may come again count as seen no longer: a new version may carry the very
-//!   time of the old one.
+//! * If a clock moved, rows with source times that may come again are settled no longer: a new version may carry the
+//!   very time of the old one.
 //! * The mark in the tree also says whether the run that it names came to its end: a copy of the tree that was
 //!   made before that is not the tree that the state describes. Of a run that failed or died this is not known.
 //! * When a spelling of a tenant turns up that the state does not know, the keys below the window are
@@ -123,7 +134,7 @@
 //!   triggers see to it. A path stands in the state as the number of its folder and the file's name, an id that
 //!   is a whole number as such. That saves a third of the state, and a statement for each file. Readers without
 //!   this program have the views `ledger` and `file_log`.
-//! * A document is not parsed again if the ledger holds its hash as seen: it was then found to be JSON.
+//! * A document is not parsed again if the ledger holds it settled with the same hash: it was found to be JSON then.
 //! * A first run asks the ledger, which was empty when it began, nothing of ids and paths that it has surely not
 //!   given out itself; a megabyte of bits remembers which these are. That spares two of three statements for each file.
 //! * The C library's allocator has threads wait for each other, since what one allocates for a row another one

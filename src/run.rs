@@ -223,8 +223,8 @@ words! {
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(pub Arc<AtomicUsize>);
 
-/// How often a waiting thread looks whether to stop.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often a waiting thread looks whether the run is cancelled.
+pub const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Cancel {
     /// The signal that asks to stop, if one did.
@@ -238,7 +238,7 @@ impl Cancel {
         while self.signal().is_none()
             && let Some(rest) = span.checked_sub(since.elapsed())
         {
-            thread::sleep(rest.min(LOOK_EVERY));
+            thread::sleep(rest.min(CANCEL_CHECK_INTERVAL));
         }
     }
 }

@@ -47,10 +47,12 @@ pub enum OpenWork {
     /// A transaction is prepared that no client holds any more. It may be older than the server's last
     /// start, with which the server dates it.
     Prepared,
-    /// We may not look (no PROCESS privilege).
-    Unknown,
-    /// We may look, and the server's answer cannot be relied on: there may be work of any age.
-    Unclear,
+    /// The server refuses to show its work: this user has no PROCESS privilege. The overlap alone covers late commits
+    /// then, because otherwise every run of such a user would read all keys.
+    NotPermitted,
+    /// This user may look, but the answer cannot be relied on: the list did not get fresh in time, a start is missing,
+    /// or the query failed. There may be work of any age, so the next run reads all keys.
+    Unreliable,
 }
 
 /// Source times to read: open at the left, closed at the right.
@@ -85,14 +87,14 @@ impl OpenWork {
         match self {
             Self::None => false,
             Self::Since(start) => start < boundary,
-            Self::Prepared | Self::Unknown | Self::Unclear => true,
+            Self::Prepared | Self::NotPermitted | Self::Unreliable => true,
         }
     }
 
     pub fn since(&self) -> Option<&SourceTime> {
         match self {
             Self::Since(start) => Some(start),
-            Self::None | Self::Prepared | Self::Unknown | Self::Unclear => None,
+            Self::None | Self::Prepared | Self::NotPermitted | Self::Unreliable => None,
         }
     }
 }
@@ -179,17 +181,17 @@ fn whole_seconds(time: &SourceTime) -> Option<NaiveDateTime> {
 /// lie anywhere in that second, which a minute leaves room for.
 const WORK_MARGIN: Duration = Duration::from_secs(60);
 
-/// Where a tenant's next run starts reading keys again: the least of the boundary, the newest source
-/// time up to the boundary that the tenant has shown and the start of the oldest open work, minus the
-/// overlap. None means everything, which is also the answer when a time is no date, and for a tenant
-/// that has shown none.
+/// Where a tenant's next run starts reading keys again: the least of the boundary, the newest source time up to the
+/// boundary that the tenant has shown, both minus the overlap, and the start of the oldest open work minus the greater
+/// of the overlap and `WORK_MARGIN`. None means everything, which is also the answer when a time is no date, and for a
+/// tenant that has shown none.
 pub fn look_back(
     boundary: &SourceTime,
     newest: Option<&SourceTime>,
     work: &OpenWork,
     overlap: Duration,
 ) -> Option<SourceTime> {
-    if matches!(work, OpenWork::Prepared | OpenWork::Unclear) {
+    if matches!(work, OpenWork::Prepared | OpenWork::Unreliable) {
         return None;
     }
     let shown = earlier(boundary.min(newest?), overlap)?;
@@ -199,16 +201,16 @@ pub fn look_back(
     }
 }
 
-/// Rows with a source time below this count as seen when their document was read. Work open since
-/// before the boundary is given the overlap as a margin: a statement that waited for a metadata lock
-/// has a source time before the start that the server shows.
+/// Rows with a source time below this count as settled once their document was read. Below the start of work that began
+/// before the boundary a margin is kept, the greater of the overlap and `WORK_MARGIN`: a statement that waited for a
+/// metadata lock has a source time before the start that the server shows.
 pub fn settled_below(boundary: &SourceTime, work: &OpenWork, overlap: Duration) -> SourceTime {
     match work {
         OpenWork::Since(start) if start < boundary => {
             earlier(start, overlap.max(WORK_MARGIN)).unwrap_or_else(|| SourceTime::from(""))
         }
-        OpenWork::Prepared | OpenWork::Unclear => SourceTime::from(""),
-        OpenWork::Since(_) | OpenWork::None | OpenWork::Unknown => boundary.clone(),
+        OpenWork::Prepared | OpenWork::Unreliable => SourceTime::from(""),
+        OpenWork::Since(_) | OpenWork::None | OpenWork::NotPermitted => boundary.clone(),
     }
 }
 
@@ -292,7 +294,7 @@ mod tests {
     #[test]
     fn work_without_a_known_start_leaves_no_lower_bound_and_settles_nothing() {
         let boundary = time("2025-11-28 16:30:00");
-        for work in [OpenWork::Prepared, OpenWork::Unclear] {
+        for work in [OpenWork::Prepared, OpenWork::Unreliable] {
             assert_eq!(look_back(&boundary, Some(&boundary), &work, HOUR), None);
             assert!(settled_below(&boundary, &work, HOUR) < time("0000-00-00 00:00:00"));
             assert!(work.reaches_below(&boundary));

@@ -4,11 +4,11 @@ use super::past::{change_details, entry_columns, life, run_details, tenant_colum
 use super::surroundings;
 use crate::cli::{Common, History};
 use crate::event::Life;
-use crate::given_time::{GivenWindow, OwnZone, recorded};
+use crate::given_time::{GivenWindow, OwnZone};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::Columns;
-use crate::run::RunId;
+use crate::run::{RunId, rfc3339};
 use crate::state::State;
 use crate::state::changes::MovedWatermark;
 use crate::state::history::{LoggedFile, PastChange, RunInFull};
@@ -23,28 +23,28 @@ pub(super) fn run(common: &Common, args: &History, reporter: &Reporter) -> anyho
     match &args.which {
         None => list(&state, args, surroundings::own_zone(common), reporter)?,
         Some(which) => match (find(&state, which)?, args.files) {
-            (RunOrChange::Run(run), true) => files(&state, run.run.id, args, reporter)?,
-            (RunOrChange::Change(..), true) => {
+            (HistoryItem::Run(run), true) => files(&state, run.run.id, args, reporter)?,
+            (HistoryItem::Change(..), true) => {
                 return Err(Refusal::usage(text!(
                     "{which} is a change, and only runs have files",
                     "{which} 是一次变更，只有运行才有文件"
                 )));
             }
-            (RunOrChange::Run(run), false) => reporter.details(&run_details(*run)),
-            (RunOrChange::Change(change, moved), false) => reporter.details(&change_details(&change, &moved)),
+            (HistoryItem::Run(run), false) => reporter.details(&run_details(*run)),
+            (HistoryItem::Change(change, moved), false) => reporter.details(&change_details(&change, &moved)),
         },
     }
     Ok(0)
 }
 
 /// One entry of the history in full.
-enum RunOrChange {
+enum HistoryItem {
     Run(Box<RunInFull>),
     Change(Box<PastChange>, Vec<MovedWatermark>),
 }
 
 /// The run or change that an operator names.
-fn find(state: &State, which: &str) -> anyhow::Result<RunOrChange> {
+fn find(state: &State, which: &str) -> anyhow::Result<HistoryItem> {
     let number = |text: &str| text.parse::<i64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
     if let Some(number) = which.strip_prefix('c').and_then(number) {
         let found = state.change_in_full(number)?.ok_or_else(|| {
@@ -53,7 +53,7 @@ fn find(state: &State, which: &str) -> anyhow::Result<RunOrChange> {
                 "list them with `history`", "请用 `history` 查看列表"
             })
         });
-        return found.map(|(change, moved)| RunOrChange::Change(Box::new(change), moved));
+        return found.map(|(change, moved)| HistoryItem::Change(Box::new(change), moved));
     }
     let id = match which {
         "last" => state.newest_run()?.ok_or_else(|| text!("there is no run yet", "还没有任何运行").into()),
@@ -73,7 +73,7 @@ fn find(state: &State, which: &str) -> anyhow::Result<RunOrChange> {
             "there is no run {id}", "没有运行 {id}"; "list them with `history`", "请用 `history` 查看列表"
         })
     })?;
-    Ok(RunOrChange::Run(Box::new(run)))
+    Ok(HistoryItem::Run(Box::new(run)))
 }
 
 /// A run that died counts as well, also before a later run has noticed.
@@ -102,7 +102,7 @@ fn list(state: &State, args: &History, zone: OwnZone, reporter: &Reporter) -> an
 /// Which entries the flags ask for.
 fn filter(args: &History, zone: OwnZone) -> anyhow::Result<HistoryFilter> {
     let window = GivenWindow::parse(args.since.as_deref(), args.until.as_deref())?;
-    let [since, until] = window.own_moments(surroundings::now(), zone)?.map(|moment| moment.map(recorded));
+    let [since, until] = window.own_moments(surroundings::now(), zone)?.map(|moment| moment.map(rfc3339));
     if args.status.is_some() && matches!(args.kind, Some(OfKind::Change(_))) {
         return Err(Refusal::usage(message! {
             "changes have no --status", "变更没有 --status";

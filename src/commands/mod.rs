@@ -81,6 +81,7 @@ fn report_settings(common: &Common) -> report::PrintSettings {
     };
     report::PrintSettings {
         lang: common.lang.unwrap_or_else(locale),
+        zone: surroundings::own_zone(common),
         format: match common.format {
             cli::Format::Text | cli::Format::Table => report::PrintFormat::Text,
             cli::Format::Json => report::PrintFormat::Json,

@@ -8,7 +8,7 @@ use super::surroundings;
 use crate::event::Life;
 use crate::invoice::Reason;
 use crate::lang::{Lang, Text, shortened};
-use crate::report::table::{Cell, Columns, Details, Table};
+use crate::report::table::{Cell, Columns, Details, Table, TimeBy};
 use crate::run::{CountName, Counts, PastCounts};
 use crate::state::changes::{ChangeKind, MovedWatermark};
 use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, RunStatus};
@@ -50,7 +50,9 @@ pub(super) fn tenant_columns() -> Columns<'static, HistoryEntry> {
     Columns::default()
         .column("tenant", "租户", of_moved(|moved| (&moved.tenant).into()))
         .column("old_watermark", "原水位线", of_moved(|moved| moved.old.as_ref().into()))
+        .by(TimeBy::Source)
         .column("new_watermark", "新水位线", of_moved(|moved| moved.new.as_ref().into()))
+        .by(TimeBy::Source)
         .all_for_programs()
 }
 
@@ -69,16 +71,19 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
         .for_people("status", "状态", of_run(|run| status(run).into()))
         .for_programs("alive", "存活", of_run(alive))
         .column("started", "开始时间", |entry| match &entry.what {
-            What::Run(run) => (&run.started).into(),
-            What::Change(change) => (&change.at).into(),
+            What::Run(run) => Cell::moment(&run.started),
+            What::Change(change) => Cell::moment(&change.at),
         })
-        .for_programs("finished", "结束时间", of_run(|run| run.finished.as_ref().into()))
+        .by(TimeBy::Own)
+        .for_programs("finished", "结束时间", of_run(|run| Cell::moment(run.finished.as_ref())))
+        .by(TimeBy::Own)
         .column("duration_seconds", "耗时", of_run(move |run| duration(run, now)))
         .for_people("by", "执行者", |entry| {
             let (user, host) = starter(entry);
             format!("{user}@{host}").into()
         })
         .for_people("window", "时间区间", window)
+        .by(TimeBy::Source)
         .for_people("result", "结果", |entry| match &entry.what {
             What::Run(run) => result(run).into(),
             What::Change(change) => short_remark(change).into(),
@@ -86,7 +91,9 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
         .for_programs("user", "用户", |entry| starter(entry).0.into())
         .for_programs("host", "主机", |entry| starter(entry).1.into())
         .for_programs("since", "区间起点", of_run(|run| run.since.as_ref().into()))
+        .by(TimeBy::Source)
         .for_programs("boundary", "时间边界", of_run(|run| (&run.boundary).into()))
+        .by(TimeBy::Source)
         .for_programs("tenants", "租户数", |entry| match &entry.what {
             What::Run(run) => run.tenants.into(),
             What::Change(change) => change.watermarks.into(),
@@ -233,7 +240,9 @@ pub(super) fn run_details(full: RunInFull) -> Details {
     let per_tenant = Columns::default()
         .column("tenant", "租户", |of: &OfTenant| (&of.watermark.tenant).into())
         .column("old_watermark", "原水位线", |of| of.watermark.old.as_ref().into())
+        .by(TimeBy::Source)
         .column("new_watermark", "新水位线", |of| of.watermark.new.as_ref().into())
+        .by(TimeBy::Source)
         .counts(|of| Some(of.counts))
         .column("error", "错误", |of| of.error.as_ref().into());
     let left = Columns::default()
@@ -260,7 +269,8 @@ pub(super) fn change_details(change: &PastChange, moved: &[MovedWatermark]) -> D
     Details::default()
         .fact("id", "编号", change_id(change))
         .fact("kind", "类型", change.kind)
-        .fact("started", "时间", &change.at)
+        .fact("started", "时间", Cell::moment(&change.at))
+        .by(TimeBy::Own)
         .fact("user", "用户", &change.user)
         .fact("host", "主机", &change.host)
         .fact("after_run", "在此运行之后", change.last_run)
@@ -280,7 +290,9 @@ pub(super) fn moves(moved: &[MovedWatermark]) -> Table {
     Columns::default()
         .column("tenant", "租户", |moved: &MovedWatermark| (&moved.tenant).into())
         .column("old_watermark", "原水位线", |moved| moved.old.as_ref().into())
+        .by(TimeBy::Source)
         .column("new_watermark", "新水位线", |moved| moved.new.as_ref().into())
+        .by(TimeBy::Source)
         .table(moved)
 }
 
@@ -291,9 +303,11 @@ pub(super) fn reject_columns() -> Columns<'static, PastReject> {
         .column("number", "发票号", |reject| reject.number.as_ref().into())
         .column("id", "id", |reject| (&reject.id).into())
         .column("time", "更新时间", |reject| reject.time.as_ref().into())
+        .by(TimeBy::Source)
         .column("reason", "原因", |reject| reject.reason.into())
         .column("first_run", "首次运行", |reject| reject.opened_run.into())
-        .column("since", "自", |reject| reject.opened.as_ref().into())
+        .column("since", "自", |reject| Cell::moment(reject.opened.as_ref()))
+        .by(TimeBy::Own)
         .column("last_run", "最近运行", |reject| reject.last_run.into())
         .column("detail", "详情", |reject| Reason::recorded(reject.reason, &reject.detail).into())
 }

@@ -13,7 +13,7 @@ use crate::lang::{Lang, Text, Word};
 use crate::lock::{self, ExportLock};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
-use crate::report::table::{Cell, Columns, Details};
+use crate::report::table::{Cell, Columns, Details, TimeBy};
 use crate::run::{Starter, rfc3339};
 use crate::state::State;
 use crate::state::backup::{self, Occasion};
@@ -153,7 +153,8 @@ fn back_up(common: &Common, args: &Backup, reporter: &Reporter) -> anyhow::Resul
 /// Lists the backups beside the state.
 fn backups(common: &Common, reporter: &Reporter) -> anyhow::Result<u8> {
     let columns = Columns::default()
-        .column("made", "备份时间", |backup: &backup::FinishedBackup| rfc3339(backup.made).into())
+        .column("made", "备份时间", |backup: &backup::FinishedBackup| Cell::Moment(rfc3339(backup.made)))
+        .by(TimeBy::Own)
         .column("occasion", "起因", |backup| occasion(&backup.occasion).into())
         .column("bytes", "大小", |backup| Cell::Bytes(backup.size))
         .column("file", "文件", |backup| backup.path.as_path().into());

@@ -11,11 +11,12 @@ use crate::cli::{Common, Status};
 use crate::config;
 use crate::event::{Event, Notice};
 use crate::export::ServerSession;
-use crate::export::lag::{self, LagSnapshot, Place, Yardstick};
+use crate::export::lag::{self, LagSnapshot, TenantLag, Yardstick};
+use crate::given_time::OwnZone;
 use crate::lang::Text;
 use crate::refusal::Refusal;
 use crate::report::Reporter;
-use crate::report::table::{Cell, Columns};
+use crate::report::table::{Cell, Columns, TimeBy};
 use crate::run::rfc3339;
 use crate::state::State;
 use crate::state::history::PastReject;
@@ -37,7 +38,7 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
         return Ok(0);
     }
     let (last, overview) = (state.last_time()?, state.overview(&late_since())?);
-    mention_unfinished(&state, reporter)?;
+    mention_unfinished(&state, surroundings::own_zone(common), reporter)?;
     if last.proof.unproven > 0 {
         say(reporter, Notice::TimeUnproven { runs: last.proof.unproven, compared: last.proof.compared.clone() });
     }
@@ -49,12 +50,12 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
         say(reporter, Notice::JudgedByOwnClock);
     }
     let by = present.as_ref().map_or(Yardstick::OwnClock(now), Yardstick::Source);
-    let places = lag::places(&overview, &by, args.stale_after);
-    reporter.table(&columns(args, now).table(&places));
-    let stale = places.iter().filter(|place| place.stale).count() as u64;
+    let tenant_lags = lag::tenant_lags(&overview, &by, args.stale_after);
+    reporter.table(&columns(args, now).table(&tenant_lags));
+    let stale = tenant_lags.iter().filter(|tenant_lag| tenant_lag.stale).count() as u64;
     match args.stale_after {
         Some(after) if stale > 0 => {
-            let of = places.iter().filter(|place| place.tenant.is_some()).count() as u64;
+            let of = tenant_lags.iter().filter(|tenant_lag| tenant_lag.tenant.is_some()).count() as u64;
             say(reporter, Notice::Stale { tenants: stale, of, after });
             Ok(FOUND)
         }
@@ -102,55 +103,62 @@ fn ask(
 }
 
 /// Says if a run is at work or died.
-fn mention_unfinished(state: &State, reporter: &Reporter) -> anyhow::Result<()> {
+fn mention_unfinished(state: &State, zone: OwnZone, reporter: &Reporter) -> anyhow::Result<()> {
     if let Some(run) = state.unfinished_run()?
         && let Some(life) = life(&run)
     {
-        let (invoices, kind, host, started) = (run.counts.counts.seen, run.kind, run.host, run.started);
+        let (invoices, kind, host, started) =
+            (run.counts.counts.seen, run.kind, run.host, zone.shown_text(&run.started));
         say(reporter, Notice::RunUnfinished { run: run.id, kind, host, started, invoices, life });
     }
     Ok(())
 }
 
 /// The columns of tenants. How the last run went has shorter titles for people.
-fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, Place> {
+fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, TenantLag> {
     let judged = args.stale_after.is_some();
-    let last = |cell: fn(&LastRun) -> Cell| move |place: &Place| place.last.as_ref().map_or(Cell::None, cell);
+    let last =
+        |cell: fn(&LastRun) -> Cell| move |tenant_lag: &TenantLag| tenant_lag.last.as_ref().map_or(Cell::None, cell);
     Columns::default()
-        .column("tenant", "租户", |place: &Place| place.tenant.as_ref().into())
-        .column("watermark", "水位线", |place| place.watermark.as_ref().into())
-        .column("lag_seconds", "滞后", |place| place.lag.map_or(Cell::None, Cell::Seconds))
-        .for_programs("stale", "滞后过久", move |place| match &place.tenant {
-            Some(_) if judged => Cell::Flag(place.stale),
+        .column("tenant", "租户", |tenant_lag: &TenantLag| tenant_lag.tenant.as_ref().into())
+        .column("watermark", "水位线", |tenant_lag| tenant_lag.watermark.as_ref().into())
+        .by(TimeBy::Source)
+        .column("lag_seconds", "滞后", |tenant_lag| tenant_lag.lag.map_or(Cell::None, Cell::Seconds))
+        .for_programs("stale", "滞后过久", move |tenant_lag| match &tenant_lag.tenant {
+            Some(_) if judged => Cell::Flag(tenant_lag.stale),
             _ => Cell::None,
         })
         .column("last_outcome", "结果", last(|last| last.outcome.into()))
         .titled("outcome")
         .column("last_run", "运行", last(|last| last.id.into()))
         .titled("run")
-        .column("last_time", "时间", last(|last| last.finished.as_ref().unwrap_or(&last.started).into()))
+        .column("last_time", "时间", last(|last| Cell::moment(last.finished.as_ref().unwrap_or(&last.started))))
         .titled("at")
+        .by(TimeBy::Own)
         .column("last_written", "写入", last(|last| last.written.into()))
         .titled("written")
-        .column("open_rejects", "无法导出", |place| place.rejects.number.into())
+        .column("open_rejects", "无法导出", |tenant_lag| tenant_lag.rejects.number.into())
         .titled("rejects")
-        .for_programs("oldest_reject", "最早无法导出", |place| place.rejects.oldest.as_ref().into())
-        .column("oldest_reject_seconds", "已持续", move |place| open_for(place, now))
-        .titled("open_for")
-        .column("late_by_seconds", "最多迟到", |place| {
-            place.late_by.map_or(Cell::None, |by| Cell::Seconds(by.cast_signed()))
+        .for_programs("oldest_reject", "最早无法导出", |tenant_lag| {
+            Cell::moment(tenant_lag.rejects.oldest.as_ref())
         })
-        .for_programs("note", "备注", |place| place.remark.into())
-        .for_people("note", "备注", |place| note(place, args.margins.overlap).into())
+        .by(TimeBy::Own)
+        .column("oldest_reject_seconds", "已持续", move |tenant_lag| open_for(tenant_lag, now))
+        .titled("open_for")
+        .column("late_by_seconds", "最多迟到", |tenant_lag| {
+            tenant_lag.late_by.map_or(Cell::None, |by| Cell::Seconds(by.cast_signed()))
+        })
+        .for_programs("note", "备注", |tenant_lag| tenant_lag.remark.into())
+        .for_people("note", "备注", |tenant_lag| note(tenant_lag, args.margins.overlap).into())
 }
 
 /// Everything that is to be noticed about a tenant.
-fn note(place: &Place, overlap: Duration) -> Option<Text> {
-    let near = place.late_by.is_some_and(|by| Duration::from_secs(by) * 2 > overlap);
+fn note(tenant_lag: &TenantLag, overlap: Duration) -> Option<Text> {
+    let near = tenant_lag.late_by.is_some_and(|by| Duration::from_secs(by) * 2 > overlap);
     let notes = [
-        place.stale.then(|| text!("stale", "滞后过久")),
-        place.remark.map(Text::from),
-        place.tenant.is_none().then(|| text!("rejects whose tenant cannot be read", "无法读取租户的问题记录")),
+        tenant_lag.stale.then(|| text!("stale", "滞后过久")),
+        tenant_lag.remark.map(Text::from),
+        tenant_lag.tenant.is_none().then(|| text!("rejects whose tenant cannot be read", "无法读取租户的问题记录")),
         near.then(|| {
             text!("late arrivals come near --overlap: make it longer", "迟到数据已接近 --overlap 的上限，请调大")
         }),
@@ -159,8 +167,8 @@ fn note(place: &Place, overlap: Duration) -> Option<Text> {
 }
 
 /// How long the oldest open reject has been open.
-fn open_for(place: &Place, now: DateTime<Utc>) -> Cell {
-    let opened = place.rejects.oldest.as_deref().and_then(parsed);
+fn open_for(tenant_lag: &TenantLag, now: DateTime<Utc>) -> Cell {
+    let opened = tenant_lag.rejects.oldest.as_deref().and_then(parsed);
     opened.map_or(Cell::None, |opened| Cell::Seconds(now.signed_duration_since(opened).num_seconds()))
 }
 

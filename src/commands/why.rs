@@ -6,10 +6,11 @@ use super::surroundings;
 use crate::cli::{Common, Why};
 use crate::event::Event;
 use crate::export::ServerSession;
-use crate::export::why::{self, Case, SourceSnapshot, Standing};
+use crate::export::why::{self, Case, InvoiceStatus, SourceSnapshot};
+use crate::given_time::OwnZone;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::Text;
-use crate::report::table::Details;
+use crate::report::table::{Details, TimeBy};
 use crate::report::{Reporter, error_text};
 use crate::source::Access;
 use crate::state::State;
@@ -40,14 +41,14 @@ pub(super) fn run(common: &Common, args: &Why, matches: &ArgMatches, reporter: &
         }
     };
     let cases = why::why(&args.number, tenant.as_ref(), &state, &common.output, now.as_mut())?;
-    let boundary = now.map(|now| now.boundary);
-    let details: Vec<Details> = cases.iter().map(|case| details(&args.number, case, boundary.as_ref())).collect();
+    let (boundary, zone) = (now.map(|now| now.boundary), surroundings::own_zone(common));
+    let details: Vec<Details> = cases.iter().map(|case| details(&args.number, case, boundary.as_ref(), zone)).collect();
     if details.is_empty() {
         reporter.each(&[unknown(&args.number, tenant.as_ref())]);
         return Ok(FOUND);
     }
     reporter.each(&details);
-    Ok(if cases.iter().all(|case| case.verdict.standing == Standing::Exported) { 0 } else { FOUND })
+    Ok(if cases.iter().all(|case| case.verdict.status == InvoiceStatus::Exported) { 0 } else { FOUND })
 }
 
 /// Wrong usage, and a source that is not the state's, are no reason to go on without one.
@@ -83,13 +84,14 @@ fn unknown(number: &str, tenant: Option<&Tenant>) -> Details {
     let next = text!("check the spelling, also upper and lower case, and blanks", "请检查拼写，包括大小写和空格");
     Details::default()
         .fact("number", "发票号", number)
-        .fact("verdict", "结论", Standing::NotExported)
+        .fact("verdict", "结论", InvoiceStatus::NotExported)
         .fact("because", "原因", because)
         .fact("next", "下一步", next)
 }
 
 /// The verdict, and everything that led to it.
-fn details(number: &str, case: &Case, boundary: Option<&SourceTime>) -> Details {
+fn details(number: &str, case: &Case, boundary: Option<&SourceTime>, zone: OwnZone) -> Details {
+    let run_text = |run: &RunNote| run_text(run, zone);
     let Case { row, trace, tenant, file, left_behind, verdict } = case;
     let left_behind: Vec<&str> = left_behind.iter().map(|leftover| leftover.path.as_str()).collect();
     let (row, entry, reject, known) = (row.as_ref(), trace.entry.as_ref(), trace.reject.as_ref(), tenant.as_ref());
@@ -100,7 +102,7 @@ fn details(number: &str, case: &Case, boundary: Option<&SourceTime>) -> Details 
     };
     Details::default()
         .fact("number", "发票号", number)
-        .fact("verdict", "结论", verdict.standing)
+        .fact("verdict", "结论", verdict.status)
         .fact("because", "原因", verdict.because.clone())
         .fact("next", "下一步", verdict.next.clone())
         .fact("tenant", "租户", tenant)
@@ -109,12 +111,16 @@ fn details(number: &str, case: &Case, boundary: Option<&SourceTime>) -> Details 
         .fact("number_now", "现发票号", row.and_then(|row| row.number.as_ref()).filter(|now| *now != number))
         .fact("source_time", "更新时间", row.and_then(|row| row.time.as_ref()))
         .fact("watermark", "水位线", known.and_then(|known| known.watermark.as_ref()))
+        .by(TimeBy::Source)
         .fact("look_back", "回看起点", known.and_then(|known| known.look_back.as_ref()))
+        .by(TimeBy::Source)
         .fact("boundary", "时间边界", boundary)
+        .by(TimeBy::Source)
         .fact("file", "文件", entry.map(|entry| entry.path.to_string()))
         .fact("file_is", "文件状态", *file)
         .fact("left_behind", "遗留文件", (!left_behind.is_empty()).then(|| left_behind.join(", ")))
         .fact("exported_version", "导出版本", entry.and_then(|entry| entry.time.as_ref()))
+        .by(TimeBy::Source)
         .fact("sha256", "SHA-256", entry.map(|entry| entry.digest))
         .fact("first_exported_by", "首次导出", trace.first_run.as_ref().map(run_text))
         .fact("written_by", "文件写入", trace.last_run.as_ref().map(run_text))
@@ -124,7 +130,8 @@ fn details(number: &str, case: &Case, boundary: Option<&SourceTime>) -> Details 
 }
 
 /// A run in one phrase.
-fn run_text(run: &RunNote) -> Text {
+fn run_text(run: &RunNote, zone: OwnZone) -> Text {
     let RunNote { id, kind, started, user, host } = run;
+    let started = zone.shown_text(started);
     text!("run {id} ({kind}), {started} by {user} on {host}", "第 {id} 次运行（{kind}），{started}，{user} 在 {host} 上执行"; kind)
 }

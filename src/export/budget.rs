@@ -1,5 +1,5 @@
-//! A bound in bytes on the documents in flight: memory does not grow with rows, nor with how slow
-//! the disk is.
+//! Owns the bound in bytes on the documents in flight, so that memory grows neither with the number of rows nor with a
+//! slow disk.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 

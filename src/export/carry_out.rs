@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::thread::{self, Scope as Threads};
 
-use super::check::{Checker, Presence};
 use super::commit::{Committer, Publisher};
-use super::decide::{BloomFilter, Decider, Decisions, Journal, LedgerView, SecondSource, Tally};
+use super::decide::{Decider, Decisions, Journal, LedgerView, SecondSource, Tally};
 use super::diff::{Compare, Scope};
 use super::drive::{ReadTask, drive};
 use super::metrics::RunResult;
@@ -18,9 +17,8 @@ use super::tenant_families;
 use super::writing::Writing;
 use crate::event::Event;
 use crate::invoice::InvoiceId;
-use crate::run::{Cancel, Kind, RunId};
+use crate::run::Kind;
 use crate::state::State;
-use crate::state::ledger::LedgerReader;
 use crate::state::rehearsal::Rehearsal;
 use crate::state::tenants::KnownTenant;
 use crate::state::todo::{DoubtedPath, Todo, TodoReason};
@@ -28,7 +26,7 @@ use crate::tree::Tree;
 use crate::tree::name::TreePath;
 use crate::window::Span;
 
-/// Where the decisions of a run go.
+/// Where a run exports to.
 pub(super) enum Destination<'a> {
     Export {
         state: &'a mut State,
@@ -42,55 +40,6 @@ pub(super) enum Destination<'a> {
 }
 
 impl<'a> Destination<'a> {
-    fn state(&self) -> Option<&State> {
-        match self {
-            Self::Export { state, .. } => Some(state),
-            Self::DryRun { state, .. } => *state,
-        }
-    }
-
-    fn checker(&self, kind: Kind, max_document: u64) -> Checker<'a> {
-        let (tree, stage) = match self {
-            Self::Export { writing, .. } => (Some(writing.tree), Some(writing.stage)),
-            Self::DryRun { tree, .. } => (*tree, None),
-        };
-        let presence = if kind == Kind::Incremental { Presence::Assumed } else { Presence::Checked };
-        Checker { tree, stage, presence, max_document }
-    }
-
-    fn run(&self) -> Option<RunId> {
-        match self {
-            Self::Export { writing, .. } => Some(writing.run.id),
-            Self::DryRun { .. } => None,
-        }
-    }
-
-    /// The number of the source's table, if it can be told from others. A dry run gives it none.
-    fn table(&self, parameters: &RunParameters) -> anyhow::Result<Option<i64>> {
-        match self {
-            Self::Export { writing, .. } => Ok(writing.run.table_no),
-            Self::DryRun { state, .. } => state.map_or(Ok(None), |state| state.source_table(parameters.table.as_ref())),
-        }
-    }
-
-    fn cancel(&self, options: &CommonOptions) -> anyhow::Result<Cancel> {
-        match self {
-            Self::Export { .. } => (options.surroundings.watch)(),
-            Self::DryRun { .. } => Ok(Cancel::default()),
-        }
-    }
-
-    /// What the thread that reads asks the ledger with, and what the deciding one asks it with first. A ledger that was
-    /// empty need not be asked for what was not entered since; beside a dry run, another run may enter more.
-    fn lookups(&self) -> anyhow::Result<(LedgerReader, Option<BloomFilter>)> {
-        let lookup = self.state().map(State::lookup).transpose()?;
-        Ok(match (lookup, self) {
-            (Some(lookup), Self::DryRun { .. }) => (lookup, None),
-            (Some(lookup), Self::Export { .. }) if !lookup.is_empty()? => (lookup, None),
-            _ => (LedgerReader::nothing(), Some(BloomFilter::new())),
-        })
-    }
-
     /// Starts the threads that publish.
     fn open<'scope>(self, threads: &'scope Threads<'scope, '_>) -> anyhow::Result<Committer<'a>>
     where
@@ -107,13 +56,13 @@ impl<'a> Destination<'a> {
 }
 
 /// What a run reads.
-struct Workload {
+struct ReadPlan {
     scope: Arc<Scope>,
     doubted: BTreeMap<TreePath, DoubtedPath>,
     todo: Vec<Todo>,
 }
 
-impl Workload {
+impl ReadPlan {
     fn of(
         options: &CommonOptions,
         snapshot: &ServerSnapshot,
@@ -128,7 +77,7 @@ impl Workload {
         let scope = Arc::new(scope(options, snapshot, &known));
         drop(known);
         if matches!(*scope, Scope::Table) {
-            expect(state, server_session, tell)?;
+            say_expected(state, server_session, tell)?;
         }
         let doubted = state.map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
         let todo = to_read(options, snapshot, state, &doubted)?;
@@ -145,31 +94,31 @@ pub(super) fn carry_out(
     destination: Destination<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<RunResult> {
-    let Workload { scope, doubted, todo } =
-        Workload::of(options, snapshot, &mut server_session, destination.state(), tell)?;
-    let (lookup, entered) = destination.lookups()?;
-    let checker = destination.checker(options.kind, source.access.max_document);
-    let run = destination.run();
-    let open = move || second_source(&source.access, &snapshot.server, run);
-    let cancel = destination.cancel(options)?;
-    let retry = || RetryPolicy::new(source.retry_for, &cancel);
-    let second = SecondSource::new(retry(), &open);
-    let table = destination.table(&snapshot.parameters)?;
     thread::scope(|threads| {
+        let committer = destination.open(threads)?;
+        let ReadPlan { scope, doubted, todo } =
+            ReadPlan::of(options, snapshot, &mut server_session, committer.state(), tell)?;
+        let (lookup, entered) = committer.lookups()?;
+        let checker = committer.checker(options.kind, source.access.max_document);
+        let run = committer.run();
+        let connect = move || second_source(&source.access, &snapshot.server, run);
+        let cancel = committer.cancel(options)?;
+        let retry = || RetryPolicy::new(source.retry_for, &cancel);
+        let second = SecondSource::new(retry(), &connect);
         let decisions = Decisions {
             parameters: &snapshot.parameters,
             checker,
-            view: LedgerView::new(destination.open(threads)?, entered),
+            table_no: committer.table_no(&snapshot.parameters)?,
+            view: LedgerView::new(committer, entered),
             journal: Journal::new(&snapshot.parameters, options.rejects, tell),
             tally: Tally::new(options.kind, scope.groups()),
             doubted,
-            table,
             retried: todo.iter().map(|todo| (todo.id.clone(), todo.why)).collect(),
             has_entered: false,
         };
         let mut decider = Decider::new(scope.groups(), decisions, second);
         let (source, retry, scope) = (server_session.source, retry(), Arc::clone(&scope));
-        let read_task = ReadTask { source, lookup, todo, scope, retry, visited_ids: None };
+        let read_task = ReadTask { source, lookup, todo, scope, retry, ids_in_source: None };
         let driven = drive(&mut decider, checker, read_task, options.work.writers, &cancel);
         // In whatever way the run ends, what is in the tree is on record if it can be.
         let recorded = decider.record_published();
@@ -179,7 +128,7 @@ pub(super) fn carry_out(
 }
 
 /// Says about how many invoices there are: as many as the last full run read, else what the source estimates.
-fn expect(
+fn say_expected(
     state: Option<&State>,
     server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),

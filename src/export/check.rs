@@ -3,7 +3,7 @@
 
 use serde::de::IgnoredAny;
 
-use super::ticket::Trust;
+use super::ticket::Rewrite;
 use crate::invoice::{Digest, Fetched, Invoice, InvoiceId, Reason, Row, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::state::ledger::Entry;
@@ -23,13 +23,14 @@ pub(super) struct Checker<'a> {
     pub max_document: u64,
 }
 
-/// Whether an invoice counts as unchanged only if its file lies there.
+/// Whether the file of a row that is as the ledger says is looked for before the row counts as unchanged. Every run
+/// compares the file with the document where the ledger says something else, or marks its row `recheck`: an operator
+/// set the watermark back, or the state was restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
     /// Full runs and backfills put back files that were taken away.
     Checked,
-    /// Incremental runs do not, unless an operator set the watermark back or the state was restored: a
-    /// consumer that takes files away is not given them again.
+    /// Incremental runs do not look: a consumer that takes files away is not given them again.
     Assumed,
 }
 
@@ -44,19 +45,19 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Whether the file is said to be right already.
-    pub(super) fn is_written(&self) -> bool {
+    /// Whether the file is right already, or assumed to be.
+    pub(super) fn has_right_file(&self) -> bool {
         matches!(self.file, FileState::Unchanged | FileState::Adopted)
     }
 }
 
 #[derive(Debug)]
 pub(super) enum FileState {
-    /// The ledger has it, and the file is right.
+    /// The ledger has it at this path with this document, and the file is there or assumed to be.
     Unchanged,
-    /// The ledger does not have it, but the file is right.
+    /// The file is right, but the ledger does not know the invoice, or has it at another path or with another document.
     Adopted,
-    /// It must be written. None in a dry run.
+    /// It must be written. None without a stage: in a dry run, for `why` and for `verify`.
     Staged(Option<StagedDocument>, Before),
 }
 
@@ -68,7 +69,7 @@ pub(super) enum Before {
 }
 
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum CheckResult {
     Candidate(Candidate),
     Reject(Reject),
     /// Something on our side that concerns this tenant only.
@@ -78,7 +79,7 @@ pub(super) enum Verdict {
     },
 }
 
-impl Verdict {
+impl CheckResult {
     pub(super) fn id(&self) -> &InvoiceId {
         match self {
             Self::Candidate(Candidate { invoice, .. }) | Self::Trouble { invoice, .. } => &invoice.id,
@@ -108,26 +109,46 @@ impl Verdict {
 }
 
 impl Checker<'_> {
-    /// An error ends the run.
-    pub(super) fn check(&self, fetched: Fetched, known: Option<&Entry>, trust: Trust) -> anyhow::Result<Verdict> {
+    /// Finds out whether a row can be exported, and what its file needs. `known` is what the ledger says of it.
+    ///
+    /// # Errors
+    /// What ends the run: staging failed, or a folder cannot be looked at for a reason that concerns every tenant.
+    pub(super) fn check(
+        &self,
+        fetched: Fetched,
+        known: Option<&Entry>,
+        rewrite: Rewrite,
+    ) -> anyhow::Result<CheckResult> {
         let Row { invoice, document } = match fetched {
             Fetched::Row(row) => row,
             Fetched::Unreadable { id, tenant, number, time, reason } => {
-                return Ok(Verdict::Reject(Reject { id, tenant, number, time, reason }));
+                return Ok(CheckResult::Reject(Reject { id, tenant, number, time, reason }));
             }
         };
         if let Err(reason) = self.has_date_and_size(&invoice, &document) {
             return Ok(reject(invoice, reason));
         }
         let digest = Digest::of(&document);
-        // What counts as seen was found to be JSON when it was entered.
-        let is_seen = known.is_some_and(|known| known.settled && known.digest == digest);
-        if !is_seen && let Err(reason) = is_json(&document) {
+        // A settled document was found to be JSON when it was entered.
+        let is_known_json = known.is_some_and(|known| known.settled && known.digest == digest);
+        if !is_known_json && let Err(reason) = is_json(&document) {
             return Ok(reject(invoice, reason));
         }
+        self.compare_and_stage(Row { invoice, document }, digest, known, rewrite)
+    }
+
+    /// Compares the file of an invoice that can be exported, and stages the document if the file is not right.
+    fn compare_and_stage(
+        &self,
+        row: Row,
+        digest: Digest,
+        known: Option<&Entry>,
+        rewrite: Rewrite,
+    ) -> anyhow::Result<CheckResult> {
+        let Row { invoice, document } = row;
         let path = TreePath::of(&invoice.tenant, invoice.country.as_deref(), &invoice.date, &invoice.number);
         let size = document.len() as u64;
-        let file = match self.file_state(&path, digest, &document, known, trust) {
+        let file = match self.file_state(&path, digest, &document, known, rewrite) {
             Ok(FileComparison::Same) if known.is_some_and(|known| known.path == path && known.digest == digest) => {
                 FileState::Unchanged
             }
@@ -140,11 +161,11 @@ impl Checker<'_> {
             Ok(FileComparison::Blocked) => return Ok(reject(invoice, Reason::PathBlocked { path: path.to_string() })),
             Err(error) if concerns_one_tenant(&error) => {
                 let trouble = Trouble::NotSeen { path: path.to_string(), detail: Trouble::detail(&error) };
-                return Ok(Verdict::Trouble { invoice, trouble });
+                return Ok(CheckResult::Trouble { invoice, trouble });
             }
             Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot look at {path}"))),
         };
-        Ok(Verdict::Candidate(Candidate { invoice, path, digest, size, file }))
+        Ok(CheckResult::Candidate(Candidate { invoice, path, digest, size, file }))
     }
 
     /// A staged document is not needed after all.
@@ -180,13 +201,13 @@ impl Checker<'_> {
         digest: Digest,
         document: &[u8],
         known: Option<&Entry>,
-        trust: Trust,
+        rewrite: Rewrite,
     ) -> std::io::Result<FileComparison> {
         let Some(tree) = self.tree else { return Ok(FileComparison::Nothing) };
         let size = document.len() as u64;
         match known {
             // What a dead run has put there counts as the work of this one: no run has counted it.
-            _ if trust == Trust::Nothing => Ok(match tree.compare(path, document)? {
+            _ if rewrite == Rewrite::Always => Ok(match tree.compare(path, document)? {
                 FileComparison::Same if known.is_none_or(|known| known.path != *path) => FileComparison::Nothing,
                 FileComparison::Same => FileComparison::Other,
                 other => other,
@@ -211,7 +232,7 @@ fn is_json(document: &[u8]) -> Result<(), Reason> {
     }
 }
 
-fn reject(invoice: Invoice, reason: Reason) -> Verdict {
+fn reject(invoice: Invoice, reason: Reason) -> CheckResult {
     let Invoice { id, tenant, number, time, .. } = invoice;
-    Verdict::Reject(Reject { id, tenant: Some(tenant), number: Some(number), time, reason })
+    CheckResult::Reject(Reject { id, tenant: Some(tenant), number: Some(number), time, reason })
 }

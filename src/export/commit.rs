@@ -7,18 +7,23 @@ use std::thread::{Builder, Scope};
 use anyhow::anyhow;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::check::{Checker, Presence};
+use super::decide::BloomFilter;
 use super::drive::no_thread;
+use super::options::CommonOptions;
+use super::server::RunParameters;
 use super::writing::Writing;
 use crate::panics;
-use crate::run::RunId;
+use crate::run::{Cancel, Kind, RunId};
 use crate::state::State;
+use crate::state::ledger::LedgerReader;
 use crate::state::record::Record;
 use crate::state::rehearsal::Rehearsal;
 use crate::tree::Tree;
 use crate::tree::publish::{Changes, Published};
 use crate::tree::stage::Stage;
 
-/// Where the decisions of a run go.
+/// Where the decisions of a run go, and what they are made against.
 pub(super) enum Committer<'a> {
     Export {
         state: &'a mut State,
@@ -33,7 +38,7 @@ pub(super) enum Committer<'a> {
     },
 }
 
-impl Committer<'_> {
+impl<'a> Committer<'a> {
     pub(super) fn state(&self) -> Option<&State> {
         match self {
             Self::Export { state, .. } => Some(state),
@@ -41,7 +46,15 @@ impl Committer<'_> {
         }
     }
 
-    /// The run on record; a dry run is none.
+    pub(super) fn checker(&self, kind: Kind, max_document: u64) -> Checker<'a> {
+        let (tree, stage) = match self {
+            Self::Export { writing, .. } => (Some(writing.tree), Some(writing.stage)),
+            Self::DryRun { tree, .. } => (*tree, None),
+        };
+        let presence = if kind == Kind::Incremental { Presence::Assumed } else { Presence::Checked };
+        Checker { tree, stage, presence, max_document }
+    }
+
     pub(super) fn run(&self) -> Option<RunId> {
         match self {
             Self::Export { writing, .. } => Some(writing.run.id),
@@ -49,29 +62,42 @@ impl Committer<'_> {
         }
     }
 
-    /// Has changes published. What comes of them is known at once if there is nothing to publish.
-    pub(super) fn submit(&mut self, changes: Changes) -> anyhow::Result<Option<Published>> {
+    /// The number of the source's table, if it can be told from others. A dry run gives it none.
+    pub(super) fn table_no(&self, parameters: &RunParameters) -> anyhow::Result<Option<i64>> {
         match self {
-            Self::Export { writing, publisher, .. } if !changes.is_empty() => {
-                writing.sign()?;
-                publisher.submit(changes);
-                Ok(None)
-            }
-            Self::DryRun { tree: Some(tree), .. } => tree.would_remove(&changes.removals).map(Some),
-            Self::Export { .. } | Self::DryRun { tree: None, .. } => Ok(Some(Published::nothing())),
+            Self::Export { writing, .. } => Ok(writing.run.table_no),
+            Self::DryRun { state, .. } => state.map_or(Ok(None), |state| state.source_table(parameters.table.as_ref())),
         }
     }
 
-    /// Whether the batch that was submitted is published.
-    pub(super) fn is_published(&self) -> bool {
-        matches!(self, Self::Export { publisher, .. } if !publisher.results.is_empty())
+    pub(super) fn cancel(&self, options: &CommonOptions) -> anyhow::Result<Cancel> {
+        match self {
+            Self::Export { .. } => (options.surroundings.watch)(),
+            Self::DryRun { .. } => Ok(Cancel::default()),
+        }
     }
 
-    /// Waits until the batch that was submitted is published.
-    pub(super) fn wait_published(&self) -> anyhow::Result<Published> {
+    /// What the thread that reads asks the ledger with, and what the deciding one asks it with first. A ledger that was
+    /// empty need not be asked for what was not entered since; beside a dry run, another run may enter more.
+    pub(super) fn lookups(&self) -> anyhow::Result<(LedgerReader, Option<BloomFilter>)> {
+        let lookup = self.state().map(State::lookup).transpose()?;
+        Ok(match (lookup, self) {
+            (Some(lookup), Self::DryRun { .. }) => (lookup, None),
+            (Some(lookup), Self::Export { .. }) if !lookup.is_empty()? => (lookup, None),
+            _ => (LedgerReader::nothing(), Some(BloomFilter::new())),
+        })
+    }
+
+    /// Has changes published. A batch without files is done at once, and so is that of a dry run, which only
+    /// looks which files it would remove.
+    pub(super) fn submit(&mut self, changes: Changes) -> anyhow::Result<Publishing> {
         match self {
-            Self::Export { publisher, .. } => publisher.wait_published(),
-            Self::DryRun { .. } => Ok(Published::nothing()),
+            Self::Export { writing, publisher, .. } if !changes.is_empty() => {
+                writing.write_mark_once()?;
+                Ok(publisher.submit(changes))
+            }
+            Self::DryRun { tree: Some(tree), .. } => tree.would_remove(&changes.removals).map(Publishing::done),
+            Self::Export { .. } | Self::DryRun { tree: None, .. } => Ok(Publishing::done(Published::nothing())),
         }
     }
 
@@ -83,8 +109,9 @@ impl Committer<'_> {
         }
     }
 
-    /// Whether a batch has to be on record before rows are read again: a dry run changes neither disk nor ledger, so
-    /// its batch is all that knows of its decisions.
+    /// Whether decisions change disk and ledger. If so, the open batch is put on record before rows are read again and
+    /// before paths in doubt are cleared. A dry run changes neither: its decisions are known from its open batch and
+    /// its rehearsal alone.
     pub(super) fn changes_the_tree(&self) -> bool {
         matches!(self, Self::Export { .. })
     }
@@ -119,12 +146,31 @@ impl Publisher {
     }
 
     /// A thread that has ended said why in the result of a batch before.
-    fn submit(&self, changes: Changes) {
+    fn submit(&self, changes: Changes) -> Publishing {
         let _ = self.batches.send(changes);
+        Publishing(self.results.clone())
+    }
+}
+
+/// A batch on its way into the tree. The batch before it was waited for.
+pub(super) struct Publishing(Receiver<anyhow::Result<Published>>);
+
+impl Publishing {
+    pub(super) fn done(published: Published) -> Self {
+        let (done, result) = bounded(1);
+        let _ = done.send(Ok(published));
+        Self(result)
     }
 
-    fn wait_published(&self) -> anyhow::Result<Published> {
-        self.results.recv().unwrap_or_else(|_| Err(anyhow!("a publishing thread has ended, which is a bug")))
+    /// Whether the result is there, a failure included.
+    pub(super) fn is_done(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// # Errors
+    /// The batch could not be published, or a publishing thread has ended.
+    pub(super) fn wait(self) -> anyhow::Result<Published> {
+        self.0.recv().unwrap_or_else(|_| Err(anyhow!("a publishing thread has ended, which is a bug")))
     }
 }
 

@@ -1,5 +1,6 @@
-//! The thread that reads: the to-do list by primary key, then either the key diff (keys from the index, minus those that
-//! the ledger holds settled, then the documents of the rest) or the whole table in primary-key order. It changes nothing.
+//! The thread that reads: the to-do list by primary key, then either the key diff (keys from the index, minus those
+//! that the ledger holds settled, then the documents of the rest) or the whole table in primary-key order. It changes
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -9,10 +10,10 @@ use anyhow::Error;
 
 use super::one_by_one::{self, RetryingSource};
 use super::outbox::Outbox;
-use super::plan::{Group, OtherSpellings, Reading};
+use super::plan::{Group, KeysToRead, OtherSpellings};
 use super::retry::RetryPolicy;
-use super::ticket::{Part, Ticket, Trust};
-use crate::invoice::{Fetched, InvoiceId, Key, Reason, SourceTime, Tenant};
+use super::ticket::{Part, Rewrite, Ticket};
+use crate::invoice::{InvoiceId, Key, SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::source::{KeyCursor, Source, SourceError};
 use crate::state::ledger::{Entry, LedgerMatch, LedgerReader};
@@ -21,12 +22,12 @@ use crate::state::visited::VisitedIds;
 use crate::window::{Span, seconds_between};
 
 /// Keys asked for at a time: index entries of some 60 bytes.
-const KEYS_A_PAGE: usize = 10_000;
+pub(super) const KEYS_A_PAGE: usize = 10_000;
 /// Documents asked for in one statement.
 const DOCUMENTS_A_PAGE: usize = 500;
 /// Rows of one statement of a full scan.
 const ROWS_A_PAGE: usize = 1_000;
-/// Groups of which nothing is read that are told in one message: there may be a hundred thousand.
+/// Groups without keys to read that one event covers: there may be a hundred thousand.
 const QUIET_AT_ONCE: usize = 1_000;
 
 /// What the thread that reads says to the one that decides.
@@ -35,21 +36,21 @@ pub(super) enum ReaderEvent {
     Begun(usize),
     /// Nothing is read for these groups.
     Quiet(Range<usize>),
-    /// Asked for by primary key, but no invoice any more.
+    /// This id was asked for by primary key, and the source has no invoice with it any more.
     Gone {
         part: Part,
         id: InvoiceId,
         tenant: Option<Tenant>,
         late_by: Option<u64>,
     },
-    /// All rows of this part were handed over: so many, and the spellings of its tenant with the
-    /// newest source time each has shown here.
+    /// The reader has handed over all rows of this part, `rows` in number. `spellings` are those of its tenant, each
+    /// with the newest source time of its keys.
     Read {
         part: Part,
         rows: u64,
         spellings: BTreeMap<Tenant, Option<SourceTime>>,
     },
-    /// Not all rows of these tenants could be read, nor so many rows that belong to no known tenant.
+    /// Some rows of these tenants could not be read, nor could `tenantless` rows of which no tenant is known.
     Failed {
         tenants: Vec<Tenant>,
         tenantless: u64,
@@ -84,7 +85,7 @@ pub(super) enum Compare {
     Documents,
 }
 
-/// An invoice whose document is asked for.
+/// The request for the document of an invoice.
 struct FetchRequest {
     id: InvoiceId,
     tenant: Option<Tenant>,
@@ -92,7 +93,7 @@ struct FetchRequest {
 }
 
 impl FetchRequest {
-    /// A row of a full scan, of which the ledger is asked when it goes to be checked.
+    /// A row of a full scan. The outbox asks the ledger for its entry later.
     fn scanned(id: InvoiceId) -> Self {
         Self { id, tenant: None, ticket: Ticket::new(Part::Table, None) }
     }
@@ -105,27 +106,56 @@ struct TodoOwner {
     tenant: Option<Tenant>,
 }
 
+/// The ids that the reader has met so far.
+pub(super) struct MetIds {
+    /// Those that no later part hands over: the to-do list has brought them, or they are known to be gone or unread.
+    handled: HashSet<InvoiceId>,
+    /// Those that the source has shown, for a run that afterwards reads the rest of the ledger; None in other runs.
+    in_source: Option<VisitedIds>,
+}
+
+impl MetIds {
+    pub(super) fn new(in_source: Option<VisitedIds>) -> Self {
+        Self { handled: HashSet::new(), in_source }
+    }
+
+    /// The source has shown a row, with its document or in the index.
+    fn note_in_source(&mut self, part: Part, id: &InvoiceId) -> anyhow::Result<()> {
+        self.note_handled(part, id);
+        self.in_source.as_mut().map_or(Ok(()), |in_source| in_source.insert(id))
+    }
+
+    /// A scan does not hand over again what the to-do list has brought.
+    fn note_handled(&mut self, part: Part, id: &InvoiceId) {
+        if part == Part::Todo {
+            self.handled.insert(id.clone());
+        }
+    }
+}
+
 pub(super) struct Reader<'a, T: FnMut(ReaderEvent) -> anyhow::Result<()>> {
     pub source: Box<dyn Source>,
     pub lookup: LedgerReader,
     pub outbox: Outbox<'a>,
     pub tell: T,
-    pub visited: HashSet<InvoiceId>,
+    pub ids: MetIds,
     pub retry: RetryPolicy,
-    pub visited_ids: Option<VisitedIds>,
     /// How many rows the source has handed over.
     pub came: u64,
 }
 
 impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
-    /// Reads everything. An error is one that ends the run; what concerns one tenant is told.
+    /// Reads the to-do list and the scope.
+    ///
+    /// # Errors
+    /// What ends the run. A failure that concerns one tenant is sent as an event.
     pub(super) fn read(&mut self, todo: Vec<Todo>, scope: &Scope) -> Result<(), SourceError> {
         self.read_todo(todo)?;
         match scope {
             Scope::Table => self.read_table(),
             Scope::Groups { groups, compare } => {
                 self.read_groups(groups, *compare)?;
-                self.read_unmet()
+                self.read_ledger_rest()
             }
         }
     }
@@ -133,7 +163,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     fn read_groups(&mut self, groups: &[Group], compare: Compare) -> Result<(), SourceError> {
         let mut n = 0;
         while let Some(group) = groups.get(n) {
-            let is_quiet = |group: &&Group| group.reading == Reading::Nothing;
+            let is_quiet = |group: &&Group| group.keys == KeysToRead::None;
             let quiet = groups[n..].iter().take(QUIET_AT_ONCE).take_while(is_quiet).count();
             if quiet > 0 {
                 self.say(ReaderEvent::Quiet(n..n + quiet))?;
@@ -155,8 +185,8 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// Looks up by primary key the invoices of the ledger that the scan has not visited: a row that was updated
     /// while it was scanned can have left both pages.
-    fn read_unmet(&mut self) -> Result<(), SourceError> {
-        let Some(visited_ids) = self.visited_ids.take() else { return Ok(()) };
+    fn read_ledger_rest(&mut self) -> Result<(), SourceError> {
+        let Some(ids_in_source) = self.ids.in_source.take() else { return Ok(()) };
         let (mut after, mut rows) = (None, 0);
         // A table that is to blame is not asked again; the tenants of the rest fail.
         let mut refused: Option<Trouble> = None;
@@ -166,9 +196,9 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
             after = Some(last.id.clone());
             let mut wanted = Vec::new();
             for (entry, _) in page {
-                if visited_ids.is_missing(&entry).map_err(SourceError::Consumer)? {
+                if ids_in_source.is_missing(&entry).map_err(SourceError::Consumer)? {
                     let (id, tenant) = (entry.id.clone(), Some(entry.tenant.clone()));
-                    wanted.push(FetchRequest { id, tenant, ticket: Ticket::new(Part::Unmet, Some(entry)) });
+                    wanted.push(FetchRequest { id, tenant, ticket: Ticket::new(Part::LedgerRest, Some(entry)) });
                 }
             }
             let concerned: Vec<(InvoiceId, Tenant)> =
@@ -179,17 +209,17 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
                     result => result?,
                 }
             }
-            let unread = concerned.into_iter().filter(|(id, _)| !self.visited.contains(id));
+            let unread = concerned.into_iter().filter(|(id, _)| !self.ids.handled.contains(id));
             let tenants: BTreeSet<Tenant> = unread.map(|(_, tenant)| tenant).collect();
             if let Some(trouble) = refused.clone().filter(|_| !tenants.is_empty()) {
                 self.say(ReaderEvent::Failed { tenants: tenants.into_iter().collect(), tenantless: 0, trouble })?;
             }
         }
-        self.say(ReaderEvent::Read { part: Part::Unmet, rows, spellings: BTreeMap::new() })
+        self.say(ReaderEvent::Read { part: Part::LedgerRest, rows, spellings: BTreeMap::new() })
     }
 
-    /// First, so that a scan finds what was in doubt already written, and skips it. If it cannot be read, the tenants
-    /// of what is left of it fail.
+    /// Reads the to-do list before the scope, so that a scan skips its rows. If the server refuses it, the tenants of
+    /// the rows that were not read fail.
     fn read_todo(&mut self, mut todo: Vec<Todo>) -> Result<(), SourceError> {
         todo.sort_by(|a, b| a.id.cmp(&b.id));
         let mut rows = 0;
@@ -204,16 +234,16 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         self.say(ReaderEvent::Read { part: Part::Todo, rows, spellings: BTreeMap::new() })
     }
 
-    /// What is asked for of a part of the to-do list, and the tenants that it concerns.
+    /// What is asked for of a page of the to-do list, and the tenants that it concerns.
     fn wanted_again(&mut self, todo: Vec<Todo>) -> Result<(Vec<FetchRequest>, Vec<TodoOwner>), SourceError> {
         let ids: Vec<&InvoiceId> = todo.iter().map(|todo| &todo.id).collect();
         let known = self.lookup.entries(&ids).map_err(SourceError::Consumer)?;
         let (mut wanted, mut concerned) = (Vec::new(), Vec::new());
         for (Todo { id, why, tenant }, known) in todo.into_iter().zip(known) {
-            let trust = if why == TodoReason::Doubt { Trust::Nothing } else { Trust::Ledger };
+            let rewrite = if why == TodoReason::Doubt { Rewrite::Always } else { Rewrite::IfWrong };
             let of = tenant.clone().or(known.as_ref().map(|known| known.tenant.clone()));
             concerned.push(TodoOwner { id: id.clone(), why, tenant: of });
-            wanted.push(FetchRequest { id, tenant, ticket: Ticket { trust, ..Ticket::new(Part::Todo, known) } });
+            wanted.push(FetchRequest { id, tenant, ticket: Ticket { rewrite, ..Ticket::new(Part::Todo, known) } });
         }
         Ok((wanted, concerned))
     }
@@ -222,7 +252,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     /// reject, and a scan that meets it reads it after all. Any other row without a tenant ends the run: a dead run may
     /// have written its file.
     fn give_up(&mut self, fault: SourceError, mut unread: Vec<TodoOwner>) -> Result<(), SourceError> {
-        unread.retain(|concern| !self.visited.contains(&concern.id));
+        unread.retain(|concern| !self.ids.handled.contains(&concern.id));
         let is_covered = unread.iter().all(|concern| concern.tenant.is_some() || concern.why == TodoReason::Reject);
         match fault {
             SourceError::Statement(error) if is_covered => {
@@ -234,7 +264,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
                         continue;
                     };
                     tenants.insert(tenant);
-                    self.visited.insert(id);
+                    self.ids.handled.insert(id);
                 }
                 let tenants = tenants.into_iter().collect();
                 self.say(ReaderEvent::Failed { tenants, tenantless, trouble: Trouble::from(&error) })
@@ -247,7 +277,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     fn read_group(&mut self, part: Part, group: &Group, compare: Compare) -> Result<(), SourceError> {
         let mut spellings: BTreeMap<Tenant, Option<SourceTime>> = BTreeMap::new();
         let mut rows = 0;
-        if let Reading::Keys(span) = &group.reading {
+        if let KeysToRead::In(span) = &group.keys {
             rows += self.read_span(part, group, span, compare, &mut spellings)?;
             let is_member = |tenant: &Tenant| group.members.iter().any(|member| member.tenant == *tenant);
             if let Some(after) = &span.after
@@ -288,7 +318,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
                 }
                 ours.push(key);
             }
-            let mut wanted = self.unseen(part, group, ours, compare)?;
+            let mut wanted = self.unsettled(part, group, ours, compare)?;
             // The server finds neighbours in the primary key on one page of its disk.
             wanted.sort_by(|a, b| a.id.cmp(&b.id));
             self.fetch_all(wanted, &mut rows)?;
@@ -299,15 +329,15 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         }
     }
 
-    /// What is left of these keys once those that were exported in this version are dropped.
-    fn unseen(
+    /// Drops the keys that need no document: the ledger holds them settled with this source time and tenant.
+    fn unsettled(
         &mut self,
         part: Part,
         group: &Group,
         mut keys: Vec<Key>,
         compare: Compare,
     ) -> Result<Vec<FetchRequest>, SourceError> {
-        keys.retain(|key| !self.visited.contains(&key.id));
+        keys.retain(|key| !self.ids.handled.contains(&key.id));
         if compare == Compare::Documents {
             let ids: Vec<&InvoiceId> = keys.iter().map(|key| &key.id).collect();
             let known = self.lookup.entries(&ids).map_err(SourceError::Consumer)?;
@@ -316,16 +346,18 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         }
         let mut wanted = Vec::new();
         keys.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        let seen = self.lookup.matches(&keys).map_err(SourceError::Consumer)?;
-        for (key, seen) in keys.into_iter().zip(seen) {
-            match seen {
-                LedgerMatch::Settled => self.meet(&key.id)?,
+        let matches = self.lookup.match_keys(&keys).map_err(SourceError::Consumer)?;
+        for (key, found) in keys.into_iter().zip(matches) {
+            match found {
+                LedgerMatch::Settled => self.ids.note_in_source(part, &key.id).map_err(SourceError::Consumer)?,
                 LedgerMatch::Unsettled(known) => wanted.push(Self::wanted(part, group, key, known, compare)),
             }
         }
         Ok(wanted)
     }
 
+    /// The request for one key. Its row is late if it lies at or below the watermark and the ledger does not have it
+    /// with this time.
     fn wanted(part: Part, group: &Group, key: Key, known: Option<Entry>, compare: Compare) -> FetchRequest {
         let watermark =
             group.members.iter().find(|member| member.tenant == key.tenant).and_then(|m| m.watermark.as_ref());
@@ -335,17 +367,6 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         let late_by = late.map(|(watermark, time)| seconds_between(time, watermark).unwrap_or_default().unsigned_abs());
         let ticket = Ticket { late_by, ..Ticket::new(part, known) };
         FetchRequest { id: key.id, tenant: Some(key.tenant), ticket }
-    }
-
-    fn meet(&mut self, id: &InvoiceId) -> Result<(), SourceError> {
-        self.visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(id)).map_err(SourceError::Consumer)
-    }
-
-    /// A scan does not hand over again what the to-do list has brought.
-    fn visit(&mut self, part: Part, id: &InvoiceId) {
-        if part == Part::Todo {
-            self.visited.insert(id.clone());
-        }
     }
 
     /// Hands over the documents of these ids and says which are gone. Counts the rows handed over, also if it fails.
@@ -364,14 +385,15 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
             *rows += (asked - page.len()) as u64;
             fetched?;
             for (id, FetchRequest { tenant, ticket: Ticket { part, late_by, .. }, .. }) in page {
-                self.visit(part, &id);
+                self.ids.note_handled(part, &id);
                 self.say(ReaderEvent::Gone { part, id, tenant, late_by })?;
             }
         }
         Ok(())
     }
 
-    /// Takes what came out of `page`. A row that fails alone is a reject.
+    /// Hands over the rows of a page, and removes from `page` each that came. A row that the server refuses alone is a
+    /// reject.
     fn fetch_page(
         &mut self,
         ids: &[InvoiceId],
@@ -403,41 +425,30 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         page: &HashMap<InvoiceId, FetchRequest>,
     ) -> Result<(), SourceError> {
         for FetchRequest { id, tenant, ticket: Ticket { part, late_by, .. } } in page.values() {
-            if *part == Part::Unmet && !unread.contains(id) {
-                self.visited.insert(id.clone());
+            if *part == Part::LedgerRest && !unread.contains(id) {
+                self.ids.handled.insert(id.clone());
                 self.say(ReaderEvent::Gone { part: *part, id: id.clone(), tenant: tenant.clone(), late_by: *late_by })?;
             }
         }
         Ok(())
     }
 
-    /// Hands over a row that the server does not return.
+    /// Hands over a row that the server does not return, as a reject.
     fn reject(&mut self, wanted: FetchRequest, error: &Error) -> Result<(), SourceError> {
-        self.meet(&wanted.id)?;
-        self.visit(wanted.ticket.part, &wanted.id);
-        let fetched = Fetched::Unreadable {
-            id: wanted.id.clone(),
-            tenant: wanted.tenant.clone(),
-            number: None,
-            time: None,
-            reason: Reason::Unreadable { detail: format!("{error:#}") },
-        };
+        self.ids.note_in_source(wanted.ticket.part, &wanted.id).map_err(SourceError::Consumer)?;
+        let fetched = one_by_one::unreadable(wanted.id, wanted.tenant, error);
         self.outbox.put(fetched, wanted.ticket, &self.lookup).map_err(SourceError::Consumer)
     }
 
-    /// Asks for what has not come yet.
+    /// Asks for the rows of a page that have not come yet.
     fn fetch(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, FetchRequest>) -> Result<(), SourceError> {
-        let (outbox, lookup, visited_ids, came) =
-            (&mut self.outbox, &self.lookup, &mut self.visited_ids, &mut self.came);
-        let visited = &mut self.visited;
+        let (outbox, lookup, came) = (&mut self.outbox, &self.lookup, &mut self.came);
+        let met = &mut self.ids;
         let rest: Vec<InvoiceId> = ids.iter().filter(|id| page.contains_key(*id)).cloned().collect();
         self.source.documents(&rest, &mut |fetched| match page.remove(fetched.id()) {
             Some(wanted) => {
                 *came += 1;
-                visited_ids.as_mut().map_or(Ok(()), |visited_ids| visited_ids.insert(&wanted.id))?;
-                if wanted.ticket.part == Part::Todo {
-                    visited.insert(wanted.id.clone());
-                }
+                met.note_in_source(wanted.ticket.part, &wanted.id)?;
                 outbox.put(fetched, wanted.ticket, lookup)
             }
             None => Ok(()),
@@ -463,14 +474,14 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     /// One page of the table. Moves `after` on with each row, also in a page that breaks off later, so
     /// that the next attempt goes on from there. Returns how many rows came.
     fn read_rows(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, SourceError> {
-        let (outbox, lookup, visited) = (&mut self.outbox, &self.lookup, &self.visited);
+        let (outbox, lookup, handled_ids) = (&mut self.outbox, &self.lookup, &self.ids.handled);
         let came = &mut self.came;
         let from = after.clone();
         self.source.page(from.as_ref(), ROWS_A_PAGE, &mut |fetched| {
             let id = fetched.id().clone();
             *after = Some(id.clone());
             *came += 1;
-            if visited.contains(&id) {
+            if handled_ids.contains(&id) {
                 return Ok(());
             }
             *rows += 1;
@@ -481,7 +492,7 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     /// The next rows one by one, since a page with one of them cannot be read.
     fn read_around(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, SourceError> {
         let ids = self.patiently(|reader| reader.source.ids(after.as_ref(), ROWS_A_PAGE))?;
-        let unvisited = ids.iter().filter(|id| !self.visited.contains(*id));
+        let unvisited = ids.iter().filter(|id| !self.ids.handled.contains(*id));
         let mut page: HashMap<_, _> = unvisited.map(|id| (id.clone(), FetchRequest::scanned(id.clone()))).collect();
         // What does not come was no invoice to begin with.
         let asked = page.len();
@@ -501,18 +512,21 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
             if let Err(error) = self.outbox.flush(&self.lookup) {
                 result = Err(SourceError::Consumer(error));
             }
-            if result.is_ok() || self.came > before {
+            if self.came > before {
                 self.retry.progress();
             }
-            let Err(fault) = result else { return result };
             let tell = &mut self.tell;
-            self.retry.wait(fault, |trouble, pause| tell(ReaderEvent::Retrying { trouble, pause }))?;
+            let say = |trouble, pause| tell(ReaderEvent::Retrying { trouble, pause });
+            if let Some(done) = self.retry.judge(result, say)? {
+                return Ok(done);
+            }
         }
     }
 
-    /// Nothing is told of rows that are still to be handed over.
-    fn say(&mut self, told: ReaderEvent) -> Result<(), SourceError> {
-        self.outbox.flush(&self.lookup).and_then(|()| (self.tell)(told)).map_err(SourceError::Consumer)
+    /// Sends an event, after the rows of the open packet. It may still arrive before them, since they are checked on
+    /// their way.
+    fn say(&mut self, event: ReaderEvent) -> Result<(), SourceError> {
+        self.outbox.flush(&self.lookup).and_then(|()| (self.tell)(event)).map_err(SourceError::Consumer)
     }
 }
 

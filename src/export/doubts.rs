@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-use super::plan::Start;
+use super::plan::StartMode;
 use crate::event::Doubt;
 use crate::invoice::SourceTime;
 use crate::state::runs::{ClockContinuity, Clocks, LastKnownState};
@@ -20,8 +20,8 @@ use crate::window::{Clock, earlier, effective};
 const COMPARED_ANEW_AFTER: TimeDelta = TimeDelta::days(1);
 
 /// What a run finds when it begins.
-pub(super) struct Found<'a> {
-    pub start: Start,
+pub(super) struct StartFacts<'a> {
+    pub start: StartMode,
     pub server: &'a str,
     pub clocks: &'a Clocks,
     /// When the run began by our clock.
@@ -36,8 +36,8 @@ pub(super) struct Doubts {
 }
 
 /// Compares what is found with the last run.
-pub(super) fn doubts(last: &LastKnownState, found: &Found<'_>, lag: Duration) -> Doubts {
-    let Found { start, server, clocks, at } = found;
+pub(super) fn doubts(last: &LastKnownState, found: &StartFacts<'_>, lag: Duration) -> Doubts {
+    let StartFacts { start, server, clocks, at } = found;
     let other = last.server.as_deref().is_some_and(|before| before != *server);
     let moved = last.clocks.as_ref().is_some_and(|before| has_moved(before, clocks, lag));
     let is_proven = last.clocks.as_ref().is_none_or(|before| passed_ms(before, clocks).is_some());
@@ -46,7 +46,7 @@ pub(super) fn doubts(last: &LastKnownState, found: &Found<'_>, lag: Duration) ->
     let doubts: Vec<Doubt> = [
         (other, Doubt::OtherServer),
         (moved, Doubt::ClockMoved),
-        (*start == Start::Restored, Doubt::StateRestored),
+        (*start == StartMode::Restored, Doubt::StateRestored),
         (unproven > 0 && is_due, Doubt::TimeUnproven),
     ]
     .into_iter()
@@ -122,17 +122,17 @@ mod tests {
     }
 
     fn begin(last: &LastKnownState, clocks: &Clocks, at: DateTime<Utc>, lag: Duration) -> Doubts {
-        doubts(last, &Found { start: Start::GoOn, server: "one", clocks, at }, lag)
+        doubts(last, &StartFacts { start: StartMode::Continue, server: "one", clocks, at }, lag)
     }
 
     #[test]
     fn another_server_or_a_restored_state_is_in_doubt() {
         let (before, now) = (last(clocks(0, 0, 0)), clocks(HOUR, HOUR, HOUR));
-        let found = |start, server| Found { start, server, clocks: &now, at: DateTime::UNIX_EPOCH };
-        let reasons = |found: Found<'_>| doubts(&before, &found, LAG).doubts;
-        assert_eq!(reasons(found(Start::GoOn, "one")), []);
-        assert_eq!(reasons(found(Start::GoOn, "two")), [Doubt::OtherServer]);
-        assert_eq!(reasons(found(Start::Restored, "one")), [Doubt::StateRestored]);
+        let found = |start, server| StartFacts { start, server, clocks: &now, at: DateTime::UNIX_EPOCH };
+        let reasons = |found: StartFacts<'_>| doubts(&before, &found, LAG).doubts;
+        assert_eq!(reasons(found(StartMode::Continue, "one")), []);
+        assert_eq!(reasons(found(StartMode::Continue, "two")), [Doubt::OtherServer]);
+        assert_eq!(reasons(found(StartMode::Restored, "one")), [Doubt::StateRestored]);
         assert_eq!(doubted(&LastKnownState::default(), &now, LAG), []);
     }
 

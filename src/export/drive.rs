@@ -11,14 +11,14 @@ use anyhow::{anyhow, bail};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
 use super::budget::Budget;
-use super::check::{Checker, Verdict};
-use super::diff::{Reader, ReaderEvent, Scope};
+use super::check::{CheckResult, Checker};
+use super::diff::{MetIds, Reader, ReaderEvent, Scope};
 use super::outbox::{Job, Outbox, ROWS_A_PACKET};
 use super::retry::RetryPolicy;
 use super::ticket::{Part, Ticket};
 use crate::panics;
 use crate::refusal::Refusal;
-use crate::run::Cancel;
+use crate::run::{CANCEL_CHECK_INTERVAL, Cancel};
 use crate::source::{Source, SourceError};
 use crate::state::ledger::LedgerReader;
 use crate::state::todo::Todo;
@@ -35,20 +35,20 @@ const MESSAGES_IN_FLIGHT: usize = 4_096 / ROWS_A_PACKET;
 /// A checked row on its way to the deciding thread.
 pub(super) struct Checked {
     pub ticket: Ticket,
-    pub verdict: Verdict,
+    pub check_result: CheckResult,
 }
 
-enum Message {
+enum WorkerMessage {
     Checked(Vec<Checked>),
     Reader(ReaderEvent),
-    Broken(anyhow::Error),
+    Failed(anyhow::Error),
 }
 
 /// Decides what becomes of the rows, in the calling thread.
 pub(super) trait RowHandler {
     fn on_row(&mut self, checked: Checked) -> anyhow::Result<()>;
     fn on_reader_event(&mut self, event: ReaderEvent) -> anyhow::Result<()>;
-    /// Puts the decisions on record, since the run is cancelled.
+    /// Puts the decisions on record before the run ends early: it is cancelled, or rows did not arrive.
     fn checkpoint(&mut self) -> anyhow::Result<()>;
     /// No message has come for a moment.
     fn on_idle(&mut self) -> anyhow::Result<()> {
@@ -66,13 +66,11 @@ pub(super) struct ReadTask {
     pub scope: Arc<Scope>,
     pub retry: RetryPolicy,
     /// The ids that the scan has visited: the rest of the ledger is looked up by primary key afterwards.
-    pub visited_ids: Option<VisitedIds>,
+    pub ids_in_source: Option<VisitedIds>,
 }
 
 /// How long a cancelled run waits for its reader, which may itself be waiting for the server.
 const READER_EXIT_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often a run that waits for messages looks whether it is cancelled.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Reads everything in scope, has it checked and hands it over.
 pub(super) fn drive(
@@ -83,7 +81,7 @@ pub(super) fn drive(
     cancel: &Cancel,
 ) -> anyhow::Result<()> {
     let (jobs, waiting) = bounded::<Vec<Job>>(PACKETS_IN_FLIGHT);
-    let (messages, inbox) = bounded::<Message>(MESSAGES_IN_FLIGHT);
+    let (messages, inbox) = bounded::<WorkerMessage>(MESSAGES_IN_FLIGHT);
     let (reading, result) = thread::scope(|threads| {
         let (open, closing) = bounded::<()>(0);
         start_checkers(threads, checker, writers, &waiting, &closing, &messages)?;
@@ -119,7 +117,7 @@ fn start_checkers<'scope>(
     writers: usize,
     waiting: &Receiver<Vec<Job>>,
     closing: &Receiver<()>,
-    messages: &Sender<Message>,
+    messages: &Sender<WorkerMessage>,
 ) -> anyhow::Result<()> {
     let writers = checker.tree.map_or(writers, |tree| writers.min(tree.most_writers()));
     for n in 0..writers.max(1) {
@@ -139,21 +137,26 @@ pub(super) fn no_thread(error: &io::Error) -> anyhow::Error {
     Refusal::NoThread { detail: error.to_string() }.into()
 }
 
-fn read_all(read_task: ReadTask, jobs: Sender<Vec<Job>>, messages: &Sender<Message>) {
-    let ReadTask { source, lookup, todo, scope, retry, visited_ids } = read_task;
+fn read_all(read_task: ReadTask, jobs: Sender<Vec<Job>>, messages: &Sender<WorkerMessage>) {
+    let ReadTask { source, lookup, todo, scope, retry, ids_in_source } = read_task;
     let budget = &Budget::new(DOCUMENTS_IN_FLIGHT);
-    let tell = |told| messages.send(Message::Reader(told)).map_err(|_| anyhow!("the run has ended"));
-    let visited = Default::default();
+    let tell = |event| messages.send(WorkerMessage::Reader(event)).map_err(|_| anyhow!("the run has ended"));
+    let ids = MetIds::new(ids_in_source);
     let outbox = Outbox::new(jobs, budget);
-    let mut reader = Reader { source, lookup, outbox, tell, visited, retry, visited_ids, came: 0 };
+    let mut reader = Reader { source, lookup, outbox, tell, ids, retry, came: 0 };
     if let Err(error) = panics::as_error(|| reader.read(todo, &scope).map_err(SourceError::into_error)) {
         // The receiver is gone only if the run has failed already.
-        let _ = messages.send(Message::Broken(error));
+        let _ = messages.send(WorkerMessage::Failed(error));
     }
 }
 
 /// Ends when there are no more jobs, or when the run has ended.
-fn check_all(checker: Checker<'_>, waiting: &Receiver<Vec<Job>>, closing: &Receiver<()>, messages: &Sender<Message>) {
+fn check_all(
+    checker: Checker<'_>,
+    waiting: &Receiver<Vec<Job>>,
+    closing: &Receiver<()>,
+    messages: &Sender<WorkerMessage>,
+) {
     loop {
         let packet = select! {
             recv(waiting) -> packet => packet,
@@ -163,8 +166,8 @@ fn check_all(checker: Checker<'_>, waiting: &Receiver<Vec<Job>>, closing: &Recei
         let mut checked = Vec::with_capacity(packet.len());
         let mut broken = None;
         for Job { fetched, ticket, permit } in packet {
-            match panics::as_error(|| checker.check(fetched, ticket.known.as_ref(), ticket.trust)) {
-                Ok(verdict) => checked.push(Checked { ticket, verdict }),
+            match panics::as_error(|| checker.check(fetched, ticket.known.as_ref(), ticket.rewrite)) {
+                Ok(check_result) => checked.push(Checked { ticket, check_result }),
                 Err(error) => {
                     broken = Some(error);
                     break;
@@ -172,8 +175,8 @@ fn check_all(checker: Checker<'_>, waiting: &Receiver<Vec<Job>>, closing: &Recei
             }
             drop(permit);
         }
-        let told = messages.send(Message::Checked(checked));
-        if told.is_err() || broken.is_some_and(|error| messages.send(Message::Broken(error)).is_err()) {
+        let sent = messages.send(WorkerMessage::Checked(checked));
+        if sent.is_err() || broken.is_some_and(|error| messages.send(WorkerMessage::Failed(error)).is_err()) {
             return;
         }
     }
@@ -185,13 +188,15 @@ fn check_all(checker: Checker<'_>, waiting: &Receiver<Vec<Job>>, closing: &Recei
 struct Arrivals(HashMap<Part, (u64, Option<u64>)>);
 
 impl Arrivals {
-    fn note(&mut self, message: &Message) {
+    fn note(&mut self, message: &WorkerMessage) {
         match message {
-            Message::Checked(packet) => {
+            WorkerMessage::Checked(packet) => {
                 packet.iter().for_each(|checked| self.0.entry(checked.ticket.part).or_default().0 += 1);
             }
-            Message::Reader(ReaderEvent::Read { part, rows, .. }) => self.0.entry(*part).or_default().1 = Some(*rows),
-            Message::Reader(_) | Message::Broken(_) => {}
+            WorkerMessage::Reader(ReaderEvent::Read { part, rows, .. }) => {
+                self.0.entry(*part).or_default().1 = Some(*rows);
+            }
+            WorkerMessage::Reader(_) | WorkerMessage::Failed(_) => {}
         }
     }
 
@@ -206,24 +211,26 @@ impl Arrivals {
     }
 }
 
-/// Every decision is on record when this returns, also when the run is cancelled.
-fn decide_all(handler: &mut dyn RowHandler, inbox: Receiver<Message>, cancel: &Cancel) -> anyhow::Result<()> {
+/// Hands each message to the handler, until the last thread has ended. Every decision is on record when this returns
+/// Ok, when the run was cancelled, and when rows did not arrive. After an error of a thread or of the handler the open
+/// batch is given up, and the next run decides its rows again.
+fn decide_all(handler: &mut dyn RowHandler, inbox: Receiver<WorkerMessage>, cancel: &Cancel) -> anyhow::Result<()> {
     let mut arrivals = Arrivals::default();
     loop {
         if let Some(signal) = cancel.signal() {
             handler.checkpoint()?;
             return Err(Refusal::Cancelled { signal }.into());
         }
-        let message = inbox.recv_timeout(LOOK_EVERY);
+        let message = inbox.recv_timeout(CANCEL_CHECK_INTERVAL);
         if let Ok(message) = &message {
             arrivals.note(message);
         }
         match message {
-            Ok(Message::Checked(packet)) => packet.into_iter().try_for_each(|checked| handler.on_row(checked))?,
-            Ok(Message::Reader(told)) => handler.on_reader_event(told)?,
-            // A reader that waits for the server gives up when the run is cancelled.
-            Ok(Message::Broken(error)) if cancel.signal().is_none() => return Err(error),
-            Ok(Message::Broken(_)) => {}
+            Ok(WorkerMessage::Checked(packet)) => packet.into_iter().try_for_each(|checked| handler.on_row(checked))?,
+            Ok(WorkerMessage::Reader(event)) => handler.on_reader_event(event)?,
+            // A cancelled run ends above, at its checkpoint, whatever its threads say.
+            Ok(WorkerMessage::Failed(error)) if cancel.signal().is_none() => return Err(error),
+            Ok(WorkerMessage::Failed(_)) => {}
             Err(RecvTimeoutError::Timeout) => handler.on_idle()?,
             Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -269,16 +276,16 @@ mod tests {
     fn row() -> Checked {
         let reason = Reason::TooLarge { bytes: 1 };
         let reject = Reject { id: InvoiceId::from("1"), tenant: None, number: None, time: None, reason };
-        Checked { ticket: Ticket::new(Part::Table, None), verdict: Verdict::Reject(reject) }
+        Checked { ticket: Ticket::new(Part::Table, None), check_result: CheckResult::Reject(reject) }
     }
 
     fn decide(packets: Vec<Vec<Checked>>, rows: u64) -> (anyhow::Result<()>, Vec<&'static str>) {
         let (messages, inbox) = bounded(packets.len() + 1);
         // The reader may be through before the last row is checked.
         messages
-            .send(Message::Reader(ReaderEvent::Read { part: Part::Table, rows, spellings: Default::default() }))
+            .send(WorkerMessage::Reader(ReaderEvent::Read { part: Part::Table, rows, spellings: Default::default() }))
             .unwrap();
-        packets.into_iter().for_each(|packet| messages.send(Message::Checked(packet)).unwrap());
+        packets.into_iter().for_each(|packet| messages.send(WorkerMessage::Checked(packet)).unwrap());
         drop(messages);
         let mut witness = Witness::default();
         (decide_all(&mut witness, inbox, &Cancel::default()), witness.0)

@@ -44,7 +44,7 @@ fn suppose(
     options: &CommonOptions,
     state: &State,
     last: &LastKnownState,
-    begun: plan::Start,
+    begun: plan::StartMode,
     snapshot: &ServerSnapshot,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Supposition> {
@@ -53,7 +53,7 @@ fn suppose(
     if !targets.is_empty() {
         tell(Event::Notice(Notice::Recovering { files: targets.len() as u64 }));
     }
-    let found = doubts::Found { start: begun, server, clocks, at: options.surroundings.starter.at };
+    let found = doubts::StartFacts { start: begun, server, clocks, at: options.surroundings.starter.at };
     let Doubts { doubts, .. } = doubts::doubts(last, &found, options.margins.safety_lag);
     doubts.iter().for_each(|doubt| tell(Event::Notice(Notice::Doubt(*doubt))));
     let boundary = parameters.boundary.clone();

@@ -32,9 +32,9 @@ pub enum Yardstick<'a> {
     OwnClock(DateTime<Utc>),
 }
 
-/// One tenant's place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+/// How far one tenant lags behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantLag {
     /// None for rejects whose tenant is unknown.
     pub tenant: Option<Tenant>,
     pub watermark: Option<SourceTime>,
@@ -106,82 +106,72 @@ fn newest_by_family<'a>(overview: &Overview, listed: &'a [ListedTenant]) -> Hash
 }
 
 /// Every tenant of state and source, the one that lags most first.
-pub fn places(overview: &Overview, by: &Yardstick<'_>, stale_after: Option<Duration>) -> Vec<Place> {
+pub fn tenant_lags(overview: &Overview, by: &Yardstick<'_>, stale_after: Option<Duration>) -> Vec<TenantLag> {
     let stale_after = stale_after.map(|after| i64::try_from(after.as_secs()).unwrap_or(i64::MAX));
-    let mut places: Vec<Place> = match by {
+    let mut tenant_lags: Vec<TenantLag> = match by {
         Yardstick::OwnClock(now) => {
-            overview.tenants.iter().map(|standing| place_by_clock(standing, *now, stale_after)).collect()
+            overview.tenants.iter().map(|standing| lag_by_clock(standing, *now, stale_after)).collect()
         }
         Yardstick::Source(present) => {
             let families = newest_by_family(overview, &present.listed);
-            let known = overview.tenants.iter().map(|standing| place(standing, present, &families, stale_after));
+            let known =
+                overview.tenants.iter().map(|standing| lag_by_source(standing, present, &families, stale_after));
             let spellings = known_spellings(overview);
             let new = present.listed.iter().filter(|listed| !spellings.contains_key(&listed.spelling));
             known.chain(new.map(|listed| never_exported(listed, &present.boundary, stale_after))).collect()
         }
     };
     if overview.rejects_without_tenant.number > 0 {
-        let rejects = overview.rejects_without_tenant.clone();
-        places.push(Place {
-            tenant: None,
-            watermark: None,
-            lag: None,
-            last: None,
-            rejects,
-            late_by: None,
-            remark: None,
-            stale: false,
-        });
+        tenant_lags.push(TenantLag { rejects: overview.rejects_without_tenant.clone(), ..TenantLag::default() });
     }
-    places.sort_by(|one, other| rank(one).cmp(&rank(other)));
-    places
+    tenant_lags.sort_by(|one, other| rank(one).cmp(&rank(other)));
+    tenant_lags
 }
 
 /// First those without a watermark, then by watermark, which is by lag too; last what has no lag to
 /// speak of.
-fn rank(place: &Place) -> (u8, Option<&SourceTime>, Option<&Tenant>) {
-    let group = match (&place.tenant, place.remark) {
+fn rank(tenant_lag: &TenantLag) -> (u8, Option<&SourceTime>, Option<&Tenant>) {
+    let group = match (&tenant_lag.tenant, tenant_lag.remark) {
         (None, _) => 3,
         (_, Some(Remark::Absent)) => 2,
         (_, Some(Remark::NeverExported)) => 0,
         (_, Some(Remark::NoWatermark) | None) => 1,
     };
-    (group, place.watermark.as_ref(), place.tenant.as_ref())
+    (group, tenant_lag.watermark.as_ref(), tenant_lag.tenant.as_ref())
 }
 
 /// What the state alone says of a tenant.
-fn without_lag(standing: &TenantStanding) -> Place {
-    Place {
+fn without_lag(standing: &TenantStanding) -> TenantLag {
+    TenantLag {
         tenant: Some(standing.tenant.clone()),
         watermark: standing.watermark.clone(),
-        lag: None,
         last: standing.last.clone(),
         rejects: standing.rejects.clone(),
         late_by: standing.late_by,
         remark: standing.watermark.is_none().then_some(Remark::NoWatermark),
-        stale: false,
+        ..TenantLag::default()
     }
 }
 
 /// Judged by the age of the last success.
-fn place_by_clock(standing: &TenantStanding, now: DateTime<Utc>, stale_after: Option<i64>) -> Place {
+fn lag_by_clock(standing: &TenantStanding, now: DateTime<Utc>, stale_after: Option<i64>) -> TenantLag {
     let success = standing.last.as_ref().filter(|last| last.outcome == RunStatus::Success);
     let age = success.and_then(|last| age(last, now));
     let stale = stale_after.is_some_and(|after| age.is_none_or(|age| age > after));
-    Place { stale, ..without_lag(standing) }
+    TenantLag { stale, ..without_lag(standing) }
 }
 
 /// Judged by what the source has.
-fn place(
+fn lag_by_source(
     standing: &TenantStanding,
     present: &LagSnapshot,
     families: &HashMap<i64, Option<&SourceTime>>,
     stale_after: Option<i64>,
-) -> Place {
-    let place = without_lag(standing);
+) -> TenantLag {
+    let tenant_lag = without_lag(standing);
     let newest = families.get(&standing.family);
     if newest.is_none() && !present.folded.contains(&standing.tenant) {
-        return Place { remark: Some(Remark::Absent), ..place };
+        return TenantLag { remark: Some(Remark::Absent), ..tenant_lag };
     }
     let behind = |time: &SourceTime| seconds_between(time, &present.boundary);
     let lag = standing.watermark.as_ref().and_then(behind);
@@ -189,21 +179,17 @@ fn place(
         Some(_) => lag,
         None => newest.copied().flatten().and_then(behind),
     };
-    Place { lag, stale: is_more(waiting, stale_after), ..place }
+    TenantLag { lag, stale: is_more(waiting, stale_after), ..tenant_lag }
 }
 
 /// Of a tenant that only the source knows.
-fn never_exported(listed: &ListedTenant, boundary: &SourceTime, stale_after: Option<i64>) -> Place {
+fn never_exported(listed: &ListedTenant, boundary: &SourceTime, stale_after: Option<i64>) -> TenantLag {
     let waiting = listed.newest.as_ref().and_then(|newest| seconds_between(newest, boundary));
-    Place {
+    TenantLag {
         tenant: Some(listed.spelling.clone()),
-        watermark: None,
-        lag: None,
-        last: None,
-        rejects: OpenRejects::default(),
-        late_by: None,
         remark: Some(Remark::NeverExported),
         stale: is_more(waiting, stale_after),
+        ..TenantLag::default()
     }
 }
 

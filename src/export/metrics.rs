@@ -1,4 +1,4 @@
-//! What is measured of a run, and what came of it.
+//! Owns what is measured of a run: its counts, its failed tenants, its retries; and makes the summary of them.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
@@ -24,7 +24,7 @@ impl RunMetrics {
         Self { started: Instant::now(), retries: Cell::new(0) }
     }
 
-    /// Each retry is said, so that this counts them all.
+    /// Counts the retries among the events that pass: every retry is an event.
     pub(super) fn counting<'a>(&'a self, tell: &'a mut dyn FnMut(Event)) -> impl FnMut(Event) + 'a {
         move |event| {
             let retries = u64::from(matches!(event, Event::Notice(Notice::Retrying { .. })));
@@ -75,7 +75,7 @@ pub(super) struct RunResult {
     /// Invoices without a known tenant that could not be read: how many, and why.
     pub unread: Option<(u64, Trouble)>,
     /// Files that were left though no invoice names them any more: how many, and one of them.
-    pub left: BTreeMap<Option<KeptReason>, (u64, TreePath)>,
+    pub leftovers: BTreeMap<Option<KeptReason>, (u64, TreePath)>,
 }
 
 impl RunResult {
@@ -91,7 +91,7 @@ impl RunResult {
         Some(format!("invoices without a known tenant that could not be read: {invoices}: {trouble}"))
     }
 
-    /// What a run says in the end.
+    /// The summary that a run ends with.
     pub(super) fn summary(
         self,
         options: &CommonOptions,
@@ -111,7 +111,7 @@ impl RunResult {
             counts: self.totals.run,
             new_rejects: self.new_rejects,
             unread: self.unread.map_or(0, |(invoices, _)| invoices),
-            leftovers: self.left.values().map(|(files, _)| files).sum(),
+            leftovers: self.leftovers.values().map(|(files, _)| files).sum(),
             open_rejects,
             retries: metrics.retries.get(),
             effort: Effort::so_far(),

@@ -1,4 +1,4 @@
-//! The script's state file, written after a run for programs that still read it.
+//! Writes the script's state file after a run, for programs that still read it.
 
 use std::sync::Arc;
 

@@ -1,11 +1,11 @@
-//! Rows that a server cannot return. A page that it refuses is read row by row; a row that fails alone is to blame,
-//! unless no other row can be read either: then the table is.
+//! Owns the search for rows that a server cannot return. A page that the server refuses is read row by row. A row that
+//! fails alone is to blame, unless no other row can be read either: then the table is to blame.
 
 use std::slice;
 
 use anyhow::Error;
 
-use crate::invoice::InvoiceId;
+use crate::invoice::{Fetched, InvoiceId, Reason, Tenant};
 use crate::source::{Source, SourceError};
 
 /// How many other rows are tried, in each place, before the table is blamed instead of a row.
@@ -73,6 +73,12 @@ fn others_can_be_read(
         }
     }
     Ok(false)
+}
+
+/// A row that the server does not return, with the server's error as the reason.
+pub(super) fn unreadable(id: InvoiceId, tenant: Option<Tenant>, error: &Error) -> Fetched {
+    let reason = Reason::Unreadable { detail: format!("{error:#}") };
+    Fetched::Unreadable { id, tenant, number: None, time: None, reason }
 }
 
 fn any_can_be_read(asks: &mut impl RetryingSource, ids: &[InvoiceId]) -> Result<bool, SourceError> {

@@ -1,5 +1,5 @@
-//! Rows on their way to the threads that check them, some at a time: each row of its own would wake a
-//! thread and take the locks of the state.
+//! Owns the packets of rows that go from the reader to the checking threads. Rows go in packets because each send wakes
+//! a thread, and each look-up in the ledger takes locks of the state.
 
 use std::mem;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl<'a> Outbox<'a> {
         Self { sender, budget, packet: Vec::new(), bytes: 0 }
     }
 
-    /// What the ledger says of the rows of a full scan is asked when their packet goes.
+    /// Adds a row to the open packet, and waits for room in the budget. Sends the packet when it is full.
     pub(super) fn put(&mut self, fetched: Fetched, ticket: Ticket, lookup: &LedgerReader) -> anyhow::Result<()> {
         let bytes = match &fetched {
             Fetched::Row(row) => row.document.len(),
@@ -45,7 +45,7 @@ impl<'a> Outbox<'a> {
         let permit = match self.budget.try_take(bytes) {
             Some(permit) => permit,
             None => {
-                // What lies here may be what there is no room for.
+                // The budget may be used up by the open packet itself.
                 self.flush(lookup)?;
                 self.budget.take(bytes)
             }
@@ -57,13 +57,13 @@ impl<'a> Outbox<'a> {
             self.flush(lookup)?;
         }
         if fills_the_budget {
-            // It would still lie there while the next one is read, which may be as large.
+            // Waits until it is checked: the next document may be as large, and is read before it asks for room.
             drop(self.budget.take(bytes));
         }
         Ok(())
     }
 
-    /// Hands over what there is.
+    /// Sends the open packet. The ledger is asked here for the entries of a full scan's rows, a packet at a time.
     pub(super) fn flush(&mut self, lookup: &LedgerReader) -> anyhow::Result<()> {
         if self.packet.is_empty() {
             return Ok(());

@@ -1,4 +1,5 @@
-//! Decisions, without I/O: may this run start here, is anything in doubt, which keys are read.
+//! Decides without I/O whether a run may start here, which watermarks lie ahead of the boundary, and which keys a run
+//! reads. `doubts.rs` decides whether clocks and server are to be doubted.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -17,7 +18,7 @@ use crate::window::{OpenWork, ReadFrom, Span, earlier};
 
 /// What was found where a run is to start.
 #[derive(Clone, Debug)]
-pub struct Found<'a> {
+pub struct SiteFacts<'a> {
     pub output: &'a Path,
     pub state: &'a Path,
     /// None where there is no state.
@@ -53,46 +54,46 @@ pub enum Purpose {
 
 /// How a run starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum StartMode {
     /// State and tree belong together.
-    GoOn,
+    Continue,
     /// As before, but the state is older than the tree.
     Restored,
     /// We have not exported anything here yet.
-    Anew,
+    New,
     /// A full run takes a tree over that the state does not know.
     TakeOver,
 }
 
 /// Whether state and tree belong together. A volume that is not mounted, was rolled back or mistyped
 /// must not be filled quietly, and a lost state must not be started anew without a word.
-pub fn start(found: &Found<'_>, purpose: Purpose, policy: StatePolicy) -> Result<Start, Refusal> {
+pub fn start_mode(found: &SiteFacts<'_>, purpose: Purpose, policy: StatePolicy) -> Result<StartMode, Refusal> {
     let Some(last) = found.last else {
         return match policy {
             StatePolicy::Required => Err(Refusal::StateMissing { state: found.state.to_path_buf() }),
-            StatePolicy::Fresh => Ok(Start::Anew),
-            StatePolicy::Ordinary => newcomer(found, purpose),
+            StatePolicy::Fresh => Ok(StartMode::New),
+            StatePolicy::Ordinary => start_without_state(found, purpose),
         };
     };
     let is_marked = found.mark.is_some_and(|mark| mark.state_id == last.state_id);
     if !is_marked && last.published_run == 0 {
         // Made by a run that died before it could mark the tree.
-        return if policy == StatePolicy::Fresh { Ok(Start::Anew) } else { newcomer(found, purpose) };
+        return if policy == StatePolicy::Fresh { Ok(StartMode::New) } else { start_without_state(found, purpose) };
     }
     last.refuse_other_tree(found.mark, found.output, found.state)?;
     let is_restored = found.mark.is_some_and(|mark| last.is_behind(mark));
-    Ok(if is_restored { Start::Restored } else { Start::GoOn })
+    Ok(if is_restored { StartMode::Restored } else { StartMode::Continue })
 }
 
-fn newcomer(found: &Found<'_>, purpose: Purpose) -> Result<Start, Refusal> {
+fn start_without_state(found: &SiteFacts<'_>, purpose: Purpose) -> Result<StartMode, Refusal> {
     let (output, state) = (found.output.to_path_buf(), found.state.to_path_buf());
     let marked = found.mark.is_some_and(|mark| mark.run > 0);
     match purpose {
         // A mark says that this is not the script's tree but that of a state of ours, lost or mistyped.
         Purpose::Import if marked => Err(Refusal::MarkForeign { output, state }),
-        Purpose::Import => Ok(Start::Anew),
-        Purpose::Run(_) if !marked && found.tree == TreeUse::Empty => Ok(Start::Anew),
-        Purpose::Run(Kind::Full) => Ok(Start::TakeOver),
+        Purpose::Import => Ok(StartMode::New),
+        Purpose::Run(_) if !marked && found.tree == TreeUse::Empty => Ok(StartMode::New),
+        Purpose::Run(Kind::Full) => Ok(StartMode::TakeOver),
         Purpose::Run(Kind::Incremental | Kind::Backfill | Kind::Verify) => {
             Err(Refusal::TreeWithoutState { output, state })
         }
@@ -118,7 +119,7 @@ pub struct Group {
     /// Whether a spelling that turns up belongs to this run.
     pub others: OtherSpellings,
     pub newest: Option<SourceTime>,
-    pub reading: Reading,
+    pub keys: KeysToRead,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +128,7 @@ pub struct Member {
     pub watermark: Option<SourceTime>,
     pub look_back: Option<SourceTime>,
     pub newest: Option<SourceTime>,
+    /// Whether work was open while its keys were read last.
     pub work_was_open: bool,
     pub read_from: Option<ReadFrom>,
     /// Its number in the state; None for one that the state does not know.
@@ -161,22 +163,23 @@ pub enum OtherSpellings {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum KeysToRead {
     /// Nothing can have changed.
-    Nothing,
-    Keys(Span),
+    None,
+    /// Those with a source time in this span.
+    In(Span),
 }
 
-impl Reading {
+impl KeysToRead {
     /// Whether a row with this source time is read. One without a time is read where there is no lower bound.
     pub(super) fn includes(&self, time: Option<&SourceTime>) -> bool {
         match self {
-            Self::Keys(Span { after, upto }) => {
+            Self::In(Span { after, upto }) => {
                 let is_after = |after: &SourceTime| time.is_some_and(|time| time > after);
                 let is_upto = |upto: &SourceTime| time.is_none_or(|time| time <= upto);
                 after.as_ref().is_none_or(is_after) && upto.as_ref().is_none_or(is_upto)
             }
-            Self::Nothing => false,
+            Self::None => false,
         }
     }
 }
@@ -190,17 +193,17 @@ pub struct Incremental<'a> {
 }
 
 impl Incremental<'_> {
-    /// How a group is read: from the least look-back among its members, without a lower bound if one
-    /// of them is new, not at all if nothing can have changed.
-    fn reading(&self, relatives: &[&KnownTenant], newest: Option<&SourceTime>, unknown: usize) -> Reading {
+    /// The keys that are read of a group: from the least look-back among its members on, without a lower bound if one
+    /// of them is new or has no look-back, none if nothing can have changed.
+    fn keys_to_read(&self, relatives: &[&KnownTenant], newest: Option<&SourceTime>, unknown: usize) -> KeysToRead {
         if unknown == 0 && relatives.iter().all(|tenant| self.is_quiet(tenant, newest)) {
-            return Reading::Nothing;
+            return KeysToRead::None;
         }
         let after = match unknown {
             0 => relatives.iter().map(|tenant| tenant.look_back.clone()).min().flatten(),
             _ => None,
         };
-        Reading::Keys(Span { after, upto: Some(self.boundary.clone()) })
+        KeysToRead::In(Span { after, upto: Some(self.boundary.clone()) })
     }
 
     /// Its newest source time is what it was, lies below the watermark minus the overlap, and no work
@@ -228,7 +231,7 @@ pub fn groups(listed: &[ListedTenant], chosen: &[Tenant], known: &[KnownTenant],
     let mut met: HashSet<Tenant> = groups.iter().flat_map(spellings).collect();
     for tenant in chosen {
         if !met.contains(tenant) {
-            // ListedTenant under a spelling that we do not know to be the same, or without issued rows.
+            // The source lists it under a spelling that is not known to mean the same tenant, or it has no issued rows.
             let group = group(&ListedTenant::unlisted(tenant), &families, how);
             met.extend(spellings(&group));
             groups.push(group);
@@ -284,15 +287,15 @@ fn group(listed: &ListedTenant, families: &Families<'_>, how: &HowToRead<'_>) ->
         members.push(Member::new(listed.spelling.clone()));
     }
     let reading = match how {
-        HowToRead::Incremental(incremental) => incremental.reading(relatives, listed.newest.as_ref(), unknown),
-        HowToRead::Span(span) => Reading::Keys(span.clone()),
+        HowToRead::Incremental(incremental) => incremental.keys_to_read(relatives, listed.newest.as_ref(), unknown),
+        HowToRead::Span(span) => KeysToRead::In(span.clone()),
     };
     Group {
         asked: listed.spelling.clone(),
         members,
         others: OtherSpellings::Exported,
         newest: listed.newest.clone(),
-        reading,
+        keys: reading,
     }
 }
 
@@ -331,9 +334,9 @@ mod tests {
     }
 
     fn after(group: &Group) -> Option<&str> {
-        match &group.reading {
-            Reading::Keys(span) => span.after.as_ref().map(SourceTime::as_str),
-            Reading::Nothing => panic!("{group:?} is not read"),
+        match &group.keys {
+            KeysToRead::In(span) => span.after.as_ref().map(SourceTime::as_str),
+            KeysToRead::None => panic!("{group:?} is not read"),
         }
     }
 
@@ -347,10 +350,10 @@ mod tests {
     fn a_quiet_tenant_is_not_read_at_all() {
         let known = [tenant("1", 1, "2025-11-28 15:30:00", Some("2025-11-28 11:00:00"), "2025-11-28 12:00:00")];
         let quiet = [listed("1", "2025-11-28 12:00:00")];
-        assert_eq!(plan(&known, &quiet, &OpenWork::None)[0].reading, Reading::Nothing);
+        assert_eq!(plan(&known, &quiet, &OpenWork::None)[0].keys, KeysToRead::None);
         let work = OpenWork::Since(time("2025-11-28 16:29:00"));
         assert_eq!(after(&plan(&known, &quiet, &work)[0]), Some("2025-11-28 11:00:00"));
-        assert_eq!(after(&plan(&known, &quiet, &OpenWork::Unknown)[0]), Some("2025-11-28 11:00:00"));
+        assert_eq!(after(&plan(&known, &quiet, &OpenWork::NotPermitted)[0]), Some("2025-11-28 11:00:00"));
         let busy = [listed("1", "2025-11-28 12:00:01")];
         assert_eq!(after(&plan(&known, &busy, &OpenWork::None)[0]), Some("2025-11-28 11:00:00"));
     }
@@ -411,16 +414,21 @@ mod tests {
         Mark { state_id: state_id.into(), run, written: Written::Whole }
     }
 
-    fn begin(last: Option<&LastKnownState>, mark: Option<&Mark>, tree: TreeUse, kind: Kind) -> Result<Start, Refusal> {
-        let found = Found { output: Path::new("out"), state: Path::new("state.db"), last, mark, tree };
-        start(&found, Purpose::Run(kind), StatePolicy::Ordinary)
+    fn begin(
+        last: Option<&LastKnownState>,
+        mark: Option<&Mark>,
+        tree: TreeUse,
+        kind: Kind,
+    ) -> Result<StartMode, Refusal> {
+        let found = SiteFacts { output: Path::new("out"), state: Path::new("state.db"), last, mark, tree };
+        start_mode(&found, Purpose::Run(kind), StatePolicy::Ordinary)
     }
 
     #[test]
     fn a_tree_that_is_not_the_states_own_is_refused() {
         use Kind::Incremental;
         let state = last(7, 7);
-        assert_eq!(begin(Some(&state), Some(&mark("a", 7)), TreeUse::HasFiles, Incremental), Ok(Start::GoOn));
+        assert_eq!(begin(Some(&state), Some(&mark("a", 7)), TreeUse::HasFiles, Incremental), Ok(StartMode::Continue));
         let missing = begin(Some(&state), None, TreeUse::Empty, Incremental);
         assert!(matches!(missing, Err(Refusal::MarkMissing { .. })), "{missing:?}");
         let foreign = begin(Some(&state), Some(&mark("b", 9)), TreeUse::HasFiles, Incremental);
@@ -433,7 +441,7 @@ mod tests {
     fn a_copy_of_the_tree_from_before_the_end_of_a_run_is_refused_once_it_has_ended() {
         let in_part = Mark { written: Written::InPart, ..mark("a", 7) };
         let go_on = |state: &LastKnownState| begin(Some(state), Some(&in_part), TreeUse::HasFiles, Kind::Incremental);
-        assert_eq!(go_on(&last(7, 7)), Ok(Start::GoOn), "the run died, and this is what it left");
+        assert_eq!(go_on(&last(7, 7)), Ok(StartMode::Continue), "the run died, and this is what it left");
         let ended = LastKnownState { published_wholly: true, ..last(7, 7) };
         assert!(matches!(go_on(&ended), Err(Refusal::TreeRolledBack { tree_run: 7, state_run: 7, .. })));
     }
@@ -442,23 +450,23 @@ mod tests {
     fn a_backup_that_was_made_in_mid_run_is_recognised_once_that_run_has_ended() {
         let open = LastKnownState { last_run_is_open: true, ..last(7, 7) };
         let whole = begin(Some(&open), Some(&mark("a", 7)), TreeUse::HasFiles, Kind::Incremental);
-        assert_eq!(whole, Ok(Start::Restored));
+        assert_eq!(whole, Ok(StartMode::Restored));
         let in_part = Mark { written: Written::InPart, ..mark("a", 7) };
         let died = begin(Some(&open), Some(&in_part), TreeUse::HasFiles, Kind::Incremental);
-        assert_eq!(died, Ok(Start::GoOn));
+        assert_eq!(died, Ok(StartMode::Continue));
     }
 
     #[test]
     fn a_restored_state_is_recognised() {
         let state = last(7, 8);
         let begun = begin(Some(&state), Some(&mark("a", 9)), TreeUse::HasFiles, Kind::Incremental);
-        assert_eq!(begun, Ok(Start::Restored));
+        assert_eq!(begun, Ok(StartMode::Restored));
     }
 
     #[test]
     fn without_a_state_only_a_full_run_takes_files_over() {
-        assert_eq!(begin(None, None, TreeUse::Empty, Kind::Incremental), Ok(Start::Anew));
-        assert_eq!(begin(None, None, TreeUse::HasFiles, Kind::Full), Ok(Start::TakeOver));
+        assert_eq!(begin(None, None, TreeUse::Empty, Kind::Incremental), Ok(StartMode::New));
+        assert_eq!(begin(None, None, TreeUse::HasFiles, Kind::Full), Ok(StartMode::TakeOver));
         let refused = begin(None, None, TreeUse::HasFiles, Kind::Incremental);
         assert!(matches!(refused, Err(Refusal::TreeWithoutState { .. })), "{refused:?}");
         let refused = begin(None, Some(&mark("a", 3)), TreeUse::Empty, Kind::Incremental);

@@ -34,9 +34,24 @@ impl RetryPolicy {
         (self.failing, self.overtimes) = (None, 0);
     }
 
+    /// Judges an attempt. Returns its answer, or None after the pause before the next attempt.
+    pub(super) fn judge<R>(
+        &mut self,
+        attempt: Result<R, SourceError>,
+        say: impl FnOnce(Trouble, Duration) -> anyhow::Result<()>,
+    ) -> Result<Option<R>, SourceError> {
+        match attempt {
+            Ok(done) => {
+                self.progress();
+                Ok(Some(done))
+            }
+            Err(fault) => self.wait(fault, say).map(|()| None),
+        }
+    }
+
     /// Waits before the next attempt, after having said so; gives the fault back if waiting is of no
     /// use, or if it has lasted too long. A statement that always takes too long counts as refused.
-    pub(super) fn wait(
+    fn wait(
         &mut self,
         fault: SourceError,
         say: impl FnOnce(Trouble, Duration) -> anyhow::Result<()>,
@@ -67,22 +82,19 @@ impl RetryPolicy {
         }
     }
 
-    /// Tries until it is done, or until waiting is over or was never of use.
+    /// Repeats the attempt until it succeeds or `wait` gives up, and tells of each pause.
     pub(super) fn run<R>(
         &mut self,
         tell: &mut dyn FnMut(Event),
         mut attempt: impl FnMut() -> Result<R, SourceError>,
     ) -> Result<R, SourceError> {
         loop {
-            match attempt() {
-                Ok(done) => {
-                    self.progress();
-                    return Ok(done);
-                }
-                Err(fault) => self.wait(fault, |trouble, pause| {
-                    tell(Event::Notice(Notice::Retrying { trouble, pause }));
-                    Ok(())
-                })?,
+            let say = |trouble, pause| {
+                tell(Event::Notice(Notice::Retrying { trouble, pause }));
+                Ok(())
+            };
+            if let Some(done) = self.judge(attempt(), say)? {
+                return Ok(done);
             }
         }
     }

@@ -167,7 +167,7 @@ fn ask_server(
     let server = server_session.ask(tell, |source| source.identity())?;
     let table = server_session.ask_if_shown(tell, None, |source| source.table_identity())?;
     let (clock, clocks) = read_clocks(options, server_session, tell)?;
-    let work = server_session.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
+    let work = server_session.ask_if_shown(tell, OpenWork::Unreliable, |source| source.open_work())?;
     say_open_work(&work, &clock.boundary(options.margins.safety_lag), tell);
     say_replication(server_session.ask_if_shown(tell, None, |source| source.replication())?, tell);
     let boundary = clock.boundary(options.margins.safety_lag);
@@ -226,8 +226,8 @@ fn say_replication(replication: Option<Replication>, tell: &mut dyn FnMut(Event)
 /// Tells the operator about open work that keeps rows below the boundary out of sight, or that cannot be seen.
 fn say_open_work(work: &OpenWork, boundary: &SourceTime, tell: &mut dyn FnMut(Event)) {
     match work {
-        OpenWork::Unknown => tell(Event::Notice(Notice::OpenWorkUnknown)),
-        OpenWork::Unclear => tell(Event::Notice(Notice::OpenWorkUnclear)),
+        OpenWork::NotPermitted => tell(Event::Notice(Notice::OpenWorkNotPermitted)),
+        OpenWork::Unreliable => tell(Event::Notice(Notice::OpenWorkUnreliable)),
         OpenWork::Prepared => tell(Event::Notice(Notice::PreparedWork)),
         OpenWork::Since(since) if work.reaches_below(boundary) => {
             tell(Event::Notice(Notice::OpenWork { since: since.clone() }));

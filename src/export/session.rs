@@ -33,9 +33,9 @@ pub(super) struct Session {
     pub tree: Tree,
     pub state: State,
     pub snapshot: ServerSnapshot,
-    held: ExportLock,
+    lock: ExportLock,
     source: SourceName,
-    begun: plan::Start,
+    begun: plan::StartMode,
     last: LastKnownState,
     marked_run: i64,
 }
@@ -58,13 +58,13 @@ impl Session {
         tell: &mut dyn FnMut(Event),
     ) -> anyhow::Result<Self> {
         refuse_before_anything_is_made(options, server_session, tell)?;
-        let (tree, held) = options.lock(tell)?;
-        let Attached { mut state, begun, marked_run } = options.location().attach(&tree, &held, tell)?;
+        let (tree, lock) = options.lock(tell)?;
+        let Attached { mut state, begun, marked_run } = options.location().attach(&tree, &lock, tell)?;
         let last = state.last_time()?;
         let snapshot = take_snapshot(options, server_session, Some((&state, &last)), tell)?;
-        recover(held.private(), &mut state, tell)?;
+        recover(lock.private(), &mut state, tell)?;
         let source = server_session.source.name();
-        Ok(Self { tree, state, snapshot, held, source, begun, last, marked_run })
+        Ok(Self { tree, state, snapshot, lock, source, begun, last, marked_run })
     }
 
     /// Opens a run, does its work and ends it, on record in every case.
@@ -101,27 +101,27 @@ impl Session {
         tell: &mut dyn FnMut(Event),
         work: impl FnOnce(RunContext<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<RunResult>,
     ) -> anyhow::Result<RunResult> {
-        let Self { tree, state, snapshot, held, last, .. } = self;
+        let Self { tree, state, snapshot, lock, last, .. } = self;
         pull_back(&snapshot.parameters, &options.surroundings.starter, state, tell)?;
-        let stage = Stage::create(tree, held.private(), durability)?;
+        let stage = Stage::create(tree, lock.private(), durability)?;
         let mark = Mark { state_id: last.state_id.clone(), run: run.id.0, written: Written::InPart };
-        let writing = Writing { tree, stage: &stage, held, run, mark: Some(mark) };
+        let writing = Writing { tree, stage: &stage, lock, run, mark: Some(mark) };
         let result = work(RunContext { state: &mut *state, snapshot, writing }, tell)?;
-        stage::remove(held.private())?;
-        say_whole(held, run.id)?;
+        stage::remove(lock.private())?;
+        say_whole(lock, run.id)?;
         Ok(result)
     }
 
     /// A run counts as cancelled only if the mark of the tree could be made whole.
     fn status_after(&self, error: &anyhow::Error, run: RunId) -> RunStatus {
         let is_cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
-        if is_cancelled && say_whole(&self.held, run).is_ok() { RunStatus::Cancelled } else { RunStatus::Failed }
+        if is_cancelled && say_whole(&self.lock, run).is_ok() { RunStatus::Cancelled } else { RunStatus::Failed }
     }
 
     /// Puts the beginning of a run on record, with its doubts about clocks and server.
     fn begin(&mut self, options: &CommonOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
         let ServerSnapshot { clock, clocks, server, parameters, .. } = &self.snapshot;
-        let found = doubts::Found { start: self.begun, server, clocks, at: options.surroundings.starter.at };
+        let found = doubts::StartFacts { start: self.begun, server, clocks, at: options.surroundings.starter.at };
         let Doubts { doubts, proof } = doubts::doubts(&self.last, &found, options.margins.safety_lag);
         doubts.iter().for_each(|doubt| tell(Event::Notice(Notice::Doubt(*doubt))));
         self.state.begin(&Start {
@@ -152,7 +152,7 @@ impl Session {
                 return Ok(());
             }
             self.state.back_up(Occasion::Regular, at)?;
-            backup::prune(&self.held, options.backups.keep)
+            backup::prune(&self.lock, options.backups.keep)
         };
         match make() {
             Err(error) if error.chain().any(|cause| cause.is::<Refusal>()) => Err(error),
@@ -166,7 +166,7 @@ impl Session {
 
     /// Writes the script's file if the operator wants it.
     pub(super) fn mirror(&self, options: &ExportOptions) -> anyhow::Result<()> {
-        mirror::mirror(options, self.held.private(), &self.state)
+        mirror::mirror(options, self.lock.private(), &self.state)
     }
 
     /// Closes the state and frees the lock.
@@ -221,9 +221,9 @@ fn pull_back(
 
 /// Marks the tree as whole if the run has published. The mark stays if the end of the run cannot be put on record:
 /// after an error of the last sync the end may be on disk all the same, and a tree marked as partial would be refused.
-fn say_whole(held: &ExportLock, run: RunId) -> anyhow::Result<()> {
-    match held.mark()?.filter(|mark| mark.run == run.0) {
-        Some(mark) => held.write_mark(&Mark { written: Written::Whole, ..mark }),
+fn say_whole(lock: &ExportLock, run: RunId) -> anyhow::Result<()> {
+    match lock.mark()?.filter(|mark| mark.run == run.0) {
+        Some(mark) => lock.write_mark(&Mark { written: Written::Whole, ..mark }),
         None => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! Which of the known spellings are one tenant to the source.
+//! Finds out which of the known spellings are one tenant to the source.
 //!
 //! Where the column's collation folds spellings, the source lists one of them for all. Spellings that
 //! one scan returned are known to belong together, but what an import or an operator entered has not
@@ -7,12 +7,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::diff::KEYS_A_PAGE;
 use crate::invoice::Tenant;
 use crate::source::{KeyCursor, ListedTenant, Source, SourceError};
 use crate::state::tenants::KnownTenant;
 use crate::window::Span;
-
-const KEYS_A_PAGE: usize = 10_000;
 
 /// Puts spellings that no run has met into the family of the listed spelling that the source calls
 /// equal. Costs nothing where there are none.

@@ -17,22 +17,22 @@ use crate::state::trace::Trace;
 use crate::tree::Tree;
 use crate::window::{OpenWork, Span};
 
-use super::check::{Checker, FileState, Presence, Verdict as Checked};
-use super::plan::{self, HowToRead, Incremental, Reading};
+use super::check::{CheckResult, Checker, FileState, Presence};
+use super::plan::{self, HowToRead, Incremental, KeysToRead};
 use super::server::ServerSession;
-use super::ticket::Trust;
+use super::ticket::Rewrite;
 
 /// The answer to "why is it (not) there?".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    pub standing: Standing,
+    pub status: InvoiceStatus,
     pub because: Text,
     pub next: Option<Text>,
 }
 
 words! {
     /// How an invoice stands.
-    pub enum Standing {
+    pub enum InvoiceStatus {
         /// The tree holds it as it is in the source.
         Exported = "exported", "已导出";
         /// The tree holds an older version of it.
@@ -89,7 +89,7 @@ impl<'a> SourceSnapshot<'a> {
         tell: &'a mut dyn FnMut(Event),
     ) -> anyhow::Result<Self> {
         let boundary = server_session.ask(tell, |source| source.clock())?.boundary(lag);
-        let work = server_session.ask_if_shown(tell, OpenWork::Unclear, |source| source.open_work())?;
+        let work = server_session.ask_if_shown(tell, OpenWork::Unreliable, |source| source.open_work())?;
         let listed = server_session.ask(tell, |source| source.tenants(&boundary))?.tenants;
         Ok(Self { server_session, tell, boundary, work, listed, overlap, max_document })
     }
@@ -155,8 +155,8 @@ fn file_now(tree: Option<&Tree>, entry: &Entry) -> anyhow::Result<FileNow> {
     })
 }
 
-fn verdict(standing: Standing, because: Text, next: Option<Text>) -> Verdict {
-    Verdict { standing, because, next }
+fn verdict(status: InvoiceStatus, because: Text, next: Option<Text>) -> Verdict {
+    Verdict { status, because, next }
 }
 
 fn full_run() -> Text {
@@ -165,15 +165,15 @@ fn full_run() -> Text {
 
 /// What a run will say again until the reject is mended.
 fn rejected(trace: &Trace, code: ReasonCode, detail: Text) -> Verdict {
-    let standing = if trace.entry.is_some() { Standing::Stale } else { Standing::NotExported };
+    let status = if trace.entry.is_some() { InvoiceStatus::Stale } else { InvoiceStatus::NotExported };
     let mend =
         || text!("mend the row; every run reads it again until then", "请修正这条记录；在此之前每次运行都会重新读取");
-    verdict(standing, detail, Some(mend_elsewhere(code).unwrap_or_else(mend)))
+    verdict(status, detail, Some(mend_elsewhere(code).unwrap_or_else(mend)))
 }
 
 /// Of a file that is missing or altered.
 fn wrong_file(file: FileNow) -> Verdict {
-    verdict(Standing::NotExported, text!("its file is {file}", "文件{file}"; file), Some(full_run()))
+    verdict(InvoiceStatus::NotExported, text!("its file is {file}", "文件{file}"; file), Some(full_run()))
 }
 
 /// What can be said from the state alone.
@@ -187,18 +187,20 @@ fn judge_without_source(trace: &Trace, file: Option<FileNow>) -> Verdict {
     );
     match file {
         Some(FileNow::Intact) => {
-            verdict(Standing::Exported, text!("its file is as it was exported", "文件与导出时相同"), Some(next))
+            verdict(InvoiceStatus::Exported, text!("its file is as it was exported", "文件与导出时相同"), Some(next))
         }
         Some(file) => wrong_file(file),
-        None => {
-            verdict(Standing::NotExported, text!("the state knows nothing of it", "状态文件中没有它的记录"), Some(next))
-        }
+        None => verdict(
+            InvoiceStatus::NotExported,
+            text!("the state knows nothing of it", "状态文件中没有它的记录"),
+            Some(next),
+        ),
     }
 }
 
 fn orphaned(because: Text) -> Verdict {
     let next = text!("verify --against-source lists such files", "verify --against-source 可列出这类文件");
-    verdict(Standing::Orphaned, because, Some(next))
+    verdict(InvoiceStatus::Orphaned, because, Some(next))
 }
 
 /// Of an id that has no row any more.
@@ -210,9 +212,9 @@ fn judge_gone(trace: &Trace) -> Verdict {
         (None, Some(reject)) => {
             let gone = text!("its row is not in the source any more", "数据源中已没有这条记录");
             let next = text!("the next run closes the reject", "下次运行会关闭这条问题记录");
-            verdict(Standing::NotExported, reject.text().then(&gone), Some(next))
+            verdict(InvoiceStatus::NotExported, reject.text().then(&gone), Some(next))
         }
-        (None, None) => verdict(Standing::NotExported, text!("there is no such row", "没有这条记录"), None),
+        (None, None) => verdict(InvoiceStatus::NotExported, text!("there is no such row", "没有这条记录"), None),
     }
 }
 
@@ -227,25 +229,14 @@ fn judge_row(
     now: &mut SourceSnapshot<'_>,
 ) -> anyhow::Result<Verdict> {
     if let Some(lacking) = lacking(row) {
-        return Ok(match trace.entry {
-            Some(_) => orphaned(text!(
-                "it was exported, but now {lacking}; the file stays",
-                "曾经导出，但现在{lacking}；文件保留"; lacking)),
-            None => {
-                let next = text!(
-                    "it is exported once that is mended and its source time has moved",
-                    "修正之后，并且更新时间变化后，会被导出"
-                );
-                verdict(Standing::NotExported, lacking, Some(next))
-            }
-        });
+        return Ok(judge_no_invoice(trace, lacking));
     }
     let document = document_now(&row.id, trace, tree, now)?;
-    let waits = |first| waits(row, trace, tenant, known, now, first);
+    let waits = |first| judge_waiting(row, trace, tenant, known, now, first);
     Ok(match document {
         Document::Gone => {
             let next = text!("ask again", "请稍后重新查询");
-            verdict(Standing::Waiting, text!("its row is changing right now", "这条记录正在变化"), Some(next))
+            verdict(InvoiceStatus::Waiting, text!("its row is changing right now", "这条记录正在变化"), Some(next))
         }
         Document::Rejected(reason) => rejected(trace, reason.code(), reason.text()),
         Document::Same if file == Some(FileNow::Intact) => settled(trace),
@@ -259,15 +250,29 @@ fn judge_row(
     })
 }
 
+/// Of a row that is no invoice, and what it lacks.
+fn judge_no_invoice(trace: &Trace, lacking: Text) -> Verdict {
+    if trace.entry.is_some() {
+        return orphaned(text!(
+            "it was exported, but now {lacking}; the file stays",
+            "曾经导出，但现在{lacking}；文件保留"; lacking));
+    }
+    let next = text!(
+        "it is exported once that is mended and its source time has moved",
+        "修正之后，并且更新时间变化后，会被导出"
+    );
+    verdict(InvoiceStatus::NotExported, lacking, Some(next))
+}
+
 /// Of a file that holds the document of the source.
 fn settled(trace: &Trace) -> Verdict {
     if let Some(reject) = &trace.reject {
         let because = reject.text().then(&text!("the row has been mended", "这条记录已修正"));
-        return verdict(Standing::Stale, because, Some(text!("the next run exports it", "下次运行会导出")));
+        return verdict(InvoiceStatus::Stale, because, Some(text!("the next run exports it", "下次运行会导出")));
     }
     let because =
         text!("its file is intact and holds the document as it is in the source", "文件完好，内容与数据源一致");
-    verdict(Standing::Exported, because, None)
+    verdict(InvoiceStatus::Exported, because, None)
 }
 
 /// What keeps a row from being an invoice.
@@ -302,10 +307,10 @@ fn document_now(
     let checker = Checker { tree, stage: None, presence: Presence::Checked, max_document: now.max_document };
     let mut found = Document::Gone;
     let mut compare = |fetched| {
-        found = match checker.check(fetched, trace.entry.as_ref(), Trust::Ledger)? {
-            Checked::Reject(reject) => Document::Rejected(reject.reason),
-            Checked::Trouble { trouble, .. } => return Err(trouble.message().into()),
-            Checked::Candidate(candidate) => match candidate.file {
+        found = match checker.check(fetched, trace.entry.as_ref(), Rewrite::IfWrong)? {
+            CheckResult::Reject(reject) => Document::Rejected(reject.reason),
+            CheckResult::Trouble { trouble, .. } => return Err(trouble.message().into()),
+            CheckResult::Candidate(candidate) => match candidate.file {
                 FileState::Unchanged | FileState::Adopted => Document::Same,
                 FileState::Staged(..) => match &trace.entry {
                     Some(entry) if entry.path == candidate.path && entry.digest == candidate.digest => Document::Same,
@@ -335,7 +340,7 @@ fn mend_elsewhere(reason: ReasonCode) -> Option<Text> {
 }
 
 /// Which run will take it, decided as the next incremental run would. `first` is what else there is to say.
-fn waits(
+fn judge_waiting(
     row: &RowSummary,
     trace: &Trace,
     tenant: Option<&KnownTenant>,
@@ -346,19 +351,19 @@ fn waits(
     if let Some(reject) = trace.reject.as_ref().filter(|reject| mend_elsewhere(reject.reason).is_some()) {
         return rejected(trace, reject.reason, reject.text());
     }
-    let standing = if trace.entry.is_some() { Standing::Stale } else { Standing::Waiting };
+    let status = if trace.entry.is_some() { InvoiceStatus::Stale } else { InvoiceStatus::Waiting };
     let (because, next) = if trace.reject.is_some() || trace.on_todo_list {
         let listed = text!("it is on the to-do list", "它在待处理列表中");
         (listed, text!("the next run reads it, whatever its window", "下次运行会读取它，不论时间区间"))
     } else {
-        turn(row, trace, tenant, known, now)
+        when_read(row, trace, tenant, known, now)
     };
     let because = first.map_or_else(|| because.clone(), |first| first.then(&because));
-    verdict(standing, because, Some(next))
+    verdict(status, because, Some(next))
 }
 
 /// Where the source time of a row lies, and which run reads it there.
-fn turn(
+fn when_read(
     row: &RowSummary,
     trace: &Trace,
     tenant: Option<&KnownTenant>,
@@ -373,28 +378,11 @@ fn turn(
     };
     let boundary = &now.boundary;
     if time > boundary {
-        return (
-            text!(
-                "its source time {time} lies after the boundary {boundary}",
-                "更新时间 {time} 晚于导出时间边界 {boundary}"
-            ),
-            text!(
-                "an incremental run exports it once the boundary has passed that time",
-                "导出时间边界越过该时间后，由增量导出处理"
-            ),
-        );
+        return ahead(time, boundary);
     }
     let watermark = tenant.and_then(|tenant| tenant.watermark.as_ref());
     if watermark.is_none_or(|watermark| time > watermark) {
-        let from = watermark.map_or_else(|| text!("the beginning", "最早"), |from| Text::same(from.as_str()));
-        return (
-            text!(
-                "its source time {time} lies in the next window ({from} to {boundary})",
-                "更新时间 {time} 在下次导出的区间内（{from} 至 {boundary}）";
-                from
-            ),
-            text!("the next incremental run exports it", "下次增量导出会导出"),
-        );
+        return in_next_window(time, watermark, boundary);
     }
     if trace.entry.as_ref().is_some_and(|entry| entry.settled && entry.time.as_ref() == Some(time)) {
         let unmoved = text!(
@@ -403,24 +391,51 @@ fn turn(
         );
         return (unmoved, full_run());
     }
-    late(time, reading(row, known, now))
+    late(time, keys_to_read(row, known, now))
 }
 
-/// Of a row below the watermark.
-fn late(time: &SourceTime, reading: Reading) -> (Text, Text) {
+/// Of a row after the boundary.
+fn ahead(time: &SourceTime, boundary: &SourceTime) -> (Text, Text) {
+    (
+        text!(
+            "its source time {time} lies after the boundary {boundary}",
+            "更新时间 {time} 晚于导出时间边界 {boundary}"
+        ),
+        text!(
+            "an incremental run exports it once the boundary has passed that time",
+            "导出时间边界越过该时间后，由增量导出处理"
+        ),
+    )
+}
+
+/// Of a row between watermark and boundary.
+fn in_next_window(time: &SourceTime, watermark: Option<&SourceTime>, boundary: &SourceTime) -> (Text, Text) {
+    let from = watermark.map_or_else(|| text!("the beginning", "最早"), |from| Text::same(from.as_str()));
+    (
+        text!(
+            "its source time {time} lies in the next window ({from} to {boundary})",
+            "更新时间 {time} 在下次导出的区间内（{from} 至 {boundary}）";
+            from
+        ),
+        text!("the next incremental run exports it", "下次增量导出会导出"),
+    )
+}
+
+/// Of a row at or below the watermark.
+fn late(time: &SourceTime, keys: KeysToRead) -> (Text, Text) {
     let late = text!(
         "its source time {time} lies below the watermark: it was committed late, or its time set by hand",
         "更新时间 {time} 早于水位线: 延迟提交，或时间是手工设置的"
     );
-    match reading {
-        Reading::Keys(Span { after, .. }) if after.as_ref().is_none_or(|after| time > after) => (
+    match keys {
+        KeysToRead::In(Span { after, .. }) if after.as_ref().is_none_or(|after| time > after) => (
             late,
             text!(
                 "the next incremental run exports it: it reads keys from before that time",
                 "下次增量导出会导出: 它从该时间之前开始读取"
             ),
         ),
-        Reading::Keys(_) | Reading::Nothing => (
+        KeysToRead::In(_) | KeysToRead::None => (
             text!("{late}, and below what the next incremental run reads", "{late}，且早于下次增量导出的读取范围"; late),
             text!(
                 "export it with run --mode full, or with run --since and a time before it",
@@ -431,10 +446,10 @@ fn late(time: &SourceTime, reading: Reading) -> (Text, Text) {
 }
 
 /// What the next incremental run reads of the tenant.
-fn reading(row: &RowSummary, known: &[KnownTenant], now: &SourceSnapshot<'_>) -> Reading {
+fn keys_to_read(row: &RowSummary, known: &[KnownTenant], now: &SourceSnapshot<'_>) -> KeysToRead {
     let SourceSnapshot { boundary, work, overlap, listed, .. } = now;
     let how = HowToRead::Incremental(Incremental { known, boundary, work, overlap: *overlap });
     let chosen: Vec<Tenant> = row.tenant.iter().cloned().collect();
     let groups = plan::groups(listed, &chosen, known, &how);
-    groups.into_iter().next().map_or(Reading::Nothing, |group| group.reading)
+    groups.into_iter().next().map_or(KeysToRead::None, |group| group.keys)
 }

@@ -1,4 +1,4 @@
-//! What it takes to change tree and state.
+//! Owns the right to change tree and state: its holder has the lock, a stage and an open run.
 
 use crate::lock::ExportLock;
 use crate::state::State;
@@ -13,7 +13,7 @@ use crate::tree::stage::Stage;
 pub(super) struct Writing<'a> {
     pub tree: &'a Tree,
     pub stage: &'a Stage,
-    pub held: &'a ExportLock,
+    pub lock: &'a ExportLock,
     pub run: &'a OpenRun,
     /// Written before the first batch is published; None afterwards.
     pub mark: Option<Mark>,
@@ -21,13 +21,13 @@ pub(super) struct Writing<'a> {
 
 impl Writing<'_> {
     /// Says in the tree that this run writes to it, once.
-    pub(super) fn sign(&mut self) -> anyhow::Result<()> {
-        self.mark.take().map_or(Ok(()), |mark| self.held.write_mark(&mark))
+    pub(super) fn write_mark_once(&mut self) -> anyhow::Result<()> {
+        self.mark.take().map_or(Ok(()), |mark| self.lock.write_mark(&mark))
     }
 
     pub(super) fn publish(&mut self, changes: Changes) -> anyhow::Result<Published> {
         if !changes.is_empty() {
-            self.sign()?;
+            self.write_mark_once()?;
         }
         self.tree.publish(self.stage, changes)
     }

@@ -441,7 +441,7 @@ mod tests {
         assert_eq!(lines.event(&Event::Progress { invoices: 1 }, late), []);
         assert_eq!(texts(&lines.event(&failed, now)), ["tenant 1: failed: no disk"]);
         assert_eq!(lines.event(&done("2", 9), now), []);
-        assert_eq!(lines.event(&Event::Notice(Notice::OpenWorkUnknown), now).len(), 1);
+        assert_eq!(lines.event(&Event::Notice(Notice::OpenWorkNotPermitted), now).len(), 1);
     }
 
     #[test]

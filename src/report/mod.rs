@@ -21,7 +21,7 @@ mod notices;
 mod settings;
 pub mod table;
 
-pub use settings::{PrintFormat, PrintSettings, ProgressDisplay, Verbosity};
+pub use settings::{Locale, PrintFormat, PrintSettings, ProgressDisplay, Verbosity};
 
 use bars::Bars;
 use line::{Level, Line, escaped};
@@ -38,6 +38,7 @@ pub struct Reporter {
 
 struct Printer {
     lang: Lang,
+    locale: Locale,
     format: PrintFormat,
     verbosity: Verbosity,
     lines: Lines,
@@ -70,8 +71,8 @@ impl Reporter {
     ) -> Self {
         let as_lines = settings.progress == ProgressDisplay::Auto && bars.is_none();
         let lines = Lines::new(settings.verbosity, as_lines.then_some(PROGRESS_EVERY));
-        let PrintSettings { lang, format, verbosity, .. } = settings;
-        let printer = Printer { lang, format, verbosity, lines, bars, out, err, object_printed: false };
+        let (PrintSettings { lang, format, verbosity, .. }, locale) = (settings, settings.locale());
+        let printer = Printer { lang, locale, format, verbosity, lines, bars, out, err, object_printed: false };
         Self { printer: Mutex::new(printer) }
     }
 
@@ -105,7 +106,7 @@ impl Reporter {
     pub fn table(&self, table: &Table) {
         let mut printer = self.printer();
         let text = match printer.format {
-            PrintFormat::Text => table.text(printer.lang),
+            PrintFormat::Text => table.text(printer.locale),
             PrintFormat::Json => json::value(&table.json()) + "\n",
             PrintFormat::Csv => table.csv(),
         };
@@ -123,13 +124,13 @@ impl Reporter {
         loop {
             let rows = next()?;
             let mut printer = self.printer();
-            let Printer { format, lang, .. } = *printer;
+            let Printer { format, locale, .. } = *printer;
             printer.object_printed = true;
             if rows.is_empty() {
-                printer.print_out(&paged.end(format, lang));
+                printer.print_out(&paged.end(format, locale));
                 return Ok(());
             }
-            printer.print_out(&paged.page(format, lang, &rows));
+            printer.print_out(&paged.page(format, locale, &rows));
         }
     }
 
@@ -150,7 +151,7 @@ impl Reporter {
     pub fn details(&self, details: &Details) {
         let mut printer = self.printer();
         let text = match printer.format {
-            PrintFormat::Text => details.text(printer.lang),
+            PrintFormat::Text => details.text(printer.locale),
             PrintFormat::Json => json::value(&details.json()) + "\n",
             PrintFormat::Csv => details.csv(),
         };
@@ -163,7 +164,7 @@ impl Reporter {
         let mut printer = self.printer();
         let text = match printer.format {
             PrintFormat::Text | PrintFormat::Csv => {
-                results.iter().map(|result| result.text(printer.lang)).collect::<Vec<_>>().join("\n")
+                results.iter().map(|result| result.text(printer.locale)).collect::<Vec<_>>().join("\n")
             }
             PrintFormat::Json => json::value(&results.iter().map(Details::json).collect()) + "\n",
         };

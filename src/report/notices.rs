@@ -59,11 +59,11 @@ pub(super) fn line(notice: &Notice) -> Line {
             "the index for incremental runs is missing, so they are slow", "缺少增量导出所需的索引，查询会很慢";
             "create it with: {statement}", "请执行: {statement}"
         }),
-        Notice::OpenWorkUnknown => Line::warn(text!(
+        Notice::OpenWorkNotPermitted => Line::warn(text!(
             "the account lacks the PROCESS privilege and cannot see open transactions: only --overlap covers late commits",
             "数据库账号没有 PROCESS 权限，看不到未结束的事务；延迟提交的数据只能靠 --overlap 补上"
         )),
-        Notice::OpenWorkUnclear => Line::warn(message! {
+        Notice::OpenWorkUnreliable => Line::warn(message! {
             "the server does not say reliably which transactions are open, so the next run compares all keys",
             "无法从数据库可靠得知哪些事务尚未结束，下次运行会核对全部记录";
             "if this goes on, look for a monitor that reads information_schema.INNODB_TRX many times a second, or query it and information_schema.PROCESSLIST to see what fails",
@@ -271,8 +271,8 @@ mod tests {
         let nameless = [true, false].map(|more| Notice::WithoutTenant { invoices: 1, more, some: vec!["12".into()] });
         let others = [
             Notice::MissingIndex { statement: "CREATE INDEX i1 ON t (a)".to_owned() },
-            Notice::OpenWorkUnknown,
-            Notice::OpenWorkUnclear,
+            Notice::OpenWorkNotPermitted,
+            Notice::OpenWorkUnreliable,
             Notice::PreparedWork,
             Notice::OpenWork { since: time.into() },
             Notice::Replica { behind: Some(Duration::from_secs(45)) },

@@ -1,5 +1,6 @@
 //! The settings of the printer: language, format, verbosity and progress.
 
+use crate::given_time::OwnZone;
 use crate::lang::Lang;
 
 /// The form of what goes to stdout.
@@ -32,7 +33,23 @@ pub enum ProgressDisplay {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrintSettings {
     pub lang: Lang,
+    /// In which people read times of our own clock.
+    pub zone: OwnZone,
     pub format: PrintFormat,
     pub verbosity: Verbosity,
     pub progress: ProgressDisplay,
+}
+
+/// The language and the zone of text for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Locale {
+    pub lang: Lang,
+    pub zone: OwnZone,
+}
+
+impl PrintSettings {
+    /// The locale of text for people.
+    pub fn locale(&self) -> Locale {
+        Locale { lang: self.lang, zone: self.zone }
+    }
 }

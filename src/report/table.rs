@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 use unicode_width::UnicodeWidthStr;
 
 use super::line::escaped;
-use super::settings::PrintFormat;
+use super::settings::{Locale, PrintFormat};
+use crate::given_time::OwnZone;
 use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word};
 use crate::run::{Counts, PastCounts, RunId};
@@ -21,6 +22,8 @@ pub enum Cell {
     None,
     Text(Text),
     Number(i64),
+    /// A moment of our own clock, RFC 3339.
+    Moment(String),
     /// A span; the column's name ends in `_seconds`.
     Seconds(i64),
     Bytes(u64),
@@ -28,15 +31,21 @@ pub enum Cell {
 }
 
 impl Cell {
+    /// A moment of our own clock, as the state has it.
+    pub fn moment<'m>(recorded: impl Into<Option<&'m String>>) -> Self {
+        recorded.into().map_or(Self::None, |moment| Self::Moment(moment.clone()))
+    }
+
     /// Numbers are aligned to the right.
     fn is_number(&self) -> bool {
         matches!(self, Self::Number(_) | Self::Seconds(_) | Self::Bytes(_))
     }
 
     /// As a person reads it.
-    fn shown(&self, lang: Lang) -> String {
+    fn shown(&self, Locale { lang, zone }: Locale) -> String {
         match self {
             Self::None => "-".to_owned(),
+            Self::Moment(moment) => escaped(&zone.shown_text(moment)),
             Self::Text(text) => escaped(text.in_lang(lang)),
             Self::Number(number) => number.to_string(),
             Self::Seconds(seconds) => span(*seconds, lang),
@@ -50,6 +59,7 @@ impl Cell {
     fn plain(&self) -> String {
         match self {
             Self::None => String::new(),
+            Self::Moment(moment) => moment.clone(),
             Self::Text(text) => text.in_lang(Lang::En).to_owned(),
             Self::Number(number) | Self::Seconds(number) => number.to_string(),
             Self::Bytes(bytes) => bytes.to_string(),
@@ -60,6 +70,7 @@ impl Cell {
     fn json(&self) -> Value {
         match self {
             Self::None => Value::Null,
+            Self::Moment(moment) => json!(moment),
             Self::Text(text) => json!(text.in_lang(Lang::En)),
             Self::Number(number) | Self::Seconds(number) => json!(number),
             Self::Bytes(bytes) => json!(bytes),
@@ -114,6 +125,15 @@ enum Audience {
     Programs,
 }
 
+/// The clock of a time. Its heading for people names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeBy {
+    /// The clock of the machine that runs this program.
+    Own,
+    /// The source's clock.
+    Source,
+}
+
 /// What a value is called.
 #[derive(Clone, Copy, Debug)]
 struct Name {
@@ -123,19 +143,27 @@ struct Name {
     en: &'static str,
     zh: &'static str,
     only_for: Option<Audience>,
+    clock: Option<TimeBy>,
 }
 
 impl Name {
     fn new(field: &'static str, zh: &'static str) -> Self {
-        Self { field, en: field, zh, only_for: None }
+        Self { field, en: field, zh, only_for: None, clock: None }
     }
 
     /// The heading in a table for people.
-    fn title(&self, lang: Lang) -> String {
-        match lang {
+    fn title(&self, Locale { lang, zone }: Locale) -> String {
+        let clock = match (self.clock, zone) {
+            (None, _) => Text::same(""),
+            (Some(TimeBy::Own), OwnZone::Local) => text!(" (local)", "（本机）"),
+            (Some(TimeBy::Own), OwnZone::Utc) => Text::new(" (UTC)", "（UTC）"),
+            (Some(TimeBy::Source), _) => text!(" (source)", "（数据源）"),
+        };
+        let title = match lang {
             Lang::En => self.en.trim_end_matches("_seconds").replace('_', " "),
             Lang::Zh => self.zh.to_owned(),
-        }
+        };
+        title + clock.in_lang(lang)
     }
 
     /// Whether this audience gets the column.
@@ -182,6 +210,12 @@ impl<'a, R> Columns<'a, R> {
     /// Gives the last column an English title of its own.
     pub fn titled(mut self, title: &'static str) -> Self {
         self.columns.iter_mut().next_back().into_iter().for_each(|(name, _)| name.en = title);
+        self
+    }
+
+    /// Says by which clock the times of the last column go.
+    pub fn by(mut self, clock: TimeBy) -> Self {
+        self.columns.iter_mut().next_back().into_iter().for_each(|(name, _)| name.clock = Some(clock));
         self
     }
 
@@ -247,10 +281,10 @@ impl Table {
     }
 
     /// Aligned columns below a head.
-    pub(super) fn text(&self, lang: Lang) -> String {
+    pub(super) fn text(&self, locale: Locale) -> String {
         let columns = self.columns_for(Audience::People);
-        let heads = columns.iter().map(|column| self.names[*column].title(lang)).collect();
-        let shown = |row: &Vec<Cell>| columns.iter().map(|column| row[*column].shown(lang)).collect();
+        let heads = columns.iter().map(|column| self.names[*column].title(locale)).collect();
+        let shown = |row: &Vec<Cell>| columns.iter().map(|column| row[*column].shown(locale)).collect();
         let lines: Vec<Vec<String>> = iter::once(heads).chain(self.rows.iter().map(shown)).collect();
         let width = |n: usize| lines.iter().map(|line| line[n].width()).max().unwrap_or_default();
         let layout: Vec<(usize, bool)> =
@@ -312,13 +346,13 @@ impl<'a, R> Paged<'a, R> {
     }
 
     /// People see a head above the first page; columns are aligned within a page.
-    pub(super) fn page(&mut self, format: PrintFormat, lang: Lang, rows: &[R]) -> String {
+    pub(super) fn page(&mut self, format: PrintFormat, locale: Locale, rows: &[R]) -> String {
         let first = self.rows == 0;
         self.rows += rows.len() as u64;
         let table = self.columns.table(rows);
         match format {
-            PrintFormat::Text if first => table.text(lang),
-            PrintFormat::Text => behind_head(&table.text(lang)),
+            PrintFormat::Text if first => table.text(locale),
+            PrintFormat::Text => behind_head(&table.text(locale)),
             PrintFormat::Csv if first => table.csv(),
             PrintFormat::Csv => behind_head(&table.csv()),
             PrintFormat::Json => {
@@ -331,11 +365,11 @@ impl<'a, R> Paged<'a, R> {
     }
 
     /// What stands behind the last page.
-    pub(super) fn end(mut self, format: PrintFormat, lang: Lang) -> String {
+    pub(super) fn end(mut self, format: PrintFormat, locale: Locale) -> String {
         match (format, self.rows) {
             (PrintFormat::Json, 0) => "[]\n".to_owned(),
             (PrintFormat::Json, _) => "]\n".to_owned(),
-            (PrintFormat::Text | PrintFormat::Csv, 0) => self.page(format, lang, &[]),
+            (PrintFormat::Text | PrintFormat::Csv, 0) => self.page(format, locale, &[]),
             (PrintFormat::Text | PrintFormat::Csv, _) => String::new(),
         }
     }
@@ -361,6 +395,12 @@ impl Details {
         self
     }
 
+    /// Says by which clock the last fact goes.
+    pub fn by(mut self, clock: TimeBy) -> Self {
+        self.facts.iter_mut().next_back().into_iter().for_each(|(name, _)| name.clock = Some(clock));
+        self
+    }
+
     /// A table, named as a fact is.
     pub fn table(mut self, field: &'static str, zh: &'static str, table: Table) -> Self {
         self.tables.push((Name::new(field, zh), table));
@@ -368,15 +408,15 @@ impl Details {
     }
 
     /// What is not known and tables without rows are left out.
-    pub(super) fn text(&self, lang: Lang) -> String {
+    pub(super) fn text(&self, locale: Locale) -> String {
         let known = self.facts.iter().filter(|(_, cell)| *cell != Cell::None);
-        let lines: Vec<[String; 2]> = known.map(|(name, cell)| [name.title(lang), cell.shown(lang)]).collect();
+        let lines: Vec<[String; 2]> = known.map(|(name, cell)| [name.title(locale), cell.shown(locale)]).collect();
         // A name that has no value here makes no line narrower.
-        let width = self.facts.iter().map(|(name, _)| name.title(lang).width()).max().unwrap_or_default();
+        let width = self.facts.iter().map(|(name, _)| name.title(locale).width()).max().unwrap_or_default();
         let mut text: String =
             lines.iter().map(|line| aligned(line, &[(width, false), (line[1].width(), false)])).collect();
         for (name, table) in self.tables.iter().filter(|(_, table)| !table.rows.is_empty()) {
-            text.push_str(&format!("\n{}\n{}", name.title(lang), table.text(lang)));
+            text.push_str(&format!("\n{}\n{}", name.title(locale), table.text(locale)));
         }
         text
     }
@@ -421,6 +461,9 @@ fn span(seconds: i64, lang: Lang) -> String {
 mod tests {
     use super::*;
 
+    const ENGLISH: Locale = Locale { lang: Lang::En, zone: OwnZone::Utc };
+    const CHINESE: Locale = Locale { lang: Lang::Zh, zone: OwnZone::Utc };
+
     type Row = (&'static str, Option<i64>, u64);
 
     fn columns() -> Columns<'static, Row> {
@@ -442,9 +485,9 @@ mod tests {
     fn columns_are_aligned_by_what_a_terminal_shows() {
         let expected =
             "tenant        lag    bytes  more\n票据        2h 1m     10 B  much\na,\\u009b\"b      -  2.0 KiB  much\n";
-        assert_eq!(table().text(Lang::En), expected);
+        assert_eq!(table().text(ENGLISH), expected);
         let expected = "租户               滞后     字节  更多\n票据        2 小时 1 分     10 B  很多\na,\\u009b\"b            -  2.0 KiB  很多\n";
-        assert_eq!(table().text(Lang::Zh), expected);
+        assert_eq!(table().text(CHINESE), expected);
     }
 
     #[test]
@@ -459,13 +502,13 @@ mod tests {
         let together = |format| {
             let columns = columns();
             let mut paged = Paged::new(&columns);
-            let pages: String = ROWS.iter().map(|row| paged.page(format, Lang::En, &[*row])).collect();
-            pages + &paged.end(format, Lang::En)
+            let pages: String = ROWS.iter().map(|row| paged.page(format, ENGLISH, &[*row])).collect();
+            pages + &paged.end(format, ENGLISH)
         };
         assert_eq!(together(PrintFormat::Csv), table().csv());
         assert_eq!(serde_json::from_str::<Value>(&together(PrintFormat::Json)).unwrap(), table().json());
         assert_eq!(together(PrintFormat::Text).lines().count(), 3);
-        let empty = |format| Paged::new(&columns()).end(format, Lang::En);
+        let empty = |format| Paged::new(&columns()).end(format, ENGLISH);
         assert_eq!(empty(PrintFormat::Json), "[]\n");
         assert_eq!(empty(PrintFormat::Csv), "tenant,alive,lag_seconds,bytes\n");
         assert_eq!(empty(PrintFormat::Text), "tenant  lag  bytes  more\n");
@@ -485,10 +528,24 @@ mod tests {
             "租户",
             table(),
         );
-        let text = details.text(Lang::En);
+        let text = details.text(ENGLISH);
         assert!(text.starts_with("run    3\n\ntenants\ntenant "), "{text}");
         assert_eq!(details.json()["error"], Value::Null);
         assert_eq!(details.json()["tenants"][0]["bytes"], 10);
+    }
+
+    #[test]
+    fn headings_of_times_name_their_clock() {
+        let columns = Columns::default()
+            .column("started", "开始时间", |at: &String| Cell::moment(at))
+            .by(TimeBy::Own)
+            .column("watermark", "水位线", |_| "2026-11-30 18:00:00".into())
+            .by(TimeBy::Source);
+        let table = columns.table(&["2026-11-30T10:00:00Z".to_owned()]);
+        let expected = "started (UTC)         watermark (source)\n2026-11-30 10:00:00Z  2026-11-30 18:00:00\n";
+        assert_eq!(table.text(ENGLISH), expected);
+        assert!(table.text(CHINESE).starts_with("开始时间（UTC）       水位线（数据源）\n"), "{}", table.text(CHINESE));
+        assert_eq!(table.csv(), "started,watermark\n2026-11-30T10:00:00Z,2026-11-30 18:00:00\n");
     }
 
     #[test]

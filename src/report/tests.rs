@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow};
 
 use super::*;
 use crate::effort::Effort;
+use crate::given_time::OwnZone;
 use crate::invoice::{InvoiceId, Reason, SourceTime};
 use crate::lang::Explain;
 use crate::run::{Counts, Kind, Outcome, RunId};
@@ -92,6 +93,7 @@ impl Captured {
 
 const CHINESE: PrintSettings = PrintSettings {
     lang: Lang::Zh,
+    zone: OwnZone::Utc,
     format: PrintFormat::Text,
     verbosity: Verbosity::Normal,
     progress: ProgressDisplay::Auto,

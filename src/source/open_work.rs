@@ -37,8 +37,8 @@ impl ServerConnection {
         let looks = self.running_statements().and_then(|running| Ok((running, self.open_transactions()?)));
         match looks {
             Ok((running, transactions)) => Ok(oldest(running, transactions)),
-            Err(SourceError::Statement(error)) if class(&error) == ErrorClass::Denied => Ok(OpenWork::Unknown),
-            Err(SourceError::Statement(_)) => Ok(OpenWork::Unclear),
+            Err(SourceError::Statement(error)) if class(&error) == ErrorClass::Denied => Ok(OpenWork::NotPermitted),
+            Err(SourceError::Statement(_)) => Ok(OpenWork::Unreliable),
             Err(fault) => Err(fault),
         }
     }
@@ -120,7 +120,7 @@ impl ServerConnection {
         loop {
             let look = self.next_query_number();
             let row = self.all(&transactions(look), &[])?.into_iter().next().unwrap_or_default();
-            let [start, client, fresh, own] = row.as_slice() else { return Ok(OpenWork::Unclear) };
+            let [start, client, fresh, own] = row.as_slice() else { return Ok(OpenWork::Unreliable) };
             if is_true(Some(fresh)) {
                 return Ok(match client.as_deref() {
                     None => OpenWork::None,
@@ -133,7 +133,7 @@ impl ServerConnection {
             if self.monitor_shows_none(&lossy(own.clone()))? {
                 return Ok(OpenWork::None);
             }
-            let Some(pause) = pauses.next() else { return Ok(OpenWork::Unclear) };
+            let Some(pause) = pauses.next() else { return Ok(OpenWork::Unreliable) };
             thread::sleep(*pause + jitter());
         }
     }
@@ -186,16 +186,16 @@ fn transactions(look: u64) -> String {
 
 /// Work without a known start may be of any age.
 fn since(start: Option<String>) -> OpenWork {
-    start.map_or(OpenWork::Unclear, |start| OpenWork::Since(SourceTime(start)))
+    start.map_or(OpenWork::Unreliable, |start| OpenWork::Since(SourceTime(start)))
 }
 
 /// The one of two that starts earlier, or of which less is known.
 fn oldest(one: OpenWork, other: OpenWork) -> OpenWork {
-    use OpenWork::{None, Prepared, Since, Unclear, Unknown};
+    use OpenWork::{None, NotPermitted, Prepared, Since, Unreliable};
     match (one, other) {
-        (Unknown, _) | (_, Unknown) => Unknown,
+        (NotPermitted, _) | (_, NotPermitted) => NotPermitted,
         (Prepared, _) | (_, Prepared) => Prepared,
-        (Unclear, _) | (_, Unclear) => Unclear,
+        (Unreliable, _) | (_, Unreliable) => Unreliable,
         (None, work) | (work, None) => work,
         (Since(one), Since(other)) => Since(one.min(other)),
     }
@@ -251,8 +251,8 @@ mod tests {
         let (early, late) = (at("2025-11-28 16:29:00"), at("2025-11-28 16:30:00"));
         assert_eq!(oldest(late.clone(), early.clone()), early);
         assert_eq!(oldest(OpenWork::None, late.clone()), late);
-        assert_eq!(oldest(late.clone(), OpenWork::Unclear), OpenWork::Unclear);
-        assert_eq!(oldest(OpenWork::Unclear, OpenWork::Prepared), OpenWork::Prepared);
-        assert_eq!(since(None), OpenWork::Unclear);
+        assert_eq!(oldest(late.clone(), OpenWork::Unreliable), OpenWork::Unreliable);
+        assert_eq!(oldest(OpenWork::Unreliable, OpenWork::Prepared), OpenWork::Prepared);
+        assert_eq!(since(None), OpenWork::Unreliable);
     }
 }

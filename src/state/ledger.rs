@@ -1,4 +1,4 @@
-//! The ledger: which file belongs to which invoice, and which version of it counts as seen.
+//! The ledger: which file belongs to which invoice, and which version of it is settled.
 
 use std::cell::RefCell;
 use std::sync::{Arc, LazyLock};
@@ -97,15 +97,15 @@ impl LedgerReader {
         })
     }
 
-    /// Whether the ledger has each of these keys, settled and with the same source time and tenant, all at one moment.
-    /// Keys in the order of ids are the cheapest, because neighbours lie on one page.
-    pub fn matches(&self, keys: &[Key]) -> anyhow::Result<Vec<LedgerMatch>> {
+    /// What the ledger says of each of these keys, all at one moment. Cheapest in the order of ids, in which
+    /// neighbours lie on one page.
+    pub fn match_keys(&self, keys: &[Key]) -> anyhow::Result<Vec<LedgerMatch>> {
         let sql = format!("SELECT {COLUMNS}, e.settled AND e.time IS ?2 AND t.name = ?3 {FROM} WHERE e.id = ?1");
         self.ask(keys.iter().map(|_| LedgerMatch::Unsettled(None)).collect(), |conn| {
             // Outside of a transaction each statement would take and give back SQLite's locks.
             let moment = conn.unchecked_transaction()?;
             let mut query = moment.prepare_cached(&sql)?;
-            let seen = |key: &Key| {
+            let matched = |key: &Key| {
                 let mut rows = query.query(params![LedgerKey(&key.id), key.time, key.tenant])?;
                 match rows.next()? {
                     Some(row) if row.get(NEXT_COLUMN)? => Ok(LedgerMatch::Settled),
@@ -113,7 +113,7 @@ impl LedgerReader {
                     None => Ok(LedgerMatch::Unsettled(None)),
                 }
             };
-            keys.iter().map(seen).collect()
+            keys.iter().map(matched).collect()
         })
     }
 

@@ -60,7 +60,7 @@ pub enum Cause {
 
 impl Removal {
     /// The invoice that leaves the path.
-    pub fn leaver(&self) -> Option<&InvoiceId> {
+    pub fn mover(&self) -> Option<&InvoiceId> {
         match &self.cause {
             Cause::Superseded(id) => Some(id),
             Cause::InDoubt(_) => None,
@@ -179,13 +179,11 @@ impl Published {
     pub fn failed(&self) -> &[Failure] {
         &self.failed
     }
-}
 
-impl Published {
     fn note(&mut self, removal: &Removal, ownership: &Ownership) {
         let path = removal.path.clone();
         match (ownership, &removal.cause) {
-            (Ownership::Ours(_), _) => self.removed.push((removal.leaver().cloned(), path)),
+            (Ownership::Ours(_), _) => self.removed.push((removal.mover().cloned(), path)),
             (Ownership::Foreign, Cause::Superseded(id)) => {
                 let id = id.clone();
                 self.not_removed.push(NotRemoved { id, path, digest: removal.digest, why: NotRemovedReason::Foreign });

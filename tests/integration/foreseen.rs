@@ -114,7 +114,8 @@ fn assert_comes_true(exporter: &Exporter<'_>, arguments: &[String]) {
     let before = everything_in(&[&exporter.output()], Traces::None);
     let dry = exporter.run(args().chain(["--dry-run"]));
     // SQLite makes the index of a log that a dead run has left anew.
-    let now = everything_in(&[&exporter.output()], Traces::None).into_iter().filter(|(path, _)| !path.ends_with("-shm"));
+    let now =
+        everything_in(&[&exporter.output()], Traces::None).into_iter().filter(|(path, _)| !path.ends_with("-shm"));
     for (path, found) in now {
         assert_eq!(before.get(&path), Some(&found), "{path}\n{dry}");
     }

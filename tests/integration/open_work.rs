@@ -115,7 +115,7 @@ fn a_statement_whose_age_is_below_zero_may_be_of_any_age() {
     let mut source = open(&database.url());
     let ahead = "SET timestamp = UNIX_TIMESTAMP() + 3600";
     let update = "UPDATE t_invoice SET fupdate_time = '2025-11-28 15:00:00' WHERE GET_LOCK('gate', 60) = 1";
-    assert_eq!(work_during(&database, source.as_mut(), ahead, update), OpenWork::Unclear);
+    assert_eq!(work_during(&database, source.as_mut(), ahead, update), OpenWork::Unreliable);
 }
 
 const ZONES_APART: Settings = Settings { os_zone: "Asia/Tokyo", options: &["--default-time-zone=+05:00"] };
@@ -265,7 +265,7 @@ fn open_work_takes_the_process_privilege_and_no_other() {
         let small = access(&database.url().replace("root@", "small@"));
         let small = Access { password: Some("klein".into()), ..small };
         let mut source = source::open(&small).unwrap();
-        assert_eq!(source.open_work().unwrap(), OpenWork::Unknown);
+        assert_eq!(source.open_work().unwrap(), OpenWork::NotPermitted);
         source.tenants(&FOREVER.into()).unwrap();
         writer.query_drop("GRANT PROCESS ON *.* TO small@'%'").unwrap();
         let mut source = source::open(&small).unwrap();

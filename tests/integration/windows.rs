@@ -137,3 +137,33 @@ fn the_history_goes_by_the_zone_of_this_machine_unless_utc_is_asked_for() {
     let instant = format!("{}+08:00", shown(8).replace(' ', "T"));
     assert_eq!(ids(&["--since", &instant, "--until", &instant]), 1);
 }
+
+#[test]
+fn every_heading_of_a_time_names_its_clock() {
+    let table = Table::embedded();
+    rows_at(&table, &["2025-11-28 10:00:00"]);
+    let exporter = Exporter::new(&table).env("TZ", "Asia/Shanghai");
+    exporter.run(["run", "--mode", "incremental"]).expect(0);
+    let started = exporter.ask("SELECT started FROM run")[0].clone();
+    let started = chrono::DateTime::parse_from_rfc3339(&started).unwrap();
+    let zone = chrono::FixedOffset::east_opt(8 * 3600).unwrap();
+    let local = started.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S %:z").to_string();
+    let utc = started.format("%Y-%m-%d %H:%M:%SZ").to_string();
+    for (args, facts) in [
+        (&["history"][..], &["started (local)", "window (source)", &local][..]),
+        (&["history", "--utc"], &["started (UTC)", &utc]),
+        (&["history", "1"], &["started (local)", "boundary (source)", &local]),
+        (&["history", "--lang", "zh"], &["开始时间（本机）", "时间区间（数据源）", &local]),
+        (&["status"], &["watermark (source)", "at (local)"]),
+        (&["status", "--utc"], &["watermark (source)", "at (UTC)"]),
+        (&["why", "INV1"], &[&local]),
+        (&["why", "INV1", "--utc"], &[&utc]),
+        (&["state", "backups"], &["made (local)"]),
+    ] {
+        let answer = exporter.run(args).expect(0);
+        assert!(facts.iter().all(|fact| answer.stdout.contains(fact)), "{args:?}: {answer}");
+    }
+    // Programs get the same in every zone.
+    let json = exporter.run(["history", "1", "--format", "json"]).expect(0).json();
+    assert_eq!(json["started"], started.format("%Y-%m-%dT%H:%M:%SZ").to_string());
+}

@@ -15,22 +15,24 @@ use crate::tree::name::TreePath;
 use crate::tree::publish::{Changes, Placement, Removal};
 use crate::tree::stage::StagedDocument;
 
-/// A batch is closed when it holds so many bytes, or so many files, or after this time.
+/// A batch is closed when its staged documents have so many bytes, when it holds as many decisions or moves of
+/// watermarks as the constants below say, or after BATCH_TIME.
 const BATCH_BYTES: u64 = 64 << 20;
 pub(super) const BATCH_TIME: Duration = Duration::from_secs(3);
 /// Watermarks that move with one batch: they are kept in memory until then.
 const BATCH_ADVANCES: usize = 10_000;
-/// A first export shows files within a second.
-pub(super) const FIRST_BATCH_FILES: usize = 1_000;
-const BATCH_FILES: usize = 4_000;
-/// Of a long run, which takes a twelfth less time so (BENCHMARKS.md).
-const LARGE_BATCH_FILES: usize = 8_000;
+/// Decisions in the first batch of a run, so that a first export shows files within a second.
+pub(super) const FIRST_BATCH_DECISIONS: usize = 1_000;
+const BATCH_DECISIONS: usize = 4_000;
+/// Decisions in a batch of a long run, which takes a twelfth less time so (BENCHMARKS.md).
+const LARGE_BATCH_DECISIONS: usize = 8_000;
 
-/// How many files the next batch may hold. Nothing is done beside the last one, so it is to be small beside all
-/// that the run has written.
+/// How many decisions the next batch may hold: twice as many as the one before, up to `BATCH_DECISIONS`, and up to
+/// `LARGE_BATCH_DECISIONS` once that is an eighth of the files that the run has written. Nothing is decided while the
+/// last batch is published, so it is to be small beside the whole.
 pub(super) fn next_limit(limit: usize, written: u64) -> usize {
     let share = usize::try_from(written / 8).unwrap_or(usize::MAX);
-    (limit * 2).min(share.clamp(BATCH_FILES, LARGE_BATCH_FILES))
+    (limit * 2).min(share.clamp(BATCH_DECISIONS, LARGE_BATCH_DECISIONS))
 }
 
 /// Everything decided since the last batch was closed.
@@ -54,7 +56,7 @@ pub(in crate::export) struct Batch {
 }
 
 impl Batch {
-    /// How many decisions it holds.
+    /// How many decisions it holds: invoices with a file, rejects, rows that are gone, invoices that lost their path.
     fn len(&self) -> usize {
         let Record { entries, rejects, gone, displaced, .. } = &self.record;
         entries.len() + rejects.len() + gone.len() + displaced.len()
@@ -77,7 +79,7 @@ impl Batch {
         self.len() >= limit || self.record.advances.len() >= BATCH_ADVANCES || self.bytes >= BATCH_BYTES
     }
 
-    /// How many invoices get a file.
+    /// How many invoices get a new file, not counting those with a file that is right already.
     pub(super) fn written(&self) -> u64 {
         self.record.entries.values().filter(|(_, origin)| origin.is_written()).count() as u64
     }
@@ -147,8 +149,8 @@ impl Batch {
         self.record.displaced.insert(id.clone());
     }
 
-    /// The invoice keeps the file that the ledger says it has.
-    pub(super) fn keep(&mut self, id: &InvoiceId) {
+    /// The invoice keeps the file that the ledger says it has: a batch that wanted to take it has failed to.
+    pub(super) fn cancel_displacement(&mut self, id: &InvoiceId) {
         self.record.displaced.remove(id);
     }
 
@@ -157,7 +159,7 @@ impl Batch {
         self.removals.insert(removal.path.clone(), removal);
     }
 
-    pub(super) fn removes(&self) -> bool {
+    pub(super) fn has_removals(&self) -> bool {
         !self.removals.is_empty()
     }
 
@@ -169,12 +171,12 @@ impl Batch {
     }
 
     /// A file that no invoice names stays, on record.
-    pub(super) fn leave(&mut self, leftover: Leftover) {
+    pub(super) fn add_leftover(&mut self, leftover: Leftover) {
         self.record.leftovers.insert(leftover.path.clone(), leftover);
     }
 
     /// What a dead run may have written there could not be removed.
-    pub(super) fn stay_in_doubt(&mut self, path: &TreePath) {
+    pub(super) fn keep_in_doubt(&mut self, path: &TreePath) {
         self.record.cleared.retain(|cleared| cleared != path);
     }
 
@@ -185,17 +187,17 @@ impl Batch {
     }
 
     /// The row is no invoice any more.
-    pub(super) fn gone(&mut self, id: InvoiceId, tenant: Option<Tenant>) {
+    pub(super) fn record_gone(&mut self, id: InvoiceId, tenant: Option<Tenant>) {
         self.record.rejects.remove(&id);
         self.record.gone.insert(id, tenant);
     }
 
-    pub(super) fn rejects(&self, id: &InvoiceId) -> bool {
+    pub(super) fn is_rejected(&self, id: &InvoiceId) -> bool {
         self.record.rejects.contains_key(id)
     }
 
     /// The row is decided anew, or comes again: what a batch before has counted of it holds no longer.
-    pub(super) fn correct(&mut self, tenant: Option<Tenant>, counted: Counts) {
+    pub(super) fn take_back(&mut self, tenant: Option<Tenant>, counted: Counts) {
         self.corrections.push((tenant, counted));
     }
 
@@ -212,8 +214,8 @@ impl Batch {
     /// Takes an invoice out again, as if it had not come yet. Returns its document if no twin needs it.
     pub(super) fn withdraw(&mut self, id: &InvoiceId) -> Option<(Entry, Option<StagedDocument>)> {
         let entry = self.forget(id)?;
-        self.removals.retain(|_, removal| removal.leaver() != Some(id));
-        self.taken_over.retain(|_, removal| removal.leaver() != Some(id));
+        self.removals.retain(|_, removal| removal.mover() != Some(id));
+        self.taken_over.retain(|_, removal| removal.mover() != Some(id));
         self.record.leftovers.retain(|_, leftover| leftover.id != *id);
         let twins = self.owners.get(&entry.path).is_some_and(|owners| !owners.is_empty());
         if twins {
@@ -227,8 +229,8 @@ impl Batch {
     }
 
     /// The invoice that is about to leave this path empty.
-    pub(super) fn leaver(&self, path: &TreePath) -> Option<InvoiceId> {
-        self.removals.get(path).and_then(|removal| removal.leaver().cloned())
+    pub(super) fn mover(&self, path: &TreePath) -> Option<InvoiceId> {
+        self.removals.get(path).and_then(|removal| removal.mover().cloned())
     }
 
     /// Takes out an entry, but not its document.
@@ -325,7 +327,7 @@ mod tests {
 
     #[test]
     fn batches_grow_with_the_run_and_the_last_one_is_small_beside_it() {
-        let (mut limit, mut written) = (FIRST_BATCH_FILES, 0);
+        let (mut limit, mut written) = (FIRST_BATCH_DECISIONS, 0);
         for _ in 0..200 {
             written += limit as u64;
             limit = next_limit(limit, written);
@@ -344,7 +346,7 @@ mod tests {
         batch.reject(reject("3"));
         batch.enter(entry("3", "IT", 1), Origin::Kept);
         batch.reject(reject("4"));
-        batch.gone(InvoiceId::from("4"), None);
+        batch.record_gone(InvoiceId::from("4"), None);
         let mut totals = Totals::default();
         batch.close(&mut totals);
         let expected =
@@ -362,9 +364,9 @@ mod tests {
         batch.close(&mut totals);
         let mut next = Batch::default();
         next.reject(reject("1"));
-        next.correct(Some(tenant.clone()), Origin::New.counts(5));
+        next.take_back(Some(tenant.clone()), Origin::New.counts(5));
         // Of a row that its tenant has never counted as unchanged there is nothing to take back.
-        next.correct(Some(tenant.clone()), Origin::Kept.counts(5));
+        next.take_back(Some(tenant.clone()), Origin::Kept.counts(5));
         next.close(&mut totals);
         assert_eq!(totals.run, Counts { seen: 1, rejected: 1, ..Counts::default() });
         assert_eq!(next.record.taken_back[&tenant], Origin::New.counts(5));
@@ -375,9 +377,9 @@ mod tests {
         let mut batch = Batch::default();
         batch.remove(removal("1", "CN"));
         batch.enter(entry("2", "CN", 2), Origin::New);
-        assert_eq!(batch.leaver(&path("CN")), None);
+        assert_eq!(batch.mover(&path("CN")), None);
         assert!(batch.withdraw(&InvoiceId::from("2")).is_some());
-        assert_eq!(batch.leaver(&path("CN")), Some(InvoiceId::from("1")));
+        assert_eq!(batch.mover(&path("CN")), Some(InvoiceId::from("1")));
         assert!(batch.withdraw(&InvoiceId::from("2")).is_none());
         batch.keep_file(&path("CN"));
         assert!(batch.is_empty());

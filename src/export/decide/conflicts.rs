@@ -1,13 +1,17 @@
-//! Rows that wait: two invoices want one path with different documents, or what was found out about a row no longer
-//! holds because of what was decided since. None of them is believed then. They wait until the batch is published and
-//! recorded, so that disk and ledger tell the truth, and are read again by key, with their rivals, and the rivals'
-//! rivals. The greater (source time, id) gets the path; a rival that moved off gets its new one in the same batch, which
-//! is how swaps and chains of moves come out right in any order.
+//! Owns the rows that wait, and the rule for which invoice wins a path.
+//!
+//! A row waits in three cases: another invoice has or wants its path with another document; a decision since it was
+//! checked has changed what the ledger says of it or removed its file; or it leaves a path that a waiting row wants. An
+//! export first publishes and records the open batch, so that disk and ledger agree; a dry run has nothing to publish.
+//! Then the rows that wait are read again by key, with all invoices that are linked to them by a contested path: their
+//! rivals, the rivals of those, and so on (`Decider::read_with_rivals` names the bound). Of the rows that want one path
+//! the greatest (source time, id) wins; a row without a source time loses. A rival that has moved elsewhere gets its
+//! new path in the same batch, so that swaps and chains of moves come out right in any order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
 
-use crate::export::check::Verdict;
+use crate::export::check::CheckResult;
 use crate::invoice::{Digest, Invoice, InvoiceId, Reason, SourceTime, Tenant};
 use crate::state::todo::Reject;
 use crate::tree::name::TreePath;
@@ -41,7 +45,7 @@ impl Conflicts {
     }
 
     /// Whether a row that waits wants this path.
-    pub(super) fn want(&self, path: &TreePath) -> bool {
+    pub(super) fn is_wanted(&self, path: &TreePath) -> bool {
         self.waiting.values().any(|waiting| waiting.path == *path)
     }
 
@@ -52,7 +56,7 @@ impl Conflicts {
 }
 
 /// Rows as they are now; None for those that are no invoice any more.
-pub(super) type RereadRows = BTreeMap<InvoiceId, Option<Verdict>>;
+pub(super) type RereadRows = BTreeMap<InvoiceId, Option<CheckResult>>;
 
 /// The invoice that gets a contested path.
 pub(super) struct Winner {
@@ -65,8 +69,8 @@ pub(super) struct Winner {
 /// The greatest (source time, id) of each path.
 pub(super) fn winners(fresh: &RereadRows) -> HashMap<TreePath, Winner> {
     let mut winners: HashMap<TreePath, Winner> = HashMap::new();
-    for (id, verdict) in fresh {
-        let Some(Verdict::Candidate(candidate)) = verdict else { continue };
+    for (id, check_result) in fresh {
+        let Some(CheckResult::Candidate(candidate)) = check_result else { continue };
         let time = &candidate.invoice.time;
         if winners.get(&candidate.path).is_none_or(|winner| (&winner.time, &winner.id) < (time, id)) {
             let (tenant, digest) = (candidate.invoice.tenant.clone(), candidate.digest);
@@ -91,7 +95,7 @@ mod tests {
     use super::*;
     use crate::export::check::{Before, Candidate, FileState};
 
-    fn candidate(id: &str, number: &str, time: Option<&str>) -> (InvoiceId, Option<Verdict>) {
+    fn candidate(id: &str, number: &str, time: Option<&str>) -> (InvoiceId, Option<CheckResult>) {
         let invoice = Invoice {
             id: InvoiceId::from(id),
             tenant: Tenant::from("1"),
@@ -103,7 +107,7 @@ mod tests {
         let path = TreePath::of(&invoice.tenant, None, &invoice.date, &invoice.number);
         let digest = Digest([id.len() as u8; 32]);
         let candidate = Candidate { invoice, path, digest, size: 2, file: FileState::Staged(None, Before::Nothing) };
-        (InvoiceId::from(id), Some(Verdict::Candidate(candidate)))
+        (InvoiceId::from(id), Some(CheckResult::Candidate(candidate)))
     }
 
     #[test]
@@ -135,8 +139,8 @@ mod tests {
             assert!(!conflicts.is_full());
             conflicts.add(InvoiceId(n.to_string()), Tenant::from("1"), path(&n.to_string()));
         }
-        assert!(conflicts.is_full() && conflicts.want(&path("7")) && !conflicts.want(&path("A")));
+        assert!(conflicts.is_full() && conflicts.is_wanted(&path("7")) && !conflicts.is_wanted(&path("A")));
         assert_eq!(conflicts.take().len(), WAITING_AT_MOST);
-        assert!(conflicts.is_empty() && !conflicts.want(&path("7")));
+        assert!(conflicts.is_empty() && !conflicts.is_wanted(&path("7")));
     }
 }

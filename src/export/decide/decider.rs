@@ -1,5 +1,6 @@
-//! The thread that decides. Rows that no other invoice stands against get their paths one by one, conflicts are resolved
-//! once the batch is on record, watermarks move with the last row of their group.
+//! Owns the order of steps in the deciding thread. A row gets its path at once if no other invoice has or wants that
+//! path with another document; otherwise it waits until the batch is on record and the conflict is resolved. The
+//! watermarks of a group move with its last row.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
@@ -7,37 +8,38 @@ use std::time::Instant;
 
 use anyhow::{bail, ensure};
 
-use super::batch::{BATCH_TIME, Batch, FIRST_BATCH_FILES, next_limit};
+use super::batch::{BATCH_TIME, Batch, FIRST_BATCH_DECISIONS, next_limit};
 use super::conflicts::{Conflicts, DeferredRow, RereadRows, Winner, winners};
 use super::decisions::{Decisions, Rival};
 use super::doubted;
-use super::ledger_view::PathOwners;
+use super::ledger_view::{InFlight, PathOwners};
 use super::parts::{Parts, advances, members};
 use super::second::SecondSource;
 use crate::event::Notice;
-use crate::export::check::{Candidate, FileState, Verdict};
+use crate::export::check::{Candidate, CheckResult, FileState};
 use crate::export::commit::Committer;
 use crate::export::diff::ReaderEvent;
 use crate::export::drive::{Checked, RowHandler};
 use crate::export::metrics::RunResult;
 use crate::export::one_by_one::{self, RetryingSource};
 use crate::export::plan::Group;
-use crate::export::ticket::{Part, Ticket, Trust};
-use crate::invoice::{InvoiceId, Reason, Tenant};
+use crate::export::ticket::{Part, Rewrite, Ticket};
+use crate::invoice::{InvoiceId, Tenant};
 use crate::lang::Explain;
 use crate::refusal::Trouble;
 use crate::run::KeptReason;
 use crate::source::SourceError;
 use crate::state::ledger::Entry;
-use crate::state::todo::{Leftover, Reject, TodoReason};
+use crate::state::todo::{Leftover, TodoReason};
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Cause, Changes, Published, Removal};
 
-/// Rows read to resolve conflicts at the most, with rivals. Rivals beyond that lose their path if it is taken, and are
-/// read by the next run.
-const READ_AT_MOST: usize = 5_000;
-/// Documents asked for in one statement.
-const DOCUMENTS_A_PAGE: usize = 100;
+/// Once so many rows were read to resolve conflicts, no further round of rivals is read. Rivals beyond that lose their
+/// path if it is taken, and are read by the next run.
+const REREAD_AT_MOST: usize = 5_000;
+/// Rows read again in one statement. They are fewer than in a page of the reader, because the deciding thread reads
+/// them one by one if the server refuses the statement.
+const REREAD_A_PAGE: usize = 100;
 
 pub(in crate::export) struct Decider<'a> {
     groups: &'a [Group],
@@ -53,57 +55,58 @@ pub(in crate::export) struct Decider<'a> {
 
 impl RowHandler for Decider<'_> {
     fn on_row(&mut self, checked: Checked) -> anyhow::Result<()> {
-        let Checked { ticket: Ticket { part, known, late_by, .. }, verdict } = checked;
+        let Checked { ticket: Ticket { part, known, late_by, .. }, check_result } = checked;
         self.parts.note_row(part);
-        if self.decisions.tally.comes_again(verdict.id()) {
+        if self.decisions.tally.remove_rival(check_result.id()) {
             // It was read again since, with its rivals, and dealt with.
-            if let Verdict::Candidate(candidate) = &verdict {
+            if let CheckResult::Candidate(candidate) = &check_result {
                 self.decisions.discard(candidate);
             }
-            return self.after(part);
+            return self.close_and_submit(part);
         }
-        self.decisions.journal.meet(part, &verdict);
-        self.count_late(verdict.tenant(), late_by);
-        self.decide(verdict, known)?;
-        self.after(part)?;
+        self.decisions.journal.note_row(part, &check_result);
+        self.count_late(check_result.tenant(), late_by);
+        self.decide(check_result, known)?;
+        self.close_and_submit(part)?;
         self.decisions.journal.say_progress();
         Ok(())
     }
 
-    fn on_reader_event(&mut self, told: ReaderEvent) -> anyhow::Result<()> {
-        match told {
+    fn on_reader_event(&mut self, event: ReaderEvent) -> anyhow::Result<()> {
+        match event {
             ReaderEvent::Begun(n) => self.begin(n),
             ReaderEvent::Quiet(groups) => {
                 for n in groups {
                     self.begin(n);
                     self.parts.expect(Part::Group(n), 0, BTreeMap::new());
-                    self.after(Part::Group(n))?;
+                    self.close_and_submit(Part::Group(n))?;
                 }
             }
-            ReaderEvent::Gone { part, id, .. } if self.decisions.tally.comes_again(&id) => self.after(part)?,
             ReaderEvent::Gone { part, id, tenant, late_by } => {
-                self.decisions.journal.meet_gone();
-                self.count_late(tenant.as_ref(), late_by);
-                self.decisions.gone(id, tenant.as_ref());
-                self.after(part)?;
+                if !self.decisions.tally.remove_rival(&id) {
+                    self.decisions.journal.note_gone_row();
+                    self.count_late(tenant.as_ref(), late_by);
+                    self.decisions.record_gone(id, tenant.as_ref());
+                }
+                self.close_and_submit(part)?;
             }
             ReaderEvent::Read { part, rows, spellings } => {
                 self.parts.expect(part, rows, spellings);
-                self.after(part)?;
+                self.close_and_submit(part)?;
             }
             ReaderEvent::Retrying { trouble, pause } => {
                 self.decisions.journal.notice(Notice::Retrying { trouble, pause });
             }
             ReaderEvent::Failed { tenants, tenantless, trouble } => {
                 tenants.iter().for_each(|tenant| self.decisions.journal.fail(tenant, trouble.clone()));
-                self.decisions.journal.leave_unread(tenantless, trouble);
+                self.decisions.journal.report_unread(tenantless, trouble);
             }
         }
         Ok(())
     }
 
     fn on_idle(&mut self) -> anyhow::Result<()> {
-        self.go_on()
+        self.submit_if_due()
     }
 
     fn checkpoint(&mut self) -> anyhow::Result<()> {
@@ -116,7 +119,7 @@ impl RowHandler for Decider<'_> {
         let parts = self.decisions.tally.open_parts();
         parts.into_iter().for_each(|part| self.decisions.take_back_doubles(part));
         self.publish_and_record()?;
-        self.decisions.journal.say_farewell(self.groups.len());
+        self.decisions.journal.finish(self.groups.len());
         if let Committer::DryRun { state, rehearsal, .. } = &self.decisions.view.committer {
             self.decisions.journal.say_prospects(*state, rehearsal)?;
         }
@@ -132,7 +135,7 @@ impl RowHandler for Decider<'_> {
 impl<'a> Decider<'a> {
     pub(in crate::export) fn new(groups: &'a [Group], decisions: Decisions<'a>, second: SecondSource<'a>) -> Self {
         let (conflicts, parts) = Default::default();
-        let (opened, limit) = (Instant::now(), FIRST_BATCH_FILES);
+        let (opened, limit) = (Instant::now(), FIRST_BATCH_DECISIONS);
         Self { groups, decisions, second, conflicts, parts, opened, limit }
     }
 
@@ -155,12 +158,12 @@ impl<'a> Decider<'a> {
     }
 
     /// `known` is what the ledger said when the row was read.
-    fn decide(&mut self, verdict: Verdict, known: Option<Entry>) -> anyhow::Result<()> {
-        match verdict {
-            Verdict::Candidate(candidate) => self.claim(candidate, known),
-            Verdict::Reject(reject) => self.decisions.reject(reject),
+    fn decide(&mut self, check_result: CheckResult, known: Option<Entry>) -> anyhow::Result<()> {
+        match check_result {
+            CheckResult::Candidate(candidate) => self.claim(candidate, known),
+            CheckResult::Reject(reject) => self.decisions.reject(reject),
             // The row is left to the next run.
-            Verdict::Trouble { invoice, trouble } => {
+            CheckResult::Trouble { invoice, trouble } => {
                 self.decisions.journal.fail(&invoice.tenant, trouble);
                 Ok(())
             }
@@ -191,19 +194,19 @@ impl<'a> Decider<'a> {
             return Ok(false);
         }
         let current = self.decisions.view.entry(&candidate.invoice.id)?;
-        Ok(current.is_some_and(|entry| entry.path != candidate.path && self.conflicts.want(&entry.path)))
+        Ok(current.is_some_and(|entry| entry.path != candidate.path && self.conflicts.is_wanted(&entry.path)))
     }
 
-    /// Puts a row aside until the batch is recorded, and with it the rivals that the batch holds, those that are about to
-    /// leave its path, and those that were to have the path that one of them leaves, for it may come to stay: a decision
-    /// that may be overruled is better not published first, and a path that an invoice wants never lies empty.
+    /// Puts a row aside until the batch is recorded, and with it the rivals that the batch holds, those that are about
+    /// to leave its path, and those that were to have the path that one of them leaves, for it may come to stay: a
+    /// decision that may be overruled is better not published first, and a path that an invoice wants never lies empty.
     fn put_aside(&mut self, candidate: &Candidate, rivals: Vec<InvoiceId>) -> anyhow::Result<()> {
         self.decisions.discard(candidate);
         let mut aside = rivals;
-        aside.extend(self.decisions.view.batch.leaver(&candidate.path));
+        aside.extend(self.decisions.view.batch.mover(&candidate.path));
         while let Some(id) = aside.pop() {
             let Some((entry, staged)) = self.decisions.view.batch.withdraw(&id) else { continue };
-            aside.extend(self.decisions.view.batch.leaver(&entry.path));
+            aside.extend(self.decisions.view.batch.mover(&entry.path));
             if let Some(before) = self.decisions.view.entry(&id)? {
                 self.decisions.view.batch.keep_file(&before.path);
                 aside.extend(self.decisions.view.batch.takers(&before));
@@ -226,33 +229,38 @@ impl<'a> Decider<'a> {
         }
         self.decisions.has_entered = true;
         let waiting = self.conflicts.take();
-        let fresh = match self.read_with_rivals(&waiting) {
+        match self.read_with_rivals(&waiting) {
+            Ok(fresh) => self.decide_together(&waiting, fresh),
             // The rows that wait are left to the next run.
             Err(SourceError::Statement(error)) => {
                 let trouble = Trouble::from(&error);
                 let tenants = waiting.values().map(|waiting| &waiting.tenant);
                 tenants.for_each(|tenant| self.decisions.journal.fail(tenant, trouble.clone()));
-                return Ok(());
+                Ok(())
             }
-            result => result.map_err(SourceError::into_error)?,
-        };
+            Err(fault) => Err(fault.into_error()),
+        }
+    }
+
+    /// Decides rows that were read again. A rival about which there is nothing new stays as it was decided before.
+    fn decide_together(&mut self, waiting: &BTreeMap<InvoiceId, DeferredRow>, fresh: RereadRows) -> anyhow::Result<()> {
         let rivals = fresh.keys().filter(|id| !waiting.contains_key(*id));
         let mut rivals: HashMap<InvoiceId, Rival> =
-            rivals.map(|id| Ok((id.clone(), self.decisions.rival(id)?))).collect::<anyhow::Result<_>>()?;
+            rivals.map(|id| Ok((id.clone(), self.decisions.take_rival(id)?))).collect::<anyhow::Result<_>>()?;
         let winners = winners(&fresh);
         self.displace_losers(&winners)?;
-        for (id, verdict) in fresh {
+        for (id, check_result) in fresh {
             let of_waiting = waiting.get(&id).map(|waiting| &waiting.tenant);
-            if of_waiting.is_none() && !self.is_news(verdict.as_ref())? {
+            if of_waiting.is_none() && !self.is_news(check_result.as_ref())? {
                 continue;
             }
             let rival = rivals.remove(&id).unwrap_or_default();
             if of_waiting.is_none() {
-                self.decisions.recount(&id, verdict.as_ref(), &rival);
+                self.decisions.recount(&id, check_result.as_ref(), &rival);
             }
-            match verdict {
-                Some(verdict) => self.award(verdict, &winners)?,
-                None => self.decisions.gone(id, of_waiting.or(rival.entry.as_ref().map(|entry| &entry.tenant))),
+            match check_result {
+                Some(check_result) => self.decide_contender(check_result, &winners)?,
+                None => self.decisions.record_gone(id, of_waiting.or(rival.entry.as_ref().map(|entry| &entry.tenant))),
             }
         }
         Ok(())
@@ -270,17 +278,18 @@ impl<'a> Decider<'a> {
         Ok(())
     }
 
-    /// The rows that wait, their rivals, and the rivals' rivals.
+    /// Reads the rows that wait, then round by round the rivals of what was read, until no row has a rival that is not
+    /// read yet (the transitive closure) or `REREAD_AT_MOST` rows are.
     fn read_with_rivals(&mut self, waiting: &BTreeMap<InvoiceId, DeferredRow>) -> Result<RereadRows, SourceError> {
         let mut fresh = RereadRows::new();
         let mut ask: BTreeSet<InvoiceId> = waiting.keys().cloned().collect();
-        while !ask.is_empty() && fresh.len() < READ_AT_MOST {
+        while !ask.is_empty() && fresh.len() < REREAD_AT_MOST {
             let ids: Vec<InvoiceId> = mem::take(&mut ask).into_iter().collect();
-            for page in ids.chunks(DOCUMENTS_A_PAGE) {
+            for page in ids.chunks(REREAD_A_PAGE) {
                 self.read_again(page, waiting, &mut fresh)?;
             }
             for id in &ids {
-                if let Some(Some(Verdict::Candidate(candidate))) = fresh.get(id) {
+                if let Some(Some(CheckResult::Candidate(candidate))) = fresh.get(id) {
                     let rivals = self.decisions.view.rivals(id, &candidate.path, candidate.digest);
                     let rivals = rivals.map_err(SourceError::Consumer)?;
                     ask.extend(rivals.into_iter().filter(|rival| !fresh.contains_key(rival)));
@@ -290,6 +299,16 @@ impl<'a> Decider<'a> {
         Ok(fresh)
     }
 
+    /// What is known of each row before it is read again, and whether its file is written in any case.
+    fn known_of<'i>(&self, ids: &'i [InvoiceId]) -> anyhow::Result<HashMap<&'i InvoiceId, (Option<Entry>, Rewrite)>> {
+        let known = ids.iter().map(|id| {
+            let is_doubted = self.decisions.retried.get(id) == Some(&TodoReason::Doubt);
+            let rewrite = if is_doubted { Rewrite::Always } else { Rewrite::IfWrong };
+            Ok((id, (self.decisions.view.entry(id)?, rewrite)))
+        });
+        known.collect()
+    }
+
     /// Reads rows by key. One that the server does not return is a reject, as in a page.
     fn read_again(
         &mut self,
@@ -297,12 +316,7 @@ impl<'a> Decider<'a> {
         waiting: &BTreeMap<InvoiceId, DeferredRow>,
         fresh: &mut RereadRows,
     ) -> Result<(), SourceError> {
-        let mut known: HashMap<&InvoiceId, (Option<Entry>, Trust)> = HashMap::new();
-        for id in ids {
-            let is_doubted = self.decisions.retried.get(id) == Some(&TodoReason::Doubt);
-            let entry = self.decisions.view.entry(id).map_err(SourceError::Consumer)?;
-            known.insert(id, (entry, if is_doubted { Trust::Nothing } else { Trust::Ledger }));
-        }
+        let known = self.known_of(ids).map_err(SourceError::Consumer)?;
         let checker = self.decisions.checker;
         let mut asks = self.second.telling(self.decisions.journal.tell);
         let refused = one_by_one::read(ids, |ids| {
@@ -310,9 +324,9 @@ impl<'a> Decider<'a> {
                 let missing: Vec<InvoiceId> = ids.iter().filter(|id| !fresh.contains_key(*id)).cloned().collect();
                 source.documents(&missing, &mut |fetched| {
                     let id = fetched.id().clone();
-                    if let Some((known, trust)) = known.get(&id) {
-                        let verdict = checker.check(fetched, known.as_ref(), *trust)?;
-                        fresh.insert(id, Some(verdict));
+                    if let Some((known, rewrite)) = known.get(&id) {
+                        let check_result = checker.check(fetched, known.as_ref(), *rewrite)?;
+                        fresh.insert(id, Some(check_result));
                     }
                     Ok(())
                 })
@@ -322,9 +336,9 @@ impl<'a> Decider<'a> {
         for (id, error) in one_by_one::blame(&mut asks, refused, &came)? {
             let of_ledger = known.get(&id).and_then(|(known, _)| known.as_ref()).map(|known| &known.tenant);
             let tenant = waiting.get(&id).map(|waiting| &waiting.tenant).or(of_ledger).cloned();
-            let reason = Reason::Unreadable { detail: format!("{error:#}") };
-            let reject = Reject { id: id.clone(), tenant, number: None, time: None, reason };
-            fresh.insert(id, Some(Verdict::Reject(reject)));
+            let unreadable = one_by_one::unreadable(id.clone(), tenant, &error);
+            let reject = checker.check(unreadable, None, Rewrite::IfWrong).map_err(SourceError::Consumer)?;
+            fresh.insert(id, Some(reject));
         }
         for id in ids {
             fresh.entry(id.clone()).or_insert(None);
@@ -333,14 +347,14 @@ impl<'a> Decider<'a> {
     }
 
     /// Whether anything about a rival is to be decided, which was read only because another invoice wants its path.
-    fn is_news(&self, verdict: Option<&Verdict>) -> anyhow::Result<bool> {
-        let Some(Verdict::Candidate(candidate)) = verdict else { return Ok(true) };
-        Ok(!candidate.is_written() || self.decisions.view.entry(&candidate.invoice.id)?.is_none())
+    fn is_news(&self, check_result: Option<&CheckResult>) -> anyhow::Result<bool> {
+        let Some(CheckResult::Candidate(candidate)) = check_result else { return Ok(true) };
+        Ok(!candidate.has_right_file() || self.decisions.view.entry(&candidate.invoice.id)?.is_none())
     }
 
     /// The winner of a path gets it, with the invoices that have the same document; others are rejected.
-    fn award(&mut self, verdict: Verdict, winners: &HashMap<TreePath, Winner>) -> anyhow::Result<()> {
-        let Verdict::Candidate(candidate) = verdict else { return self.decide(verdict, None) };
+    fn decide_contender(&mut self, checked: CheckResult, winners: &HashMap<TreePath, Winner>) -> anyhow::Result<()> {
+        let CheckResult::Candidate(candidate) = checked else { return self.decide(checked, None) };
         let Some(winner) = winners.get(&candidate.path) else { bail!("no invoice won {}", candidate.path) };
         if winner.digest == candidate.digest {
             let owners = self.decisions.view.path_owners(&candidate.path)?;
@@ -350,14 +364,16 @@ impl<'a> Decider<'a> {
         self.decisions.reject(winner.beats(candidate.invoice, &candidate.path))
     }
 
-    /// Closes what is complete.
-    fn after(&mut self, part: Part) -> anyhow::Result<()> {
-        self.complete(part)?;
-        self.go_on()
+    /// Called after each row and when the reader is through with a part: closes the part if it is complete, then
+    /// submits the batch if it is due.
+    fn close_and_submit(&mut self, part: Part) -> anyhow::Result<()> {
+        self.close_if_complete(part)?;
+        self.submit_if_due()
     }
 
-    /// Closes a part if all its rows are decided.
-    fn complete(&mut self, part: Part) -> anyhow::Result<()> {
+    /// Closes a part if all its rows have arrived: resolves conflicts, then moves the watermarks of its group, or
+    /// clears the paths in doubt after the to-do list.
+    fn close_if_complete(&mut self, part: Part) -> anyhow::Result<()> {
         if !self.parts.is_complete(part) {
             return Ok(());
         }
@@ -367,7 +383,7 @@ impl<'a> Decider<'a> {
         match part {
             Part::Todo => {
                 self.clear_doubt()?;
-                self.parts.finish_todo().into_iter().try_for_each(|part| self.complete(part))
+                self.parts.finish_todo().into_iter().try_for_each(|part| self.close_if_complete(part))
             }
             Part::Group(n) => {
                 let members = members(&self.groups[n], &spellings);
@@ -379,7 +395,7 @@ impl<'a> Decider<'a> {
                 }
                 Ok(())
             }
-            Part::Table | Part::Unmet => Ok(()),
+            Part::Table | Part::LedgerRest => Ok(()),
         }
     }
 
@@ -391,14 +407,14 @@ impl<'a> Decider<'a> {
         doubted::clear_doubt(&mut self.decisions)
     }
 
-    /// Sends the batch on its way if it is time, and records the one that is published.
-    fn go_on(&mut self) -> anyhow::Result<()> {
+    /// Submits the open batch if it is full or old, and records the batch in flight if that is published.
+    fn submit_if_due(&mut self) -> anyhow::Result<()> {
         let batch = &self.decisions.view.batch;
         let is_old = self.opened.elapsed() >= BATCH_TIME && !batch.is_empty();
         if is_old || batch.is_full(self.limit) {
             self.submit_batch()?;
         }
-        let is_published = self.decisions.view.in_flight.is_some() && self.decisions.view.committer.is_published();
+        let is_published = self.decisions.view.in_flight.as_ref().is_some_and(|sent| sent.publishing.is_done());
         if is_published { self.record_published() } else { Ok(()) }
     }
 
@@ -408,8 +424,10 @@ impl<'a> Decider<'a> {
         self.record_published()
     }
 
-    /// Closes the batch and sends it on its way, on which it gets its names once the one before has arrived.
-    /// That one is recorded meanwhile.
+    /// Closes the open batch and submits it, then waits for the batch before and records that. A batch with files stays
+    /// in flight while the next one is decided. One without files is recorded at once, and one that removes files is
+    /// waited for: another invoice may claim the paths that it frees. An empty batch is not submitted; its tenants are
+    /// done once the batch before is recorded.
     fn submit_batch(&mut self) -> anyhow::Result<()> {
         if self.decisions.view.batch.is_empty() {
             let ready = mem::take(&mut self.decisions.view.batch.ready);
@@ -420,30 +438,27 @@ impl<'a> Decider<'a> {
         }
         // A path that is left is free before another invoice may claim it, and stays if an invoice of the batch before
         // keeps it.
-        if self.decisions.view.batch.removes() {
+        if self.decisions.view.batch.has_removals() {
             self.record_published()?;
         }
         let mut changes = self.decisions.view.batch.take_changes();
-        self.keep_unless_table_lasts(&mut changes)?;
+        self.keep_files_unless_table_lasts(&mut changes)?;
         let removes = !changes.removals.is_empty();
-        let published = self.decisions.view.committer.submit(changes)?;
+        let publishing = self.decisions.view.committer.submit(changes)?;
         // What became of the batch before may change what is recorded of this one.
         self.record_published()?;
         self.opened = Instant::now();
         let batch = mem::take(&mut self.decisions.view.batch);
         self.limit = next_limit(self.limit, self.decisions.journal.outcome.totals.run.written + batch.written());
-        if let Some(published) = published {
-            return self.record(batch, &published);
-        }
-        self.decisions.view.in_flight = Some(batch);
-        if removes { self.record_published() } else { Ok(()) }
+        let must_wait = removes || publishing.is_done();
+        self.decisions.view.in_flight = Some(InFlight { batch, publishing });
+        if must_wait { self.record_published() } else { Ok(()) }
     }
 
-    /// Waits until the batch on its way is published, and records it.
+    /// Waits until the batch in flight is published, and records it.
     pub(in crate::export) fn record_published(&mut self) -> anyhow::Result<()> {
-        let Some(batch) = self.decisions.view.in_flight.take() else { return Ok(()) };
-        let published = self.decisions.view.committer.wait_published()?;
-        self.record(batch, &published)
+        let Some(InFlight { batch, publishing }) = self.decisions.view.in_flight.take() else { return Ok(()) };
+        self.record(batch, &publishing.wait()?)
     }
 
     /// Records a batch that is published, and says which tenants are done.
@@ -456,14 +471,14 @@ impl<'a> Decider<'a> {
 
     /// A table may be emptied or exchanged while it is read. The rows of a batch were read before this asks, so that
     /// they are of the table of the run's start if it is still there. If not, the batch removes nothing.
-    fn keep_unless_table_lasts(&mut self, changes: &mut Changes) -> anyhow::Result<()> {
+    fn keep_files_unless_table_lasts(&mut self, changes: &mut Changes) -> anyhow::Result<()> {
         if changes.removals.is_empty() || self.table_lasts()? {
             return Ok(());
         }
-        self.decisions.table = None;
+        self.decisions.table_no = None;
         for Removal { path, digest, cause, .. } in mem::take(&mut changes.removals) {
             let (Cause::Superseded(id) | Cause::InDoubt(id)) = cause;
-            self.decisions.leave_if_there(Leftover { path, id, digest, why: Some(KeptReason::Table) });
+            self.decisions.add_leftover_if_there(Leftover { path, id, digest, why: Some(KeptReason::Table) });
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::journal::Journal;
 use super::ledger_view::{LedgerView, PathOwners};
 use super::tally::{Counted, Tally};
 use crate::event::Notice;
-use crate::export::check::{Before, Candidate, Checker, FileState, Verdict};
+use crate::export::check::{Before, Candidate, CheckResult, Checker, FileState};
 use crate::export::server::RunParameters;
 use crate::export::ticket::Part;
 use crate::invoice::{Invoice, InvoiceId, Tenant};
@@ -29,7 +29,7 @@ pub(in crate::export) struct Decisions<'a> {
     /// The paths at which a dead run may have written, until everything in doubt was read again.
     pub doubted: BTreeMap<TreePath, DoubtedPath>,
     /// The number of the source's table; None: it cannot be told from others.
-    pub table: Option<i64>,
+    pub table_no: Option<i64>,
     /// The ids on the to-do list, which leave it when they are exported though nothing changed.
     pub retried: HashMap<InvoiceId, TodoReason>,
     /// Whether this run has given out any path: until then what the reader knew of the ledger holds.
@@ -50,11 +50,11 @@ impl Decisions<'_> {
     /// Whether the file of an invoice is as right as it was when its row was checked: what was decided
     /// since may have changed it.
     pub(super) fn still_holds(&self, candidate: &Candidate, known: Option<&Entry>) -> anyhow::Result<bool> {
-        if !candidate.is_written() {
+        if !candidate.has_right_file() {
             return Ok(true);
         }
-        let held = |entry: &Entry| (entry.path.clone(), entry.digest);
-        if self.view.entry(&candidate.invoice.id)?.as_ref().map(held) != known.map(held) {
+        let file_of = |entry: &Entry| (entry.path.clone(), entry.digest);
+        if self.view.entry(&candidate.invoice.id)?.as_ref().map(file_of) != known.map(file_of) {
             return Ok(false);
         }
         match self.checker.tree {
@@ -132,7 +132,7 @@ impl Decisions<'_> {
             size: *size,
             settled,
             recheck: false,
-            table_no: self.table_of(path, *digest, before),
+            table_no: self.table_no_of(path, *digest, before),
         }
     }
 
@@ -146,9 +146,9 @@ impl Decisions<'_> {
     }
 
     /// The row is no invoice any more; its tenant is known as far as the to-do list or the ledger knows it.
-    pub(super) fn gone(&mut self, id: InvoiceId, tenant: Option<&Tenant>) {
+    pub(super) fn record_gone(&mut self, id: InvoiceId, tenant: Option<&Tenant>) {
         self.tally.note_gone(&id, tenant);
-        self.view.batch.gone(id, tenant.cloned());
+        self.view.batch.record_gone(id, tenant.cloned());
     }
 
     /// Removes the staged document of a candidate that is not accepted.
@@ -159,33 +159,33 @@ impl Decisions<'_> {
     }
 
     /// What is known of a rival that was read again.
-    pub(super) fn rival(&mut self, id: &InvoiceId) -> anyhow::Result<Rival> {
+    pub(super) fn take_rival(&mut self, id: &InvoiceId) -> anyhow::Result<Rival> {
         Ok(Rival {
             entry: self.view.entry(id)?,
-            counted: self.view.counted(id)?.or_else(|| self.tally.take_gone(id)),
+            counted: self.view.counted(id)?.or_else(|| self.tally.take_gone_count(id)),
             is_in_batch: self.view.batch.decides(id),
         })
     }
 
     /// Sees to it that a rival which is about to be decided counts once.
-    pub(super) fn recount(&mut self, id: &InvoiceId, verdict: Option<&Verdict>, rival: &Rival) {
+    pub(super) fn recount(&mut self, id: &InvoiceId, check_result: Option<&CheckResult>, rival: &Rival) {
         match &rival.counted {
             _ if rival.is_in_batch => {}
-            Some((tenant, counts)) => self.view.batch.correct(tenant.clone(), *counts),
-            None => self.tally.note_rival(id, verdict, rival.entry.as_ref(), &self.retried),
+            Some((tenant, counts)) => self.view.batch.take_back(tenant.clone(), *counts),
+            None => self.tally.note_rival(id, check_result, rival.entry.as_ref(), &self.retried),
         }
     }
 
     /// Rivals that this part should have brought, and has not since: they came before, and were unchanged then.
     pub(super) fn take_back_doubles(&mut self, part: Part) {
-        for tenant in self.tally.not_brought_by(part) {
-            self.view.batch.correct(Some(tenant), Counts { seen: 1, unchanged: 1, ..Counts::default() });
+        for tenant in self.tally.take_missing_rivals(part) {
+            self.view.batch.take_back(Some(tenant), Counts { seen: 1, unchanged: 1, ..Counts::default() });
         }
     }
 
     /// Completes a batch with what publishing found out, and counts it: from here on it is only recorded.
     pub(super) fn close(&mut self, batch: &mut Batch, published: &Published) -> anyhow::Result<()> {
-        self.note(batch, published)?;
+        self.note_published(batch, published)?;
         let totals = &mut self.journal.outcome.totals;
         batch.close(totals);
         self.journal.fail_if_rejected(&batch.ready);
@@ -193,17 +193,17 @@ impl Decisions<'_> {
         for advance in &mut batch.record.advances {
             advance.written = self.journal.outcome.totals.of(&advance.tenant).written;
         }
-        self.journal.leave(batch.record.leftovers.values());
+        self.journal.count_leftovers(batch.record.leftovers.values());
         Ok(())
     }
 
     /// Removed files, files that are not ours, tenants that are blocked.
-    fn note(&mut self, batch: &mut Batch, published: &Published) -> anyhow::Result<()> {
+    fn note_published(&mut self, batch: &mut Batch, published: &Published) -> anyhow::Result<()> {
         let mut dropped = Vec::new();
         for Failure { tenant, path, trouble } in published.failed() {
             dropped.extend(batch.drop_failed(path));
             for owner in self.view.recorded_owners(path)? {
-                batch.keep(&owner.id);
+                batch.cancel_displacement(&owner.id);
             }
             self.journal.fail(tenant, trouble.clone());
         }
@@ -216,17 +216,17 @@ impl Decisions<'_> {
             batch.count(tenant.as_ref(), |counts| counts.removed += 1);
         }
         for left in published.not_removed() {
-            self.leave(batch, left);
+            self.note_not_removed(batch, left);
         }
         for (path, detail) in published.in_doubt() {
-            batch.stay_in_doubt(path);
+            batch.keep_in_doubt(path);
             self.journal.notice(Notice::NotRemoved { path: path.to_string(), detail: detail.clone() });
         }
         Ok(())
     }
 
     /// A file could not be removed, or is not what we wrote: it is listed, and a folder that is stuck fails the tenant.
-    fn leave(&mut self, batch: &mut Batch, left: &NotRemoved) {
+    fn note_not_removed(&mut self, batch: &mut Batch, left: &NotRemoved) {
         let path = left.path.to_string();
         match &left.why {
             NotRemovedReason::Foreign => self.journal.notice(Notice::LeftInPlace { path }),
@@ -237,7 +237,7 @@ impl Decisions<'_> {
             }
         }
         let (path, id, why) = (left.path.clone(), left.id.clone(), Some(KeptReason::NotRemoved));
-        batch.leave(Leftover { path, id, digest: left.digest, why });
+        batch.add_leftover(Leftover { path, id, digest: left.digest, why });
     }
 
     /// An invoice that did not get to its new path keeps the old one. If it moves on in the next batch, that one
@@ -248,7 +248,7 @@ impl Decisions<'_> {
         if !self.view.batch.overrules(id) {
             self.view.batch.keep_file(&before.path);
         } else if let Some(leftover) = leftover {
-            self.view.batch.leave(leftover);
+            self.view.batch.add_leftover(leftover);
         }
         Ok(())
     }
@@ -270,30 +270,15 @@ impl Decisions<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::event::Event;
     use crate::export::check::Presence;
     use crate::export::commit::Committer;
+    use crate::export::decide::tests::parameters;
     use crate::export::options::Rejects;
     use crate::invoice::{Digest, SourceTime};
     use crate::run::Kind;
     use crate::state::rehearsal::Rehearsal;
-    use crate::window::OpenWork;
-
-    fn parameters() -> RunParameters {
-        let boundary = SourceTime::from("2025-11-28 10:30:00");
-        RunParameters {
-            kind: Kind::Full,
-            settled_below: boundary.clone(),
-            boundary,
-            since: None,
-            work: OpenWork::None,
-            overlap: Duration::from_secs(60),
-            table: None,
-        }
-    }
 
     fn decisions<'a>(parameters: &'a RunParameters, tell: &'a mut dyn FnMut(Event)) -> Decisions<'a> {
         let rehearsal = Rehearsal::new().unwrap();
@@ -304,7 +289,7 @@ mod tests {
             journal: Journal::new(parameters, Rejects::Kept, tell),
             tally: Tally::new(Kind::Full, &[]),
             doubted: BTreeMap::new(),
-            table: None,
+            table_no: None,
             retried: HashMap::new(),
             has_entered: false,
         }
@@ -332,7 +317,7 @@ mod tests {
 
     #[test]
     fn an_invoice_that_is_as_the_ledger_says_counts_and_changes_nothing() {
-        let (parameters, mut tell) = (parameters(), |_| {});
+        let (parameters, mut tell) = (parameters(Kind::Full), |_| {});
         let mut decisions = decisions(&parameters, &mut tell);
         let known = decisions.entry_of(&candidate("CN", FileState::Unchanged), None);
         assert!(known.settled);
@@ -347,7 +332,7 @@ mod tests {
 
     #[test]
     fn nothing_is_accepted_of_a_tenant_that_has_failed() {
-        let (parameters, mut tell) = (parameters(), |_| {});
+        let (parameters, mut tell) = (parameters(Kind::Full), |_| {});
         let mut decisions = decisions(&parameters, &mut tell);
         decisions.journal.fail(&Tenant::from("1"), Trouble::Rejects { invoices: 1 });
         decisions
@@ -358,18 +343,18 @@ mod tests {
 
     #[test]
     fn a_row_that_is_decided_anew_as_a_rival_counts_once() {
-        let (parameters, mut tell) = (parameters(), |_| {});
+        let (parameters, mut tell) = (parameters(Kind::Full), |_| {});
         let mut decisions = decisions(&parameters, &mut tell);
         let id = InvoiceId::from("1");
-        decisions.gone(id.clone(), Some(&Tenant::from("1")));
+        decisions.record_gone(id.clone(), Some(&Tenant::from("1")));
         assert_eq!(closed(&mut decisions), Counts { seen: 1, gone: 1, ..Counts::default() });
-        let rival = decisions.rival(&id).unwrap();
+        let rival = decisions.take_rival(&id).unwrap();
         decisions.recount(&id, None, &rival);
         decisions
             .accept(candidate("CN", FileState::Staged(None, Before::Nothing)), None, &PathOwners::default())
             .unwrap();
         // In the batch that is open it counts as what it comes to in the end.
-        let rival = decisions.rival(&id).unwrap();
+        let rival = decisions.take_rival(&id).unwrap();
         decisions.recount(&id, None, &rival);
         decisions
             .accept(candidate("DE", FileState::Staged(None, Before::Nothing)), None, &PathOwners::default())

@@ -1,5 +1,5 @@
-//! Paths at which a run that died may have written. Once everything in doubt was read again, files that no invoice names
-//! stem from the dead run.
+//! Paths at which a run that died may have written. Once everything in doubt was read again, files that no invoice
+//! names stem from the dead run.
 
 use super::decisions::Decisions;
 use crate::event::Notice;
@@ -9,13 +9,14 @@ use crate::state::todo::{DoubtedPath, Leftover};
 use crate::tree::name::TreePath;
 use crate::tree::publish::concerns_one_tenant;
 
-/// Called when nothing is on its way that may fail, or lie there in a moment.
+/// Clears the paths in doubt. The caller has published and recorded everything, so that no file appears meanwhile.
+/// After a tenant has failed nothing is cleared: rows in doubt may be unread, and the next run tries again.
 pub(super) fn clear_doubt(decisions: &mut Decisions<'_>) -> anyhow::Result<()> {
     if !decisions.journal.outcome.failed.is_empty() {
         return Ok(());
     }
     for (path, doubted) in std::mem::take(&mut decisions.doubted) {
-        match clear_up(decisions, &path, &doubted) {
+        match clear_path(decisions, &path, &doubted) {
             Ok(()) => decisions.view.batch.record.cleared.push(path),
             // A folder that is not ours to read holds up no other tenant.
             Err(error) if error.downcast_ref().is_some_and(concerns_one_tenant) => {
@@ -28,16 +29,14 @@ pub(super) fn clear_doubt(decisions: &mut Decisions<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn clear_up(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPath) -> anyhow::Result<()> {
+fn clear_path(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPath) -> anyhow::Result<()> {
     let DoubtedPath { writer, contents } = doubted;
     let owners = decisions.view.owners(path)?;
     for owner in &owners {
-        believe_the_file(decisions, &owner.id, path)?;
+        adopt_file(decisions, &owner.id, path)?;
     }
     let is_kept = match writer {
-        Some(writer) if owners.is_empty() => {
-            lost_its_file(decisions, writer)? && believe_the_file(decisions, writer, path)?
-        }
+        Some(writer) if owners.is_empty() => lost_its_file(decisions, writer)? && adopt_file(decisions, writer, path)?,
         _ => !owners.is_empty(),
     };
     let Some(tree) = decisions.checker.tree.filter(|_| !is_kept) else { return Ok(()) };
@@ -49,7 +48,7 @@ fn clear_up(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPat
         (Some(content), ..) => decisions.clear_unnamed(path, content),
         (None, Some(digest), Some(writer)) if !doubted.is_content_known() => {
             let (path, id) = (path.clone(), writer.clone());
-            decisions.view.batch.leave(Leftover { path, id, digest, why: None });
+            decisions.view.batch.add_leftover(Leftover { path, id, digest, why: None });
             Ok(())
         }
         _ => {
@@ -62,14 +61,18 @@ fn clear_up(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPat
 /// Whether an invoice that was withdrawn, or cannot be exported any more, after the dead run had moved its
 /// file, has none where the ledger says.
 fn lost_its_file(decisions: &Decisions<'_>, id: &InvoiceId) -> anyhow::Result<bool> {
-    let (Some(tree), Some(entry)) = (decisions.checker.tree, left_alone(decisions, id)?) else { return Ok(false) };
+    let (Some(tree), Some(entry)) = (decisions.checker.tree, entry_if_undecided(decisions, id)?) else {
+        return Ok(false);
+    };
     Ok(tree.inspect(&entry.path)?.is_none())
 }
 
 /// An invoice that could not be read again keeps the file that the dead run wrote for it: the ledger takes over the
 /// content that lies there. Returns whether there is such a file.
-fn believe_the_file(decisions: &mut Decisions<'_>, id: &InvoiceId, path: &TreePath) -> anyhow::Result<bool> {
-    let (Some(tree), Some(entry)) = (decisions.checker.tree, left_alone(decisions, id)?) else { return Ok(false) };
+fn adopt_file(decisions: &mut Decisions<'_>, id: &InvoiceId, path: &TreePath) -> anyhow::Result<bool> {
+    let (Some(tree), Some(entry)) = (decisions.checker.tree, entry_if_undecided(decisions, id)?) else {
+        return Ok(false);
+    };
     let Some(facts) = tree.inspect(path)?.filter(|facts| facts.is_file) else { return Ok(false) };
     let Some(digest) = tree.digest(path)? else { return Ok(false) };
     if (&entry.path, entry.digest) != (path, digest) {
@@ -80,6 +83,6 @@ fn believe_the_file(decisions: &mut Decisions<'_>, id: &InvoiceId, path: &TreePa
 }
 
 /// What the ledger says of an invoice about which nothing was decided since.
-fn left_alone(decisions: &Decisions<'_>, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
+fn entry_if_undecided(decisions: &Decisions<'_>, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
     if decisions.view.is_overruled(id) { Ok(None) } else { decisions.view.entry(id) }
 }

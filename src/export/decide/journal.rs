@@ -1,10 +1,10 @@
-//! What a run says while it decides, and what came of it so far: its counts, the tenants that it has started, and
+//! Owns the events of a run while it decides, and its result so far: the counts, the tenants that it has started, and
 //! those that have failed.
 
 use std::time::Duration;
 
 use crate::event::{Event, Notice};
-use crate::export::check::Verdict;
+use crate::export::check::CheckResult;
 use crate::export::metrics::RunResult;
 use crate::export::options::Rejects;
 use crate::export::server::RunParameters;
@@ -23,7 +23,7 @@ pub(in crate::export) struct Journal<'a> {
     rejects: Rejects,
     pub tell: &'a mut dyn FnMut(Event),
     pub outcome: RunResult,
-    /// Rows that have come.
+    /// Rows that have arrived.
     rows: u64,
     /// Those of them without a usable source time.
     timeless: u64,
@@ -54,19 +54,19 @@ impl<'a> Journal<'a> {
         self.outcome.tenants.insert(tenant.clone());
     }
 
-    /// A row has come. The first one of a tenant starts it where no group did.
-    pub(super) fn meet(&mut self, part: Part, verdict: &Verdict) {
+    /// Counts a row that has arrived. The first one of a tenant starts that tenant where no group did.
+    pub(super) fn note_row(&mut self, part: Part, check_result: &CheckResult) {
         if let Some(tenant) =
-            verdict.tenant().filter(|tenant| part != Part::Todo && !self.outcome.tenants.contains(*tenant))
+            check_result.tenant().filter(|tenant| part != Part::Todo && !self.outcome.tenants.contains(*tenant))
         {
             self.start(tenant, None);
         }
         self.rows += 1;
-        self.timeless += u64::from(verdict.is_timeless());
+        self.timeless += u64::from(check_result.is_timeless());
     }
 
-    /// A row has come that is no invoice any more.
-    pub(super) fn meet_gone(&mut self) {
+    /// Counts a row that is no invoice any more.
+    pub(super) fn note_gone_row(&mut self) {
         self.rows += 1;
     }
 
@@ -77,7 +77,7 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// Says that an invoice cannot be exported, which is news.
+    /// Says that an invoice cannot be exported, which was not known before.
     pub(super) fn reject(&mut self, reject: &Reject) {
         self.outcome.new_rejects += 1;
         let Reject { id, tenant, number, reason, .. } = reject.clone();
@@ -93,7 +93,7 @@ impl<'a> Journal<'a> {
     }
 
     /// Invoices without a known tenant could not be read.
-    pub(super) fn leave_unread(&mut self, invoices: u64, trouble: Trouble) {
+    pub(super) fn report_unread(&mut self, invoices: u64, trouble: Trouble) {
         if invoices > 0 {
             self.outcome.unread = Some((invoices, trouble.clone()));
             self.notice(Notice::Unread { invoices, trouble });
@@ -114,10 +114,10 @@ impl<'a> Journal<'a> {
     }
 
     /// Remembers how many files stay, and one of them for each reason.
-    pub(super) fn leave<'l>(&mut self, leftovers: impl Iterator<Item = &'l Leftover>) {
+    pub(super) fn count_leftovers<'l>(&mut self, leftovers: impl Iterator<Item = &'l Leftover>) {
         for Leftover { path, why, .. } in leftovers {
             if *why != Some(KeptReason::NotRemoved) {
-                self.outcome.left.entry(*why).or_insert_with(|| (0, path.clone())).0 += 1;
+                self.outcome.leftovers.entry(*why).or_insert_with(|| (0, path.clone())).0 += 1;
             }
         }
     }
@@ -132,8 +132,9 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// Says what only shows once everything is on record.
-    pub(super) fn say_farewell(&mut self, groups: usize) {
+    /// Says at the end of a run what shows only once every row is on record: late rows, rows without a time, files that
+    /// stay, and the tenants of a full run.
+    pub(super) fn finish(&mut self, groups: usize) {
         let (by, overlap) = (Duration::from_secs(self.outcome.totals.run.late_by), self.parameters.overlap);
         if self.outcome.totals.run.late > 0 && by * 2 > overlap {
             self.notice(Notice::Late { by, overlap });
@@ -158,11 +159,11 @@ impl<'a> Journal<'a> {
     }
 
     fn say_what_stays(&mut self) {
-        for (why, (files, path)) in &self.outcome.left {
+        for (why, (files, path)) in &self.outcome.leftovers {
             let (why, files, example) = (*why, *files, path.to_string());
             (self.tell)(Event::Notice(Notice::StaysInPlace { why, files, example }));
         }
-        if self.outcome.left.contains_key(&Some(KeptReason::Table)) && self.parameters.table.is_none() {
+        if self.outcome.leftovers.contains_key(&Some(KeptReason::Table)) && self.parameters.table.is_none() {
             self.notice(Notice::TableUnknown);
         }
     }
@@ -171,22 +172,8 @@ impl<'a> Journal<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::invoice::SourceTime;
+    use crate::export::decide::tests::parameters;
     use crate::run::Counts;
-    use crate::window::OpenWork;
-
-    fn parameters() -> RunParameters {
-        let boundary = SourceTime::from("2025-11-28 10:30:00");
-        RunParameters {
-            kind: Kind::Incremental,
-            settled_below: boundary.clone(),
-            boundary,
-            since: None,
-            work: OpenWork::None,
-            overlap: Duration::from_secs(60),
-            table: None,
-        }
-    }
 
     #[test]
     fn a_tenant_with_rejects_fails_where_that_is_asked_for_and_is_not_said_to_be_done() {
@@ -198,7 +185,7 @@ mod tests {
                 Event::TenantDone { tenant, .. } => said.push(format!("done {tenant}")),
                 _ => {}
             };
-            let parameters = parameters();
+            let parameters = parameters(Kind::Incremental);
             let mut journal = Journal::new(&parameters, rejects, &mut tell);
             journal.outcome.totals.add(Some(&bad), Counts { seen: 1, rejected: 1, ..Counts::default() });
             let ready = vec![good.clone(), bad.clone()];
@@ -212,7 +199,7 @@ mod tests {
     fn a_tenant_fails_for_its_first_trouble_only() {
         let mut said = 0;
         let mut tell = |_| said += 1;
-        let parameters = parameters();
+        let parameters = parameters(Kind::Incremental);
         let mut journal = Journal::new(&parameters, Rejects::Kept, &mut tell);
         for invoices in [1, 2] {
             journal.fail(&Tenant::from("1"), Trouble::Rejects { invoices });

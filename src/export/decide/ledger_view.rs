@@ -1,5 +1,5 @@
-//! What is known of invoices and paths as far as it is decided: the ledger, the batch that is being published, and the
-//! one that is open, each of which overrules those before.
+//! Owns the view of invoices and paths as decided so far, over three layers: the ledger, the batch in flight, and the
+//! open batch. Each overrules the one before. In a dry run the rehearsal overrules the ledger.
 
 use std::hash::Hash;
 use std::iter;
@@ -7,7 +7,7 @@ use std::iter;
 use super::batch::Batch;
 use super::bloom::BloomFilter;
 use super::tally::Counted;
-use crate::export::commit::Committer;
+use crate::export::commit::{Committer, Publishing};
 use crate::invoice::{Digest, InvoiceId};
 use crate::state::ledger::{Entry, Owner};
 use crate::state::origin::Origin;
@@ -19,8 +19,13 @@ pub(in crate::export) struct LedgerView<'a> {
     /// The ids and paths that this run has entered; None unless the ledger was empty when it began.
     entered: Option<BloomFilter>,
     pub batch: Batch,
-    /// The batch that is being published.
-    pub in_flight: Option<Batch>,
+    pub(super) in_flight: Option<InFlight>,
+}
+
+/// A batch that is being published.
+pub(super) struct InFlight {
+    pub batch: Batch,
+    pub publishing: Publishing,
 }
 
 /// The invoices of a path, as far as recorded and decided.
@@ -59,7 +64,7 @@ impl<'a> LedgerView<'a> {
         Self { committer, entered, batch: Batch::default(), in_flight: None }
     }
 
-    /// Where an invoice lies.
+    /// The entry of an invoice as decided so far; None if it has no file, or lost its path.
     pub(super) fn entry(&self, id: &InvoiceId) -> anyhow::Result<Option<Entry>> {
         match self.unrecorded().find(|batch| batch.overrules(id)) {
             Some(batch) => Ok(batch.entry(id).cloned()),
@@ -83,9 +88,13 @@ impl<'a> LedgerView<'a> {
         }
     }
 
+    fn batch_in_flight(&self) -> Option<&Batch> {
+        self.in_flight.as_ref().map(|in_flight| &in_flight.batch)
+    }
+
     /// The batches that the ledger does not know of, the latest first.
     fn unrecorded(&self) -> impl Iterator<Item = &Batch> {
-        iter::once(&self.batch).chain(&self.in_flight)
+        iter::once(&self.batch).chain(self.batch_in_flight())
     }
 
     /// Whether what the ledger says of an invoice no longer holds.
@@ -130,7 +139,7 @@ impl<'a> LedgerView<'a> {
         for owner in self.recorded_owners(path)? {
             owners.put(self.is_overruled(&owner.id), owner);
         }
-        for owner in self.in_flight.iter().flat_map(|batch| batch.owners(path)) {
+        for owner in self.batch_in_flight().into_iter().flat_map(|batch| batch.owners(path)) {
             owners.put(self.batch.overrules(&owner.id), owner);
         }
         owners.now.extend(self.batch.owners(path));
@@ -157,7 +166,7 @@ impl<'a> LedgerView<'a> {
 
     /// Where the open batch puts the invoices that shared the file at this path until now.
     pub(super) fn moved_from(&self, path: &TreePath) -> anyhow::Result<impl Iterator<Item = TreePath>> {
-        let in_flight = self.in_flight.iter().flat_map(|batch| batch.owners(path));
+        let in_flight = self.batch_in_flight().into_iter().flat_map(|batch| batch.owners(path));
         let before = self.recorded_owners(path)?.into_iter().chain(in_flight);
         Ok(before.filter_map(|owner| self.batch.entry(&owner.id).map(|entry| entry.path.clone())))
     }
@@ -175,7 +184,7 @@ impl<'a> LedgerView<'a> {
     pub(super) fn is_rejected(&self, id: &InvoiceId) -> anyhow::Result<bool> {
         let is_open = self.committer.state().map_or(Ok(false), |state| state.is_open_reject(id))?;
         let is_rehearsed = self.rehearsed(id)?.is_some_and(|rehearsed| rehearsed.counted.rejected > 0);
-        Ok(is_open || is_rehearsed || self.unrecorded().any(|batch| batch.rejects(id)))
+        Ok(is_open || is_rehearsed || self.unrecorded().any(|batch| batch.is_rejected(id)))
     }
 }
 
@@ -216,7 +225,7 @@ mod tests {
         assert_eq!(view.entry(&id).unwrap().unwrap().path.country(), "IT");
         let mut closed = Batch::default();
         closed.enter(cn.clone(), Origin::New);
-        view.in_flight = Some(closed);
+        view.in_flight = Some(InFlight { batch: closed, publishing: Publishing::done(Published::nothing()) });
         assert_eq!(view.entry(&id).unwrap(), Some(cn.clone()));
         view.batch.enter(de.clone(), Origin::New);
         assert_eq!(view.entry(&id).unwrap(), Some(de.clone()));
@@ -231,7 +240,7 @@ mod tests {
         let mut closed = Batch::default();
         closed.enter(entry("1", "CN", 1), Origin::New);
         closed.enter(entry("2", "CN", 1), Origin::New);
-        view.in_flight = Some(closed);
+        view.in_flight = Some(InFlight { batch: closed, publishing: Publishing::done(Published::nothing()) });
         view.batch.enter(entry("3", "CN", 3), Origin::New);
         // It has left the path.
         view.batch.enter(entry("2", "DE", 1), Origin::New);

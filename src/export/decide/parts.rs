@@ -1,9 +1,9 @@
-//! The parts of a run (groups of tenants, the to-do list, the table): how far each has come, and how the watermarks of a
-//! group move once its last row is decided.
+//! Owns how far each part of a run has come (the to-do list, a group of tenants, the table, the rest of the ledger),
+//! and how the watermarks of a group move once its last row is decided.
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::export::plan::{Group, Member, OtherSpellings, Reading};
+use crate::export::plan::{Group, KeysToRead, Member, OtherSpellings};
 use crate::export::server::RunParameters;
 use crate::export::ticket::Part;
 use crate::invoice::{SourceTime, Tenant};
@@ -16,8 +16,9 @@ pub(super) type Spellings = BTreeMap<Tenant, Option<SourceTime>>;
 /// How far a part of the run has come.
 #[derive(Default)]
 struct Progress {
-    decided: u64,
-    /// How many rows there are, and their tenants, once the reader is through.
+    /// Rows that have reached the deciding thread, also those that wait for a conflict.
+    arrived: u64,
+    /// How many rows the reader has handed over, and their tenants; None until it is through.
     expected: Option<(u64, Spellings)>,
 }
 
@@ -28,9 +29,9 @@ pub(in crate::export) struct Parts {
 }
 
 impl Parts {
-    /// One more row is decided, or waits.
+    /// One more row has arrived.
     pub(super) fn note_row(&mut self, part: Part) {
-        self.open.entry(part).or_default().decided += 1;
+        self.open.entry(part).or_default().arrived += 1;
     }
 
     /// The reader has handed over so many rows, and that is all.
@@ -38,11 +39,12 @@ impl Parts {
         self.open.entry(part).or_default().expected = Some((rows, spellings));
     }
 
-    /// Whether a part may be closed. Rows of the to-do list belong to tenants too, so no other part is closed before it.
+    /// Whether all rows of a part have arrived. Rows of the to-do list belong to tenants too, so no other part is
+    /// complete before it. The caller resolves conflicts before it closes the part: rows that wait have arrived.
     pub(super) fn is_complete(&self, part: Part) -> bool {
         let progress = self.open.get(&part);
-        let expected = progress.and_then(|progress| Some((progress.decided, progress.expected.as_ref()?.0)));
-        expected.is_some_and(|(decided, rows)| decided == rows) && (part == Part::Todo || self.todo_is_done)
+        let expected = progress.and_then(|progress| Some((progress.arrived, progress.expected.as_ref()?.0)));
+        expected.is_some_and(|(arrived, rows)| arrived == rows) && (part == Part::Todo || self.todo_is_done)
     }
 
     /// Takes out a part that is complete, and returns the tenants that it has shown.
@@ -105,21 +107,20 @@ pub(super) fn advances(
 /// From where on the spelling is read without a gap, up to the boundary. A run begins at or below the watermark, where
 /// the run before it ended.
 fn read_from(group: &Group, member: &Member) -> Option<ReadFrom> {
-    match &group.reading {
-        Reading::Nothing => member.read_from.clone(),
+    match &group.keys {
+        KeysToRead::None => member.read_from.clone(),
         // Of a spelling that turns up the older keys are read as well.
-        Reading::Keys(Span { after: Some(after), .. }) if member.number.is_some() => {
+        KeysToRead::In(Span { after: Some(after), .. }) if member.number.is_some() => {
             member.read_from.clone().or(Some(ReadFrom::After(after.clone())))
         }
-        Reading::Keys(_) => Some(ReadFrom::TheBeginning),
+        KeysToRead::In(_) => Some(ReadFrom::TheBeginning),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::export::decide::tests::parameters;
     use crate::run::Kind;
 
     #[test]
@@ -141,21 +142,13 @@ mod tests {
     #[test]
     fn a_new_spelling_moves_with_its_group_and_shows_no_newer_time_than_is_listed() {
         let time = |minute: u32| SourceTime(format!("2025-11-28 10:{minute:02}:00"));
-        let parameters = RunParameters {
-            kind: Kind::Incremental,
-            boundary: time(30),
-            since: None,
-            work: OpenWork::None,
-            overlap: Duration::from_secs(60),
-            settled_below: time(30),
-            table: None,
-        };
+        let parameters = parameters(Kind::Incremental);
         let group = Group {
             asked: Tenant::from("acme"),
             members: vec![Member::new(Tenant::from("acme"))],
             others: OtherSpellings::Exported,
             newest: Some(time(20)),
-            reading: Reading::Nothing,
+            keys: KeysToRead::None,
         };
         let spellings = Spellings::from([(Tenant::from("ACME"), Some(time(25)))]);
         let members = members(&group, &spellings);

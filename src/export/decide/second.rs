@@ -19,7 +19,7 @@ impl<'a> SecondSource<'a> {
         Self { retry, open, source: None }
     }
 
-    /// Lends the connection, with a listener for the retries.
+    /// Lends the connection. `tell` gets an event for each retry.
     pub(super) fn telling<'s>(&'s mut self, tell: &'s mut dyn FnMut(Event)) -> impl RetryingSource + use<'s, 'a> {
         SourceWithEvents { second: self, tell }
     }

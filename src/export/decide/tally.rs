@@ -1,10 +1,10 @@
-//! Each row is counted once, as what came of it last. A row that was decided may lose its path to one that the run
-//! reads later; it is read again then, as a rival, and what was counted of it before is taken back.
+//! Sees to it that each row counts once, as what was decided of it last. A row that was decided may lose its path to
+//! one that the run reads later. It is read again then, as a rival, and what was counted of it before is taken back.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
-use crate::export::check::Verdict;
+use crate::export::check::CheckResult;
 use crate::export::plan::Group;
 use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
@@ -48,12 +48,12 @@ impl<'a> Tally<'a> {
     pub(super) fn note_rival(
         &mut self,
         id: &InvoiceId,
-        verdict: Option<&Verdict>,
+        check_result: Option<&CheckResult>,
         entry: Option<&Entry>,
         retried: &HashMap<InvoiceId, TodoReason>,
     ) {
-        let part = verdict.zip(entry).and_then(|(verdict, entry)| {
-            if retried.contains_key(id) { Some(Part::Todo) } else { self.part_of(verdict, entry) }
+        let part = check_result.zip(entry).and_then(|(check_result, entry)| {
+            if retried.contains_key(id) { Some(Part::Todo) } else { self.part_of(check_result, entry) }
         });
         let double = part.zip(entry).map(|(part, entry)| PendingDuplicate { part, tenant: entry.tenant.clone() });
         self.remember(id, double);
@@ -69,8 +69,8 @@ impl<'a> Tally<'a> {
         self.rivals.insert(id.clone(), double);
     }
 
-    /// What is known here of how a row was counted. It is decided anew.
-    pub(super) fn take_gone(&mut self, id: &InvoiceId) -> Option<Counted> {
+    /// Forgets that a row counted as gone, since it is decided anew, and returns what was counted of it.
+    pub(super) fn take_gone_count(&mut self, id: &InvoiceId) -> Option<Counted> {
         let tenant = self.gone.remove(id)?;
         Some((tenant, Counts { seen: 1, gone: 1, ..Counts::default() }))
     }
@@ -80,8 +80,8 @@ impl<'a> Tally<'a> {
         self.parts.keys().copied().collect()
     }
 
-    /// The tenants of the rivals that this part should have brought, and has not.
-    pub(super) fn not_brought_by(&mut self, part: Part) -> Vec<Tenant> {
+    /// Forgets the rivals that this part should have brought and has not, and returns their tenants.
+    pub(super) fn take_missing_rivals(&mut self, part: Part) -> Vec<Tenant> {
         let ids = self.parts.remove(&part).unwrap_or_default();
         let is_double = |double: &Option<PendingDuplicate>| double.as_ref().is_some_and(|double| double.part == part);
         let mut missing = Vec::new();
@@ -103,27 +103,28 @@ impl<'a> Tally<'a> {
         });
         let first = groups.partition_point(|(member, _)| *member < tenant);
         let mut own = groups[first..].iter().take_while(|(member, _)| *member == tenant).map(|(_, n)| *n);
-        own.find(|n| self.groups[*n].reading.includes(time))
+        own.find(|n| self.groups[*n].keys.includes(time))
     }
 
     /// The part of the run that reads this row, which the ledger knows from an earlier run.
-    fn part_of(&self, verdict: &Verdict, entry: &Entry) -> Option<Part> {
+    fn part_of(&self, check_result: &CheckResult, entry: &Entry) -> Option<Part> {
         if self.groups.is_empty() {
             return (self.kind == Kind::Full).then_some(Part::Table);
         }
-        let time = match verdict {
-            Verdict::Reject(reject) => reject.time.as_ref().or(entry.time.as_ref()),
+        let time = match check_result {
+            CheckResult::Reject(reject) => reject.time.as_ref().or(entry.time.as_ref()),
             other => other.time(),
         };
-        let is_seen = entry.settled && entry.time.as_ref() == time;
-        if self.kind == Kind::Incremental && is_seen {
+        let is_settled = entry.settled && entry.time.as_ref() == time;
+        if self.kind == Kind::Incremental && is_settled {
             return None;
         }
-        self.group_of(verdict.tenant()?, time).map(Part::Group)
+        self.group_of(check_result.tenant()?, time).map(Part::Group)
     }
 
-    /// Whether a row that comes now was decided as a rival.
-    pub(super) fn comes_again(&mut self, id: &InvoiceId) -> bool {
+    /// Forgets a rival when its row arrives, and returns whether it was one: then it is decided and counted
+    /// already.
+    pub(super) fn remove_rival(&mut self, id: &InvoiceId) -> bool {
         self.rivals.remove(id).is_some()
     }
 
@@ -137,14 +138,14 @@ impl<'a> Tally<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::plan::{Member, OtherSpellings, Reading};
+    use crate::export::plan::{KeysToRead, Member, OtherSpellings};
     use crate::window::Span;
 
-    fn groups(tenants: usize, reading: &Reading) -> Vec<Group> {
+    fn groups(tenants: usize, reading: &KeysToRead) -> Vec<Group> {
         let group = |n: usize| {
             let asked = Tenant(n.to_string());
             let members = vec![Member::new(asked.clone())];
-            Group { asked, members, others: OtherSpellings::Exported, newest: None, reading: reading.clone() }
+            Group { asked, members, others: OtherSpellings::Exported, newest: None, keys: reading.clone() }
         };
         (0..tenants).map(group).collect()
     }
@@ -152,7 +153,7 @@ mod tests {
     /// With 100,000 tenants this ends only if a part looks at its own rivals, and a rival at its own tenant.
     #[test]
     fn a_part_finds_the_rivals_that_it_did_not_bring_among_those_of_100_000_tenants() {
-        let groups = groups(100_000, &Reading::Keys(Span::default()));
+        let groups = groups(100_000, &KeysToRead::In(Span::default()));
         let mut tally = Tally::new(Kind::Incremental, &groups);
         for n in 0..100_000 {
             let (id, tenant) = (InvoiceId(n.to_string()), Tenant(n.to_string()));
@@ -160,21 +161,21 @@ mod tests {
             assert_eq!(group, n);
             tally.remember(&id, Some(PendingDuplicate { part: Part::Group(group), tenant }));
         }
-        assert!(tally.comes_again(&InvoiceId::from("7")));
+        assert!(tally.remove_rival(&InvoiceId::from("7")));
         for n in 0..100_000 {
             let expected = if n == 7 { vec![] } else { vec![Tenant(n.to_string())] };
-            assert_eq!(tally.not_brought_by(Part::Group(n)), expected);
+            assert_eq!(tally.take_missing_rivals(Part::Group(n)), expected);
         }
     }
 
     #[test]
     fn a_rival_that_no_part_reads_counts_as_it_was_decided() {
-        let groups = groups(1, &Reading::Nothing);
+        let groups = groups(1, &KeysToRead::None);
         let mut tally = Tally::new(Kind::Incremental, &groups);
         let (id, tenant) = (InvoiceId::from("1"), Tenant::from("0"));
         assert_eq!(tally.group_of(&tenant, None), None);
         tally.remember(&id, None);
-        assert_eq!(tally.not_brought_by(Part::Group(0)), []);
-        assert!(tally.comes_again(&id) && !tally.comes_again(&id));
+        assert_eq!(tally.take_missing_rivals(Part::Group(0)), []);
+        assert!(tally.remove_rival(&id) && !tally.remove_rival(&id));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::findings::{Difference, Finding, Findings};
 use crate::event::{Event, Notice};
-use crate::export::check::{Candidate, Checker, Presence, Verdict};
+use crate::export::check::{Candidate, CheckResult, Checker, Presence};
 use crate::export::diff::{Compare, ReaderEvent, Scope};
 use crate::export::drive::{Checked, ReadTask, RowHandler, drive};
 use crate::export::options::{CommonOptions, SourceOptions};
@@ -45,7 +45,7 @@ pub(super) fn compare(
         todo: snapshot.tenantless.iter().map(tenantless).collect(),
         scope: Arc::new(Scope::Groups { groups, compare }),
         retry,
-        visited_ids: Some(VisitedIds::new(selection.clone())?),
+        ids_in_source: Some(VisitedIds::new(selection.clone())?),
     };
     let max_document = from.access.max_document;
     let checker = Checker { tree: None, stage: None, presence: Presence::Assumed, max_document };
@@ -76,16 +76,16 @@ struct Examiner<'a> {
 
 impl RowHandler for Examiner<'_> {
     fn on_row(&mut self, checked: Checked) -> anyhow::Result<()> {
-        match checked.verdict {
-            Verdict::Candidate(candidate) => self.judge(&candidate, checked.ticket.known.as_ref()),
-            Verdict::Reject(reject) => self.judge_reject(&reject),
-            Verdict::Trouble { trouble, .. } => Err(trouble.message().into()),
+        match checked.check_result {
+            CheckResult::Candidate(candidate) => self.judge(&candidate, checked.ticket.known.as_ref()),
+            CheckResult::Reject(reject) => self.judge_reject(&reject),
+            CheckResult::Trouble { trouble, .. } => Err(trouble.message().into()),
         }
     }
 
-    fn on_reader_event(&mut self, told: ReaderEvent) -> anyhow::Result<()> {
-        match told {
-            ReaderEvent::Gone { part: Part::Unmet, id, .. } => {
+    fn on_reader_event(&mut self, event: ReaderEvent) -> anyhow::Result<()> {
+        match event {
+            ReaderEvent::Gone { part: Part::LedgerRest, id, .. } => {
                 if let Some(entry) = self.state.entry(&id)? {
                     let detail = text!("the source has no such invoice any more", "数据源中已没有这张发票");
                     self.findings.record_entry(Difference::Withdrawn, &entry, detail);

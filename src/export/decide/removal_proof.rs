@@ -1,6 +1,6 @@
-//! Whether the id of a row is proof that it is the invoice that was exported: only of the same tenant and of the same
-//! number in the same year, and in a table that is provably the one of before. Where it is not, an old file is never
-//! removed for a new one.
+//! Owns the proof that an old file may be removed for a new one: the row is the invoice that was exported. An id proves
+//! that only with the same tenant, the same number in the same year, and a table that is provably the one of before.
+//! Without proof the old file stays, on record as a leftover.
 //!
 //! A server shows no difference between a row that was updated and one that was deleted and inserted again with its id.
 //! Numbers commonly begin anew each year, so an id with the number of another year is taken for another invoice, though
@@ -18,9 +18,9 @@ use crate::tree::publish::{Cause, Removal};
 impl Decisions<'_> {
     /// The number of the source's table, if the row was read in it with the document and at the path that the ledger
     /// has. A row that is as it was keeps what is known of it where the source shows nothing.
-    pub(super) fn table_of(&self, path: &TreePath, digest: Digest, before: Option<&Entry>) -> Option<i64> {
+    pub(super) fn table_no_of(&self, path: &TreePath, digest: Digest, before: Option<&Entry>) -> Option<i64> {
         let same = before.filter(|before| (&before.path, before.digest) == (path, digest));
-        self.table.or_else(|| same.and_then(|before| before.table_no))
+        self.table_no.or_else(|| same.and_then(|before| before.table_no))
     }
 
     /// The invoice leaves its old path. The file goes if the row is provably the one that was exported.
@@ -44,7 +44,7 @@ impl Decisions<'_> {
                 let instead = self.view.moved_from(&path)?.chain([instead.clone()]).collect();
                 self.view.batch.remove(Removal { path, instead, digest, cause: Cause::Superseded(id) });
             }
-            why => self.leave_if_there(Leftover { path, id, digest, why }),
+            why => self.add_leftover_if_there(Leftover { path, id, digest, why }),
         }
         Ok(())
     }
@@ -65,22 +65,22 @@ impl Decisions<'_> {
                 let cause = Cause::InDoubt(id);
                 self.view.batch.remove(Removal { path, instead: Vec::new(), digest, cause });
             }
-            why => self.leave_if_there(Leftover { path, id, digest, why }),
+            why => self.add_leftover_if_there(Leftover { path, id, digest, why }),
         }
         Ok(())
     }
 
     /// A file that is gone already is not left behind.
-    pub(super) fn leave_if_there(&mut self, leftover: Leftover) {
+    pub(super) fn add_leftover_if_there(&mut self, leftover: Leftover) {
         let is_gone = self.checker.tree.is_none_or(|tree| matches!(tree.inspect(&leftover.path), Ok(None)));
         if !is_gone {
-            self.view.batch.leave(leftover);
+            self.view.batch.add_leftover(leftover);
         }
     }
 
     /// Why it is not proven that a row of this table, which led to one path, is the one that leads to the other now.
     fn unless_proven(&self, table: Option<i64>, before: &TreePath, now: &TreePath) -> Option<KeptReason> {
-        if self.table.is_none() || self.table != table {
+        if self.table_no.is_none() || self.table_no != table {
             return Some(KeptReason::Table);
         }
         (!before.same_year(now)).then_some(KeptReason::Number)
