@@ -78,6 +78,8 @@ pub enum Notice {
     NotRemoved { path: String, detail: String },
     /// The tenant shows source times ahead of the server's clock; they wait for their window.
     TimesAhead { tenant: Tenant, newest: SourceTime },
+    /// The newest source time of so many tenants is older than it was; some of them.
+    GoneBack { tenants: u64, some: Vec<FallenTenant> },
     /// Late arrivals lay so far below the watermark that the overlap may soon not reach them.
     Late { by: Duration, overlap: Duration },
     /// The source cannot be reached, or the connection was lost; another attempt follows after the pause.
@@ -101,6 +103,14 @@ pub enum Notice {
     RunUnfinished { run: RunId, kind: Kind, host: String, started: String, invoices: u64, life: Life },
     /// Tenants that lag farther behind than they may.
     Stale { tenants: u64, of: u64, after: Duration },
+}
+
+/// A tenant whose newest source time fell. `to` is None if the source lists no invoice of it any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FallenTenant {
+    pub tenant: Tenant,
+    pub from: SourceTime,
+    pub to: Option<SourceTime>,
 }
 
 /// Whether the process of an unfinished run is there.

@@ -73,7 +73,7 @@ pub struct Counts {
     pub rejected: u64,
     /// Rows that were no invoice any more when their document was asked for.
     pub gone: u64,
-    /// Of the seen ones: those below the watermark that earlier runs could not see.
+    /// Of the seen ones: those that needed a file and that earlier runs did not see, though they had read their time.
     pub late: u64,
     /// Seconds that the latest of them lay below the watermark.
     pub late_by: u64,
@@ -146,10 +146,10 @@ impl Counts {
             && self.taken_over <= self.unchanged
     }
 
-    /// Counts a late arrival, if it is one: by so many seconds.
-    pub fn late(&mut self, by: Option<u64>) {
-        self.late += u64::from(by.is_some());
-        self.late_by = self.late_by.max(by.unwrap_or_default());
+    /// Counts a late arrival, by so many seconds.
+    pub fn late(&mut self, by: u64) {
+        self.late += 1;
+        self.late_by = self.late_by.max(by);
     }
 }
 

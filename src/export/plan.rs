@@ -14,7 +14,7 @@ use crate::state::stored::TenantNo;
 use crate::state::tenants::KnownTenant;
 use crate::state::watermarks::PullBack;
 use crate::tree::mark::Mark;
-use crate::window::{OpenWork, ReadFrom, Span, earlier};
+use crate::window::{OpenWork, ReadFrom, Span, earlier, seconds_between};
 
 /// What was found where a run is to start.
 #[derive(Clone, Debug)]
@@ -147,6 +147,14 @@ impl Member {
             read_from: None,
             number: None,
         }
+    }
+
+    /// By how many seconds an invoice with this source time, which no run has seen, comes late: it lies in what runs have
+    /// read. None if it is not late.
+    pub(super) fn late_by(&self, time: &SourceTime) -> Option<u64> {
+        let watermark = self.watermark.as_ref().filter(|watermark| time <= *watermark)?;
+        let is_read = self.read_from.as_ref().is_some_and(|read_from| read_from.reaches(time));
+        is_read.then(|| seconds_between(time, watermark).unwrap_or_default().unsigned_abs())
     }
 
     fn of(known: &KnownTenant) -> Self {

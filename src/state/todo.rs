@@ -159,6 +159,11 @@ impl State {
         self.read_at_one_moment(|conn| is_open(conn, id))
     }
 
+    /// Whether this invoice could not be exported some time.
+    pub fn was_rejected(&self, id: &InvoiceId) -> anyhow::Result<bool> {
+        self.read_at_one_moment(|conn| conn.prepare_cached("SELECT 1 FROM reject WHERE id = ?1")?.exists([id]))
+    }
+
     /// Lets the next run, also one that is open, write these invoices without trusting the files that are there.
     pub fn put_on_todo_list(&mut self, ids: &[InvoiceId]) -> anyhow::Result<()> {
         self.transaction(|tx| {

@@ -4,6 +4,7 @@
 
 mod adoption;
 mod architecture;
+mod arrivals;
 mod attacks;
 mod backups;
 mod build;

@@ -24,7 +24,7 @@ use crate::export::metrics::RunResult;
 use crate::export::one_by_one::{self, RetryingSource};
 use crate::export::plan::Group;
 use crate::export::ticket::{Part, Rewrite, Ticket};
-use crate::invoice::{InvoiceId, Tenant};
+use crate::invoice::InvoiceId;
 use crate::lang::Explain;
 use crate::refusal::Trouble;
 use crate::run::KeptReason;
@@ -65,7 +65,9 @@ impl RowHandler for Decider<'_> {
             return self.close_and_submit(part);
         }
         self.decisions.journal.note_row(part, &check_result);
-        self.count_late(check_result.tenant(), late_by);
+        if let Some(late_by) = late_by {
+            self.count_late(&check_result, late_by)?;
+        }
         self.decide(check_result, known)?;
         self.close_and_submit(part)?;
         self.decisions.journal.say_progress();
@@ -82,10 +84,9 @@ impl RowHandler for Decider<'_> {
                     self.close_and_submit(Part::Group(n))?;
                 }
             }
-            ReaderEvent::Gone { part, id, tenant, late_by } => {
+            ReaderEvent::Gone { part, id, tenant } => {
                 if !self.decisions.tally.remove_rival(&id) {
                     self.decisions.journal.note_gone_row();
-                    self.count_late(tenant.as_ref(), late_by);
                     self.decisions.record_gone(id, tenant.as_ref());
                 }
                 self.close_and_submit(part)?;
@@ -150,11 +151,19 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// Counts a row that earlier runs could not see, by so many seconds.
-    fn count_late(&mut self, tenant: Option<&Tenant>, late_by: Option<u64>) {
-        if late_by.is_some() {
-            self.decisions.view.batch.count(tenant, |counts| counts.late(late_by));
+    /// Counts a late arrival, by so many seconds. None is an invoice with a file that is right already, nor one that
+    /// earlier runs have seen and rejected.
+    fn count_late(&mut self, check_result: &CheckResult, late_by: u64) -> anyhow::Result<()> {
+        let needs_file = match check_result {
+            CheckResult::Candidate(candidate) => !candidate.has_right_file(),
+            CheckResult::Reject(_) => true,
+            CheckResult::Trouble { .. } => false,
+        };
+        let Decisions { view, .. } = &mut self.decisions;
+        if needs_file && !view.was_rejected(check_result.id())? {
+            view.batch.count(check_result.tenant(), |counts| counts.late(late_by));
         }
+        Ok(())
     }
 
     /// `known` is what the ledger said when the row was read.

@@ -180,6 +180,11 @@ impl<'a> LedgerView<'a> {
         Ok(counted.filter(|(_, counts)| counts.seen > 0))
     }
 
+    /// Whether an earlier run could not export an invoice.
+    pub(super) fn was_rejected(&self, id: &InvoiceId) -> anyhow::Result<bool> {
+        self.committer.state().map_or(Ok(false), |state| state.was_rejected(id))
+    }
+
     /// Whether an invoice is known to be one that cannot be exported.
     pub(super) fn is_rejected(&self, id: &InvoiceId) -> anyhow::Result<bool> {
         let is_open = self.committer.state().map_or(Ok(false), |state| state.is_open_reject(id))?;
