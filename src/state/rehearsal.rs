@@ -119,6 +119,11 @@ impl Rehearsal {
         Ok(owners.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// Whether the file at a path would be gone.
+    pub fn has_removed(&self, path: &TreePath) -> anyhow::Result<bool> {
+        Ok(self.0.prepare_cached("SELECT 1 FROM removed WHERE path = ?1")?.exists([path.as_str()])?)
+    }
+
     /// How many open rejects would be closed, since their invoices would be exported or are gone.
     pub fn closed_rejects(&self, state: &State) -> anyhow::Result<u64> {
         let sql =

@@ -69,22 +69,40 @@ impl State {
                 })
             })?;
             let tenants: Vec<KnownTenant> = rows.collect::<rusqlite::Result<_>>()?;
-            tenants.iter().try_for_each(plausible)?;
+            let times =
+                |known: &KnownTenant| plausible(&known.tenant, [known.watermark.as_ref(), known.look_back.as_ref()]);
+            tenants.iter().try_for_each(times)?;
             Ok(tenants)
+        })
+    }
+
+    /// Whether a run would start with these tenants, also in a state of an older schema.
+    ///
+    /// # Errors
+    /// A tenant has times that no run can have left.
+    pub(super) fn check_tenants(&self) -> anyhow::Result<()> {
+        self.read(|conn| {
+            let mut query = conn.prepare("SELECT name, watermark, look_back FROM tenant")?;
+            let mut rows = query.query([])?;
+            while let Some(row) = rows.next()? {
+                let times: [Option<SourceTime>; 2] = [row.get(1)?, row.get(2)?];
+                plausible(&row.get(0)?, [times[0].as_ref(), times[1].as_ref()])?;
+            }
+            Ok(())
         })
     }
 }
 
 /// SQLite has no checksums. A flipped byte here could make a run start later than it should, and rows
 /// would be lost without a word.
-fn plausible(known: &KnownTenant) -> rusqlite::Result<()> {
-    let times = [&known.watermark, &known.look_back];
-    let ordered = known.look_back.is_none() || known.look_back <= known.watermark;
+fn plausible(tenant: &Tenant, times: [Option<&SourceTime>; 2]) -> rusqlite::Result<()> {
+    let [watermark, look_back] = times;
+    let ordered = look_back.is_none() || look_back <= watermark;
     if times.into_iter().flatten().all(is_time) && ordered {
         return Ok(());
     }
-    let [watermark, look_back] = times.map(|time| time.as_ref().map_or("none", SourceTime::as_str));
-    let detail = format!("tenant {} cannot have the watermark {watermark} and the look-back {look_back}", known.tenant);
+    let [watermark, look_back] = times.map(|time| time.map_or("none", SourceTime::as_str));
+    let detail = format!("tenant {tenant} cannot have the watermark {watermark} and the look-back {look_back}");
     Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), Some(detail)))
 }
 

@@ -159,6 +159,12 @@ impl State {
         self.read_at_one_moment(|conn| is_open(conn, id))
     }
 
+    /// Whether this invoice could not be exported the last time, or before the run at work, which may have closed that.
+    pub fn was_open_reject(&self, id: &InvoiceId, run: Option<RunId>) -> anyhow::Result<bool> {
+        let sql = "SELECT 1 FROM reject WHERE id = ?1 AND (closed_run IS NULL OR closed_run = ?2)";
+        self.read_at_one_moment(|conn| conn.prepare_cached(sql)?.exists(params![id, run]))
+    }
+
     /// Whether this invoice could not be exported some time.
     pub fn was_rejected(&self, id: &InvoiceId) -> anyhow::Result<bool> {
         self.read_at_one_moment(|conn| conn.prepare_cached("SELECT 1 FROM reject WHERE id = ?1")?.exists([id]))

@@ -87,7 +87,7 @@ fn what_a_restored_state_does_not_know_is_not_late() {
         let exporter = Exporter::new(table);
         assert_written_and_late(&exporter, [1, 0]);
         exporter.run(["state", "backup"]).expect(0);
-        insert(table, 2, 150);
+        insert(table, 2, 130);
         assert_written_and_late(&exporter, [1, 1]);
         exporter.run(["state", "restore", "latest", "--yes"]).expect(0);
         insert(table, 3, 160);

@@ -1,6 +1,6 @@
 //! A batch: the decisions that are published and recorded together, and the paths that they claim.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::mem;
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ pub(in crate::export) struct Batch {
     tenantless: Counts,
     /// What batches before have counted of rows that this one decides anew.
     corrections: Vec<(Option<Tenant>, Counts)>,
+    /// Paths that an earlier batch has removed the file of, and that get one again.
+    refilled: BTreeSet<TreePath>,
     /// Tenants that are done once the batch is on record.
     pub ready: Vec<Tenant>,
     /// Bytes of the staged documents.
@@ -201,6 +203,11 @@ impl Batch {
         self.corrections.push((tenant, counted));
     }
 
+    /// The path gets a file again: it counts as replaced and not as removed, as if all had come in one batch.
+    pub(super) fn refill(&mut self, path: TreePath) {
+        self.refilled.insert(path);
+    }
+
     /// The file could not be put in place: takes out the invoices that it was written for.
     pub(super) fn drop_failed(&mut self, path: &TreePath) -> Vec<InvoiceId> {
         let owners = self.owners.get(path).cloned().unwrap_or_default();
@@ -267,6 +274,12 @@ impl Batch {
         }
         totals.add(None, tenantless);
         tenants.iter().for_each(|(tenant, counts)| totals.add(Some(tenant), *counts));
+        for path in mem::take(&mut self.refilled) {
+            let owner = self.owners.get(&path).and_then(|owners| self.entry(owners.first()?));
+            let tenant = owner.map(|entry| entry.tenant.clone());
+            let removed = Counts { removed: 1, ..Counts::default() };
+            self.corrections.extend(tenant.map(|tenant| (Some(tenant), removed)));
+        }
         for (tenant, counted) in mem::take(&mut self.corrections) {
             let is_counted = tenant.as_ref().is_none_or(|tenant| totals.of(tenant).unchanged >= counted.unchanged);
             if is_counted {

@@ -215,6 +215,7 @@ impl<'a> Decider<'a> {
         aside.extend(self.decisions.view.batch.mover(&candidate.path));
         while let Some(id) = aside.pop() {
             let Some((entry, staged)) = self.decisions.view.batch.withdraw(&id) else { continue };
+            self.decisions.tally.take_kept(&id);
             aside.extend(self.decisions.view.batch.mover(&entry.path));
             if let Some(before) = self.decisions.view.entry(&id)? {
                 self.decisions.view.batch.keep_file(&before.path);

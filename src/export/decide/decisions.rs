@@ -91,6 +91,9 @@ impl Decisions<'_> {
             self.view.batch.count(Some(&invoice.tenant), |counts| *counts += Origin::Kept.counts(size));
             return Ok(());
         }
+        if origin == Origin::Kept {
+            self.tally.note_kept(&entry.id);
+        }
         self.has_entered |= origin != Origin::Kept;
         self.view.note_entered(&entry);
         self.view.batch.enter(entry, origin);
@@ -103,21 +106,27 @@ impl Decisions<'_> {
     }
 
     /// How the invoice gets its file. What this run has written or removed at the path is no state of before the run.
-    fn origin(&self, candidate: &Candidate, before: Option<&Entry>, owners: &PathOwners) -> anyhow::Result<Origin> {
+    fn origin(&mut self, candidate: &Candidate, before: Option<&Entry>, owners: &PathOwners) -> anyhow::Result<Origin> {
         let Candidate { invoice: Invoice { id, .. }, path, digest, file, .. } = candidate;
         let is_over = match (owners.written_as(), file) {
             (Some(origin), _) => origin.is_over(),
             (None, FileState::Unchanged) => return Ok(Origin::Kept),
             (None, FileState::Adopted) if owners.share(id, *digest) => return Ok(Origin::Shared),
             (None, FileState::Adopted) => return Ok(Origin::TakenOver),
-            (None, FileState::Staged(_, Before::AFile)) => true,
-            (None, FileState::Staged(_, Before::Nothing)) => {
-                self.journal.outcome.totals.run.removed > 0 && self.view.has_removed(path)?
+            (None, FileState::Staged(..)) if self.was_removed(path)? => {
+                self.view.batch.refill(path.clone());
+                true
             }
+            (None, FileState::Staged(_, before)) => *before == Before::AFile,
         };
         let recorded = if self.view.is_overruled(id) { self.view.recorded(id)? } else { before.cloned() };
         let has_moved = recorded.is_some_and(|entry| entry.path != *path);
         Ok(Origin::written(has_moved, is_over))
+    }
+
+    /// Whether an earlier batch of this run has removed the file that was at a path.
+    fn was_removed(&self, path: &TreePath) -> anyhow::Result<bool> {
+        Ok(self.journal.outcome.totals.run.removed > 0 && self.view.has_removed(path)?)
     }
 
     fn entry_of(&self, candidate: &Candidate, before: Option<&Entry>) -> Entry {
@@ -160,11 +169,11 @@ impl Decisions<'_> {
 
     /// What is known of a rival that was read again.
     pub(super) fn take_rival(&mut self, id: &InvoiceId) -> anyhow::Result<Rival> {
-        Ok(Rival {
-            entry: self.view.entry(id)?,
-            counted: self.view.counted(id)?.or_else(|| self.tally.take_gone_count(id)),
-            is_in_batch: self.view.batch.decides(id),
-        })
+        let entry = self.view.entry(id)?;
+        let kept = self.tally.take_kept(id).then_some(entry.as_ref()).flatten();
+        let kept = kept.map(|entry| (Some(entry.tenant.clone()), Origin::Kept.counts(entry.size)));
+        let counted = self.view.counted(id)?.or_else(|| self.tally.take_gone_count(id)).or(kept);
+        Ok(Rival { entry, counted, is_in_batch: self.view.batch.decides(id) })
     }
 
     /// Sees to it that a rival which is about to be decided counts once.

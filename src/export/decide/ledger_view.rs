@@ -156,11 +156,11 @@ impl<'a> LedgerView<'a> {
         Ok(self.path_owners(path)?.rivals(id, digest))
     }
 
-    /// Whether this run has removed the file that was at a path. A dry run removes none.
+    /// Whether this run has removed the file that was at a path, or would have.
     pub(super) fn has_removed(&self, path: &TreePath) -> anyhow::Result<bool> {
         match &self.committer {
             Committer::Export { state, writing, .. } => state.has_removed(writing.run.id, path),
-            Committer::DryRun { .. } => Ok(false),
+            Committer::DryRun { rehearsal, .. } => rehearsal.has_removed(path),
         }
     }
 
@@ -187,7 +187,8 @@ impl<'a> LedgerView<'a> {
 
     /// Whether an invoice is known to be one that cannot be exported.
     pub(super) fn is_rejected(&self, id: &InvoiceId) -> anyhow::Result<bool> {
-        let is_open = self.committer.state().map_or(Ok(false), |state| state.is_open_reject(id))?;
+        let run = self.committer.run();
+        let is_open = self.committer.state().map_or(Ok(false), |state| state.was_open_reject(id, run))?;
         let is_rehearsed = self.rehearsed(id)?.is_some_and(|rehearsed| rehearsed.counted.rejected > 0);
         Ok(is_open || is_rehearsed || self.unrecorded().any(|batch| batch.is_rejected(id)))
     }
