@@ -1,8 +1,10 @@
 //! The options of a command: flags come before variables, variables before defaults, and all are checked together.
-//! This is the only reader of the environment.
+//! This is the only reader of the environment (`variables.rs`).
 //!
 //! A password never comes from the command line, where every user of the machine can read it.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
@@ -16,27 +18,24 @@ use crate::export::{
     self, Backups, CommonOptions, ExportOptions, Margins, Mirror, Paths, Rejects, SourceOptions, Surroundings,
     WorkOptions,
 };
-use crate::fs::input::read_input;
+use crate::fs::input::read_text;
 use crate::fs::private::PRIVATE;
 use crate::given_time::{self, GivenTime, GivenWindow};
 use crate::invoice::{SourceTime, Tenant};
-use crate::lang::Explain;
-use crate::refusal::{AddressFault, Refusal};
+use crate::lang::Text;
+use crate::refusal::{AddressFault, Refusal, TextMark};
 use crate::run::Kind;
 use crate::source::{self, Access, Address, TableNames, Tls};
 use crate::state::legacy;
 use crate::state::selection::Selection;
 
 mod option_file;
+mod variables;
+
+pub use self::variables::{unknown_variables, variable, without_empty_variables};
 
 /// The name of the state's file in the state folder.
 const STATE_FILE: &str = "state.db";
-
-/// A variable of the environment; None if it is unset, empty or not UTF-8.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
-pub fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
 
 /// The options of one `run`.
 pub fn export_options(
@@ -138,6 +137,23 @@ fn tenants(named: &[String]) -> Selection {
 /// Where the script kept its state file.
 pub fn legacy_path(common: &Common) -> PathBuf {
     common.output.join(PRIVATE).join(legacy::FILE)
+}
+
+/// Refuses an output or a state folder that is something else than a folder.
+pub fn refuse_other_than_folders(common: &Common) -> anyhow::Result<()> {
+    let given = [("--output", Some(&common.output)), ("--state-dir", common.state_dir.as_ref())];
+    for (flag, path) in given.into_iter().filter_map(|(flag, path)| Some((flag, path?))) {
+        let is_other = match fs::metadata(path) {
+            Ok(found) => !found.is_dir(),
+            Err(error) => error.kind() == ErrorKind::NotADirectory,
+        };
+        if is_other {
+            return Err(Refusal::usage(message! {
+                "{path:?} is not a folder", "{path:?} 不是目录"; "check {flag}", "请检查 {flag}"
+            }));
+        }
+    }
+    Ok(())
 }
 
 /// Where the state is: in `--state-dir`, otherwise in the output.
@@ -274,8 +290,24 @@ fn first_line(file: &Path) -> anyhow::Result<String> {
             "无法读取 --password-file 或 INVOICE_EXPORT_PASSWORD_FILE 指定的文件"
         )
     };
-    let text = String::from_utf8(read_input(file).explain(cannot)?).explain(cannot)?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
+    let refused = |what: Text, hint| {
+        let cannot = cannot();
+        Refusal::usage(text!("{cannot}: {what}", "{cannot}: {what}"; cannot, what).with_hint(hint))
+    };
+    let text = read_text(file)
+        .map_err(|error| Refusal::usage_because(cannot(), error))?
+        .map_err(|mark| refused(mark.text(), TextMark::remedy()))?;
+    let text = String::from_utf8(text).map_err(|error| Refusal::usage_because(cannot(), error.into()))?;
+    match text.lines().next().unwrap_or_default() {
+        line if line.trim().is_empty() => Err(refused(
+            text!("its first line is empty", "第一行为空"),
+            text!(
+                "write the password into its first line, or leave the file out for an account without one",
+                "请把密码写在第一行；账号没有密码时请不要指定该文件"
+            ),
+        )),
+        line => Ok(line.to_owned()),
+    }
 }
 
 /// The refusal of a value that a variable cannot have.

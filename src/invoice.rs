@@ -110,6 +110,8 @@ pub enum Reason {
     NotUtf8 { offset: usize },
     /// The document is not JSON; what the parser says, without any of the document.
     NotJson { detail: String },
+    /// The document begins with a byte order mark (BOM), which JSON does not allow.
+    ByteOrderMark,
     /// `fissue_date` is not a day of the calendar.
     ImpossibleDate { date: String },
     /// The document is larger than `--max-document`.
@@ -142,7 +144,7 @@ impl Reason {
     pub fn code(&self) -> ReasonCode {
         match self {
             Self::NotUtf8 { .. } => ReasonCode::NotUtf8,
-            Self::NotJson { .. } => ReasonCode::NotJson,
+            Self::NotJson { .. } | Self::ByteOrderMark => ReasonCode::NotJson,
             Self::ImpossibleDate { .. } => ReasonCode::ImpossibleDate,
             Self::TooLarge { .. } => ReasonCode::TooLarge,
             Self::PathTaken { .. } => ReasonCode::PathTaken,
@@ -161,6 +163,7 @@ impl Reason {
             ReasonCode::NotUtf8 => {
                 Self::NotUtf8 { offset: between("the document is not UTF-8 at byte ", "")?.parse().ok()? }
             }
+            ReasonCode::NotJson if english == Self::ByteOrderMark.to_string() => Self::ByteOrderMark,
             ReasonCode::NotJson => Self::NotJson { detail: between("the document is not JSON: ", "")? },
             ReasonCode::ImpossibleDate => {
                 Self::ImpossibleDate { date: between("the issue date \"", "\" is not a day of the calendar")? }
@@ -196,6 +199,10 @@ impl Reason {
                 text!("the document is not UTF-8 at byte {offset}", "发票内容在第 {offset} 字节处不是 UTF-8")
             }
             Self::NotJson { detail } => text!("the document is not JSON: {detail}", "发票内容不是 JSON: {detail}"),
+            Self::ByteOrderMark => text!(
+                "the document begins with a byte order mark (BOM), with which it is not JSON",
+                "发票内容以字节顺序标记（BOM）开头，因此不是合法的 JSON"
+            ),
             Self::ImpossibleDate { date } => {
                 text!("the issue date {date:?} is not a day of the calendar", "开票日期 {date:?} 不存在")
             }
@@ -326,6 +333,7 @@ mod tests {
         for reason in [
             Reason::NotUtf8 { offset: 7 },
             Reason::NotJson { detail: detail.clone() },
+            Reason::ByteOrderMark,
             Reason::ImpossibleDate { date: "2025-02-30".to_owned() },
             Reason::TooLarge { bytes: 1 << 40 },
             Reason::PathTaken { path: path.clone(), by: InvoiceId::from("77") },

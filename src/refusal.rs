@@ -11,19 +11,24 @@ use crate::invoice::SourceTime;
 use crate::lang::{Message, Text};
 
 mod chain;
+mod connect_error;
 mod parts;
 #[cfg(test)]
 mod tests;
+mod text_mark;
 mod usage;
 mod wording;
 
-pub use parts::{ConnectErrorKind, Damage, Distrust, Holder, LegacyFault, MirrorFault, Trouble};
+pub use chain::cannot_be_read;
+pub use connect_error::{ConnectErrorKind, KeyUse};
+pub use parts::{Damage, Distrust, Holder, LegacyFault, MirrorFault, Trouble};
+pub use text_mark::TextMark;
 pub use usage::{AddressFault, OptionFileTrouble};
 
 /// Why a command does not do what it was asked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Wrong usage.
+    /// Wrong usage: what was typed, or stands in a variable, is malformed, contradicts itself or names what is not there.
     Usage(Message),
     /// The source has no row of this tenant.
     UnknownTenant(String),
@@ -62,6 +67,8 @@ pub enum Refusal {
     SourceOlder { source: Option<SourceTime>, exported: SourceTime },
     /// SQLite's locks cannot be relied on there.
     NetworkFileSystem { path: PathBuf },
+    /// The state's path, with the longest name that is needed beside it, exceeds what SQLite opens. Lengths in bytes.
+    PathTooLong { path: PathBuf, length: usize, most: usize },
     /// The file system takes two names for one.
     NamesFolded { output: PathBuf },
     /// A file or folder belongs to another user.
@@ -103,6 +110,15 @@ impl Refusal {
         Self::Usage(message.into()).into()
     }
 
+    /// The same, with the error that shows it. A refusal that led to it keeps its own exit code.
+    pub fn usage_because(what: Text, error: anyhow::Error) -> anyhow::Error {
+        if error.chain().any(|cause| cause.is::<Self>()) {
+            return what.caused_by(error);
+        }
+        let Message { what: cause, hint } = (&error).into();
+        Self::usage(Message { what: text!("{what}: {cause}", "{what}: {cause}"; what, cause), hint })
+    }
+
     /// The process's exit code, as documented in the README.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -135,6 +151,7 @@ impl Refusal {
             | Self::MarkForeign { .. }
             | Self::TreeRolledBack { .. }
             | Self::NetworkFileSystem { .. }
+            | Self::PathTooLong { .. }
             | Self::NotOwner { .. }
             | Self::Untrusted { .. } => 5,
         }

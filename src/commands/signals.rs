@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use crate::lang::Explain;
@@ -30,6 +30,13 @@ pub(super) fn watch() -> anyhow::Result<Cancel> {
         register().explain(|| text!("cannot watch for signals", "无法监听信号"))?;
     }
     Ok(cancel)
+}
+
+/// Lets a write beyond the size that files of this process may have (`ulimit -f`) fail with an error, which says why.
+/// Without that, SIGXFSZ ends the process without a word. Programs that this one starts do not inherit it.
+pub(super) fn survive_size_limit() {
+    // Where the handler is refused, the signal ends the process as before.
+    let _ = flag::register(SIGXFSZ, Arc::default());
 }
 
 /// `nohup` ignores SIGHUP, a shell SIGINT for what it runs in the background; they mean it.

@@ -5,14 +5,16 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::ArgMatches;
 
-use super::past::{life, parsed, reject_columns};
+use super::past::{life, reject_columns};
 use super::surroundings;
+use super::totals::{self, Totals, is_chosen, row_limit};
 use crate::cli::{Common, Status};
 use crate::config;
 use crate::event::{Event, Notice};
 use crate::export::ServerSession;
 use crate::export::lag::{self, LagSnapshot, TenantLag, Yardstick};
 use crate::given_time::OwnZone;
+use crate::invoice::Tenant;
 use crate::lang::Text;
 use crate::refusal::Refusal;
 use crate::report::Reporter;
@@ -23,7 +25,7 @@ use crate::state::history::PastReject;
 use crate::state::overview::{LastRun, Overview};
 use crate::state::runs::LastKnownState;
 
-/// A tenant is stale.
+/// Something is beyond a limit: the lag of a tenant, the number or the age of rejects.
 const FOUND: u8 = 6;
 /// Rejects that are read at once.
 const PAGE: usize = 1_000;
@@ -33,11 +35,11 @@ const LATE_DAYS: i64 = 30;
 /// Shows the tenants, or the open rejects.
 pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let state = surroundings::open_read_only(common)?;
+    let overview = state.overview(&late_since())?;
     if args.rejects {
-        rejects(&state, reporter)?;
-        return Ok(0);
+        return rejects(&state, &overview, args, reporter);
     }
-    let (last, overview) = (state.last_time()?, state.overview(&late_since())?);
+    let last = state.last_time()?;
     mention_unfinished(&state, surroundings::own_zone(common), reporter)?;
     if last.proof.unproven > 0 {
         say(reporter, Notice::TimeUnproven { runs: last.proof.unproven, compared: last.proof.compared.clone() });
@@ -50,17 +52,22 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
         say(reporter, Notice::JudgedByOwnClock);
     }
     let by = present.as_ref().map_or(Yardstick::OwnClock(now), Yardstick::Source);
-    let tenant_lags = lag::tenant_lags(&overview, &by, args.stale_after);
-    reporter.table(&columns(args, now).table(&tenant_lags));
-    let stale = tenant_lags.iter().filter(|tenant_lag| tenant_lag.stale).count() as u64;
-    match args.stale_after {
-        Some(after) if stale > 0 => {
-            let of = tenant_lags.iter().filter(|tenant_lag| tenant_lag.tenant.is_some()).count() as u64;
-            say(reporter, Notice::Stale { tenants: stale, of, after });
-            Ok(FOUND)
-        }
-        _ => Ok(0),
+    let tenant_lags =
+        totals::chosen(lag::tenant_lags(&overview, &by, args.stale_after), &args.tenant, present.as_ref())?;
+    let totals = Totals::of(&tenant_lags, now);
+    reporter.table(&columns(args, now).table(tenant_lags.iter().take(row_limit(args))));
+    conclude(&totals, &totals.of_tenants(args), args, reporter)
+}
+
+/// Prints the line below the rows, for people, and the alarms. The exit code says whether there are any.
+fn conclude(totals: &Totals, line: &Text, args: &Status, reporter: &Reporter) -> anyhow::Result<u8> {
+    if reporter.prints_text() {
+        reporter.line(line);
     }
+    let alarms = totals.alarms(args);
+    let code = if alarms.is_empty() { 0 } else { FOUND };
+    alarms.into_iter().for_each(|alarm| say(reporter, alarm));
+    Ok(code)
 }
 
 /// From when on late arrivals are shown.
@@ -88,9 +95,12 @@ fn ask(
     }
     let access = config::access(common, &args.names, matches)?;
     let path = config::state_path(common);
+    let chosen: Vec<Tenant> = args.tenant.iter().map(|tenant| Tenant::from(tenant.as_str())).collect();
     let tell = &mut |event| reporter.event(&event);
     let present = ServerSession::open(&access, args.retries.retry_for, tell).map_err(anyhow::Error::from).and_then(
-        |mut server_session| lag::ask(&mut server_session, &path, last, overview, args.margins.safety_lag, tell),
+        |mut server_session| {
+            lag::ask(&mut server_session, &path, last, overview, &chosen, args.margins.safety_lag, tell)
+        },
     );
     match present {
         Ok(present) => Ok(Some(present)),
@@ -168,16 +178,30 @@ fn note(tenant_lag: &TenantLag, overlap: Duration) -> Option<Text> {
 
 /// How long the oldest open reject has been open.
 fn open_for(tenant_lag: &TenantLag, now: DateTime<Utc>) -> Cell {
-    let opened = tenant_lag.rejects.oldest.as_deref().and_then(parsed);
-    opened.map_or(Cell::None, |opened| Cell::Seconds(now.signed_duration_since(opened).num_seconds()))
+    let open_for = totals::open_for(&tenant_lag.rejects, now);
+    open_for.map_or(Cell::None, |open_for| Cell::Seconds(open_for.as_secs().cast_signed()))
 }
 
-/// Lists the open rejects, page by page.
-fn rejects(state: &State, reporter: &Reporter) -> anyhow::Result<()> {
+/// Lists the open rejects of the chosen tenants, page by page. The source is not asked.
+fn rejects(state: &State, overview: &Overview, args: &Status, reporter: &Reporter) -> anyhow::Result<u8> {
+    let now = surroundings::now();
+    let tenant_lags = totals::chosen(lag::tenant_lags(overview, &Yardstick::OwnClock(now), None), &args.tenant, None)?;
     let mut last: Option<PastReject> = None;
+    let mut remaining = row_limit(args);
     reporter.pages(&reject_columns(), || {
-        let page = state.open_rejects_from(last.as_ref(), PAGE)?;
-        last = page.last().cloned().or(last.take());
-        Ok(page)
-    })
+        while remaining > 0 {
+            let page = state.open_rejects_from(last.as_ref(), PAGE)?;
+            let Some(end) = page.last() else { break };
+            last = Some(end.clone());
+            let of_chosen = page.into_iter().filter(|reject| is_chosen(reject.tenant.as_ref(), &args.tenant));
+            let rows: Vec<PastReject> = of_chosen.take(remaining).collect();
+            remaining -= rows.len();
+            if !rows.is_empty() {
+                return Ok(rows);
+            }
+        }
+        Ok(Vec::new())
+    })?;
+    let totals = Totals::of(&tenant_lags, now);
+    conclude(&totals, &totals.of_rejects(), args, reporter)
 }

@@ -81,7 +81,7 @@ fn kinds(findings: &Findings, left: Option<&Findings>) -> Table {
         .column("difference", "差异", |kind: &Difference| (*kind).into())
         .column("found", "发现", |kind| findings.number_of(*kind).into())
         .column("left", "剩余", |kind| left.map(|left| left.number_of(*kind)).into())
-        .column("what_to_do", "处理办法", |kind| kind.remedy().into())
+        .column("what_to_do", "处理办法", |kind| findings.remedy(*kind).into())
         .table(&found)
 }
 
@@ -90,6 +90,7 @@ fn listed(findings: &Findings, left: Option<&Findings>) -> Table {
     let still = left.map(|left| left.listed().into_iter().map(Finding::key).collect::<HashSet<_>>());
     let outcome = |finding: &Finding| match still.as_ref()?.contains(&finding.key()) {
         true => Some(text!("left", "仍有差异")),
+        false if findings.is_unexportable(finding) => Some(text!("rejected", "已登记为无法导出")),
         false => Some(text!("mended", "已修复")),
     };
     Columns::default()

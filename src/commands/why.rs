@@ -1,4 +1,6 @@
-//! `why`: one verdict on one invoice.
+//! `why`: one verdict on one invoice, asked for by its number or its file.
+
+use std::path::Path;
 
 use clap::ArgMatches;
 
@@ -6,15 +8,19 @@ use super::surroundings;
 use crate::cli::{Common, Why};
 use crate::event::Event;
 use crate::export::ServerSession;
-use crate::export::why::{self, Case, InvoiceStatus, SourceSnapshot};
+use crate::export::why::{self, Answer, Case, InvoiceStatus, SourceSnapshot};
 use crate::given_time::OwnZone;
 use crate::invoice::{SourceTime, Tenant};
-use crate::lang::Text;
+use crate::lang::{Message, Text};
+use crate::report::Reporter;
 use crate::report::table::{Details, TimeBy};
-use crate::report::{Reporter, error_text};
-use crate::source::Access;
+use crate::source::{Access, RowSummary};
 use crate::state::State;
+use crate::state::file_past::FilePast;
+use crate::state::history::FileAction;
 use crate::state::trace::{OpenReject, RunNote};
+use crate::tree::asked::AskedFiles;
+use crate::tree::name::TreePath;
 use crate::{config, export};
 
 /// Something is not exported as it is in the source.
@@ -31,24 +37,27 @@ pub(super) fn run(common: &Common, args: &Why, matches: &ArgMatches, reporter: &
             return Err(error);
         }
         Err(error) => {
-            let cause = error_text(&error);
-            reporter.warn(&text!(
-                "the source cannot be asked, so this is what the state knows: {cause}",
-                "无法查询数据源，以下仅为状态文件所知: {cause}";
-                cause
-            ));
+            let Message { what, hint } = Message::from(&error);
+            let what = text!("only what the state knows is shown: {what}", "以下仅为状态文件所知: {what}"; what);
+            reporter.warn(Message { what, hint });
             None
         }
     };
-    let cases = why::why(&args.number, tenant.as_ref(), &state, &common.output, now.as_mut())?;
+    let asked = AskedFiles::read(&args.number, &common.output);
+    let Answer { cases, past } = why::why(&args.number, &asked, tenant.as_ref(), &state, &common.output, now.as_mut())?;
     let (boundary, zone) = (now.map(|now| now.boundary), surroundings::own_zone(common));
-    let details: Vec<Details> = cases.iter().map(|case| details(&args.number, case, boundary.as_ref(), zone)).collect();
-    if details.is_empty() {
-        reporter.each(&[unknown(&args.number, tenant.as_ref())]);
+    let mut answers: Vec<Details> =
+        cases.iter().map(|case| details(&args.number, &asked, case, boundary.as_ref(), zone)).collect();
+    for past in &past {
+        answers.push(past_file(past, zone, common.output.join(past.path.as_str()).exists()));
+    }
+    if answers.is_empty() {
+        reporter.each(&[unknown(&args.number, &asked, tenant.as_ref(), &common.output)]);
         return Ok(FOUND);
     }
-    reporter.each(&details);
-    Ok(if cases.iter().all(|case| case.verdict.status == InvoiceStatus::Exported) { 0 } else { FOUND })
+    reporter.each(&answers);
+    let is_exported = !cases.is_empty() && cases.iter().all(|case| case.verdict.status == InvoiceStatus::Exported);
+    Ok(if is_exported { 0 } else { FOUND })
 }
 
 /// Wrong usage, and a source that is not the state's, are no reason to go on without one.
@@ -70,45 +79,95 @@ fn ask_source<'a>(
     SourceSnapshot::of(server_session, args.margins.safety_lag, args.margins.overlap, max_document, tell)
 }
 
-/// The answer for a number that neither source nor state has.
-fn unknown(number: &str, tenant: Option<&Tenant>) -> Details {
+/// The answer for what neither source nor state has.
+fn unknown(number: &str, asked: &AskedFiles, tenant: Option<&Tenant>, output: &Path) -> Details {
     let of = match tenant {
         None => Text::same(""),
         Some(tenant) => text!(" of tenant {tenant}", "租户 {tenant} 的"),
     };
-    let because = text!(
+    let no_number = text!(
         "no row{of} has this number, and the state knows none",
         "{of}数据中没有此发票号，状态文件中也没有";
         of
     );
-    let next = text!("check the spelling, also upper and lower case, and blanks", "请检查拼写，包括大小写和空格");
+    let output = output.display();
+    let because = match (asked.outside, asked.is_named()) {
+        (true, _) => text!("it lies outside the output {output}", "它不在导出目录 {output} 之下"),
+        (_, true) => text!("no run has exported a file of this name", "没有任何运行导出过这个文件").then(&no_number),
+        _ => no_number,
+    };
+    let spelling = text!("check the spelling, also upper and lower case, and blanks", "请检查拼写，包括大小写和空格");
+    let next = match asked.number() {
+        _ if asked.outside => text!("check --output", "请检查 --output"),
+        Some(number) => text!("ask by its number: why {number:?}", "请按发票号查询: why {number:?}"),
+        None => spelling,
+    };
     Details::default()
-        .fact("number", "发票号", number)
+        .fact("number", "发票号", if asked.is_named() { asked.number() } else { Some(number.to_owned()) })
         .fact("verdict", "结论", InvoiceStatus::NotExported)
         .fact("because", "原因", because)
         .fact("next", "下一步", next)
 }
 
-/// The verdict, and everything that led to it.
-fn details(number: &str, case: &Case, boundary: Option<&SourceTime>, zone: OwnZone) -> Details {
+/// As many of the acts on a file are told.
+const ACTS_AT_MOST: usize = 20;
+
+/// The answer for a file that no invoice has any more.
+fn past_file(past: &FilePast, zone: OwnZone, is_there: bool) -> Details {
+    let FilePast { path, acts } = past;
+    let act = |(run, action): &(RunNote, FileAction)| {
+        let (run, action) = (run_text(run, zone), *action);
+        text!("{action} by {run}", "{run}: {action}"; run, action)
+    };
+    let acts: Vec<Text> = acts.iter().skip(acts.len().saturating_sub(ACTS_AT_MOST)).map(act).collect();
+    let last = acts.last().cloned().unwrap_or_else(|| Text::same("-"));
+    let gone = text!("no invoice has this file any more: {last}", "已没有发票对应这个文件: {last}"; last);
+    let because = if is_there { gone.then(&text!("a file lies there", "该处有一个文件")) } else { gone };
+    let number = path.number();
+    let next = number.as_ref().map_or_else(
+        || text!("history and the number of a run show what else it did", "history 加运行编号可查看该次运行的其他操作"),
+        |number| text!("ask where its invoice is now: why {number:?}", "查询这张发票现在的位置: why {number:?}"),
+    );
+    Details::default()
+        .fact("number", "发票号", number)
+        .fact("verdict", "结论", InvoiceStatus::NotExported)
+        .fact("because", "原因", because)
+        .fact("next", "下一步", next)
+        .fact("tenant", "租户", path.tenant_name().as_ref())
+        .fact("file", "文件", path.to_string())
+        .fact("past", "文件历史", Text::join(&acts, "; ", "；"))
+}
+
+/// The verdict, and everything that led to it. The number is the one that was asked for, or that of the file.
+fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&SourceTime>, zone: OwnZone) -> Details {
     let run_text = |run: &RunNote| run_text(run, zone);
     let Case { row, trace, tenant, file, left_behind, verdict } = case;
     let left_behind: Vec<&str> = left_behind.iter().map(|leftover| leftover.path.as_str()).collect();
     let (row, entry, reject, known) = (row.as_ref(), trace.entry.as_ref(), trace.reject.as_ref(), tenant.as_ref());
     let tenant = known.map(|known| &known.tenant).or_else(|| row.and_then(|row| row.tenant.as_ref()));
+    let path = entry.map(|entry| &entry.path);
+    let has_number = number_of(row) == Some(asked) || path.is_some_and(|path| path.same_number(asked));
+    let number = match files.is_named() && !has_number {
+        true => path.and_then(TreePath::number).or_else(|| files.number()),
+        false => Some(asked.to_owned()),
+    };
     let reason = |reject: &OpenReject| {
         let (code, detail) = (reject.reason, reject.text());
         text!("{code}: {detail}", "{code}: {detail}"; code, detail)
     };
     Details::default()
-        .fact("number", "发票号", number)
+        .fact("number", "发票号", number.as_ref())
         .fact("verdict", "结论", verdict.status)
         .fact("because", "原因", verdict.because.clone())
         .fact("next", "下一步", verdict.next.clone())
         .fact("tenant", "租户", tenant)
         .fact("id", "id", &trace.id)
         .fact("status", "状态", row.and_then(|row| row.status.as_ref()))
-        .fact("number_now", "现发票号", row.and_then(|row| row.number.as_ref()).filter(|now| *now != number))
+        .fact(
+            "number_now",
+            "现发票号",
+            row.and_then(|row| row.number.as_ref()).filter(|now| Some(*now) != number.as_ref()),
+        )
         .fact("source_time", "更新时间", row.and_then(|row| row.time.as_ref()))
         .fact("watermark", "水位线", known.and_then(|known| known.watermark.as_ref()))
         .by(TimeBy::Source)
@@ -127,6 +186,10 @@ fn details(number: &str, case: &Case, boundary: Option<&SourceTime>, zone: OwnZo
         .fact("rejected_since", "无法导出始于", reject.map(|reject| run_text(&reject.opened)))
         .fact("reject", "无法导出的原因", reject.map(reason))
         .fact("last_refused_by_run", "最近拒绝的运行", reject.map(|reject| reject.last_run))
+}
+
+fn number_of(row: Option<&RowSummary>) -> Option<&str> {
+    row?.number.as_deref()
 }
 
 /// A run in one phrase.

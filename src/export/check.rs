@@ -228,6 +228,7 @@ fn is_json(document: &[u8]) -> Result<(), Reason> {
         simdutf8::compat::from_utf8(document).map_err(|error| Reason::NotUtf8 { offset: error.valid_up_to() })?;
     match serde_json::from_str::<IgnoredAny>(text) {
         Ok(_) => Ok(()),
+        Err(_) if text.starts_with('\u{feff}') => Err(Reason::ByteOrderMark),
         Err(error) => Err(Reason::NotJson { detail: error.to_string() }),
     }
 }

@@ -25,7 +25,8 @@ pub(super) fn dry_run(
     let tree = Tree::open_existing(&common.paths.output)?;
     let mut read = common.location().open_read_only()?;
     let known = read.as_ref().map(|(state, last, _)| (state, last));
-    let snapshot = take_snapshot(common, &mut server_session, known, tell)?;
+    let mut snapshot = take_snapshot(common, &mut server_session, known, tell)?;
+    snapshot.remind(tell);
     if let Some((state, last, begun)) = &mut read {
         let supposition = suppose(common, state, last, *begun, &snapshot, tell)?;
         state.suppose(supposition)?;
@@ -49,9 +50,10 @@ fn suppose(
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Supposition> {
     let ServerSnapshot { clock, clocks, server, parameters, .. } = snapshot;
-    let targets = stage::targets_of_a_dead_run(&options.paths.output)?;
-    if !targets.is_empty() {
-        tell(Event::Notice(Notice::Recovering { files: targets.len() as u64 }));
+    let unrecorded = stage::unrecorded_without_lock(&options.paths.output)?;
+    let files = unrecorded.targets.len() + unrecorded.movers.len();
+    if files > 0 {
+        tell(Event::Notice(Notice::Recovering { files: files as u64 }));
     }
     let found = doubts::StartFacts { start: begun, server, clocks, at: options.surroundings.starter.at };
     let Doubts { doubts, .. } = doubts::doubts(last, &found, options.margins.safety_lag);
@@ -63,5 +65,5 @@ fn suppose(
         Vec::new()
     };
     let times_again = doubts::times_again(last, clock, clocks, options.margins.safety_lag);
-    Ok(Supposition { targets, doubts, times_again, pull_backs, boundary })
+    Ok(Supposition { unrecorded, doubts, times_again, pull_backs, boundary })
 }

@@ -60,19 +60,26 @@ words! {
     }
 }
 
-/// Asks the source for its clock and its tenants.
+/// Asks the source for its clock and its tenants. Chosen tenants may hide behind another spelling in its list.
 pub fn ask(
     server_session: &mut ServerSession,
     state: &Path,
     last: &LastKnownState,
     overview: &Overview,
+    chosen: &[Tenant],
     safety_lag: Duration,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<LagSnapshot> {
     refuse_other_source(state, last, server_session.source.as_ref())?;
     let boundary = server_session.ask(tell, |source| source.clock())?.boundary(safety_lag);
-    let listed = server_session.ask(tell, |source| source.tenants(&boundary))?.tenants;
+    let mut listed = server_session.ask(tell, |source| source.tenants(&boundary))?.tenants;
     let known = known_spellings(overview);
+    for tenant in chosen {
+        let is_met = known.contains_key(tenant) || listed.iter().any(|listed| listed.spelling == *tenant);
+        if !is_met && server_session.ask(tell, |source| source.has_tenant(tenant))? {
+            listed.push(ListedTenant::unlisted(tenant));
+        }
+    }
     let mut folded = HashSet::new();
     // Only behind a spelling that we do not know can one hide that we know.
     if listed.iter().any(|listed| !known.contains_key(&listed.spelling)) {

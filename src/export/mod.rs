@@ -59,6 +59,7 @@
 //! | `doubts.rs` | whether clocks and server are those of the last run, without I/O |
 //! | `retry.rs` | when a server that went away is tried again |
 //! | `server.rs` | the questions to the server before any row is read |
+//! | `conditions.rs` | whether a condition of the source is news, without I/O |
 //! | `attach.rs` | whether a tree and a state belong together |
 //! | `tenant_families.rs` | which spellings are one tenant to the source |
 //! | `writing.rs` | the right to change tree and state, for one run |
@@ -90,6 +91,7 @@ mod budget;
 mod carry_out;
 mod check;
 mod commit;
+mod conditions;
 mod gone_back;
 mod metrics;
 mod decide;

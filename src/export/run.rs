@@ -20,7 +20,6 @@ pub fn run(mut options: ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::R
     let mut server_session = ServerSession::open(&options.source.access, options.source.retry_for, tell)?;
     options.common.selection.window = server_session.window(&options.window, tell)?;
     let options = &options;
-    server_session.source.notices().into_iter().for_each(|notice| tell(Event::Notice(notice)));
     match options.mode {
         Mode::DryRun => dry_run::dry_run(options, server_session, &metrics, tell),
         Mode::Export => export(options, server_session, &metrics, tell),

@@ -4,6 +4,7 @@
 use chrono::SecondsFormat;
 
 use super::attach::Attached;
+use super::conditions::ConditionNews;
 use super::doubts::{self, Doubts};
 use super::metrics::{RunMetrics, RunResult};
 use super::mirror;
@@ -17,10 +18,11 @@ use crate::lang::Message;
 use crate::lock::ExportLock;
 use crate::panics;
 use crate::refusal::Refusal;
-use crate::run::{RunId, Starter};
+use crate::run::{Kind, RunId, Starter};
 use crate::source::SourceName;
 use crate::state::State;
 use crate::state::backup::{self, Occasion, REGULAR};
+use crate::state::conditions::ConditionChanges;
 use crate::state::history::RunStatus;
 use crate::state::runs::{End, LastKnownState, OpenRun, Start};
 use crate::state::watermarks::PullBack;
@@ -61,7 +63,10 @@ impl Session {
         let (tree, lock) = options.lock(tell)?;
         let Attached { mut state, begun, marked_run } = options.location().attach(&tree, &lock, tell)?;
         let last = state.last_time()?;
-        let snapshot = take_snapshot(options, server_session, Some((&state, &last)), tell)?;
+        let mut snapshot = take_snapshot(options, server_session, Some((&state, &last)), tell)?;
+        if options.kind == Kind::Verify {
+            snapshot.remind(tell);
+        }
         recover(lock.private(), &mut state, tell)?;
         let source = server_session.source.name();
         Ok(Self { tree, state, snapshot, lock, source, begun, last, marked_run })
@@ -120,6 +125,7 @@ impl Session {
 
     /// Puts the beginning of a run on record, with its doubts about clocks and server.
     fn begin(&mut self, options: &CommonOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
+        let conditions = self.say_news(options, tell)?;
         let ServerSnapshot { clock, clocks, server, parameters, .. } = &self.snapshot;
         let found = doubts::StartFacts { start: self.begun, server, clocks, at: options.surroundings.starter.at };
         let Doubts { doubts, proof } = doubts::doubts(&self.last, &found, options.margins.safety_lag);
@@ -137,7 +143,17 @@ impl Session {
             times_again: doubts::times_again(&self.last, clock, clocks, options.margins.safety_lag),
             marked_run: self.marked_run,
             table: parameters.table.clone(),
+            conditions,
         })
+    }
+
+    /// Says what is news of the conditions that were found, and the rest without a warning.
+    fn say_news(&mut self, options: &CommonOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<ConditionChanges> {
+        let Some(found) = self.snapshot.conditions.take() else { return Ok(ConditionChanges::default()) };
+        let ConditionNews { events, changes } =
+            found.news(&self.state.known_conditions()?, options.surroundings.starter.at);
+        events.into_iter().for_each(tell);
+        Ok(changes)
     }
 
     /// Backs the state up if the last backup is old enough. An error of it does not keep invoices from being exported,
@@ -230,10 +246,11 @@ fn say_whole(lock: &ExportLock, run: RunId) -> anyhow::Result<()> {
 
 /// Takes over what a dead run left: the paths that it may have written go into the state, then its stage is removed.
 fn recover(private: &PrivateFolder, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
-    let targets = stage::unrecorded_targets(private)?;
-    if !targets.is_empty() {
-        tell(Event::Notice(Notice::Recovering { files: targets.len() as u64 }));
-        state.record_doubt(&targets)?;
+    let unrecorded = stage::unrecorded(private)?;
+    let files = unrecorded.targets.len() + unrecorded.movers.len();
+    if files > 0 {
+        tell(Event::Notice(Notice::Recovering { files: files as u64 }));
+        state.record_doubt(&unrecorded)?;
     }
     stage::remove(private)
 }

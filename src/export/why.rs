@@ -10,11 +10,13 @@ use crate::invoice::{InvoiceId, Reason, ReasonCode, SourceTime, Tenant};
 use crate::lang::Text;
 use crate::source::{ListedTenant, RowSummary, Source, SourceError};
 use crate::state::State;
+use crate::state::file_past::FilePast;
 use crate::state::ledger::Entry;
 use crate::state::tenants::KnownTenant;
 use crate::state::todo::Leftover;
 use crate::state::trace::Trace;
 use crate::tree::Tree;
+use crate::tree::asked::AskedFiles;
 use crate::window::{OpenWork, Span};
 
 use super::check::{CheckResult, Checker, FileState, Presence};
@@ -99,16 +101,27 @@ impl<'a> SourceSnapshot<'a> {
     }
 }
 
-/// Every invoice that has, or had when it was exported, this number.
+/// The answer to a question by a number or by the path of a file.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    pub cases: Vec<Case>,
+    /// Files that were asked for and that no invoice has any more.
+    pub past: Vec<FilePast>,
+}
+
+/// Every invoice that has, or had when it was exported, this number, and those of these files.
 pub fn why(
     number: &str,
+    asked: &AskedFiles,
     tenant: Option<&Tenant>,
     state: &State,
     output: &Path,
     mut now: Option<&mut SourceSnapshot<'_>>,
-) -> anyhow::Result<Vec<Case>> {
+) -> anyhow::Result<Answer> {
     let known = state.tenants()?;
     let mut ids = state.ids_of(number)?;
+    let by_file = state.ids_with_files(asked)?;
+    ids.extend(by_file.into_iter().filter(|id| !ids.contains(id)).collect::<Vec<_>>());
     let rows = match now.as_deref_mut() {
         Some(now) => now.ask(|source| source.find(number, &ids))?,
         None => Vec::new(),
@@ -135,7 +148,9 @@ pub fn why(
         let left_behind = state.leftovers_of(&trace.id)?;
         cases.push(Case { row, trace, tenant, file, left_behind, verdict });
     }
-    Ok(cases)
+    let is_wanted = |past: &FilePast| tenant.is_none() || past.path.tenant_name().as_ref() == tenant;
+    let past = state.past_of_files(asked)?.into_iter().filter(is_wanted).collect();
+    Ok(Answer { cases, past })
 }
 
 /// The tenant of the row, else of the ledger, else of the reject.

@@ -7,13 +7,25 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
+use crate::refusal::{TextMark, cannot_be_read};
+
+/// Reads a whole file of text, and sees whether a mark of an editor precedes it.
+///
+/// # Errors
+/// Those of [`read_input`].
+pub fn read_text(path: &Path) -> anyhow::Result<Result<Vec<u8>, TextMark>> {
+    let content = read_input(path)?;
+    Ok(TextMark::of(&content).map_or(Ok(content), Err))
+}
+
 /// Reads the whole file.
 ///
 /// # Errors
 /// Those of the operating system, and an empty pipe that no program writes to: a read could wait for ever.
 pub fn read_input(path: &Path) -> anyhow::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?);
+    let opened = rustix::fs::openat(CWD, path, flags, Mode::empty());
+    let mut file = File::from(opened.map_err(|error| cannot_be_read(error.into()))?);
     let mut content = Vec::new();
     if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) == FileType::Fifo {
         let mut first = [0];

@@ -43,6 +43,7 @@ fn about_the_state() -> Vec<Refusal> {
         Refusal::MarkMissing { output: output.clone(), state: state.clone() },
         Refusal::MarkForeign { output: output.clone(), state: state.clone() },
         Refusal::NetworkFileSystem { path: state.clone() },
+        Refusal::PathTooLong { path: state.clone(), length: 500, most: 431 },
         Refusal::NamesFolded { output },
         Refusal::NotOwner { path: state },
         Refusal::GoesBack { file: "/srv/f".into(), tenants: 2, names: "1, 10".to_owned() },
@@ -57,7 +58,9 @@ fn about_the_source() -> Vec<Refusal> {
     let obstacles = [
         ConnectErrorKind::Unreachable,
         ConnectErrorKind::Login,
-        ConnectErrorKind::LoginWithKey,
+        ConnectErrorKind::LoginInClear(KeyUse::None),
+        ConnectErrorKind::LoginInClear(KeyUse::Named),
+        ConnectErrorKind::TlsRequired,
         ConnectErrorKind::PasswordInTheClear,
         ConnectErrorKind::ServerKeyUnusable,
         ConnectErrorKind::LoginUnknown,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::TextMark;
 use crate::lang::{Message, Text};
 
 /// Why a text is not the address of a source. Nothing of the text is repeated, since any of it may be a
@@ -98,6 +99,8 @@ fn form() -> Text {
 pub enum OptionFileTrouble {
     /// Every user of the machine may write to it.
     WritableByAll,
+    /// An editor put a mark before the text.
+    Marked(TextMark),
     /// It names other files.
     Include { line: u32 },
     /// An option before any `[group]`.
@@ -121,6 +124,11 @@ impl OptionFileTrouble {
                     "选项文件 {file} 可被本机所有用户修改";
                     "protect it with chmod o-w", "请用 chmod o-w 保护它"
                 };
+            }
+            Self::Marked(mark) => {
+                let mark = mark.text();
+                return text!("the option file {file} cannot be read: {mark}", "选项文件 {file} 无法读取: {mark}"; mark)
+                    .with_hint(TextMark::remedy());
             }
             Self::Include { line } => (
                 line,

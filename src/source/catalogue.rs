@@ -5,20 +5,27 @@ use anyhow::ensure;
 
 use super::charset::Charset;
 use super::column_types::{is_binary, is_integer, is_text, is_watched, type_of, types_of};
-use super::dialect::{SqlDialect, id_column, missing, unfit_id};
+use super::dialect::{SqlDialect, missing};
 use super::document_limit::Limit;
 use super::engine::{Bind, Engine, quoted};
 use super::error_codes::{ErrorClass, class};
+use super::id_column::{Keys, TableKind, id_column, unfit_id};
 use super::table::Layout;
 use super::{SourceError, TableNames};
 use crate::event::Notice;
 use crate::lang::Explain;
 use crate::refusal::Refusal;
 
+/// How MariaDB's catalogue marks the column that ends a row of a table with system versioning. Unique keys of such a
+/// table contain that column.
+const ROW_END: &str = "ROW END";
+
 /// The columns and indexes of the table.
 pub(super) struct Catalogue {
     columns: Vec<Column>,
     indexes: Vec<Index>,
+    /// Asked for where no column can be the id.
+    kind: TableKind,
 }
 
 struct Column {
@@ -53,14 +60,19 @@ impl Catalogue {
     pub(super) fn read(engine: &mut impl Engine, names: &TableNames) -> Result<Self, SourceError> {
         let of_table = "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
         let table = [Bind::Text(names.table.clone())];
-        let sql = format!("SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE FROM information_schema.COLUMNS {of_table}");
+        let sql = format!(
+            "SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE, GENERATION_EXPRESSION FROM information_schema.COLUMNS {of_table}"
+        );
         let mut columns = Vec::new();
+        let mut row_end = None;
         for row in engine.texts(&sql, &table)? {
-            let mut row = row.into_iter().map(Option::unwrap_or_default);
-            if let (Some(name), Some(kind), Some(nullable)) = (row.next(), row.next(), row.next()) {
-                let (kind, nullable) = (kind.to_lowercase(), nullable != "NO");
-                columns.push(Column { name, kind, nullable, charset: None });
+            let Ok([name, kind, nullable, generated]) = <[_; 4]>::try_from(row) else { continue };
+            let name = name.unwrap_or_default();
+            if generated.as_deref() == Some(ROW_END) {
+                row_end = Some(name.clone());
             }
+            let (kind, nullable) = (kind.unwrap_or_default().to_lowercase(), nullable.as_deref() != Some("NO"));
+            columns.push(Column { name, kind, nullable, charset: None });
         }
         let sql = format!(
             "SELECT INDEX_NAME, NON_UNIQUE, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS {of_table} \
@@ -69,6 +81,10 @@ impl Catalogue {
         let mut indexes: Vec<Index> = Vec::new();
         for row in engine.texts(&sql, &table)? {
             let Ok([name, non_unique, column, prefix]) = <[_; 4]>::try_from(row) else { continue };
+            // Rows of the present have one value there, so that they are unique without it.
+            if column.is_some() && column == row_end {
+                continue;
+            }
             // An index on a prefix of a column, or on an expression, orders no column.
             let column = column.filter(|_| prefix.is_none()).unwrap_or_default();
             let name = name.unwrap_or_default();
@@ -80,8 +96,23 @@ impl Catalogue {
                 }
             }
         }
-        let catalogue = Self { columns, indexes };
-        if catalogue.columns.is_empty() { Ok(catalogue) } else { catalogue.probe(engine, names) }
+        let catalogue = Self { columns, indexes, kind: TableKind::Table };
+        if catalogue.columns.is_empty() {
+            return Ok(catalogue);
+        }
+        let catalogue = catalogue.probe(engine, names)?;
+        if catalogue.id_index(names).is_ok() {
+            return Ok(catalogue);
+        }
+        let sql = format!("SELECT TABLE_TYPE, CREATE_OPTIONS FROM information_schema.TABLES {of_table}");
+        let facts = engine.texts(&sql, &table)?.into_iter().next().unwrap_or_default();
+        let has = |nth: usize, word| facts.get(nth).and_then(Option::as_deref).is_some_and(|fact| fact.contains(word));
+        let kind = match (has(0, "VIEW"), has(1, "partitioned")) {
+            (true, _) => TableKind::View,
+            (_, true) => TableKind::Partitioned,
+            _ => TableKind::Table,
+        };
+        Ok(Self { kind, ..catalogue })
     }
 
     /// Asks the table itself. The catalogue lists tables that the account cannot read, and indexes that the optimizer
@@ -142,7 +173,7 @@ impl Catalogue {
 
     /// The positions of the columns that the statements read.
     fn read_columns(&self, names: &TableNames) -> Vec<usize> {
-        let id = id_column(names, self.primary()).ok();
+        let id = id_column(names, &self.keys()).ok();
         let TableNames { tenant, country, date, number, status, document, time, .. } = names;
         let read = [tenant, country, date, number, status, document, time].into_iter().chain(&id);
         let mut places: Vec<usize> = read.filter_map(|name| self.place(name)).collect();
@@ -169,8 +200,7 @@ impl Catalogue {
     pub(super) fn check(&self, names: &TableNames, max_document: u64) -> anyhow::Result<Inspected> {
         ensure!(!self.columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
         missing(names, |name| self.column(name).is_ok())?;
-        let id = id_column(names, self.primary())?;
-        let by_id = self.unique_index(names, &id)?;
+        let (id, by_id) = self.id_index(names)?;
         let zone = self.check_types(names, &id)?;
         let mut wanted = vec![names.tenant.as_str(), &names.status, &names.time];
         if by_id.name != "PRIMARY" {
@@ -196,7 +226,7 @@ impl Catalogue {
     /// type of the source time demands.
     fn check_types(&self, names: &TableNames, id: &str) -> anyhow::Result<Option<String>> {
         let kind = self.column(id)?.kind.as_str();
-        (is_integer(kind) || matches!(kind, "char" | "varchar" | "uuid")).then_some(()).explain(|| {
+        self.column(id)?.can_be_id().then_some(()).explain(|| {
             text!(
                 "the id column {id} has the type {kind}; only integers and CHAR or VARCHAR columns can be ids",
                 "id 列 {id} 的类型是 {kind}；只有整数列和 CHAR、VARCHAR 列可以作为 id"
@@ -264,6 +294,9 @@ impl Catalogue {
             lost: lost([tenant.unfindable(), country.lost(), number.lost()]),
             document_measure: measure.map(|measure| measure.map(only_if_sent)),
             same_tenant: format!("{} = {}", same(&tenant.identifier()), same("?")),
+            holds_id: id.charset.as_ref().and_then(Charset::holds),
+            holds_tenant: tenant.charset.as_ref().and_then(Charset::holds),
+            holds_number: number.charset.as_ref().and_then(Charset::holds),
             id_by_bytes: id.charset.as_ref().and_then(Charset::by_bytes),
             tenant_by_bytes: tenant.charset.as_ref().and_then(Charset::by_bytes),
             types_of_tenant: types(&[of_tenant]),
@@ -292,13 +325,26 @@ impl Catalogue {
         self.column(name).is_ok_and(|column| is_watched(&column.kind))
     }
 
-    /// The unique index of the id's column alone.
-    fn unique_index(&self, names: &TableNames, id: &str) -> anyhow::Result<&Index> {
-        let index = self.indexes.iter().find(|index| index.unique && index.covers(&[id]) && index.columns.len() == 1);
-        match index {
-            Some(index) if !self.column(id)?.nullable => Ok(index),
-            _ => Err(unfit_id(names, id).into()),
+    /// The column of the ids, and the unique index of it alone.
+    fn id_index(&self, names: &TableNames) -> anyhow::Result<(String, &Index)> {
+        let id = id_column(names, &self.keys())?;
+        match self.unique_index(&id) {
+            Some(index) if !self.column(&id)?.nullable => Ok((id, index)),
+            _ => Err(unfit_id(names, &id, &self.keys()).into()),
         }
+    }
+
+    /// The unique index of a column alone.
+    fn unique_index(&self, column: &str) -> Option<&Index> {
+        self.indexes.iter().find(|index| index.unique && index.covers(&[column]) && index.columns.len() == 1)
+    }
+
+    /// The keys that the choice of an id depends on.
+    fn keys(&self) -> Keys<'_> {
+        let fits =
+            |column: &&Column| !column.nullable && column.can_be_id() && self.unique_index(&column.name).is_some();
+        let unique = self.columns.iter().filter(fits).map(|column| column.name.as_str()).collect();
+        Keys { primary: self.primary(), unique, kind: self.kind }
     }
 
     /// An index that begins with these columns.
@@ -329,6 +375,11 @@ impl Index {
 }
 
 impl Column {
+    /// Whether ids can have this type.
+    fn can_be_id(&self) -> bool {
+        is_integer(&self.kind) || matches!(self.kind.as_str(), "char" | "varchar" | "uuid")
+    }
+
     /// Whether the column holds bytes or bits.
     fn has_no_text(&self) -> bool {
         is_binary(&self.kind) || self.kind == "bit"

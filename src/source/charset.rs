@@ -79,6 +79,15 @@ impl Charset {
         }
     }
 
+    /// True if the character set has every character of a text. The hex of its UTF-8 stands for both `?`, since MySQL
+    /// refuses the text itself. None where it has all characters. The server refuses to compare a column with a text
+    /// that the column cannot hold.
+    pub(super) fn holds(&self) -> Option<String> {
+        let Self { name, .. } = self;
+        let there_and_back = format!("CONVERT(CONVERT(CONVERT(UNHEX(?) USING utf8mb4) USING {name}) USING utf8mb4)");
+        (!matches!(name.as_str(), "utf8mb4" | "binary")).then(|| format!("HEX({there_and_back}) = ?"))
+    }
+
     /// Takes the place of a `?` for a text in hex.
     pub(super) fn by_bytes(&self) -> Option<String> {
         let Self { name, collation, .. } = self;

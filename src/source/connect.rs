@@ -16,7 +16,7 @@ use rustls_pki_types::pem::PemObject;
 use super::error_codes::{ErrorClass, ServerError};
 use super::{Access, ServerAddress, SourceError, Tls, TlsMode, server_key};
 use crate::lang::{Message, Text};
-use crate::refusal::{ConnectErrorKind, Refusal};
+use crate::refusal::{ConnectErrorKind, KeyUse, Refusal, TextMark};
 
 /// Errors that pass while a server starts, stops or cannot be reached.
 const PASSING: [ErrorKind; 14] = [
@@ -75,36 +75,37 @@ impl ServerAddress {
     pub(super) fn connect(&self, access: &Access) -> Result<Conn, SourceError> {
         let options = self.options(access);
         if self.socket.is_some() {
-            return Conn::new(options).map_err(|error| self.any_connect_error(error));
+            return Conn::new(options).map_err(|error| self.clear_connect_error(error, KeyUse::None));
         }
         let tls = &access.tls;
         let mode = tls.mode.unwrap_or(if self.is_local() { TlsMode::Disabled } else { TlsMode::VerifyIdentity });
         let key = self.server_key(access, mode)?;
         let unencrypted = options.clone().server_key_path(Some(key.clone()));
-        let connected = match mode {
-            TlsMode::Disabled => match self.connect_to_each_address(&unencrypted, false) {
+        let in_the_clear = || self.connect_to_each_address(&unencrypted, false);
+        let key_use = if key.as_os_str() == NO_KEY { KeyUse::None } else { KeyUse::Named };
+        let clear_error = |error| self.clear_connect_error(error, key_use);
+        match mode {
+            TlsMode::Disabled => match in_the_clear() {
                 // The operator did not choose a mode. A login that the server has cached needs no TLS.
-                Err(error) if asks_for_password(&error) && tls.mode.is_none() => {
+                Err(error) if tls.mode.is_none() && may_require_tls(&error) => {
                     let mode = if tls.ca.is_some() { TlsMode::VerifyCa } else { TlsMode::Required };
-                    self.connect_by_tls(options, mode, tls)?
-                        .map_err(|by_tls| if is_no_tls(&by_tls) { error } else { by_tls })
+                    match self.connect_by_tls(options, mode, tls)? {
+                        Err(by_tls) if is_no_tls(&by_tls) || is_login(&error) && !is_answer(&by_tls) => {
+                            Err(clear_error(error))
+                        }
+                        connected => connected.map_err(|error| self.any_connect_error(error)),
+                    }
                 }
-                result => result,
+                connected => connected.map_err(clear_error),
             },
             TlsMode::Preferred => match self.connect_by_tls(options, mode, tls)? {
-                Err(error) if is_no_tls(&error) => self.connect_to_each_address(&unencrypted, false),
-                result => result,
+                Err(error) if is_no_tls(&error) => in_the_clear().map_err(clear_error),
+                connected => connected.map_err(|error| self.any_connect_error(error)),
             },
             TlsMode::Required | TlsMode::VerifyCa | TlsMode::VerifyIdentity => {
-                self.connect_by_tls(options, mode, tls)?
+                self.connect_by_tls(options, mode, tls)?.map_err(|error| self.any_connect_error(error))
             }
-        };
-        connected.map_err(|error| match connect_error_kind(&error) {
-            ConnectErrorKind::Login if key.as_os_str() != NO_KEY => {
-                self.connect_error(ConnectErrorKind::LoginWithKey, error)
-            }
-            obstacle => self.connect_error(obstacle, error),
-        })
+        }
     }
 
     /// The outer error is a file of certificates that cannot be read.
@@ -115,6 +116,7 @@ impl ServerAddress {
         tls: &Tls,
     ) -> Result<mysql::Result<Conn>, SourceError> {
         let trusted = trusted_file(mode, tls.ca.as_deref());
+        trusted.as_deref().map_or(Ok(()), |file| self.refuse_mark(file))?;
         let name = trusted.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
         let refused = |detail: Text| {
             let detail = text!("{name}: {detail}", "{name}: {detail}"; detail);
@@ -132,10 +134,22 @@ impl ServerAddress {
         }
     }
 
+    /// Refuses a file in which the driver would pass over a certificate, or see no key, for the mark before it.
+    fn refuse_mark(&self, file: &Path) -> Result<(), SourceError> {
+        // What cannot be read, or only once, is refused with words of its own.
+        let is_file = std::fs::metadata(file).is_ok_and(|data| data.is_file());
+        let content = if is_file { std::fs::read(file).unwrap_or_default() } else { Vec::new() };
+        let is_inside = content.windows(MARKED_PEM.len()).any(|bytes| bytes == MARKED_PEM);
+        let mark = TextMark::of(&content).or(is_inside.then_some(TextMark::Utf8));
+        let refused = |mark| self.refusal(ConnectErrorKind::Marked(mark), Text::same(file.display().to_string()));
+        mark.map_or(Ok(()), |mark| Err(SourceError::Final(refused(mark))))
+    }
+
     /// The file of the key with which a password may be encrypted.
     fn server_key(&self, access: &Access, mode: TlsMode) -> Result<PathBuf, SourceError> {
         match &access.tls.server_key {
             Some(file) if matches!(mode, TlsMode::Disabled | TlsMode::Preferred) => {
+                self.refuse_mark(file)?;
                 server_key::check(file, access.password.as_deref().unwrap_or_default()).map_err(|detail| {
                     SourceError::Final(self.refusal(ConnectErrorKind::ServerKeyUnusable, Text::same(detail)))
                 })?;
@@ -145,9 +159,18 @@ impl ServerAddress {
         }
     }
 
-    /// The error of a failed connection.
+    /// The error of a failed connection by TLS.
     fn any_connect_error(&self, error: mysql::Error) -> SourceError {
         self.connect_error(connect_error_kind(&error), error)
+    }
+
+    /// The error of a failed connection without TLS. A server refuses an account that requires TLS with the words for
+    /// a wrong password.
+    fn clear_connect_error(&self, error: mysql::Error, by_key: KeyUse) -> SourceError {
+        match connect_error_kind(&error) {
+            ConnectErrorKind::Login => self.connect_error(ConnectErrorKind::LoginInClear(by_key), error),
+            obstacle => self.connect_error(obstacle, error),
+        }
     }
 
     /// The error of a failed connection. [`SourceError::Connection`] if another attempt may succeed: TLS and logins
@@ -222,6 +245,9 @@ fn is_unanswered(error: &mysql::Error) -> bool {
 const SYSTEM_CERTIFICATES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
+/// How a certificate begins after the mark of an editor, also where files were put together.
+const MARKED_PEM: &[u8] = b"\xef\xbb\xbf-----BEGIN";
+
 /// The first byte of a certificate in DER.
 const DER_SEQUENCE: u8 = 0x30;
 
@@ -272,6 +298,24 @@ fn ssl_options(mode: TlsMode, trusted: Option<PathBuf>) -> Option<SslOpts> {
 /// The server has asked for the password on an unencrypted connection, and no key is given.
 fn asks_for_password(error: &mysql::Error) -> bool {
     matches!(error, mysql::Error::IoError(error) if error.kind() == ErrorKind::InvalidInput)
+}
+
+/// The server did not let this user in.
+fn is_login(error: &mysql::Error) -> bool {
+    matches!(error, mysql::Error::MySqlError(error) if ErrorClass::of(error.code) == ErrorClass::Login)
+}
+
+/// Whether the same login may succeed by TLS.
+fn may_require_tls(error: &mysql::Error) -> bool {
+    let is_refused = |code| ErrorClass::of(code) == ErrorClass::TlsRequired;
+    asks_for_password(error)
+        || is_login(error)
+        || matches!(error, mysql::Error::MySqlError(error) if is_refused(error.code))
+}
+
+/// The server answered with an error of its own.
+fn is_answer(error: &mysql::Error) -> bool {
+    matches!(error, mysql::Error::MySqlError(_))
 }
 
 /// The server does not support TLS.
@@ -337,6 +381,7 @@ fn connect_error_kind(error: &mysql::Error) -> ConnectErrorKind {
             ErrorClass::Login => ConnectErrorKind::Login,
             ErrorClass::Database => ConnectErrorKind::Database,
             ErrorClass::Full => ConnectErrorKind::Full,
+            ErrorClass::TlsRequired => ConnectErrorKind::TlsRequired,
             _ => ConnectErrorKind::Other,
         },
         mysql::Error::DriverError(CouldNotConnect(_) | ConnectTimeout) => ConnectErrorKind::Unreachable,

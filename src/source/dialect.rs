@@ -1,8 +1,7 @@
-//! Owns [`SqlDialect`], the parts of statements that differ by engine, and the rules for the columns that a table must
+//! Owns [`SqlDialect`], the parts of statements that differ by engine, and the rule for the columns that a table must
 //! have.
 
 use super::TableNames;
-use crate::lang::Text;
 use crate::refusal::Refusal;
 
 /// The expressions that depend on the engine and on the types of the table's columns.
@@ -28,6 +27,10 @@ pub(super) struct SqlDialect {
     /// Takes the place of a `?` for an id or a tenant that is spelled as its bytes in hex.
     pub id_by_bytes: Option<String>,
     pub tenant_by_bytes: Option<String>,
+    /// True if the column can hold the text with the bound hex, twice. None if it can hold every text.
+    pub holds_id: Option<String>,
+    pub holds_tenant: Option<String>,
+    pub holds_number: Option<String>,
     /// Each follows the selected columns and shows the types of the columns that the statement relies on.
     pub types_of_tenant: String,
     /// For the tenant and the greatest time. With the column of the time itself no server would skip through the
@@ -50,35 +53,4 @@ pub(super) fn missing(names: &TableNames, has: impl Fn(&str) -> bool) -> anyhow:
         return Ok(());
     }
     Err(Refusal::ColumnsMissing { table: names.table.clone(), columns: missing.join(", ") }.into())
-}
-
-/// The column of the ids: the named one, or the primary key if that has a single column.
-pub(super) fn id_column(names: &TableNames, primary: &[String]) -> anyhow::Result<String> {
-    match (&names.id, primary) {
-        (Some(named), _) => Ok(named.clone()),
-        (None, [only]) => Ok(only.clone()),
-        (None, []) => Err(text!(
-            "the table {} has no primary key; name a unique column that is NOT NULL with --id-column",
-            "表 {} 没有主键；请用 --id-column 指定一个 NOT NULL 的唯一列",
-            names.table
-        )
-        .into()),
-        (None, several) => {
-            let (table, number, columns) = (&names.table, several.len(), several.join(", "));
-            Err(text!(
-                "the primary key of the table {table} has {number} columns ({columns}); name a single unique column that is NOT NULL with --id-column",
-                "表 {table} 的主键有 {number} 列（{columns}）；请用 --id-column 指定单独一个 NOT NULL 的唯一列"
-            )
-            .into())
-        }
-    }
-}
-
-/// Says that a column cannot hold the ids.
-pub(super) fn unfit_id(names: &TableNames, id: &str) -> Text {
-    text!(
-        "the column {id} of the table {} cannot be the id: it must be NOT NULL and have a unique index of its own",
-        "表 {} 的列 {id} 不能作为 id：它必须是 NOT NULL，并有自己的唯一索引",
-        names.table
-    )
 }

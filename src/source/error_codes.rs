@@ -21,6 +21,8 @@ pub enum ErrorClass {
     OutOfMemory,
     /// The user or the password is wrong.
     Login,
+    /// The server takes no connection that is not encrypted.
+    TlsRequired,
     /// The database does not exist, or this user may not use it.
     Database,
     /// The account lacks a privilege.
@@ -148,6 +150,7 @@ pub const TABLE: &[ErrorRule] = &[
     one(1049, ErrorClass::Database, "there is no such database"),
     one(1045, ErrorClass::Login, "the password is wrong, or there is no such user"),
     one(1698, ErrorClass::Login, "this user logs in in another way"),
+    one(3159, ErrorClass::TlsRequired, "the server takes no connection that is not encrypted"),
     many(1142, 1143, ErrorClass::Denied, "a privilege on the table or on a column is missing"),
     one(1227, ErrorClass::Denied, "a privilege of the whole server is missing"),
     one(1146, ErrorClass::NoTable, "there is no such table"),

@@ -11,6 +11,7 @@
 //! | `server_key.rs` | the check of a server's public RSA key |
 //! | `error_codes.rs` | what each error code of a server means |
 //! | `catalogue.rs`, `charset.rs`, `document_limit.rs` | the table's columns and indexes, their character sets, the limit of `--max-document` |
+//! | `id_column.rs` | the column by which rows are read again, and the words for tables that have none |
 //! | `column_types.rs`, `table_identity.rs` | the proof that the columns, and the table, are those of before |
 //! | `open_work.rs`, `process_list.rs`, `select_text.rs` | transactions and statements that may still commit rows |
 //! | `sqlite.rs`, `sample.rs` | the engine of an SQLite file, and the demo's file |
@@ -35,6 +36,7 @@ mod dialect;
 mod document_limit;
 mod engine;
 pub mod error_codes;
+mod id_column;
 mod mysql;
 mod open;
 mod open_work;

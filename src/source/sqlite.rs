@@ -10,9 +10,10 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params_from_iter};
 
 use super::column_types::changed;
-use super::dialect::{SqlDialect, id_column, missing, unfit_id};
+use super::dialect::{SqlDialect, missing};
 use super::document_limit;
 use super::engine::{Bind, Engine, HandleRow, RawCell, lossy, quoted};
+use super::id_column::{Keys, TableKind, id_column, unfit_id};
 use super::rows;
 use super::table::{Database, InvoiceTable, Layout};
 use super::table_identity::TableIdentity;
@@ -20,11 +21,14 @@ use super::{Access, Replication, SourceError, SourceName, TableNames};
 use crate::effort;
 use crate::invoice::SourceTime;
 use crate::lang::Explain;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, cannot_be_read};
 use crate::run::RunId;
 use crate::window::{Clock, OpenWork};
 
 const BUSY: Duration = Duration::from_secs(5);
+
+/// Bytes of the longest path that SQLite opens: 512 (`MAX_PATHNAME` in its `os_unix.c`) less `-journal`.
+const LONGEST_PATH: usize = 504;
 
 /// Opens the file, which must exist, and reads the columns of its table.
 ///
@@ -39,12 +43,22 @@ pub(super) fn open(path: &str, access: &Access) -> Result<InvoiceTable<File>, So
 /// Opens the file for reading only.
 fn open_file(given: &str) -> anyhow::Result<File> {
     let failed = || text!("cannot open the source {given}", "无法打开数据源 {given}");
-    let path = std::fs::canonicalize(given).explain(failed)?;
+    let path = std::fs::canonicalize(given).map_err(cannot_be_read).explain(failed)?;
     let metadata = std::fs::metadata(&path).explain(failed)?;
     // SQLite would wait for a pipe.
     if !metadata.is_file() {
         return Err(anyhow::Error::from(text!("it is no regular file", "它不是普通文件"))).explain(failed);
     }
+    let length = path.as_os_str().len();
+    if length > LONGEST_PATH {
+        return Err(Refusal::usage(message! {
+            "the path of the source is too long for SQLite: {} has {length} bytes, and {LONGEST_PATH} are possible",
+            "数据源的路径对 SQLite 来说过长: {} 有 {length} 字节，最多 {LONGEST_PATH} 字节", path.display();
+            "move the file to a shorter path", "请将文件移到更短的路径"
+        }));
+    }
+    // SQLite does not say why it cannot open a file.
+    std::fs::File::open(&path).map_err(cannot_be_read).explain(failed)?;
     let identity = format!("{}:{}", path.display(), metadata.ino());
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&path, flags).explain(failed)?;
@@ -209,10 +223,12 @@ fn catalogue(file: &mut File, access: &Access) -> Result<Layout, SourceError> {
         columns(&transaction, &names.table).map_err(statement_error)?,
     );
     let unique = unique_columns(&transaction, &names.table).map_err(statement_error)?;
+    let kind =
+        if is_view(&transaction, &names.table).map_err(statement_error)? { TableKind::View } else { TableKind::Table };
     let encoding: String = transaction.query_row("PRAGMA encoding", [], |row| row.get(0)).map_err(statement_error)?;
     transaction.finish().map_err(statement_error)?;
     let document = document_limit::sqlite_columns(&names.document, &encoding, access.max_document);
-    let layout = check(&columns, &unique, names, document).map_err(SourceError::Statement)?;
+    let layout = check(&columns, &unique, kind, names, document).map_err(SourceError::Statement)?;
     let read = |column: &[String; 4]| layout.reads(&column[0]);
     let columns = columns.into_iter().filter(read).collect();
     file.columns = Some(KnownColumns { table: names.table.clone(), columns, version });
@@ -228,17 +244,30 @@ fn unique_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<
     rows.filter_map(Result::transpose).collect()
 }
 
+/// Whether the name is that of a view.
+fn is_view(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
+    connection.prepare("SELECT 1 FROM sqlite_master WHERE type = 'view' AND name = ? COLLATE NOCASE")?.exists([table])
+}
+
 /// Checks the table's columns, and words the statements for them.
-fn check(columns: &[[String; 4]], unique: &[String], names: &TableNames, document: String) -> anyhow::Result<Layout> {
+fn check(
+    columns: &[[String; 4]],
+    unique: &[String],
+    kind: TableKind,
+    names: &TableNames,
+    document: String,
+) -> anyhow::Result<Layout> {
     ensure!(!columns.is_empty(), Refusal::TableMissing { table: names.table.clone() });
     let column = |name: &str| columns.iter().find(|column| column[0].eq_ignore_ascii_case(name));
     missing(names, |name| column(name).is_some())?;
     let primary: Vec<_> = columns.iter().filter(|column| column[3] != "0").map(|column| column[0].clone()).collect();
-    let id = id_column(names, &primary)?;
+    let strict = |name: &str| column(name).is_some_and(|column| column[2] == "1");
+    let unique: Vec<&str> = unique.iter().map(String::as_str).filter(|name| strict(name)).collect();
+    let keys = Keys { primary: &primary, unique, kind };
+    let id = id_column(names, &keys)?;
     let only_key = matches!(primary.as_slice(), [key] if key.eq_ignore_ascii_case(&id));
-    let strict = column(&id).is_some_and(|column| column[2] == "1");
-    let is_unique = only_key || strict && unique.iter().any(|name| name.eq_ignore_ascii_case(&id));
-    is_unique.then_some(()).explain(|| unfit_id(names, &id))?;
+    let is_unique = only_key || keys.unique.iter().any(|name| name.eq_ignore_ascii_case(&id));
+    is_unique.then_some(()).explain(|| unfit_id(names, &id, &keys))?;
     let text = |name: &str| format!("CAST({} AS TEXT)", quoted(name));
     let date = quoted(&names.date);
     let dialect = SqlDialect {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::charset::bytes_in_hex;
 use super::dialect::SqlDialect;
-use super::engine::{Bind, Engine, quoted};
+use super::engine::{Bind, Engine, lossy, quoted};
 use super::rows::{fetched, id_alone, key, listed, row_summary, time_alone};
 use super::{
     KeyCursor, ListedTenant, Replication, RowSummary, Sink, Source, SourceError, SourceName, TableIdentity, TableNames,
@@ -132,6 +132,9 @@ impl<D: Database> Source for InvoiceTable<D> {
     }
 
     fn has_tenant(&mut self, tenant: &Tenant) -> Result<bool, SourceError> {
+        if !self.can_hold_tenant(tenant)? {
+            return Ok(false);
+        }
         let (mark, bind) = self.layout.tenant_mark(tenant);
         let SqlDialect { same_tenant, types_of_tenant, .. } = &self.layout.dialect;
         let sql = format!(
@@ -190,6 +193,13 @@ impl<D: Database> Source for InvoiceTable<D> {
     }
 
     fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<RowSummary>, SourceError> {
+        let is_possible = self.can_hold(|dialect| &dialect.holds_number, number)?;
+        let mut possible = Vec::new();
+        for id in ids {
+            if self.can_hold_id(id)? {
+                possible.push(id.clone());
+            }
+        }
         let SqlDialect { id, tenant, number: printed, time, status: shown, types_of_row, .. } = &self.layout.dialect;
         let TableNames { status, document, date, .. } = &self.layout.names;
         let [status, document, date] = [status, document, date].map(|name| quoted(name));
@@ -199,11 +209,14 @@ impl<D: Database> Source for InvoiceTable<D> {
             quoted(&self.layout.names.table)
         );
         let issued = || Bind::Text(self.layout.names.issued.clone());
-        let sql = format!("{select} {} = ? LIMIT ?", quoted(&self.layout.names.number));
-        let binds = [issued(), Bind::Text(number.to_owned()), Bind::Count(FOUND_AT_MOST)];
-        let mut rows = self.database.rows(&sql, &binds, row_summary)?;
-        if !ids.is_empty() {
-            let (condition, binds) = self.layout.among(ids);
+        let mut rows = Vec::new();
+        if is_possible {
+            let sql = format!("{select} {} = ? LIMIT ?", quoted(&self.layout.names.number));
+            let binds = [issued(), Bind::Text(number.to_owned()), Bind::Count(FOUND_AT_MOST)];
+            rows = self.database.rows(&sql, &binds, row_summary)?;
+        }
+        if !possible.is_empty() {
+            let (condition, binds) = self.layout.among(&possible);
             let sql = format!("{select} {condition}");
             let binds: Vec<Bind> = std::iter::once(issued()).chain(binds).collect();
             rows.extend(self.database.rows(&sql, &binds, row_summary)?);
@@ -236,6 +249,28 @@ impl<D: Database> Source for InvoiceTable<D> {
 }
 
 impl<D: Database> InvoiceTable<D> {
+    /// Whether a column can hold a text. What it cannot hold is in none of its rows.
+    fn can_hold(&mut self, holds: fn(&SqlDialect) -> &Option<String>, text: &str) -> Result<bool, SourceError> {
+        let Some(holds) = holds(&self.layout.dialect).as_ref().filter(|_| !text.is_ascii()) else { return Ok(true) };
+        let sql = format!("SELECT {holds}");
+        let hex: String = text.bytes().map(|byte| format!("{byte:02X}")).collect();
+        let binds = [Bind::Text(hex.clone()), Bind::Text(hex)];
+        let answer = self.database.all(&sql, &binds)?.into_iter().flatten().next();
+        Ok(answer.map(lossy).as_deref() == Some("1"))
+    }
+
+    /// The same of a tenant's spelling, which may be its bytes in hex.
+    fn can_hold_tenant(&mut self, tenant: &Tenant) -> Result<bool, SourceError> {
+        let is_by_bytes = self.layout.tenant_mark(tenant).0 != "?";
+        Ok(is_by_bytes || self.can_hold(|dialect| &dialect.holds_tenant, tenant.as_str())?)
+    }
+
+    /// The same of an id.
+    fn can_hold_id(&mut self, id: &InvoiceId) -> Result<bool, SourceError> {
+        let is_by_bytes = self.layout.id_mark(id).0 != "?";
+        Ok(is_by_bytes || self.can_hold(|dialect| &dialect.holds_id, id.as_str())?)
+    }
+
     /// The greatest source time of every tenant, up to `upto` if that is given, in one loose index scan.
     fn newest_of_each(&mut self, upto: Option<&SourceTime>) -> Result<TenantList, SourceError> {
         let SqlDialect { tenant, newest, by_time, types_of_newest, .. } = &self.layout.dialect;

@@ -5,6 +5,7 @@ use std::os::raw::c_int;
 use std::path::Path;
 
 use rusqlite::{Error, ffi};
+use rustix::process::{Resource, getrlimit};
 
 use crate::lang::Text;
 use crate::refusal::{Damage, Refusal};
@@ -25,11 +26,21 @@ const CODES: [(c_int, Meaning); 4] = [
     (ffi::SQLITE_IOERR_SHMSIZE, Meaning::DiskFull),
 ];
 
+/// The failed writes among the result codes.
+const WRITES: [c_int; 4] =
+    [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_TRUNCATE, ffi::SQLITE_IOERR_SHMSIZE];
+
+/// Bytes that SQLite writes at once: no page is larger.
+const LARGEST_WRITE: u64 = 65_536;
+
 /// How messages begin that say that the schema lacks something. SQLite has no code for them but `SQLITE_ERROR`.
 const SCHEMA_MESSAGES: [&str; 2] = ["no such table", "no such column"];
 
 /// The error as the program reports it: a damaged file is a refusal with a way out, anything else an ordinary error.
 pub(super) fn explain(error: Error, path: &Path) -> anyhow::Error {
+    if is_size_limited(&error, path) {
+        return IoError::from(ErrorKind::FileTooLarge).into();
+    }
     match meaning(&error) {
         Some(Meaning::DiskFull) => IoError::new(ErrorKind::StorageFull, "the disk is full").into(),
         Some(Meaning::Damaged) => {
@@ -38,6 +49,19 @@ pub(super) fn explain(error: Error, path: &Path) -> anyhow::Error {
         }
         None => error.into(),
     }
+}
+
+/// Whether a write failed because a file of the state has the size that the process's files may have. SQLite does not
+/// pass on the error of the operating system.
+fn is_size_limited(error: &Error, path: &Path) -> bool {
+    let failed = error.sqlite_error().is_some_and(|code| WRITES.contains(&code.extended_code));
+    let Some(limit) = getrlimit(Resource::Fsize).current.filter(|_| failed) else { return false };
+    let is_full = |suffix: &str| {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        std::fs::metadata(&file).is_ok_and(|data| data.len() + LARGEST_WRITE > limit)
+    };
+    ["", "-wal", "-shm", "-journal"].into_iter().any(is_full)
 }
 
 /// The same of an error that may be of SQLite.

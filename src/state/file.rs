@@ -23,6 +23,23 @@ pub(super) const MODE: u32 = 0o600;
 /// What SQLite keeps beside a state that is open or was not closed.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
+/// Bytes of the longest path that SQLite opens: 512 (`MAX_PATHNAME` in its `os_unix.c`) less `-journal`.
+const LONGEST_PATH: usize = 504;
+
+/// Bytes of the longest path that SQLite is given below the state's folder, with a slash before it: that of a backup
+/// which is not finished.
+const LONGEST_NAME: usize = "/backups/20251128T163000Z-before-restore-999.db.new".len();
+
+/// Refuses a state with a path that SQLite does not open, or that leaves no room for backups beside it.
+pub(super) fn refuse_long(state: &PrivateFile) -> anyhow::Result<()> {
+    let length = state.real_path().as_os_str().len();
+    let most = LONGEST_PATH - LONGEST_NAME + state.name().len();
+    if length <= most {
+        return Ok(());
+    }
+    Err(Refusal::PathTooLong { path: state.path().to_path_buf(), length, most }.into())
+}
+
 fn companions(state: &PrivateFile) -> impl Iterator<Item = PrivateFile> {
     COMPANIONS.iter().map(|suffix| state.with_suffix(suffix))
 }

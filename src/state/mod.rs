@@ -16,7 +16,8 @@
 //! | `todo` | what is still to be done or was rejected |
 //! | `record`, `origin` | a published batch, in one transaction after its files; how each invoice got its file |
 //! | `supposition`, `rehearsal` | the state as a run that begins would change it, and what a dry run decided |
-//! | `runs`, `changes` | the history of runs and of other changes; `history`, `pages`, `trace` and `overview` read it |
+//! | `conditions` | conditions of the source that runs have warned of |
+//! | `runs`, `changes` | the history of runs and of other changes; `history`, `pages`, `trace`, `file_past` and `overview` read it |
 //! | `legacy`, `legacy_file` | the script's state file, and how it is put in place |
 //!
 //! Only the holder of the lock may open a state for writing: `State::open` takes the lock as proof.
@@ -26,9 +27,11 @@ pub mod stored;
 
 pub mod backup;
 pub mod changes;
+pub mod conditions;
 mod connect;
 mod damage;
 mod file;
+pub mod file_past;
 pub mod history;
 pub mod integrity;
 pub mod ledger;
@@ -68,6 +71,7 @@ mod tests {
     use crate::invoice::{InvoiceId, SourceTime};
     use crate::lang::Lang;
     use crate::run::{Kind, RunId, Starter};
+    use crate::state::conditions::ConditionChanges;
     use crate::state::runs::Start;
 
     fn starter() -> Starter {
@@ -98,6 +102,7 @@ mod tests {
             times_again: None,
             marked_run: 0,
             table: None,
+            conditions: ConditionChanges::default(),
         };
         state.begin(&start).unwrap().id
     }

@@ -70,6 +70,7 @@ impl State {
 
     /// Creates a state and opens it.
     pub(super) fn create_file(file: &PrivateFile, starter: &Starter) -> anyhow::Result<Self> {
+        file::refuse_long(file)?;
         refuse_network(file)?;
         let unfinished = begin_beside(file)?;
         build(unfinished.place()).map_err(|error| explain_any(error, unfinished.place().path())).explain(|| {
@@ -167,6 +168,7 @@ fn build(file: &PrivateFile) -> anyhow::Result<()> {
 /// Refuses a state that this user may not write to, or that SQLite cannot keep where it is.
 pub(super) fn refuse_unfit(file: &PrivateFile) -> anyhow::Result<()> {
     file::refuse_foreign(file)?;
+    file::refuse_long(file)?;
     refuse_network(file)
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::changes::Change;
+use super::conditions::{self, ConditionChanges};
 use super::history::RunStatus;
 use super::{State, changes, source_table, tenants, watermarks};
 use crate::event::Doubt;
@@ -140,6 +141,7 @@ pub struct Start {
     pub marked_run: i64,
     /// The source's table, if it shows which one it is.
     pub table: Option<TableIdentity>,
+    pub conditions: ConditionChanges,
 }
 
 /// A run in progress. It ends in `State::finish`, which takes it.
@@ -212,6 +214,7 @@ impl State {
                 [&at],
             )?;
             put_clocks(tx, start)?;
+            conditions::record(tx, &start.conditions, &at)?;
             watermarks::record_doubts(tx, &start.doubts, start.times_again.as_ref())?;
             let id: RunId = tx.query_row(
                 "INSERT INTO run (id, kind, status, started, since, boundary, user, host, pid, command_line, version)
@@ -246,6 +249,7 @@ impl State {
             let old = tx.query_row("SELECT source FROM meta", [], |row| row.get(0))?;
             changes::note(tx, &Change { old, new: Some(name.to_owned()), ..change.clone() })?;
             tx.execute("UPDATE meta SET source = ?1", [name])?;
+            conditions::forget(tx)?;
             watermarks::forget_look_backs(tx)
         })
     }

@@ -12,13 +12,13 @@ use super::{State, todo};
 use crate::event::Doubt;
 use crate::invoice::SourceTime;
 use crate::lang::Explain;
-use crate::tree::stage::Target;
+use crate::tree::stage::Unrecorded;
 
 /// What a run changes when it begins.
 #[derive(Clone, Debug)]
 pub struct Supposition {
-    /// What a dead run may have published without recording it.
-    pub targets: Vec<Target>,
+    /// What a dead run may have done without recording it.
+    pub unrecorded: Unrecorded,
     pub doubts: Vec<Doubt>,
     /// Source times above this may come again if the clock went back; None: any may.
     pub times_again: Option<SourceTime>,
@@ -33,8 +33,8 @@ const LISTS: [&str; 4] = ["tenant", "todo", "doubt_path", "doubt_content"];
 impl State {
     /// Answers every further question as if a run had begun so.
     pub fn suppose(&mut self, supposition: Supposition) -> anyhow::Result<()> {
-        let Supposition { targets, doubts, pull_backs, .. } = &supposition;
-        if targets.is_empty() && doubts.is_empty() && pull_backs.is_empty() {
+        let Supposition { unrecorded, doubts, pull_backs, .. } = &supposition;
+        if *unrecorded == Unrecorded::default() && doubts.is_empty() && pull_backs.is_empty() {
             return Ok(());
         }
         supposition
@@ -51,7 +51,7 @@ impl Supposition {
     pub(super) fn apply(&self, conn: &Connection) -> rusqlite::Result<()> {
         LISTS.into_iter().try_for_each(|list| copy(conn, list))?;
         // The dead run comes first: the view of the ledger cannot be changed.
-        todo::doubt_targets(conn, &self.targets)?;
+        todo::put_doubt(conn, &self.unrecorded)?;
         watermarks::doubt_tenants(conn, &self.doubts)?;
         for PullBack { tenant, .. } in &self.pull_backs {
             watermarks::put_back(conn, tenant, &self.boundary)?;

@@ -10,7 +10,7 @@ use super::{State, ledger, tenants};
 use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
 use crate::run::{Counts, KeptReason, RunId};
 use crate::tree::name::TreePath;
-use crate::tree::stage::Target;
+use crate::tree::stage::{Target, Unrecorded};
 
 words! {
     /// Why an id is on the to-do list.
@@ -193,13 +193,17 @@ impl State {
 
     /// Records what a dead run left in doubt: its targets, the invoices it wrote there and those that
     /// the ledger says lie there. The dead run is the last one on record.
-    pub fn record_doubt(&mut self, targets: &[Target]) -> anyhow::Result<()> {
-        self.transaction(|tx| doubt_targets(tx, targets))
+    pub fn record_doubt(&mut self, unrecorded: &Unrecorded) -> anyhow::Result<()> {
+        self.transaction(|tx| put_doubt(tx, unrecorded))
     }
 }
 
-pub(super) fn doubt_targets(conn: &Connection, targets: &[Target]) -> rusqlite::Result<()> {
+/// Puts what a dead run left in doubt on the lists.
+pub(super) fn put_doubt(conn: &Connection, Unrecorded { targets, movers }: &Unrecorded) -> rusqlite::Result<()> {
     let run: RunId = conn.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
+    for id in movers {
+        put(conn, run, id, TodoReason::Doubt, None)?;
+    }
     for Target { id, path, digest } in targets {
         put(conn, run, id, TodoReason::Doubt, None)?;
         conn.prepare_cached(&format!(

@@ -92,7 +92,7 @@ impl State {
 
 impl RunNote {
     /// From a row with the columns of `run`.
-    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             id: row.get("id")?,
             kind: row.get("kind")?,

@@ -82,13 +82,27 @@ pub fn read_sector(file: &File, at: u64) -> io::Result<Option<Value>> {
     Ok(serde_json::from_slice(line).ok())
 }
 
-/// Writes one line of JSON, padded with blanks to a whole sector.
+/// Writes one line of JSON, padded with blanks to a whole sector. Where it does not fit, its longest text is cut off.
 pub fn write_sector(file: &File, at: u64, value: &Value) -> io::Result<()> {
-    let line = format!("{:<width$}\n", value.to_string(), width = SECTOR as usize - 1);
-    if line.len() != SECTOR as usize {
-        return Err(io::Error::other(format!("{} bytes do not fit into the lock file", line.len())));
+    let mut line = fitting(value.clone(), SECTOR as usize - 1).into_bytes();
+    line.resize(SECTOR as usize - 1, b' ');
+    line.push(b'\n');
+    file.write_all_at(&line, at)
+}
+
+/// The JSON of a value in at most so many bytes. Its longest texts lose their ends, however many bytes JSON takes for a
+/// character.
+fn fitting(mut value: Value, most: usize) -> String {
+    loop {
+        let line = value.to_string();
+        let texts = value.as_object_mut().into_iter().flat_map(|object| object.values_mut());
+        let texts = texts.filter_map(|text| if let Value::String(text) = text { Some(text) } else { None });
+        let longest = texts.max_by_key(|text| text.len()).filter(|text| !text.is_empty());
+        match longest {
+            Some(longest) if line.len() > most => drop(longest.pop()),
+            _ => return line,
+        }
     }
-    file.write_all_at(line.as_bytes(), at)
 }
 
 /// Refuses a file system on which two different names may be one file. Asked once, before the tree is

@@ -2,7 +2,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | `name` | which path an invoice has |
+//! | `name`, `asked` | which path an invoice has, and which files a text may name |
 //! | `output` | an open output: what its paths hold; `handles` keeps folders open, `walk` lists the files |
 //! | `stage`, `tmpfile` | documents before they are published, and files without a name |
 //! | `publish`, `sync`, `sync_gate` | puts files in place so that a reader sees a whole old or a whole new one, even after a power cut |
@@ -11,6 +11,7 @@
 //! Below the output everything is reached relative to directory handles, and no symbolic link is followed; the output
 //! itself may be one.
 
+pub mod asked;
 mod handles;
 pub mod mark;
 pub mod name;

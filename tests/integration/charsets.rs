@@ -303,3 +303,35 @@ fn a_long_document_of_question_marks_keeps_no_server_busy() {
         assert_eq!(reasons, ["1 too-large", "2 too-large"]);
     });
 }
+
+#[test]
+fn a_question_that_a_column_cannot_hold_is_answered_with_not_there() {
+    on_every_flavor(|flavor| {
+        for (charset, held) in [("latin1", "é"), ("gbk", "票"), ("utf8mb3", "票"), ("ascii", "a"), ("utf8mb4", "😀")]
+        {
+            let table = table_in(flavor, charset);
+            table.execute("ALTER TABLE t_invoice MODIFY fid VARCHAR(50) NOT NULL");
+            insert(&table, "'1'", [&format!("'{held}'"), "'CN'", &format!("'{held}'"), "'{}'"]);
+            let exporter = Exporter::new(&table);
+            exporter.run(INCREMENTAL).expect(0);
+            exporter.run(["why", held, "--tenant", held]).expect(0);
+            exporter.run(["run", "--tenant", held]).expect(0);
+            for other in ["😀票é", "\u{fffd}"] {
+                let why = exporter.run(["why", other, "--tenant", other]).expect(6);
+                assert!(why.stdout.contains("has this number"), "{charset}: {why}");
+                assert!(!why.stderr.contains("[WARN]"), "{charset}: {why}");
+                for arguments in [
+                    &["run", "--tenant", other][..],
+                    &["run", "--mode", "incremental", "--tenant", other],
+                    &["run", "--dry-run", "--tenant", other],
+                    &["verify", "--tenant", other],
+                    &["verify", "--against-source", "--tenant", other],
+                    &["state", "set", other, "2025-01-01", "--yes"],
+                ] {
+                    let refused = exporter.run(arguments).expect(2);
+                    assert!(refused.error().contains("no tenant"), "{charset}, {arguments:?}: {refused}");
+                }
+            }
+        }
+    });
+}

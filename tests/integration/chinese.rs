@@ -156,7 +156,7 @@ fn what_is_done_to_the_state_is_told_in_chinese() {
     say(&["state", "set", "1", "2025-11-28", "--yes"], 0);
     say(&["state", "reset", "--all", "--yes"], 0);
     say(&["state", "restore", "latest", "--yes"], 0);
-    assert_chinese(&exporter, &["import-legacy-state", "none"], 1, &["none"]);
+    assert_chinese(&exporter, &["import-legacy-state", "none"], 2, &["none"]);
     fs::write(exporter.output().join("old"), "1|2025-11-28 16:30:00|1|SUCCESS\nnew|2025-11-28 16:30:00|1|FAILED\n")
         .unwrap();
     let file = exporter.output().join("old");
@@ -176,7 +176,7 @@ fn what_is_done_to_the_state_is_told_in_chinese() {
     assert_chinese(&exporter, &["state", "check"], 6, &["x"]);
     let demo = exporter.home().join("demo");
     assert_chinese(&exporter, &["demo", demo.to_str().unwrap()], 0, &["sqlite", "*.json"]);
-    assert_chinese(&exporter, &["demo", demo.to_str().unwrap()], 1, &[]);
+    assert_chinese(&exporter, &["demo", demo.to_str().unwrap()], 2, &[]);
 }
 
 #[test]
@@ -196,8 +196,8 @@ fn refusals_of_these_commands_are_chinese() {
         (&["state", "restore", "latest"], 2),
         (&["state", "restore", "none", "--yes"], 2),
         (&["state", "adopt-source", "--yes"], 1),
-        (&["import-legacy-state"], 1),
-        (&["export-legacy-state", "none/none"], 1),
+        (&["import-legacy-state"], 2),
+        (&["export-legacy-state", "none/none"], 2),
         (&["--output", "none", "import-legacy-state"], 2),
         (&["--output", "none", "status"], 5),
     ] {

@@ -3,15 +3,17 @@
 use invoice_export::event::Notice;
 use invoice_export::source::{self, Access, TableNames};
 use invoice_export::window::Span;
+use mysql::prelude::Queryable;
 
 use crate::support::reader::{FOREVER, access, ids, keys, open, pages, refusal, table_with};
-use crate::support::{Flavor, on_every_flavor, server};
+use crate::support::{Exporter, Flavor, Table, names_of_this_machine, on_every_flavor, server};
 
 #[test]
 fn a_source_is_reached_by_address_by_name_and_by_socket() {
     on_every_flavor(|flavor| {
         let database = table_with(server(flavor), "INT", "DATETIME", &[("1", "NOW()")]);
-        for url in [database.url(), database.url().replace("127.0.0.1", "localhost"), database.socket_url()] {
+        let named = names_of_this_machine().into_iter().map(|name| database.url().replace("127.0.0.1", name));
+        for url in named.chain([database.socket_url()]) {
             assert_eq!(open(&url).tenants(&FOREVER.into()).unwrap().tenants.len(), 1, "{url}");
         }
         assert!(open(&database.url()).name().0.ends_with(".t_invoice"));
@@ -162,5 +164,126 @@ fn a_status_may_be_a_word() {
         let names = TableNames { issued: "issued".into(), ..TableNames::default() };
         let mut source = source::open(&Access { names, ..access(&database.url()) }).unwrap();
         assert_eq!(keys(&mut *source, "1", &Span::default(), 1).len(), 1);
+    });
+}
+
+/// The ids that pages bring, in the order of the source.
+fn exported(names: &TableNames, url: &str) -> Vec<String> {
+    let mut source = source::open(&Access { names: names.clone(), ..access(url) }).unwrap();
+    ids(&pages(&mut *source, 2)).into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_table_without_a_unique_column_is_refused_with_the_reason() {
+    on_every_flavor(|flavor| {
+        let by_two = "ALTER TABLE t_invoice DROP PRIMARY KEY, ADD PRIMARY KEY (fid, fupdate_time)";
+        let rows = [("1", "NOW()"), ("2", "NOW()"), ("3", "NOW()")];
+        let table = || table_with(server(flavor), "INT", "DATETIME", &rows);
+        let named = |id: &str| TableNames { id: Some(id.into()), ..TableNames::default() };
+        let refused = |names: &TableNames, url: &str| refusal(&Access { names: names.clone(), ..access(url) });
+
+        let database = table();
+        database.execute(by_two);
+        let url = database.url();
+        assert!(refused(&TableNames::default(), &url).contains("no NOT NULL column has a unique index"));
+        database.execute("ALTER TABLE t_invoice ADD UNIQUE (fid)");
+        assert!(refused(&TableNames::default(), &url).contains("name a unique column with --id-column: fid"));
+        assert_eq!(exported(&named("fid"), &url), ["1", "2", "3"]);
+
+        let database = table();
+        database.execute(by_two);
+        database.execute("ALTER TABLE t_invoice PARTITION BY KEY (fupdate_time) PARTITIONS 3");
+        for names in [TableNames::default(), named("fid")] {
+            let refused = refused(&names, &database.url());
+            assert!(refused.contains("unique key of a partitioned table contains the columns"), "{refused}");
+        }
+        database.execute("ALTER TABLE t_invoice REMOVE PARTITIONING");
+        database.execute("ALTER TABLE t_invoice DROP PRIMARY KEY, ADD PRIMARY KEY (fid)");
+        database.execute("ALTER TABLE t_invoice PARTITION BY KEY (fid) PARTITIONS 3");
+        assert_eq!(exported(&TableNames::default(), &database.url()), ["1", "2", "3"]);
+
+        database.execute("CREATE VIEW v_invoice AS SELECT * FROM t_invoice");
+        for id in [None, Some("fid".to_owned())] {
+            let names = TableNames { table: "v_invoice".into(), id, ..TableNames::default() };
+            let refused = refused(&names, &database.url());
+            assert!(refused.contains("v_invoice is a view") && refused.contains("--table"), "{refused}");
+        }
+    });
+}
+
+#[test]
+fn a_view_of_an_sqlite_file_is_refused_as_one() {
+    let table = Table::embedded();
+    table.execute("CREATE VIEW v_invoice AS SELECT * FROM t_invoice");
+    let refused = Exporter::new(&table).run(["run", "--table", "v_invoice"]).expect(1);
+    assert!(refused.error().contains("v_invoice is a view"), "{refused}");
+}
+
+#[test]
+fn hidden_keys_are_used_and_of_versioned_tables_only_the_present_is_exported() {
+    on_every_flavor(|flavor| {
+        let table = Table::on(server(flavor));
+        let Table::Server(database) = &table else { unreachable!("it lies on a server") };
+        let create_with = |setting: &str, more: &str, fid: &str| {
+            let mut session = database.connect();
+            let created = format!(
+                "CREATE TABLE t_invoice ({fid} ftenant_id VARCHAR(64) NOT NULL, fcountry VARCHAR(8), fissue_date DATE,
+                 finvoice_no VARCHAR(64), fissue_status TINYINT NOT NULL, fext_field LONGTEXT,
+                 fupdate_time DATETIME NOT NULL {more}"
+            );
+            for sql in ["DROP TABLE t_invoice", setting, &created] {
+                session.query_drop(sql).unwrap();
+            }
+            let old = table.ago(std::time::Duration::from_secs(3_000));
+            for number in ["A", "B", "C"] {
+                table.execute(&format!(
+                    "INSERT INTO t_invoice (ftenant_id, fcountry, fissue_date, finvoice_no, fissue_status, fext_field,
+                     fupdate_time) VALUES ('1', 'CN', '2025-11-28', '{number}', 3, '[1]', '{old}')"
+                ));
+            }
+        };
+        let assert_exported = || {
+            let exporter = Exporter::new(&table);
+            exporter.run(["run", "--mode", "incremental"]).expect(0);
+            exporter.assert_agrees();
+            let now = table.ago(std::time::Duration::from_secs(1_000));
+            table.execute(&format!(
+                "UPDATE t_invoice SET fext_field = '[2]', fupdate_time = '{now}' WHERE finvoice_no = 'B'"
+            ));
+            table.execute("DELETE FROM t_invoice WHERE finvoice_no = 'C'");
+            for mode in ["incremental", "full"] {
+                exporter.run(["run", "--mode", mode]).expect(0);
+            }
+            assert_eq!(exporter.tree()["1/CN/20251128+B.json"], b"[2]");
+            let verify =
+                ["verify", "--against-source", "--documents", "--prune", "--prune-up-to", "1", "--format", "json"];
+            let verified = exporter.run(verify);
+            assert_eq!(verified.json()["removed"], 1, "{verified}");
+            exporter.assert_agrees();
+        };
+        let create = |more: &str, fid: &str| create_with("DO 0", more, fid);
+        let key = "fid BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY INVISIBLE,";
+        create(")", key);
+        assert_exported();
+        match flavor {
+            Flavor::MySql => {
+                create_with("SET SESSION sql_generate_invisible_primary_key = ON", ")", "");
+                assert_exported();
+            }
+            Flavor::MariaDb => {
+                create(") WITH SYSTEM VERSIONING", key);
+                assert_exported();
+                let period = ", began TIMESTAMP(6) GENERATED ALWAYS AS ROW START,
+                     ended TIMESTAMP(6) GENERATED ALWAYS AS ROW END, PERIOD FOR SYSTEM_TIME (began, ended))
+                     WITH SYSTEM VERSIONING";
+                create(period, key);
+                assert_exported();
+                create(
+                    &format!("{period} PARTITION BY SYSTEM_TIME (PARTITION past HISTORY, PARTITION now CURRENT)"),
+                    key,
+                );
+                assert_exported();
+            }
+        }
     });
 }

@@ -199,3 +199,45 @@ fn a_server_without_tls_is_used_in_the_clear_only_where_that_was_allowed() {
         }
     });
 }
+
+#[test]
+fn an_account_that_requires_tls_is_let_in_on_this_machine_or_told_so() {
+    on_every_flavor(|flavor| {
+        let certificates = Certificates::new("IP:127.0.0.1", 2);
+        let server = certificates.server(flavor);
+        let (table, url) = table_for_tls_only(&server);
+        let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", &url);
+        exporter.run(["run", "--dry-run"]).expect(0);
+        for (lang, words) in [("en", "requires TLS (REQUIRE SSL"), ("zh", "要求 TLS（REQUIRE SSL")] {
+            let refused = exporter.run(["run", "--dry-run", "--ssl-mode", "DISABLED", "--lang", lang]);
+            assert_refused(refused, words, "--ssl-mode REQUIRED");
+        }
+        let socket = format!("{url}?socket={}", server.dir().join("socket").display());
+        let by_socket = exporter.run(["run", "--dry-run", "--source", &socket]);
+        assert_refused(by_socket, "requires TLS (REQUIRE SSL", "by TCP with --ssl-mode REQUIRED");
+        // Both ways are refused, so TLS is not the reason.
+        table.execute("ALTER USER secure@'%' IDENTIFIED BY 'Hush1-longer-than-a-name' REQUIRE SSL");
+        let refused = exporter.run(["run", "--dry-run"]).expect(1);
+        assert!(refused.error().contains("check the user") && !refused.error().contains("requires TLS"), "{refused}");
+    });
+}
+
+#[test]
+fn a_server_that_takes_encrypted_connections_only_is_reached_by_tls_or_says_so() {
+    on_every_flavor(|flavor| {
+        let server = Certificates::new("IP:127.0.0.1", 2).server(flavor);
+        let table = Table::on(&server);
+        table.insert(&Row::default());
+        table.execute("CREATE USER reader@'%'");
+        table.execute("GRANT SELECT ON *.* TO reader@'%'");
+        table.execute("SET GLOBAL require_secure_transport = ON");
+        let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", table.url().replace("root@", "reader@"));
+        exporter.run(["run", "--dry-run"]).expect(0);
+        // MariaDB answers as to a wrong password.
+        let words = match flavor {
+            Flavor::MariaDb => "server requires TLS",
+            Flavor::MySql => "insecure transport are prohibited",
+        };
+        assert_refused(run(&exporter, "DISABLED", None), words, "--ssl-mode REQUIRED");
+    });
+}

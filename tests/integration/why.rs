@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::support::exporter::Exporter;
 use crate::support::listing::{Traces, everything_in};
-use crate::support::table::{Row, Table, on_every_source};
+use crate::support::server::server;
+use crate::support::table::{Row, Table, on_every_flavor, on_every_source};
 
 const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 const MINUTE: Duration = Duration::from_secs(60);
@@ -157,7 +158,7 @@ fn without_the_source_it_says_what_the_state_knows_and_leaves_no_trace() {
     let exporter = exporter.env("INVOICE_EXPORT_SOURCE", "mysql://nobody@127.0.0.1:1/nothing");
     let before = everything_in(&[&exporter.output()], Traces::None);
     let good = exporter.run(["why", "GOOD"]).expect(0);
-    assert!(good.stderr.contains("the source cannot be asked"), "{good}");
+    assert!(good.stderr.contains("only what the state knows is shown"), "{good}");
     assert!(good.stdout.contains("the source was not asked"), "{good}");
     let spoiled = exporter.run(["why", "SPOILED"]).expect(6);
     assert!(spoiled.stdout.contains("not JSON"), "{spoiled}");
@@ -189,5 +190,109 @@ fn what_the_next_run_will_refuse_again_is_not_called_waiting() {
         let mut said: Vec<_> = twins.as_array().unwrap().iter().map(|twin| twin["verdict"].as_str().unwrap()).collect();
         said.sort_unstable();
         assert_eq!(said, ["exported", "not exported"], "{twins}");
+    });
+}
+
+/// What is said of each invoice with a file.
+fn all(exporter: &Exporter<'_>, asked: &str, code: i32) -> Vec<Value> {
+    exporter.run(["why", asked, "--format", "json"]).expect(code).json().as_array().unwrap().clone()
+}
+
+#[test]
+fn a_file_is_asked_for_by_any_path_that_leads_to_it() {
+    on_every_source(|table| {
+        insert(table, 1, "INV/1", 60, Row::default());
+        let exporter = Exporter::new(table);
+        exporter.run(INCREMENTAL).expect(0);
+        let file = exporter.output().join("1/CN/20251128+INV%2F1.json");
+        assert!(file.exists());
+        std::os::unix::fs::symlink(exporter.output(), exporter.home().join("link")).unwrap();
+        let linked = exporter.home().join("link/1/CN/20251128+INV%2F1.json");
+        for asked in [
+            file.to_str().unwrap(),
+            linked.to_str().unwrap(),
+            "context/1/CN/20251128+INV%2F1.json",
+            "link/../context/1/CN/20251128+INV%2F1.json",
+            "1/CN/20251128+INV%2F1.json",
+            "./1/CN/20251128+INV%2F1",
+            "20251128+INV%2F1.json",
+            "20251128+INV%2F1",
+            "INV/1",
+        ] {
+            let said = assert_says(&exporter, asked, 0, "exported", "intact", "");
+            assert_eq!((&said["number"], &said["id"]), (&"INV/1".into(), &"1".into()), "{asked}: {said}");
+        }
+        for (asked, because, next) in [
+            ("/srv/elsewhere/1/CN/20251128+INV%2F1.json", "lies outside the output", "--output"),
+            ("1/DE/20251128+INV%2F1.json", "no run has exported a file of this name", "why \"INV/1\""),
+        ] {
+            assert_says(&exporter, asked, 6, "not exported", because, next);
+        }
+    });
+}
+
+#[test]
+fn a_file_of_two_invoices_and_a_name_in_two_folders_give_a_verdict_on_each() {
+    on_every_source(|table| {
+        for (id, country) in [(1, "CN"), (2, "CN"), (3, "DE")] {
+            insert(table, id, "TWIN", 60, Row { country: Some(country), ..Row::default() });
+        }
+        let exporter = Exporter::new(table);
+        exporter.run(INCREMENTAL).expect(0);
+        let ids = |asked: &str| {
+            let mut ids: Vec<String> =
+                all(&exporter, asked, 0).iter().map(|said| said["id"].as_str().unwrap().to_owned()).collect();
+            ids.sort();
+            ids
+        };
+        assert_eq!(ids("1/CN/20251128+TWIN.json"), ["1", "2"]);
+        assert_eq!(ids("1/DE/20251128+TWIN.json"), ["3"]);
+        assert_eq!(ids("20251128+TWIN.json"), ["1", "2", "3"]);
+    });
+}
+
+#[test]
+fn of_a_file_that_no_invoice_has_any_more_the_runs_that_touched_it_are_told() {
+    on_every_source(|table| {
+        insert(table, 1, "MOVED", 60, Row::default());
+        let exporter = Exporter::new(table);
+        exporter.run(INCREMENTAL).expect(0);
+        let now = table.ago(MINUTE * 10);
+        table.execute(&format!("UPDATE t_invoice SET fcountry = 'DE', fupdate_time = '{now}' WHERE fid = 1"));
+        exporter.run(INCREMENTAL).expect(0);
+        for asked in ["1/CN/20251128+MOVED.json", "context/1/CN/20251128+MOVED"] {
+            let said = assert_says(&exporter, asked, 6, "not exported", "no invoice has this file any more", "MOVED");
+            let past = said["past"].as_str().unwrap();
+            assert!(past.starts_with("written by run 1 (incremental)"), "{said}");
+            assert!(past.contains("; removed by run 2 (incremental)"), "{said}");
+        }
+        let both = all(&exporter, "20251128+MOVED.json", 0);
+        let files: Vec<&str> = both.iter().map(|said| said["file"].as_str().unwrap()).collect();
+        assert_eq!(files, ["1/DE/20251128+MOVED.json", "1/CN/20251128+MOVED.json"]);
+        fs::write(exporter.output().join("1/CN/20251128+MOVED.json"), "{}").unwrap();
+        assert_says(&exporter, "1/CN/20251128+MOVED.json", 6, "not exported", "a file lies there", "");
+        let other = exporter.run(["why", "1/CN/20251128+MOVED.json", "--tenant", "2"]).expect(6);
+        assert!(!other.stdout.contains("written by"), "{other}");
+    });
+}
+
+#[test]
+fn a_server_that_refuses_the_account_is_said_to_do_so_once() {
+    on_every_flavor(|flavor| {
+        let table = Table::on(server(flavor));
+        insert(&table, 1, "INV001", 60, Row::default());
+        let exporter = Exporter::new(&table);
+        exporter.run(INCREMENTAL).expect(0);
+        let exporter = exporter.env("INVOICE_EXPORT_SOURCE", table.url().replace("root@", "stranger@"));
+        for (arguments, code) in [(&["why", "INV001"][..], 0), (&["status"], 0)] {
+            let told = exporter.run(arguments).expect(code);
+            let warnings: Vec<&str> = told.stderr.lines().filter(|line| line.starts_with("[WARN]")).collect();
+            let [warning] = warnings[..] else { panic!("one warning is expected: {told}") };
+            assert!(warning.contains("cannot connect to"), "{told}");
+            for word in ["asked", "answer", "asked"] {
+                assert!(!warning.contains(word), "{told}");
+            }
+            assert!(told.stderr.contains("[HINT] check the user in --source"), "{told}");
+        }
     });
 }

@@ -1,6 +1,6 @@
 //! The differences that `verify` finds. All are counted, and of each kind the first ones are listed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::invoice::{InvoiceId, Tenant};
 use crate::lang::Text;
@@ -42,7 +42,7 @@ impl Difference {
     }
 
     /// What to do about it.
-    pub fn remedy(self) -> Text {
+    fn remedy(self) -> Text {
         match self {
             Self::Lost | Self::Moved => {
                 text!("verify --against-source --repair exports it", "用 verify --against-source --repair 导出")
@@ -68,6 +68,14 @@ impl Difference {
     }
 }
 
+/// What to do about an invoice that cannot be exported as its row is.
+fn mend_first() -> Text {
+    text!(
+        "mend the row in the source, since it cannot be exported as it is (see its details)",
+        "请先在数据源中修正这条记录，否则无法导出（见差异明细）"
+    )
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub difference: Difference,
@@ -84,6 +92,8 @@ pub struct Findings {
     listed: Vec<Finding>,
     numbers: BTreeMap<Difference, u64>,
     to_export: Vec<InvoiceId>,
+    /// Of these, the ones that cannot be exported as their rows are.
+    unexportable: BTreeSet<(Difference, InvoiceId)>,
     withdrawn: Vec<InvoiceId>,
     superseded: Vec<TreePath>,
     reused: Vec<TreePath>,
@@ -109,6 +119,7 @@ impl Findings {
             listed: Vec::new(),
             numbers: BTreeMap::new(),
             to_export: Vec::new(),
+            unexportable: BTreeSet::new(),
             withdrawn: Vec::new(),
             superseded: Vec::new(),
             reused: Vec::new(),
@@ -143,6 +154,30 @@ impl Findings {
         }
         if *number <= self.shown as u64 {
             self.listed.push(finding);
+        }
+    }
+
+    /// The row of a difference of this kind cannot be exported as it is.
+    pub(super) fn mark_unexportable(&mut self, difference: Difference, id: &InvoiceId) {
+        self.unexportable.insert((difference, id.clone()));
+    }
+
+    /// Whether exporting the invoice again would not mend this difference.
+    pub fn is_unexportable(&self, finding: &Finding) -> bool {
+        finding.id.as_ref().is_some_and(|id| self.unexportable.contains(&(finding.difference, id.clone())))
+    }
+
+    /// What to do about the differences of one kind.
+    pub fn remedy(&self, difference: Difference) -> Text {
+        let unexportable = self.unexportable.iter().filter(|(kind, _)| *kind == difference).count() as u64;
+        let (found, remedy) = (self.number_of(difference), difference.remedy());
+        match unexportable {
+            0 => remedy,
+            all if all == found => mend_first(),
+            some => {
+                let mend = mend_first();
+                text!("{remedy}; but {some} of {found}: {mend}", "{remedy}；其中 {some} 条: {mend}"; remedy, mend)
+            }
         }
     }
 

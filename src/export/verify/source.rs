@@ -156,8 +156,11 @@ impl Examiner<'_> {
         if pending || self.is_rejected(id)? {
             return Ok(());
         }
-        match self.state.entry(id)? {
-            Some(entry) => self.findings.record_entry(Difference::Stale, &entry, reason.text()),
+        let entry = self.state.entry(id)?;
+        let difference = if entry.is_some() { Difference::Stale } else { Difference::Lost };
+        self.findings.mark_unexportable(difference, id);
+        match entry {
+            Some(entry) => self.findings.record_entry(difference, &entry, reason.text()),
             None => self.lost(id, tenant.as_ref(), None, reason.text()),
         }
         Ok(())
