@@ -11,7 +11,7 @@ use crate::lang::{Lang, Text, Word, shortened};
 use crate::lock::{self, LockState};
 use crate::refusal::Holder;
 use crate::report::table::{Cell, Columns, Details, Table, TimeBy};
-use crate::run::{Account, CountName, Counts, RunId};
+use crate::run::{Account, CountName, Counts, PastCounts, RunId};
 use crate::state::State;
 use crate::state::changes::{ChangeKind, MovedWatermark};
 use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, RunStatus};
@@ -159,7 +159,7 @@ fn since(run: &PastRun) -> Option<&SourceTime> {
     run.since.as_ref().or(run.verification.as_ref()?.since.as_ref())
 }
 
-fn counts(entry: &HistoryEntry) -> Option<Counts> {
+fn counts(entry: &HistoryEntry) -> Option<PastCounts> {
     match &entry.what {
         What::Run(run) => Some(run.counts),
         What::Change(_) => None,
@@ -218,9 +218,16 @@ pub(super) fn arrow<T: ToString>(from: Option<T>, to: Option<T>) -> Text {
 
 /// The counts of rows and files that are not zero, and the error.
 fn result(run: &PastRun) -> Text {
-    let counts = Counts::NAMES.iter().zip(run.counts.values());
-    let told = counts.filter(|(CountName { column, .. }, n)| *n > 0 && !["seen", "late_by", "bytes"].contains(column));
-    let told = told.map(|(CountName { column, zh, .. }, n)| Text::new(format!("{n} {column}"), format!("{zh} {n}")));
+    let Counts { written, new, .. } = run.counts.counts;
+    let told = run.counts.values().filter_map(|(name, n)| Some((name, n.filter(|n| *n > 0)?)));
+    let told = told.filter(|(CountName { column, .. }, _)| match *column {
+        "seen" | "late_by" | "bytes" => false,
+        "new" => new < written,
+        _ => true,
+    });
+    let told = told.map(|(CountName { column, zh, .. }, n)| {
+        Text::new(format!("{n} {}", column.replace('_', " ")), format!("{zh} {n}"))
+    });
     let told = run.verification.iter().map(compared).chain(told);
     let told = told.reduce(|all, one| text!("{all}, {one}", "{all}，{one}"; all, one));
     let error = run.error.as_ref().map(|error| Text::same(shortened(error, SHOWN_OF_A_TEXT)));

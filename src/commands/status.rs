@@ -124,7 +124,8 @@ fn mention_unfinished(state: &State, zone: OwnZone, reporter: &Reporter) -> anyh
         // A verification that died leaves nothing that must be made good.
         && (run.boundary.is_some() || life != Life::Dead)
     {
-        let (invoices, kind, host, started) = (run.counts.seen, run.kind, run.host, zone.shown_text(&run.started));
+        let (invoices, kind, host, started) =
+            (run.counts.counts.seen, run.kind, run.host, zone.shown_text(&run.started));
         say(reporter, Notice::RunUnfinished { run: run.id, kind, host, started, invoices, life });
     }
     Ok(())

@@ -40,11 +40,11 @@ impl Location<'_> {
 
     /// Opens the state only to be read, and judges whether it belongs to the tree. There may be none yet, and with
     /// `--fresh` none counts.
-    pub fn open_read_only(&self) -> anyhow::Result<Option<(State, LastKnownState)>> {
+    pub fn open_read_only(&self) -> anyhow::Result<Option<(State, LastKnownState, StartMode)>> {
         let state = if self.policy == StatePolicy::Fresh { None } else { State::open_read_only(self.state)? };
-        let read = state.map(|state| state.last_time().map(|last| (state, last))).transpose()?;
-        self.judge(read.as_ref().map(|(_, last)| last), mark::of_output(self.output)?.as_ref())?;
-        Ok(read)
+        let last = state.as_ref().map(State::last_time).transpose()?;
+        let begun = self.judge(last.as_ref(), mark::of_output(self.output)?.as_ref())?;
+        Ok(state.zip(last).map(|(state, last)| (state, last, begun)))
     }
 
     /// Opens the state, or makes one where that is harmless, and marks the tree as its own.

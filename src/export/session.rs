@@ -275,6 +275,6 @@ fn refuse_before_anything_is_made(
     if mark::of_output(&options.paths.output)?.is_some() {
         return Ok(());
     }
-    let state = options.location().open_read_only()?.map(|(state, _)| state);
+    let state = options.location().open_read_only()?.map(|(state, ..)| state);
     refuse_unknown_tenants(&options.selection, &[], state.as_ref(), server_session, tell)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::line::{Line, count};
-use crate::event::{Condition, Doubt, Life, Notice};
+use crate::event::{Condition, Doubt, FallenTenant, Life, Notice};
 use crate::invoice::InvoiceId;
 use crate::lang::{Message, Text, span};
 use crate::refusal::Trouble;
@@ -137,6 +137,7 @@ pub(super) fn line(notice: &Notice) -> Line {
             "if the application writes in another time zone than the server's, name it with --time-zone, for example +08:00",
             "如果应用写入的时区与服务器不同，请用 --time-zone 指定，例如 +08:00"
         }),
+        Notice::GoneBack { tenants, some } => Line::warn(gone_back(*tenants, some)),
         Notice::Late { by, overlap } => Line::warn(late(*by, *overlap)),
         Notice::Retrying { trouble, pause } => Line::warn(retrying(trouble, *pause)),
         Notice::Unread { invoices, trouble } => {
@@ -267,6 +268,21 @@ fn why_kept(why: Option<KeptReason>) -> Text {
     }
 }
 
+fn gone_back(tenants: u64, some: &[FallenTenant]) -> Message {
+    let shown = some.iter().map(|FallenTenant { tenant, from, to }| match to {
+        Some(to) => Text::same(format!("{tenant} {from} -> {to}")),
+        None => text!("{tenant} {from} -> no invoice", "{tenant} {from} -> 无发票"),
+    });
+    let shown = Text::join(&shown.collect::<Vec<_>>(), ", ", "，");
+    let (of, rest) = (count(tenants, "tenant"), if tenants > some.len() as u64 { ", ..." } else { "" });
+    message! {
+        "the newest source time of {of} is older than before ({shown}{rest}): the newest row was deleted or is no invoice any more, or the source is an older copy",
+        "有 {tenants} 个租户的最新更新时间早于此前（{shown}{rest}）: 最新的记录已删除或不再是发票，或数据源是较旧的副本";
+        "verify --against-source shows what is missing in the source",
+        "verify --against-source 会列出数据源中缺少的发票"; shown
+    }
+}
+
 fn late(by: Duration, overlap: Duration) -> Message {
     let (by, overlap) = (span(by), span(overlap));
     message! {
@@ -347,6 +363,17 @@ mod tests {
             Notice::ConditionEnded(Condition::TimesAhead(tenant)),
             Notice::ConditionEnded(Condition::WithoutTenant),
             Notice::Late { by: Duration::from_secs(45), overlap: Duration::from_secs(50) },
+            Notice::GoneBack {
+                tenants: 3,
+                some: vec![
+                    FallenTenant { tenant: "1".into(), from: "2025-11-28 16:30:00".into(), to: None },
+                    FallenTenant {
+                        tenant: "2".into(),
+                        from: "2025-11-28 16:30:00".into(),
+                        to: Some("2025-11-27 16:30:00".into()),
+                    },
+                ],
+            },
             Notice::Retrying { trouble: Trouble::Rejects { invoices: 3 }, pause: Duration::from_millis(1500) },
             Notice::Unread { invoices: 6, trouble: Trouble::Rejects { invoices: 3 } },
             Notice::WithoutTime { invoices: 8 },

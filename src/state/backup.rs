@@ -111,7 +111,7 @@ impl State {
 
     fn copy_to(&self, unfinished: &UnfinishedFile) -> anyhow::Result<()> {
         // A state that no run would start with is of no use as a backup.
-        self.tenants()?;
+        self.check_tenants()?;
         let opened = Cell::new(Ok(()));
         // Copied again if a run changes a state that was opened without locks.
         self.read(|conn| {

@@ -11,7 +11,7 @@ use super::todo::{self, Closing, LEFT_BY_RUN, Leftover};
 use super::verifications::{self, PastFinding, PastVerification};
 use crate::invoice::{InvoiceId, ReasonCode, SourceTime, Tenant};
 use crate::lang::{Explain, Text};
-use crate::run::{Account, Counts, Kind, Outcome, RunId};
+use crate::run::{Account, Kind, Outcome, PastCounts, RunId};
 
 words! {
     /// How a run ended, or that it has not.
@@ -66,7 +66,7 @@ pub struct PastRun {
     pub command_line: String,
     pub version: String,
     pub tenants: u64,
-    pub counts: Counts,
+    pub counts: PastCounts,
     pub retries: u64,
     pub error: Option<String>,
     /// Of a verification whose comparison came to its end.
@@ -116,7 +116,7 @@ pub struct RunInFull {
 pub struct OfTenant {
     /// It has no new value where the run did not move it.
     pub watermark: MovedWatermark,
-    pub counts: Counts,
+    pub counts: PastCounts,
     pub error: Option<String>,
 }
 

@@ -66,7 +66,7 @@ impl State {
     pub(super) fn open_as_it_is(file: &PrivateFile) -> anyhow::Result<Self> {
         let conn = connect(file, StateAccess::Write)?;
         let watch = Watch::begin(file)?;
-        Ok(Self { conn, file: file.clone(), access: StateAccess::Write, unlocked: None, watch })
+        Ok(Self { conn, file: file.clone(), access: StateAccess::Write, unlocked: None, watch, supposition: None })
     }
 
     /// Opens an existing state for reading; None where there is none.
@@ -76,7 +76,7 @@ impl State {
             return Ok(None);
         }
         let (conn, unlocked) = connect_read_only(&file)?;
-        Ok(Some(Self { conn, file, access: StateAccess::ReadOnly, unlocked, watch: None }))
+        Ok(Some(Self { conn, file, access: StateAccess::ReadOnly, unlocked, watch: None, supposition: None }))
     }
 
     /// Creates a state and opens it.
@@ -99,6 +99,10 @@ impl State {
             StateAccess::Write => (connect(&self.file, StateAccess::Write)?, None),
             StateAccess::ReadOnly => connect_read_only(&self.file)?,
         };
+        self.supposition
+            .iter()
+            .try_for_each(|supposition| supposition.apply_to_ledger(&conn))
+            .map_err(|error| explain(error, self.path()))?;
         conn.pragma_update(None, "query_only", true)?;
         Ok((conn, unlocked))
     }

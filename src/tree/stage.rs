@@ -3,10 +3,10 @@
 //! The list is durable before the first file of a batch is renamed. A run that dies leaves it behind,
 //! and the next one knows from it which files and which invoices are in doubt.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -15,11 +15,12 @@ use rustix::io::Errno;
 use serde_json::Value;
 
 use super::handles::Folders;
+use super::mark;
 use super::name::TreePath;
 use super::output::{Durability, Tree};
 use super::tmpfile::{self, UnnamedFile, UnnamedFiles};
 use crate::fs::inherit::Inherited;
-use crate::fs::private::{FileAccess, PrivateFolder};
+use crate::fs::private::{FileAccess, PRIVATE, PrivateFolder};
 use crate::fs::{create_file, create_folder_if_missing, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId};
 use crate::lang::Explain;
@@ -265,6 +266,19 @@ pub fn unrecorded(private: &PrivateFolder) -> anyhow::Result<Unrecorded> {
         read.explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?;
     }
     Ok(unrecorded)
+}
+
+/// The same without the lock, for a dry run. The lists of a run at work say nothing of a dead one; whether there is one,
+/// its lock says.
+pub fn unrecorded_without_lock(output: &Path) -> anyhow::Result<Unrecorded> {
+    let Some(private) = PrivateFolder::open_existing(&output.join(PRIVATE))? else { return Ok(Unrecorded::default()) };
+    let unrecorded = unrecorded(&private)?;
+    if unrecorded == Unrecorded::default() {
+        return Ok(unrecorded);
+    }
+    let lock = private.open(mark::FILE, FileAccess::Read)?;
+    let is_at_work = lock.is_some_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
+    Ok(if is_at_work { Unrecorded::default() } else { unrecorded })
 }
 
 fn read_list(mut list: File, unrecorded: &mut Unrecorded) -> anyhow::Result<()> {

@@ -15,7 +15,7 @@ pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// As documented.
-const FIELDS: [&str; 33] = [
+const FIELDS: [&str; 37] = [
     "id",
     "kind",
     "status",
@@ -32,7 +32,11 @@ const FIELDS: [&str; 33] = [
     "tenants",
     "seen",
     "written",
+    "new",
+    "replaced",
+    "moved",
     "unchanged",
+    "taken_over",
     "rejected",
     "gone",
     "late",
