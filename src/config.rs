@@ -124,7 +124,7 @@ fn source_options(common: &Common, names: &Names, work: &Work, matches: &ArgMatc
 }
 
 fn paths(common: &Common) -> Paths {
-    Paths { output: common.output.clone(), state: state_path(common) }
+    Paths { output: common.output.clone(), state: state_path(common), mode: common.state_mode }
 }
 
 fn margins(given: &cli::Margins) -> Margins {

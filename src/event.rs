@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::lang::Text;
 use crate::refusal::{Holder, Trouble};
-use crate::run::{Counts, KeptReason, Kind, RunId, Summary};
+use crate::run::{Counts, KeptReason, Kind, Prospect, RunId, Summary};
 
 /// Something to show, in the order in which it happened.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub enum Event {
     Progress { invoices: u64 },
     /// An invoice cannot be exported.
     Rejected { tenant: Option<Tenant>, id: InvoiceId, number: Option<String>, reason: Reason },
+    /// A dry run says what would become of a path that does not stay as it is.
+    Prospect { path: String, prospect: Prospect },
     /// Everything of the tenant is recorded.
     TenantDone { tenant: Tenant, counts: Counts },
     /// The tenant's export ended without its watermark; the others go on.
@@ -74,10 +76,14 @@ pub enum Notice {
     StaysInPlace { why: Option<KeptReason>, files: u64, example: String },
     /// The source does not show which table it is, so that no file is ever superseded for certain.
     TableUnknown,
+    /// Files in this folder, and perhaps in others, do not get the group or the ACL that it hands down.
+    NotShared { folder: String, detail: String },
     /// A file could not be removed.
     NotRemoved { path: String, detail: String },
     /// The tenant shows source times ahead of the server's clock; they wait for their window.
     TimesAhead { tenant: Tenant, newest: SourceTime },
+    /// The newest source time of so many tenants is older than it was; some of them.
+    GoneBack { tenants: u64, some: Vec<FallenTenant> },
     /// Late arrivals lay so far below the watermark that the overlap may soon not reach them.
     Late { by: Duration, overlap: Duration },
     /// The source cannot be reached, or the connection was lost; another attempt follows after the pause.
@@ -143,12 +149,20 @@ impl Notice {
     }
 }
 
+/// A tenant whose newest source time fell. `to` is None if the source lists no invoice of it any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FallenTenant {
+    pub tenant: Tenant,
+    pub from: SourceTime,
+    pub to: Option<SourceTime>,
+}
+
 /// Whether the process of an unfinished run is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
     Alive,
     Dead,
-    /// It belongs to another machine.
+    /// The lock cannot be asked from here.
     Unknown,
 }
 

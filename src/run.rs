@@ -52,20 +52,28 @@ words! {
     }
 }
 
-/// Every row read is accounted for: written + unchanged + rejected + gone = seen.
+/// Every row read is accounted for: written + unchanged + rejected + gone = seen, and written = new + replaced + moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Invoices that a run asked the document of.
     pub seen: u64,
-    /// Files written, new or changed.
+    /// Invoices whose file the run wrote.
     pub written: u64,
+    /// Of the written ones: there was no file at their path before the run.
+    pub new: u64,
+    /// Of the written ones: a file with other content was.
+    pub replaced: u64,
+    /// Of the written ones: their file was at another path.
+    pub moved: u64,
     /// Invoices with a file that was right already.
     pub unchanged: u64,
+    /// Of the unchanged ones: the state knew nothing of the file, which is an invoice's from now on.
+    pub taken_over: u64,
     /// Invoices that cannot be exported, newly or still.
     pub rejected: u64,
     /// Rows that were no invoice any more when their document was asked for.
     pub gone: u64,
-    /// Of the seen ones: those below the watermark that earlier runs could not see.
+    /// Of the seen ones: those that needed a file and that earlier runs did not see, though they had read their time.
     pub late: u64,
     /// Seconds that the latest of them lay below the watermark.
     pub late_by: u64,
@@ -91,14 +99,26 @@ impl CountName {
     pub fn is_maximum(&self) -> bool {
         self.column == "late_by"
     }
+
+    /// Runs of versions up to schema 6 have not counted it.
+    pub fn is_recent(&self) -> bool {
+        matches!(self.column, "new" | "replaced" | "moved" | "taken_over")
+    }
 }
+
+/// How many counts there are.
+const COUNTED: usize = 13;
 
 impl Counts {
     /// In the order of `values`.
-    pub const NAMES: [CountName; 9] = [
+    pub const NAMES: [CountName; COUNTED] = [
         CountName { column: "seen", field: "seen", zh: "读取" },
         CountName { column: "written", field: "written", zh: "写入" },
+        CountName { column: "new", field: "new", zh: "新增" },
+        CountName { column: "replaced", field: "replaced", zh: "替换" },
+        CountName { column: "moved", field: "moved", zh: "移动" },
         CountName { column: "unchanged", field: "unchanged", zh: "未变化" },
+        CountName { column: "taken_over", field: "taken_over", zh: "接管" },
         CountName { column: "rejected", field: "rejected", zh: "无法导出" },
         CountName { column: "gone", field: "gone", zh: "已不是发票" },
         CountName { column: "late", field: "late", zh: "迟到" },
@@ -108,25 +128,28 @@ impl Counts {
     ];
 
     /// The counts in the order of `NAMES`.
-    pub fn values(mut self) -> [u64; 9] {
+    pub fn values(mut self) -> [u64; COUNTED] {
         self.values_mut().map(|value| *value)
     }
 
     /// The counts in the order of `NAMES`, to be changed.
-    pub fn values_mut(&mut self) -> [&mut u64; 9] {
-        let Self { seen, written, unchanged, rejected, gone, late, late_by, removed, bytes } = self;
-        [seen, written, unchanged, rejected, gone, late, late_by, removed, bytes]
+    pub fn values_mut(&mut self) -> [&mut u64; COUNTED] {
+        let Self { seen, written, new, replaced, moved, unchanged, taken_over, .. } = self;
+        let Self { rejected, gone, late, late_by, removed, bytes, .. } = self;
+        [seen, written, new, replaced, moved, unchanged, taken_over, rejected, gone, late, late_by, removed, bytes]
     }
 
     /// Whether every row that was seen is accounted for.
     pub fn balances(&self) -> bool {
         self.written + self.unchanged + self.rejected + self.gone == self.seen
+            && self.new + self.replaced + self.moved == self.written
+            && self.taken_over <= self.unchanged
     }
 
-    /// Counts a late arrival, if it is one: by so many seconds.
-    pub fn late(&mut self, by: Option<u64>) {
-        self.late += u64::from(by.is_some());
-        self.late_by = self.late_by.max(by.unwrap_or_default());
+    /// Counts a late arrival, by so many seconds.
+    pub fn late(&mut self, by: u64) {
+        self.late += 1;
+        self.late_by = self.late_by.max(by);
     }
 }
 
@@ -143,6 +166,41 @@ impl SubAssign for Counts {
     fn sub_assign(&mut self, other: Self) {
         let other = Self { late_by: 0, ..other };
         self.values_mut().into_iter().zip(other.values()).for_each(|(own, back)| *own = own.saturating_sub(back));
+    }
+}
+
+/// Counts that are on record. Those of earlier versions lack some.
+#[derive(Clone, Copy, Debug)]
+pub struct PastCounts {
+    pub counts: Counts,
+    /// Whether the recent ones are known.
+    pub has_recent: bool,
+}
+
+impl From<Counts> for PastCounts {
+    fn from(counts: Counts) -> Self {
+        Self { counts, has_recent: true }
+    }
+}
+
+impl PastCounts {
+    /// In the order of `Counts::NAMES`; None for those that the run has not counted.
+    pub fn values(self) -> impl Iterator<Item = (&'static CountName, Option<u64>)> {
+        let known = move |name: &CountName| self.has_recent || !name.is_recent();
+        Counts::NAMES.iter().zip(self.counts.values()).map(move |(name, n)| (name, known(name).then_some(n)))
+    }
+}
+
+words! {
+    /// What a dry run says would become of a path.
+    pub enum Prospect {
+        New = "new", "新增";
+        /// The file gets other content.
+        Replaced = "replaced", "替换";
+        /// The file of an invoice that lies elsewhere now.
+        Moved = "moved", "移动";
+        TakenOver = "taken over", "接管";
+        Removed = "removed", "删除";
     }
 }
 
@@ -202,10 +260,30 @@ pub struct OwnClocks {
     pub uptime: fn() -> Option<Uptime>,
 }
 
+/// An account, for the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// From the account database; where that has none, the number. On record up to schema 6: a variable.
+    pub name: String,
+    /// None on record up to schema 6.
+    pub uid: Option<u32>,
+    /// The account behind sudo or doas. The environment claims it, and proves nothing.
+    pub sudo_user: Option<String>,
+}
+
+impl Account {
+    /// The account at a place, which may be empty, with the claim behind it.
+    pub fn at(&self, place: &str) -> String {
+        let Self { name, sudo_user, .. } = self;
+        let claim = sudo_user.as_ref().map(|user| format!(" (sudo: {user})"));
+        format!("{name}{place}{}", claim.unwrap_or_default())
+    }
+}
+
 /// Who started a run, for the record.
 #[derive(Clone, Debug)]
 pub struct Starter {
-    pub user: String,
+    pub account: Account,
     pub host: String,
     pub pid: u32,
     /// The command line; it never holds a secret, passwords on it are refused.

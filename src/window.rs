@@ -63,6 +63,23 @@ pub struct Span {
     pub upto: Option<SourceTime>,
 }
 
+/// From where on runs have read a tenant without a gap, up to its watermark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadFrom {
+    TheBeginning,
+    After(SourceTime),
+}
+
+impl ReadFrom {
+    /// Whether a source time up to the watermark has been read.
+    pub fn reaches(&self, time: &SourceTime) -> bool {
+        match self {
+            Self::TheBeginning => true,
+            Self::After(start) => time > start,
+        }
+    }
+}
+
 impl OpenWork {
     /// Whether something may still commit rows with source times up to the boundary. Work that began
     /// after it commits rows of later windows: a busy server always has some.

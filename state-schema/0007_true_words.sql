@@ -27,11 +27,11 @@ CREATE TABLE run (
   tenants      INTEGER NOT NULL DEFAULT 0,
   seen         INTEGER NOT NULL DEFAULT 0,   -- = written + unchanged + rejected + gone
   written      INTEGER NOT NULL DEFAULT 0,   -- = new + replaced + moved
-  new          INTEGER,          -- files of invoices that had none; NULL here and below: up to schema 6
-  replaced     INTEGER,          -- files with another content at the same path
-  moved        INTEGER,          -- files of invoices that had one at another path
+  new          INTEGER DEFAULT 0,  -- there was no file at the path before; NULL here and below: up to schema 6
+  replaced     INTEGER DEFAULT 0,  -- a file with other content was
+  moved        INTEGER DEFAULT 0,  -- the invoice's file was at another path
   unchanged    INTEGER NOT NULL DEFAULT 0,
-  taken_over   INTEGER,          -- of the unchanged ones: files that were right and that no run had written
+  taken_over   INTEGER DEFAULT 0,  -- of the unchanged ones: files that were right and that the state knew nothing of
   rejected     INTEGER NOT NULL DEFAULT 0,
   gone         INTEGER NOT NULL DEFAULT 0,
   late         INTEGER NOT NULL DEFAULT 0,   -- of the seen ones: in what earlier runs had read, and not there then
@@ -43,9 +43,11 @@ CREATE TABLE run (
   source_table INTEGER           -- source_table.n that it read; NULL: not known
 ) STRICT;
 INSERT INTO run (id, kind, status, started, finished, since, boundary, user, host, pid, command_line, version, tenants,
-                 seen, written, unchanged, rejected, gone, late, late_by, removed, bytes, retries, error, source_table)
+                 seen, written, new, replaced, moved, unchanged, taken_over, rejected, gone, late, late_by, removed,
+                 bytes, retries, error, source_table)
   SELECT id, kind, status, started, finished, since, boundary, user, host, pid, command_line, version, tenants,
-         seen, written, unchanged, rejected, gone, late, late_by, removed, bytes, retries, error, source_table FROM run_6;
+         seen, written, NULL, NULL, NULL, unchanged, NULL, rejected, gone, late, late_by, removed,
+         bytes, retries, error, source_table FROM run_6;
 DROP TABLE run_6;
 CREATE INDEX run_status ON run (status, id);
 CREATE INDEX run_kind ON run (kind, id);
@@ -82,13 +84,30 @@ ALTER TABLE run_tenant ADD COLUMN replaced INTEGER;
 ALTER TABLE run_tenant ADD COLUMN moved INTEGER;
 ALTER TABLE run_tenant ADD COLUMN taken_over INTEGER;
 
+-- How `run` has counted the invoice: 0 new, 1 replaced, 2 moved to where no file was, 3 moved to where one was,
+-- 4 taken over, 5 unchanged. NULL: up to schema 6, or a file that is believed to be as a dead run left it.
+ALTER TABLE entry ADD COLUMN counted INTEGER CHECK (counted BETWEEN 0 AND 5);
+
 -- As in `run`.
 ALTER TABLE state_change ADD COLUMN uid INTEGER;
 ALTER TABLE state_change ADD COLUMN sudo_user TEXT;
 
--- From this source time on our runs have read the tenant without a gap, up to `newest` or the watermark: an invoice
--- in there that they did not see came late. '': from the beginning. NULL: no run has; what is found is caught up.
+-- From this source time on our runs have read the tenant without a gap, up to the watermark: an invoice in there that
+-- they did not see came late. '': from the beginning. NULL: no run has; what is found is caught up.
 ALTER TABLE tenant ADD COLUMN read_from TEXT;
+-- The first incremental run read everything, and each later one began below the end of the one before. That holds no
+-- more where an operator moved the watermark, where the source or the state was exchanged, or where that is in doubt
+-- and not yet read again (no look-back).
+UPDATE tenant SET read_from = '' WHERE watermark IS NOT NULL AND look_back IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM state_change WHERE kind IN ('restore', 'adopt-source'))
+  AND n NOT IN (SELECT w.tenant FROM watermark_change w JOIN state_change c ON c.n = w.change WHERE c.kind <> 'pull-back');
+-- A full run reads every invoice of the tenants that it meets.
+CREATE TRIGGER run_has_read_all AFTER UPDATE OF status ON run
+WHEN new.kind = 'full' AND new.status IN ('success', 'partial')
+BEGIN
+  UPDATE tenant SET read_from = '' WHERE read_from IS NOT ''
+    AND n IN (SELECT tenant FROM run_tenant WHERE run = new.id AND error IS NULL);
+END;
 
 -- What a run of the kind 'verify' compared, and what it found in total.
 CREATE TABLE verification (

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::ArgMatches;
 
-use super::past::{arrow, life, reject_columns};
+use super::past::{Lives, arrow, reject_columns};
 use super::surroundings;
 use super::totals::{self, Totals, is_chosen, row_limit};
 use crate::cli::{Common, Status};
@@ -120,11 +120,12 @@ fn ask(
 /// Says if a run is at work or died.
 fn mention_unfinished(state: &State, zone: OwnZone, reporter: &Reporter) -> anyhow::Result<()> {
     if let Some(run) = state.unfinished_run()?
-        && let Some(life) = life(&run)
+        && let Some(life) = Lives::of_state(state).of(&run)
         // A verification that died leaves nothing that must be made good.
         && (run.boundary.is_some() || life != Life::Dead)
     {
-        let (invoices, kind, host, started) = (run.counts.seen, run.kind, run.host, zone.shown_text(&run.started));
+        let (invoices, kind, host, started) =
+            (run.counts.counts.seen, run.kind, run.host, zone.shown_text(&run.started));
         say(reporter, Notice::RunUnfinished { run: run.id, kind, host, started, invoices, life });
     }
     Ok(())

@@ -8,15 +8,16 @@ use super::commit::{Committer, Publisher};
 use super::decide::{Decider, Decisions, Journal, LedgerView, SecondSource, Tally};
 use super::diff::{Compare, Scope};
 use super::drive::{ReadTask, drive};
+use super::gone_back;
 use super::metrics::RunResult;
 use super::options::{CommonOptions, SourceOptions};
-use super::plan::{self, HowToRead, Incremental};
+use super::plan::{self, Group, HowToRead, Incremental};
 use super::retry::RetryPolicy;
 use super::server::{RunParameters, ServerSession, ServerSnapshot, second_source};
 use super::tenant_families;
 use super::writing::Writing;
-use crate::event::Event;
-use crate::invoice::InvoiceId;
+use crate::event::{Event, Notice};
+use crate::invoice::{InvoiceId, SourceTime};
 use crate::run::Kind;
 use crate::state::State;
 use crate::state::rehearsal::Rehearsal;
@@ -75,6 +76,9 @@ impl ReadPlan {
             server_session.ask(tell, |source| tenant_families::merge(&mut known, &snapshot.listed, source))?;
         }
         let scope = Arc::new(scope(options, snapshot, &known));
+        if options.kind == Kind::Incremental {
+            say_gone_back(options, scope.groups(), &known, &snapshot.parameters.boundary, tell);
+        }
         drop(known);
         if matches!(*scope, Scope::Table) {
             say_expected(state, server_session, tell)?;
@@ -82,6 +86,27 @@ impl ReadPlan {
         let doubted = state.map_or(Ok(BTreeMap::new()), State::doubted_paths)?;
         let todo = to_read(options, snapshot, state, &doubted)?;
         Ok(Self { scope, doubted, todo })
+    }
+}
+
+/// Tenants that a notice names.
+const FALLEN_SHOWN: usize = 3;
+
+/// Warns of tenants whose newest source time is older than an earlier run has seen it.
+fn say_gone_back(
+    options: &CommonOptions,
+    groups: &[Group],
+    known: &[KnownTenant],
+    boundary: &SourceTime,
+    tell: &mut dyn FnMut(Event),
+) {
+    // A run for some tenants lists no others.
+    let known = if options.selection.has_all_tenants() { known } else { &[] };
+    let mut fallen = gone_back::fallen(groups, known, boundary);
+    let tenants = fallen.len() as u64;
+    fallen.truncate(FALLEN_SHOWN);
+    if tenants > 0 {
+        tell(Event::Notice(Notice::GoneBack { tenants, some: fallen }));
     }
 }
 

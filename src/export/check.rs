@@ -58,7 +58,14 @@ pub(super) enum FileState {
     /// The file is right, but the ledger does not know the invoice, or has it at another path or with another document.
     Adopted,
     /// It must be written. None without a stage: in a dry run, for `why` and for `verify`.
-    Staged(Option<StagedDocument>),
+    Staged(Option<StagedDocument>, Before),
+}
+
+/// What was at the path of a file that must be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    Nothing,
+    AFile,
 }
 
 #[derive(Debug)]
@@ -146,8 +153,10 @@ impl Checker<'_> {
                 FileState::Unchanged
             }
             Ok(FileComparison::Same) => FileState::Adopted,
-            Ok(FileComparison::Nothing | FileComparison::Other) => {
-                FileState::Staged(self.stage.map(|stage| stage.write(&document, self.naming(&path))).transpose()?)
+            Ok(there @ (FileComparison::Nothing | FileComparison::Other)) => {
+                let before = if there == FileComparison::Other { Before::AFile } else { Before::Nothing };
+                let staged = self.stage.map(|stage| stage.write(&document, self.naming(&path))).transpose()?;
+                FileState::Staged(staged, before)
             }
             Ok(FileComparison::Blocked) => return Ok(reject(invoice, Reason::PathBlocked { path: path.to_string() })),
             Err(error) if concerns_one_tenant(&error) => {
@@ -197,13 +206,15 @@ impl Checker<'_> {
         let Some(tree) = self.tree else { return Ok(FileComparison::Nothing) };
         let size = document.len() as u64;
         match known {
+            // What a dead run has put there counts as the work of this one: no run has counted it.
             _ if rewrite == Rewrite::Always => Ok(match tree.compare(path, document)? {
-                FileComparison::Blocked => FileComparison::Blocked,
-                _ => FileComparison::Other,
+                FileComparison::Same if known.is_none_or(|known| known.path != *path) => FileComparison::Nothing,
+                FileComparison::Same => FileComparison::Other,
+                other => other,
             }),
             Some(known) if known.path == *path && known.digest == digest && !known.recheck => {
                 let there = self.presence == Presence::Assumed || tree.has_file(path, size)?;
-                Ok(if there { FileComparison::Same } else { FileComparison::Nothing })
+                if there { Ok(FileComparison::Same) } else { tree.compare(path, document) }
             }
             _ => tree.compare(path, document),
         }

@@ -105,7 +105,7 @@ impl<'a> Committer<'a> {
     pub(super) fn record(&mut self, published: &Published, record: &Record) -> anyhow::Result<()> {
         match self {
             Self::Export { state, writing, .. } => writing.record(state, published, record),
-            Self::DryRun { rehearsal, .. } => rehearsal.record(record),
+            Self::DryRun { rehearsal, .. } => rehearsal.record(published, record),
         }
     }
 

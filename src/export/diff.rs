@@ -19,7 +19,7 @@ use crate::source::{KeyCursor, Source, SourceError};
 use crate::state::ledger::{Entry, LedgerMatch, LedgerReader};
 use crate::state::todo::{Todo, TodoReason};
 use crate::state::visited::VisitedIds;
-use crate::window::{Span, seconds_between};
+use crate::window::Span;
 
 /// Keys asked for at a time: index entries of some 60 bytes.
 pub(super) const KEYS_A_PAGE: usize = 10_000;
@@ -41,7 +41,6 @@ pub(super) enum ReaderEvent {
         part: Part,
         id: InvoiceId,
         tenant: Option<Tenant>,
-        late_by: Option<u64>,
     },
     /// The reader has handed over all rows of this part, `rows` in number. `spellings` are those of its tenant, each
     /// with the newest source time of its keys.
@@ -356,15 +355,11 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         Ok(wanted)
     }
 
-    /// The request for one key. Its row is late if it lies at or below the watermark and the ledger does not have it
-    /// with this time.
+    /// The request for one key. Its row may be late if runs have read its time and the ledger does not have its id.
     fn wanted(part: Part, group: &Group, key: Key, known: Option<Entry>, compare: Compare) -> FetchRequest {
-        let watermark =
-            group.members.iter().find(|member| member.tenant == key.tenant).and_then(|m| m.watermark.as_ref());
-        let below = watermark.zip(key.time.as_ref()).filter(|(watermark, time)| time <= watermark);
-        let new = known.as_ref().is_none_or(|known| known.time != key.time);
-        let late = below.filter(|_| compare == Compare::Keys && new);
-        let late_by = late.map(|(watermark, time)| seconds_between(time, watermark).unwrap_or_default().unsigned_abs());
+        let may_be_late = compare == Compare::Keys && known.is_none();
+        let member = group.members.iter().find(|member| may_be_late && member.tenant == key.tenant);
+        let late_by = member.zip(key.time.as_ref()).and_then(|(member, time)| member.late_by(time));
         let ticket = Ticket { late_by, ..Ticket::new(part, known) };
         FetchRequest { id: key.id, tenant: Some(key.tenant), ticket }
     }
@@ -384,9 +379,9 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
             let fetched = self.fetch_page(&ids, &mut page);
             *rows += (asked - page.len()) as u64;
             fetched?;
-            for (id, FetchRequest { tenant, ticket: Ticket { part, late_by, .. }, .. }) in page {
+            for (id, FetchRequest { tenant, ticket: Ticket { part, .. }, .. }) in page {
                 self.ids.note_handled(part, &id);
-                self.say(ReaderEvent::Gone { part, id, tenant, late_by })?;
+                self.say(ReaderEvent::Gone { part, id, tenant })?;
             }
         }
         Ok(())
@@ -424,10 +419,10 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         unread: &[InvoiceId],
         page: &HashMap<InvoiceId, FetchRequest>,
     ) -> Result<(), SourceError> {
-        for FetchRequest { id, tenant, ticket: Ticket { part, late_by, .. } } in page.values() {
+        for FetchRequest { id, tenant, ticket: Ticket { part, .. } } in page.values() {
             if *part == Part::LedgerRest && !unread.contains(id) {
                 self.ids.handled.insert(id.clone());
-                self.say(ReaderEvent::Gone { part: *part, id: id.clone(), tenant: tenant.clone(), late_by: *late_by })?;
+                self.say(ReaderEvent::Gone { part: *part, id: id.clone(), tenant: tenant.clone() })?;
             }
         }
         Ok(())

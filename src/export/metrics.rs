@@ -70,6 +70,8 @@ pub(super) struct RunResult {
     /// Tenants that were looked at.
     pub tenants: HashSet<Tenant>,
     pub new_rejects: u64,
+    /// Of a dry run: the open rejects that the run would close.
+    pub closed_rejects: u64,
     /// Invoices without a known tenant that could not be read: how many, and why.
     pub unread: Option<(u64, Trouble)>,
     /// Files that were left though no invoice names them any more: how many, and one of them.

@@ -37,8 +37,11 @@
 //! 4. In the next run `Incremental::keys_to_read` in `plan.rs` begins at the look-back, also of a tenant with nothing
 //!    new if work is open or was. `Reader::unsettled` in `diff.rs` drops the keys that the ledger holds settled
 //!    (`LedgerReader::match_keys`), and the documents of the others are fetched.
-//! 5. `Reader::wanted` sets `Ticket::late_by` for a row at or below the watermark that the ledger does not have with
-//!    this time; `Decider::count_late` counts it, and `Journal::finish` warns if rows came later than half the overlap.
+//! 5. `Reader::wanted` sets `Ticket::late_by` for a row whose source time runs have read (`KnownTenant::read_from` up to
+//!    the watermark) and whose id the ledger does not have; `Decider::count_late` counts it if it needs a file, and
+//!    `Journal::finish` warns if rows came later than half the overlap. What a run finds after a doubt, an import or an
+//!    operator's change is caught up and not late: `state/watermarks.rs` empties `read_from` then, and `read_from` in
+//!    `decide/parts.rs` and a trigger for full runs say it anew.
 //!
 //! The lower bound is lifted, so that all keys of a tenant are compared, where the look-back proves nothing:
 //! `doubts.rs` finds clocks or a server that changed, or a restored state; `window::look_back` knows no start for open
@@ -52,6 +55,7 @@
 //! |---|---|
 //! | `options.rs` | what the operator wants of a run |
 //! | `plan.rs` | whether a run may start here and which keys it reads, without I/O |
+//! | `gone_back.rs` | which tenants show an older newest time than before, without I/O |
 //! | `doubts.rs` | whether clocks and server are those of the last run, without I/O |
 //! | `retry.rs` | when a server that went away is tried again |
 //! | `server.rs` | the questions to the server before any row is read |
@@ -73,7 +77,7 @@
 //! | `decide/` | the thread that gives out paths |
 //! | `commit.rs` | where decisions go: the threads that publish, and the records of batches |
 //! | `carry_out.rs` | the work of a run: scope, to-do list, threads |
-//! | `run.rs` | one run or dry run, from start to summary |
+//! | `run.rs`, `dry_run.rs` | one run or dry run, from start to summary |
 //! | `verify.rs`, `verify/` | tree, ledger and source compared, with the same parts |
 //! | `lag.rs`, `why.rs` | how far tenants lag behind; what became of one invoice |
 
@@ -89,11 +93,13 @@ mod carry_out;
 mod check;
 mod commit;
 mod conditions;
+mod gone_back;
 mod metrics;
 mod decide;
 mod diff;
 mod doubts;
 mod drive;
+mod dry_run;
 mod server;
 mod tenant_families;
 pub mod lag;

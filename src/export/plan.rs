@@ -14,7 +14,7 @@ use crate::state::stored::TenantNo;
 use crate::state::tenants::KnownTenant;
 use crate::state::watermarks::PullBack;
 use crate::tree::mark::Mark;
-use crate::window::{OpenWork, Span, earlier};
+use crate::window::{OpenWork, ReadFrom, Span, earlier, seconds_between};
 
 /// What was found where a run is to start.
 #[derive(Clone, Debug)]
@@ -130,6 +130,7 @@ pub struct Member {
     pub newest: Option<SourceTime>,
     /// Whether work was open while its keys were read last.
     pub work_was_open: bool,
+    pub read_from: Option<ReadFrom>,
     /// Its number in the state; None for one that the state does not know.
     pub number: Option<TenantNo>,
 }
@@ -137,12 +138,28 @@ pub struct Member {
 impl Member {
     /// A spelling that the state does not know.
     pub(super) fn new(tenant: Tenant) -> Self {
-        Self { tenant, watermark: None, look_back: None, newest: None, work_was_open: false, number: None }
+        Self {
+            tenant,
+            watermark: None,
+            look_back: None,
+            newest: None,
+            work_was_open: false,
+            read_from: None,
+            number: None,
+        }
+    }
+
+    /// By how many seconds an invoice with this source time, which no run has seen, comes late: it lies in what runs have
+    /// read. None if it is not late.
+    pub(super) fn late_by(&self, time: &SourceTime) -> Option<u64> {
+        let watermark = self.watermark.as_ref().filter(|watermark| time <= *watermark)?;
+        let is_read = self.read_from.as_ref().is_some_and(|read_from| read_from.reaches(time));
+        is_read.then(|| seconds_between(time, watermark).unwrap_or_default().unsigned_abs())
     }
 
     fn of(known: &KnownTenant) -> Self {
-        let KnownTenant { number, tenant, watermark, look_back, newest, work_was_open, .. } = known.clone();
-        Self { tenant, watermark, look_back, newest, work_was_open, number: Some(number) }
+        let KnownTenant { number, tenant, watermark, look_back, newest, work_was_open, read_from, .. } = known.clone();
+        Self { tenant, watermark, look_back, newest, work_was_open, read_from, number: Some(number) }
     }
 }
 
@@ -310,6 +327,7 @@ mod tests {
             look_back: look_back.map(time),
             newest: Some(time(newest)),
             work_was_open: false,
+            read_from: Some(ReadFrom::TheBeginning),
         }
     }
 

@@ -1,16 +1,15 @@
 //! One run, from its start to its summary.
 
 use super::carry_out::{Destination, carry_out};
+use super::dry_run;
 use super::metrics::RunMetrics;
 use super::options::{ExportOptions, Mode};
-use super::server::{ServerSession, take_snapshot};
+use super::server::ServerSession;
 use super::session::{RunContext, Session};
 use super::starts;
 use crate::event::Event;
 use crate::run::{Kind, Summary};
-use crate::state::State;
 use crate::state::runs::OpenRun;
-use crate::tree::Tree;
 
 /// Carries out one run or dry run.
 ///
@@ -33,7 +32,7 @@ pub fn run(mut options: ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::R
     options.common.selection.window = window;
     let options = &options;
     match options.mode {
-        Mode::DryRun => dry_run(options, server_session, &metrics, tell),
+        Mode::DryRun => dry_run::dry_run(options, server_session, &metrics, tell),
         Mode::Export => export(options, server_session, &metrics, tell),
     }
 }
@@ -74,26 +73,4 @@ fn export(
     let closed = session.close();
     tell(Event::Finished(Box::new(summary.clone())));
     closed.and(mirrored).map(|()| summary)
-}
-
-/// A dry run reads and checks the same, without a lock, and changes neither tree nor state.
-fn dry_run(
-    options: &ExportOptions,
-    mut server_session: ServerSession,
-    metrics: &RunMetrics,
-    tell: &mut dyn FnMut(Event),
-) -> anyhow::Result<Summary> {
-    let ExportOptions { common, source, .. } = options;
-    let tree = Tree::open_existing(&common.paths.output)?;
-    let read = common.location().open_read_only()?;
-    let state = read.as_ref().map(|(state, _)| state);
-    let last = read.as_ref().map(|(state, last)| (state, last));
-    let mut snapshot = take_snapshot(common, &mut server_session, last, tell)?;
-    snapshot.remind(tell);
-    let open_rejects = state.map_or(Ok(0), State::open_rejects)?;
-    let destination = Destination::DryRun { state, tree: tree.as_ref() };
-    let result = carry_out(common, source, &snapshot, server_session, destination, tell)?;
-    let summary = result.summary(common, &snapshot.parameters, None, open_rejects, metrics);
-    tell(Event::Finished(Box::new(summary.clone())));
-    Ok(summary)
 }

@@ -35,12 +35,11 @@ pub(super) struct Session {
     pub tree: Tree,
     pub state: State,
     pub snapshot: ServerSnapshot,
-    lock: ExportLock,
+    pub lock: ExportLock,
     source: SourceName,
     begun: plan::StartMode,
     last: LastKnownState,
-    /// The run in the tree's mark.
-    pub marked_run: i64,
+    last_number: i64,
 }
 
 /// What a run that has begun works with.
@@ -62,7 +61,7 @@ impl Session {
     ) -> anyhow::Result<Self> {
         refuse_before_anything_is_made(options, server_session, tell)?;
         let (tree, lock) = options.lock(tell)?;
-        let Attached { mut state, begun, marked_run } = options.location().attach(&tree, &lock, tell)?;
+        let Attached { mut state, begun, last_number } = options.location().attach(&tree, &lock, tell)?;
         let last = state.last_time()?;
         let mut snapshot = take_snapshot(options, server_session, Some((&state, &last)), tell)?;
         if options.kind == Kind::Verify {
@@ -70,7 +69,7 @@ impl Session {
         }
         recover(lock.private(), &mut state, tell)?;
         let source = server_session.source.name();
-        Ok(Self { tree, state, snapshot, lock, source, begun, last, marked_run })
+        Ok(Self { tree, state, snapshot, lock, source, begun, last, last_number })
     }
 
     /// Does the work of a run that has begun and ends it, on record in every case.
@@ -106,6 +105,7 @@ impl Session {
         work: impl FnOnce(RunContext<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<RunResult>,
     ) -> anyhow::Result<RunResult> {
         let Self { tree, state, snapshot, lock, last, .. } = self;
+        lock.note_number(run.id)?;
         let durability = options.work.durability.map_or_else(|| tree.durability(), Ok)?;
         pull_back(&snapshot.parameters, &options.surroundings.starter, state, tell)?;
         let stage = Stage::create(tree, lock.private(), durability)?;
@@ -147,7 +147,7 @@ impl Session {
             doubts,
             proof,
             times_again: doubts::times_again(&self.last, clock, clocks, options.margins.safety_lag),
-            marked_run: self.marked_run,
+            last_number: self.last_number,
             table: parameters.table.clone(),
             verification,
             conditions,
@@ -275,6 +275,6 @@ fn refuse_before_anything_is_made(
     if mark::of_output(&options.paths.output)?.is_some() {
         return Ok(());
     }
-    let state = options.location().open_read_only()?.map(|(state, _)| state);
+    let state = options.location().open_read_only()?.map(|(state, ..)| state);
     refuse_unknown_tenants(&options.selection, &[], state.as_ref(), server_session, tell)
 }

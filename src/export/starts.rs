@@ -67,18 +67,23 @@ fn belongs_on_record(error: &anyhow::Error) -> bool {
 /// Puts the start on record, if there is a state for it.
 fn record(options: &CommonOptions, error: &anyhow::Error) -> anyhow::Result<()> {
     let CommonOptions {
-        kind, paths: Paths { output, state }, surroundings: Surroundings { starter, clocks, .. }, ..
+        kind,
+        paths: Paths { output, state, .. },
+        surroundings: Surroundings { starter, clocks, .. },
+        ..
     } = options;
     let Some(lock) = lock::acquire_state(state, starter, PATIENCE)? else { return Ok(()) };
     let Some(mut state) = State::open_for_record(&lock)? else { return Ok(()) };
-    state.record_failed_start(&FailedStart {
+    // A tree that cannot be looked at has nothing to say about numbers.
+    let marked = mark::of_output(output).ok().flatten().map_or(0, |mark| mark.run);
+    let run = state.record_failed_start(&FailedStart {
         kind: *kind,
         starter,
         since: options.selection.window.after.as_ref(),
         at: &rfc3339((clocks.now)()),
         error: &Message::from(error).to_string(),
-        // A tree that cannot be looked at has nothing to say about numbers; the state has them too.
-        marked_run: mark::of_output(output).ok().flatten().map_or(0, |mark| mark.run),
+        last_number: lock.last_number()?.max(marked),
     })?;
+    lock.note_number(run)?;
     state.close()
 }

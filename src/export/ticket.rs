@@ -28,7 +28,8 @@ pub(super) struct Ticket {
     /// What the ledger said of the row when it was read.
     pub known: Option<Entry>,
     pub rewrite: Rewrite,
-    /// Seconds below the watermark, for a row that earlier runs could not see.
+    /// Seconds below the watermark, for a row that earlier runs did not see though they have read its source time. It
+    /// is late if it turns out to need a file.
     pub late_by: Option<u64>,
 }
 

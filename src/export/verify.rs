@@ -8,7 +8,7 @@
 //! A verification holds the lock (`look.rs`): during a run, its files and its records disagree for a moment.
 
 use self::findings::{Difference, Findings};
-use self::look::{Look, Sight};
+use self::look::{Held, Look, Sight};
 use self::record::Record;
 use super::carry_out::{Destination, carry_out};
 use super::diff::Compare;
@@ -118,9 +118,9 @@ fn compare(
 ) -> anyhow::Result<Verification> {
     let source = server_session.as_ref().map(|server_session| server_session.source.name().0);
     let mut look = starts::on_record(&task.common, || Look::open(task, server_session, tell))?;
-    let mut record = match look.unwritable.take() {
-        Some(why) => Record::missing(why),
-        None => Record::begin(&mut look.state, task, look.marked_run)?,
+    let mut record = match (look.unwritable.take(), &look.held) {
+        (None, Held::Alone(lock)) => Record::begin(&mut look.state, task, lock)?,
+        (missing, _) => Record { run: None, missing },
     };
     let run = record.run;
     let sight = Sight { tree: &look.tree, state: &look.state, snapshot: look.snapshot.as_ref(), run };
@@ -146,7 +146,7 @@ fn compare_and_mend(
     let mut session = starts::on_record(options, || Session::open(options, &mut server_session, tell))?;
     let name = Some(server_session.source.name().0);
     drop(server_session);
-    let mut record = Record::begin(&mut session.state, task, session.marked_run)?;
+    let mut record = Record::begin(&mut session.state, task, &session.lock)?;
     // A signal may end the process at once as long as nothing is changed.
     let examined = panics::as_error(|| examine(task, sight(&session, record.run), &Cancel::default(), tell));
     let findings = record.examined(&mut session.state, task, metrics, examined)?;

@@ -327,7 +327,7 @@ fn document_now(
             CheckResult::Trouble { trouble, .. } => return Err(trouble.message().into()),
             CheckResult::Candidate(candidate) => match candidate.file {
                 FileState::Unchanged | FileState::Adopted => Document::Same,
-                FileState::Staged(_) => match &trace.entry {
+                FileState::Staged(..) => match &trace.entry {
                     Some(entry) if entry.path == candidate.path && entry.digest == candidate.digest => Document::Same,
                     _ => Document::Other,
                 },

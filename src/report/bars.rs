@@ -67,6 +67,7 @@ impl Bars {
             | Event::ListingTenants
             | Event::TenantStarted { .. }
             | Event::Rejected { .. }
+            | Event::Prospect { .. }
             | Event::TenantDone { .. }
             | Event::TenantFailed { .. } => {}
         }

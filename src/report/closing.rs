@@ -9,7 +9,7 @@ use super::lines::{RULE, RunMode, records, title};
 use super::settings::Verbosity;
 use crate::effort::Effort;
 use crate::lang::{Message, Text, span};
-use crate::run::{Kind, Outcome, Summary};
+use crate::run::{Counts, Kind, Outcome, Summary};
 use crate::window::BASELINE;
 
 /// The lines of the block. Those that the users' documentation shows come first and as they are there. Further numbers
@@ -65,7 +65,7 @@ fn finished(mode: RunMode, summary: &Summary) -> Text {
 /// The lines of the users' documentation.
 fn documented(mode: RunMode, summary: &Summary) -> Vec<Text> {
     let tenants = summary.tenants;
-    let exported = mode.exported(&summary.counts);
+    let exported = summary.counts.written;
     let records = records(mode.kind);
     let invoices = count(exported, if mode.kind == Kind::Incremental { "new invoice" } else { "invoice" });
     let mut lines = vec![
@@ -98,16 +98,41 @@ fn documented(mode: RunMode, summary: &Summary) -> Vec<Text> {
 
 /// Numbers that are shown only when they are not zero.
 fn tallies(mode: RunMode, summary: &Summary) -> Vec<Text> {
-    let counts = &summary.counts;
-    let (unchanged, gone, late, removed) = (counts.unchanged, counts.gone, counts.late, counts.removed);
-    let [invoices, rows, arrivals, files] =
-        [(unchanged, "invoice"), (gone, "row"), (late, "invoice"), (removed, "superseded file")]
-            .map(|(number, noun)| count(number, noun));
-    let by = span(Duration::from_secs(counts.late_by));
+    let Counts { written, new, replaced, moved, unchanged, taken_over, gone, late, late_by, removed, .. } =
+        summary.counts;
+    // An export of new invoices alone says so already.
+    let new = if new == written { 0 } else { new };
+    let [added, others, movers, invoices, files, rows, arrivals, old] = [
+        (new, "invoice"),
+        (replaced, "invoice"),
+        (moved, "invoice"),
+        (unchanged, "invoice"),
+        (taken_over, "file"),
+        (gone, "row"),
+        (late, "invoice"),
+        (removed, "superseded file"),
+    ]
+    .map(|(number, noun)| count(number, noun));
+    let by = span(Duration::from_secs(late_by));
     let all = [
+        (new, text!("- new: {added} without a file before", "- 新增: {new} 条记录（此前没有文件）")),
+        (
+            replaced,
+            text!("- replaced: {others} whose file had other content", "- 替换: {replaced} 条记录（原文件内容不同）"),
+        ),
+        (moved, text!("- moved: {movers} with a new path", "- 移动: {moved} 条记录（路径已变）")),
         (
             unchanged,
             text!("unchanged: {invoices} whose file was right already", "未变化: {unchanged} 条记录（文件已是最新）"),
+        ),
+        (
+            taken_over,
+            match mode.dry_run {
+                true => text!("- would be taken over: {files} not on record", "- 将接管: {taken_over} 个无记录的文件"),
+                false => {
+                    text!("- taken over: {files} not on record until now", "- 接管: {taken_over} 个此前无记录的文件")
+                }
+            },
         ),
         (
             gone,
@@ -126,8 +151,8 @@ fn tallies(mode: RunMode, summary: &Summary) -> Vec<Text> {
         (
             removed,
             match mode.dry_run {
-                true => text!("would be removed: {files}", "将删除旧文件: {removed} 个（路径已变）"),
-                false => text!("removed: {files}", "删除旧文件: {removed} 个（路径已变）"),
+                true => text!("would be removed: {old}", "将删除旧文件: {removed} 个（路径已变）"),
+                false => text!("removed: {old}", "删除旧文件: {removed} 个（路径已变）"),
             },
         ),
     ];
@@ -179,7 +204,7 @@ mod tests {
     use crate::lang::Lang;
     use crate::refusal::Trouble;
     use crate::report::tests::summary;
-    use crate::run::{Counts, RunId};
+    use crate::run::RunId;
 
     fn rendered(lang: Lang, verbosity: Verbosity, summary: &Summary) -> Vec<String> {
         let text: String = closing(summary, verbosity).iter().map(|line| line.render(lang)).collect();
@@ -205,7 +230,11 @@ mod tests {
             counts: Counts {
                 seen: 221,
                 written: 212,
+                new: 212,
+                replaced: 0,
+                moved: 0,
                 unchanged: 4,
+                taken_over: 0,
                 rejected: 3,
                 gone: 2,
                 late: 1,
@@ -266,14 +295,27 @@ mod tests {
     }
 
     #[test]
-    fn a_full_run_and_a_backfill_count_unchanged_invoices_as_exported() {
-        let counts = Counts { seen: 10, written: 3, unchanged: 7, ..Counts::default() };
+    fn unchanged_invoices_do_not_count_as_exported_and_a_take_over_says_how_many_files_it_replaced() {
+        let counts = Counts { seen: 10, unchanged: 10, ..Counts::default() };
         let full = Summary { counts, run: Some(RunId(1)), ..summary(Kind::Full) };
-        assert_eq!(chinese(&full)[4..], ["[INFO] 成功导出: 10 条记录", "[INFO] 未变化: 7 条记录（文件已是最新）"]);
+        assert_eq!(chinese(&full)[4..], ["[INFO] 成功导出: 0 条记录", "[INFO] 未变化: 10 条记录（文件已是最新）"]);
+        let counts = Counts { written: 6, new: 1, replaced: 3, moved: 2, unchanged: 4, taken_over: 3, ..counts };
+        let full = Summary { counts, ..full };
+        assert_eq!(
+            english(&full)[4..],
+            [
+                "[INFO] exported: 6 invoices",
+                "[INFO] - new: 1 invoice without a file before",
+                "[INFO] - replaced: 3 invoices whose file had other content",
+                "[INFO] - moved: 2 invoices with a new path",
+                "[INFO] unchanged: 4 invoices whose file was right already",
+                "[INFO] - taken over: 3 files not on record until now",
+            ]
+        );
         let backfill = Summary { kind: Kind::Backfill, since: Some("2025-11-01 00:00:00".into()), ..full };
         let lines = chinese(&backfill);
         assert_eq!(lines[1], "[SUCCESS] 区间导出完成!");
-        assert_eq!(lines[4], "[INFO] 成功导出: 10 条记录");
+        assert_eq!(lines[4], "[INFO] 成功导出: 6 条记录");
         assert_eq!(lines[5], "[INFO] 时间区间: 2025-11-01 00:00:00 -> 2025-11-28 16:30:00");
     }
 }

@@ -14,7 +14,7 @@ use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::lang::{Message, Text, span};
 use crate::refusal::{Holder, Trouble};
-use crate::run::{Counts, Kind};
+use crate::run::{CountName, Counts, Kind};
 use crate::window::BASELINE;
 
 pub(super) const RULE: &str = "==========================================";
@@ -27,17 +27,6 @@ const REJECTS_SHOWN: u64 = 20;
 pub(super) struct RunMode {
     pub kind: Kind,
     pub dry_run: bool,
-}
-
-impl RunMode {
-    /// How many invoices count as exported. An incremental run speaks of what is new; the others
-    /// promise that everything they read is there now.
-    pub(super) fn exported(self, counts: &Counts) -> u64 {
-        match self.kind {
-            Kind::Incremental => counts.written,
-            Kind::Full | Kind::Backfill | Kind::Verify => counts.written + counts.unchanged,
-        }
-    }
 }
 
 /// What a run of this kind is called.
@@ -76,24 +65,28 @@ fn tenant_started(kind: Kind, tenant: &Tenant, after: Option<&SourceTime>, upto:
 
 /// What came of a tenant.
 fn tenant_done(mode: RunMode, tenant: &Tenant, counts: &Counts) -> Text {
-    let exported = mode.exported(counts);
+    let Counts { written, unchanged, rejected, .. } = *counts;
     let (records, would, verb) = match mode.dry_run {
         true => (records(mode.kind), "would be exported", "将导出"),
         false => (records(mode.kind), "exported", "导出"),
     };
-    let invoices = count(exported, if mode.kind == Kind::Incremental { "new invoice" } else { "invoice" });
+    let exported = count(written, if mode.kind == Kind::Incremental { "new invoice" } else { "invoice" });
+    let right = count(unchanged, "invoice");
     let outcome = match mode.kind {
         Kind::Full if mode.dry_run => text!("tenant {tenant}: checked", "租户 {tenant} 检查完成"),
         Kind::Full => text!("tenant {tenant}: done", "租户 {tenant} 处理完成"),
-        Kind::Incremental if exported == 0 => text!("tenant {tenant}: nothing new", "租户 {tenant}: 无新增数据"),
-        Kind::Backfill | Kind::Verify if exported == 0 => {
+        Kind::Incremental if written == 0 => text!("tenant {tenant}: nothing new", "租户 {tenant}: 无新增数据"),
+        Kind::Backfill | Kind::Verify if written + unchanged == 0 => {
             text!("tenant {tenant}: nothing in this window", "租户 {tenant}: 区间内无数据")
         }
+        Kind::Backfill | Kind::Verify if written == 0 => {
+            text!("tenant {tenant}: {right} unchanged", "租户 {tenant}: {unchanged} 条记录未变化")
+        }
         Kind::Incremental | Kind::Backfill | Kind::Verify => {
-            text!("tenant {tenant}: {invoices} {would}", "租户 {tenant}: {verb} {exported} {records}")
+            text!("tenant {tenant}: {exported} {would}", "租户 {tenant}: {verb} {written} {records}")
         }
     };
-    match counts.rejected {
+    match rejected {
         0 => outcome,
         rejected => text!("{outcome}, {rejected} cannot be exported", "{outcome}，{rejected} 条无法导出"; outcome),
     }
@@ -101,12 +94,13 @@ fn tenant_done(mode: RunMode, tenant: &Tenant, counts: &Counts) -> Text {
 
 /// All the numbers of a tenant, for `--verbose`.
 fn tenant_counts(tenant: &Tenant, counts: &Counts) -> Text {
-    let Counts { seen, written, unchanged, rejected, gone, late, late_by: _, removed, bytes } = counts;
-    let bytes = ByteSize::b(*bytes);
-    text!(
-        "tenant {tenant}: seen {seen}, written {written}, unchanged {unchanged}, rejected {rejected}, gone {gone}, late {late}, removed {removed}, {bytes}",
-        "租户 {tenant}: 读取 {seen}，写入 {written}，未变化 {unchanged}，无法导出 {rejected}，已不是发票 {gone}，迟到 {late}，删除旧文件 {removed}，{bytes}"
-    )
+    let shown = Counts::NAMES.iter().zip(counts.values()).filter(|(name, _)| name.column != "late_by");
+    let shown = shown.map(|(CountName { column, zh, .. }, n)| match *column {
+        "bytes" => Text::same(ByteSize::b(n).to_string()),
+        _ => Text::new(format!("{} {n}", column.replace('_', " ")), format!("{zh} {n}")),
+    });
+    let shown = Text::join(&shown.collect::<Vec<_>>(), ", ", "，");
+    text!("tenant {tenant}: {shown}", "租户 {tenant}: {shown}"; shown)
 }
 
 /// The error that ended the export of a tenant.
@@ -206,6 +200,11 @@ impl Lines {
                 let line = || Line::warn(rejected(tenant.as_ref(), id, number.as_deref(), reason));
                 self.rejected(tenant.as_ref(), line)
             }
+            Event::Prospect { path, prospect } if self.verbosity == Verbosity::Verbose => {
+                let prospect = Text::from(*prospect);
+                vec![Line::info(text!("{prospect}: {path}", "{prospect}: {path}"; prospect))]
+            }
+            Event::Prospect { .. } => Vec::new(),
             Event::TenantDone { tenant, counts } => {
                 let lines = self.outcome(tenant, counts);
                 self.tenant_ended(tenant, lines)
@@ -298,7 +297,7 @@ impl Lines {
 
     fn outcome(&self, tenant: &Tenant, counts: &Counts) -> Vec<Line> {
         let level = match self.mode.kind {
-            Kind::Incremental | Kind::Backfill | Kind::Verify if self.mode.exported(counts) == 0 => Level::Info,
+            Kind::Incremental | Kind::Backfill | Kind::Verify if counts.written == 0 => Level::Info,
             Kind::Full | Kind::Incremental | Kind::Backfill | Kind::Verify => Level::Success,
         };
         let mut lines = vec![Line::new(level, tenant_done(self.mode, tenant, counts))];
@@ -367,7 +366,8 @@ mod tests {
     }
 
     fn done(tenant: &str, written: u64) -> Event {
-        Event::TenantDone { tenant: tenant.into(), counts: Counts { seen: written, written, ..Counts::default() } }
+        let counts = Counts { seen: written, written, new: written, ..Counts::default() };
+        Event::TenantDone { tenant: tenant.into(), counts }
     }
 
     fn rejected(tenant: &str) -> Event {
@@ -443,7 +443,7 @@ mod tests {
         let shown: usize = (0..25).map(|_| lines.event(&rejected("1"), now).len()).sum();
         assert_eq!(shown, 25);
         let outcome = lines.event(&done("1", 2), now);
-        assert!(texts(&outcome)[1].starts_with("tenant 1: seen 2, written 2, unchanged 0"), "{outcome:?}");
+        assert!(texts(&outcome)[1].starts_with("tenant 1: seen 2, written 2, new 2, replaced 0"), "{outcome:?}");
         assert_eq!(lines.remaining(), []);
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::line::{Line, count};
-use crate::event::{Condition, Doubt, Life, Notice};
+use crate::event::{Condition, Doubt, FallenTenant, Life, Notice};
 use crate::invoice::InvoiceId;
 use crate::lang::{Message, Text, span};
 use crate::refusal::Trouble;
@@ -47,8 +47,8 @@ pub(super) fn line(notice: &Notice) -> Line {
                     "{run}正在进行: 已处理 {invoices} 条记录"; run
                 )),
                 Life::Unknown => Line::info(text!(
-                    "{run} on {host}, has not ended: {come} so far",
-                    "{run}在 {host} 上尚未结束: 已处理 {invoices} 条记录"; run
+                    "{run} on {host}, has not ended, and its lock cannot be asked from here: {come} so far",
+                    "{run}在 {host} 上尚未结束，且此处无法查询其锁: 已处理 {invoices} 条记录"; run
                 )),
                 Life::Dead => Line::warn(text!(
                     "{run}, died after {come}; the next run makes it good",
@@ -106,6 +106,12 @@ pub(super) fn line(notice: &Notice) -> Line {
             "tenant {tenant}: its watermark {from} lay ahead of the boundary and is pulled back to {to}",
             "租户 {tenant}: 水位线 {from} 晚于导出时间边界，已退回到 {to}"
         )),
+        Notice::NotShared { folder, detail } => Line::warn(message! {
+            "files in {folder} do not get the group or ACL that the folder hands down, so that others may not be able to read them: {detail}",
+            "{folder} 中的文件无法获得该目录传递的属组或 ACL，其他用户可能无法读取: {detail}";
+            "make the user who exports a member of the group; `verify` lists these files and those in other folders",
+            "请将导出用户加入该组；verify 会列出这些文件以及其他目录中的此类文件"
+        }),
         Notice::NotRemoved { path, detail } => {
             Line::warn(text!("cannot remove {path}: {detail}", "文件 {path} 无法删除: {detail}"))
         }
@@ -131,6 +137,7 @@ pub(super) fn line(notice: &Notice) -> Line {
             "if the application writes in another time zone than the server's, name it with --time-zone, for example +08:00",
             "如果应用写入的时区与服务器不同，请用 --time-zone 指定，例如 +08:00"
         }),
+        Notice::GoneBack { tenants, some } => Line::warn(gone_back(*tenants, some)),
         Notice::Late { by, overlap } => Line::warn(late(*by, *overlap)),
         Notice::Retrying { trouble, pause } => Line::warn(retrying(trouble, *pause)),
         Notice::Unread { invoices, trouble } => {
@@ -261,6 +268,21 @@ fn why_kept(why: Option<KeptReason>) -> Text {
     }
 }
 
+fn gone_back(tenants: u64, some: &[FallenTenant]) -> Message {
+    let shown = some.iter().map(|FallenTenant { tenant, from, to }| match to {
+        Some(to) => Text::same(format!("{tenant} {from} -> {to}")),
+        None => text!("{tenant} {from} -> no invoice", "{tenant} {from} -> 无发票"),
+    });
+    let shown = Text::join(&shown.collect::<Vec<_>>(), ", ", "，");
+    let (of, rest) = (count(tenants, "tenant"), if tenants > some.len() as u64 { ", ..." } else { "" });
+    message! {
+        "the newest source time of {of} is older than before ({shown}{rest}): the newest row was deleted or is no invoice any more, or the source is an older copy",
+        "有 {tenants} 个租户的最新更新时间早于此前（{shown}{rest}）: 最新的记录已删除或不再是发票，或数据源是较旧的副本";
+        "verify --against-source shows what is missing in the source",
+        "verify --against-source 会列出数据源中缺少的发票"; shown
+    }
+}
+
 fn late(by: Duration, overlap: Duration) -> Message {
     let (by, overlap) = (span(by), span(overlap));
     message! {
@@ -330,7 +352,8 @@ mod tests {
             Notice::PulledBack { tenant: tenant.clone(), from: time.into(), to: "2025-11-27".into() },
             Notice::LeftInPlace { path: path.clone() },
             Notice::TableUnknown,
-            Notice::NotRemoved { path: path.clone(), detail },
+            Notice::NotRemoved { path: path.clone(), detail: detail.clone() },
+            Notice::NotShared { folder: path.clone(), detail },
             Notice::TimesAhead { tenant: tenant.clone(), newest: time.into() },
             Notice::TooManyRejects { open: 3, allowed: 2 },
             Notice::OldReject { open_for: Duration::from_secs(45), allowed: Duration::from_secs(44) },
@@ -340,6 +363,17 @@ mod tests {
             Notice::ConditionEnded(Condition::TimesAhead(tenant)),
             Notice::ConditionEnded(Condition::WithoutTenant),
             Notice::Late { by: Duration::from_secs(45), overlap: Duration::from_secs(50) },
+            Notice::GoneBack {
+                tenants: 3,
+                some: vec![
+                    FallenTenant { tenant: "1".into(), from: "2025-11-28 16:30:00".into(), to: None },
+                    FallenTenant {
+                        tenant: "2".into(),
+                        from: "2025-11-28 16:30:00".into(),
+                        to: Some("2025-11-27 16:30:00".into()),
+                    },
+                ],
+            },
             Notice::Retrying { trouble: Trouble::Rejects { invoices: 3 }, pause: Duration::from_millis(1500) },
             Notice::Unread { invoices: 6, trouble: Trouble::Rejects { invoices: 3 } },
             Notice::WithoutTime { invoices: 8 },

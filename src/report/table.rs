@@ -14,7 +14,7 @@ use super::settings::{Locale, PrintFormat};
 use crate::given_time::OwnZone;
 use crate::invoice::{Digest, InvoiceId, SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word};
-use crate::run::{Counts, RunId};
+use crate::run::{Counts, PastCounts, RunId};
 
 /// One value. People see spans and sizes in units and words in their language, programs plain numbers and English.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,15 +220,17 @@ impl<'a, R> Columns<'a, R> {
     }
 
     /// A column for each of the counts. How late is none where nothing was.
-    pub fn counts(mut self, of: impl Fn(&R) -> Option<Counts> + Copy + 'a) -> Self {
+    pub fn counts(mut self, of: impl Fn(&R) -> Option<PastCounts> + Copy + 'a) -> Self {
         for (n, name) in Counts::NAMES.iter().enumerate() {
             self = self.column(name.field, name.zh, move |row| {
-                let Some(counts) = of(row) else { return Cell::None };
-                match (counts.values()[n], name.column) {
-                    (_, "late_by") if counts.late == 0 => Cell::None,
-                    (seconds, "late_by") => Cell::Seconds(seconds.cast_signed()),
-                    (bytes, "bytes") => Cell::Bytes(bytes),
-                    (number, _) => Cell::from(number),
+                let Some((past, count)) = of(row).and_then(|past| Some((past, past.values().nth(n)?.1?))) else {
+                    return Cell::None;
+                };
+                match name.column {
+                    "late_by" if past.counts.late == 0 => Cell::None,
+                    "late_by" => Cell::Seconds(count.cast_signed()),
+                    "bytes" => Cell::Bytes(count),
+                    _ => Cell::from(count),
                 }
             });
         }
@@ -547,12 +549,15 @@ mod tests {
     }
 
     #[test]
-    fn the_counts_are_columns_and_how_late_is_none_where_nothing_was() {
-        let columns =
-            Columns::default().counts(|late: &u64| Some(Counts { seen: 2, late: *late, ..Counts::default() }));
+    fn the_counts_are_columns_without_those_that_earlier_versions_lack_or_how_late_nothing_was() {
+        let columns = Columns::default().counts(|late: &u64| {
+            let counts = Counts { seen: 2, late: *late, ..Counts::default() };
+            Some(PastCounts { counts, has_recent: *late > 0 })
+        });
         assert_eq!(
             columns.table(&[0, 1]).csv(),
-            "seen,written,unchanged,rejected,gone,late,late_by_seconds,removed,bytes\n2,0,0,0,0,0,,0,0\n2,0,0,0,0,1,0,0,0\n"
+            "seen,written,new,replaced,moved,unchanged,taken_over,rejected,gone,late,late_by_seconds,removed,bytes\n\
+             2,0,,,,0,,0,0,0,,0,0\n2,0,0,0,0,0,0,0,0,1,0,0,0\n"
         );
     }
 }

@@ -6,12 +6,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::State;
 use super::changes::{ChangeKind, MovedWatermark};
 use super::connect::temporary;
-use super::stored::counts;
+use super::stored::{account, counts};
 use super::todo::{self, Closing, LEFT_BY_RUN, Leftover};
 use super::verifications::{self, PastFinding, PastVerification};
 use crate::invoice::{InvoiceId, ReasonCode, SourceTime, Tenant};
 use crate::lang::{Explain, Text};
-use crate::run::{Counts, Kind, Outcome, RunId};
+use crate::run::{Account, Kind, Outcome, PastCounts, RunId};
 
 words! {
     /// How a run ended, or that it has not.
@@ -60,13 +60,13 @@ pub struct PastRun {
     pub since: Option<SourceTime>,
     /// None: the start failed before there was one, or the run is a verification.
     pub boundary: Option<SourceTime>,
-    pub user: String,
+    pub account: Account,
     pub host: String,
     pub pid: i64,
     pub command_line: String,
     pub version: String,
     pub tenants: u64,
-    pub counts: Counts,
+    pub counts: PastCounts,
     pub retries: u64,
     pub error: Option<String>,
     /// Of a verification whose comparison came to its end.
@@ -81,7 +81,7 @@ pub struct PastChange {
     pub at: String,
     /// It came after this run; a pull-back belongs to it.
     pub last_run: i64,
-    pub user: String,
+    pub account: Account,
     pub host: String,
     pub command_line: Option<String>,
     pub reason: Option<String>,
@@ -116,7 +116,7 @@ pub struct RunInFull {
 pub struct OfTenant {
     /// It has no new value where the run did not move it.
     pub watermark: MovedWatermark,
-    pub counts: Counts,
+    pub counts: PastCounts,
     pub error: Option<String>,
 }
 
@@ -293,7 +293,7 @@ impl PastRun {
             finished: row.get("finished")?,
             since: row.get("since")?,
             boundary: row.get("boundary")?,
-            user: row.get("user")?,
+            account: account(row)?,
             host: row.get("host")?,
             pid: row.get("pid")?,
             command_line: row.get("command_line")?,
@@ -321,7 +321,7 @@ impl PastChange {
             kind: row.get("kind")?,
             at: row.get("at")?,
             last_run: row.get("last_run")?,
-            user: row.get("user")?,
+            account: account(row)?,
             host: row.get("host")?,
             command_line: row.get("command_line")?,
             reason: row.get("reason")?,

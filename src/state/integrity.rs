@@ -82,12 +82,24 @@ struct Rule {
 
 const SHOWN: usize = 5;
 
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 17] = [
     Rule {
         depth: Depth::Quick,
         what: || text!("the counts of these runs do not balance", "这些运行的计数不平衡"),
         remedy: restore_hint,
         sql: "SELECT id FROM run WHERE seen <> written + unchanged + rejected + gone",
+    },
+    Rule {
+        depth: Depth::Quick,
+        what: || text!("the ways of writing of these runs do not add up", "这些运行的新增、替换、移动与写入数不一致"),
+        remedy: restore_hint,
+        sql: "SELECT id FROM run WHERE written <> new + replaced + moved OR unchanged < taken_over",
+    },
+    Rule {
+        depth: Depth::Quick,
+        what: || text!("from where on these tenants were read is no time", "这些租户的连续读取起点不是时间"),
+        remedy: restore_hint,
+        sql: "SELECT name FROM tenant WHERE read_from <> '' AND datetime(read_from) IS NULL",
     },
     Rule {
         depth: Depth::Quick,

@@ -1,14 +1,16 @@
 //! The ledger: which file belongs to which invoice, and which version of it is settled.
 
 use std::cell::RefCell;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::State;
 use super::connect::{Stamp, ask_anew, is_undisturbed};
 use super::damage::explain;
+use super::origin::Origin;
 use super::stored::{self, FolderNo, LedgerKey, TenantNo};
+use super::supposition::Supposition;
 use crate::fs::file::PrivateFile;
 use crate::invoice::{Digest, InvoiceId, Key, SourceTime, Tenant};
 use crate::run::{Counts, RunId};
@@ -36,25 +38,14 @@ pub struct Entry {
     pub table_no: Option<i64>,
 }
 
-/// How an entry came about. The history shows from it which run wrote the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    Written,
-    /// The file was there with the same bytes.
-    Adopted,
-    /// Only what is known of the row changed, not its file.
-    Kept,
-}
-
-impl Origin {
-    /// How a row that comes to this counts; `size` is that of its document.
-    pub fn counts(self, size: u64) -> Counts {
-        let one = Counts { seen: 1, ..Counts::default() };
-        match self {
-            Self::Written => Counts { written: 1, bytes: size, ..one },
-            Self::Adopted | Self::Kept => Counts { unchanged: 1, ..one },
-        }
-    }
+/// An invoice that names a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub id: InvoiceId,
+    /// Of its document.
+    pub digest: Digest,
+    /// How this run has given it the file; None: an earlier run did.
+    pub origin: Option<Origin>,
 }
 
 /// Whether a version of a row was exported, and counts as settled.
@@ -76,6 +67,7 @@ struct LedgerConnection {
     /// Set where the connection takes no locks: it says whether a process wrote meanwhile.
     unlocked: RefCell<Option<Stamp>>,
     file: PrivateFile,
+    supposition: Option<Arc<Supposition>>,
 }
 
 const FROM: &str = "FROM entry e JOIN tenant t ON t.n = e.tenant LEFT JOIN folder f ON f.n = e.folder";
@@ -84,7 +76,9 @@ const COLUMNS: &str = "e.id, t.name, e.time, f.path, e.name, e.sha256, e.size, e
 const NEXT_COLUMN: usize = 10;
 /// Asked for nearly every row of a run.
 static ENTRY: LazyLock<String> = LazyLock::new(|| format!("SELECT {COLUMNS} {FROM} WHERE e.id = ?1"));
-static OWNERS: LazyLock<String> = LazyLock::new(|| format!("SELECT id, sha256 FROM entry WHERE {AT_PATH}"));
+static OWNERS: LazyLock<String> = LazyLock::new(|| {
+    format!("SELECT id, sha256, CASE WHEN run = ?3 THEN counted END AS origin FROM entry WHERE {AT_PATH}")
+});
 /// The entries at a path, which is a folder and a stem.
 pub(super) const AT_PATH: &str = "folder = (SELECT n FROM folder WHERE path = ?1) AND name = ?2";
 
@@ -141,11 +135,14 @@ impl LedgerReader {
     }
 
     fn ask<T>(&self, otherwise: T, question: impl Fn(&Connection) -> rusqlite::Result<T>) -> anyhow::Result<T> {
-        let Some(LedgerConnection { conn, unlocked, file }) = &self.state else { return Ok(otherwise) };
+        let Some(LedgerConnection { conn, unlocked, file, supposition }) = &self.state else { return Ok(otherwise) };
         let mut answer = question(&conn.borrow());
         // A run writes beside a dry run that found no process at work. From then on the reader takes locks.
         if !is_undisturbed(unlocked.borrow().as_ref(), file) {
-            let (answer_now, conn_now, stamp) = ask_anew(file, question)?;
+            let (answer_now, conn_now, stamp) = ask_anew(file, |conn| {
+                supposition.iter().try_for_each(|supposition| supposition.apply_to_ledger(conn))?;
+                question(conn)
+            })?;
             conn.replace(conn_now);
             unlocked.replace(stamp);
             answer = answer_now;
@@ -159,7 +156,8 @@ impl State {
     pub fn lookup(&self) -> anyhow::Result<LedgerReader> {
         let (conn, unlocked) = self.reading_connection()?;
         let (conn, unlocked, file) = (RefCell::new(conn), RefCell::new(unlocked), self.file.clone());
-        Ok(LedgerReader { state: Some(LedgerConnection { conn, unlocked, file }) })
+        let supposition = self.supposition.clone();
+        Ok(LedgerReader { state: Some(LedgerConnection { conn, unlocked, file, supposition }) })
     }
 
     /// What the ledger holds of one invoice.
@@ -186,13 +184,24 @@ impl State {
         Ok(paths.into_iter().zip(named).filter_map(|(path, named)| (!named).then_some(path)).collect())
     }
 
-    /// The invoices that name a path, with the digest of its content.
-    pub fn owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
+    /// The invoices that name a path. `run`: the one at work.
+    pub fn owners(&self, path: &TreePath, run: Option<RunId>) -> anyhow::Result<Vec<Owner>> {
         self.read_at_one_moment(|conn| {
             let mut query = conn.prepare_cached(&OWNERS)?;
-            let owner = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-            let rows = query.query_map([path.folder(), path.stem()], owner)?;
+            let owner = |row: &Row<'_>| {
+                Ok(Owner { id: row.get("id")?, digest: row.get("sha256")?, origin: row.get("origin")? })
+            };
+            let rows = query.query_map(params![path.folder(), path.stem(), run], owner)?;
             rows.collect()
+        })
+    }
+
+    /// Whether this run has removed the file that was at a path.
+    pub fn has_removed(&self, run: RunId, path: &TreePath) -> anyhow::Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM file_past WHERE run = ?3 AND action = 'removed' \
+                   AND folder = (SELECT n FROM folder WHERE path = ?1) AND name = ?2)";
+        self.read_at_one_moment(|conn| {
+            conn.prepare_cached(sql)?.query_row(params![path.folder(), path.stem(), run], |row| row.get(0))
         })
     }
 }
@@ -231,13 +240,12 @@ impl<'a> EntryWriter<'a> {
     /// `first_run` stays; `run` only moves when the file does. What is kept is in the ledger already.
     pub(super) fn begin(conn: &'a Connection, run: RunId) -> rusqlite::Result<Self> {
         let statement = conn.prepare_cached(
-            "INSERT INTO entry (id, tenant, time, folder, name, sha256, size, first_run, run, adopted, settled, source_table)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9 <> 'written', ?10, ?11)
+            "INSERT INTO entry (id, tenant, time, folder, name, sha256, size, first_run, run, adopted, settled, source_table, counted)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, coalesce(?9, 1), ?10, ?11, ?12)
              ON CONFLICT (id) DO UPDATE SET tenant = excluded.tenant, time = excluded.time, folder = excluded.folder,
                  name = excluded.name, sha256 = excluded.sha256, size = excluded.size, settled = excluded.settled,
-                 recheck = 0, source_table = excluded.source_table,
-                 run = CASE ?9 WHEN 'kept' THEN run ELSE excluded.run END,
-                 adopted = CASE ?9 WHEN 'kept' THEN adopted ELSE excluded.adopted END",
+                 recheck = 0, source_table = excluded.source_table, run = CASE WHEN ?9 IS NULL THEN run ELSE ?8 END,
+                 adopted = coalesce(?9, adopted), counted = coalesce(?12, counted)",
         )?;
         Ok(Self { statement, run })
     }
@@ -250,11 +258,7 @@ impl<'a> EntryWriter<'a> {
         entry: &Entry,
         origin: Origin,
     ) -> rusqlite::Result<()> {
-        let origin = match origin {
-            Origin::Written => "written",
-            Origin::Adopted => "adopted",
-            Origin::Kept => "kept",
-        };
+        let changed = (origin != Origin::Kept).then_some(origin);
         self.statement.execute(params![
             LedgerKey(&entry.id),
             tenant,
@@ -264,9 +268,10 @@ impl<'a> EntryWriter<'a> {
             entry.digest,
             entry.size,
             self.run,
-            origin,
+            changed.map(Origin::is_adopted),
             entry.settled,
             entry.table_no,
+            changed,
         ])?;
         Ok(())
     }
@@ -278,7 +283,7 @@ pub(super) fn correct(conn: &Connection, run: RunId, entry: &Entry) -> rusqlite:
     let folder = get_or_insert_folder(conn, &entry.path)?;
     conn.prepare_cached(
         "UPDATE entry SET folder = ?2, name = ?3, sha256 = ?4, size = ?5, run = ?6, adopted = 1, settled = 0,
-             source_table = NULL
+             source_table = NULL, counted = NULL
          WHERE id = ?1",
     )?
     .execute(params![LedgerKey(&entry.id), folder, entry.path.stem(), entry.digest, entry.size, run])?;
@@ -292,14 +297,12 @@ pub(super) fn counted(
     id: &InvoiceId,
 ) -> rusqlite::Result<Option<(Option<Tenant>, Counts)>> {
     let counted = |row: &Row<'_>| {
-        let counts = match row.get(1)? {
-            true => Counts { seen: 1, unchanged: 1, ..Counts::default() },
-            false => Counts { seen: 1, written: 1, bytes: row.get(2)?, ..Counts::default() },
-        };
-        Ok((Some(row.get(0)?), counts))
+        let origin: Origin = row.get(1)?;
+        Ok((Some(row.get(0)?), origin.counts(row.get(2)?)))
     };
     conn.prepare_cached(
-        "SELECT t.name, e.adopted, e.size FROM entry e JOIN tenant t ON t.n = e.tenant WHERE e.id = ?1 AND e.run = ?2",
+        "SELECT t.name, e.counted, e.size FROM entry e JOIN tenant t ON t.n = e.tenant
+         WHERE e.id = ?1 AND e.run = ?2 AND e.counted IS NOT NULL",
     )?
     .query_row(params![LedgerKey(id), run], counted)
     .optional()

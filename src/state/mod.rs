@@ -2,7 +2,7 @@
 //!
 //! | the file | |
 //! |---|---|
-//! | `file` | what SQLite keeps beside the state, and whether another user replaced any of it |
+//! | `file`, `readers` | what SQLite keeps beside the state, and whether another user replaced any of it; who may read it all |
 //! | `schema`, `connect`, `damage` | versions, connections, and which errors mean a damaged file |
 //! | `open`, `store` | creating and opening; transactions, readers and the end of an open state |
 //! | `backup`, `restore`, `integrity` | backups, their way back, and whether the state holds together |
@@ -14,7 +14,8 @@
 //! | `ledger`, `visited`, `source_table` | which file belongs to which invoice, which ids a scan met, and in which table |
 //! | `selection` | the tenants and the window that an operator has selected |
 //! | `todo` | what is still to be done or was rejected |
-//! | `record`, `rehearsal` | a published batch, in one transaction after its files; what a dry run decided instead |
+//! | `record`, `origin` | a published batch, in one transaction after its files; how each invoice got its file |
+//! | `supposition`, `rehearsal` | the state as a run that begins would change it, and what a dry run decided |
 //! | `conditions` | conditions of the source that runs have warned of |
 //! | `runs`, `starts`, `verifications` | the history of runs, of starts that failed and of verifications |
 //! | `changes` | the history of other changes; `history`, `pages`, `trace`, `file_past` and `overview` read all of it |
@@ -38,11 +39,13 @@ pub mod ledger;
 pub mod legacy;
 pub mod legacy_file;
 pub mod open;
+pub mod origin;
 pub mod overview;
 pub mod pages;
 #[cfg(test)]
 mod query_plan_tests;
 pub mod record;
+mod readers;
 pub mod rehearsal;
 pub mod restore;
 pub mod selection;
@@ -53,6 +56,7 @@ mod schema;
 mod source_table;
 pub mod starts;
 mod store;
+pub mod supposition;
 pub mod tenants;
 pub mod todo;
 pub mod trace;
@@ -70,13 +74,13 @@ mod tests {
     use crate::fs::file::PrivateFile;
     use crate::invoice::{InvoiceId, SourceTime};
     use crate::lang::Lang;
-    use crate::run::{Kind, RunId, Starter};
+    use crate::run::{Account, Kind, RunId, Starter};
     use crate::state::conditions::ConditionChanges;
     use crate::state::runs::Start;
 
     fn starter() -> Starter {
         Starter {
-            user: "cron".to_owned(),
+            account: Account { name: "cron".to_owned(), uid: Some(1), sudo_user: None },
             host: "db1".to_owned(),
             pid: 1,
             command_line: "invoice-export run".to_owned(),
@@ -100,7 +104,7 @@ mod tests {
             since: None,
             doubts: Vec::new(),
             times_again: None,
-            marked_run: 0,
+            last_number: 0,
             table: None,
             verification: None,
             conditions: ConditionChanges::default(),
@@ -117,7 +121,7 @@ mod tests {
         let lookup = look.lookup().unwrap();
         assert!(lookup.is_empty().unwrap());
         let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
-        let row = "DROP TRIGGER entry_comes_now; INSERT INTO entry VALUES (1, 1, NULL, 1, '20251128+A', zeroblob(32), 2, 1, 1, 0, 1, 0, NULL)";
+        let row = "DROP TRIGGER entry_comes_now; INSERT INTO entry VALUES (1, 1, NULL, 1, '20251128+A', zeroblob(32), 2, 1, 1, 0, 1, 0, NULL, NULL)";
         state.transaction(|tx| tx.execute_batch(row)).unwrap();
         assert!(!lookup.is_empty().unwrap(), "while the run is at work");
         state.close().unwrap();

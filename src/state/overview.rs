@@ -59,7 +59,8 @@ const STANDINGS: &str =
 const OPEN: &str = "SELECT j.tenant, j.number, r.started FROM
     (SELECT tenant, count(*) AS number, min(opened_run) AS oldest FROM reject WHERE closed_run IS NULL GROUP BY tenant) j
     LEFT JOIN run r ON r.id = j.oldest";
-const LATE: &str = "SELECT tenant, max(late_by) AS late_by FROM run_tenant WHERE late > 0
+/// Runs of earlier versions called late what had only not been read yet; they have not counted what is new.
+const LATE: &str = "SELECT tenant, max(late_by) AS late_by FROM run_tenant WHERE late > 0 AND new IS NOT NULL
     AND run >= (SELECT min(id) FROM run WHERE started >= ?1) GROUP BY tenant";
 pub(super) const OPEN_FROM: &str = "FROM reject j LEFT JOIN run r ON r.id = j.opened_run
     WHERE j.closed_run IS NULL AND (j.opened_run, j.id) > (?1, ?2) ORDER BY j.opened_run, j.id LIMIT ?3";

@@ -155,7 +155,7 @@ fn an_invoice_moves_on_at_the_same_cost_however_many_files_its_run_wrote() {
         .unwrap();
         conn.execute(
             "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
-             INSERT INTO entry SELECT n, 1, NULL, 1, n, zeroblob(32), 1, 1, 1, 0, 1, 0, NULL FROM n",
+             INSERT INTO entry SELECT n, 1, NULL, 1, n, zeroblob(32), 1, 1, 1, 0, 1, 0, NULL, NULL FROM n",
             [files],
         )
         .unwrap();

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Transaction, params};
 
-use super::ledger::{Entry, EntryWriter, Origin, get_or_insert_folder};
+use super::ledger::{Entry, EntryWriter, get_or_insert_folder};
+use super::origin::Origin;
 use super::runs::{OpenRun, put_counts, put_tenant, take_back};
 use super::stored::{FolderNo, TenantNo};
 use super::tenants::Advance;

@@ -145,8 +145,8 @@ pub struct Start {
     pub proof: ClockContinuity,
     /// Source times above this may come again if the clock went back; None: any may.
     pub times_again: Option<SourceTime>,
-    /// The run in the tree's mark; new runs have greater numbers, also after a restore.
-    pub marked_run: i64,
+    /// The last number that a run got; new runs have greater ones, also after a restore.
+    pub last_number: i64,
     /// The source's table, if it shows which one it is.
     pub table: Option<TableIdentity>,
     pub conditions: ConditionChanges,
@@ -303,31 +303,34 @@ pub(super) struct NewRun<'a> {
     pub starter: &'a Starter,
     pub since: Option<&'a SourceTime>,
     pub boundary: Option<&'a SourceTime>,
-    pub marked_run: i64,
+    /// The last number that a run got.
+    pub last_number: i64,
 }
 
 impl<'a> NewRun<'a> {
     fn of(start: &'a Start) -> Self {
-        let Start { kind, starter, since, boundary, marked_run, .. } = start;
-        Self { kind: *kind, starter, since: since.as_ref(), boundary: Some(boundary), marked_run: *marked_run }
+        let Start { kind, starter, since, boundary, last_number, .. } = start;
+        Self { kind: *kind, starter, since: since.as_ref(), boundary: Some(boundary), last_number: *last_number }
     }
 }
 
 /// Enters a run that is at work. Its number is greater than that of every run that the state or the tree knows.
 pub(super) fn insert(tx: &Connection, new: &NewRun<'_>) -> rusqlite::Result<RunId> {
-    let NewRun { kind, starter, since, boundary, marked_run } = new;
+    let NewRun { kind, starter, since, boundary, last_number } = new;
     tx.query_row(
-        "INSERT INTO run (id, kind, status, started, since, boundary, user, host, pid, command_line, version)
+        "INSERT INTO run (id, kind, status, started, since, boundary, user, uid, sudo_user, host, pid, command_line, version)
          VALUES (1 + max(?1, (SELECT coalesce(max(id), 0) FROM run), (SELECT coalesce(max(last_run), 0) FROM state_change)),
-             ?2, 'running', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             ?2, 'running', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
          RETURNING id",
         params![
-            marked_run,
+            last_number,
             kind,
             rfc3339(starter.at),
             since,
             boundary,
-            starter.user,
+            starter.account.name,
+            starter.account.uid,
+            starter.account.sudo_user,
             starter.host,
             starter.pid,
             starter.command_line,

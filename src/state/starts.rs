@@ -18,17 +18,17 @@ pub struct FailedStart<'a> {
     /// When it failed, RFC 3339.
     pub at: &'a str,
     pub error: &'a str,
-    /// The run in the tree's mark, 0 if there is none.
-    pub marked_run: i64,
+    /// The last number that a run got, 0 if none is known.
+    pub last_number: i64,
 }
 
 impl State {
     /// Puts a start that failed on record. Whether a run that has no end died is left to the next run to say: the
     /// tree is compared with what the state says of that run.
     pub fn record_failed_start(&mut self, start: &FailedStart<'_>) -> anyhow::Result<RunId> {
-        let FailedStart { kind, starter, since, at, error, marked_run } = *start;
+        let FailedStart { kind, starter, since, at, error, last_number } = *start;
         self.transaction(|tx| {
-            let id = insert(tx, &NewRun { kind, starter, since, boundary: None, marked_run })?;
+            let id = insert(tx, &NewRun { kind, starter, since, boundary: None, last_number })?;
             tx.execute(
                 "UPDATE run SET status = 'failed', finished = ?2, error = ?3 WHERE id = ?1",
                 params![id, at, error],

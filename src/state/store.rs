@@ -1,6 +1,7 @@
 //! An open state: its transactions, its readers and its end.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -8,6 +9,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::connect::{Stamp, StateAccess, ask_anew, is_undisturbed};
 use super::damage::explain;
 use super::file::Watch;
+use super::supposition::Supposition;
 use crate::fs::file::PrivateFile;
 use crate::lang::Explain;
 
@@ -20,6 +22,8 @@ pub struct State {
     pub(super) unlocked: Option<Stamp>,
     /// Where another user could put another file in its place.
     pub(super) watch: Option<Watch>,
+    /// What a dry run supposes.
+    pub(super) supposition: Option<Arc<Supposition>>,
 }
 
 impl State {
@@ -75,7 +79,10 @@ impl State {
         let mut result = read(&self.conn);
         // A run that began after the file was opened without locks may have changed it meanwhile.
         if !is_undisturbed(self.unlocked.as_ref(), &self.file) {
-            (result, ..) = ask_anew(&self.file, &read)?;
+            (result, ..) = ask_anew(&self.file, |conn| {
+                self.supposition.iter().try_for_each(|supposition| supposition.apply(conn))?;
+                read(conn)
+            })?;
         }
         result
             .map_err(|error| explain(error, self.path()))

@@ -5,8 +5,9 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRe
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 
 use crate::invoice::{Digest, InvoiceId, ReasonCode, SourceTime, Tenant};
-use crate::run::{Counts, KeptReason, Kind, RunId};
+use crate::run::{Account, Counts, KeptReason, Kind, PastCounts, RunId};
 use crate::tree::name::TreePath;
+use crate::window::ReadFrom;
 
 /// The row of a tenant: of one spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +59,23 @@ macro_rules! stored_words {
 
 stored_words!(Kind KeptReason ReasonCode);
 
+/// The beginning is stored as an empty time.
+impl ToSql for ReadFrom {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::TheBeginning => Ok("".into()),
+            Self::After(time) => time.to_sql(),
+        }
+    }
+}
+
+impl FromSql for ReadFrom {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let time = SourceTime::column_result(value)?;
+        Ok(if time.as_str().is_empty() { Self::TheBeginning } else { Self::After(time) })
+    }
+}
+
 impl ToSql for InvoiceId {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         self.0.to_sql()
@@ -104,11 +122,19 @@ pub(super) fn get_or_insert<T: FromSql>(
     known.map_or_else(|| conn.prepare_cached(insert)?.query_row([key], |row| row.get(0)), Ok)
 }
 
+/// The account behind a run or a change.
+pub(super) fn account(row: &Row<'_>) -> rusqlite::Result<Account> {
+    Ok(Account { name: row.get("user")?, uid: row.get("uid")?, sudo_user: row.get("sudo_user")? })
+}
+
 /// The counts of a run, or of a tenant in it.
-pub(super) fn counts(row: &Row<'_>) -> rusqlite::Result<Counts> {
-    let mut counts = Counts::default();
+pub(super) fn counts(row: &Row<'_>) -> rusqlite::Result<PastCounts> {
+    let (mut counts, mut has_recent) = (Counts::default(), true);
     for (name, value) in Counts::NAMES.iter().zip(counts.values_mut()) {
-        *value = row.get(name.column)?;
+        match row.get(name.column)? {
+            Some(number) => *value = number,
+            None => has_recent = false,
+        }
     }
-    Ok(counts)
+    Ok(PastCounts { counts, has_recent })
 }

@@ -6,7 +6,7 @@ use super::State;
 use super::stored::{self, TenantNo};
 use crate::invoice::{SourceTime, Tenant};
 use crate::run::RunId;
-use crate::window::is_time;
+use crate::window::{ReadFrom, is_time};
 
 /// What the state knows of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct KnownTenant {
     pub newest: Option<SourceTime>,
     /// Work was open when its keys were read last: it may have committed older rows since.
     pub work_was_open: bool,
+    /// None: no run of this state has read up to the watermark.
+    pub read_from: Option<ReadFrom>,
 }
 
 /// A watermark at its new place, with what the next run needs to know.
@@ -35,6 +37,7 @@ pub struct Advance {
     pub look_back: Option<SourceTime>,
     pub newest: Option<SourceTime>,
     pub work_was_open: bool,
+    pub read_from: Option<ReadFrom>,
     pub written: u64,
     /// The number of a tenant of which only the watermark changes.
     pub unchanged: Option<TenantNo>,
@@ -50,7 +53,7 @@ impl State {
     pub fn tenants_ahead_of(&self, time: Option<&SourceTime>) -> anyhow::Result<Vec<KnownTenant>> {
         self.read(|conn| {
             let mut query = conn.prepare(
-                "SELECT name, family, watermark, look_back, newest, held, n FROM tenant
+                "SELECT name, family, watermark, look_back, newest, held, n, read_from FROM tenant
                  WHERE ?1 IS NULL OR watermark > ?1 ORDER BY n",
             )?;
             let rows = query.query_map([time], |row| {
@@ -62,25 +65,44 @@ impl State {
                     look_back: row.get(3)?,
                     newest: row.get(4)?,
                     work_was_open: row.get(5)?,
+                    read_from: row.get(7)?,
                 })
             })?;
             let tenants: Vec<KnownTenant> = rows.collect::<rusqlite::Result<_>>()?;
-            tenants.iter().try_for_each(plausible)?;
+            let times =
+                |known: &KnownTenant| plausible(&known.tenant, [known.watermark.as_ref(), known.look_back.as_ref()]);
+            tenants.iter().try_for_each(times)?;
             Ok(tenants)
+        })
+    }
+
+    /// Whether a run would start with these tenants, also in a state of an older schema.
+    ///
+    /// # Errors
+    /// A tenant has times that no run can have left.
+    pub(super) fn check_tenants(&self) -> anyhow::Result<()> {
+        self.read(|conn| {
+            let mut query = conn.prepare("SELECT name, watermark, look_back FROM tenant")?;
+            let mut rows = query.query([])?;
+            while let Some(row) = rows.next()? {
+                let times: [Option<SourceTime>; 2] = [row.get(1)?, row.get(2)?];
+                plausible(&row.get(0)?, [times[0].as_ref(), times[1].as_ref()])?;
+            }
+            Ok(())
         })
     }
 }
 
 /// SQLite has no checksums. A flipped byte here could make a run start later than it should, and rows
 /// would be lost without a word.
-fn plausible(known: &KnownTenant) -> rusqlite::Result<()> {
-    let times = [&known.watermark, &known.look_back];
-    let ordered = known.look_back.is_none() || known.look_back <= known.watermark;
+fn plausible(tenant: &Tenant, times: [Option<&SourceTime>; 2]) -> rusqlite::Result<()> {
+    let [watermark, look_back] = times;
+    let ordered = look_back.is_none() || look_back <= watermark;
     if times.into_iter().flatten().all(is_time) && ordered {
         return Ok(());
     }
-    let [watermark, look_back] = times.map(|time| time.as_ref().map_or("none", SourceTime::as_str));
-    let detail = format!("tenant {} cannot have the watermark {watermark} and the look-back {look_back}", known.tenant);
+    let [watermark, look_back] = times.map(|time| time.map_or("none", SourceTime::as_str));
+    let detail = format!("tenant {tenant} cannot have the watermark {watermark} and the look-back {look_back}");
     Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), Some(detail)))
 }
 

@@ -160,6 +160,17 @@ impl State {
         self.read_at_one_moment(|conn| is_open(conn, id))
     }
 
+    /// Whether this invoice could not be exported the last time, or before the run at work, which may have closed that.
+    pub fn was_open_reject(&self, id: &InvoiceId, run: Option<RunId>) -> anyhow::Result<bool> {
+        let sql = "SELECT 1 FROM reject WHERE id = ?1 AND (closed_run IS NULL OR closed_run = ?2)";
+        self.read_at_one_moment(|conn| conn.prepare_cached(sql)?.exists(params![id, run]))
+    }
+
+    /// Whether this invoice could not be exported some time.
+    pub fn was_rejected(&self, id: &InvoiceId) -> anyhow::Result<bool> {
+        self.read_at_one_moment(|conn| conn.prepare_cached("SELECT 1 FROM reject WHERE id = ?1")?.exists([id]))
+    }
+
     /// Lets the next run, also one that is open, write these invoices without trusting the files that are there.
     pub fn put_on_todo_list(&mut self, ids: &[InvoiceId]) -> anyhow::Result<()> {
         self.transaction(|tx| {
@@ -183,28 +194,31 @@ impl State {
 
     /// Records what a dead run left in doubt: its targets, the invoices it wrote there and those that
     /// the ledger says lie there. The dead run is the last one that began.
-    pub fn record_doubt(&mut self, Unrecorded { targets, movers }: &Unrecorded) -> anyhow::Result<()> {
-        self.transaction(|tx| {
-            let run = last_begun(tx)?;
-            for id in movers {
-                put(tx, run, id, TodoReason::Doubt, None)?;
-            }
-            for Target { id, path, digest } in targets {
-                put(tx, run, id, TodoReason::Doubt, None)?;
-                tx.prepare_cached(&format!(
-                    "INSERT INTO todo (id, why, tenant, run) SELECT CAST(id AS TEXT), 'doubt', tenant, ?3
-                         FROM entry WHERE {AT_PATH} ON CONFLICT (id) DO UPDATE SET why = 'doubt'"
-                ))?
-                .execute(params![path.folder(), path.stem(), run])?;
-                tx.prepare_cached(
-                    "INSERT INTO doubt_path (path, id) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET id = excluded.id",
-                )?
-                .execute([path.as_str(), id.as_str()])?;
-                put_contents(tx, run, path, id, *digest)?;
-            }
-            Ok(())
-        })
+    pub fn record_doubt(&mut self, unrecorded: &Unrecorded) -> anyhow::Result<()> {
+        self.transaction(|tx| put_doubt(tx, unrecorded))
     }
+}
+
+/// Puts what a dead run left in doubt on the lists.
+pub(super) fn put_doubt(conn: &Connection, Unrecorded { targets, movers }: &Unrecorded) -> rusqlite::Result<()> {
+    let run = last_begun(conn)?;
+    for id in movers {
+        put(conn, run, id, TodoReason::Doubt, None)?;
+    }
+    for Target { id, path, digest } in targets {
+        put(conn, run, id, TodoReason::Doubt, None)?;
+        conn.prepare_cached(&format!(
+            "INSERT INTO todo (id, why, tenant, run) SELECT CAST(id AS TEXT), 'doubt', tenant, ?3
+                 FROM entry WHERE {AT_PATH} ON CONFLICT (id) DO UPDATE SET why = 'doubt'"
+        ))?
+        .execute(params![path.folder(), path.stem(), run])?;
+        conn.prepare_cached(
+            "INSERT INTO doubt_path (path, id) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET id = excluded.id",
+        )?
+        .execute([path.as_str(), id.as_str()])?;
+        put_contents(conn, run, path, id, *digest)?;
+    }
+    Ok(())
 }
 
 /// Leftovers that are shown of one run, or of one id.

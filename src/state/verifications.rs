@@ -89,13 +89,13 @@ pub struct Proof {
 impl State {
     /// Opens a verification. Earlier ones that are still called running are dead, since this process holds the lock.
     /// Dead runs that could change the tree are left to the next run.
-    pub fn begin_verification(&mut self, starter: &Starter, marked_run: i64) -> anyhow::Result<RunId> {
+    pub fn begin_verification(&mut self, starter: &Starter, last_number: i64) -> anyhow::Result<RunId> {
         self.transaction(|tx| {
             tx.execute(
                 "UPDATE run SET status = 'interrupted', finished = ?1 WHERE status = 'running' AND boundary IS NULL",
                 [rfc3339(starter.at)],
             )?;
-            insert(tx, &NewRun { kind: Kind::Verify, starter, since: None, boundary: None, marked_run })
+            insert(tx, &NewRun { kind: Kind::Verify, starter, since: None, boundary: None, last_number })
         })
     }
 

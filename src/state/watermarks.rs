@@ -2,8 +2,9 @@
 //!
 //! A watermark goes forward when a run has done with a tenant (`advance`, `advance_unchanged`), back to the boundary
 //! of a run that finds it ahead (`pull_back`), and anywhere by an operator or an import (`set`, `put`). A look-back is
-//! the source time from which the next run reads keys; NULL lifts the lower bound. Every move is on record with its
-//! change, except those of a run, which its own row holds.
+//! the source time from which the next run reads keys; NULL lifts the lower bound. `read_from` says which part of what
+//! lies below the watermark runs have read: only there an invoice can be late. Every move is on record with its change,
+//! except those of a run, which its own row holds.
 
 use rusqlite::{Connection, params};
 
@@ -58,16 +59,21 @@ impl State {
             for PullBack { tenant, from } in back {
                 let n = tenants::get_or_insert(tx, tenant)?;
                 changes::note_watermark(tx, change, n, Some(from), Some(to))?;
-                // A look-back ahead of the boundary would leave out the rows in between: it comes from an
-                // imported time, not from what was read.
-                tx.execute(
-                    "UPDATE tenant SET watermark = ?2, look_back = CASE WHEN look_back <= ?2 THEN look_back END WHERE n = ?1",
-                    params![n, to.as_str()],
-                )?;
+                put_back(tx, tenant, to)?;
             }
             Ok(())
         })
     }
+}
+
+/// Puts a watermark to the boundary. A look-back ahead of it would leave out the rows in between: it comes from an
+/// imported time, not from what was read.
+pub(super) fn put_back(conn: &Connection, tenant: &Tenant, to: &SourceTime) -> rusqlite::Result<()> {
+    conn.execute(
+        "UPDATE tenant SET watermark = ?2, look_back = CASE WHEN look_back <= ?2 THEN look_back END WHERE name = ?1",
+        params![tenant, to],
+    )?;
+    Ok(())
 }
 
 /// Moves a watermark so that nothing above it counts as exported.
@@ -90,7 +96,7 @@ pub(super) fn set(
 }
 
 /// Puts a watermark in its place. `newest` is emptied, so that the next run reads the tenant's keys even if its newest
-/// source time is unchanged.
+/// source time is unchanged, and so is `read_from`: no run may have read the part between the old place and the new one.
 pub(super) fn put(
     tx: &Connection,
     change: i64,
@@ -101,8 +107,10 @@ pub(super) fn put(
 ) -> rusqlite::Result<()> {
     let look_back = look_back(tx, tenant, below)?;
     changes::note_watermark(tx, change, tenant, old, to)?;
-    tx.prepare_cached("UPDATE tenant SET watermark = ?2, look_back = ?3, newest = NULL WHERE n = ?1")?
-        .execute(params![tenant, to, look_back])?;
+    tx.prepare_cached(
+        "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = NULL, read_from = NULL WHERE n = ?1",
+    )?
+    .execute(params![tenant, to, look_back])?;
     Ok(())
 }
 
@@ -124,9 +132,18 @@ pub(super) fn advance(conn: &Connection, run: RunId, to: &Advance) -> rusqlite::
     }
     conn.prepare_cached(
         "UPDATE tenant SET watermark = ?2, look_back = ?3, newest = ?4, held = ?5, recheck = 0, last_run = ?6,
-                last_written = ?7, last_outcome = 'success' WHERE n = ?1",
+                last_written = ?7, last_outcome = 'success', read_from = ?8 WHERE n = ?1",
     )?
-    .execute(params![n, to.watermark.as_str(), to.look_back, to.newest, to.work_was_open, run, to.written,])?;
+    .execute(params![
+        n,
+        to.watermark,
+        to.look_back,
+        to.newest,
+        to.work_was_open,
+        run,
+        to.written,
+        to.read_from
+    ])?;
     Ok(())
 }
 
@@ -160,13 +177,10 @@ pub(super) fn record_doubts(
     doubts: &[Doubt],
     times_again: Option<&SourceTime>,
 ) -> rusqlite::Result<()> {
-    if !doubts.is_empty() {
-        forget_look_backs(conn)?;
-    }
+    doubt_tenants(conn, doubts)?;
     // The tree may hold other versions, or nothing, also where the source has come back to what the ledger
     // knows.
     if doubts.contains(&Doubt::StateRestored) {
-        conn.execute("UPDATE tenant SET recheck = 1", [])?;
         conn.execute("UPDATE entry SET settled = 0, recheck = 1", [])?;
     }
     // A row that changes once more may get the very time that it had.
@@ -176,9 +190,21 @@ pub(super) fn record_doubts(
     Ok(())
 }
 
-/// Lifts the lower bound of every tenant: its next run compares all keys.
+/// What is doubted of the tenants alone.
+pub(super) fn doubt_tenants(conn: &Connection, doubts: &[Doubt]) -> rusqlite::Result<()> {
+    if !doubts.is_empty() {
+        forget_look_backs(conn)?;
+    }
+    if doubts.contains(&Doubt::StateRestored) {
+        conn.execute("UPDATE tenant SET recheck = 1", [])?;
+    }
+    Ok(())
+}
+
+/// Lifts the lower bound of every tenant: its next run compares all keys. What it finds is caught up, and none of it
+/// late: whether earlier runs have read this source, or all of its times, is in doubt.
 pub(super) fn forget_look_backs(conn: &Connection) -> rusqlite::Result<()> {
-    conn.execute("UPDATE tenant SET look_back = NULL", []).map(drop)
+    conn.execute("UPDATE tenant SET look_back = NULL, read_from = NULL", []).map(drop)
 }
 
 /// Lets the invoices above a time count as unsettled, and their files be examined; None is every invoice. Returns how

@@ -3,11 +3,11 @@
 //! The list is durable before the first file of a batch is renamed. A run that dies leaves it behind,
 //! and the next one knows from it which files and which invoices are in doubt.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rustix::fs::AtFlags;
@@ -15,11 +15,13 @@ use rustix::io::Errno;
 use serde_json::Value;
 
 use super::handles::Folders;
+use super::mark;
 use super::name::TreePath;
 use super::output::{Durability, Tree};
 use super::tmpfile::{self, UnnamedFile, UnnamedFiles};
-use crate::fs::private::{FileAccess, PrivateFolder};
-use crate::fs::{create_file, create_folder_if_missing, open_beneath};
+use crate::fs::inherit::Inherited;
+use crate::fs::private::{FileAccess, PRIVATE, PrivateFolder};
+use crate::fs::{create_file, create_folder_if_missing, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId};
 use crate::lang::Explain;
 
@@ -48,6 +50,10 @@ pub struct Stage {
     output_folders: Arc<Folders>,
     lists: AtomicU64,
     pub(super) durability: Durability,
+    /// What staged files have from their folder.
+    inherited: Inherited,
+    /// Whether a run has said that files do not get what their folders hand down.
+    pub(super) has_told: AtomicBool,
 }
 
 /// When a document gets a name.
@@ -108,7 +114,11 @@ impl Stage {
         let handle = open_beneath(private.handle(), FOLDER).map_err(|error| private.cannot_open(FOLDER, error))?;
         private.refuse_foreign_folder(FOLDER, &handle)?;
         tmpfile::grow_fd_table(&handle, tree.handles);
+        let inherited =
+            Inherited::from_folder(&handle).explain(|| text!("cannot look at {}", "无法查看 {}", path.display()))?;
         Ok(Self {
+            inherited,
+            has_told: AtomicBool::new(false),
             handles: tree.handles,
             output_folders: Arc::clone(&tree.folders),
             private: Arc::clone(private),
@@ -165,6 +175,22 @@ impl Stage {
             }
         }
         Ok(rustix::fs::renameat(self.folder(staged)?, staged.file(), folder, name)?)
+    }
+
+    /// What files get in a folder, if it is something else than they have from staging.
+    pub(super) fn unlike_staging(&self, folder: &OwnedFd) -> io::Result<Option<Inherited>> {
+        let inherited = Inherited::from_folder(folder)?;
+        Ok(Some(inherited).filter(|inherited| *inherited != self.inherited))
+    }
+
+    /// Gives a document what its folder hands down, before it is there.
+    pub(super) fn give(&self, staged: &StagedDocument, inherited: &Inherited) -> io::Result<()> {
+        if let Some(unnamed) = &staged.unnamed {
+            return inherited.give(unnamed.file(), &self.inherited);
+        }
+        let file = open_file(self.folder(staged)?, staged.file())?;
+        inherited.give(&file, &self.inherited)?;
+        if self.durability == Durability::File { file.sync_all() } else { Ok(()) }
     }
 
     /// The folder of a document.
@@ -240,6 +266,19 @@ pub fn unrecorded(private: &PrivateFolder) -> anyhow::Result<Unrecorded> {
         read.explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?;
     }
     Ok(unrecorded)
+}
+
+/// The same without the lock, for a dry run. The lists of a run at work say nothing of a dead one; whether there is one,
+/// its lock says.
+pub fn unrecorded_without_lock(output: &Path) -> anyhow::Result<Unrecorded> {
+    let Some(private) = PrivateFolder::open_existing(&output.join(PRIVATE))? else { return Ok(Unrecorded::default()) };
+    let unrecorded = unrecorded(&private)?;
+    if unrecorded == Unrecorded::default() {
+        return Ok(unrecorded);
+    }
+    let lock = private.open(mark::FILE, FileAccess::Read)?;
+    let is_at_work = lock.is_some_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
+    Ok(if is_at_work { Unrecorded::default() } else { unrecorded })
 }
 
 fn read_list(mut list: File, unrecorded: &mut Unrecorded) -> anyhow::Result<()> {

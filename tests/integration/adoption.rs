@@ -105,7 +105,7 @@ fn after_an_incremental_export_tree_and_table_agree_and_nothing_else_was_touched
         exporter.assert_agrees();
         assert_eq!(summary["written"], updated.len() + 51, "{summary}");
         assert_eq!(summary["removed"], 1, "{summary}");
-        assert!(summary["late"].as_u64().unwrap() > 40, "{summary}");
+        assert_eq!(summary["late"], 0, "other versions of what was there: {summary}");
         let after = exporter.stamps();
         let touched: BTreeSet<&str> = after
             .iter()

@@ -11,7 +11,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// Words of the command line, of formats and of values, which are the same in every language.
-const SAME: [&str; 38] = [
+const SAME: [&str; 43] = [
     "INFO",
     "HINT",
     "WARN",
@@ -27,6 +27,8 @@ const SAME: [&str; 38] = [
     "B",
     "SQL",
     "cron",
+    "root",
+    "sudo",
     "invoice-export",
     "run",
     "status",
@@ -43,6 +45,9 @@ const SAME: [&str; 38] = [
     "backups",
     "chown",
     "chmod",
+    "chgrp",
+    "setfacl",
+    "ACL",
     "tenant|time|count|status",
     "FAILED",
     "find",
@@ -102,7 +107,7 @@ fn exported(table: &Table) -> Exporter<'_> {
     row(1, "INV1", "[1]", 60);
     row(2, "INV2", "{", 60);
     row(3, "INV3", "[3]", 60);
-    let exporter = Exporter::new(table).env("LOGNAME", "cron");
+    let exporter = Exporter::new(table).env("SUDO_USER", "cron");
     exporter.run(INCREMENTAL).expect(3);
     row(4, "INV4", "[4]", 90);
     exporter.run(INCREMENTAL).expect(0);

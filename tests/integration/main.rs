@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+mod accounts;
 mod adoption;
+mod alive;
 mod architecture;
+mod arrivals;
 mod attacks;
 mod backups;
 mod build;
@@ -21,6 +24,7 @@ mod dryrun;
 mod errors;
 mod failing_calls;
 mod few_handles;
+mod foreseen;
 mod full;
 mod full_disks;
 mod histories;
@@ -28,6 +32,7 @@ mod history;
 mod hostile;
 mod identity;
 mod incremental;
+mod inherited;
 mod large;
 mod late_commits;
 mod legacy;
@@ -47,12 +52,14 @@ mod pipes;
 mod planted;
 mod power;
 mod pruning;
+mod readers;
 mod reading;
 mod refusals;
 mod rejects;
 mod replicas;
 mod results;
 mod retries;
+mod run_numbers;
 mod scripts;
 mod selection;
 mod server_errors;

@@ -97,7 +97,7 @@ fn more_rows_of_one_second_than_any_page_or_batch_holds_are_all_exported() {
                 "UPDATE t_invoice SET fext_field = '[0]', fupdate_time = '{later}' WHERE fid IN (1, 9999, 10000, 10001)"
             ),
         );
-        assert_eq!(numbers(&export("incremental"), ["written", "late"]), [10_004, 10_004]);
+        assert_eq!(numbers(&export("incremental"), ["written", "late"]), [10_004, 10_000]);
         // The one that changed without a new time is for a full run.
         assert_eq!(counts("full"), [1, 20_000]);
         exporter.assert_agrees();

@@ -15,7 +15,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// The fields that the README lists, in its order.
-const FIELDS: [&str; 27] = [
+const FIELDS: [&str; 31] = [
     "run",
     "dry_run",
     "kind",
@@ -26,7 +26,11 @@ const FIELDS: [&str; 27] = [
     "failed_tenants",
     "seen",
     "written",
+    "new",
+    "replaced",
+    "moved",
     "unchanged",
+    "taken_over",
     "rejected",
     "gone",
     "late",
@@ -205,7 +209,10 @@ fn a_verbose_run_tells_all_the_numbers_of_a_tenant() {
         insert(table, 1, "1", 60);
         let exporter = Exporter::new(table);
         let verbose = exporter.run(["run", "-v", "--mode", "incremental"]).expect(0);
-        assert!(verbose.stderr.contains("tenant 1: seen 1, written 1, unchanged 0, rejected 0"), "{verbose}");
+        assert!(
+            verbose.stderr.contains("tenant 1: seen 1, written 1, new 1, replaced 0, moved 0, unchanged 0"),
+            "{verbose}"
+        );
         assert!(verbose.stdout.contains("took: "), "{verbose}");
     });
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
+use serde_json::json;
 
 use crate::history::{files, runs_with_files};
 use crate::support::exporter::{Exporter, numbers, run_with};
@@ -241,6 +242,25 @@ fn rows_of_an_earlier_schema_move_as_before_once_a_full_run_has_read_them() {
     let summary = exporter.run(INCREMENTAL).expect(0).json();
     assert_eq!(numbers(&summary, ["written", "removed", "leftovers"]), [1, 1, 0]);
     exporter.assert_state_is_sound();
+}
+
+#[test]
+fn what_runs_under_an_earlier_schema_read_without_a_gap_is_known_unless_an_operator_changed_it() {
+    let table = table();
+    table.insert(&Row { id: 3, tenant: "89", number: "INV3", ..Row::default() });
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    exporter.run(["state", "set", "10", "2025-11-28", "--yes"]).expect(0);
+    Connection::open(exporter.state()).unwrap().execute("UPDATE tenant SET look_back = NULL WHERE n = 3", []).unwrap();
+    take_back(&exporter, 6);
+    // A command that upgrades the state, and then takes away what is known of one tenant.
+    exporter.run(["state", "set", "89", "2025-11-28", "--yes"]).expect(0);
+    let known = exporter.ask("SELECT name, read_from IS NULL, coalesce(read_from, '-') FROM tenant ORDER BY n");
+    assert_eq!(known, ["1 0 ", "10 1 -", "89 1 -"]);
+    let counts = exporter.run(["history", "1", "--format", "json"]).expect(0).json();
+    assert_eq!((&counts["new"], &counts["taken_over"], &counts["written"]), (&json!(null), &json!(null), &json!(3)));
+    assert_eq!((&counts["per_tenant"][0]["new"], &counts["per_tenant"][0]["written"]), (&json!(null), &json!(1)));
+    exporter.run(["state", "check", "--deep"]).expect(0);
 }
 
 /// A list of targets as versions wrote it that did not say the digests.

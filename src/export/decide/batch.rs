@@ -1,13 +1,14 @@
 //! A batch: the decisions that are published and recorded together, and the paths that they claim.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::mem;
 use std::time::Duration;
 
 use crate::export::metrics::Totals;
-use crate::invoice::{Digest, InvoiceId, Tenant};
+use crate::invoice::{InvoiceId, Tenant};
 use crate::run::Counts;
-use crate::state::ledger::{Entry, Origin};
+use crate::state::ledger::{Entry, Owner};
+use crate::state::origin::Origin;
 use crate::state::record::Record;
 use crate::state::todo::{Leftover, Reject};
 use crate::tree::name::TreePath;
@@ -48,6 +49,8 @@ pub(in crate::export) struct Batch {
     tenantless: Counts,
     /// What batches before have counted of rows that this one decides anew.
     corrections: Vec<(Option<Tenant>, Counts)>,
+    /// Paths that an earlier batch has removed the file of, and that get one again.
+    refilled: BTreeSet<TreePath>,
     /// Tenants that are done once the batch is on record.
     pub ready: Vec<Tenant>,
     /// Bytes of the staged documents.
@@ -80,7 +83,7 @@ impl Batch {
 
     /// How many invoices get a new file, not counting those with a file that is right already.
     pub(super) fn written(&self) -> u64 {
-        self.record.entries.values().filter(|(_, origin)| *origin == Origin::Written).count() as u64
+        self.record.entries.values().filter(|(_, origin)| origin.is_written()).count() as u64
     }
 
     /// Counts what no decision of the batch stands for.
@@ -107,16 +110,20 @@ impl Batch {
         entries.contains_key(id) || rejects.contains_key(id) || gone.contains_key(id)
     }
 
-    /// The invoices that get this path, each with the digest of its document.
-    pub(super) fn owners(&self, path: &TreePath) -> impl Iterator<Item = (InvoiceId, Digest)> {
+    /// The invoices that get this path.
+    pub(super) fn owners(&self, path: &TreePath) -> impl Iterator<Item = Owner> {
         let ids = self.owners.get(path).map(Vec::as_slice).unwrap_or_default();
-        ids.iter().filter_map(|id| self.entry(id).map(|entry| (id.clone(), entry.digest)))
+        ids.iter().filter_map(|id| {
+            let (entry, origin) = self.record.entries.get(id)?;
+            let origin = Some(*origin).filter(|origin| *origin != Origin::Kept);
+            Some(Owner { id: id.clone(), digest: entry.digest, origin })
+        })
     }
 
     /// Other invoices that get the path at which this one lies, with other content.
     pub(super) fn takers(&self, entry: &Entry) -> impl Iterator<Item = InvoiceId> {
         let owners = self.owners(&entry.path);
-        owners.filter(|(owner, digest)| *owner != entry.id && *digest != entry.digest).map(|(owner, _)| owner)
+        owners.filter(|owner| owner.id != entry.id && owner.digest != entry.digest).map(|owner| owner.id)
     }
 
     /// Gives an invoice its path. A path that is claimed is neither removed nor left over.
@@ -196,11 +203,16 @@ impl Batch {
         self.corrections.push((tenant, counted));
     }
 
+    /// The path gets a file again: it counts as replaced and not as removed, as if all had come in one batch.
+    pub(super) fn refill(&mut self, path: TreePath) {
+        self.refilled.insert(path);
+    }
+
     /// The file could not be put in place: takes out the invoices that it was written for.
     pub(super) fn drop_failed(&mut self, path: &TreePath) -> Vec<InvoiceId> {
         let owners = self.owners.get(path).cloned().unwrap_or_default();
         let entries = &self.record.entries;
-        let written = |id: &InvoiceId| entries.get(id).is_some_and(|(_, origin)| *origin == Origin::Written);
+        let written = |id: &InvoiceId| entries.get(id).is_some_and(|(_, origin)| origin.is_written());
         let unwritten: Vec<InvoiceId> = owners.into_iter().filter(written).collect();
         unwritten.iter().for_each(|id| drop(self.forget(id)));
         unwritten
@@ -243,7 +255,7 @@ impl Batch {
         // Neighbours in a folder are put there one after the other.
         placements.sort_by(|a, b| a.path.cmp(&b.path));
         let Record { entries, found, .. } = &self.record;
-        let adopted = entries.values().filter(|(_, origin)| *origin == Origin::Adopted).map(|(entry, _)| entry);
+        let adopted = entries.values().filter(|(_, origin)| origin.is_adopted()).map(|(entry, _)| entry);
         let adopted = adopted.chain(found).map(|entry| entry.path.clone()).collect();
         self.taken_over.clear();
         Changes { placements, adopted, removals: mem::take(&mut self.removals).into_values().collect() }
@@ -262,6 +274,12 @@ impl Batch {
         }
         totals.add(None, tenantless);
         tenants.iter().for_each(|(tenant, counts)| totals.add(Some(tenant), *counts));
+        for path in mem::take(&mut self.refilled) {
+            let owner = self.owners.get(&path).and_then(|owners| self.entry(owners.first()?));
+            let tenant = owner.map(|entry| entry.tenant.clone());
+            let removed = Counts { removed: 1, ..Counts::default() };
+            self.corrections.extend(tenant.map(|tenant| (Some(tenant), removed)));
+        }
         for (tenant, counted) in mem::take(&mut self.corrections) {
             let is_counted = tenant.as_ref().is_none_or(|tenant| totals.of(tenant).unchanged >= counted.unchanged);
             if is_counted {
@@ -289,7 +307,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::invoice::Reason;
+    use crate::invoice::{Digest, Reason};
     use crate::tree::publish::Cause;
 
     fn path(name: &str) -> TreePath {
@@ -334,9 +352,9 @@ mod tests {
     #[test]
     fn a_row_counts_once_as_what_was_decided_last() {
         let mut batch = Batch::default();
-        batch.enter(entry("1", "CN", 1), Origin::Written);
-        batch.enter(entry("1", "DE", 1), Origin::Written);
-        batch.enter(entry("2", "FR", 1), Origin::Adopted);
+        batch.enter(entry("1", "CN", 1), Origin::New);
+        batch.enter(entry("1", "DE", 1), Origin::New);
+        batch.enter(entry("2", "FR", 1), Origin::TakenOver);
         batch.reject(reject("2"));
         batch.reject(reject("3"));
         batch.enter(entry("3", "IT", 1), Origin::Kept);
@@ -345,7 +363,7 @@ mod tests {
         let mut totals = Totals::default();
         batch.close(&mut totals);
         let expected =
-            Counts { seen: 4, written: 1, unchanged: 1, rejected: 1, gone: 1, bytes: 5, ..Counts::default() };
+            Counts { seen: 4, written: 1, new: 1, unchanged: 1, rejected: 1, gone: 1, bytes: 5, ..Counts::default() };
         assert_eq!((totals.run, batch.record.totals), (expected, expected));
         assert_eq!(totals.of(&Tenant::from("1")), Counts { seen: 3, gone: 0, ..expected });
     }
@@ -355,23 +373,23 @@ mod tests {
         let tenant = Tenant::from("1");
         let mut totals = Totals::default();
         let mut batch = Batch::default();
-        batch.enter(entry("1", "CN", 1), Origin::Written);
+        batch.enter(entry("1", "CN", 1), Origin::New);
         batch.close(&mut totals);
         let mut next = Batch::default();
         next.reject(reject("1"));
-        next.take_back(Some(tenant.clone()), Origin::Written.counts(5));
+        next.take_back(Some(tenant.clone()), Origin::New.counts(5));
         // Of a row that its tenant has never counted as unchanged there is nothing to take back.
         next.take_back(Some(tenant.clone()), Origin::Kept.counts(5));
         next.close(&mut totals);
         assert_eq!(totals.run, Counts { seen: 1, rejected: 1, ..Counts::default() });
-        assert_eq!(next.record.taken_back[&tenant], Origin::Written.counts(5));
+        assert_eq!(next.record.taken_back[&tenant], Origin::New.counts(5));
     }
 
     #[test]
     fn an_invoice_that_is_withdrawn_gives_back_the_path_that_it_took() {
         let mut batch = Batch::default();
         batch.remove(removal("1", "CN"));
-        batch.enter(entry("2", "CN", 2), Origin::Written);
+        batch.enter(entry("2", "CN", 2), Origin::New);
         assert_eq!(batch.mover(&path("CN")), None);
         assert!(batch.withdraw(&InvoiceId::from("2")).is_some());
         assert_eq!(batch.mover(&path("CN")), Some(InvoiceId::from("1")));
@@ -383,8 +401,8 @@ mod tests {
     #[test]
     fn an_invoice_that_a_failed_file_was_not_written_for_stays() {
         let mut batch = Batch::default();
-        batch.enter(entry("1", "CN", 1), Origin::Written);
-        batch.enter(entry("2", "CN", 1), Origin::Adopted);
+        batch.enter(entry("1", "CN", 1), Origin::New);
+        batch.enter(entry("2", "CN", 1), Origin::TakenOver);
         assert_eq!(batch.drop_failed(&path("CN")), [InvoiceId::from("1")]);
         assert!(batch.entry(&InvoiceId::from("2")).is_some());
         assert_eq!(batch.takers(&entry("3", "CN", 9)).collect::<Vec<_>>(), [InvoiceId::from("2")]);

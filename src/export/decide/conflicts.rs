@@ -93,7 +93,7 @@ impl Winner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::check::{Candidate, FileState};
+    use crate::export::check::{Before, Candidate, FileState};
 
     fn candidate(id: &str, number: &str, time: Option<&str>) -> (InvoiceId, Option<CheckResult>) {
         let invoice = Invoice {
@@ -106,7 +106,7 @@ mod tests {
         };
         let path = TreePath::of(&invoice.tenant, None, &invoice.date, &invoice.number);
         let digest = Digest([id.len() as u8; 32]);
-        let candidate = Candidate { invoice, path, digest, size: 2, file: FileState::Staged(None) };
+        let candidate = Candidate { invoice, path, digest, size: 2, file: FileState::Staged(None, Before::Nothing) };
         (InvoiceId::from(id), Some(CheckResult::Candidate(candidate)))
     }
 

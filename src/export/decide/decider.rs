@@ -12,18 +12,19 @@ use super::batch::{BATCH_TIME, Batch, FIRST_BATCH_DECISIONS, next_limit};
 use super::conflicts::{Conflicts, DeferredRow, RereadRows, Winner, winners};
 use super::decisions::{Decisions, Rival};
 use super::doubted;
-use super::ledger_view::InFlight;
+use super::ledger_view::{InFlight, PathOwners};
 use super::parts::{Parts, advances, members};
 use super::second::SecondSource;
 use crate::event::Notice;
-use crate::export::check::{Candidate, CheckResult};
+use crate::export::check::{Candidate, CheckResult, FileState};
+use crate::export::commit::Committer;
 use crate::export::diff::ReaderEvent;
 use crate::export::drive::{Checked, RowHandler};
 use crate::export::metrics::RunResult;
 use crate::export::one_by_one::{self, RetryingSource};
 use crate::export::plan::Group;
 use crate::export::ticket::{Part, Rewrite, Ticket};
-use crate::invoice::{InvoiceId, Tenant};
+use crate::invoice::InvoiceId;
 use crate::lang::Explain;
 use crate::refusal::Trouble;
 use crate::run::KeptReason;
@@ -64,7 +65,9 @@ impl RowHandler for Decider<'_> {
             return self.close_and_submit(part);
         }
         self.decisions.journal.note_row(part, &check_result);
-        self.count_late(check_result.tenant(), late_by);
+        if let Some(late_by) = late_by {
+            self.count_late(&check_result, late_by)?;
+        }
         self.decide(check_result, known)?;
         self.close_and_submit(part)?;
         self.decisions.journal.say_progress();
@@ -81,10 +84,9 @@ impl RowHandler for Decider<'_> {
                     self.close_and_submit(Part::Group(n))?;
                 }
             }
-            ReaderEvent::Gone { part, id, tenant, late_by } => {
+            ReaderEvent::Gone { part, id, tenant } => {
                 if !self.decisions.tally.remove_rival(&id) {
                     self.decisions.journal.note_gone_row();
-                    self.count_late(tenant.as_ref(), late_by);
                     self.decisions.record_gone(id, tenant.as_ref());
                 }
                 self.close_and_submit(part)?;
@@ -119,6 +121,9 @@ impl RowHandler for Decider<'_> {
         parts.into_iter().for_each(|part| self.decisions.take_back_doubles(part));
         self.publish_and_record()?;
         self.decisions.journal.finish(self.groups.len());
+        if let Committer::DryRun { state, rehearsal, .. } = &self.decisions.view.committer {
+            self.decisions.journal.say_prospects(*state, rehearsal)?;
+        }
         let totals = &self.decisions.journal.outcome.totals.run;
         ensure!(
             totals.balances(),
@@ -146,11 +151,19 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// Counts a row that earlier runs could not see, by so many seconds.
-    fn count_late(&mut self, tenant: Option<&Tenant>, late_by: Option<u64>) {
-        if late_by.is_some() {
-            self.decisions.view.batch.count(tenant, |counts| counts.late(late_by));
+    /// Counts a late arrival, by so many seconds. None is an invoice with a file that is right already, nor one that
+    /// earlier runs have seen and rejected.
+    fn count_late(&mut self, check_result: &CheckResult, late_by: u64) -> anyhow::Result<()> {
+        let needs_file = match check_result {
+            CheckResult::Candidate(candidate) => !candidate.has_right_file(),
+            CheckResult::Reject(_) => true,
+            CheckResult::Trouble { .. } => false,
+        };
+        let Decisions { view, .. } = &mut self.decisions;
+        if needs_file && !view.was_rejected(check_result.id())? {
+            view.batch.count(check_result.tenant(), |counts| counts.late(late_by));
         }
+        Ok(())
     }
 
     /// `known` is what the ledger said when the row was read.
@@ -168,15 +181,16 @@ impl<'a> Decider<'a> {
 
     /// Gives a candidate its path, or puts it aside until conflicts are resolved.
     fn claim(&mut self, candidate: Candidate, known: Option<Entry>) -> anyhow::Result<()> {
-        if !self.decisions.has_entered && candidate.has_right_file() && known.is_some() {
-            return self.decisions.accept(candidate, known);
+        if !self.decisions.has_entered && matches!(candidate.file, FileState::Unchanged) && known.is_some() {
+            return self.decisions.accept(candidate, known, &PathOwners::default());
         }
-        let rivals = self.decisions.view.rivals(&candidate.invoice.id, &candidate.path, candidate.digest)?;
+        let owners = self.decisions.view.path_owners(&candidate.path)?;
+        let rivals = owners.rivals(&candidate.invoice.id, candidate.digest);
         if rivals.is_empty()
             && self.decisions.still_holds(&candidate, known.as_ref())?
             && !self.is_awaited(&candidate)?
         {
-            return self.decisions.accept(candidate, known);
+            return self.decisions.accept(candidate, known, &owners);
         }
         self.put_aside(&candidate, rivals)?;
         if self.conflicts.is_full() { self.resolve_conflicts() } else { Ok(()) }
@@ -201,6 +215,7 @@ impl<'a> Decider<'a> {
         aside.extend(self.decisions.view.batch.mover(&candidate.path));
         while let Some(id) = aside.pop() {
             let Some((entry, staged)) = self.decisions.view.batch.withdraw(&id) else { continue };
+            self.decisions.tally.take_kept(&id);
             aside.extend(self.decisions.view.batch.mover(&entry.path));
             if let Some(before) = self.decisions.view.entry(&id)? {
                 self.decisions.view.batch.keep_file(&before.path);
@@ -352,7 +367,8 @@ impl<'a> Decider<'a> {
         let CheckResult::Candidate(candidate) = checked else { return self.decide(checked, None) };
         let Some(winner) = winners.get(&candidate.path) else { bail!("no invoice won {}", candidate.path) };
         if winner.digest == candidate.digest {
-            return self.decisions.accept(candidate, None);
+            let owners = self.decisions.view.path_owners(&candidate.path)?;
+            return self.decisions.accept(candidate, None, &owners);
         }
         self.decisions.discard(&candidate);
         self.decisions.reject(winner.beats(candidate.invoice, &candidate.path))

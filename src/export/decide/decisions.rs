@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::batch::Batch;
 use super::journal::Journal;
-use super::ledger_view::LedgerView;
+use super::ledger_view::{LedgerView, PathOwners};
 use super::tally::{Counted, Tally};
 use crate::event::Notice;
-use crate::export::check::{Candidate, CheckResult, Checker, FileState};
+use crate::export::check::{Before, Candidate, CheckResult, Checker, FileState};
 use crate::export::server::RunParameters;
 use crate::export::ticket::Part;
-use crate::invoice::{InvoiceId, Tenant};
+use crate::invoice::{Invoice, InvoiceId, Tenant};
 use crate::refusal::Trouble;
 use crate::run::{Counts, KeptReason};
-use crate::state::ledger::{Entry, Origin};
+use crate::state::ledger::Entry;
+use crate::state::origin::Origin;
 use crate::state::todo::{DoubtedPath, Leftover, Reject, TodoReason};
 use crate::tree::name::TreePath;
 use crate::tree::publish::{Failure, NotRemoved, NotRemovedReason, Placement, Published};
@@ -64,39 +65,68 @@ impl Decisions<'_> {
         }
     }
 
-    /// Gives a candidate its path. Rows of a tenant that has failed are left to the next run. `known` is what the
-    /// ledger said when the row was read.
-    pub(super) fn accept(&mut self, candidate: Candidate, known: Option<Entry>) -> anyhow::Result<()> {
+    /// Gives a candidate its path. Rows of a tenant that has failed are left to the next run. `known` is what the ledger
+    /// said when the row was read.
+    pub(super) fn accept(
+        &mut self,
+        candidate: Candidate,
+        known: Option<Entry>,
+        owners: &PathOwners,
+    ) -> anyhow::Result<()> {
         if self.journal.has_failed(&candidate.invoice.tenant) {
             self.discard(&candidate);
             return Ok(());
         }
         let before = if self.has_entered { self.view.entry(&candidate.invoice.id)? } else { known };
         let entry = self.entry_of(&candidate, before.as_ref());
+        let origin = self.origin(&candidate, before.as_ref(), owners)?;
         let Candidate { invoice, path, digest, size, file } = candidate;
         if let Some(before) = &before
             && before.path != path
         {
             self.supersede(before, &path, &invoice)?;
         }
-        let (origin, staged) = match file {
-            FileState::Unchanged if before.as_ref() == Some(&entry) && !self.retried.contains_key(&entry.id) => {
-                self.view.batch.count(Some(&invoice.tenant), |counts| *counts += Origin::Kept.counts(size));
-                return Ok(());
-            }
-            FileState::Unchanged => (Origin::Kept, None),
-            FileState::Adopted => (Origin::Adopted, None),
-            FileState::Staged(staged) => (Origin::Written, staged),
-        };
+        let is_same = origin == Origin::Kept && before.as_ref() == Some(&entry);
+        if is_same && !self.retried.contains_key(&entry.id) {
+            self.view.batch.count(Some(&invoice.tenant), |counts| *counts += Origin::Kept.counts(size));
+            return Ok(());
+        }
+        if origin == Origin::Kept {
+            self.tally.note_kept(&entry.id);
+        }
         self.has_entered |= origin != Origin::Kept;
         self.view.note_entered(&entry);
         self.view.batch.enter(entry, origin);
-        if let Some(staged) = staged {
+        if let FileState::Staged(Some(staged), _) = file {
             let placement = Placement { id: invoice.id, tenant: invoice.tenant, path, digest, staged };
             let replaced = self.view.batch.place(placement, size);
             replaced.iter().for_each(|replaced| self.checker.discard(replaced));
         }
         Ok(())
+    }
+
+    /// How the invoice gets its file. What this run has written or removed at the path is no state of before the run.
+    fn origin(&mut self, candidate: &Candidate, before: Option<&Entry>, owners: &PathOwners) -> anyhow::Result<Origin> {
+        let Candidate { invoice: Invoice { id, .. }, path, digest, file, .. } = candidate;
+        let is_over = match (owners.written_as(), file) {
+            (Some(origin), _) => origin.is_over(),
+            (None, FileState::Unchanged) => return Ok(Origin::Kept),
+            (None, FileState::Adopted) if owners.share(id, *digest) => return Ok(Origin::Shared),
+            (None, FileState::Adopted) => return Ok(Origin::TakenOver),
+            (None, FileState::Staged(..)) if self.was_removed(path)? => {
+                self.view.batch.refill(path.clone());
+                true
+            }
+            (None, FileState::Staged(_, before)) => *before == Before::AFile,
+        };
+        let recorded = if self.view.is_overruled(id) { self.view.recorded(id)? } else { before.cloned() };
+        let has_moved = recorded.is_some_and(|entry| entry.path != *path);
+        Ok(Origin::written(has_moved, is_over))
+    }
+
+    /// Whether an earlier batch of this run has removed the file that was at a path.
+    fn was_removed(&self, path: &TreePath) -> anyhow::Result<bool> {
+        Ok(self.journal.outcome.totals.run.removed > 0 && self.view.has_removed(path)?)
     }
 
     fn entry_of(&self, candidate: &Candidate, before: Option<&Entry>) -> Entry {
@@ -132,18 +162,18 @@ impl Decisions<'_> {
 
     /// Removes the staged document of a candidate that is not accepted.
     pub(super) fn discard(&self, candidate: &Candidate) {
-        if let FileState::Staged(Some(staged)) = &candidate.file {
+        if let FileState::Staged(Some(staged), _) = &candidate.file {
             self.checker.discard(staged);
         }
     }
 
     /// What is known of a rival that was read again.
     pub(super) fn take_rival(&mut self, id: &InvoiceId) -> anyhow::Result<Rival> {
-        Ok(Rival {
-            entry: self.view.entry(id)?,
-            counted: self.view.counted(id)?.or_else(|| self.tally.take_gone_count(id)),
-            is_in_batch: self.view.batch.decides(id),
-        })
+        let entry = self.view.entry(id)?;
+        let kept = self.tally.take_kept(id).then_some(entry.as_ref()).flatten();
+        let kept = kept.map(|entry| (Some(entry.tenant.clone()), Origin::Kept.counts(entry.size)));
+        let counted = self.view.counted(id)?.or_else(|| self.tally.take_gone_count(id)).or(kept);
+        Ok(Rival { entry, counted, is_in_batch: self.view.batch.decides(id) })
     }
 
     /// Sees to it that a rival which is about to be decided counts once.
@@ -181,8 +211,8 @@ impl Decisions<'_> {
         let mut dropped = Vec::new();
         for Failure { tenant, path, trouble } in published.failed() {
             dropped.extend(batch.drop_failed(path));
-            for (owner, _) in self.view.recorded_owners(path)? {
-                batch.cancel_displacement(&owner);
+            for owner in self.view.recorded_owners(path)? {
+                batch.cancel_displacement(&owner.id);
             }
             self.journal.fail(tenant, trouble.clone());
         }
@@ -196,6 +226,9 @@ impl Decisions<'_> {
         }
         for left in published.not_removed() {
             self.note_not_removed(batch, left);
+        }
+        if let Some((folder, detail)) = published.ungiven() {
+            self.journal.notice(Notice::NotShared { folder: folder.to_owned(), detail: detail.to_owned() });
         }
         for (path, detail) in published.in_doubt() {
             batch.keep_in_doubt(path);
@@ -255,7 +288,7 @@ mod tests {
     use crate::export::commit::Committer;
     use crate::export::decide::tests::parameters;
     use crate::export::options::Rejects;
-    use crate::invoice::{Digest, Invoice, SourceTime};
+    use crate::invoice::{Digest, SourceTime};
     use crate::run::Kind;
     use crate::state::rehearsal::Rehearsal;
 
@@ -300,11 +333,11 @@ mod tests {
         let mut decisions = decisions(&parameters, &mut tell);
         let known = decisions.entry_of(&candidate("CN", FileState::Unchanged), None);
         assert!(known.settled);
-        decisions.accept(candidate("CN", FileState::Unchanged), Some(known.clone())).unwrap();
+        decisions.accept(candidate("CN", FileState::Unchanged), Some(known.clone()), &PathOwners::default()).unwrap();
         assert!(!decisions.view.batch.decides(&known.id) && !decisions.has_entered);
         // One on the to-do list leaves it.
         decisions.retried.insert(known.id.clone(), TodoReason::Reject);
-        decisions.accept(candidate("CN", FileState::Unchanged), Some(known.clone())).unwrap();
+        decisions.accept(candidate("CN", FileState::Unchanged), Some(known.clone()), &PathOwners::default()).unwrap();
         assert!(decisions.view.batch.decides(&known.id));
         assert_eq!(closed(&mut decisions), Counts { seen: 2, unchanged: 2, ..Counts::default() });
     }
@@ -314,7 +347,9 @@ mod tests {
         let (parameters, mut tell) = (parameters(Kind::Full), |_| {});
         let mut decisions = decisions(&parameters, &mut tell);
         decisions.journal.fail(&Tenant::from("1"), Trouble::Rejects { invoices: 1 });
-        decisions.accept(candidate("CN", FileState::Staged(None)), None).unwrap();
+        decisions
+            .accept(candidate("CN", FileState::Staged(None, Before::Nothing)), None, &PathOwners::default())
+            .unwrap();
         assert_eq!(closed(&mut decisions), Counts::default());
     }
 
@@ -327,11 +362,15 @@ mod tests {
         assert_eq!(closed(&mut decisions), Counts { seen: 1, gone: 1, ..Counts::default() });
         let rival = decisions.take_rival(&id).unwrap();
         decisions.recount(&id, None, &rival);
-        decisions.accept(candidate("CN", FileState::Staged(None)), None).unwrap();
+        decisions
+            .accept(candidate("CN", FileState::Staged(None, Before::Nothing)), None, &PathOwners::default())
+            .unwrap();
         // In the batch that is open it counts as what it comes to in the end.
         let rival = decisions.take_rival(&id).unwrap();
         decisions.recount(&id, None, &rival);
-        decisions.accept(candidate("DE", FileState::Staged(None)), None).unwrap();
-        assert_eq!(closed(&mut decisions), Counts { seen: 1, written: 1, bytes: 2, ..Counts::default() });
+        decisions
+            .accept(candidate("DE", FileState::Staged(None, Before::Nothing)), None, &PathOwners::default())
+            .unwrap();
+        assert_eq!(closed(&mut decisions), Counts { seen: 1, written: 1, new: 1, bytes: 2, ..Counts::default() });
     }
 }

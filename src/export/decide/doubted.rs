@@ -32,8 +32,8 @@ pub(super) fn clear_doubt(decisions: &mut Decisions<'_>) -> anyhow::Result<()> {
 fn clear_path(decisions: &mut Decisions<'_>, path: &TreePath, doubted: &DoubtedPath) -> anyhow::Result<()> {
     let DoubtedPath { writer, contents } = doubted;
     let owners = decisions.view.owners(path)?;
-    for (owner, _) in &owners {
-        adopt_file(decisions, owner, path)?;
+    for owner in &owners {
+        adopt_file(decisions, &owner.id, path)?;
     }
     let is_kept = match writer {
         Some(writer) if owners.is_empty() => lost_its_file(decisions, writer)? && adopt_file(decisions, writer, path)?,

@@ -12,6 +12,8 @@ use crate::export::ticket::Part;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Trouble;
 use crate::run::{KeptReason, Kind};
+use crate::state::State;
+use crate::state::rehearsal::Rehearsal;
 use crate::state::todo::{Leftover, Reject};
 
 const PROGRESS_EVERY: u64 = 100;
@@ -148,6 +150,12 @@ impl<'a> Journal<'a> {
             self.fail_if_rejected(&ready);
             self.say_done(ready);
         }
+    }
+
+    /// Says what would become of each path that a dry run would touch, and notes how many rejects it would close.
+    pub(super) fn say_prospects(&mut self, state: Option<&State>, rehearsal: &Rehearsal) -> anyhow::Result<()> {
+        self.outcome.closed_rejects = state.map_or(Ok(0), |state| rehearsal.closed_rejects(state))?;
+        rehearsal.prospects(|path, prospect| (self.tell)(Event::Prospect { path: path.to_string(), prospect }))
     }
 
     fn say_what_stays(&mut self) {

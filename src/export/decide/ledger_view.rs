@@ -9,7 +9,8 @@ use super::bloom::BloomFilter;
 use super::tally::Counted;
 use crate::export::commit::{Committer, Publishing};
 use crate::invoice::{Digest, InvoiceId};
-use crate::state::ledger::Entry;
+use crate::state::ledger::{Entry, Owner};
+use crate::state::origin::Origin;
 use crate::state::rehearsal::RehearsedInvoice;
 use crate::tree::name::TreePath;
 
@@ -25,6 +26,37 @@ pub(in crate::export) struct LedgerView<'a> {
 pub(super) struct InFlight {
     pub batch: Batch,
     pub publishing: Publishing,
+}
+
+/// The invoices of a path, as far as recorded and decided.
+#[derive(Default)]
+pub(in crate::export) struct PathOwners {
+    now: Vec<Owner>,
+    /// Those that a later decision gives another path, or none.
+    before: Vec<Owner>,
+}
+
+impl PathOwners {
+    fn put(&mut self, is_overruled: bool, owner: Owner) {
+        if is_overruled { self.before.push(owner) } else { self.now.push(owner) }
+    }
+
+    /// Other invoices that name the path with other content.
+    pub(super) fn rivals(&self, id: &InvoiceId, digest: Digest) -> Vec<InvoiceId> {
+        let rivals = self.now.iter().filter(|owner| owner.id != *id && owner.digest != digest);
+        rivals.map(|owner| owner.id.clone()).collect()
+    }
+
+    /// How this run came to write the file that is there, if it did.
+    pub(super) fn written_as(&self) -> Option<Origin> {
+        let origins = self.now.iter().chain(&self.before).filter_map(|owner| owner.origin);
+        origins.into_iter().find(|origin| origin.is_written())
+    }
+
+    /// Whether another invoice has the document.
+    pub(super) fn share(&self, id: &InvoiceId, digest: Digest) -> bool {
+        self.now.iter().any(|owner| owner.id != *id && owner.digest == digest)
+    }
 }
 
 impl<'a> LedgerView<'a> {
@@ -84,15 +116,16 @@ impl<'a> LedgerView<'a> {
     }
 
     /// The invoices that the ledger has at a path.
-    pub(super) fn recorded_owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
+    pub(super) fn recorded_owners(&self, path: &TreePath) -> anyhow::Result<Vec<Owner>> {
         if self.is_new(path) {
             return Ok(Vec::new());
         }
-        let owners = self.committer.state().map_or(Ok(Vec::new()), |state| state.owners(path))?;
+        let run = self.committer.run();
+        let owners = self.committer.state().map_or(Ok(Vec::new()), |state| state.owners(path, run))?;
         let Committer::DryRun { rehearsal, .. } = &self.committer else { return Ok(owners) };
         let mut still = Vec::new();
         for owner in owners {
-            if self.rehearsed(&owner.0)?.is_none_or(|rehearsed| !rehearsed.overrules) {
+            if self.rehearsed(&owner.id)?.is_none_or(|rehearsed| !rehearsed.overrules) {
                 still.push(owner);
             }
         }
@@ -100,25 +133,42 @@ impl<'a> LedgerView<'a> {
         Ok(still)
     }
 
-    /// The invoices that name a path, each with the digest of its document.
-    pub(super) fn owners(&self, path: &TreePath) -> anyhow::Result<Vec<(InvoiceId, Digest)>> {
-        let recorded = self.recorded_owners(path)?.into_iter().filter(|(owner, _)| !self.is_overruled(owner));
-        let closed = self.batch_in_flight().into_iter().flat_map(|batch| batch.owners(path));
-        let closed = closed.filter(|(owner, _)| !self.batch.overrules(owner));
-        Ok(recorded.chain(closed).chain(self.batch.owners(path)).collect())
+    /// The invoices that name a path, and those that named it.
+    pub(super) fn path_owners(&self, path: &TreePath) -> anyhow::Result<PathOwners> {
+        let mut owners = PathOwners::default();
+        for owner in self.recorded_owners(path)? {
+            owners.put(self.is_overruled(&owner.id), owner);
+        }
+        for owner in self.batch_in_flight().into_iter().flat_map(|batch| batch.owners(path)) {
+            owners.put(self.batch.overrules(&owner.id), owner);
+        }
+        owners.now.extend(self.batch.owners(path));
+        Ok(owners)
+    }
+
+    /// The invoices that name a path.
+    pub(super) fn owners(&self, path: &TreePath) -> anyhow::Result<Vec<Owner>> {
+        Ok(self.path_owners(path)?.now)
     }
 
     /// Other invoices that name a path with other content.
     pub(super) fn rivals(&self, id: &InvoiceId, path: &TreePath, digest: Digest) -> anyhow::Result<Vec<InvoiceId>> {
-        let is_rival = |(owner, theirs): &(InvoiceId, Digest)| owner != id && *theirs != digest;
-        Ok(self.owners(path)?.into_iter().filter(is_rival).map(|(owner, _)| owner).collect())
+        Ok(self.path_owners(path)?.rivals(id, digest))
+    }
+
+    /// Whether this run has removed the file that was at a path, or would have.
+    pub(super) fn has_removed(&self, path: &TreePath) -> anyhow::Result<bool> {
+        match &self.committer {
+            Committer::Export { state, writing, .. } => state.has_removed(writing.run.id, path),
+            Committer::DryRun { rehearsal, .. } => rehearsal.has_removed(path),
+        }
     }
 
     /// Where the open batch puts the invoices that shared the file at this path until now.
     pub(super) fn moved_from(&self, path: &TreePath) -> anyhow::Result<impl Iterator<Item = TreePath>> {
         let in_flight = self.batch_in_flight().into_iter().flat_map(|batch| batch.owners(path));
         let before = self.recorded_owners(path)?.into_iter().chain(in_flight);
-        Ok(before.filter_map(|(id, _)| self.batch.entry(&id).map(|entry| entry.path.clone())))
+        Ok(before.filter_map(|owner| self.batch.entry(&owner.id).map(|entry| entry.path.clone())))
     }
 
     /// What this run has recorded of a row so far.
@@ -130,9 +180,15 @@ impl<'a> LedgerView<'a> {
         Ok(counted.filter(|(_, counts)| counts.seen > 0))
     }
 
+    /// Whether an earlier run could not export an invoice.
+    pub(super) fn was_rejected(&self, id: &InvoiceId) -> anyhow::Result<bool> {
+        self.committer.state().map_or(Ok(false), |state| state.was_rejected(id))
+    }
+
     /// Whether an invoice is known to be one that cannot be exported.
     pub(super) fn is_rejected(&self, id: &InvoiceId) -> anyhow::Result<bool> {
-        let is_open = self.committer.state().map_or(Ok(false), |state| state.is_open_reject(id))?;
+        let run = self.committer.run();
+        let is_open = self.committer.state().map_or(Ok(false), |state| state.was_open_reject(id, run))?;
         let is_rehearsed = self.rehearsed(id)?.is_some_and(|rehearsed| rehearsed.counted.rejected > 0);
         Ok(is_open || is_rehearsed || self.unrecorded().any(|batch| batch.is_rejected(id)))
     }
@@ -142,7 +198,6 @@ impl<'a> LedgerView<'a> {
 mod tests {
     use super::*;
     use crate::invoice::Tenant;
-    use crate::state::ledger::Origin;
     use crate::state::rehearsal::Rehearsal;
     use crate::tree::publish::Published;
 
@@ -171,14 +226,14 @@ mod tests {
         let mut view = view();
         let (id, cn, de) = (InvoiceId::from("1"), entry("1", "CN", 1), entry("1", "DE", 1));
         let mut recorded = Batch::default();
-        recorded.enter(entry("1", "IT", 1), Origin::Written);
+        recorded.enter(entry("1", "IT", 1), Origin::New);
         view.committer.record(&Published::nothing(), &recorded.record).unwrap();
         assert_eq!(view.entry(&id).unwrap().unwrap().path.country(), "IT");
         let mut closed = Batch::default();
-        closed.enter(cn.clone(), Origin::Written);
+        closed.enter(cn.clone(), Origin::New);
         view.in_flight = Some(InFlight { batch: closed, publishing: Publishing::done(Published::nothing()) });
         assert_eq!(view.entry(&id).unwrap(), Some(cn.clone()));
-        view.batch.enter(de.clone(), Origin::Written);
+        view.batch.enter(de.clone(), Origin::New);
         assert_eq!(view.entry(&id).unwrap(), Some(de.clone()));
         assert_eq!(view.moved_from(&cn.path).unwrap().collect::<Vec<_>>(), [de.path]);
         view.batch.displace(&id);
@@ -189,12 +244,12 @@ mod tests {
     fn rivals_are_the_other_owners_of_a_path_with_other_content() {
         let mut view = view();
         let mut closed = Batch::default();
-        closed.enter(entry("1", "CN", 1), Origin::Written);
-        closed.enter(entry("2", "CN", 1), Origin::Written);
+        closed.enter(entry("1", "CN", 1), Origin::New);
+        closed.enter(entry("2", "CN", 1), Origin::New);
         view.in_flight = Some(InFlight { batch: closed, publishing: Publishing::done(Published::nothing()) });
-        view.batch.enter(entry("3", "CN", 3), Origin::Written);
+        view.batch.enter(entry("3", "CN", 3), Origin::New);
         // It has left the path.
-        view.batch.enter(entry("2", "DE", 1), Origin::Written);
+        view.batch.enter(entry("2", "DE", 1), Origin::New);
         let path = entry("1", "CN", 1).path;
         assert_eq!(view.owners(&path).unwrap().len(), 2);
         let rivals = |id: &str, digest| view.rivals(&InvoiceId::from(id), &path, Digest([digest; 32])).unwrap();

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::export::plan::{Group, Member, OtherSpellings};
+use crate::export::plan::{Group, KeysToRead, Member, OtherSpellings};
 use crate::export::server::RunParameters;
 use crate::export::ticket::Part;
 use crate::invoice::{SourceTime, Tenant};
 use crate::state::tenants::Advance;
-use crate::window::{self, OpenWork};
+use crate::window::{self, OpenWork, ReadFrom, Span};
 
 /// The tenants that a part has shown, each with its newest source time.
 pub(super) type Spellings = BTreeMap<Tenant, Option<SourceTime>>;
@@ -87,7 +87,9 @@ pub(super) fn advances(
         };
         let look_back = window::look_back(boundary, newest.as_ref(), work, *overlap);
         let work_was_open = *work != OpenWork::None;
-        let is_same = (&look_back, &newest, work_was_open) == (&member.look_back, &member.newest, member.work_was_open);
+        let read_from = read_from(group, member);
+        let is_same = (&look_back, &newest, work_was_open, &read_from)
+            == (&member.look_back, &member.newest, member.work_was_open, &member.read_from);
         Advance {
             tenant: tenant.clone(),
             relative: members[0].tenant.clone(),
@@ -96,16 +98,29 @@ pub(super) fn advances(
             look_back,
             newest,
             work_was_open,
+            read_from,
             written: 0,
         }
     })
+}
+
+/// From where on the spelling is read without a gap, up to the boundary. A run begins at or below the watermark, where
+/// the run before it ended.
+fn read_from(group: &Group, member: &Member) -> Option<ReadFrom> {
+    match &group.keys {
+        KeysToRead::None => member.read_from.clone(),
+        // Of a spelling that turns up the older keys are read as well.
+        KeysToRead::In(Span { after: Some(after), .. }) if member.number.is_some() => {
+            member.read_from.clone().or(Some(ReadFrom::After(after.clone())))
+        }
+        KeysToRead::In(_) => Some(ReadFrom::TheBeginning),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::export::decide::tests::parameters;
-    use crate::export::plan::KeysToRead;
     use crate::run::Kind;
 
     #[test]

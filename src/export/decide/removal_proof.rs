@@ -27,7 +27,7 @@ impl Decisions<'_> {
     pub(super) fn supersede(&mut self, before: &Entry, instead: &TreePath, invoice: &Invoice) -> anyhow::Result<()> {
         // What a dead run may have written there is cleared up once everything in doubt was read again.
         if self.doubted.contains_key(&before.path)
-            || self.view.owners(&before.path)?.iter().any(|(owner, _)| *owner != before.id)
+            || self.view.owners(&before.path)?.iter().any(|owner| owner.id != before.id)
         {
             return Ok(());
         }

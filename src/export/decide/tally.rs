@@ -2,7 +2,7 @@
 //! one that the run reads later. It is read again then, as a rival, and what was counted of it before is taken back.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::export::check::CheckResult;
 use crate::export::plan::Group;
@@ -27,6 +27,9 @@ pub(in crate::export) struct Tally<'a> {
     parts: HashMap<Part, Vec<InvoiceId>>,
     /// Rows that were counted as gone, which nothing on record says.
     gone: HashMap<InvoiceId, Option<Tenant>>,
+    /// Rows that were counted as unchanged and entered, of which the ledger does not say so: their file stays with the
+    /// run that wrote it.
+    kept: HashSet<InvoiceId>,
 }
 
 /// What was counted of a row before, and the tenant that it was counted for.
@@ -40,8 +43,8 @@ struct PendingDuplicate {
 
 impl<'a> Tally<'a> {
     pub(in crate::export) fn new(kind: Kind, groups: &'a [Group]) -> Self {
-        let (groups_of_tenants, rivals, parts, gone) = Default::default();
-        Self { kind, groups, groups_of_tenants, rivals, parts, gone }
+        let (groups_of_tenants, rivals, parts, gone, kept) = Default::default();
+        Self { kind, groups, groups_of_tenants, rivals, parts, gone, kept }
     }
 
     /// Remembers a rival that is decided. `entry` is what the ledger said of it before.
@@ -73,6 +76,17 @@ impl<'a> Tally<'a> {
     pub(super) fn take_gone_count(&mut self, id: &InvoiceId) -> Option<Counted> {
         let tenant = self.gone.remove(id)?;
         Some((tenant, Counts { seen: 1, gone: 1, ..Counts::default() }))
+    }
+
+    /// Whether this run has entered the row as unchanged. It is decided anew.
+    pub(super) fn take_kept(&mut self, id: &InvoiceId) -> bool {
+        self.kept.remove(id)
+    }
+
+    pub(super) fn note_kept(&mut self, id: &InvoiceId) {
+        if self.kept.len() < RIVALS_AT_MOST {
+            self.kept.insert(id.clone());
+        }
     }
 
     /// The parts that were to bring rivals and have not come to their end.

@@ -52,7 +52,7 @@ impl Difference {
                 "用 verify --against-source --repair 导出；若更新时间相同，再加 --documents"
             ),
             Self::Missing | Self::Altered => text!("verify --repair exports it", "用 verify --repair 导出"),
-            Self::Permissions => text!("chown or chmod it", "用 chown 或 chmod 修正"),
+            Self::Permissions => text!("chown, chgrp, chmod or setfacl it", "用 chown、chgrp、chmod 或 setfacl 修正"),
             Self::Withdrawn => {
                 text!("verify --against-source --prune removes it", "用 verify --against-source --prune 删除")
             }

@@ -31,16 +31,14 @@ pub(super) struct Look {
     pub state: State,
     /// None where only tree and ledger are compared.
     pub snapshot: Option<ServerSnapshot>,
-    /// The run in the tree's mark.
-    pub marked_run: i64,
     /// Why nothing can be put on record; None: it can.
     pub unwritable: Option<anyhow::Error>,
     /// Freed last.
-    _held: Held,
+    pub held: Held,
 }
 
 /// The lock, as far as it can be had.
-enum Held {
+pub(super) enum Held {
     Alone(ExportLock),
     Shared { _lock: Option<SharedLock> },
 }
@@ -67,8 +65,7 @@ impl Look {
             }
         };
         snapshot.iter_mut().for_each(|snapshot: &mut ServerSnapshot| snapshot.remind(tell));
-        let marked_run = mark.map_or(0, |mark| mark.run);
-        Ok(Self { tree: Tree::open(&options.paths.output)?, state, snapshot, marked_run, unwritable, _held: held })
+        Ok(Self { tree: Tree::open(&options.paths.output)?, state, snapshot, unwritable, held })
     }
 
     /// Closes the state and frees the lock.
@@ -78,7 +75,7 @@ impl Look {
 }
 
 fn open_read_only(task: &Task) -> anyhow::Result<State> {
-    let Paths { output, state } = &task.common.paths;
+    let Paths { output, state, .. } = &task.common.paths;
     let opened = State::open_read_only(state)?.ok_or_else(|| Refusal::NoState { state: state.clone() })?;
     task.common.location().judge(Some(&opened.last_time()?), mark::of_output(output)?.as_ref())?;
     Ok(opened)

@@ -126,7 +126,7 @@ fn remove_withdrawn(
     for entry in gone {
         // Another invoice with the same path keeps the file, unless it is withdrawn too and on the same page. On a later
         // page it takes the file along.
-        if state.owners(&entry.path)?.iter().all(|(owner, _)| ids.contains(owner)) {
+        if state.owners(&entry.path, None)?.iter().all(|owner| ids.contains(&owner.id)) {
             removals.push(removal(&entry.id, &entry.path, entry.digest));
         }
     }
@@ -152,7 +152,7 @@ fn remove_leftovers(
     let mut removals = Vec::new();
     for path in paths {
         if let Some(Leftover { path, id, digest, .. }) = state.leftover(path)?
-            && state.owners(&path)?.is_empty()
+            && state.owners(&path, None)?.is_empty()
         {
             removals.push(removal(&id, &path, digest));
         }

@@ -11,6 +11,7 @@ use crate::export::metrics::RunMetrics;
 use crate::export::session::end;
 use crate::invoice::Tenant;
 use crate::lang::Message;
+use crate::lock::ExportLock;
 use crate::run::RunId;
 use crate::state::State;
 use crate::state::history::RunStatus;
@@ -26,18 +27,15 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn missing(why: anyhow::Error) -> Self {
-        Self { run: None, missing: Some(why) }
-    }
-
     /// Opens it.
     ///
     /// # Errors
     /// A state that is refused answers nothing either.
-    pub(super) fn begin(state: &mut State, task: &Task, marked_run: i64) -> anyhow::Result<Self> {
+    pub(super) fn begin(state: &mut State, task: &Task, lock: &ExportLock) -> anyhow::Result<Self> {
         let mut record = Self { run: None, missing: None };
-        let begun = state.begin_verification(&task.common.surroundings.starter, marked_run);
+        let begun = state.begin_verification(&task.common.surroundings.starter, lock.last_number()?);
         record.run = record.kept(begun)?;
+        record.run.map_or(Ok(()), |run| lock.note_number(run))?;
         Ok(record)
     }
 
@@ -82,7 +80,7 @@ impl Record {
             Ok(kept) => Ok(Some(kept)),
             Err(error) if is_refused(&error) => Err(error),
             Err(error) => {
-                *self = Self::missing(error);
+                *self = Self { run: None, missing: Some(error) };
                 Ok(None)
             }
         }
