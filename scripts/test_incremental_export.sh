@@ -33,10 +33,10 @@ tear_down() {
 }
 
 set_up() {
-    local build=$here/../target/debug
+    local built
     if ! command -v invoice-export >/dev/null && [ ! -x "$here/invoice-export" ]; then
-        cargo build --quiet --locked --manifest-path "$here/../Cargo.toml" || exit 1
-        PATH=$build:$PATH
+        built=$("$here/program") || exit 1
+        PATH=${built%/*}:$PATH
     fi
     [ ! -x "$here/invoice-export" ] || PATH=$here:$PATH
     if [ -z "${INVOICE_EXPORT_SOURCE-}" ]; then

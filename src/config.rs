@@ -1,8 +1,10 @@
 //! The options of a command: flags come before variables, variables before defaults, and all are checked together.
-//! This is the only reader of the environment.
+//! This is the only reader of the environment (`variables.rs`).
 //!
 //! A password never comes from the command line, where every user of the machine can read it.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
@@ -14,13 +16,13 @@ use crate::export::plan::StatePolicy;
 use crate::export::verify::{Against, ContentCheck, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
 use crate::export::{
     self, Backups, CommonOptions, ExportOptions, Margins, Mirror, Paths, Rejects, SourceOptions, Surroundings,
-    WorkOptions,
+    WorkOptions, starts,
 };
 use crate::fs::input::read_text;
 use crate::fs::private::PRIVATE;
 use crate::given_time::{self, GivenTime, GivenWindow};
 use crate::invoice::{SourceTime, Tenant};
-use crate::lang::{Explain, Text};
+use crate::lang::Text;
 use crate::refusal::{AddressFault, Refusal, TextMark};
 use crate::run::Kind;
 use crate::source::{self, Access, Address, TableNames, Tls};
@@ -28,17 +30,14 @@ use crate::state::legacy;
 use crate::state::selection::Selection;
 
 mod option_file;
+mod variables;
+
+pub use self::variables::{unknown_variables, variable, without_empty_variables};
 
 /// The name of the state's file in the state folder.
 const STATE_FILE: &str = "state.db";
 
-/// A variable of the environment; None if it is unset, empty or not UTF-8.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
-pub fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// The options of one `run`.
+/// The options of one `run`. A start that fails for want of a source, or of its password, is on record.
 pub fn export_options(
     common: &Common,
     run: &Run,
@@ -48,23 +47,28 @@ pub fn export_options(
     let window = GivenWindow::of_source_times(run.since.as_deref(), run.until.as_deref())?;
     let kind = kind(run, matches, &window)?;
     let mode = if run.dry_run || dry_run_variable()? { export::Mode::DryRun } else { export::Mode::Export };
+    let options = CommonOptions {
+        kind,
+        paths: paths(common),
+        policy: match (run.fresh, run.require_state) {
+            (true, _) => StatePolicy::Fresh,
+            (_, true) => StatePolicy::Required,
+            _ => StatePolicy::Ordinary,
+        },
+        selection: tenants(&run.tenant),
+        margins: margins(&run.margins),
+        work: work_options(&run.work),
+        rejects: if run.strict { Rejects::FailTheirTenant } else { Rejects::Kept },
+        surroundings,
+    };
+    let source = || source_options(common, &run.names, &run.work, matches);
     Ok(ExportOptions {
         window,
-        source: source_options(common, &run.names, &run.work, matches)?,
-        common: CommonOptions {
-            kind,
-            paths: paths(common),
-            policy: match (run.fresh, run.require_state) {
-                (true, _) => StatePolicy::Fresh,
-                (_, true) => StatePolicy::Required,
-                _ => StatePolicy::Ordinary,
-            },
-            selection: tenants(&run.tenant),
-            margins: margins(&run.margins),
-            work: work_options(&run.work),
-            rejects: if run.strict { Rejects::FailTheirTenant } else { Rejects::Kept },
-            surroundings,
+        source: match mode {
+            export::Mode::Export => starts::on_record(&options, source)?,
+            export::Mode::DryRun => source()?,
         },
+        common: options,
         mode,
         backups: Backups {
             every: Some(run.backup_every).filter(|every| !every.is_zero()),
@@ -74,7 +78,7 @@ pub fn export_options(
     })
 }
 
-/// What one `verify` compares and mends.
+/// What one `verify` compares and mends. A start that fails is on record as that of a run is.
 pub fn verification(
     common: &Common,
     args: &Verify,
@@ -91,19 +95,21 @@ pub fn verification(
     let leftovers = if args.prune_leftovers { Leftovers::Removed } else { Leftovers::Kept };
     let prune = if args.prune { Prune::Yes(PruneOrder { at_most: args.prune_up_to, leftovers }) } else { Prune::No };
     let needs_source = against != Against::Ledger || repair == Repair::Yes;
-    let source = needs_source.then(|| source_options(common, &args.names, &args.work, matches)).transpose()?;
+    let options = CommonOptions {
+        kind: Kind::Verify,
+        paths: paths(common),
+        policy: StatePolicy::Required,
+        selection: tenants(&args.tenant),
+        margins: margins(&args.margins),
+        work: work_options(&args.work),
+        rejects: Rejects::Kept,
+        surroundings,
+    };
+    let source = || source_options(common, &args.names, &args.work, matches);
+    let source = needs_source.then(|| starts::on_record(&options, source)).transpose()?;
     Ok(Task {
         window,
-        common: CommonOptions {
-            kind: Kind::Verify,
-            paths: paths(common),
-            policy: StatePolicy::Required,
-            selection: tenants(&args.tenant),
-            margins: margins(&args.margins),
-            work: work_options(&args.work),
-            rejects: Rejects::Kept,
-            surroundings,
-        },
+        common: options,
         content: if args.hash { ContentCheck::ByHash } else { ContentCheck::BySize },
         shown: if args.limit == 0 { usize::MAX } else { args.limit as usize },
         with_source: source.map(|source| WithSource { source, against, repair, prune }),
@@ -138,6 +144,23 @@ fn tenants(named: &[String]) -> Selection {
 /// Where the script kept its state file.
 pub fn legacy_path(common: &Common) -> PathBuf {
     common.output.join(PRIVATE).join(legacy::FILE)
+}
+
+/// Refuses an output or a state folder that is something else than a folder.
+pub fn refuse_other_than_folders(common: &Common) -> anyhow::Result<()> {
+    let given = [("--output", Some(&common.output)), ("--state-dir", common.state_dir.as_ref())];
+    for (flag, path) in given.into_iter().filter_map(|(flag, path)| Some((flag, path?))) {
+        let is_other = match fs::metadata(path) {
+            Ok(found) => !found.is_dir(),
+            Err(error) => error.kind() == ErrorKind::NotADirectory,
+        };
+        if is_other {
+            return Err(Refusal::usage(message! {
+                "{path:?} is not a folder", "{path:?} 不是目录"; "check {flag}", "请检查 {flag}"
+            }));
+        }
+    }
+    Ok(())
 }
 
 /// Where the state is: in `--state-dir`, otherwise in the output.
@@ -278,8 +301,8 @@ fn first_line(file: &Path) -> anyhow::Result<String> {
         let cannot = cannot();
         Refusal::usage(text!("{cannot}: {what}", "{cannot}: {what}"; cannot, what).with_hint(hint))
     };
-    let text = read_text(file).explain(cannot)?.map_err(|mark| refused(mark.text(), TextMark::remedy()))?;
-    let text = String::from_utf8(text).explain(cannot)?;
+    let text = read_text(file).map_err(|error| Refusal::usage_because(cannot(), error))?.map_err(|mark| refused(mark.text(), TextMark::remedy()))?;
+    let text = String::from_utf8(text).map_err(|error| Refusal::usage_because(cannot(), error.into()))?;
     match text.lines().next().unwrap_or_default() {
         line if line.trim().is_empty() => Err(refused(
             text!("its first line is empty", "第一行为空"),

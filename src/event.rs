@@ -18,6 +18,8 @@ pub enum Event {
     Waiting { holder: Option<Holder>, at_most: Duration },
     /// The operator should know something, and the run goes on.
     Notice(Notice),
+    /// A notice of a condition that is no news: of a level that a cron job does not mail.
+    Reminder(Notice),
     /// The end of what this run reads. Not said by full runs, which read everything.
     Boundary(SourceTime),
     /// The source is asked for its tenants.
@@ -97,8 +99,48 @@ pub enum Notice {
     JudgedByOwnClock,
     /// A run has no end yet. That its process died is known only of runs on this machine.
     RunUnfinished { run: RunId, kind: Kind, host: String, started: String, invoices: u64, life: Life },
+    /// `status`: the last export there was failed.
+    LastAttemptFailed { run: RunId, kind: Kind, started: String, error: String },
     /// Tenants that lag farther behind than they may.
     Stale { tenants: u64, of: u64, after: Duration },
+    /// More invoices cannot be exported than may be.
+    TooManyRejects { open: u64, allowed: u64 },
+    /// An invoice could not be exported for longer than it may be.
+    OldReject { open_for: Duration, allowed: Duration },
+    /// A condition that an earlier run warned of does not hold any more.
+    ConditionEnded(Condition),
+}
+
+/// A condition of the source that may hold from run to run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Condition {
+    /// Open work cannot be seen, or none knows since when it has been open.
+    OpenWorkUnseen,
+    IndexMissing,
+    ReplicationStopped,
+    /// Of one tenant.
+    TimesAhead(Tenant),
+    /// Invoices have NULL for a tenant.
+    WithoutTenant,
+}
+
+impl Notice {
+    /// The condition that the notice is about, with the detail that makes it another one for the operator. A replica
+    /// that is behind is no condition: it is behind for a moment after every change of its primary. How far times lie
+    /// ahead is no detail: where an application writes in another zone, each row changes it.
+    pub fn condition(&self) -> Option<(Condition, String)> {
+        let (condition, detail) = match self {
+            Self::OpenWorkNotPermitted => (Condition::OpenWorkUnseen, "not permitted".to_owned()),
+            Self::OpenWorkUnreliable => (Condition::OpenWorkUnseen, "unreliable".to_owned()),
+            Self::PreparedWork => (Condition::OpenWorkUnseen, "prepared".to_owned()),
+            Self::MissingIndex { statement } => (Condition::IndexMissing, statement.clone()),
+            Self::Replica { behind: None } => (Condition::ReplicationStopped, "stopped".to_owned()),
+            Self::TimesAhead { tenant, .. } => (Condition::TimesAhead(tenant.clone()), "ahead".to_owned()),
+            Self::WithoutTenant { invoices, .. } => (Condition::WithoutTenant, invoices.to_string()),
+            _ => return None,
+        };
+        Some((condition, detail))
+    }
 }
 
 /// Whether the process of an unfinished run is there.

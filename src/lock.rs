@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::event::Event;
 use crate::fs::file::{PrivateFile, name_of};
 use crate::fs::identity::Identity;
-use crate::fs::private::{FileAccess, PrivateFolder, parent};
+use crate::fs::private::{FileAccess, PRIVATE, PrivateFolder, parent};
 use crate::lang::Explain;
 use crate::refusal::{self, Distrust, Holder, Refusal};
 use crate::run::{Starter, rfc3339};
@@ -29,6 +29,8 @@ const SCRIPT_LOCK: &str = ".export.lock";
 const NEW_SCRIPT_LOCK: &str = ".export.lock.new";
 const OLD_SCRIPT_LOCK: &str = ".export.lock.old";
 const OWNER: &str = "owner";
+/// The purpose for which the state alone is locked. Every command waits for it, since it is over in a moment.
+pub const RECORDING: &str = "record";
 /// How often a waiting run tries again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -70,6 +72,33 @@ impl ExportLock {
     }
 }
 
+/// The lock of the state's folder alone, held until this is dropped: the proof that something may be put on record.
+/// Each process that holds an [`ExportLock`] holds this one too. It does not permit a change of the tree.
+#[derive(Debug)]
+pub struct StateLock {
+    file: File,
+    state: PrivateFile,
+    starter: Starter,
+}
+
+impl StateLock {
+    /// The file of the state.
+    pub fn state(&self) -> &PrivateFile {
+        &self.state
+    }
+
+    /// Who took the lock.
+    pub fn starter(&self) -> &Starter {
+        &self.starter
+    }
+}
+
+impl Drop for StateLock {
+    fn drop(&mut self) {
+        let _ = write_holder(&self.file, &Value::Null);
+    }
+}
+
 /// Who asks for a lock, and how long it may take.
 struct LockRequest<'a> {
     /// `full`, `state set`
@@ -78,6 +107,21 @@ struct LockRequest<'a> {
     patience: Duration,
     since: Instant,
     is_waiting: bool,
+}
+
+impl<'a> LockRequest<'a> {
+    fn new(purpose: &'a str, starter: &Starter, patience: Duration) -> Self {
+        let holder = json!({
+            "kind": purpose, "pid": starter.pid, "host": starter.host,
+            "since": rfc3339(starter.at),
+        });
+        Self { purpose, holder, patience, since: Instant::now(), is_waiting: false }
+    }
+
+    /// Whether it waits for this holder.
+    fn waits_for(&self, holder: Option<&Holder>) -> bool {
+        self.purpose == RECORDING || refusal::may_wait(self.purpose, holder)
+    }
 }
 
 /// Creates the output if it is missing and takes its lock and that of the state's folder.
@@ -96,17 +140,59 @@ pub fn acquire(
     fs::create_dir_all(output).explain(|| text!("cannot create {}", "无法创建 {}", output.display()))?;
     let tree = Tree::open(output)?;
     let private = Arc::new(tree.create_private_folder()?);
-    let holder = json!({
-        "kind": purpose, "pid": starter.pid, "host": starter.host,
-        "since": rfc3339(starter.at),
-    });
-    let mut request = LockRequest { purpose, holder, patience, since: Instant::now(), is_waiting: false };
+    let mut request = LockRequest::new(purpose, starter, patience);
     let file = take_lock(&private, &mut request, tell)?;
     let folder = state_folder(state, &private)?;
     let state_lock = if Arc::ptr_eq(&folder, &private) { None } else { Some(take_lock(&folder, &mut request, tell)?) };
     let state = PrivateFile::new(&folder, name_of(state)?);
     take_script_lock(&private, &request.holder)?;
     Ok((tree, ExportLock { file, state_lock, private, state, starter: starter.clone() }))
+}
+
+/// The lock of an output, shared with other readers until this is dropped: no run is at work there.
+#[derive(Debug)]
+pub struct SharedLock {
+    _file: File,
+}
+
+/// Shares the lock of an output that this user may only read; None where there has been no run.
+///
+/// # Errors
+/// Refuses a lock that a run holds, as [`acquire`] does.
+pub fn share(
+    output: &Path,
+    purpose: &str,
+    starter: &Starter,
+    patience: Duration,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<Option<SharedLock>> {
+    let Some(private) = PrivateFolder::open_existing(&output.join(PRIVATE))? else { return Ok(None) };
+    let Some(file) = private.open(mark::FILE, FileAccess::Read)? else { return Ok(None) };
+    let path = private.path_of(mark::FILE);
+    let mut request = LockRequest::new(purpose, starter, patience);
+    loop {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(Some(SharedLock { _file: file })),
+            Err(TryLockError::WouldBlock) => wait(&file, &path, &mut request, tell)?,
+            Err(TryLockError::Error(error)) => return Err(not_lockable(&path, error)),
+        }
+    }
+}
+
+/// Takes the lock of a state that is there, to put something on record; None where there is no state. No folder is
+/// made, and the script, which knows nothing of the state, is not kept out.
+///
+/// # Errors
+/// Refuses a lock that is still held after `patience`.
+pub fn acquire_state(state: &Path, starter: &Starter, patience: Duration) -> anyhow::Result<Option<StateLock>> {
+    let Some(folder) = PrivateFolder::open_existing(parent(state))?.map(Arc::new) else { return Ok(None) };
+    let file = PrivateFile::new(&folder, name_of(state)?);
+    if !file.exists()? {
+        return Ok(None);
+    }
+    let mut request = LockRequest::new(RECORDING, starter, patience);
+    let lock = take_lock(&folder, &mut request, &mut |_| ())?;
+    Ok(Some(StateLock { file: lock, state: file, starter: starter.clone() }))
 }
 
 /// The folder of the state, which may be the output's.
@@ -138,16 +224,15 @@ fn take_lock(
             // Another process put another file in its place between opening and locking.
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => wait(&file, path, request, tell)?,
-            Err(TryLockError::Error(error)) => {
-                let path = path.display();
-                return Err(text!(
-                    "cannot lock {path} (does its file system know locks?)",
-                    "无法锁定 {path}（该文件系统是否支持文件锁?）"
-                )
-                .caused_by(error));
-            }
+            Err(TryLockError::Error(error)) => return Err(not_lockable(path, error)),
         }
     }
+}
+
+fn not_lockable(path: &Path, error: std::io::Error) -> anyhow::Error {
+    let path = path.display();
+    text!("cannot lock {path} (does its file system know locks?)", "无法锁定 {path}（该文件系统是否支持文件锁?）")
+        .caused_by(error)
 }
 
 /// The holder has the second sector of the lock file.
@@ -174,7 +259,7 @@ fn wait(file: &File, path: &Path, request: &mut LockRequest<'_>, tell: &mut dyn 
     let holder = mark::read_sector(file, SECTOR);
     let holder = holder.explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?;
     let holder = holder.as_ref().and_then(parse_holder);
-    if !refusal::may_wait(request.purpose, holder.as_ref()) || request.since.elapsed() >= request.patience {
+    if !request.waits_for(holder.as_ref()) || request.since.elapsed() >= request.patience {
         return Err(Refusal::Locked { holder, lock: path.to_path_buf() }.into());
     }
     if !request.is_waiting {

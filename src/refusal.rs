@@ -28,7 +28,7 @@ pub use usage::{AddressFault, OptionFileTrouble};
 /// Why a command does not do what it was asked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Wrong usage.
+    /// Wrong usage: what was typed, or stands in a variable, is malformed, contradicts itself or names what is not there.
     Usage(Message),
     /// The source has no row of this tenant.
     UnknownTenant(String),
@@ -109,6 +109,15 @@ impl Refusal {
     /// An error of wrong usage.
     pub fn usage(message: impl Into<Message>) -> anyhow::Error {
         Self::Usage(message.into()).into()
+    }
+
+    /// The same, with the error that shows it. A refusal that led to it keeps its own exit code.
+    pub fn usage_because(what: Text, error: anyhow::Error) -> anyhow::Error {
+        if error.chain().any(|cause| cause.is::<Self>()) {
+            return what.caused_by(error);
+        }
+        let Message { what: cause, hint } = (&error).into();
+        Self::usage(Message { what: text!("{what}: {cause}", "{what}: {cause}"; what, cause), hint })
     }
 
     /// The process's exit code, as documented in the README.

@@ -15,6 +15,7 @@ use crate::export::{
 use crate::fs::private::PRIVATE;
 use crate::given_time::GivenWindow;
 use crate::lang::{Explain, Text};
+use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::run::Kind;
 use crate::source::{Access, Address, TableNames, Tls, sample};
@@ -29,11 +30,10 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
     let folder = &args.folder;
     if folder.exists() {
         let folder = folder.display();
-        return Err(message! {
+        return Err(Refusal::usage(message! {
             "{folder} is already there", "{folder} 已存在";
             "name another folder, or remove it: rm -r '{folder}'", "请指定其他目录，或将其删除: rm -r '{folder}'"
-        }
-        .into());
+        }));
     }
     fs::create_dir_all(folder).explain(|| text!("cannot create {}", "无法创建 {}", folder.display()))?;
     let database = folder.join("source.db");
@@ -42,12 +42,12 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
     sample::create(&database, &ago(60))?;
     let output = folder.join("context");
 
-    reporter.line(&text!("# a sample source: {}", "# 示例数据源: {}", database.display()));
+    reporter.remark(&text!("# a sample source: {}", "# 示例数据源: {}", database.display()));
     export(&database, &output, Kind::Full, reporter)?;
     let changes = sample::change(&database, &ago(10))?;
-    reporter.line(&Text::same(""));
+    reporter.remark(&Text::same(""));
     let sample::SampleChanges { updated, inserted, moved, spoiled } = changes;
-    reporter.line(&text!(
+    reporter.remark(&text!(
         "# now {updated} invoices are updated, {inserted} are new, {moved} moved to another date, {spoiled} spoiled (no JSON any more)",
         "# 现在更新了 {updated} 张发票，新增 {inserted} 张，{moved} 张改了日期，{spoiled} 张被破坏（不再是 JSON）"
     ));
@@ -59,32 +59,32 @@ pub(super) fn run(args: &Demo, reporter: &Reporter) -> anyhow::Result<u8> {
 
 /// Says how to look at the files and how to remove them.
 fn say_what_next(folder: &Path, output: &Path, reporter: &Reporter) {
-    reporter.line(&Text::same(""));
-    reporter.line(&text!(
+    reporter.remark(&Text::same(""));
+    reporter.remark(&text!(
         "# look at it:  find {} -name '*.json' | head",
         "# 查看: find {} -name '*.json' | head",
         output.display()
     ));
-    reporter.line(&text!(
+    reporter.remark(&text!(
         "# the spoiled invoice keeps its last good file and is read again by every run until it is mended",
         "# 被破坏的发票保留上一个正确的文件，每次运行都会重新读取，直到修正为止"
     ));
-    reporter.line(&text!("# away with it: rm -r {}", "# 删除: rm -r {}", folder.display()));
+    reporter.remark(&text!("# away with it: rm -r {}", "# 删除: rm -r {}", folder.display()));
 }
 
 /// Shows the command and runs it.
 fn export(database: &Path, output: &Path, kind: Kind, reporter: &Reporter) -> anyhow::Result<()> {
     let (from, to) = (database.display(), output.display());
     let command = format!("$ invoice-export run --source sqlite:{from} --output {to} --mode {kind}");
-    reporter.line(&Text::same(command));
+    reporter.remark(&Text::same(command));
     export::run(options(database, output, kind), &mut |event| reporter.event(&event))?;
     Ok(())
 }
 
 /// Some files of each tenant, and how many it has.
 fn list(output: &Path, reporter: &Reporter) -> anyhow::Result<()> {
-    reporter.line(&Text::same(""));
-    reporter.line(&text!("# the tree {} holds, among others", "# {} 中有这些文件（部分）", output.display()));
+    reporter.remark(&Text::same(""));
+    reporter.remark(&text!("# the tree {} holds, among others", "# {} 中有这些文件（部分）", output.display()));
     let mut shown: BTreeMap<PathBuf, usize> = BTreeMap::new();
     for path in walk::files(output) {
         let path = path?;
@@ -92,11 +92,11 @@ fn list(output: &Path, reporter: &Reporter) -> anyhow::Result<()> {
         let count = shown.entry(tenant).or_default();
         *count += 1;
         if *count <= SHOWN {
-            reporter.line(&Text::same(path.display().to_string()));
+            reporter.remark(&Text::same(path.display().to_string()));
         }
     }
     for (tenant, count) in shown {
-        reporter.line(&text!("# {count} files of tenant {}", "# {count} 个文件属于租户 {}", tenant.display()));
+        reporter.remark(&text!("# {count} files of tenant {}", "# {count} 个文件属于租户 {}", tenant.display()));
     }
     Ok(())
 }

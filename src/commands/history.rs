@@ -125,7 +125,7 @@ fn files(state: &State, run: RunId, args: &History, reporter: &Reporter) -> anyh
     if args.null {
         loop {
             let page = page()?;
-            if page.is_empty() {
+            if page.is_empty() || !reporter.is_read() {
                 return Ok(());
             }
             reporter.raw(&page.iter().flat_map(|file| [file.path.as_bytes(), b"\0"].concat()).collect::<Vec<u8>>());
@@ -144,7 +144,9 @@ fn files(state: &State, run: RunId, args: &History, reporter: &Reporter) -> anyh
         let lines = page()?
             .into_iter()
             .map(|LoggedFile { action, path }| text!("{action}  {path}", "{action}  {path}"; action));
-        let Some(lines) = lines.reduce(|all, line| text!("{all}\n{line}", "{all}\n{line}"; all, line)) else {
+        let Some(lines) =
+            lines.filter(|_| reporter.is_read()).reduce(|all, line| text!("{all}\n{line}", "{all}\n{line}"; all, line))
+        else {
             return Ok(());
         };
         reporter.line(&lines);

@@ -14,7 +14,7 @@ use crate::fs::file::PrivateFile;
 use crate::fs::input::read_input;
 use crate::fs::private::{PRIVATE, parent};
 use crate::invoice::{Digest, SourceTime};
-use crate::lang::{Explain, Word};
+use crate::lang::Word;
 use crate::lock;
 use crate::refusal::{LegacyFault, Refusal, TextMark};
 use crate::report::Reporter;
@@ -57,10 +57,10 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     }
     refuse_going_back(&planned, args)?;
     if planned.steps.iter().all(|step| step.idle) {
-        reporter.details(&planned.details(0, None));
+        reporter.changed(&planned.details(0, None));
         let file = file.display();
         reporter
-            .line(&text!("nothing to change: the state says the same as {file}", "无需更改: 状态文件与 {file} 一致"));
+            .remark(&text!("nothing to change: the state says the same as {file}", "无需更改: 状态文件与 {file} 一致"));
         return Ok(0);
     }
     ask(&planned, args, reporter)?;
@@ -119,12 +119,12 @@ fn carry_out(
     let change = Change { file: Some(&read), ..Change::new(ChangeKind::Import, starter, reason) };
     let moved = state.import_legacy(&steps, args.overlap, &change)?;
     state.close()?;
-    reporter.details(&planned.details(moved.unsettled, backup.as_deref()));
-    reporter.line(&text!(
+    reporter.changed(&planned.details(moved.unsettled, backup.as_deref()));
+    reporter.remark(&text!(
         "the script's files are taken into the ledger, and what it lost is exported, by: invoice-export run --mode full (what is right is not rewritten)",
         "接下来请运行 invoice-export run --mode full: 它把脚本导出的文件登记入台账，并补导漏掉的发票（正确的文件不会重写）"
     ));
-    reporter.line(&text!(
+    reporter.remark(&text!(
         "after that everything is checked by: invoice-export verify --against-source",
         "之后请用 invoice-export verify --against-source 核对全部数据"
     ));
@@ -142,7 +142,7 @@ fn known(place: &Location<'_>) -> anyhow::Result<Vec<LegacyEntry>> {
 /// Reads the file and compares it with the state.
 fn plan(file: &Path, known: &[LegacyEntry], starter: &Starter, reporter: &Reporter) -> anyhow::Result<Import> {
     let cannot = || text!("cannot read the script's state file {}", "无法读取脚本的状态文件 {}", file.display());
-    let bytes = read(file).explain(cannot)?;
+    let bytes = read(file).map_err(|error| Refusal::usage_because(cannot(), error))?;
     // Our clock and that of the source may differ by their zones, but not by more.
     let latest = (starter.at + TimeDelta::days(1)).format("%Y-%m-%d %H:%M:%S").to_string();
     let refused = |fault| Refusal::NotLegacyState { file: file.to_path_buf(), fault };
@@ -235,14 +235,14 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
         return Ok(0);
     }
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
-    let target = PrivateFile::at(&file)?
-        .explain(|| text!("there is no folder {}", "目录 {} 不存在", parent(&file).display()))?;
+    let no_folder = || Refusal::usage(text!("there is no folder {}", "目录 {} 不存在", parent(&file).display()));
+    let target = PrivateFile::at(&file)?.ok_or_else(no_folder)?;
     let replaced = legacy_file::replace(&target, text.as_bytes(), BackupPolicy::All, surroundings::now())?;
     let before = match &replaced {
         Replacement::Written { backup } => backup.as_deref(),
         Replacement::Same => None,
     };
-    reporter.details(
+    reporter.changed(
         &Details::default().fact("file", "文件", file.as_path()).fact("tenants", "租户数", entries.len()).fact(
             "file_before",
             "原文件备份",
@@ -251,7 +251,7 @@ pub(super) fn export(common: &Common, args: &ExportLegacyState, reporter: &Repor
     );
     if matches!(replaced, Replacement::Same) {
         let file = file.display();
-        reporter.line(&text!("nothing to change: {file} says so already", "无需更改: {file} 的内容已经如此"));
+        reporter.remark(&text!("nothing to change: {file} says so already", "无需更改: {file} 的内容已经如此"));
     }
     Ok(0)
 }

@@ -3,9 +3,10 @@
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
-use crate::cli::{self, Cli, Command, Common};
+use crate::cli::{self, Cli, Command};
 use crate::config;
 use crate::lang;
 use crate::panics;
@@ -22,6 +23,7 @@ mod signals;
 mod state;
 mod status;
 mod surroundings;
+mod totals;
 mod verify;
 mod why;
 
@@ -29,22 +31,16 @@ mod why;
 pub fn main() -> ExitCode {
     panics::hush(config::variable);
     signals::survive_size_limit();
-    let parsed = Cli::command().try_get_matches().and_then(|matches| {
-        let cli = Cli::from_arg_matches(&matches)?;
-        Ok((cli, matches))
-    });
-    let (cli, matches) = match parsed {
+    let (cli, matches) = match parse() {
         Ok(parsed) => parsed,
         Err(error) => {
-            // Help and version are "errors" too. If even they cannot be printed, nothing can.
-            let error = redaction::redacted(error);
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return ExitCode::from(report::print_answer(&redaction::redacted(error), locale()));
         }
     };
-    let reporter = Reporter::new(report_settings(&cli.common));
+    let reporter = Reporter::new(report_settings(&cli));
+    config::unknown_variables(&Cli::command()).into_iter().for_each(|unknown| reporter.warn(unknown));
     match panics::as_error(|| dispatch(&cli, &matches, &reporter)) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => ExitCode::from(reporter.exit_code(code)),
         Err(error) => {
             reporter.error(&error);
             ExitCode::from(report::exit_code(&error))
@@ -52,11 +48,34 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The command line, with the variables that are set.
+fn parse() -> Result<(Cli, ArgMatches), clap::Error> {
+    let parsed = config::without_empty_variables(Cli::command()).try_get_matches();
+    let matches = parsed.map_err(|error| match error.kind() {
+        // Help names the empty variables too.
+        ErrorKind::DisplayHelp => Cli::command().try_get_matches().err().unwrap_or(error),
+        _ => error,
+    })?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    Ok((cli, matches))
+}
+
+/// The language of the locale.
+fn locale() -> lang::Lang {
+    let variable = |name| config::variable(name);
+    lang::Lang::from_locale(
+        variable("LC_ALL").as_deref(),
+        variable("LC_MESSAGES").as_deref(),
+        variable("LANG").as_deref(),
+    )
+}
+
 /// Runs the subcommand and returns its exit code.
 fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     // clap hands the flags that every command knows down to the command's own matches.
     let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
     config::refuse_password_on_command_line(&cli.common, matches)?;
+    config::refuse_other_than_folders(&cli.common)?;
     match &cli.command {
         Command::Run(args) => run::run(&cli.common, args, matches, reporter),
         Command::Status(args) => status::run(&cli.common, args, matches, reporter),
@@ -71,15 +90,8 @@ fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Res
 }
 
 /// How to print, as flags and locale say.
-fn report_settings(common: &Common) -> report::PrintSettings {
-    let locale = || {
-        let variable = |name| config::variable(name);
-        lang::Lang::from_locale(
-            variable("LC_ALL").as_deref(),
-            variable("LC_MESSAGES").as_deref(),
-            variable("LANG").as_deref(),
-        )
-    };
+fn report_settings(cli: &Cli) -> report::PrintSettings {
+    let common = &cli.common;
     report::PrintSettings {
         lang: common.lang.unwrap_or_else(locale),
         zone: surroundings::own_zone(common),
@@ -94,5 +106,6 @@ fn report_settings(common: &Common) -> report::PrintSettings {
             _ => report::Verbosity::Normal,
         },
         progress: if common.no_progress { report::ProgressDisplay::Never } else { report::ProgressDisplay::Auto },
+        patience: cli.command.retry_for(),
     }
 }

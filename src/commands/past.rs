@@ -6,14 +6,16 @@ use rustix::process::{Pid, test_kill_process};
 
 use super::surroundings;
 use crate::event::Life;
-use crate::invoice::Reason;
-use crate::lang::{Lang, Text, shortened};
+use crate::export::verify::findings::Difference;
+use crate::invoice::{Reason, SourceTime, Tenant};
+use crate::lang::{Lang, Text, Word, shortened};
 use crate::report::table::{Cell, Columns, Details, Table, TimeBy};
 use crate::run::{CountName, Counts};
 use crate::state::changes::{ChangeKind, MovedWatermark};
 use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, RunStatus};
 use crate::state::pages::{HistoryEntry, What};
 use crate::state::todo::Leftover;
+use crate::state::verifications::{PastFinding, PastVerification};
 
 /// Characters of a remark or an error that fit a line of the list.
 const SHOWN_OF_A_TEXT: usize = 100;
@@ -36,10 +38,12 @@ pub(super) fn life(run: &PastRun) -> Option<Life> {
 
 /// The columns of the list of runs and changes.
 pub(super) fn entry_columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
-    columns(now).for_programs("remark", "备注", |entry| match &entry.what {
-        What::Run(_) => Cell::None,
-        What::Change(change) => remark(change).into(),
-    })
+    columns(now)
+        .for_programs("remark", "备注", |entry| match &entry.what {
+            What::Run(_) => Cell::None,
+            What::Change(change) => remark(change).into(),
+        })
+        .and(verification_columns())
 }
 
 /// The further columns of the list of one tenant.
@@ -90,9 +94,9 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
         })
         .for_programs("user", "用户", |entry| starter(entry).0.into())
         .for_programs("host", "主机", |entry| starter(entry).1.into())
-        .for_programs("since", "区间起点", of_run(|run| run.since.as_ref().into()))
+        .for_programs("since", "区间起点", of_run(|run| since(run).into()))
         .by(TimeBy::Source)
-        .for_programs("boundary", "时间边界", of_run(|run| (&run.boundary).into()))
+        .for_programs("boundary", "时间边界", of_run(|run| run.boundary.as_ref().into()))
         .by(TimeBy::Source)
         .for_programs("tenants", "租户数", |entry| match &entry.what {
             What::Run(run) => run.tenants.into(),
@@ -101,6 +105,27 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
         .and(Columns::default().counts(counts).all_for_programs())
         .for_programs("retries", "重试次数", of_run(|run| run.retries.into()))
         .for_programs("error", "错误", of_run(|run| run.error.as_ref().into()))
+}
+
+/// What a verification compared, and what it found.
+fn verification_columns() -> Columns<'static, HistoryEntry> {
+    let of =
+        |cell: fn(&PastVerification) -> Cell| of_run(move |run| run.verification.as_ref().map_or(Cell::None, cell));
+    Columns::default()
+        .column("until", "区间终点", of(|verification| verification.until.as_ref().into()))
+        .by(TimeBy::Source)
+        .column("against", "比对对象", of(|verification| verification.against.into()))
+        .column("content", "文件比对方式", of(|verification| verification.content.into()))
+        .column("files_looked_at", "检查的文件", of(|verification| verification.files.into()))
+        .column("differences", "差异", of(|verification| verification.differences.into()))
+        .column("pending", "等待导出", of(|verification| verification.pending.into()))
+        .column("known_rejects", "已知无法导出", of(|verification| verification.rejected.into()))
+        .all_for_programs()
+}
+
+/// Where the window of a backfill or a verification begins.
+fn since(run: &PastRun) -> Option<&SourceTime> {
+    run.since.as_ref().or(run.verification.as_ref()?.since.as_ref())
 }
 
 fn counts(entry: &HistoryEntry) -> Option<Counts> {
@@ -141,15 +166,20 @@ fn starter(entry: &HistoryEntry) -> (&str, &str) {
 fn window(entry: &HistoryEntry) -> Cell {
     match (&entry.what, &entry.watermark) {
         (What::Run(_), Some(MovedWatermark { old, new: Some(new), .. })) => arrow(old.as_ref(), Some(new)).into(),
-        (What::Run(PastRun { since: Some(since), boundary, .. }), _) => arrow(Some(since), Some(boundary)).into(),
-        (What::Run(run), _) => format!("-> {}", run.boundary).into(),
+        (What::Run(PastRun { verification: Some(verification), .. }), _) => match &verification.since {
+            None if verification.until.is_none() => text!("everything", "全部").into(),
+            since => arrow(since.as_ref(), verification.until.as_ref()).into(),
+        },
+        (What::Run(PastRun { since: Some(since), boundary, .. }), _) => arrow(Some(since), boundary.as_ref()).into(),
+        (What::Run(run), _) => run.boundary.as_ref().map(|boundary| format!("-> {boundary}")).into(),
         (What::Change(_), moved) => {
             moved.as_ref().map(|MovedWatermark { old, new, .. }| arrow(old.as_ref(), new.as_ref())).into()
         }
     }
 }
 
-fn arrow<T: ToString>(from: Option<T>, to: Option<T>) -> Text {
+/// From one end to the other, each of which may be open.
+pub(super) fn arrow<T: ToString>(from: Option<T>, to: Option<T>) -> Text {
     let shown = |end: Option<T>| end.map_or_else(|| text!("none", "无"), |end| Text::same(end.to_string()));
     let (from, to) = (shown(from), shown(to));
     text!("{from} -> {to}", "{from} -> {to}"; from, to)
@@ -160,11 +190,22 @@ fn result(run: &PastRun) -> Text {
     let counts = Counts::NAMES.iter().zip(run.counts.values());
     let told = counts.filter(|(CountName { column, .. }, n)| *n > 0 && !["seen", "late_by", "bytes"].contains(column));
     let told = told.map(|(CountName { column, zh, .. }, n)| Text::new(format!("{n} {column}"), format!("{zh} {n}")));
+    let told = run.verification.iter().map(compared).chain(told);
     let told = told.reduce(|all, one| text!("{all}, {one}", "{all}，{one}"; all, one));
-    let told = told.unwrap_or_else(|| text!("nothing new", "无变化"));
-    match &run.error {
-        Some(error) => told.then(&Text::same(shortened(error, SHOWN_OF_A_TEXT))),
-        None => told,
+    let error = run.error.as_ref().map(|error| Text::same(shortened(error, SHOWN_OF_A_TEXT)));
+    match (told, error) {
+        (Some(told), Some(error)) => told.then(&error),
+        (None, None) => text!("nothing new", "无变化"),
+        (told, error) => told.or(error).unwrap_or_else(|| Text::same("")),
+    }
+}
+
+/// What a verification came to.
+fn compared(verification: &PastVerification) -> Text {
+    let (files, differences) = (verification.files, verification.differences);
+    match differences {
+        0 => text!("{files} files, nothing differs", "{files} 个文件，没有差异"),
+        _ => text!("{files} files, {differences} differ", "{files} 个文件，有 {differences} 处差异"),
     }
 }
 
@@ -228,7 +269,7 @@ fn alive(run: &PastRun) -> Cell {
 
 /// A run with everything that belongs to it.
 pub(super) fn run_details(full: RunInFull) -> Details {
-    let RunInFull { run, tenants, rejects, rejects_left_out, pulled_back, leftovers } = full;
+    let RunInFull { run, tenants, rejects, rejects_left_out, pulled_back, leftovers, verified, findings } = full;
     let (pid, version, command_line) = (run.pid, run.version.clone(), run.command_line.clone());
     let per_tenant = Columns::default()
         .column("tenant", "租户", |of: &OfTenant| (&of.watermark.tenant).into())
@@ -246,6 +287,7 @@ pub(super) fn run_details(full: RunInFull) -> Details {
         .column("closed_run", "关闭于运行", |reject: &PastReject| reject.closed_run.into())
         .column("closed_how", "关闭方式", |reject| reject.closed_how.into());
     columns(surroundings::now())
+        .and(verification_columns())
         .facts(&HistoryEntry { what: What::Run(run), watermark: None })
         .fact("pid", "进程号", pid)
         .fact("version", "版本", version)
@@ -255,6 +297,27 @@ pub(super) fn run_details(full: RunInFull) -> Details {
         .table("rejects", "无法导出的发票", rejected.table(&rejects))
         .table("pulled_back", "退回的水位线", moves(&pulled_back))
         .table("leftovers", "遗留文件", left.table(&leftovers))
+        .table("verified_tenants", "核对的租户", verified_tenants(&verified))
+        .table("findings", "差异", found(&findings))
+}
+
+/// The tenants that a verification was limited to.
+fn verified_tenants(tenants: &[Tenant]) -> Table {
+    Columns::default().column("tenant", "租户", |tenant: &Tenant| tenant.into()).table(tenants)
+}
+
+/// What a verification found.
+fn found(findings: &[PastFinding]) -> Table {
+    Columns::default()
+        .column("tenant", "租户", |finding: &PastFinding| finding.tenant.as_ref().into())
+        .column("difference", "差异", |finding| difference(&finding.difference).into())
+        .column("number", "数量", |finding| finding.number.into())
+        .table(findings)
+}
+
+/// A difference by its word; one that a newer version found stays as it is.
+fn difference(word: &str) -> Text {
+    Difference::parse(word).map_or_else(|| Text::same(word), Text::from)
 }
 
 /// A change with the watermarks that it moved.

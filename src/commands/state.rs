@@ -83,7 +83,7 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
     let moved = state.set_watermark(&tenant, &to, below, &change)?;
     state.close()?;
     drop(export_lock);
-    reporter.details(&moved_details(&moved, &backup));
+    reporter.changed(&moved_details(&moved, &backup));
     Ok(0)
 }
 
@@ -127,7 +127,7 @@ fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u
     let moved = state.reset_watermarks(&chosen, &change)?;
     state.close()?;
     drop(export_lock);
-    reporter.details(&moved_details(&moved, &backup));
+    reporter.changed(&moved_details(&moved, &backup));
     Ok(0)
 }
 
@@ -146,7 +146,7 @@ fn back_up(common: &Common, args: &Backup, reporter: &Reporter) -> anyhow::Resul
         Some(file) => state.back_up_to(file).map(|()| file.clone()),
         None => state.back_up(Occasion::Manual, surroundings::now()),
     }?;
-    reporter.details(&Details::default().fact("backup", "备份", path.as_path()));
+    reporter.changed(&Details::default().fact("backup", "备份", path.as_path()));
     Ok(0)
 }
 
@@ -204,7 +204,7 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
         ReplacedState::Nothing => None,
         ReplacedState::BackedUp(path) | ReplacedState::SetAside(path) => Some(path.as_path()),
     };
-    reporter.details(
+    reporter.changed(
         &Details::default()
             .fact("restored", "已恢复", from.as_path())
             .fact("state_before", "原状态文件备份", replaced)
@@ -277,7 +277,9 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<StateFind
         let refused = last.refuse_other_tree(mark.as_ref(), &common.output, state.path()).err();
         findings.extend(refused.as_ref().map(StateFinding::from));
     }
-    if let Some(run) = state.unfinished_run()?.filter(|run| past::life(run) == Some(Life::Dead)) {
+    // A verification leaves nothing that must be made good.
+    let unfinished = state.unfinished_run()?.filter(|run| run.boundary.is_some());
+    if let Some(run) = unfinished.filter(|run| past::life(run) == Some(Life::Dead)) {
         let (id, kind) = (run.id, run.kind);
         let what = text!("run {id} ({kind}) died", "第 {id} 次运行（{kind}）意外终止"; kind);
         findings.push(StateFinding { what, remedy: run_again_hint() });
@@ -312,7 +314,7 @@ fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, repor
     state.adopt_source(&given, &change)?;
     state.close()?;
     drop(export_lock);
-    reporter.details(
+    reporter.changed(
         &Details::default().fact("source_before", "原数据源", recorded).fact("source", "数据源", given).fact(
             "state_before",
             "原状态文件备份",

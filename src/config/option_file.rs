@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::fs::input::read_text;
-use crate::lang::Explain;
 use crate::refusal::{OptionFileTrouble, Refusal, cannot_be_read};
 
 /// The groups of such a file that are meant for this program. A later option wins over an earlier one.
@@ -23,16 +22,19 @@ pub(super) struct Login {
 
 impl Login {
     /// # Errors
-    /// Refuses a file that every user may change, and one that holds a line that MySQL would not read.
+    /// Refuses a file that cannot be read, one that every user may change, and one that holds a line that MySQL would not read.
     pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
         let cannot = || text!("cannot read the option file {}", "无法读取选项文件 {}", file.display());
         let refused = |trouble| Refusal::OptionFile { file: file.to_path_buf(), trouble };
-        let metadata = fs::metadata(file).map_err(cannot_be_read).explain(cannot)?;
+        let metadata =
+            fs::metadata(file).map_err(|error| Refusal::usage_because(cannot(), cannot_be_read(error)))?;
         // Any user could have put another server's password, or none, in there.
         if metadata.is_file() && metadata.mode() & 0o002 != 0 {
             return Err(refused(OptionFileTrouble::WritableByAll).into());
         }
-        let text = read_text(file).explain(cannot)?.map_err(|mark| refused(OptionFileTrouble::Marked(mark)))?;
+        let text = read_text(file)
+            .map_err(|error| Refusal::usage_because(cannot(), error))?
+            .map_err(|mark| refused(OptionFileTrouble::Marked(mark)))?;
         Ok(parse(&text).map_err(refused)?)
     }
 }

@@ -14,6 +14,7 @@ use crate::source::{KeyCursor, ListedTenant, Source};
 use crate::state::history::RunStatus;
 use crate::state::overview::{LastRun, OpenRejects, Overview, TenantStanding};
 use crate::state::runs::LastKnownState;
+use crate::state::verifications::Proof;
 use crate::window::{Span, seconds_between};
 
 /// What the source says now.
@@ -44,6 +45,8 @@ pub struct TenantLag {
     pub rejects: OpenRejects,
     /// Seconds that its latest late arrival lay below the watermark.
     pub late_by: Option<u64>,
+    /// When it was last proven that nothing differs in it.
+    pub proof: Option<Proof>,
     pub remark: Option<Remark>,
     pub stale: bool,
 }
@@ -60,19 +63,26 @@ words! {
     }
 }
 
-/// Asks the source for its clock and its tenants.
+/// Asks the source for its clock and its tenants. Chosen tenants may hide behind another spelling in its list.
 pub fn ask(
     server_session: &mut ServerSession,
     state: &Path,
     last: &LastKnownState,
     overview: &Overview,
+    chosen: &[Tenant],
     safety_lag: Duration,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<LagSnapshot> {
     refuse_other_source(state, last, server_session.source.as_ref())?;
     let boundary = server_session.ask(tell, |source| source.clock())?.boundary(safety_lag);
-    let listed = server_session.ask(tell, |source| source.tenants(&boundary))?.tenants;
+    let mut listed = server_session.ask(tell, |source| source.tenants(&boundary))?.tenants;
     let known = known_spellings(overview);
+    for tenant in chosen {
+        let is_met = known.contains_key(tenant) || listed.iter().any(|listed| listed.spelling == *tenant);
+        if !is_met && server_session.ask(tell, |source| source.has_tenant(tenant))? {
+            listed.push(ListedTenant::unlisted(tenant));
+        }
+    }
     let mut folded = HashSet::new();
     // Only behind a spelling that we do not know can one hide that we know.
     if listed.iter().any(|listed| !known.contains_key(&listed.spelling)) {
@@ -148,6 +158,7 @@ fn without_lag(standing: &TenantStanding) -> TenantLag {
         last: standing.last.clone(),
         rejects: standing.rejects.clone(),
         late_by: standing.late_by,
+        proof: standing.proof.clone(),
         remark: standing.watermark.is_none().then_some(Remark::NoWatermark),
         ..TenantLag::default()
     }

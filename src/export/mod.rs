@@ -55,12 +55,14 @@
 //! | `doubts.rs` | whether clocks and server are those of the last run, without I/O |
 //! | `retry.rs` | when a server that went away is tried again |
 //! | `server.rs` | the questions to the server before any row is read |
+//! | `conditions.rs` | whether a condition of the source is news, without I/O |
 //! | `attach.rs` | whether a tree and a state belong together |
 //! | `tenant_families.rs` | which spellings are one tenant to the source |
 //! | `writing.rs` | the right to change tree and state, for one run |
 //! | `mirror.rs` | the script's state file |
 //! | `metrics.rs` | what is measured of a run, and its summary |
 //! | `session.rs` | a run on record, from the lock to its end |
+//! | `starts.rs` | starts that fail, on record |
 //! | `ticket.rs` | what goes along with a row from reading to deciding |
 //! | `check.rs` | whether a row can be exported, and whether its file is right |
 //! | `one_by_one.rs` | rows that a server does not return |
@@ -86,6 +88,7 @@ mod budget;
 mod carry_out;
 mod check;
 mod commit;
+mod conditions;
 mod metrics;
 mod decide;
 mod diff;
@@ -102,6 +105,7 @@ mod retry;
 pub mod plan;
 mod run;
 mod session;
+pub mod starts;
 mod ticket;
 pub mod attach;
 pub mod verify;

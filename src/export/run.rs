@@ -5,9 +5,11 @@ use super::metrics::RunMetrics;
 use super::options::{ExportOptions, Mode};
 use super::server::{ServerSession, take_snapshot};
 use super::session::{RunContext, Session};
+use super::starts;
 use crate::event::Event;
 use crate::run::{Kind, Summary};
 use crate::state::State;
+use crate::state::runs::OpenRun;
 use crate::tree::Tree;
 
 /// Carries out one run or dry run.
@@ -18,14 +20,36 @@ pub fn run(mut options: ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::R
     let metrics = RunMetrics::begin();
     let tell = &mut metrics.counting(tell);
     tell(Event::Started { kind: options.common.kind, dry_run: options.mode == Mode::DryRun });
-    let mut server_session = ServerSession::open(&options.source.access, options.source.retry_for, tell)?;
-    options.common.selection.window = server_session.window(&options.window, tell)?;
+    // A start that fails before the server answers is on record with its window, if that is known by then.
+    if !options.window.needs_clock() {
+        options.common.selection.window = options.window.span()?;
+    }
+    let ExportOptions { common, source, window, mode, .. } = &options;
+    let mut connect = || ServerSession::open_with_window(source, window, tell);
+    let (server_session, window) = match mode {
+        Mode::DryRun => connect()?,
+        Mode::Export => starts::on_record(common, connect)?,
+    };
+    options.common.selection.window = window;
     let options = &options;
-    server_session.source.notices().into_iter().for_each(|notice| tell(Event::Notice(notice)));
     match options.mode {
         Mode::DryRun => dry_run(options, server_session, &metrics, tell),
         Mode::Export => export(options, server_session, &metrics, tell),
     }
+}
+
+/// Everything from the lock to the record that the run has begun.
+fn start(
+    options: &ExportOptions,
+    server_session: &mut ServerSession,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<(Session, OpenRun)> {
+    let mut session = Session::open(&options.common, server_session, tell)?;
+    if options.common.kind == Kind::Incremental {
+        session.back_up(options, tell)?;
+    }
+    let run = session.begin(&options.common, None, tell)?;
+    Ok((session, run))
 }
 
 /// A run on record, under the lock.
@@ -36,11 +60,8 @@ fn export(
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Summary> {
     let ExportOptions { common, source, .. } = options;
-    let mut session = Session::open(common, &mut server_session, tell)?;
-    if common.kind == Kind::Incremental {
-        session.back_up(options, tell)?;
-    }
-    let recorded = session.on_record(common, metrics, tell, |site, tell| {
+    let (mut session, run) = starts::on_record(common, || start(options, &mut server_session, tell))?;
+    let recorded = session.on_record(common, run, metrics, tell, |site, tell| {
         let RunContext { state, snapshot, writing } = site;
         server_session.source.label(writing.run.id);
         carry_out(common, source, snapshot, server_session, Destination::Export { state, writing }, tell)
@@ -66,7 +87,9 @@ fn dry_run(
     let tree = Tree::open_existing(&common.paths.output)?;
     let read = common.location().open_read_only()?;
     let state = read.as_ref().map(|(state, _)| state);
-    let snapshot = take_snapshot(common, &mut server_session, read.as_ref().map(|(state, last)| (state, last)), tell)?;
+    let last = read.as_ref().map(|(state, last)| (state, last));
+    let mut snapshot = take_snapshot(common, &mut server_session, last, tell)?;
+    snapshot.remind(tell);
     let open_rejects = state.map_or(Ok(0), State::open_rejects)?;
     let destination = Destination::DryRun { state, tree: tree.as_ref() };
     let result = carry_out(common, source, &snapshot, server_session, destination, tell)?;

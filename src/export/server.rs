@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono::TimeDelta;
 
+use super::conditions::{FoundConditions, TenantQuestions};
 use super::options::{CommonOptions, SourceOptions};
 use super::retry::RetryPolicy;
 use crate::event::{Event, Notice};
@@ -50,8 +51,19 @@ impl ServerSession {
         Ok(Self { source, retry })
     }
 
+    /// Connects, and asks for the window of source times that an operator means.
+    pub(super) fn open_with_window(
+        source: &SourceOptions,
+        given: &GivenWindow,
+        tell: &mut dyn FnMut(Event),
+    ) -> anyhow::Result<(Self, Span)> {
+        let mut server_session = Self::open(&source.access, source.retry_for, tell)?;
+        let window = server_session.window(given, tell)?;
+        Ok((server_session, window))
+    }
+
     /// The window of source times that an operator means, by the source's clock.
-    pub(super) fn window(&mut self, given: &GivenWindow, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Span> {
+    fn window(&mut self, given: &GivenWindow, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Span> {
         if !given.needs_clock() {
             return given.span();
         }
@@ -136,6 +148,17 @@ pub(super) struct ServerSnapshot {
     /// Invoices with NULL for a tenant, if the run reads them by primary key.
     pub tenantless: Vec<InvoiceId>,
     pub parameters: RunParameters,
+    /// The conditions that were found; None: they were said.
+    pub conditions: Option<FoundConditions>,
+}
+
+impl ServerSnapshot {
+    /// Says the conditions of a source that is only read.
+    pub(super) fn remind(&mut self, tell: &mut dyn FnMut(Event)) {
+        if let Some(conditions) = self.conditions.take() {
+            conditions.remind(tell);
+        }
+    }
 }
 
 /// Takes a snapshot of the source that the state describes.
@@ -151,7 +174,15 @@ pub(super) fn take_snapshot(
     if let Some((_, last)) = state {
         refuse_other_source(&options.paths.state, last, server_session.source.as_ref())?;
     }
-    let snapshot = ask_server(options, server_session, tell)?;
+    let mut conditions = FoundConditions::default();
+    let asked = ask_server(options, server_session, &mut conditions, tell);
+    let snapshot = match asked {
+        Ok(snapshot) => ServerSnapshot { conditions: Some(conditions), ..snapshot },
+        Err(error) => {
+            conditions.warn(tell);
+            return Err(error);
+        }
+    };
     let state = state.map(|(state, _)| state);
     refuse_unknown_tenants(&options.selection, &snapshot.listed, state, server_session, tell)?;
     Ok(snapshot)
@@ -162,23 +193,26 @@ pub(super) fn take_snapshot(
 fn ask_server(
     options: &CommonOptions,
     server_session: &mut ServerSession,
+    conditions: &mut FoundConditions,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<ServerSnapshot> {
+    server_session.source.notices().into_iter().for_each(|notice| conditions.sort(notice, tell));
     let server = server_session.ask(tell, |source| source.identity())?;
     let table = server_session.ask_if_shown(tell, None, |source| source.table_identity())?;
     let (clock, clocks) = read_clocks(options, server_session, tell)?;
     let work = server_session.ask_if_shown(tell, OpenWork::Unreliable, |source| source.open_work())?;
-    say_open_work(&work, &clock.boundary(options.margins.safety_lag), tell);
-    say_replication(server_session.ask_if_shown(tell, None, |source| source.replication())?, tell);
+    let of_work = open_work_notice(&work, &clock.boundary(options.margins.safety_lag));
+    let of_replication = replication_notice(server_session.ask_if_shown(tell, None, |source| source.replication())?);
+    of_work.into_iter().chain(of_replication).for_each(|notice| conditions.sort(notice, tell));
     let boundary = clock.boundary(options.margins.safety_lag);
     // The window of a verification bounds what it compares, and not the run that mends.
     let window = if options.kind == Kind::Backfill { options.selection.window.clone() } else { Span::default() };
     let boundary = window.upto.filter(|until| *until < boundary).unwrap_or(boundary);
     tell(Event::Boundary(boundary.clone()));
-    let (listed, tenantless) = list_tenants(options, &boundary, server_session, tell)?;
+    let (listed, tenantless) = list_tenants(options, &boundary, server_session, conditions, tell)?;
     for ListedTenant { spelling, ahead, .. } in &listed {
         if let Some(newest) = ahead.clone().filter(|ahead| *ahead > clock.now) {
-            tell(Event::Notice(Notice::TimesAhead { tenant: spelling.clone(), newest }));
+            conditions.sort(Notice::TimesAhead { tenant: spelling.clone(), newest }, tell);
         }
     }
     let parameters = RunParameters {
@@ -190,7 +224,7 @@ fn ask_server(
         work,
         table,
     };
-    Ok(ServerSnapshot { clock, clocks, server, listed, tenantless, parameters })
+    Ok(ServerSnapshot { clock, clocks, server, listed, tenantless, parameters, conditions: None })
 }
 
 /// The tenants of the source and the invoices without one, as far as the run needs them.
@@ -198,6 +232,7 @@ fn list_tenants(
     options: &CommonOptions,
     boundary: &SourceTime,
     server_session: &mut ServerSession,
+    conditions: &mut FoundConditions,
     tell: &mut dyn FnMut(Event),
 ) -> Result<(Vec<ListedTenant>, Vec<InvoiceId>), SourceError> {
     let has_all_tenants = options.selection.has_all_tenants();
@@ -207,32 +242,28 @@ fn list_tenants(
     }
     tell(Event::ListingTenants);
     let TenantList { tenants, has_tenantless } = server_session.ask(tell, |source| source.tenants(boundary))?;
+    conditions.asked = if has_all_tenants { TenantQuestions::TimesAndTenantless } else { TenantQuestions::Times };
     let is_asked = has_tenantless && has_all_tenants;
-    let tenantless = if is_asked { find_tenantless(server_session, tell)? } else { Vec::new() };
+    let tenantless = if is_asked { find_tenantless(server_session, conditions, tell)? } else { Vec::new() };
     Ok((tenants, tenantless))
 }
 
-/// Tells the operator that a replica has not applied everything yet.
-fn say_replication(replication: Option<Replication>, tell: &mut dyn FnMut(Event)) {
-    match replication {
-        Some(Replication::Behind(behind)) if !behind.is_zero() => {
-            tell(Event::Notice(Notice::Replica { behind: Some(behind) }));
-        }
-        Some(Replication::Stopped) => tell(Event::Notice(Notice::Replica { behind: None })),
-        Some(Replication::Behind(_)) | None => {}
+/// What the operator should know of a replica that has not applied everything yet.
+fn replication_notice(replication: Option<Replication>) -> Option<Notice> {
+    match replication? {
+        Replication::Behind(behind) => (!behind.is_zero()).then_some(Notice::Replica { behind: Some(behind) }),
+        Replication::Stopped => Some(Notice::Replica { behind: None }),
     }
 }
 
-/// Tells the operator about open work that keeps rows below the boundary out of sight, or that cannot be seen.
-fn say_open_work(work: &OpenWork, boundary: &SourceTime, tell: &mut dyn FnMut(Event)) {
+/// What the operator should know of open work that keeps rows below the boundary out of sight, or that cannot be seen.
+fn open_work_notice(work: &OpenWork, boundary: &SourceTime) -> Option<Notice> {
     match work {
-        OpenWork::NotPermitted => tell(Event::Notice(Notice::OpenWorkNotPermitted)),
-        OpenWork::Unreliable => tell(Event::Notice(Notice::OpenWorkUnreliable)),
-        OpenWork::Prepared => tell(Event::Notice(Notice::PreparedWork)),
-        OpenWork::Since(since) if work.reaches_below(boundary) => {
-            tell(Event::Notice(Notice::OpenWork { since: since.clone() }));
-        }
-        OpenWork::Since(_) | OpenWork::None => {}
+        OpenWork::NotPermitted => Some(Notice::OpenWorkNotPermitted),
+        OpenWork::Unreliable => Some(Notice::OpenWorkUnreliable),
+        OpenWork::Prepared => Some(Notice::PreparedWork),
+        OpenWork::Since(since) => work.reaches_below(boundary).then(|| Notice::OpenWork { since: since.clone() }),
+        OpenWork::None => None,
     }
 }
 
@@ -242,6 +273,7 @@ const TENANTLESS_AT_MOST: usize = 1_000;
 /// Finds the invoices without a tenant, which no tenant's keys bring, and names some to the operator.
 fn find_tenantless(
     server_session: &mut ServerSession,
+    conditions: &mut FoundConditions,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Vec<InvoiceId>, SourceError> {
     let mut found = server_session.ask(tell, |source| source.tenantless(TENANTLESS_AT_MOST + 1))?;
@@ -249,7 +281,7 @@ fn find_tenantless(
     found.truncate(TENANTLESS_AT_MOST);
     if !found.is_empty() {
         let some = found.iter().take(SHOWN).cloned().collect();
-        tell(Event::Notice(Notice::WithoutTenant { invoices: found.len() as u64, more, some }));
+        conditions.sort(Notice::WithoutTenant { invoices: found.len() as u64, more, some }, tell);
     }
     Ok(found)
 }

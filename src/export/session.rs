@@ -4,6 +4,7 @@
 use chrono::SecondsFormat;
 
 use super::attach::Attached;
+use super::conditions::ConditionNews;
 use super::doubts::{self, Doubts};
 use super::metrics::{RunMetrics, RunResult};
 use super::mirror;
@@ -17,16 +18,17 @@ use crate::lang::Message;
 use crate::lock::ExportLock;
 use crate::panics;
 use crate::refusal::Refusal;
-use crate::run::{RunId, Starter};
+use crate::run::{Kind, RunId, Starter};
 use crate::source::SourceName;
 use crate::state::State;
 use crate::state::backup::{self, Occasion, REGULAR};
+use crate::state::conditions::ConditionChanges;
 use crate::state::history::RunStatus;
 use crate::state::runs::{End, LastKnownState, OpenRun, Start};
 use crate::state::watermarks::PullBack;
+use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, Written};
 use crate::tree::stage::{self, Stage};
-use crate::tree::{Durability, Tree};
 
 /// Tree and state under the lock, and the snapshot of the server.
 pub(super) struct Session {
@@ -37,7 +39,8 @@ pub(super) struct Session {
     source: SourceName,
     begun: plan::StartMode,
     last: LastKnownState,
-    marked_run: i64,
+    /// The run in the tree's mark.
+    pub marked_run: i64,
 }
 
 /// What a run that has begun works with.
@@ -61,24 +64,26 @@ impl Session {
         let (tree, lock) = options.lock(tell)?;
         let Attached { mut state, begun, marked_run } = options.location().attach(&tree, &lock, tell)?;
         let last = state.last_time()?;
-        let snapshot = take_snapshot(options, server_session, Some((&state, &last)), tell)?;
+        let mut snapshot = take_snapshot(options, server_session, Some((&state, &last)), tell)?;
+        if options.kind == Kind::Verify {
+            snapshot.remind(tell);
+        }
         recover(lock.private(), &mut state, tell)?;
         let source = server_session.source.name();
         Ok(Self { tree, state, snapshot, lock, source, begun, last, marked_run })
     }
 
-    /// Opens a run, does its work and ends it, on record in every case.
+    /// Does the work of a run that has begun and ends it, on record in every case.
     pub(super) fn on_record(
         &mut self,
         options: &CommonOptions,
+        run: OpenRun,
         metrics: &RunMetrics,
         tell: &mut dyn FnMut(Event),
         work: impl FnOnce(RunContext<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<RunResult>,
     ) -> anyhow::Result<(RunId, RunResult)> {
-        let durability = options.work.durability.map_or_else(|| self.tree.durability(), Ok)?;
-        let run = self.begin(options, tell)?;
         let id = run.id;
-        match panics::as_error(|| self.in_stage(options, &run, durability, tell, work)) {
+        match panics::as_error(|| self.in_stage(options, &run, tell, work)) {
             Ok(result) => {
                 self.state.finish(run, &end_of(&result, options, metrics))?;
                 Ok((id, result))
@@ -97,11 +102,11 @@ impl Session {
         &mut self,
         options: &CommonOptions,
         run: &OpenRun,
-        durability: Durability,
         tell: &mut dyn FnMut(Event),
         work: impl FnOnce(RunContext<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<RunResult>,
     ) -> anyhow::Result<RunResult> {
         let Self { tree, state, snapshot, lock, last, .. } = self;
+        let durability = options.work.durability.map_or_else(|| tree.durability(), Ok)?;
         pull_back(&snapshot.parameters, &options.surroundings.starter, state, tell)?;
         let stage = Stage::create(tree, lock.private(), durability)?;
         let mark = Mark { state_id: last.state_id.clone(), run: run.id.0, written: Written::InPart };
@@ -118,8 +123,15 @@ impl Session {
         if is_cancelled && say_whole(&self.lock, run).is_ok() { RunStatus::Cancelled } else { RunStatus::Failed }
     }
 
-    /// Puts the beginning of a run on record, with its doubts about clocks and server.
-    fn begin(&mut self, options: &CommonOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
+    /// Puts the beginning of a run on record, with its doubts about clocks and server. From here on every error is the
+    /// run's. A verification goes on as this run.
+    pub(super) fn begin(
+        &mut self,
+        options: &CommonOptions,
+        verification: Option<RunId>,
+        tell: &mut dyn FnMut(Event),
+    ) -> anyhow::Result<OpenRun> {
+        let conditions = self.say_news(options, tell)?;
         let ServerSnapshot { clock, clocks, server, parameters, .. } = &self.snapshot;
         let found = doubts::StartFacts { start: self.begun, server, clocks, at: options.surroundings.starter.at };
         let Doubts { doubts, proof } = doubts::doubts(&self.last, &found, options.margins.safety_lag);
@@ -137,7 +149,18 @@ impl Session {
             times_again: doubts::times_again(&self.last, clock, clocks, options.margins.safety_lag),
             marked_run: self.marked_run,
             table: parameters.table.clone(),
+            verification,
+            conditions,
         })
+    }
+
+    /// Says what is news of the conditions that were found, and the rest without a warning.
+    fn say_news(&mut self, options: &CommonOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<ConditionChanges> {
+        let Some(found) = self.snapshot.conditions.take() else { return Ok(ConditionChanges::default()) };
+        let ConditionNews { events, changes } =
+            found.news(&self.state.known_conditions()?, options.surroundings.starter.at);
+        events.into_iter().for_each(tell);
+        Ok(changes)
     }
 
     /// Backs the state up if the last backup is old enough. An error of it does not keep invoices from being exported,
@@ -186,7 +209,7 @@ fn end_of(result: &RunResult, options: &CommonOptions, metrics: &RunMetrics) -> 
 }
 
 /// An end without counts.
-fn end(options: &CommonOptions, metrics: &RunMetrics, status: RunStatus, error: Option<String>) -> End {
+pub(super) fn end(options: &CommonOptions, metrics: &RunMetrics, status: RunStatus, error: Option<String>) -> End {
     End {
         status,
         at: (options.surroundings.clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
@@ -230,10 +253,11 @@ fn say_whole(lock: &ExportLock, run: RunId) -> anyhow::Result<()> {
 
 /// Takes over what a dead run left: the paths that it may have written go into the state, then its stage is removed.
 fn recover(private: &PrivateFolder, state: &mut State, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
-    let targets = stage::unrecorded_targets(private)?;
-    if !targets.is_empty() {
-        tell(Event::Notice(Notice::Recovering { files: targets.len() as u64 }));
-        state.record_doubt(&targets)?;
+    let unrecorded = stage::unrecorded(private)?;
+    let files = unrecorded.targets.len() + unrecorded.movers.len();
+    if files > 0 {
+        tell(Event::Notice(Notice::Recovering { files: files as u64 }));
+        state.record_doubt(&unrecorded)?;
     }
     stage::remove(private)
 }

@@ -95,6 +95,7 @@ impl Holder {
             "incremental" => text!("incremental run", "增量导出"),
             "backfill" => text!("backfill run", "区间导出"),
             "verify" => text!("verify", "核对"),
+            "record" => text!("the record of a failed start", "记录一次失败的启动"),
             other => Text::same(other),
         };
         text!(

@@ -62,6 +62,7 @@ impl Bars {
             Event::Finished(_) => self.clear(),
             Event::Waiting { .. }
             | Event::Notice(_)
+            | Event::Reminder(_)
             | Event::Boundary(_)
             | Event::ListingTenants
             | Event::TenantStarted { .. }

@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 use super::line::{Level, Line, count};
 use super::notices;
 use super::settings::Verbosity;
-use crate::event::Event;
+use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::lang::{Message, Text, span};
 use crate::refusal::{Holder, Trouble};
@@ -139,6 +139,18 @@ fn waiting(holder: Option<&Holder>, at_most: Duration) -> Text {
     )
 }
 
+/// The line of a command that waits for the server, on a terminal with how long it does.
+fn retrying(trouble: &Trouble, pause: Duration, patience: Option<Duration>) -> Message {
+    let Message { what, hint } = notices::retrying(trouble, pause);
+    let Some(patience) = patience else { return Message { what, hint } };
+    let patience = span(patience);
+    let until = text!(
+        "if it does not answer, it is tried again for {patience} (--retry-for); Ctrl-C ends that",
+        "如果仍无应答，将在 {patience} 内不断重试（--retry-for），可用 Ctrl-C 结束"; patience
+    );
+    Message { what, hint: Some(hint.map_or(until.clone(), |hint| hint.then(&until))) }
+}
+
 /// A tenant without a printed outcome, with the lines that are due when its turn comes. The tenant in front has its
 /// turn, so it holds back no lines.
 struct OpenTenant {
@@ -153,15 +165,17 @@ pub(super) struct Lines {
     /// None where no line of progress is wanted, because there is a bar or because of a flag.
     progress_every: Option<Duration>,
     progress_due: Option<Instant>,
+    /// None where it is not said, or was said of the server that is being waited for.
+    patience: Option<Duration>,
     mode: RunMode,
     open: VecDeque<OpenTenant>,
     rejects: u64,
 }
 
 impl Lines {
-    pub(super) fn new(verbosity: Verbosity, progress_every: Option<Duration>) -> Self {
+    pub(super) fn new(verbosity: Verbosity, progress_every: Option<Duration>, patience: Option<Duration>) -> Self {
         let mode = RunMode { kind: Kind::Full, dry_run: false };
-        Self { verbosity, progress_every, progress_due: None, mode, open: VecDeque::new(), rejects: 0 }
+        Self { verbosity, progress_every, progress_due: None, patience, mode, open: VecDeque::new(), rejects: 0 }
     }
 
     /// The lines that an event brings out, some of which may be about events before it.
@@ -169,7 +183,11 @@ impl Lines {
         let lines = match event {
             Event::Started { kind, dry_run } => self.started(RunMode { kind: *kind, dry_run: *dry_run }, now),
             Event::Waiting { holder, at_most } => vec![Line::info(waiting(holder.as_ref(), *at_most))],
+            Event::Notice(Notice::Retrying { trouble, pause }) => {
+                vec![Line::warn(retrying(trouble, *pause, self.patience.take()))]
+            }
             Event::Notice(notice) => vec![notices::line(notice)],
+            Event::Reminder(notice) => vec![Line { level: Level::Info, ..notices::line(notice) }],
             // A full run has no window, and its log never spoke of one.
             Event::Boundary(_) | Event::ListingTenants if matches!(self.mode.kind, Kind::Full | Kind::Verify) => {
                 Vec::new()
@@ -334,12 +352,11 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Notice;
     use crate::lang::Lang;
 
     fn lines(verbosity: Verbosity, kind: Kind) -> (Lines, Instant) {
         let start = Instant::now();
-        let mut lines = Lines::new(verbosity, Some(Duration::from_secs(5)));
+        let mut lines = Lines::new(verbosity, Some(Duration::from_secs(5)), None);
         lines.event(&Event::Started { kind, dry_run: false }, start);
         (lines, start)
     }

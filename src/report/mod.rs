@@ -28,6 +28,9 @@ use line::{Level, Line, escaped};
 use lines::Lines;
 use table::{Columns, Details, Paged, Table};
 
+/// The exit code of a command with a result that could not be written.
+const RESULT_LOST: u8 = 1;
+
 /// Between two lines of progress where there is no bar.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
@@ -47,13 +50,26 @@ struct Printer {
     err: Box<dyn Write + Send>,
     /// With JSON there is exactly one object on stdout, also when a run that was summed up fails.
     object_printed: bool,
+    result: ResultStream,
+}
+
+/// What has become of stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ResultStream {
+    Open,
+    /// A reader that closed the pipe has read enough.
+    Closed,
+    /// A part of the result is lost.
+    Failed,
 }
 
 impl Reporter {
     /// Prints to the process's stdout and stderr.
     pub fn new(settings: PrintSettings) -> Self {
+        let is_watched = io::stderr().is_terminal();
+        let settings = PrintSettings { patience: settings.patience.filter(|_| is_watched), ..settings };
         let wanted = settings.progress == ProgressDisplay::Auto && settings.verbosity != Verbosity::Quiet;
-        let bars = (wanted && io::stderr().is_terminal()).then(|| Bars::on_stderr(settings.lang));
+        let bars = (wanted && is_watched).then(|| Bars::on_stderr(settings.lang));
         Self::build(settings, bars, Box::new(io::stdout()), Box::new(io::stderr()))
     }
 
@@ -70,9 +86,20 @@ impl Reporter {
         err: Box<dyn Write + Send>,
     ) -> Self {
         let as_lines = settings.progress == ProgressDisplay::Auto && bars.is_none();
-        let lines = Lines::new(settings.verbosity, as_lines.then_some(PROGRESS_EVERY));
+        let lines = Lines::new(settings.verbosity, as_lines.then_some(PROGRESS_EVERY), settings.patience);
         let (PrintSettings { lang, format, verbosity, .. }, locale) = (settings, settings.locale());
-        let printer = Printer { lang, locale, format, verbosity, lines, bars, out, err, object_printed: false };
+        let printer = Printer {
+            lang,
+            locale,
+            format,
+            verbosity,
+            lines,
+            bars,
+            out,
+            err,
+            object_printed: false,
+            result: ResultStream::Open,
+        };
         Self { printer: Mutex::new(printer) }
     }
 
@@ -102,6 +129,34 @@ impl Reporter {
         }
     }
 
+    /// The exit code of a command that ends with this one: a result that is lost is a failure.
+    pub fn exit_code(&self, code: u8) -> u8 {
+        if self.printer().result == ResultStream::Failed { RESULT_LOST } else { code }
+    }
+
+    /// Whether more of the result would still be read.
+    pub fn is_read(&self) -> bool {
+        self.printer().result == ResultStream::Open
+    }
+
+    /// What a command says of a change that it made: with `-q` it says it to programs alone.
+    pub fn changed(&self, details: &Details) {
+        if !self.is_quiet() || !self.prints_text() {
+            self.details(details);
+        }
+    }
+
+    /// The same in plain words, for people.
+    pub fn remark(&self, text: &Text) {
+        if !self.is_quiet() {
+            self.line(text);
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.printer().verbosity == Verbosity::Quiet
+    }
+
     /// A result with rows.
     pub fn table(&self, table: &Table) {
         let mut printer = self.printer();
@@ -126,7 +181,7 @@ impl Reporter {
             let mut printer = self.printer();
             let Printer { format, locale, .. } = *printer;
             printer.object_printed = true;
-            if rows.is_empty() {
+            if rows.is_empty() || printer.result != ResultStream::Open {
                 printer.print_out(&paged.end(format, locale));
                 return Ok(());
             }
@@ -208,16 +263,24 @@ impl Printer {
         }
     }
 
-    /// Prints the result of a run to stdout.
+    /// Prints the result of a run to stdout. All that is wrong was said before. As text it is the end of the log: a run
+    /// that nobody reads of is done all the same.
     fn finished(&mut self, summary: &Summary) {
-        let text = match self.format {
-            PrintFormat::Text | PrintFormat::Csv => block(&closing::closing(summary, self.verbosity), self.lang),
+        let changed = summary.run.is_some();
+        match self.format {
             PrintFormat::Json => {
                 self.object_printed = true;
-                json::finished(summary) + "\n"
+                self.print_out(&(json::finished(summary) + "\n"));
             }
-        };
-        self.print_out(&text);
+            PrintFormat::Text if changed && self.verbosity == Verbosity::Quiet => {}
+            PrintFormat::Text | PrintFormat::Csv => {
+                let text = block(&closing::closing(summary, self.verbosity), self.lang);
+                if let Err(error) = self.write_out(text.as_bytes()) {
+                    let text = text!("cannot write to standard output: {error}", "无法写入标准输出: {error}");
+                    self.log(&[Line::warn(text)]);
+                }
+            }
+        }
     }
 
     fn error(&mut self, error: &anyhow::Error) {
@@ -245,17 +308,36 @@ impl Printer {
 
     /// Prints to stdout at once, and says on stderr if that is not possible.
     fn print_bytes(&mut self, bytes: &[u8]) {
-        let Self { bars, out, err, lang, .. } = self;
-        above(bars.as_ref(), || {
-            let written = out.write_all(bytes).and_then(|()| out.flush());
-            // A reader that closed the pipe has read enough; a full disk is worth a word.
-            if let Err(error) = written
-                && error.kind() != io::ErrorKind::BrokenPipe
-            {
-                let text = text!("cannot write to standard output: {error}", "无法写入标准输出: {error}");
-                put(err, &block(&[Line::warn(text)], *lang));
+        if let Err(error) = self.write_out(bytes) {
+            self.result_lost(&error);
+        }
+    }
+
+    /// Writes to stdout until that fails, or is not read any more.
+    fn write_out(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.result != ResultStream::Open {
+            return Ok(());
+        }
+        let Self { bars, out, .. } = self;
+        let mut written = Ok(());
+        above(bars.as_ref(), || written = out.write_all(bytes).and_then(|()| out.flush()));
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.result = ResultStream::Closed;
+                Ok(())
             }
-        });
+            written => written,
+        }
+    }
+
+    fn result_lost(&mut self, error: &io::Error) {
+        self.result = ResultStream::Failed;
+        let lost = message! {
+            "cannot write the result to standard output: {error}", "无法将结果写入标准输出: {error}";
+            "ask again with another place for it; a change that was made stands",
+            "请换一个输出位置重新查询；已做的更改仍然有效"
+        };
+        self.log(&[Line::new(Level::Error, lost)]);
     }
 
     fn print_err(&mut self, text: &str) {
@@ -279,6 +361,19 @@ fn above(bars: Option<&Bars>, print: impl FnOnce()) {
 /// end for want of a reader.
 fn put(err: &mut impl Write, text: &str) {
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+}
+
+/// Prints clap's answer, which is help, the version or an error, and returns the exit code.
+pub fn print_answer(answer: &clap::Error, lang: Lang) -> u8 {
+    let code = u8::try_from(answer.exit_code()).unwrap_or(2);
+    match answer.print().and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe && !answer.use_stderr() => {
+            let reporter = Reporter::new(PrintSettings::plain(lang));
+            reporter.printer().result_lost(&error);
+            reporter.exit_code(code)
+        }
+        _ => code,
+    }
 }
 
 /// The lines as text, each with its line break.

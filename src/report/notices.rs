@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::line::{Line, count};
-use crate::event::{Doubt, Life, Notice};
+use crate::event::{Condition, Doubt, Life, Notice};
 use crate::invoice::InvoiceId;
 use crate::lang::{Message, Text, span};
+use crate::refusal::Trouble;
 use crate::run::KeptReason;
 
 /// The wording of a notice, as a line of the log.
@@ -54,6 +55,11 @@ pub(super) fn line(notice: &Notice) -> Line {
                     "{run}在处理 {invoices} 条记录后意外终止；下次运行会补上"; run
                 )),
             }
+        }
+        Notice::LastAttemptFailed { run, kind, started, error } => {
+            let run =
+                text!("run {run} ({kind}), started {started}", "第 {run} 次运行（{kind}，开始于 {started}）"; kind);
+            Line::warn(text!("last attempt failed: {run}: {error}", "最近一次导出失败: {run}: {error}"; run))
         }
         Notice::MissingIndex { statement } => Line::warn(message! {
             "the index for incremental runs is missing, so they are slow", "缺少增量导出所需的索引，查询会很慢";
@@ -126,11 +132,7 @@ pub(super) fn line(notice: &Notice) -> Line {
             "如果应用写入的时区与服务器不同，请用 --time-zone 指定，例如 +08:00"
         }),
         Notice::Late { by, overlap } => Line::warn(late(*by, *overlap)),
-        Notice::Retrying { trouble, pause } => {
-            let (Message { what, hint }, pause) = (trouble.message(), pause.as_secs_f64());
-            let what = text!("{what}; trying again in {pause:.1} s", "{what}；{pause:.1} 秒后重试"; what);
-            Line::warn(Message { what, hint })
-        }
+        Notice::Retrying { trouble, pause } => Line::warn(retrying(trouble, *pause)),
         Notice::Unread { invoices, trouble } => {
             let (counted, Message { what, hint }) = (count(*invoices, "invoice"), trouble.message());
             let what = text!(
@@ -165,7 +167,53 @@ pub(super) fn line(notice: &Notice) -> Line {
                 "{of} 个租户中有 {tenants} 个滞后超过 {after}（--stale-after）"; after
             ))
         }
+        Notice::TooManyRejects { open, allowed } => {
+            let cannot = count(*open, "invoice");
+            Line::warn(message! {
+                "{cannot} cannot be exported (--max-rejects {allowed})",
+                "无法导出的记录有 {open} 条（--max-rejects {allowed}）";
+                "`status --rejects` lists them", "可用 status --rejects 查看"
+            })
+        }
+        Notice::OldReject { open_for, allowed } => {
+            let (open_for, allowed) = (span(*open_for), span(*allowed));
+            Line::warn(message! {
+                "an invoice could not be exported for {open_for} (--reject-older-than {allowed})",
+                "有记录无法导出已持续 {open_for}（--reject-older-than {allowed}）";
+                "`status --rejects` lists it first", "status --rejects 中的第一条即是"; open_for, allowed
+            })
+        }
+        Notice::ConditionEnded(condition) => Line::warn(ended(condition)),
     }
+}
+
+/// What the end of a condition means.
+fn ended(condition: &Condition) -> Text {
+    match condition {
+        Condition::OpenWorkUnseen => text!(
+            "the server's open transactions can be seen now, and none is left prepared",
+            "现在能看到数据库中未结束的事务，也没有遗留的已准备事务"
+        ),
+        Condition::IndexMissing => {
+            text!("the index for incremental runs is there now", "增量导出所需的索引已经存在")
+        }
+        Condition::ReplicationStopped => {
+            text!("the server shows no stopped replication any more", "数据库服务器不再显示复制已停止")
+        }
+        Condition::TimesAhead(tenant) => text!(
+            "tenant {tenant}: no source time lies ahead of the server's clock any more",
+            "租户 {tenant}: 已没有晚于数据库时钟的更新时间"
+        ),
+        Condition::WithoutTenant => {
+            text!("no invoice is without a tenant any more", "已没有租户为空的发票")
+        }
+    }
+}
+
+pub(super) fn retrying(trouble: &Trouble, pause: Duration) -> Message {
+    let (Message { what, hint }, pause) = (trouble.message(), pause.as_secs_f64());
+    let what = text!("{what}; trying again in {pause:.1} s", "{what}；{pause:.1} 秒后重试"; what);
+    Message { what, hint }
 }
 
 /// Why all keys are read.
@@ -283,7 +331,14 @@ mod tests {
             Notice::LeftInPlace { path: path.clone() },
             Notice::TableUnknown,
             Notice::NotRemoved { path: path.clone(), detail },
-            Notice::TimesAhead { tenant, newest: time.into() },
+            Notice::TimesAhead { tenant: tenant.clone(), newest: time.into() },
+            Notice::TooManyRejects { open: 3, allowed: 2 },
+            Notice::OldReject { open_for: Duration::from_secs(45), allowed: Duration::from_secs(44) },
+            Notice::ConditionEnded(Condition::OpenWorkUnseen),
+            Notice::ConditionEnded(Condition::IndexMissing),
+            Notice::ConditionEnded(Condition::ReplicationStopped),
+            Notice::ConditionEnded(Condition::TimesAhead(tenant)),
+            Notice::ConditionEnded(Condition::WithoutTenant),
             Notice::Late { by: Duration::from_secs(45), overlap: Duration::from_secs(50) },
             Notice::Retrying { trouble: Trouble::Rejects { invoices: 3 }, pause: Duration::from_millis(1500) },
             Notice::Unread { invoices: 6, trouble: Trouble::Rejects { invoices: 3 } },
@@ -294,6 +349,12 @@ mod tests {
             Notice::TimeUnproven { runs: 1, compared: None },
             Notice::JudgedByOwnClock,
             Notice::Stale { tenants: 2, of: 3, after: Duration::from_secs(45) },
+            Notice::LastAttemptFailed {
+                run: RunId(3),
+                kind: Kind::Full,
+                started: time.into(),
+                error: "errno 13".into(),
+            },
         ];
         others.into_iter().chain(unfinished).chain(doubts.map(Notice::Doubt)).chain(kept).chain(nameless).collect()
     }

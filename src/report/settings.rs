@@ -1,5 +1,7 @@
 //! The settings of the printer: language, format, verbosity and progress.
 
+use std::time::Duration;
+
 use crate::given_time::OwnZone;
 use crate::lang::Lang;
 
@@ -14,7 +16,7 @@ pub enum PrintFormat {
 /// How much of the log is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verbosity {
-    /// Warnings, errors and the closing block.
+    /// Warnings and errors, and the answer of a question.
     Quiet,
     Normal,
     /// Also every reject and every number of a tenant.
@@ -38,6 +40,27 @@ pub struct PrintSettings {
     pub format: PrintFormat,
     pub verbosity: Verbosity,
     pub progress: ProgressDisplay,
+    /// How long the command tries to reach the server, which is said on a terminal. None of a command that asks none.
+    pub patience: Option<Duration>,
+}
+
+impl PrintSettings {
+    /// As text, before the command line was understood.
+    pub fn plain(lang: Lang) -> Self {
+        Self {
+            lang,
+            zone: OwnZone::Utc,
+            format: PrintFormat::Text,
+            verbosity: Verbosity::Normal,
+            progress: ProgressDisplay::Never,
+            patience: None,
+        }
+    }
+
+    /// The locale of text for people.
+    pub fn locale(&self) -> Locale {
+        Locale { lang: self.lang, zone: self.zone }
+    }
 }
 
 /// The language and the zone of text for people.
@@ -45,11 +68,4 @@ pub struct PrintSettings {
 pub struct Locale {
     pub lang: Lang,
     pub zone: OwnZone,
-}
-
-impl PrintSettings {
-    /// The locale of text for people.
-    pub fn locale(&self) -> Locale {
-        Locale { lang: self.lang, zone: self.zone }
-    }
 }

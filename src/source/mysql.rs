@@ -471,16 +471,14 @@ fn set_zone(conn: &mut Conn, zone: Option<&str>) -> Result<(), SourceError> {
     let Some(zone) = zone else { return Ok(()) };
     effort::asked_the_source();
     conn.exec_drop("SET SESSION time_zone = ?", (zone,)).map_err(source_error).map_err(|refused| match refused {
-        SourceError::Statement(error) => {
-            let why = match class(&error) {
-                ErrorClass::NoZone => text!(
-                    "the server does not know the time zone {zone}; load its zone tables, or give an offset such as +08:00",
-                    "服务器不认识时区 {zone}；请加载时区表，或给出偏移量，例如 +08:00"
-                ),
-                _ => text!("the time zone {zone} could not be set", "无法设置时区 {zone}"),
-            };
-            SourceError::Final(explained(error, why))
-        }
+        SourceError::Statement(error) => SourceError::Final(match class(&error) {
+            ErrorClass::NoZone => Refusal::usage(message! {
+                "the server does not know the time zone {zone}", "服务器不认识时区 {zone}";
+                "load its zone tables, or give --time-zone an offset such as +08:00",
+                "请加载时区表，或用 --time-zone 给出偏移量，例如 +08:00"
+            }),
+            _ => explained(error, text!("the time zone {zone} could not be set", "无法设置时区 {zone}")),
+        }),
         other => other,
     })
 }

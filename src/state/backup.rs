@@ -86,16 +86,16 @@ impl State {
     /// Backs the state up into a file that does not exist yet.
     pub fn back_up_to(&self, target: &Path) -> anyhow::Result<()> {
         let (file, target) = (PrivateFile::at(target)?, target.display());
-        let file = file.explain(|| {
-            text!("cannot create {target}: its folder is missing", "无法创建 {target}: 其所在目录不存在")
+        let file = file.ok_or_else(|| {
+            let refused = text!("cannot create {target}: its folder is missing", "无法创建 {target}: 其所在目录不存在");
+            Refusal::usage(refused)
         })?;
         match claim(&file)? {
             Some(unfinished) => self.fill(unfinished, &file),
-            None => Err(message! {
+            None => Err(Refusal::usage(message! {
                 "{target} or {target}{UNFINISHED} is already there", "{target} 或 {target}{UNFINISHED} 已经存在";
                 "name another file", "请另选文件名"
-            }
-            .into()),
+            })),
         }
     }
 

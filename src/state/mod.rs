@@ -15,7 +15,9 @@
 //! | `selection` | the tenants and the window that an operator has selected |
 //! | `todo` | what is still to be done or was rejected |
 //! | `record`, `rehearsal` | a published batch, in one transaction after its files; what a dry run decided instead |
-//! | `runs`, `changes` | the history of runs and of other changes; `history`, `pages`, `trace`, `file_past` and `overview` read it |
+//! | `conditions` | conditions of the source that runs have warned of |
+//! | `runs`, `starts`, `verifications` | the history of runs, of starts that failed and of verifications |
+//! | `changes` | the history of other changes; `history`, `pages`, `trace`, `file_past` and `overview` read all of it |
 //! | `legacy`, `legacy_file` | the script's state file, and how it is put in place |
 //!
 //! Only the holder of the lock may open a state for writing: `State::open` takes the lock as proof.
@@ -25,6 +27,7 @@ pub mod stored;
 
 pub mod backup;
 pub mod changes;
+pub mod conditions;
 mod connect;
 mod damage;
 mod file;
@@ -48,10 +51,12 @@ pub mod watermarks;
 pub mod runs;
 mod schema;
 mod source_table;
+pub mod starts;
 mod store;
 pub mod tenants;
 pub mod todo;
 pub mod trace;
+pub mod verifications;
 
 pub use self::store::State;
 
@@ -66,6 +71,7 @@ mod tests {
     use crate::invoice::{InvoiceId, SourceTime};
     use crate::lang::Lang;
     use crate::run::{Kind, RunId, Starter};
+    use crate::state::conditions::ConditionChanges;
     use crate::state::runs::Start;
 
     fn starter() -> Starter {
@@ -96,6 +102,8 @@ mod tests {
             times_again: None,
             marked_run: 0,
             table: None,
+            verification: None,
+            conditions: ConditionChanges::default(),
         };
         state.begin(&start).unwrap().id
     }

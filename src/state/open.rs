@@ -19,13 +19,18 @@ use super::schema::{self, APPLICATION_ID, KNOWN};
 use crate::fs::file::{PrivateFile, UnfinishedFile};
 use crate::fs::kind;
 use crate::lang::Explain;
-use crate::lock::ExportLock;
+use crate::lock::{ExportLock, StateLock};
 use crate::refusal::{Damage, Refusal};
 use crate::run::Starter;
 
 impl State {
     /// Opens the state for writing; None where there is none. An older one is backed up and upgraded.
     pub fn open(lock: &ExportLock) -> anyhow::Result<Option<Self>> {
+        Self::open_file(lock.state(), lock.starter())
+    }
+
+    /// Opens the state for a record, in the same way.
+    pub fn open_for_record(lock: &StateLock) -> anyhow::Result<Option<Self>> {
         Self::open_file(lock.state(), lock.starter())
     }
 

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::ledger::AT_PATH;
+use super::runs::last_begun;
 use super::stored::TenantNo;
 use super::{State, ledger, tenants};
 use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
 use crate::run::{Counts, KeptReason, RunId};
 use crate::tree::name::TreePath;
-use crate::tree::stage::Target;
+use crate::tree::stage::{Target, Unrecorded};
 
 words! {
     /// Why an id is on the to-do list.
@@ -162,7 +163,7 @@ impl State {
     /// Lets the next run, also one that is open, write these invoices without trusting the files that are there.
     pub fn put_on_todo_list(&mut self, ids: &[InvoiceId]) -> anyhow::Result<()> {
         self.transaction(|tx| {
-            let run: RunId = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
+            let run = last_begun(tx)?;
             ids.iter().try_for_each(|id| put(tx, run, id, TodoReason::Doubt, None))
         })
     }
@@ -181,10 +182,13 @@ impl State {
     }
 
     /// Records what a dead run left in doubt: its targets, the invoices it wrote there and those that
-    /// the ledger says lie there. The dead run is the last one on record.
-    pub fn record_doubt(&mut self, targets: &[Target]) -> anyhow::Result<()> {
+    /// the ledger says lie there. The dead run is the last one that began.
+    pub fn record_doubt(&mut self, Unrecorded { targets, movers }: &Unrecorded) -> anyhow::Result<()> {
         self.transaction(|tx| {
-            let run: RunId = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
+            let run = last_begun(tx)?;
+            for id in movers {
+                put(tx, run, id, TodoReason::Doubt, None)?;
+            }
             for Target { id, path, digest } in targets {
                 put(tx, run, id, TodoReason::Doubt, None)?;
                 tx.prepare_cached(&format!(

@@ -240,7 +240,8 @@ impl Tree {
 
     /// Steps 1 and 2.
     pub fn sync(&self, stage: &Stage, changes: Changes) -> anyhow::Result<SyncedBatch> {
-        let list = stage.write_list(changes.placements.iter().map(Placement::target))?;
+        let movers = changes.removals.iter().filter_map(Removal::mover);
+        let list = stage.write_list(changes.placements.iter().map(Placement::target), movers)?;
         let synced = SyncedBatch { changes, list };
         if let Err(error) = self.sync_staged(stage, &synced.list.file, &synced.changes.adopted) {
             stage.withdraw_list(&synced);

@@ -83,6 +83,15 @@ pub struct Target {
     pub digest: Option<Digest>,
 }
 
+/// What a dead run may have done without recording it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unrecorded {
+    /// Files that it may have put in place.
+    pub targets: Vec<Target>,
+    /// Invoices that may have lost the file that the ledger names, because they were about to leave its path.
+    pub movers: Vec<InvoiceId>,
+}
+
 /// The list of a batch's targets.
 #[derive(Debug)]
 pub(super) struct List {
@@ -180,17 +189,22 @@ impl Stage {
         }
     }
 
-    /// Writes the list of a batch's targets: the invoice, the path and the SHA-256 of each file. The last line says
-    /// that the list is whole.
+    /// Writes the list of a batch's targets: the invoice, the path and the SHA-256 of each file, and each invoice
+    /// that has a file removed, alone. The last line says that the list is whole.
     pub(super) fn write_list<'a>(
         &self,
         targets: impl Iterator<Item = (&'a InvoiceId, &'a TreePath, Digest)>,
+        movers: impl Iterator<Item = &'a InvoiceId>,
     ) -> anyhow::Result<List> {
         let name = format!("{LIST}-{}", self.lists.fetch_add(1, Ordering::Relaxed));
         let mut text = String::new();
         for (id, path, digest) in targets {
             let target = (id.as_str(), path.as_str(), digest.to_string());
             text.push_str(&serde_json::to_string(&target)?);
+            text.push('\n');
+        }
+        for id in movers {
+            text.push_str(&serde_json::to_string(&[id.as_str()])?);
             text.push('\n');
         }
         text.push_str("end\n");
@@ -212,35 +226,42 @@ impl Stage {
 
 /// What a dead run may have published without recording it. Nothing of a list that is not whole: it is
 /// durable before the first file gets its place, so then there was none.
-pub fn unrecorded_targets(private: &PrivateFolder) -> anyhow::Result<Vec<Target>> {
-    let Some(folder) = private.open_subfolder(FOLDER)? else { return Ok(Vec::new()) };
+pub fn unrecorded(private: &PrivateFolder) -> anyhow::Result<Unrecorded> {
+    let mut unrecorded = Unrecorded::default();
+    let Some(folder) = private.open_subfolder(FOLDER)? else { return Ok(unrecorded) };
     let mut lists = folder.names()?;
     lists.retain(|name| name.as_encoded_bytes().starts_with(LIST.as_bytes()));
     // The later list knows who wrote a path last. A longer number is a greater one.
     lists.sort_by_key(|name| (name.len(), name.clone()));
-    let mut targets = Vec::new();
     for list in lists {
         let Some(file) = folder.open(&list, FileAccess::Read)? else { continue };
         let path = folder.path_of(&list);
-        targets.extend(read_list(file).explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?);
+        let read = read_list(file, &mut unrecorded);
+        read.explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?;
     }
-    Ok(targets)
+    Ok(unrecorded)
 }
 
-fn read_list(mut list: File) -> anyhow::Result<Vec<Target>> {
+fn read_list(mut list: File, unrecorded: &mut Unrecorded) -> anyhow::Result<()> {
     let mut text = Vec::new();
     list.read_to_end(&mut text)?;
     let text = String::from_utf8_lossy(&text);
-    text.strip_suffix("end\n").map_or(Ok(Vec::new()), |lines| lines.lines().map(target).collect())
+    let lines = text.strip_suffix("end\n").unwrap_or_default().lines();
+    lines.map(|line| read_line(line, unrecorded)).collect()
 }
 
-fn target(line: &str) -> anyhow::Result<Target> {
+fn read_line(line: &str, unrecorded: &mut Unrecorded) -> anyhow::Result<()> {
     let value: Value = serde_json::from_str(line)?;
     let text = |at: usize| value.get(at).and_then(Value::as_str);
-    let path = text(1).and_then(TreePath::parse);
-    let target = text(0).map(InvoiceId::from).zip(path);
-    let (id, path) = target.explain(|| text!("impossible line {line:?}", "无效的行 {line:?}"))?;
-    Ok(Target { id, path, digest: text(2).and_then(Digest::parse) })
+    let path = text(1).map(TreePath::parse);
+    match (text(0).map(InvoiceId::from), path) {
+        (Some(id), Some(Some(path))) => {
+            unrecorded.targets.push(Target { id, path, digest: text(2).and_then(Digest::parse) });
+        }
+        (Some(id), None) => unrecorded.movers.push(id),
+        _ => return Err(text!("impossible line {line:?}", "无效的行 {line:?}").into()),
+    }
+    Ok(())
 }
 
 /// Removes the staging folder with everything in it.

@@ -100,7 +100,7 @@ fn a_backup_is_made_while_a_run_writes_and_holds_what_was_recorded() {
     exporter.run(["state", "backup", file.to_str().unwrap()]).expect(0);
     whole(&file);
     assert_eq!(ask(&file, "SELECT server_ms FROM meta"), [[Some("7".to_owned())]]);
-    let again = exporter.run(["state", "backup", file.to_str().unwrap()]).expect(1);
+    let again = exporter.run(["state", "backup", file.to_str().unwrap()]).expect(2);
     assert!(again.stderr.contains("already there"), "{again}");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "it holds as much as the state does");
 }
@@ -418,7 +418,7 @@ fn a_backup_removes_no_file_but_its_own() {
     let target = exporter.output().parent().unwrap().join("copy.db");
     let beside = target.with_file_name("copy.db.new");
     fs::write(&beside, "somebody's").unwrap();
-    let refused = exporter.run(["state", "backup", target.to_str().unwrap()]).expect(1);
+    let refused = exporter.run(["state", "backup", target.to_str().unwrap()]).expect(2);
     assert!(refused.stderr.contains("copy.db.new is already there"), "{refused}");
     assert_eq!(fs::read_to_string(&beside).unwrap(), "somebody's");
     assert!(!target.exists());

@@ -491,3 +491,52 @@ fn a_file_in_doubt_of_the_invoice_with_the_empty_id_is_its_own() {
         }
     });
 }
+
+/// Invoice 1 has left its path for one where its document lies already: beside the file of an invoice that it shares
+/// from then on.
+fn moved_to_a_shared_file() -> Table {
+    let table = Table::embedded();
+    for (id, date) in [(1, "2025-11-28"), (2, "2025-11-29")] {
+        table.insert(&Row { id, date, document: r#"{"same": 1}"#, ..Row::default() });
+    }
+    table
+}
+
+#[test]
+fn an_invoice_that_comes_back_to_a_path_that_a_dead_run_emptied_gets_its_file() {
+    let table = moved_to_a_shared_file();
+    let exporter = Exporter::new(&table);
+    exporter.run(FULL).expect(0);
+    table
+        .execute("UPDATE t_invoice SET fissue_date = '2025-11-29', fupdate_time = '2025-11-28 15:01:00' WHERE fid = 1");
+    dies_everywhere(&exporter, &INCREMENTAL, |exporter| {
+        exporter.table().execute(
+            "UPDATE t_invoice SET fissue_date = '2025-11-28', fupdate_time = '2025-11-28 15:02:00' WHERE fid = 1",
+        );
+    });
+}
+
+#[test]
+fn an_invoice_that_is_issued_again_after_a_prune_that_died_gets_its_file() {
+    let table = Table::embedded();
+    table.insert(&Row::default());
+    table.insert(&Row { id: 2, tenant: "2", time: "2025-11-28 16:00:00", ..Row::default() });
+    let exporter = Exporter::new(&table);
+    exporter.run(FULL).expect(0);
+    table.execute("UPDATE t_invoice SET fissue_status = '9' WHERE fid = 1");
+    let kept = Kept::of(&exporter);
+    let prune = ["verify", "--against-source", "--prune", "--prune-up-to", "10"];
+    for call in ["unlinkat", "fsync", "pwrite64"] {
+        let deaths = (1..).take_while(|nth| {
+            kept.restore();
+            let died = run_with(&exporter, &format!("{call}:signal=KILL:when={nth}"), &prune).was_killed();
+            table.execute(
+                "UPDATE t_invoice SET fissue_status = '3', fupdate_time = '2025-11-28 15:01:00' WHERE fid = 1",
+            );
+            exporter.run(INCREMENTAL).expect(0);
+            exporter.assert_agrees();
+            died
+        });
+        assert!(deaths.count() > 0, "no prune died at {call}");
+    }
+}

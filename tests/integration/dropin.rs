@@ -1,6 +1,7 @@
 //! The drop-in for crontabs that call the old script: the documented lines, all on stdout.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::exporter::{Exporter, Finished, Running};
@@ -8,8 +9,23 @@ use crate::support::table::{Row, Table, on_every_source};
 
 const RULE: &str = "==========================================";
 
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/export_invoice_data.sh")
+}
+
 fn dropin(exporter: &Exporter<'_>, variables: &[(&str, &str)]) -> Finished {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/export_invoice_data.sh");
+    run_script(&script(), exporter, variables)
+}
+
+/// Runs a copy of the drop-in that has these settings beside it.
+fn with_settings(exporter: &Exporter<'_>, settings: impl AsRef<[u8]>, variables: &[(&str, &str)]) -> Finished {
+    let copy = exporter.home().join("export_invoice_data.sh");
+    fs::copy(script(), &copy).unwrap();
+    fs::write(copy.with_extension("env"), settings).unwrap();
+    run_script(&copy, exporter, variables)
+}
+
+fn run_script(script: &Path, exporter: &Exporter<'_>, variables: &[(&str, &str)]) -> Finished {
     let program = Path::new(env!("CARGO_BIN_EXE_invoice-export")).parent().unwrap().to_owned();
     let mut command = exporter.command([""; 0]);
     let environment: Vec<_> =
@@ -129,4 +145,103 @@ fn the_drop_in_keeps_the_old_state_file_going_unless_it_is_told_not_to() {
         .map(|fields| [fields[0], fields[2], fields[3]])
         .collect();
     assert_eq!(shown, [["1", "0", "SUCCESS"], ["10", "0", "SUCCESS"], ["89", "0", "SUCCESS"]]);
+}
+
+/// What such files hold, and the folder below the home folder that it names.
+const UNDERSTOOD: [(&str, &str); 20] = [
+    ("INVOICE_EXPORT_OUTPUT=out", "out"),
+    ("INVOICE_EXPORT_OUTPUT=out\r\n\r\n# Windows\r\n", "out"),
+    ("\u{feff}INVOICE_EXPORT_OUTPUT=out\n", "out"),
+    ("INVOICE_EXPORT_OUTPUT=\"out\"\r\n", "out"),
+    ("INVOICE_EXPORT_OUTPUT='out'", "out"),
+    ("export INVOICE_EXPORT_OUTPUT=out\n", "out"),
+    ("  export\tINVOICE_EXPORT_OUTPUT=out  \nexport INVOICE_EXPORT_OUTPUT EXPORT_MODE\n", "out"),
+    ("INVOICE_EXPORT_OUTPUT = out\n", "out"),
+    ("INVOICE_EXPORT_OUTPUT=out # where the files go\n", "out"),
+    ("INVOICE_EXPORT_OUTPUT=\"out\"  # it's here\n", "out"),
+    ("INVOICE_EXPORT_OUTPUT=a#b\n", "a#b"),
+    ("INVOICE_EXPORT_OUTPUT='a # b'\n", "a # b"),
+    ("INVOICE_EXPORT_OUTPUT=my files\n", "my files"),
+    ("INVOICE_EXPORT_OUTPUT='a $b \"c\" \\d;'\n", "a $b \"c\" \\d;"),
+    ("INVOICE_EXPORT_OUTPUT=\"a \\$b \\\"c\\\" \\\\d\"\n", "a $b \"c\" \\d"),
+    ("INVOICE_EXPORT_OUTPUT=~/out\n", "home/out"),
+    ("INVOICE_EXPORT_OUTPUT=~\n", "home"),
+    ("INVOICE_EXPORT_OUTPUT=first\nINVOICE_EXPORT_OUTPUT=second\n", "second"),
+    ("INVOICE_EXPORT_OVERLAP=\nINVOICE_EXPORT_RETRY_FOR= # none\nINVOICE_EXPORT_OUTPUT=out\n", "out"),
+    ("INVOICE_EXPORT_OUTPUT=发票\n", "发票"),
+];
+
+#[test]
+fn settings_mean_what_they_mean_in_a_shell() {
+    let table = Table::embedded();
+    three_tenants(&table);
+    for (settings, folder) in UNDERSTOOD {
+        let mut exporter = Exporter::new(&table);
+        // Empty, so that the file decides.
+        exporter.set("INVOICE_EXPORT_OUTPUT", "");
+        exporter.set("HOME", exporter.home().join("home"));
+        fs::create_dir(exporter.home().join("home")).unwrap();
+        let source = format!("INVOICE_EXPORT_SOURCE={}\n{settings}", table.url());
+        let settings = if settings.starts_with('\u{feff}') { settings.to_owned() } else { source };
+        let done = with_settings(&exporter, &settings, &[]).expect(0);
+        let output = exporter.home().join(folder);
+        assert!(output.join("1/CN/20251128+INV001.json").is_file(), "{settings:?}: {done}");
+        assert!(!done.stdout.contains("[WARN]") && done.stderr.is_empty(), "{settings:?}: {done}");
+    }
+}
+
+#[test]
+fn settings_that_could_mean_two_things_are_refused_with_their_line_alone() {
+    let table = Table::embedded();
+    let exporter = Exporter::new(&table);
+    let refused: [&[u8]; 20] = [
+        b"MYSQL_PWD=Hush$1",
+        b"MYSQL_PWD=Hush\"1",
+        b"MYSQL_PWD=\"Hush1",
+        b"MYSQL_PWD='Hush1",
+        b"MYSQL_PWD=\"Hush$x\"",
+        b"MYSQL_PWD=\"Hush\\n1\"",
+        b"MYSQL_PWD=\"Hush\"1",
+        b"MYSQL_PWD=Hush\\1",
+        b"MYSQL_PWD=#Hush1",
+        b"MYSQL_PWD=Hush1; export MYSQL_PWD",
+        b"MYSQL_PWD=`echo Hush1`",
+        b"MYSQL_PWD=$(echo Hush1)",
+        b"MYSQL_PWD: Hush1",
+        b"mysql_pwd=Hush1",
+        b"MYSQL_PWD Hush1",
+        b"MYSQL_PWD=Hush\r1",
+        b"INVOICE_EXPORT_OUTPUT=\"~/Hush\"",
+        b"INVOICE_EXPORT_OUTPUT=~Hush/out",
+        b"set -a",
+        b"[Hush]",
+    ];
+    for line in refused {
+        let settings = [b"# ours\r\n\r\n", line, b"\nINVOICE_EXPORT_LANG=zh\n"].concat();
+        let said = with_settings(&exporter, settings, &[]).expect(1);
+        let place = format!("[ERROR] {}/export_invoice_data.env 第 3 行: ", exporter.home().display());
+        assert!(said.stdout.starts_with(&place) && said.stdout.lines().count() == 1, "{said}");
+        assert!(!said.to_string().contains("Hush") && said.stderr.is_empty(), "{said}");
+        assert!(!exporter.output().exists(), "{said}");
+    }
+    let unreadable = exporter.home().join("export_invoice_data.env");
+    fs::remove_file(&unreadable).unwrap();
+    fs::create_dir(&unreadable).unwrap();
+    let copy = exporter.home().join("export_invoice_data.sh");
+    let said = run_script(&copy, &exporter, &[]).expect(1);
+    assert!(said.stdout.contains(unreadable.to_str().unwrap()) && !exporter.output().exists(), "{said}");
+}
+
+#[test]
+fn the_environment_wins_over_the_settings_unless_it_is_empty() {
+    let table = Table::embedded();
+    three_tenants(&table);
+    let settings = "EXPORT_MODE=incremental\nINVOICE_EXPORT_OVERLAPP=1h\n";
+    for (mode, line) in [("full", "运行模式: full"), ("", "运行模式: incremental")] {
+        let exporter = Exporter::new(&table);
+        let done = with_settings(&exporter, settings, &[("EXPORT_MODE", mode)]).expect(0);
+        assert!(done.stdout.contains(line), "{mode:?}: {done}");
+        let warned = "[WARN] 变量 INVOICE_EXPORT_OVERLAPP 无法识别，不起作用\n[HINT] 应该是 INVOICE_EXPORT_OVERLAP\n";
+        assert!(done.stdout.starts_with(warned), "{done}");
+    }
 }

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use crate::support::exporter::Exporter;
 use crate::support::server::{Flavor, Server, server};
 use crate::support::table::{Row, Table, on_every_flavor};
-use crate::support::{Database, wait_for};
+use crate::support::{Database, names_of_this_machine, wait_for};
 
 const SECRET: &str = "s3cr3t-p4ss";
 
@@ -100,7 +100,7 @@ fn a_host_that_does_not_exist_and_a_port_on_which_nobody_listens_are_named() {
     assert_told_impatiently(nowhere, &["mysql://no-such-host.invalid:3307/shop"], remedies);
     // Freed again at once; nobody listens there now.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    for host in ["127.0.0.1", "localhost"] {
+    for host in names_of_this_machine() {
         let place = format!("{host}:{port}/shop");
         let facts = [&*format!("mysql://{place}"), "refused"];
         assert_told_impatiently(&format!("mysql://root@{place}"), &facts, remedies);

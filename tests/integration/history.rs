@@ -14,7 +14,7 @@ pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// As documented.
-const FIELDS: [&str; 24] = [
+const FIELDS: [&str; 31] = [
     "id",
     "kind",
     "status",
@@ -39,6 +39,13 @@ const FIELDS: [&str; 24] = [
     "retries",
     "error",
     "remark",
+    "until",
+    "against",
+    "content",
+    "files_looked_at",
+    "differences",
+    "pending",
+    "known_rejects",
 ];
 const REJECT: [&str; 11] = [
     "tenant",

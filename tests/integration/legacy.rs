@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::support::exporter::{Exporter, Finished, Running, numbers, run_with};
+use crate::support::exporter::{Exporter, Finished, numbers, on_a_terminal, run_with};
 use crate::support::listing::{Traces, everything_in};
 use crate::support::state::meddle;
 use crate::support::{Row, Table, on_every_flavor, on_every_source, server};
@@ -199,7 +199,7 @@ fn a_file_that_names_no_tenant_is_refused() {
         assert!(refused.last_error().contains("names no tenant") && !exporter.state().exists(), "{refused}");
     }
     fs::remove_file(file(&exporter)).unwrap();
-    let refused = exporter.run([IMPORT]).expect(1);
+    let refused = exporter.run([IMPORT]).expect(2);
     assert!(refused.last_error().contains(file(&exporter).to_str().unwrap()), "{refused}");
 }
 
@@ -271,18 +271,6 @@ fn watermarks_go_back_only_by_an_option_and_known_ones_move_only_by_consent() {
     assert_eq!(exported(&exporter), fs::read_to_string(file(&exporter)).unwrap());
     let backups = exporter.run(["state", "backups", "--format", "json"]).expect(0).json();
     assert!(backups[0].to_string().contains("before-import"), "{backups}");
-}
-
-/// As typed by somebody: the exit code and what the terminal shows.
-fn on_a_terminal(exporter: &Exporter<'_>, command: &str, answer: &str) -> (i32, String) {
-    let plain = exporter.command([""; 0]);
-    let program = format!("{} {command}", plain.get_program().to_str().unwrap());
-    let mut terminal = Command::new("sh");
-    let script = "printf '%s\\n' \"$2\" | script --quiet --return --command \"$1\" /dev/null";
-    terminal.args(["-c", script, "sh", &program, answer]).env_clear();
-    terminal.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let finished = Running::new(&mut terminal).wait();
-    (finished.status.code().unwrap(), finished.stdout)
 }
 
 #[test]

@@ -167,6 +167,6 @@ fn a_file_not_to_be_trusted_or_not_understood_is_refused_in_both_languages() {
     assert!(Command::new("chmod").args(["o-w"]).arg(&file).status().unwrap().success());
     exporter.run(["run", "--defaults-file", file.to_str().unwrap()]).expect(0);
     fs::remove_file(&file).unwrap();
-    let missing = exporter.run(["run", "--defaults-file", file.to_str().unwrap()]).expect(1);
+    let missing = exporter.run(["run", "--defaults-file", file.to_str().unwrap()]).expect(2);
     assert!(missing.stderr.contains(file.to_str().unwrap()), "{missing}");
 }

@@ -6,13 +6,14 @@ use invoice_export::window::Span;
 use mysql::prelude::Queryable;
 
 use crate::support::reader::{FOREVER, access, ids, keys, open, pages, refusal, table_with};
-use crate::support::{Exporter, Flavor, Table, on_every_flavor, server};
+use crate::support::{Exporter, Flavor, Table, names_of_this_machine, on_every_flavor, server};
 
 #[test]
 fn a_source_is_reached_by_address_by_name_and_by_socket() {
     on_every_flavor(|flavor| {
         let database = table_with(server(flavor), "INT", "DATETIME", &[("1", "NOW()")]);
-        for url in [database.url(), database.url().replace("127.0.0.1", "localhost"), database.socket_url()] {
+        let named = names_of_this_machine().into_iter().map(|name| database.url().replace("127.0.0.1", name));
+        for url in named.chain([database.socket_url()]) {
             assert_eq!(open(&url).tenants(&FOREVER.into()).unwrap().tenants.len(), 1, "{url}");
         }
         assert!(open(&database.url()).name().0.ends_with(".t_invoice"));

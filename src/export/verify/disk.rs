@@ -184,8 +184,14 @@ fn look_around(task: &Task, tree: &Tree, state: &State, findings: &mut Findings)
 /// The paths at which a dead run may have written.
 fn in_doubt(tree: &Tree, state: &State) -> anyhow::Result<HashSet<TreePath>> {
     let private = PrivateFolder::open_existing(&tree.output().join(PRIVATE))?;
-    let listed =
-        private.as_ref().map_or(Ok(Vec::new()), stage::unrecorded_targets)?.into_iter().map(|target| target.path);
+    let listed = private
+        .as_ref()
+        .map(stage::unrecorded)
+        .transpose()?
+        .unwrap_or_default()
+        .targets
+        .into_iter()
+        .map(|target| target.path);
     Ok(listed.chain(state.doubted_paths()?.into_keys()).collect())
 }
 
@@ -215,7 +221,7 @@ fn find_strangers(
 }
 
 /// The name of a tenant's folder.
-fn folder_of(tenant: &Tenant) -> String {
+pub(super) fn folder_of(tenant: &Tenant) -> String {
     TreePath::of(tenant, None, "20000101", "1").tenant().to_owned()
 }
 

@@ -298,6 +298,18 @@ pub(crate) fn under(exporter: &Exporter<'_>, program: &Command, args: &[&str]) -
     command
 }
 
+/// A command at a terminal, where this is answered: the exit code and what the terminal shows.
+pub(crate) fn on_a_terminal(exporter: &Exporter<'_>, command: &str, answer: &str) -> (i32, String) {
+    let plain = exporter.command([""; 0]);
+    let program = format!("{} {command}", plain.get_program().to_str().unwrap());
+    let mut terminal = Command::new("sh");
+    let script = "printf '%s\\n' \"$2\" | script --quiet --return --command \"$1\" /dev/null";
+    terminal.args(["-c", script, "sh", &program, answer]).env_clear();
+    terminal.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let finished = Running::new(&mut terminal).wait();
+    (finished.status.code().unwrap(), finished.stdout)
+}
+
 /// Numbers of a run's JSON.
 #[track_caller]
 pub(crate) fn numbers<const N: usize>(summary: &serde_json::Value, names: [&str; N]) -> [u64; N] {

@@ -4,6 +4,7 @@
 //! mistake there cannot hide in its tests.
 #![allow(dead_code, unused_imports, reason = "a harness offers more than today's tests use")]
 
+use std::net::ToSocketAddrs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,11 @@ pub(crate) use exporter::Exporter;
 pub(crate) use proxy::{Break, Proxy};
 pub(crate) use server::{Flavor, Server, Settings, server};
 pub(crate) use table::{Row, Table, on_every_flavor, on_every_source};
+
+/// The names by which programs on this machine reach its servers. Without /etc/hosts it has no localhost.
+pub(crate) fn names_of_this_machine() -> Vec<&'static str> {
+    ["127.0.0.1", "localhost"].into_iter().filter(|name| (*name, 0).to_socket_addrs().is_ok()).collect()
+}
 
 /// Waits for what comes by itself; fails where it never does. It leaves the processor to those it waits for.
 #[track_caller]

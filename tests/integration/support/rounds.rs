@@ -16,7 +16,7 @@ const CAMPAIGN: &str = "INVOICE_EXPORT_FAULTS";
 const SEED: &str = "INVOICE_EXPORT_SEED";
 
 pub(crate) fn is_campaign() -> bool {
-    env::var_os(CAMPAIGN).is_some()
+    env::var_os(CAMPAIGN).is_some_and(|value| !value.is_empty())
 }
 
 /// A small generator with a seed, so that a failure can be repeated.
@@ -47,7 +47,8 @@ pub(crate) fn with_seeds(plain: u64, campaign: u64, scenario: impl Fn(&mut Dice)
 
 /// The seeds to be tried.
 pub(crate) fn seeds(plain: u64, campaign: u64) -> Range<u64> {
-    let given = env::var_os(SEED).map(|seed| seed.to_str().and_then(|seed| seed.parse().ok()).expect("a seed"));
+    let given = env::var_os(SEED).filter(|seed| !seed.is_empty());
+    let given = given.map(|seed| seed.to_str().and_then(|seed| seed.parse().ok()).expect("a seed"));
     let (first, rounds) = match given {
         Some(seed) => (seed, 1),
         None if is_campaign() => (RandomState::new().build_hasher().finish() >> 16, campaign),

@@ -166,7 +166,8 @@ impl Flavor {
         let (program, options) = match self {
             Self::MariaDb => (
                 installed("mariadb-install-db", "mariadb-server"),
-                vec!["--auth-root-authentication-method=normal".into(), "--skip-test-db".into()],
+                // A machine may have a name that it cannot look up; no account here is named by it.
+                vec!["--auth-root-authentication-method=normal".into(), "--skip-test-db".into(), "--force".into()],
             ),
             Self::MySql => (
                 unpacked("mysqld"),

@@ -1,0 +1,113 @@
+//! Variables of the environment: an empty one counts as unset everywhere, and one that only looks like ours is named.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use walkdir::WalkDir;
+
+use crate::support::exporter::Exporter;
+use crate::support::table::{Row, Table};
+
+const PREFIX: &str = "INVOICE_EXPORT_";
+/// Every command that reads a variable which others do not.
+const COMMANDS: [&[&str]; 6] =
+    [&["run"], &["status"], &["why"], &["verify"], &["import-legacy-state"], &["state", "set"]];
+
+/// The names of ours in a text.
+fn names_in(text: &str) -> BTreeSet<String> {
+    let is_of_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    let words = text.split(|c: char| !is_of_name(c)).filter(|word| word.starts_with(PREFIX) && *word != PREFIX);
+    words.map(str::to_owned).collect()
+}
+
+/// The names that the help of the commands shows.
+fn documented(exporter: &Exporter<'_>) -> BTreeSet<String> {
+    let help = |command: &[&str]| exporter.run([command, &["--help"]].concat()).expect(0).stdout;
+    COMMANDS.iter().flat_map(|command| names_in(&help(command))).collect()
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset_in_every_command() {
+    let table = Table::embedded();
+    table.insert(&Row::default());
+    let plain = Exporter::new(&table);
+    plain.run(["run", "--mode", "incremental"]).expect(0);
+    let mut exporter = Exporter::new(&table);
+    let names = documented(&exporter);
+    assert!(names.len() > 30, "{names:?}");
+    for name in names.iter().map(String::as_str).chain(["EXPORT_MODE", "DRY_RUN", "MYSQL_PWD"]) {
+        exporter.set(name, "");
+    }
+    assert_eq!(documented(&exporter), names, "help shows empty variables too");
+    let (source, output) = (table.url(), plain.output());
+    let of_all = ["--source", &source, "--output", output.to_str().unwrap()];
+    let commands: [&[&str]; 9] = [
+        &["run", "--mode", "incremental"],
+        &["run", "--fresh", "--dry-run"],
+        &["status"],
+        &["history"],
+        &["why", "INV001"],
+        &["verify", "--against-source"],
+        &["state", "set", "1", "2025-11-28", "--yes"],
+        &["export-legacy-state"],
+        &["import-legacy-state", "--yes"],
+    ];
+    for command in commands {
+        let done = exporter.run([command, &of_all].concat()).expect(0);
+        assert!(!done.stderr.contains("[WARN]"), "{command:?}: {done}");
+    }
+}
+
+#[test]
+fn a_variable_that_only_looks_like_ours_is_named_with_the_one_that_was_meant() {
+    let table = Table::embedded();
+    table.insert(&Row::default());
+    let exporter = Exporter::new(&table).env("INVOICE_EXPORT_OVERLAPP", "Hush1").env("INVOICE_EXPORT_", "Hush1");
+    let exporter = exporter.env("INVOICE_EXPORT_FORGOTTEN", "").env("invoice_export_mode", "full");
+    for (lang, lines) in [
+        (
+            "en",
+            "[WARN] the variable INVOICE_EXPORT_ is not known and has no effect\n[HINT] `--help` of each command names its variables\n\
+             [WARN] the variable INVOICE_EXPORT_OVERLAPP is not known and has no effect\n[HINT] INVOICE_EXPORT_OVERLAP is probably meant\n",
+        ),
+        (
+            "zh",
+            "[WARN] 变量 INVOICE_EXPORT_ 无法识别，不起作用\n[HINT] 各命令的 `--help` 列出了可用的变量\n\
+             [WARN] 变量 INVOICE_EXPORT_OVERLAPP 无法识别，不起作用\n[HINT] 应该是 INVOICE_EXPORT_OVERLAP\n",
+        ),
+    ] {
+        for command in [&["run", "-q"][..], &["history"], &["verify", "--format", "json"]] {
+            let done = exporter.run([command, &["--lang", lang]].concat()).expect(0);
+            assert!(done.stderr.starts_with(lines), "{command:?}: {done}");
+            assert!(!done.to_string().contains("Hush1"), "a value is shown: {done}");
+        }
+    }
+}
+
+#[test]
+fn every_variable_that_scripts_tests_and_documents_name_is_known() {
+    let table = Table::embedded();
+    table.insert(&Row::default());
+    let mut exporter = Exporter::new(&table);
+    exporter.run(["run"]).expect(0);
+    let known = documented(&exporter);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut names = BTreeSet::new();
+    for place in ["scripts", "tests", "README.md", "README.zh-CN.md", "BENCHMARKS.md"] {
+        let files =
+            WalkDir::new(root.join(place)).into_iter().map(Result::unwrap).filter(|it| it.file_type().is_file());
+        // The names in this file and in that of the drop-in are mistyped on purpose.
+        let texts = files.filter(|file| !["variables.rs", "dropin.rs"].map(Some).contains(&file.file_name().to_str()));
+        names.extend(texts.flat_map(|file| names_in(&fs::read_to_string(file.path()).unwrap_or_default())));
+    }
+    // It stands in the program when that is built.
+    names.remove("INVOICE_EXPORT_VERSION");
+    let others: Vec<&String> = names.difference(&known).collect();
+    assert!(others.len() >= 5, "{others:?}");
+    for name in others {
+        exporter.set(name, "1");
+    }
+    let done = exporter.run(["history"]).expect(0);
+    assert_eq!(done.stderr, "", "a name that is not known");
+}
