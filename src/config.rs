@@ -301,7 +301,9 @@ fn first_line(file: &Path) -> anyhow::Result<String> {
         let cannot = cannot();
         Refusal::usage(text!("{cannot}: {what}", "{cannot}: {what}"; cannot, what).with_hint(hint))
     };
-    let text = read_text(file).map_err(|error| Refusal::usage_because(cannot(), error))?.map_err(|mark| refused(mark.text(), TextMark::remedy()))?;
+    let text = read_text(file)
+        .map_err(|error| Refusal::usage_because(cannot(), error))?
+        .map_err(|mark| refused(mark.text(), TextMark::remedy()))?;
     let text = String::from_utf8(text).map_err(|error| Refusal::usage_because(cannot(), error.into()))?;
     match text.lines().next().unwrap_or_default() {
         line if line.trim().is_empty() => Err(refused(

@@ -26,8 +26,7 @@ impl Login {
     pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
         let cannot = || text!("cannot read the option file {}", "无法读取选项文件 {}", file.display());
         let refused = |trouble| Refusal::OptionFile { file: file.to_path_buf(), trouble };
-        let metadata =
-            fs::metadata(file).map_err(|error| Refusal::usage_because(cannot(), cannot_be_read(error)))?;
+        let metadata = fs::metadata(file).map_err(|error| Refusal::usage_because(cannot(), cannot_be_read(error)))?;
         // Any user could have put another server's password, or none, in there.
         if metadata.is_file() && metadata.mode() & 0o002 != 0 {
             return Err(refused(OptionFileTrouble::WritableByAll).into());
