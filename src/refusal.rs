@@ -67,7 +67,8 @@ pub enum Refusal {
     SourceOlder { source: Option<SourceTime>, exported: SourceTime },
     /// SQLite's locks cannot be relied on there.
     NetworkFileSystem { path: PathBuf },
-    /// The state's path, with the longest name that is needed beside it, exceeds what SQLite opens. Lengths in bytes.
+    /// The path of a state, with the longest name that is needed beside it, or of a backup exceeds what SQLite opens.
+    /// Lengths in bytes.
     PathTooLong { path: PathBuf, length: usize, most: usize },
     /// The file system takes two names for one.
     NamesFolded { output: PathBuf },

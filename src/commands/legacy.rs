@@ -17,7 +17,7 @@ use crate::fs::readers::StateMode;
 use crate::invoice::{Digest, SourceTime};
 use crate::lang::Word;
 use crate::lock;
-use crate::refusal::{LegacyFault, Refusal};
+use crate::refusal::{LegacyFault, Refusal, TextMark};
 use crate::report::Reporter;
 use crate::report::table::{Cell, Columns, Details, Table};
 use crate::run::Starter;
@@ -155,6 +155,9 @@ fn plan(file: &Path, known: &[LegacyEntry], starter: &Starter, reporter: &Report
     // Our clock and that of the source may differ by their zones, but not by more.
     let latest = (starter.at + TimeDelta::days(1)).format("%Y-%m-%d %H:%M:%S").to_string();
     let refused = |fault| Refusal::NotLegacyState { file: file.to_path_buf(), fault };
+    if TextMark::of(&bytes) == Some(TextMark::Utf16) {
+        return Err(refused(LegacyFault::Marked(TextMark::Utf16)).into());
+    }
     let parsed = legacy::parse(&bytes, &SourceTime(latest)).map_err(|bad| {
         for line in bad.iter().take(TOLD_AT_MOST) {
             let BadLine { number, what, text } = line;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
+use super::TextMark;
 use crate::lang::{Message, Text};
 
 /// What went wrong with one tenant while the run goes on.
@@ -185,6 +186,8 @@ pub enum LegacyFault {
     WrongLines { lines: usize, numbers: String },
     /// Not even one line.
     NoTenant,
+    /// It is no text in UTF-8.
+    Marked(TextMark),
 }
 
 impl LegacyFault {
@@ -198,6 +201,7 @@ impl LegacyFault {
                     format!("有 {lines} 行不合格式（第 {numbers} 行）"),
                 )
             }
+            Self::Marked(mark) => mark.text(),
             Self::NoTenant => text!("it names no tenant", "其中没有任何租户"),
         }
     }

@@ -111,10 +111,10 @@ impl Refusal {
                 "name a local folder with --state-dir", "请用 --state-dir 指定本地目录"
             },
             Self::PathTooLong { path, length, most } => message! {
-                "the path of the state is too long for SQLite: {} has {length} bytes without links, and {most} are possible",
-                "状态文件的路径对 SQLite 来说过长: {} 解析链接后有 {length} 字节，最多 {most} 字节", path.display();
-                "name a shorter --output, or a folder with a shorter path with --state-dir",
-                "请指定更短的 --output，或用 --state-dir 指定路径更短的目录"
+                "the path {} is too long for SQLite: it has {length} bytes without links, and {most} are possible",
+                "路径 {} 对 SQLite 来说过长: 解析链接后有 {length} 字节，最多 {most} 字节", path.display();
+                "name a shorter --output, a folder with a shorter path with --state-dir, or another place for a backup",
+                "请指定更短的 --output，或用 --state-dir 指定路径更短的目录；备份请放在路径更短的位置"
             },
             Self::NamesFolded { output } => message! {
                 "the file system of {} does not tell upper from lower case (or normalises names), so two invoices could overwrite each other",

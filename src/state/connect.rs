@@ -64,6 +64,7 @@ pub(super) fn connect_to(file: &PrivateFile) -> anyhow::Result<Connection> {
 
 /// Has SQLite open a file by its path, and refuses if that led elsewhere.
 fn open_with(file: &PrivateFile, path: &Path, flags: OpenFlags) -> anyhow::Result<Connection> {
+    file::refuse_unopenable(file)?;
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let before = file::before_open(file);
     match Connection::open_with_flags(path, flags) {

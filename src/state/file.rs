@@ -46,12 +46,20 @@ const LONGEST_NAME: usize = "/backups/20251128T163000Z-before-restore-999.db.new
 
 /// Refuses a state with a path that SQLite does not open, or that leaves no room for backups beside it.
 pub(super) fn refuse_long(state: &PrivateFile) -> anyhow::Result<()> {
-    let length = state.real_path().as_os_str().len();
-    let most = LONGEST_PATH - LONGEST_NAME + state.name().len();
+    refuse_longer(state, LONGEST_PATH - LONGEST_NAME + state.name().len())
+}
+
+/// Refuses a file with a path that SQLite does not open.
+pub(super) fn refuse_unopenable(file: &PrivateFile) -> anyhow::Result<()> {
+    refuse_longer(file, LONGEST_PATH)
+}
+
+fn refuse_longer(file: &PrivateFile, most: usize) -> anyhow::Result<()> {
+    let length = file.real_path().as_os_str().len();
     if length <= most {
         return Ok(());
     }
-    Err(Refusal::PathTooLong { path: state.path().to_path_buf(), length, most }.into())
+    Err(Refusal::PathTooLong { path: file.path().to_path_buf(), length, most }.into())
 }
 
 fn companions(state: &PrivateFile) -> impl Iterator<Item = PrivateFile> {
