@@ -260,8 +260,8 @@ fn read_list(mut list: File, unrecorded: &mut Unrecorded) -> anyhow::Result<()> 
     let mut text = Vec::new();
     list.read_to_end(&mut text)?;
     let text = String::from_utf8_lossy(&text);
-    let lines = text.strip_suffix("end\n").unwrap_or_default().lines();
-    lines.map(|line| read_line(line, unrecorded)).collect()
+    let mut lines = text.strip_suffix("end\n").unwrap_or_default().lines();
+    lines.try_for_each(|line| read_line(line, unrecorded))
 }
 
 fn read_line(line: &str, unrecorded: &mut Unrecorded) -> anyhow::Result<()> {
