@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::fs::readers::StateMode;
 use crate::lang::Lang;
 use crate::source::TlsMode;
 use crate::state::history;
@@ -125,6 +126,10 @@ pub struct Common {
     /// Where the state is kept, on a local file system [default: .export_state in the output]
     #[arg(long, global = true, env = "INVOICE_EXPORT_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Who may read the state, its log, its backups and the lock [default: those who may now; of a new state its owner
+    /// alone]
+    #[arg(long, global = true, env = "INVOICE_EXPORT_STATE_MODE", value_enum, value_name = "MODE")]
+    pub state_mode: Option<StateMode>,
     /// What the result on stdout looks like
     #[arg(long, global = true, env = "INVOICE_EXPORT_FORMAT", value_enum, default_value = "text")]
     pub format: Format,

@@ -16,7 +16,7 @@ use crate::export::plan::StatePolicy;
 use crate::export::verify::{Against, ContentCheck, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
 use crate::export::{
     self, Backups, CommonOptions, ExportOptions, Margins, Mirror, Paths, Rejects, SourceOptions, Surroundings,
-    WorkOptions,
+    WorkOptions, starts,
 };
 use crate::fs::input::read_text;
 use crate::fs::private::PRIVATE;
@@ -37,7 +37,7 @@ pub use self::variables::{unknown_variables, variable, without_empty_variables};
 /// The name of the state's file in the state folder.
 const STATE_FILE: &str = "state.db";
 
-/// The options of one `run`.
+/// The options of one `run`. A start that fails for want of a source, or of its password, is on record.
 pub fn export_options(
     common: &Common,
     run: &Run,
@@ -47,23 +47,28 @@ pub fn export_options(
     let window = GivenWindow::of_source_times(run.since.as_deref(), run.until.as_deref())?;
     let kind = kind(run, matches, &window)?;
     let mode = if run.dry_run || dry_run_variable()? { export::Mode::DryRun } else { export::Mode::Export };
+    let options = CommonOptions {
+        kind,
+        paths: paths(common),
+        policy: match (run.fresh, run.require_state) {
+            (true, _) => StatePolicy::Fresh,
+            (_, true) => StatePolicy::Required,
+            _ => StatePolicy::Ordinary,
+        },
+        selection: tenants(&run.tenant),
+        margins: margins(&run.margins),
+        work: work_options(&run.work),
+        rejects: if run.strict { Rejects::FailTheirTenant } else { Rejects::Kept },
+        surroundings,
+    };
+    let source = || source_options(common, &run.names, &run.work, matches);
     Ok(ExportOptions {
         window,
-        source: source_options(common, &run.names, &run.work, matches)?,
-        common: CommonOptions {
-            kind,
-            paths: paths(common),
-            policy: match (run.fresh, run.require_state) {
-                (true, _) => StatePolicy::Fresh,
-                (_, true) => StatePolicy::Required,
-                _ => StatePolicy::Ordinary,
-            },
-            selection: tenants(&run.tenant),
-            margins: margins(&run.margins),
-            work: work_options(&run.work),
-            rejects: if run.strict { Rejects::FailTheirTenant } else { Rejects::Kept },
-            surroundings,
+        source: match mode {
+            export::Mode::Export => starts::on_record(&options, source)?,
+            export::Mode::DryRun => source()?,
         },
+        common: options,
         mode,
         backups: Backups {
             every: Some(run.backup_every).filter(|every| !every.is_zero()),
@@ -73,7 +78,7 @@ pub fn export_options(
     })
 }
 
-/// What one `verify` compares and mends.
+/// What one `verify` compares and mends. A start that fails is on record as that of a run is.
 pub fn verification(
     common: &Common,
     args: &Verify,
@@ -90,19 +95,21 @@ pub fn verification(
     let leftovers = if args.prune_leftovers { Leftovers::Removed } else { Leftovers::Kept };
     let prune = if args.prune { Prune::Yes(PruneOrder { at_most: args.prune_up_to, leftovers }) } else { Prune::No };
     let needs_source = against != Against::Ledger || repair == Repair::Yes;
-    let source = needs_source.then(|| source_options(common, &args.names, &args.work, matches)).transpose()?;
+    let options = CommonOptions {
+        kind: Kind::Verify,
+        paths: paths(common),
+        policy: StatePolicy::Required,
+        selection: tenants(&args.tenant),
+        margins: margins(&args.margins),
+        work: work_options(&args.work),
+        rejects: Rejects::Kept,
+        surroundings,
+    };
+    let source = || source_options(common, &args.names, &args.work, matches);
+    let source = needs_source.then(|| starts::on_record(&options, source)).transpose()?;
     Ok(Task {
         window,
-        common: CommonOptions {
-            kind: Kind::Verify,
-            paths: paths(common),
-            policy: StatePolicy::Required,
-            selection: tenants(&args.tenant),
-            margins: margins(&args.margins),
-            work: work_options(&args.work),
-            rejects: Rejects::Kept,
-            surroundings,
-        },
+        common: options,
         content: if args.hash { ContentCheck::ByHash } else { ContentCheck::BySize },
         shown: if args.limit == 0 { usize::MAX } else { args.limit as usize },
         with_source: source.map(|source| WithSource { source, against, repair, prune }),
@@ -117,7 +124,7 @@ fn source_options(common: &Common, names: &Names, work: &Work, matches: &ArgMatc
 }
 
 fn paths(common: &Common) -> Paths {
-    Paths { output: common.output.clone(), state: state_path(common) }
+    Paths { output: common.output.clone(), state: state_path(common), mode: common.state_mode }
 }
 
 fn margins(given: &cli::Margins) -> Margins {

@@ -76,6 +76,8 @@ pub enum Notice {
     StaysInPlace { why: Option<KeptReason>, files: u64, example: String },
     /// The source does not show which table it is, so that no file is ever superseded for certain.
     TableUnknown,
+    /// Files in this folder, and perhaps in others, do not get the group or the ACL that it hands down.
+    NotShared { folder: String, detail: String },
     /// A file could not be removed.
     NotRemoved { path: String, detail: String },
     /// The tenant shows source times ahead of the server's clock; they wait for their window.
@@ -103,6 +105,8 @@ pub enum Notice {
     JudgedByOwnClock,
     /// A run has no end yet. That its process died is known only of runs on this machine.
     RunUnfinished { run: RunId, kind: Kind, host: String, started: String, invoices: u64, life: Life },
+    /// `status`: the last export there was failed.
+    LastAttemptFailed { run: RunId, kind: Kind, started: String, error: String },
     /// Tenants that lag farther behind than they may.
     Stale { tenants: u64, of: u64, after: Duration },
     /// More invoices cannot be exported than may be.
@@ -158,7 +162,7 @@ pub struct FallenTenant {
 pub enum Life {
     Alive,
     Dead,
-    /// It belongs to another machine.
+    /// The lock cannot be asked from here.
     Unknown,
 }
 

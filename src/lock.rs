@@ -1,9 +1,12 @@
 //! The lock: one run at a time for an output and its state.
 //!
 //! It is a `flock` on `.export_state/lock`, which the kernel frees on any death of the process; the file is never
-//! deleted. A state folder outside the output has such a lock too. While they are held, the script's lock folder is
-//! held as well, so that the script and this program keep out of each other's way. A folder that the script made is
-//! never removed: nothing tells whether the script is alive.
+//! deleted. A state folder outside the output has such a lock too. Whether a run is at work is asked of that lock and not
+//! of its process id, which means nothing in another container or on another machine. While the locks are held, the script's
+//! lock folder is held as well, so that the script and this program keep out of each other's way. A folder that the
+//! script made is never removed: nothing tells whether the script is alive.
+//!
+//! The file has three sectors: the tree's mark (`tree::mark`), the holder, and the last number that a run got.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -17,10 +20,12 @@ use serde_json::{Value, json};
 use crate::event::Event;
 use crate::fs::file::{PrivateFile, name_of};
 use crate::fs::identity::Identity;
-use crate::fs::private::{FileAccess, PrivateFolder, parent};
+use crate::fs::kind;
+use crate::fs::private::{FileAccess, PRIVATE, PrivateFolder, parent};
+use crate::fs::readers::{OWNER_ONLY, StateMode};
 use crate::lang::Explain;
 use crate::refusal::{self, Distrust, Holder, Refusal};
-use crate::run::{Starter, rfc3339};
+use crate::run::{RunId, Starter, rfc3339};
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, SECTOR};
 
@@ -29,8 +34,17 @@ const SCRIPT_LOCK: &str = ".export.lock";
 const NEW_SCRIPT_LOCK: &str = ".export.lock.new";
 const OLD_SCRIPT_LOCK: &str = ".export.lock.old";
 const OWNER: &str = "owner";
+/// Where the lock file names its holder.
+const HOLDER_AT: u64 = SECTOR;
+/// Where it has the last number that a run got.
+const NUMBER_AT: u64 = 2 * SECTOR;
+/// The purpose for which the state alone is locked. Every command waits for it, since it is over in a moment.
+pub const RECORDING: &str = "record";
 /// How often a waiting run tries again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+/// How often a run tries again before it waits, if the lock is only shared: `ask` has it for a moment.
+const SHARED_TRIES: u32 = 20;
+const SHARED_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The lock, held until this is dropped: the proof that tree and state may be changed.
 #[derive(Debug)]
@@ -41,9 +55,15 @@ pub struct ExportLock {
     private: Arc<PrivateFolder>,
     state: PrivateFile,
     starter: Starter,
+    mode: Option<StateMode>,
 }
 
 impl ExportLock {
+    /// Who may read the state from now on; None: those who may now.
+    pub fn mode(&self) -> Option<StateMode> {
+        self.mode
+    }
+
     /// `.export_state` of the output.
     pub fn private(&self) -> &Arc<PrivateFolder> {
         &self.private
@@ -64,9 +84,75 @@ impl ExportLock {
         mark::read(&self.file)
     }
 
+    /// The last number that a run got, as far as output and state folder know: a state that was lost, or brought
+    /// back by hand, does not.
+    pub fn last_number(&self) -> anyhow::Result<i64> {
+        let mark = self.mark()?.map_or(0, |mark| mark.run);
+        self.files().try_fold(mark, |last, file| Ok(last.max(read_number(file)?)))
+    }
+
+    /// Keeps the number that a run got.
+    pub fn note_number(&self, run: RunId) -> anyhow::Result<()> {
+        self.files().try_for_each(|file| write_number(file, run))
+    }
+
+    /// The readers of the state may read the lock too. No other user may: a lock that is shared keeps runs away.
+    fn admit_readers(&self) -> anyhow::Result<()> {
+        let Some(mode) = self.mode.map(StateMode::bits) else { return Ok(()) };
+        self.state.folder().decide_file_mode(mode);
+        for folder in [&self.private, self.state.folder()] {
+            folder.set_mode(mark::FILE, mode)?;
+            folder.admit(mode)?;
+        }
+        Ok(())
+    }
+
+    fn files(&self) -> impl Iterator<Item = &File> {
+        [Some(&self.file), self.state_lock.as_ref()].into_iter().flatten()
+    }
+
     /// Makes another mark of the tree durable.
     pub fn write_mark(&self, mark: &Mark) -> anyhow::Result<()> {
         mark::write(&self.file, mark)
+    }
+}
+
+/// The lock of the state's folder alone, held until this is dropped: the proof that something may be put on record.
+/// Each process that holds an [`ExportLock`] holds this one too. It does not permit a change of the tree.
+#[derive(Debug)]
+pub struct StateLock {
+    file: File,
+    state: PrivateFile,
+    starter: Starter,
+}
+
+impl StateLock {
+    /// The file of the state.
+    pub fn state(&self) -> &PrivateFile {
+        &self.state
+    }
+
+    /// Who took the lock.
+    pub fn starter(&self) -> &Starter {
+        &self.starter
+    }
+}
+
+impl StateLock {
+    /// The last number that a run got, as far as the state's folder knows.
+    pub fn last_number(&self) -> anyhow::Result<i64> {
+        read_number(&self.file)
+    }
+
+    /// Keeps the number that a run got.
+    pub fn note_number(&self, run: RunId) -> anyhow::Result<()> {
+        write_number(&self.file, run)
+    }
+}
+
+impl Drop for StateLock {
+    fn drop(&mut self) {
+        let _ = write_holder(&self.file, &Value::Null);
     }
 }
 
@@ -78,6 +164,48 @@ struct LockRequest<'a> {
     patience: Duration,
     since: Instant,
     is_waiting: bool,
+    /// How often the lock was only shared.
+    met_shared: u32,
+}
+
+/// What is known of the lock beside a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LockState {
+    Free,
+    /// None where the holder has not left its name yet.
+    Held(Option<Holder>),
+    Unknown,
+}
+
+/// Asks the kernel whether a process holds the lock beside a state, in any container and of any user. Unknown is what
+/// it does not answer: of a lock that is missing or closed to this user, and of one on a file system that does not show
+/// every lock.
+pub fn ask(state: &Path) -> LockState {
+    let ask = || -> anyhow::Result<LockState> {
+        let Some(folder) = PrivateFolder::open_existing(parent(state))? else { return Ok(LockState::Unknown) };
+        let Some(file) = folder.open(mark::FILE, FileAccess::Read)? else { return Ok(LockState::Unknown) };
+        Ok(match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => LockState::Held(read_holder(&file)?),
+            Ok(()) if kind::shows_every_lock(&folder.file_system()?) => LockState::Free,
+            Ok(()) | Err(TryLockError::Error(_)) => LockState::Unknown,
+        })
+    };
+    ask().unwrap_or(LockState::Unknown)
+}
+
+impl<'a> LockRequest<'a> {
+    fn new(purpose: &'a str, starter: &Starter, patience: Duration) -> Self {
+        let holder = json!({
+            "kind": purpose, "pid": starter.pid, "host": starter.host,
+            "since": rfc3339(starter.at),
+        });
+        Self { purpose, holder, patience, since: Instant::now(), is_waiting: false, met_shared: 0 }
+    }
+
+    /// Whether it waits for this holder.
+    fn waits_for(&self, holder: Option<&Holder>) -> bool {
+        self.purpose == RECORDING || refusal::may_wait(self.purpose, holder)
+    }
 }
 
 /// Creates the output if it is missing and takes its lock and that of the state's folder.
@@ -91,22 +219,70 @@ pub fn acquire(
     purpose: &str,
     starter: &Starter,
     patience: Duration,
+    mode: Option<StateMode>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<(Tree, ExportLock)> {
     fs::create_dir_all(output).explain(|| text!("cannot create {}", "无法创建 {}", output.display()))?;
     let tree = Tree::open(output)?;
     let private = Arc::new(tree.create_private_folder()?);
-    let holder = json!({
-        "kind": purpose, "pid": starter.pid, "host": starter.host,
-        "since": rfc3339(starter.at),
-    });
-    let mut request = LockRequest { purpose, holder, patience, since: Instant::now(), is_waiting: false };
+    let mut request = LockRequest::new(purpose, starter, patience);
     let file = take_lock(&private, &mut request, tell)?;
     let folder = state_folder(state, &private)?;
     let state_lock = if Arc::ptr_eq(&folder, &private) { None } else { Some(take_lock(&folder, &mut request, tell)?) };
     let state = PrivateFile::new(&folder, name_of(state)?);
     take_script_lock(&private, &request.holder)?;
-    Ok((tree, ExportLock { file, state_lock, private, state, starter: starter.clone() }))
+    let lock = ExportLock { file, state_lock, private, state, starter: starter.clone(), mode };
+    lock.admit_readers()?;
+    Ok((tree, lock))
+}
+
+/// The lock of an output, shared with other readers until this is dropped: no run is at work there.
+#[derive(Debug)]
+pub struct SharedLock {
+    _file: File,
+}
+
+/// Shares the lock of an output that this user may only read; None where there has been no run.
+///
+/// # Errors
+/// Refuses a lock that a run holds, as [`acquire`] does.
+pub fn share(
+    output: &Path,
+    purpose: &str,
+    starter: &Starter,
+    patience: Duration,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<Option<SharedLock>> {
+    let Some(private) = PrivateFolder::open_existing(&output.join(PRIVATE))? else { return Ok(None) };
+    let Some(file) = private.open(mark::FILE, FileAccess::Read)? else { return Ok(None) };
+    let path = private.path_of(mark::FILE);
+    let mut request = LockRequest::new(purpose, starter, patience);
+    loop {
+        match file.try_lock_shared() {
+            Ok(()) => {
+                has_left_folder(&private)?;
+                return Ok(Some(SharedLock { _file: file }));
+            }
+            Err(TryLockError::WouldBlock) => wait(&file, &path, &mut request, tell)?,
+            Err(TryLockError::Error(error)) => return Err(not_lockable(&path, error)),
+        }
+    }
+}
+
+/// Takes the lock of a state that is there, to put something on record; None where there is no state. No folder is
+/// made, and the script, which knows nothing of the state, is not kept out.
+///
+/// # Errors
+/// Refuses a lock that is still held after `patience`.
+pub fn acquire_state(state: &Path, starter: &Starter, patience: Duration) -> anyhow::Result<Option<StateLock>> {
+    let Some(folder) = PrivateFolder::open_existing(parent(state))?.map(Arc::new) else { return Ok(None) };
+    let file = PrivateFile::new(&folder, name_of(state)?);
+    if !file.exists()? {
+        return Ok(None);
+    }
+    let mut request = LockRequest::new(RECORDING, starter, patience);
+    let lock = take_lock(&folder, &mut request, &mut |_| ())?;
+    Ok(Some(StateLock { file: lock, state: file, starter: starter.clone() }))
 }
 
 /// The folder of the state, which may be the output's.
@@ -138,21 +314,20 @@ fn take_lock(
             // Another process put another file in its place between opening and locking.
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => wait(&file, path, request, tell)?,
-            Err(TryLockError::Error(error)) => {
-                let path = path.display();
-                return Err(text!(
-                    "cannot lock {path} (does its file system know locks?)",
-                    "无法锁定 {path}（该文件系统是否支持文件锁?）"
-                )
-                .caused_by(error));
-            }
+            Err(TryLockError::Error(error)) => return Err(not_lockable(path, error)),
         }
     }
 }
 
+fn not_lockable(path: &Path, error: std::io::Error) -> anyhow::Error {
+    let path = path.display();
+    text!("cannot lock {path} (does its file system know locks?)", "无法锁定 {path}（该文件系统是否支持文件锁?）")
+        .caused_by(error)
+}
+
 /// The holder has the second sector of the lock file.
 fn write_holder(file: &File, holder: &Value) -> std::io::Result<()> {
-    mark::write_sector(file, SECTOR, holder)
+    mark::write_sector(file, HOLDER_AT, holder)
 }
 
 /// None if another run created the file in this moment.
@@ -160,7 +335,7 @@ fn open_or_create(folder: &PrivateFolder) -> anyhow::Result<Option<File>> {
     if let Some(file) = folder.open(mark::FILE, FileAccess::Write)? {
         return Ok(Some(file));
     }
-    match folder.create_file(mark::FILE, 0o666) {
+    match folder.create_file(mark::FILE, OWNER_ONLY) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
         created => {
             let path = folder.path_of(mark::FILE);
@@ -169,12 +344,36 @@ fn open_or_create(folder: &PrivateFolder) -> anyhow::Result<Option<File>> {
     }
 }
 
+fn read_number(file: &File) -> anyhow::Result<i64> {
+    let number = mark::read_sector(file, NUMBER_AT).explain(|| text!("cannot read the lock", "无法读取锁文件"))?;
+    Ok(number.and_then(|number| number.get("run")?.as_i64()).unwrap_or_default())
+}
+
+fn write_number(file: &File, run: RunId) -> anyhow::Result<()> {
+    let written = mark::write_sector(file, NUMBER_AT, &json!({ "run": run.0 }));
+    written.explain(|| text!("cannot write the lock", "无法写入锁文件"))
+}
+
+fn read_holder(file: &File) -> std::io::Result<Option<Holder>> {
+    Ok(mark::read_sector(file, HOLDER_AT)?.as_ref().and_then(parse_holder))
+}
+
+/// Whether the processes that hold the lock share it: they only read.
+fn is_shared(file: &File) -> bool {
+    file.try_lock_shared().is_ok() && file.unlock().is_ok()
+}
+
 /// Waits a moment, or refuses if the time is up or this purpose does not wait.
 fn wait(file: &File, path: &Path, request: &mut LockRequest<'_>, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
-    let holder = mark::read_sector(file, SECTOR);
-    let holder = holder.explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?;
-    let holder = holder.as_ref().and_then(parse_holder);
-    if !refusal::may_wait(request.purpose, holder.as_ref()) || request.since.elapsed() >= request.patience {
+    let is_shared = is_shared(file);
+    if is_shared && request.met_shared < SHARED_TRIES {
+        request.met_shared += 1;
+        std::thread::sleep(SHARED_INTERVAL);
+        return Ok(());
+    }
+    let holder = read_holder(file).explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?;
+    let holder = holder.filter(|_| !is_shared);
+    if !request.waits_for(holder.as_ref()) || request.since.elapsed() >= request.patience {
         return Err(Refusal::Locked { holder, lock: path.to_path_buf() }.into());
     }
     if !request.is_waiting {
@@ -235,15 +434,23 @@ fn write_owner(private: &PrivateFolder, holder: &Value) -> anyhow::Result<()> {
 
 /// Removes a lock folder that a dead run of this program left. The lock is held, so that run cannot be alive.
 fn reclaim(private: &PrivateFolder) -> anyhow::Result<()> {
+    if has_left_folder(private)? { release(private) } else { Ok(()) }
+}
+
+/// Whether a run of this program left its lock folder.
+///
+/// # Errors
+/// Refuses the script's own.
+fn has_left_folder(private: &PrivateFolder) -> anyhow::Result<bool> {
     let folder = private.path_of(SCRIPT_LOCK);
-    let Some(stat) = private.stat(SCRIPT_LOCK)? else { return Ok(()) };
+    let Some(stat) = private.stat(SCRIPT_LOCK)? else { return Ok(false) };
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {}
         FileType::Symlink => return Err(Refusal::Untrusted { path: folder, why: Distrust::Link }.into()),
         _ => return Err(script_locked(folder, stat.st_mtime)),
     }
-    let Some(lock) = private.open_subfolder(SCRIPT_LOCK)? else { return Ok(()) };
-    if lock.stat(OWNER)?.is_some() { release(private) } else { Err(script_locked(folder, stat.st_mtime)) }
+    let Some(lock) = private.open_subfolder(SCRIPT_LOCK)? else { return Ok(false) };
+    if lock.stat(OWNER)?.is_some() { Ok(true) } else { Err(script_locked(folder, stat.st_mtime)) }
 }
 
 /// The script is at work, or has left its folder behind. `created` is in seconds since 1970.
@@ -267,7 +474,7 @@ impl Drop for ExportLock {
         // The lock itself goes with the file. A folder that stays is reclaimed by the next run.
         let _ = release(&self.private);
         // A run that comes before the next holder has written its name would be refused in the name of this one.
-        for file in [Some(&self.file), self.state_lock.as_ref()].into_iter().flatten() {
+        for file in self.files() {
             let _ = write_holder(file, &Value::Null);
         }
     }

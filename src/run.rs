@@ -260,10 +260,30 @@ pub struct OwnClocks {
     pub uptime: fn() -> Option<Uptime>,
 }
 
+/// An account, for the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// From the account database; where that has none, the number. On record up to schema 6: a variable.
+    pub name: String,
+    /// None on record up to schema 6.
+    pub uid: Option<u32>,
+    /// The account behind sudo or doas. The environment claims it, and proves nothing.
+    pub sudo_user: Option<String>,
+}
+
+impl Account {
+    /// The account at a place, which may be empty, with the claim behind it.
+    pub fn at(&self, place: &str) -> String {
+        let Self { name, sudo_user, .. } = self;
+        let claim = sudo_user.as_ref().map(|user| format!(" (sudo: {user})"));
+        format!("{name}{place}{}", claim.unwrap_or_default())
+    }
+}
+
 /// Who started a run, for the record.
 #[derive(Clone, Debug)]
 pub struct Starter {
-    pub user: String,
+    pub account: Account,
     pub host: String,
     pub pid: u32,
     /// The command line; it never holds a secret, passwords on it are refused.

@@ -115,7 +115,7 @@ fn options(database: &Path, output: &Path, kind: Kind) -> ExportOptions {
     ExportOptions {
         common: CommonOptions {
             kind,
-            paths: Paths { output: output.to_path_buf(), state: output.join(PRIVATE).join("state.db") },
+            paths: Paths { output: output.to_path_buf(), state: output.join(PRIVATE).join("state.db"), mode: None },
             policy: StatePolicy::Ordinary,
             selection: Selection::default(),
             margins: Margins { safety_lag: Duration::from_secs(300), overlap: Duration::from_secs(3600) },

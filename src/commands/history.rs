@@ -1,6 +1,6 @@
 //! `history`: runs and changes of the state, newest first; one of them in full; the files of a run.
 
-use super::past::{change_details, entry_columns, life, run_details, tenant_columns};
+use super::past::{Lives, change_details, entry_columns, run_details, tenant_columns};
 use super::surroundings;
 use crate::cli::{Common, History};
 use crate::event::Life;
@@ -30,7 +30,7 @@ pub(super) fn run(common: &Common, args: &History, reporter: &Reporter) -> anyho
                     "{which} 是一次变更，只有运行才有文件"
                 )));
             }
-            (HistoryItem::Run(run), false) => reporter.details(&run_details(*run)),
+            (HistoryItem::Run(run), false) => reporter.details(&run_details(*run, &Lives::of_state(&state))),
             (HistoryItem::Change(change, moved), false) => reporter.details(&change_details(&change, &moved)),
         },
     }
@@ -78,7 +78,8 @@ fn find(state: &State, which: &str) -> anyhow::Result<HistoryItem> {
 
 /// A run that died counts as well, also before a later run has noticed.
 fn newest_trouble(state: &State) -> anyhow::Result<Option<RunId>> {
-    let dead = state.unfinished_run()?.filter(|run| life(run) == Some(Life::Dead)).map(|run| run.id);
+    let dead =
+        state.unfinished_run()?.filter(|run| Lives::of_state(state).of(run) == Some(Life::Dead)).map(|run| run.id);
     Ok(state.newest_trouble()?.max(dead))
 }
 
@@ -90,7 +91,8 @@ fn list(state: &State, args: &History, zone: OwnZone, reporter: &Reporter) -> an
         return Err(Refusal::TenantNotInState(of_tenant.map(|tenant| tenant.0).unwrap_or_default()).into());
     };
     let mut remaining = if args.limit == 0 { usize::MAX } else { args.limit as usize };
-    let columns = entry_columns(surroundings::now());
+    let lives = Lives::of_state(state);
+    let columns = entry_columns(&lives, surroundings::now());
     let columns = if of_tenant.is_some() { columns.and(tenant_columns()) } else { columns };
     reporter.pages(&columns, || {
         let page = pages.next(remaining.min(PAGE))?;

@@ -13,6 +13,7 @@ use crate::export::plan::{Purpose, StatePolicy};
 use crate::fs::file::PrivateFile;
 use crate::fs::input::read_input;
 use crate::fs::private::{PRIVATE, parent};
+use crate::fs::readers::StateMode;
 use crate::invoice::{Digest, SourceTime};
 use crate::lang::Word;
 use crate::lock;
@@ -64,7 +65,7 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
         return Ok(0);
     }
     ask(&planned, args, reporter)?;
-    carry_out(&planned, &file, &place, &starter, args, reporter)
+    carry_out(&planned, &file, &place, &starter, args, common.state_mode, reporter)
 }
 
 /// Says what an import would do.
@@ -97,11 +98,19 @@ fn carry_out(
     place: &Location<'_>,
     starter: &Starter,
     args: &ImportLegacyState,
+    mode: Option<StateMode>,
     reporter: &Reporter,
 ) -> anyhow::Result<u8> {
     let mut tell = |event| reporter.event(&event);
-    let (tree, export_lock) =
-        lock::acquire(place.output, place.state, "import-legacy-state", starter, args.changing.lock_wait, &mut tell)?;
+    let (tree, export_lock) = lock::acquire(
+        place.output,
+        place.state,
+        "import-legacy-state",
+        starter,
+        args.changing.lock_wait,
+        mode,
+        &mut tell,
+    )?;
     // The process that held the lock before may have moved watermarks, or written the very file.
     let Import { file: read, steps } = plan(file, &known(place)?, starter, reporter)?;
     if steps != planned.steps {

@@ -1,45 +1,78 @@
 //! How runs, changes and rejects of the past look: as rows of `history` and `status`, and one in full.
 
 use chrono::{DateTime, Utc};
-use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
+use std::cell::Cell as Remembered;
 
 use super::surroundings;
 use crate::event::Life;
-use crate::invoice::Reason;
-use crate::lang::{Lang, Text, shortened};
+use crate::export::verify::findings::Difference;
+use crate::invoice::{Reason, SourceTime, Tenant};
+use crate::lang::{Lang, Text, Word, shortened};
+use crate::lock::{self, LockState};
+use crate::refusal::Holder;
 use crate::report::table::{Cell, Columns, Details, Table, TimeBy};
-use crate::run::{CountName, Counts, PastCounts};
+use crate::run::{Account, CountName, Counts, PastCounts, RunId};
+use crate::state::State;
 use crate::state::changes::{ChangeKind, MovedWatermark};
 use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, RunStatus};
 use crate::state::pages::{HistoryEntry, What};
 use crate::state::todo::Leftover;
+use crate::state::verifications::{PastFinding, PastVerification};
 
 /// Characters of a remark or an error that fit a line of the list.
 const SHOWN_OF_A_TEXT: usize = 100;
 
-/// Whether the process of a run without an end is there; None for runs that ended.
-pub(super) fn life(run: &PastRun) -> Option<Life> {
-    if run.status != RunStatus::Running {
-        return None;
+/// Which runs without an end are at work.
+pub(super) struct Lives<'a> {
+    state: &'a State,
+    /// Asked once, so that the columns of a run say the same.
+    known: Remembered<Option<(RunId, Life)>>,
+}
+
+impl<'a> Lives<'a> {
+    pub(super) fn of_state(state: &'a State) -> Self {
+        Self { state, known: Remembered::new(None) }
     }
-    let pid = i32::try_from(run.pid).ok().and_then(Pid::from_raw);
-    Some(match pid.filter(|_| run.host == surroundings::host()) {
-        None => Life::Unknown,
-        Some(pid) => match test_kill_process(pid) {
-            Err(Errno::SRCH) => Life::Dead,
-            // Another user's process may not be sent signals, but it is there.
-            Ok(()) | Err(_) => Life::Alive,
-        },
-    })
+
+    /// Whether a run is at work; None for runs that ended.
+    pub(super) fn of(&self, run: &PastRun) -> Option<Life> {
+        if run.status != RunStatus::Running {
+            return None;
+        }
+        let known = self.known.get().filter(|(id, _)| *id == run.id);
+        let (_, life) = known.unwrap_or_else(|| (run.id, self.ask(run)));
+        self.known.set(Some((run.id, life)));
+        Some(life)
+    }
+
+    /// A run holds the lock from before it is on record until after its end is. So one that is on record without an
+    /// end is dead if the lock was free, or held by another process, at any time before.
+    fn ask(&self, run: &PastRun) -> Life {
+        match lock::ask(self.state.path()) {
+            LockState::Unknown | LockState::Held(None) => Life::Unknown,
+            LockState::Held(Some(holder)) if is_of(&holder, run) => Life::Alive,
+            // It may have ended since its row was read.
+            LockState::Free | LockState::Held(Some(_)) => match self.state.end_of(run.id) {
+                Ok(None) => Life::Dead,
+                Ok(Some(_)) => Life::Alive,
+                Err(_) => Life::Unknown,
+            },
+        }
+    }
+}
+
+fn is_of(holder: &Holder, run: &PastRun) -> bool {
+    i64::try_from(holder.pid) == Ok(run.pid) && holder.host == run.host && holder.since == run.started
 }
 
 /// The columns of the list of runs and changes.
-pub(super) fn entry_columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
-    columns(now).for_programs("remark", "备注", |entry| match &entry.what {
-        What::Run(_) => Cell::None,
-        What::Change(change) => remark(change).into(),
-    })
+pub(super) fn entry_columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, HistoryEntry> {
+    columns(lives, now)
+        .for_programs("remark", "备注", |entry| match &entry.what {
+            What::Run(_) => Cell::None,
+            What::Change(change) => remark(change).into(),
+        })
+        .and(verification_columns())
 }
 
 /// The further columns of the list of one tenant.
@@ -57,7 +90,7 @@ pub(super) fn tenant_columns() -> Columns<'static, HistoryEntry> {
 }
 
 /// The columns of the list but for the remark: those that a single run has too.
-fn columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
+fn columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, HistoryEntry> {
     Columns::default()
         .column("id", "编号", |entry: &HistoryEntry| match &entry.what {
             What::Run(run) => run.id.to_string().into(),
@@ -68,8 +101,8 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
             What::Change(change) => change.kind.into(),
         })
         .for_programs("status", "状态", of_run(|run| run.status.into()))
-        .for_people("status", "状态", of_run(|run| status(run).into()))
-        .for_programs("alive", "存活", of_run(alive))
+        .for_people("status", "状态", of_run(|run| status(lives, run).into()))
+        .for_programs("alive", "存活", of_run(|run| alive(lives, run)))
         .column("started", "开始时间", |entry| match &entry.what {
             What::Run(run) => Cell::moment(&run.started),
             What::Change(change) => Cell::moment(&change.at),
@@ -77,10 +110,10 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
         .by(TimeBy::Own)
         .for_programs("finished", "结束时间", of_run(|run| Cell::moment(run.finished.as_ref())))
         .by(TimeBy::Own)
-        .column("duration_seconds", "耗时", of_run(move |run| duration(run, now)))
+        .column("duration_seconds", "耗时", of_run(move |run| duration(lives, run, now)))
         .for_people("by", "执行者", |entry| {
-            let (user, host) = starter(entry);
-            format!("{user}@{host}").into()
+            let (account, host) = starter(entry);
+            account.at(&format!("@{host}")).into()
         })
         .for_people("window", "时间区间", window)
         .by(TimeBy::Source)
@@ -88,11 +121,13 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
             What::Run(run) => result(run).into(),
             What::Change(change) => short_remark(change).into(),
         })
-        .for_programs("user", "用户", |entry| starter(entry).0.into())
+        .for_programs("user", "用户", |entry| (&starter(entry).0.name).into())
+        .for_programs("uid", "用户号", |entry| starter(entry).0.uid.map(i64::from).into())
+        .for_programs("sudo_user", "sudo 用户", |entry| starter(entry).0.sudo_user.as_ref().into())
         .for_programs("host", "主机", |entry| starter(entry).1.into())
-        .for_programs("since", "区间起点", of_run(|run| run.since.as_ref().into()))
+        .for_programs("since", "区间起点", of_run(|run| since(run).into()))
         .by(TimeBy::Source)
-        .for_programs("boundary", "时间边界", of_run(|run| (&run.boundary).into()))
+        .for_programs("boundary", "时间边界", of_run(|run| run.boundary.as_ref().into()))
         .by(TimeBy::Source)
         .for_programs("tenants", "租户数", |entry| match &entry.what {
             What::Run(run) => run.tenants.into(),
@@ -101,6 +136,27 @@ fn columns(now: DateTime<Utc>) -> Columns<'static, HistoryEntry> {
         .and(Columns::default().counts(counts).all_for_programs())
         .for_programs("retries", "重试次数", of_run(|run| run.retries.into()))
         .for_programs("error", "错误", of_run(|run| run.error.as_ref().into()))
+}
+
+/// What a verification compared, and what it found.
+fn verification_columns() -> Columns<'static, HistoryEntry> {
+    let of =
+        |cell: fn(&PastVerification) -> Cell| of_run(move |run| run.verification.as_ref().map_or(Cell::None, cell));
+    Columns::default()
+        .column("until", "区间终点", of(|verification| verification.until.as_ref().into()))
+        .by(TimeBy::Source)
+        .column("against", "比对对象", of(|verification| verification.against.into()))
+        .column("content", "文件比对方式", of(|verification| verification.content.into()))
+        .column("files_looked_at", "检查的文件", of(|verification| verification.files.into()))
+        .column("differences", "差异", of(|verification| verification.differences.into()))
+        .column("pending", "等待导出", of(|verification| verification.pending.into()))
+        .column("known_rejects", "已知无法导出", of(|verification| verification.rejected.into()))
+        .all_for_programs()
+}
+
+/// Where the window of a backfill or a verification begins.
+fn since(run: &PastRun) -> Option<&SourceTime> {
+    run.since.as_ref().or(run.verification.as_ref()?.since.as_ref())
 }
 
 fn counts(entry: &HistoryEntry) -> Option<PastCounts> {
@@ -122,18 +178,18 @@ fn change_id(change: &PastChange) -> String {
     format!("c{}", change.number)
 }
 
-fn status(run: &PastRun) -> Text {
-    match life(run) {
+fn status(lives: &Lives<'_>, run: &PastRun) -> Text {
+    match lives.of(run) {
         Some(Life::Dead) => text!("running (dead)", "运行中（进程已不存在）"),
         _ => run.status.into(),
     }
 }
 
-/// User and host.
-fn starter(entry: &HistoryEntry) -> (&str, &str) {
+/// Account and host.
+fn starter(entry: &HistoryEntry) -> (&Account, &str) {
     match &entry.what {
-        What::Run(run) => (&run.user, &run.host),
-        What::Change(change) => (&change.user, &change.host),
+        What::Run(run) => (&run.account, &run.host),
+        What::Change(change) => (&change.account, &change.host),
     }
 }
 
@@ -141,15 +197,20 @@ fn starter(entry: &HistoryEntry) -> (&str, &str) {
 fn window(entry: &HistoryEntry) -> Cell {
     match (&entry.what, &entry.watermark) {
         (What::Run(_), Some(MovedWatermark { old, new: Some(new), .. })) => arrow(old.as_ref(), Some(new)).into(),
-        (What::Run(PastRun { since: Some(since), boundary, .. }), _) => arrow(Some(since), Some(boundary)).into(),
-        (What::Run(run), _) => format!("-> {}", run.boundary).into(),
+        (What::Run(PastRun { verification: Some(verification), .. }), _) => match &verification.since {
+            None if verification.until.is_none() => text!("everything", "全部").into(),
+            since => arrow(since.as_ref(), verification.until.as_ref()).into(),
+        },
+        (What::Run(PastRun { since: Some(since), boundary, .. }), _) => arrow(Some(since), boundary.as_ref()).into(),
+        (What::Run(run), _) => run.boundary.as_ref().map(|boundary| format!("-> {boundary}")).into(),
         (What::Change(_), moved) => {
             moved.as_ref().map(|MovedWatermark { old, new, .. }| arrow(old.as_ref(), new.as_ref())).into()
         }
     }
 }
 
-fn arrow<T: ToString>(from: Option<T>, to: Option<T>) -> Text {
+/// From one end to the other, each of which may be open.
+pub(super) fn arrow<T: ToString>(from: Option<T>, to: Option<T>) -> Text {
     let shown = |end: Option<T>| end.map_or_else(|| text!("none", "无"), |end| Text::same(end.to_string()));
     let (from, to) = (shown(from), shown(to));
     text!("{from} -> {to}", "{from} -> {to}"; from, to)
@@ -167,11 +228,22 @@ fn result(run: &PastRun) -> Text {
     let told = told.map(|(CountName { column, zh, .. }, n)| {
         Text::new(format!("{n} {}", column.replace('_', " ")), format!("{zh} {n}"))
     });
+    let told = run.verification.iter().map(compared).chain(told);
     let told = told.reduce(|all, one| text!("{all}, {one}", "{all}，{one}"; all, one));
-    let told = told.unwrap_or_else(|| text!("nothing new", "无变化"));
-    match &run.error {
-        Some(error) => told.then(&Text::same(shortened(error, SHOWN_OF_A_TEXT))),
-        None => told,
+    let error = run.error.as_ref().map(|error| Text::same(shortened(error, SHOWN_OF_A_TEXT)));
+    match (told, error) {
+        (Some(told), Some(error)) => told.then(&error),
+        (None, None) => text!("nothing new", "无变化"),
+        (told, error) => told.or(error).unwrap_or_else(|| Text::same("")),
+    }
+}
+
+/// What a verification came to.
+fn compared(verification: &PastVerification) -> Text {
+    let (files, differences) = (verification.files, verification.differences);
+    match differences {
+        0 => text!("{files} files, nothing differs", "{files} 个文件，没有差异"),
+        _ => text!("{files} files, {differences} differ", "{files} 个文件，有 {differences} 处差异"),
     }
 }
 
@@ -209,8 +281,8 @@ fn reason(change: &PastChange) -> Option<Text> {
 }
 
 /// None where it is not known when the run ended.
-fn duration(run: &PastRun, now: DateTime<Utc>) -> Cell {
-    let end = match (run.status, life(run)) {
+fn duration(lives: &Lives<'_>, run: &PastRun, now: DateTime<Utc>) -> Cell {
+    let end = match (run.status, lives.of(run)) {
         (RunStatus::Interrupted, _) | (_, Some(Life::Dead | Life::Unknown)) => None,
         (_, Some(Life::Alive)) => Some(now),
         (_, None) => run.finished.as_deref().and_then(parsed),
@@ -224,9 +296,9 @@ pub(super) fn parsed(moment: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(moment).ok().map(|moment| moment.to_utc())
 }
 
-/// Whether the process of an unfinished run is there, where that can be told.
-fn alive(run: &PastRun) -> Cell {
-    match life(run) {
+/// Whether an unfinished run is at work, where that can be told.
+fn alive(lives: &Lives<'_>, run: &PastRun) -> Cell {
+    match lives.of(run) {
         Some(Life::Alive) => Cell::Flag(true),
         Some(Life::Dead) => Cell::Flag(false),
         Some(Life::Unknown) | None => Cell::None,
@@ -234,8 +306,8 @@ fn alive(run: &PastRun) -> Cell {
 }
 
 /// A run with everything that belongs to it.
-pub(super) fn run_details(full: RunInFull) -> Details {
-    let RunInFull { run, tenants, rejects, rejects_left_out, pulled_back, leftovers } = full;
+pub(super) fn run_details(full: RunInFull, lives: &Lives<'_>) -> Details {
+    let RunInFull { run, tenants, rejects, rejects_left_out, pulled_back, leftovers, verified, findings } = full;
     let (pid, version, command_line) = (run.pid, run.version.clone(), run.command_line.clone());
     let per_tenant = Columns::default()
         .column("tenant", "租户", |of: &OfTenant| (&of.watermark.tenant).into())
@@ -252,7 +324,8 @@ pub(super) fn run_details(full: RunInFull) -> Details {
     let rejected = reject_columns()
         .column("closed_run", "关闭于运行", |reject: &PastReject| reject.closed_run.into())
         .column("closed_how", "关闭方式", |reject| reject.closed_how.into());
-    columns(surroundings::now())
+    columns(lives, surroundings::now())
+        .and(verification_columns())
         .facts(&HistoryEntry { what: What::Run(run), watermark: None })
         .fact("pid", "进程号", pid)
         .fact("version", "版本", version)
@@ -262,6 +335,27 @@ pub(super) fn run_details(full: RunInFull) -> Details {
         .table("rejects", "无法导出的发票", rejected.table(&rejects))
         .table("pulled_back", "退回的水位线", moves(&pulled_back))
         .table("leftovers", "遗留文件", left.table(&leftovers))
+        .table("verified_tenants", "核对的租户", verified_tenants(&verified))
+        .table("findings", "差异", found(&findings))
+}
+
+/// The tenants that a verification was limited to.
+fn verified_tenants(tenants: &[Tenant]) -> Table {
+    Columns::default().column("tenant", "租户", |tenant: &Tenant| tenant.into()).table(tenants)
+}
+
+/// What a verification found.
+fn found(findings: &[PastFinding]) -> Table {
+    Columns::default()
+        .column("tenant", "租户", |finding: &PastFinding| finding.tenant.as_ref().into())
+        .column("difference", "差异", |finding| difference(&finding.difference).into())
+        .column("number", "数量", |finding| finding.number.into())
+        .table(findings)
+}
+
+/// A difference by its word; one that a newer version found stays as it is.
+fn difference(word: &str) -> Text {
+    Difference::parse(word).map_or_else(|| Text::same(word), Text::from)
 }
 
 /// A change with the watermarks that it moved.
@@ -271,7 +365,9 @@ pub(super) fn change_details(change: &PastChange, moved: &[MovedWatermark]) -> D
         .fact("kind", "类型", change.kind)
         .fact("started", "时间", Cell::moment(&change.at))
         .by(TimeBy::Own)
-        .fact("user", "用户", &change.user)
+        .fact("user", "用户", &change.account.name)
+        .fact("uid", "用户号", change.account.uid.map(i64::from))
+        .fact("sudo_user", "sudo 用户", change.account.sudo_user.as_ref())
         .fact("host", "主机", &change.host)
         .fact("after_run", "在此运行之后", change.last_run)
         .fact("tenants", "租户数", change.watermarks)

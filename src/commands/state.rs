@@ -277,7 +277,9 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<StateFind
         let refused = last.refuse_other_tree(mark.as_ref(), &common.output, state.path()).err();
         findings.extend(refused.as_ref().map(StateFinding::from));
     }
-    if let Some(run) = state.unfinished_run()?.filter(|run| past::life(run) == Some(Life::Dead)) {
+    // A verification leaves nothing that must be made good.
+    let unfinished = state.unfinished_run()?.filter(|run| run.boundary.is_some());
+    if let Some(run) = unfinished.filter(|run| past::Lives::of_state(state).of(run) == Some(Life::Dead)) {
         let (id, kind) = (run.id, run.kind);
         let what = text!("run {id} ({kind}) died", "第 {id} 次运行（{kind}）意外终止"; kind);
         findings.push(StateFinding { what, remedy: run_again_hint() });
@@ -346,5 +348,5 @@ fn lock(
 ) -> anyhow::Result<(Tree, ExportLock)> {
     let state = config::state_path(common);
     let mut tell = |event| reporter.event(&event);
-    lock::acquire(&common.output, &state, purpose, starter, changing.lock_wait, &mut tell)
+    lock::acquire(&common.output, &state, purpose, starter, changing.lock_wait, common.state_mode, &mut tell)
 }

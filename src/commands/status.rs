@@ -5,12 +5,12 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::ArgMatches;
 
-use super::past::{life, reject_columns};
+use super::past::{Lives, arrow, reject_columns};
 use super::surroundings;
 use super::totals::{self, Totals, is_chosen, row_limit};
 use crate::cli::{Common, Status};
 use crate::config;
-use crate::event::{Event, Notice};
+use crate::event::{Event, Life, Notice};
 use crate::export::ServerSession;
 use crate::export::lag::{self, LagSnapshot, TenantLag, Yardstick};
 use crate::given_time::OwnZone;
@@ -21,9 +21,10 @@ use crate::report::Reporter;
 use crate::report::table::{Cell, Columns, TimeBy};
 use crate::run::rfc3339;
 use crate::state::State;
-use crate::state::history::PastReject;
+use crate::state::history::{PastReject, PastRun};
 use crate::state::overview::{LastRun, Overview};
 use crate::state::runs::LastKnownState;
+use crate::state::verifications::{ContentCheck, Proof};
 
 /// Something is beyond a limit: the lag of a tenant, the number or the age of rejects.
 const FOUND: u8 = 6;
@@ -40,7 +41,10 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
         return rejects(&state, &overview, args, reporter);
     }
     let last = state.last_time()?;
-    mention_unfinished(&state, surroundings::own_zone(common), reporter)?;
+    let zone = surroundings::own_zone(common);
+    mention_unfinished(&state, zone, reporter)?;
+    let failed = state.last_attempt_failed()?;
+    mention_failed(failed.as_ref(), zone, reporter);
     if last.proof.unproven > 0 {
         say(reporter, Notice::TimeUnproven { runs: last.proof.unproven, compared: last.proof.compared.clone() });
     }
@@ -55,7 +59,8 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
     let tenant_lags =
         totals::chosen(lag::tenant_lags(&overview, &by, args.stale_after), &args.tenant, present.as_ref())?;
     let totals = Totals::of(&tenant_lags, now);
-    reporter.table(&columns(args, now).table(tenant_lags.iter().take(row_limit(args))));
+    let columns = columns(args, now).and(proof_columns()).and(failure_columns(failed.as_ref()));
+    reporter.table(&columns.table(tenant_lags.iter().take(row_limit(args))));
     conclude(&totals, &totals.of_tenants(args), args, reporter)
 }
 
@@ -115,13 +120,23 @@ fn ask(
 /// Says if a run is at work or died.
 fn mention_unfinished(state: &State, zone: OwnZone, reporter: &Reporter) -> anyhow::Result<()> {
     if let Some(run) = state.unfinished_run()?
-        && let Some(life) = life(&run)
+        && let Some(life) = Lives::of_state(state).of(&run)
+        // A verification that died leaves nothing that must be made good.
+        && (run.boundary.is_some() || life != Life::Dead)
     {
         let (invoices, kind, host, started) =
             (run.counts.counts.seen, run.kind, run.host, zone.shown_text(&run.started));
         say(reporter, Notice::RunUnfinished { run: run.id, kind, host, started, invoices, life });
     }
     Ok(())
+}
+
+/// Says if the last export failed, at its start or later.
+fn mention_failed(failed: Option<&PastRun>, zone: OwnZone, reporter: &Reporter) {
+    if let Some(run) = failed {
+        let (kind, started, error) = (run.kind, zone.shown_text(&run.started), run.error.clone().unwrap_or_default());
+        say(reporter, Notice::LastAttemptFailed { run: run.id, kind, started, error });
+    }
 }
 
 /// The columns of tenants. How the last run went has shorter titles for people.
@@ -158,8 +173,59 @@ fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, TenantLag> {
         .column("late_by_seconds", "最多迟到", |tenant_lag| {
             tenant_lag.late_by.map_or(Cell::None, |by| Cell::Seconds(by.cast_signed()))
         })
+        .and(shown_proof())
         .for_programs("note", "备注", |tenant_lag| tenant_lag.remark.into())
         .for_people("note", "备注", |tenant_lag| note(tenant_lag, args.margins.overlap).into())
+}
+
+/// The last proof of a tenant, for people.
+fn shown_proof() -> Columns<'static, TenantLag> {
+    Columns::default()
+        .for_people("verified", "最近核对", |tenant_lag: &TenantLag| {
+            Cell::moment(tenant_lag.proof.as_ref().map(|proof| &proof.at))
+        })
+        .by(TimeBy::Own)
+        .for_people("how", "核对方式", |tenant_lag| tenant_lag.proof.as_ref().map(how_proven).into())
+}
+
+/// How a tenant was proven to differ in nothing, and in which window of source times.
+fn how_proven(proof: &Proof) -> Text {
+    let against = Text::from(proof.against);
+    let content = match proof.content {
+        ContentCheck::BySize => Text::same(""),
+        ContentCheck::ByHash => text!(", hash", "，哈希"),
+    };
+    let window = match (&proof.since, &proof.until) {
+        (None, None) => Text::same(""),
+        (since, until) => {
+            let window = arrow(since.as_ref(), until.as_ref());
+            text!(", {window}", "，{window}"; window)
+        }
+    };
+    text!("{against}{content}{window}", "{against}{content}{window}"; against, content, window)
+}
+
+/// The last proof of a tenant, for programs.
+fn proof_columns() -> Columns<'static, TenantLag> {
+    let of =
+        |cell: fn(&Proof) -> Cell| move |tenant_lag: &TenantLag| tenant_lag.proof.as_ref().map_or(Cell::None, cell);
+    Columns::default()
+        .column("verified_run", "核对运行", of(|proof| proof.run.into()))
+        .column("verified_time", "核对时间", of(|proof| Cell::moment(&proof.at)))
+        .column("verified_against", "比对对象", of(|proof| proof.against.into()))
+        .column("verified_content", "文件比对方式", of(|proof| proof.content.into()))
+        .column("verified_since", "核对区间起点", of(|proof| proof.since.as_ref().into()))
+        .column("verified_until", "核对区间终点", of(|proof| proof.until.as_ref().into()))
+        .all_for_programs()
+}
+
+/// The last export, if it failed. It is the same in each row, since programs read rows.
+fn failure_columns(failed: Option<&PastRun>) -> Columns<'_, TenantLag> {
+    Columns::default()
+        .column("failed_run", "失败的运行", move |_: &TenantLag| failed.map(|run| run.id).into())
+        .column("failed_time", "失败时间", move |_| Cell::moment(failed.map(|run| &run.started)))
+        .column("failed_error", "失败原因", move |_| failed.and_then(|run| run.error.as_ref()).into())
+        .all_for_programs()
 }
 
 /// Everything that is to be noticed about a tenant.

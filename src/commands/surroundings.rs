@@ -11,7 +11,7 @@ use crate::config;
 use crate::export::Surroundings;
 use crate::given_time::OwnZone;
 use crate::refusal::Refusal;
-use crate::run::{OwnClocks, Starter, Uptime};
+use crate::run::{Account, OwnClocks, Starter, Uptime};
 use crate::state::State;
 
 /// The clock of this machine.
@@ -33,16 +33,26 @@ fn uptime() -> Option<Uptime> {
     (!boot.is_empty()).then_some(Uptime { boot, ms: since.tv_sec * 1000 + since.tv_nsec / 1_000_000 })
 }
 
-/// The account, machine and command line that start a run. Cron sets LOGNAME; without a variable the number of the
-/// user stands in for its name.
+/// The account, machine and command line that start a run.
 pub(super) fn starter() -> Starter {
-    let user = ["LOGNAME", "USER"].into_iter().find_map(config::variable);
     Starter {
-        user: user.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string()),
+        account: account(),
         host: host(),
         pid: std::process::id(),
         command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "),
         at: now(),
+    }
+}
+
+/// The account of this process. USER and LOGNAME are what the caller says, so the database of accounts is asked; a
+/// container may run under a number that has no entry there, and a directory service may not answer.
+fn account() -> Account {
+    let uid = nix::unistd::getuid();
+    let name = nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
+    Account {
+        name: name.unwrap_or_else(|| uid.to_string()),
+        uid: Some(uid.as_raw()),
+        sudo_user: ["SUDO_USER", "DOAS_USER"].into_iter().find_map(config::variable),
     }
 }
 

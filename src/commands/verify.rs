@@ -9,9 +9,11 @@ use crate::cli::{Common, Verify};
 use crate::config;
 use crate::export::verify::findings::{Difference, Finding, Findings};
 use crate::export::verify::{self, RepairResult, Verification};
+use crate::invoice::Tenant;
 use crate::lang::{Text, Word};
-use crate::report::table::{Columns, Details, Table};
+use crate::report::table::{Columns, Details, Table, TimeBy};
 use crate::report::{Reporter, error_text};
+use crate::window::Span;
 
 /// Something differs, or still does after it was to be mended.
 const FOUND: u8 = 6;
@@ -42,17 +44,19 @@ fn confirm(reporter: &Reporter, files: u64, invoices: u64) -> anyhow::Result<()>
 
 /// The whole answer.
 fn details(verified: &Verification) -> Details {
-    let Verification { findings, mended, refused } = verified;
+    let Verification { findings, mended, refused, run, unrecorded, .. } = verified;
     let left = mended.as_ref().map(|mended| &mended.left);
     let mut details = Details::default()
         .fact("result", "结果", result(findings.number(), left.map(Findings::number)))
         .fact("files_looked_at", "检查的文件", findings.files)
         .fact("differences", "差异", findings.number())
         .fact("pending", "等待导出", findings.pending)
-        .fact("known_rejects", "已知无法导出", findings.rejected);
-    if let Some(RepairResult { run, counts, left }) = mended {
+        .fact("known_rejects", "已知无法导出", findings.rejected)
+        .fact("run", "运行", *run)
+        .fact("not_recorded", "未记入历史的原因", unrecorded.as_ref().map(error_text));
+    details = scope(details, verified);
+    if let Some(RepairResult { counts, left }) = mended {
         details = details
-            .fact("run", "运行", *run)
             .fact("written", "写入", counts.written)
             .fact("removed", "删除", counts.removed)
             .fact("rejected", "无法导出", counts.rejected)
@@ -62,6 +66,22 @@ fn details(verified: &Verification) -> Details {
         details = details.fact("refused", "未执行的原因", error_text(refused));
     }
     details.table("findings", "差异明细", listed(findings, left)).table("kinds", "差异类型", kinds(findings, left))
+}
+
+/// What was compared.
+fn scope(details: Details, verified: &Verification) -> Details {
+    let Verification { selection, against, content, source, .. } = verified;
+    let tenants: Vec<&str> = selection.tenants.iter().map(Tenant::as_str).collect();
+    let Span { after, upto } = &selection.window;
+    details
+        .fact("against", "比对对象", *against)
+        .fact("content", "文件比对方式", *content)
+        .fact("source", "数据源", source.as_ref())
+        .fact("tenants", "租户", Some(tenants.join(", ")).filter(|_| !selection.has_all_tenants()))
+        .fact("since", "区间起点", after.as_ref())
+        .by(TimeBy::Source)
+        .fact("until", "区间终点", upto.as_ref())
+        .by(TimeBy::Source)
 }
 
 /// The answer in one sentence.

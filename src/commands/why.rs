@@ -194,7 +194,8 @@ fn number_of(row: Option<&RowSummary>) -> Option<&str> {
 
 /// A run in one phrase.
 fn run_text(run: &RunNote, zone: OwnZone) -> Text {
-    let RunNote { id, kind, started, user, host } = run;
+    let RunNote { id, kind, started, account, host } = run;
+    let user = account.at("");
     let started = zone.shown_text(started);
     text!("run {id} ({kind}), {started} by {user} on {host}", "第 {id} 次运行（{kind}），{started}，{user} 在 {host} 上执行"; kind)
 }

@@ -7,7 +7,7 @@ use super::plan::{self, Purpose, SiteFacts, StartMode, StatePolicy, TreeUse};
 use crate::event::{Event, Notice};
 use crate::lock::ExportLock;
 use crate::state::runs::LastKnownState;
-use crate::state::{State, open};
+use crate::state::{State, open, restore};
 use crate::tree::mark::{self, Mark, Written};
 use crate::tree::{Tree, walk};
 
@@ -25,8 +25,8 @@ pub struct Location<'a> {
 pub struct Attached {
     pub state: State,
     pub begun: StartMode,
-    /// The run in the tree's mark.
-    pub marked_run: i64,
+    /// The last number that a run got, in this state or in one before it.
+    pub last_number: i64,
 }
 
 impl Location<'_> {
@@ -68,6 +68,10 @@ impl Location<'_> {
             let state_id = state.last_time()?.state_id;
             lock.write_mark(&Mark { state_id, run: marked_run, written: Written::Whole })?;
         }
-        Ok(Attached { state, begun, marked_run })
+        let mut last_number = lock.last_number()?;
+        if last.is_none_or(|last| last.last_run == 0) {
+            last_number = last_number.max(restore::last_run_beside(lock)?);
+        }
+        Ok(Attached { state, begun, last_number })
     }
 }

@@ -66,6 +66,7 @@
 //! | `mirror.rs` | the script's state file |
 //! | `metrics.rs` | what is measured of a run, and its summary |
 //! | `session.rs` | a run on record, from the lock to its end |
+//! | `starts.rs` | starts that fail, on record |
 //! | `ticket.rs` | what goes along with a row from reading to deciding |
 //! | `check.rs` | whether a row can be exported, and whether its file is right |
 //! | `one_by_one.rs` | rows that a server does not return |
@@ -110,6 +111,7 @@ mod retry;
 pub mod plan;
 mod run;
 mod session;
+pub mod starts;
 mod ticket;
 pub mod attach;
 pub mod verify;

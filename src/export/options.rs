@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::attach::Location;
 use super::plan::{Purpose, StatePolicy};
 use crate::event::Event;
+use crate::fs::readers::StateMode;
 use crate::given_time::GivenWindow;
 use crate::lock::{self, ExportLock};
 use crate::run::{Cancel, Kind, OwnClocks, Starter};
@@ -40,14 +41,14 @@ pub struct CommonOptions {
 impl CommonOptions {
     /// The tree and the state of this kind of run.
     pub(super) fn location(&self) -> Location<'_> {
-        let Paths { output, state } = &self.paths;
+        let Paths { output, state, .. } = &self.paths;
         Location { output, state, policy: self.policy, purpose: Purpose::Run(self.kind) }
     }
 
     /// Opens the tree and takes its lock for this kind of run.
     pub(super) fn lock(&self, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, ExportLock)> {
-        let (Paths { output, state }, purpose) = (&self.paths, self.kind.as_str());
-        lock::acquire(output, state, purpose, &self.surroundings.starter, self.work.lock_wait, tell)
+        let (Paths { output, state, mode }, purpose) = (&self.paths, self.kind.as_str());
+        lock::acquire(output, state, purpose, &self.surroundings.starter, self.work.lock_wait, *mode, tell)
     }
 }
 
@@ -64,6 +65,8 @@ pub struct Paths {
     pub output: PathBuf,
     /// The state's file.
     pub state: PathBuf,
+    /// Who may read it; None: those who may now.
+    pub mode: Option<StateMode>,
 }
 
 /// How late rows may still appear.

@@ -6,8 +6,10 @@ use super::metrics::RunMetrics;
 use super::options::{ExportOptions, Mode};
 use super::server::ServerSession;
 use super::session::{RunContext, Session};
+use super::starts;
 use crate::event::Event;
 use crate::run::{Kind, Summary};
+use crate::state::runs::OpenRun;
 
 /// Carries out one run or dry run.
 ///
@@ -17,13 +19,36 @@ pub fn run(mut options: ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::R
     let metrics = RunMetrics::begin();
     let tell = &mut metrics.counting(tell);
     tell(Event::Started { kind: options.common.kind, dry_run: options.mode == Mode::DryRun });
-    let mut server_session = ServerSession::open(&options.source.access, options.source.retry_for, tell)?;
-    options.common.selection.window = server_session.window(&options.window, tell)?;
+    // A start that fails before the server answers is on record with its window, if that is known by then.
+    if !options.window.needs_clock() {
+        options.common.selection.window = options.window.span()?;
+    }
+    let ExportOptions { common, source, window, mode, .. } = &options;
+    let mut connect = || ServerSession::open_with_window(source, window, tell);
+    let (server_session, window) = match mode {
+        Mode::DryRun => connect()?,
+        Mode::Export => starts::on_record(common, connect)?,
+    };
+    options.common.selection.window = window;
     let options = &options;
     match options.mode {
         Mode::DryRun => dry_run::dry_run(options, server_session, &metrics, tell),
         Mode::Export => export(options, server_session, &metrics, tell),
     }
+}
+
+/// Everything from the lock to the record that the run has begun.
+fn start(
+    options: &ExportOptions,
+    server_session: &mut ServerSession,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<(Session, OpenRun)> {
+    let mut session = Session::open(&options.common, server_session, tell)?;
+    if options.common.kind == Kind::Incremental {
+        session.back_up(options, tell)?;
+    }
+    let run = session.begin(&options.common, None, tell)?;
+    Ok((session, run))
 }
 
 /// A run on record, under the lock.
@@ -34,11 +59,8 @@ fn export(
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Summary> {
     let ExportOptions { common, source, .. } = options;
-    let mut session = Session::open(common, &mut server_session, tell)?;
-    if common.kind == Kind::Incremental {
-        session.back_up(options, tell)?;
-    }
-    let recorded = session.on_record(common, metrics, tell, |site, tell| {
+    let (mut session, run) = starts::on_record(common, || start(options, &mut server_session, tell))?;
+    let recorded = session.on_record(common, run, metrics, tell, |site, tell| {
         let RunContext { state, snapshot, writing } = site;
         server_session.source.label(writing.run.id);
         carry_out(common, source, snapshot, server_session, Destination::Export { state, writing }, tell)

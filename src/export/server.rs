@@ -51,8 +51,19 @@ impl ServerSession {
         Ok(Self { source, retry })
     }
 
+    /// Connects, and asks for the window of source times that an operator means.
+    pub(super) fn open_with_window(
+        source: &SourceOptions,
+        given: &GivenWindow,
+        tell: &mut dyn FnMut(Event),
+    ) -> anyhow::Result<(Self, Span)> {
+        let mut server_session = Self::open(&source.access, source.retry_for, tell)?;
+        let window = server_session.window(given, tell)?;
+        Ok((server_session, window))
+    }
+
     /// The window of source times that an operator means, by the source's clock.
-    pub(super) fn window(&mut self, given: &GivenWindow, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Span> {
+    fn window(&mut self, given: &GivenWindow, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Span> {
         if !given.needs_clock() {
             return given.span();
         }

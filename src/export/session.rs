@@ -26,20 +26,20 @@ use crate::state::conditions::ConditionChanges;
 use crate::state::history::RunStatus;
 use crate::state::runs::{End, LastKnownState, OpenRun, Start};
 use crate::state::watermarks::PullBack;
+use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, Written};
 use crate::tree::stage::{self, Stage};
-use crate::tree::{Durability, Tree};
 
 /// Tree and state under the lock, and the snapshot of the server.
 pub(super) struct Session {
     pub tree: Tree,
     pub state: State,
     pub snapshot: ServerSnapshot,
-    lock: ExportLock,
+    pub lock: ExportLock,
     source: SourceName,
     begun: plan::StartMode,
     last: LastKnownState,
-    marked_run: i64,
+    last_number: i64,
 }
 
 /// What a run that has begun works with.
@@ -61,7 +61,7 @@ impl Session {
     ) -> anyhow::Result<Self> {
         refuse_before_anything_is_made(options, server_session, tell)?;
         let (tree, lock) = options.lock(tell)?;
-        let Attached { mut state, begun, marked_run } = options.location().attach(&tree, &lock, tell)?;
+        let Attached { mut state, begun, last_number } = options.location().attach(&tree, &lock, tell)?;
         let last = state.last_time()?;
         let mut snapshot = take_snapshot(options, server_session, Some((&state, &last)), tell)?;
         if options.kind == Kind::Verify {
@@ -69,21 +69,20 @@ impl Session {
         }
         recover(lock.private(), &mut state, tell)?;
         let source = server_session.source.name();
-        Ok(Self { tree, state, snapshot, lock, source, begun, last, marked_run })
+        Ok(Self { tree, state, snapshot, lock, source, begun, last, last_number })
     }
 
-    /// Opens a run, does its work and ends it, on record in every case.
+    /// Does the work of a run that has begun and ends it, on record in every case.
     pub(super) fn on_record(
         &mut self,
         options: &CommonOptions,
+        run: OpenRun,
         metrics: &RunMetrics,
         tell: &mut dyn FnMut(Event),
         work: impl FnOnce(RunContext<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<RunResult>,
     ) -> anyhow::Result<(RunId, RunResult)> {
-        let durability = options.work.durability.map_or_else(|| self.tree.durability(), Ok)?;
-        let run = self.begin(options, tell)?;
         let id = run.id;
-        match panics::as_error(|| self.in_stage(options, &run, durability, tell, work)) {
+        match panics::as_error(|| self.in_stage(options, &run, tell, work)) {
             Ok(result) => {
                 self.state.finish(run, &end_of(&result, options, metrics))?;
                 Ok((id, result))
@@ -102,11 +101,12 @@ impl Session {
         &mut self,
         options: &CommonOptions,
         run: &OpenRun,
-        durability: Durability,
         tell: &mut dyn FnMut(Event),
         work: impl FnOnce(RunContext<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<RunResult>,
     ) -> anyhow::Result<RunResult> {
         let Self { tree, state, snapshot, lock, last, .. } = self;
+        lock.note_number(run.id)?;
+        let durability = options.work.durability.map_or_else(|| tree.durability(), Ok)?;
         pull_back(&snapshot.parameters, &options.surroundings.starter, state, tell)?;
         let stage = Stage::create(tree, lock.private(), durability)?;
         let mark = Mark { state_id: last.state_id.clone(), run: run.id.0, written: Written::InPart };
@@ -123,8 +123,14 @@ impl Session {
         if is_cancelled && say_whole(&self.lock, run).is_ok() { RunStatus::Cancelled } else { RunStatus::Failed }
     }
 
-    /// Puts the beginning of a run on record, with its doubts about clocks and server.
-    fn begin(&mut self, options: &CommonOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<OpenRun> {
+    /// Puts the beginning of a run on record, with its doubts about clocks and server. From here on every error is the
+    /// run's. A verification goes on as this run.
+    pub(super) fn begin(
+        &mut self,
+        options: &CommonOptions,
+        verification: Option<RunId>,
+        tell: &mut dyn FnMut(Event),
+    ) -> anyhow::Result<OpenRun> {
         let conditions = self.say_news(options, tell)?;
         let ServerSnapshot { clock, clocks, server, parameters, .. } = &self.snapshot;
         let found = doubts::StartFacts { start: self.begun, server, clocks, at: options.surroundings.starter.at };
@@ -141,8 +147,9 @@ impl Session {
             doubts,
             proof,
             times_again: doubts::times_again(&self.last, clock, clocks, options.margins.safety_lag),
-            marked_run: self.marked_run,
+            last_number: self.last_number,
             table: parameters.table.clone(),
+            verification,
             conditions,
         })
     }
@@ -202,7 +209,7 @@ fn end_of(result: &RunResult, options: &CommonOptions, metrics: &RunMetrics) -> 
 }
 
 /// An end without counts.
-fn end(options: &CommonOptions, metrics: &RunMetrics, status: RunStatus, error: Option<String>) -> End {
+pub(super) fn end(options: &CommonOptions, metrics: &RunMetrics, status: RunStatus, error: Option<String>) -> End {
     End {
         status,
         at: (options.surroundings.clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),

@@ -3,30 +3,33 @@
 //! `task.rs` is what an operator asks for and `findings.rs` what may be found. `disk.rs` compares tree and ledger,
 //! `source.rs` ledger and source by the key diff of runs without a lower bound. `--repair` puts invoices on the to-do
 //! list, from which they are exported like all others; `prune.rs` removes the files of withdrawn invoices. Both
-//! together are one run in the history. No watermark moves.
+//! together go on as the run in the history that every verification is (`record.rs`). No watermark moves.
 //!
-//! A verification holds the lock: during a run, its files and its records disagree for a moment.
+//! A verification holds the lock (`look.rs`): during a run, its files and its records disagree for a moment.
 
-use std::io::ErrorKind;
-
-use self::findings::Findings;
+use self::findings::{Difference, Findings};
+use self::look::{Held, Look, Sight};
+use self::record::Record;
 use super::carry_out::{Destination, carry_out};
 use super::diff::Compare;
 use super::metrics::{RunMetrics, RunResult, Totals};
-use super::options::{CommonOptions, Paths};
-use super::server::{ServerSession, unknown_tenants};
-use super::session::{RunContext, Session};
+use super::options::CommonOptions;
+use super::server::ServerSession;
+use super::session::{RunContext, Session, end};
+use super::starts;
 use crate::event::Event;
-use crate::lock::ExportLock;
-use crate::refusal::Refusal;
+use crate::lang::Message;
+use crate::panics;
 use crate::run::{Cancel, Counts, Kind, RunId};
-use crate::state::State;
+use crate::state::history::RunStatus;
+use crate::state::runs::End;
 use crate::state::selection::Selection;
-use crate::tree::{Tree, mark};
 
 mod disk;
 pub mod findings;
+mod look;
 mod prune;
+mod record;
 mod source;
 mod task;
 
@@ -34,6 +37,16 @@ pub use self::task::{Against, Confirm, ContentCheck, Leftovers, Prune, PruneOrde
 
 /// The result of a verification.
 pub struct Verification {
+    /// What was selected, with the window that holds.
+    pub selection: Selection,
+    pub against: Against,
+    pub content: ContentCheck,
+    /// The source that was asked; None: none was.
+    pub source: Option<String>,
+    /// The run in the history; None where nothing could be put on record.
+    pub run: Option<RunId>,
+    /// Why it is not on record.
+    pub unrecorded: Option<anyhow::Error>,
     pub findings: Findings,
     pub mended: Option<RepairResult>,
     /// Why nothing was mended although the operator asked for it.
@@ -42,13 +55,27 @@ pub struct Verification {
 
 /// What `--repair` and `--prune` did.
 pub struct RepairResult {
-    pub run: RunId,
     pub counts: Counts,
     /// What a second comparison found.
     pub left: Findings,
 }
 
 impl Verification {
+    fn new(task: &Task, source: Option<String>, record: Record, findings: Findings) -> Self {
+        let Record { run, missing } = record;
+        Self {
+            selection: task.common.selection.clone(),
+            against: task.against(),
+            content: task.content,
+            source,
+            run,
+            unrecorded: missing,
+            findings,
+            mended: None,
+            refused: None,
+        }
+    }
+
     /// Whether anything still differs.
     pub fn differs(&self) -> bool {
         let left = self.mended.as_ref().map_or(&self.findings, |mended| &mended.left);
@@ -64,58 +91,50 @@ pub fn verify(mut task: Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event))
     tell(Event::Started { kind: Kind::Verify, dry_run: false });
     let metrics = RunMetrics::begin();
     let tell = &mut metrics.counting(tell);
-    let Some(with) = &task.with_source else {
-        task.common.selection.window = task.window.span()?;
-        return with_the_ledger(&task, tell);
+    let Task { common, window, with_source, .. } = &task;
+    let (server_session, window) = match with_source {
+        None => (None, window.span()?),
+        Some(WithSource { source, .. }) => {
+            let connect = || ServerSession::open_with_window(source, window, tell);
+            let (server_session, window) = starts::on_record(common, connect)?;
+            (Some(server_session), window)
+        }
     };
-    let mut server_session = ServerSession::open(&with.source.access, with.source.retry_for, tell)?;
-    task.common.selection.window = server_session.window(&task.window, tell)?;
-    with_the_source(&task, with, server_session, &metrics, confirm, tell)
-}
-
-fn with_the_ledger(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Verification> {
-    let (tree, state, _held) = open_read_only(task, tell)?;
-    refuse_tenants_not_in_state(&state, &task.common.selection)?;
-    let mut findings = Findings::new(task.shown);
-    disk::compare(task, &tree, &state, &Cancel::default(), &mut findings, tell)?;
-    Ok(Verification { findings, mended: None, refused: None })
-}
-
-/// Opens tree and state only to be read, under the lock if the file system can be written.
-fn open_read_only(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, State, Option<ExportLock>)> {
-    let Paths { output, state } = &task.common.paths;
-    let open_state = || {
-        let opened = State::open_read_only(state)?.ok_or_else(|| Refusal::NoState { state: state.clone() })?;
-        task.common.location().judge(Some(&opened.last_time()?), mark::of_output(output)?.as_ref())?;
-        Ok::<_, anyhow::Error>(opened)
-    };
-    // Taking the lock would make folders in a mistyped output.
-    drop(open_state()?);
-    let held = match task.common.lock(tell) {
-        Ok((_, held)) => Some(held),
-        // No run can write there.
-        Err(error) if is_read_only(&error) => None,
-        Err(error) => return Err(error),
-    };
-    Ok((Tree::open(output)?, open_state()?, held))
-}
-
-/// Where the source is not asked, a tenant that the state does not know is a mistype, and no difference would show it.
-fn refuse_tenants_not_in_state(state: &State, selection: &Selection) -> anyhow::Result<()> {
-    match unknown_tenants(selection, &[], Some(state))?.first() {
-        Some(tenant) => Err(Refusal::TenantNotInState(tenant.to_string()).into()),
-        None => Ok(()),
+    task.common.selection.window = window;
+    match (&task.with_source, server_session) {
+        (Some(with), Some(server_session)) if with.may_mend() => {
+            compare_and_mend(&task, with, server_session, &metrics, confirm, tell)
+        }
+        (_, server_session) => compare(&task, server_session, &metrics, tell),
     }
 }
 
-/// Whether an error comes from a file system that is mounted read-only.
-fn is_read_only(error: &anyhow::Error) -> bool {
-    let mut errors = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-    errors.any(|error| error.kind() == ErrorKind::ReadOnlyFilesystem)
+/// A verification that mends nothing.
+fn compare(
+    task: &Task,
+    server_session: Option<ServerSession>,
+    metrics: &RunMetrics,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<Verification> {
+    let source = server_session.as_ref().map(|server_session| server_session.source.name().0);
+    let mut look = starts::on_record(&task.common, || Look::open(task, server_session, tell))?;
+    let mut record = match (look.unwritable.take(), &look.held) {
+        (None, Held::Alone(lock)) => Record::begin(&mut look.state, task, lock)?,
+        (missing, _) => Record { run: None, missing },
+    };
+    let run = record.run;
+    let sight = Sight { tree: &look.tree, state: &look.state, snapshot: look.snapshot.as_ref(), run };
+    let examined = panics::as_error(|| examine(task, sight, &Cancel::default(), tell));
+    let findings = record.examined(&mut look.state, task, metrics, examined)?;
+    record.end(&mut look.state, &outcome(task, metrics, &findings, None))?;
+    if record.run.is_some() {
+        look.close()?;
+    }
+    Ok(Verification::new(task, source, record, findings))
 }
 
-/// A verification that asks the source, and may mend.
-fn with_the_source(
+/// A verification that mends what it finds: the same run goes on.
+fn compare_and_mend(
     task: &Task,
     with: &WithSource,
     mut server_session: ServerSession,
@@ -124,43 +143,64 @@ fn with_the_source(
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Verification> {
     let (options, source) = (&task.common, &with.source);
-    let mut session = Session::open(options, &mut server_session, tell)?;
+    let mut session = starts::on_record(options, || Session::open(options, &mut server_session, tell))?;
+    let name = Some(server_session.source.name().0);
     drop(server_session);
+    let mut record = Record::begin(&mut session.state, task, &session.lock)?;
     // A signal may end the process at once as long as nothing is changed.
-    let findings = examine(task, with, &session, &Cancel::default(), tell)?;
-    if with.repair == Repair::No && with.prune == Prune::No {
-        session.close()?;
-        return Ok(Verification { findings, mended: None, refused: None });
-    }
+    let examined = panics::as_error(|| examine(task, sight(&session, record.run), &Cancel::default(), tell));
+    let findings = record.examined(&mut session.state, task, metrics, examined)?;
     if let Prune::Yes(prune) = with.prune
         && let Err(refused) = prune::refuse(source, &findings, &session, prune, confirm, tell)
     {
-        return Ok(Verification { findings, mended: None, refused: Some(refused) });
+        record.end(&mut session.state, &outcome(task, metrics, &findings, Some(&refused)))?;
+        session.close()?;
+        return Ok(Verification { refused: Some(refused), ..Verification::new(task, name, record, findings) });
     }
+    let run = match session.begin(options, record.run, tell) {
+        Ok(run) => run,
+        Err(error) => {
+            record.end(&mut session.state, &outcome(task, metrics, &findings, Some(&error)))?;
+            return Err(error);
+        }
+    };
+    record.run = Some(run.id);
     let mend = |site: RunContext<'_>, tell: &mut dyn FnMut(Event)| mend(options, with, &findings, site, tell);
-    let (run, RunResult { totals: Totals { run: counts, .. }, .. }) =
-        session.on_record(options, metrics, tell, mend)?;
-    let left = examine(task, with, &session, &(options.surroundings.watch)()?, tell)?;
+    let (_, RunResult { totals: Totals { run: counts, .. }, .. }) =
+        session.on_record(options, run, metrics, tell, mend)?;
+    let left = examine(task, sight(&session, record.run), &(options.surroundings.watch)()?, tell)?;
     session.close()?;
-    Ok(Verification { findings, mended: Some(RepairResult { run, counts, left }), refused: None })
+    let mended = Some(RepairResult { counts, left });
+    Ok(Verification { mended, ..Verification::new(task, name, record, findings) })
+}
+
+fn sight(session: &Session, run: Option<RunId>) -> Sight<'_> {
+    Sight { tree: &session.tree, state: &session.state, snapshot: Some(&session.snapshot), run }
+}
+
+/// The end of a verification that has changed nothing.
+fn outcome(task: &Task, metrics: &RunMetrics, findings: &Findings, refused: Option<&anyhow::Error>) -> End {
+    let status = match refused {
+        Some(_) => RunStatus::Failed,
+        // Rows that the server does not return are not compared.
+        None if findings.number_of(Difference::Unread) > 0 => RunStatus::Partial,
+        None => RunStatus::Success,
+    };
+    end(&task.common, metrics, status, refused.map(|refused| Message::from(refused).to_string()))
 }
 
 /// Compares what the task asks for.
-fn examine(
-    task: &Task,
-    with: &WithSource,
-    session: &Session,
-    cancel: &Cancel,
-    tell: &mut dyn FnMut(Event),
-) -> anyhow::Result<Findings> {
+fn examine(task: &Task, sight: Sight<'_>, cancel: &Cancel, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Findings> {
     let mut findings = Findings::new(task.shown);
-    disk::compare(task, &session.tree, &session.state, cancel, &mut findings, tell)?;
-    let compare = match with.against {
+    disk::compare(task, sight.tree, sight.state, cancel, &mut findings, tell)?;
+    let compare = match task.against() {
         Against::Ledger => return Ok(findings),
         Against::Keys => Compare::Keys,
         Against::Documents => Compare::Documents,
     };
-    source::compare(&with.source, &task.common, session, compare, cancel, &mut findings, tell)?;
+    if let Some(with) = &task.with_source {
+        source::compare(&with.source, &task.common, sight, compare, cancel, &mut findings, tell)?;
+    }
     Ok(findings)
 }
 

@@ -17,6 +17,12 @@ const WITHOUT_SYNCFS: [u32; 5] = [FUSE, SMB, SMB2, CIFS, NINE_P];
 /// These give neither the shared memory nor the locks that SQLite's WAL needs.
 const WITHOUT_WAL: [u32; 7] = [NFS, SMB, CIFS, SMB2, NINE_P, AFS, CEPH];
 
+/// Whether a lock shows whichever machine its process is on: a network file system may keep it to the machine that
+/// took it, and a server of FUSE to its own mount.
+pub fn shows_every_lock(file_system: &StatFs) -> bool {
+    has_wal(file_system) && magic(file_system) != FUSE
+}
+
 /// Whether `syncfs` reaches the disk.
 pub fn has_syncfs(file_system: &StatFs) -> bool {
     !WITHOUT_SYNCFS.contains(&magic(file_system))

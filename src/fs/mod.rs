@@ -1,10 +1,11 @@
 //! What tree, lock and state share of the file system.
 //!
 //! `identity.rs` says whether two handles, paths or names are one file, `kind.rs` which file systems lack a feature
-//! that the program relies on. `private.rs` is the folder of the program's own files and `route.rs` the way to it;
-//! `file.rs` is a file in such a folder, and how a new file takes the place of an old one. Below an open folder
-//! everything is reached relative to its handle, and no symbolic link is followed. `input.rs` reads files that an
-//! operator names.
+//! that the program relies on. `private.rs` is the folder of the program's own files, `readers.rs` says who may read them,
+//! and `route.rs` is the way to it;
+//! `file.rs` is a file in such a folder, and how a new file takes the place of an old one; `inherit.rs` says what a new
+//! file gets from its folder. Below an open folder everything is reached relative to its handle, and no symbolic link is
+//! followed. `input.rs` reads files that an operator names.
 
 use std::fs::File;
 use std::io;
@@ -19,9 +20,11 @@ use crate::invoice::Digest;
 
 pub mod file;
 pub mod identity;
+pub(crate) mod inherit;
 pub mod input;
 pub mod kind;
 pub mod private;
+pub mod readers;
 mod route;
 
 /// The mode of a new folder, less the umask.

@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, Stat, StatFs};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, RenameFlags, Stat, StatFs};
 use rustix::io::Errno;
 
 use super::identity::Identity;
@@ -38,6 +38,8 @@ pub struct PrivateFolder {
     real: PathBuf,
     handle: OwnedFd,
     exposure: Exposure,
+    /// The mode of new files, where it was decided.
+    file_mode: OnceLock<RawMode>,
     /// The owner that a new file gets here: FUSE, SMB and NFS may give it another one than its maker.
     new_owner: OnceLock<u32>,
 }
@@ -149,7 +151,7 @@ impl PrivateFolder {
 
     /// The folder at the end of a route, which must still be the one that was opened.
     fn at_end(path: PathBuf, real: PathBuf, handle: OwnedFd, exposure: Exposure) -> anyhow::Result<Self> {
-        let folder = Self { path, real, handle, exposure, new_owner: OnceLock::new() };
+        let folder = Self { path, real, handle, exposure, file_mode: OnceLock::new(), new_owner: OnceLock::new() };
         let opened = folder.own_stat()?;
         if Identity::at(&folder.real).explain(|| cannot_look_at(&folder.path))? != Some(Identity::of(&opened)) {
             return Err(Refusal::Untrusted { path: folder.path, why: Distrust::Replaced }.into());
@@ -177,6 +179,21 @@ impl PrivateFolder {
     /// Whether another user can put something else in the place of the folder or of a file in it.
     pub fn exposure(&self) -> Exposure {
         self.exposure
+    }
+
+    /// The mode that new files of the state have here; None where it was not decided.
+    pub fn file_mode(&self) -> Option<RawMode> {
+        self.file_mode.get().copied()
+    }
+
+    /// Decides the mode of new files, once.
+    pub fn decide_file_mode(&self, mode: RawMode) {
+        let _ = self.file_mode.set(mode);
+    }
+
+    /// The permission bits of the folder.
+    pub(super) fn mode(&self) -> anyhow::Result<RawMode> {
+        Ok(self.own_stat()?.st_mode & 0o7777)
     }
 
     /// The handle relative to which its names are reached.

@@ -84,16 +84,17 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// The wording; None is a holder that has just taken the lock and has not left its name yet.
+    /// The wording; None is one that only reads, or has just taken the lock and not left its name yet.
     pub fn text(holder: Option<&Self>) -> Text {
         let Some(Self { purpose, pid, host, since }) = holder else {
-            return text!("it has not said its name", "持有者尚未留下信息");
+            return text!("it only reads, or has not said its name", "持有者只是读取，或尚未留下信息");
         };
         let purpose = match purpose.as_str() {
             "full" => text!("full run", "全量导出"),
             "incremental" => text!("incremental run", "增量导出"),
             "backfill" => text!("backfill run", "区间导出"),
             "verify" => text!("verify", "核对"),
+            "record" => text!("the record of a failed start", "记录一次失败的启动"),
             other => Text::same(other),
         };
         text!(

@@ -47,14 +47,19 @@ pub(super) fn line(notice: &Notice) -> Line {
                     "{run}正在进行: 已处理 {invoices} 条记录"; run
                 )),
                 Life::Unknown => Line::info(text!(
-                    "{run} on {host}, has not ended: {come} so far",
-                    "{run}在 {host} 上尚未结束: 已处理 {invoices} 条记录"; run
+                    "{run} on {host}, has not ended, and its lock cannot be asked from here: {come} so far",
+                    "{run}在 {host} 上尚未结束，且此处无法查询其锁: 已处理 {invoices} 条记录"; run
                 )),
                 Life::Dead => Line::warn(text!(
                     "{run}, died after {come}; the next run makes it good",
                     "{run}在处理 {invoices} 条记录后意外终止；下次运行会补上"; run
                 )),
             }
+        }
+        Notice::LastAttemptFailed { run, kind, started, error } => {
+            let run =
+                text!("run {run} ({kind}), started {started}", "第 {run} 次运行（{kind}，开始于 {started}）"; kind);
+            Line::warn(text!("last attempt failed: {run}: {error}", "最近一次导出失败: {run}: {error}"; run))
         }
         Notice::MissingIndex { statement } => Line::warn(message! {
             "the index for incremental runs is missing, so they are slow", "缺少增量导出所需的索引，查询会很慢";
@@ -101,6 +106,12 @@ pub(super) fn line(notice: &Notice) -> Line {
             "tenant {tenant}: its watermark {from} lay ahead of the boundary and is pulled back to {to}",
             "租户 {tenant}: 水位线 {from} 晚于导出时间边界，已退回到 {to}"
         )),
+        Notice::NotShared { folder, detail } => Line::warn(message! {
+            "files in {folder} do not get the group or ACL that the folder hands down, so that others may not be able to read them: {detail}",
+            "{folder} 中的文件无法获得该目录传递的属组或 ACL，其他用户可能无法读取: {detail}";
+            "make the user who exports a member of the group; `verify` lists these files and those in other folders",
+            "请将导出用户加入该组；verify 会列出这些文件以及其他目录中的此类文件"
+        }),
         Notice::NotRemoved { path, detail } => {
             Line::warn(text!("cannot remove {path}: {detail}", "文件 {path} 无法删除: {detail}"))
         }
@@ -341,7 +352,8 @@ mod tests {
             Notice::PulledBack { tenant: tenant.clone(), from: time.into(), to: "2025-11-27".into() },
             Notice::LeftInPlace { path: path.clone() },
             Notice::TableUnknown,
-            Notice::NotRemoved { path: path.clone(), detail },
+            Notice::NotRemoved { path: path.clone(), detail: detail.clone() },
+            Notice::NotShared { folder: path.clone(), detail },
             Notice::TimesAhead { tenant: tenant.clone(), newest: time.into() },
             Notice::TooManyRejects { open: 3, allowed: 2 },
             Notice::OldReject { open_for: Duration::from_secs(45), allowed: Duration::from_secs(44) },
@@ -371,6 +383,12 @@ mod tests {
             Notice::TimeUnproven { runs: 1, compared: None },
             Notice::JudgedByOwnClock,
             Notice::Stale { tenants: 2, of: 3, after: Duration::from_secs(45) },
+            Notice::LastAttemptFailed {
+                run: RunId(3),
+                kind: Kind::Full,
+                started: time.into(),
+                error: "errno 13".into(),
+            },
         ];
         others.into_iter().chain(unfinished).chain(doubts.map(Notice::Doubt)).chain(kept).chain(nameless).collect()
     }

@@ -29,7 +29,7 @@ use crate::refusal::{Damage, Refusal};
 pub const REGULAR: &str = "regular";
 
 /// The folder's name beside the state.
-const FOLDER: &str = "backups";
+pub(super) const FOLDER: &str = "backups";
 /// A backup in the making. It is locked while a process is at work on it.
 const UNFINISHED: &str = ".new";
 const STAMP: &str = "%Y%m%dT%H%M%SZ";
@@ -69,12 +69,15 @@ pub struct FinishedBackup {
 impl State {
     /// Backs the state up into its folder of backups.
     pub fn back_up(&self, occasion: Occasion, at: DateTime<Utc>) -> anyhow::Result<PathBuf> {
-        let folder = Arc::new(self.file.folder().create_subfolder(FOLDER)?);
+        let mode = file::mode_of_new(&self.file)?;
+        let folder = self.file.folder().create_subfolder(FOLDER)?;
+        folder.admit(mode)?;
+        let folder = Arc::new(folder);
         remove_abandoned(&folder)?;
         for n in 1.. {
             let more = if n > 1 { format!("-{n}") } else { String::new() };
             let target = PrivateFile::new(&folder, format!("{}-{}{more}.db", at.format(STAMP), occasion.name()));
-            if let Some(unfinished) = claim(&target)? {
+            if let Some(unfinished) = claim(&target, mode)? {
                 self.fill(unfinished, &target)?;
                 return Ok(target.path().to_path_buf());
             }
@@ -90,7 +93,7 @@ impl State {
             let refused = text!("cannot create {target}: its folder is missing", "无法创建 {target}: 其所在目录不存在");
             Refusal::usage(refused)
         })?;
-        match claim(&file)? {
+        match claim(&file, file::mode_of_new(&self.file)?)? {
             Some(unfinished) => self.fill(unfinished, &file),
             None => Err(Refusal::usage(message! {
                 "{target} or {target}{UNFINISHED} is already there", "{target} 或 {target}{UNFINISHED} 已经存在";
@@ -135,13 +138,15 @@ impl State {
 
 /// A locked file for a backup in the making; None if there is such a backup, or if another process is making it. The
 /// process that has this file is the only one that gives it its name.
-fn claim(target: &PrivateFile) -> anyhow::Result<Option<UnfinishedFile>> {
+fn claim(target: &PrivateFile, mode: u32) -> anyhow::Result<Option<UnfinishedFile>> {
     let place = target.with_suffix(UNFINISHED);
     let path = place.path().display().to_string();
-    let file = match place.create(file::MODE) {
+    let file = match place.create(mode) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
         created => created.explain(|| text!("cannot create {path}", "无法创建 {path}"))?,
     };
+    file::set_mode(&file, mode)
+        .explain(|| text!("cannot change the permissions of {path}", "无法更改 {path} 的权限"))?;
     match file.try_lock() {
         Ok(()) => {}
         // A process that removes what the dead left was faster.

@@ -75,12 +75,14 @@ pub struct MovedWatermark {
 pub(super) fn note(tx: &Connection, change: &Change<'_>) -> rusqlite::Result<i64> {
     let Change { kind, starter, reason, file, old, new, last_run } = change;
     tx.query_row(
-        "INSERT INTO state_change (kind, at, last_run, user, host, command_line, reason, file, sha256, lines, old, new)
-         VALUES (?1, ?2, max(?12, (SELECT coalesce(max(id), 0) FROM run)), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) RETURNING n",
+        "INSERT INTO state_change (kind, at, last_run, user, uid, sudo_user, host, command_line, reason, file, sha256, lines, old, new)
+         VALUES (?1, ?2, max(?14, (SELECT coalesce(max(id), 0) FROM run)), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) RETURNING n",
         params![
             kind,
             rfc3339(starter.at),
-            starter.user,
+            starter.account.name,
+            starter.account.uid,
+            starter.account.sudo_user,
             starter.host,
             starter.command_line,
             reason,

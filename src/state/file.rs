@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use rustix::fs::FileType;
@@ -14,11 +16,23 @@ use rustix::fs::FileType;
 use crate::fs::file::PrivateFile;
 use crate::fs::identity::Identity;
 use crate::fs::private::Exposure;
+use crate::fs::readers::{OWNER_ONLY, StateMode};
 use crate::lang::Explain;
 use crate::refusal::{Distrust, Refusal};
 
-/// The mode of states and backups. SQLite gives it to their logs too.
-pub(super) const MODE: u32 = 0o600;
+/// The mode of a new state beside this one, and of its backups: what was asked for, or that of this one. SQLite gives it
+/// to their logs too.
+pub(super) fn mode_of_new(state: &PrivateFile) -> anyhow::Result<u32> {
+    match state.folder().file_mode() {
+        Some(mode) => Ok(mode),
+        None => Ok(state.stat()?.map_or(OWNER_ONLY, |stat| StateMode::like(stat.st_mode))),
+    }
+}
+
+/// Gives a new file its mode, of which the umask may have taken something.
+pub(super) fn set_mode(file: &fs::File, mode: u32) -> io::Result<()> {
+    if mode == OWNER_ONLY { Ok(()) } else { file.set_permissions(Permissions::from_mode(mode)) }
+}
 
 /// What SQLite keeps beside a state that is open or was not closed.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];

@@ -6,11 +6,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::State;
 use super::changes::{ChangeKind, MovedWatermark};
 use super::connect::temporary;
-use super::stored::counts;
+use super::stored::{account, counts};
 use super::todo::{self, Closing, LEFT_BY_RUN, Leftover};
+use super::verifications::{self, PastFinding, PastVerification};
 use crate::invoice::{InvoiceId, ReasonCode, SourceTime, Tenant};
 use crate::lang::{Explain, Text};
-use crate::run::{Kind, Outcome, PastCounts, RunId};
+use crate::run::{Account, Kind, Outcome, PastCounts, RunId};
 
 words! {
     /// How a run ended, or that it has not.
@@ -57,8 +58,9 @@ pub struct PastRun {
     /// Of an interrupted run: when that was noticed.
     pub finished: Option<String>,
     pub since: Option<SourceTime>,
-    pub boundary: SourceTime,
-    pub user: String,
+    /// None: the start failed before there was one, or the run is a verification.
+    pub boundary: Option<SourceTime>,
+    pub account: Account,
     pub host: String,
     pub pid: i64,
     pub command_line: String,
@@ -67,6 +69,8 @@ pub struct PastRun {
     pub counts: PastCounts,
     pub retries: u64,
     pub error: Option<String>,
+    /// Of a verification whose comparison came to its end.
+    pub verification: Option<PastVerification>,
 }
 
 /// A change as it is on record.
@@ -77,7 +81,7 @@ pub struct PastChange {
     pub at: String,
     /// It came after this run; a pull-back belongs to it.
     pub last_run: i64,
-    pub user: String,
+    pub account: Account,
     pub host: String,
     pub command_line: Option<String>,
     pub reason: Option<String>,
@@ -102,6 +106,9 @@ pub struct RunInFull {
     pub pulled_back: Vec<MovedWatermark>,
     /// Files that it left where they are and that still lie there, some of them if there are many.
     pub leftovers: Vec<Leftover>,
+    /// Of a verification: the tenants that it was limited to, and what it found.
+    pub verified: Vec<Tenant>,
+    pub findings: Vec<PastFinding>,
 }
 
 /// What a run did for one tenant.
@@ -165,10 +172,13 @@ impl State {
         })
     }
 
-    /// The run that has no end yet, whether it is at work or died.
+    /// The run that has no end yet, whether it is at work or died. One that may have changed the tree comes before a
+    /// verification, which has changed nothing.
     pub fn unfinished_run(&self) -> anyhow::Result<Option<PastRun>> {
         let sql = format!("SELECT {RUN} {UNFINISHED}");
-        self.read(|conn| conn.query_row(&sql, [], PastRun::from_row).optional())
+        let unfinished: Vec<PastRun> =
+            self.read(|conn| conn.prepare(&sql)?.query_map([], PastRun::from_row)?.collect())?;
+        Ok(unfinished.iter().find(|run| run.boundary.is_some()).or(unfinished.first()).cloned())
     }
 
     /// A run with everything that belongs to it; None if there is no such run.
@@ -178,6 +188,7 @@ impl State {
             let moment = conn.unchecked_transaction()?;
             let sql = format!("SELECT {RUN} FROM run r WHERE r.id = ?1");
             let Some(run) = moment.query_row(&sql, [id.0], PastRun::from_row).optional()? else { return Ok(None) };
+            let run = run.with_verification(&moment)?;
             let rejects = rejects_of(&moment, id)?;
             let all: i64 = moment.query_row(&format!("SELECT count(*) {OF_RUN}"), [id.0], |row| row.get(0))?;
             Ok(Some(RunInFull {
@@ -187,6 +198,8 @@ impl State {
                 rejects,
                 pulled_back: watermarks_of_run(&moment, id)?,
                 leftovers: todo::leftovers(&moment, LEFT_BY_RUN, id.0)?,
+                verified: verifications::tenants_of(&moment, id)?,
+                findings: verifications::findings_of(&moment, id)?,
             }))
         })
     }
@@ -250,7 +263,7 @@ impl Listing {
 }
 
 pub(super) const NEWEST_OF_STATUS: &str = "SELECT max(id) FROM run WHERE status = ?1";
-pub(super) const UNFINISHED: &str = "FROM run r WHERE r.status = 'running' ORDER BY r.id DESC LIMIT 1";
+pub(super) const UNFINISHED: &str = "FROM run r WHERE r.status = 'running' ORDER BY r.id DESC";
 pub(super) const OF_RUN: &str =
     "FROM reject j LEFT JOIN run r ON r.id = j.opened_run WHERE j.opened_run = ?1 OR j.last_run = ?1";
 /// Both begin with what the ledger says.
@@ -280,7 +293,7 @@ impl PastRun {
             finished: row.get("finished")?,
             since: row.get("since")?,
             boundary: row.get("boundary")?,
-            user: row.get("user")?,
+            account: account(row)?,
             host: row.get("host")?,
             pid: row.get("pid")?,
             command_line: row.get("command_line")?,
@@ -289,7 +302,14 @@ impl PastRun {
             retries: row.get("retries")?,
             error: row.get("error")?,
             counts: counts(row)?,
+            verification: None,
         })
+    }
+
+    /// With what it compared, if it is a verification.
+    pub(super) fn with_verification(self, conn: &Connection) -> rusqlite::Result<Self> {
+        let verification = if self.kind == Kind::Verify { verifications::of_run(conn, self.id)? } else { None };
+        Ok(Self { verification, ..self })
     }
 }
 
@@ -301,7 +321,7 @@ impl PastChange {
             kind: row.get("kind")?,
             at: row.get("at")?,
             last_run: row.get("last_run")?,
-            user: row.get("user")?,
+            account: account(row)?,
             host: row.get("host")?,
             command_line: row.get("command_line")?,
             reason: row.get("reason")?,

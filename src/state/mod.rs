@@ -2,7 +2,7 @@
 //!
 //! | the file | |
 //! |---|---|
-//! | `file` | what SQLite keeps beside the state, and whether another user replaced any of it |
+//! | `file`, `readers` | what SQLite keeps beside the state, and whether another user replaced any of it; who may read it all |
 //! | `schema`, `connect`, `damage` | versions, connections, and which errors mean a damaged file |
 //! | `open`, `store` | creating and opening; transactions, readers and the end of an open state |
 //! | `backup`, `restore`, `integrity` | backups, their way back, and whether the state holds together |
@@ -17,7 +17,8 @@
 //! | `record`, `origin` | a published batch, in one transaction after its files; how each invoice got its file |
 //! | `supposition`, `rehearsal` | the state as a run that begins would change it, and what a dry run decided |
 //! | `conditions` | conditions of the source that runs have warned of |
-//! | `runs`, `changes` | the history of runs and of other changes; `history`, `pages`, `trace`, `file_past` and `overview` read it |
+//! | `runs`, `starts`, `verifications` | the history of runs, of starts that failed and of verifications |
+//! | `changes` | the history of other changes; `history`, `pages`, `trace`, `file_past` and `overview` read all of it |
 //! | `legacy`, `legacy_file` | the script's state file, and how it is put in place |
 //!
 //! Only the holder of the lock may open a state for writing: `State::open` takes the lock as proof.
@@ -44,6 +45,7 @@ pub mod pages;
 #[cfg(test)]
 mod query_plan_tests;
 pub mod record;
+mod readers;
 pub mod rehearsal;
 pub mod restore;
 pub mod selection;
@@ -52,11 +54,13 @@ pub mod watermarks;
 pub mod runs;
 mod schema;
 mod source_table;
+pub mod starts;
 mod store;
 pub mod supposition;
 pub mod tenants;
 pub mod todo;
 pub mod trace;
+pub mod verifications;
 
 pub use self::store::State;
 
@@ -70,13 +74,13 @@ mod tests {
     use crate::fs::file::PrivateFile;
     use crate::invoice::{InvoiceId, SourceTime};
     use crate::lang::Lang;
-    use crate::run::{Kind, RunId, Starter};
+    use crate::run::{Account, Kind, RunId, Starter};
     use crate::state::conditions::ConditionChanges;
     use crate::state::runs::Start;
 
     fn starter() -> Starter {
         Starter {
-            user: "cron".to_owned(),
+            account: Account { name: "cron".to_owned(), uid: Some(1), sudo_user: None },
             host: "db1".to_owned(),
             pid: 1,
             command_line: "invoice-export run".to_owned(),
@@ -100,8 +104,9 @@ mod tests {
             since: None,
             doubts: Vec::new(),
             times_again: None,
-            marked_run: 0,
+            last_number: 0,
             table: None,
+            verification: None,
             conditions: ConditionChanges::default(),
         };
         state.begin(&start).unwrap().id

@@ -3,6 +3,7 @@
 //! A wrong path must never make an empty state, so opening and creating are two functions. A new
 //! state is built under another name, synced and renamed: it is there whole or not at all.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -15,17 +16,27 @@ use super::changes::ChangeKind;
 use super::connect::{Stamp, StateAccess, connect, connect_read_only, connect_to, harden, make_durable};
 use super::damage::{explain, explain_any};
 use super::file::{self, Watch};
+use super::readers;
 use super::schema::{self, APPLICATION_ID, KNOWN};
 use crate::fs::file::{PrivateFile, UnfinishedFile};
 use crate::fs::kind;
 use crate::lang::Explain;
-use crate::lock::ExportLock;
+use crate::lock::{ExportLock, StateLock};
 use crate::refusal::{Damage, Refusal};
 use crate::run::Starter;
+
+/// In the name of a state that was set aside, before the moment.
+const ASIDE: &str = ".aside-";
 
 impl State {
     /// Opens the state for writing; None where there is none. An older one is backed up and upgraded.
     pub fn open(lock: &ExportLock) -> anyhow::Result<Option<Self>> {
+        readers::admit(lock)?;
+        Self::open_file(lock.state(), lock.starter())
+    }
+
+    /// Opens the state for a record, in the same way.
+    pub fn open_for_record(lock: &StateLock) -> anyhow::Result<Option<Self>> {
         Self::open_file(lock.state(), lock.starter())
     }
 
@@ -101,12 +112,23 @@ impl State {
 pub(super) fn begin_beside(state: &PrivateFile) -> anyhow::Result<UnfinishedFile> {
     let place = state.with_suffix(".new");
     file::remove_companions(&place)?;
-    UnfinishedFile::create(place, file::MODE)
+    let mode = file::mode_of_new(state)?;
+    let unfinished = UnfinishedFile::create(place, mode)?;
+    let path = unfinished.place().path().display();
+    file::set_mode(unfinished.file(), mode)
+        .explain(|| text!("cannot change the permissions of {path}", "无法更改 {path} 的权限"))?;
+    Ok(unfinished)
 }
 
 /// The name of a state that was set aside at a moment.
 pub(super) fn aside(file: &PrivateFile, at: DateTime<Utc>) -> PrivateFile {
-    file.with_suffix(&format!(".aside-{}", at.format("%Y%m%dT%H%M%SZ")))
+    file.with_suffix(&format!("{ASIDE}{}", at.format("%Y%m%dT%H%M%SZ")))
+}
+
+/// Whether a name is that of a state which was set aside, and not of what SQLite keeps beside it.
+pub(super) fn is_aside(file: &PrivateFile, name: &OsStr) -> bool {
+    let start = [file.name().as_encoded_bytes(), ASIDE.as_bytes()].concat();
+    name.as_encoded_bytes().strip_prefix(start.as_slice()).is_some_and(|stamp| stamp.ends_with(b"Z"))
 }
 
 /// Moves the state aside, with everything that belongs to it, and returns its new path; None where there was nothing.

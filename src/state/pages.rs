@@ -155,7 +155,7 @@ impl Pages<'_> {
             let mut statement = conn.prepare(&query.sql)?;
             let rows = statement.query_map(params_from_iter(&query.values), |row| {
                 let what = match query.of {
-                    Dated::Runs => What::Run(PastRun::from_row(row)?),
+                    Dated::Runs => What::Run(PastRun::from_row(row)?.with_verification(conn)?),
                     Dated::Changes => What::Change(PastChange::from_row(row)?),
                 };
                 let tenant = self.tenant.as_ref().map(|(_, tenant)| tenant.clone());

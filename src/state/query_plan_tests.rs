@@ -8,9 +8,12 @@ use super::changes::ChangeKind;
 use super::history::{FILES, FILES_THAT_STAYED, NEWEST_OF_STATUS, OF_RUN, PULLED_BACK, RunStatus, UNFINISHED};
 use super::overview::OPEN_FROM;
 use super::pages::{Between, Dated, HistoryFilter, OfKind, Query, bounds, changes, runs};
+use super::runs::LAST_BEGUN;
 use super::schema::in_memory;
+use super::starts::LAST_ATTEMPT;
 use super::stored::TenantNo;
 use super::todo::{LEFT_BEHIND, LEFT_BY_RUN};
+use super::verifications::{FOUND_BY, LIMITED_TO};
 use crate::run::Kind;
 
 fn plan(conn: &Connection, sql: &str, values: &[Value]) -> String {
@@ -110,8 +113,24 @@ fn what_hangs_on_one_run_is_found_by_an_index() {
         assert_by_index(sql, &plan(&conn, sql, &[]), index);
     }
     // Sorted by name, which the number of tenants bounds.
-    let plan = plan(&conn, PULLED_BACK, &[]);
-    assert!(!plan.contains("SCAN") && plan.contains("INDEX state_change_kind (kind=?)"), "{plan}");
+    for (sql, index) in [
+        (PULLED_BACK, "INDEX state_change_kind (kind=?)"),
+        (LIMITED_TO, "SEARCH v USING PRIMARY KEY (run=?)"),
+        (FOUND_BY, "SEARCH f USING PRIMARY KEY (run=?)"),
+    ] {
+        let plan = plan(&conn, sql, &[]);
+        assert!(!plan.contains("SCAN") && plan.contains(index), "{sql}:\n{plan}");
+    }
+}
+
+/// Such a run is among the newest ones.
+#[test]
+fn the_last_run_of_a_kind_is_found_from_the_end() {
+    let conn = in_memory();
+    for sql in [LAST_BEGUN, &format!("SELECT * {LAST_ATTEMPT}")] {
+        let plan = plan(&conn, sql, &[]);
+        assert!(plan.starts_with("SCAN r") && !plan.contains("INDEX") && plan.lines().count() == 1, "{sql}:\n{plan}");
+    }
 }
 
 #[test]

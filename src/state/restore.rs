@@ -79,6 +79,7 @@ fn replace(
     let backup = open_backup(&file, from)?;
     judge(&backup)?;
     let (replaced, last_run) = keep_old(state, starter)?;
+    let last_run = last_run.max(lock.last_number()?).max(last_run_beside(lock)?);
     let unfinished = open::begin_beside(state)?;
     let file = ReadFile { path: from.display().to_string(), sha256: sha256(&file, from)?, lines: None };
     let old = match &replaced {
@@ -143,7 +144,7 @@ fn keep_old(state: &PrivateFile, starter: &Starter) -> anyhow::Result<(ReplacedS
                     linked.explain(|| text!("cannot keep {from} as {to}", "无法将 {from} 保留为 {to}"))?;
                 }
             }
-            Ok((ReplacedState::SetAside(aside.path().to_path_buf()), 0))
+            Ok((ReplacedState::SetAside(aside.path().to_path_buf()), last_run_of(state)))
         }
         Err(error) => Err(error),
     }
@@ -158,7 +159,7 @@ fn back_up_and_close(state: &PrivateFile, starter: &Starter) -> anyhow::Result<(
     let old = State::open_as_it_is(state)?;
     old.assert_whole()?;
     let path = old.back_up(Occasion::Before(ChangeKind::Restore), starter.at)?;
-    let last_run = old.last_run_on_record()?;
+    let last_run = old.read(last_run_on_record)?;
     old.empty_log()?;
     old.close()?;
     Ok((path, last_run))
@@ -169,18 +170,29 @@ fn sha256(file: &PrivateFile, from: &Path) -> anyhow::Result<String> {
     Ok(digest.explain(|| text!("cannot read {}", "无法读取 {}", from.display()))?.to_string())
 }
 
-impl State {
-    /// Also of the states that this one replaced, so that no number is given to two runs.
-    fn last_run_on_record(&self) -> anyhow::Result<i64> {
-        self.read(|conn| {
-            conn.query_row(
-                "SELECT max((SELECT coalesce(max(id), 0) FROM run), (SELECT coalesce(max(last_run), 0) FROM state_change))",
-                [],
-                |row| row.get(0),
-            )
-        })
-    }
+/// The last run of the states that were set aside beside this one: a new state goes on with greater numbers.
+pub fn last_run_beside(lock: &ExportLock) -> anyhow::Result<i64> {
+    let state = lock.state();
+    let names = state.folder().names()?.into_iter().filter(|name| open::is_aside(state, name));
+    Ok(names.map(|name| last_run_of(&PrivateFile::new(state.folder(), name))).max().unwrap_or_default())
+}
 
+/// As far as the file can be read, which may be damaged.
+fn last_run_of(state: &PrivateFile) -> i64 {
+    let read = connect(state, StateAccess::ReadOnly).and_then(|conn| Ok(last_run_on_record(&conn)?));
+    read.unwrap_or_default()
+}
+
+/// Also of the states that this one replaced, so that no number is given to two runs.
+fn last_run_on_record(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.query_row(
+        "SELECT max((SELECT coalesce(max(id), 0) FROM run), (SELECT coalesce(max(last_run), 0) FROM state_change))",
+        [],
+        |row| row.get(0),
+    )
+}
+
+impl State {
     /// Everything into the one file. Readers can stand in the way; they are waited for.
     fn empty_log(&self) -> anyhow::Result<()> {
         let blocked: bool =

@@ -54,7 +54,7 @@ pub struct LastKnownState {
     pub published_run: i64,
     /// Whether it came to its end: then the tree's mark says so too.
     pub published_wholly: bool,
-    /// The last run there was.
+    /// The last run that began. Starts that failed and verifications, which change nothing, do not count.
     pub last_run: i64,
     pub last_run_is_open: bool,
 }
@@ -90,11 +90,12 @@ impl LastKnownState {
 /// What was true when this state, or the state of this backup, was last used.
 pub(super) fn last_time(conn: &Connection) -> rusqlite::Result<LastKnownState> {
     conn.query_row(
-        "SELECT state_id, source, server, published_run,
-                (SELECT coalesce(max(id), 0) FROM run),
+        &format!(
+            "SELECT state_id, source, server, published_run, coalesce(({LAST_BEGUN}), 0),
                 EXISTS (SELECT 1 FROM run WHERE id = published_run AND status IN ('success', 'partial', 'cancelled')),
-                EXISTS (SELECT 1 FROM run WHERE id = (SELECT max(id) FROM run) AND status = 'running'),
-                server_ms, shown_ms, own_ms, host, boot, uptime_ms, unproven_runs, compared FROM meta",
+                EXISTS (SELECT 1 FROM run WHERE id = ({LAST_BEGUN}) AND status = 'running'),
+                server_ms, shown_ms, own_ms, host, boot, uptime_ms, unproven_runs, compared FROM meta"
+        ),
         [],
         |row| {
             Ok(LastKnownState {
@@ -111,6 +112,13 @@ pub(super) fn last_time(conn: &Connection) -> rusqlite::Result<LastKnownState> {
         },
     )
 }
+
+/// The last run that began, 0 where none has. A start that failed and a verification have no boundary.
+pub(super) fn last_begun(conn: &Connection) -> rusqlite::Result<RunId> {
+    Ok(conn.prepare_cached(LAST_BEGUN)?.query_row([], |row| row.get(0)).optional()?.unwrap_or(RunId(0)))
+}
+
+pub(super) const LAST_BEGUN: &str = "SELECT id FROM run WHERE boundary IS NOT NULL ORDER BY id DESC LIMIT 1";
 
 fn clocks(row: &Row<'_>) -> rusqlite::Result<Option<Clocks>> {
     let (Some(server_ms), Some(shown_ms), Some(own_ms)) =
@@ -137,11 +145,13 @@ pub struct Start {
     pub proof: ClockContinuity,
     /// Source times above this may come again if the clock went back; None: any may.
     pub times_again: Option<SourceTime>,
-    /// The run in the tree's mark; new runs have greater numbers, also after a restore.
-    pub marked_run: i64,
+    /// The last number that a run got; new runs have greater ones, also after a restore.
+    pub last_number: i64,
     /// The source's table, if it shows which one it is.
     pub table: Option<TableIdentity>,
     pub conditions: ConditionChanges,
+    /// The verification that goes on as this run, to mend what it found.
+    pub verification: Option<RunId>,
 }
 
 /// A run in progress. It ends in `State::finish`, which takes it.
@@ -210,31 +220,19 @@ impl State {
         self.transaction(|tx| {
             let at = rfc3339(start.starter.at);
             tx.execute(
-                "UPDATE run SET status = 'interrupted', finished = ?1 WHERE status = 'running'",
-                [&at],
+                "UPDATE run SET status = 'interrupted', finished = ?1 WHERE status = 'running' AND id IS NOT ?2",
+                params![at, start.verification],
             )?;
             put_clocks(tx, start)?;
             conditions::record(tx, &start.conditions, &at)?;
             watermarks::record_doubts(tx, &start.doubts, start.times_again.as_ref())?;
-            let id: RunId = tx.query_row(
-                "INSERT INTO run (id, kind, status, started, since, boundary, user, host, pid, command_line, version)
-                 VALUES (1 + max(?1, (SELECT coalesce(max(id), 0) FROM run), (SELECT coalesce(max(last_run), 0) FROM state_change)),
-                     ?2, 'running', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-                 RETURNING id",
-                params![
-                    start.marked_run,
-                    start.kind,
-                    at,
-                    start.since,
-                    start.boundary,
-                    start.starter.user,
-                    start.starter.host,
-                    start.starter.pid,
-                    start.starter.command_line,
-                    env!("CARGO_PKG_VERSION"),
-                ],
-                |row| row.get(0),
-            )?;
+            let id = match start.verification {
+                None => insert(tx, &NewRun::of(start))?,
+                Some(id) => {
+                    tx.execute("UPDATE run SET boundary = ?2 WHERE id = ?1", params![id, start.boundary])?;
+                    id
+                }
+            };
             let table = start.table.as_ref().map(|table| source_table::get_or_insert(tx, id, table)).transpose()?;
             if table.is_some() {
                 tx.execute("UPDATE run SET source_table = ?2 WHERE id = ?1", params![id, table])?;
@@ -297,6 +295,49 @@ fn put_clocks(tx: &Connection, start: &Start) -> rusqlite::Result<()> {
         ],
     )?;
     Ok(())
+}
+
+/// A run that is not on record yet.
+pub(super) struct NewRun<'a> {
+    pub kind: Kind,
+    pub starter: &'a Starter,
+    pub since: Option<&'a SourceTime>,
+    pub boundary: Option<&'a SourceTime>,
+    /// The last number that a run got.
+    pub last_number: i64,
+}
+
+impl<'a> NewRun<'a> {
+    fn of(start: &'a Start) -> Self {
+        let Start { kind, starter, since, boundary, last_number, .. } = start;
+        Self { kind: *kind, starter, since: since.as_ref(), boundary: Some(boundary), last_number: *last_number }
+    }
+}
+
+/// Enters a run that is at work. Its number is greater than that of every run that the state or the tree knows.
+pub(super) fn insert(tx: &Connection, new: &NewRun<'_>) -> rusqlite::Result<RunId> {
+    let NewRun { kind, starter, since, boundary, last_number } = new;
+    tx.query_row(
+        "INSERT INTO run (id, kind, status, started, since, boundary, user, uid, sudo_user, host, pid, command_line, version)
+         VALUES (1 + max(?1, (SELECT coalesce(max(id), 0) FROM run), (SELECT coalesce(max(last_run), 0) FROM state_change)),
+             ?2, 'running', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+         RETURNING id",
+        params![
+            last_number,
+            kind,
+            rfc3339(starter.at),
+            since,
+            boundary,
+            starter.account.name,
+            starter.account.uid,
+            starter.account.sudo_user,
+            starter.host,
+            starter.pid,
+            starter.command_line,
+            env!("CARGO_PKG_VERSION"),
+        ],
+        |row| row.get(0),
+    )
 }
 
 /// A term for each of the counts, made of its column and the number of its parameter, with commas between them.

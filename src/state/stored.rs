@@ -5,7 +5,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRe
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 
 use crate::invoice::{Digest, InvoiceId, ReasonCode, SourceTime, Tenant};
-use crate::run::{Counts, KeptReason, Kind, PastCounts, RunId};
+use crate::run::{Account, Counts, KeptReason, Kind, PastCounts, RunId};
 use crate::tree::name::TreePath;
 use crate::window::ReadFrom;
 
@@ -120,6 +120,11 @@ pub(super) fn get_or_insert<T: FromSql>(
 ) -> rusqlite::Result<T> {
     let known = conn.prepare_cached(select)?.query_row([key], |row| row.get(0)).optional()?;
     known.map_or_else(|| conn.prepare_cached(insert)?.query_row([key], |row| row.get(0)), Ok)
+}
+
+/// The account behind a run or a change.
+pub(super) fn account(row: &Row<'_>) -> rusqlite::Result<Account> {
+    Ok(Account { name: row.get("user")?, uid: row.get("uid")?, sudo_user: row.get("sudo_user")? })
 }
 
 /// The counts of a run, or of a tenant in it.

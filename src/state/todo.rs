@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::ledger::AT_PATH;
+use super::runs::last_begun;
 use super::stored::TenantNo;
 use super::{State, ledger, tenants};
 use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
@@ -173,7 +174,7 @@ impl State {
     /// Lets the next run, also one that is open, write these invoices without trusting the files that are there.
     pub fn put_on_todo_list(&mut self, ids: &[InvoiceId]) -> anyhow::Result<()> {
         self.transaction(|tx| {
-            let run: RunId = tx.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
+            let run = last_begun(tx)?;
             ids.iter().try_for_each(|id| put(tx, run, id, TodoReason::Doubt, None))
         })
     }
@@ -192,7 +193,7 @@ impl State {
     }
 
     /// Records what a dead run left in doubt: its targets, the invoices it wrote there and those that
-    /// the ledger says lie there. The dead run is the last one on record.
+    /// the ledger says lie there. The dead run is the last one that began.
     pub fn record_doubt(&mut self, unrecorded: &Unrecorded) -> anyhow::Result<()> {
         self.transaction(|tx| put_doubt(tx, unrecorded))
     }
@@ -200,7 +201,7 @@ impl State {
 
 /// Puts what a dead run left in doubt on the lists.
 pub(super) fn put_doubt(conn: &Connection, Unrecorded { targets, movers }: &Unrecorded) -> rusqlite::Result<()> {
-    let run: RunId = conn.query_row("SELECT coalesce(max(id), 0) FROM run", [], |row| row.get(0))?;
+    let run = last_begun(conn)?;
     for id in movers {
         put(conn, run, id, TodoReason::Doubt, None)?;
     }

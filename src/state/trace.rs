@@ -4,10 +4,10 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::State;
 use super::ledger::{Entry, entry};
-use super::stored::LedgerKey;
+use super::stored::{LedgerKey, account};
 use crate::invoice::{InvoiceId, Reason, ReasonCode, Tenant};
 use crate::lang::Text;
-use crate::run::{Kind, RunId};
+use crate::run::{Account, Kind, RunId};
 use crate::tree::name::TreePath;
 
 /// A run as far as an invoice's story needs it.
@@ -17,7 +17,7 @@ pub struct RunNote {
     pub kind: Kind,
     /// RFC 3339, UTC.
     pub started: String,
-    pub user: String,
+    pub account: Account,
     pub host: String,
 }
 
@@ -97,7 +97,7 @@ impl RunNote {
             id: row.get("id")?,
             kind: row.get("kind")?,
             started: row.get("started")?,
-            user: row.get("user")?,
+            account: account(row)?,
             host: row.get("host")?,
         })
     }

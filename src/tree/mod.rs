@@ -23,4 +23,4 @@ mod sync;
 mod sync_gate;
 pub mod walk;
 
-pub use self::output::{Durability, Facts, FileComparison, Tree};
+pub use self::output::{Due, Durability, Facts, FileComparison, Tree};

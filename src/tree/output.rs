@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::handles::{self, Folders};
 use super::name::TreePath;
 use super::sync_gate::SyncGate;
+use crate::fs::inherit::{Acl, Inherited};
 use crate::fs::private::{PRIVATE, PrivateFolder};
 use crate::fs::{digest_of, kind, open_beneath, open_file};
 use crate::invoice::Digest;
@@ -74,7 +75,20 @@ pub struct Facts {
     /// Permission bits.
     pub mode: u32,
     pub owner: u32,
-    pub mode_of_folder: u32,
+    pub group: u32,
+    /// What a new file would have got from the folder.
+    pub due: Due,
+}
+
+/// The group and the permissions that a file is due for its folder.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    /// None where that of the process counts.
+    pub group: Option<u32>,
+    /// Permission bits.
+    pub mode: u32,
+    /// Whether its access control list is the due one, as far as it can be read.
+    pub has_acl: bool,
 }
 
 impl Tree {
@@ -141,7 +155,6 @@ impl Tree {
     /// What can be told of a path without reading the file; None if nothing lies there.
     pub fn inspect(&self, path: &TreePath) -> io::Result<Option<Facts>> {
         let Some(folder) = self.folder(path.folder())? else { return Ok(None) };
-        let around = rustix::fs::fstat(&*folder)?;
         match rustix::fs::statat(&*folder, path.file(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Facts {
                 is_file: FileType::from_raw_mode(stat.st_mode).is_file(),
@@ -149,11 +162,25 @@ impl Tree {
                 modified: stat.st_mtime,
                 mode: stat.st_mode & 0o7777,
                 owner: stat.st_uid,
-                mode_of_folder: around.st_mode & 0o7777,
+                group: stat.st_gid,
+                due: self.due(&folder, path)?,
             })),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Files and folders are made under one umask, so a file permits others what its folder does, or its ACL says.
+    fn due(&self, folder: &OwnedFd, path: &TreePath) -> io::Result<Due> {
+        let Inherited { group, acl } = Inherited::from_folder(folder)?;
+        let Some(acl) = acl else {
+            let mode = rustix::fs::fstat(folder)?.st_mode & 0o066 | 0o600;
+            return Ok(Due { group, mode, has_acl: true });
+        };
+        let file = self.folders.with_room(|| open_file(folder, path.file()));
+        let found = file.ok().and_then(|file| Acl::of_file(&file).ok());
+        let (mode, acl) = (acl.mode(), Some(acl).filter(|acl| !acl.is_mode()));
+        Ok(Due { group, mode, has_acl: found.is_none_or(|found| found == acl) })
     }
 
     /// The user who exports into this tree. The output itself may have been made by another one.

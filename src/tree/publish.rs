@@ -14,6 +14,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -23,6 +24,7 @@ use super::name::TreePath;
 use super::output::{NewFolder, Tree};
 use super::stage::{List, Stage, StagedDocument};
 use crate::fs::identity::Identity;
+use crate::fs::inherit::{Inherited, is_not_permitted};
 use crate::fs::{create_folder_if_missing, digest_of, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId, Tenant};
 use crate::lang::{Explain, Message};
@@ -102,6 +104,15 @@ pub struct Published {
     /// What a dead run may have written and could not be removed, with the words of the operating system.
     in_doubt: Vec<(TreePath, String)>,
     failed: Vec<Failure>,
+    /// A folder whose files do not get what it hands down, with the words of the operating system; the first of a run.
+    ungiven: Option<(String, String)>,
+}
+
+/// A folder that a batch puts files into.
+struct OpenFolder {
+    handle: Arc<OwnedFd>,
+    /// What its files are given.
+    gives: Option<Inherited>,
 }
 
 /// A superseded file that is still there.
@@ -173,6 +184,11 @@ impl Published {
     /// What a dead run may have written and could not be removed, with the words of the operating system.
     pub fn in_doubt(&self) -> &[(TreePath, String)] {
         &self.in_doubt
+    }
+
+    /// A folder whose files do not get what it hands down, with the words of the operating system.
+    pub fn ungiven(&self) -> Option<(&str, &str)> {
+        self.ungiven.as_ref().map(|(folder, detail)| (folder.as_str(), detail.as_str()))
     }
 
     /// The files that could not be put in place.
@@ -278,7 +294,12 @@ impl Tree {
                 put = self.put(stage, placement, &mut open, touched);
             }
             match put {
-                Ok(()) => {}
+                Ok(None) => {}
+                Ok(Some(error)) => {
+                    if !stage.has_told.swap(true, Ordering::Relaxed) {
+                        published.ungiven = Some((placement.path.folder().to_owned(), error.to_string()));
+                    }
+                }
                 Err(error) if concerns_one_tenant(&error) => {
                     stage.discard(&placement.staged);
                     published.failed.push(Failure::of(placement, Trouble::detail(&error)));
@@ -304,27 +325,35 @@ impl Tree {
         Ok(())
     }
 
-    /// Puts a document where it goes, and keeps the first handle of its folder.
+    /// Puts a document where it goes, and keeps the first handle of its folder. Returns why the file did not get what
+    /// its folder hands down.
     fn put<'a>(
         &self,
         stage: &Stage,
         placement: &'a Placement,
-        open: &mut HashMap<&'a str, Arc<OwnedFd>>,
+        open: &mut HashMap<&'a str, OpenFolder>,
         touched: &mut BTreeSet<String>,
-    ) -> io::Result<()> {
+    ) -> io::Result<Option<io::Error>> {
         let path = &placement.path;
-        let mut put = || -> io::Result<()> {
+        let mut put = || -> io::Result<Option<io::Error>> {
             let is_first = !open.contains_key(path.folder());
             if is_first {
                 self.forget_if_moved(path.folder())?;
             }
             let folder = self.make_folder(path, touched)?;
+            let first = if is_first { stage.unlike_staging(&folder)? } else { None };
+            let gives = open.get(path.folder()).map_or(first.as_ref(), |known| known.gives.as_ref());
+            let given = gives.map_or(Ok(()), |gives| stage.give(&placement.staged, gives));
+            let ungiven = given.map_or_else(
+                |error| if is_not_permitted(&error) { Ok(Some(error)) } else { Err(error) },
+                |()| Ok(None),
+            )?;
             stage.put(&placement.staged, &folder, path.file())?;
             if is_first {
-                open.insert(path.folder(), folder);
+                open.insert(path.folder(), OpenFolder { handle: folder, gives: first });
                 touched.insert(path.folder().to_owned());
             }
-            Ok(())
+            Ok(ungiven)
         };
         match put() {
             // Its folder was removed meanwhile, and is made again.
@@ -339,10 +368,10 @@ impl Tree {
     /// A folder that is moved away keeps its open handle: what is put there from then on is not where it
     /// belongs. Says which of these folders that befell, and forgets their handles. They are asked while they are
     /// open, since their inodes are not given out again until then.
-    fn moved_away<'a>(&self, open: &mut HashMap<&'a str, Arc<OwnedFd>>) -> anyhow::Result<Vec<&'a str>> {
+    fn moved_away<'a>(&self, open: &mut HashMap<&'a str, OpenFolder>) -> anyhow::Result<Vec<&'a str>> {
         let mut moved = Vec::new();
-        for (folder, handle) in open.drain() {
-            match self.is_there(folder, &handle) {
+        for (folder, open) in open.drain() {
+            match self.is_there(folder, &open.handle) {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) if concerns_one_tenant(&error) => {}

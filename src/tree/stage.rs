@@ -7,7 +7,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rustix::fs::AtFlags;
@@ -19,8 +19,9 @@ use super::mark;
 use super::name::TreePath;
 use super::output::{Durability, Tree};
 use super::tmpfile::{self, UnnamedFile, UnnamedFiles};
+use crate::fs::inherit::Inherited;
 use crate::fs::private::{FileAccess, PRIVATE, PrivateFolder};
-use crate::fs::{create_file, create_folder_if_missing, open_beneath};
+use crate::fs::{create_file, create_folder_if_missing, open_beneath, open_file};
 use crate::invoice::{Digest, InvoiceId};
 use crate::lang::Explain;
 
@@ -49,6 +50,10 @@ pub struct Stage {
     output_folders: Arc<Folders>,
     lists: AtomicU64,
     pub(super) durability: Durability,
+    /// What staged files have from their folder.
+    inherited: Inherited,
+    /// Whether a run has said that files do not get what their folders hand down.
+    pub(super) has_told: AtomicBool,
 }
 
 /// When a document gets a name.
@@ -109,7 +114,11 @@ impl Stage {
         let handle = open_beneath(private.handle(), FOLDER).map_err(|error| private.cannot_open(FOLDER, error))?;
         private.refuse_foreign_folder(FOLDER, &handle)?;
         tmpfile::grow_fd_table(&handle, tree.handles);
+        let inherited =
+            Inherited::from_folder(&handle).explain(|| text!("cannot look at {}", "无法查看 {}", path.display()))?;
         Ok(Self {
+            inherited,
+            has_told: AtomicBool::new(false),
             handles: tree.handles,
             output_folders: Arc::clone(&tree.folders),
             private: Arc::clone(private),
@@ -166,6 +175,22 @@ impl Stage {
             }
         }
         Ok(rustix::fs::renameat(self.folder(staged)?, staged.file(), folder, name)?)
+    }
+
+    /// What files get in a folder, if it is something else than they have from staging.
+    pub(super) fn unlike_staging(&self, folder: &OwnedFd) -> io::Result<Option<Inherited>> {
+        let inherited = Inherited::from_folder(folder)?;
+        Ok(Some(inherited).filter(|inherited| *inherited != self.inherited))
+    }
+
+    /// Gives a document what its folder hands down, before it is there.
+    pub(super) fn give(&self, staged: &StagedDocument, inherited: &Inherited) -> io::Result<()> {
+        if let Some(unnamed) = &staged.unnamed {
+            return inherited.give(unnamed.file(), &self.inherited);
+        }
+        let file = open_file(self.folder(staged)?, staged.file())?;
+        inherited.give(&file, &self.inherited)?;
+        if self.durability == Durability::File { file.sync_all() } else { Ok(()) }
     }
 
     /// The folder of a document.

@@ -39,6 +39,10 @@ pub(super) struct UnnamedFile {
 }
 
 impl UnnamedFile {
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Gives the file its name.
     pub(super) fn link(&self, folder: &OwnedFd, name: &str) -> rustix::io::Result<()> {
         link(&self.file, folder, name)

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+mod accounts;
 mod adoption;
+mod alive;
 mod architecture;
 mod arrivals;
 mod attacks;
@@ -30,6 +32,7 @@ mod history;
 mod hostile;
 mod identity;
 mod incremental;
+mod inherited;
 mod large;
 mod late_commits;
 mod legacy;
@@ -49,12 +52,14 @@ mod pipes;
 mod planted;
 mod power;
 mod pruning;
+mod readers;
 mod reading;
 mod refusals;
 mod rejects;
 mod replicas;
 mod results;
 mod retries;
+mod run_numbers;
 mod scripts;
 mod selection;
 mod server_errors;
@@ -65,6 +70,7 @@ mod source;
 mod source_addresses;
 mod source_sessions;
 mod source_tables;
+mod starts;
 mod status;
 mod status_limits;
 mod steering;
@@ -77,6 +83,7 @@ mod upgrades;
 mod usage;
 mod variables;
 mod variants;
+mod verifications;
 mod verify;
 mod why;
 mod windows;

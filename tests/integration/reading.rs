@@ -22,7 +22,7 @@ fn what_others_named_cannot_forge_lines() {
         time: &table.ago(50 * MINUTE),
         ..Row::default()
     });
-    let exporter = Exporter::new(&table).env("LOGNAME", hostile);
+    let exporter = Exporter::new(&table).env("SUDO_USER", hostile);
     exporter.run(INCREMENTAL).expect(3);
     enter(&exporter, 2, &[("status", "failed"), ("error", hostile), ("command_line", hostile)]);
     meddle(

@@ -37,12 +37,12 @@ impl<'a> Apart<'a> {
         apart
     }
 
-    /// Both modes refuse with exit code 5.
+    /// Both modes refuse with exit code 5, on record, since the state is sound.
     #[track_caller]
     fn refuses(&self, facts: &[&str]) {
         let output = self.exporter.output();
         for arguments in [FULL, INCREMENTAL] {
-            assert_refused(&self.exporter, &arguments, &[&output, self.folder.path()], 5, facts);
+            assert_refused_on_record(&self.exporter, &arguments, &[&output, self.folder.path()], 5, facts);
         }
     }
 }
@@ -64,17 +64,33 @@ fn exported(table: &Table) -> Exporter<'_> {
 /// neither case anything in these folders is touched.
 #[track_caller]
 fn assert_refused(exporter: &Exporter<'_>, arguments: &[&str], folders: &[&Path], code: i32, facts: &[&str]) {
-    let before = everything_in(folders, Traces::OfTheLock);
+    refused(exporter, arguments, folders, code, facts, Traces::OfTheLock);
+}
+
+/// As `assert_refused`, and nothing in these folders is touched but for two runs more in the history, with the error.
+#[track_caller]
+fn assert_refused_on_record(exporter: &Exporter<'_>, arguments: &[&str], folders: &[&Path], code: i32, facts: &[&str]) {
+    let runs = exporter.ask("SELECT id FROM run").len();
+    refused(exporter, arguments, folders, code, facts, Traces::OfARecord);
+    let failed =
+        exporter.ask("SELECT error FROM run WHERE status = 'failed' AND boundary IS NULL ORDER BY id DESC LIMIT 2");
+    assert_eq!(exporter.ask("SELECT id FROM run").len(), runs + 2, "{failed:?}");
+    assert!(failed.iter().all(|error| facts.iter().all(|fact| error.contains(fact))), "{failed:?}");
+}
+
+#[track_caller]
+fn refused(exporter: &Exporter<'_>, arguments: &[&str], folders: &[&Path], code: i32, facts: &[&str], allowed: Traces) {
+    let before = everything_in(folders, allowed);
     let english = exporter.run(arguments.iter().chain(&["--lang", "en"])).expect(code);
     for fact in facts {
         assert!(english.error().contains(fact), "{fact:?} is missing: {english}");
     }
     assert_eq!(english.stdout, "", "{english}");
-    assert_eq!(everything_in(folders, Traces::OfTheLock), before, "{english}");
+    assert_eq!(everything_in(folders, allowed), before, "{english}");
     let chinese = exporter.run(arguments.iter().chain(&["--lang", "zh"])).expect(code);
     let is_chinese = |c: char| ('\u{4e00}'..='\u{9fff}').contains(&c);
     assert!(chinese.error().contains(facts[0]) && chinese.error().contains(is_chinese), "{chinese}");
-    assert_eq!(everything_in(folders, Traces::OfTheLock), before, "{chinese}");
+    assert_eq!(everything_in(folders, allowed), before, "{chinese}");
 }
 
 /// As `assert_refused`, for an output beside its state.
@@ -264,8 +280,7 @@ fn a_state_that_must_be_there_is_not_made() {
 fn wrong_usage_is_said_before_anything_is_done() {
     let table = table();
     let exporter = exported(&table);
-    let cases: [(&[&str], &[&str]); 6] = [
-        (&["--tenant", "Nobody"], &["\"Nobody\"", "check the spelling"]),
+    let cases: [(&[&str], &[&str]); 5] = [
         (&["--since", "2025-11-01", "--mode", "full"], &["--since", "--mode"]),
         (&["--until", "2025-11-01", "--mode", "incremental"], &["--until", "--mode"]),
         (&["--since", "2025-11-02", "--until", "2025-11-01"], &["--since", "--until", "not before"]),
@@ -279,6 +294,16 @@ fn wrong_usage_is_said_before_anything_is_done() {
         assert_refused(&nowhere, &arguments, &[&nowhere.output()], 2, facts);
         assert!(!nowhere.output().exists(), "{arguments:?} made an output");
     }
+}
+
+#[test]
+fn an_unknown_tenant_is_refused_on_record() {
+    let table = table();
+    let (exporter, nowhere) = (exported(&table), Exporter::new(&table));
+    let (unknown, facts) = (["run", "--tenant", "Nobody"], ["\"Nobody\"", "check the spelling"]);
+    assert_refused_on_record(&exporter, &unknown, &[&exporter.output()], 2, &facts);
+    assert_refused(&nowhere, &unknown, &[&nowhere.output()], 2, &facts);
+    assert!(!nowhere.output().exists());
 }
 
 #[test]

@@ -15,7 +15,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// As documented.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 22] = [
     "tenant",
     "watermark",
     "lag_seconds",
@@ -29,6 +29,15 @@ const FIELDS: [&str; 13] = [
     "oldest_reject_seconds",
     "late_by_seconds",
     "note",
+    "verified_run",
+    "verified_time",
+    "verified_against",
+    "verified_content",
+    "verified_since",
+    "verified_until",
+    "failed_run",
+    "failed_time",
+    "failed_error",
 ];
 const REJECT: [&str; 9] = ["tenant", "number", "id", "time", "reason", "first_run", "since", "last_run", "detail"];
 

@@ -87,12 +87,12 @@ fn a_watermark_that_is_moved_leaves_what_must_still_be_read_to_be_read() {
 #[test]
 fn every_change_is_on_record_with_who_when_why_and_what_was_before() {
     let table = Table::embedded();
-    let exporter = exported(&table).env("LOGNAME", "ada");
+    let exporter = exported(&table).env("SUDO_USER", "ada");
     let before = exporter.ask_one("SELECT watermark FROM tenant WHERE name = '10'");
     exporter.run(["state", "set", "10", "2025-11-28", "--yes", "--reason", "audit 7"]).expect(0);
     exporter.run(["state", "reset", "--all", "--yes"]).expect(0);
-    let changes =
-        exporter.ask("SELECT kind, user, reason, last_run, command_line LIKE '%state%10%--yes%' FROM state_change");
+    let changes = exporter
+        .ask("SELECT kind, sudo_user, reason, last_run, command_line LIKE '%state%10%--yes%' FROM state_change");
     assert_eq!(changes, ["set ada audit 7 1 1", "reset ada NULL 1 0"]);
     let at: Vec<String> = exporter.ask("SELECT at FROM state_change");
     assert!(at.iter().all(|at| chrono_like(at)), "{at:?}");

@@ -88,6 +88,14 @@ fn take_back(exporter: &Exporter<'_>, version: usize) {
     fs::rename(old, now).unwrap();
 }
 
+/// What `history` shows of a run, as far as every schema has it.
+fn shown(exporter: &Exporter<'_>, run: &str) -> Vec<String> {
+    let shown = exporter.run(["history", run, "--format", "json"]).expect(0).json();
+    let fields =
+        ["kind", "status", "boundary", "since", "started", "finished", "user", "tenants", "seen", "written", "error"];
+    fields.map(|field| shown[field].to_string()).into()
+}
+
 fn version(state: &Path) -> String {
     ask(state, "PRAGMA user_version")[0][0].clone().unwrap()
 }
@@ -100,6 +108,7 @@ fn a_state_of_every_earlier_schema_goes_on_where_it_was() {
         let table = table();
         let exporter = Exporter::new(&table);
         exporter.run(INCREMENTAL).expect(0);
+        let first_run = shown(&exporter, "1");
         take_back(&exporter, earlier);
         let before = everything_in(&[&exporter.output()], Traces::None);
 
@@ -107,6 +116,7 @@ fn a_state_of_every_earlier_schema_goes_on_where_it_was() {
         exporter.run(["run", "--mode", "incremental", "--dry-run"]).expect(0);
         exporter.run(["state", "check", "--deep"]).expect(0);
         exporter.run(["why", "INV1"]).expect(0);
+        assert_eq!(shown(&exporter, "1"), first_run, "from schema {earlier}");
         assert_eq!(everything_in(&[&exporter.output()], Traces::None), before);
 
         let stamps = exporter.stamps();
@@ -114,6 +124,9 @@ fn a_state_of_every_earlier_schema_goes_on_where_it_was() {
         table.insert(&Row { id: 3, tenant: "10", number: "INV3", time: &time, ..Row::default() });
         let summary = exporter.run(INCREMENTAL).expect(0).json();
         assert_eq!(numbers(&summary, ["run", "seen", "written"]), [2, 1, 1], "from schema {earlier}");
+        assert_eq!(shown(&exporter, "1"), first_run, "from schema {earlier}");
+        exporter.run(["verify"]).expect(0);
+        assert_eq!(shown(&exporter, "3")[..3], ["\"verify\"", "\"success\"", "null"]);
         let after = exporter.stamps();
         assert!(stamps.iter().all(|(path, stamp)| after.get(path) == Some(stamp)));
         exporter.assert_agrees();
@@ -293,7 +306,7 @@ fn a_file_that_a_dead_run_of_an_earlier_version_may_have_written_is_a_leftover()
     let found = verified["findings"].as_array().unwrap().iter();
     let found: Vec<_> = found.map(|found| (found["difference"].as_str(), found["path"].as_str())).collect();
     assert_eq!(found, left.map(|path| (Some("leftover"), Some(path))));
-    let history = exporter.run(["history", "last"]).expect(0);
+    let history = exporter.run(["history", "3"]).expect(0);
     assert!(left.iter().all(|path| history.stdout.contains(path)), "{history}");
     exporter.assert_state_is_sound();
 

@@ -72,15 +72,17 @@ fn forge(file: &PathBuf) {
 }
 
 #[test]
-fn where_nothing_differs_it_says_so_and_leaves_no_trace() {
+fn where_nothing_differs_it_says_so_and_changes_nothing_but_the_history() {
     on_every_source(|table| {
         let exporter = exported(table);
-        let before = everything_in(&[&exporter.output()], Traces::OfTheLock);
+        let before = everything_in(&[&exporter.output()], Traces::OfARecord);
+        let tenants_before = tenants(&exporter);
         for args in [&[][..], &["--hash"], &[SOURCE], &[SOURCE, "--documents", "--hash"]] {
             let answer = assert_finds(&exporter, args, &[]);
             assert_eq!((&answer["result"], &answer["files_looked_at"]), (&"nothing differs".into(), &10.into()));
         }
-        assert_eq!(everything_in(&[&exporter.output()], Traces::OfTheLock), before);
+        assert_eq!(everything_in(&[&exporter.output()], Traces::OfARecord), before);
+        assert_eq!(tenants(&exporter), tenants_before);
         let text = exporter.run(["verify"]).expect(0);
         assert!(text.stdout.starts_with("result           nothing differs\n") && text.stderr.is_empty(), "{text}");
     });

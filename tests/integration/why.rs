@@ -42,13 +42,13 @@ fn an_invoice_is_followed_from_its_row_to_its_file() {
         insert(table, 1, "GOOD", 60, plain());
         insert(table, 2, "DRAFT", 60, Row { status: 1, ..plain() });
         insert(table, 3, "SPOILED", 60, Row { document: "{", ..plain() });
-        let exporter = Exporter::new(table).env("LOGNAME", "ada");
+        let exporter = Exporter::new(table).env("SUDO_USER", "ada");
         exporter.run(INCREMENTAL).expect(3);
 
         let good = assert_says(&exporter, "GOOD", 0, "exported", "intact", "");
         assert_eq!(good["file"], "1/CN/20251128+GOOD.json");
         assert!(good["written_by"].as_str().unwrap().starts_with("run 1 (incremental)"), "{good}");
-        assert!(good["first_exported_by"].as_str().unwrap().contains("by ada on"), "{good}");
+        assert!(good["first_exported_by"].as_str().unwrap().contains("(sudo: ada) on"), "{good}");
         assert_says(&exporter, "DRAFT", 6, "not exported", "its status is 1", "source time has moved");
         let spoiled = assert_says(&exporter, "SPOILED", 6, "not exported", "not JSON", "mend the row");
         assert!(spoiled["reject"].as_str().unwrap().starts_with("not-json: "), "{spoiled}");

@@ -227,6 +227,9 @@ impl Decisions<'_> {
         for left in published.not_removed() {
             self.note_not_removed(batch, left);
         }
+        if let Some((folder, detail)) = published.ungiven() {
+            self.journal.notice(Notice::NotShared { folder: folder.to_owned(), detail: detail.to_owned() });
+        }
         for (path, detail) in published.in_doubt() {
             batch.keep_in_doubt(path);
             self.journal.notice(Notice::NotRemoved { path: path.to_string(), detail: detail.clone() });

@@ -19,7 +19,7 @@ use crate::state::ledger::Entry;
 use crate::tree::name::TreePath;
 use crate::tree::stage;
 use crate::tree::walk::{self, TreeEntryKind};
-use crate::tree::{Facts, Tree};
+use crate::tree::{Due, Facts, Tree};
 
 /// Rows of the ledger read at a time.
 const PAGE: usize = 10_000;
@@ -119,10 +119,9 @@ impl Inspector<'_> {
         }
     }
 
-    /// What is wrong with the owner or the mode of a file. Files and folders are made under one umask, so a file grants
-    /// other users the same rights as its folder.
+    /// What is wrong with the owner, the group, the mode or the ACL of a file.
     fn permissions(&self, facts: &Facts) -> Option<Text> {
-        let expected = facts.mode_of_folder & 0o066 | 0o600;
+        let Due { group, mode: expected, has_acl } = facts.due;
         if facts.owner != self.owner {
             let (theirs, owner) = (facts.owner, self.owner);
             return Some(text!(
@@ -130,13 +129,22 @@ impl Inspector<'_> {
                 "属于用户 {theirs}，导出用户是 {owner}"
             ));
         }
+        if let Some(due) = group.filter(|due| *due != facts.group) {
+            let group = facts.group;
+            return Some(text!(
+                "its group is {group}, its folder hands down {due}",
+                "属组为 {group}，按其目录应为 {due}"
+            ));
+        }
         let mode = facts.mode;
-        (mode != expected).then(|| {
-            text!(
+        if mode != expected {
+            return Some(text!(
                 "its mode is {mode:04o}, its folder's asks for {expected:04o}",
                 "权限为 {mode:04o}，按其目录应为 {expected:04o}"
-            )
-        })
+            ));
+        }
+        (!has_acl)
+            .then(|| text!("its ACL is not the one that its folder hands down", "其 ACL 与其目录的默认 ACL 不一致"))
     }
 }
 
@@ -221,7 +229,7 @@ fn find_strangers(
 }
 
 /// The name of a tenant's folder.
-fn folder_of(tenant: &Tenant) -> String {
+pub(super) fn folder_of(tenant: &Tenant) -> String {
     TreePath::of(tenant, None, "20000101", "1").tenant().to_owned()
 }
 

@@ -52,7 +52,7 @@ impl Difference {
                 "用 verify --against-source --repair 导出；若更新时间相同，再加 --documents"
             ),
             Self::Missing | Self::Altered => text!("verify --repair exports it", "用 verify --repair 导出"),
-            Self::Permissions => text!("chown or chmod it", "用 chown 或 chmod 修正"),
+            Self::Permissions => text!("chown, chgrp, chmod or setfacl it", "用 chown、chgrp、chmod 或 setfacl 修正"),
             Self::Withdrawn => {
                 text!("verify --against-source --prune removes it", "用 verify --against-source --prune 删除")
             }
@@ -86,11 +86,21 @@ pub struct Finding {
     pub detail: Text,
 }
 
+/// The tenant of a finding, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    Tenant(Tenant),
+    /// The folder of a tenant, by its name in the output.
+    Folder(String),
+    Unknown,
+}
+
 #[derive(Clone, Debug)]
 pub struct Findings {
     shown: usize,
     listed: Vec<Finding>,
     numbers: BTreeMap<Difference, u64>,
+    by_place: BTreeMap<(Place, Difference), u64>,
     to_export: Vec<InvoiceId>,
     /// Of these, the ones that cannot be exported as their rows are.
     unexportable: BTreeSet<(Difference, InvoiceId)>,
@@ -110,6 +120,11 @@ impl Finding {
     pub fn key(&self) -> (Difference, Option<&InvoiceId>, Option<&str>) {
         (self.difference, self.id.as_ref(), self.path.as_deref())
     }
+
+    fn place(&self) -> Place {
+        let folder = || self.path.as_deref()?.split('/').next().map(|folder| Place::Folder(folder.to_owned()));
+        self.tenant.clone().map(Place::Tenant).or_else(folder).unwrap_or(Place::Unknown)
+    }
 }
 
 impl Findings {
@@ -118,6 +133,7 @@ impl Findings {
             shown,
             listed: Vec::new(),
             numbers: BTreeMap::new(),
+            by_place: BTreeMap::new(),
             to_export: Vec::new(),
             unexportable: BTreeSet::new(),
             withdrawn: Vec::new(),
@@ -140,8 +156,14 @@ impl Findings {
         self.record(Finding { difference, tenant: None, id: None, path: Some(path.to_string()), detail });
     }
 
+    /// How often each difference was found where.
+    pub(super) fn by_place(&self) -> &BTreeMap<(Place, Difference), u64> {
+        &self.by_place
+    }
+
     /// Counts a finding, and lists it unless enough of its kind are listed.
     pub(super) fn record(&mut self, finding: Finding) {
+        *self.by_place.entry((finding.place(), finding.difference)).or_default() += 1;
         let number = self.numbers.entry(finding.difference).or_default();
         *number += 1;
         if let Some(id) = &finding.id {

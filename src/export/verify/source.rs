@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::findings::{Difference, Finding, Findings};
+use super::look::Sight;
 use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, CheckResult, Checker, Presence};
 use crate::export::diff::{Compare, ReaderEvent, Scope};
@@ -13,7 +14,6 @@ use crate::export::options::{CommonOptions, SourceOptions};
 use crate::export::plan::{self, HowToRead};
 use crate::export::retry::RetryPolicy;
 use crate::export::server::second_source;
-use crate::export::session::Session;
 use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::lang::Text;
@@ -29,18 +29,19 @@ use crate::state::visited::VisitedIds;
 pub(super) fn compare(
     from: &SourceOptions,
     options: &CommonOptions,
-    session: &Session,
+    Sight { state, snapshot, run, .. }: Sight<'_>,
     compare: Compare,
     cancel: &Cancel,
     findings: &mut Findings,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
-    let (Session { state, snapshot, .. }, selection) = (session, &options.selection);
+    let Some(snapshot) = snapshot else { return Ok(()) };
+    let selection = &options.selection;
     let known = state.tenants()?;
     let groups = plan::groups(&snapshot.listed, &selection.tenants, &known, &HowToRead::Span(selection.window.clone()));
     let mut retry = RetryPolicy::new(from.retry_for, cancel);
     let read_task = ReadTask {
-        source: retry.run(tell, || second_source(&from.access, &snapshot.server, None))?,
+        source: retry.run(tell, || second_source(&from.access, &snapshot.server, run))?,
         lookup: state.lookup()?,
         todo: snapshot.tenantless.iter().map(tenantless).collect(),
         scope: Arc::new(Scope::Groups { groups, compare }),

@@ -2,6 +2,7 @@
 
 use crate::export::options::{CommonOptions, SourceOptions};
 use crate::given_time::GivenWindow;
+pub use crate::state::verifications::{Against, ContentCheck};
 
 /// Asks the operator before more files are removed than is harmless. The arguments are the number of files and of
 /// invoices in the ledger. An error stops the removal.
@@ -20,12 +21,10 @@ pub struct Task {
     pub with_source: Option<WithSource>,
 }
 
-/// How a file is compared with what was exported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ContentCheck {
-    /// By its size, and by its content only if it was modified after the run that wrote it.
-    BySize,
-    ByHash,
+impl Task {
+    pub(super) fn against(&self) -> Against {
+        self.with_source.as_ref().map_or(Against::Ledger, |with| with.against)
+    }
 }
 
 /// A comparison or a repair that needs the source.
@@ -36,13 +35,10 @@ pub struct WithSource {
     pub prune: Prune,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Against {
-    Ledger,
-    /// The source's keys, and the documents of those that the ledger does not hold.
-    Keys,
-    /// Every document.
-    Documents,
+impl WithSource {
+    pub(super) fn may_mend(&self) -> bool {
+        self.repair == Repair::Yes || self.prune != Prune::No
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

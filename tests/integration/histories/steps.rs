@@ -76,7 +76,29 @@ pub(super) enum Step {
     Refill(Refill),
     /// A dry run, and what it rehearses.
     Rehearsed(Kind),
+    Aside(Aside),
     Run(Run),
+}
+
+/// What is on record as a run and changes nothing that a later run goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Aside {
+    /// The source does not answer.
+    FailedStart,
+    Verified,
+    VerifiedAgainstSource,
+}
+
+impl Aside {
+    pub(super) fn args(self) -> &'static [&'static str] {
+        match self {
+            Self::FailedStart => {
+                &["run", "--mode", "incremental", "--source", "sqlite:/nowhere/a.db", "--retry-for", "0s"]
+            }
+            Self::Verified => &["verify", "--hash"],
+            Self::VerifiedAgainstSource => &["verify", "--against-source", "--documents"],
+        }
+    }
 }
 
 /// What keeps a transaction open.
@@ -244,7 +266,8 @@ pub(super) fn histories(pace: &'static Pace) -> impl Strategy<Value = Vec<Step>>
         1 => select(&[Machine::Restarted, Machine::Another][..]).prop_map(Step::Move),
         1 => rebuild().prop_map(Step::Rebuild),
         1 => refill().prop_map(Step::Refill),
-        1 => rehearsed().prop_map(Step::Rehearsed),
+        // Of more than ten kinds none may weigh nothing.
+        3 => prop_oneof![1 => rehearsed().prop_map(Step::Rehearsed), 2 => asides().prop_map(Step::Aside)],
         7 => runs(pace).prop_map(Step::Run),
     ];
     vec(step, 4..28)
@@ -308,6 +331,10 @@ pub(super) const OURS: &[&str] =
     &[".export_state", ".export_state/lock", ".export_state/state.db", ".export_state/backups"];
 /// Early and late in a run: before it reads rows, and while it puts files in place.
 const STOPS: &[&str] = &["mkdirat", "linkat", "renameat", "syncfs"];
+
+fn asides() -> impl Strategy<Value = Aside> {
+    select(&[Aside::FailedStart, Aside::Verified, Aside::VerifiedAgainstSource][..])
+}
 
 fn rehearsed() -> impl Strategy<Value = Kind> {
     prop_oneof![3 => Just(Kind::Incremental), 2 => Just(Kind::Full), 1 => backfill()]
@@ -375,6 +402,7 @@ impl Display for Step {
             Self::Rebuild(rebuild) => write!(f, "the table is {rebuild:?}"),
             Self::Refill(refill) => write!(f, "the table is emptied and gets {refill:?}"),
             Self::Rehearsed(kind) => write!(f, "rehearsed: {}", kind.args().join(" ")),
+            Self::Aside(aside) => write!(f, "aside: {}", aside.args().join(" ")),
             Self::Run(Run { kind, fate }) => write!(f, "{}{fate}", kind.args().join(" ")),
         }
     }

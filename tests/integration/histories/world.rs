@@ -12,9 +12,10 @@ use super::clocks::Clocks;
 use super::faults::{Obstacle, overtake};
 use super::reference::{self, Invoice, Reference, Sight, Write};
 use super::rows;
-use super::steps::{Change, Deed, Ending, Fate, Holder, Kind, Machine, Pace, Rebuild, Refill, Run, Step};
+use super::steps::{Aside, Change, Deed, Ending, Fate, Holder, Kind, Machine, Pace, Rebuild, Refill, Run, Step};
 use super::verdict::{Before, Recorded};
 use crate::support::exporter::{Finished, run_with};
+use crate::support::listing::all_but_runs;
 use crate::support::state::meddle;
 use crate::support::{Break, Exporter, Proxy, Table};
 
@@ -136,6 +137,7 @@ impl<'a> World<'a> {
             Step::Rebuild(rebuild) => _ = self.rebuild(*rebuild),
             Step::Refill(refill) => _ = self.refill(*refill),
             Step::Rehearsed(kind) => self.rehearse(*kind),
+            Step::Aside(aside) => self.stand_aside(*aside),
             Step::Run(run) => _ = self.run(run),
         }
     }
@@ -432,6 +434,23 @@ impl<'a> World<'a> {
             };
             assert_eq!(counts(&said), counts(&done), "a dry run said {said}, and the run {done}");
         }
+    }
+
+    /// It is on record, and everything else stays as it is.
+    fn stand_aside(&mut self, aside: Aside) {
+        if !self.has_state {
+            return;
+        }
+        self.show_clocks();
+        let look = |exporter: &Exporter<'_>| (exporter.stamps(), all_but_runs(&exporter.state()));
+        let before = look(&self.exporter);
+        let runs = self.exporter.ask("SELECT id FROM run").len();
+        let done = self.exporter.run(aside.args());
+        self.story.tell(self.now(), &format!("{aside:?}: {}", done.status));
+        assert!(matches!(done.status.code(), Some(0 | 1 | 5 | 6)), "{done}");
+        assert!(look(&self.exporter) == before, "{aside:?} changed more than the history: {done}");
+        let recorded = self.exporter.ask("SELECT id FROM run").len() - runs;
+        assert_eq!(recorded, 1, "{done}");
     }
 
     fn oldest_open(&self) -> Option<i64> {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read};
 use std::mem;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
@@ -111,6 +112,22 @@ impl<'a> Exporter<'a> {
 
     pub(crate) fn spawn(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Running {
         Running::new(&mut self.command(args))
+    }
+
+    /// Starts the binary as another user, who may search the exporter's folder and read an embedded source from now
+    /// on. The way to the binary may be closed to that user, so it is started by a handle.
+    pub(crate) fn spawn_as(&self, user: u32, group: u32, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Running {
+        let plain = self.command(args);
+        let binary = fs::File::open(plain.get_program()).expect("open the binary");
+        let url = self.table.url();
+        let source = url.strip_prefix("sqlite:").and_then(|file| Path::new(file).parent());
+        for folder in [Some(self.home()), source].into_iter().flatten() {
+            fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("let the other user in");
+        }
+        let mut command = Command::new(format!("/proc/self/fd/{}", binary.as_raw_fd()));
+        command.args(plain.get_args()).current_dir("/").env_clear();
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Running::new(command.uid(user).gid(group))
     }
 
     /// What was written so far survives a power cut.

@@ -1,0 +1,89 @@
+//! Starts that fail, on record: what an operator looks for in the history after a night without exports.
+//!
+//! Only a state that is there, sound and this user's says anything about a start. Nothing is made.
+
+use std::time::Duration;
+
+use super::options::{CommonOptions, Paths, Surroundings};
+use crate::lang::{Explain, Message};
+use crate::lock;
+use crate::panics;
+use crate::refusal::Refusal;
+use crate::run::rfc3339;
+use crate::state::State;
+use crate::state::starts::FailedStart;
+use crate::tree::mark;
+
+/// How long a record waits for the lock of the state.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Starts a run or a verification. If that fails, it is on record as a run that failed.
+///
+/// # Errors
+/// Those of the start, each once. If the start should be on record and cannot be, the error says so.
+pub fn on_record<T>(options: &CommonOptions, start: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let error = match panics::as_error(start) {
+        Ok(started) => return Ok(started),
+        Err(error) => error,
+    };
+    if !belongs_on_record(&error) {
+        return Err(error);
+    }
+    match record(options, &error) {
+        Ok(()) => Err(error),
+        // Whose state it is, or that it is damaged, is for a command to say that needs it.
+        Err(unrecorded) if refusal(&unrecorded).is_some_and(|refusal| refusal.exit_code() == STATE_REFUSED) => {
+            Err(error)
+        }
+        Err(unrecorded) => {
+            let why = Message::from(&unrecorded).what;
+            Err(error).explain(|| text!("this start is not on record ({why})", "本次启动未能记入历史（{why}）"; why))
+        }
+    }
+}
+
+const STATE_REFUSED: u8 = 5;
+
+fn refusal(error: &anyhow::Error) -> Option<&Refusal> {
+    error.chain().find_map(|cause| cause.downcast_ref())
+}
+
+/// Whether a start that failed like this is a run that failed. A run that makes way for another one did not fail, and
+/// a state that was refused says nothing about this start.
+fn belongs_on_record(error: &anyhow::Error) -> bool {
+    !matches!(
+        refusal(error),
+        Some(
+            Refusal::Locked { .. }
+                | Refusal::ScriptLocked { .. }
+                | Refusal::Cancelled { .. }
+                | Refusal::StateDamaged { .. }
+                | Refusal::StateNewer { .. }
+                | Refusal::OtherSource { .. }
+        )
+    )
+}
+
+/// Puts the start on record, if there is a state for it.
+fn record(options: &CommonOptions, error: &anyhow::Error) -> anyhow::Result<()> {
+    let CommonOptions {
+        kind,
+        paths: Paths { output, state, .. },
+        surroundings: Surroundings { starter, clocks, .. },
+        ..
+    } = options;
+    let Some(lock) = lock::acquire_state(state, starter, PATIENCE)? else { return Ok(()) };
+    let Some(mut state) = State::open_for_record(&lock)? else { return Ok(()) };
+    // A tree that cannot be looked at has nothing to say about numbers.
+    let marked = mark::of_output(output).ok().flatten().map_or(0, |mark| mark.run);
+    let run = state.record_failed_start(&FailedStart {
+        kind: *kind,
+        starter,
+        since: options.selection.window.after.as_ref(),
+        at: &rfc3339((clocks.now)()),
+        error: &Message::from(error).to_string(),
+        last_number: lock.last_number()?.max(marked),
+    })?;
+    lock.note_number(run)?;
+    state.close()
+}

@@ -1,0 +1,137 @@
+//! Tree, state and source for a verification that mends nothing. It holds the lock: while a run is at work, its files
+//! and its records disagree for a moment. Where it may not write it shares the lock with other readers.
+
+use std::io::ErrorKind;
+
+use super::task::Task;
+use crate::event::Event;
+use crate::export::options::Paths;
+use crate::export::server::{ServerSession, ServerSnapshot, take_snapshot, unknown_tenants};
+use crate::lock::{self, ExportLock, SharedLock};
+use crate::refusal::Refusal;
+use crate::run::RunId;
+use crate::state::State;
+use crate::state::selection::Selection;
+use crate::tree::{Tree, mark};
+
+/// What a comparison looks at.
+#[derive(Clone, Copy)]
+pub(super) struct Sight<'a> {
+    pub tree: &'a Tree,
+    pub state: &'a State,
+    /// None where only tree and ledger are compared.
+    pub snapshot: Option<&'a ServerSnapshot>,
+    /// The verification, if it is on record.
+    pub run: Option<RunId>,
+}
+
+/// What is looked at, and held.
+pub(super) struct Look {
+    pub tree: Tree,
+    pub state: State,
+    /// None where only tree and ledger are compared.
+    pub snapshot: Option<ServerSnapshot>,
+    /// Why nothing can be put on record; None: it can.
+    pub unwritable: Option<anyhow::Error>,
+    /// Freed last.
+    pub held: Held,
+}
+
+/// The lock, as far as it can be had.
+pub(super) enum Held {
+    Alone(ExportLock),
+    Shared { _lock: Option<SharedLock> },
+}
+
+impl Look {
+    /// The session with the server is None where the source is not asked.
+    pub(super) fn open(
+        task: &Task,
+        server_session: Option<ServerSession>,
+        tell: &mut dyn FnMut(Event),
+    ) -> anyhow::Result<Self> {
+        let options = &task.common;
+        // Taking the lock would make folders in a mistyped output.
+        drop(open_read_only(task)?);
+        let (held, unwritable) = hold(task, tell)?;
+        let (state, unwritable) = open_state(task, &held, unwritable)?;
+        let (last, mark) = (state.last_time()?, mark::of_output(&options.paths.output)?);
+        options.location().judge(Some(&last), mark.as_ref())?;
+        let mut snapshot = match server_session {
+            Some(mut server_session) => Some(take_snapshot(options, &mut server_session, Some((&state, &last)), tell)?),
+            None => {
+                refuse_tenants_not_in_state(&state, &options.selection)?;
+                None
+            }
+        };
+        snapshot.iter_mut().for_each(|snapshot: &mut ServerSnapshot| snapshot.remind(tell));
+        Ok(Self { tree: Tree::open(&options.paths.output)?, state, snapshot, unwritable, held })
+    }
+
+    /// Closes the state and frees the lock.
+    pub(super) fn close(self) -> anyhow::Result<()> {
+        self.state.close()
+    }
+}
+
+fn open_read_only(task: &Task) -> anyhow::Result<State> {
+    let Paths { output, state, .. } = &task.common.paths;
+    let opened = State::open_read_only(state)?.ok_or_else(|| Refusal::NoState { state: state.clone() })?;
+    task.common.location().judge(Some(&opened.last_time()?), mark::of_output(output)?.as_ref())?;
+    Ok(opened)
+}
+
+/// Locks out runs: alone, or with other readers and the reason for that.
+fn hold(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Held, Option<anyhow::Error>)> {
+    let options = &task.common;
+    match options.lock(tell) {
+        Ok((_, lock)) => Ok((Held::Alone(lock), None)),
+        Err(why) if may_only_read(&why) => {
+            let (output, purpose) = (&options.paths.output, options.kind.as_str());
+            let lock = lock::share(output, purpose, &options.surroundings.starter, options.work.lock_wait, tell)?;
+            Ok((Held::Shared { _lock: lock }, Some(why)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The state, and why nothing can be put on record in it.
+fn open_state(
+    task: &Task,
+    held: &Held,
+    unwritable: Option<anyhow::Error>,
+) -> anyhow::Result<(State, Option<anyhow::Error>)> {
+    let why = match held {
+        Held::Shared { .. } => unwritable,
+        Held::Alone(lock) => match State::open(lock) {
+            Ok(Some(state)) => return Ok((state, None)),
+            Ok(None) => return Err(Refusal::NoState { state: task.common.paths.state.clone() }.into()),
+            Err(error) if is_refused(&error) && !may_only_read(&error) => return Err(error),
+            Err(error) => Some(error),
+        },
+    };
+    Ok((open_read_only(task)?, why))
+}
+
+/// Where the source is not asked, a tenant that the state does not know is a mistype, and no difference would show it.
+fn refuse_tenants_not_in_state(state: &State, selection: &Selection) -> anyhow::Result<()> {
+    match unknown_tenants(selection, &[], Some(state))?.first() {
+        Some(tenant) => Err(Refusal::TenantNotInState(tenant.to_string()).into()),
+        None => Ok(()),
+    }
+}
+
+/// Whether a command refuses to go on.
+pub(super) fn is_refused(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<Refusal>())
+}
+
+/// Whether tree or state can be read and not changed: they are another user's, or the file system is read-only.
+fn may_only_read(error: &anyhow::Error) -> bool {
+    let may = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        matches!(io, Some(ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied))
+            || matches!(cause.downcast_ref(), Some(Refusal::NotOwner { .. }))
+    };
+    error.chain().any(may)
+}

@@ -1,0 +1,111 @@
+//! A verification on record: opened before anything is compared, and ended in whatever way the comparison ends. An
+//! answer does not wait for its record: where there can be none, it says why.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::disk::folder_of;
+use super::findings::{Findings, Place};
+use super::look::is_refused;
+use super::task::Task;
+use crate::export::metrics::RunMetrics;
+use crate::export::session::end;
+use crate::invoice::Tenant;
+use crate::lang::Message;
+use crate::lock::ExportLock;
+use crate::run::RunId;
+use crate::state::State;
+use crate::state::history::RunStatus;
+use crate::state::runs::{End, OpenRun};
+use crate::state::verifications::Comparison;
+
+/// The record of one verification.
+pub(super) struct Record {
+    /// None: there is none.
+    pub run: Option<RunId>,
+    /// Why there is none.
+    pub missing: Option<anyhow::Error>,
+}
+
+impl Record {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// A state that is refused answers nothing either.
+    pub(super) fn begin(state: &mut State, task: &Task, lock: &ExportLock) -> anyhow::Result<Self> {
+        let mut record = Self { run: None, missing: None };
+        let begun = state.begin_verification(&task.common.surroundings.starter, lock.last_number()?);
+        record.run = record.kept(begun)?;
+        record.run.map_or(Ok(()), |run| lock.note_number(run))?;
+        Ok(record)
+    }
+
+    /// Enters what a comparison has found, or the error that ended it.
+    pub(super) fn examined(
+        &mut self,
+        state: &mut State,
+        task: &Task,
+        metrics: &RunMetrics,
+        examined: anyhow::Result<Findings>,
+    ) -> anyhow::Result<Findings> {
+        match examined {
+            Ok(findings) => {
+                self.enter(state, task, &findings)?;
+                Ok(findings)
+            }
+            Err(error) => {
+                let message = Message::from(&error).to_string();
+                // The operator must know the first error.
+                let _ = self.end(state, &end(&task.common, metrics, RunStatus::Failed, Some(message)));
+                Err(error)
+            }
+        }
+    }
+
+    fn enter(&mut self, state: &mut State, task: &Task, findings: &Findings) -> anyhow::Result<()> {
+        let Some(run) = self.run else { return Ok(()) };
+        let entered = comparison(state, task, findings).and_then(|found| state.record_comparison(run, &found));
+        self.kept(entered).map(drop)
+    }
+
+    /// Ends it.
+    pub(super) fn end(&mut self, state: &mut State, end: &End) -> anyhow::Result<()> {
+        let Some(id) = self.run else { return Ok(()) };
+        let ended = state.finish(OpenRun { id, table_no: None }, end);
+        self.kept(ended).map(drop)
+    }
+
+    /// What was put on record; None if it could not be.
+    fn kept<T>(&mut self, recorded: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+        match recorded {
+            Ok(kept) => Ok(Some(kept)),
+            Err(error) if is_refused(&error) => Err(error),
+            Err(error) => {
+                *self = Self { run: None, missing: Some(error) };
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn comparison<'a>(state: &State, task: &'a Task, findings: &Findings) -> anyhow::Result<Comparison<'a>> {
+    let known = state.tenants()?.into_iter().map(|known| (folder_of(&known.tenant), known.tenant));
+    let known: HashMap<String, Tenant> = known.collect();
+    let mut found = BTreeMap::new();
+    for ((place, difference), number) in findings.by_place() {
+        let tenant = match place {
+            Place::Tenant(tenant) => Some(tenant.clone()),
+            Place::Folder(folder) => known.get(folder).cloned(),
+            Place::Unknown => None,
+        };
+        *found.entry((tenant, difference.as_str())).or_default() += number;
+    }
+    Ok(Comparison {
+        against: task.against(),
+        content: task.content,
+        selection: &task.common.selection,
+        files: findings.files,
+        pending: findings.pending,
+        rejected: findings.rejected,
+        found,
+    })
+}

@@ -1,0 +1,49 @@
+//! Starts that failed: runs on record that never had a boundary. No later run goes by them.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::State;
+use super::history::{PastRun, RUN, RunStatus};
+use super::runs::{NewRun, insert};
+use crate::invoice::SourceTime;
+use crate::run::{Kind, RunId, Starter};
+
+/// A run that came to its end before it had begun.
+#[derive(Clone, Debug)]
+pub struct FailedStart<'a> {
+    pub kind: Kind,
+    pub starter: &'a Starter,
+    /// Of a backfill: where its window would have begun.
+    pub since: Option<&'a SourceTime>,
+    /// When it failed, RFC 3339.
+    pub at: &'a str,
+    pub error: &'a str,
+    /// The last number that a run got, 0 if none is known.
+    pub last_number: i64,
+}
+
+impl State {
+    /// Puts a start that failed on record. Whether a run that has no end died is left to the next run to say: the
+    /// tree is compared with what the state says of that run.
+    pub fn record_failed_start(&mut self, start: &FailedStart<'_>) -> anyhow::Result<RunId> {
+        let FailedStart { kind, starter, since, at, error, last_number } = *start;
+        self.transaction(|tx| {
+            let id = insert(tx, &NewRun { kind, starter, since, boundary: None, last_number })?;
+            tx.execute(
+                "UPDATE run SET status = 'failed', finished = ?2, error = ?3 WHERE id = ?1",
+                params![id, at, error],
+            )?;
+            Ok(id)
+        })
+    }
+
+    /// The last export there was, if it failed: at its start or later. Exports at work are not over.
+    pub fn last_attempt_failed(&self) -> anyhow::Result<Option<PastRun>> {
+        let sql = format!("SELECT {RUN} {LAST_ATTEMPT}");
+        let last = self.read(|conn| conn.query_row(&sql, [], PastRun::from_row).optional())?;
+        Ok(last.filter(|run| run.status == RunStatus::Failed))
+    }
+}
+
+pub(super) const LAST_ATTEMPT: &str =
+    "FROM run r WHERE +r.kind <> 'verify' AND +r.status <> 'running' ORDER BY r.id DESC LIMIT 1";

@@ -1,0 +1,219 @@
+//! Verifications: runs on record that compare, and what they found. Such a run has no boundary, so that no later run
+//! goes by it, until it goes on to mend what it found.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::State;
+use super::runs::{NewRun, insert};
+use super::selection::Selection;
+use super::stored::TenantNo;
+use crate::invoice::{SourceTime, Tenant};
+use crate::run::{Kind, RunId, Starter, rfc3339};
+
+words! {
+    /// What the tree is compared with.
+    pub enum Against {
+        Ledger = "ledger", "台账";
+        /// With the ledger, and the ledger with the source's keys and the documents of those that it does not hold.
+        Keys = "keys", "台账和数据源的键";
+        /// With the ledger, and the ledger with every document.
+        Documents = "documents", "台账和数据源的全部内容";
+    }
+}
+
+words! {
+    /// How a file is compared with what was exported.
+    pub enum ContentCheck {
+        /// By its size, and by its content only if it was modified after the run that wrote it.
+        BySize = "size", "大小";
+        ByHash = "hash", "哈希";
+    }
+}
+
+stored_words!(Against ContentCheck);
+
+/// A comparison that is done.
+#[derive(Clone, Debug)]
+pub struct Comparison<'a> {
+    pub against: Against,
+    pub content: ContentCheck,
+    pub selection: &'a Selection,
+    /// Rows of the ledger that were compared with their files.
+    pub files: u64,
+    /// Invoices that the next run exports.
+    pub pending: u64,
+    /// Invoices with an open reject.
+    pub rejected: u64,
+    /// How often each difference was found in a tenant, which is None where it is not known.
+    pub found: BTreeMap<(Option<Tenant>, &'static str), u64>,
+}
+
+/// What a verification compared, and what it found in total.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastVerification {
+    pub against: Against,
+    pub content: ContentCheck,
+    /// Source times `(since, until]`; None is open at that end.
+    pub since: Option<SourceTime>,
+    pub until: Option<SourceTime>,
+    pub files: u64,
+    pub pending: u64,
+    pub rejected: u64,
+    pub differences: u64,
+}
+
+/// What differed in one tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastFinding {
+    /// None where it is not known.
+    pub tenant: Option<Tenant>,
+    /// The word of the difference.
+    pub difference: String,
+    pub number: u64,
+}
+
+/// The last verification that covered a tenant and found no difference in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    pub run: RunId,
+    /// When it began, RFC 3339. What changed later is not proven.
+    pub at: String,
+    pub against: Against,
+    pub content: ContentCheck,
+    pub since: Option<SourceTime>,
+    pub until: Option<SourceTime>,
+}
+
+impl State {
+    /// Opens a verification. Earlier ones that are still called running are dead, since this process holds the lock.
+    /// Dead runs that could change the tree are left to the next run.
+    pub fn begin_verification(&mut self, starter: &Starter, last_number: i64) -> anyhow::Result<RunId> {
+        self.transaction(|tx| {
+            tx.execute(
+                "UPDATE run SET status = 'interrupted', finished = ?1 WHERE status = 'running' AND boundary IS NULL",
+                [rfc3339(starter.at)],
+            )?;
+            insert(tx, &NewRun { kind: Kind::Verify, starter, since: None, boundary: None, last_number })
+        })
+    }
+
+    /// Puts on record what an open verification has found.
+    pub fn record_comparison(&mut self, run: RunId, comparison: &Comparison<'_>) -> anyhow::Result<()> {
+        let Comparison { against, content, selection, files, pending, rejected, found } = comparison;
+        let differences: u64 = found.values().sum();
+        self.transaction(|tx| {
+            tx.execute(
+                "INSERT INTO verification (run, against, content, since, until, all_tenants, last_tenant, files, pending,
+                                           rejected, differences)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, (SELECT coalesce(max(n), 0) FROM tenant), ?7, ?8, ?9, ?10)",
+                params![
+                    run,
+                    against,
+                    content,
+                    selection.window.after,
+                    selection.window.upto,
+                    selection.tenants.is_empty(),
+                    files.cast_signed(),
+                    pending.cast_signed(),
+                    rejected.cast_signed(),
+                    differences.cast_signed()
+                ],
+            )?;
+            for tenant in &selection.tenants {
+                tx.execute(
+                    "INSERT INTO verification_tenant (run, tenant) SELECT ?1, n FROM tenant WHERE name = ?2
+                     ON CONFLICT DO NOTHING",
+                    params![run, tenant],
+                )?;
+            }
+            // A tenant that only the source has may be new. It is known once a run has exported it.
+            for ((tenant, difference), number) in found {
+                tx.execute(
+                    "INSERT INTO verification_finding (run, tenant, difference, number)
+                     VALUES (?1, coalesce((SELECT n FROM tenant WHERE name = ?2), 0), ?3, ?4)
+                     ON CONFLICT (run, tenant, difference) DO UPDATE SET number = number + excluded.number",
+                    params![run, tenant, difference, number.cast_signed()],
+                )?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What the verification of this number compared; None if it came to no end, or is none.
+pub(super) fn of_run(conn: &Connection, run: RunId) -> rusqlite::Result<Option<PastVerification>> {
+    let verification = |row: &Row<'_>| {
+        Ok(PastVerification {
+            against: row.get("against")?,
+            content: row.get("content")?,
+            since: row.get("since")?,
+            until: row.get("until")?,
+            files: row.get("files")?,
+            pending: row.get("pending")?,
+            rejected: row.get("rejected")?,
+            differences: row.get("differences")?,
+        })
+    };
+    conn.prepare_cached("SELECT * FROM verification WHERE run = ?1")?.query_row([run], verification).optional()
+}
+
+/// The tenants that a verification was limited to, by name; none where it was not.
+pub(super) fn tenants_of(conn: &Connection, run: RunId) -> rusqlite::Result<Vec<Tenant>> {
+    let mut query = conn.prepare(LIMITED_TO)?;
+    query.query_map([run], |row| row.get(0))?.collect()
+}
+
+/// What a verification found, by tenant.
+pub(super) fn findings_of(conn: &Connection, run: RunId) -> rusqlite::Result<Vec<PastFinding>> {
+    let mut query = conn.prepare(FOUND_BY)?;
+    let finding = |row: &Row<'_>| {
+        Ok(PastFinding { tenant: row.get("name")?, difference: row.get("difference")?, number: row.get("number")? })
+    };
+    query.query_map([run], finding)?.collect()
+}
+
+/// The last proof of each tenant that has one. Verifications are read from the newest one back until every tenant has
+/// its proof.
+pub(super) fn proofs(conn: &Connection) -> rusqlite::Result<HashMap<TenantNo, Proof>> {
+    let mut proofs = HashMap::new();
+    let mut left: BTreeSet<i64> =
+        conn.prepare("SELECT n FROM tenant")?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let mut query = conn.prepare(NEWEST_FIRST)?;
+    let mut rows = query.query([])?;
+    while !left.is_empty()
+        && let Some(row) = rows.next()?
+    {
+        let proof = Proof {
+            run: row.get("run")?,
+            at: row.get("started")?,
+            against: row.get("against")?,
+            content: row.get("content")?,
+            since: row.get("since")?,
+            until: row.get("until")?,
+        };
+        let mut covered: BTreeSet<i64> = match row.get("all_tenants")? {
+            true => left.range(..=row.get::<_, i64>("last_tenant")?).copied().collect(),
+            false => numbers(conn, "SELECT tenant FROM verification_tenant WHERE run = ?1", proof.run)?,
+        };
+        for differs in numbers(conn, "SELECT tenant FROM verification_finding WHERE run = ?1", proof.run)? {
+            covered.remove(&differs);
+        }
+        for proven in covered.into_iter().filter(|tenant| left.remove(tenant)).collect::<Vec<_>>() {
+            proofs.insert(TenantNo(proven), proof.clone());
+        }
+    }
+    Ok(proofs)
+}
+
+fn numbers(conn: &Connection, sql: &str, run: RunId) -> rusqlite::Result<BTreeSet<i64>> {
+    conn.prepare_cached(sql)?.query_map([run], |row| row.get(0))?.collect()
+}
+
+const NEWEST_FIRST: &str =
+    "SELECT v.*, r.started FROM verification v CROSS JOIN run r ON r.id = v.run ORDER BY v.run DESC";
+pub(super) const LIMITED_TO: &str = "SELECT t.name FROM verification_tenant v CROSS JOIN tenant t ON t.n = v.tenant
+    WHERE v.run = ?1 ORDER BY t.name";
+pub(super) const FOUND_BY: &str = "SELECT t.name, f.difference, f.number FROM verification_finding f
+    LEFT JOIN tenant t ON t.n = f.tenant WHERE f.run = ?1 ORDER BY t.name, f.difference";

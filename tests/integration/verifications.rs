@@ -1,0 +1,195 @@
+//! Verifications: each is a run in the history, never the run that a later one goes by, and `status` says when each
+//! tenant was last proven.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::history::{INCREMENTAL, MINUTE};
+use crate::support::disk::Mount;
+use crate::support::exporter::{Exporter, run_with_at};
+use crate::support::table::{Row, Table, on_every_source};
+
+/// Two invoices of tenant 1 and one of tenant 10, exported.
+fn exported(table: &Table) -> Exporter<'_> {
+    for (id, tenant) in [(1, "1"), (2, "1"), (3, "10")] {
+        insert(table, id, tenant);
+    }
+    let exporter = Exporter::new(table);
+    exporter.run(INCREMENTAL).expect(0);
+    exporter
+}
+
+fn insert(table: &Table, id: i64, tenant: &str) {
+    let time = table.ago(50 * MINUTE);
+    table.insert(&Row { id, tenant, number: &format!("INV{id}"), time: &time, ..Row::default() });
+}
+
+#[track_caller]
+fn verify(exporter: &Exporter<'_>, args: &[&str], code: i32) -> Value {
+    exporter.run(["verify", "--format", "json"].iter().chain(args)).expect(code).json()
+}
+
+fn history(exporter: &Exporter<'_>, run: &Value) -> Value {
+    exporter.run(["history", &run.to_string(), "--format", "json"]).expect(0).json()
+}
+
+/// What `status` says of the last proof of each tenant: tenant, run, against, content, since, until.
+fn proofs(exporter: &Exporter<'_>) -> Vec<String> {
+    let status = exporter.run(["status", "--format", "json"]).expect(0).json();
+    let mut proofs: Vec<String> = status
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            assert_eq!(row["verified_time"].is_string(), row["verified_run"].is_i64());
+            let fields = ["run", "against", "content", "since", "until"].map(|field| &row[format!("verified_{field}")]);
+            let words = fields.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+            format!("{}: {}", row["tenant"].as_str().unwrap(), words.join(" "))
+        })
+        .collect();
+    proofs.sort_by_key(|proof| proof.split(':').next().unwrap().parse::<u32>().ok());
+    proofs
+}
+
+#[test]
+fn every_verification_is_a_run_with_what_it_compared_and_found() {
+    on_every_source(|table| {
+        let exporter = exported(table);
+        assert_eq!(proofs(&exporter), ["1: null null null null null", "10: null null null null null"]);
+        let plain = verify(&exporter, &[], 0);
+        assert_eq!((&plain["run"], &plain["not_recorded"], &plain["source"]), (&json!(2), &Value::Null, &Value::Null));
+        assert_eq!(
+            (&plain["against"], &plain["content"], &plain["since"]),
+            (&json!("ledger"), &json!("size"), &Value::Null)
+        );
+        table.execute("DELETE FROM t_invoice WHERE fid = 3");
+        fs::remove_file(exporter.output().join("1/CN/20251128+INV1.json")).unwrap();
+        fs::write(exporter.output().join("10/CN/20251128+X.json"), "{}").unwrap();
+        let window = ["--since", "2020-01-01", "--until", "2099-12-31"];
+        let args = ["--against-source", "--hash", "--tenant", "1", "--tenant", "10"];
+        let answer = verify(&exporter, &args, 6);
+        assert_eq!(
+            (&answer["run"], &answer["tenants"], &answer["differences"]),
+            (&json!(3), &json!("1, 10"), &json!(3))
+        );
+        assert_eq!((&answer["against"], &answer["content"]), (&json!("keys"), &json!("hash")));
+        assert!(answer["source"].as_str().unwrap().ends_with(".t_invoice"), "{answer}");
+        let run = history(&exporter, &answer["run"]);
+        assert_eq!(
+            (&run["kind"], &run["status"], &run["boundary"]),
+            (&json!("verify"), &json!("success"), &Value::Null)
+        );
+        for field in ["against", "content", "files_looked_at", "differences", "pending", "known_rejects"] {
+            assert_eq!(run[field], answer[field], "{field}: {run}");
+        }
+        assert_eq!(run["verified_tenants"], json!([{ "tenant": "1" }, { "tenant": "10" }]));
+        let found = |tenant: &str, difference: &str| json!({ "tenant": tenant, "difference": difference, "number": 1 });
+        assert_eq!(run["findings"], json!([found("1", "missing"), found("10", "foreign"), found("10", "withdrawn")]));
+
+        let documents = verify(&exporter, &[&["--against-source", "--documents"][..], &window].concat(), 6);
+        let run = history(&exporter, &documents["run"]);
+        for (field, time) in [("since", "2019-12-31 23:59:59"), ("until", "2099-12-31 23:59:59")] {
+            assert!(run[field].as_str().unwrap().starts_with(time), "{run}");
+            assert_eq!(run[field], documents[field]);
+        }
+        let listed = exporter.run(["history", "--kind", "verify"]).expect(0);
+        let lines: Vec<&str> = listed.stdout.lines().collect();
+        assert!(lines.len() == 4 && lines[3].contains("3 files, nothing differs"), "{listed}");
+        assert!(lines[1].contains(" -> 2099-12-31") && lines[2].contains("3 differ"), "{listed}");
+        assert!(lines[3].contains("everything"), "{listed}");
+        exporter.run(["state", "check", "--deep"]).expect(0);
+    });
+}
+
+#[test]
+fn status_says_when_each_tenant_was_last_proven_and_how() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    verify(&exporter, &["--against-source"], 0);
+    assert_eq!(proofs(&exporter), ["1: 2 keys size null null", "10: 2 keys size null null"]);
+    let text = exporter.run(["status"]).expect(0);
+    assert!(text.stdout.contains("verified") && text.stdout.contains(" keys"), "{text}");
+    verify(&exporter, &["--hash", "--tenant", "10"], 0);
+    assert_eq!(proofs(&exporter), ["1: 2 keys size null null", "10: 3 ledger hash null null"]);
+    // A difference proves nothing, also where only the folder tells the tenant.
+    let foreign = exporter.output().join("10/CN/20251128+X.json");
+    fs::write(&foreign, "{}").unwrap();
+    verify(&exporter, &[], 6);
+    assert_eq!(proofs(&exporter), ["1: 4 ledger size null null", "10: 3 ledger hash null null"]);
+    fs::remove_file(&foreign).unwrap();
+    insert(&table, 4, "2");
+    exporter.run(INCREMENTAL).expect(0);
+    assert_eq!(proofs(&exporter)[1..], ["2: null null null null null", "10: 3 ledger hash null null"]);
+    verify(&exporter, &["--since", "2020-01-01 00:00:00", "--against-source", "--documents"], 0);
+    let window = "6 documents size 2020-01-01 00:00:00 null";
+    assert_eq!(proofs(&exporter), ["1", "2", "10"].map(|tenant| format!("{tenant}: {window}")));
+    let chinese = exporter.run(["status", "--lang", "zh"]).expect(0);
+    assert!(
+        chinese.stdout.contains("最近核对")
+            && chinese.stdout.contains("台账和数据源的全部内容，2020-01-01 00:00:00 -> 无"),
+        "{chinese}"
+    );
+}
+
+#[test]
+fn a_repair_is_the_verification_that_found_what_it_mends() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    fs::remove_file(exporter.output().join("1/CN/20251128+INV1.json")).unwrap();
+    let answer = verify(&exporter, &["--against-source", "--repair"], 0);
+    assert_eq!((&answer["run"], &answer["written"], &answer["left"]), (&json!(2), &json!(1), &json!(0)));
+    assert_eq!(exporter.ask("SELECT id, kind, status, written FROM run WHERE id > 1"), ["2 verify success 1"]);
+    assert!(exporter.ask_one("SELECT boundary FROM run WHERE id = 2").starts_with("20"));
+    let run = history(&exporter, &answer["run"]);
+    assert_eq!((&run["differences"], &run["findings"][0]["difference"]), (&json!(1), &json!("missing")));
+    assert_eq!(proofs(&exporter), ["1: null null null null null", "10: 2 keys size null null"]);
+    exporter.assert_agrees();
+    exporter.assert_state_is_sound();
+    exporter.run(["state", "check", "--deep"]).expect(0);
+}
+
+#[test]
+fn where_nothing_may_be_written_the_answer_comes_without_a_run() {
+    let table = Table::embedded();
+    let exporter = Exporter::new(&table);
+    insert(&table, 1, "1");
+    let mount = Mount::memory(&exporter.output(), "size=16m");
+    exporter.run(INCREMENTAL).expect(0);
+    mount.again("ro");
+    for args in [&[][..], &["--against-source"], &["--against-source", "--documents", "--hash"]] {
+        let answer = verify(&exporter, args, 0);
+        assert_eq!((&answer["result"], &answer["files_looked_at"]), (&json!("nothing differs"), &json!(1)));
+        let why = answer["not_recorded"].as_str().unwrap();
+        assert!(answer["run"].is_null() && why.contains("Read-only file system"), "{answer}");
+    }
+    let text = exporter.run(["verify"]).expect(0);
+    assert!(text.stdout.contains("not recorded"), "{text}");
+    exporter.run(["verify", "--against-source", "--repair"]).expect(1);
+    mount.again("rw");
+    // Another user's state can be read by root, and is not written.
+    for name in ["lock", "state.db"] {
+        let file = exporter.output().join(".export_state").join(name);
+        std::os::unix::fs::chown(file, Some(65_534), None).expect("this needs root");
+    }
+    let answer = verify(&exporter, &["--against-source"], 0);
+    assert!(answer["run"].is_null() && answer["not_recorded"].is_string(), "{answer}");
+    assert_eq!(exporter.ask("SELECT id FROM run"), ["1"]);
+}
+
+#[test]
+fn a_verification_that_dies_is_interrupted_and_leaves_no_doubt() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    assert!(run_with_at(&exporter, "1/CN", "getdents64:signal=KILL:when=1", &["verify"]).was_killed());
+    assert_eq!(exporter.ask("SELECT id, status FROM run ORDER BY id"), ["1 success", "2 running"]);
+    let trouble = exporter.run(["history", "last-failed", "--format", "json"]).expect(0).json();
+    assert_eq!((&trouble["id"], &trouble["kind"]), (&json!("2"), &json!("verify")));
+    insert(&table, 4, "1");
+    let run = exporter.run(INCREMENTAL).expect(0);
+    assert!(["all keys are compared", "died"].iter().all(|doubt| !run.stderr.contains(doubt)), "{run}");
+    assert_eq!(exporter.ask("SELECT status FROM run ORDER BY id"), ["success", "interrupted", "success"]);
+    assert_eq!(proofs(&exporter)[0], "1: null null null null null");
+    exporter.assert_agrees();
+    exporter.assert_state_is_sound();
+}
