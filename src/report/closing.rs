@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn unchanged_invoices_do_not_count_as_exported_and_a_take_over_says_how_many_files_it_replaced() {
+    fn what_is_unchanged_is_not_exported_and_a_take_over_says_what_it_replaced() {
         let counts = Counts { seen: 10, unchanged: 10, ..Counts::default() };
         let full = Summary { counts, run: Some(RunId(1)), ..summary(Kind::Full) };
         assert_eq!(chinese(&full)[4..], ["[INFO] 成功导出: 0 条记录", "[INFO] 未变化: 10 条记录（文件已是最新）"]);

@@ -549,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn the_counts_are_columns_without_those_that_earlier_versions_lack_or_how_late_nothing_was() {
+    fn the_counts_are_columns_and_none_where_they_are_not_known_or_nothing_was_late() {
         let columns = Columns::default().counts(|late: &u64| {
             let counts = Counts { seen: 2, late: *late, ..Counts::default() };
             Some(PastCounts { counts, has_recent: *late > 0 })

@@ -95,6 +95,15 @@ impl State {
         self.watch.as_ref().map_or(Ok(()), Watch::check)
     }
 
+    /// Answers every further question as if a run had begun so.
+    pub fn suppose(&mut self, supposition: Supposition) -> anyhow::Result<()> {
+        if !supposition.is_empty() {
+            self.ask(|conn| supposition.apply(conn))?;
+            self.supposition = Some(Arc::new(supposition));
+        }
+        Ok(())
+    }
+
     /// Leaves one file behind. SQLite does not tell when the checkpoint fails that closing makes, so it is
     /// asked for one before: where it fails, the disk may not have kept what it said it had.
     pub fn close(self) -> anyhow::Result<()> {

@@ -2,16 +2,12 @@
 //! Temporary tables and a view of the ledger, which SQLite finds before those of the state, stand on each connection
 //! that reads.
 
-use std::sync::Arc;
-
 use rusqlite::Connection;
 
-use super::damage::explain;
+use super::todo;
 use super::watermarks::{self, PullBack};
-use super::{State, todo};
 use crate::event::Doubt;
 use crate::invoice::SourceTime;
-use crate::lang::Explain;
 use crate::tree::stage::Unrecorded;
 
 /// What a run changes when it begins.
@@ -30,23 +26,12 @@ pub struct Supposition {
 /// The lists that a run changes when it begins.
 const LISTS: [&str; 4] = ["tenant", "todo", "doubt_path", "doubt_content"];
 
-impl State {
-    /// Answers every further question as if a run had begun so.
-    pub fn suppose(&mut self, supposition: Supposition) -> anyhow::Result<()> {
-        let Supposition { unrecorded, doubts, pull_backs, .. } = &supposition;
-        if *unrecorded == Unrecorded::default() && doubts.is_empty() && pull_backs.is_empty() {
-            return Ok(());
-        }
-        supposition
-            .apply(&self.conn)
-            .map_err(|error| explain(error, self.path()))
-            .explain(|| text!("cannot read the state {}", "无法读取状态文件 {}", self.path().display()))?;
-        self.supposition = Some(Arc::new(supposition));
-        Ok(())
-    }
-}
-
 impl Supposition {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { unrecorded, doubts, pull_backs, .. } = self;
+        *unrecorded == Unrecorded::default() && doubts.is_empty() && pull_backs.is_empty()
+    }
+
     /// Puts it before what the connection reads.
     pub(super) fn apply(&self, conn: &Connection) -> rusqlite::Result<()> {
         LISTS.into_iter().try_for_each(|list| copy(conn, list))?;

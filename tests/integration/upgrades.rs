@@ -245,7 +245,7 @@ fn rows_of_an_earlier_schema_move_as_before_once_a_full_run_has_read_them() {
 }
 
 #[test]
-fn what_runs_under_an_earlier_schema_read_without_a_gap_is_known_unless_an_operator_changed_it() {
+fn what_an_earlier_schema_has_read_without_a_gap_is_known_after_the_upgrade() {
     let table = table();
     table.insert(&Row { id: 3, tenant: "89", number: "INV3", ..Row::default() });
     let exporter = Exporter::new(&table);
