@@ -14,13 +14,14 @@
 //!    [`state::record`]. What a dead run left in doubt is known from its lists ([`tree::stage`]).
 //! 3. **Nothing is silent.** [`run::Counts`] balance: written + unchanged + rejected + gone = seen.
 //!    Rows that are handed over are counted again where they arrive (`export::drive`); a row counts when the batch
-//!    that decides it is closed (`export::decide`). Rejects are kept in [`state::todo`] and read again by every run.
+//!    that decides it is closed (`export::decide`). Rejects are kept in [`state::todo`]; each run reads those of its
+//!    tenants again, 50,000 at most.
 //! 4. **Nothing is touched for nothing.** `export::check` compares before it writes, `export::decide` asks for
 //!    proof that an old file is superseded before it goes ([`source::TableIdentity`]).
 //! 5. **Everything is on record.** [`state::runs`] and [`state::changes`]; triggers refuse changes to what
 //!    is finished. [`state::history`] and [`state::trace`] read it back.
-//! 6. **It costs what changed.** Keys come from the index alone, documents by primary key, queues are
-//!    bounded in bytes (`export::budget`).
+//! 6. **It costs what changed.** Keys come from the index alone, documents by primary key.
+//!    Documents in memory are bounded in bytes (`export::budget`), what follows them in number.
 //!
 //! ## The words
 //!
@@ -36,17 +37,23 @@
 //! | doubt | a reason to read keys without a lower bound; a path *in doubt* is one that a dead run may have written |
 //! | dead run | a run without an end on record: its process or its machine stopped |
 //! | mark | the record in the tree of its state and of the last run that wrote to it |
+//! | reject, trouble, refusal | what keeps one row, one tenant, or the whole run from being done; `Reason` says why a row is a reject |
+//! | rival, mover, twin | another invoice that wants the path, that leaves it, or that shares the file there |
+//! | group, family | spellings that are read together, and those that the source calls equal |
 //!
 //! ## The way of an invoice
 //!
 //! ```text
-//! source ──keys──▶ diff ──rows──▶ outbox ──packets──▶ check (threads) ──▶ decide (one thread) ──▶ commit (two threads)
-//! ledger look-up   ledger look-up       JSON, SHA-256,      paths, conflicts,       tree: publish of keys          of
-//! a full run        stage the document  batches                 state: record
+//!  source ──keys──▶ diff ──rows──▶ outbox ──packets──▶ check ──▶ decide ──batches──▶ commit
+//!                   asks the       asks the ledger     several   one thread:         two threads:
+//!                   ledger for     for the rows of     threads:  paths, conflicts    sync, then put
+//!                   these keys     a full run          JSON,                         in place
+//!                                                      SHA-256,  records a batch ◀── published
+//!                                                      staging   in the state
 //! ```
 //!
 //! [`export::run`] is where it starts, and [`export`] tells which file does which step. Each step is ahead of the next
-//! by a bounded number of bytes. The deciding thread notices a signal: it publishes and records its decisions and
+//! by a bounded amount. The deciding thread notices a signal: it publishes and records its decisions and
 //! leaves; a reader that waits for the server is left behind (`export::drive`).
 //!
 //! ## The modules
@@ -67,12 +74,13 @@
 //! Imports point upwards in this table only, and `report` sees the words alone;
 //! `tests/integration/architecture.rs` keeps it so.
 //!
-//! ## Where this differs from the design it was built on
+//! ## Decisions that the code alone does not explain
 //!
 //! * A row counts as settled only if its source time lies below the oldest open work **by the overlap, and by a minute
 //!   at least**. A statement that waits for a metadata lock has a source time before the start that the
 //!   server shows, so a second version of the same second could otherwise pass for the first. Work
-//!   that began after the boundary, of which a busy server always has some, holds nothing up.
+//!   that began after the boundary, of which a busy server always has some, leaves rows settled; their tenants' keys
+//!   are only read once more.
 //! * A running SELECT is open work too, unless its text proves that it only reads (`source::select_text`): it may call
 //!   a function that writes, and the server may show it in place of the statement that called it.
 //! * Open work that the server does not tell reliably lifts every lower bound. Where only the privilege is missing, the
@@ -112,11 +120,11 @@
 //! * SQLite opens by path. Where another user can change the way to the state, its files are compared with those
 //!   in the open folder before each write (`state::file`), and none is removed by its path after an error.
 //! * `verify` holds the lock though it may only look: while a run is at work, its files and its records
-//!   disagree for a moment. Only `--repair` and `--prune` are runs in the history.
+//!   disagree for a moment. Every verification is a run in the history, and one run with what it mends.
 //! * `verify` calls an invoice lost if its source time is at or below the tenant's watermark, or missing. Above the
 //!   watermark it is pending, since the next run exports it.
-//! * While one batch is recorded, the next one is synced and put in place and the one after that decided. So
-//!   a run that dies may leave two in doubt, each with its list. A batch that removes files has nothing beside it.
+//! * While one batch is put in place, the next one is synced, and the deciding thread decides the one after or records
+//!   the one before. So a run that dies may leave two in doubt, each with its list. A batch that removes files has nothing beside it.
 //! * The names of a batch are made durable by one more `syncfs`, not by a sync of each folder: where ext4
 //!   has no journal, those do not keep a file that got its first name just now, and a full export over 1,000
 //!   tenants took twice as long with them.

@@ -1,6 +1,6 @@
-//! Batches on their way into tree and state: one thread syncs a batch while another one puts the batch before in
-//! place, and the deciding thread records that one and decides the one behind. What a dead run leaves in doubt is two
-//! batches at most.
+//! Batches on their way into tree and state. One thread syncs the documents of a batch, a second thread puts the batch
+//! in place, and the deciding thread records it. Each may work on another batch. A dead run leaves two batches in doubt
+//! at most: one that is synced or being put in place, and one that is in place and not on record.
 
 use std::thread::{Builder, Scope};
 

@@ -28,8 +28,8 @@ use crate::state::visited::VisitedIds;
 const DOCUMENTS_IN_FLIGHT: usize = 16 << 20;
 /// Packets of rows waiting to be checked.
 const PACKETS_IN_FLIGHT: usize = 512 / ROWS_A_PACKET;
-/// Packets of decisions waiting to be made, each some hundred bytes: room to go on staging while a batch
-/// is published.
+/// Packets of checked rows waiting for a decision, some hundred bytes a row: room to go on staging while a batch is
+/// published.
 const MESSAGES_IN_FLIGHT: usize = 4_096 / ROWS_A_PACKET;
 
 /// A checked row on its way to the deciding thread.
@@ -183,7 +183,7 @@ fn check_all(
 }
 
 /// The rows that came, and those that the reader says it handed over. No other part of the program would miss a row
-/// that got lost in between: a full run moves no watermark, and `verify` would call it exported.
+/// that got lost in between: a full run moves no watermark that shows it, and a run that moves one would step over it.
 #[derive(Default)]
 struct Arrivals(HashMap<Part, (u64, Option<u64>)>);
 

@@ -21,8 +21,8 @@
 //!   row.
 //! * Of one tenant: `Trouble` in `refusal/parts.rs` holds the case and its words. The step that finds it returns it.
 //! * Of the whole run: `Refusal` in `refusal.rs` holds the case and its exit code, `refusal/wording.rs` its words and
-//!   its remedy, `refusal/tests.rs` an example. The step that finds it returns it: before any row is read `plan.rs`,
-//!   `attach.rs`, `server.rs` or `session.rs`.
+//!   its remedy, `refusal/tests.rs` an example. The step that finds it returns it, in whichever module. An exit code
+//!   that is new also stands in `cli.rs` and in the tables of both READMEs.
 //!
 //! ## Where a late commit is found
 //!
@@ -31,7 +31,7 @@
 //! 1. `ask_server` in `server.rs` asks for open work (`Source::open_work`, for MySQL and MariaDB `source/open_work.rs`)
 //!    before any row is read. What had committed by then is visible to every later read; the rest is in `OpenWork`.
 //! 2. `advances` in `decide/parts.rs` has `window::look_back` say where the next run begins to read keys, and
-//!    `State::record` keeps that beside the watermark. `held` says that work was open.
+//!    `State::record` keeps that beside the watermark. `work_was_open` says that work was open then.
 //! 3. `Decisions::entry_of` settles an entry of the ledger only if its time lies below `window::settled_below`: a
 //!    second version with the time of the first could still commit.
 //! 4. In the next run `Incremental::keys_to_read` in `plan.rs` begins at the look-back, also of a tenant with nothing

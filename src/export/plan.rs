@@ -109,7 +109,8 @@ pub fn pull_backs(known: &[KnownTenant], boundary: &SourceTime) -> Vec<PullBack>
         .collect()
 }
 
-/// Tenants that are read together: the spellings that the source's collation calls equal.
+/// The spellings of a tenant that are read together, because the source's collation calls them equal. A spelling that
+/// is to be exported is a member; those that the state knows are its relatives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// The spelling that the source is asked for.
@@ -214,9 +215,9 @@ impl Incremental<'_> {
         KeysToRead::In(Span { after, upto: Some(self.boundary.clone()) })
     }
 
-    /// Its newest source time is what it was, lies below the watermark minus the overlap, and no work
-    /// is open, nor was when its keys were read last. Where source times lie behind the server's clock,
-    /// any open work may commit rows below the newest one.
+    /// Whether the tenant's keys need not be read: its newest source time is that of the last run and lies below the
+    /// watermark minus the overlap, and no work is open now or was when its keys were read last. Any open work counts,
+    /// because an application may write source times that lie behind the server's clock.
     fn is_quiet(&self, tenant: &KnownTenant, newest: Option<&SourceTime>) -> bool {
         let (Some(watermark), Some(newest), Some(_)) = (&tenant.watermark, newest, &tenant.look_back) else {
             return false;

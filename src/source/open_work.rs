@@ -189,13 +189,13 @@ fn since(start: Option<String>) -> OpenWork {
     start.map_or(OpenWork::Unreliable, |start| OpenWork::Since(SourceTime(start)))
 }
 
-/// The one of two that starts earlier, or of which less is known.
+/// What two answers mean together: work of any age counts first, then the lack of a privilege, then the earlier start.
 fn oldest(one: OpenWork, other: OpenWork) -> OpenWork {
     use OpenWork::{None, NotPermitted, Prepared, Since, Unreliable};
     match (one, other) {
-        (NotPermitted, _) | (_, NotPermitted) => NotPermitted,
         (Prepared, _) | (_, Prepared) => Prepared,
         (Unreliable, _) | (_, Unreliable) => Unreliable,
+        (NotPermitted, _) | (_, NotPermitted) => NotPermitted,
         (None, work) | (work, None) => work,
         (Since(one), Since(other)) => Since(one.min(other)),
     }

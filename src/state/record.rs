@@ -45,8 +45,9 @@ pub struct Record {
 }
 
 impl Record {
-    /// Whether this is only about a tenant's watermark. All watermarks of one run move to its boundary.
-    fn leaves_alone(&self, advance: &Advance) -> bool {
+    /// Whether nothing but the watermark changes for the tenant. Such tenants are recorded by one statement, because all
+    /// watermarks of one run move to its boundary.
+    fn moves_only_the_watermark(&self, advance: &Advance) -> bool {
         let boundary = self.advances.first().map(|first| &first.watermark);
         advance.unchanged.is_some() && advance.written == 0 && boundary == Some(&advance.watermark)
     }
@@ -152,7 +153,7 @@ fn put_progress(tx: &Transaction<'_>, run: &OpenRun, record: &Record) -> rusqlit
         take_back(tx, run.id, tenant, counted)?;
     }
     let (unchanged, moving): (Vec<&Advance>, Vec<&Advance>) =
-        record.advances.iter().partition(|advance| record.leaves_alone(advance));
+        record.advances.iter().partition(|advance| record.moves_only_the_watermark(advance));
     let numbers: Vec<TenantNo> = unchanged.iter().filter_map(|advance| advance.unchanged).collect();
     if let Some(Advance { watermark, .. }) = unchanged.first() {
         watermarks::advance_unchanged(tx, run.id, watermark, &numbers)?;

@@ -100,8 +100,9 @@ impl DoubtedPath {
     }
 }
 
-/// Open rejects that one run reads again at the most, those that were read the longest ago first: the list may be
-/// as long as the table, memory may not. What is in doubt after a crash is always read; a batch bounds it.
+/// Open rejects and displaced invoices that one run reads again at the most, those that were read the longest ago
+/// first: the list may be as long as the table, memory may not. Ids in doubt after a crash are always read; there are
+/// as many as two batches hold.
 pub(super) const RETRIED_AT_MOST: i64 = 50_000;
 
 impl State {
@@ -171,7 +172,7 @@ impl State {
         self.read_at_one_moment(|conn| conn.prepare_cached("SELECT 1 FROM reject WHERE id = ?1")?.exists([id]))
     }
 
-    /// Lets the next run, also one that is open, write these invoices without trusting the files that are there.
+    /// Has these invoices written anew, whatever files they have: by the run at work if there is one, else by the next.
     pub fn put_on_todo_list(&mut self, ids: &[InvoiceId]) -> anyhow::Result<()> {
         self.transaction(|tx| {
             let run = last_begun(tx)?;

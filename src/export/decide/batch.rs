@@ -28,8 +28,8 @@ const BATCH_DECISIONS: usize = 4_000;
 const LARGE_BATCH_DECISIONS: usize = 8_000;
 
 /// How many decisions the next batch may hold: twice as many as the one before, up to `BATCH_DECISIONS`, and up to
-/// `LARGE_BATCH_DECISIONS` once that is an eighth of the files that the run has written. Nothing is decided while the
-/// last batch is published, so it is to be small beside the whole.
+/// `LARGE_BATCH_DECISIONS` once that is an eighth of the files that the run has written. The run has nothing to decide any
+/// more while its final batch is published, so that batch is to be small beside the whole.
 pub(super) fn next_limit(limit: usize, written: u64) -> usize {
     let share = usize::try_from(written / 8).unwrap_or(usize::MAX);
     (limit * 2).min(share.clamp(BATCH_DECISIONS, LARGE_BATCH_DECISIONS))

@@ -47,7 +47,7 @@ pub(in crate::export) struct Decider<'a> {
     second: SecondSource<'a>,
     conflicts: Conflicts,
     parts: Parts,
-    /// When the first row of the open batch may have come.
+    /// When the open batch was begun: no row of it came earlier.
     opened: Instant,
     /// How many decisions the open batch may hold.
     limit: usize,
@@ -196,8 +196,8 @@ impl<'a> Decider<'a> {
         if self.conflicts.is_full() { self.resolve_conflicts() } else { Ok(()) }
     }
 
-    /// Whether a row that waits wants the path that this one is about to leave: then their conflicts are resolved
-    /// together, and the path never lies empty.
+    /// Whether a waiting row wants the path that this candidate leaves. Such rows are decided together, so that the
+    /// path is never empty in between.
     fn is_awaited(&self, candidate: &Candidate) -> anyhow::Result<bool> {
         if self.conflicts.is_empty() {
             return Ok(false);
