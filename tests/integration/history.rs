@@ -94,8 +94,8 @@ fn debians_own_sqlite3_reads_the_state_and_cannot_change_finished_history() {
         "UPDATE entry SET run = 2",
         "UPDATE entry SET name = 'x'",
         "UPDATE entry SET adopted = 1",
-        "INSERT INTO entry SELECT 9, tenant, time, folder, 'x', sha256, size, 1, 1, 0, 1, 0, NULL FROM entry",
-        "INSERT OR REPLACE INTO entry SELECT id, tenant, time, folder, 'x', sha256, size, 1, 1, 0, 1, 0, NULL FROM entry",
+        "INSERT INTO entry SELECT 9, tenant, time, folder, 'x', sha256, size, 1, 1, 0, 1, 0, NULL, NULL FROM entry",
+        "INSERT OR REPLACE INTO entry SELECT id, tenant, time, folder, 'x', sha256, size, 1, 1, 0, 1, 0, NULL, NULL FROM entry",
         "DELETE FROM entry; UPDATE file_past SET name = 'y'",
         "DELETE FROM file_past",
         "UPDATE folder SET path = 'x'",
@@ -546,7 +546,7 @@ fn many_files_are_told_whole_and_in_order() {
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)
          INSERT INTO file_past SELECT 2, 1, printf('%05d', i), a FROM n JOIN (SELECT 'written' AS a UNION SELECT 'removed');
          DROP TRIGGER entry_comes_now;
-         INSERT INTO entry SELECT name, 1, NULL, 1, name, zeroblob(32), 1, 1, 1, 0, 1, 0, NULL FROM file_past WHERE action = 'written'",
+         INSERT INTO entry SELECT name, 1, NULL, 1, name, zeroblob(32), 1, 1, 1, 0, 1, 0, NULL, NULL FROM file_past WHERE action = 'written'",
     );
     let paths: Vec<String> = (1..=2500).map(|i| format!("1/CN/{i:05}.json")).collect();
     let whole: String = paths.iter().map(|path| format!("removed  {path}\nwritten  {path}\n")).collect();
