@@ -46,7 +46,10 @@ pub struct Comparison<'a> {
     pub pending: u64,
     /// Invoices with an open reject.
     pub rejected: u64,
-    /// How often each difference was found in a tenant, which is None where it is not known.
+    /// How many differences were found.
+    pub differences: u64,
+    /// How often each difference was found in a tenant, which is None where it is not known. One between two tenants
+    /// counts in both.
     pub found: BTreeMap<(Option<Tenant>, &'static str), u64>,
 }
 
@@ -101,8 +104,7 @@ impl State {
 
     /// Puts on record what an open verification has found.
     pub fn record_comparison(&mut self, run: RunId, comparison: &Comparison<'_>) -> anyhow::Result<()> {
-        let Comparison { against, content, selection, files, pending, rejected, found } = comparison;
-        let differences: u64 = found.values().sum();
+        let Comparison { against, content, selection, files, pending, rejected, differences, found } = comparison;
         self.transaction(|tx| {
             tx.execute(
                 "INSERT INTO verification (run, against, content, since, until, all_tenants, last_tenant, files, pending,
@@ -128,18 +130,28 @@ impl State {
                     params![run, tenant],
                 )?;
             }
-            // A tenant that only the source has may be new. It is known once a run has exported it.
-            for ((tenant, difference), number) in found {
-                tx.execute(
-                    "INSERT INTO verification_finding (run, tenant, difference, number)
-                     VALUES (?1, coalesce((SELECT n FROM tenant WHERE name = ?2), 0), ?3, ?4)
-                     ON CONFLICT (run, tenant, difference) DO UPDATE SET number = number + excluded.number",
-                    params![run, tenant, difference, number.cast_signed()],
-                )?;
-            }
-            Ok(())
+            record_findings(tx, run, found)
         })
     }
+}
+
+/// Adds up what was found in tenants that the state does not know: they share a row, which cannot be changed later.
+fn record_findings(
+    tx: &Connection,
+    run: RunId,
+    found: &BTreeMap<(Option<Tenant>, &'static str), u64>,
+) -> rusqlite::Result<()> {
+    let mut by_number: BTreeMap<(i64, &str), u64> = BTreeMap::new();
+    let mut number_of = tx.prepare("SELECT coalesce((SELECT n FROM tenant WHERE name = ?1), 0)")?;
+    for ((tenant, difference), number) in found {
+        *by_number.entry((number_of.query_row([tenant], |row| row.get(0))?, difference)).or_default() += number;
+    }
+    let mut insert =
+        tx.prepare("INSERT INTO verification_finding (run, tenant, difference, number) VALUES (?1, ?2, ?3, ?4)")?;
+    for ((tenant, difference), number) in by_number {
+        insert.execute(params![run, tenant, difference, number.cast_signed()])?;
+    }
+    Ok(())
 }
 
 /// What the verification of this number compared; None if it came to no end, or is none.

@@ -49,22 +49,35 @@ impl Record {
     ) -> anyhow::Result<Findings> {
         match examined {
             Ok(findings) => {
-                self.enter(state, task, &findings)?;
+                self.enter(state, task, metrics, &findings)?;
                 Ok(findings)
             }
             Err(error) => {
-                let message = Message::from(&error).to_string();
-                // The operator must know the first error.
-                let _ = self.end(state, &end(&task.common, metrics, RunStatus::Failed, Some(message)));
+                self.fail(state, task, metrics, &error);
                 Err(error)
             }
         }
     }
 
-    fn enter(&mut self, state: &mut State, task: &Task, findings: &Findings) -> anyhow::Result<()> {
+    fn enter(
+        &mut self,
+        state: &mut State,
+        task: &Task,
+        metrics: &RunMetrics,
+        findings: &Findings,
+    ) -> anyhow::Result<()> {
         let Some(run) = self.run else { return Ok(()) };
         let entered = comparison(state, task, findings).and_then(|found| state.record_comparison(run, &found));
+        if let Err(error) = &entered {
+            self.fail(state, task, metrics, error);
+        }
         self.kept(entered).map(drop)
+    }
+
+    /// Ends it with an error. The operator must know this one, not what ending it may meet.
+    fn fail(&mut self, state: &mut State, task: &Task, metrics: &RunMetrics, error: &anyhow::Error) {
+        let message = Message::from(error).to_string();
+        let _ = self.end(state, &end(&task.common, metrics, RunStatus::Failed, Some(message)));
     }
 
     /// Ends it.
@@ -106,6 +119,7 @@ fn comparison<'a>(state: &State, task: &'a Task, findings: &Findings) -> anyhow:
         files: findings.files,
         pending: findings.pending,
         rejected: findings.rejected,
+        differences: findings.number(),
         found,
     })
 }
