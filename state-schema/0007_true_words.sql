@@ -131,7 +131,7 @@ CREATE TABLE verification_tenant (
   PRIMARY KEY (run, tenant)
 ) STRICT, WITHOUT ROWID;
 
--- What differed. A tenant without a row here differed in nothing.
+-- What differed. A tenant without a row here differed in nothing. A difference between two tenants counts in both.
 CREATE TABLE verification_finding (
   run         INTEGER NOT NULL,
   tenant      INTEGER NOT NULL,      -- tenant.n; 0: the tenant is not known

@@ -194,7 +194,10 @@ fn examine(task: &Task, sight: Sight<'_>, cancel: &Cancel, tell: &mut dyn FnMut(
     let mut findings = Findings::new(task.shown);
     disk::compare(task, sight.tree, sight.state, cancel, &mut findings, tell)?;
     let compare = match task.against() {
-        Against::Ledger => return Ok(findings),
+        Against::Ledger => {
+            findings.rejected = source::rejects_on_record(sight.state, &task.common.selection)?;
+            return Ok(findings);
+        }
         Against::Keys => Compare::Keys,
         Against::Documents => Compare::Documents,
     };

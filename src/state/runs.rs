@@ -190,7 +190,7 @@ impl State {
             .map(Option::flatten)
     }
 
-    /// Up to where the last run that exported every tenant read, for tenants without a watermark.
+    /// Up to where runs have read, for tenants without a watermark. Runs limited to other tenants are not told apart.
     pub fn newest_boundary(&self) -> anyhow::Result<Option<SourceTime>> {
         self.read(|conn| {
             conn.query_row(

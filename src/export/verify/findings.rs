@@ -111,7 +111,7 @@ pub struct Findings {
     pub files: u64,
     /// Invoices and files that the next run takes care of: no run has read so far yet, or a dead run left them.
     pub pending: u64,
-    /// Invoices known to be rejected.
+    /// Invoices known to be rejected that were met; where the source is not asked, all of the selection.
     pub rejected: u64,
 }
 
@@ -156,7 +156,13 @@ impl Findings {
         self.record(Finding { difference, tenant: None, id: None, path: Some(path.to_string()), detail });
     }
 
-    /// How often each difference was found where.
+    /// The tenant that an invoice has moved to lacks it, as the one that it left has it too much. Counted is one
+    /// difference.
+    pub(super) fn note_in_tenant(&mut self, difference: Difference, tenant: &Tenant) {
+        *self.by_place.entry((Place::Tenant(tenant.clone()), difference)).or_default() += 1;
+    }
+
+    /// How often each difference was found where. One between two tenants counts in both.
     pub(super) fn by_place(&self) -> &BTreeMap<(Place, Difference), u64> {
         &self.by_place
     }

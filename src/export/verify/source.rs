@@ -20,10 +20,13 @@ use crate::lang::Text;
 use crate::refusal::Trouble;
 use crate::run::Cancel;
 use crate::state::State;
+use crate::state::history::PastReject;
 use crate::state::ledger::Entry;
 use crate::state::selection::Selection;
 use crate::state::todo::{Reject, Todo, TodoReason};
 use crate::state::visited::VisitedIds;
+
+const REJECTS_A_PAGE: usize = 1_000;
 
 /// Compares the selected part of the ledger with the source.
 pub(super) fn compare(
@@ -50,10 +53,27 @@ pub(super) fn compare(
     };
     let max_document = from.access.max_document;
     let checker = Checker { tree: None, stage: None, presence: Presence::Assumed, max_document };
-    let read_upto = known.into_iter().filter_map(|known| Some((known.tenant, known.watermark?))).collect();
+    let read_upto = known.into_iter().map(|known| (known.tenant, known.watermark)).collect();
     let otherwise = state.newest_boundary()?;
     let mut examiner = Examiner { selection, state, read_upto, otherwise, unread: HashSet::new(), findings, tell };
     drive(&mut examiner, checker, read_task, options.work.writers, cancel)
+}
+
+/// How many open rejects are selected, where the source is not asked. Those without a tenant are selected always.
+pub(super) fn rejects_on_record(state: &State, selection: &Selection) -> anyhow::Result<u64> {
+    let (mut last, mut number) = (None, 0);
+    loop {
+        let page = state.open_rejects_from(last.as_ref(), REJECTS_A_PAGE)?;
+        let is_selected = |reject: &&PastReject| {
+            reject.tenant.as_ref().is_none_or(|tenant| selection.has_tenant(tenant))
+                && selection.spans(reject.time.as_ref())
+        };
+        number += page.iter().filter(is_selected).count() as u64;
+        match page.into_iter().next_back() {
+            Some(end) => last = Some(end),
+            None => return Ok(number),
+        }
+    }
 }
 
 /// An invoice without a tenant is read by primary key, since no tenant's keys bring it.
@@ -65,8 +85,8 @@ fn tenantless(id: &InvoiceId) -> Todo {
 struct Examiner<'a> {
     selection: &'a Selection,
     state: &'a State,
-    /// Up to where the rows of each tenant should have been exported.
-    read_upto: HashMap<Tenant, SourceTime>,
+    /// Up to where the rows of each tenant that the state knows should have been exported; None: it has no watermark.
+    read_upto: HashMap<Tenant, Option<SourceTime>>,
     /// The same for tenants without a watermark.
     otherwise: Option<SourceTime>,
     /// Tenants with rows that could not be read.
@@ -117,7 +137,14 @@ impl Examiner<'_> {
             if self.is_pending(&invoice.tenant, invoice.time.as_ref()) || self.is_rejected(&invoice.id)? {
                 return Ok(());
             }
-            let detail = lateness(invoice.time.as_ref());
+            let detail = match (&invoice.time, self.read_upto.contains_key(&invoice.tenant)) {
+                // The boundary may be that of a run of other tenants only.
+                (Some(time), false) => text!(
+                    "its source time is {time}, which runs have passed, and no run has exported its tenant",
+                    "更新时间为 {time}，之前的运行已读过这一时间，但该租户从未导出"
+                ),
+                (time, _) => lateness(time.as_ref()),
+            };
             self.lost(&invoice.id, Some(&invoice.tenant), Some(path.to_string()), detail);
             return Ok(());
         };
@@ -142,8 +169,16 @@ impl Examiner<'_> {
             self.findings.record_entry(Difference::Stale, entry, detail);
         } else {
             self.findings.record_entry(Difference::Moved, entry, text!("it belongs at {path}", "应位于 {path}"));
+            self.note_other_tenant(Difference::Moved, entry, &invoice.tenant);
         }
         Ok(())
+    }
+
+    /// Of an invoice that has changed its tenant, neither tenant is right.
+    fn note_other_tenant(&mut self, difference: Difference, entry: &Entry, tenant: &Tenant) {
+        if entry.tenant != *tenant {
+            self.findings.note_in_tenant(difference, tenant);
+        }
     }
 
     /// A row that cannot be exported is a finding unless it is a known reject.
@@ -161,7 +196,10 @@ impl Examiner<'_> {
         let difference = if entry.is_some() { Difference::Stale } else { Difference::Lost };
         self.findings.mark_unexportable(difference, id);
         match entry {
-            Some(entry) => self.findings.record_entry(difference, &entry, reason.text()),
+            Some(entry) => {
+                self.findings.record_entry(difference, &entry, reason.text());
+                tenant.iter().for_each(|tenant| self.note_other_tenant(difference, &entry, tenant));
+            }
             None => self.lost(id, tenant.as_ref(), None, reason.text()),
         }
         Ok(())
@@ -169,7 +207,7 @@ impl Examiner<'_> {
 
     /// Whether the next run exports the invoice anyway, since no run has read so far yet. Counts it if so.
     fn is_pending(&mut self, tenant: &Tenant, time: Option<&SourceTime>) -> bool {
-        let read_upto = self.read_upto.get(tenant).or(self.otherwise.as_ref());
+        let read_upto = self.read_upto.get(tenant).and_then(Option::as_ref).or(self.otherwise.as_ref());
         let pending = time.is_some_and(|time| read_upto.is_none_or(|upto| time > upto));
         self.findings.pending += u64::from(pending);
         pending
