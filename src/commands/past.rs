@@ -27,6 +27,9 @@ use crate::state::verifications::{PastFinding, PastVerification};
 /// Characters of a remark or an error that fit a line of the list.
 const SHOWN_OF_A_TEXT: usize = 100;
 
+/// Tenants of a verification that the list names; more are counted.
+const NAMED_TENANTS: usize = 3;
+
 /// Which runs without an end are at work.
 pub(super) struct Lives<'a> {
     state: &'a State,
@@ -135,6 +138,7 @@ fn columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, HistoryE
         .for_programs("boundary", "时间边界", of_run(|run| run.boundary.as_ref().into()))
         .by(TimeBy::Source)
         .for_programs("tenants", "租户数", |entry| match &entry.what {
+            What::Run(PastRun { verification: Some(verification), .. }) => verification.tenants.into(),
             What::Run(run) => run.tenants.into(),
             What::Change(change) => change.watermarks.into(),
         })
@@ -202,16 +206,30 @@ fn starter(entry: &HistoryEntry) -> (&Account, &str) {
 fn window(entry: &HistoryEntry) -> Cell {
     match (&entry.what, &entry.watermark) {
         (What::Run(_), Some(MovedWatermark { old, new: Some(new), .. })) => arrow(old.as_ref(), Some(new)).into(),
-        (What::Run(PastRun { verification: Some(verification), .. }), _) => match &verification.since {
-            None if verification.until.is_none() => text!("everything", "全部").into(),
-            since => arrow(since.as_ref(), verification.until.as_ref()).into(),
-        },
+        (What::Run(PastRun { verification: Some(verification), .. }), _) => extent(verification).into(),
         (What::Run(PastRun { since: Some(since), boundary, .. }), _) => arrow(Some(since), boundary.as_ref()).into(),
         (What::Run(run), _) => run.boundary.as_ref().map(|boundary| format!("-> {boundary}")).into(),
         (What::Change(_), moved) => {
             moved.as_ref().map(|MovedWatermark { old, new, .. }| arrow(old.as_ref(), new.as_ref())).into()
         }
     }
+}
+
+/// Which tenants and source times a verification compared.
+fn extent(verification: &PastVerification) -> Text {
+    let PastVerification { limited_to, since, until, .. } = verification;
+    let has_window = since.is_some() || until.is_some();
+    let window = has_window.then(|| arrow(since.as_ref(), until.as_ref()));
+    let tenants = limited_to.as_ref().map(|tenants| match tenants.len() {
+        1..=NAMED_TENANTS => {
+            let names = tenants.iter().map(Tenant::as_str).collect::<Vec<_>>().join(", ");
+            text!("tenant {names}", "租户 {names}")
+        }
+        n => text!("{n} tenants", "{n} 个租户"),
+    });
+    let parts = [tenants, window].into_iter().flatten();
+    let extent = parts.reduce(|all, part| text!("{all}, {part}", "{all}，{part}"; all, part));
+    extent.unwrap_or_else(|| text!("everything", "全部"))
 }
 
 /// From one end to the other, each of which may be open.

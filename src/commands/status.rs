@@ -178,7 +178,7 @@ fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, TenantLag> {
         .for_people("note", "备注", |tenant_lag| note(tenant_lag, args.margins.overlap).into())
 }
 
-/// The last proof of a tenant, for people.
+/// The best proof of a tenant, for people.
 fn shown_proof() -> Columns<'static, TenantLag> {
     Columns::default()
         .for_people("verified", "最近核对", |tenant_lag: &TenantLag| {
@@ -205,7 +205,7 @@ fn how_proven(proof: &Proof) -> Text {
     text!("{against}{content}{window}", "{against}{content}{window}"; against, content, window)
 }
 
-/// The last proof of a tenant, for programs.
+/// The best proof of a tenant, for programs.
 fn proof_columns() -> Columns<'static, TenantLag> {
     let of =
         |cell: fn(&Proof) -> Cell| move |tenant_lag: &TenantLag| tenant_lag.proof.as_ref().map_or(Cell::None, cell);

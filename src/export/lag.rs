@@ -45,7 +45,7 @@ pub struct TenantLag {
     pub rejects: OpenRejects,
     /// Seconds that its latest late arrival lay below the watermark.
     pub late_by: Option<u64>,
-    /// When it was last proven that nothing differs in it.
+    /// The best proof that nothing differs in it.
     pub proof: Option<Proof>,
     pub remark: Option<Remark>,
     pub stale: bool,

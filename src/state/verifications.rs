@@ -44,7 +44,7 @@ pub struct Comparison<'a> {
     pub files: u64,
     /// Invoices that the next run exports.
     pub pending: u64,
-    /// Invoices with an open reject.
+    /// Invoices with an open reject; where the source is not asked, those of the selection.
     pub rejected: u64,
     /// How many differences were found.
     pub differences: u64,
@@ -58,6 +58,10 @@ pub struct Comparison<'a> {
 pub struct PastVerification {
     pub against: Against,
     pub content: ContentCheck,
+    /// The tenants that it was limited to, by name; None: all.
+    pub limited_to: Option<Vec<Tenant>>,
+    /// How many tenants of the state it covered.
+    pub tenants: u64,
     /// Source times `(since, until]`; None is open at that end.
     pub since: Option<SourceTime>,
     pub until: Option<SourceTime>,
@@ -77,7 +81,7 @@ pub struct PastFinding {
     pub number: u64,
 }
 
-/// The last verification that covered a tenant and found no difference in it.
+/// A verification that covered a tenant and found no difference in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
     pub run: RunId,
@@ -157,7 +161,11 @@ fn record_findings(
 /// What the verification of this number compared; None if it came to no end, or is none.
 pub(super) fn of_run(conn: &Connection, run: RunId) -> rusqlite::Result<Option<PastVerification>> {
     let verification = |row: &Row<'_>| {
+        let limited_to = if row.get("all_tenants")? { None } else { Some(tenants_of(conn, run)?) };
+        let all = |last: i64| conn.query_row("SELECT count(*) FROM tenant WHERE n <= ?1", [last], |row| row.get(0));
         Ok(PastVerification {
+            tenants: limited_to.as_ref().map_or_else(|| all(row.get("last_tenant")?), |of| Ok(of.len() as u64))?,
+            limited_to,
             against: row.get("against")?,
             content: row.get("content")?,
             since: row.get("since")?,
@@ -186,13 +194,19 @@ pub(super) fn findings_of(conn: &Connection, run: RunId) -> rusqlite::Result<Vec
     query.query_map([run], finding)?.collect()
 }
 
-/// The last proof of each tenant that has one. Verifications are read from the newest one back until every tenant has
-/// its proof.
+/// The best proof of each tenant that has one: without a window before within one, then by what was compared, then the
+/// newest. A weaker verification says nothing that the stronger one before it did not say, but for what came later,
+/// which `Proof::at` tells. They are read in this order until every tenant has its proof.
 pub(super) fn proofs(conn: &Connection) -> rusqlite::Result<HashMap<TenantNo, Proof>> {
     let mut proofs = HashMap::new();
     let mut left: BTreeSet<i64> =
         conn.prepare("SELECT n FROM tenant")?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    let mut query = conn.prepare(NEWEST_FIRST)?;
+    // Pending invoices are not known by tenant. A tenant without a watermark may consist of nothing else.
+    let without_watermark: BTreeSet<i64> = conn
+        .prepare("SELECT n FROM tenant WHERE watermark IS NULL")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut query = conn.prepare(BEST_FIRST)?;
     let mut rows = query.query([])?;
     while !left.is_empty()
         && let Some(row) = rows.next()?
@@ -212,6 +226,9 @@ pub(super) fn proofs(conn: &Connection) -> rusqlite::Result<HashMap<TenantNo, Pr
         for differs in numbers(conn, "SELECT tenant FROM verification_finding WHERE run = ?1", proof.run)? {
             covered.remove(&differs);
         }
+        if proof.against != Against::Ledger && row.get::<_, u64>("pending")? > 0 {
+            covered.retain(|tenant| !without_watermark.contains(tenant));
+        }
         for proven in covered.into_iter().filter(|tenant| left.remove(tenant)).collect::<Vec<_>>() {
             proofs.insert(TenantNo(proven), proof.clone());
         }
@@ -223,8 +240,10 @@ fn numbers(conn: &Connection, sql: &str, run: RunId) -> rusqlite::Result<BTreeSe
     conn.prepare_cached(sql)?.query_map([run], |row| row.get(0))?.collect()
 }
 
-const NEWEST_FIRST: &str =
-    "SELECT v.*, r.started FROM verification v CROSS JOIN run r ON r.id = v.run ORDER BY v.run DESC";
+/// Without those that compared no file, which proves nothing.
+const BEST_FIRST: &str = "SELECT v.*, r.started FROM verification v CROSS JOIN run r ON r.id = v.run WHERE v.files > 0
+    ORDER BY v.since IS NOT NULL OR v.until IS NOT NULL,
+             CASE v.against WHEN 'documents' THEN 0 WHEN 'keys' THEN 1 ELSE 2 END, v.run DESC";
 pub(super) const LIMITED_TO: &str = "SELECT t.name FROM verification_tenant v CROSS JOIN tenant t ON t.n = v.tenant
     WHERE v.run = ?1 ORDER BY t.name";
 pub(super) const FOUND_BY: &str = "SELECT t.name, f.difference, f.number FROM verification_finding f

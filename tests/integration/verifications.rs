@@ -2,6 +2,7 @@
 //! tenant was last proven.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -111,19 +112,19 @@ fn status_says_when_each_tenant_was_last_proven_and_how() {
     let text = exporter.run(["status"]).expect(0);
     assert!(text.stdout.contains("verified") && text.stdout.contains(" keys"), "{text}");
     verify(&exporter, &["--hash", "--tenant", "10"], 0);
-    assert_eq!(proofs(&exporter), ["1: 2 keys size null null", "10: 3 ledger hash null null"]);
+    assert_eq!(proofs(&exporter), ["1: 2 keys size null null", "10: 2 keys size null null"]);
     // A difference proves nothing, also where only the folder tells the tenant.
     let foreign = exporter.output().join("10/CN/20251128+X.json");
     fs::write(&foreign, "{}").unwrap();
-    verify(&exporter, &[], 6);
-    assert_eq!(proofs(&exporter), ["1: 4 ledger size null null", "10: 3 ledger hash null null"]);
+    verify(&exporter, &["--against-source"], 6);
+    assert_eq!(proofs(&exporter), ["1: 4 keys size null null", "10: 2 keys size null null"]);
     fs::remove_file(&foreign).unwrap();
     insert(&table, 4, "2");
     exporter.run(INCREMENTAL).expect(0);
-    assert_eq!(proofs(&exporter)[1..], ["2: null null null null null", "10: 3 ledger hash null null"]);
+    assert_eq!(proofs(&exporter)[1..], ["2: null null null null null", "10: 2 keys size null null"]);
     verify(&exporter, &["--since", "2020-01-01 00:00:00", "--against-source", "--documents"], 0);
-    let window = "6 documents size 2020-01-01 00:00:00 null";
-    assert_eq!(proofs(&exporter), ["1", "2", "10"].map(|tenant| format!("{tenant}: {window}")));
+    let windowed = "2: 6 documents size 2020-01-01 00:00:00 null";
+    assert_eq!(proofs(&exporter), ["1: 4 keys size null null", windowed, "10: 2 keys size null null"]);
     let chinese = exporter.run(["status", "--lang", "zh"]).expect(0);
     assert!(
         chinese.stdout.contains("最近核对")
@@ -192,4 +193,101 @@ fn a_verification_that_dies_is_interrupted_and_leaves_no_doubt() {
     assert_eq!(proofs(&exporter)[0], "1: null null null null null");
     exporter.assert_agrees();
     exporter.assert_state_is_sound();
+}
+
+#[test]
+fn differences_of_tenants_that_the_state_does_not_know_are_on_record_as_one() {
+    on_every_source(|table| {
+        for (id, tenant) in [(1, "1"), (2, "10"), (3, "20"), (4, "20")] {
+            insert(table, id, tenant);
+        }
+        let exporter = Exporter::new(table);
+        exporter.run(["run", "--mode", "incremental", "--tenant", "1"]).expect(0);
+        let answer = verify(&exporter, &["--against-source"], 6);
+        assert_eq!((&answer["run"], &answer["differences"]), (&json!(2), &json!(3)), "{answer}");
+        let run = history(&exporter, &answer["run"]);
+        assert_eq!((&run["status"], &run["differences"]), (&json!("success"), &json!(3)));
+        assert_eq!(run["findings"], json!([{ "tenant": null, "difference": "lost", "number": 3 }]));
+        let detail = answer["findings"][0]["detail"].as_str().unwrap();
+        assert!(detail.contains("no run has exported its tenant"), "{detail}");
+    });
+}
+
+#[test]
+fn a_tenant_that_lacks_an_invoice_which_moved_to_it_is_not_proven() {
+    on_every_source(|table| {
+        let exporter = exported(table);
+        table.execute("UPDATE t_invoice SET ftenant_id = '10', fupdate_time = fupdate_time WHERE fid = 2");
+        let answer = verify(&exporter, &["--against-source"], 6);
+        assert_eq!(answer["differences"], json!(1), "{answer}");
+        assert_eq!(proofs(&exporter), ["1: null null null null null", "10: null null null null null"]);
+        let run = history(&exporter, &answer["run"]);
+        assert_eq!(run["differences"], json!(1));
+        let moved = |tenant: &str| json!({ "tenant": tenant, "difference": "moved", "number": 1 });
+        assert_eq!(run["findings"], json!([moved("1"), moved("10")]));
+    });
+}
+
+#[test]
+fn a_weaker_verification_does_not_take_a_proof_away() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    let window = ["--since", "2020-01-01 00:00:00"];
+    verify(&exporter, &[&["--against-source", "--documents"][..], &window].concat(), 0);
+    let windowed = |tenant: &str| format!("{tenant}: 2 documents size 2020-01-01 00:00:00 null");
+    assert_eq!(proofs(&exporter), ["1", "10"].map(windowed));
+    verify(&exporter, &["--tenant", "1"], 0);
+    assert_eq!(proofs(&exporter), ["1: 3 ledger size null null".to_owned(), windowed("10")]);
+    verify(&exporter, &["--against-source"], 0);
+    verify(&exporter, &["--hash"], 0);
+    assert_eq!(proofs(&exporter), ["1: 4 keys size null null", "10: 4 keys size null null"]);
+    verify(&exporter, &["--against-source", "--documents", "--tenant", "1"], 0);
+    verify(&exporter, &["--against-source"], 0);
+    assert_eq!(proofs(&exporter), ["1: 6 documents size null null", "10: 7 keys size null null"]);
+}
+
+#[test]
+fn no_files_prove_nothing() {
+    let table = Table::embedded();
+    let exporter = Exporter::new(&table);
+    table.insert(&Row { id: 1, tenant: "1", document: "{", ..Row::default() });
+    exporter.run(INCREMENTAL).expect(3);
+    let answer = verify(&exporter, &["--against-source"], 0);
+    assert_eq!((&answer["files_looked_at"], &answer["known_rejects"]), (&json!(0), &json!(1)));
+    assert!(proofs(&exporter).iter().all(|proof| proof.ends_with(": null null null null null")));
+    // Without a source, the open rejects of the state are as many.
+    assert_eq!(verify(&exporter, &[], 0)["known_rejects"], json!(1));
+    assert_eq!(verify(&exporter, &["--tenant", "1"], 0)["known_rejects"], json!(1));
+}
+
+#[test]
+fn the_history_names_the_tenants_that_a_verification_was_limited_to() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    verify(&exporter, &[], 0);
+    verify(&exporter, &["--tenant", "10"], 0);
+    verify(&exporter, &["--tenant", "10", "--since", "2020-01-01 00:00:00"], 0);
+    let listed = exporter.run(["history", "--kind", "verify"]).expect(0);
+    let lines: Vec<&str> = listed.stdout.lines().collect();
+    assert!(lines[1].contains("tenant 10, 2020-01-01 00:00:00 -> none"), "{listed}");
+    assert!(lines[2].contains("tenant 10 ") && !lines[2].contains("everything"), "{listed}");
+    assert!(lines[3].contains("everything"), "{listed}");
+    let listed = exporter.run(["history", "--kind", "verify", "--format", "json"]).expect(0).json();
+    let tenants: Vec<&Value> = listed.as_array().unwrap().iter().map(|run| &run["tenants"]).collect();
+    assert_eq!(tenants, [&json!(1), &json!(1), &json!(2)]);
+}
+
+#[test]
+fn pending_invoices_leave_a_tenant_without_a_watermark_unproven() {
+    let table = Table::embedded();
+    for (id, tenant) in [(1, "1"), (2, "10")] {
+        insert(&table, id, tenant);
+    }
+    let exporter = Exporter::new(&table);
+    exporter.run(["run", "--mode", "full"]).expect(0);
+    exporter.run(["run", "--mode", "incremental", "--tenant", "10"]).expect(0);
+    table.insert(&Row { id: 3, tenant: "1", number: "INV3", time: &table.ago(Duration::ZERO), ..Row::default() });
+    let answer = verify(&exporter, &["--against-source"], 0);
+    assert_eq!((&answer["files_looked_at"], &answer["pending"]), (&json!(2), &json!(1)));
+    assert_eq!(proofs(&exporter), ["1: null null null null null", "10: 3 keys size null null"]);
 }
