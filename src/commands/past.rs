@@ -150,7 +150,7 @@ fn columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, HistoryE
 /// What a verification compared, and what it found.
 fn verification_columns() -> Columns<'static, HistoryEntry> {
     let of =
-        |cell: fn(&PastVerification) -> Cell| of_run(move |run| run.verification.as_ref().map_or(Cell::None, cell));
+        |cell: fn(&PastVerification) -> Cell| of_run(move |run| run.verification.as_deref().map_or(Cell::None, cell));
     Columns::default()
         .column("until", "区间终点", of(|verification| verification.until.as_ref().into()))
         .by(TimeBy::Source)
@@ -251,7 +251,7 @@ fn result(run: &PastRun) -> Text {
     let told = told.map(|(CountName { column, zh, .. }, n)| {
         Text::new(format!("{n} {}", column.replace('_', " ")), format!("{zh} {n}"))
     });
-    let told = run.verification.iter().map(compared).chain(told);
+    let told = run.verification.as_deref().into_iter().map(compared).chain(told);
     let told = told.reduce(|all, one| text!("{all}, {one}", "{all}，{one}"; all, one));
     let error = run.error.as_ref().map(|error| Text::same(shortened(error, SHOWN_OF_A_TEXT)));
     match (told, error) {

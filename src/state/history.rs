@@ -70,7 +70,7 @@ pub struct PastRun {
     pub retries: u64,
     pub error: Option<String>,
     /// Of a verification whose comparison came to its end.
-    pub verification: Option<PastVerification>,
+    pub verification: Option<Box<PastVerification>>,
 }
 
 /// A change as it is on record.
@@ -308,7 +308,8 @@ impl PastRun {
 
     /// With what it compared, if it is a verification.
     pub(super) fn with_verification(self, conn: &Connection) -> rusqlite::Result<Self> {
-        let verification = if self.kind == Kind::Verify { verifications::of_run(conn, self.id)? } else { None };
+        let verification =
+            if self.kind == Kind::Verify { verifications::of_run(conn, self.id)?.map(Box::new) } else { None };
         Ok(Self { verification, ..self })
     }
 }
