@@ -291,3 +291,17 @@ fn pending_invoices_leave_a_tenant_without_a_watermark_unproven() {
     assert_eq!((&answer["files_looked_at"], &answer["pending"]), (&json!(2), &json!(1)));
     assert_eq!(proofs(&exporter), ["1: null null null null null", "10: 3 keys size null null"]);
 }
+
+#[test]
+fn a_verification_whose_findings_cannot_be_recorded_ends_as_failed() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    let state = rusqlite::Connection::open(exporter.state()).unwrap();
+    let refusal = "CREATE TRIGGER no_room BEFORE INSERT ON verification BEGIN SELECT RAISE(ABORT, 'no room'); END";
+    state.execute_batch(refusal).unwrap();
+    drop(state);
+    let answer = verify(&exporter, &[], 0);
+    assert!(answer["not_recorded"].as_str().unwrap().contains("no room"), "{answer}");
+    let runs = exporter.ask("SELECT id, status, error LIKE '%no room%' FROM run WHERE id > 1");
+    assert_eq!(runs, ["2 failed 1"]);
+}
