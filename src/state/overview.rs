@@ -22,7 +22,7 @@ pub struct TenantStanding {
     pub rejects: OpenRejects,
     /// Seconds that the latest of its late arrivals lay below the watermark, as far as was asked for.
     pub late_by: Option<u64>,
-    /// When it was last proven that nothing differs.
+    /// The best proof that nothing differs.
     pub proof: Option<Proof>,
 }
 
