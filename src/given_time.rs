@@ -4,14 +4,12 @@
 //! A day alone is the whole day: as a start its first moment, as an end its last one, so that `--since X --until X`
 //! is one day.
 
-use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Days, Local, LocalResult, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Timelike, Utc};
 
 use crate::invoice::SourceTime;
 use crate::refusal::Refusal;
-use crate::run::rfc3339;
 use crate::window::{Clock, Span, moment, printed_day};
 
 /// A time that an operator has written.
@@ -66,6 +64,8 @@ pub enum WindowEnd {
 pub struct GivenWindow {
     since: Option<GivenTime>,
     until: Option<GivenTime>,
+    /// As they were written.
+    texts: [Option<String>; 2],
 }
 
 impl GivenWindow {
@@ -73,7 +73,8 @@ impl GivenWindow {
     /// A text that is no time is refused.
     pub fn parse(since: Option<&str>, until: Option<&str>) -> anyhow::Result<Self> {
         let time = |text: Option<&str>, flag| text.map(|text| GivenTime::required(text, flag)).transpose();
-        Ok(Self { since: time(since, "--since")?, until: time(until, "--until")? })
+        let texts = [since, until].map(|text| text.map(str::to_owned));
+        Ok(Self { since: time(since, "--since")?, until: time(until, "--until")?, texts })
     }
 
     /// A window of source times.
@@ -118,6 +119,12 @@ impl GivenWindow {
         self.bounds(|time, end| time.bound(end, clock, &mut shown_at))
     }
 
+    /// The refusal of a window that ends before it begins.
+    fn reversed(&self) -> anyhow::Error {
+        let [since, until] = self.texts.each_ref().map(Option::as_deref).map(Option::unwrap_or_default);
+        Refusal::usage(text!("--since {since} is not before --until {until}", "--since {since} 不早于 --until {until}"))
+    }
+
     fn bounds(
         &self,
         mut bound: impl FnMut(&GivenTime, WindowEnd) -> anyhow::Result<Option<SourceTime>>,
@@ -128,7 +135,7 @@ impl GivenWindow {
         };
         let span = Span { after: of(&self.since, WindowEnd::Since)?, upto: of(&self.until, WindowEnd::Until)? };
         match (&span.after, &span.upto) {
-            (Some(since), Some(until)) if since >= until => Err(reversed(since, until)),
+            (Some(since), Some(until)) if since >= until => Err(self.reversed()),
             _ => Ok(span),
         }
     }
@@ -147,7 +154,7 @@ impl GivenWindow {
             None => Ok(None),
         };
         match [of(&self.since, WindowEnd::Since)?, of(&self.until, WindowEnd::Until)?] {
-            [Some(since), Some(until)] if since > until => Err(reversed(rfc3339(since), rfc3339(until))),
+            [Some(since), Some(until)] if since > until => Err(self.reversed()),
             moments => Ok(moments),
         }
     }
@@ -259,10 +266,6 @@ impl GivenTime {
     }
 }
 
-fn reversed(since: impl fmt::Display, until: impl fmt::Display) -> anyhow::Error {
-    Refusal::usage(text!("--since {since} is not before --until {until}", "--since {since} 不早于 --until {until}"))
-}
-
 fn beyond_calendar() -> anyhow::Error {
     Refusal::usage(text!(
         "--since or --until names a time that the clock cannot show",
@@ -310,6 +313,7 @@ mod tests {
     use chrono::FixedOffset;
 
     use super::*;
+    use crate::run::rfc3339;
 
     fn clock() -> Clock {
         // 2026-11-30 10:00:00 UTC in a zone eight hours ahead.

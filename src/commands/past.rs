@@ -165,7 +165,7 @@ fn verification_columns() -> Columns<'static, HistoryEntry> {
 
 /// Where the window of a backfill or a verification begins.
 fn since(run: &PastRun) -> Option<&SourceTime> {
-    run.since.as_ref().or(run.verification.as_ref()?.since.as_ref())
+    run.since.as_ref().or_else(|| run.verification.as_ref()?.since.as_ref())
 }
 
 fn counts(entry: &HistoryEntry) -> Option<PastCounts> {

@@ -65,10 +65,11 @@ pub(super) fn line(notice: &Notice) -> Line {
             "the index for incremental runs is missing, so they are slow", "缺少增量导出所需的索引，查询会很慢";
             "create it with: {statement}", "请执行: {statement}"
         }),
-        Notice::OpenWorkNotPermitted => Line::warn(text!(
+        Notice::OpenWorkNotPermitted => Line::warn(message! {
             "the account lacks the PROCESS privilege and cannot see open transactions: only --overlap covers late commits",
-            "数据库账号没有 PROCESS 权限，看不到未结束的事务；延迟提交的数据只能靠 --overlap 补上"
-        )),
+            "数据库账号没有 PROCESS 权限，看不到未结束的事务；延迟提交的数据只能靠 --overlap 补上";
+            "to let it see them: GRANT PROCESS ON *.* TO the account", "如需查看，请执行 GRANT PROCESS ON *.* TO 该账号"
+        }),
         Notice::OpenWorkUnreliable => Line::warn(message! {
             "the server does not say reliably which transactions are open, so the next run compares all keys",
             "无法从数据库可靠得知哪些事务尚未结束，下次运行会核对全部记录";

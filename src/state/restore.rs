@@ -78,15 +78,18 @@ fn replace(
     let file = backup::named(state, from)?.ok_or_else(|| no_backup(from))?;
     let backup = open_backup(&file, from)?;
     judge(&backup)?;
-    let (replaced, last_run) = keep_old(state, starter)?;
-    let last_run = last_run.max(lock.last_number()?).max(last_run_beside(lock)?);
+    let (replaced, last) = keep_old(state, starter)?;
+    let beside = last_numbers_beside(lock)?;
+    let last_run = last.run.max(lock.last_number()?).max(beside.run);
+    let last_change = last.change.max(beside.change);
     let unfinished = open::begin_beside(state)?;
     let file = ReadFile { path: from.display().to_string(), sha256: sha256(&file, from)?, lines: None };
     let old = match &replaced {
         ReplacedState::Nothing => None,
         ReplacedState::BackedUp(path) | ReplacedState::SetAside(path) => Some(path.display().to_string()),
     };
-    let change = Change { file: Some(&file), old, last_run, ..Change::new(ChangeKind::Restore, starter, reason) };
+    let change = Change::new(ChangeKind::Restore, starter, reason);
+    let change = Change { file: Some(&file), old, last_run, last_change, ..change };
     build(&unfinished, &backup, &change, from)?;
     unfinished.put_in_place(state, || {
         if let ReplacedState::SetAside(_) = &replaced {
@@ -125,16 +128,23 @@ fn no_backup(from: &Path) -> anyhow::Error {
     })
 }
 
+/// The last numbers that a state has given to runs and to changes. No number is given twice.
+#[derive(Clone, Copy, Debug, Default)]
+struct LastNumbers {
+    run: i64,
+    change: i64,
+}
+
 /// A state that is whole is backed up and its log emptied; a damaged one gets a second name. Returns its
-/// last run too, as far as that can be read.
-fn keep_old(state: &PrivateFile, starter: &Starter) -> anyhow::Result<(ReplacedState, i64)> {
+/// last numbers too, as far as they can be read.
+fn keep_old(state: &PrivateFile, starter: &Starter) -> anyhow::Result<(ReplacedState, LastNumbers)> {
     if !state.exists()? {
-        return Ok((ReplacedState::Nothing, 0));
+        return Ok((ReplacedState::Nothing, LastNumbers::default()));
     }
     // The new state would belong to this user, and the owner of the old one be locked out.
     open::refuse_unfit(state)?;
     match back_up_and_close(state, starter) {
-        Ok((path, last_run)) => Ok((ReplacedState::BackedUp(path), last_run)),
+        Ok((path, last)) => Ok((ReplacedState::BackedUp(path), last)),
         Err(error) if error.chain().any(is_damage) => {
             let aside = open::aside(state, starter.at);
             match state.link(&aside) {
@@ -144,7 +154,7 @@ fn keep_old(state: &PrivateFile, starter: &Starter) -> anyhow::Result<(ReplacedS
                     linked.explain(|| text!("cannot keep {from} as {to}", "无法将 {from} 保留为 {to}"))?;
                 }
             }
-            Ok((ReplacedState::SetAside(aside.path().to_path_buf()), last_run_of(state)))
+            Ok((ReplacedState::SetAside(aside.path().to_path_buf()), last_numbers_of(state)))
         }
         Err(error) => Err(error),
     }
@@ -154,15 +164,15 @@ fn is_damage(error: &(dyn std::error::Error + 'static)) -> bool {
     matches!(error.downcast_ref(), Some(Refusal::StateDamaged { .. }))
 }
 
-fn back_up_and_close(state: &PrivateFile, starter: &Starter) -> anyhow::Result<(PathBuf, i64)> {
+fn back_up_and_close(state: &PrivateFile, starter: &Starter) -> anyhow::Result<(PathBuf, LastNumbers)> {
     open::is_state(state)?;
     let old = State::open_as_it_is(state)?;
     old.assert_whole()?;
     let path = old.back_up(Occasion::Before(ChangeKind::Restore), starter.at)?;
-    let last_run = old.read(last_run_on_record)?;
+    let last = old.read(last_numbers)?;
     old.empty_log()?;
     old.close()?;
-    Ok((path, last_run))
+    Ok((path, last))
 }
 
 fn sha256(file: &PrivateFile, from: &Path) -> anyhow::Result<String> {
@@ -172,23 +182,32 @@ fn sha256(file: &PrivateFile, from: &Path) -> anyhow::Result<String> {
 
 /// The last run of the states that were set aside beside this one: a new state goes on with greater numbers.
 pub fn last_run_beside(lock: &ExportLock) -> anyhow::Result<i64> {
+    Ok(last_numbers_beside(lock)?.run)
+}
+
+fn last_numbers_beside(lock: &ExportLock) -> anyhow::Result<LastNumbers> {
     let state = lock.state();
     let names = state.folder().names()?.into_iter().filter(|name| open::is_aside(state, name));
-    Ok(names.map(|name| last_run_of(&PrivateFile::new(state.folder(), name))).max().unwrap_or_default())
+    let beside = names.map(|name| last_numbers_of(&PrivateFile::new(state.folder(), name)));
+    Ok(beside.fold(LastNumbers::default(), |last, other| LastNumbers {
+        run: last.run.max(other.run),
+        change: last.change.max(other.change),
+    }))
 }
 
 /// As far as the file can be read, which may be damaged.
-fn last_run_of(state: &PrivateFile) -> i64 {
-    let read = connect(state, StateAccess::ReadOnly).and_then(|conn| Ok(last_run_on_record(&conn)?));
+fn last_numbers_of(state: &PrivateFile) -> LastNumbers {
+    let read = connect(state, StateAccess::ReadOnly).and_then(|conn| Ok(last_numbers(&conn)?));
     read.unwrap_or_default()
 }
 
-/// Also of the states that this one replaced, so that no number is given to two runs.
-fn last_run_on_record(conn: &Connection) -> rusqlite::Result<i64> {
+/// Also of the states that this one replaced.
+fn last_numbers(conn: &Connection) -> rusqlite::Result<LastNumbers> {
     conn.query_row(
-        "SELECT max((SELECT coalesce(max(id), 0) FROM run), (SELECT coalesce(max(last_run), 0) FROM state_change))",
+        "SELECT max((SELECT coalesce(max(id), 0) FROM run), coalesce(max(last_run), 0)), coalesce(max(n), 0)
+         FROM state_change",
         [],
-        |row| row.get(0),
+        |row| Ok(LastNumbers { run: row.get(0)?, change: row.get(1)? }),
     )
 }
 

@@ -104,3 +104,17 @@ fn restore_elsewhere(exporter: &Exporter<'_>) {
     let next = exporter.run(&args).expect(0).json()["run"].as_i64().unwrap();
     assert!(next > 7, "{next}");
 }
+
+#[test]
+fn a_restore_gives_no_number_of_a_change_twice() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    let set = ["state", "set", "1", "2025-11-27", "--yes", "--reason", "before the restore"];
+    exporter.run(set).expect(0);
+    exporter.run(set).expect(0);
+    let changes = || exporter.ask("SELECT n, kind FROM state_change ORDER BY n");
+    assert_eq!(changes(), ["1 set", "2 set"]);
+    restore(&exporter);
+    exporter.run(set).expect(0);
+    assert_eq!(changes(), ["3 restore", "4 set"]);
+}

@@ -108,8 +108,8 @@ fn a_start_without_a_source_or_its_password_is_on_record() {
     let table = Table::embedded();
     let mut exporter = exported(&table);
     exporter.set("INVOICE_EXPORT_PASSWORD_FILE", "/nowhere/password");
-    assert_on_record(&exporter, "incremental", &exporter.run(INCREMENTAL).expect(1), "--password-file");
-    assert_on_record(&exporter, "verify", &exporter.run(["verify", "--against-source"]).expect(1), "--password-file");
+    assert_on_record(&exporter, "incremental", &exporter.run(INCREMENTAL).expect(2), "--password-file");
+    assert_on_record(&exporter, "verify", &exporter.run(["verify", "--against-source"]).expect(2), "--password-file");
     let missing = exporter.home().join("missing.db").display().to_string();
     let password = exporter.home().join("password");
     fs::write(&password, "unused").unwrap();

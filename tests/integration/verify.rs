@@ -561,6 +561,17 @@ fn what_a_dead_run_left_is_the_next_runs_business_and_no_finding() {
     assert_eq!(answer["pending"], 1);
     exporter.run(["run"]).expect(0);
     assert_finds(&exporter, &[SOURCE], &[]);
+    // A document that the dead run has renewed is its own, and no alteration.
+    table.execute("UPDATE t_invoice SET fext_field = '{\"renewed\": true}' WHERE fid > 10");
+    assert!(run_with(&exporter, "renameat:signal=KILL:when=2", &["run"]).was_killed());
+    let answer = assert_finds(&exporter, &["--hash"], &[]);
+    assert_eq!(answer["pending"], 1, "{answer}");
+    fs::write(exporter.output().join("1/CN/20251128+INV11.json"), "{}").unwrap();
+    let answer = exporter.run(["verify", "--format", "json"]).expect(6).json();
+    let detail = answer["findings"][0]["detail"].as_str().unwrap();
+    assert!(detail.ends_with("a run that died may have changed it, and the next run settles it"), "{answer}");
+    exporter.run(["run"]).expect(0);
+    assert_finds(&exporter, &[SOURCE], &[]);
 }
 
 #[test]

@@ -167,3 +167,26 @@ fn every_heading_of_a_time_names_its_clock() {
     let json = exporter.run(["history", "1", "--format", "json"]).expect(0).json();
     assert_eq!(json["started"], started.format("%Y-%m-%dT%H:%M:%SZ").to_string());
 }
+
+#[test]
+fn a_window_that_ends_before_it_begins_is_refused_in_the_words_that_were_typed() {
+    let table = Table::embedded();
+    rows_at(&table, &["2025-11-28 10:00:00"]);
+    let exporter = Exporter::new(&table);
+    exporter.run(["run"]).expect(0);
+    for command in ["run", "verify", "history"] {
+        let refused = exporter.run([command, "--since", "2026-11-30", "--until", "2026-11-29"]).expect(2);
+        assert!(refused.last_error().contains("--since 2026-11-30 is not before --until 2026-11-29"), "{refused}");
+    }
+}
+
+#[test]
+fn the_start_of_a_backfill_stands_in_the_history() {
+    let table = Table::embedded();
+    rows_at(&table, &["2025-11-28 10:00:00"]);
+    let exporter = Exporter::new(&table);
+    exporter.run(["run", "--since", "2025-11-28 09:00:00"]).expect(0);
+    let list = exporter.run(["history", "--format", "json"]).expect(0).json();
+    let one = exporter.run(["history", "1", "--format", "json"]).expect(0).json();
+    assert_eq!([&list[0]["since"], &one["since"]], ["2025-11-28 09:00:00"; 2], "{list}");
+}

@@ -30,22 +30,26 @@ struct Record {
 pub(super) struct Records {
     pace: &'static Pace,
     records: Vec<Record>,
+    /// Whether it may be that no run has recorded clocks yet: each died before it could, or there was none.
+    may_be_empty: bool,
 }
 
 impl Records {
     pub(super) fn new(pace: &'static Pace) -> Self {
-        Self { pace, records: Vec::new() }
+        Self { pace, records: Vec::new(), may_be_empty: true }
     }
 
     /// Whether a run with these clocks is certain to compare all keys.
     pub(super) fn met(&mut self, clocks: &Clocks, ended_well: bool) -> bool {
-        let met: Vec<(bool, Record)> = self.records.iter().flat_map(|last| self.next(last, clocks)).collect();
-        let doubt = !met.is_empty() && met.iter().all(|(doubt, _)| *doubt);
-        let first = self.records.is_empty().then_some(Record { clocks: *clocks, unproven: 0, compared: None });
+        let first = (false, Record { clocks: *clocks, unproven: 0, compared: None });
+        let followed = self.records.iter().flat_map(|last| self.next(last, clocks));
+        let met: Vec<(bool, Record)> = followed.chain(self.may_be_empty.then_some(first)).collect();
+        let doubt = met.iter().all(|(doubt, _)| *doubt);
         if ended_well {
             self.records.clear();
+            self.may_be_empty = false;
         }
-        for record in met.into_iter().map(|(_, record)| record).chain(first) {
+        for record in met.into_iter().map(|(_, record)| record) {
             if !self.records.contains(&record) {
                 self.records.push(record);
             }
