@@ -28,10 +28,11 @@ pub(super) fn fallen(groups: &[Group], known: &[KnownTenant], boundary: &SourceT
     fallen
 }
 
-/// A newest time above the boundary is not among those that the source lists: the clock, or the lag, is another one.
+/// A tenant with a time above the boundary has not gone back: its newest row was updated within the safety lag. A time
+/// that a run has seen above the boundary says nothing either: the clock, or the lag, is another one.
 fn fallen_group(group: &Group, boundary: &SourceTime) -> Option<FallenTenant> {
     let member = group.members.iter().max_by_key(|member| &member.newest)?;
     let from = member.newest.clone().filter(|newest| newest <= boundary)?;
-    let has_fallen = group.newest.as_ref().is_none_or(|newest| *newest < from);
+    let has_fallen = group.ahead.is_none() && group.newest.as_ref().is_none_or(|newest| *newest < from);
     has_fallen.then(|| FallenTenant { tenant: member.tenant.clone(), from, to: group.newest.clone() })
 }

@@ -120,6 +120,8 @@ pub struct Group {
     /// Whether a spelling that turns up belongs to this run.
     pub others: OtherSpellings,
     pub newest: Option<SourceTime>,
+    /// The greatest source time above the boundary, if there is one.
+    pub ahead: Option<SourceTime>,
     pub keys: KeysToRead,
 }
 
@@ -304,6 +306,7 @@ fn group(listed: &ListedTenant, families: &Families<'_>, how: &HowToRead<'_>) ->
         members,
         others: OtherSpellings::Exported,
         newest: listed.newest.clone(),
+        ahead: listed.ahead.clone(),
         keys: reading,
     }
 }

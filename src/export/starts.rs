@@ -74,8 +74,10 @@ fn record(options: &CommonOptions, error: &anyhow::Error) -> anyhow::Result<()> 
     } = options;
     let Some(lock) = lock::acquire_state(state, starter, PATIENCE)? else { return Ok(()) };
     let Some(mut state) = State::open_for_record(&lock)? else { return Ok(()) };
-    // A tree that cannot be looked at has nothing to say about numbers.
-    let marked = mark::of_output(output).ok().flatten().map_or(0, |mark| mark.run);
+    // A tree that cannot be looked at, or that another state describes, has nothing to say about numbers.
+    let state_id = state.last_time()?.state_id;
+    let mark = mark::of_output(output).ok().flatten().filter(|mark| mark.state_id == state_id);
+    let marked = mark.map_or(0, |mark| mark.run);
     let run = state.record_failed_start(&FailedStart {
         kind: *kind,
         starter,

@@ -19,14 +19,19 @@ use crate::fs::private::Exposure;
 use crate::fs::readers::{OWNER_ONLY, StateMode};
 use crate::lang::Explain;
 use crate::refusal::{Distrust, Refusal};
+use crate::tree::mark;
 
-/// The mode of a new state beside this one, and of its backups: what was asked for, or that of this one. SQLite gives it
-/// to their logs too.
+/// The mode of a new state beside this one, and of its backups: what was asked for, or that of this one, or of the lock
+/// beside it if the state was lost or set aside. SQLite gives it to their logs too.
 pub(super) fn mode_of_new(state: &PrivateFile) -> anyhow::Result<u32> {
-    match state.folder().file_mode() {
-        Some(mode) => Ok(mode),
-        None => Ok(state.stat()?.map_or(OWNER_ONLY, |stat| StateMode::like(stat.st_mode))),
+    if let Some(mode) = state.folder().file_mode() {
+        return Ok(mode);
     }
+    let stat = match state.stat()? {
+        None => state.folder().stat(mark::FILE)?,
+        stat => stat,
+    };
+    Ok(stat.map_or(OWNER_ONLY, |stat| StateMode::like(stat.st_mode)))
 }
 
 /// Gives a new file its mode, of which the umask may have taken something.

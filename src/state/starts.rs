@@ -37,7 +37,8 @@ impl State {
         })
     }
 
-    /// The last export there was, if it failed: at its start or later. Exports at work are not over.
+    /// The last export that began, if it failed: at its start or later. One without an end is at work or died, and
+    /// does not count as failed.
     pub fn last_attempt_failed(&self) -> anyhow::Result<Option<PastRun>> {
         let sql = format!("SELECT {RUN} {LAST_ATTEMPT}");
         let last = self.read(|conn| conn.query_row(&sql, [], PastRun::from_row).optional())?;
@@ -45,5 +46,4 @@ impl State {
     }
 }
 
-pub(super) const LAST_ATTEMPT: &str =
-    "FROM run r WHERE +r.kind <> 'verify' AND +r.status <> 'running' ORDER BY r.id DESC LIMIT 1";
+pub(super) const LAST_ATTEMPT: &str = "FROM run r WHERE +r.kind <> 'verify' ORDER BY r.id DESC LIMIT 1";

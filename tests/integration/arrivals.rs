@@ -142,6 +142,10 @@ fn a_source_that_went_back_is_warned_of_once_with_its_tenants() {
         assert_eq!(warning(&[]), None);
         // What lies above the boundary is not gone.
         assert_eq!((warning(&["--safety-lag", "45m"]), warning(&[])), (None, None));
+        // A row that was updated within the safety lag is above the boundary now.
+        let time = table.ago(MINUTE);
+        table.execute(&format!("UPDATE t_invoice SET fupdate_time = '{time}' WHERE fid IN (2, 3)"));
+        assert_eq!((warning(&["--dry-run"]), warning(&["--dry-run", "--tenant", "2"])), (None, None));
         table.execute("DELETE FROM t_invoice WHERE fid IN (2, 3)");
         for _ in 0..2 {
             let said = warning(&["--dry-run"]).expect("a warning");

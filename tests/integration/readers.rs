@@ -170,6 +170,12 @@ fn the_mode_is_that_of_state_log_backups_and_lock_and_stays() {
         crate::support::exporter::Running::new(&mut command).wait().expect(0);
         assert_eq!(modes(&exporter), shared, "{args:?}");
     }
+    // A state that is set aside or lost takes nothing with it.
+    exporter.run(["run", "--fresh"]).expect(0);
+    assert_eq!(modes(&exporter), shared, "--fresh");
+    fs::remove_file(exporter.state()).unwrap();
+    exporter.run(FULL).expect(0);
+    assert_eq!(modes(&exporter), shared, "a state that was lost");
     exporter.run(["run", "--state-mode", "0600"]).expect(0);
     assert_eq!(modes(&exporter)[0], [0o600]);
     let wrong = exporter.run(["run", "--state-mode", "0660"]).expect(2);

@@ -129,6 +129,20 @@ fn a_run_that_failed_after_its_start_is_the_last_attempt_too() {
     let (rows, said) = status(&exporter);
     assert!(said.stderr.contains("last attempt failed: run 2 (incremental)"), "{failed}{said}");
     assert_eq!(rows[0]["failed_run"], 2);
+    let at_work = spawn_held(&exporter, "renameat", 1, &INCREMENTAL);
+    wait_for("a run at work", || exporter.ask("SELECT id FROM run WHERE status = 'running'") == ["3"]);
+    let assert_unfinished = |words: &str| {
+        let (rows, said) = status(&exporter);
+        assert!(said.stderr.contains(words), "{said}");
+        assert!(!said.stderr.contains("last attempt") && rows[0]["failed_run"].is_null(), "{said}");
+    };
+    assert_unfinished("run 3 (incremental)");
+    at_work.go_on();
+    at_work.wait().expect(0);
+    arrive(&table, 3);
+    run_with(&exporter, "syncfs:error=EIO", &INCREMENTAL).expect(1);
+    assert!(run_with(&exporter, "renameat:signal=KILL:when=1", &INCREMENTAL).was_killed());
+    assert_unfinished("run 5 (incremental)");
     exporter.run(INCREMENTAL).expect(0);
     assert!(!status(&exporter).1.stderr.contains("last attempt"));
 }
@@ -194,6 +208,23 @@ fn a_start_that_failed_does_not_hide_that_an_older_state_was_restored() {
     assert!(run.stderr.contains("the tree is newer than the state"), "{run}");
     exporter.assert_agrees();
     exporter.assert_state_is_sound();
+}
+
+#[test]
+fn a_start_that_failed_takes_no_number_from_the_tree_of_another_state() {
+    let table = Table::embedded();
+    let (mut exporter, other) = (exported(&table), Exporter::new(&table));
+    for id in 2..5 {
+        arrive(&table, id);
+        other.run(INCREMENTAL).expect(0);
+    }
+    let [folder, foreign] =
+        [exporter.state().parent().unwrap(), &other.output()].map(|path| path.display().to_string());
+    let there = [&INCREMENTAL[..], &["--output", &foreign, "--state-dir", &folder]].concat();
+    exporter.run(&there).expect(5);
+    exporter.set("INVOICE_EXPORT_SOURCE", format!("sqlite:{}", exporter.home().join("missing.db").display()));
+    exporter.run(&there).expect(1);
+    assert_eq!(exporter.ask("SELECT id, status FROM run ORDER BY id"), ["1 success", "2 failed", "3 failed"]);
 }
 
 #[test]

@@ -148,6 +148,7 @@ mod tests {
             members: vec![Member::new(Tenant::from("acme"))],
             others: OtherSpellings::Exported,
             newest: Some(time(20)),
+            ahead: None,
             keys: KeysToRead::None,
         };
         let spellings = Spellings::from([(Tenant::from("ACME"), Some(time(25)))]);

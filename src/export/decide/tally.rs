@@ -159,7 +159,7 @@ mod tests {
         let group = |n: usize| {
             let asked = Tenant(n.to_string());
             let members = vec![Member::new(asked.clone())];
-            Group { asked, members, others: OtherSpellings::Exported, newest: None, keys: reading.clone() }
+            Group { asked, members, others: OtherSpellings::Exported, newest: None, ahead: None, keys: reading.clone() }
         };
         (0..tenants).map(group).collect()
     }
