@@ -292,8 +292,8 @@ pub struct Verify {
 
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Exit 6 if a tenant lags farther behind than this; without the source: if its last incremental run
-    /// failed or is older
+    /// Exit 6 if a tenant lags farther behind than this; without the source: if the last incremental run that got as far
+    /// as the tenant failed or is older
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     pub stale_after: Option<Duration>,
     /// Exit 6 if more invoices than this cannot be exported

@@ -256,7 +256,11 @@ fn result(run: &PastRun) -> Text {
     let error = run.error.as_ref().map(|error| Text::same(shortened(error, SHOWN_OF_A_TEXT)));
     match (told, error) {
         (Some(told), Some(error)) => told.then(&error),
-        (None, None) => text!("nothing new", "无变化"),
+        (None, None) => match run.status {
+            RunStatus::Running => text!("nothing recorded yet", "尚无记录"),
+            RunStatus::Interrupted => text!("nothing recorded", "未记录任何结果"),
+            _ => text!("nothing new", "无变化"),
+        },
         (told, error) => told.or(error).unwrap_or_else(|| Text::same("")),
     }
 }

@@ -165,8 +165,8 @@ pub(super) fn line(notice: &Notice) -> Line {
         }),
         Notice::SourceSilent => Line::warn(text!("no lag is shown", "无法显示滞后时间")),
         Notice::JudgedByOwnClock => Line::warn(text!(
-            "--stale-after goes by this machine's clock: a tenant is stale if its last incremental run failed or is older",
-            "--stale-after 改按本机时钟判断: 最近一次增量导出失败或过早的租户视为滞后"
+            "--stale-after goes by this machine's clock: a tenant is stale if the last incremental run that got as far as the tenant failed or is older",
+            "--stale-after 改按本机时钟判断: 最近一次处理到该租户的增量导出失败或过早，即视为滞后"
         )),
         Notice::Stale { tenants, of, after } => {
             let (all, after) = (count(*of, "tenant"), span(*after));

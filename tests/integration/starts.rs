@@ -270,3 +270,18 @@ fn a_state_of_another_user_or_of_a_newer_program_is_left_alone_by_a_failed_start
     exporter.run(INCREMENTAL).expect(1);
     assert_eq!(fs::read_to_string(exporter.state()).unwrap(), "no state");
 }
+
+#[test]
+fn a_run_that_died_before_it_recorded_anything_is_not_said_to_have_found_nothing_new() {
+    let table = Table::embedded();
+    table.insert(&Row::default());
+    let exporter = Exporter::new(&table);
+    assert!(run_with(&exporter, "linkat:signal=KILL:when=1", &["run"]).was_killed());
+    let result = |words: &str| {
+        let list = exporter.run(["history"]).expect(0);
+        assert!(list.stdout.lines().any(|line| line.ends_with(words)), "{list}");
+    };
+    result("nothing recorded yet");
+    exporter.run(["run"]).expect(0);
+    result("nothing recorded");
+}
