@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::event::Event;
 use crate::invoice::{InvoiceId, Reason, ReasonCode, SourceTime, Tenant};
 use crate::lang::Text;
+use crate::refusal::Refusal;
 use crate::source::{ListedTenant, RowSummary, Source, SourceError};
 use crate::state::State;
 use crate::state::file_past::FilePast;
@@ -149,8 +150,25 @@ pub fn why(
         cases.push(Case { row, trace, tenant, file, left_behind, verdict });
     }
     let is_wanted = |past: &FilePast| tenant.is_none() || past.path.tenant_name().as_ref() == tenant;
-    let past = state.past_of_files(asked)?.into_iter().filter(is_wanted).collect();
+    let past: Vec<FilePast> = state.past_of_files(asked)?.into_iter().filter(is_wanted).collect();
+    if let Some(tenant) = tenant.filter(|_| cases.is_empty() && past.is_empty()) {
+        refuse_unknown_tenant(tenant, &known, now)?;
+    }
     Ok(Answer { cases, past })
+}
+
+/// Where there is no answer, a tenant that neither the state nor the source knows is a mistype.
+fn refuse_unknown_tenant(
+    tenant: &Tenant,
+    known: &[KnownTenant],
+    now: Option<&mut SourceSnapshot<'_>>,
+) -> anyhow::Result<()> {
+    if known.iter().any(|known| known.tenant == *tenant) {
+        return Ok(());
+    }
+    let Some(now) = now else { return Err(Refusal::TenantNotInState(tenant.to_string()).into()) };
+    let is_there = now.ask(|source| source.has_tenant(tenant))?;
+    if is_there { Ok(()) } else { Err(Refusal::UnknownTenant(tenant.to_string()).into()) }
 }
 
 /// The tenant of the row, else of the ledger, else of the reject.

@@ -275,7 +275,10 @@ impl Printer {
             PrintFormat::Text if changed && self.verbosity == Verbosity::Quiet => {}
             PrintFormat::Text | PrintFormat::Csv => {
                 let text = block(&closing::closing(summary, self.verbosity), self.lang);
-                if let Err(error) = self.write_out(text.as_bytes()) {
+                // What a run has changed stands; a dry run has nothing but its answer.
+                if !changed {
+                    self.print_out(&text);
+                } else if let Err(error) = self.write_out(text.as_bytes()) {
                     let text = text!("cannot write to standard output: {error}", "无法写入标准输出: {error}");
                     self.log(&[Line::warn(text)]);
                 }
