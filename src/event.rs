@@ -149,7 +149,7 @@ impl Notice {
     }
 }
 
-/// A tenant whose newest source time fell. `to` is None if the source lists no invoice of it any more.
+/// The newest source time of a tenant, as a run has seen it and now. `to` is None if the source lists no invoice of it any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FallenTenant {
     pub tenant: Tenant,

@@ -92,7 +92,7 @@ impl ReadPlan {
 /// Tenants that a notice names.
 const FALLEN_SHOWN: usize = 3;
 
-/// Warns of tenants whose newest source time is older than an earlier run has seen it.
+/// Warns of tenants that show an older newest source time than an earlier run has seen.
 fn say_gone_back(
     options: &CommonOptions,
     groups: &[Group],

@@ -37,7 +37,7 @@ pub(super) struct ConditionNews {
 }
 
 impl FoundConditions {
-    /// Notes the condition of a notice. Any other notice is told at once.
+    /// Notes the condition of a notice. Any other notice is printed at once.
     pub(super) fn sort(&mut self, notice: Notice, tell: &mut dyn FnMut(Event)) {
         match notice.condition() {
             Some(_) => self.holding.push(notice),

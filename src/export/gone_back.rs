@@ -1,4 +1,4 @@
-//! Tenants whose newest source time is older in the source than a run has seen it: their newest rows were deleted or
+//! Tenants that show an older newest source time than a run has seen: their newest rows were deleted or
 //! are no invoices any more, or the source is an older copy. Without I/O, from what every incremental run asks anyway.
 
 use std::collections::HashSet;
