@@ -272,7 +272,7 @@ fn a_state_of_another_user_or_of_a_newer_program_is_left_alone_by_a_failed_start
 }
 
 #[test]
-fn a_run_that_died_before_it_recorded_anything_is_not_said_to_have_found_nothing_new() {
+fn a_run_that_died_before_it_recorded_anything_has_not_found_nothing_new() {
     let table = Table::embedded();
     table.insert(&Row::default());
     let exporter = Exporter::new(&table);
