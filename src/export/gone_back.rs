@@ -8,8 +8,8 @@ use crate::event::FallenTenant;
 use crate::invoice::{SourceTime, Tenant};
 use crate::state::tenants::KnownTenant;
 
-/// The tenants of these groups whose newest time fell, and, if `others` holds tenants that are in no group, those of
-/// them that the last run still met.
+/// The tenants that show an older newest time than before. A known tenant that no group has is not in the source any
+/// more; it counts if the last run met it, which its watermark shows.
 pub(super) fn fallen(groups: &[Group], known: &[KnownTenant], boundary: &SourceTime) -> Vec<FallenTenant> {
     let mut fallen: Vec<FallenTenant> = groups.iter().filter_map(|group| fallen_group(group, boundary)).collect();
     // All spellings of a family are members of its group.

@@ -37,11 +37,11 @@
 //! 4. In the next run `Incremental::keys_to_read` in `plan.rs` begins at the look-back, also of a tenant with nothing
 //!    new if work is open or was. `Reader::unsettled` in `diff.rs` drops the keys that the ledger holds settled
 //!    (`LedgerReader::match_keys`), and the documents of the others are fetched.
-//! 5. `Reader::wanted` sets `Ticket::late_by` for a row whose source time runs have read (`KnownTenant::read_from` up to
-//!    the watermark) and whose id the ledger does not have; `Decider::count_late` counts it if it needs a file, and
-//!    `Journal::finish` warns if rows came later than half the overlap. What a run finds after a doubt, an import or an
-//!    operator's change is caught up and not late: `state/watermarks.rs` empties `read_from` then, and `read_from` in
-//!    `decide/parts.rs` and a trigger for full runs say it anew.
+//! 5. `Reader::wanted` sets `Ticket::late_by` for a row if its source time lies between `KnownTenant::read_from` and the
+//!    watermark, which runs have read, and if the ledger does not have its id. `Decider::count_late` counts the row if it
+//!    needs a file. `Journal::finish` warns if a row came later than half the overlap. A row that a run finds after a
+//!    doubt, an import or an operator's change is not late: `state/watermarks.rs` empties `read_from` then. The next read
+//!    without a lower bound sets it again, in `decide/parts.rs`; a trigger of the schema does so after a full run.
 //!
 //! The lower bound is lifted, so that all keys of a tenant are compared, where the look-back proves nothing:
 //! `doubts.rs` finds clocks or a server that changed, or a restored state; `window::look_back` knows no start for open

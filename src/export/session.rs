@@ -198,7 +198,7 @@ impl Session {
     }
 }
 
-/// The end of a run whose work is done.
+/// The end of a run that has done its work, with its counts and its failed tenants.
 fn end_of(result: &RunResult, options: &CommonOptions, metrics: &RunMetrics) -> End {
     End {
         tenants: result.tenants.len() as u64,
