@@ -25,7 +25,7 @@ pub mod input;
 pub mod kind;
 pub mod private;
 pub mod readers;
-mod route;
+pub mod route;
 
 /// The mode of a new folder, less the umask.
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);

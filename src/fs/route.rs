@@ -81,6 +81,16 @@ impl Route {
     }
 }
 
+/// Who may change a file, or put another one in its place.
+///
+/// # Errors
+/// `NotFound` where there is none.
+pub fn exposure_of_file(path: &Path) -> io::Result<Exposure> {
+    let route = Route::to(path)?;
+    let file = rustix::fs::statat(CWD, &route.real, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(if others_may_write(&file) { Exposure::ToOthers } else { route.exposure })
+}
+
 /// The names of a path, without its root.
 fn parts(path: &Path) -> impl Iterator<Item = OsString> {
     path.components().filter_map(|component| match component {

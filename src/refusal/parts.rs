@@ -142,6 +142,8 @@ pub enum Distrust {
     Replaced,
     /// The folder is on another file system than the output.
     MountPoint,
+    /// A configuration that another user can change.
+    Configuration,
 }
 
 impl Distrust {
@@ -153,6 +155,12 @@ impl Distrust {
                 "{path} is a symbolic link, and none is followed there", "{path} 是符号链接，本程序不跟随此处的链接";
                 "remove it, or put in its place what it leads to; to keep the state in another folder, use --state-dir",
                 "请将其删除，或换成它所指向的内容；如需将状态放在其他目录，请用 --state-dir"
+            },
+            Self::Configuration => message! {
+                "another user can change the configuration {path}, or put another file in its place",
+                "其他用户可以修改或替换配置文件 {path}";
+                "let it and its folder belong to root or to the user who runs this program: chmod go-w '{path}'",
+                "请让该文件及其目录属于 root 或运行本程序的用户: chmod go-w '{path}'"
             },
             Self::NotAFile => message! {
                 "{path} is no ordinary file", "{path} 不是普通文件";

@@ -1,0 +1,166 @@
+//! The configuration file: where it is looked for, who may have written it, and what its lines set.
+//!
+//! The first of these that there is, is read, and no other: the one of `--config`, the one of `INVOICE_EXPORT_CONFIG`,
+//! the user's, the machine's. What its keys mean is decided in `layer.rs`.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::variables::variable;
+use crate::fs::input::read_text;
+use crate::fs::route::{self, Exposure};
+use crate::lang::Text;
+use crate::refusal::{Distrust, Refusal, TextMark};
+
+/// The variable that names a file.
+pub const VARIABLE: &str = "INVOICE_EXPORT_CONFIG";
+/// The flag that names a file.
+pub const FLAG: &str = "config";
+/// The table of the names of columns.
+const COLUMNS: &str = "columns";
+/// In the home folder, and the machine's.
+const OF_USER: &str = ".config/invoice-export/config.toml";
+const OF_MACHINE: &str = "/etc/invoice-export/config.toml";
+
+/// A file whose content is known.
+#[derive(Debug, Default)]
+pub struct ConfigFile {
+    pub path: PathBuf,
+    pub settings: Vec<Setting>,
+}
+
+/// One line of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The long flag that it sets.
+    pub flag: String,
+    pub value: SettingValue,
+    /// The first line of the file is 1.
+    pub line: usize,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum SettingValue {
+    /// A text or a number, as it would stand on the command line.
+    One(String),
+    Switch(bool),
+}
+
+impl ConfigFile {
+    /// The file that goes with this command line.
+    ///
+    /// # Errors
+    /// Refuses a file that is named and missing, one that another user can change, and what is not TOML.
+    pub fn of(arguments: &[OsString]) -> anyhow::Result<Option<Self>> {
+        let named = flag(arguments).or_else(|| variable(VARIABLE).map(PathBuf::from));
+        match named.or_else(found) {
+            Some(path) => Self::read(path).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn read(path: PathBuf) -> anyhow::Result<Self> {
+        let cannot = || text!("cannot read the configuration {}", "无法读取配置文件 {}", path.display());
+        let content = read_text(&path).map_err(|error| Refusal::usage_because(cannot(), error))?;
+        refuse_what_others_can_change(&path)?;
+        let content = content.map_err(|mark| Refusal::usage(mark.text().with_hint(TextMark::remedy())))?;
+        let text = String::from_utf8(content).map_err(|error| Refusal::usage_because(cannot(), error.into()))?;
+        let settings = parse(&text).map_err(|fault| fault.refusal(&path))?;
+        Ok(Self { path, settings })
+    }
+}
+
+/// The file of the last `--config`.
+fn flag(arguments: &[OsString]) -> Option<PathBuf> {
+    let ours = arguments.iter().take_while(|argument| *argument != "--");
+    let mut named = None;
+    let mut is_value = false;
+    for argument in ours {
+        if is_value {
+            named = Some(PathBuf::from(argument));
+        } else if let Some(value) = value_of_flag(argument) {
+            named = Some(PathBuf::from(value));
+        }
+        is_value = !is_value && argument == "--config";
+    }
+    named
+}
+
+fn value_of_flag(argument: &OsStr) -> Option<&str> {
+    argument.to_str()?.strip_prefix("--config=")
+}
+
+/// The user's file, or the machine's.
+fn found() -> Option<PathBuf> {
+    let of_user = variable("HOME").map(|home| Path::new(&home).join(OF_USER));
+    of_user.into_iter().chain([PathBuf::from(OF_MACHINE)]).find(|path| path.exists())
+}
+
+/// A file that another user may have written could name another server, or another output.
+fn refuse_what_others_can_change(path: &Path) -> anyhow::Result<()> {
+    match route::exposure_of_file(path) {
+        Ok(Exposure::None) => Ok(()),
+        _ => Err(Refusal::Untrusted { path: path.to_path_buf(), why: Distrust::Configuration }.into()),
+    }
+}
+
+/// What is wrong with a file, and in which line. The first line is 1.
+#[derive(Debug)]
+pub(super) struct Fault {
+    line: usize,
+    what: Text,
+}
+
+impl Fault {
+    pub(super) fn new(line: usize, what: Text) -> Self {
+        Self { line, what }
+    }
+
+    /// The refusal, which names file and line.
+    pub(super) fn refusal(self, path: &Path) -> anyhow::Error {
+        let (path, Self { line, what }) = (path.display(), self);
+        Refusal::usage(text!("{path}, line {line}: {what}", "{path} 第 {line} 行: {what}"; path, line, what))
+    }
+}
+
+/// The settings in the order of their lines.
+fn parse(text: &str) -> Result<Vec<Setting>, Fault> {
+    let line_at = |place: usize| text[..place.min(text.len())].matches('\n').count() + 1;
+    let table = DeTable::parse(text).map_err(|error| {
+        let line = line_at(error.span().map_or(0, |span| span.start));
+        Fault::new(line, text!("this is not TOML: {}", "不是合法的 TOML: {}", error.message()))
+    })?;
+    let mut settings = Vec::new();
+    for (key, value) in table.get_ref() {
+        let line = line_at(key.span().start);
+        match value.get_ref() {
+            DeValue::Table(columns) if key.get_ref() == COLUMNS => {
+                for (column, name) in columns {
+                    let line = line_at(column.span().start);
+                    settings.push(Setting { flag: format!("{}-column", column.get_ref()), value: plain(name, line)?, line });
+                }
+            }
+            _ => settings.push(Setting { flag: key.get_ref().to_string(), value: plain(value, line)?, line }),
+        }
+    }
+    settings.sort_by_key(|setting| setting.line);
+    Ok(settings)
+}
+
+fn plain(value: &Spanned<DeValue<'_>>, line: usize) -> Result<SettingValue, Fault> {
+    match value.get_ref() {
+        DeValue::String(text) => Ok(SettingValue::One(text.to_string())),
+        DeValue::Integer(number) if number.radix() == 10 => Ok(SettingValue::One(number.as_str().to_owned())),
+        DeValue::Boolean(set) => Ok(SettingValue::Switch(*set)),
+        _ => Err(Fault::new(
+            line,
+            text!(
+                "a value is a text in quotes, a whole number, true or false",
+                "值只能是带引号的文本、整数、true 或 false"
+            ),
+        )),
+    }
+}

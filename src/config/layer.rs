@@ -1,0 +1,75 @@
+//! The settings of a configuration file, as values that apply where neither a flag nor a variable is given.
+//!
+//! A setting is an option that has a variable: what belongs to one call alone, as `--fresh` and `--since` do, has none,
+//! and is no key of a file.
+
+use std::collections::BTreeMap;
+
+use clap::{Arg, ArgAction, Command};
+
+use super::file::{ConfigFile, Fault, Setting, SettingValue};
+use super::variables::nearest;
+use crate::lang::Text;
+
+/// The command line with the file's settings below flags and variables.
+///
+/// # Errors
+/// Refuses a key that is unknown, given twice or no setting, and a value that the option would refuse.
+pub fn with_settings(command: Command, file: &ConfigFile) -> anyhow::Result<Command> {
+    let mut options = BTreeMap::new();
+    add_options(&command, &mut options);
+    file.settings.iter().try_fold(command, |command, setting| {
+        let option = option_of(setting, &options).map_err(|fault| fault.refusal(&file.path))?;
+        let value = value_of(setting, option).map_err(|fault| fault.refusal(&file.path))?;
+        Ok(with_default(command, &setting.flag, value))
+    })
+}
+
+/// All options of the command and its subcommands, by their long flags.
+fn add_options(command: &Command, options: &mut BTreeMap<String, Arg>) {
+    let long = command.get_arguments().filter_map(|option| Some((option.get_long()?.to_owned(), option.clone())));
+    options.extend(long);
+    command.get_subcommands().for_each(|command| add_options(command, options));
+}
+
+fn option_of<'a>(setting: &Setting, options: &'a BTreeMap<String, Arg>) -> Result<&'a Arg, Fault> {
+    let flag = &setting.flag;
+    let Some(option) = options.get(flag) else {
+        let settings = options.values().filter(|option| is_setting(option)).filter_map(Arg::get_long);
+        let meant = nearest(flag, settings).map(|known| text!("; did you mean {known}?", "；是否想写 {known}？"));
+        let meant = meant.unwrap_or_else(|| Text::same(""));
+        return Err(Fault::new(setting.line, text!("there is no setting {flag}{meant}", "没有 {flag} 这个设置{meant}"; flag, meant)));
+    };
+    if is_setting(option) {
+        return Ok(option);
+    }
+    let what = text!(
+        "--{flag} belongs to one call and is given on the command line alone",
+        "--{flag} 只针对单次执行，只能写在命令行上"
+    );
+    Err(Fault::new(setting.line, what))
+}
+
+/// Whether an option can stand in a file.
+pub fn is_setting(option: &Arg) -> bool {
+    option.get_env().is_some() && option.get_long() != Some(super::file::FLAG)
+}
+
+/// The value as clap takes it, if the option would take it on the command line.
+fn value_of(setting: &Setting, option: &Arg) -> Result<String, Fault> {
+    let Setting { flag, value, line } = setting;
+    let is_switch = matches!(option.get_action(), ArgAction::SetTrue);
+    match value {
+        SettingValue::Switch(set) if is_switch => Ok(set.to_string()),
+        SettingValue::One(text) if !is_switch => {
+            let alone = option.clone().env(None::<&'static str>).global(false);
+            let tried = Command::new("").no_binary_name(true).arg(alone);
+            match tried.try_get_matches_from([format!("--{flag}={text}")]) {
+                Ok(_) => Ok(text.clone()),
+                Err(error) => Err(Fault::new(*line, wrong_value(flag, text, &error))),
+            }
+        }
+        SettingValue::Switch(_) => Err(Fault::new(*line, text!("{flag} takes a value in quotes", "{flag} 的值要写在引号里"))),
+        SettingValue::One(_) => Err(Fault::new(*line, text!("{flag} is true or false, without quotes", "{flag} 只能是 true 或 false，不加引号"))),
+    }
+}
