@@ -57,6 +57,7 @@ mod readers;
 mod reading;
 mod refusals;
 mod rejects;
+mod replaced_states;
 mod replicas;
 mod results;
 mod retries;
