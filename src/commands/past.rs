@@ -15,6 +15,7 @@ use crate::invoice::{Reason, SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word, shortened};
 use crate::lock::{self, LockState};
 use crate::refusal::Holder;
+use crate::report::counts;
 use crate::report::table::{Cell, Columns, Details, Table, TimeBy};
 use crate::run::{Account, CountName, Counts, PastCounts, RunId};
 use crate::state::State;
@@ -253,10 +254,7 @@ fn result(run: &PastRun) -> Text {
         "new" => new < written,
         _ => true,
     });
-    let told = told.map(|(CountName { column, zh, .. }, n)| {
-        Text::new(format!("{n} {}", column.replace('_', " ")), format!("{zh} {n}"))
-    });
-    let told = run.verification.as_deref().into_iter().map(compared).chain(told);
+    let told = run.verification.as_deref().into_iter().map(compared).chain(counts::listed(told));
     let told = told.reduce(|all, one| text!("{all}, {one}", "{all}，{one}"; all, one));
     let error = run.error.as_ref().map(|error| Text::same(shortened(error, SHOWN_OF_A_TEXT)));
     match (told, error) {
@@ -272,10 +270,14 @@ fn result(run: &PastRun) -> Text {
 
 /// What a verification came to.
 fn compared(verification: &PastVerification) -> Text {
-    let (files, differences) = (verification.files, verification.differences);
-    match differences {
+    let PastVerification { files, differences, rejected, .. } = verification;
+    let compared = match differences {
         0 => text!("{files} files, nothing differs", "{files} 个文件，没有差异"),
         _ => text!("{files} files, {differences} differ", "{files} 个文件，有 {differences} 处差异"),
+    };
+    match rejected {
+        0 => compared,
+        _ => text!("{compared}, {rejected} cannot be exported", "{compared}，{rejected} 张无法导出"; compared),
     }
 }
 
