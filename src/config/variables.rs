@@ -38,7 +38,10 @@ pub fn unknown_variables(command: &Command) -> Vec<Message> {
     let set = std::env::vars_os().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name);
     let mut unknown: Vec<String> = set.filter_map(|name| unknown_name(&name, &known)).collect();
     unknown.sort_unstable();
-    unknown.iter().map(|name| message(name, nearest(name, &known[ours..]))).collect()
+    // The prefix, which is the same in all, would make all alike.
+    let known: Vec<_> = known[ours..].iter().filter_map(|name| name.strip_prefix(PREFIX)).collect();
+    let meant = |name: &str| nearest(name.strip_prefix(PREFIX)?, known.iter().copied());
+    unknown.iter().map(|name| message(name, meant(name))).collect()
 }
 
 /// The names of the variables that are set and meant for this program, or for the script that it replaces.
@@ -62,10 +65,8 @@ fn unknown_name(name: &OsString, known: &[String]) -> Option<String> {
 }
 
 /// The known name that was probably meant.
-fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
-    // The prefix, which is the same in all, would make all alike.
-    let likeness = |known: &str| strsim::jaro(&known[PREFIX.len()..], &name[PREFIX.len()..]);
-    let all = known.iter().map(|known| (likeness(known), known.as_str()));
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let all = known.map(|known| (strsim::jaro(known, name), known));
     all.filter(|(likeness, _)| *likeness > LIKE)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, name)| name)
@@ -75,7 +76,7 @@ fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
 fn message(name: &str, nearest: Option<&str>) -> Message {
     let unknown = text!("the variable {name} is not known and has no effect", "变量 {name} 无法识别，不起作用");
     unknown.with_hint(match nearest {
-        Some(nearest) => text!("{nearest} is probably meant", "应该是 {nearest}"),
+        Some(nearest) => text!("{PREFIX}{nearest} is probably meant", "应该是 {PREFIX}{nearest}"),
         None => text!("`--help` of each command names its variables", "各命令的 `--help` 列出了可用的变量"),
     })
 }
