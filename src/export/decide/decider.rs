@@ -161,7 +161,7 @@ impl<'a> Decider<'a> {
         };
         let Decisions { view, .. } = &mut self.decisions;
         if needs_file && !view.was_rejected(check_result.id())? {
-            view.batch.count(check_result.tenant(), |counts| counts.late(late_by));
+            view.batch.count(check_result.tenant(), |counts| counts.count_late_arrival(late_by));
         }
         Ok(())
     }
