@@ -20,7 +20,7 @@ use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, SourceTime};
 use crate::run::Kind;
 use crate::state::State;
-use crate::state::rehearsal::Rehearsal;
+use crate::state::dry_run_ledger::DryRunLedger;
 use crate::state::tenants::KnownTenant;
 use crate::state::todo::{DoubtedPath, Todo, TodoReason};
 use crate::tree::Tree;
@@ -51,7 +51,7 @@ impl<'a> Destination<'a> {
                 let publisher = Publisher::start(threads, writing.tree, writing.stage)?;
                 Ok(Committer::Export { state, writing, publisher })
             }
-            Self::DryRun { state, tree } => Ok(Committer::DryRun { state, tree, rehearsal: Rehearsal::new()? }),
+            Self::DryRun { state, tree } => Ok(Committer::DryRun { state, tree, dry_run_ledger: DryRunLedger::new()? }),
         }
     }
 }

@@ -121,8 +121,8 @@ impl RowHandler for Decider<'_> {
         parts.into_iter().for_each(|part| self.decisions.take_back_doubles(part));
         self.publish_and_record()?;
         self.decisions.journal.finish(self.groups.len());
-        if let Committer::DryRun { state, rehearsal, .. } = &self.decisions.view.committer {
-            self.decisions.journal.say_prospects(*state, rehearsal)?;
+        if let Committer::DryRun { state, dry_run_ledger, .. } = &self.decisions.view.committer {
+            self.decisions.journal.say_prospects(*state, dry_run_ledger)?;
         }
         let totals = &self.decisions.journal.outcome.totals.run;
         ensure!(
