@@ -30,6 +30,8 @@ use crate::source::{self, Access, Address, TableNames, Tls};
 use crate::state::legacy;
 use crate::state::selection::Selection;
 
+mod file;
+mod layer;
 mod option_file;
 mod variables;
 mod wrong_values;

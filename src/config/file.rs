@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::variables::variable;
 use crate::fs::input::read_text;
 use crate::fs::route::{self, Exposure};
-use crate::lang::Text;
+use crate::lang::Message;
 use crate::refusal::{Distrust, Refusal, TextMark};
 
 /// The variable that names a file.
@@ -111,18 +111,19 @@ fn refuse_what_others_can_change(path: &Path) -> anyhow::Result<()> {
 #[derive(Debug)]
 pub(super) struct Fault {
     line: usize,
-    what: Text,
+    message: Message,
 }
 
 impl Fault {
-    pub(super) fn new(line: usize, what: Text) -> Self {
-        Self { line, what }
+    pub(super) fn new(line: usize, message: impl Into<Message>) -> Self {
+        Self { line, message: message.into() }
     }
 
     /// The refusal, which names file and line.
     pub(super) fn refusal(self, path: &Path) -> anyhow::Error {
-        let (path, Self { line, what }) = (path.display(), self);
-        Refusal::usage(text!("{path}, line {line}: {what}", "{path} 第 {line} 行: {what}"; path, line, what))
+        let (path, Self { line, message: Message { what, hint } }) = (path.display(), self);
+        let what = text!("{path}, line {line}: {what}", "{path} 第 {line} 行: {what}"; what);
+        Refusal::usage(Message { what, hint })
     }
 }
 

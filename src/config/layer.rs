@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, Command};
 
 use super::file::{ConfigFile, Fault, Setting, SettingValue};
 use super::variables::nearest;
+use super::wrong_values::refusal_of;
 use crate::lang::Text;
 
 /// The command line with the file's settings below flags and variables.
@@ -21,7 +22,7 @@ pub fn with_settings(command: Command, file: &ConfigFile) -> anyhow::Result<Comm
     file.settings.iter().try_fold(command, |command, setting| {
         let option = option_of(setting, &options).map_err(|fault| fault.refusal(&file.path))?;
         let value = value_of(setting, option).map_err(|fault| fault.refusal(&file.path))?;
-        Ok(with_default(command, &setting.flag, value))
+        Ok(with_default(command, &setting.flag, &value))
     })
 }
 
@@ -38,7 +39,7 @@ fn option_of<'a>(setting: &Setting, options: &'a BTreeMap<String, Arg>) -> Resul
         let settings = options.values().filter(|option| is_setting(option)).filter_map(Arg::get_long);
         let meant = nearest(flag, settings).map(|known| text!("; did you mean {known}?", "；是否想写 {known}？"));
         let meant = meant.unwrap_or_else(|| Text::same(""));
-        return Err(Fault::new(setting.line, text!("there is no setting {flag}{meant}", "没有 {flag} 这个设置{meant}"; flag, meant)));
+        return Err(Fault::new(setting.line, text!("there is no setting {flag}{meant}", "没有 {flag} 这个设置{meant}"; meant)));
     };
     if is_setting(option) {
         return Ok(option);
@@ -64,12 +65,20 @@ fn value_of(setting: &Setting, option: &Arg) -> Result<String, Fault> {
         SettingValue::One(text) if !is_switch => {
             let alone = option.clone().env(None::<&'static str>).global(false);
             let tried = Command::new("").no_binary_name(true).arg(alone);
-            match tried.try_get_matches_from([format!("--{flag}={text}")]) {
-                Ok(_) => Ok(text.clone()),
-                Err(error) => Err(Fault::new(*line, wrong_value(flag, text, &error))),
-            }
+            let tried = tried.try_get_matches_from([format!("--{flag}={text}")]);
+            tried.map_err(|error| Fault::new(*line, refusal_of(flag, text, option, &error)))?;
+            Ok(text.clone())
         }
         SettingValue::Switch(_) => Err(Fault::new(*line, text!("{flag} takes a value in quotes", "{flag} 的值要写在引号里"))),
         SettingValue::One(_) => Err(Fault::new(*line, text!("{flag} is true or false, without quotes", "{flag} 只能是 true 或 false，不加引号"))),
     }
+}
+
+/// Gives the option another default in every command that has it.
+fn with_default(command: Command, flag: &str, value: &str) -> Command {
+    let changed = |option: Arg| match option.get_long() {
+        Some(long) if long == flag => option.default_value(value.to_owned()),
+        _ => option,
+    };
+    command.mut_args(changed).mut_subcommands(|command| with_default(command, flag, value))
 }

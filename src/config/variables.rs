@@ -87,8 +87,7 @@ mod tests {
 
     #[test]
     fn a_mistyped_name_finds_the_known_one_and_an_arbitrary_name_finds_none() {
-        let known = ["OVERLAP", "OUTPUT", "RETRY_FOR", "READ_TIMEOUT"].map(|name| format!("{PREFIX}{name}"));
-        let found = |name: &str| nearest(&format!("{PREFIX}{name}"), &known).map(|name| &name[PREFIX.len()..]);
+        let found = |name: &str| nearest(name, ["OVERLAP", "OUTPUT", "RETRY_FOR", "READ_TIMEOUT"].into_iter());
         assert_eq!(found("OVERLAPP"), Some("OVERLAP"));
         assert_eq!(found("RETRYFOR"), Some("RETRY_FOR"));
         assert_eq!(found("TIMEOUT_READ"), None);

@@ -25,6 +25,11 @@ pub fn wrong_value(error: &clap::Error) -> Option<Message> {
     }
     let name = if is_on_command_line(&option) { None } else { variable_of(&option) };
     let name = name.unwrap_or_else(|| flag_of(&option));
+    Some(refusal_of(&name, value, &option, error))
+}
+
+/// A value that the option cannot have, as clap's error shows it, with one that it can.
+pub(super) fn refusal_of(name: &str, value: &str, option: &Arg, error: &clap::Error) -> Message {
     let cause = std::error::Error::source(error).map(ToString::to_string);
     let what = match cause.filter(|_| value.parse::<i64>().is_ok()) {
         // A number outside its limits.
@@ -35,7 +40,7 @@ pub fn wrong_value(error: &clap::Error) -> Option<Message> {
         Some(ContextValue::Strings(known)) if option.get_action().takes_values() => known.join(", "),
         _ => String::new(),
     };
-    Some(what.with_hint(right_value(&option, &known)))
+    what.with_hint(right_value(option, &known))
 }
 
 /// A value that the option can have, in the words of its help.
