@@ -81,7 +81,7 @@ impl DryRunLedger {
                 )?
                 .execute(params![id.as_str(), tenant, verdict])?;
         }
-        for entry in &record.found {
+        for entry in &record.recovered {
             self.0
                 .prepare_cached(
                     "INSERT INTO decided (id, tenant, time, path, sha256, size, settled, overrules)
