@@ -34,7 +34,7 @@ mod option_file;
 mod variables;
 mod wrong_values;
 
-pub use self::variables::{unknown_variables, variable, without_empty_variables};
+pub use self::variables::{set_variables, unknown_variables, variable, without_empty_variables};
 pub use self::wrong_values::{language, wrong_value};
 
 /// The name of the state's file in the state folder.
