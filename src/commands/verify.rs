@@ -51,7 +51,7 @@ fn details(verified: &Verification) -> Details {
         .fact("result", "结果", result(findings, left))
         .fact("files_looked_at", "检查的文件", findings.files)
         .fact("differences", "差异", findings.number())
-        .fact("pending", "等待导出", findings.pending)
+        .fact("pending", "等待导出", findings.pending())
         .fact("known_rejects", "已知无法导出", findings.rejected)
         .fact("run", "运行", *run)
         .fact("not_recorded", "未记入历史的原因", unrecorded.as_ref().map(error_text));

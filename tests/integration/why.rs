@@ -354,7 +354,7 @@ fn a_new_file_of_a_dead_run_is_known_by_its_number_and_its_path() {
         }
         let [written, missing] = killed_between(&exporter, ["A", "B"], "77");
         let all = [written.to_owned(), missing.to_owned(), file(written), format!("20251128+{missing}.json")];
-        let mut told = |exporter: &Exporter<'_>| {
+        let told = |exporter: &Exporter<'_>| {
             for asked in &all {
                 assert_says(exporter, asked, 6, "waiting", "run 2, which died, may have written", "next run settles");
             }

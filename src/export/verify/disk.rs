@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use chrono::DateTime;
 
-use super::findings::{Difference, Findings};
+use super::findings::{Difference, Findings, Place};
 use super::task::{ContentCheck, Task};
 use crate::event::Event;
 use crate::export::in_doubt::{Blame, InDoubt};
@@ -56,7 +56,7 @@ pub(super) fn compare(
                     Blame::NotTheDeadRun => findings.record_entry(difference, entry, detail),
                     Blame::Perhaps => findings.record_entry(difference, entry, detail.then(&in_doubt.excuse())),
                     // The next run puts it on record.
-                    Blame::ItsDocument => findings.pending += 1,
+                    Blame::ItsDocument => findings.note_pending(Place::Tenant(entry.tenant.clone())),
                 }
             }
             if findings.files.is_multiple_of(PROGRESS_EVERY) {
@@ -218,7 +218,7 @@ fn find_strangers(
     for path in state.without_invoice(files)? {
         // The next run clears up what a dead run left.
         if in_doubt.has_path(&path) {
-            findings.pending += 1;
+            findings.note_pending(Place::of_path(&path.to_string()));
             continue;
         }
         match state.leftover(&path)? {

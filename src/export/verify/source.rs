@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::findings::{Difference, Finding, Findings};
+use super::findings::{Difference, Finding, Findings, Place};
 use super::look::Sight;
 use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, CheckResult, Checker, Presence};
@@ -225,7 +225,9 @@ impl Examiner<'_> {
     fn is_pending(&mut self, tenant: &Tenant, time: Option<&SourceTime>) -> bool {
         let read_upto = self.read_upto.get(tenant).and_then(Option::as_ref).or(self.otherwise.as_ref());
         let pending = time.is_some_and(|time| read_upto.is_none_or(|upto| time > upto));
-        self.findings.pending += u64::from(pending);
+        if pending {
+            self.findings.note_pending(Place::Tenant(tenant.clone()));
+        }
         pending
     }
 
