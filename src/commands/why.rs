@@ -22,7 +22,7 @@ use crate::state::history::FileAction;
 use crate::state::trace::{OpenReject, RunNote};
 use crate::tree::asked::AskedFiles;
 use crate::tree::name::TreePath;
-use crate::tree::stage::Unrecorded;
+use crate::tree::stage::{Unrecorded, Writer};
 use crate::{config, export};
 
 /// Something is not exported as it is in the source.
@@ -62,11 +62,11 @@ fn in_doubt(common: &Common, state: &State, reporter: &Reporter) -> anyhow::Resu
     InDoubt::read(&common.output, state).or_else(|error| {
         let Message { what, hint } = Message::from(&error);
         let what = text!(
-            "what a run that died may have left in doubt is not known: {what}",
-            "无法得知意外终止的运行是否留下待确认的文件: {what}"; what
+            "what runs may have left in doubt is not known: {what}",
+            "无法得知是否有待确认的文件: {what}"; what
         );
         reporter.warn(Message { what, hint });
-        InDoubt::of(Unrecorded::default(), state)
+        InDoubt::of(Unrecorded::default(), Writer::Died, state)
     })
 }
 

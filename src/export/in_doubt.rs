@@ -1,5 +1,6 @@
 //! Owns what a run that died left in doubt: the paths at which it may have written, and the invoices that may have lost
-//! their file. Its lists in staging say so, and later the state does. The next run settles it.
+//! their file. Its lists in staging say so, and later the state does. The next run settles it. Of a run at work the same
+//! is in doubt until it has recorded its batch.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -11,14 +12,15 @@ use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::tree::Tree;
 use crate::tree::name::TreePath;
-use crate::tree::stage::{self, Unrecorded};
+use crate::tree::stage::{self, Unrecorded, Writer};
 
 /// Everything that is in doubt.
 #[derive(Clone, Debug, Default)]
 pub struct InDoubt {
     paths: HashMap<TreePath, DoubtedFile>,
     movers: HashSet<InvoiceId>,
-    /// The run that died; None: it is not known which.
+    writer: Writer,
+    /// The run that died, or is at work; None: it is not known which.
     run: Option<RunId>,
 }
 
@@ -31,10 +33,10 @@ struct DoubtedFile {
     digests: Vec<Digest>,
 }
 
-/// Whether a dead run is to blame for a file that differs from the ledger.
+/// Whether the run in doubt is to blame for a file that differs from the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    NotTheDeadRun,
+    NotTheRun,
     Perhaps,
     /// The file holds the document that the run was to write.
     ItsDocument,
@@ -42,11 +44,11 @@ pub enum Blame {
 
 impl InDoubt {
     /// What the lists in staging say, and what the state has on record.
-    pub fn of(unrecorded: Unrecorded, state: &State) -> anyhow::Result<Self> {
+    pub fn of(unrecorded: Unrecorded, writer: Writer, state: &State) -> anyhow::Result<Self> {
         let last = state.last_time()?;
         let has_lists = unrecorded != Unrecorded::default();
-        let dead = Some(RunId(last.last_run)).filter(|_| has_lists && last.last_run_is_open);
-        let run = dead.map_or_else(|| state.run_that_left_doubt(), |dead| Ok(Some(dead)))?;
+        let unfinished = Some(RunId(last.last_run)).filter(|_| has_lists && last.last_run_is_open);
+        let run = unfinished.map_or_else(|| state.run_that_left_doubt(), |run| Ok(Some(run)))?;
         let mut paths: HashMap<TreePath, DoubtedFile> = HashMap::new();
         for (path, doubted) in state.doubted_paths()? {
             let file = paths.entry(path).or_default();
@@ -59,12 +61,13 @@ impl InDoubt {
             file.writers.push(target.id);
             file.digests.extend(target.digest);
         }
-        Ok(Self { paths, movers: movers.into_iter().collect(), run })
+        Ok(Self { paths, movers: movers.into_iter().collect(), writer, run })
     }
 
-    /// The same for a command that does not hold the lock. During a run, its lists say nothing.
+    /// The same for a command that does not hold the lock.
     pub fn read(output: &Path, state: &State) -> anyhow::Result<Self> {
-        Self::of(stage::unrecorded_without_lock(output)?, state)
+        let (unrecorded, writer) = stage::unrecorded_without_lock(output)?;
+        Self::of(unrecorded, writer, state)
     }
 
     pub fn judge(&self, entry: &Entry, tree: &Tree) -> Blame {
@@ -74,7 +77,7 @@ impl InDoubt {
                 _ => Blame::Perhaps,
             },
             None if self.movers.contains(&entry.id) => Blame::Perhaps,
-            None => Blame::NotTheDeadRun,
+            None => Blame::NotTheRun,
         }
     }
 
@@ -82,9 +85,12 @@ impl InDoubt {
         self.paths.contains_key(path)
     }
 
-    /// How many files are in doubt.
+    /// How many files a run that died has left in doubt.
     pub fn files(&self) -> u64 {
-        self.paths.len() as u64 + self.movers.len() as u64
+        match self.writer {
+            Writer::Died => self.paths.len() as u64 + self.movers.len() as u64,
+            Writer::AtWork => 0,
+        }
     }
 
     /// The invoices that the dead run may have written to such paths.
@@ -106,11 +112,28 @@ impl InDoubt {
 
     /// Why a file is in doubt.
     pub fn cause(&self) -> Text {
-        let run = self.dead_run();
+        let run = match self.writer {
+            Writer::Died => self.dead_run(),
+            Writer::AtWork => self.run.map_or_else(
+                || text!("a run at work", "正在进行的运行"),
+                |run| text!("run {run}, which is at work,", "正在进行的第 {run} 次运行"),
+            ),
+        };
         text!(
-            "its file is in doubt: {run} may have written or removed it without recording that",
-            "文件待确认: {run}可能已写入或删除它，但没有登记"; run
+            "its file is in doubt: {run} may have written or removed it and has not recorded that",
+            "文件待确认: {run}可能已写入或删除它，但尚未登记"; run
         )
+    }
+
+    /// When it is settled.
+    pub fn remedy(&self) -> Text {
+        match self.writer {
+            Writer::Died => text!(
+                "the next run settles it: it reads the invoice again, whatever its window",
+                "下次运行会重新读取这张发票并确认，不论时间区间"
+            ),
+            Writer::AtWork => text!("ask again when the run has ended", "请在该运行结束后重新查询"),
+        }
     }
 
     fn dead_run(&self) -> Text {

@@ -150,7 +150,7 @@ impl Inquiry<'_> {
         let clues = Clues {
             trace: &trace,
             file,
-            cause: self.in_doubt.cause(),
+            in_doubt: self.in_doubt,
             tenant: tenant.as_ref(),
             known: self.known,
             tree: self.tree,
@@ -180,7 +180,7 @@ impl Inquiry<'_> {
             Some(_) => FileNow::Altered,
             None => FileNow::Missing,
         };
-        Ok(if self.in_doubt.judge(entry, tree) == Blame::NotTheDeadRun { file } else { FileNow::InDoubt })
+        Ok(if self.in_doubt.judge(entry, tree) == Blame::NotTheRun { file } else { FileNow::InDoubt })
     }
 
     /// The invoices with the number that a file's name spells. Where the file is there, all of its tenant, if there are

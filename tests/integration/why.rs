@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::exporter::{Exporter, run_with};
+use crate::support::exporter::{Exporter, run_with, spawn_held};
 use crate::support::listing::{Traces, everything_in};
 use crate::support::server::server;
 use crate::support::table::{Row, Table, on_every_flavor, on_every_source};
@@ -329,7 +329,7 @@ fn a_file_that_a_dead_run_rewrote_is_in_doubt_and_not_altered() {
                 assert_says(&exporter, asked, 6, "waiting", "run 2, which died, may have written", "next run settles");
             assert_eq!((&said["file"], &said["file_is"]), (&file(written).into(), &"in doubt".into()), "{said}");
             let chinese = exporter.run(["why", asked, "--lang", "zh"]).expect(6).stdout;
-            assert!(chinese.contains("文件待确认: 意外终止的第 2 次运行可能已写入或删除它，但没有登记"), "{chinese}");
+            assert!(chinese.contains("文件待确认: 意外终止的第 2 次运行可能已写入或删除它，但尚未登记"), "{chinese}");
         }
         let said = assert_says(&exporter, untouched, 6, "stale", "changed after it was exported", "");
         assert_eq!(said["file_is"], "intact");
@@ -438,4 +438,34 @@ fn of_a_file_that_no_run_wrote_that_is_said_with_the_verdict_on_its_number() {
         assert_says(&silent, &file("NONE"), 6, "not exported", "the source was not asked", "");
         assert_says(&silent, "ELSE", 6, "not exported", "the state knows no invoice with this number", "");
     });
+}
+
+#[test]
+fn a_file_that_a_run_at_work_has_rewritten_is_in_doubt_until_that_ends() {
+    let table = Table::embedded();
+    for (id, number) in [(1, "A"), (2, "B")] {
+        insert(&table, id, number, 60, Row::default());
+    }
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    table.execute("UPDATE t_invoice SET fext_field = '[77]'");
+    let run = spawn_held(&exporter, "renameat", 2, &["run"]);
+    let is_written = |number: &&str| fs::read(exporter.output().join(file(number))).unwrap() == b"[77]";
+    let written = loop {
+        let written: Vec<&str> = ["A", "B"].into_iter().filter(is_written).collect();
+        if !written.is_empty() || !run.is_alive() {
+            break written;
+        }
+        std::thread::yield_now();
+    };
+    let said: Vec<_> = written.iter().map(|number| exporter.run(["why", number])).collect();
+    let status = exporter.run(["status"]);
+    run.go_on();
+    run.wait().expect(0);
+    let [number] = written[..] else { panic!("one of two files is expected: {written:?}") };
+    let said = &said[0].stdout;
+    assert!(said.contains("in doubt: run 2, which is at work, may have written"), "{said}");
+    assert!(said.contains("ask again when the run has ended"), "{said}");
+    assert!(status.stderr.contains("is at work") && !status.stderr.contains("in doubt"), "{status}");
+    assert_says(&exporter, number, 0, "exported", "intact", "");
 }

@@ -18,7 +18,7 @@ use crate::run::{Cancel, RunId};
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::tree::name::TreePath;
-use crate::tree::stage;
+use crate::tree::stage::{self, Writer};
 use crate::tree::walk::{self, TreeEntryKind};
 use crate::tree::{Due, Facts, Tree};
 
@@ -53,7 +53,7 @@ pub(super) fn compare(
             findings.files += 1;
             if let Some((difference, detail)) = inspector.inspect(entry, *run)? {
                 match in_doubt.judge(entry, tree) {
-                    Blame::NotTheDeadRun => findings.record_entry(difference, entry, detail),
+                    Blame::NotTheRun => findings.record_entry(difference, entry, detail),
                     Blame::Perhaps => findings.record_entry(difference, entry, detail.then(&in_doubt.excuse())),
                     // The next run puts it on record.
                     Blame::ItsDocument => findings.note_pending(Place::Tenant(entry.tenant.clone())),
@@ -70,7 +70,7 @@ pub(super) fn compare(
 /// What a dead run left in doubt. The lock is held, so no run is at work.
 fn in_doubt(tree: &Tree, state: &State) -> anyhow::Result<InDoubt> {
     let private = PrivateFolder::open_existing(&tree.output().join(PRIVATE))?;
-    InDoubt::of(private.as_ref().map(stage::unrecorded).transpose()?.unwrap_or_default(), state)
+    InDoubt::of(private.as_ref().map(stage::unrecorded).transpose()?.unwrap_or_default(), Writer::Died, state)
 }
 
 struct Inspector<'a> {

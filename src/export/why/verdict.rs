@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::event::Event;
 use crate::export::check::{Before, Candidate, CheckResult, Checker, FileState, Presence};
+use crate::export::in_doubt::InDoubt;
 use crate::export::plan::{self, HowToRead, Incremental, KeysToRead};
 use crate::export::server::ServerSession;
 use crate::export::ticket::Rewrite;
@@ -48,7 +49,7 @@ words! {
         Intact = "intact", "完好";
         Missing = "missing", "缺失";
         Altered = "altered", "内容被改动";
-        /// It is not as the ledger says, and a run that died may be the cause.
+        /// It is not as the ledger says, and a run that died, or is at work, may be the cause.
         InDoubt = "in doubt", "待确认";
     }
 }
@@ -93,8 +94,7 @@ pub(super) struct Clues<'a> {
     pub trace: &'a Trace,
     /// None where the ledger names no file, and no run that died may have written one.
     pub file: Option<FileNow>,
-    /// Why its file is in doubt, if it is.
-    pub cause: Text,
+    pub in_doubt: &'a InDoubt,
     pub tenant: Option<&'a KnownTenant>,
     pub known: &'a [KnownTenant],
     pub tree: Option<&'a Tree>,
@@ -103,20 +103,13 @@ pub(super) struct Clues<'a> {
 impl Clues<'_> {
     /// Adds to a reason that the file is in doubt, if it is.
     fn with_doubt(&self, because: Text) -> Text {
-        if self.file == Some(FileNow::InDoubt) { because.then(&self.cause) } else { because }
+        if self.file == Some(FileNow::InDoubt) { because.then(&self.in_doubt.cause()) } else { because }
     }
 
     /// Of a file that is not as it should be.
     fn wrong_file(&self, file: FileNow) -> Verdict {
         match file {
-            FileNow::InDoubt => verdict(
-                InvoiceStatus::Waiting,
-                self.cause.clone(),
-                Some(text!(
-                    "the next run settles it: it reads the invoice again, whatever its window",
-                    "下次运行会重新读取这张发票并确认，不论时间区间"
-                )),
-            ),
+            FileNow::InDoubt => verdict(InvoiceStatus::Waiting, self.in_doubt.cause(), Some(self.in_doubt.remedy())),
             _ => verdict(InvoiceStatus::NotExported, text!("its file is {file}", "文件{file}"; file), Some(full_run())),
         }
     }
@@ -193,7 +186,7 @@ fn judge_gone(clues: &Clues<'_>) -> Verdict {
         }
         (None, None) if clues.file == Some(FileNow::InDoubt) => {
             let gone = text!("its row is not in the source any more", "数据源中已没有这条记录");
-            let next = text!("the next run settles it", "下次运行会重新确认");
+            let next = clues.in_doubt.remedy();
             verdict(InvoiceStatus::NotExported, clues.with_doubt(gone), Some(next))
         }
         (None, None) => verdict(InvoiceStatus::NotExported, text!("there is no such row", "没有这条记录"), None),
