@@ -273,9 +273,13 @@ fn result(run: &PastRun) -> Text {
 /// What a verification came to.
 fn compared(verification: &PastVerification) -> Text {
     let (files, differences) = (verification.files, verification.differences);
-    match differences {
-        0 => text!("{files} files, nothing differs", "{files} 个文件，没有差异"),
-        _ => text!("{files} files, {differences} differ", "{files} 个文件，有 {differences} 处差异"),
+    let found = match differences {
+        0 => text!("nothing differs", "没有差异"),
+        _ => text!("{differences} differ", "有 {differences} 处差异"),
+    };
+    match files {
+        Some(files) => text!("{files} files, {found}", "{files} 个文件，{found}"; found),
+        None => found,
     }
 }
 
