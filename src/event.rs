@@ -106,7 +106,7 @@ pub enum Notice {
     /// A run has no end yet. That its process died is known only of runs on this machine.
     RunUnfinished { run: RunId, kind: Kind, host: String, started: String, invoices: u64, life: Life },
     /// `status`: the last export there was failed.
-    LastAttemptFailed { run: RunId, kind: Kind, started: String, error: String },
+    LastAttemptFailed { run: RunId, kind: Kind, started: String, error: Text },
     /// Tenants that lag farther behind than they may.
     Stale { tenants: u64, of: u64, after: Duration },
     /// More invoices cannot be exported than may be.

@@ -11,7 +11,7 @@ use std::cell::Cell as Remembered;
 use super::surroundings;
 use crate::event::Life;
 use crate::export::verify::findings::Difference;
-use crate::invoice::{Reason, SourceTime, Tenant};
+use crate::invoice::{SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word, shortened};
 use crate::lock::{self, LockState};
 use crate::refusal::Holder;
@@ -144,7 +144,7 @@ fn columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, HistoryE
         })
         .and(Columns::default().counts(counts).all_for_programs())
         .for_programs("retries", "重试次数", of_run(|run| run.retries.into()))
-        .for_programs("error", "错误", of_run(|run| run.error.as_ref().into()))
+        .for_programs("error", "错误", of_run(|run| run.error.clone().into()))
 }
 
 /// What a verification compared, and what it found.
@@ -253,7 +253,7 @@ fn result(run: &PastRun) -> Text {
     });
     let told = run.verification.as_deref().into_iter().map(compared).chain(told);
     let told = told.reduce(|all, one| text!("{all}, {one}", "{all}，{one}"; all, one));
-    let error = run.error.as_ref().map(|error| Text::same(shortened(error, SHOWN_OF_A_TEXT)));
+    let error = run.error.as_ref().map(short);
     match (told, error) {
         (Some(told), Some(error)) => told.then(&error),
         (None, None) => match run.status {
@@ -293,8 +293,11 @@ fn remark(change: &PastChange) -> Text {
 
 /// As much of the remark as fits a line of the list.
 fn short_remark(change: &PastChange) -> Text {
-    let remark = remark(change);
-    let [en, zh] = [Lang::En, Lang::Zh].map(|lang| shortened(remark.in_lang(lang), SHOWN_OF_A_TEXT));
+    short(&remark(change))
+}
+
+fn short(text: &Text) -> Text {
+    let [en, zh] = [Lang::En, Lang::Zh].map(|lang| shortened(text.in_lang(lang), SHOWN_OF_A_TEXT));
     Text::new(en, zh)
 }
 
@@ -343,7 +346,7 @@ pub(super) fn run_details(full: RunInFull, lives: &Lives<'_>) -> Details {
         .column("new_watermark", "新水位线", |of| of.watermark.new.as_ref().into())
         .by(TimeBy::Source)
         .counts(|of| Some(of.counts))
-        .column("error", "错误", |of| of.error.as_ref().into());
+        .column("error", "错误", |of| of.error.clone().into());
     let left = Columns::default()
         .column("path", "路径", |leftover: &Leftover| leftover.path.to_string().into())
         .column("id", "id", |leftover| (&leftover.id).into())
@@ -432,5 +435,5 @@ pub(super) fn reject_columns() -> Columns<'static, PastReject> {
         .column("since", "自", |reject| Cell::moment(reject.opened.as_ref()))
         .by(TimeBy::Own)
         .column("last_run", "最近运行", |reject| reject.last_run.into())
-        .column("detail", "详情", |reject| Reason::recorded(reject.reason, &reject.detail).into())
+        .column("detail", "详情", |reject| reject.detail.clone().into())
 }

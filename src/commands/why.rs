@@ -152,7 +152,7 @@ fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&Sourc
         false => Some(asked.to_owned()),
     };
     let reason = |reject: &OpenReject| {
-        let (code, detail) = (reject.reason, reject.text());
+        let (code, detail) = (reject.reason, reject.detail.clone());
         text!("{code}: {detail}", "{code}: {detail}"; code, detail)
     };
     Details::default()

@@ -212,7 +212,7 @@ fn wrong_file(file: FileNow) -> Verdict {
 /// What can be said from the state alone.
 fn judge_without_source(trace: &Trace, file: Option<FileNow>) -> Verdict {
     if let Some(reject) = &trace.reject {
-        return rejected(trace, reject.reason, reject.text());
+        return rejected(trace, reject.reason, reject.detail.clone());
     }
     let next = text!(
         "the source was not asked: whether the row changed since is not known",
@@ -245,7 +245,7 @@ fn judge_gone(trace: &Trace) -> Verdict {
         (None, Some(reject)) => {
             let gone = text!("its row is not in the source any more", "数据源中已没有这条记录");
             let next = text!("the next run closes the reject", "下次运行会关闭这条问题记录");
-            verdict(InvoiceStatus::NotExported, reject.text().then(&gone), Some(next))
+            verdict(InvoiceStatus::NotExported, reject.detail.clone().then(&gone), Some(next))
         }
         (None, None) => verdict(InvoiceStatus::NotExported, text!("there is no such row", "没有这条记录"), None),
     }
@@ -300,7 +300,7 @@ fn judge_no_invoice(trace: &Trace, lacking: Text) -> Verdict {
 /// Of a file that holds the document of the source.
 fn settled(trace: &Trace) -> Verdict {
     if let Some(reject) = &trace.reject {
-        let because = reject.text().then(&text!("the row has been mended", "这条记录已修正"));
+        let because = reject.detail.clone().then(&text!("the row has been mended", "这条记录已修正"));
         return verdict(InvoiceStatus::Stale, because, Some(text!("the next run exports it", "下次运行会导出")));
     }
     let because =
@@ -382,7 +382,7 @@ fn judge_waiting(
     first: Option<Text>,
 ) -> Verdict {
     if let Some(reject) = trace.reject.as_ref().filter(|reject| mend_elsewhere(reject.reason).is_some()) {
-        return rejected(trace, reject.reason, reject.text());
+        return rejected(trace, reject.reason, reject.detail.clone());
     }
     let status = if trace.entry.is_some() { InvoiceStatus::Stale } else { InvoiceStatus::Waiting };
     let (because, next) = if trace.reject.is_some() || trace.on_todo_list {

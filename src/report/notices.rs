@@ -59,7 +59,7 @@ pub(super) fn line(notice: &Notice) -> Line {
         Notice::LastAttemptFailed { run, kind, started, error } => {
             let run =
                 text!("run {run} ({kind}), started {started}", "第 {run} 次运行（{kind}，开始于 {started}）"; kind);
-            Line::warn(text!("last attempt failed: {run}: {error}", "最近一次导出失败: {run}: {error}"; run))
+            Line::warn(text!("last attempt failed: {run}: {error}", "最近一次导出失败: {run}: {error}"; run, error))
         }
         Notice::MissingIndex { statement } => Line::warn(message! {
             "the index for incremental runs is missing, so they are slow", "缺少增量导出所需的索引，查询会很慢";
@@ -388,7 +388,7 @@ mod tests {
                 run: RunId(3),
                 kind: Kind::Full,
                 started: time.into(),
-                error: "errno 13".into(),
+                error: Text::same("errno 13"),
             },
         ];
         others.into_iter().chain(unfinished).chain(doubts.map(Notice::Doubt)).chain(kept).chain(nameless).collect()

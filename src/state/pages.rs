@@ -69,7 +69,8 @@ pub struct HistoryEntry {
 }
 
 /// A run with what it did for one tenant in the place of its totals: of two columns with one name the first is read.
-const RUN_FOR_TENANT: &str = "coalesce(t.error, r.error) AS error, 1 AS tenants, t.*, r.*";
+const RUN_FOR_TENANT: &str = "coalesce(t.error, r.error) AS error,
+    CASE WHEN t.error IS NULL THEN r.error_zh ELSE t.error_zh END AS error_zh, 1 AS tenants, t.*, r.*";
 
 /// The entries that a filter lets through, page by page.
 pub struct Pages<'a> {

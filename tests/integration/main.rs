@@ -13,6 +13,7 @@ mod build;
 mod charsets;
 mod checks;
 mod chinese;
+mod chinese_records;
 mod conditions;
 mod connection;
 mod costs;
