@@ -10,6 +10,8 @@ use std::error::Error as StdError;
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
+
 /// A language of the log and of the answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Lang {
@@ -190,6 +192,12 @@ pub trait Word: Copy + PartialEq + 'static {
     fn parse(word: &str) -> Option<Self> {
         Self::WORDS.iter().find(|(_, en, _)| *en == word).map(|(value, ..)| *value)
     }
+
+    /// The value as the command line takes it: by its word, and by the Chinese for it, which tables show.
+    fn possible_value(self) -> Option<PossibleValue> {
+        let (_, en, zh) = Self::WORDS.iter().find(|(value, ..)| *value == self)?;
+        Some(PossibleValue::new(*en).alias(*zh))
+    }
 }
 
 impl<W: Word> From<W> for Text {
@@ -231,7 +239,7 @@ macro_rules! words {
             }
 
             fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
-                Some(clap::builder::PossibleValue::new(self.as_str()))
+                $crate::lang::Word::possible_value(*self)
             }
         }
     };

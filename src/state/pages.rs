@@ -2,6 +2,7 @@
 //!
 //! Every filter is answered by an index, and the list comes in pages: it may be as long as it likes.
 
+use clap::builder::PossibleValue;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
@@ -21,14 +22,18 @@ pub enum OfKind {
 }
 
 impl OfKind {
-    /// Every word that can be asked for.
-    pub fn words() -> impl Iterator<Item = &'static str> {
-        Kind::WORDS.iter().map(|(_, word, _)| *word).chain(ChangeKind::WORDS.iter().map(|(_, word, _)| *word))
+    /// Every kind that can be asked for.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let changes = ChangeKind::WORDS.iter().map(|(kind, ..)| Self::Change(*kind));
+        Kind::WORDS.iter().map(|(kind, ..)| Self::Run(*kind)).chain(changes)
     }
 
-    /// None for a text that is no kind.
-    pub fn parse(word: &str) -> Option<Self> {
-        Kind::parse(word).map(Self::Run).or_else(|| ChangeKind::parse(word).map(Self::Change))
+    /// The kind as the command line takes it.
+    pub fn possible_value(self) -> Option<PossibleValue> {
+        match self {
+            Self::Run(kind) => kind.possible_value(),
+            Self::Change(kind) => kind.possible_value(),
+        }
     }
 }
 

@@ -82,6 +82,7 @@ mod tls;
 mod unreadable;
 mod upgrades;
 mod usage;
+mod usage_errors;
 mod variables;
 mod variants;
 mod verifications;
