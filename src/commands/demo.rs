@@ -13,7 +13,7 @@ use crate::export::{
     self, Backups, CommonOptions, ExportOptions, Margins, Mirror, Mode, Paths, Rejects, SourceOptions, WorkOptions,
 };
 use crate::fs::private::PRIVATE;
-use crate::given_time::GivenWindow;
+use crate::given_time::{GivenWindow, OwnZone};
 use crate::lang::{Explain, Text};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
@@ -121,7 +121,7 @@ fn options(database: &Path, output: &Path, kind: Kind) -> ExportOptions {
             margins: Margins { safety_lag: Duration::from_secs(300), overlap: Duration::from_secs(3600) },
             work: WorkOptions { lock_wait: Duration::ZERO, writers: 2, durability: None },
             rejects: Rejects::Kept,
-            surroundings: surroundings::current(),
+            surroundings: surroundings::current(OwnZone::Local),
         },
         window: GivenWindow::default(),
         source: SourceOptions { access, retry_for: Duration::ZERO },

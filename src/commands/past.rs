@@ -70,7 +70,7 @@ impl<'a> Lives<'a> {
 }
 
 fn is_of(holder: &Holder, run: &PastRun) -> bool {
-    i64::try_from(holder.pid) == Ok(run.pid) && holder.host == run.host && holder.since == run.started
+    i64::try_from(holder.pid) == Ok(run.pid) && holder.host == run.host && holder.since.as_ref() == Some(&run.started)
 }
 
 /// The columns of the list of runs and changes.

@@ -184,7 +184,7 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
     refuse_other_output(common, args, &from)?;
     let question = restore_question(common, args, &from, &state);
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
-    let starter = surroundings::starter();
+    let starter = surroundings::starter(surroundings::own_zone(common));
     let (tree, export_lock) = lock(common, "state restore", &args.changing, &starter, reporter)?;
     let reason = args.changing.reason.as_deref();
     let (replaced, next) = if args.adopt_tree {
@@ -331,7 +331,7 @@ fn locked(
     changing: &Changing,
     reporter: &Reporter,
 ) -> anyhow::Result<(ExportLock, State, Starter)> {
-    let starter = surroundings::starter();
+    let starter = surroundings::starter(surroundings::own_zone(common));
     let (_, export_lock) = lock(common, purpose, changing, &starter, reporter)?;
     let state = State::open(&export_lock)?;
     let state = state.ok_or_else(|| Refusal::NoState { state: config::state_path(common) })?;

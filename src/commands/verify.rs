@@ -20,7 +20,7 @@ const FOUND: u8 = 6;
 
 /// Compares, repairs and prunes if asked, and shows the findings.
 pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let task = config::verification(common, args, matches, surroundings::current())?;
+    let task = config::verification(common, args, matches, surroundings::current(surroundings::own_zone(common)))?;
     let confirm = |files, invoices| confirm(reporter, files, invoices);
     let verified = verify::verify(task, &confirm, &mut |event| reporter.event(&event))?;
     reporter.details(&details(&verified));

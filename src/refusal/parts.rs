@@ -81,13 +81,16 @@ pub struct Holder {
     pub purpose: String,
     pub pid: u64,
     pub host: String,
-    pub since: String,
+    /// None: not known.
+    pub user: Option<String>,
+    /// RFC 3339, or as people read it; None: not known.
+    pub since: Option<String>,
 }
 
 impl Holder {
     /// The wording; None is one that only reads, or has just taken the lock and not left its name yet.
     pub fn text(holder: Option<&Self>) -> Text {
-        let Some(Self { purpose, pid, host, since }) = holder else {
+        let Some(Self { purpose, pid, host, user, since }) = holder else {
             return text!("it only reads, or has not said its name", "持有者只是读取，或尚未留下信息");
         };
         let purpose = match purpose.as_str() {
@@ -98,10 +101,11 @@ impl Holder {
             "record" => text!("the record of a failed start", "记录一次失败的启动"),
             other => Text::same(other),
         };
-        text!(
-            "{purpose}, pid {pid} on {host}, since {since}",
-            "{purpose}，pid {pid}，主机 {host}，开始于 {since}"; purpose
-        )
+        let user = user.as_ref().map(|user| text!("user {user}", "用户 {user}"));
+        let since = since.as_ref().map(|since| text!("since {since}", "开始于 {since}"));
+        let parts = [purpose, text!("pid {pid} on {host}", "pid {pid}，主机 {host}")].into_iter();
+        let parts: Vec<Text> = parts.chain(user).chain(since).collect();
+        Text::join(&parts, ", ", "，")
     }
 }
 

@@ -11,7 +11,7 @@ const CASES: [(&[&str], &str, &[&str]); 16] = [
     (&["rum"], "unrecognized subcommand 'rum'", &["没有子命令 'rum'", "'run'"]),
     (&["run", "--mode", "fulll"], "invalid value 'fulll'", &["'--mode <MODE>' 的值 'fulll' 无效", "可选值: full, "]),
     (&["run", "--mode"], "a value is required", &["参数 '--mode <MODE>' 缺少值"]),
-    (&["run", "--overlap", "1 fortnight"], "invalid value '1 fortnight'", &["应为时长，例如 30s"]),
+    (&["run", "--overlap", "5x"], "invalid value '5x'", &["应为时长，例如 30s"]),
     (&["run", "--max-document", "much"], "invalid value 'much'", &["应为大小，例如 64MiB"]),
     (&["run", "--writers", "65"], "65 is not in 1..=64", &["允许的范围是 1..=64"]),
     (&["status", "--limit", "x"], "invalid value 'x'", &["应为非负整数"]),
