@@ -62,10 +62,9 @@ impl Command {
     pub fn has_rows(&self) -> bool {
         match self {
             Self::Run(_) | Self::Why(_) | Self::Demo(_) | Self::ExportLegacyState(_) => false,
-            Self::State(command) => !matches!(
-                command,
-                StateCommand::Backup(_) | StateCommand::Restore(_) | StateCommand::AdoptSource(_)
-            ),
+            Self::State(command) => {
+                !matches!(command, StateCommand::Backup(_) | StateCommand::Restore(_) | StateCommand::AdoptSource(_))
+            }
             Self::Status(_) | Self::History(_) | Self::Verify(_) | Self::ImportLegacyState(_) => true,
         }
     }

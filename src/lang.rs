@@ -164,7 +164,7 @@ pub fn span(duration: Duration) -> Text {
             let units = [
                 (seconds / 86_400, "天"),
                 (seconds / 3_600 % 24, "小时"),
-                (seconds / 60 % 60, "分"),
+                (seconds / 60 % 60, "分钟"),
                 (seconds % 60, "秒"),
             ];
             let counted =
@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(both(Duration::from_micros(20)), ["1 ms", "1 毫秒"]);
         assert_eq!(both(Duration::from_millis(12_345)), ["12.3 s", "12.3 秒"]);
         assert_eq!(both(Duration::from_secs(45)), ["45 s", "45 秒"]);
-        assert_eq!(both(Duration::from_millis(3_725_900)), ["1h 2m 5s", "1 小时 2 分 5 秒"]);
+        assert_eq!(both(Duration::from_millis(3_725_900)), ["1h 2m 5s", "1 小时 2 分钟 5 秒"]);
         assert_eq!(both(Duration::from_secs(90_005)), ["1day 1h 5s", "1 天 1 小时 5 秒"]);
     }
 }

@@ -333,7 +333,7 @@ fn take_lock(
 
 fn not_lockable(path: &Path, error: std::io::Error) -> anyhow::Error {
     let path = path.display();
-    text!("cannot lock {path} (does its file system know locks?)", "无法锁定 {path}（该文件系统是否支持文件锁?）")
+    text!("cannot lock {path} (does its file system know locks?)", "无法锁定 {path}（该文件系统是否支持文件锁？）")
         .caused_by(error)
 }
 
@@ -441,7 +441,7 @@ fn rename_or_reclaim(private: &PrivateFolder) -> anyhow::Result<()> {
 
 fn write_owner(private: &PrivateFolder, holder: &Value) -> anyhow::Result<()> {
     private.create_folder(NEW_SCRIPT_LOCK)?;
-    let folder = private.open_subfolder(NEW_SCRIPT_LOCK)?.explain(|| text!("it is gone again", "它又不见了"))?;
+    let folder = private.open_subfolder(NEW_SCRIPT_LOCK)?.explain(|| text!("it is gone again", "它随即又消失了"))?;
     let mut owner = holder.clone();
     owner["program"] = json!("invoice-export");
     Ok(folder.create_file(OWNER, 0o666)?.write_all(format!("{owner}\n").as_bytes())?)

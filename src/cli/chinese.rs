@@ -117,7 +117,7 @@ fn of_command(command: &str, id: &str) -> Option<&'static str> {
         ("run", "since") => {
             "重新导出更新时间晚于此时间（或从这一天起）的发票: \"2025-11-28 10:00:00\"（按数据源显示的时间）、\"2025-11-28\"（从 00:00:00 起；用于 --until 时到当天结束）、\"2025-11-28T10:00:00+08:00\"、today、yesterday，或 2d（两天前）"
         }
-        ("run", "until") => "…… 到此时间为止（含） [默认: 时间边界]",
+        ("run", "until") => "到此时间为止（含）[默认: 时间边界]",
         ("run", "strict") => "租户只要有发票无法导出就算失败，水位线不动，直到可以导出",
         ("run", "fresh") => "把已有状态放到一旁（不会删除），从头开始；内容正确的文件保留不动",
         ("run", "require_state") => "没有状态时报错；首次运行之后建议写入 crontab",
@@ -128,17 +128,21 @@ fn of_command(command: &str, id: &str) -> Option<&'static str> {
         }
         ("verify", "hash") => "读取每个文件，而不仅是大小或时间可疑的文件",
         ("verify", "against_source") => "同时将台账与数据源比对: 有无丢失、过期、移动或撤回",
-        ("verify", "documents") => "…… 并读取全部发票内容，以发现未改变更新时间的修改",
+        ("verify", "documents") => "还读取全部发票内容，以发现没有改变更新时间的修改",
         ("verify", "repair") => "导出缺失或被改动的文件；加 --against-source 时还包括丢失、过期或移动的；其他一概不动",
         ("verify", "prune") => "删除已撤回发票的文件，以及之前未能删除的旧文件",
-        ("verify", "prune_leftovers") => "…… 以及 id 被（或可能被）重复使用而遗留的文件；它可能是早先那张发票的唯一文件",
+        ("verify", "prune_leftovers") => {
+            "还删除因 id 被（或可能被）重复使用而遗留的文件；每个都可能是早先那张发票的唯一文件"
+        }
         ("verify", "prune_up_to") => {
             "最多删除多少个文件而不询问 [默认: 1000，且不超过台账的 1 %；使用 --prune-leftovers 时，或无法证明仍是原来的表时为 0]"
         }
         ("verify", "since") => "只核对更新时间晚于此时间（或从这一天起）的发票；写法见 `run --since`",
-        ("verify", "until") => "…… 到此时间为止（含）",
+        ("verify", "until") => "到此时间为止（含）",
         ("verify", "limit") => "每种差异最多列出多少条；计数始终完整。0 表示全部",
-        ("status", "stale_after") => "租户滞后超过此时长则退出码为 6；不提供数据源时，看处理到该租户的最近一次增量导出是否失败或过旧",
+        ("status", "stale_after") => {
+            "租户滞后超过此时长则退出码为 6；不提供数据源时，看处理到该租户的最近一次增量导出是否失败或过旧"
+        }
         ("status", "max_rejects") => "无法导出的发票多于此数则退出码为 6",
         ("status", "reject_older_than") => "有发票无法导出的时间超过此时长则退出码为 6",
         ("status", "rejects") => "改为列出无法导出的发票",
@@ -154,7 +158,7 @@ fn of_command(command: &str, id: &str) -> Option<&'static str> {
         ("history", "since") => {
             "只列出此时间起（按本机时钟）开始的记录: \"2025-11-28 10:00:00\"、\"2025-11-28\"、\"2025-11-28T10:00:00+08:00\"、yesterday，或 2d（两天前）"
         }
-        ("history", "until") => "…… 到此时间为止",
+        ("history", "until") => "到此时间为止",
         ("history", "limit") => "最多列出多少条；0 表示全部",
         ("why", "number") => "发票号，或其文件: 绝对路径、相对路径或文件名",
         ("why", "tenant") => "只查询此租户",
@@ -167,7 +171,7 @@ fn of_command(command: &str, id: &str) -> Option<&'static str> {
         ("restore", "adopt_tree") => "导出目录属于此状态，尽管其标记已丢失或属于另一个状态: 文件和状态是分别恢复的",
         ("check", "deep") => "读取每一页和每一行",
         ("import-legacy-state" | "export-legacy-state", "file") => {
-            "旧脚本的状态文件（导出时 `-` 表示标准输出） [默认: 导出目录下的 .export_state/.last_export_time]"
+            "旧脚本的状态文件（导出时 `-` 表示标准输出）[默认: 导出目录下的 .export_state/.last_export_time]"
         }
         ("import-legacy-state", "dry_run") => "只显示新旧水位线，不做任何更改",
         ("import-legacy-state", "overwrite") => "允许水位线后退",
@@ -190,7 +194,7 @@ fn of_every_command(id: &str) -> Option<&'static str> {
         "ssl_mode" => {
             "TCP 连接如何加密和验证服务器 [默认: 连接本机时不加密，除非服务器要求发送密码原文；连接其他主机时为 VERIFY_IDENTITY]"
         }
-        "ssl_ca" => "受信任的证书（PEM） [默认: 系统证书]",
+        "ssl_ca" => "受信任的证书（PEM）[默认: 系统证书]",
         "server_public_key" => "服务器的 RSA 公钥（PEM）: 连接未加密时，可用它加密发送密码",
         "read_timeout" => "服务器多久没有应答就视为连接中断",
         "output" => "导出目录；不存在时自动创建",

@@ -352,7 +352,7 @@ pub(super) fn run_details(full: RunInFull, lives: &Lives<'_>) -> Details {
         .column("id", "id", |leftover| (&leftover.id).into())
         .column("why", "原因", |leftover| leftover.why.into());
     let rejected = reject_columns()
-        .column("closed_run", "关闭于运行", |reject: &PastReject| reject.closed_run.into())
+        .column("closed_run", "关闭时的运行", |reject: &PastReject| reject.closed_run.into())
         .column("closed_how", "关闭方式", |reject| reject.closed_how.into());
     columns(lives, surroundings::now())
         .and(verification_columns())
@@ -399,7 +399,7 @@ pub(super) fn change_details(change: &PastChange, moved: &[MovedWatermark]) -> D
         .fact("uid", "用户号", change.account.uid.map(i64::from))
         .fact("sudo_user", "sudo 用户", change.account.sudo_user.as_ref())
         .fact("host", "主机", &change.host)
-        .fact("after_run", "在此运行之后", change.last_run)
+        .fact("after_run", "此前最后一次运行", change.last_run)
         .fact("tenants", "租户数", change.watermarks)
         .fact("reason", "原因", reason(change))
         .fact("file", "文件", change.file.as_ref())
@@ -432,7 +432,7 @@ pub(super) fn reject_columns() -> Columns<'static, PastReject> {
         .by(TimeBy::Source)
         .column("reason", "原因", |reject| reject.reason.into())
         .column("first_run", "首次运行", |reject| reject.opened_run.into())
-        .column("since", "自", |reject| Cell::moment(reject.opened.as_ref()))
+        .column("since", "始于", |reject| Cell::moment(reject.opened.as_ref()))
         .by(TimeBy::Own)
         .column("last_run", "最近运行", |reject| reject.last_run.into())
         .column("detail", "详情", |reject| reject.detail.clone().into())

@@ -281,7 +281,7 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<StateFind
     let unfinished = state.unfinished_run()?.filter(|run| run.boundary.is_some());
     if let Some(run) = unfinished.filter(|run| past::Lives::of_state(state).of(run) == Some(Life::Dead)) {
         let (id, kind) = (run.id, run.kind);
-        let what = text!("run {id} ({kind}) died", "第 {id} 次运行（{kind}）意外终止"; kind);
+        let what = text!("run {id} ({kind}) died", "运行 {id}（{kind}）意外终止"; kind);
         findings.push(StateFinding { what, remedy: run_again_hint() });
     }
     Ok(findings)

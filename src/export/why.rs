@@ -44,7 +44,7 @@ words! {
         Waiting = "waiting", "等待导出";
         NotExported = "not exported", "未导出";
         /// The tree holds it, but the source does not (any more).
-        Orphaned = "orphaned", "数据源已无";
+        Orphaned = "orphaned", "数据源中已不存在";
     }
 }
 

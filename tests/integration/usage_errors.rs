@@ -117,7 +117,9 @@ fn the_help_is_chinese() {
     for command in commands {
         let help = exporter.run(command).expect(0).stdout;
         assert!(help.contains("\n用法: ") && help.contains("所有命令的选项:"), "{help}");
-        for english in ["Usage", "Commands:", "Options:", "Options of", "Arguments:", "[default", "[env", "Print", "possible"] {
+        for english in
+            ["Usage", "Commands:", "Options:", "Options of", "Arguments:", "[default", "[env", "Print", "possible"]
+        {
             assert!(!help.contains(english), "{english}: {help}");
         }
     }
