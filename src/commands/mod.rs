@@ -13,7 +13,7 @@ use crate::config;
 use crate::lang::Lang;
 use crate::panics;
 use crate::refusal::Refusal;
-use crate::report::{self, Reporter};
+use crate::report::{self, PrintFormat, Reporter};
 
 mod arguments;
 mod consent;
@@ -28,6 +28,7 @@ mod state;
 mod status;
 mod surroundings;
 mod totals;
+mod usage;
 mod verify;
 mod why;
 
@@ -37,12 +38,7 @@ pub fn main() -> ExitCode {
     signals::survive_size_limit();
     let (cli, matches) = match parse() {
         Ok(parsed) => parsed,
-        Err(error) => {
-            let arguments: Vec<String> = env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-            let (lang, format) = (arguments::lang(&arguments), arguments::format(&arguments));
-            let error = in_lang(error, lang);
-            return ExitCode::from(report::print_answer(&redaction::redacted(error, lang), lang, format));
-        }
+        Err(error) => return ExitCode::from(refused(error)),
     };
     let reporter = Reporter::new(report_settings(&cli));
     config::unknown_variables(&Cli::command()).into_iter().for_each(|unknown| reporter.warn(unknown));
@@ -83,12 +79,27 @@ fn by_flag(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
+/// Says what clap refuses, or the help that it was asked for, and returns the exit code. With JSON a refusal is one
+/// object, too.
+fn refused(error: clap::Error) -> u8 {
+    let arguments: Vec<String> = env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let (lang, format) = (arguments::lang(&arguments), arguments::format(&arguments));
+    let error = redaction::redacted(in_lang(error, lang), lang);
+    let is_help = !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    let worded = format == PrintFormat::Json && error.use_stderr() || lang == Lang::Zh && !is_help;
+    let message = config::wrong_value(&error).or_else(|| worded.then(|| usage::message(&error)));
+    let Some(message) = message else { return report::print_answer(&error, lang) };
+    let error = Refusal::usage(message);
+    Reporter::new(report::PrintSettings { format, ..report::PrintSettings::plain(lang) }).error(&error);
+    report::exit_code(&error)
+}
+
 /// Runs the subcommand and returns its exit code.
 fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     // clap hands the flags that every command knows down to the command's own matches.
     let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
     config::refuse_password_on_command_line(&cli.common, matches)?;
-    config::refuse_other_than_folders(&cli.common)?;
+    config::refuse_other_than_folders(&cli.common, matches)?;
     refuse_csv_of_no_rows(cli)?;
     match &cli.command {
         Command::Run(args) => run::run(&cli.common, args, matches, reporter),
@@ -99,7 +110,7 @@ fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Res
         Command::State(command) => state::run(&cli.common, command, matches, reporter),
         Command::ImportLegacyState(args) => legacy::import(&cli.common, args, reporter),
         Command::ExportLegacyState(args) => legacy::export(&cli.common, args, reporter),
-        Command::Demo(args) => demo::run(args, reporter),
+        Command::Demo(args) => demo::run(&cli.common, args, reporter),
     }
 }
 

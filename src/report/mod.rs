@@ -14,13 +14,13 @@ use crate::run::Summary;
 
 mod bars;
 mod closing;
+pub mod counts;
 mod json;
 mod line;
 mod lines;
 mod notices;
 mod settings;
 pub mod table;
-mod usage;
 
 pub use settings::{Locale, PrintFormat, PrintSettings, ProgressDisplay, Verbosity};
 
@@ -123,7 +123,7 @@ impl Reporter {
     /// belongs to the one object.
     pub fn line(&self, text: &Text) {
         let mut printer = self.printer();
-        let text = escaped_lines(text.in_lang(printer.lang)) + "\n";
+        let text: String = text.in_lang(printer.lang).split('\n').map(|line| escaped(line) + "\n").collect();
         match printer.format {
             PrintFormat::Text => printer.print_out(&text),
             PrintFormat::Json | PrintFormat::Csv => printer.print_err(&text),
@@ -367,35 +367,17 @@ fn put(err: &mut impl Write, text: &str) {
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 
-/// Prints clap's answer, which is help, the version or an error, and returns the exit code. With JSON an error is also
-/// the one object on stdout.
-pub fn print_answer(answer: &clap::Error, lang: Lang, format: PrintFormat) -> u8 {
+/// Prints clap's answer, which is help, the version or an error, and returns the exit code.
+pub fn print_answer(answer: &clap::Error, lang: Lang) -> u8 {
     let code = u8::try_from(answer.exit_code()).unwrap_or(2);
-    let reporter = Reporter::new(PrintSettings { format, ..PrintSettings::plain(lang) });
-    if !answer.use_stderr() {
-        return match answer.print().and_then(|()| io::stdout().flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                reporter.printer().result_lost(&error);
-                reporter.exit_code(code)
-            }
-            _ => code,
-        };
+    match answer.print().and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe && !answer.use_stderr() => {
+            let reporter = Reporter::new(PrintSettings::plain(lang));
+            reporter.printer().result_lost(&error);
+            reporter.exit_code(code)
+        }
+        _ => code,
     }
-    let is_help = answer.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
-    match lang {
-        Lang::Zh if !is_help => reporter.printer().print_err(&escaped_lines(&usage::chinese(answer))),
-        // An error that cannot be said leaves its exit code.
-        Lang::En | Lang::Zh => drop(answer.print()),
-    }
-    if format == PrintFormat::Json {
-        reporter.printer().print_out(&(json::failed(&usage::message(answer), code) + "\n"));
-    }
-    code
-}
-
-/// The text with its line breaks, and without anything else that steers a terminal.
-fn escaped_lines(text: &str) -> String {
-    text.split('\n').map(escaped).collect::<Vec<_>>().join("\n")
 }
 
 /// The lines as text, each with its line break.

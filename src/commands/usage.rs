@@ -1,27 +1,14 @@
 //! What clap says of a wrong command line, in both languages. Its English is printed as clap words it; programs and
-//! readers of Chinese get the wording of this file.
-
-use std::error::Error as StdError;
+//! readers of Chinese get the wording of this file. `config` words the values that an option cannot have.
 
 use clap::Error;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::lang::{Lang, Message, Text};
+use crate::lang::{Message, Text};
 
 /// An error of clap as one message: what is wrong, and as the hint what may have been meant.
 pub(super) fn message(error: &Error) -> Message {
-    let tips = tips(error);
-    let hint = (!tips.is_empty()).then(|| Text::join(&tips, "; ", "；"));
-    Message { what: what(error), hint }
-}
-
-/// The error in Chinese, laid out as clap does.
-pub(super) fn chinese(error: &Error) -> String {
-    let tips: String = tips(error).iter().map(|tip| format!("\n  提示: {}", tip.in_lang(Lang::Zh))).collect();
-    let tips = if tips.is_empty() { tips } else { tips + "\n" };
-    let usage = value(error, ContextKind::Usage);
-    let usage = usage.strip_prefix("Usage: ").map(|usage| format!("\n用法: {usage}\n")).unwrap_or_default();
-    format!("错误: {}\n{tips}{usage}\n详细说明请用 '--help'。\n", what(error).in_lang(Lang::Zh))
+    what(error).with_hint(Text::join(&tips(error), "; ", "；"))
 }
 
 /// A part of the error; empty if it has none of this kind.
@@ -46,15 +33,8 @@ fn what(error: &Error) -> Text {
         ErrorKind::InvalidValue if value_of.is_empty() => {
             text!("a value is required for '{argument}'", "参数 '{argument}' 缺少值")
         }
-        ErrorKind::InvalidValue => {
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             text!("invalid value '{value_of}' for '{argument}'", "参数 '{argument}' 的值 '{value_of}' 无效")
-        }
-        ErrorKind::ValueValidation => {
-            let why = why(error, &argument);
-            text!(
-                "invalid value '{value_of}' for '{argument}': {why}",
-                "参数 '{argument}' 的值 '{value_of}' 无效: {why}"; why
-            )
         }
         ErrorKind::MissingRequiredArgument => text!("required but missing: {argument}", "缺少必需的参数: {argument}"),
         ErrorKind::MissingSubcommand => text!("'{command}' requires a subcommand", "'{command}' 后面缺少子命令"),
@@ -80,27 +60,13 @@ fn conflict(error: &Error, argument: &str) -> Text {
     text!("'{argument}' cannot be used with {prior}", "'{argument}' 不能与 {prior} 一起使用")
 }
 
-/// Why a value is none of its kind. The parsers of values say it in English; in Chinese the value's name in `--help`
-/// tells what is expected.
-fn why(error: &Error, argument: &str) -> Text {
-    let en = error.source().map(ToString::to_string).unwrap_or_default();
-    let zh = match (argument, en.split_once(" is not in ")) {
-        (_, Some((_, range))) => format!("允许的范围是 {range}"),
-        (time, _) if time.contains("<TIME>") => "应为时长，例如 30s、5m、2h".to_owned(),
-        (size, _) if size.contains("<SIZE>") => "应为大小，例如 64MiB".to_owned(),
-        (number, _) if number.contains("<N>") => "应为非负整数".to_owned(),
-        _ => en.clone(),
-    };
-    Text::new(en, zh)
-}
-
 /// The error without its beginning, as clap words it.
 fn first_line(error: &Error) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
-/// The values that are possible, and what may have been meant.
+/// The values that are possible, what may have been meant, and how the command is used.
 fn tips(error: &Error) -> Vec<Text> {
     let mut tips = Vec::new();
     for kind in [ContextKind::ValidValue, ContextKind::ValidSubcommand] {
@@ -120,6 +86,11 @@ fn tips(error: &Error) -> Vec<Text> {
     if let Some(ContextValue::StyledStrs(all)) = error.get(ContextKind::Suggested) {
         tips.extend(all.iter().map(|tip| suggested(error, &tip.to_string())));
     }
+    let usage = value(error, ContextKind::Usage);
+    if let Some(usage) = usage.strip_prefix("Usage: ") {
+        tips.push(text!("usage: {usage}", "用法: {usage}"));
+    }
+    tips.push(text!("see --help", "详见 --help"));
     tips
 }
 
