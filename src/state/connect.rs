@@ -121,8 +121,8 @@ pub(super) fn connect(file: &PrivateFile, access: StateAccess) -> anyhow::Result
     Ok(conn)
 }
 
-/// A connection for reading. Where it takes no locks it comes with the fingerprint of the file, which says whether a process
-/// wrote meanwhile.
+/// A connection for reading. Where it takes no locks it comes with the fingerprint of the file, which says whether a
+/// process wrote meanwhile.
 pub(super) fn connect_read_only(file: &PrivateFile) -> anyhow::Result<(Connection, Option<FileFingerprint>)> {
     // The fingerprint comes first: what is written after it is noticed.
     let fingerprint = FileFingerprint::of(file);
@@ -215,7 +215,7 @@ pub(super) fn make_durable(conn: &Connection) -> anyhow::Result<()> {
     if mode != "wal" || synchronous != 2 {
         return Err(text!(
             "the state cannot be made durable here (journal_mode {mode}, synchronous {synchronous}); use another file system",
-            "状态文件在此处无法可靠落盘（journal_mode {mode}, synchronous {synchronous}）；请使用其他文件系统"
+            "状态文件在此处无法可靠落盘（journal_mode {mode}，synchronous {synchronous}）；请使用其他文件系统"
         )
         .into());
     }
