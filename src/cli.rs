@@ -53,6 +53,9 @@ pub enum Command {
     ImportLegacyState(ImportLegacyState),
     /// Write the watermarks in the form of the script's state file
     ExportLegacyState(ExportLegacyState),
+    /// Show, begin and check the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Make an embedded sample source and export it; no server needed
     Demo(Demo),
 }
@@ -65,6 +68,7 @@ impl Command {
             Self::State(command) => {
                 !matches!(command, StateCommand::Backup(_) | StateCommand::Restore(_) | StateCommand::AdoptSource(_))
             }
+            Self::Config(command) => matches!(command, ConfigCommand::Show),
             Self::Status(_) | Self::History(_) | Self::Verify(_) | Self::ImportLegacyState(_) => true,
         }
     }
@@ -79,6 +83,7 @@ impl Command {
             Self::State(StateCommand::Set(set)) => &set.retries,
             Self::State(StateCommand::AdoptSource(adopt)) => &adopt.retries,
             Self::State(_)
+            | Self::Config(_)
             | Self::History(_)
             | Self::ImportLegacyState(_)
             | Self::ExportLegacyState(_)
@@ -104,6 +109,23 @@ pub enum StateCommand {
     Check(Check),
     /// Let the state belong to the source that is given now
     AdoptSource(AdoptSource),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Each setting with its value and where that comes from
+    Show,
+    /// Write a configuration file with every setting as a comment
+    Init(Init),
+    /// Is the configuration right? Exit 2 if it is not, or if there is none
+    Check,
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    /// A file that does not exist yet [default: /etc/invoice-export/config.toml for root, the one in ~/.config for others]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +168,13 @@ pub struct Common {
     /// alone]
     #[arg(long, global = true, env = "INVOICE_EXPORT_STATE_MODE", value_enum, value_name = "MODE")]
     pub state_mode: Option<StateMode>,
+    /// A configuration file, whose keys are the long names of options [default: ~/.config/invoice-export/config.toml,
+    /// else /etc/invoice-export/config.toml]
+    #[arg(long, global = true, env = "INVOICE_EXPORT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Read no configuration file
+    #[arg(long, global = true, conflicts_with = "config")]
+    pub no_config: bool,
     /// What the result on stdout looks like
     #[arg(long, global = true, env = "INVOICE_EXPORT_FORMAT", value_enum, default_value = "text")]
     pub format: Format,

@@ -33,9 +33,13 @@ use crate::state::selection::Selection;
 mod file;
 mod layer;
 mod option_file;
+mod origin;
 mod variables;
 mod wrong_values;
 
+pub use self::file::{COLUMN_SUFFIX, ConfigFile, places};
+pub use self::layer::with_settings;
+pub use self::origin::{EffectiveSetting, Origin, effective_settings, options as setting_options};
 pub use self::variables::{set_variables, unknown_variables, variable, without_empty_variables};
 pub use self::wrong_values::wrong_value;
 
@@ -282,6 +286,16 @@ pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::R
     };
     let (names, time_zone) = (table_names(names), names.time_zone.clone());
     Ok(Access { url, password, names, time_zone, tls, read_timeout: common.read_timeout, max_document: 0 })
+}
+
+/// The variable of the password, if it is set: its value is a secret.
+pub fn password_variable() -> Option<EffectiveSetting> {
+    variable("MYSQL_PWD")?;
+    Some(EffectiveSetting {
+        name: "password".to_owned(),
+        value: Some("set".to_owned()),
+        origin: Origin::Variable("MYSQL_PWD".to_owned()),
+    })
 }
 
 fn table_names(names: &Names) -> TableNames {

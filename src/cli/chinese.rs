@@ -99,6 +99,9 @@ fn about(command: &str) -> Option<&'static str> {
         "adopt-source" => "把状态改为属于当前指定的数据源",
         "import-legacy-state" => "导入旧脚本状态文件中的水位线",
         "export-legacy-state" => "按旧脚本状态文件的格式写出水位线",
+        "config" => "查看、生成和检查配置",
+        "show" => "每个设置的值及其来源",
+        "init" => "生成配置文件，其中所有设置都是注释",
         "demo" => "生成内置的示例数据源并导出，不需要数据库服务器",
         _ => return None,
     })
@@ -169,6 +172,9 @@ fn of_command(command: &str, id: &str) -> Option<&'static str> {
         ("backup", "file") => "备份到哪里 [默认: 状态目录下 `backups` 中的新文件]",
         ("restore", "file") => "备份文件，或 `latest`",
         ("restore", "adopt_tree") => "导出目录属于此状态，尽管其标记已丢失或属于另一个状态: 文件和状态是分别恢复的",
+        ("init", "file") => {
+            "尚不存在的文件 [默认: root 为 /etc/invoice-export/config.toml，其他用户为 ~/.config 下的文件]"
+        }
         ("check", "deep") => "读取每一页和每一行",
         ("import-legacy-state" | "export-legacy-state", "file") => {
             "旧脚本的状态文件（导出时 `-` 表示标准输出）[默认: 导出目录下的 .export_state/.last_export_time]"
@@ -197,6 +203,10 @@ fn of_every_command(id: &str) -> Option<&'static str> {
         "ssl_ca" => "受信任的证书（PEM）[默认: 系统证书]",
         "server_public_key" => "服务器的 RSA 公钥（PEM）: 连接未加密时，可用它加密发送密码",
         "read_timeout" => "服务器多久没有应答就视为连接中断",
+        "config" => {
+            "配置文件，键为选项的长名称 [默认: ~/.config/invoice-export/config.toml，没有则用 /etc/invoice-export/config.toml]"
+        }
+        "no_config" => "不读取配置文件",
         "output" => "导出目录；不存在时自动创建",
         "state_dir" => "状态存放的目录，须在本地文件系统上 [默认: 导出目录下的 .export_state]",
         "state_mode" => "谁可以读取状态及其日志、备份和锁 [默认: 保持现有权限；新建的状态仅限所有者]",

@@ -1,7 +1,9 @@
 //! What has to be known of the command line before it is understood: in which language and in which form its errors are
-//! said.
+//! said, and which configuration goes with it.
 
-use crate::config;
+use std::path::PathBuf;
+
+use crate::config::{self, ConfigFile};
 use crate::lang::Lang;
 use crate::report::PrintFormat;
 
@@ -21,6 +23,18 @@ pub(super) fn format(arguments: &[String]) -> PrintFormat {
         Some("csv") => PrintFormat::Csv,
         _ => PrintFormat::Text,
     }
+}
+
+/// The configuration that goes with the command line; `None` where none is read.
+///
+/// # Errors
+/// Those of [`ConfigFile::find`].
+pub(super) fn configuration(arguments: &[String]) -> anyhow::Result<Option<ConfigFile>> {
+    let flags = arguments.split(|argument| argument == "--").next().unwrap_or_default();
+    if flags.iter().any(|argument| argument == "--no-config") {
+        return Ok(None);
+    }
+    ConfigFile::find(given(arguments, "--config", "INVOICE_EXPORT_CONFIG").map(PathBuf::from))
 }
 
 /// The language of the locale.

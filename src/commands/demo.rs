@@ -188,7 +188,7 @@ impl<'a> Stage<'a> {
         for name in config::set_variables() {
             command.env_remove(name);
         }
-        command.args(args).args(&self.flags).stdin(Stdio::null());
+        command.args(args).arg("--no-config").args(&self.flags).stdin(Stdio::null());
         command
     }
 

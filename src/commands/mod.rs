@@ -9,13 +9,14 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use crate::cli::{self, Cli, Command};
-use crate::config;
+use crate::config::{self, ConfigFile};
 use crate::lang::Lang;
 use crate::panics;
 use crate::refusal::Refusal;
 use crate::report::{self, PrintFormat, Reporter};
 
 mod arguments;
+mod configuration;
 mod consent;
 mod demo;
 mod history;
@@ -36,13 +37,18 @@ mod why;
 pub fn main() -> ExitCode {
     panics::hush(config::variable);
     signals::survive_size_limit();
-    let (cli, matches) = match parse() {
+    let arguments: Vec<String> = env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let (command, file) = match configured(&arguments) {
+        Ok(configured) => configured,
+        Err(error) => return ExitCode::from(refused_configuration(&error, &arguments)),
+    };
+    let (cli, matches) = match parse(command) {
         Ok(parsed) => parsed,
-        Err(error) => return ExitCode::from(refused(error)),
+        Err(error) => return ExitCode::from(refused(error, &arguments)),
     };
     let reporter = Reporter::new(report_settings(&cli));
     config::unknown_variables(&Cli::command()).into_iter().for_each(|unknown| reporter.warn(unknown));
-    match panics::as_error(|| dispatch(&cli, &matches, &reporter)) {
+    match panics::as_error(|| dispatch(&cli, &matches, file.as_ref(), &reporter)) {
         Ok(code) => ExitCode::from(reporter.exit_code(code)),
         Err(error) => {
             reporter.error(&error);
@@ -51,9 +57,30 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The command line with the settings of its configuration.
+fn configured(arguments: &[String]) -> anyhow::Result<(clap::Command, Option<ConfigFile>)> {
+    let file = arguments::configuration(arguments)?;
+    let command = match &file {
+        Some(file) => config::with_settings(Cli::command(), file)?,
+        None => Cli::command(),
+    };
+    Ok((command, file))
+}
+
+/// Says what is wrong with the configuration, unless help was asked for, and returns the exit code.
+fn refused_configuration(error: &anyhow::Error, arguments: &[String]) -> u8 {
+    match parse(Cli::command()) {
+        Err(help) if !help.use_stderr() => return refused(help, arguments),
+        _ => {}
+    }
+    let (lang, format) = (arguments::lang(arguments), arguments::format(arguments));
+    Reporter::new(report::PrintSettings { format, ..report::PrintSettings::plain(lang) }).error(error);
+    report::exit_code(error)
+}
+
 /// The command line, with the variables that are set.
-fn parse() -> Result<(Cli, ArgMatches), clap::Error> {
-    let matches = config::without_empty_variables(Cli::command()).try_get_matches()?;
+fn parse(command: clap::Command) -> Result<(Cli, ArgMatches), clap::Error> {
+    let matches = config::without_empty_variables(command).try_get_matches()?;
     let cli = Cli::from_arg_matches(&matches)?;
     Ok((cli, matches))
 }
@@ -81,9 +108,8 @@ fn by_flag(mut arguments: Vec<OsString>) -> Vec<OsString> {
 
 /// Says what clap refuses, or the help that it was asked for, and returns the exit code. With JSON a refusal is one
 /// object, too.
-fn refused(error: clap::Error) -> u8 {
-    let arguments: Vec<String> = env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let (lang, format) = (arguments::lang(&arguments), arguments::format(&arguments));
+fn refused(error: clap::Error, arguments: &[String]) -> u8 {
+    let (lang, format) = (arguments::lang(arguments), arguments::format(arguments));
     let error = redaction::redacted(in_lang(error, lang), lang);
     let is_help = !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     let worded = format == PrintFormat::Json && error.use_stderr() || lang == Lang::Zh && !is_help;
@@ -95,7 +121,7 @@ fn refused(error: clap::Error) -> u8 {
 }
 
 /// Runs the subcommand and returns its exit code.
-fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
+fn dispatch(cli: &Cli, matches: &ArgMatches, file: Option<&ConfigFile>, reporter: &Reporter) -> anyhow::Result<u8> {
     // clap hands the flags that every command knows down to the command's own matches.
     let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
     config::refuse_password_on_command_line(&cli.common, matches)?;
@@ -110,6 +136,10 @@ fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Res
         Command::State(command) => state::run(&cli.common, command, matches, reporter),
         Command::ImportLegacyState(args) => legacy::import(&cli.common, args, reporter),
         Command::ExportLegacyState(args) => legacy::export(&cli.common, args, reporter),
+        Command::Config(command) => {
+            let lang = cli.common.lang.unwrap_or_else(arguments::locale);
+            configuration::run(command, file, matches, lang, reporter)
+        }
         Command::Demo(args) => demo::run(&cli.common, args, reporter),
     }
 }

@@ -3,7 +3,6 @@
 //! The first of these that there is, is read, and no other: the one of `--config`, the one of `INVOICE_EXPORT_CONFIG`,
 //! the user's, the machine's. What its keys mean is decided in `layer.rs`.
 
-use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
@@ -15,12 +14,10 @@ use crate::fs::route::{self, Exposure};
 use crate::lang::Message;
 use crate::refusal::{Distrust, Refusal, TextMark};
 
-/// The variable that names a file.
-pub const VARIABLE: &str = "INVOICE_EXPORT_CONFIG";
-/// The flag that names a file.
-pub const FLAG: &str = "config";
 /// The table of the names of columns.
 const COLUMNS: &str = "columns";
+/// What the flag of a column ends in, which its key in the table lacks.
+pub const COLUMN_SUFFIX: &str = "-column";
 /// In the home folder, and the machine's.
 const OF_USER: &str = ".config/invoice-export/config.toml";
 const OF_MACHINE: &str = "/etc/invoice-export/config.toml";
@@ -50,13 +47,12 @@ pub enum SettingValue {
 }
 
 impl ConfigFile {
-    /// The file that goes with this command line.
+    /// The file that the command line or its variable names, else the user's, else the machine's.
     ///
     /// # Errors
     /// Refuses a file that is named and missing, one that another user can change, and what is not TOML.
-    pub fn of(arguments: &[OsString]) -> anyhow::Result<Option<Self>> {
-        let named = flag(arguments).or_else(|| variable(VARIABLE).map(PathBuf::from));
-        match named.or_else(found) {
+    pub fn find(named: Option<PathBuf>) -> anyhow::Result<Option<Self>> {
+        match named.or_else(|| places().into_iter().find(|path| path.exists())) {
             Some(path) => Self::read(path).map(Some),
             None => Ok(None),
         }
@@ -73,30 +69,10 @@ impl ConfigFile {
     }
 }
 
-/// The file of the last `--config`.
-fn flag(arguments: &[OsString]) -> Option<PathBuf> {
-    let ours = arguments.iter().take_while(|argument| *argument != "--");
-    let mut named = None;
-    let mut is_value = false;
-    for argument in ours {
-        if is_value {
-            named = Some(PathBuf::from(argument));
-        } else if let Some(value) = value_of_flag(argument) {
-            named = Some(PathBuf::from(value));
-        }
-        is_value = !is_value && argument == "--config";
-    }
-    named
-}
-
-fn value_of_flag(argument: &OsStr) -> Option<&str> {
-    argument.to_str()?.strip_prefix("--config=")
-}
-
-/// The user's file, or the machine's.
-fn found() -> Option<PathBuf> {
+/// Where a file is looked for that is not named, in this order: the user's, the machine's.
+pub fn places() -> Vec<PathBuf> {
     let of_user = variable("HOME").map(|home| Path::new(&home).join(OF_USER));
-    of_user.into_iter().chain([PathBuf::from(OF_MACHINE)]).find(|path| path.exists())
+    of_user.into_iter().chain([PathBuf::from(OF_MACHINE)]).collect()
 }
 
 /// A file that another user may have written could name another server, or another output.
@@ -141,7 +117,11 @@ fn parse(text: &str) -> Result<Vec<Setting>, Fault> {
             DeValue::Table(columns) if key.get_ref() == COLUMNS => {
                 for (column, name) in columns {
                     let line = line_at(column.span().start);
-                    settings.push(Setting { flag: format!("{}-column", column.get_ref()), value: plain(name, line)?, line });
+                    settings.push(Setting {
+                        flag: format!("{}{COLUMN_SUFFIX}", column.get_ref()),
+                        value: plain(name, line)?,
+                        line,
+                    });
                 }
             }
             _ => settings.push(Setting { flag: key.get_ref().to_string(), value: plain(value, line)?, line }),

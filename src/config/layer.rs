@@ -4,6 +4,7 @@
 //! and is no key of a file.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use clap::{Arg, ArgAction, Command};
 
@@ -11,6 +12,7 @@ use super::file::{ConfigFile, Fault, Setting, SettingValue};
 use super::variables::nearest;
 use super::wrong_values::refusal_of;
 use crate::lang::Text;
+use crate::source;
 
 /// The command line with the file's settings below flags and variables.
 ///
@@ -39,7 +41,10 @@ fn option_of<'a>(setting: &Setting, options: &'a BTreeMap<String, Arg>) -> Resul
         let settings = options.values().filter(|option| is_setting(option)).filter_map(Arg::get_long);
         let meant = nearest(flag, settings).map(|known| text!("; did you mean {known}?", "；是否想写 {known}？"));
         let meant = meant.unwrap_or_else(|| Text::same(""));
-        return Err(Fault::new(setting.line, text!("there is no setting {flag}{meant}", "没有 {flag} 这个设置{meant}"; meant)));
+        return Err(Fault::new(
+            setting.line,
+            text!("there is no setting {flag}{meant}", "没有 {flag} 这个设置{meant}"; meant),
+        ));
     };
     if is_setting(option) {
         return Ok(option);
@@ -51,9 +56,9 @@ fn option_of<'a>(setting: &Setting, options: &'a BTreeMap<String, Arg>) -> Resul
     Err(Fault::new(setting.line, what))
 }
 
-/// Whether an option can stand in a file.
-pub fn is_setting(option: &Arg) -> bool {
-    option.get_env().is_some() && option.get_long() != Some(super::file::FLAG)
+/// Whether an option can stand in a file. The one that names the file cannot.
+pub(super) fn is_setting(option: &Arg) -> bool {
+    option.get_env().is_some() && option.get_long() != Some("config")
 }
 
 /// The value as clap takes it, if the option would take it on the command line.
@@ -63,15 +68,46 @@ fn value_of(setting: &Setting, option: &Arg) -> Result<String, Fault> {
     match value {
         SettingValue::Switch(set) if is_switch => Ok(set.to_string()),
         SettingValue::One(text) if !is_switch => {
+            refuse_password(setting, text)?;
+            refuse_relative_path(setting, option, text)?;
             let alone = option.clone().env(None::<&'static str>).global(false);
             let tried = Command::new("").no_binary_name(true).arg(alone);
             let tried = tried.try_get_matches_from([format!("--{flag}={text}")]);
             tried.map_err(|error| Fault::new(*line, refusal_of(flag, text, option, &error)))?;
             Ok(text.clone())
         }
-        SettingValue::Switch(_) => Err(Fault::new(*line, text!("{flag} takes a value in quotes", "{flag} 的值要写在引号里"))),
-        SettingValue::One(_) => Err(Fault::new(*line, text!("{flag} is true or false, without quotes", "{flag} 只能是 true 或 false，不加引号"))),
+        SettingValue::Switch(_) => {
+            Err(Fault::new(*line, text!("{flag} takes a value in quotes", "{flag} 的值要写在引号里")))
+        }
+        SettingValue::One(_) => Err(Fault::new(
+            *line,
+            text!("{flag} is true or false, without quotes", "{flag} 只能是 true 或 false，不加引号"),
+        )),
     }
+}
+
+/// A file may be readable by others, as a command line is.
+fn refuse_password(setting: &Setting, text: &str) -> Result<(), Fault> {
+    if !source::holds_password(text) {
+        return Ok(());
+    }
+    let what = text!("a password does not belong into this file", "密码不能写在这个文件里");
+    Err(Fault::new(setting.line, what.with_hint(text!("use password-file", "请使用 password-file"))))
+}
+
+/// A file serves calls from any folder.
+fn refuse_relative_path(setting: &Setting, option: &Arg, text: &str) -> Result<(), Fault> {
+    let names_file =
+        option.get_value_names().is_some_and(|names| names.iter().any(|name| *name == "FILE" || *name == "DIR"));
+    if !names_file || Path::new(text).is_absolute() {
+        return Ok(());
+    }
+    let (flag, text) = (&setting.flag, text.to_owned());
+    let what = text!(
+        "{flag} is {text:?}, and where that leads depends on the folder of the call",
+        "{flag} 的值是 {text:?}，其位置取决于执行时所在的目录"
+    );
+    Err(Fault::new(setting.line, what.with_hint(text!("write the whole path, from /", "请写以 / 开头的完整路径"))))
 }
 
 /// Gives the option another default in every command that has it.

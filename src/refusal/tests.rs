@@ -23,8 +23,14 @@ fn about_the_state() -> Vec<Refusal> {
     let locked = holders.map(|holder| Refusal::Locked { holder: holder.map(Box::new), lock: "/srv/tree/lock".into() });
     let sources = [None, Some("2025-11-27".into())];
     let older = sources.map(|source| Refusal::SourceOlder { source, exported: "2025-11-28 16:30:00".into() });
-    let distrusts =
-        [Distrust::Link, Distrust::NotAFile, Distrust::OtherNames, Distrust::Replaced, Distrust::MountPoint, Distrust::Configuration];
+    let distrusts = [
+        Distrust::Link,
+        Distrust::NotAFile,
+        Distrust::OtherNames,
+        Distrust::Replaced,
+        Distrust::MountPoint,
+        Distrust::Configuration,
+    ];
     let untrusted = distrusts.map(|why| Refusal::Untrusted { path: "/var/lock".into(), why });
     let faults = [2, 1].map(|lines| LegacyFault::WrongLines { lines, numbers: "3, 7".to_owned() });
     let legacy = faults.into_iter().chain([LegacyFault::NoTenant]);

@@ -1,0 +1,78 @@
+//! Which value each setting has, and where that comes from: a flag, a variable, the file or the default.
+
+use std::collections::BTreeSet;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command};
+
+use super::file::{ConfigFile, SettingValue};
+use super::layer::is_setting;
+use super::variables::variable;
+
+/// A setting as a command would find it now.
+#[derive(Debug, PartialEq, Eq)]
+pub struct EffectiveSetting {
+    /// The long flag.
+    pub name: String,
+    /// `None` of a setting without a value and without a default.
+    pub value: Option<String>,
+    pub origin: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Origin {
+    Flag,
+    Variable(String),
+    /// The line of the file; the first is 1.
+    File(usize),
+    Default,
+}
+
+/// All settings of the command line, in the order of the help, each once.
+pub fn effective_settings(command: &Command, file: Option<&ConfigFile>, matches: &ArgMatches) -> Vec<EffectiveSetting> {
+    let mut known = BTreeSet::new();
+    let unknown = |option: &&Arg| option.get_long().is_some_and(|long| known.insert(long.to_owned()));
+    options(command).into_iter().filter(unknown).map(|option| effective(option, file, matches)).collect()
+}
+
+/// The settings of the command and, after them, of its subcommands.
+pub fn options(command: &Command) -> Vec<&Arg> {
+    let own = command.get_arguments().filter(|option| is_setting(option));
+    own.chain(command.get_subcommands().flat_map(options)).collect()
+}
+
+fn effective(option: &Arg, file: Option<&ConfigFile>, matches: &ArgMatches) -> EffectiveSetting {
+    let name = option.get_long().unwrap_or_default().to_owned();
+    let of_flag = || Some((flag_value(option, matches)?, Origin::Flag));
+    let of_variable = || {
+        let variable_name = option.get_env()?.to_str()?;
+        Some((variable(variable_name)?, Origin::Variable(variable_name.to_owned())))
+    };
+    let of_file = || {
+        let setting = file?.settings.iter().find(|setting| setting.flag == name)?;
+        let value = match &setting.value {
+            SettingValue::One(text) => text.clone(),
+            SettingValue::Switch(set) => set.to_string(),
+        };
+        Some((value, Origin::File(setting.line)))
+    };
+    match of_flag().or_else(of_variable).or_else(of_file) {
+        Some((value, origin)) => EffectiveSetting { name, value: Some(value), origin },
+        None => EffectiveSetting { name, value: default(option), origin: Origin::Default },
+    }
+}
+
+/// The value on the command line, if the option stands there.
+fn flag_value(option: &Arg, matches: &ArgMatches) -> Option<String> {
+    let id = option.get_id();
+    let given =
+        matches.ids().any(|known| known == id) && matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+    let raw = if given { matches.get_raw(id.as_str()) } else { None };
+    raw?.next().map(|value| value.to_string_lossy().into_owned())
+}
+
+fn default(option: &Arg) -> Option<String> {
+    let value = option.get_default_values().first()?;
+    Some(value.to_string_lossy().into_owned())
+}
