@@ -109,7 +109,15 @@ fn about(command: &str) -> Option<&'static str> {
 
 /// What a flag of a command is for. The same flag may mean something else in another command.
 fn help(command: &str, id: &str) -> Option<&'static str> {
-    of_command(command, id).or_else(|| of_every_command(id)).or_else(|| of_work(id)).or_else(|| of_names(id))
+    let of_init = || {
+        (command == "init")
+            .then_some("尚不存在的文件 [默认: root 为 /etc/invoice-export/config.toml，其他用户为 ~/.config 下的文件]")
+    };
+    of_command(command, id)
+        .or_else(|| of_every_command(id))
+        .or_else(|| of_work(id))
+        .or_else(|| of_names(id))
+        .or_else(of_init)
 }
 
 /// Flags of one command.
@@ -172,9 +180,6 @@ fn of_command(command: &str, id: &str) -> Option<&'static str> {
         ("backup", "file") => "备份到哪里 [默认: 状态目录下 `backups` 中的新文件]",
         ("restore", "file") => "备份文件，或 `latest`",
         ("restore", "adopt_tree") => "导出目录属于此状态，尽管其标记已丢失或属于另一个状态: 文件和状态是分别恢复的",
-        ("init", "file") => {
-            "尚不存在的文件 [默认: root 为 /etc/invoice-export/config.toml，其他用户为 ~/.config 下的文件]"
-        }
         ("check", "deep") => "读取每一页和每一行",
         ("import-legacy-state" | "export-legacy-state", "file") => {
             "旧脚本的状态文件（导出时 `-` 表示标准输出）[默认: 导出目录下的 .export_state/.last_export_time]"

@@ -3,7 +3,7 @@
 //! A setting is an option that has a variable: what belongs to one call alone, as `--fresh` and `--since` do, has none,
 //! and is no key of a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use clap::{Arg, ArgAction, Command};
@@ -21,7 +21,12 @@ use crate::source;
 pub fn with_settings(command: Command, file: &ConfigFile) -> anyhow::Result<Command> {
     let mut options = BTreeMap::new();
     add_options(&command, &mut options);
+    let mut set = BTreeSet::new();
     file.settings.iter().try_fold(command, |command, setting| {
+        if !set.insert(&setting.flag) {
+            let twice = text!("{} is set twice", "{} 设置了两次", setting.flag);
+            return Err(Fault::new(setting.line, twice).refusal(&file.path));
+        }
         let option = option_of(setting, &options).map_err(|fault| fault.refusal(&file.path))?;
         let value = value_of(setting, option).map_err(|fault| fault.refusal(&file.path))?;
         Ok(with_default(command, &setting.flag, &value))

@@ -15,6 +15,7 @@ mod checks;
 mod chinese;
 mod chinese_records;
 mod conditions;
+mod configuration;
 mod connection;
 mod costs;
 mod counts;
