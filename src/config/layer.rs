@@ -33,10 +33,14 @@ pub fn with_settings(command: Command, file: &ConfigFile) -> anyhow::Result<Comm
     })
 }
 
-/// All options of the command and its subcommands, by their long flags.
+/// All options of the command and its subcommands, by their long flags. One flag can be a setting in one command and none
+/// in another.
 fn add_options(command: &Command, options: &mut BTreeMap<String, Arg>) {
-    let long = command.get_arguments().filter_map(|option| Some((option.get_long()?.to_owned(), option.clone())));
-    options.extend(long);
+    for option in command.get_arguments() {
+        if let Some(long) = option.get_long().filter(|long| !options.get(*long).is_some_and(is_setting)) {
+            options.insert(long.to_owned(), option.clone());
+        }
+    }
     command.get_subcommands().for_each(|command| add_options(command, options));
 }
 
@@ -118,7 +122,7 @@ fn refuse_relative_path(setting: &Setting, option: &Arg, text: &str) -> Result<(
 /// Gives the option another default in every command that has it.
 fn with_default(command: Command, flag: &str, value: &str) -> Command {
     let changed = |option: Arg| match option.get_long() {
-        Some(long) if long == flag => option.default_value(value.to_owned()),
+        Some(long) if long == flag && is_setting(&option) => option.default_value(value.to_owned()),
         _ => option,
     };
     command.mut_args(changed).mut_subcommands(|command| with_default(command, flag, value))
