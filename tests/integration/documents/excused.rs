@@ -1,0 +1,39 @@
+//! The commands of documents that the test does not run, each with the reason.
+
+use super::markdown::Document;
+use super::steps::commands;
+
+/// A document (`*`: every one), how the command begins, and why it is not run.
+const EXCUSED: [(&str, &str, &str); 5] = [
+    ("*", "cargo build --release", "the program that the tests are built with stands where this puts one"),
+    ("*", "scripts/test", "these tests are part of it"),
+    ("*", "scripts/demo", "it builds and may install packages; tests/integration/scripts.rs runs it"),
+    ("*", "scripts/dev-db", "a test of its own starts servers by it"),
+    ("*", "export MYSQL_PWD=...", "the reader's own password stands for the dots"),
+];
+
+pub(crate) fn is_excused(document: &str, command: &str) -> bool {
+    EXCUSED.iter().any(|(of, beginning, _)| matches(of, beginning, document, command))
+}
+
+/// The excuses that no command of these documents needs.
+pub(crate) fn idle(documents: &[Document]) -> Vec<String> {
+    let of = |document: &Document| {
+        let blocks = document.blocks.iter().filter(|block| block.info == "sh");
+        let commands = blocks.flat_map(|block| commands(block)).map(|(_, command)| command);
+        commands.map(|command| (document.path.clone(), command)).collect::<Vec<_>>()
+    };
+    let all: Vec<_> = documents.iter().flat_map(of).collect();
+    let is_idle = |(of, beginning, _): &&(&str, &str, &str)| {
+        !all.iter().any(|(document, command)| matches(of, beginning, document, command))
+    };
+    EXCUSED
+        .iter()
+        .filter(is_idle)
+        .map(|(of, beginning, _)| format!("nothing in {of} begins with {beginning:?}"))
+        .collect()
+}
+
+fn matches(of: &str, beginning: &str, document: &str, command: &str) -> bool {
+    (of == "*" || of == document) && command.starts_with(beginning)
+}
