@@ -6,6 +6,8 @@
 //! lies below the watermark runs have read: only there an invoice can be late. Every move is on record with its change,
 //! except those of a run, which its own row holds.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, params};
 
 use super::State;
@@ -205,6 +207,29 @@ pub(super) fn doubt_tenants(conn: &Connection, doubts: &[Doubt]) -> rusqlite::Re
 /// late: whether earlier runs have read this source, or all of its times, is in doubt.
 pub(super) fn forget_look_backs(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute("UPDATE tenant SET look_back = NULL, read_from = NULL", []).map(drop)
+}
+
+/// The watermarks of a state by tenant; tenants without one are left out.
+pub(super) type Watermarks = BTreeMap<Tenant, SourceTime>;
+
+/// All watermarks of a state.
+pub(super) fn all(conn: &Connection) -> rusqlite::Result<Watermarks> {
+    let mut query = conn.prepare("SELECT name, watermark FROM tenant WHERE watermark IS NOT NULL")?;
+    query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Puts on record which watermarks differ from those of the state that a restore replaces. A tenant that only that state
+/// knew becomes known, without a watermark.
+pub(super) fn note_replaced(conn: &Connection, change: i64, before: &Watermarks) -> rusqlite::Result<()> {
+    let after = all(conn)?;
+    for tenant in before.keys().chain(after.keys().filter(|tenant| !before.contains_key(tenant))) {
+        let (old, new) = (before.get(tenant), after.get(tenant));
+        if old != new {
+            let n = tenants::get_or_insert(conn, tenant)?;
+            changes::note_watermark(conn, change, n, old, new)?;
+        }
+    }
+    Ok(())
 }
 
 /// Lets the invoices above a time count as unsettled, and their files be examined; None is every invoice. Returns how
