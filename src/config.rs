@@ -32,7 +32,7 @@ use crate::state::selection::Selection;
 mod option_file;
 mod variables;
 
-pub use self::variables::{unknown_variables, variable, without_empty_variables};
+pub use self::variables::{set_variables, unknown_variables, variable, without_empty_variables};
 
 /// The name of the state's file in the state folder.
 const STATE_FILE: &str = "state.db";

@@ -85,7 +85,7 @@ fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Res
         Command::State(command) => state::run(&cli.common, command, matches, reporter),
         Command::ImportLegacyState(args) => legacy::import(&cli.common, args, reporter),
         Command::ExportLegacyState(args) => legacy::export(&cli.common, args, reporter),
-        Command::Demo(args) => demo::run(args, reporter),
+        Command::Demo(args) => demo::run(&cli.common, args, reporter),
     }
 }
 

@@ -11,6 +11,8 @@ use crate::lang::Message;
 const PREFIX: &str = "INVOICE_EXPORT_";
 /// Names of ours that the program does not read: they are for the scripts and the tests of the repository.
 const OF_SCRIPTS: [&str; 6] = ["DEV_DB", "DEV_DB_ROWS", "FAULTS", "MYSQL", "SEED", "TEST_OWNS_A_SERVER"];
+/// Variables of the script, which have no prefix.
+const OF_THE_SCRIPT: [&str; 2] = ["EXPORT_MODE", "DRY_RUN"];
 /// Of 1, which is the same name. A mistyped name is nearer than this, an arbitrary one is not.
 const LIKE: f64 = 0.8;
 
@@ -37,6 +39,15 @@ pub fn unknown_variables(command: &Command) -> Vec<Message> {
     let mut unknown: Vec<String> = set.filter_map(|name| unknown_name(&name, &known)).collect();
     unknown.sort_unstable();
     unknown.iter().map(|name| message(name, nearest(name, &known[ours..]))).collect()
+}
+
+/// The names of the variables that are set and meant for this program, or for the script that it replaces.
+pub fn set_variables() -> impl Iterator<Item = OsString> {
+    let ours = |name: &OsString| {
+        let name = name.to_string_lossy();
+        name.starts_with(PREFIX) || OF_THE_SCRIPT.contains(&&*name)
+    };
+    std::env::vars_os().map(|(name, _)| name).filter(ours)
 }
 
 /// The names of all variables that the command and its subcommands read.

@@ -180,7 +180,7 @@ fn what_is_done_to_the_state_is_told_in_chinese() {
     meddle(&exporter.state(), "DELETE FROM todo");
     assert_chinese(&exporter, &["state", "check"], 6, &["x"]);
     let demo = exporter.home().join("demo");
-    assert_chinese(&exporter, &["demo", demo.to_str().unwrap()], 0, &["sqlite", "*.json"]);
+    assert_chinese(&exporter, &["demo", demo.to_str().unwrap()], 0, &["sqlite", "*.json", "kill", "why"]);
     assert_chinese(&exporter, &["demo", demo.to_str().unwrap()], 2, &[]);
 }
 

@@ -19,6 +19,7 @@ mod costs;
 mod counts;
 mod crash;
 mod damage;
+mod demo;
 mod dropin;
 mod dryrun;
 mod errors;
