@@ -1,9 +1,6 @@
 //! How runs, changes and rejects of the past look: as rows of `history` and `status`, and one in full.
 //!
-//! A new column of the history is a line in `columns` here. What is to be stored for it is a column in a new file of
-//! `state-schema/`, listed in `state/schema.rs`, written in `state/runs.rs` and read in `state/history.rs`; a count is
-//! a field of `run::Counts` with its name in `Counts::NAMES`. `tests/integration/history.rs` lists the fields, and both
-//! READMEs explain them.
+//! A new column of the history is a line in `columns` here. `docs/CONTRIBUTING.md` says where the rest of it goes.
 
 use chrono::{DateTime, Utc};
 use std::cell::Cell as Remembered;

@@ -74,6 +74,7 @@ mod source_addresses;
 mod source_sessions;
 mod source_tables;
 mod starts;
+mod state_document;
 mod status;
 mod status_limits;
 mod steering;

@@ -221,7 +221,8 @@ impl Examiner<'_> {
         }
     }
 
-    /// Whether the next run exports the invoice anyway, since no run has read so far yet. Counts it if so.
+    /// Whether the next run exports the invoice anyway: it lies above the tenant's watermark, so no run has read so far
+    /// yet. Counts it if so. At or below the watermark, or without a time, an invoice that is not exported is lost.
     fn is_pending(&mut self, tenant: &Tenant, time: Option<&SourceTime>) -> bool {
         let read_upto = self.read_upto.get(tenant).and_then(Option::as_ref).or(self.otherwise.as_ref());
         let pending = time.is_some_and(|time| read_upto.is_none_or(|upto| time > upto));
