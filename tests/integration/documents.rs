@@ -35,6 +35,22 @@ macro_rules! documents {
 documents! {
     the_readme_shows_what_happens: "README.md",
     the_chinese_readme_shows_what_happens: "README.zh-CN.md",
+    the_installation_shows_what_happens: "docs/install.md",
+    the_chinese_installation_shows_what_happens: "docs/install.zh-CN.md",
+    the_operations_show_what_happens: "docs/operations.md",
+    the_chinese_operations_show_what_happens: "docs/operations.zh-CN.md",
+    the_way_from_the_script_shows_what_happens: "docs/coming-from-the-script.md",
+    the_chinese_way_from_the_script_shows_what_happens: "docs/coming-from-the-script.zh-CN.md",
+    the_audit_shows_what_happens: "docs/verify-and-audit.md",
+    the_chinese_audit_shows_what_happens: "docs/verify-and-audit.zh-CN.md",
+    the_guarantees_show_what_happens: "docs/guarantees.md",
+    the_chinese_guarantees_show_what_happens: "docs/guarantees.zh-CN.md",
+    the_configuration_shows_what_happens: "docs/configuration.md",
+    the_chinese_configuration_shows_what_happens: "docs/configuration.zh-CN.md",
+    the_sources_show_what_happens: "docs/sources.md",
+    the_chinese_sources_show_what_happens: "docs/sources.zh-CN.md",
+    the_state_shows_what_happens: "docs/state.md",
+    the_architecture_shows_what_happens: "docs/architecture.md",
 }
 
 #[test]

@@ -31,6 +31,10 @@ pub(crate) fn scene(document: &str) -> Place {
             with_history(&place);
             damage(&place);
         }
+        "state" => {
+            with_history(&place);
+            audited(&place);
+        }
         _ => with_history(&place),
     }
     place
@@ -76,6 +80,16 @@ fn changes(table: &Table) {
     change("200", "fext_field = LEFT(fext_field, 210)");
     insert(table, &[304, 305, 306], 7);
     insert(table, &[307], 40);
+}
+
+/// A verification, and a watermark that an operator set.
+fn audited(place: &Place) {
+    prepare(place, &format!("{SETTINGS}invoice-export verify --against-source"), &[0]);
+    prepare(
+        place,
+        &format!("{SETTINGS}invoice-export state set 10 2025-11-20 --yes --reason 'the archive lost files'"),
+        &[0],
+    );
 }
 
 /// What a verification can find: in the tree and in the source.
