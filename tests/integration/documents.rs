@@ -5,6 +5,7 @@
 
 mod comparing;
 mod excused;
+mod honesty;
 mod languages;
 mod markdown;
 mod place;
@@ -98,13 +99,20 @@ fn documents() -> Vec<Document> {
 fn try_out(path: &str) {
     let document = Document::read(path);
     let (steps, mut found) = steps::steps(&document);
-    let place = (!steps.is_empty()).then(|| scenes::scene(path));
-    let outcomes = place.map_or_else(Vec::new, |place| steps::run(&document, &steps, &place));
+    let outcomes = carry_out(&document, &steps);
     if std::env::var_os(REWRITE).is_some_and(|value| !value.is_empty()) {
         rewrite(&document, &steps, &outcomes);
     }
     found.extend(steps.iter().zip(&outcomes).flat_map(|(step, outcome)| faults(&document, step, outcome)));
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+/// Where there is nothing to do, no place is made.
+fn carry_out(document: &Document, steps: &[Step]) -> Vec<Outcome> {
+    if steps.is_empty() {
+        return Vec::new();
+    }
+    steps::run(document, steps, &scenes::scene(&document.path))
 }
 
 fn faults(document: &Document, step: &Step, outcome: &Outcome) -> Vec<String> {
