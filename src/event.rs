@@ -26,8 +26,8 @@ pub enum Event {
     ListingTenants,
     /// About how many invoices there are to read, where that is known.
     Expected(u64),
-    /// The start of the tenant's window is None for its first export, the end in a full run, which has no window.
-    TenantStarted { tenant: Tenant, after: Option<SourceTime>, upto: Option<SourceTime> },
+    /// The start of the tenant's window is None where it has no watermark, the end in a full run, which has no window.
+    TenantStarted { tenant: Tenant, past: TenantPast, after: Option<SourceTime>, upto: Option<SourceTime> },
     /// Invoices dealt with so far, in all tenants.
     Progress { invoices: u64 },
     /// An invoice cannot be exported.
@@ -40,6 +40,14 @@ pub enum Event {
     TenantFailed { tenant: Tenant, trouble: Trouble },
     /// The run is over.
     Finished(Box<Summary>),
+}
+
+/// Whether an earlier run has dealt with a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TenantPast {
+    /// The state does not know it.
+    None,
+    Known,
 }
 
 /// Something the operator should know though the run goes on.

@@ -120,7 +120,7 @@ impl Refusal {
         Self::usage(Message { what: text!("{what}: {cause}", "{what}: {cause}"; what, cause), hint })
     }
 
-    /// The process's exit code, as documented in the README.
+    /// The process's exit code, as documented in `docs/operations.md`.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::UnknownTenant(_) | Self::TenantNotInState(_) | Self::OptionFile { .. } => 2,

@@ -67,7 +67,7 @@ pub struct Counts {
     pub moved: u64,
     /// Invoices with a file that was right already.
     pub unchanged: u64,
-    /// Of the unchanged ones: the state knew nothing of the file, which is an invoice's from now on.
+    /// Of the unchanged ones: this state knew nothing of the file, which is an invoice's from now on.
     pub taken_over: u64,
     /// Invoices that cannot be exported, newly or still.
     pub rejected: u64,
@@ -98,6 +98,15 @@ impl CountName {
     /// The count of several tenants or batches is their greatest one, not their sum.
     pub fn is_maximum(&self) -> bool {
         self.column == "late_by"
+    }
+
+    /// The column of the count that this one is a part of.
+    pub fn part_of(&self) -> Option<&'static str> {
+        match self.column {
+            "new" | "replaced" | "moved" => Some("written"),
+            "taken_over" => Some("unchanged"),
+            _ => None,
+        }
     }
 
     /// Runs of versions up to schema 6 have not counted it.

@@ -15,7 +15,8 @@ CREATE TABLE run (
   status       TEXT NOT NULL CHECK (status IN ('running', 'success', 'partial', 'failed', 'cancelled', 'interrupted')),
   started      TEXT NOT NULL,
   finished     TEXT,             -- NULL while running; of an interrupted run: when that was noticed
-  since        TEXT,             -- backfill: its window is (since, boundary]
+  since        TEXT,             -- backfill, verification: its window, as asked for, is (since, until]
+  until        TEXT,             -- NULL: open at that end, not known by then, or up to schema 6
   boundary     TEXT,             -- NULL: the start failed before there was one, or a verification
   user         TEXT NOT NULL,    -- the name of the account; up to schema 6 a variable of the environment
   uid          INTEGER,          -- the account's number; NULL: up to schema 6
@@ -91,6 +92,9 @@ ALTER TABLE entry ADD COLUMN counted INTEGER CHECK (counted BETWEEN 0 AND 5);
 -- As in `run`.
 ALTER TABLE state_change ADD COLUMN uid INTEGER;
 ALTER TABLE state_change ADD COLUMN sudo_user TEXT;
+-- restore: 1 if watermark_change has every watermark that it moved; NULL: the replaced state could not be read, or up to
+-- schema 6. Other changes have all of theirs.
+ALTER TABLE state_change ADD COLUMN watermarks_known INTEGER CHECK (watermarks_known = 1);
 
 -- From this source time on our runs have read the tenant without a gap, up to the watermark: an invoice in there that
 -- they did not see came late. '': from the beginning. NULL: no run has; what is found is caught up.
@@ -114,9 +118,7 @@ CREATE TABLE verification (
   run         INTEGER PRIMARY KEY,   -- run.id
   against     TEXT NOT NULL CHECK (against IN ('ledger', 'keys', 'documents')),  -- what the tree was compared with
   content     TEXT NOT NULL CHECK (content IN ('size', 'hash')),                 -- how files were compared with the ledger
-  since       TEXT,                  -- source times (since, until]; NULL: open at that end
-  until       TEXT,
-  all_tenants INTEGER NOT NULL CHECK (all_tenants IN (0, 1)),  -- 0: those of verification_tenant only
+  all_tenants INTEGER NOT NULL CHECK (all_tenants IN (0, 1)),  -- 0: it was limited to those of verification_tenant
   last_tenant INTEGER NOT NULL,      -- the greatest tenant.n then: a tenant that came later was not verified
   files       INTEGER NOT NULL,      -- ledger entries compared with their files
   pending     INTEGER NOT NULL,      -- invoices that the next run exports
@@ -124,10 +126,12 @@ CREATE TABLE verification (
   differences INTEGER NOT NULL       -- found in total, before any repair
 ) STRICT;
 
--- The tenants that a verification was limited to.
+-- The tenants that a verification was limited to; of all tenants, those with pending invoices.
 CREATE TABLE verification_tenant (
-  run     INTEGER NOT NULL,
-  tenant  INTEGER NOT NULL,          -- tenant.n
+  run       INTEGER NOT NULL,
+  tenant    INTEGER NOT NULL,        -- tenant.n; 0: the tenant is not known
+  pending   INTEGER NOT NULL,        -- its part of verification.pending
+  watermark TEXT,                    -- of the tenant then; NULL: it had none
   PRIMARY KEY (run, tenant)
 ) STRICT, WITHOUT ROWID;
 

@@ -1,9 +1,6 @@
 //! How runs, changes and rejects of the past look: as rows of `history` and `status`, and one in full.
 //!
-//! A new column of the history is a line in `columns` here. What is to be stored for it is a column in a new file of
-//! `state-schema/`, listed in `state/schema.rs`, written in `state/runs.rs` and read in `state/history.rs`; a count is
-//! a field of `run::Counts` with its name in `Counts::NAMES`. `tests/integration/history.rs` lists the fields, and both
-//! READMEs explain them.
+//! A new column of the history is a line in `columns` here. `docs/CONTRIBUTING.md` says where the rest of it goes.
 
 use chrono::{DateTime, Utc};
 use std::cell::Cell as Remembered;
@@ -15,6 +12,7 @@ use crate::invoice::{Reason, SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word, shortened};
 use crate::lock::{self, LockState};
 use crate::refusal::Holder;
+use crate::report::counts;
 use crate::report::table::{Cell, Columns, Details, Table, TimeBy};
 use crate::run::{Account, CountName, Counts, PastCounts, RunId};
 use crate::state::State;
@@ -22,7 +20,8 @@ use crate::state::changes::{ChangeKind, MovedWatermark};
 use crate::state::history::{OfTenant, PastChange, PastReject, PastRun, RunInFull, RunStatus};
 use crate::state::pages::{HistoryEntry, What};
 use crate::state::todo::Leftover;
-use crate::state::verifications::{PastFinding, PastVerification};
+use crate::state::verifications::{PastFinding, PastPending, PastVerification};
+use crate::window::Span;
 
 /// Characters of a remark or an error that fit a line of the list.
 const SHOWN_OF_A_TEXT: usize = 100;
@@ -133,7 +132,7 @@ fn columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, HistoryE
         .for_programs("uid", "用户号", |entry| starter(entry).0.uid.map(i64::from).into())
         .for_programs("sudo_user", "sudo 用户", |entry| starter(entry).0.sudo_user.as_ref().into())
         .for_programs("host", "主机", |entry| starter(entry).1.into())
-        .for_programs("since", "区间起点", of_run(|run| since(run).into()))
+        .for_programs("since", "区间起点", of_run(|run| run.window.after.as_ref().into()))
         .by(TimeBy::Source)
         .for_programs("boundary", "时间边界", of_run(|run| run.boundary.as_ref().into()))
         .by(TimeBy::Source)
@@ -152,7 +151,7 @@ fn verification_columns() -> Columns<'static, HistoryEntry> {
     let of =
         |cell: fn(&PastVerification) -> Cell| of_run(move |run| run.verification.as_deref().map_or(Cell::None, cell));
     Columns::default()
-        .column("until", "区间终点", of(|verification| verification.until.as_ref().into()))
+        .column("until", "区间终点", of_run(|run| run.window.upto.as_ref().into()))
         .by(TimeBy::Source)
         .column("against", "比对对象", of(|verification| verification.against.into()))
         .column("content", "文件比对方式", of(|verification| verification.content.into()))
@@ -161,11 +160,6 @@ fn verification_columns() -> Columns<'static, HistoryEntry> {
         .column("pending", "等待导出", of(|verification| verification.pending.into()))
         .column("known_rejects", "已知无法导出", of(|verification| verification.rejected.into()))
         .all_for_programs()
-}
-
-/// Where the window of a backfill or a verification begins.
-fn since(run: &PastRun) -> Option<&SourceTime> {
-    run.since.as_ref().or_else(|| run.verification.as_ref()?.since.as_ref())
 }
 
 fn counts(entry: &HistoryEntry) -> Option<PastCounts> {
@@ -206,9 +200,10 @@ fn starter(entry: &HistoryEntry) -> (&Account, &str) {
 fn window(entry: &HistoryEntry) -> Cell {
     match (&entry.what, &entry.watermark) {
         (What::Run(_), Some(MovedWatermark { old, new: Some(new), .. })) => arrow(old.as_ref(), Some(new)).into(),
-        (What::Run(PastRun { verification: Some(verification), .. }), _) => extent(verification).into(),
-        (What::Run(PastRun { since: Some(since), boundary, .. }), _) => arrow(Some(since), boundary.as_ref()).into(),
-        (What::Run(run), _) => run.boundary.as_ref().map(|boundary| format!("-> {boundary}")).into(),
+        (What::Run(PastRun { verification: Some(verification), window, .. }), _) => extent(verification, window).into(),
+        (What::Run(PastRun { boundary, window: Span { after, upto }, .. }), _) => {
+            span(after.as_ref(), boundary.as_ref().or(upto.as_ref())).into()
+        }
         (What::Change(_), moved) => {
             moved.as_ref().map(|MovedWatermark { old, new, .. }| arrow(old.as_ref(), new.as_ref())).into()
         }
@@ -216,11 +211,9 @@ fn window(entry: &HistoryEntry) -> Cell {
 }
 
 /// Which tenants and source times a verification compared.
-fn extent(verification: &PastVerification) -> Text {
-    let PastVerification { limited_to, since, until, .. } = verification;
-    let has_window = since.is_some() || until.is_some();
-    let window = has_window.then(|| arrow(since.as_ref(), until.as_ref()));
-    let tenants = limited_to.as_ref().map(|tenants| match tenants.len() {
+fn extent(verification: &PastVerification, Span { after, upto }: &Span) -> Text {
+    let window = span(after.as_ref(), upto.as_ref());
+    let tenants = verification.limited_to.as_ref().map(|tenants| match tenants.len() {
         1..=NAMED_TENANTS => {
             let names = tenants.iter().map(Tenant::as_str).collect::<Vec<_>>().join(", ");
             text!("tenant {names}", "租户 {names}")
@@ -232,8 +225,18 @@ fn extent(verification: &PastVerification) -> Text {
     extent.unwrap_or_else(|| text!("everything", "全部"))
 }
 
-/// From one end to the other, each of which may be open.
-pub(super) fn arrow<T: ToString>(from: Option<T>, to: Option<T>) -> Text {
+/// A window of source times, each end of which may be open; None if both are.
+pub(super) fn span(since: Option<&SourceTime>, until: Option<&SourceTime>) -> Option<Text> {
+    let until = until.map(|until| format!("-> {until}"));
+    let span = match (since, until) {
+        (None, until) => until?,
+        (Some(since), until) => format!("{since} {}", until.as_deref().unwrap_or("->")),
+    };
+    Some(Text::same(span))
+}
+
+/// From one value to the other, each of which may be missing.
+fn arrow<T: ToString>(from: Option<T>, to: Option<T>) -> Text {
     let shown = |end: Option<T>| end.map_or_else(|| text!("none", "无"), |end| Text::same(end.to_string()));
     let (from, to) = (shown(from), shown(to));
     text!("{from} -> {to}", "{from} -> {to}"; from, to)
@@ -248,10 +251,7 @@ fn result(run: &PastRun) -> Text {
         "new" => new < written,
         _ => true,
     });
-    let told = told.map(|(CountName { column, zh, .. }, n)| {
-        Text::new(format!("{n} {}", column.replace('_', " ")), format!("{zh} {n}"))
-    });
-    let told = run.verification.as_deref().into_iter().map(compared).chain(told);
+    let told = run.verification.as_deref().into_iter().map(compared).chain(counts::listed(told));
     let told = told.reduce(|all, one| text!("{all}, {one}", "{all}，{one}"; all, one));
     let error = run.error.as_ref().map(|error| Text::same(shortened(error, SHOWN_OF_A_TEXT)));
     match (told, error) {
@@ -267,19 +267,24 @@ fn result(run: &PastRun) -> Text {
 
 /// What a verification came to.
 fn compared(verification: &PastVerification) -> Text {
-    let (files, differences) = (verification.files, verification.differences);
-    match differences {
+    let PastVerification { files, differences, rejected, .. } = verification;
+    let compared = match differences {
         0 => text!("{files} files, nothing differs", "{files} 个文件，没有差异"),
         _ => text!("{files} files, {differences} differ", "{files} 个文件，有 {differences} 处差异"),
+    };
+    match rejected {
+        0 => compared,
+        _ => text!("{compared}, {rejected} cannot be exported", "{compared}，{rejected} 张无法导出"; compared),
     }
 }
 
 /// What a change was about, in words.
 fn remark(change: &PastChange) -> Text {
     let watermarks = match change.watermarks {
-        0 => None,
-        1 => Some(text!("1 watermark", "1 个水位线")),
-        n => Some(text!("{n} watermarks", "{n} 个水位线")),
+        None => Some(text!("not known which watermarks moved", "无法得知移动了哪些水位线")),
+        Some(0) => None,
+        Some(1) => Some(text!("1 watermark", "1 个水位线")),
+        Some(n) => Some(text!("{n} watermarks", "{n} 个水位线")),
     };
     let versions = change.old.is_some() || change.new.is_some();
     let parts = [
@@ -334,7 +339,8 @@ fn alive(lives: &Lives<'_>, run: &PastRun) -> Cell {
 
 /// A run with everything that belongs to it.
 pub(super) fn run_details(full: RunInFull, lives: &Lives<'_>) -> Details {
-    let RunInFull { run, tenants, rejects, rejects_left_out, pulled_back, leftovers, verified, findings } = full;
+    let RunInFull { run, tenants, rejects, rejects_left_out, pulled_back, leftovers, pending, findings } = full;
+    let verified = run.verification.as_ref().and_then(|of| of.limited_to.clone()).unwrap_or_default();
     let (pid, version, command_line) = (run.pid, run.version.clone(), run.command_line.clone());
     let per_tenant = Columns::default()
         .column("tenant", "租户", |of: &OfTenant| (&of.watermark.tenant).into())
@@ -363,12 +369,23 @@ pub(super) fn run_details(full: RunInFull, lives: &Lives<'_>) -> Details {
         .table("pulled_back", "退回的水位线", moves(&pulled_back))
         .table("leftovers", "遗留文件", left.table(&leftovers))
         .table("verified_tenants", "核对的租户", verified_tenants(&verified))
+        .table("pending_tenants", "等待导出的租户", pending_tenants(&pending))
         .table("findings", "差异", found(&findings))
 }
 
 /// The tenants that a verification was limited to.
 fn verified_tenants(tenants: &[Tenant]) -> Table {
     Columns::default().column("tenant", "租户", |tenant: &Tenant| tenant.into()).table(tenants)
+}
+
+/// The tenants with invoices that were pending at a verification.
+fn pending_tenants(pending: &[PastPending]) -> Table {
+    Columns::default()
+        .column("tenant", "租户", |pending: &PastPending| pending.tenant.as_ref().into())
+        .column("number", "数量", |pending| pending.number.into())
+        .column("watermark", "当时的水位线", |pending| pending.watermark.as_ref().into())
+        .by(TimeBy::Source)
+        .table(pending)
 }
 
 /// What a verification found.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::ArgMatches;
 
-use super::past::{Lives, arrow, reject_columns};
+use super::past::{Lives, reject_columns, span};
 use super::surroundings;
 use super::totals::{self, Totals, is_chosen, row_limit};
 use crate::cli::{Common, Status};
@@ -195,12 +195,9 @@ fn how_proven(proof: &Proof) -> Text {
         ContentCheck::BySize => Text::same(""),
         ContentCheck::ByHash => text!(", hash", "，哈希"),
     };
-    let window = match (&proof.since, &proof.until) {
-        (None, None) => Text::same(""),
-        (since, until) => {
-            let window = arrow(since.as_ref(), until.as_ref());
-            text!(", {window}", "，{window}"; window)
-        }
+    let window = match span(proof.since.as_ref(), proof.until.as_ref()) {
+        None => Text::same(""),
+        Some(window) => text!(", {window}", "，{window}"; window),
     };
     text!("{against}{content}{window}", "{against}{content}{window}"; against, content, window)
 }

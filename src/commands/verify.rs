@@ -11,6 +11,7 @@ use crate::export::verify::findings::{Difference, Finding, Findings};
 use crate::export::verify::{self, RepairResult, Verification};
 use crate::invoice::Tenant;
 use crate::lang::{Text, Word};
+use crate::report::counts::count;
 use crate::report::table::{Columns, Details, Table, TimeBy};
 use crate::report::{Reporter, error_text};
 use crate::window::Span;
@@ -47,10 +48,10 @@ fn details(verified: &Verification) -> Details {
     let Verification { findings, mended, refused, run, unrecorded, .. } = verified;
     let left = mended.as_ref().map(|mended| &mended.left);
     let mut details = Details::default()
-        .fact("result", "结果", result(findings.number(), left.map(Findings::number)))
+        .fact("result", "结果", result(findings, left))
         .fact("files_looked_at", "检查的文件", findings.files)
         .fact("differences", "差异", findings.number())
-        .fact("pending", "等待导出", findings.pending)
+        .fact("pending", "等待导出", findings.pending())
         .fact("known_rejects", "已知无法导出", findings.rejected)
         .fact("run", "运行", *run)
         .fact("not_recorded", "未记入历史的原因", unrecorded.as_ref().map(error_text));
@@ -84,12 +85,23 @@ fn scope(details: Details, verified: &Verification) -> Details {
         .by(TimeBy::Source)
 }
 
-/// The answer in one sentence.
-fn result(found: u64, left: Option<u64>) -> Text {
-    match (found, left) {
+/// The answer in one sentence. A reject is on record and no difference, but it is not exported either.
+fn result(findings: &Findings, left: Option<&Findings>) -> Text {
+    let compared = match (findings.number(), left.map(Findings::number)) {
         (0, _) => text!("nothing differs", "没有差异"),
         (found, None) => text!("{found} differ", "有 {found} 处差异"),
         (found, Some(left)) => text!("{found} differed, {left} still do", "原有 {found} 处差异，还剩 {left} 处"),
+    };
+    match left.unwrap_or(findings).rejected {
+        0 => compared,
+        rejected => {
+            let cannot = count(rejected, "invoice");
+            text!(
+                "{compared}, but {cannot} cannot be exported (`status --rejects` lists them)",
+                "{compared}，但有 {rejected} 张发票无法导出（可用 status --rejects 查看）";
+                compared
+            )
+        }
     }
 }
 

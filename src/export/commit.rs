@@ -1,6 +1,7 @@
 //! Batches on their way into tree and state. One thread syncs the documents of a batch, a second thread puts the batch
 //! in place, and the deciding thread records it. Each may work on another batch. A dead run leaves two batches in doubt
-//! at most: one that is synced or being put in place, and one that is in place and not on record.
+//! at most, each with its list: one that is synced or being put in place, and one that is in place and not on record. A
+//! batch that removes files has no other one beside it.
 
 use std::thread::{Builder, Scope};
 

@@ -272,7 +272,8 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         }
     }
 
-    /// Reads one group of tenants. A spelling that turns up has its older keys read too.
+    /// Reads one group of tenants. A spelling that turns up has its keys below the window read too, and at once: its
+    /// watermark moves with this run.
     fn read_group(&mut self, part: Part, group: &Group, compare: Compare) -> Result<(), SourceError> {
         let mut spellings: BTreeMap<Tenant, Option<SourceTime>> = BTreeMap::new();
         let mut rows = 0;

@@ -4,7 +4,9 @@
 //! been read. Three clocks tell: the server's, our own, and the time since our machine was started, which
 //! no setting changes. Server and exporter may be set together (one machine, one time server); only the
 //! last one shows that. After a restart, or on another machine, it shows nothing, and all keys are compared,
-//! once a day at the most: in containers each run may be on another machine.
+//! once a day at the most: in containers each run may be on another machine. No document is read again then. So a row
+//! that changed once more, and got the very second of its old version because the clock was put back over a restart, is
+//! found by `verify --against-source --documents` alone.
 
 use std::time::Duration;
 

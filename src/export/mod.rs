@@ -14,15 +14,7 @@
 //!    (`SyncedBatch`) and put them in place (`Published`, the proof that they are durable).
 //! 6. `Decisions::close` counts the rows of the batch, and `Committer::record` writes its `Record` in one transaction.
 //!
-//! ## Where to change what for a new refusal
-//!
-//! * Of one row (a reject): `Reason` and `ReasonCode` in `invoice.rs` hold the case and its words; `Checker::check`
-//!   finds it, or `source/rows.rs` if it shows in the cells; `mend_elsewhere` in `why.rs` names a remedy other than the
-//!   row.
-//! * Of one tenant: `Trouble` in `refusal/parts.rs` holds the case and its words. The step that finds it returns it.
-//! * Of the whole run: `Refusal` in `refusal.rs` holds the case and its exit code, `refusal/wording.rs` its words and
-//!   its remedy, `refusal/tests.rs` an example. The step that finds it returns it, in whichever module. An exit code
-//!   that is new also stands in `cli.rs` and in the tables of both READMEs.
+//! What to change for a new refusal: `docs/CONTRIBUTING.md`.
 //!
 //! ## Where a late commit is found
 //!

@@ -143,7 +143,7 @@ impl Session {
             server: server.clone(),
             clocks: clocks.clone(),
             boundary: parameters.boundary.clone(),
-            since: parameters.since.clone(),
+            window: options.selection.window.clone(),
             doubts,
             proof,
             times_again: doubts::times_again(&self.last, clock, clocks, options.margins.safety_lag),

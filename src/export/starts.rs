@@ -81,7 +81,7 @@ fn record(options: &CommonOptions, error: &anyhow::Error) -> anyhow::Result<()> 
     let run = state.record_failed_start(&FailedStart {
         kind: *kind,
         starter,
-        since: options.selection.window.after.as_ref(),
+        window: &options.selection.window,
         at: &rfc3339((clocks.now)()),
         error: &Message::from(error).to_string(),
         last_number: lock.last_number()?.max(marked),

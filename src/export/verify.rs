@@ -4,8 +4,6 @@
 //! `source.rs` ledger and source by the key diff of runs without a lower bound. `--repair` puts invoices on the to-do
 //! list, from which they are exported like all others; `prune.rs` removes the files of withdrawn invoices. Both
 //! together go on as the run in the history that every verification is (`record.rs`). No watermark moves.
-//!
-//! A verification holds the lock (`look.rs`): during a run, its files and its records disagree for a moment.
 
 use self::findings::{Difference, Findings};
 use self::look::{Held, Look, Sight};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::line::{Line, count};
+use super::counts::count;
+use super::line::Line;
 use crate::event::{Condition, Doubt, FallenTenant, Life, Notice};
 use crate::invoice::InvoiceId;
 use crate::lang::{Message, Text, span};

@@ -37,13 +37,25 @@ pub struct Change<'a> {
     pub new: Option<String>,
     /// Restore: the last run of the replaced state. Later runs have greater numbers.
     pub last_run: i64,
+    /// Restore: the watermarks of the replaced state could be read, so that those which moved are on record.
+    pub watermarks_known: bool,
     /// Restore: the last change of the replaced state. Later changes have greater numbers.
     pub last_change: i64,
 }
 
 impl<'a> Change<'a> {
     pub fn new(kind: ChangeKind, starter: &'a Starter, reason: Option<&'a str>) -> Self {
-        Self { kind, starter, reason, file: None, old: None, new: None, last_run: 0, last_change: 0 }
+        Self {
+            kind,
+            starter,
+            reason,
+            file: None,
+            old: None,
+            new: None,
+            watermarks_known: false,
+            last_run: 0,
+            last_change: 0,
+        }
     }
 }
 
@@ -75,10 +87,11 @@ pub struct MovedWatermark {
 
 /// Puts a change on record and returns its number.
 pub(super) fn note(tx: &Connection, change: &Change<'_>) -> rusqlite::Result<i64> {
-    let Change { kind, starter, reason, file, old, new, last_run, last_change } = change;
+    let Change { kind, starter, reason, file, old, new, watermarks_known, last_run, last_change } = change;
     tx.query_row(
-        "INSERT INTO state_change (n, kind, at, last_run, user, uid, sudo_user, host, command_line, reason, file, sha256, lines, old, new)
-         VALUES (1 + max(?15, (SELECT coalesce(max(n), 0) FROM state_change)), ?1, ?2, max(?14, (SELECT coalesce(max(id), 0) FROM run)), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) RETURNING n",
+        "INSERT INTO state_change (n, kind, at, last_run, user, uid, sudo_user, host, command_line, reason, file, sha256, lines, old, new,
+                                   watermarks_known)
+         VALUES (1 + max(?15, (SELECT coalesce(max(n), 0) FROM state_change)), ?1, ?2, max(?14, (SELECT coalesce(max(id), 0) FROM run)), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?16) RETURNING n",
         params![
             kind,
             rfc3339(starter.at),
@@ -95,6 +108,7 @@ pub(super) fn note(tx: &Connection, change: &Change<'_>) -> rusqlite::Result<i64
             new,
             last_run,
             last_change,
+            watermarks_known.then_some(true),
         ],
         |row| row.get(0),
     )

@@ -8,10 +8,11 @@ use super::changes::{ChangeKind, MovedWatermark};
 use super::connect::temporary;
 use super::stored::{account, counts};
 use super::todo::{self, Closing, LEFT_BY_RUN, Leftover};
-use super::verifications::{self, PastFinding, PastVerification};
+use super::verifications::{self, PastFinding, PastPending, PastVerification};
 use crate::invoice::{InvoiceId, ReasonCode, SourceTime, Tenant};
 use crate::lang::{Explain, Text};
 use crate::run::{Account, Kind, Outcome, PastCounts, RunId};
+use crate::window::Span;
 
 words! {
     /// How a run ended, or that it has not.
@@ -57,7 +58,8 @@ pub struct PastRun {
     pub started: String,
     /// Of an interrupted run: when that was noticed.
     pub finished: Option<String>,
-    pub since: Option<SourceTime>,
+    /// The window that was asked for, as far as it is known.
+    pub window: Span,
     /// None: the start failed before there was one, or the run is a verification.
     pub boundary: Option<SourceTime>,
     pub account: Account,
@@ -90,8 +92,8 @@ pub struct PastChange {
     pub lines: Option<i64>,
     pub old: Option<String>,
     pub new: Option<String>,
-    /// How many watermarks it moved.
-    pub watermarks: u64,
+    /// How many watermarks it moved; None: not known.
+    pub watermarks: Option<u64>,
 }
 
 /// A run with everything that hangs on it.
@@ -106,8 +108,8 @@ pub struct RunInFull {
     pub pulled_back: Vec<MovedWatermark>,
     /// Files that it left where they are and that still lie there, some of them if there are many.
     pub leftovers: Vec<Leftover>,
-    /// Of a verification: the tenants that it was limited to, and what it found.
-    pub verified: Vec<Tenant>,
+    /// Of a verification: the invoices that were pending then, and what it found.
+    pub pending: Vec<PastPending>,
     pub findings: Vec<PastFinding>,
 }
 
@@ -149,7 +151,8 @@ pub struct LoggedFile {
 const REJECTS_SHOWN: i64 = 1_000;
 
 pub(super) const RUN: &str = "r.*";
-pub(super) const CHANGE: &str = "c.*, (SELECT count(*) FROM watermark_change m WHERE m.change = c.n) AS watermarks";
+pub(super) const CHANGE: &str = "c.*, CASE WHEN c.kind <> 'restore' OR c.watermarks_known = 1
+    THEN (SELECT count(*) FROM watermark_change m WHERE m.change = c.n) END AS watermarks";
 pub(super) const REJECT: &str = "j.*, r.started AS opened";
 
 impl State {
@@ -198,7 +201,7 @@ impl State {
                 rejects,
                 pulled_back: watermarks_of_run(&moment, id)?,
                 leftovers: todo::leftovers(&moment, LEFT_BY_RUN, id.0)?,
-                verified: verifications::tenants_of(&moment, id)?,
+                pending: verifications::pending_of(&moment, id)?,
                 findings: verifications::findings_of(&moment, id)?,
             }))
         })
@@ -291,7 +294,7 @@ impl PastRun {
             status: row.get("status")?,
             started: row.get("started")?,
             finished: row.get("finished")?,
-            since: row.get("since")?,
+            window: Span { after: row.get("since")?, upto: row.get("until")? },
             boundary: row.get("boundary")?,
             account: account(row)?,
             host: row.get("host")?,

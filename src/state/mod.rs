@@ -101,7 +101,7 @@ mod tests {
             clocks: runs::Clocks { server_ms: 0, shown_ms: 0, own_ms: 0, host: "db1".to_owned(), uptime: None },
             proof: runs::ClockContinuity::default(),
             boundary: SourceTime::from("2025-11-28 16:30:00"),
-            since: None,
+            window: crate::window::Span::default(),
             doubts: Vec::new(),
             times_again: None,
             last_number: 0,

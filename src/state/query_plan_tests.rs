@@ -13,7 +13,7 @@ use super::schema::in_memory;
 use super::starts::LAST_ATTEMPT;
 use super::stored::TenantNo;
 use super::todo::{LEFT_BEHIND, LEFT_BY_RUN};
-use super::verifications::{FOUND_BY, LIMITED_TO};
+use super::verifications::{FOUND_BY, LIMITED_TO, PENDING};
 use crate::run::Kind;
 
 fn plan(conn: &Connection, sql: &str, values: &[Value]) -> String {
@@ -116,6 +116,7 @@ fn what_hangs_on_one_run_is_found_by_an_index() {
     for (sql, index) in [
         (PULLED_BACK, "INDEX state_change_kind (kind=?)"),
         (LIMITED_TO, "SEARCH v USING PRIMARY KEY (run=?)"),
+        (PENDING, "SEARCH v USING PRIMARY KEY (run=?)"),
         (FOUND_BY, "SEARCH f USING PRIMARY KEY (run=?)"),
     ] {
         let plan = plan(&conn, sql, &[]);

@@ -14,7 +14,8 @@ use super::changes::{Change, ChangeKind, ReadFile, note};
 use super::connect::{StateAccess, connect, connect_to};
 use super::damage::explain;
 use super::runs::last_time;
-use super::{State, file, open, watermarks};
+use super::watermarks::{self, Watermarks};
+use super::{State, file, open};
 use crate::fs::digest_of;
 use crate::fs::file::{PrivateFile, UnfinishedFile};
 use crate::lang::Explain;
@@ -79,6 +80,7 @@ fn replace(
     let backup = open_backup(&file, from)?;
     judge(&backup)?;
     let (replaced, last) = keep_old(state, starter)?;
+    let before = watermarks_before(&replaced, state)?;
     let beside = last_numbers_beside(lock)?;
     let last_run = last.run.max(lock.last_number()?).max(beside.run);
     let last_change = last.change.max(beside.change);
@@ -89,8 +91,8 @@ fn replace(
         ReplacedState::BackedUp(path) | ReplacedState::SetAside(path) => Some(path.display().to_string()),
     };
     let change = Change::new(ChangeKind::Restore, starter, reason);
-    let change = Change { file: Some(&file), old, last_run, last_change, ..change };
-    build(&unfinished, &backup, &change, from)?;
+    let change = Change { file: Some(&file), old, watermarks_known: before.is_some(), last_run, last_change, ..change };
+    build(&unfinished, &backup, &change, before.as_ref(), from)?;
     unfinished.put_in_place(state, || {
         if let ReplacedState::SetAside(_) = &replaced {
             file::move_companions(state, &open::aside(state, starter.at))?;
@@ -100,9 +102,32 @@ fn replace(
     Ok(replaced)
 }
 
-fn build(unfinished: &UnfinishedFile, backup: &Connection, change: &Change<'_>, from: &Path) -> anyhow::Result<()> {
+/// The watermarks of the state that is to be replaced. None: it is damaged, and not to be believed.
+fn watermarks_before(replaced: &ReplacedState, state: &PrivateFile) -> anyhow::Result<Option<Watermarks>> {
+    match replaced {
+        ReplacedState::Nothing => Ok(Some(Watermarks::new())),
+        ReplacedState::BackedUp(_) => {
+            let explained = |error| explain(error, state.path());
+            let read = watermarks::all(&connect(state, StateAccess::ReadOnly)?).map_err(explained);
+            read.map(Some)
+        }
+        ReplacedState::SetAside(_) => Ok(None),
+    }
+}
+
+/// `before` has the watermarks of the state that is replaced, if they are known.
+fn build(
+    unfinished: &UnfinishedFile,
+    backup: &Connection,
+    change: &Change<'_>,
+    before: Option<&Watermarks>,
+    from: &Path,
+) -> anyhow::Result<()> {
     backup::copy(backup, connect_to(unfinished.place())?, |copy| {
-        note(copy, change)?;
+        let n = note(copy, change)?;
+        if let Some(before) = before {
+            watermarks::note_replaced(copy, n, before)?;
+        }
         watermarks::forget_look_backs(copy)
     })
     .map_err(|error| match explain(error, from) {
@@ -128,7 +153,8 @@ fn no_backup(from: &Path) -> anyhow::Error {
     })
 }
 
-/// The last numbers that a state has given to runs and to changes. No number is given twice.
+/// The last numbers that a state has given to runs and to changes. No number is given twice, so that the mark, an old
+/// log and an auditor mean the same run by it.
 #[derive(Clone, Copy, Debug, Default)]
 struct LastNumbers {
     run: i64,

@@ -15,6 +15,7 @@ use crate::refusal::Refusal;
 use crate::run::{CountName, Counts, Kind, RunId, Starter, Uptime, rfc3339};
 use crate::source::TableIdentity;
 use crate::tree::mark::{Mark, Written};
+use crate::window::Span;
 
 /// The clocks at the start of a run. Milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +141,8 @@ pub struct Start {
     pub server: String,
     pub clocks: Clocks,
     pub boundary: SourceTime,
-    pub since: Option<SourceTime>,
+    /// The window that was asked for.
+    pub window: Span,
     pub doubts: Vec<Doubt>,
     pub proof: ClockContinuity,
     /// Source times above this may come again if the clock went back; None: any may.
@@ -301,7 +303,8 @@ fn put_clocks(tx: &Connection, start: &Start) -> rusqlite::Result<()> {
 pub(super) struct NewRun<'a> {
     pub kind: Kind,
     pub starter: &'a Starter,
-    pub since: Option<&'a SourceTime>,
+    /// The window of source times that was asked for, as far as it is known.
+    pub window: &'a Span,
     pub boundary: Option<&'a SourceTime>,
     /// The last number that a run got.
     pub last_number: i64,
@@ -309,24 +312,25 @@ pub(super) struct NewRun<'a> {
 
 impl<'a> NewRun<'a> {
     fn of(start: &'a Start) -> Self {
-        let Start { kind, starter, since, boundary, last_number, .. } = start;
-        Self { kind: *kind, starter, since: since.as_ref(), boundary: Some(boundary), last_number: *last_number }
+        let Start { kind, starter, window, boundary, last_number, .. } = start;
+        Self { kind: *kind, starter, window, boundary: Some(boundary), last_number: *last_number }
     }
 }
 
 /// Enters a run that is at work. Its number is greater than that of every run that the state or the tree knows.
 pub(super) fn insert(tx: &Connection, new: &NewRun<'_>) -> rusqlite::Result<RunId> {
-    let NewRun { kind, starter, since, boundary, last_number } = new;
+    let NewRun { kind, starter, window, boundary, last_number } = new;
     tx.query_row(
-        "INSERT INTO run (id, kind, status, started, since, boundary, user, uid, sudo_user, host, pid, command_line, version)
+        "INSERT INTO run (id, kind, status, started, since, until, boundary, user, uid, sudo_user, host, pid, command_line, version)
          VALUES (1 + max(?1, (SELECT coalesce(max(id), 0) FROM run), (SELECT coalesce(max(last_run), 0) FROM state_change)),
-             ?2, 'running', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+             ?2, 'running', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
          RETURNING id",
         params![
             last_number,
             kind,
             rfc3339(starter.at),
-            since,
+            window.after,
+            window.upto,
             boundary,
             starter.account.name,
             starter.account.uid,

@@ -5,16 +5,16 @@ use rusqlite::{OptionalExtension, params};
 use super::State;
 use super::history::{PastRun, RUN, RunStatus};
 use super::runs::{NewRun, insert};
-use crate::invoice::SourceTime;
 use crate::run::{Kind, RunId, Starter};
+use crate::window::Span;
 
 /// A run that came to its end before it had begun.
 #[derive(Clone, Debug)]
 pub struct FailedStart<'a> {
     pub kind: Kind,
     pub starter: &'a Starter,
-    /// Of a backfill: where its window would have begun.
-    pub since: Option<&'a SourceTime>,
+    /// The window of source times that was asked for, as far as it is known.
+    pub window: &'a Span,
     /// When it failed, RFC 3339.
     pub at: &'a str,
     pub error: &'a str,
@@ -26,9 +26,9 @@ impl State {
     /// Puts a start that failed on record. Whether a run that has no end died is left to the next run to say: the
     /// tree is compared with what the state says of that run.
     pub fn record_failed_start(&mut self, start: &FailedStart<'_>) -> anyhow::Result<RunId> {
-        let FailedStart { kind, starter, since, at, error, last_number } = *start;
+        let FailedStart { kind, starter, window, at, error, last_number } = *start;
         self.transaction(|tx| {
-            let id = insert(tx, &NewRun { kind, starter, since, boundary: None, last_number })?;
+            let id = insert(tx, &NewRun { kind, starter, window, boundary: None, last_number })?;
             tx.execute(
                 "UPDATE run SET status = 'failed', finished = ?2, error = ?3 WHERE id = ?1",
                 params![id, at, error],

@@ -11,6 +11,7 @@ use super::selection::Selection;
 use super::stored::TenantNo;
 use crate::invoice::{SourceTime, Tenant};
 use crate::run::{Kind, RunId, Starter, rfc3339};
+use crate::window::Span;
 
 words! {
     /// What the tree is compared with.
@@ -42,8 +43,8 @@ pub struct Comparison<'a> {
     pub selection: &'a Selection,
     /// Rows of the ledger that were compared with their files.
     pub files: u64,
-    /// Invoices that the next run exports.
-    pub pending: u64,
+    /// Invoices that the next run exports, by tenant, which is None where it is not known.
+    pub pending: BTreeMap<Option<Tenant>, u64>,
     /// Invoices with an open reject; where the source is not asked, those of the selection.
     pub rejected: u64,
     /// How many differences were found.
@@ -62,9 +63,6 @@ pub struct PastVerification {
     pub limited_to: Option<Vec<Tenant>>,
     /// How many tenants of the state it covered.
     pub tenants: u64,
-    /// Source times `(since, until]`; None is open at that end.
-    pub since: Option<SourceTime>,
-    pub until: Option<SourceTime>,
     pub files: u64,
     pub pending: u64,
     pub rejected: u64,
@@ -79,6 +77,16 @@ pub struct PastFinding {
     /// The word of the difference.
     pub difference: String,
     pub number: u64,
+}
+
+/// The invoices of one tenant that the run after a verification was to export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastPending {
+    /// None where it is not known.
+    pub tenant: Option<Tenant>,
+    pub number: u64,
+    /// Up to where runs had exported the tenant then; None: it had no watermark, or is not known.
+    pub watermark: Option<SourceTime>,
 }
 
 /// A verification that covered a tenant and found no difference in it.
@@ -96,13 +104,13 @@ pub struct Proof {
 impl State {
     /// Opens a verification. Earlier ones that are still called running are dead, since this process holds the lock.
     /// Dead runs that could change the tree are left to the next run.
-    pub fn begin_verification(&mut self, starter: &Starter, last_number: i64) -> anyhow::Result<RunId> {
+    pub fn begin_verification(&mut self, starter: &Starter, window: &Span, last_number: i64) -> anyhow::Result<RunId> {
         self.transaction(|tx| {
             tx.execute(
                 "UPDATE run SET status = 'interrupted', finished = ?1 WHERE status = 'running' AND boundary IS NULL",
                 [rfc3339(starter.at)],
             )?;
-            insert(tx, &NewRun { kind: Kind::Verify, starter, since: None, boundary: None, last_number })
+            insert(tx, &NewRun { kind: Kind::Verify, starter, window, boundary: None, last_number })
         })
     }
 
@@ -111,32 +119,52 @@ impl State {
         let Comparison { against, content, selection, files, pending, rejected, differences, found } = comparison;
         self.transaction(|tx| {
             tx.execute(
-                "INSERT INTO verification (run, against, content, since, until, all_tenants, last_tenant, files, pending,
-                                           rejected, differences)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, (SELECT coalesce(max(n), 0) FROM tenant), ?7, ?8, ?9, ?10)",
+                "INSERT INTO verification (run, against, content, all_tenants, last_tenant, files, pending, rejected,
+                                           differences)
+                 VALUES (?1, ?2, ?3, ?4, (SELECT coalesce(max(n), 0) FROM tenant), ?5, ?6, ?7, ?8)",
                 params![
                     run,
                     against,
                     content,
-                    selection.window.after,
-                    selection.window.upto,
                     selection.tenants.is_empty(),
                     files.cast_signed(),
-                    pending.cast_signed(),
+                    pending.values().sum::<u64>().cast_signed(),
                     rejected.cast_signed(),
                     differences.cast_signed()
                 ],
             )?;
-            for tenant in &selection.tenants {
-                tx.execute(
-                    "INSERT INTO verification_tenant (run, tenant) SELECT ?1, n FROM tenant WHERE name = ?2
-                     ON CONFLICT DO NOTHING",
-                    params![run, tenant],
-                )?;
-            }
+            record_tenants(tx, run, &selection.tenants, pending)?;
             record_findings(tx, run, found)
         })
     }
+}
+
+/// Enters the tenants that the verification was limited to, and those with pending invoices. Tenants that the state does
+/// not know share a row.
+fn record_tenants(
+    tx: &Connection,
+    run: RunId,
+    limited_to: &[Tenant],
+    pending: &BTreeMap<Option<Tenant>, u64>,
+) -> rusqlite::Result<()> {
+    let mut by_number: BTreeMap<i64, (u64, Option<SourceTime>)> = BTreeMap::new();
+    let mut known = tx.prepare("SELECT n, watermark FROM tenant WHERE name = ?1")?;
+    let mut known = |tenant| known.query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?))).optional();
+    for tenant in limited_to {
+        if let Some((n, watermark)) = known(Some(tenant))? {
+            by_number.insert(n, (0, watermark));
+        }
+    }
+    for (tenant, number) in pending {
+        let (n, watermark) = known(tenant.as_ref())?.unwrap_or((0, None));
+        by_number.entry(n).or_insert((0, watermark)).0 += number;
+    }
+    let mut insert =
+        tx.prepare("INSERT INTO verification_tenant (run, tenant, pending, watermark) VALUES (?1, ?2, ?3, ?4)")?;
+    for (tenant, (pending, watermark)) in by_number {
+        insert.execute(params![run, tenant, pending.cast_signed(), watermark])?;
+    }
+    Ok(())
 }
 
 /// Adds up what was found in tenants that the state does not know: they share a row, which cannot be changed later.
@@ -168,8 +196,6 @@ pub(super) fn of_run(conn: &Connection, run: RunId) -> rusqlite::Result<Option<P
             limited_to,
             against: row.get("against")?,
             content: row.get("content")?,
-            since: row.get("since")?,
-            until: row.get("until")?,
             files: row.get("files")?,
             pending: row.get("pending")?,
             rejected: row.get("rejected")?,
@@ -179,10 +205,19 @@ pub(super) fn of_run(conn: &Connection, run: RunId) -> rusqlite::Result<Option<P
     conn.prepare_cached("SELECT * FROM verification WHERE run = ?1")?.query_row([run], verification).optional()
 }
 
-/// The tenants that a verification was limited to, by name; none where it was not.
-pub(super) fn tenants_of(conn: &Connection, run: RunId) -> rusqlite::Result<Vec<Tenant>> {
+/// The tenants that a verification was limited to, by name.
+fn tenants_of(conn: &Connection, run: RunId) -> rusqlite::Result<Vec<Tenant>> {
     let mut query = conn.prepare(LIMITED_TO)?;
     query.query_map([run], |row| row.get(0))?.collect()
+}
+
+/// What was pending at a verification, by tenant.
+pub(super) fn pending_of(conn: &Connection, run: RunId) -> rusqlite::Result<Vec<PastPending>> {
+    let mut query = conn.prepare(PENDING)?;
+    let pending = |row: &Row<'_>| {
+        Ok(PastPending { tenant: row.get("name")?, number: row.get("pending")?, watermark: row.get("watermark")? })
+    };
+    query.query_map([run], pending)?.collect()
 }
 
 /// What a verification found, by tenant.
@@ -201,11 +236,6 @@ pub(super) fn proofs(conn: &Connection) -> rusqlite::Result<HashMap<TenantNo, Pr
     let mut proofs = HashMap::new();
     let mut left: BTreeSet<i64> =
         conn.prepare("SELECT n FROM tenant")?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    // Pending invoices are not known by tenant. A tenant without a watermark may consist of nothing else.
-    let without_watermark: BTreeSet<i64> = conn
-        .prepare("SELECT n FROM tenant WHERE watermark IS NULL")?
-        .query_map([], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
     let mut query = conn.prepare(BEST_FIRST)?;
     let mut rows = query.query([])?;
     while !left.is_empty()
@@ -223,11 +253,8 @@ pub(super) fn proofs(conn: &Connection) -> rusqlite::Result<HashMap<TenantNo, Pr
             true => left.range(..=row.get::<_, i64>("last_tenant")?).copied().collect(),
             false => numbers(conn, "SELECT tenant FROM verification_tenant WHERE run = ?1", proof.run)?,
         };
-        for differs in numbers(conn, "SELECT tenant FROM verification_finding WHERE run = ?1", proof.run)? {
-            covered.remove(&differs);
-        }
-        if proof.against != Against::Ledger && row.get::<_, u64>("pending")? > 0 {
-            covered.retain(|tenant| !without_watermark.contains(tenant));
+        for unproven in numbers(conn, UNPROVEN, proof.run)? {
+            covered.remove(&unproven);
         }
         for proven in covered.into_iter().filter(|tenant| left.remove(tenant)).collect::<Vec<_>>() {
             proofs.insert(TenantNo(proven), proof.clone());
@@ -241,10 +268,16 @@ fn numbers(conn: &Connection, sql: &str, run: RunId) -> rusqlite::Result<BTreeSe
 }
 
 /// Without those that compared no file, which proves nothing.
-const BEST_FIRST: &str = "SELECT v.*, r.started FROM verification v CROSS JOIN run r ON r.id = v.run WHERE v.files > 0
-    ORDER BY v.since IS NOT NULL OR v.until IS NOT NULL,
+const BEST_FIRST: &str =
+    "SELECT v.*, r.started, r.since, r.until FROM verification v CROSS JOIN run r ON r.id = v.run WHERE v.files > 0
+    ORDER BY r.since IS NOT NULL OR r.until IS NOT NULL,
              CASE v.against WHEN 'documents' THEN 0 WHEN 'keys' THEN 1 ELSE 2 END, v.run DESC";
+/// The tenants with differences, and those that had no watermark and may have consisted of pending invoices alone.
+const UNPROVEN: &str = "SELECT tenant FROM verification_finding WHERE run = ?1 UNION ALL
+    SELECT tenant FROM verification_tenant WHERE run = ?1 AND pending > 0 AND watermark IS NULL";
 pub(super) const LIMITED_TO: &str = "SELECT t.name FROM verification_tenant v CROSS JOIN tenant t ON t.n = v.tenant
     WHERE v.run = ?1 ORDER BY t.name";
+pub(super) const PENDING: &str = "SELECT t.name, v.pending, v.watermark FROM verification_tenant v
+    LEFT JOIN tenant t ON t.n = v.tenant WHERE v.run = ?1 AND v.pending > 0 ORDER BY t.name";
 pub(super) const FOUND_BY: &str = "SELECT t.name, f.difference, f.number FROM verification_finding f
     LEFT JOIN tenant t ON t.n = f.tenant WHERE f.run = ?1 ORDER BY t.name, f.difference";

@@ -6,6 +6,8 @@
 //! lies below the watermark runs have read: only there an invoice can be late. Every move is on record with its change,
 //! except those of a run, which its own row holds.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, params};
 
 use super::State;
@@ -76,7 +78,8 @@ pub(super) fn put_back(conn: &Connection, tenant: &Tenant, to: &SourceTime) -> r
     Ok(())
 }
 
-/// Moves a watermark so that nothing above it counts as exported.
+/// Moves a watermark so that nothing above it counts as exported. Files above it that are gone are written again. An
+/// ordinary incremental run leaves them out (`export::check`, `Presence::Assumed`).
 pub(super) fn set(
     tx: &Connection,
     change: i64,
@@ -170,8 +173,8 @@ pub(super) fn advance_unchanged(
     Ok(())
 }
 
-/// Makes what a run doubts at its start lasting, so that a run that dies does not forget it. `times_again`: source
-/// times above it may come again; None: any may.
+/// Makes what a run doubts at its start lasting, in the transaction that opens the run, so that a run that dies does not
+/// forget it. `times_again`: source times above it may come again; None: any may.
 pub(super) fn record_doubts(
     conn: &Connection,
     doubts: &[Doubt],
@@ -205,6 +208,29 @@ pub(super) fn doubt_tenants(conn: &Connection, doubts: &[Doubt]) -> rusqlite::Re
 /// late: whether earlier runs have read this source, or all of its times, is in doubt.
 pub(super) fn forget_look_backs(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute("UPDATE tenant SET look_back = NULL, read_from = NULL", []).map(drop)
+}
+
+/// The watermarks of a state by tenant; tenants without one are left out.
+pub(super) type Watermarks = BTreeMap<Tenant, SourceTime>;
+
+/// All watermarks of a state.
+pub(super) fn all(conn: &Connection) -> rusqlite::Result<Watermarks> {
+    let mut query = conn.prepare("SELECT name, watermark FROM tenant WHERE watermark IS NOT NULL")?;
+    query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Puts on record which watermarks differ from those of the state that a restore replaces. A tenant that only that state
+/// knew becomes known, without a watermark.
+pub(super) fn note_replaced(conn: &Connection, change: i64, before: &Watermarks) -> rusqlite::Result<()> {
+    let after = all(conn)?;
+    for tenant in before.keys().chain(after.keys().filter(|tenant| !before.contains_key(tenant))) {
+        let (old, new) = (before.get(tenant), after.get(tenant));
+        if old != new {
+            let n = tenants::get_or_insert(conn, tenant)?;
+            changes::note_watermark(conn, change, n, old, new)?;
+        }
+    }
+    Ok(())
 }
 
 /// Lets the invoices above a time count as unsettled, and their files be examined; None is every invoice. Returns how

@@ -317,3 +317,25 @@ fn a_file_that_a_dead_run_of_an_earlier_version_may_have_written_is_a_leftover()
     exporter.run(["verify", "--against-source", "--prune", "--prune-leftovers", "--prune-up-to", "3"]).expect(0);
     exporter.assert_agrees();
 }
+
+#[test]
+fn which_watermarks_a_restore_moved_under_an_earlier_schema_is_not_known() {
+    let table = table();
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    exporter.run(["state", "backup"]).expect(0);
+    exporter.run(["state", "set", "10", "2025-11-28", "--yes"]).expect(0);
+    exporter.run(["state", "restore", "latest", "--yes"]).expect(0);
+    let moved = || {
+        let changes = exporter.run(["history", "--kind", "restore", "--format", "json"]).expect(0).json();
+        changes.as_array().unwrap().iter().map(|change| change["tenants"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(moved(), [json!(1)]);
+    take_back(&exporter, 6);
+    assert_eq!(moved(), [json!(null)]);
+    let backup = exporter.home().join("backup.db");
+    exporter.run(["state", "backup", backup.to_str().unwrap()]).expect(0);
+    exporter.run(["state", "restore", backup.to_str().unwrap(), "--yes"]).expect(0);
+    assert_eq!(moved(), [json!(0), json!(null)]);
+    exporter.run(["state", "check", "--deep"]).expect(0);
+}

@@ -147,7 +147,7 @@ impl<'a> Decider<'a> {
     /// The reader has begun a group: its tenants are started.
     fn begin(&mut self, group: usize) {
         for member in &self.groups[group].members {
-            self.decisions.journal.start(&member.tenant, member.watermark.clone());
+            self.decisions.journal.start(member);
         }
     }
 

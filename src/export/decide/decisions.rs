@@ -237,7 +237,8 @@ impl Decisions<'_> {
         Ok(())
     }
 
-    /// A file could not be removed, or is not what we wrote: it is listed, and a folder that is stuck fails the tenant.
+    /// A superseded file could not be removed, or is not what this program wrote: it is listed for `verify --prune`. A
+    /// folder that is stuck fails its tenant alone. The invoice is on record at its new path either way.
     fn note_not_removed(&mut self, batch: &mut Batch, left: &NotRemoved) {
         let path = left.path.to_string();
         match &left.why {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use chrono::DateTime;
 
-use super::findings::{Difference, Findings};
+use super::findings::{Difference, Findings, Place};
 use super::task::{ContentCheck, Task};
 use crate::event::Event;
 use crate::fs::private::{PRIVATE, PrivateFolder};
@@ -55,7 +55,7 @@ pub(super) fn compare(
                     Blame::NotTheDeadRun => findings.record_entry(difference, entry, detail),
                     Blame::Perhaps => findings.record_entry(difference, entry, detail.then(&InDoubt::detail())),
                     // The next run puts it on record.
-                    Blame::ItsDocument => findings.pending += 1,
+                    Blame::ItsDocument => findings.note_pending(Place::Tenant(entry.tenant.clone())),
                 }
             }
             if findings.files.is_multiple_of(PROGRESS_EVERY) {
@@ -261,7 +261,7 @@ fn find_strangers(
     for path in state.without_invoice(files)? {
         // The next run clears up what a dead run left.
         if in_doubt.contains_key(&path) {
-            findings.pending += 1;
+            findings.note_pending(Place::of_path(&path.to_string()));
             continue;
         }
         match state.leftover(&path)? {

@@ -109,10 +109,16 @@ pub struct Findings {
     reused: Vec<TreePath>,
     /// How many rows of the ledger were compared with their files.
     pub files: u64,
-    /// Invoices and files that the next run takes care of: no run has read so far yet, or a dead run left them.
-    pub pending: u64,
+    pending: BTreeMap<Place, u64>,
     /// Invoices known to be rejected that were met; where the source is not asked, all of the selection.
     pub rejected: u64,
+}
+
+impl Place {
+    /// The folder of a path below the output.
+    pub(super) fn of_path(path: &str) -> Self {
+        path.split('/').next().map_or(Self::Unknown, |folder| Self::Folder(folder.to_owned()))
+    }
 }
 
 impl Finding {
@@ -122,8 +128,8 @@ impl Finding {
     }
 
     fn place(&self) -> Place {
-        let folder = || self.path.as_deref()?.split('/').next().map(|folder| Place::Folder(folder.to_owned()));
-        self.tenant.clone().map(Place::Tenant).or_else(folder).unwrap_or(Place::Unknown)
+        let folder = || self.path.as_deref().map_or(Place::Unknown, Place::of_path);
+        self.tenant.clone().map_or_else(folder, Place::Tenant)
     }
 }
 
@@ -140,7 +146,7 @@ impl Findings {
             superseded: Vec::new(),
             reused: Vec::new(),
             files: 0,
-            pending: 0,
+            pending: BTreeMap::new(),
             rejected: 0,
         }
     }
@@ -207,6 +213,21 @@ impl Findings {
                 text!("{remedy}; but {some} of {found}: {mend}", "{remedy}；其中 {some} 条: {mend}"; remedy, mend)
             }
         }
+    }
+
+    /// The next run takes care of an invoice or a file of this place: no run has read so far yet, or a dead run left it.
+    pub(super) fn note_pending(&mut self, place: Place) {
+        *self.pending.entry(place).or_default() += 1;
+    }
+
+    /// How many invoices and files the next run takes care of.
+    pub fn pending(&self) -> u64 {
+        self.pending.values().sum()
+    }
+
+    /// The same by place.
+    pub(super) fn pending_by_place(&self) -> &BTreeMap<Place, u64> {
+        &self.pending
     }
 
     /// How many were found.

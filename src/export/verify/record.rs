@@ -8,6 +8,7 @@ use super::findings::{Findings, Place};
 use super::look::is_refused;
 use super::task::Task;
 use crate::export::metrics::RunMetrics;
+use crate::export::options::CommonOptions;
 use crate::export::session::end;
 use crate::invoice::Tenant;
 use crate::lang::Message;
@@ -33,7 +34,8 @@ impl Record {
     /// A state that is refused answers nothing either.
     pub(super) fn begin(state: &mut State, task: &Task, lock: &ExportLock) -> anyhow::Result<Self> {
         let mut record = Self { run: None, missing: None };
-        let begun = state.begin_verification(&task.common.surroundings.starter, lock.last_number()?);
+        let CommonOptions { surroundings, selection, .. } = &task.common;
+        let begun = state.begin_verification(&surroundings.starter, &selection.window, lock.last_number()?);
         record.run = record.kept(begun)?;
         record.run.map_or(Ok(()), |run| lock.note_number(run))?;
         Ok(record)
@@ -103,21 +105,24 @@ impl Record {
 fn comparison<'a>(state: &State, task: &'a Task, findings: &Findings) -> anyhow::Result<Comparison<'a>> {
     let known = state.tenants()?.into_iter().map(|known| (folder_of(&known.tenant), known.tenant));
     let known: HashMap<String, Tenant> = known.collect();
-    let mut found = BTreeMap::new();
+    let tenant = |place: &Place| match place {
+        Place::Tenant(tenant) => Some(tenant.clone()),
+        Place::Folder(folder) => known.get(folder).cloned(),
+        Place::Unknown => None,
+    };
+    let (mut found, mut pending) = (BTreeMap::new(), BTreeMap::new());
     for ((place, difference), number) in findings.by_place() {
-        let tenant = match place {
-            Place::Tenant(tenant) => Some(tenant.clone()),
-            Place::Folder(folder) => known.get(folder).cloned(),
-            Place::Unknown => None,
-        };
-        *found.entry((tenant, difference.as_str())).or_default() += number;
+        *found.entry((tenant(place), difference.as_str())).or_default() += number;
+    }
+    for (place, number) in findings.pending_by_place() {
+        *pending.entry(tenant(place)).or_default() += number;
     }
     Ok(Comparison {
         against: task.against(),
         content: task.content,
         selection: &task.common.selection,
         files: findings.files,
-        pending: findings.pending,
+        pending,
         rejected: findings.rejected,
         differences: findings.number(),
         found,

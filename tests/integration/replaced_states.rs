@@ -1,0 +1,89 @@
+//! States that another one has replaced: which watermarks moved by that, and where their runs are found.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::exporter::Exporter;
+use crate::support::scene::INCREMENTAL;
+use crate::support::table::{Row, Table, on_every_source};
+
+fn arrive(table: &Table, id: i64, tenant: &str) {
+    let time = table.ago(Duration::from_secs(3_000));
+    table.insert(&Row { id, tenant, number: &format!("INV{id}"), time: &time, ..Row::default() });
+}
+
+fn watermark(exporter: &Exporter<'_>, tenant: &str) -> String {
+    exporter.ask_one(&format!("SELECT watermark FROM tenant WHERE name = '{tenant}'"))
+}
+
+/// The newest change, in the list and in full.
+#[track_caller]
+fn newest_change(exporter: &Exporter<'_>) -> (Value, Value) {
+    let listed = exporter.run(["history", "--kind", "restore", "--limit", "1", "--format", "json"]).expect(0).json();
+    let full = exporter.run(["history", listed[0]["id"].as_str().unwrap(), "--format", "json"]).expect(0).json();
+    (listed[0].clone(), full)
+}
+
+#[test]
+fn a_restore_says_which_watermarks_moved_from_where_to_where() {
+    on_every_source(|table| {
+        (1..).zip(["1", "10", "20"]).for_each(|(id, tenant)| arrive(table, id, tenant));
+        let exporter = Exporter::new(table);
+        exporter.run(INCREMENTAL).expect(0);
+        exporter.run(["state", "set", "1", "2025-11-27", "--yes"]).expect(0);
+        exporter.run(["state", "reset", "20", "--yes"]).expect(0);
+        let then = watermark(&exporter, "10");
+        let backup = exporter.home().join("backup.db");
+        exporter.run(["state", "backup", backup.to_str().unwrap()]).expect(0);
+        for (tenant, day) in [("10", "2025-11-26"), ("20", "2025-11-25"), ("30", "2025-11-24")] {
+            arrive(table, 100 + tenant.parse::<i64>().unwrap(), tenant);
+            exporter.run(["state", "set", tenant, day, "--yes"]).expect(0);
+        }
+        exporter.run(["state", "restore", backup.to_str().unwrap(), "--yes", "--reason", "a test"]).expect(0);
+        let moved = |tenant: &str, old: &str, new: Option<&str>| json!({ "tenant": tenant, "old_watermark": format!("{old} 00:00:00"), "new_watermark": new });
+        let expected = json!([
+            moved("10", "2025-11-26", Some(&then)),
+            moved("20", "2025-11-25", None),
+            moved("30", "2025-11-24", None)
+        ]);
+        let (listed, full) = newest_change(&exporter);
+        assert_eq!((&listed["tenants"], &full["tenants"], &full["watermarks"]), (&json!(3), &json!(3), &expected));
+        for (lang, words) in [("en", "3 watermarks"), ("zh", "3 个水位线")] {
+            let text = exporter.run(["history", "--kind", "restore", "--limit", "1", "--lang", lang]).expect(0);
+            assert!(text.stdout.contains(words), "{text}");
+        }
+        let of_tenant = exporter.run(["history", "--tenant", "10", "--kind", "restore", "--format", "json"]).expect(0);
+        assert_eq!(of_tenant.json().as_array().unwrap().len(), 1, "{of_tenant}");
+        exporter.run(["state", "check", "--deep"]).expect(0);
+        exporter.run(INCREMENTAL).expect(0);
+        exporter.assert_agrees();
+        exporter.assert_state_is_sound();
+        // Where there was no state, all of them are new.
+        fs::remove_file(exporter.state()).unwrap();
+        exporter.run(["state", "restore", backup.to_str().unwrap(), "--yes"]).expect(0);
+        let (listed, full) = newest_change(&exporter);
+        assert_eq!((&listed["tenants"], &full["watermarks"][0]["old_watermark"]), (&json!(2), &Value::Null), "{full}");
+    });
+}
+
+#[test]
+fn which_watermarks_moved_from_a_damaged_state_is_said_to_be_unknown() {
+    let table = Table::embedded();
+    arrive(&table, 1, "1");
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    let backup = exporter.home().join("backup.db");
+    exporter.run(["state", "backup", backup.to_str().unwrap()]).expect(0);
+    let mut bytes = fs::read(exporter.state()).unwrap();
+    bytes.truncate(20_000);
+    fs::write(exporter.state(), bytes).unwrap();
+    exporter.run(["state", "restore", backup.to_str().unwrap(), "--yes"]).expect(0);
+    let (listed, full) = newest_change(&exporter);
+    assert_eq!((&listed["tenants"], &full["tenants"]), (&Value::Null, &Value::Null), "{full}");
+    for (lang, words) in [("en", "not known which watermarks moved"), ("zh", "无法得知移动了哪些水位线")] {
+        let text = exporter.run(["history", "--kind", "restore", "--lang", lang]).expect(0);
+        assert!(text.stdout.contains(words), "{text}");
+    }
+}
