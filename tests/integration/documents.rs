@@ -5,6 +5,7 @@
 
 mod comparing;
 mod excused;
+mod honesty;
 mod languages;
 mod markdown;
 mod place;
@@ -35,6 +36,22 @@ macro_rules! documents {
 documents! {
     the_readme_shows_what_happens: "README.md",
     the_chinese_readme_shows_what_happens: "README.zh-CN.md",
+    the_installation_shows_what_happens: "docs/install.md",
+    the_chinese_installation_shows_what_happens: "docs/install.zh-CN.md",
+    the_operations_show_what_happens: "docs/operations.md",
+    the_chinese_operations_show_what_happens: "docs/operations.zh-CN.md",
+    the_way_from_the_script_shows_what_happens: "docs/coming-from-the-script.md",
+    the_chinese_way_from_the_script_shows_what_happens: "docs/coming-from-the-script.zh-CN.md",
+    the_audit_shows_what_happens: "docs/verify-and-audit.md",
+    the_chinese_audit_shows_what_happens: "docs/verify-and-audit.zh-CN.md",
+    the_guarantees_show_what_happens: "docs/guarantees.md",
+    the_chinese_guarantees_show_what_happens: "docs/guarantees.zh-CN.md",
+    the_configuration_shows_what_happens: "docs/configuration.md",
+    the_chinese_configuration_shows_what_happens: "docs/configuration.zh-CN.md",
+    the_sources_show_what_happens: "docs/sources.md",
+    the_chinese_sources_show_what_happens: "docs/sources.zh-CN.md",
+    the_state_shows_what_happens: "docs/state.md",
+    the_architecture_shows_what_happens: "docs/architecture.md",
 }
 
 #[test]
@@ -82,13 +99,20 @@ fn documents() -> Vec<Document> {
 fn try_out(path: &str) {
     let document = Document::read(path);
     let (steps, mut found) = steps::steps(&document);
-    let place = (!steps.is_empty()).then(|| scenes::scene(path));
-    let outcomes = place.map_or_else(Vec::new, |place| steps::run(&document, &steps, &place));
+    let outcomes = carry_out(&document, &steps);
     if std::env::var_os(REWRITE).is_some_and(|value| !value.is_empty()) {
         rewrite(&document, &steps, &outcomes);
     }
     found.extend(steps.iter().zip(&outcomes).flat_map(|(step, outcome)| faults(&document, step, outcome)));
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+/// Where there is nothing to do, no place is made.
+fn carry_out(document: &Document, steps: &[Step]) -> Vec<Outcome> {
+    if steps.is_empty() {
+        return Vec::new();
+    }
+    steps::run(document, steps, &scenes::scene(&document.path))
 }
 
 fn faults(document: &Document, step: &Step, outcome: &Outcome) -> Vec<String> {

@@ -14,6 +14,8 @@ static VOLATILE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z\b|[+-]\d\d:\d\d\b)?".to_owned(), "TIME"),
         (r"\b\d{4}-\d\d-\d\d\b".to_owned(), "DATE"),
         (r"\b\d{8}T\d{6}Z".to_owned(), "STAMP"),
+        // The name of a file begins with the issue date, and the invoices of the demo are always young.
+        (r"/\d{8}\+".to_owned(), "/DAY+"),
         (r"\b\d\d:\d\d:\d\d\b".to_owned(), "TIME"),
         (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b".to_owned(), "HEX"),
         (r"\b[0-9a-f]{16,}\b".to_owned(), "HEX"),

@@ -56,7 +56,9 @@ pub(crate) fn dead_links(document: &Document) -> Vec<String> {
 /// Half-width punctuation between Chinese characters, outside of code.
 pub(crate) fn half_width(document: &Document) -> Vec<String> {
     let between = Regex::new(r"\p{Han}\s*[,;:!?()]\s*\p{Han}").unwrap();
+    let target = Regex::new(r"\]\([^)]*\)").unwrap();
     let found = document.prose().into_iter().filter_map(|(line, text)| {
+        let text = target.replace_all(&text, "]");
         let found = between.find(&text)?;
         Some(format!("{}:{}: half-width punctuation in {:?}", document.path, line + 1, found.as_str()))
     });

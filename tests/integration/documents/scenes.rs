@@ -27,9 +27,9 @@ pub(crate) fn scene(document: &str) -> Place {
             installed(&place);
             left_by_the_script(&place);
         }
-        "verify-and-audit" => {
+        "state" => {
             with_history(&place);
-            damage(&place);
+            audited(&place);
         }
         _ => with_history(&place),
     }
@@ -57,8 +57,9 @@ fn with_history(place: &Place) {
     let table = place.table();
     table.execute(INDEX);
     insert(table, &[301, 302, 303], 50);
-    export(place, "--mode full", &[0]);
-    export(place, "--mode incremental", &[0]);
+    // What changes afterwards lies above their boundary.
+    export(place, "--mode full --safety-lag 20m", &[0]);
+    export(place, "--mode incremental --safety-lag 20m", &[0]);
     changes(table);
     export(place, "--mode incremental", &[3]);
     prepare(place, "echo wrong >/tmp/wrong; ", &[0]);
@@ -78,20 +79,14 @@ fn changes(table: &Table) {
     insert(table, &[307], 40);
 }
 
-/// What a verification can find: in the tree and in the source.
-fn damage(place: &Place) {
-    let script = r#"
-        cd /srv/context
-        file() { echo */*/*+INV$1.json; }
-        rm $(file 000000105)
-        echo '{}' >$(file 000000225)
-        chmod 600 $(file 000000153)
-        echo '{}' >1/CN/foreign.json
-    "#;
-    prepare(place, script, &[0]);
-    let table = place.table();
-    table.execute("DELETE FROM t_invoice WHERE fid = 2");
-    table.execute("UPDATE t_invoice SET fupdate_time = fupdate_time, fext_field = CONCAT('{\"checked\":true,', SUBSTRING(fext_field, 2)) WHERE fid = 303");
+/// A verification, and a watermark that an operator set.
+fn audited(place: &Place) {
+    prepare(place, &format!("{SETTINGS}invoice-export verify --against-source"), &[0]);
+    prepare(
+        place,
+        &format!("{SETTINGS}invoice-export state set 10 2025-11-20 --yes --reason 'the archive lost files'"),
+        &[0],
+    );
 }
 
 /// The tree as the script exported it, with its state file and no state of ours.
