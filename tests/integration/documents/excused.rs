@@ -4,9 +4,8 @@ use super::markdown::Document;
 use super::steps::commands;
 
 /// How the name of the document begins (`*`: every one), how the command begins, and why it is not run.
-const EXCUSED: [(&str, &str, &str); 4] = [
+const EXCUSED: [(&str, &str, &str); 3] = [
     ("*", "cargo build --release", "the program that the tests are built with stands where this puts one"),
-    ("docs/install", "apt-get install", "the place has no network but its own"),
     ("*", "scripts/test", "these tests are part of it"),
     ("*", "scripts/demo", "it builds and may install packages; tests/integration/scripts.rs runs it"),
 ];
