@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::fs::readers::StateMode;
@@ -156,7 +156,7 @@ pub struct Run {
     #[arg(long, env = "INVOICE_EXPORT_MODE", value_enum)]
     pub mode: Option<Mode>,
     /// Read and check everything, but write nothing at all
-    #[arg(long, env = "INVOICE_EXPORT_DRY_RUN")]
+    #[arg(long, env = "INVOICE_EXPORT_DRY_RUN", value_parser = BoolishValueParser::new())]
     pub dry_run: bool,
     /// Only this tenant; may be given several times
     #[arg(long, value_name = "ID")]
@@ -175,13 +175,13 @@ pub struct Run {
     #[command(flatten)]
     pub work: Work,
     /// A tenant with invoices that cannot be exported fails, and its watermark stays until they can
-    #[arg(long, env = "INVOICE_EXPORT_STRICT")]
+    #[arg(long, env = "INVOICE_EXPORT_STRICT", value_parser = BoolishValueParser::new())]
     pub strict: bool,
     /// Set an existing state aside (it is kept) and start anew; files that are right are kept
     #[arg(long)]
     pub fresh: bool,
     /// Fail if there is no state; recommended in crontabs once the first run is through
-    #[arg(long, env = "INVOICE_EXPORT_REQUIRE_STATE", conflicts_with = "fresh")]
+    #[arg(long, env = "INVOICE_EXPORT_REQUIRE_STATE", value_parser = BoolishValueParser::new(), conflicts_with = "fresh")]
     pub require_state: bool,
     /// Back the state up before an incremental run if the last such backup is older; 0s: never
     #[arg(long, env = "INVOICE_EXPORT_BACKUP_EVERY", value_parser = humantime::parse_duration, default_value = "24h", value_name = "TIME")]
@@ -191,7 +191,7 @@ pub struct Run {
     pub keep_backups: u16,
     /// Write the script's state file after the run, for monitoring that reads it; the file it replaces is
     /// kept as --backup-every and --keep-backups say
-    #[arg(long, env = "INVOICE_EXPORT_MIRROR_LEGACY_STATE")]
+    #[arg(long, env = "INVOICE_EXPORT_MIRROR_LEGACY_STATE", value_parser = BoolishValueParser::new())]
     pub mirror_legacy_state: bool,
     #[command(flatten)]
     pub names: Names,

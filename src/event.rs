@@ -86,6 +86,8 @@ pub enum Notice {
     TableUnknown,
     /// Files in this folder, and perhaps in others, do not get the group or the ACL that it hands down.
     NotShared { folder: String, detail: String },
+    /// The mode of the state lets a group read that not everything of it has: this file or folder, for example.
+    StateNotShared { folder: PathBuf, group: u32, example: PathBuf },
     /// A file could not be removed.
     NotRemoved { path: String, detail: String },
     /// The tenant shows source times ahead of the server's clock; they wait for their window.

@@ -55,7 +55,7 @@ impl Text {
 
     /// An error with this text in front of the error that led to it.
     pub fn caused_by(self, cause: impl Into<anyhow::Error>) -> anyhow::Error {
-        anyhow::Error::new(ExplainedError { message: self.into(), cause: Some(cause.into()) })
+        Message::from(self).caused_by(cause)
     }
 
     /// Two statements about one thing.
@@ -122,6 +122,13 @@ macro_rules! message {
 pub struct Message {
     pub what: Text,
     pub hint: Option<Text>,
+}
+
+impl Message {
+    /// An error with this message in front of the error that led to it.
+    pub fn caused_by(self, cause: impl Into<anyhow::Error>) -> anyhow::Error {
+        anyhow::Error::new(ExplainedError { message: self, cause: Some(cause.into()) })
+    }
 }
 
 impl Display for Message {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::FileType;
 use serde_json::{Value, json};
 
-use crate::event::Event;
+use crate::event::{Event, Notice};
 use crate::fs::file::{PrivateFile, name_of};
 use crate::fs::identity::Identity;
 use crate::fs::kind;
@@ -103,6 +103,22 @@ impl ExportLock {
         for folder in [&self.private, self.state.folder()] {
             folder.set_mode(mark::FILE, mode)?;
             folder.admit(mode)?;
+        }
+        Ok(())
+    }
+
+    /// Tells where the mode lets a group read that some files of the state do not have.
+    fn tell_of_other_groups(&self, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
+        if self.mode != Some(StateMode::Group) {
+            return Ok(());
+        }
+        let of_output = self.state_lock.as_ref().map(|_| &self.private);
+        for folder in [Some(self.state.folder()), of_output].into_iter().flatten() {
+            let group = folder.group()?;
+            if let Some(example) = folder.with_another_group(group)? {
+                let folder = folder.path().to_path_buf();
+                tell(Event::Notice(Notice::StateNotShared { folder, group, example }));
+            }
         }
         Ok(())
     }
@@ -233,6 +249,7 @@ pub fn acquire(
     take_script_lock(&private, &request.holder)?;
     let lock = ExportLock { file, state_lock, private, state, starter: starter.clone(), mode };
     lock.admit_readers()?;
+    lock.tell_of_other_groups(tell)?;
     Ok((tree, lock))
 }
 

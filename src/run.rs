@@ -155,8 +155,8 @@ impl Counts {
             && self.taken_over <= self.unchanged
     }
 
-    /// Counts a late arrival, by so many seconds.
-    pub fn late(&mut self, by: u64) {
+    /// Counts an invoice that arrived late by so many seconds.
+    pub fn count_late_arrival(&mut self, by: u64) {
         self.late += 1;
         self.late_by = self.late_by.max(by);
     }

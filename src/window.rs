@@ -34,7 +34,7 @@ impl Clock {
 const LEAST_LAG: Duration = Duration::from_secs(1);
 
 /// The lag that a run keeps though a shorter one was asked for.
-pub fn effective(lag: Duration) -> Duration {
+pub fn clamp_lag(lag: Duration) -> Duration {
     lag.max(LEAST_LAG)
 }
 
@@ -103,7 +103,7 @@ impl Clock {
     /// The end of what a run may read.
     pub fn boundary(&self, lag: Duration) -> SourceTime {
         // A lag that reaches back beyond the calendar leaves nothing to be read.
-        earlier(&self.now, effective(lag)).unwrap_or_else(|| SourceTime::from("0001-01-01 00:00:00"))
+        earlier(&self.now, clamp_lag(lag)).unwrap_or_else(|| SourceTime::from("0001-01-01 00:00:00"))
     }
 }
 

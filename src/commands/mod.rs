@@ -10,6 +10,7 @@ use crate::cli::{self, Cli, Command};
 use crate::config;
 use crate::lang;
 use crate::panics;
+use crate::refusal::Refusal;
 use crate::report::{self, Reporter};
 
 mod consent;
@@ -33,9 +34,7 @@ pub fn main() -> ExitCode {
     signals::survive_size_limit();
     let (cli, matches) = match parse() {
         Ok(parsed) => parsed,
-        Err(error) => {
-            return ExitCode::from(report::print_answer(&redaction::redacted(error), locale()));
-        }
+        Err(error) => return ExitCode::from(refused(redaction::redacted(error))),
     };
     let reporter = Reporter::new(report_settings(&cli));
     config::unknown_variables(&Cli::command()).into_iter().for_each(|unknown| reporter.warn(unknown));
@@ -60,6 +59,15 @@ fn parse() -> Result<(Cli, ArgMatches), clap::Error> {
     Ok((cli, matches))
 }
 
+/// Says what clap refuses, or the help that it was asked for, and returns the exit code.
+fn refused(error: clap::Error) -> u8 {
+    let lang = config::language().unwrap_or_else(locale);
+    let Some(message) = config::wrong_value(&error) else { return report::print_answer(&error, lang) };
+    let error = Refusal::usage(message);
+    Reporter::new(report::PrintSettings::plain(lang)).error(&error);
+    report::exit_code(&error)
+}
+
 /// The language of the locale.
 fn locale() -> lang::Lang {
     let variable = |name| config::variable(name);
@@ -75,7 +83,7 @@ fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Res
     // clap hands the flags that every command knows down to the command's own matches.
     let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
     config::refuse_password_on_command_line(&cli.common, matches)?;
-    config::refuse_other_than_folders(&cli.common)?;
+    config::refuse_other_than_folders(&cli.common, matches)?;
     match &cli.command {
         Command::Run(args) => run::run(&cli.common, args, matches, reporter),
         Command::Status(args) => status::run(&cli.common, args, matches, reporter),

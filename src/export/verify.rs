@@ -163,7 +163,7 @@ fn compare_and_mend(
         }
     };
     record.run = Some(run.id);
-    let mend = |site: RunContext<'_>, tell: &mut dyn FnMut(Event)| mend(options, with, &findings, site, tell);
+    let mend = |context: RunContext<'_>, tell: &mut dyn FnMut(Event)| mend(options, with, &findings, context, tell);
     let (_, RunResult { totals: Totals { run: counts, .. }, .. }) =
         session.on_record(options, run, metrics, tell, mend)?;
     let left = examine(task, sight(&session, record.run), &(options.surroundings.watch)()?, tell)?;
@@ -210,10 +210,10 @@ fn mend(
     options: &CommonOptions,
     with: &WithSource,
     findings: &Findings,
-    site: RunContext<'_>,
+    context: RunContext<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<RunResult> {
-    let RunContext { state, snapshot, mut writing } = site;
+    let RunContext { state, snapshot, mut writing } = context;
     let mut pruned = Counts::default();
     if let Prune::Yes(PruneOrder { leftovers, .. }) = with.prune {
         pruned = prune::prune(&with.source, findings, leftovers, state, snapshot, &mut writing, tell)?;

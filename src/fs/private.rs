@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, RenameFlags
 use rustix::io::Errno;
 
 use super::identity::Identity;
+use super::readers::remedy_of_readers;
 pub use super::route::Exposure;
 use super::route::{Route, is_trusted, others_may_write};
 use super::{FOLDER_MODE, create_folder_if_missing, open_beneath};
@@ -206,7 +207,7 @@ impl PrivateFolder {
         Ok(Identity::of(&self.own_stat()?))
     }
 
-    fn own_stat(&self) -> anyhow::Result<Stat> {
+    pub(super) fn own_stat(&self) -> anyhow::Result<Stat> {
         rustix::fs::fstat(&self.handle).map_err(io::Error::from).explain(|| cannot_look_at(&self.path))
     }
 
@@ -236,6 +237,10 @@ impl PrivateFolder {
             Err(Errno::NOENT) => return Ok(None),
             // A socket.
             Err(Errno::NXIO) => return Err(self.distrust(name, Distrust::NotAFile)),
+            Err(Errno::ACCESS) if access == FileAccess::Read => {
+                let closed = open_failed(&self.path_of(name)).with_hint(remedy_of_readers());
+                return Err(closed.caused_by(io::Error::from(Errno::ACCESS)));
+            }
             file => File::from(file.map_err(|error| self.cannot_open(name, error))?),
         };
         if file.metadata().explain(|| cannot_look_at(&self.path_of(name)))?.is_file() {

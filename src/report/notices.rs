@@ -114,6 +114,15 @@ pub(super) fn line(notice: &Notice) -> Line {
             "make the user who exports a member of the group; `verify` lists these files and those in other folders",
             "请将导出用户加入该组；verify 会列出这些文件以及其他目录中的此类文件"
         }),
+        Notice::StateNotShared { folder, group, example } => {
+            let (folder, example) = (folder.display(), example.display());
+            Line::warn(message! {
+                "members of group {group} cannot read all of the state in {folder}: {example} has, or hands down to new files, another group",
+                "属组 {group} 的成员无法读取 {folder} 中的全部状态: {example} 的属组不同，或不会把该属组传给新文件";
+                "chgrp -R {group} {folder} && find {folder} -type d -exec chmod g+s {{}} +",
+                "chgrp -R {group} {folder} && find {folder} -type d -exec chmod g+s {{}} +"
+            })
+        }
         Notice::NotRemoved { path, detail } => {
             Line::warn(text!("cannot remove {path}: {detail}", "文件 {path} 无法删除: {detail}"))
         }

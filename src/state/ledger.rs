@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::State;
-use super::connect::{Stamp, ask_anew, is_undisturbed};
+use super::connect::{FileFingerprint, ask_anew, is_undisturbed};
 use super::damage::explain;
 use super::origin::Origin;
 use super::stored::{self, FolderNo, LedgerKey, TenantNo};
@@ -71,7 +71,7 @@ pub struct LedgerReader {
 struct LedgerConnection {
     conn: RefCell<Connection>,
     /// Set where the connection takes no locks: it says whether a process wrote meanwhile.
-    unlocked: RefCell<Option<Stamp>>,
+    unlocked: RefCell<Option<FileFingerprint>>,
     file: PrivateFile,
     supposition: Option<Arc<Supposition>>,
 }
@@ -145,12 +145,12 @@ impl LedgerReader {
         let mut answer = question(&conn.borrow());
         // A run writes beside a dry run that found no process at work. From then on the reader takes locks.
         if !is_undisturbed(unlocked.borrow().as_ref(), file) {
-            let (answer_now, conn_now, stamp) = ask_anew(file, |conn| {
+            let (answer_now, conn_now, fingerprint) = ask_anew(file, |conn| {
                 supposition.iter().try_for_each(|supposition| supposition.apply_to_ledger(conn))?;
                 question(conn)
             })?;
             conn.replace(conn_now);
-            unlocked.replace(stamp);
+            unlocked.replace(fingerprint);
             answer = answer_now;
         }
         answer.map_err(|error| explain(error, file.path()))

@@ -15,7 +15,7 @@
 //! | `selection` | the tenants and the window that an operator has selected |
 //! | `todo` | what is still to be done or was rejected |
 //! | `record`, `origin` | a published batch, in one transaction after its files; how each invoice got its file |
-//! | `supposition`, `rehearsal` | the state as a run that begins would change it, and what a dry run decided |
+//! | `supposition`, `dry_run_ledger` | the state as a run that begins would change it, and what a dry run decided |
 //! | `conditions` | conditions of the source that runs have warned of |
 //! | `runs`, `starts`, `verifications` | the history of runs, of starts that failed and of verifications |
 //! | `changes` | the history of other changes; `history`, `pages`, `trace`, `file_past` and `overview` read all of it |
@@ -46,7 +46,7 @@ pub mod pages;
 mod query_plan_tests;
 pub mod record;
 mod readers;
-pub mod rehearsal;
+pub mod dry_run_ledger;
 pub mod restore;
 pub mod selection;
 pub mod visited;

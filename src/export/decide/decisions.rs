@@ -291,14 +291,14 @@ mod tests {
     use crate::export::options::Rejects;
     use crate::invoice::{Digest, SourceTime};
     use crate::run::Kind;
-    use crate::state::rehearsal::Rehearsal;
+    use crate::state::dry_run_ledger::DryRunLedger;
 
     fn decisions<'a>(parameters: &'a RunParameters, tell: &'a mut dyn FnMut(Event)) -> Decisions<'a> {
-        let rehearsal = Rehearsal::new().unwrap();
+        let dry_run_ledger = DryRunLedger::new().unwrap();
         Decisions {
             parameters,
             checker: Checker { tree: None, stage: None, presence: Presence::Checked, max_document: 9 },
-            view: LedgerView::new(Committer::DryRun { state: None, tree: None, rehearsal }, None),
+            view: LedgerView::new(Committer::DryRun { state: None, tree: None, dry_run_ledger }, None),
             journal: Journal::new(parameters, Rejects::Kept, tell),
             tally: Tally::new(Kind::Full, &[]),
             doubted: BTreeMap::new(),

@@ -14,7 +14,7 @@ use crate::invoice::Tenant;
 use crate::refusal::Trouble;
 use crate::run::{KeptReason, Kind};
 use crate::state::State;
-use crate::state::rehearsal::Rehearsal;
+use crate::state::dry_run_ledger::DryRunLedger;
 use crate::state::todo::{Leftover, Reject};
 
 const PROGRESS_EVERY: u64 = 100;
@@ -155,9 +155,9 @@ impl<'a> Journal<'a> {
     }
 
     /// Says what would become of each path that a dry run would touch, and notes how many rejects it would close.
-    pub(super) fn say_prospects(&mut self, state: Option<&State>, rehearsal: &Rehearsal) -> anyhow::Result<()> {
-        self.outcome.closed_rejects = state.map_or(Ok(0), |state| rehearsal.closed_rejects(state))?;
-        rehearsal.prospects(|path, prospect| (self.tell)(Event::Prospect { path: path.to_string(), prospect }))
+    pub(super) fn say_prospects(&mut self, state: Option<&State>, dry_run_ledger: &DryRunLedger) -> anyhow::Result<()> {
+        self.outcome.closed_rejects = state.map_or(Ok(0), |state| dry_run_ledger.closed_rejects(state))?;
+        dry_run_ledger.prospects(|path, prospect| (self.tell)(Event::Prospect { path: path.to_string(), prospect }))
     }
 
     fn say_what_stays(&mut self) {
