@@ -1,0 +1,38 @@
+//! The commands of documents that the test does not run, each with the reason.
+
+use super::markdown::Document;
+use super::steps::commands;
+
+/// How the name of the document begins (`*`: every one), how the command begins, and why it is not run.
+const EXCUSED: [(&str, &str, &str); 4] = [
+    ("*", "cargo build --release", "the program that the tests are built with stands where this puts one"),
+    ("docs/install", "apt-get install", "the place has no network but its own"),
+    ("*", "scripts/test", "these tests are part of it"),
+    ("*", "scripts/demo", "it builds and may install packages; tests/integration/scripts.rs runs it"),
+];
+
+pub(crate) fn is_excused(document: &str, command: &str) -> bool {
+    EXCUSED.iter().any(|(of, beginning, _)| matches(of, beginning, document, command))
+}
+
+/// The excuses that no command of these documents needs.
+pub(crate) fn idle(documents: &[Document]) -> Vec<String> {
+    let of = |document: &Document| {
+        let blocks = document.blocks.iter().filter(|block| block.info == "sh");
+        let commands = blocks.flat_map(|block| commands(block)).map(|(_, command)| command);
+        commands.map(|command| (document.path.clone(), command)).collect::<Vec<_>>()
+    };
+    let all: Vec<_> = documents.iter().flat_map(of).collect();
+    let is_idle = |(of, beginning, _): &&(&str, &str, &str)| {
+        !all.iter().any(|(document, command)| matches(of, beginning, document, command))
+    };
+    EXCUSED
+        .iter()
+        .filter(is_idle)
+        .map(|(of, beginning, _)| format!("nothing in {of} begins with {beginning:?}"))
+        .collect()
+}
+
+fn matches(of: &str, beginning: &str, document: &str, command: &str) -> bool {
+    (of == "*" || document.starts_with(of)) && command.starts_with(beginning)
+}
