@@ -25,8 +25,8 @@ pub(super) struct Sight<'a> {
     pub run: Option<RunId>,
 }
 
-/// What is looked at, and held.
-pub(super) struct Look {
+/// Tree, state and lock of a verification that mends nothing. One that mends has `export::session::Session`.
+pub(super) struct VerifySession {
     pub tree: Tree,
     pub state: State,
     /// None where only tree and ledger are compared.
@@ -43,7 +43,7 @@ pub(super) enum Held {
     Shared { _lock: Option<SharedLock> },
 }
 
-impl Look {
+impl VerifySession {
     /// The session with the server is None where the source is not asked.
     pub(super) fn open(
         task: &Task,
