@@ -141,7 +141,8 @@ fn mention_unfinished(state: &State, common: &Common, zone: OwnZone, reporter: &
 /// Says if the last export failed, at its start or later.
 fn mention_failed(failed: Option<&PastRun>, zone: OwnZone, reporter: &Reporter) {
     if let Some(run) = failed {
-        let (kind, started, error) = (run.kind, zone.shown_text(&run.started), run.error.clone().unwrap_or_default());
+        let (kind, started, error) = (run.kind, zone.shown_text(&run.started), run.error.clone());
+        let error = error.unwrap_or_else(|| Text::same(""));
         say(reporter, Notice::LastAttemptFailed { run: run.id, kind, started, error });
     }
 }
@@ -228,7 +229,7 @@ fn failure_columns(failed: Option<&PastRun>) -> Columns<'_, TenantLag> {
     Columns::default()
         .column("failed_run", "失败的运行", move |_: &TenantLag| failed.map(|run| run.id).into())
         .column("failed_time", "失败时间", move |_| Cell::moment(failed.map(|run| &run.started)))
-        .column("failed_error", "失败原因", move |_| failed.and_then(|run| run.error.as_ref()).into())
+        .column("failed_error", "失败原因", move |_| failed.and_then(|run| run.error.clone()).into())
         .all_for_programs()
 }
 

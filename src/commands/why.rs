@@ -199,7 +199,12 @@ fn past_file(past: &FilePast, zone: OwnZone, is_there: bool) -> Details {
     let because = if is_there { gone.then(&text!("a file lies there", "该处有一个文件")) } else { gone };
     let number = path.number();
     let next = number.as_ref().map_or_else(
-        || text!("history and the number of a run show what else it did", "history 加运行编号可查看该次运行的其他操作"),
+        || {
+            text!(
+                "history and the number of a run show what else it did",
+                "用 history 加运行编号可查看该次运行的其他操作"
+            )
+        },
         |number| text!("ask where its invoice is now: why {number:?}", "查询这张发票现在的位置: why {number:?}"),
     );
     Details::default()
@@ -226,7 +231,7 @@ fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&Sourc
         false => Some(asked.to_owned()),
     };
     let reason = |reject: &OpenReject| {
-        let (code, detail) = (reject.reason, reject.text());
+        let (code, detail) = (reject.reason, reject.detail.clone());
         text!("{code}: {detail}", "{code}: {detail}"; code, detail)
     };
     Details::default()
@@ -259,7 +264,7 @@ fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&Sourc
         .fact("written_by", "文件写入", trace.last_run.as_ref().map(run_text))
         .fact("rejected_since", "无法导出始于", reject.map(|reject| run_text(&reject.opened)))
         .fact("reject", "无法导出的原因", reject.map(reason))
-        .fact("last_refused_by_run", "最近拒绝的运行", reject.map(|reject| reject.last_run))
+        .fact("last_refused_by_run", "最近一次拒绝的运行", reject.map(|reject| reject.last_run))
 }
 
 fn number_of(row: Option<&RowSummary>) -> Option<&str> {
@@ -271,5 +276,5 @@ fn run_text(run: &RunNote, zone: OwnZone) -> Text {
     let RunNote { id, kind, started, account, host } = run;
     let user = account.at("");
     let started = zone.shown_text(started);
-    text!("run {id} ({kind}), {started} by {user} on {host}", "第 {id} 次运行（{kind}），{started}，{user} 在 {host} 上执行"; kind)
+    text!("run {id} ({kind}), {started} by {user} on {host}", "运行 {id}（{kind}），{started}，由 {user} 在 {host} 上执行"; kind)
 }

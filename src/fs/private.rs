@@ -478,5 +478,5 @@ fn open_failed(path: &Path) -> Text {
 }
 
 fn is_gone(path: &Path) -> Text {
-    text!("{} is gone again", "{} 又不见了", path.display())
+    text!("{} is gone again", "{} 随即又消失了", path.display())
 }

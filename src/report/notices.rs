@@ -35,7 +35,7 @@ pub(super) fn line(notice: &Notice) -> Line {
             let since = compared.as_ref().map_or(text!("the state was made", "建立状态文件"), Text::same);
             Line::info(text!(
                 "{earlier} since {since} began on another host or after a restart than the run before; the clocks may have been set unnoticed, so all keys are compared once a day",
-                "自 {since} 以来有 {runs} 次运行与前一次不在同一主机或中间曾重启，无法确认时钟是否被调整过；因此每天核对一次全部记录"; since
+                "自 {since} 以来，有 {runs} 次运行与前一次运行不在同一主机，或两次之间主机曾重启，无法确认时钟是否被调整过；因此每天核对一次全部记录"; since
             ))
         }
         Notice::InDoubt { files } => {
@@ -47,8 +47,7 @@ pub(super) fn line(notice: &Notice) -> Line {
         }
         Notice::RunUnfinished { run, kind, host, started, invoices, life, in_doubt } => {
             let come = count(*invoices, "invoice");
-            let run =
-                text!("run {run} ({kind}), started {started}", "第 {run} 次运行（{kind}，开始于 {started}）"; kind);
+            let run = text!("run {run} ({kind}), started {started}", "运行 {run}（{kind}，开始于 {started}）"; kind);
             match life {
                 Life::Alive => Line::info(text!(
                     "{run}, is at work: {come} so far",
@@ -68,9 +67,8 @@ pub(super) fn line(notice: &Notice) -> Line {
             }
         }
         Notice::LastAttemptFailed { run, kind, started, error } => {
-            let run =
-                text!("run {run} ({kind}), started {started}", "第 {run} 次运行（{kind}，开始于 {started}）"; kind);
-            Line::warn(text!("last attempt failed: {run}: {error}", "最近一次导出失败: {run}: {error}"; run))
+            let run = text!("run {run} ({kind}), started {started}", "运行 {run}（{kind}，开始于 {started}）"; kind);
+            Line::warn(text!("last attempt failed: {run}: {error}", "最近一次导出失败: {run}: {error}"; run, error))
         }
         Notice::MissingIndex { statement } => Line::warn(message! {
             "the index for incremental runs is missing, so they are slow", "缺少增量导出所需的索引，查询会很慢";
@@ -89,7 +87,7 @@ pub(super) fn line(notice: &Notice) -> Line {
         }),
         Notice::PreparedWork => Line::warn(message! {
             "a transaction is prepared in the server and no client holds it: until it ends, every run compares all keys",
-            "数据库中有已准备但客户端已断开的事务；在其结束之前，每次运行都会核对全部记录";
+            "数据库中有 PREPARED 状态的 XA 事务，其客户端已断开；在其结束之前，每次运行都会核对全部记录";
             "XA RECOVER lists it; XA COMMIT or XA ROLLBACK ends it",
             "请用 XA RECOVER 查看，用 XA COMMIT 或 XA ROLLBACK 结束"
         }),
@@ -150,7 +148,7 @@ pub(super) fn line(notice: &Notice) -> Line {
         }
         Notice::TableUnknown => Line::warn(text!(
             "the source does not show whether its table is the one of before (on a server that takes the PROCESS privilege, and InnoDB), so files of moved invoices are always kept",
-            "数据源没有说明数据表是否仍是原来的那张（MySQL/MariaDB 需要 PROCESS 权限和 InnoDB 表），因此移动过的发票的旧文件一律保留"
+            "无法从数据源确认数据表是否仍是原来的那张（MySQL/MariaDB 需要 PROCESS 权限和 InnoDB 表），因此移动过的发票的旧文件一律保留"
         )),
         Notice::TimesAhead { tenant, newest } => Line::warn(message! {
             "tenant {tenant} has source times ahead of the server's clock (up to {newest}); they are exported when their time has come, or by a full run",
@@ -186,7 +184,7 @@ pub(super) fn line(notice: &Notice) -> Line {
         Notice::SourceSilent => Line::warn(text!("no lag is shown", "无法显示滞后时间")),
         Notice::JudgedByOwnClock => Line::warn(text!(
             "--stale-after goes by this machine's clock: a tenant is stale if the last incremental run that got as far as the tenant failed or is older",
-            "--stale-after 改按本机时钟判断: 最近一次处理到该租户的增量导出失败或过早，即视为滞后"
+            "--stale-after 改按本机时钟判断: 最近一次处理到该租户的增量导出若失败或已过时，即视为滞后"
         )),
         Notice::Stale { tenants, of, after } => {
             let (all, after) = (count(*of, "tenant"), span(*after));
@@ -232,13 +230,13 @@ fn ended(condition: &Condition) -> Text {
     match condition {
         Condition::OpenWorkUnseen => text!(
             "the server's open transactions can be seen now, and none is left prepared",
-            "现在能看到数据库中未结束的事务，也没有遗留的已准备事务"
+            "现在能看到数据库中未结束的事务，也没有 PREPARED 状态的 XA 事务"
         ),
         Condition::IndexMissing => {
             text!("the index for incremental runs is there now", "增量导出所需的索引已经存在")
         }
         Condition::ReplicationStopped => {
-            text!("the server shows no stopped replication any more", "数据库服务器不再显示复制已停止")
+            text!("the server shows no stopped replication any more", "数据库服务器的复制已不处于停止状态")
         }
         Condition::TimesAhead(tenant) => text!(
             "tenant {tenant}: no source time lies ahead of the server's clock any more",
@@ -303,16 +301,17 @@ fn why_kept(why: Option<KeptReason>) -> Text {
 
 fn gone_back(tenants: u64, some: &[FallenTenant]) -> Message {
     let shown = some.iter().map(|FallenTenant { tenant, from, to }| match to {
-        Some(to) => Text::same(format!("{tenant} {from} -> {to}")),
-        None => text!("{tenant} {from} -> no invoice", "{tenant} {from} -> 无发票"),
+        Some(to) => text!("{tenant} {from} -> {to}", "租户 {tenant}: {from} -> {to}"),
+        None => text!("{tenant} {from} -> no invoice", "租户 {tenant}: {from} -> 没有发票"),
     });
     let shown = Text::join(&shown.collect::<Vec<_>>(), ", ", "，");
-    let (of, rest) = (count(tenants, "tenant"), if tenants > some.len() as u64 { ", ..." } else { "" });
+    let rest = if tenants > some.len() as u64 { text!(", ...", "，等等") } else { Text::same("") };
+    let of = count(tenants, "tenant");
     message! {
         "the newest source time of {of} is older than before ({shown}{rest}): the newest row was deleted or is no invoice any more, or the source is an older copy",
         "有 {tenants} 个租户的最新更新时间早于此前（{shown}{rest}）: 最新的记录已删除或不再是发票，或数据源是较旧的副本";
         "verify --against-source shows what is missing in the source",
-        "verify --against-source 会列出数据源中缺少的发票"; shown
+        "verify --against-source 会列出数据源中缺少的发票"; shown, rest
     }
 }
 
@@ -320,7 +319,7 @@ fn late(by: Duration, overlap: Duration) -> Message {
     let (by, overlap) = (span(by), span(overlap));
     message! {
         "invoices arrived up to {by} below the watermark, and --overlap is {overlap}",
-        "有迟到数据比水位线最多早 {by}，而 --overlap 为 {overlap}";
+        "迟到数据最多比水位线早 {by}，而 --overlap 为 {overlap}";
         "make it at least twice as long as that, or find what commits so late (transactions that stay open, a clock that is behind, an application in another time zone: --time-zone)",
         "请把 --overlap 设为该时长的两倍以上，或查明为何延迟提交（长事务、应用时钟偏慢、应用时区与服务器不同: --time-zone）"; by, overlap
     }
@@ -423,7 +422,7 @@ mod tests {
                 run: RunId(3),
                 kind: Kind::Full,
                 started: time.into(),
-                error: "errno 13".into(),
+                error: Text::same("errno 13"),
             },
         ];
         others.into_iter().chain(unfinished).chain(doubts.map(Notice::Doubt)).chain(kept).chain(nameless).collect()

@@ -171,7 +171,7 @@ fn a_tenant_that_lags_too_far_makes_exit_6() {
         assert_eq!((tenants(&rows)[0], &rows[0]["stale"]), ("new", &json!(true)));
         let text = exporter.run(["status", "--stale-after", "20m", "-q", "--lang", "zh"]).expect(6);
         assert!(text.stdout.lines().nth(1).unwrap().ends_with("滞后过久，从未导出"), "{text}");
-        assert_eq!(warnings(&text), ["[WARN] 3 个租户中有 1 个滞后超过 20 分（--stale-after）"]);
+        assert_eq!(warnings(&text), ["[WARN] 3 个租户中有 1 个滞后超过 20 分钟（--stale-after）"]);
     });
 }
 

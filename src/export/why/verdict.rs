@@ -39,7 +39,7 @@ words! {
         Waiting = "waiting", "等待导出";
         NotExported = "not exported", "未导出";
         /// The tree holds it, but the source does not (any more).
-        Orphaned = "orphaned", "数据源已无";
+        Orphaned = "orphaned", "数据源中已不存在";
     }
 }
 
@@ -147,7 +147,7 @@ fn rejected(trace: &Trace, code: ReasonCode, detail: Text) -> Verdict {
 /// What can be said from the state alone.
 fn judge_without_source(clues: &Clues<'_>) -> Verdict {
     if let Some(reject) = &clues.trace.reject {
-        return rejected(clues.trace, reject.reason, clues.with_doubt(reject.text()));
+        return rejected(clues.trace, reject.reason, clues.with_doubt(reject.detail.clone()));
     }
     let next = text!(
         "the source was not asked: whether the row changed since is not known",
@@ -182,7 +182,7 @@ fn judge_gone(clues: &Clues<'_>) -> Verdict {
         (None, Some(reject)) => {
             let gone = text!("its row is not in the source any more", "数据源中已没有这条记录");
             let next = text!("the next run closes the reject", "下次运行会关闭这条问题记录");
-            verdict(InvoiceStatus::NotExported, clues.with_doubt(reject.text().then(&gone)), Some(next))
+            verdict(InvoiceStatus::NotExported, clues.with_doubt(reject.detail.clone().then(&gone)), Some(next))
         }
         (None, None) if clues.file == Some(FileNow::InDoubt) => {
             let gone = text!("its row is not in the source any more", "数据源中已没有这条记录");
@@ -245,7 +245,7 @@ fn judge_no_invoice(clues: &Clues<'_>, lacking: Text) -> Verdict {
 /// Of a file that holds the document of the source.
 fn settled(trace: &Trace) -> Verdict {
     if let Some(reject) = &trace.reject {
-        let because = reject.text().then(&text!("the row has been mended", "这条记录已修正"));
+        let because = reject.detail.clone().then(&text!("the row has been mended", "这条记录已修正"));
         return verdict(InvoiceStatus::Stale, because, Some(text!("the next run exports it", "下次运行会导出")));
     }
     let because =
@@ -330,7 +330,7 @@ fn mend_elsewhere(reason: ReasonCode) -> Option<Text> {
 fn judge_waiting(row: &RowSummary, clues: &Clues<'_>, now: &SourceSnapshot<'_>, first: Option<Text>) -> Verdict {
     let trace = clues.trace;
     if let Some(reject) = trace.reject.as_ref().filter(|reject| mend_elsewhere(reject.reason).is_some()) {
-        return rejected(trace, reject.reason, reject.text());
+        return rejected(trace, reject.reason, reject.detail.clone());
     }
     let status = if trace.entry.is_some() { InvoiceStatus::Stale } else { InvoiceStatus::Waiting };
     let (because, next) = if trace.reject.is_some() || trace.on_todo_list {
