@@ -24,7 +24,7 @@ pub(crate) fn is_excused(document: &str, command: &str) -> bool {
 pub(crate) fn idle(documents: &[Document]) -> Vec<String> {
     let of = |document: &Document| {
         let blocks = document.blocks.iter().filter(|block| block.info == "sh");
-        let commands = blocks.flat_map(|block| commands(block)).map(|(_, command)| command);
+        let commands = blocks.flat_map(commands).map(|(_, command)| command);
         commands.map(|command| (document.path.clone(), command)).collect::<Vec<_>>()
     };
     let all: Vec<_> = documents.iter().flat_map(of).collect();
