@@ -5,15 +5,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{BoolishValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::fs::readers::StateMode;
-use crate::lang::Lang;
+use crate::lang::{Lang, Word};
+use crate::run::Kind;
 use crate::source::TlsMode;
 use crate::state::history;
 use crate::state::pages::OfKind;
 use crate::tree::Durability;
+
+mod chinese;
+
+pub use chinese::in_chinese;
 
 /// Export issued invoices from MySQL or MariaDB, one JSON file each, completely or only what changed.
 ///
@@ -53,6 +58,17 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether its result has rows, which CSV is made of.
+    pub fn has_rows(&self) -> bool {
+        match self {
+            Self::Run(_) | Self::Why(_) | Self::Demo(_) | Self::ExportLegacyState(_) => false,
+            Self::State(command) => {
+                !matches!(command, StateCommand::Backup(_) | StateCommand::Restore(_) | StateCommand::AdoptSource(_))
+            }
+            Self::Status(_) | Self::History(_) | Self::Verify(_) | Self::ImportLegacyState(_) => true,
+        }
+    }
+
     /// How long it tries to reach the server; None of a command that asks none.
     pub fn retry_for(&self) -> Option<Duration> {
         let retries = match self {
@@ -513,10 +529,24 @@ pub struct Demo {
     pub folder: PathBuf,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Full,
     Incremental,
+}
+
+/// By the words of kinds of runs.
+impl ValueEnum for Mode {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Full, Self::Incremental]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::Full => Kind::Full.possible_value(),
+            Self::Incremental => Kind::Incremental.possible_value(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -531,7 +561,9 @@ pub enum Format {
 
 /// A kind of run or of change, by its word.
 fn entry_kind() -> impl TypedValueParser<Value = OfKind> {
-    PossibleValuesParser::new(OfKind::words()).try_map(|word| OfKind::parse(&word).ok_or("no kind"))
+    let named = |word: &str| OfKind::all().find(|kind| kind.possible_value().is_some_and(|of| of.matches(word, false)));
+    PossibleValuesParser::new(OfKind::all().filter_map(OfKind::possible_value))
+        .try_map(move |word| named(&word).ok_or("no kind"))
 }
 
 #[cfg(test)]

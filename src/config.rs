@@ -35,7 +35,7 @@ mod variables;
 mod wrong_values;
 
 pub use self::variables::{set_variables, unknown_variables, variable, without_empty_variables};
-pub use self::wrong_values::{language, wrong_value};
+pub use self::wrong_values::wrong_value;
 
 /// The name of the state's file in the state folder.
 const STATE_FILE: &str = "state.db";

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::effort::Effort;
+use crate::given_time::OwnZone;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Trouble;
 
@@ -298,6 +299,8 @@ pub struct Starter {
     /// The command line; it never holds a secret, passwords on it are refused.
     pub command_line: String,
     pub at: DateTime<Utc>,
+    /// In which times of our own clock are said.
+    pub zone: OwnZone,
 }
 
 /// What came of a run.

@@ -8,7 +8,7 @@ use std::cell::Cell as Remembered;
 use super::surroundings;
 use crate::event::Life;
 use crate::export::verify::findings::Difference;
-use crate::invoice::{Reason, SourceTime, Tenant};
+use crate::invoice::{SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word, shortened};
 use crate::lock::{self, LockState};
 use crate::refusal::Holder;
@@ -69,7 +69,7 @@ impl<'a> Lives<'a> {
 }
 
 fn is_of(holder: &Holder, run: &PastRun) -> bool {
-    i64::try_from(holder.pid) == Ok(run.pid) && holder.host == run.host && holder.since == run.started
+    i64::try_from(holder.pid) == Ok(run.pid) && holder.host == run.host && holder.since.as_ref() == Some(&run.started)
 }
 
 /// The columns of the list of runs and changes.
@@ -143,7 +143,7 @@ fn columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, HistoryE
         })
         .and(Columns::default().counts(counts).all_for_programs())
         .for_programs("retries", "重试次数", of_run(|run| run.retries.into()))
-        .for_programs("error", "错误", of_run(|run| run.error.as_ref().into()))
+        .for_programs("error", "错误", of_run(|run| run.error.clone().into()))
 }
 
 /// What a verification compared, and what it found.
@@ -253,7 +253,7 @@ fn result(run: &PastRun) -> Text {
     });
     let told = run.verification.as_deref().into_iter().map(compared).chain(counts::listed(told));
     let told = told.reduce(|all, one| text!("{all}, {one}", "{all}，{one}"; all, one));
-    let error = run.error.as_ref().map(|error| Text::same(shortened(error, SHOWN_OF_A_TEXT)));
+    let error = run.error.as_ref().map(short);
     match (told, error) {
         (Some(told), Some(error)) => told.then(&error),
         (None, None) => match run.status {
@@ -269,12 +269,18 @@ fn result(run: &PastRun) -> Text {
 fn compared(verification: &PastVerification) -> Text {
     let PastVerification { files, differences, rejected, .. } = verification;
     let compared = match differences {
-        0 => text!("{files} files, nothing differs", "{files} 个文件，没有差异"),
-        _ => text!("{files} files, {differences} differ", "{files} 个文件，有 {differences} 处差异"),
+        0 => text!("nothing differs", "没有差异"),
+        _ => text!("{differences} differ", "有 {differences} 处差异"),
+    };
+    let compared = match files {
+        Some(files) => text!("{files} files, {compared}", "{files} 个文件，{compared}"; compared),
+        None => compared,
     };
     match rejected {
-        0 => compared,
-        _ => text!("{compared}, {rejected} cannot be exported", "{compared}，{rejected} 张无法导出"; compared),
+        None | Some(0) => compared,
+        Some(rejected) => {
+            text!("{compared}, {rejected} cannot be exported", "{compared}，{rejected} 张无法导出"; compared)
+        }
     }
 }
 
@@ -298,8 +304,11 @@ fn remark(change: &PastChange) -> Text {
 
 /// As much of the remark as fits a line of the list.
 fn short_remark(change: &PastChange) -> Text {
-    let remark = remark(change);
-    let [en, zh] = [Lang::En, Lang::Zh].map(|lang| shortened(remark.in_lang(lang), SHOWN_OF_A_TEXT));
+    short(&remark(change))
+}
+
+fn short(text: &Text) -> Text {
+    let [en, zh] = [Lang::En, Lang::Zh].map(|lang| shortened(text.in_lang(lang), SHOWN_OF_A_TEXT));
     Text::new(en, zh)
 }
 
@@ -349,13 +358,13 @@ pub(super) fn run_details(full: RunInFull, lives: &Lives<'_>) -> Details {
         .column("new_watermark", "新水位线", |of| of.watermark.new.as_ref().into())
         .by(TimeBy::Source)
         .counts(|of| Some(of.counts))
-        .column("error", "错误", |of| of.error.as_ref().into());
+        .column("error", "错误", |of| of.error.clone().into());
     let left = Columns::default()
         .column("path", "路径", |leftover: &Leftover| leftover.path.to_string().into())
         .column("id", "id", |leftover| (&leftover.id).into())
         .column("why", "原因", |leftover| leftover.why.into());
     let rejected = reject_columns()
-        .column("closed_run", "关闭于运行", |reject: &PastReject| reject.closed_run.into())
+        .column("closed_run", "关闭时的运行", |reject: &PastReject| reject.closed_run.into())
         .column("closed_how", "关闭方式", |reject| reject.closed_how.into());
     columns(lives, surroundings::now())
         .and(verification_columns())
@@ -413,7 +422,7 @@ pub(super) fn change_details(change: &PastChange, moved: &[MovedWatermark]) -> D
         .fact("uid", "用户号", change.account.uid.map(i64::from))
         .fact("sudo_user", "sudo 用户", change.account.sudo_user.as_ref())
         .fact("host", "主机", &change.host)
-        .fact("after_run", "在此运行之后", change.last_run)
+        .fact("after_run", "此前最后一次运行", change.last_run)
         .fact("tenants", "租户数", change.watermarks)
         .fact("reason", "原因", reason(change))
         .fact("file", "文件", change.file.as_ref())
@@ -446,8 +455,8 @@ pub(super) fn reject_columns() -> Columns<'static, PastReject> {
         .by(TimeBy::Source)
         .column("reason", "原因", |reject| reject.reason.into())
         .column("first_run", "首次运行", |reject| reject.opened_run.into())
-        .column("since", "自", |reject| Cell::moment(reject.opened.as_ref()))
+        .column("since", "始于", |reject| Cell::moment(reject.opened.as_ref()))
         .by(TimeBy::Own)
         .column("last_run", "最近运行", |reject| reject.last_run.into())
-        .column("detail", "详情", |reject| Reason::recorded(reject.reason, &reject.detail).into())
+        .column("detail", "详情", |reject| reject.detail.clone().into())
 }

@@ -9,7 +9,6 @@ use crate::cli::{Common, Verify};
 use crate::config;
 use crate::export::verify::findings::{Difference, Finding, Findings};
 use crate::export::verify::{self, RepairResult, Verification};
-use crate::invoice::Tenant;
 use crate::lang::{Text, Word};
 use crate::report::counts::count;
 use crate::report::table::{Columns, Details, Table, TimeBy};
@@ -21,7 +20,7 @@ const FOUND: u8 = 6;
 
 /// Compares, repairs and prunes if asked, and shows the findings.
 pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let task = config::verification(common, args, matches, surroundings::current())?;
+    let task = config::verification(common, args, matches, surroundings::current(surroundings::own_zone(common)))?;
     let confirm = |files, invoices| confirm(reporter, files, invoices);
     let verified = verify::verify(task, &confirm, &mut |event| reporter.event(&event))?;
     reporter.details(&details(&verified));
@@ -72,13 +71,13 @@ fn details(verified: &Verification) -> Details {
 /// What was compared.
 fn scope(details: Details, verified: &Verification) -> Details {
     let Verification { selection, against, content, source, .. } = verified;
-    let tenants: Vec<&str> = selection.tenants.iter().map(Tenant::as_str).collect();
+    let tenants: Vec<String> = selection.tenants.iter().map(ToString::to_string).collect();
     let Span { after, upto } = &selection.window;
     details
         .fact("against", "比对对象", *against)
         .fact("content", "文件比对方式", *content)
         .fact("source", "数据源", source.as_ref())
-        .fact("tenants", "租户", Some(tenants.join(", ")).filter(|_| !selection.has_all_tenants()))
+        .fact("tenants", "租户", Some(tenants).filter(|_| !selection.has_all_tenants()))
         .fact("since", "区间起点", after.as_ref())
         .by(TimeBy::Source)
         .fact("until", "区间终点", upto.as_ref())

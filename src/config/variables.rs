@@ -75,7 +75,7 @@ fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
 fn message(name: &str, nearest: Option<&str>) -> Message {
     let unknown = text!("the variable {name} is not known and has no effect", "变量 {name} 无法识别，不起作用");
     unknown.with_hint(match nearest {
-        Some(nearest) => text!("{nearest} is probably meant", "应该是 {nearest}"),
+        Some(nearest) => text!("{nearest} is probably meant", "可能应为 {nearest}"),
         None => text!("`--help` of each command names its variables", "各命令的 `--help` 列出了可用的变量"),
     })
 }

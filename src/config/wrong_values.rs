@@ -3,11 +3,11 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, CommandFactory, ValueEnum};
+use clap::{Arg, ArgMatches, Command, CommandFactory};
 
 use super::variable;
 use crate::cli::Cli;
-use crate::lang::{Lang, Message, Text};
+use crate::lang::{Message, Text};
 
 /// The refusal of a value, if this is clap's error of one. A value that may be a secret must be gone from the error.
 pub fn wrong_value(error: &clap::Error) -> Option<Message> {
@@ -28,7 +28,11 @@ pub fn wrong_value(error: &clap::Error) -> Option<Message> {
     let cause = std::error::Error::source(error).map(ToString::to_string);
     let what = match cause.filter(|_| value.parse::<i64>().is_ok()) {
         // A number outside its limits.
-        Some(limits) => text!("{name} cannot be {value:?}: {limits}", "{name} 的值不能是 {value:?}: {limits}"),
+        Some(limits) => {
+            let zh = limits.split_once(" is not in ").map(|(_, range)| format!("允许的范围是 {range}"));
+            let limits = Text::new(limits.clone(), zh.unwrap_or(limits));
+            text!("{name} cannot be {value:?}: {limits}", "{name} 的值不能是 {value:?}: {limits}"; limits)
+        }
         None => text!("{name} cannot be {value:?}", "{name} 的值不能是 {value:?}"),
     };
     let known = match error.get(ContextKind::ValidValue) {
@@ -98,13 +102,4 @@ fn is_on_command_line(option: &Arg) -> bool {
     let is_flag =
         |argument: &str| argument.strip_prefix(&flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
     std::env::args_os().any(|argument| argument.to_str().is_some_and(is_flag))
-}
-
-/// The language that is asked for on a command line which clap refuses, or in the variable.
-pub fn language() -> Option<Lang> {
-    let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    let apart = || arguments.windows(2).find(|pair| pair[0] == "--lang").map(|pair| pair[1].clone());
-    let joined = arguments.iter().find_map(|argument| argument.strip_prefix("--lang=").map(str::to_owned));
-    let word = joined.or_else(apart).or_else(|| variable("INVOICE_EXPORT_LANG"))?;
-    Lang::from_str(&word, false).ok()
 }

@@ -6,6 +6,7 @@ use std::slice;
 use anyhow::Error;
 
 use crate::invoice::{Fetched, InvoiceId, Reason, Tenant};
+use crate::lang::Message;
 use crate::source::{Source, SourceError};
 
 /// How many other rows are tried, in each place, before the table is blamed instead of a row.
@@ -77,7 +78,7 @@ fn others_can_be_read(
 
 /// A row that the server does not return, with the server's error as the reason.
 pub(super) fn unreadable(id: InvoiceId, tenant: Option<Tenant>, error: &Error) -> Fetched {
-    let reason = Reason::Unreadable { detail: format!("{error:#}") };
+    let reason = Reason::Unreadable { detail: Message::from(error).what };
     Fetched::Unreadable { id, tenant, number: None, time: None, reason }
 }
 

@@ -184,7 +184,7 @@ fn outcome(task: &Task, metrics: &RunMetrics, findings: &Findings, refused: Opti
         None if findings.number_of(Difference::Unread) > 0 => RunStatus::Partial,
         None => RunStatus::Success,
     };
-    end(&task.common, metrics, status, refused.map(|refused| Message::from(refused).to_string()))
+    end(&task.common, metrics, status, refused.map(|refused| Message::from(refused).into()))
 }
 
 /// Compares what the task asks for.

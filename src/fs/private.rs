@@ -485,5 +485,5 @@ fn remedy_of_readers() -> Text {
 }
 
 fn is_gone(path: &Path) -> Text {
-    text!("{} is gone again", "{} 又不见了", path.display())
+    text!("{} is gone again", "{} 随即又消失了", path.display())
 }

@@ -9,7 +9,7 @@ use crate::lang::{Lang, Text};
 
 fn holder(purpose: &str) -> Holder {
     let [purpose, host, since] = [purpose, "db7", "2025-11-28T02:00:00Z"].map(str::to_owned);
-    Holder { purpose, pid: 7, host, since }
+    Holder { purpose, pid: 7, host, user: Some("ada".to_owned()), since: Some(since) }
 }
 
 fn about_the_state() -> Vec<Refusal> {
@@ -183,7 +183,7 @@ fn every_refusal_has_a_hint_in_both_languages() {
 #[test]
 fn the_holder_of_the_lock_is_named_in_chinese() {
     let text = |holder: Option<&Holder>| Holder::text(holder).in_lang(Lang::Zh).to_owned();
-    assert_eq!(text(Some(&holder("full"))), "全量导出，pid 7，主机 db7，开始于 2025-11-28T02:00:00Z");
+    assert_eq!(text(Some(&holder("full"))), "全量导出，pid 7，主机 db7，用户 ada，开始于 2025-11-28T02:00:00Z");
     assert!(text(Some(&holder("state set"))).starts_with("state set，"));
     assert!(is_chinese(&text(None)));
 }

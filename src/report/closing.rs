@@ -157,7 +157,7 @@ fn tallies(mode: RunMode, summary: &Summary) -> Vec<Text> {
             late,
             text!(
                 "late: {arrivals}, up to {by} below the watermark, unseen until now",
-                "迟到数据补导: {late} 条记录（最多早于水位线 {by}）"; by
+                "迟到数据补导: {late} 条记录（最多比水位线早 {by}）"; by
             ),
         ),
         (
@@ -272,7 +272,7 @@ mod tests {
             [
                 "[INFO] 未变化: 4 条记录（文件已是最新）",
                 "[INFO] 已不是发票: 2 条记录（读取前已删除或状态已变）",
-                "[INFO] 迟到数据补导: 1 条记录（最多早于水位线 1 小时 30 分）",
+                "[INFO] 迟到数据补导: 1 条记录（最多比水位线早 1 小时 30 分钟）",
                 "[INFO] 删除旧文件: 6 个（路径已变）",
                 "[WARN] 无法导出: 3 条记录（本次新增 2 条），待处理共 5 条",
                 "[WARN] 失败租户 7: 连接中断",

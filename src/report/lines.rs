@@ -123,12 +123,12 @@ fn rejected(tenant: Option<&Tenant>, id: &InvoiceId, number: Option<&str>, reaso
         tenant.map_or(text!("unknown tenant", "租户未知"), |tenant| text!("tenant {tenant}", "租户 {tenant}"));
     let invoice = match number {
         Some(number) => text!("invoice {number} (id {id})", "发票 {number}（id {id}）"),
-        None => text!("invoice id {id}", "发票 id {id}"),
+        None => text!("invoice id {id}", "发票 id {id} "),
     };
     let reason = reason.text();
     text!(
         "{tenant}: {invoice} cannot be exported: {reason}",
-        "{tenant}: {invoice} 无法导出: {reason}"; tenant, invoice, reason
+        "{tenant}: {invoice}无法导出: {reason}"; tenant, invoice, reason
     )
 }
 

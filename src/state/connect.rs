@@ -215,7 +215,7 @@ pub(super) fn make_durable(conn: &Connection) -> anyhow::Result<()> {
     if mode != "wal" || synchronous != 2 {
         return Err(text!(
             "the state cannot be made durable here (journal_mode {mode}, synchronous {synchronous}); use another file system",
-            "状态文件在此处无法可靠落盘（journal_mode {mode}, synchronous {synchronous}）；请使用其他文件系统"
+            "状态文件在此处无法可靠落盘（journal_mode {mode}，synchronous {synchronous}）；请使用其他文件系统"
         )
         .into());
     }

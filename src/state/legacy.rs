@@ -142,7 +142,7 @@ fn entry(line: &[u8], latest: &SourceTime) -> Result<Option<LegacyEntry>, Text> 
         ));
     };
     if time > *latest {
-        return Err(text!("{time} lies in the future", "{time} 在将来"));
+        return Err(text!("{time} lies in the future", "{time} 晚于当前时间"));
     }
     Ok(Some(LegacyEntry { tenant: Tenant::from(tenant), time, count: number(count)?, status: word(status)? }))
 }

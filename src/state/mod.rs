@@ -72,6 +72,7 @@ mod tests {
 
     use super::*;
     use crate::fs::file::PrivateFile;
+    use crate::given_time::OwnZone;
     use crate::invoice::{InvoiceId, SourceTime};
     use crate::lang::Lang;
     use crate::run::{Account, Kind, RunId, Starter};
@@ -85,6 +86,7 @@ mod tests {
             pid: 1,
             command_line: "invoice-export run".to_owned(),
             at: chrono::DateTime::UNIX_EPOCH,
+            zone: OwnZone::Utc,
         }
     }
 

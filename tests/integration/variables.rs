@@ -153,7 +153,7 @@ fn a_variable_that_only_looks_like_ours_is_named_with_the_one_that_was_meant() {
         (
             "zh",
             "[WARN] 变量 INVOICE_EXPORT_ 无法识别，不起作用\n[HINT] 各命令的 `--help` 列出了可用的变量\n\
-             [WARN] 变量 INVOICE_EXPORT_OVERLAPP 无法识别，不起作用\n[HINT] 应该是 INVOICE_EXPORT_OVERLAP\n",
+             [WARN] 变量 INVOICE_EXPORT_OVERLAPP 无法识别，不起作用\n[HINT] 可能应为 INVOICE_EXPORT_OVERLAP\n",
         ),
     ] {
         for command in [&["run", "-q"][..], &["history"], &["verify", "--format", "json"]] {

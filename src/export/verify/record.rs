@@ -78,8 +78,8 @@ impl Record {
 
     /// Ends it with an error. The operator must know this one, not what ending it may meet.
     fn fail(&mut self, state: &mut State, task: &Task, metrics: &RunMetrics, error: &anyhow::Error) {
-        let message = Message::from(error).to_string();
-        let _ = self.end(state, &end(&task.common, metrics, RunStatus::Failed, Some(message)));
+        let text = Message::from(error).into();
+        let _ = self.end(state, &end(&task.common, metrics, RunStatus::Failed, Some(text)));
     }
 
     /// Ends it.
