@@ -39,7 +39,7 @@ pub(super) struct VerifySession {
 
 /// The lock, as far as it can be had.
 pub(super) enum Held {
-    Alone(ExportLock),
+    Alone(Box<ExportLock>),
     Shared { _lock: Option<SharedLock> },
 }
 
@@ -85,7 +85,7 @@ fn open_read_only(task: &Task) -> anyhow::Result<State> {
 fn hold(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Held, Option<anyhow::Error>)> {
     let options = &task.common;
     match options.lock(tell) {
-        Ok((_, lock)) => Ok((Held::Alone(lock), None)),
+        Ok((_, lock)) => Ok((Held::Alone(Box::new(lock)), None)),
         Err(why) if may_only_read(&why) => {
             let (output, purpose) = (&options.paths.output, options.kind.as_str());
             let lock = lock::share(output, purpose, &options.surroundings.starter, options.work.lock_wait, tell)?;
