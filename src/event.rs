@@ -114,7 +114,19 @@ pub enum Notice {
     /// Without the source, `--stale-after` goes by the age of the last successful run.
     JudgedByOwnClock,
     /// A run has no end yet. That its process died is known only of runs on this machine.
-    RunUnfinished { run: RunId, kind: Kind, host: String, started: String, invoices: u64, life: Life },
+    RunUnfinished {
+        run: RunId,
+        kind: Kind,
+        host: String,
+        started: String,
+        /// Those on record.
+        invoices: u64,
+        life: Life,
+        /// How many files a run that died has left in doubt; None: that cannot be read.
+        in_doubt: Option<u64>,
+    },
+    /// Files are still in doubt though a run has ended since another one died.
+    InDoubt { files: u64 },
     /// `status`: the last export there was failed.
     LastAttemptFailed { run: RunId, kind: Kind, started: String, error: Text },
     /// Tenants that lag farther behind than they may.

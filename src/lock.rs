@@ -404,7 +404,7 @@ fn wait(file: &File, path: &Path, request: &mut LockRequest<'_>, tell: &mut dyn 
     let holder = holder.filter(|_| !is_shared);
     let named = || if is_shared { sharers::sharer(file, &request.starter.host) } else { request.shown(holder.clone()) };
     if !request.waits_for(holder.as_ref()) || request.since.elapsed() >= request.patience {
-        return Err(Refusal::Locked { holder: named(), lock: path.to_path_buf() }.into());
+        return Err(Refusal::Locked { holder: named().map(Box::new), lock: path.to_path_buf() }.into());
     }
     if !request.is_waiting {
         let holder = named();

@@ -39,7 +39,7 @@ pub enum Refusal {
     /// A signal stopped the run at a clean checkpoint.
     Cancelled { signal: u8 },
     /// Another run of ours holds the lock.
-    Locked { holder: Option<Holder>, lock: PathBuf },
+    Locked { holder: Option<Box<Holder>>, lock: PathBuf },
     /// The script holds its lock folder, or left it behind.
     ScriptLocked { folder: PathBuf, age: Duration },
     /// `--require-state` was given.

@@ -269,12 +269,18 @@ fn result(run: &PastRun) -> Text {
 fn compared(verification: &PastVerification) -> Text {
     let PastVerification { files, differences, rejected, .. } = verification;
     let compared = match differences {
-        0 => text!("{files} files, nothing differs", "{files} 个文件，没有差异"),
-        _ => text!("{files} files, {differences} differ", "{files} 个文件，有 {differences} 处差异"),
+        0 => text!("nothing differs", "没有差异"),
+        _ => text!("{differences} differ", "有 {differences} 处差异"),
+    };
+    let compared = match files {
+        Some(files) => text!("{files} files, {compared}", "{files} 个文件，{compared}"; compared),
+        None => compared,
     };
     match rejected {
-        0 => compared,
-        _ => text!("{compared}, {rejected} cannot be exported", "{compared}，{rejected} 张无法导出"; compared),
+        None | Some(0) => compared,
+        Some(rejected) => {
+            text!("{compared}, {rejected} cannot be exported", "{compared}，{rejected} 张无法导出"; compared)
+        }
     }
 }
 

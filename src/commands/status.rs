@@ -12,6 +12,7 @@ use crate::cli::{Common, Status};
 use crate::config;
 use crate::event::{Event, Life, Notice};
 use crate::export::ServerSession;
+use crate::export::in_doubt::InDoubt;
 use crate::export::lag::{self, LagSnapshot, TenantLag, Yardstick};
 use crate::given_time::OwnZone;
 use crate::invoice::Tenant;
@@ -42,7 +43,7 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
     }
     let last = state.last_time()?;
     let zone = surroundings::own_zone(common);
-    mention_unfinished(&state, zone, reporter)?;
+    mention_unfinished(&state, common, zone, reporter)?;
     let failed = state.last_attempt_failed()?;
     mention_failed(failed.as_ref(), zone, reporter);
     if last.proof.unproven > 0 {
@@ -117,16 +118,22 @@ fn ask(
     }
 }
 
-/// Says if a run is at work or died.
-fn mention_unfinished(state: &State, zone: OwnZone, reporter: &Reporter) -> anyhow::Result<()> {
-    if let Some(run) = state.unfinished_run()?
-        && let Some(life) = Lives::of_state(state).of(&run)
+/// Says if a run is at work or died, or what one that died has left in doubt.
+fn mention_unfinished(state: &State, common: &Common, zone: OwnZone, reporter: &Reporter) -> anyhow::Result<()> {
+    let unfinished = state.unfinished_run()?.and_then(|run| Lives::of_state(state).of(&run).map(|life| (run, life)));
+    // Another user may be kept from reading the lists of a run that died.
+    let in_doubt = InDoubt::read(&common.output, state).ok().map(|in_doubt| in_doubt.files());
+    match unfinished {
         // A verification that died leaves nothing that must be made good.
-        && (run.boundary.is_some() || life != Life::Dead)
-    {
-        let (invoices, kind, host, started) =
-            (run.counts.counts.seen, run.kind, run.host, zone.shown_text(&run.started));
-        say(reporter, Notice::RunUnfinished { run: run.id, kind, host, started, invoices, life });
+        Some((run, life)) if run.boundary.is_some() || life != Life::Dead => {
+            let (kind, host, started) = (run.kind, run.host, zone.shown_text(&run.started));
+            let invoices = run.counts.counts.seen;
+            say(reporter, Notice::RunUnfinished { run: run.id, kind, host, started, invoices, life, in_doubt });
+        }
+        _ => {
+            let files = in_doubt.filter(|files| *files > 0);
+            files.into_iter().for_each(|files| say(reporter, Notice::InDoubt { files }));
+        }
     }
     Ok(())
 }

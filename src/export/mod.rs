@@ -59,6 +59,7 @@
 //! | `metrics.rs` | what is measured of a run, and its summary |
 //! | `session.rs` | a run on record, from the lock to its end |
 //! | `starts.rs` | starts that fail, on record |
+//! | `in_doubt.rs` | what a dead run left in doubt, for commands that look |
 //! | `ticket.rs` | what goes along with a row from reading to deciding |
 //! | `check.rs` | whether a row can be exported, and whether its file is right |
 //! | `one_by_one.rs` | rows that a server does not return |
@@ -86,6 +87,7 @@ mod check;
 mod commit;
 mod conditions;
 mod gone_back;
+pub mod in_doubt;
 mod metrics;
 mod decide;
 mod diff;

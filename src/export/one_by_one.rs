@@ -39,13 +39,13 @@ pub(super) fn read(
     Ok(refused)
 }
 
-/// The refused rows, if they are to blame; else the error of the first one. `came` are rows that came with them.
+/// The refused rows, if they are to blame; else the error of the first one. `readable` are rows that came with them.
 pub(super) fn blame(
     asks: &mut impl RetryingSource,
     refused: Refused,
-    came: &[InvoiceId],
+    readable: &[InvoiceId],
 ) -> Result<Refused, SourceError> {
-    if refused.is_empty() || others_can_be_read(asks, &refused, came)? {
+    if refused.is_empty() || others_can_be_read(asks, &refused, readable)? {
         return Ok(refused);
     }
     refused.into_iter().next().map_or(Ok(Refused::new()), |(_, error)| Err(SourceError::Statement(error)))
@@ -55,11 +55,11 @@ pub(super) fn blame(
 fn others_can_be_read(
     asks: &mut impl RetryingSource,
     refused: &Refused,
-    came: &[InvoiceId],
+    readable: &[InvoiceId],
 ) -> Result<bool, SourceError> {
     let is_other = |id: &InvoiceId| refused.iter().all(|(refused, _)| refused != id);
-    let came: Vec<InvoiceId> = came.iter().take(OTHERS).cloned().collect();
-    if any_can_be_read(asks, &came)? {
+    let readable: Vec<InvoiceId> = readable.iter().take(OTHERS).cloned().collect();
+    if any_can_be_read(asks, &readable)? {
         return Ok(true);
     }
     let last = refused.last().map(|(id, _)| id);

@@ -6,8 +6,8 @@
 //! together go on as the run in the history that every verification is (`record.rs`). No watermark moves.
 
 use self::findings::{Difference, Findings};
-use self::look::{Held, Look, Sight};
 use self::record::Record;
+use self::session::{Held, Sight, VerifySession};
 use super::carry_out::{Destination, carry_out};
 use super::diff::Compare;
 use super::metrics::{RunMetrics, RunResult, Totals};
@@ -25,7 +25,7 @@ use crate::state::selection::Selection;
 
 mod disk;
 pub mod findings;
-mod look;
+mod session;
 mod prune;
 mod record;
 mod source;
@@ -115,18 +115,18 @@ fn compare(
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Verification> {
     let source = server_session.as_ref().map(|server_session| server_session.source.name().0);
-    let mut look = starts::on_record(&task.common, || Look::open(task, server_session, tell))?;
-    let mut record = match (look.unwritable.take(), &look.held) {
-        (None, Held::Alone(lock)) => Record::begin(&mut look.state, task, lock)?,
+    let mut session = starts::on_record(&task.common, || VerifySession::open(task, server_session, tell))?;
+    let mut record = match (session.unwritable.take(), &session.held) {
+        (None, Held::Alone(lock)) => Record::begin(&mut session.state, task, lock)?,
         (missing, _) => Record { run: None, missing },
     };
     let run = record.run;
-    let sight = Sight { tree: &look.tree, state: &look.state, snapshot: look.snapshot.as_ref(), run };
+    let sight = Sight { tree: &session.tree, state: &session.state, snapshot: session.snapshot.as_ref(), run };
     let examined = panics::as_error(|| examine(task, sight, &Cancel::default(), tell));
-    let findings = record.examined(&mut look.state, task, metrics, examined)?;
-    record.end(&mut look.state, &outcome(task, metrics, &findings, None))?;
+    let findings = record.examined(&mut session.state, task, metrics, examined)?;
+    record.end(&mut session.state, &outcome(task, metrics, &findings, None))?;
     if record.run.is_some() {
-        look.close()?;
+        session.close()?;
     }
     Ok(Verification::new(task, source, record, findings))
 }

@@ -20,7 +20,7 @@ fn about_the_state() -> Vec<Refusal> {
     let damaged = damages.map(|damage| Refusal::StateDamaged { state: state.clone(), damage });
     let rolled_back = [4, 6].map(|tree_run| Refusal::TreeRolledBack { output: output.clone(), tree_run, state_run: 6 });
     let holders = [Some(holder("full")), Some(holder("state set")), None];
-    let locked = holders.map(|holder| Refusal::Locked { holder, lock: "/srv/tree/lock".into() });
+    let locked = holders.map(|holder| Refusal::Locked { holder: holder.map(Box::new), lock: "/srv/tree/lock".into() });
     let sources = [None, Some("2025-11-27".into())];
     let older = sources.map(|source| Refusal::SourceOlder { source, exported: "2025-11-28 16:30:00".into() });
     let distrusts =

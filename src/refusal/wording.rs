@@ -27,7 +27,7 @@ impl Refusal {
                 "run again: the next run goes on from there", "请直接重新运行，下次运行会从此处继续"
             },
             Self::Locked { holder, lock } => {
-                let (holder, lock) = (Holder::text(holder.as_ref()), lock.display());
+                let (holder, lock) = (Holder::text(holder.as_deref()), lock.display());
                 message! {
                     "another run holds the lock {lock}: {holder}", "另一个导出进程正在运行，锁文件: {lock}（{holder}）";
                     "wait for it or stop it", "请等待其结束或将其停止"; holder

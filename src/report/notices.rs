@@ -38,7 +38,14 @@ pub(super) fn line(notice: &Notice) -> Line {
                 "自 {since} 以来，有 {runs} 次运行与前一次运行不在同一主机，或两次之间主机曾重启，无法确认时钟是否被调整过；因此每天核对一次全部记录"; since
             ))
         }
-        Notice::RunUnfinished { run, kind, host, started, invoices, life } => {
+        Notice::InDoubt { files } => {
+            let files_in_doubt = count(*files, "file");
+            Line::warn(text!(
+                "{files_in_doubt} in doubt since a run died; the next run settles it",
+                "有 {files} 个文件因运行意外终止而待确认；下次运行会重新确认"
+            ))
+        }
+        Notice::RunUnfinished { run, kind, host, started, invoices, life, in_doubt } => {
             let come = count(*invoices, "invoice");
             let run = text!("run {run} ({kind}), started {started}", "运行 {run}（{kind}，开始于 {started}）"; kind);
             match life {
@@ -50,10 +57,13 @@ pub(super) fn line(notice: &Notice) -> Line {
                     "{run} on {host}, has not ended, and its lock cannot be asked from here: {come} so far",
                     "{run}在 {host} 上尚未结束，且此处无法查询其锁: 已处理 {invoices} 条记录"; run
                 )),
-                Life::Dead => Line::warn(text!(
-                    "{run}, died after {come}; the next run makes it good",
-                    "{run}在处理 {invoices} 条记录后意外终止；下次运行会补上"; run
-                )),
+                Life::Dead => Line::warn({
+                    let doubt = doubted_files(*in_doubt);
+                    text!(
+                        "{run}, died with {come} on record{doubt}; the next run makes it good",
+                        "{run}意外终止，已登记 {invoices} 条记录{doubt}；下次运行会补上"; run, doubt
+                    )
+                }),
             }
         }
         Notice::LastAttemptFailed { run, kind, started, error } => {
@@ -203,6 +213,18 @@ pub(super) fn line(notice: &Notice) -> Line {
     }
 }
 
+/// What a dead run has left in doubt, behind what it has recorded.
+fn doubted_files(in_doubt: Option<u64>) -> Text {
+    match in_doubt {
+        Some(0) => Text::same(""),
+        Some(number) => {
+            let files = count(number, "file");
+            text!(" and {files} in doubt", "，另有 {number} 个文件待确认")
+        }
+        None => text!("; which files are in doubt cannot be read", "；无法读取哪些文件待确认"),
+    }
+}
+
 /// What the end of a condition means.
 fn ended(condition: &Condition) -> Text {
     match condition {
@@ -338,9 +360,11 @@ mod tests {
     fn every_notice() -> Vec<Notice> {
         let (tenant, time) = (Tenant::from("acme7"), "2025-11-28 16:30:00");
         let (path, detail) = ("1/CN/a7.json".to_owned(), "errno 13".to_owned());
-        let unfinished = [Life::Alive, Life::Dead, Life::Unknown].map(|life| {
+        let lives = [(Life::Alive, 0), (Life::Dead, 4), (Life::Dead, 0), (Life::Unknown, 0)];
+        let unfinished = lives.map(|(life, files)| {
             let [host, started] = ["db7", time].map(str::to_owned);
-            Notice::RunUnfinished { run: RunId(3), kind: Kind::Full, host, started, invoices: 9, life }
+            let in_doubt = Some(files);
+            Notice::RunUnfinished { run: RunId(3), kind: Kind::Full, host, started, invoices: 9, life, in_doubt }
         });
         let doubts = [Doubt::OtherServer, Doubt::ClockMoved, Doubt::TimeUnproven, Doubt::StateRestored];
         let reasons = [KeptReason::Number, KeptReason::Tenant, KeptReason::Table, KeptReason::NotRemoved].map(Some);
@@ -359,6 +383,7 @@ mod tests {
             Notice::SetAside { to: "/srv/state.1".into() },
             Notice::NoBackup { error: Text::same("errno 28") },
             Notice::Recovering { files: 4 },
+            Notice::InDoubt { files: 4 },
             Notice::PulledBack { tenant: tenant.clone(), from: time.into(), to: "2025-11-27".into() },
             Notice::LeftInPlace { path: path.clone() },
             Notice::TableUnknown,

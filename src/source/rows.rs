@@ -115,9 +115,10 @@ fn has_lost(document: &[u8], marks: RawCell, characters: RawCell) -> bool {
 
 /// The cells of a row with exactly this many columns.
 fn cells<const N: usize>(row: Vec<RawCell>) -> anyhow::Result<[RawCell; N]> {
-    let came = row.len();
-    row.try_into()
-        .map_err(|_| text!("a row came with {came} columns, not {N}", "收到的一行有 {came} 列，而不是 {N} 列").into())
+    let columns = row.len();
+    row.try_into().map_err(|_| {
+        text!("a row came with {columns} columns, not {N}", "收到的一行有 {columns} 列，而不是 {N} 列").into()
+    })
 }
 
 /// The text in a cell that must not be NULL.

@@ -121,8 +121,8 @@ pub(super) fn connect(file: &PrivateFile, access: StateAccess) -> anyhow::Result
     Ok(conn)
 }
 
-/// A connection for reading. Where it takes no locks it comes with the fingerprint of the file, which says whether a process
-/// wrote meanwhile.
+/// A connection for reading. Where it takes no locks it comes with the fingerprint of the file, which says whether a
+/// process wrote meanwhile.
 pub(super) fn connect_read_only(file: &PrivateFile) -> anyhow::Result<(Connection, Option<FileFingerprint>)> {
     // The fingerprint comes first: what is written after it is noticed.
     let fingerprint = FileFingerprint::of(file);

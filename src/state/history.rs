@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::State;
 use super::changes::{ChangeKind, MovedWatermark};
 use super::connect::temporary;
-use super::stored::{account, counts, text};
+use super::stored::{TenantNo, account, counts, text};
 use super::todo::{self, Closing, LEFT_BY_RUN, Leftover};
 use super::verifications::{self, PastFinding, PastPending, PastVerification};
 use crate::invoice::{InvoiceId, ReasonCode, SourceTime, Tenant};
@@ -191,7 +191,7 @@ impl State {
             let moment = conn.unchecked_transaction()?;
             let sql = format!("SELECT {RUN} FROM run r WHERE r.id = ?1");
             let Some(run) = moment.query_row(&sql, [id.0], PastRun::from_row).optional()? else { return Ok(None) };
-            let run = run.with_verification(&moment)?;
+            let run = run.with_verification(&moment, None)?;
             let rejects = rejects_of(&moment, id)?;
             let all: i64 = moment.query_row(&format!("SELECT count(*) {OF_RUN}"), [id.0], |row| row.get(0))?;
             Ok(Some(RunInFull {
@@ -309,11 +309,13 @@ impl PastRun {
         })
     }
 
-    /// With what it compared, if it is a verification.
-    pub(super) fn with_verification(self, conn: &Connection) -> rusqlite::Result<Self> {
-        let verification =
-            if self.kind == Kind::Verify { verifications::of_run(conn, self.id)?.map(Box::new) } else { None };
-        Ok(Self { verification, ..self })
+    /// With what it compared, if it is a verification; with the figures of one tenant, if one is named.
+    pub(super) fn with_verification(self, conn: &Connection, tenant: Option<TenantNo>) -> rusqlite::Result<Self> {
+        let mut verification = if self.kind == Kind::Verify { verifications::of_run(conn, self.id)? } else { None };
+        if let (Some(verification), Some(tenant)) = (&mut verification, tenant) {
+            verification.narrow_to(conn, self.id, tenant)?;
+        }
+        Ok(Self { verification: verification.map(Box::new), ..self })
     }
 }
 

@@ -119,8 +119,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
         State::create_file(&file(&path), &starter()).unwrap().close().unwrap();
-        let look = State::open_read_only(&path).unwrap().unwrap();
-        let lookup = look.lookup().unwrap();
+        let idle = State::open_read_only(&path).unwrap().unwrap();
+        let lookup = idle.lookup().unwrap();
         assert!(lookup.is_empty().unwrap());
         let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
         let row = "DROP TRIGGER entry_comes_now; INSERT INTO entry VALUES (1, 1, NULL, 1, '20251128+A', zeroblob(32), 2, 1, 1, 0, 1, 0, NULL, NULL)";
@@ -129,7 +129,7 @@ mod tests {
         state.close().unwrap();
         assert!(!lookup.is_empty().unwrap(), "after it");
         let backup = folder.path().join("backup.db");
-        look.back_up_to(&backup).unwrap();
+        idle.back_up_to(&backup).unwrap();
         assert!(!State::open_read_only(&backup).unwrap().unwrap().lookup().unwrap().is_empty().unwrap());
     }
 
@@ -169,16 +169,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
         State::create_file(&file(&path), &starter()).unwrap().close().unwrap();
-        let look = State::open_read_only(&path).unwrap().unwrap();
-        assert_eq!(look.newest_run().unwrap(), None);
+        let idle = State::open_read_only(&path).unwrap().unwrap();
+        assert_eq!(idle.newest_run().unwrap(), None);
         for _ in 0..3 {
             let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
             let run = begin_a_run(&mut state);
-            assert_eq!(look.newest_run().unwrap(), Some(run), "while the run is at work");
+            assert_eq!(idle.newest_run().unwrap(), Some(run), "while the run is at work");
             state.close().unwrap();
-            assert_eq!(look.newest_run().unwrap(), Some(run), "after it");
+            assert_eq!(idle.newest_run().unwrap(), Some(run), "after it");
         }
-        drop(look);
+        drop(idle);
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["state.db"]);
     }
@@ -188,16 +188,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
         State::create_file(&file(&path), &starter()).unwrap().close().unwrap();
-        let look = State::open_read_only(&path).unwrap().unwrap();
-        assert_eq!(look.newest_run().unwrap(), None);
+        let idle = State::open_read_only(&path).unwrap().unwrap();
+        assert_eq!(idle.newest_run().unwrap(), None);
         let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
         let run = begin_a_run(&mut state);
         state.transaction(|tx| tx.execute("UPDATE run SET seen = 1", [])).unwrap();
         state.close().unwrap();
         let target = folder.path().join("backup.db");
-        look.back_up_to(&target).unwrap();
+        idle.back_up_to(&target).unwrap();
         assert_eq!(State::open_read_only(&target).unwrap().unwrap().newest_run().unwrap(), Some(run));
-        let findings = look.check(integrity::Depth::Deep).unwrap();
+        let findings = idle.check(integrity::Depth::Deep).unwrap();
         assert!(
             findings.iter().any(|finding| finding.what.in_lang(Lang::En).contains("do not balance: 1")),
             "{findings:?}"

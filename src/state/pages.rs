@@ -2,6 +2,8 @@
 //!
 //! Every filter is answered by an index, and the list comes in pages: it may be as long as it likes.
 
+use std::cmp::Reverse;
+
 use clap::builder::PossibleValue;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
@@ -12,7 +14,7 @@ use super::history::{CHANGE, PastChange, PastRun, RUN, RunStatus, own_watermark}
 use super::stored::TenantNo;
 use crate::invoice::Tenant;
 use crate::lang::{Text, Word};
-use crate::run::Kind;
+use crate::run::{CountName, Counts, Kind};
 
 /// What kind of entry is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +78,9 @@ pub struct HistoryEntry {
 /// A run with what it did for one tenant in the place of its totals: of two columns with one name the first is read.
 const RUN_FOR_TENANT: &str = "coalesce(t.error, r.error) AS error,
     CASE WHEN t.error IS NULL THEN r.error_zh ELSE t.error_zh END AS error_zh, 1 AS tenants, t.*, r.*";
+/// Of verifications by number: those that covered the tenant ?1, and those that mended something of it.
+const CONCERNS_TENANT: &str = "(t.run IS NOT NULL OR CASE v.all_tenants WHEN 1 THEN v.last_tenant >= ?1
+    ELSE EXISTS (SELECT 1 FROM verification_tenant x WHERE x.run = v.run AND x.tenant = ?1) END)";
 
 /// The entries that a filter lets through, page by page.
 pub struct Pages<'a> {
@@ -127,7 +132,13 @@ impl State {
 impl Pages<'_> {
     /// The next entries, newest first; none where there are no more.
     pub fn next(&mut self, at_most: usize) -> anyhow::Result<Vec<HistoryEntry>> {
-        let runs = self.page(runs, self.runs, at_most)?;
+        let mut runs = self.page(runs, self.runs, at_most)?;
+        if let Some((tenant, _)) = &self.tenant {
+            let verifications =
+                |filter: &HistoryFilter, _, remaining, at_most| verifications(filter, *tenant, remaining, at_most);
+            runs.extend(self.page(verifications, self.runs, at_most)?);
+            runs.sort_by_key(|entry| Reverse(key(entry)));
+        }
         let changes = self.page(changes, self.changes, at_most)?;
         let mut page = Vec::new();
         let (mut runs, mut changes) = (runs.into_iter().peekable(), changes.into_iter().peekable());
@@ -149,19 +160,20 @@ impl Pages<'_> {
 
     fn page(
         &self,
-        ask: fn(&HistoryFilter, Option<TenantNo>, Between, usize) -> Query,
+        ask: impl Fn(&HistoryFilter, Option<TenantNo>, Between, usize) -> Query,
         remaining: Between,
         at_most: usize,
     ) -> anyhow::Result<Vec<HistoryEntry>> {
         if remaining.below <= remaining.above.saturating_add(1) {
             return Ok(Vec::new());
         }
-        let query = ask(&self.filter, self.tenant.as_ref().map(|(n, _)| *n), remaining, at_most);
+        let tenant = self.tenant.as_ref().map(|(n, _)| *n);
+        let query = ask(&self.filter, tenant, remaining, at_most);
         self.state.read(|conn| {
             let mut statement = conn.prepare(&query.sql)?;
             let rows = statement.query_map(params_from_iter(&query.values), |row| {
                 let what = match query.of {
-                    Dated::Runs => What::Run(PastRun::from_row(row)?.with_verification(conn)?),
+                    Dated::Runs => What::Run(PastRun::from_row(row)?.with_verification(conn, tenant)?),
                     Dated::Changes => What::Change(PastChange::from_row(row)?),
                 };
                 let tenant = self.tenant.as_ref().map(|(_, tenant)| tenant.clone());
@@ -228,6 +240,22 @@ impl Query {
         self.sql.push_str(&format!(" ?{}", self.values.len()));
     }
 
+    /// Leaves out the numbers that came already.
+    fn and_between(&mut self, number: &str, remaining: Between) {
+        self.and(&format!("{number} >"), remaining.above);
+        self.and(&format!("{number} <"), remaining.below);
+    }
+
+    /// Leaves out what is of another time.
+    fn and_moment(&mut self, moment: &str, filter: &HistoryFilter) {
+        if let Some(since) = &filter.since {
+            self.and(&format!("{moment} >="), since.clone());
+        }
+        if let Some(until) = &filter.until {
+            self.and(&format!("{moment} <="), until.clone());
+        }
+    }
+
     /// Orders and limits the rows.
     fn newest_first(&mut self, number: &str, limit: usize) {
         self.values.push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
@@ -247,7 +275,7 @@ pub(super) fn runs(filter: &HistoryFilter, tenant: Option<TenantNo>, remaining: 
     let number = match tenant {
         Some(n) => {
             query.sql = format!("SELECT {RUN_FOR_TENANT} FROM run_tenant t CROSS JOIN run r ON r.id = t.run");
-            query.and("t.tenant =", n.0);
+            query.and("NOT EXISTS (SELECT 1 FROM verification v WHERE v.run = t.run) AND t.tenant =", n.0);
             "t.run"
         }
         None => {
@@ -261,15 +289,31 @@ pub(super) fn runs(filter: &HistoryFilter, tenant: Option<TenantNo>, remaining: 
     if let Some(kind) = kind {
         query.and(if tenant.is_some() || status.is_some() { "+r.kind =" } else { "r.kind =" }, kind);
     }
-    query.and(&format!("{number} >"), remaining.above);
-    query.and(&format!("{number} <"), remaining.below);
-    if let Some(since) = &filter.since {
-        query.and("+r.started >=", since.clone());
-    }
-    if let Some(until) = &filter.until {
-        query.and("+r.started <=", until.clone());
-    }
+    query.and_between(number, remaining);
+    query.and_moment("+r.started", filter);
     query.newest_first(number, limit);
+    query
+}
+
+/// As `runs`, for the verifications of one tenant.
+pub(super) fn verifications(filter: &HistoryFilter, tenant: TenantNo, remaining: Between, limit: usize) -> Query {
+    let counts =
+        Counts::NAMES.map(|CountName { column, .. }| format!("coalesce(t.{column}, 0) AS {column}")).join(", ");
+    let sql = format!(
+        "SELECT coalesce(t.error, r.error) AS error, 1 AS tenants, t.old_watermark, t.new_watermark, {counts}, r.*
+         FROM verification v CROSS JOIN run r ON r.id = v.run LEFT JOIN run_tenant t ON t.run = v.run AND t.tenant = ?1
+         WHERE {CONCERNS_TENANT}"
+    );
+    let mut query = Query { sql, values: vec![tenant.0.into()], of: Dated::Runs };
+    if let Some(status) = filter.status {
+        query.and("+r.status =", status.as_str().to_owned());
+    }
+    if let Some(OfKind::Run(kind)) = filter.kind {
+        query.and("+r.kind =", kind.as_str().to_owned());
+    }
+    query.and_between("v.run", remaining);
+    query.and_moment("+r.started", filter);
+    query.newest_first("v.run", limit);
     query
 }
 
@@ -293,14 +337,8 @@ pub(super) fn changes(filter: &HistoryFilter, tenant: Option<TenantNo>, remainin
     if let Some(OfKind::Change(kind)) = filter.kind {
         query.and(if tenant.is_some() { "+c.kind =" } else { "c.kind =" }, kind.as_str().to_owned());
     }
-    query.and(&format!("{number} >"), remaining.above);
-    query.and(&format!("{number} <"), remaining.below);
-    if let Some(since) = &filter.since {
-        query.and("+c.at >=", since.clone());
-    }
-    if let Some(until) = &filter.until {
-        query.and("+c.at <=", until.clone());
-    }
+    query.and_between(number, remaining);
+    query.and_moment("+c.at", filter);
     query.newest_first(number, limit);
     query
 }

@@ -7,13 +7,13 @@ use rusqlite::types::Value;
 use super::changes::ChangeKind;
 use super::history::{FILES, FILES_THAT_STAYED, NEWEST_OF_STATUS, OF_RUN, PULLED_BACK, RunStatus, UNFINISHED};
 use super::overview::OPEN_FROM;
-use super::pages::{Between, Dated, HistoryFilter, OfKind, Query, bounds, changes, runs};
+use super::pages::{Between, Dated, HistoryFilter, OfKind, Query, bounds, changes, runs, verifications};
 use super::runs::LAST_BEGUN;
 use super::schema::in_memory;
 use super::starts::LAST_ATTEMPT;
 use super::stored::TenantNo;
 use super::todo::{LEFT_BEHIND, LEFT_BY_RUN};
-use super::verifications::{FOUND_BY, LIMITED_TO, PENDING};
+use super::verifications::{DIFFERENCES_OF_TENANT, FOUND_BY, LIMITED_TO, PENDING, PENDING_OF_TENANT};
 use crate::run::Kind;
 
 fn plan(conn: &Connection, sql: &str, values: &[Value]) -> String {
@@ -56,6 +56,23 @@ fn every_combination_of_filters_of_runs_is_answered_by_an_index_in_its_order() {
                     };
                     assert_by_index(&query.sql, &plan_of(&conn, &query), index);
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_combination_of_filters_of_a_tenants_verifications_goes_by_their_numbers() {
+    let conn = in_memory();
+    for status in [None, Some(RunStatus::Failed)] {
+        for kind in [None, Some(OfKind::Run(Kind::Verify))] {
+            for time in TIMES {
+                let time = time.map(str::to_owned);
+                let filter = HistoryFilter { tenant: None, kind, status, since: time.clone(), until: time };
+                let query = verifications(&filter, TenantNo(1), Between::EVERYTHING, 20);
+                let plan = plan_of(&conn, &query);
+                assert_by_index(&query.sql, &plan, "SEARCH v USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)");
+                assert_by_index(&query.sql, &plan, "SEARCH t USING PRIMARY KEY (run=? AND tenant=?)");
             }
         }
     }
@@ -116,6 +133,8 @@ fn what_hangs_on_one_run_is_found_by_an_index() {
     for (sql, index) in [
         (PULLED_BACK, "INDEX state_change_kind (kind=?)"),
         (LIMITED_TO, "SEARCH v USING PRIMARY KEY (run=?)"),
+        (DIFFERENCES_OF_TENANT, "SEARCH verification_finding USING PRIMARY KEY (run=? AND tenant=?)"),
+        (PENDING_OF_TENANT, "SEARCH verification_tenant USING PRIMARY KEY (run=? AND tenant=?)"),
         (PENDING, "SEARCH v USING PRIMARY KEY (run=?)"),
         (FOUND_BY, "SEARCH f USING PRIMARY KEY (run=?)"),
     ] {

@@ -138,6 +138,13 @@ impl State {
         })
     }
 
+    /// The last run that died and left a path in doubt; None: it is not known, or nothing is in doubt.
+    pub fn run_that_left_doubt(&self) -> anyhow::Result<Option<RunId>> {
+        let sql = "SELECT max(r.id) FROM doubt_path p JOIN todo d ON d.id = p.id AND d.why = 'doubt'
+                   JOIN run r ON r.id = d.run AND r.status = 'interrupted'";
+        self.read(|conn| conn.query_row(sql, [], |row| row.get(0)))
+    }
+
     /// How many invoices cannot be exported.
     pub fn open_rejects(&self) -> anyhow::Result<u64> {
         self.read(|conn| conn.query_row("SELECT count(*) FROM reject WHERE closed_run IS NULL", [], |row| row.get(0)))

@@ -54,7 +54,8 @@ pub struct Comparison<'a> {
     pub found: BTreeMap<(Option<Tenant>, &'static str), u64>,
 }
 
-/// What a verification compared, and what it found in total.
+/// What a verification compared, and what it found in total. Among the entries of one tenant the figures are the
+/// tenant's, and None where only the total is on record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PastVerification {
     pub against: Against,
@@ -63,9 +64,9 @@ pub struct PastVerification {
     pub limited_to: Option<Vec<Tenant>>,
     /// How many tenants of the state it covered.
     pub tenants: u64,
-    pub files: u64,
+    pub files: Option<u64>,
     pub pending: u64,
-    pub rejected: u64,
+    pub rejected: Option<u64>,
     pub differences: u64,
 }
 
@@ -99,6 +100,20 @@ pub struct Proof {
     pub content: ContentCheck,
     pub since: Option<SourceTime>,
     pub until: Option<SourceTime>,
+}
+
+impl PastVerification {
+    /// Puts the figures of one tenant in the place of the totals.
+    pub(super) fn narrow_to(&mut self, conn: &Connection, run: RunId, tenant: TenantNo) -> rusqlite::Result<()> {
+        let figure = |sql: &str| conn.prepare_cached(sql)?.query_row(params![run, tenant], |row| row.get(0));
+        self.differences = figure(DIFFERENCES_OF_TENANT)?;
+        self.pending = figure(PENDING_OF_TENANT)?;
+        // Rejects without a tenant are among the rejected ones of every selection.
+        self.rejected = None;
+        self.files = self.files.filter(|_| self.limited_to.as_ref().is_some_and(|tenants| tenants.len() == 1));
+        self.tenants = 1;
+        Ok(())
+    }
 }
 
 impl State {
@@ -275,6 +290,10 @@ const BEST_FIRST: &str =
 /// The tenants with differences, and those that had no watermark and may have consisted of pending invoices alone.
 const UNPROVEN: &str = "SELECT tenant FROM verification_finding WHERE run = ?1 UNION ALL
     SELECT tenant FROM verification_tenant WHERE run = ?1 AND pending > 0 AND watermark IS NULL";
+pub(super) const DIFFERENCES_OF_TENANT: &str =
+    "SELECT coalesce(sum(number), 0) FROM verification_finding WHERE run = ?1 AND tenant = ?2";
+pub(super) const PENDING_OF_TENANT: &str =
+    "SELECT coalesce(sum(pending), 0) FROM verification_tenant WHERE run = ?1 AND tenant = ?2";
 pub(super) const LIMITED_TO: &str = "SELECT t.name FROM verification_tenant v CROSS JOIN tenant t ON t.n = v.tenant
     WHERE v.run = ?1 ORDER BY t.name";
 pub(super) const PENDING: &str = "SELECT t.name, v.pending, v.watermark FROM verification_tenant v

@@ -90,6 +90,7 @@ mod variables;
 mod variants;
 mod verifications;
 mod verify;
+mod verify_answers;
 mod why;
 mod windows;
 mod wrong_causes;

@@ -82,7 +82,7 @@ fn more_rows_of_one_second_than_any_page_or_batch_holds_are_all_exported() {
         let mut conn = database(&table).connect();
         let (time, later) = ("2025-11-28 15:00:00", "2025-11-28 15:00:01");
         write_many(&mut conn, 1, 10_001, time);
-        let exporter = Exporter::in_memory(&table);
+        let exporter = Exporter::new(&table);
         let export = |mode| exporter.run(["run", "--mode", mode, "--format", "json"]).expect(0).json();
         let counts = |mode| numbers(&export(mode), ["written", "unchanged"]);
         assert_eq!(counts("incremental"), [10_001, 0]);

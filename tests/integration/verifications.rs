@@ -293,6 +293,49 @@ fn pending_invoices_leave_a_tenant_without_a_watermark_unproven() {
 }
 
 #[test]
+fn a_tenants_history_has_the_verifications_that_covered_it_with_its_own_figures() {
+    on_every_source(|table| {
+        let exporter = exported(table);
+        let file = exporter.output().join("1/CN/20251128+INV1.json");
+        fs::remove_file(&file).unwrap();
+        verify(&exporter, &["--tenant", "10"], 0);
+        verify(&exporter, &["--tenant", "1"], 6);
+        verify(&exporter, &["--against-source", "--repair"], 0);
+        insert(table, 4, "20");
+        exporter.run(INCREMENTAL).expect(0);
+        let shown = |tenant: &str, args: &[&str]| -> Vec<String> {
+            let args = [&["history", "--tenant", tenant, "--format", "json"], args].concat();
+            let listed = exporter.run(&args).expect(0).json();
+            let entries = listed.as_array().unwrap().iter();
+            let fields =
+                ["id", "kind", "tenants", "differences", "pending", "files_looked_at", "known_rejects", "written"];
+            entries.map(|entry| fields.map(|field| entry[field].to_string().replace('"', "")).join(" ")).collect()
+        };
+        let (export, none) = ("1 incremental 1 null null null null", "null null null null");
+        assert_eq!(
+            shown("1", &[])[..3],
+            ["4 verify 1 1 0 null null 1", "3 verify 1 1 0 2 null 0", &format!("{export} 2")]
+        );
+        assert_eq!(shown("10", &[]), ["4 verify 1 0 0 null null 0", "2 verify 1 0 0 1 null 0", &format!("{export} 1")]);
+        assert_eq!(shown("20", &[]), [format!("5 incremental 1 {none} 1")]);
+        assert_eq!(
+            shown("10", &["--kind", "verify", "--status", "success", "--limit", "1"]),
+            [shown("10", &[])[0].clone()]
+        );
+        assert_eq!(shown("10", &["--kind", "incremental"]).len(), 1);
+        assert_eq!(shown("10", &["--status", "failed"]), [""; 0]);
+        for (lang, [found, nothing]) in [("en", ["1 differ", " nothing differs"]), ("zh", ["有 1 处差异", " 没有差异"])]
+        {
+            let text = |tenant| {
+                exporter.run(["history", "--tenant", tenant, "--kind", "verify", "--lang", lang]).expect(0).stdout
+            };
+            assert!(text("1").lines().nth(1).unwrap().contains(found), "{}", text("1"));
+            assert!(text("10").lines().nth(1).unwrap().contains(nothing), "{}", text("10"));
+        }
+    });
+}
+
+#[test]
 fn what_was_pending_is_on_record_by_tenant_and_decides_for_good_what_is_proven() {
     on_every_source(|table| {
         for (id, tenant) in [(1, "1"), (2, "10")] {

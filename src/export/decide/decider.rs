@@ -342,8 +342,8 @@ impl<'a> Decider<'a> {
                 })
             })
         })?;
-        let came: Vec<InvoiceId> = ids.iter().filter(|id| fresh.contains_key(*id)).cloned().collect();
-        for (id, error) in one_by_one::blame(&mut asks, refused, &came)? {
+        let readable: Vec<InvoiceId> = ids.iter().filter(|id| fresh.contains_key(*id)).cloned().collect();
+        for (id, error) in one_by_one::blame(&mut asks, refused, &readable)? {
             let of_ledger = known.get(&id).and_then(|(known, _)| known.as_ref()).map(|known| &known.tenant);
             let tenant = waiting.get(&id).map(|waiting| &waiting.tenant).or(of_ledger).cloned();
             let unreadable = one_by_one::unreadable(id.clone(), tenant, &error);

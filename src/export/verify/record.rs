@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::disk::folder_of;
 use super::findings::{Findings, Place};
-use super::look::is_refused;
+use super::session::is_refused;
 use super::task::Task;
 use crate::export::metrics::RunMetrics;
 use crate::export::options::CommonOptions;

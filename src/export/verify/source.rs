@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::findings::{Difference, Finding, Findings, Place};
-use super::look::Sight;
+use super::session::Sight;
 use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, CheckResult, Checker, Presence};
 use crate::export::diff::{Compare, ReaderEvent, Scope};

@@ -25,8 +25,8 @@ pub(super) struct Sight<'a> {
     pub run: Option<RunId>,
 }
 
-/// What is looked at, and held.
-pub(super) struct Look {
+/// Tree, state and lock of a verification that mends nothing. One that mends has `export::session::Session`.
+pub(super) struct VerifySession {
     pub tree: Tree,
     pub state: State,
     /// None where only tree and ledger are compared.
@@ -39,11 +39,11 @@ pub(super) struct Look {
 
 /// The lock, as far as it can be had.
 pub(super) enum Held {
-    Alone(ExportLock),
+    Alone(Box<ExportLock>),
     Shared { _lock: Option<SharedLock> },
 }
 
-impl Look {
+impl VerifySession {
     /// The session with the server is None where the source is not asked.
     pub(super) fn open(
         task: &Task,
@@ -85,7 +85,7 @@ fn open_read_only(task: &Task) -> anyhow::Result<State> {
 fn hold(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Held, Option<anyhow::Error>)> {
     let options = &task.common;
     match options.lock(tell) {
-        Ok((_, lock)) => Ok((Held::Alone(lock), None)),
+        Ok((_, lock)) => Ok((Held::Alone(Box::new(lock)), None)),
         Err(why) if may_only_read(&why) => {
             let (output, purpose) = (&options.paths.output, options.kind.as_str());
             let lock = lock::share(output, purpose, &options.surroundings.starter, options.work.lock_wait, tell)?;
