@@ -106,7 +106,10 @@ fn output_is_compared_without_what_differs_from_run_to_run() {
     );
     assert_eq!(difference(&lines("…\nwritten 12 in 12 ms\n…"), printed), None);
     assert_eq!(difference(&lines("id started by\n…"), printed), None);
+    assert_eq!(difference(&lines("id …\n1 …\nwritten 12 …\nend"), printed), None);
+    assert_eq!(difference(&lines("pid 12\n进程号 1"), "pid     345\n进程号  678\n"), None);
     for wrong in [
+        "id …\n2 …\nwritten 12 …\nend",
         "id started by\n…\nwritten 13 in 1 s\n…",
         "…\nend\n…\nwritten 12 in 1 s\n…",
         "id started by",

@@ -27,10 +27,6 @@ pub(crate) fn scene(document: &str) -> Place {
             installed(&place);
             left_by_the_script(&place);
         }
-        "verify-and-audit" => {
-            with_history(&place);
-            damage(&place);
-        }
         "state" => {
             with_history(&place);
             audited(&place);
@@ -91,22 +87,6 @@ fn audited(place: &Place) {
         &format!("{SETTINGS}invoice-export state set 10 2025-11-20 --yes --reason 'the archive lost files'"),
         &[0],
     );
-}
-
-/// What a verification can find: in the tree and in the source.
-fn damage(place: &Place) {
-    let script = r#"
-        cd /srv/context
-        file() { echo */*/*+INV$1.json; }
-        rm $(file 000000105)
-        echo '{}' >$(file 000000225)
-        chmod 600 $(file 000000153)
-        echo '{}' >1/CN/foreign.json
-    "#;
-    prepare(place, script, &[0]);
-    let table = place.table();
-    table.execute("DELETE FROM t_invoice WHERE fid = 2");
-    table.execute("UPDATE t_invoice SET fupdate_time = fupdate_time, fext_field = CONCAT('{\"checked\":true,', SUBSTRING(fext_field, 2)) WHERE fid = 303");
 }
 
 /// The tree as the script exported it, with its state file and no state of ours.
