@@ -18,7 +18,7 @@ use crate::lang::{Explain, Text};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::run::Kind;
-use crate::source::{Access, Address, TableNames, Tls, sample};
+use crate::source::{Access, Address, SourceName, TableNames, Tls, sample};
 use crate::state::selection::Selection;
 use crate::tree::walk;
 
@@ -116,6 +116,7 @@ fn options(database: &Path, output: &Path, kind: Kind) -> ExportOptions {
         common: CommonOptions {
             kind,
             paths: Paths { output: output.to_path_buf(), state: output.join(PRIVATE).join("state.db"), mode: None },
+            source: Some(SourceName::new(&access.url, &access.names.table)),
             policy: StatePolicy::Ordinary,
             selection: Selection::default(),
             margins: Margins { safety_lag: Duration::from_secs(300), overlap: Duration::from_secs(3600) },
