@@ -46,6 +46,7 @@ pub mod proofs;
 #[cfg(test)]
 mod query_plan_tests;
 pub mod record;
+pub mod replaced;
 mod readers;
 pub mod rehearsal;
 pub mod restore;
