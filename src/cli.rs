@@ -5,15 +5,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{BoolishValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::fs::readers::StateMode;
-use crate::lang::Lang;
+use crate::lang::{Lang, Word};
+use crate::run::Kind;
 use crate::source::TlsMode;
 use crate::state::history;
 use crate::state::pages::OfKind;
 use crate::tree::Durability;
+
+mod chinese;
+
+pub use chinese::in_chinese;
 
 /// Export issued invoices from MySQL or MariaDB, one JSON file each, completely or only what changed.
 ///
@@ -53,6 +58,17 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether its result has rows, which CSV is made of.
+    pub fn has_rows(&self) -> bool {
+        match self {
+            Self::Run(_) | Self::Why(_) | Self::Demo(_) | Self::ExportLegacyState(_) => false,
+            Self::State(command) => {
+                !matches!(command, StateCommand::Backup(_) | StateCommand::Restore(_) | StateCommand::AdoptSource(_))
+            }
+            Self::Status(_) | Self::History(_) | Self::Verify(_) | Self::ImportLegacyState(_) => true,
+        }
+    }
+
     /// How long it tries to reach the server; None of a command that asks none.
     pub fn retry_for(&self) -> Option<Duration> {
         let retries = match self {
@@ -156,7 +172,7 @@ pub struct Run {
     #[arg(long, env = "INVOICE_EXPORT_MODE", value_enum)]
     pub mode: Option<Mode>,
     /// Read and check everything, but write nothing at all
-    #[arg(long, env = "INVOICE_EXPORT_DRY_RUN")]
+    #[arg(long, env = "INVOICE_EXPORT_DRY_RUN", value_parser = BoolishValueParser::new())]
     pub dry_run: bool,
     /// Only this tenant; may be given several times
     #[arg(long, value_name = "ID")]
@@ -175,13 +191,13 @@ pub struct Run {
     #[command(flatten)]
     pub work: Work,
     /// A tenant with invoices that cannot be exported fails, and its watermark stays until they can
-    #[arg(long, env = "INVOICE_EXPORT_STRICT")]
+    #[arg(long, env = "INVOICE_EXPORT_STRICT", value_parser = BoolishValueParser::new())]
     pub strict: bool,
     /// Set an existing state aside (it is kept) and start anew; files that are right are kept
     #[arg(long)]
     pub fresh: bool,
     /// Fail if there is no state; recommended in crontabs once the first run is through
-    #[arg(long, env = "INVOICE_EXPORT_REQUIRE_STATE", conflicts_with = "fresh")]
+    #[arg(long, env = "INVOICE_EXPORT_REQUIRE_STATE", value_parser = BoolishValueParser::new(), conflicts_with = "fresh")]
     pub require_state: bool,
     /// Back the state up before an incremental run if the last such backup is older; 0s: never
     #[arg(long, env = "INVOICE_EXPORT_BACKUP_EVERY", value_parser = humantime::parse_duration, default_value = "24h", value_name = "TIME")]
@@ -191,7 +207,7 @@ pub struct Run {
     pub keep_backups: u16,
     /// Write the script's state file after the run, for monitoring that reads it; the file it replaces is
     /// kept as --backup-every and --keep-backups say
-    #[arg(long, env = "INVOICE_EXPORT_MIRROR_LEGACY_STATE")]
+    #[arg(long, env = "INVOICE_EXPORT_MIRROR_LEGACY_STATE", value_parser = BoolishValueParser::new())]
     pub mirror_legacy_state: bool,
     #[command(flatten)]
     pub names: Names,
@@ -513,10 +529,24 @@ pub struct Demo {
     pub folder: PathBuf,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Full,
     Incremental,
+}
+
+/// By the words of kinds of runs.
+impl ValueEnum for Mode {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Full, Self::Incremental]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::Full => Kind::Full.possible_value(),
+            Self::Incremental => Kind::Incremental.possible_value(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -531,7 +561,9 @@ pub enum Format {
 
 /// A kind of run or of change, by its word.
 fn entry_kind() -> impl TypedValueParser<Value = OfKind> {
-    PossibleValuesParser::new(OfKind::words()).try_map(|word| OfKind::parse(&word).ok_or("no kind"))
+    let named = |word: &str| OfKind::all().find(|kind| kind.possible_value().is_some_and(|of| of.matches(word, false)));
+    PossibleValuesParser::new(OfKind::all().filter_map(OfKind::possible_value))
+        .try_map(move |word| named(&word).ok_or("no kind"))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 
 use self::option_file::Login;
+use self::wrong_values::given_as;
 use crate::cli::{self, Common, Mode, Names, Run, Verify, Work};
 use crate::export::plan::StatePolicy;
 use crate::export::verify::{Against, ContentCheck, Leftovers, Prune, PruneOrder, Repair, Task, WithSource};
@@ -22,7 +23,7 @@ use crate::fs::input::read_text;
 use crate::fs::private::PRIVATE;
 use crate::given_time::{self, GivenTime, GivenWindow};
 use crate::invoice::{SourceTime, Tenant};
-use crate::lang::Text;
+use crate::lang::{Message, Text};
 use crate::refusal::{AddressFault, Refusal, TextMark};
 use crate::run::Kind;
 use crate::source::{self, Access, Address, SourceName, TableNames, Tls};
@@ -32,8 +33,10 @@ use crate::window::Span;
 
 mod option_file;
 mod variables;
+mod wrong_values;
 
-pub use self::variables::{unknown_variables, variable, without_empty_variables};
+pub use self::variables::{set_variables, unknown_variables, variable, without_empty_variables};
+pub use self::wrong_values::wrong_value;
 
 /// The name of the state's file in the state folder.
 const STATE_FILE: &str = "state.db";
@@ -50,7 +53,7 @@ pub fn export_options(
     let selection = selection(&run.tenant, &window)?;
     let kind = kind(run, matches, &window)?;
     let mode = if run.dry_run || dry_run_variable()? { export::Mode::DryRun } else { export::Mode::Export };
-    let (address, _) = source_address(common)?;
+    let (address, _) = source_address(common, matches)?;
     let options = CommonOptions {
         kind,
         paths: paths(common),
@@ -101,7 +104,7 @@ pub fn verification(
     let leftovers = if args.prune_leftovers { Leftovers::Removed } else { Leftovers::Kept };
     let prune = if args.prune { Prune::Yes(PruneOrder { at_most: args.prune_up_to, leftovers }) } else { Prune::No };
     let needs_source = against != Against::Ledger || repair == Repair::Yes;
-    let address = needs_source.then(|| source_address(common)).transpose()?;
+    let address = needs_source.then(|| source_address(common, matches)).transpose()?;
     let options = CommonOptions {
         kind: Kind::Verify,
         paths: paths(common),
@@ -156,16 +159,19 @@ pub fn legacy_path(common: &Common) -> PathBuf {
 }
 
 /// Refuses an output or a state folder that is something else than a folder.
-pub fn refuse_other_than_folders(common: &Common) -> anyhow::Result<()> {
-    let given = [("--output", Some(&common.output)), ("--state-dir", common.state_dir.as_ref())];
-    for (flag, path) in given.into_iter().filter_map(|(flag, path)| Some((flag, path?))) {
+pub fn refuse_other_than_folders(common: &Common, matches: &ArgMatches) -> anyhow::Result<()> {
+    let given = [("output", Some(&common.output)), ("state_dir", common.state_dir.as_ref())];
+    for (id, path) in given.into_iter().filter_map(|(id, path)| Some((id, path?))) {
         let is_other = match fs::metadata(path) {
             Ok(found) => !found.is_dir(),
             Err(error) => error.kind() == ErrorKind::NotADirectory,
         };
         if is_other {
+            let name = given_as(matches, id);
             return Err(Refusal::usage(message! {
-                "{path:?} is not a folder", "{path:?} 不是目录"; "check {flag}", "请检查 {flag}"
+                "{name} is {path:?}, which is not a folder", "{name} 的值 {path:?} 不是目录";
+                "name a folder, for example /srv/context; one that is missing is created",
+                "请指定目录，例如 /srv/context；不存在时会自动创建"
             }));
         }
     }
@@ -234,7 +240,7 @@ pub fn refuse_password_on_command_line(common: &Common, matches: &ArgMatches) ->
         return Ok(());
     }
     let Some(text) = given_source(common) else { return Ok(()) };
-    match address(text)? {
+    match address(text, matches)? {
         (_, Some(_)) => Err(password_on_command_line()),
         _ => Ok(()),
     }
@@ -249,14 +255,17 @@ fn password_on_command_line() -> anyhow::Error {
     })
 }
 
-/// The address in a text, and the password if it holds one.
-fn address(text: &str) -> anyhow::Result<(Address, Option<String>)> {
-    Address::parse(text).map_err(|fault: AddressFault| Refusal::usage(fault.message()))
+/// The address in the source that was given, and the password if it holds one.
+fn address(text: &str, matches: &ArgMatches) -> anyhow::Result<(Address, Option<String>)> {
+    Address::parse(text).map_err(|fault: AddressFault| {
+        let (name, Message { what, hint }) = (given_as(matches, "source"), fault.message());
+        Refusal::usage(Message { what: text!("{name}: {what}", "{name}: {what}"; what), hint })
+    })
 }
 
 /// The address of the source that the command line or its variable names, and the password if it holds one.
-fn source_address(common: &Common) -> anyhow::Result<(Address, Option<String>)> {
-    given_source(common).map(address).unwrap_or_else(|| {
+fn source_address(common: &Common, matches: &ArgMatches) -> anyhow::Result<(Address, Option<String>)> {
+    given_source(common).map(|text| address(text, matches)).unwrap_or_else(|| {
         Err(Refusal::usage(message! {
             "no source given", "没有指定数据源";
             "name it with --source or INVOICE_EXPORT_SOURCE, for example mysql://user@host:3306/database",
@@ -268,7 +277,7 @@ fn source_address(common: &Common) -> anyhow::Result<(Address, Option<String>)> 
 /// How to reach the source that the command line names, to read no documents.
 pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::Result<Access> {
     refuse_password_on_command_line(common, matches)?;
-    let (mut url, from_url) = source_address(common)?;
+    let (mut url, from_url) = source_address(common, matches)?;
     let login = common.defaults_file.as_deref().map(Login::read).transpose()?.unwrap_or_default();
     if let Some(user) = login.user {
         url.set_missing_user(user);
@@ -332,10 +341,9 @@ fn first_line(file: &Path) -> anyhow::Result<String> {
 
 /// The refusal of a value that a variable cannot have.
 fn wrong_variable(name: &str, value: &str, [one, other]: [&str; 2]) -> anyhow::Error {
-    Refusal::usage(text!(
-        "{name} is {value:?}; it can be {one} or {other}",
-        "{name} 的值是 {value:?}，只能是 {one} 或 {other}"
-    ))
+    Refusal::usage(message! {
+        "{name} cannot be {value:?}", "{name} 的值不能是 {value:?}"; "write {one} or {other}", "请写 {one} 或 {other}"
+    })
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@ pub enum Event {
     ListingTenants,
     /// About how many invoices there are to read, where that is known.
     Expected(u64),
-    /// The start of the tenant's window is None for its first export, the end in a full run, which has no window.
-    TenantStarted { tenant: Tenant, after: Option<SourceTime>, upto: Option<SourceTime> },
+    /// The start of the tenant's window is None where it has no watermark, the end in a full run, which has no window.
+    TenantStarted { tenant: Tenant, past: TenantPast, after: Option<SourceTime>, upto: Option<SourceTime> },
     /// Invoices dealt with so far, in all tenants.
     Progress { invoices: u64 },
     /// An invoice cannot be exported.
@@ -40,6 +40,14 @@ pub enum Event {
     TenantFailed { tenant: Tenant, trouble: Trouble },
     /// The run is over.
     Finished(Box<Summary>),
+}
+
+/// Whether an earlier run has dealt with a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TenantPast {
+    /// The state does not know it.
+    None,
+    Known,
 }
 
 /// Something the operator should know though the run goes on.
@@ -78,6 +86,8 @@ pub enum Notice {
     TableUnknown,
     /// Files in this folder, and perhaps in others, do not get the group or the ACL that it hands down.
     NotShared { folder: String, detail: String },
+    /// The mode of the state lets a group read that not everything of it has: this file or folder, for example.
+    StateNotShared { folder: PathBuf, group: u32, example: PathBuf },
     /// A file could not be removed.
     NotRemoved { path: String, detail: String },
     /// The tenant shows source times ahead of the server's clock; they wait for their window.
@@ -104,9 +114,21 @@ pub enum Notice {
     /// Without the source, `--stale-after` goes by the age of the last successful run.
     JudgedByOwnClock,
     /// A run has no end yet. That its process died is known only of runs on this machine.
-    RunUnfinished { run: RunId, kind: Kind, host: String, started: String, invoices: u64, life: Life },
+    RunUnfinished {
+        run: RunId,
+        kind: Kind,
+        host: String,
+        started: String,
+        /// Those on record.
+        invoices: u64,
+        life: Life,
+        /// How many files a run that died has left in doubt; None: that cannot be read.
+        in_doubt: Option<u64>,
+    },
+    /// Files are still in doubt though a run has ended since another one died.
+    InDoubt { files: u64 },
     /// `status`: the last export there was failed.
-    LastAttemptFailed { run: RunId, kind: Kind, started: String, error: String },
+    LastAttemptFailed { run: RunId, kind: Kind, started: String, error: Text },
     /// Tenants that lag farther behind than they may.
     Stale { tenants: u64, of: u64, after: Duration },
     /// More invoices cannot be exported than may be.

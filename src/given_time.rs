@@ -313,7 +313,6 @@ mod tests {
     use chrono::FixedOffset;
 
     use super::*;
-    use crate::run::rfc3339;
 
     fn clock() -> Clock {
         // 2026-11-30 10:00:00 UTC in a zone eight hours ahead.
@@ -378,6 +377,7 @@ mod tests {
     fn runs_go_by_our_own_clock_and_zone() {
         let zone = FixedOffset::east_opt(8 * 3600).unwrap();
         let now = DateTime::parse_from_rfc3339("2026-11-30T20:00:00Z").unwrap().to_utc();
+        let rfc3339 = |moment: DateTime<Utc>| moment.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
         let of = |text, end| rfc3339(GivenTime::parse(text).unwrap().own_moment(end, now, &zone).unwrap());
         assert_eq!(of("2026-11-30", WindowEnd::Since), "2026-11-29T16:00:00Z");
         assert_eq!(of("2026-11-30", WindowEnd::Until), "2026-11-30T15:59:59Z");

@@ -123,7 +123,7 @@ pub enum Reason {
     /// These columns, with commas between them, hold characters that the server cannot convert to UTF-8.
     Unmappable { columns: String },
     /// The server cannot return this row, though it returns others.
-    Unreadable { detail: String },
+    Unreadable { detail: Text },
 }
 
 words! {
@@ -152,44 +152,6 @@ impl Reason {
             Self::Unmappable { .. } => ReasonCode::Unmappable,
             Self::Unreadable { .. } => ReasonCode::Unreadable,
         }
-    }
-
-    /// Reads what `Display` writes and the state keeps; None for the wording of another version.
-    fn parse(code: ReasonCode, english: &str) -> Option<Self> {
-        let between = |before: &str, after: &str| {
-            english.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).map(str::to_owned)
-        };
-        let read = match code {
-            ReasonCode::NotUtf8 => {
-                Self::NotUtf8 { offset: between("the document is not UTF-8 at byte ", "")?.parse().ok()? }
-            }
-            ReasonCode::NotJson if english == Self::ByteOrderMark.to_string() => Self::ByteOrderMark,
-            ReasonCode::NotJson => Self::NotJson { detail: between("the document is not JSON: ", "")? },
-            ReasonCode::ImpossibleDate => {
-                Self::ImpossibleDate { date: between("the issue date \"", "\" is not a day of the calendar")? }
-            }
-            ReasonCode::TooLarge => {
-                let bytes = between("the document has ", " bytes, more than --max-document allows")?;
-                Self::TooLarge { bytes: bytes.parse().ok()? }
-            }
-            ReasonCode::PathTaken => {
-                let (path, by) = english.strip_prefix("its path ")?.rsplit_once(" belongs to invoice id ")?;
-                Self::PathTaken { path: path.to_owned(), by: InvoiceId::from(by) }
-            }
-            ReasonCode::PathBlocked => {
-                Self::PathBlocked { path: between("something that is not a file lies at ", "")? }
-            }
-            ReasonCode::Unmappable => Self::Unmappable {
-                columns: between("", ": a character that the server cannot convert to UTF-8, or bytes that are none")?,
-            },
-            ReasonCode::Unreadable => Self::Unreadable { detail: between("the server cannot return the row: ", "")? },
-        };
-        Some(read).filter(|read| read.to_string() == english)
-    }
-
-    /// The text of a reason that the state keeps in English. The wording of another version stays as it is.
-    pub fn recorded(code: ReasonCode, english: &str) -> Text {
-        Self::parse(code, english).map_or_else(|| Text::same(english), |reason| reason.text())
     }
 
     /// The wording, as a clause about the invoice.
@@ -221,7 +183,7 @@ impl Reason {
                 "{columns} 列含有数据库无法转换为 UTF-8 的字符（或无效字节）"
             ),
             Self::Unreadable { detail } => {
-                text!("the server cannot return the row: {detail}", "数据库无法返回这条记录: {detail}")
+                text!("the server cannot return the row: {detail}", "数据库无法返回这条记录: {detail}"; detail)
             }
         }
     }
@@ -325,24 +287,5 @@ mod tests {
                 assert_eq!(one.cmp(other), n.cmp(&m), "{one} and {other}");
             }
         }
-    }
-
-    #[test]
-    fn a_recorded_reason_is_read_again() {
-        let (path, detail) = (" belongs to invoice id 7 ".to_owned(), "EOF: x, or bytes".to_owned());
-        for reason in [
-            Reason::NotUtf8 { offset: 7 },
-            Reason::NotJson { detail: detail.clone() },
-            Reason::ByteOrderMark,
-            Reason::ImpossibleDate { date: "2025-02-30".to_owned() },
-            Reason::TooLarge { bytes: 1 << 40 },
-            Reason::PathTaken { path: path.clone(), by: InvoiceId::from("77") },
-            Reason::PathBlocked { path },
-            Reason::Unmappable { columns: "a, b".to_owned() },
-            Reason::Unreadable { detail },
-        ] {
-            assert_eq!(Reason::parse(reason.code(), &reason.to_string()), Some(reason));
-        }
-        assert_eq!(Reason::parse(ReasonCode::NotJson, "no JSON"), None);
     }
 }

@@ -10,6 +10,8 @@ use std::error::Error as StdError;
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
+
 /// A language of the log and of the answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Lang {
@@ -55,7 +57,7 @@ impl Text {
 
     /// An error with this text in front of the error that led to it.
     pub fn caused_by(self, cause: impl Into<anyhow::Error>) -> anyhow::Error {
-        anyhow::Error::new(ExplainedError { message: self.into(), cause: Some(cause.into()) })
+        Message::from(self).caused_by(cause)
     }
 
     /// Two statements about one thing.
@@ -124,6 +126,13 @@ pub struct Message {
     pub hint: Option<Text>,
 }
 
+impl Message {
+    /// An error with this message in front of the error that led to it.
+    pub fn caused_by(self, cause: impl Into<anyhow::Error>) -> anyhow::Error {
+        anyhow::Error::new(ExplainedError { message: self, cause: Some(cause.into()) })
+    }
+}
+
 impl Display for Message {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         f.write_str(&self.what.en)?;
@@ -162,7 +171,7 @@ pub fn span(duration: Duration) -> Text {
             let units = [
                 (seconds / 86_400, "天"),
                 (seconds / 3_600 % 24, "小时"),
-                (seconds / 60 % 60, "分"),
+                (seconds / 60 % 60, "分钟"),
                 (seconds % 60, "秒"),
             ];
             let counted =
@@ -189,6 +198,12 @@ pub trait Word: Copy + PartialEq + 'static {
     /// None for a text that is none of the words.
     fn parse(word: &str) -> Option<Self> {
         Self::WORDS.iter().find(|(_, en, _)| *en == word).map(|(value, ..)| *value)
+    }
+
+    /// The value as the command line takes it: by its word, and by the Chinese for it, which tables show.
+    fn possible_value(self) -> Option<PossibleValue> {
+        let (_, en, zh) = Self::WORDS.iter().find(|(value, ..)| *value == self)?;
+        Some(PossibleValue::new(*en).alias(*zh))
     }
 }
 
@@ -231,7 +246,7 @@ macro_rules! words {
             }
 
             fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
-                Some(clap::builder::PossibleValue::new(self.as_str()))
+                $crate::lang::Word::possible_value(*self)
             }
         }
     };
@@ -355,7 +370,7 @@ mod tests {
         assert_eq!(both(Duration::from_micros(20)), ["1 ms", "1 毫秒"]);
         assert_eq!(both(Duration::from_millis(12_345)), ["12.3 s", "12.3 秒"]);
         assert_eq!(both(Duration::from_secs(45)), ["45 s", "45 秒"]);
-        assert_eq!(both(Duration::from_millis(3_725_900)), ["1h 2m 5s", "1 小时 2 分 5 秒"]);
+        assert_eq!(both(Duration::from_millis(3_725_900)), ["1h 2m 5s", "1 小时 2 分钟 5 秒"]);
         assert_eq!(both(Duration::from_secs(90_005)), ["1day 1h 5s", "1 天 1 小时 5 秒"]);
     }
 }

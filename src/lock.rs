@@ -6,6 +6,8 @@
 //! lock folder is held as well, so that the script and this program keep out of each other's way. A folder that the
 //! script made is never removed: nothing tells whether the script is alive.
 //!
+//! `sharers.rs` names the readers that share it.
+//!
 //! The file has three sectors: the tree's mark (`tree::mark`), the holder, and the last number that a run got.
 
 use std::fs::{self, File, TryLockError};
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::FileType;
 use serde_json::{Value, json};
 
-use crate::event::Event;
+use crate::event::{Event, Notice};
 use crate::fs::file::{PrivateFile, name_of};
 use crate::fs::identity::Identity;
 use crate::fs::kind;
@@ -28,6 +30,8 @@ use crate::refusal::{self, Distrust, Holder, Refusal};
 use crate::run::{RunId, Starter, rfc3339};
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, SECTOR};
+
+mod sharers;
 
 const SCRIPT_LOCK: &str = ".export.lock";
 /// The names of this program's folder before it becomes the script's lock, and after it was that.
@@ -107,6 +111,22 @@ impl ExportLock {
         Ok(())
     }
 
+    /// Tells where the mode lets a group read that some files of the state do not have.
+    fn tell_of_other_groups(&self, tell: &mut dyn FnMut(Event)) -> anyhow::Result<()> {
+        if self.mode != Some(StateMode::Group) {
+            return Ok(());
+        }
+        let of_output = self.state_lock.as_ref().map(|_| &self.private);
+        for folder in [Some(self.state.folder()), of_output].into_iter().flatten() {
+            let group = folder.group()?;
+            if let Some(example) = folder.with_another_group(group)? {
+                let folder = folder.path().to_path_buf();
+                tell(Event::Notice(Notice::StateNotShared { folder, group, example }));
+            }
+        }
+        Ok(())
+    }
+
     fn files(&self) -> impl Iterator<Item = &File> {
         [Some(&self.file), self.state_lock.as_ref()].into_iter().flatten()
     }
@@ -160,6 +180,7 @@ impl Drop for StateLock {
 struct LockRequest<'a> {
     /// `full`, `state set`
     purpose: &'a str,
+    starter: &'a Starter,
     holder: Value,
     patience: Duration,
     since: Instant,
@@ -194,12 +215,19 @@ pub fn ask(state: &Path) -> LockState {
 }
 
 impl<'a> LockRequest<'a> {
-    fn new(purpose: &'a str, starter: &Starter, patience: Duration) -> Self {
+    fn new(purpose: &'a str, starter: &'a Starter, patience: Duration) -> Self {
         let holder = json!({
-            "kind": purpose, "pid": starter.pid, "host": starter.host,
+            "kind": purpose, "pid": starter.pid, "host": starter.host, "user": starter.account.name,
             "since": rfc3339(starter.at),
         });
-        Self { purpose, holder, patience, since: Instant::now(), is_waiting: false, met_shared: 0 }
+        let since = Instant::now();
+        Self { purpose, starter, holder, patience, since, is_waiting: false, met_shared: 0 }
+    }
+
+    /// The holder with its time in the zone of the one who asks.
+    fn shown(&self, holder: Option<Holder>) -> Option<Holder> {
+        let shown = |since: String| self.starter.zone.shown_text(&since);
+        holder.map(|holder| Holder { since: holder.since.map(shown), ..holder })
     }
 
     /// Whether it waits for this holder.
@@ -233,6 +261,7 @@ pub fn acquire(
     take_script_lock(&private, &request.holder)?;
     let lock = ExportLock { file, state_lock, private, state, starter: starter.clone(), mode };
     lock.admit_readers()?;
+    lock.tell_of_other_groups(tell)?;
     Ok((tree, lock))
 }
 
@@ -321,7 +350,7 @@ fn take_lock(
 
 fn not_lockable(path: &Path, error: std::io::Error) -> anyhow::Error {
     let path = path.display();
-    text!("cannot lock {path} (does its file system know locks?)", "无法锁定 {path}（该文件系统是否支持文件锁?）")
+    text!("cannot lock {path} (does its file system know locks?)", "无法锁定 {path}（该文件系统是否支持文件锁？）")
         .caused_by(error)
 }
 
@@ -373,10 +402,12 @@ fn wait(file: &File, path: &Path, request: &mut LockRequest<'_>, tell: &mut dyn 
     }
     let holder = read_holder(file).explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?;
     let holder = holder.filter(|_| !is_shared);
+    let named = || if is_shared { sharers::sharer(file, &request.starter.host) } else { request.shown(holder.clone()) };
     if !request.waits_for(holder.as_ref()) || request.since.elapsed() >= request.patience {
-        return Err(Refusal::Locked { holder, lock: path.to_path_buf() }.into());
+        return Err(Refusal::Locked { holder: named().map(Box::new), lock: path.to_path_buf() }.into());
     }
     if !request.is_waiting {
+        let holder = named();
         request.is_waiting = true;
         tell(Event::Waiting { holder, at_most: request.patience });
     }
@@ -391,7 +422,8 @@ fn parse_holder(holder: &Value) -> Option<Holder> {
         purpose: text("kind")?,
         pid: holder.get("pid")?.as_u64()?,
         host: text("host")?,
-        since: text("since")?,
+        user: text("user"),
+        since: Some(text("since")?),
     })
 }
 
@@ -426,7 +458,7 @@ fn rename_or_reclaim(private: &PrivateFolder) -> anyhow::Result<()> {
 
 fn write_owner(private: &PrivateFolder, holder: &Value) -> anyhow::Result<()> {
     private.create_folder(NEW_SCRIPT_LOCK)?;
-    let folder = private.open_subfolder(NEW_SCRIPT_LOCK)?.explain(|| text!("it is gone again", "它又不见了"))?;
+    let folder = private.open_subfolder(NEW_SCRIPT_LOCK)?.explain(|| text!("it is gone again", "它随即又消失了"))?;
     let mut owner = holder.clone();
     owner["program"] = json!("invoice-export");
     Ok(folder.create_file(OWNER, 0o666)?.write_all(format!("{owner}\n").as_bytes())?)

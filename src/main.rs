@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use tikv_jemallocator::Jemalloc;
 
 /// A row is allocated by one thread and freed by another. Threads wait for each other in the C library's allocator when
-/// they do that: with it, a second full export takes half as long again (BENCHMARKS.md).
+/// they do that, so the program brings an allocator of its own: without it, a second full export takes half as long
+/// again (BENCHMARKS.md).
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

@@ -39,7 +39,7 @@ pub enum Refusal {
     /// A signal stopped the run at a clean checkpoint.
     Cancelled { signal: u8 },
     /// Another run of ours holds the lock.
-    Locked { holder: Option<Holder>, lock: PathBuf },
+    Locked { holder: Option<Box<Holder>>, lock: PathBuf },
     /// The script holds its lock folder, or left it behind.
     ScriptLocked { folder: PathBuf, age: Duration },
     /// `--require-state` was given.
@@ -120,7 +120,7 @@ impl Refusal {
         Self::usage(Message { what: text!("{what}: {cause}", "{what}: {cause}"; what, cause), hint })
     }
 
-    /// The process's exit code, as documented in the README.
+    /// The process's exit code, as documented in `docs/operations.md`.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::UnknownTenant(_) | Self::TenantNotInState(_) | Self::OptionFile { .. } => 2,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::effort::Effort;
+use crate::given_time::OwnZone;
 use crate::invoice::{SourceTime, Tenant};
 use crate::refusal::Trouble;
 
@@ -67,7 +68,7 @@ pub struct Counts {
     pub moved: u64,
     /// Invoices with a file that was right already.
     pub unchanged: u64,
-    /// Of the unchanged ones: the state knew nothing of the file, which is an invoice's from now on.
+    /// Of the unchanged ones: this state knew nothing of the file, which is an invoice's from now on.
     pub taken_over: u64,
     /// Invoices that cannot be exported, newly or still.
     pub rejected: u64,
@@ -98,6 +99,15 @@ impl CountName {
     /// The count of several tenants or batches is their greatest one, not their sum.
     pub fn is_maximum(&self) -> bool {
         self.column == "late_by"
+    }
+
+    /// The column of the count that this one is a part of.
+    pub fn part_of(&self) -> Option<&'static str> {
+        match self.column {
+            "new" | "replaced" | "moved" => Some("written"),
+            "taken_over" => Some("unchanged"),
+            _ => None,
+        }
     }
 
     /// Runs of versions up to schema 6 have not counted it.
@@ -146,8 +156,8 @@ impl Counts {
             && self.taken_over <= self.unchanged
     }
 
-    /// Counts a late arrival, by so many seconds.
-    pub fn late(&mut self, by: u64) {
+    /// Counts an invoice that arrived late by so many seconds.
+    pub fn count_late_arrival(&mut self, by: u64) {
         self.late += 1;
         self.late_by = self.late_by.max(by);
     }
@@ -289,6 +299,8 @@ pub struct Starter {
     /// The command line; it never holds a secret, passwords on it are refused.
     pub command_line: String,
     pub at: DateTime<Utc>,
+    /// In which times of our own clock are said.
+    pub zone: OwnZone,
 }
 
 /// What came of a run.

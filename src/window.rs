@@ -34,7 +34,7 @@ impl Clock {
 const LEAST_LAG: Duration = Duration::from_secs(1);
 
 /// The lag that a run keeps though a shorter one was asked for.
-pub fn effective(lag: Duration) -> Duration {
+pub fn clamp_lag(lag: Duration) -> Duration {
     lag.max(LEAST_LAG)
 }
 
@@ -45,7 +45,7 @@ pub enum OpenWork {
     /// The start of the oldest open transaction, or of the oldest statement that may write.
     Since(SourceTime),
     /// A transaction is prepared that no client holds any more. It may be older than the server's last
-    /// start, with which the server dates it.
+    /// start, with which the server dates it. So it lifts every lower bound until it ends.
     Prepared,
     /// The server refuses to show its work: this user has no PROCESS privilege. The overlap alone covers late commits
     /// then, because otherwise every run of such a user would read all keys.
@@ -103,7 +103,7 @@ impl Clock {
     /// The end of what a run may read.
     pub fn boundary(&self, lag: Duration) -> SourceTime {
         // A lag that reaches back beyond the calendar leaves nothing to be read.
-        earlier(&self.now, effective(lag)).unwrap_or_else(|| SourceTime::from("0001-01-01 00:00:00"))
+        earlier(&self.now, clamp_lag(lag)).unwrap_or_else(|| SourceTime::from("0001-01-01 00:00:00"))
     }
 }
 
@@ -184,7 +184,7 @@ const WORK_MARGIN: Duration = Duration::from_secs(60);
 /// Where a tenant's next run starts reading keys again: the least of the boundary, the newest source time up to the
 /// boundary that the tenant has shown, both minus the overlap, and the start of the oldest open work minus the greater
 /// of the overlap and `WORK_MARGIN`. None means everything, which is also the answer when a time is no date, and for a
-/// tenant that has shown none.
+/// tenant that has shown none: there is no time to subtract the overlap from.
 pub fn look_back(
     boundary: &SourceTime,
     newest: Option<&SourceTime>,
@@ -203,7 +203,9 @@ pub fn look_back(
 
 /// Rows with a source time below this count as settled once their document was read. Below the start of work that began
 /// before the boundary a margin is kept, the greater of the overlap and `WORK_MARGIN`: a statement that waited for a
-/// metadata lock has a source time before the start that the server shows.
+/// metadata lock has a source time before the start that the server shows, and a second version of the same second could
+/// otherwise pass for the first one. Work that began after the boundary, of which a busy server always has some, leaves
+/// rows settled: it costs another scan of its tenants' keys.
 pub fn settled_below(boundary: &SourceTime, work: &OpenWork, overlap: Duration) -> SourceTime {
     match work {
         OpenWork::Since(start) if start < boundary => {

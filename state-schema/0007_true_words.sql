@@ -41,7 +41,8 @@ CREATE TABLE run (
   bytes        INTEGER NOT NULL DEFAULT 0,
   retries      INTEGER NOT NULL DEFAULT 0,   -- attempts after a lost connection
   error        TEXT,
-  source_table INTEGER           -- source_table.n that it read; NULL: not known
+  source_table INTEGER,          -- source_table.n that it read; NULL: not known
+  error_zh     TEXT              -- the error in Chinese; NULL: there is none, or up to schema 6
 ) STRICT;
 INSERT INTO run (id, kind, status, started, finished, since, boundary, user, host, pid, command_line, version, tenants,
                  seen, written, new, replaced, moved, unchanged, taken_over, rejected, gone, late, late_by, removed,
@@ -84,6 +85,10 @@ ALTER TABLE run_tenant ADD COLUMN new INTEGER;
 ALTER TABLE run_tenant ADD COLUMN replaced INTEGER;
 ALTER TABLE run_tenant ADD COLUMN moved INTEGER;
 ALTER TABLE run_tenant ADD COLUMN taken_over INTEGER;
+
+-- Errors in Chinese, as in `run`.
+ALTER TABLE run_tenant ADD COLUMN error_zh TEXT;
+ALTER TABLE reject ADD COLUMN detail_zh TEXT;   -- NULL: last refused up to schema 6
 
 -- How `run` has counted the invoice: 0 new, 1 replaced, 2 moved to where no file was, 3 moved to where one was,
 -- 4 taken over, 5 unchanged. NULL: up to schema 6, or a file that is believed to be as a dead run left it.

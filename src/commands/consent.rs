@@ -22,11 +22,11 @@ pub(super) fn ask_unless_agreed(reporter: &Reporter, changing: &Changing, questi
 pub(super) fn ask(reporter: &Reporter, question: &Text, flag: &str) -> anyhow::Result<()> {
     if !io::stdin().is_terminal() {
         return Err(Refusal::usage(message! {
-            "{question} there is no terminal to ask at", "{question} 没有终端可以询问";
+            "{question} there is no terminal to ask at", "{question}当前没有终端，无法询问";
             "confirm with {flag}", "请用 {flag} 确认"; question
         }));
     }
-    reporter.ask(&text!("{question} [y/N]", "{question} [是（y）/否（N）]"; question));
+    reporter.ask(&text!("{question} [y/N]", "{question}[是（y）/否（N）]"; question));
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).explain(|| text!("cannot read the answer", "无法读取回答"))?;
     if !matches!(answer.trim(), "y" | "Y" | "yes" | "是") {

@@ -44,7 +44,7 @@ struct Import {
 
 /// Takes the watermarks of the script's state file over.
 pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Reporter) -> anyhow::Result<u8> {
-    let starter = surroundings::starter();
+    let starter = surroundings::starter(surroundings::own_zone(common));
     let state = config::state_path(common);
     let file = args.file.clone().unwrap_or_else(|| config::legacy_path(common));
     if !common.output.is_dir() {

@@ -1,6 +1,8 @@
-//! The subcommands: open, call, report. `surroundings.rs` has clocks, account and state, `past.rs` the tables of runs and
+//! The subcommands: open, call, report. `arguments.rs` reads what must be known before clap does, `surroundings.rs` has clocks, account and state, `past.rs` the tables of runs and
 //! changes, `consent.rs` the questions, `signals.rs` the signals, `redaction.rs` secrets in messages of usage.
 
+use std::env;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -8,10 +10,12 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use crate::cli::{self, Cli, Command};
 use crate::config;
-use crate::lang;
+use crate::lang::Lang;
 use crate::panics;
-use crate::report::{self, Reporter};
+use crate::refusal::Refusal;
+use crate::report::{self, PrintFormat, Reporter};
 
+mod arguments;
 mod consent;
 mod demo;
 mod history;
@@ -24,6 +28,7 @@ mod state;
 mod status;
 mod surroundings;
 mod totals;
+mod usage;
 mod verify;
 mod why;
 
@@ -33,9 +38,7 @@ pub fn main() -> ExitCode {
     signals::survive_size_limit();
     let (cli, matches) = match parse() {
         Ok(parsed) => parsed,
-        Err(error) => {
-            return ExitCode::from(report::print_answer(&redaction::redacted(error), locale()));
-        }
+        Err(error) => return ExitCode::from(refused(error)),
     };
     let reporter = Reporter::new(report_settings(&cli));
     config::unknown_variables(&Cli::command()).into_iter().for_each(|unknown| reporter.warn(unknown));
@@ -50,24 +53,45 @@ pub fn main() -> ExitCode {
 
 /// The command line, with the variables that are set.
 fn parse() -> Result<(Cli, ArgMatches), clap::Error> {
-    let parsed = config::without_empty_variables(Cli::command()).try_get_matches();
-    let matches = parsed.map_err(|error| match error.kind() {
-        // Help names the empty variables too.
-        ErrorKind::DisplayHelp => Cli::command().try_get_matches().err().unwrap_or(error),
-        _ => error,
-    })?;
+    let matches = config::without_empty_variables(Cli::command()).try_get_matches()?;
     let cli = Cli::from_arg_matches(&matches)?;
     Ok((cli, matches))
 }
 
-/// The language of the locale.
-fn locale() -> lang::Lang {
-    let variable = |name| config::variable(name);
-    lang::Lang::from_locale(
-        variable("LC_ALL").as_deref(),
-        variable("LC_MESSAGES").as_deref(),
-        variable("LANG").as_deref(),
-    )
+/// The help of the language, which names the empty variables too; another error as it is.
+fn in_lang(error: clap::Error, lang: Lang) -> clap::Error {
+    if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand) {
+        return error;
+    }
+    let help = match lang {
+        Lang::En => Cli::command().try_get_matches().err(),
+        Lang::Zh => cli::in_chinese(Cli::command()).try_get_matches_from(by_flag(env::args_os().collect())).err(),
+    };
+    help.filter(|help| help.kind() == error.kind()).unwrap_or(error)
+}
+
+/// `help state set` as `state set --help`.
+fn by_flag(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if let Some(help) = arguments.iter().position(|argument| argument == "help") {
+        arguments.remove(help);
+        arguments.push("--help".into());
+    }
+    arguments
+}
+
+/// Says what clap refuses, or the help that it was asked for, and returns the exit code. With JSON a refusal is one
+/// object, too.
+fn refused(error: clap::Error) -> u8 {
+    let arguments: Vec<String> = env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let (lang, format) = (arguments::lang(&arguments), arguments::format(&arguments));
+    let error = redaction::redacted(in_lang(error, lang), lang);
+    let is_help = !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    let worded = format == PrintFormat::Json && error.use_stderr() || lang == Lang::Zh && !is_help;
+    let message = config::wrong_value(&error).or_else(|| worded.then(|| usage::message(&error)));
+    let Some(message) = message else { return report::print_answer(&error, lang) };
+    let error = Refusal::usage(message);
+    Reporter::new(report::PrintSettings { format, ..report::PrintSettings::plain(lang) }).error(&error);
+    report::exit_code(&error)
 }
 
 /// Runs the subcommand and returns its exit code.
@@ -75,7 +99,8 @@ fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Res
     // clap hands the flags that every command knows down to the command's own matches.
     let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
     config::refuse_password_on_command_line(&cli.common, matches)?;
-    config::refuse_other_than_folders(&cli.common)?;
+    config::refuse_other_than_folders(&cli.common, matches)?;
+    refuse_csv_of_no_rows(cli)?;
     match &cli.command {
         Command::Run(args) => run::run(&cli.common, args, matches, reporter),
         Command::Status(args) => status::run(&cli.common, args, matches, reporter),
@@ -85,15 +110,26 @@ fn dispatch(cli: &Cli, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Res
         Command::State(command) => state::run(&cli.common, command, matches, reporter),
         Command::ImportLegacyState(args) => legacy::import(&cli.common, args, reporter),
         Command::ExportLegacyState(args) => legacy::export(&cli.common, args, reporter),
-        Command::Demo(args) => demo::run(args, reporter),
+        Command::Demo(args) => demo::run(&cli.common, args, reporter),
     }
+}
+
+/// Refuses CSV of a command whose answer has no rows.
+fn refuse_csv_of_no_rows(cli: &Cli) -> anyhow::Result<()> {
+    if cli.common.format != cli::Format::Csv || cli.command.has_rows() {
+        return Ok(());
+    }
+    Err(Refusal::usage(message! {
+        "this command has no rows to print as CSV", "此命令的结果没有行，不支持 CSV 格式";
+        "use --format text (or table) or --format json", "请用 --format text（或 table）或 --format json"
+    }))
 }
 
 /// How to print, as flags and locale say.
 fn report_settings(cli: &Cli) -> report::PrintSettings {
     let common = &cli.common;
     report::PrintSettings {
-        lang: common.lang.unwrap_or_else(locale),
+        lang: common.lang.unwrap_or_else(arguments::locale),
         zone: surroundings::own_zone(common),
         format: match common.format {
             cli::Format::Text | cli::Format::Table => report::PrintFormat::Text,

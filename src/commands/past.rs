@@ -1,9 +1,6 @@
 //! How runs, changes and rejects of the past look: as rows of `history` and `status`, and one in full.
 //!
-//! A new column of the history is a line in `columns` here. What is to be stored for it is a column in a new file of
-//! `state-schema/`, listed in `state/schema.rs`, written in `state/runs.rs` and read in `state/history.rs`; a count is
-//! a field of `run::Counts` with its name in `Counts::NAMES`. `tests/integration/history.rs` lists the fields, and both
-//! READMEs explain them.
+//! A new column of the history is a line in `columns` here. `docs/CONTRIBUTING.md` says where the rest of it goes.
 
 use chrono::{DateTime, Utc};
 use std::cell::Cell as Remembered;
@@ -11,10 +8,11 @@ use std::cell::Cell as Remembered;
 use super::surroundings;
 use crate::event::Life;
 use crate::export::verify::findings::Difference;
-use crate::invoice::{Reason, SourceTime, Tenant};
+use crate::invoice::{SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word, shortened};
 use crate::lock::{self, LockState};
 use crate::refusal::Holder;
+use crate::report::counts;
 use crate::report::table::{Cell, Columns, Details, Table, TimeBy};
 use crate::run::{Account, CountName, Counts, PastCounts, RunId};
 use crate::state::State;
@@ -71,7 +69,7 @@ impl<'a> Lives<'a> {
 }
 
 fn is_of(holder: &Holder, run: &PastRun) -> bool {
-    i64::try_from(holder.pid) == Ok(run.pid) && holder.host == run.host && holder.since == run.started
+    i64::try_from(holder.pid) == Ok(run.pid) && holder.host == run.host && holder.since.as_ref() == Some(&run.started)
 }
 
 /// The columns of the list of runs and changes.
@@ -127,7 +125,7 @@ fn columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, HistoryE
         .for_people("window", "时间区间", window)
         .by(TimeBy::Source)
         .for_people("result", "结果", |entry| match &entry.what {
-            What::Run(run) => result(run).into(),
+            What::Run(run) => result(lives, run).into(),
             What::Change(change) => short_remark(change).into(),
         })
         .for_programs("user", "用户", |entry| (&starter(entry).0.name).into())
@@ -145,7 +143,7 @@ fn columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, HistoryE
         })
         .and(Columns::default().counts(counts).all_for_programs())
         .for_programs("retries", "重试次数", of_run(|run| run.retries.into()))
-        .for_programs("error", "错误", of_run(|run| run.error.as_ref().into()))
+        .for_programs("error", "错误", of_run(|run| run.error.clone().into()))
 }
 
 /// What a verification compared, and what it found.
@@ -245,7 +243,7 @@ fn arrow<T: ToString>(from: Option<T>, to: Option<T>) -> Text {
 }
 
 /// The counts of rows and files that are not zero, and the error.
-fn result(run: &PastRun) -> Text {
+fn result(lives: &Lives<'_>, run: &PastRun) -> Text {
     let Counts { written, new, .. } = run.counts.counts;
     let told = run.counts.values().filter_map(|(name, n)| Some((name, n.filter(|n| *n > 0)?)));
     let told = told.filter(|(CountName { column, .. }, _)| match *column {
@@ -253,17 +251,14 @@ fn result(run: &PastRun) -> Text {
         "new" => new < written,
         _ => true,
     });
-    let told = told.map(|(CountName { column, zh, .. }, n)| {
-        Text::new(format!("{n} {}", column.replace('_', " ")), format!("{zh} {n}"))
-    });
-    let told = run.verification.as_deref().into_iter().map(compared).chain(told);
+    let told = run.verification.as_deref().into_iter().map(compared).chain(counts::listed(told));
     let told = told.reduce(|all, one| text!("{all}, {one}", "{all}，{one}"; all, one));
-    let error = run.error.as_ref().map(|error| Text::same(shortened(error, SHOWN_OF_A_TEXT)));
+    let error = run.error.as_ref().map(short);
     match (told, error) {
         (Some(told), Some(error)) => told.then(&error),
         (None, None) => match run.status {
-            RunStatus::Running => text!("nothing recorded yet", "尚无记录"),
-            RunStatus::Interrupted => text!("nothing recorded", "未记录任何结果"),
+            RunStatus::Running if lives.of(run) != Some(Life::Dead) => text!("nothing recorded yet", "尚无记录"),
+            RunStatus::Running | RunStatus::Interrupted => text!("nothing recorded", "未记录任何结果"),
             _ => text!("nothing new", "无变化"),
         },
         (told, error) => told.or(error).unwrap_or_else(|| Text::same("")),
@@ -272,14 +267,20 @@ fn result(run: &PastRun) -> Text {
 
 /// What a verification came to.
 fn compared(verification: &PastVerification) -> Text {
-    let (files, differences) = (verification.files, verification.differences);
-    let found = match differences {
+    let PastVerification { files, differences, rejected, .. } = verification;
+    let compared = match differences {
         0 => text!("nothing differs", "没有差异"),
         _ => text!("{differences} differ", "有 {differences} 处差异"),
     };
-    match files {
-        Some(files) => text!("{files} files, {found}", "{files} 个文件，{found}"; found),
-        None => found,
+    let compared = match files {
+        Some(files) => text!("{files} files, {compared}", "{files} 个文件，{compared}"; compared),
+        None => compared,
+    };
+    match rejected {
+        None | Some(0) => compared,
+        Some(rejected) => {
+            text!("{compared}, {rejected} cannot be exported", "{compared}，{rejected} 张无法导出"; compared)
+        }
     }
 }
 
@@ -303,8 +304,11 @@ fn remark(change: &PastChange) -> Text {
 
 /// As much of the remark as fits a line of the list.
 fn short_remark(change: &PastChange) -> Text {
-    let remark = remark(change);
-    let [en, zh] = [Lang::En, Lang::Zh].map(|lang| shortened(remark.in_lang(lang), SHOWN_OF_A_TEXT));
+    short(&remark(change))
+}
+
+fn short(text: &Text) -> Text {
+    let [en, zh] = [Lang::En, Lang::Zh].map(|lang| shortened(text.in_lang(lang), SHOWN_OF_A_TEXT));
     Text::new(en, zh)
 }
 
@@ -354,13 +358,13 @@ pub(super) fn run_details(full: RunInFull, lives: &Lives<'_>) -> Details {
         .column("new_watermark", "新水位线", |of| of.watermark.new.as_ref().into())
         .by(TimeBy::Source)
         .counts(|of| Some(of.counts))
-        .column("error", "错误", |of| of.error.as_ref().into());
+        .column("error", "错误", |of| of.error.clone().into());
     let left = Columns::default()
         .column("path", "路径", |leftover: &Leftover| leftover.path.to_string().into())
         .column("id", "id", |leftover| (&leftover.id).into())
         .column("why", "原因", |leftover| leftover.why.into());
     let rejected = reject_columns()
-        .column("closed_run", "关闭于运行", |reject: &PastReject| reject.closed_run.into())
+        .column("closed_run", "关闭时的运行", |reject: &PastReject| reject.closed_run.into())
         .column("closed_how", "关闭方式", |reject| reject.closed_how.into());
     columns(lives, surroundings::now())
         .and(verification_columns())
@@ -418,7 +422,7 @@ pub(super) fn change_details(change: &PastChange, moved: &[MovedWatermark]) -> D
         .fact("uid", "用户号", change.account.uid.map(i64::from))
         .fact("sudo_user", "sudo 用户", change.account.sudo_user.as_ref())
         .fact("host", "主机", &change.host)
-        .fact("after_run", "在此运行之后", change.last_run)
+        .fact("after_run", "此前最后一次运行", change.last_run)
         .fact("tenants", "租户数", change.watermarks)
         .fact("reason", "原因", reason(change))
         .fact("file", "文件", change.file.as_ref())
@@ -451,8 +455,8 @@ pub(super) fn reject_columns() -> Columns<'static, PastReject> {
         .by(TimeBy::Source)
         .column("reason", "原因", |reject| reject.reason.into())
         .column("first_run", "首次运行", |reject| reject.opened_run.into())
-        .column("since", "自", |reject| Cell::moment(reject.opened.as_ref()))
+        .column("since", "始于", |reject| Cell::moment(reject.opened.as_ref()))
         .by(TimeBy::Own)
         .column("last_run", "最近运行", |reject| reject.last_run.into())
-        .column("detail", "详情", |reject| Reason::recorded(reject.reason, &reject.detail).into())
+        .column("detail", "详情", |reject| reject.detail.clone().into())
 }

@@ -3,14 +3,17 @@
 
 use clap::error::{ContextKind, ContextValue};
 
+use crate::lang::Lang;
+
 /// The same error, with what could be a source's address left out.
-pub(super) fn redacted(mut error: clap::Error) -> clap::Error {
+pub(super) fn redacted(mut error: clap::Error, lang: Lang) -> clap::Error {
+    let hidden = text!("(not shown, since it may hold a password)", "（可能含有密码，不显示）");
     let doubtful: Vec<ContextKind> =
         error.context().filter(|(_, value)| is_like_an_address(&value.to_string())).map(|(kind, _)| kind).collect();
     for kind in doubtful {
         // clap makes its sentence without a value that is removed, so a text gets another one.
         if let Some(ContextValue::String(_)) = error.remove(kind) {
-            error.insert(kind, ContextValue::String("(not shown, since it may hold a password)".to_owned()));
+            error.insert(kind, ContextValue::String(hidden.in_lang(lang).to_owned()));
         }
     }
     error
@@ -29,7 +32,7 @@ mod tests {
 
     fn text(arguments: &[&str]) -> String {
         let arguments = ["invoice-export"].iter().chain(arguments);
-        redacted(Cli::command().try_get_matches_from(arguments).unwrap_err()).to_string()
+        redacted(Cli::command().try_get_matches_from(arguments).unwrap_err(), Lang::En).to_string()
     }
 
     #[test]

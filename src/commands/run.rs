@@ -13,7 +13,7 @@ const PARTIAL: u8 = 3;
 
 /// Carries out one run.
 pub(super) fn run(common: &Common, args: &Run, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let options = config::export_options(common, args, matches, surroundings::current())?;
+    let options = config::export_options(common, args, matches, surroundings::current(surroundings::own_zone(common)))?;
     let summary = export::run(options, &mut |event| reporter.event(&event))?;
     Ok(match summary.outcome {
         Outcome::Success => 0,

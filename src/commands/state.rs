@@ -184,7 +184,7 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
     refuse_other_output(common, args, &from)?;
     let question = restore_question(common, args, &from, &state);
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
-    let starter = surroundings::starter();
+    let starter = surroundings::starter(surroundings::own_zone(common));
     let (tree, export_lock) = lock(common, "state restore", &args.changing, &starter, reporter)?;
     let reason = args.changing.reason.as_deref();
     let (replaced, next) = if args.adopt_tree {
@@ -281,7 +281,7 @@ fn tree_findings(common: &Common, state: &State) -> anyhow::Result<Vec<StateFind
     let unfinished = state.unfinished_run()?.filter(|run| run.boundary.is_some());
     if let Some(run) = unfinished.filter(|run| past::Lives::of_state(state).of(run) == Some(Life::Dead)) {
         let (id, kind) = (run.id, run.kind);
-        let what = text!("run {id} ({kind}) died", "第 {id} 次运行（{kind}）意外终止"; kind);
+        let what = text!("run {id} ({kind}) died", "运行 {id}（{kind}）意外终止"; kind);
         findings.push(StateFinding { what, remedy: run_again_hint() });
     }
     Ok(findings)
@@ -331,7 +331,7 @@ fn locked(
     changing: &Changing,
     reporter: &Reporter,
 ) -> anyhow::Result<(ExportLock, State, Starter)> {
-    let starter = surroundings::starter();
+    let starter = surroundings::starter(surroundings::own_zone(common));
     let (_, export_lock) = lock(common, purpose, changing, &starter, reporter)?;
     let state = State::open(&export_lock)?;
     let state = state.ok_or_else(|| Refusal::NoState { state: config::state_path(common) })?;

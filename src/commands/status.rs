@@ -12,6 +12,7 @@ use crate::cli::{Common, Status};
 use crate::config;
 use crate::event::{Event, Life, Notice};
 use crate::export::ServerSession;
+use crate::export::in_doubt::InDoubt;
 use crate::export::lag::{self, LagSnapshot, TenantLag, Yardstick};
 use crate::given_time::OwnZone;
 use crate::invoice::Tenant;
@@ -43,7 +44,7 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
     }
     let last = state.last_time()?;
     let zone = surroundings::own_zone(common);
-    mention_unfinished(&state, zone, reporter)?;
+    mention_unfinished(&state, common, zone, reporter)?;
     let failed = state.last_attempt_failed()?;
     mention_failed(failed.as_ref(), zone, reporter);
     if last.proof.unproven > 0 {
@@ -118,16 +119,22 @@ fn ask(
     }
 }
 
-/// Says if a run is at work or died.
-fn mention_unfinished(state: &State, zone: OwnZone, reporter: &Reporter) -> anyhow::Result<()> {
-    if let Some(run) = state.unfinished_run()?
-        && let Some(life) = Lives::of_state(state).of(&run)
+/// Says if a run is at work or died, or what one that died has left in doubt.
+fn mention_unfinished(state: &State, common: &Common, zone: OwnZone, reporter: &Reporter) -> anyhow::Result<()> {
+    let unfinished = state.unfinished_run()?.and_then(|run| Lives::of_state(state).of(&run).map(|life| (run, life)));
+    // Another user may be kept from reading the lists of a run that died.
+    let in_doubt = InDoubt::read(&common.output, state).ok().map(|in_doubt| in_doubt.files());
+    match unfinished {
         // A verification that died leaves nothing that must be made good.
-        && (run.boundary.is_some() || life != Life::Dead)
-    {
-        let (invoices, kind, host, started) =
-            (run.counts.counts.seen, run.kind, run.host, zone.shown_text(&run.started));
-        say(reporter, Notice::RunUnfinished { run: run.id, kind, host, started, invoices, life });
+        Some((run, life)) if run.boundary.is_some() || life != Life::Dead => {
+            let (kind, host, started) = (run.kind, run.host, zone.shown_text(&run.started));
+            let invoices = run.counts.counts.seen;
+            say(reporter, Notice::RunUnfinished { run: run.id, kind, host, started, invoices, life, in_doubt });
+        }
+        _ => {
+            let files = in_doubt.filter(|files| *files > 0);
+            files.into_iter().for_each(|files| say(reporter, Notice::InDoubt { files }));
+        }
     }
     Ok(())
 }
@@ -135,7 +142,8 @@ fn mention_unfinished(state: &State, zone: OwnZone, reporter: &Reporter) -> anyh
 /// Says if the last export failed, at its start or later.
 fn mention_failed(failed: Option<&PastRun>, zone: OwnZone, reporter: &Reporter) {
     if let Some(run) = failed {
-        let (kind, started, error) = (run.kind, zone.shown_text(&run.started), run.error.clone().unwrap_or_default());
+        let (kind, started, error) = (run.kind, zone.shown_text(&run.started), run.error.clone());
+        let error = error.unwrap_or_else(|| Text::same(""));
         say(reporter, Notice::LastAttemptFailed { run: run.id, kind, started, error });
     }
 }
@@ -254,7 +262,7 @@ fn failure_columns(failed: Option<&PastRun>) -> Columns<'_, TenantLag> {
     Columns::default()
         .column("failed_run", "失败的运行", move |_: &TenantLag| failed.map(|run| run.id).into())
         .column("failed_time", "失败时间", move |_| Cell::moment(failed.map(|run| &run.started)))
-        .column("failed_error", "失败原因", move |_| failed.and_then(|run| run.error.as_ref()).into())
+        .column("failed_error", "失败原因", move |_| failed.and_then(|run| run.error.clone()).into())
         .all_for_programs()
 }
 

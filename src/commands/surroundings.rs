@@ -22,8 +22,8 @@ pub(super) fn now() -> DateTime<Utc> {
 }
 
 /// The surroundings of a run that starts now.
-pub(super) fn current() -> Surroundings {
-    Surroundings { starter: starter(), clocks: OwnClocks { now, uptime }, watch: signals::watch }
+pub(super) fn current(zone: OwnZone) -> Surroundings {
+    Surroundings { starter: starter(zone), clocks: OwnClocks { now, uptime }, watch: signals::watch }
 }
 
 /// How long this machine has been up.
@@ -34,13 +34,14 @@ fn uptime() -> Option<Uptime> {
 }
 
 /// The account, machine and command line that start a run.
-pub(super) fn starter() -> Starter {
+pub(super) fn starter(zone: OwnZone) -> Starter {
     Starter {
         account: account(),
         host: host(),
         pid: std::process::id(),
         command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "),
         at: now(),
+        zone,
     }
 }
 

@@ -9,8 +9,8 @@ use crate::cli::{Common, Verify};
 use crate::config;
 use crate::export::verify::findings::{Difference, Finding, Findings};
 use crate::export::verify::{self, RepairResult, Verification};
-use crate::invoice::Tenant;
 use crate::lang::{Text, Word};
+use crate::report::counts::count;
 use crate::report::table::{Columns, Details, Table, TimeBy};
 use crate::report::{Reporter, error_text};
 use crate::window::Span;
@@ -20,7 +20,7 @@ const FOUND: u8 = 6;
 
 /// Compares, repairs and prunes if asked, and shows the findings.
 pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let task = config::verification(common, args, matches, surroundings::current())?;
+    let task = config::verification(common, args, matches, surroundings::current(surroundings::own_zone(common)))?;
     let confirm = |files, invoices| confirm(reporter, files, invoices);
     let verified = verify::verify(task, &confirm, &mut |event| reporter.event(&event))?;
     reporter.details(&details(&verified));
@@ -47,7 +47,7 @@ fn details(verified: &Verification) -> Details {
     let Verification { findings, mended, refused, run, unrecorded, .. } = verified;
     let left = mended.as_ref().map(|mended| &mended.left);
     let mut details = Details::default()
-        .fact("result", "结果", result(findings.number(), left.map(Findings::number)))
+        .fact("result", "结果", result(findings, left))
         .fact("files_looked_at", "检查的文件", findings.files)
         .fact("differences", "差异", findings.number())
         .fact("pending", "等待导出", findings.pending())
@@ -71,25 +71,36 @@ fn details(verified: &Verification) -> Details {
 /// What was compared.
 fn scope(details: Details, verified: &Verification) -> Details {
     let Verification { selection, against, content, source, .. } = verified;
-    let tenants: Vec<&str> = selection.tenants.iter().map(Tenant::as_str).collect();
+    let tenants: Vec<String> = selection.tenants.iter().map(ToString::to_string).collect();
     let Span { after, upto } = &selection.window;
     details
         .fact("against", "比对对象", *against)
         .fact("content", "文件比对方式", *content)
         .fact("source", "数据源", source.as_ref())
-        .fact("tenants", "租户", Some(tenants.join(", ")).filter(|_| !selection.has_all_tenants()))
+        .fact("tenants", "租户", Some(tenants).filter(|_| !selection.has_all_tenants()))
         .fact("since", "区间起点", after.as_ref())
         .by(TimeBy::Source)
         .fact("until", "区间终点", upto.as_ref())
         .by(TimeBy::Source)
 }
 
-/// The answer in one sentence.
-fn result(found: u64, left: Option<u64>) -> Text {
-    match (found, left) {
+/// The answer in one sentence. A reject is on record and no difference, but it is not exported either.
+fn result(findings: &Findings, left: Option<&Findings>) -> Text {
+    let compared = match (findings.number(), left.map(Findings::number)) {
         (0, _) => text!("nothing differs", "没有差异"),
         (found, None) => text!("{found} differ", "有 {found} 处差异"),
         (found, Some(left)) => text!("{found} differed, {left} still do", "原有 {found} 处差异，还剩 {left} 处"),
+    };
+    match left.unwrap_or(findings).rejected {
+        0 => compared,
+        rejected => {
+            let cannot = count(rejected, "invoice");
+            text!(
+                "{compared}, but {cannot} cannot be exported (`status --rejects` lists them)",
+                "{compared}，但有 {rejected} 张发票无法导出（可用 status --rejects 查看）";
+                compared
+            )
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use super::surroundings;
 use crate::cli::{Common, Why};
 use crate::event::Event;
 use crate::export::ServerSession;
-use crate::export::why::{self, Answer, Case, InvoiceStatus, SourceSnapshot};
+use crate::export::in_doubt::InDoubt;
+use crate::export::why::{self, Answer, Case, Evidence, InvoiceStatus, SourceSnapshot};
 use crate::given_time::OwnZone;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::{Message, Text};
@@ -21,6 +22,7 @@ use crate::state::history::FileAction;
 use crate::state::trace::{OpenReject, RunNote};
 use crate::tree::asked::AskedFiles;
 use crate::tree::name::TreePath;
+use crate::tree::stage::{Unrecorded, Writer};
 use crate::{config, export};
 
 /// Something is not exported as it is in the source.
@@ -44,20 +46,102 @@ pub(super) fn run(common: &Common, args: &Why, matches: &ArgMatches, reporter: &
         }
     };
     let asked = AskedFiles::read(&args.number, &common.output);
-    let Answer { cases, past } = why::why(&args.number, &asked, tenant.as_ref(), &state, &common.output, now.as_mut())?;
+    let in_doubt = in_doubt(common, &state, reporter)?;
+    let evidence = Evidence { state: &state, in_doubt: &in_doubt, output: &common.output };
+    let answer = why::why(&args.number, &asked, tenant.as_ref(), evidence, now.as_mut())?;
+    let question = Question { text: &args.number, files: &asked, tenant: tenant.as_ref(), output: &common.output };
     let (boundary, zone) = (now.map(|now| now.boundary), surroundings::own_zone(common));
-    let mut answers: Vec<Details> =
-        cases.iter().map(|case| details(&args.number, &asked, case, boundary.as_ref(), zone)).collect();
-    for past in &past {
-        answers.push(past_file(past, zone, common.output.join(past.path.as_str()).exists()));
-    }
-    if answers.is_empty() {
-        reporter.each(&[unknown(&args.number, &asked, tenant.as_ref(), &common.output)]);
-        return Ok(FOUND);
-    }
-    reporter.each(&answers);
+    reporter.each(&question.answers(&answer, boundary.as_ref(), zone));
+    let Answer { cases, strays, .. } = answer;
     let is_exported = !cases.is_empty() && cases.iter().all(|case| case.verdict.status == InvoiceStatus::Exported);
-    Ok(if is_exported { 0 } else { FOUND })
+    Ok(if is_exported && strays.is_empty() { 0 } else { FOUND })
+}
+
+/// What a run that died left in doubt. Another user may be kept from reading its lists, and gets an answer all the same.
+fn in_doubt(common: &Common, state: &State, reporter: &Reporter) -> anyhow::Result<InDoubt> {
+    InDoubt::read(&common.output, state).or_else(|error| {
+        let Message { what, hint } = Message::from(&error);
+        let what = text!(
+            "what runs may have left in doubt is not known: {what}",
+            "无法得知是否有待确认的文件: {what}"; what
+        );
+        reporter.warn(Message { what, hint });
+        InDoubt::of(Unrecorded::default(), Writer::Died, state)
+    })
+}
+
+/// What was asked.
+struct Question<'a> {
+    text: &'a str,
+    files: &'a AskedFiles,
+    tenant: Option<&'a Tenant>,
+    output: &'a Path,
+}
+
+impl Question<'_> {
+    /// Files first, since the question was about them; where there is nothing, the one answer that says so. The boundary
+    /// is None where the source was not asked.
+    fn answers(&self, answer: &Answer, boundary: Option<&SourceTime>, zone: OwnZone) -> Vec<Details> {
+        let Answer { cases, past, strays, elsewhere } = answer;
+        let no_number = || self.no_number(boundary);
+        let strays = strays.iter().map(|path| stray_file(path, cases.is_empty().then(no_number)));
+        let cases = cases.iter().map(|case| details(self.text, self.files, case, boundary, zone));
+        let past = past.iter().map(|past| past_file(past, zone, self.output.join(past.path.as_str()).exists()));
+        let answers: Vec<Details> = strays.chain(cases).chain(past).collect();
+        if answers.is_empty() { vec![self.unknown(*elsewhere, no_number())] } else { answers }
+    }
+
+    /// No invoice has the number. The boundary is None where the source was not asked.
+    fn no_number(&self, boundary: Option<&SourceTime>) -> Text {
+        let of = match self.tenant {
+            None => Text::same(""),
+            Some(tenant) => text!(" of tenant {tenant}", "租户 {tenant} 的"),
+        };
+        match boundary {
+            Some(_) => text!(
+                "no row{of} has this number, and the state knows none",
+                "{of}数据中没有此发票号，状态文件中也没有";
+                of
+            ),
+            None => text!(
+                "the state knows no invoice{of} with this number, and the source was not asked",
+                "状态文件中没有{of}此发票号，且没有查询数据源";
+                of
+            ),
+        }
+    }
+
+    /// The answer for what neither source nor state has.
+    fn unknown(&self, elsewhere: usize, no_number: Text) -> Details {
+        let (asked, output) = (self.files, self.output.display());
+        let no_file = || text!("no run has exported a file of this name", "没有任何运行导出过这个文件");
+        let because = match (asked.outside, asked.is_named(), elsewhere) {
+            (true, ..) => text!("it lies outside the output {output}", "它不在导出目录 {output} 之下"),
+            (_, true, 0) => no_file().then(&no_number),
+            (_, true, elsewhere) => {
+                let others = match elsewhere {
+                    1 => text!("1 invoice has its number and another file", "有 1 张发票使用此发票号，但文件不同"),
+                    n => {
+                        text!("{n} invoices have its number and another file", "有 {n} 张发票使用此发票号，但文件不同")
+                    }
+                };
+                no_file().then(&others)
+            }
+            _ => no_number,
+        };
+        let spelling =
+            text!("check the spelling, also upper and lower case, and blanks", "请检查拼写，包括大小写和空格");
+        let next = match asked.number() {
+            _ if asked.outside => text!("check --output", "请检查 --output"),
+            Some(number) => text!("ask by its number: why {number:?}", "请按发票号查询: why {number:?}"),
+            None => spelling,
+        };
+        Details::default()
+            .fact("number", "发票号", if asked.is_named() { asked.number() } else { Some(self.text.to_owned()) })
+            .fact("verdict", "结论", InvoiceStatus::NotExported)
+            .fact("because", "原因", because)
+            .fact("next", "下一步", next)
+    }
 }
 
 /// Wrong usage, and a source that is not the state's, are no reason to go on without one.
@@ -79,34 +163,24 @@ fn ask_source<'a>(
     SourceSnapshot::of(server_session, args.margins.safety_lag, args.margins.overlap, max_document, tell)
 }
 
-/// The answer for what neither source nor state has.
-fn unknown(number: &str, asked: &AskedFiles, tenant: Option<&Tenant>, output: &Path) -> Details {
-    let of = match tenant {
-        None => Text::same(""),
-        Some(tenant) => text!(" of tenant {tenant}", "租户 {tenant} 的"),
+/// The answer for a file that is there and that is not on record. `no_number`: nor is an invoice with its number.
+fn stray_file(path: &TreePath, no_number: Option<Text>) -> Details {
+    let stray = text!("a file lies there, and no run on record wrote it", "该处有一个文件，但没有任何运行记录写入过它");
+    let next = match no_number {
+        Some(_) => text!(
+            "`verify` lists all such files; they are never removed",
+            "verify 会列出所有这类文件；程序不会删除它们"
+        ),
+        None => text!("the verdict on its number follows", "其发票号的结论见下"),
     };
-    let no_number = text!(
-        "no row{of} has this number, and the state knows none",
-        "{of}数据中没有此发票号，状态文件中也没有";
-        of
-    );
-    let output = output.display();
-    let because = match (asked.outside, asked.is_named()) {
-        (true, _) => text!("it lies outside the output {output}", "它不在导出目录 {output} 之下"),
-        (_, true) => text!("no run has exported a file of this name", "没有任何运行导出过这个文件").then(&no_number),
-        _ => no_number,
-    };
-    let spelling = text!("check the spelling, also upper and lower case, and blanks", "请检查拼写，包括大小写和空格");
-    let next = match asked.number() {
-        _ if asked.outside => text!("check --output", "请检查 --output"),
-        Some(number) => text!("ask by its number: why {number:?}", "请按发票号查询: why {number:?}"),
-        None => spelling,
-    };
+    let because = no_number.map_or(stray.clone(), |no_number| stray.then(&no_number));
     Details::default()
-        .fact("number", "发票号", if asked.is_named() { asked.number() } else { Some(number.to_owned()) })
+        .fact("number", "发票号", path.number())
         .fact("verdict", "结论", InvoiceStatus::NotExported)
         .fact("because", "原因", because)
         .fact("next", "下一步", next)
+        .fact("tenant", "租户", path.tenant_name().as_ref())
+        .fact("file", "文件", path.to_string())
 }
 
 /// As many of the acts on a file are told.
@@ -125,7 +199,12 @@ fn past_file(past: &FilePast, zone: OwnZone, is_there: bool) -> Details {
     let because = if is_there { gone.then(&text!("a file lies there", "该处有一个文件")) } else { gone };
     let number = path.number();
     let next = number.as_ref().map_or_else(
-        || text!("history and the number of a run show what else it did", "history 加运行编号可查看该次运行的其他操作"),
+        || {
+            text!(
+                "history and the number of a run show what else it did",
+                "用 history 加运行编号可查看该次运行的其他操作"
+            )
+        },
         |number| text!("ask where its invoice is now: why {number:?}", "查询这张发票现在的位置: why {number:?}"),
     );
     Details::default()
@@ -141,18 +220,18 @@ fn past_file(past: &FilePast, zone: OwnZone, is_there: bool) -> Details {
 /// The verdict, and everything that led to it. The number is the one that was asked for, or that of the file.
 fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&SourceTime>, zone: OwnZone) -> Details {
     let run_text = |run: &RunNote| run_text(run, zone);
-    let Case { row, trace, tenant, file, left_behind, verdict } = case;
+    let Case { row, trace, tenant, path, file, left_behind, verdict } = case;
     let left_behind: Vec<&str> = left_behind.iter().map(|leftover| leftover.path.as_str()).collect();
     let (row, entry, reject, known) = (row.as_ref(), trace.entry.as_ref(), trace.reject.as_ref(), tenant.as_ref());
     let tenant = known.map(|known| &known.tenant).or_else(|| row.and_then(|row| row.tenant.as_ref()));
-    let path = entry.map(|entry| &entry.path);
+    let path = path.as_ref();
     let has_number = number_of(row) == Some(asked) || path.is_some_and(|path| path.same_number(asked));
     let number = match files.is_named() && !has_number {
         true => path.and_then(TreePath::number).or_else(|| files.number()),
         false => Some(asked.to_owned()),
     };
     let reason = |reject: &OpenReject| {
-        let (code, detail) = (reject.reason, reject.text());
+        let (code, detail) = (reject.reason, reject.detail.clone());
         text!("{code}: {detail}", "{code}: {detail}"; code, detail)
     };
     Details::default()
@@ -175,7 +254,7 @@ fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&Sourc
         .by(TimeBy::Source)
         .fact("boundary", "时间边界", boundary)
         .by(TimeBy::Source)
-        .fact("file", "文件", entry.map(|entry| entry.path.to_string()))
+        .fact("file", "文件", path.map(TreePath::to_string))
         .fact("file_is", "文件状态", *file)
         .fact("left_behind", "遗留文件", (!left_behind.is_empty()).then(|| left_behind.join(", ")))
         .fact("exported_version", "导出版本", entry.and_then(|entry| entry.time.as_ref()))
@@ -185,7 +264,7 @@ fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&Sourc
         .fact("written_by", "文件写入", trace.last_run.as_ref().map(run_text))
         .fact("rejected_since", "无法导出始于", reject.map(|reject| run_text(&reject.opened)))
         .fact("reject", "无法导出的原因", reject.map(reason))
-        .fact("last_refused_by_run", "最近拒绝的运行", reject.map(|reject| reject.last_run))
+        .fact("last_refused_by_run", "最近一次拒绝的运行", reject.map(|reject| reject.last_run))
 }
 
 fn number_of(row: Option<&RowSummary>) -> Option<&str> {
@@ -197,5 +276,5 @@ fn run_text(run: &RunNote, zone: OwnZone) -> Text {
     let RunNote { id, kind, started, account, host } = run;
     let user = account.at("");
     let started = zone.shown_text(started);
-    text!("run {id} ({kind}), {started} by {user} on {host}", "第 {id} 次运行（{kind}），{started}，{user} 在 {host} 上执行"; kind)
+    text!("run {id} ({kind}), {started} by {user} on {host}", "运行 {id}（{kind}），{started}，由 {user} 在 {host} 上执行"; kind)
 }

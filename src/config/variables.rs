@@ -10,7 +10,10 @@ use crate::lang::Message;
 /// The beginning of every name of ours.
 const PREFIX: &str = "INVOICE_EXPORT_";
 /// Names of ours that the program does not read: they are for the scripts and the tests of the repository.
-const OF_SCRIPTS: [&str; 6] = ["DEV_DB", "DEV_DB_ROWS", "FAULTS", "MYSQL", "SEED", "TEST_OWNS_A_SERVER"];
+const OF_SCRIPTS: [&str; 7] =
+    ["DEV_DB", "DEV_DB_ROWS", "FAULTS", "MYSQL", "SEED", "TEST_OWNS_A_SERVER", "WRITE_DOCUMENTS"];
+/// Variables of the script, which have no prefix.
+const OF_THE_SCRIPT: [&str; 2] = ["EXPORT_MODE", "DRY_RUN"];
 /// Of 1, which is the same name. A mistyped name is nearer than this, an arbitrary one is not.
 const LIKE: f64 = 0.8;
 
@@ -39,6 +42,15 @@ pub fn unknown_variables(command: &Command) -> Vec<Message> {
     unknown.iter().map(|name| message(name, nearest(name, &known[ours..]))).collect()
 }
 
+/// The names of the variables that are set and meant for this program, or for the script that it replaces.
+pub fn set_variables() -> impl Iterator<Item = OsString> {
+    let ours = |name: &OsString| {
+        let name = name.to_string_lossy();
+        name.starts_with(PREFIX) || OF_THE_SCRIPT.contains(&&*name)
+    };
+    std::env::vars_os().map(|(name, _)| name).filter(ours)
+}
+
 /// The names of all variables that the command and its subcommands read.
 fn add_names(command: &Command, names: &mut Vec<String>) {
     names.extend(command.get_arguments().filter_map(|flag| flag.get_env()?.to_str().map(str::to_owned)));
@@ -64,7 +76,7 @@ fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
 fn message(name: &str, nearest: Option<&str>) -> Message {
     let unknown = text!("the variable {name} is not known and has no effect", "变量 {name} 无法识别，不起作用");
     unknown.with_hint(match nearest {
-        Some(nearest) => text!("{nearest} is probably meant", "应该是 {nearest}"),
+        Some(nearest) => text!("{nearest} is probably meant", "可能应为 {nearest}"),
         None => text!("`--help` of each command names its variables", "各命令的 `--help` 列出了可用的变量"),
     })
 }

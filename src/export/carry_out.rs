@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::{self, Scope as Threads};
 
 use super::commit::{Committer, Publisher};
-use super::decide::{Decider, Decisions, Journal, LedgerView, SecondSource, Tally};
+use super::decide::{Decider, DeciderSource, Decisions, Journal, LedgerView, Tally};
 use super::diff::{Compare, Scope};
 use super::drive::{ReadTask, drive};
 use super::gone_back;
@@ -20,7 +20,7 @@ use crate::event::{Event, Notice};
 use crate::invoice::{InvoiceId, SourceTime};
 use crate::run::Kind;
 use crate::state::State;
-use crate::state::rehearsal::Rehearsal;
+use crate::state::dry_run_ledger::DryRunLedger;
 use crate::state::tenants::KnownTenant;
 use crate::state::todo::{DoubtedPath, Todo, TodoReason};
 use crate::tree::Tree;
@@ -51,7 +51,7 @@ impl<'a> Destination<'a> {
                 let publisher = Publisher::start(threads, writing.tree, writing.stage)?;
                 Ok(Committer::Export { state, writing, publisher })
             }
-            Self::DryRun { state, tree } => Ok(Committer::DryRun { state, tree, rehearsal: Rehearsal::new()? }),
+            Self::DryRun { state, tree } => Ok(Committer::DryRun { state, tree, dry_run_ledger: DryRunLedger::new()? }),
         }
     }
 }
@@ -129,7 +129,7 @@ pub(super) fn carry_out(
         let connect = move || second_source(&source.access, &snapshot.server, run);
         let cancel = committer.cancel(options)?;
         let retry = || RetryPolicy::new(source.retry_for, &cancel);
-        let second = SecondSource::new(retry(), &connect);
+        let decider_source = DeciderSource::new(retry(), &connect);
         let decisions = Decisions {
             parameters: &snapshot.parameters,
             checker,
@@ -141,7 +141,7 @@ pub(super) fn carry_out(
             retried: todo.iter().map(|todo| (todo.id.clone(), todo.why)).collect(),
             has_entered: false,
         };
-        let mut decider = Decider::new(scope.groups(), decisions, second);
+        let mut decider = Decider::new(scope.groups(), decisions, decider_source);
         let (source, retry, scope) = (server_session.source, retry(), Arc::clone(&scope));
         let read_task = ReadTask { source, lookup, todo, scope, retry, ids_in_source: None };
         let driven = drive(&mut decider, checker, read_task, options.work.writers, &cancel);

@@ -1,6 +1,7 @@
 //! Batches on their way into tree and state. One thread syncs the documents of a batch, a second thread puts the batch
 //! in place, and the deciding thread records it. Each may work on another batch. A dead run leaves two batches in doubt
-//! at most: one that is synced or being put in place, and one that is in place and not on record.
+//! at most, each with its list: one that is synced or being put in place, and one that is in place and not on record. A
+//! batch that removes files has no other one beside it.
 
 use std::thread::{Builder, Scope};
 
@@ -16,9 +17,9 @@ use super::writing::Writing;
 use crate::panics;
 use crate::run::{Cancel, Kind, RunId};
 use crate::state::State;
+use crate::state::dry_run_ledger::DryRunLedger;
 use crate::state::ledger::LedgerReader;
 use crate::state::record::Record;
-use crate::state::rehearsal::Rehearsal;
 use crate::tree::Tree;
 use crate::tree::publish::{Changes, Published};
 use crate::tree::stage::Stage;
@@ -34,7 +35,7 @@ pub(super) enum Committer<'a> {
     DryRun {
         state: Option<&'a State>,
         tree: Option<&'a Tree>,
-        rehearsal: Rehearsal,
+        dry_run_ledger: DryRunLedger,
     },
 }
 
@@ -105,13 +106,13 @@ impl<'a> Committer<'a> {
     pub(super) fn record(&mut self, published: &Published, record: &Record) -> anyhow::Result<()> {
         match self {
             Self::Export { state, writing, .. } => writing.record(state, published, record),
-            Self::DryRun { rehearsal, .. } => rehearsal.record(published, record),
+            Self::DryRun { dry_run_ledger, .. } => dry_run_ledger.record(published, record),
         }
     }
 
     /// Whether decisions change disk and ledger. If so, the open batch is put on record before rows are read again and
     /// before paths in doubt are cleared. A dry run changes neither: its decisions are known from its open batch and
-    /// its rehearsal alone.
+    /// its `DryRunLedger` alone.
     pub(super) fn changes_the_tree(&self) -> bool {
         matches!(self, Self::Export { .. })
     }

@@ -140,7 +140,7 @@ pub(super) struct Reader<'a, T: FnMut(ReaderEvent) -> anyhow::Result<()>> {
     pub ids: MetIds,
     pub retry: RetryPolicy,
     /// How many rows the source has handed over.
-    pub came: u64,
+    pub handed_over: u64,
 }
 
 impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
@@ -272,7 +272,8 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         }
     }
 
-    /// Reads one group of tenants. A spelling that turns up has its older keys read too.
+    /// Reads one group of tenants. A spelling that turns up has its keys below the window read too, and at once: its
+    /// watermark moves with this run.
     fn read_group(&mut self, part: Part, group: &Group, compare: Compare) -> Result<(), SourceError> {
         let mut spellings: BTreeMap<Tenant, Option<SourceTime>> = BTreeMap::new();
         let mut rows = 0;
@@ -398,9 +399,9 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         if refused.is_empty() {
             return Ok(());
         }
-        let came: Vec<InvoiceId> = ids.iter().filter(|id| !page.contains_key(*id)).cloned().collect();
+        let readable: Vec<InvoiceId> = ids.iter().filter(|id| !page.contains_key(*id)).cloned().collect();
         let unread: Vec<InvoiceId> = refused.iter().map(|(id, _)| id.clone()).collect();
-        match one_by_one::blame(self, refused, &came) {
+        match one_by_one::blame(self, refused, &readable) {
             Err(SourceError::Statement(error)) => {
                 self.say_withdrawn(&unread, page)?;
                 Err(SourceError::Statement(error))
@@ -437,12 +438,12 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
 
     /// Asks for the rows of a page that have not come yet.
     fn fetch(&mut self, ids: &[InvoiceId], page: &mut HashMap<InvoiceId, FetchRequest>) -> Result<(), SourceError> {
-        let (outbox, lookup, came) = (&mut self.outbox, &self.lookup, &mut self.came);
+        let (outbox, lookup, handed_over) = (&mut self.outbox, &self.lookup, &mut self.handed_over);
         let met = &mut self.ids;
         let rest: Vec<InvoiceId> = ids.iter().filter(|id| page.contains_key(*id)).cloned().collect();
         self.source.documents(&rest, &mut |fetched| match page.remove(fetched.id()) {
             Some(wanted) => {
-                *came += 1;
+                *handed_over += 1;
                 met.note_in_source(wanted.ticket.part, &wanted.id)?;
                 outbox.put(fetched, wanted.ticket, lookup)
             }
@@ -455,11 +456,11 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
         let mut after: Option<InvoiceId> = None;
         let mut rows = 0;
         loop {
-            let came = match self.patiently(|reader| reader.read_rows(&mut after, &mut rows)) {
+            let read = match self.patiently(|reader| reader.read_rows(&mut after, &mut rows)) {
                 Err(SourceError::Statement(_)) => self.read_around(&mut after, &mut rows)?,
                 result => result?,
             };
-            if came < ROWS_A_PAGE {
+            if read < ROWS_A_PAGE {
                 break;
             }
         }
@@ -470,12 +471,12 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     /// that the next attempt goes on from there. Returns how many rows came.
     fn read_rows(&mut self, after: &mut Option<InvoiceId>, rows: &mut u64) -> Result<usize, SourceError> {
         let (outbox, lookup, handled_ids) = (&mut self.outbox, &self.lookup, &self.ids.handled);
-        let came = &mut self.came;
+        let handed_over = &mut self.handed_over;
         let from = after.clone();
         self.source.page(from.as_ref(), ROWS_A_PAGE, &mut |fetched| {
             let id = fetched.id().clone();
             *after = Some(id.clone());
-            *came += 1;
+            *handed_over += 1;
             if handled_ids.contains(&id) {
                 return Ok(());
             }
@@ -501,13 +502,13 @@ impl<T: FnMut(ReaderEvent) -> anyhow::Result<()>> Reader<'_, T> {
     /// too long. Rows that came in between are progress.
     fn patiently<R>(&mut self, mut attempt: impl FnMut(&mut Self) -> Result<R, SourceError>) -> Result<R, SourceError> {
         loop {
-            let before = self.came;
+            let before = self.handed_over;
             let mut result = attempt(self);
             // Rows that came are handed over before the reader waits for the server.
             if let Err(error) = self.outbox.flush(&self.lookup) {
                 result = Err(SourceError::Consumer(error));
             }
-            if self.came > before {
+            if self.handed_over > before {
                 self.retry.progress();
             }
             let tell = &mut self.tell;

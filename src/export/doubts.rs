@@ -4,7 +4,9 @@
 //! been read. Three clocks tell: the server's, our own, and the time since our machine was started, which
 //! no setting changes. Server and exporter may be set together (one machine, one time server); only the
 //! last one shows that. After a restart, or on another machine, it shows nothing, and all keys are compared,
-//! once a day at the most: in containers each run may be on another machine.
+//! once a day at the most: in containers each run may be on another machine. No document is read again then. So a row
+//! that changed once more, and got the very second of its old version because the clock was put back over a restart, is
+//! found by `verify --against-source --documents` alone.
 
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use super::plan::StartMode;
 use crate::event::Doubt;
 use crate::invoice::SourceTime;
 use crate::state::runs::{ClockContinuity, Clocks, LastKnownState};
-use crate::window::{Clock, earlier, effective};
+use crate::window::{Clock, clamp_lag, earlier};
 
 /// How long a comparison of all keys answers for runs with clocks that prove nothing.
 const COMPARED_ANEW_AFTER: TimeDelta = TimeDelta::days(1);
@@ -68,13 +70,13 @@ pub(super) fn times_again(last: &LastKnownState, clock: &Clock, clocks: &Clocks,
     let by_the_servers = clocks.server_ms - before.server_ms;
     let passed = by_ours.max(by_the_servers).max(passed_ms(before, clocks).unwrap_or(i64::MIN));
     let passed = u64::try_from(passed).ok()?;
-    earlier(&clock.now, Duration::from_secs(passed.div_ceil(1000)) + effective(lag))
+    earlier(&clock.now, Duration::from_secs(passed.div_ceil(1000)) + clamp_lag(lag))
 }
 
 /// By how much clocks may differ from what they were: less than the lag, so that no row can get a source time
 /// that has been read.
 fn tolerance_ms(lag: Duration) -> u64 {
-    u64::try_from(effective(lag).as_millis() / 2).unwrap_or(u64::MAX)
+    u64::try_from(clamp_lag(lag).as_millis() / 2).unwrap_or(u64::MAX)
 }
 
 /// Whether the server's clock went back, or moved against ours or against the time that passed.

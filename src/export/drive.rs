@@ -143,7 +143,7 @@ fn read_all(read_task: ReadTask, jobs: Sender<Vec<Job>>, messages: &Sender<Worke
     let tell = |event| messages.send(WorkerMessage::Reader(event)).map_err(|_| anyhow!("the run has ended"));
     let ids = MetIds::new(ids_in_source);
     let outbox = Outbox::new(jobs, budget);
-    let mut reader = Reader { source, lookup, outbox, tell, ids, retry, came: 0 };
+    let mut reader = Reader { source, lookup, outbox, tell, ids, retry, handed_over: 0 };
     if let Err(error) = panics::as_error(|| reader.read(todo, &scope).map_err(SourceError::into_error)) {
         // The receiver is gone only if the run has failed already.
         let _ = messages.send(WorkerMessage::Failed(error));
@@ -182,7 +182,7 @@ fn check_all(
     }
 }
 
-/// The rows that came, and those that the reader says it handed over. No other part of the program would miss a row
+/// The rows that arrived, and those that the reader says it handed over. No other part of the program would miss a row
 /// that got lost in between: a full run moves no watermark that shows it, and a run that moves one would step over it.
 #[derive(Default)]
 struct Arrivals(HashMap<Part, (u64, Option<u64>)>);
@@ -202,9 +202,9 @@ impl Arrivals {
 
     /// Fails if rows of a finished part are missing.
     fn assert_complete(&self) -> anyhow::Result<()> {
-        for (part, (came, sent)) in &self.0 {
-            if let Some(sent) = sent.filter(|sent| sent != came) {
-                bail!("{came} of {sent} rows of {part:?} arrived, which is a bug; please report it");
+        for (part, (arrived, sent)) in &self.0 {
+            if let Some(sent) = sent.filter(|sent| sent != arrived) {
+                bail!("{arrived} of {sent} rows of {part:?} arrived, which is a bug; please report it");
             }
         }
         Ok(())

@@ -12,7 +12,8 @@ use crate::run::Summary;
 use crate::state::State;
 use crate::state::runs::LastKnownState;
 use crate::state::supposition::Supposition;
-use crate::tree::{Tree, stage};
+use crate::tree::Tree;
+use crate::tree::stage::{self, Unrecorded, Writer};
 
 /// Says what the run would do.
 pub(super) fn dry_run(
@@ -50,7 +51,11 @@ fn suppose(
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Supposition> {
     let ServerSnapshot { clock, clocks, server, parameters, .. } = snapshot;
-    let unrecorded = stage::unrecorded_without_lock(&options.paths.output)?;
+    let unrecorded = match stage::unrecorded_without_lock(&options.paths.output)? {
+        (unrecorded, Writer::Died) => unrecorded,
+        // The lists of a run at work say nothing of a dead one.
+        (_, Writer::AtWork) => Unrecorded::default(),
+    };
     let files = unrecorded.targets.len() + unrecorded.movers.len();
     if files > 0 {
         tell(Event::Notice(Notice::Recovering { files: files as u64 }));

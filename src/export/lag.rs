@@ -59,7 +59,7 @@ words! {
         /// Full runs only so far, or its watermark was taken away.
         NoWatermark = "no watermark", "没有水位线";
         /// The source has no issued rows of it any more.
-        Absent = "absent", "数据源已无";
+        Absent = "absent", "数据源中已不存在";
     }
 }
 

@@ -9,6 +9,7 @@ use super::server::RunParameters;
 use crate::effort::Effort;
 use crate::event::{Event, Notice};
 use crate::invoice::Tenant;
+use crate::lang::Text;
 use crate::refusal::Trouble;
 use crate::run::{Counts, KeptReason, Outcome, RunId, Summary};
 use crate::tree::name::TreePath;
@@ -86,9 +87,13 @@ impl RunResult {
     }
 
     /// The error that belongs to no tenant's record.
-    pub(super) fn error(&self) -> Option<String> {
+    pub(super) fn error(&self) -> Option<Text> {
         let (invoices, trouble) = self.unread.as_ref()?;
-        Some(format!("invoices without a known tenant that could not be read: {invoices}: {trouble}"))
+        let trouble = Text::from(trouble.message());
+        Some(text!(
+            "invoices without a known tenant that could not be read: {invoices}: {trouble}",
+            "有 {invoices} 条租户未知的记录无法读取: {trouble}"; trouble
+        ))
     }
 
     /// The summary that a run ends with.

@@ -14,15 +14,7 @@
 //!    (`SyncedBatch`) and put them in place (`Published`, the proof that they are durable).
 //! 6. `Decisions::close` counts the rows of the batch, and `Committer::record` writes its `Record` in one transaction.
 //!
-//! ## Where to change what for a new refusal
-//!
-//! * Of one row (a reject): `Reason` and `ReasonCode` in `invoice.rs` hold the case and its words; `Checker::check`
-//!   finds it, or `source/rows.rs` if it shows in the cells; `mend_elsewhere` in `why.rs` names a remedy other than the
-//!   row.
-//! * Of one tenant: `Trouble` in `refusal/parts.rs` holds the case and its words. The step that finds it returns it.
-//! * Of the whole run: `Refusal` in `refusal.rs` holds the case and its exit code, `refusal/wording.rs` its words and
-//!   its remedy, `refusal/tests.rs` an example. The step that finds it returns it, in whichever module. An exit code
-//!   that is new also stands in `cli.rs` and in the tables of both READMEs.
+//! What to change for a new refusal: `docs/CONTRIBUTING.md`.
 //!
 //! ## Where a late commit is found
 //!
@@ -67,6 +59,7 @@
 //! | `metrics.rs` | what is measured of a run, and its summary |
 //! | `session.rs` | a run on record, from the lock to its end |
 //! | `starts.rs` | starts that fail, on record |
+//! | `in_doubt.rs` | what a dead run left in doubt, for commands that look |
 //! | `ticket.rs` | what goes along with a row from reading to deciding |
 //! | `check.rs` | whether a row can be exported, and whether its file is right |
 //! | `one_by_one.rs` | rows that a server does not return |
@@ -79,7 +72,7 @@
 //! | `carry_out.rs` | the work of a run: scope, to-do list, threads |
 //! | `run.rs`, `dry_run.rs` | one run or dry run, from start to summary |
 //! | `verify.rs`, `verify/` | tree, ledger and source compared, with the same parts |
-//! | `lag.rs`, `why.rs` | how far tenants lag behind; what became of one invoice |
+//! | `lag.rs`, `why.rs`, `why/` | how far tenants lag behind; what became of one invoice |
 
 pub use self::options::{
     Backups, CommonOptions, ExportOptions, Margins, Mirror, Mode, Paths, Rejects, SourceOptions, Surroundings,
@@ -94,6 +87,7 @@ mod check;
 mod commit;
 mod conditions;
 mod gone_back;
+pub mod in_doubt;
 mod metrics;
 mod decide;
 mod diff;

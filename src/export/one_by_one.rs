@@ -6,6 +6,7 @@ use std::slice;
 use anyhow::Error;
 
 use crate::invoice::{Fetched, InvoiceId, Reason, Tenant};
+use crate::lang::Message;
 use crate::source::{Source, SourceError};
 
 /// How many other rows are tried, in each place, before the table is blamed instead of a row.
@@ -38,13 +39,13 @@ pub(super) fn read(
     Ok(refused)
 }
 
-/// The refused rows, if they are to blame; else the error of the first one. `came` are rows that came with them.
+/// The refused rows, if they are to blame; else the error of the first one. `readable` are rows that came with them.
 pub(super) fn blame(
     asks: &mut impl RetryingSource,
     refused: Refused,
-    came: &[InvoiceId],
+    readable: &[InvoiceId],
 ) -> Result<Refused, SourceError> {
-    if refused.is_empty() || others_can_be_read(asks, &refused, came)? {
+    if refused.is_empty() || others_can_be_read(asks, &refused, readable)? {
         return Ok(refused);
     }
     refused.into_iter().next().map_or(Ok(Refused::new()), |(_, error)| Err(SourceError::Statement(error)))
@@ -54,11 +55,11 @@ pub(super) fn blame(
 fn others_can_be_read(
     asks: &mut impl RetryingSource,
     refused: &Refused,
-    came: &[InvoiceId],
+    readable: &[InvoiceId],
 ) -> Result<bool, SourceError> {
     let is_other = |id: &InvoiceId| refused.iter().all(|(refused, _)| refused != id);
-    let came: Vec<InvoiceId> = came.iter().take(OTHERS).cloned().collect();
-    if any_can_be_read(asks, &came)? {
+    let readable: Vec<InvoiceId> = readable.iter().take(OTHERS).cloned().collect();
+    if any_can_be_read(asks, &readable)? {
         return Ok(true);
     }
     let last = refused.last().map(|(id, _)| id);
@@ -77,7 +78,7 @@ fn others_can_be_read(
 
 /// A row that the server does not return, with the server's error as the reason.
 pub(super) fn unreadable(id: InvoiceId, tenant: Option<Tenant>, error: &Error) -> Fetched {
-    let reason = Reason::Unreadable { detail: format!("{error:#}") };
+    let reason = Reason::Unreadable { detail: Message::from(error).what };
     Fetched::Unreadable { id, tenant, number: None, time: None, reason }
 }
 

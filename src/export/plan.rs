@@ -218,8 +218,9 @@ impl Incremental<'_> {
     }
 
     /// Whether the tenant's keys need not be read: its newest source time is that of the last run and lies below the
-    /// watermark minus the overlap, and no work is open now or was when its keys were read last. Any open work counts,
-    /// because an application may write source times that lie behind the server's clock.
+    /// watermark minus the overlap, and no work is open now or was when its keys were read last. That work may have
+    /// committed rows that are older than the newest one. Any open work counts, because an application may write source
+    /// times that lie behind the server's clock.
     fn is_quiet(&self, tenant: &KnownTenant, newest: Option<&SourceTime>) -> bool {
         let (Some(watermark), Some(newest), Some(_)) = (&tenant.watermark, newest, &tenant.look_back) else {
             return false;

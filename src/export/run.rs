@@ -56,8 +56,8 @@ fn export(
 ) -> anyhow::Result<Summary> {
     let ExportOptions { common, source, .. } = options;
     let (mut session, run) = starts::on_record(common, || start(options, &mut server_session, tell))?;
-    let recorded = session.on_record(common, run, metrics, tell, |site, tell| {
-        let RunContext { state, snapshot, writing } = site;
+    let recorded = session.on_record(common, run, metrics, tell, |context, tell| {
+        let RunContext { state, snapshot, writing } = context;
         server_session.source.label(writing.run.id);
         carry_out(common, source, snapshot, server_session, Destination::Export { state, writing }, tell)
     });

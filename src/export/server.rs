@@ -267,7 +267,8 @@ fn open_work_notice(work: &OpenWork, boundary: &SourceTime) -> Option<Notice> {
     }
 }
 
-/// How many invoices without a tenant one run reads at most.
+/// How many invoices without a tenant a run reads by primary key at most, so that they are rejects on record. A full run
+/// of all tenants reads every row anyway.
 const TENANTLESS_AT_MOST: usize = 1_000;
 
 /// Finds the invoices without a tenant, which no tenant's keys bring, and names some to the operator.

@@ -16,7 +16,7 @@ use super::server::{
 use super::writing::Writing;
 use crate::event::{Event, Notice};
 use crate::fs::private::PrivateFolder;
-use crate::lang::Message;
+use crate::lang::{Message, Text};
 use crate::lock::ExportLock;
 use crate::panics;
 use crate::refusal::Refusal;
@@ -90,7 +90,7 @@ impl Session {
                 Ok((id, result))
             }
             Err(error) => {
-                let (status, message) = (self.status_after(&error, id), Message::from(&error).to_string());
+                let (status, message) = (self.status_after(&error, id), Message::from(&error).into());
                 // The operator must know the first error; if it cannot be recorded, the next run finds this one dead.
                 let _ = self.state.finish(run, &end(options, metrics, status, Some(message)));
                 Err(error)
@@ -205,13 +205,13 @@ fn end_of(result: &RunResult, options: &CommonOptions, metrics: &RunMetrics) -> 
     End {
         tenants: result.tenants.len() as u64,
         counts: Some(result.totals.run),
-        failed: result.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.to_string())).collect(),
+        failed: result.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.message().into())).collect(),
         ..end(options, metrics, result.outcome().into(), result.error())
     }
 }
 
 /// An end without counts.
-pub(super) fn end(options: &CommonOptions, metrics: &RunMetrics, status: RunStatus, error: Option<String>) -> End {
+pub(super) fn end(options: &CommonOptions, metrics: &RunMetrics, status: RunStatus, error: Option<Text>) -> End {
     End {
         status,
         at: (options.surroundings.clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),

@@ -91,7 +91,7 @@ fn record(options: &CommonOptions, error: &anyhow::Error) -> anyhow::Result<()> 
         starter,
         window: &options.selection.window,
         at: &rfc3339((clocks.now)()),
-        error: &Message::from(error).to_string(),
+        error: &Message::from(error).into(),
         last_number: lock.last_number()?.max(marked),
     })?;
     lock.note_number(run)?;

@@ -4,12 +4,10 @@
 //! `source.rs` ledger and source by the key diff of runs without a lower bound. `--repair` puts invoices on the to-do
 //! list, from which they are exported like all others; `prune.rs` removes the files of withdrawn invoices. Both
 //! together go on as the run in the history that every verification is (`record.rs`). No watermark moves.
-//!
-//! A verification holds the lock (`look.rs`): during a run, its files and its records disagree for a moment.
 
 use self::findings::{Difference, Findings};
-use self::look::{Held, Look, Sight};
 use self::record::Record;
+use self::session::{Held, Sight, VerifySession};
 use super::carry_out::{Destination, carry_out};
 use super::diff::Compare;
 use super::metrics::{RunMetrics, RunResult, Totals};
@@ -27,7 +25,7 @@ use crate::state::selection::Selection;
 
 mod disk;
 pub mod findings;
-mod look;
+mod session;
 mod prune;
 mod record;
 mod source;
@@ -118,18 +116,18 @@ fn compare(
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Verification> {
     let source = server_session.as_ref().map(|server_session| server_session.source.name().0);
-    let mut look = starts::on_record(&task.common, || Look::open(task, server_session, tell))?;
-    let mut record = match (look.unwritable.take(), &look.held) {
-        (None, Held::Alone(lock)) => Record::begin(&mut look.state, task, lock)?,
+    let mut session = starts::on_record(&task.common, || VerifySession::open(task, server_session, tell))?;
+    let mut record = match (session.unwritable.take(), &session.held) {
+        (None, Held::Alone(lock)) => Record::begin(&mut session.state, task, lock)?,
         (missing, _) => Record { run: None, missing },
     };
     let run = record.run;
-    let sight = Sight { tree: &look.tree, state: &look.state, snapshot: look.snapshot.as_ref(), run };
+    let sight = Sight { tree: &session.tree, state: &session.state, snapshot: session.snapshot.as_ref(), run };
     let examined = panics::as_error(|| examine(task, sight, &Cancel::default(), tell));
-    let findings = record.examined(&mut look.state, task, metrics, examined)?;
-    record.end(&mut look.state, &outcome(task, metrics, &findings, None))?;
+    let findings = record.examined(&mut session.state, task, metrics, examined)?;
+    record.end(&mut session.state, &outcome(task, metrics, &findings, None))?;
     if record.run.is_some() {
-        look.close()?;
+        session.close()?;
     }
     Ok(Verification::new(task, source, record, findings))
 }
@@ -166,7 +164,7 @@ fn compare_and_mend(
         }
     };
     record.run = Some(run.id);
-    let mend = |site: RunContext<'_>, tell: &mut dyn FnMut(Event)| mend(options, with, &findings, site, tell);
+    let mend = |context: RunContext<'_>, tell: &mut dyn FnMut(Event)| mend(options, with, &findings, context, tell);
     let (_, RunResult { totals: Totals { run: counts, .. }, .. }) =
         session.on_record(options, run, metrics, tell, mend)?;
     let left = examine(task, sight(&session, record.run), &(options.surroundings.watch)()?, tell)?;
@@ -187,7 +185,7 @@ fn outcome(task: &Task, metrics: &RunMetrics, findings: &Findings, refused: Opti
         None if findings.number_of(Difference::Unread) > 0 => RunStatus::Partial,
         None => RunStatus::Success,
     };
-    end(&task.common, metrics, status, refused.map(|refused| Message::from(refused).to_string()))
+    end(&task.common, metrics, status, refused.map(|refused| Message::from(refused).into()))
 }
 
 /// Compares what the task asks for.
@@ -213,10 +211,10 @@ fn mend(
     options: &CommonOptions,
     with: &WithSource,
     findings: &Findings,
-    site: RunContext<'_>,
+    context: RunContext<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<RunResult> {
-    let RunContext { state, snapshot, mut writing } = site;
+    let RunContext { state, snapshot, mut writing } = context;
     let mut pruned = Counts::default();
     if let Prune::Yes(PruneOrder { leftovers, .. }) = with.prune {
         pruned = prune::prune(&with.source, findings, leftovers, state, snapshot, &mut writing, tell)?;

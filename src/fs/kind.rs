@@ -12,7 +12,8 @@ const SMB: u32 = 0x517B;
 const SMB2: u32 = 0xFE53_4D42;
 
 /// Linux passes no `syncfs` on to these servers: SMB and 9p have no `sync_fs`, and that of FUSE asks only a few
-/// servers, such as virtiofs, which look like all others.
+/// servers, such as virtiofs, which look like all others. A run that relied on `syncfs` would record what a power cut
+/// takes.
 const WITHOUT_SYNCFS: [u32; 5] = [FUSE, SMB, SMB2, CIFS, NINE_P];
 /// These give neither the shared memory nor the locks that SQLite's WAL needs.
 const WITHOUT_WAL: [u32; 7] = [NFS, SMB, CIFS, SMB2, NINE_P, AFS, CEPH];

@@ -206,7 +206,7 @@ impl PrivateFolder {
         Ok(Identity::of(&self.own_stat()?))
     }
 
-    fn own_stat(&self) -> anyhow::Result<Stat> {
+    pub(super) fn own_stat(&self) -> anyhow::Result<Stat> {
         rustix::fs::fstat(&self.handle).map_err(io::Error::from).explain(|| cannot_look_at(&self.path))
     }
 
@@ -236,6 +236,10 @@ impl PrivateFolder {
             Err(Errno::NOENT) => return Ok(None),
             // A socket.
             Err(Errno::NXIO) => return Err(self.distrust(name, Distrust::NotAFile)),
+            Err(Errno::ACCESS) if access == FileAccess::Read => {
+                let closed = open_failed(&self.path_of(name)).with_hint(remedy_of_readers());
+                return Err(closed.caused_by(io::Error::from(Errno::ACCESS)));
+            }
             file => File::from(file.map_err(|error| self.cannot_open(name, error))?),
         };
         if file.metadata().explain(|| cannot_look_at(&self.path_of(name)))?.is_file() {
@@ -472,6 +476,14 @@ fn open_failed(path: &Path) -> Text {
     text!("cannot open {}", "无法打开 {}", path.display())
 }
 
+/// What helps a user against a file of the state that only others may read. Permission to write is not needed.
+fn remedy_of_readers() -> Text {
+    text!(
+        "ask its owner for permission to read it: `run --state-mode 0640` gives it to the group of the state's folder",
+        "请向其所有者申请读权限：run --state-mode 0640 可让状态目录的属组读取"
+    )
+}
+
 fn is_gone(path: &Path) -> Text {
-    text!("{} is gone again", "{} 又不见了", path.display())
+    text!("{} is gone again", "{} 随即又消失了", path.display())
 }

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawMode};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 
 use super::private::PrivateFolder;
@@ -23,6 +23,8 @@ words! {
 /// The mode of files that only their owner may read.
 pub const OWNER_ONLY: RawMode = 0o600;
 const READ_BY_OTHERS: RawMode = 0o044;
+/// Of a folder: its files get its group.
+const SET_GROUP_ID: RawMode = 0o2000;
 
 impl StateMode {
     pub fn bits(self) -> RawMode {
@@ -49,6 +51,37 @@ impl PrivateFolder {
         }
         let changed = rustix::fs::fchmod(self.handle(), Mode::from_raw_mode(needed)).map_err(io::Error::from);
         changed.explain(|| cannot_change(self.path()))
+    }
+
+    /// The group whose members read the files of the folder where their mode lets a group read.
+    pub fn group(&self) -> anyhow::Result<u32> {
+        Ok(self.own_stat()?.st_gid)
+    }
+
+    /// A file in the folder, at any depth, that has another group, or a folder that hands down another one to new files.
+    /// None: all that is there has this group. Where a file system hands down the group of every folder (the mount
+    /// option `grpid`), a folder without the bit for that is named all the same.
+    pub fn with_another_group(&self, group: u32) -> anyhow::Result<Option<PathBuf>> {
+        let own = self.own_stat()?;
+        let inherits = own.st_mode & SET_GROUP_ID != 0 || rustix::process::getegid().as_raw() == group;
+        if own.st_gid != group || !inherits {
+            return Ok(Some(self.path().to_path_buf()));
+        }
+        for name in self.names()? {
+            let Some(stat) = self.stat(&name)? else { continue };
+            let found = match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => match name.to_str().map(|name| self.open_subfolder(name)).transpose()?.flatten()
+                {
+                    Some(folder) => folder.with_another_group(group)?,
+                    None => None,
+                },
+                _ => (stat.st_gid != group).then(|| self.path_of(name)),
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     /// Gives a file this mode, if it is there and ours. It is not opened: closing it would drop SQLite's locks on it.

@@ -40,7 +40,7 @@ impl Trouble {
     pub fn message(&self) -> Message {
         match self {
             Self::NotInPlace { path, detail: Message { what, hint } } => Message {
-                what: text!("cannot put {path} in place: {what}", "文件 {path} 无法就位: {what}"; what),
+                what: text!("cannot put {path} in place: {what}", "无法将文件 {path} 放到目标位置: {what}"; what),
                 hint: hint.clone(),
             },
             Self::NotRemoved { path, detail } => message! {
@@ -81,14 +81,17 @@ pub struct Holder {
     pub purpose: String,
     pub pid: u64,
     pub host: String,
-    pub since: String,
+    /// None: not known.
+    pub user: Option<String>,
+    /// RFC 3339, or as people read it; None: not known.
+    pub since: Option<String>,
 }
 
 impl Holder {
     /// The wording; None is one that only reads, or has just taken the lock and not left its name yet.
     pub fn text(holder: Option<&Self>) -> Text {
-        let Some(Self { purpose, pid, host, since }) = holder else {
-            return text!("it only reads, or has not said its name", "持有者只是读取，或尚未留下信息");
+        let Some(Self { purpose, pid, host, user, since }) = holder else {
+            return text!("it only reads, or has not said its name", "持有者只读取数据，或尚未留下信息");
         };
         let purpose = match purpose.as_str() {
             "full" => text!("full run", "全量导出"),
@@ -98,10 +101,11 @@ impl Holder {
             "record" => text!("the record of a failed start", "记录一次失败的启动"),
             other => Text::same(other),
         };
-        text!(
-            "{purpose}, pid {pid} on {host}, since {since}",
-            "{purpose}，pid {pid}，主机 {host}，开始于 {since}"; purpose
-        )
+        let user = user.as_ref().map(|user| text!("user {user}", "用户 {user}"));
+        let since = since.as_ref().map(|since| text!("since {since}", "开始于 {since}"));
+        let parts = [purpose, text!("pid {pid} on {host}", "pid {pid}，主机 {host}")].into_iter();
+        let parts: Vec<Text> = parts.chain(user).chain(since).collect();
+        Text::join(&parts, ", ", "，")
     }
 }
 
@@ -198,7 +202,7 @@ impl LegacyFault {
                 let noun = if *lines == 1 { "line" } else { "lines" };
                 Text::new(
                     format!("{lines} wrong {noun} ({numbers})"),
-                    format!("有 {lines} 行不合格式（第 {numbers} 行）"),
+                    format!("有 {lines} 行格式不正确（第 {numbers} 行）"),
                 )
             }
             Self::Marked(mark) => mark.text(),

@@ -9,7 +9,7 @@ use crate::lang::{Lang, Text};
 
 fn holder(purpose: &str) -> Holder {
     let [purpose, host, since] = [purpose, "db7", "2025-11-28T02:00:00Z"].map(str::to_owned);
-    Holder { purpose, pid: 7, host, since }
+    Holder { purpose, pid: 7, host, user: Some("ada".to_owned()), since: Some(since) }
 }
 
 fn about_the_state() -> Vec<Refusal> {
@@ -20,7 +20,7 @@ fn about_the_state() -> Vec<Refusal> {
     let damaged = damages.map(|damage| Refusal::StateDamaged { state: state.clone(), damage });
     let rolled_back = [4, 6].map(|tree_run| Refusal::TreeRolledBack { output: output.clone(), tree_run, state_run: 6 });
     let holders = [Some(holder("full")), Some(holder("state set")), None];
-    let locked = holders.map(|holder| Refusal::Locked { holder, lock: "/srv/tree/lock".into() });
+    let locked = holders.map(|holder| Refusal::Locked { holder: holder.map(Box::new), lock: "/srv/tree/lock".into() });
     let sources = [None, Some("2025-11-27".into())];
     let older = sources.map(|source| Refusal::SourceOlder { source, exported: "2025-11-28 16:30:00".into() });
     let distrusts =
@@ -183,7 +183,7 @@ fn every_refusal_has_a_hint_in_both_languages() {
 #[test]
 fn the_holder_of_the_lock_is_named_in_chinese() {
     let text = |holder: Option<&Holder>| Holder::text(holder).in_lang(Lang::Zh).to_owned();
-    assert_eq!(text(Some(&holder("full"))), "全量导出，pid 7，主机 db7，开始于 2025-11-28T02:00:00Z");
+    assert_eq!(text(Some(&holder("full"))), "全量导出，pid 7，主机 db7，用户 ada，开始于 2025-11-28T02:00:00Z");
     assert!(text(Some(&holder("state set"))).starts_with("state set，"));
     assert!(is_chinese(&text(None)));
 }

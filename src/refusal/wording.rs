@@ -27,7 +27,7 @@ impl Refusal {
                 "run again: the next run goes on from there", "请直接重新运行，下次运行会从此处继续"
             },
             Self::Locked { holder, lock } => {
-                let (holder, lock) = (Holder::text(holder.as_ref()), lock.display());
+                let (holder, lock) = (Holder::text(holder.as_deref()), lock.display());
                 message! {
                     "another run holds the lock {lock}: {holder}", "另一个导出进程正在运行，锁文件: {lock}（{holder}）";
                     "wait for it or stop it", "请等待其结束或将其停止"; holder
@@ -37,7 +37,7 @@ impl Refusal {
                 let (age, folder) = (span(*age), folder.display());
                 message! {
                     "the export script holds the lock folder {folder} (for {age})",
-                    "导出脚本持有锁目录 {folder}（已 {age}）";
+                    "导出脚本持有锁目录 {folder}（已持续 {age}）";
                     "if no script is running any more, remove it with: rm -r '{folder}'",
                     "如果确认没有脚本在运行，请删除它: rm -r '{folder}'"; age
                 }
@@ -216,14 +216,14 @@ fn tree_rolled_back(output: &Path, tree_run: i64, state_run: i64) -> Message {
     if tree_run == state_run {
         return message! {
             "{output} is a copy of the time when run {tree_run} still wrote to it",
-            "{output} 是第 {tree_run} 次运行尚未写完时的副本";
+            "{output} 是运行 {tree_run} 尚未写完时的副本";
             "bring back a tree of later on, or go on with this one: `state backup`, then `state restore latest --adopt-tree`",
             "请恢复较新的目录，或沿用此目录: 先 `state backup`，再 `state restore latest --adopt-tree`"
         };
     }
     message! {
         "{output} was last published by run {tree_run}, but the state says run {state_run}: the tree was rolled back or is a copy",
-        "{output} 最后由第 {tree_run} 次运行写入，但状态文件记录到第 {state_run} 次: 目录被回滚或是副本";
+        "{output} 最后由运行 {tree_run} 写入，但状态文件已记录到运行 {state_run}: 目录被回滚，或是旧的副本";
         "restore the newer tree, or go on with this one: `state backup`, then `state restore latest --adopt-tree`",
         "请恢复较新的目录，或沿用此目录: 先 `state backup`，再 `state restore latest --adopt-tree`"
     }

@@ -111,6 +111,7 @@ fn style(template: &str) -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::TenantPast;
     use crate::invoice::{SourceTime, Tenant};
 
     #[test]
@@ -137,7 +138,12 @@ mod tests {
     fn the_tenant_at_work_is_shown_without_its_control_characters() {
         let bars = Bars::on(ProgressDrawTarget::hidden, Lang::En);
         let upto = Some(SourceTime::from("2025-11-28 16:30:00"));
-        bars.event(&Event::TenantStarted { tenant: Tenant::from("a\u{1b}c"), after: None, upto });
+        bars.event(&Event::TenantStarted {
+            tenant: Tenant::from("a\u{1b}c"),
+            past: TenantPast::None,
+            after: None,
+            upto,
+        });
         assert_eq!(bars.bar.message(), "tenant a\\u001bc");
     }
 }

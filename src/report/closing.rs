@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::line::{Level, Line, count};
+use super::counts::count;
+use super::line::{Level, Line};
 use super::lines::{RULE, RunMode, records, title};
 use super::settings::Verbosity;
 use crate::effort::Effort;
@@ -57,7 +58,13 @@ fn finished(mode: RunMode, summary: &Summary) -> Text {
             let troubles: Vec<Text> =
                 troubles.into_iter().filter(|(number, _)| *number > 0).map(|(_, text)| text).collect();
             let troubles = Text::join(&troubles, " and ", "，");
-            text!("{what} done, but {troubles}", "{what}完成，但{troubles}"; what, troubles)
+            match mode.dry_run {
+                true => text!(
+                    "{what} done, nothing was written, but {troubles}",
+                    "{what}完成（未写入任何文件），但{troubles}"; what, troubles
+                ),
+                false => text!("{what} done, but {troubles}", "{what}完成，但{troubles}"; what, troubles),
+            }
         }
     }
 }
@@ -128,10 +135,15 @@ fn tallies(mode: RunMode, summary: &Summary) -> Vec<Text> {
         (
             taken_over,
             match mode.dry_run {
-                true => text!("- would be taken over: {files} not on record", "- 将接管: {taken_over} 个无记录的文件"),
-                false => {
-                    text!("- taken over: {files} not on record until now", "- 接管: {taken_over} 个此前无记录的文件")
-                }
+                // After a restore, the state that was replaced may have known them.
+                true => text!(
+                    "- would be taken over: {files} that the state has no record of",
+                    "- 将接管: {taken_over} 个状态文件中没有记录的文件"
+                ),
+                false => text!(
+                    "- taken over: {files} that the state had no record of",
+                    "- 接管: {taken_over} 个状态文件中此前没有记录的文件"
+                ),
             },
         ),
         (
@@ -145,7 +157,7 @@ fn tallies(mode: RunMode, summary: &Summary) -> Vec<Text> {
             late,
             text!(
                 "late: {arrivals}, up to {by} below the watermark, unseen until now",
-                "迟到数据补导: {late} 条记录（最多早于水位线 {by}）"; by
+                "迟到数据补导: {late} 条记录（最多比水位线早 {by}）"; by
             ),
         ),
         (
@@ -260,7 +272,7 @@ mod tests {
             [
                 "[INFO] 未变化: 4 条记录（文件已是最新）",
                 "[INFO] 已不是发票: 2 条记录（读取前已删除或状态已变）",
-                "[INFO] 迟到数据补导: 1 条记录（最多早于水位线 1 小时 30 分）",
+                "[INFO] 迟到数据补导: 1 条记录（最多比水位线早 1 小时 30 分钟）",
                 "[INFO] 删除旧文件: 6 个（路径已变）",
                 "[WARN] 无法导出: 3 条记录（本次新增 2 条），待处理共 5 条",
                 "[WARN] 失败租户 7: 连接中断",
@@ -292,6 +304,11 @@ mod tests {
         assert_eq!(lines[4], "[INFO] 将导出: 212 条新记录");
         assert_eq!(lines[5], "[INFO] 状态文件: ../context/.export_state/.last_export_time（未改动）");
         assert_eq!(english(&dry)[4], "[INFO] would be exported: 212 new invoices");
+        let troubled = chinese(&dry)[1].clone();
+        assert_eq!(troubled, "[WARN] 增量导出测试完成（未写入任何文件），但有 1 个租户失败，新增 2 条记录无法导出");
+        assert!(
+            english(&dry)[1].starts_with("[WARN] incremental dry run done, nothing was written, but 1 tenant failed")
+        );
     }
 
     #[test]
@@ -309,7 +326,7 @@ mod tests {
                 "[INFO] - replaced: 3 invoices whose file had other content",
                 "[INFO] - moved: 2 invoices with a new path",
                 "[INFO] unchanged: 4 invoices whose file was right already",
-                "[INFO] - taken over: 3 files not on record until now",
+                "[INFO] - taken over: 3 files that the state had no record of",
             ]
         );
         let backfill = Summary { kind: Kind::Backfill, since: Some("2025-11-01 00:00:00".into()), ..full };

@@ -68,11 +68,6 @@ pub(super) fn escaped(text: &str) -> String {
     safe
 }
 
-/// A number with its noun, in English.
-pub(super) fn count(number: u64, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

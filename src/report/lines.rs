@@ -5,16 +5,15 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytesize::ByteSize;
-
-use super::line::{Level, Line, count};
+use super::counts::{count, listed};
+use super::line::{Level, Line};
 use super::notices;
 use super::settings::Verbosity;
-use crate::event::{Event, Notice};
+use crate::event::{Event, Notice, TenantPast};
 use crate::invoice::{InvoiceId, Reason, SourceTime, Tenant};
 use crate::lang::{Message, Text, span};
 use crate::refusal::{Holder, Trouble};
-use crate::run::{CountName, Counts, Kind};
+use crate::run::{Counts, Kind};
 use crate::window::BASELINE;
 
 pub(super) const RULE: &str = "==========================================";
@@ -48,17 +47,30 @@ pub(super) fn records(kind: Kind) -> &'static str {
 }
 
 /// The line at the beginning of a tenant.
-fn tenant_started(kind: Kind, tenant: &Tenant, after: Option<&SourceTime>, upto: Option<&SourceTime>) -> Text {
+fn tenant_started(
+    kind: Kind,
+    tenant: &Tenant,
+    past: TenantPast,
+    after: Option<&SourceTime>,
+    upto: Option<&SourceTime>,
+) -> Text {
     let upto = upto.map_or("...", SourceTime::as_str);
-    let after = match (kind, after) {
-        (Kind::Full, _) => return text!("tenant {tenant}: started", "开始处理租户: {tenant}"),
-        (Kind::Incremental, None) => {
+    let after = match (kind, past, after) {
+        (Kind::Full, ..) => return text!("tenant {tenant}: started", "开始处理租户: {tenant}"),
+        (Kind::Incremental, TenantPast::None, None) => {
             return text!(
                 "tenant {tenant}: first export, from the baseline {BASELINE}",
                 "租户 {tenant}: 首次导出，基线时间: {BASELINE}"
             );
         }
-        (_, after) => after.map_or(BASELINE, SourceTime::as_str),
+        // Full runs move no watermark, and `state reset` takes it away.
+        (Kind::Incremental, TenantPast::Known, None) => {
+            return text!(
+                "tenant {tenant}: no watermark, from the baseline {BASELINE}",
+                "租户 {tenant}: 没有水位线，基线时间: {BASELINE}"
+            );
+        }
+        (.., after) => after.map_or(BASELINE, SourceTime::as_str),
     };
     text!("tenant {tenant}: {after} -> {upto}", "租户 {tenant}: {after} -> {upto}")
 }
@@ -95,11 +107,7 @@ fn tenant_done(mode: RunMode, tenant: &Tenant, counts: &Counts) -> Text {
 /// All the numbers of a tenant, for `--verbose`.
 fn tenant_counts(tenant: &Tenant, counts: &Counts) -> Text {
     let shown = Counts::NAMES.iter().zip(counts.values()).filter(|(name, _)| name.column != "late_by");
-    let shown = shown.map(|(CountName { column, zh, .. }, n)| match *column {
-        "bytes" => Text::same(ByteSize::b(n).to_string()),
-        _ => Text::new(format!("{} {n}", column.replace('_', " ")), format!("{zh} {n}")),
-    });
-    let shown = Text::join(&shown.collect::<Vec<_>>(), ", ", "，");
+    let shown = listed(shown).unwrap_or_else(|| Text::same(""));
     text!("tenant {tenant}: {shown}", "租户 {tenant}: {shown}"; shown)
 }
 
@@ -115,12 +123,12 @@ fn rejected(tenant: Option<&Tenant>, id: &InvoiceId, number: Option<&str>, reaso
         tenant.map_or(text!("unknown tenant", "租户未知"), |tenant| text!("tenant {tenant}", "租户 {tenant}"));
     let invoice = match number {
         Some(number) => text!("invoice {number} (id {id})", "发票 {number}（id {id}）"),
-        None => text!("invoice id {id}", "发票 id {id}"),
+        None => text!("invoice id {id}", "发票 id {id} "),
     };
     let reason = reason.text();
     text!(
         "{tenant}: {invoice} cannot be exported: {reason}",
-        "{tenant}: {invoice} 无法导出: {reason}"; tenant, invoice, reason
+        "{tenant}: {invoice}无法导出: {reason}"; tenant, invoice, reason
     )
 }
 
@@ -191,8 +199,8 @@ impl Lines {
             }
             Event::ListingTenants => vec![Line::info(text!("listing tenants...", "获取租户列表..."))],
             Event::Expected(_) => Vec::new(),
-            Event::TenantStarted { tenant, after, upto } => {
-                let text = tenant_started(self.mode.kind, tenant, after.as_ref(), upto.as_ref());
+            Event::TenantStarted { tenant, past, after, upto } => {
+                let text = tenant_started(self.mode.kind, tenant, *past, after.as_ref(), upto.as_ref());
                 self.tenant_started(tenant, Line::info(text))
             }
             Event::Progress { invoices } => self.progress(*invoices, now),
@@ -362,7 +370,7 @@ mod tests {
 
     fn started(tenant: &str) -> Event {
         let time = |text| Some(SourceTime::from(text));
-        Event::TenantStarted { tenant: tenant.into(), after: time("a"), upto: time("b") }
+        Event::TenantStarted { tenant: tenant.into(), past: TenantPast::Known, after: time("a"), upto: time("b") }
     }
 
     fn done(tenant: &str, written: u64) -> Event {
@@ -443,7 +451,11 @@ mod tests {
         let shown: usize = (0..25).map(|_| lines.event(&rejected("1"), now).len()).sum();
         assert_eq!(shown, 25);
         let outcome = lines.event(&done("1", 2), now);
-        assert!(texts(&outcome)[1].starts_with("tenant 1: seen 2, written 2, new 2, replaced 0"), "{outcome:?}");
+        assert!(
+            texts(&outcome)[1]
+                .starts_with("tenant 1: 2 seen, 2 written (2 new, 0 replaced, 0 moved), 0 unchanged (0 taken over)"),
+            "{outcome:?}"
+        );
         assert_eq!(lines.remaining(), []);
     }
 

@@ -14,6 +14,7 @@ use crate::run::Summary;
 
 mod bars;
 mod closing;
+pub mod counts;
 mod json;
 mod line;
 mod lines;

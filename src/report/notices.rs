@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::line::{Line, count};
+use super::counts::count;
+use super::line::Line;
 use crate::event::{Condition, Doubt, FallenTenant, Life, Notice};
 use crate::invoice::InvoiceId;
 use crate::lang::{Message, Text, span};
@@ -34,13 +35,19 @@ pub(super) fn line(notice: &Notice) -> Line {
             let since = compared.as_ref().map_or(text!("the state was made", "建立状态文件"), Text::same);
             Line::info(text!(
                 "{earlier} since {since} began on another host or after a restart than the run before; the clocks may have been set unnoticed, so all keys are compared once a day",
-                "自 {since} 以来有 {runs} 次运行与前一次不在同一主机或中间曾重启，无法确认时钟是否被调整过；因此每天核对一次全部记录"; since
+                "自 {since} 以来，有 {runs} 次运行与前一次运行不在同一主机，或两次之间主机曾重启，无法确认时钟是否被调整过；因此每天核对一次全部记录"; since
             ))
         }
-        Notice::RunUnfinished { run, kind, host, started, invoices, life } => {
+        Notice::InDoubt { files } => {
+            let files_in_doubt = count(*files, "file");
+            Line::warn(text!(
+                "{files_in_doubt} in doubt since a run died; the next run settles it",
+                "有 {files} 个文件因运行意外终止而待确认；下次运行会重新确认"
+            ))
+        }
+        Notice::RunUnfinished { run, kind, host, started, invoices, life, in_doubt } => {
             let come = count(*invoices, "invoice");
-            let run =
-                text!("run {run} ({kind}), started {started}", "第 {run} 次运行（{kind}，开始于 {started}）"; kind);
+            let run = text!("run {run} ({kind}), started {started}", "运行 {run}（{kind}，开始于 {started}）"; kind);
             match life {
                 Life::Alive => Line::info(text!(
                     "{run}, is at work: {come} so far",
@@ -50,16 +57,18 @@ pub(super) fn line(notice: &Notice) -> Line {
                     "{run} on {host}, has not ended, and its lock cannot be asked from here: {come} so far",
                     "{run}在 {host} 上尚未结束，且此处无法查询其锁: 已处理 {invoices} 条记录"; run
                 )),
-                Life::Dead => Line::warn(text!(
-                    "{run}, died after {come}; the next run makes it good",
-                    "{run}在处理 {invoices} 条记录后意外终止；下次运行会补上"; run
-                )),
+                Life::Dead => Line::warn({
+                    let doubt = doubted_files(*in_doubt);
+                    text!(
+                        "{run}, died with {come} on record{doubt}; the next run makes it good",
+                        "{run}意外终止，已登记 {invoices} 条记录{doubt}；下次运行会补上"; run, doubt
+                    )
+                }),
             }
         }
         Notice::LastAttemptFailed { run, kind, started, error } => {
-            let run =
-                text!("run {run} ({kind}), started {started}", "第 {run} 次运行（{kind}，开始于 {started}）"; kind);
-            Line::warn(text!("last attempt failed: {run}: {error}", "最近一次导出失败: {run}: {error}"; run))
+            let run = text!("run {run} ({kind}), started {started}", "运行 {run}（{kind}，开始于 {started}）"; kind);
+            Line::warn(text!("last attempt failed: {run}: {error}", "最近一次导出失败: {run}: {error}"; run, error))
         }
         Notice::MissingIndex { statement } => Line::warn(message! {
             "the index for incremental runs is missing, so they are slow", "缺少增量导出所需的索引，查询会很慢";
@@ -78,7 +87,7 @@ pub(super) fn line(notice: &Notice) -> Line {
         }),
         Notice::PreparedWork => Line::warn(message! {
             "a transaction is prepared in the server and no client holds it: until it ends, every run compares all keys",
-            "数据库中有已准备但客户端已断开的事务；在其结束之前，每次运行都会核对全部记录";
+            "数据库中有 PREPARED 状态的 XA 事务，其客户端已断开；在其结束之前，每次运行都会核对全部记录";
             "XA RECOVER lists it; XA COMMIT or XA ROLLBACK ends it",
             "请用 XA RECOVER 查看，用 XA COMMIT 或 XA ROLLBACK 结束"
         }),
@@ -113,6 +122,15 @@ pub(super) fn line(notice: &Notice) -> Line {
             "make the user who exports a member of the group; `verify` lists these files and those in other folders",
             "请将导出用户加入该组；verify 会列出这些文件以及其他目录中的此类文件"
         }),
+        Notice::StateNotShared { folder, group, example } => {
+            let (folder, example) = (folder.display(), example.display());
+            Line::warn(message! {
+                "members of group {group} cannot read all of the state in {folder}: {example} has, or hands down to new files, another group",
+                "属组 {group} 的成员无法读取 {folder} 中的全部状态: {example} 的属组不同，或不会把该属组传给新文件";
+                "chgrp -R {group} {folder} && find {folder} -type d -exec chmod g+s {{}} +",
+                "chgrp -R {group} {folder} && find {folder} -type d -exec chmod g+s {{}} +"
+            })
+        }
         Notice::NotRemoved { path, detail } => {
             Line::warn(text!("cannot remove {path}: {detail}", "文件 {path} 无法删除: {detail}"))
         }
@@ -130,7 +148,7 @@ pub(super) fn line(notice: &Notice) -> Line {
         }
         Notice::TableUnknown => Line::warn(text!(
             "the source does not show whether its table is the one of before (on a server that takes the PROCESS privilege, and InnoDB), so files of moved invoices are always kept",
-            "数据源没有说明数据表是否仍是原来的那张（MySQL/MariaDB 需要 PROCESS 权限和 InnoDB 表），因此移动过的发票的旧文件一律保留"
+            "无法从数据源确认数据表是否仍是原来的那张（MySQL/MariaDB 需要 PROCESS 权限和 InnoDB 表），因此移动过的发票的旧文件一律保留"
         )),
         Notice::TimesAhead { tenant, newest } => Line::warn(message! {
             "tenant {tenant} has source times ahead of the server's clock (up to {newest}); they are exported when their time has come, or by a full run",
@@ -166,7 +184,7 @@ pub(super) fn line(notice: &Notice) -> Line {
         Notice::SourceSilent => Line::warn(text!("no lag is shown", "无法显示滞后时间")),
         Notice::JudgedByOwnClock => Line::warn(text!(
             "--stale-after goes by this machine's clock: a tenant is stale if the last incremental run that got as far as the tenant failed or is older",
-            "--stale-after 改按本机时钟判断: 最近一次处理到该租户的增量导出失败或过早，即视为滞后"
+            "--stale-after 改按本机时钟判断: 最近一次处理到该租户的增量导出若失败或已过时，即视为滞后"
         )),
         Notice::Stale { tenants, of, after } => {
             let (all, after) = (count(*of, "tenant"), span(*after));
@@ -195,18 +213,30 @@ pub(super) fn line(notice: &Notice) -> Line {
     }
 }
 
+/// What a dead run has left in doubt, behind what it has recorded.
+fn doubted_files(in_doubt: Option<u64>) -> Text {
+    match in_doubt {
+        Some(0) => Text::same(""),
+        Some(number) => {
+            let files = count(number, "file");
+            text!(" and {files} in doubt", "，另有 {number} 个文件待确认")
+        }
+        None => text!("; which files are in doubt cannot be read", "；无法读取哪些文件待确认"),
+    }
+}
+
 /// What the end of a condition means.
 fn ended(condition: &Condition) -> Text {
     match condition {
         Condition::OpenWorkUnseen => text!(
             "the server's open transactions can be seen now, and none is left prepared",
-            "现在能看到数据库中未结束的事务，也没有遗留的已准备事务"
+            "现在能看到数据库中未结束的事务，也没有 PREPARED 状态的 XA 事务"
         ),
         Condition::IndexMissing => {
             text!("the index for incremental runs is there now", "增量导出所需的索引已经存在")
         }
         Condition::ReplicationStopped => {
-            text!("the server shows no stopped replication any more", "数据库服务器不再显示复制已停止")
+            text!("the server shows no stopped replication any more", "数据库服务器的复制已不处于停止状态")
         }
         Condition::TimesAhead(tenant) => text!(
             "tenant {tenant}: no source time lies ahead of the server's clock any more",
@@ -271,16 +301,17 @@ fn why_kept(why: Option<KeptReason>) -> Text {
 
 fn gone_back(tenants: u64, some: &[FallenTenant]) -> Message {
     let shown = some.iter().map(|FallenTenant { tenant, from, to }| match to {
-        Some(to) => Text::same(format!("{tenant} {from} -> {to}")),
-        None => text!("{tenant} {from} -> no invoice", "{tenant} {from} -> 无发票"),
+        Some(to) => text!("{tenant} {from} -> {to}", "租户 {tenant}: {from} -> {to}"),
+        None => text!("{tenant} {from} -> no invoice", "租户 {tenant}: {from} -> 没有发票"),
     });
     let shown = Text::join(&shown.collect::<Vec<_>>(), ", ", "，");
-    let (of, rest) = (count(tenants, "tenant"), if tenants > some.len() as u64 { ", ..." } else { "" });
+    let rest = if tenants > some.len() as u64 { text!(", ...", "，等等") } else { Text::same("") };
+    let of = count(tenants, "tenant");
     message! {
         "the newest source time of {of} is older than before ({shown}{rest}): the newest row was deleted or is no invoice any more, or the source is an older copy",
         "有 {tenants} 个租户的最新更新时间早于此前（{shown}{rest}）: 最新的记录已删除或不再是发票，或数据源是较旧的副本";
         "verify --against-source shows what is missing in the source",
-        "verify --against-source 会列出数据源中缺少的发票"; shown
+        "verify --against-source 会列出数据源中缺少的发票"; shown, rest
     }
 }
 
@@ -288,7 +319,7 @@ fn late(by: Duration, overlap: Duration) -> Message {
     let (by, overlap) = (span(by), span(overlap));
     message! {
         "invoices arrived up to {by} below the watermark, and --overlap is {overlap}",
-        "有迟到数据比水位线最多早 {by}，而 --overlap 为 {overlap}";
+        "迟到数据最多比水位线早 {by}，而 --overlap 为 {overlap}";
         "make it at least twice as long as that, or find what commits so late (transactions that stay open, a clock that is behind, an application in another time zone: --time-zone)",
         "请把 --overlap 设为该时长的两倍以上，或查明为何延迟提交（长事务、应用时钟偏慢、应用时区与服务器不同: --time-zone）"; by, overlap
     }
@@ -329,9 +360,11 @@ mod tests {
     fn every_notice() -> Vec<Notice> {
         let (tenant, time) = (Tenant::from("acme7"), "2025-11-28 16:30:00");
         let (path, detail) = ("1/CN/a7.json".to_owned(), "errno 13".to_owned());
-        let unfinished = [Life::Alive, Life::Dead, Life::Unknown].map(|life| {
+        let lives = [(Life::Alive, 0), (Life::Dead, 4), (Life::Dead, 0), (Life::Unknown, 0)];
+        let unfinished = lives.map(|(life, files)| {
             let [host, started] = ["db7", time].map(str::to_owned);
-            Notice::RunUnfinished { run: RunId(3), kind: Kind::Full, host, started, invoices: 9, life }
+            let in_doubt = Some(files);
+            Notice::RunUnfinished { run: RunId(3), kind: Kind::Full, host, started, invoices: 9, life, in_doubt }
         });
         let doubts = [Doubt::OtherServer, Doubt::ClockMoved, Doubt::TimeUnproven, Doubt::StateRestored];
         let reasons = [KeptReason::Number, KeptReason::Tenant, KeptReason::Table, KeptReason::NotRemoved].map(Some);
@@ -350,6 +383,7 @@ mod tests {
             Notice::SetAside { to: "/srv/state.1".into() },
             Notice::NoBackup { error: Text::same("errno 28") },
             Notice::Recovering { files: 4 },
+            Notice::InDoubt { files: 4 },
             Notice::PulledBack { tenant: tenant.clone(), from: time.into(), to: "2025-11-27".into() },
             Notice::LeftInPlace { path: path.clone() },
             Notice::TableUnknown,
@@ -388,7 +422,7 @@ mod tests {
                 run: RunId(3),
                 kind: Kind::Full,
                 started: time.into(),
-                error: "errno 13".into(),
+                error: Text::same("errno 13"),
             },
         ];
         others.into_iter().chain(unfinished).chain(doubts.map(Notice::Doubt)).chain(kept).chain(nameless).collect()

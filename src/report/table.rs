@@ -21,6 +21,7 @@ use crate::run::{Counts, PastCounts, RunId};
 pub enum Cell {
     None,
     Text(Text),
+    Names(Vec<String>),
     Number(i64),
     /// A moment of our own clock, RFC 3339.
     Moment(String),
@@ -47,6 +48,7 @@ impl Cell {
             Self::None => "-".to_owned(),
             Self::Moment(moment) => escaped(&zone.shown_text(moment)),
             Self::Text(text) => escaped(text.in_lang(lang)),
+            Self::Names(names) => escaped(&names.join(text!(", ", "、").in_lang(lang))),
             Self::Number(number) => number.to_string(),
             Self::Seconds(seconds) => span(*seconds, lang),
             Self::Bytes(bytes) => bytesize::ByteSize::b(*bytes).to_string(),
@@ -61,6 +63,7 @@ impl Cell {
             Self::None => String::new(),
             Self::Moment(moment) => moment.clone(),
             Self::Text(text) => text.in_lang(Lang::En).to_owned(),
+            Self::Names(names) => names.join(", "),
             Self::Number(number) | Self::Seconds(number) => number.to_string(),
             Self::Bytes(bytes) => bytes.to_string(),
             Self::Flag(flag) => flag.to_string(),
@@ -72,6 +75,7 @@ impl Cell {
             Self::None => Value::Null,
             Self::Moment(moment) => json!(moment),
             Self::Text(text) => json!(text.in_lang(Lang::En)),
+            Self::Names(names) => json!(names),
             Self::Number(number) | Self::Seconds(number) => json!(number),
             Self::Bytes(bytes) => json!(bytes),
             Self::Flag(flag) => json!(flag),
@@ -111,6 +115,7 @@ cells! {
     path: &Path => Self::from(path.display().to_string());
     digest: Digest => Self::from(digest.to_string());
     run: RunId => Self::Number(run.0);
+    names: Vec<String> => Self::Names(names);
     number: i64 => Self::Number(number);
     number: u64 => Self::Number(number.cast_signed());
     number: usize => Self::from(number as u64);
@@ -437,7 +442,7 @@ impl Details {
 fn span(seconds: i64, lang: Lang) -> String {
     let units = match lang {
         Lang::En => ["d", "h", "m", "s"],
-        Lang::Zh => [" 天", " 小时", " 分", " 秒"],
+        Lang::Zh => [" 天", " 小时", " 分钟", " 秒"],
     };
     let units = units.into_iter().zip([86_400, 3_600, 60, 1]);
     let sign = if seconds < 0 { "-" } else { "" };
@@ -486,7 +491,7 @@ mod tests {
         let expected =
             "tenant        lag    bytes  more\n票据        2h 1m     10 B  much\na,\\u009b\"b      -  2.0 KiB  much\n";
         assert_eq!(table().text(ENGLISH), expected);
-        let expected = "租户               滞后     字节  更多\n票据        2 小时 1 分     10 B  很多\na,\\u009b\"b            -  2.0 KiB  很多\n";
+        let expected = "租户                 滞后     字节  更多\n票据        2 小时 1 分钟     10 B  很多\na,\\u009b\"b              -  2.0 KiB  很多\n";
         assert_eq!(table().text(CHINESE), expected);
     }
 

@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow};
 
 use super::*;
 use crate::effort::Effort;
+use crate::event::TenantPast;
 use crate::given_time::OwnZone;
 use crate::invoice::{InvoiceId, Reason, SourceTime};
 use crate::lang::Explain;
@@ -124,7 +125,7 @@ fn told(settings: PrintSettings, error: &anyhow::Error) -> (String, String) {
 
 fn started(tenant: &str, after: Option<&str>) -> Event {
     let upto = Some(SourceTime::from("2025-11-28 16:30:00"));
-    Event::TenantStarted { tenant: tenant.into(), after: after.map(SourceTime::from), upto }
+    Event::TenantStarted { tenant: tenant.into(), past: TenantPast::None, after: after.map(SourceTime::from), upto }
 }
 
 fn done(tenant: &str, written: u64) -> Event {
@@ -141,7 +142,7 @@ fn full_run() -> Vec<(u64, Event)> {
         (0, Event::Started { kind: Kind::Full, dry_run: false }),
         (0, Event::ListingTenants),
         (0, Event::Expected(24_556)),
-        (0, Event::TenantStarted { tenant: "1".into(), after: None, upto: None }),
+        (0, Event::TenantStarted { tenant: "1".into(), past: TenantPast::None, after: None, upto: None }),
         (1, Event::Progress { invoices: 50 }),
         (5, Event::Progress { invoices: 100 }),
         (6, Event::Progress { invoices: 24_556 }),

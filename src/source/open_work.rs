@@ -34,8 +34,8 @@ fn jitter() -> Duration {
 impl ServerConnection {
     /// The oldest of running statements and open transactions.
     pub(super) fn oldest_open_work(&mut self) -> Result<OpenWork, SourceError> {
-        let looks = self.running_statements().and_then(|running| Ok((running, self.open_transactions()?)));
-        match looks {
+        let answers = self.running_statements().and_then(|running| Ok((running, self.open_transactions()?)));
+        match answers {
             Ok((running, transactions)) => Ok(oldest(running, transactions)),
             Err(SourceError::Statement(error)) if class(&error) == ErrorClass::Denied => Ok(OpenWork::NotPermitted),
             Err(SourceError::Statement(_)) => Ok(OpenWork::Unreliable),
@@ -118,8 +118,8 @@ impl ServerConnection {
     fn fresh_transactions(&mut self) -> Result<OpenWork, SourceError> {
         let mut pauses = PAUSES.iter();
         loop {
-            let look = self.next_query_number();
-            let row = self.all(&transactions(look), &[])?.into_iter().next().unwrap_or_default();
+            let number = self.next_query_number();
+            let row = self.all(&transactions(number), &[])?.into_iter().next().unwrap_or_default();
             let [start, client, fresh, own] = row.as_slice() else { return Ok(OpenWork::Unreliable) };
             if is_true(Some(fresh)) {
                 return Ok(match client.as_deref() {
@@ -166,17 +166,17 @@ fn shows_none(status: &str, own: &str) -> bool {
 /// Columns: the start of the oldest transaction of others that can write, the least number of their clients, whether
 /// the list is new, our own thread. The server prints the start in the zone of its operating system, whatever the
 /// session's zone is. An hour that came twice (by two hours, one, or half an hour) counts as the earlier one.
-fn transactions(look: u64) -> String {
+fn transactions(number: u64) -> String {
     let before = |minutes| {
         format!("WHEN CONVERT_TZ(utc - INTERVAL {minutes} MINUTE, '+00:00', 'SYSTEM') = started THEN {minutes}")
     };
     let again = [120, 60, 30].map(before).join(" ");
     format!(
-        "/* look {look} */ SELECT CAST(CONVERT_TZ(utc - INTERVAL (CASE {again} ELSE 0 END) MINUTE, '+00:00', \
+        "/* query {number} */ SELECT CAST(CONVERT_TZ(utc - INTERVAL (CASE {again} ELSE 0 END) MINUTE, '+00:00', \
          @@SESSION.time_zone) AS CHAR), CAST(client AS CHAR), fresh, CAST(CONNECTION_ID() AS CHAR) \
          FROM (SELECT started, client, fresh, CONVERT_TZ(started, 'SYSTEM', '+00:00') AS utc \
          FROM (SELECT MIN(IF(writes, trx_started, NULL)) AS started, MIN(IF(writes, client, NULL)) AS client, \
-         MAX(own AND trx_query LIKE '%look {look} %') AS fresh \
+         MAX(own AND trx_query LIKE '%query {number} %') AS fresh \
          FROM (SELECT trx_started, trx_query, trx_mysql_thread_id AS client, \
          trx_mysql_thread_id = CONNECTION_ID() AS own, \
          trx_mysql_thread_id <> CONNECTION_ID() AND trx_is_read_only = 0 AND trx_autocommit_non_locking = 0 AS writes \

@@ -77,7 +77,7 @@ pub(super) fn fetched(row: Vec<RawCell>, names: &TableNames) -> anyhow::Result<F
     let mut trouble = None;
     let mut readable = |cell: RawCell, name: &str| {
         text(cell).unwrap_or_else(|_| {
-            trouble.get_or_insert_with(|| format!("the column {name} is not UTF-8"));
+            trouble.get_or_insert_with(|| text!("the column {name} is not UTF-8", "{name} 列不是 UTF-8"));
             None
         })
     };
@@ -100,7 +100,7 @@ pub(super) fn fetched(row: Vec<RawCell>, names: &TableNames) -> anyhow::Result<F
             let reason = match (trouble, &tenant, too_long) {
                 (Some(detail), ..) => Reason::Unreadable { detail },
                 (None, Some(_), Some(bytes)) => Reason::TooLarge { bytes },
-                _ => Reason::Unreadable { detail: format!("the column {} is NULL", names.tenant) },
+                _ => Reason::Unreadable { detail: text!("the column {} is NULL", "{} 列为 NULL", names.tenant) },
             };
             Fetched::Unreadable { id, tenant, number, time, reason }
         }
@@ -115,9 +115,10 @@ fn has_lost(document: &[u8], marks: RawCell, characters: RawCell) -> bool {
 
 /// The cells of a row with exactly this many columns.
 fn cells<const N: usize>(row: Vec<RawCell>) -> anyhow::Result<[RawCell; N]> {
-    let came = row.len();
-    row.try_into()
-        .map_err(|_| text!("a row came with {came} columns, not {N}", "收到的一行有 {came} 列，而不是 {N} 列").into())
+    let columns = row.len();
+    row.try_into().map_err(|_| {
+        text!("a row came with {columns} columns, not {N}", "收到的一行有 {columns} 列，而不是 {N} 列").into()
+    })
 }
 
 /// The text in a cell that must not be NULL.

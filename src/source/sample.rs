@@ -13,8 +13,15 @@ use crate::window::earlier;
 
 const ROWS: u64 = 300;
 const NEW_ROWS: u64 = 3;
+/// Each row whose id this divides is not issued.
+const NOT_ISSUED: u64 = 33;
+/// The issued invoices of the sample, before it is changed.
+pub const ISSUED: u64 = ROWS - ROWS / NOT_ISSUED;
 /// The first invoice changed this long before the sample is made.
 const SPREAD: Duration = Duration::from_secs(27 * 86_400);
+/// Ids of an invoice that [`change`] updates, and of the one that it spoils.
+const UPDATED: u64 = 42;
+const SPOILED: u64 = 200;
 
 const TABLE: &str = "CREATE TABLE t_invoice (
   fid INTEGER PRIMARY KEY AUTOINCREMENT, ftenant_id TEXT NOT NULL, fcountry TEXT, fissue_date TEXT, finvoice_no TEXT,
@@ -68,15 +75,19 @@ pub fn change(path: &Path, at: &str) -> anyhow::Result<SampleChanges> {
     path.exists().then_some(()).explain(|| text!("there is no sample at {}", "{} 处没有样例", path.display()))?;
     let time = SourceTime::from(at);
     sqlite::write(path, |run| {
-        let corrected = "UPDATE t_invoice SET fext_field = json_set(fext_field, '$.remark', 'corrected: 数量已更正'), \
-                         fupdate_time = ? WHERE fid IN (7, 42, 77, 120, 281)";
+        let corrected = &format!(
+            "UPDATE t_invoice SET fext_field = json_set(fext_field, '$.remark', 'corrected: 数量已更正'), \
+             fupdate_time = ? WHERE fid IN (7, {UPDATED}, 77, 120, 281)"
+        );
         // A date of another year would leave the old file behind.
         let other_day = "strftime('%Y-%m-', fissue_date) || iif(strftime('%d', fissue_date) = '15', '16', '15')";
         let moved = &format!(
             "UPDATE t_invoice SET fext_field = json_set(fext_field, '$.issueDate', {other_day}), \
              fissue_date = {other_day}, fupdate_time = ? WHERE fid = 150"
         );
-        let spoiled = "UPDATE t_invoice SET fext_field = substr(fext_field, 1, 200), fupdate_time = ? WHERE fid = 200";
+        let spoiled = &format!(
+            "UPDATE t_invoice SET fext_field = substr(fext_field, 1, 200), fupdate_time = ? WHERE fid = {SPOILED}"
+        );
         (ROWS + 1..=ROWS + NEW_ROWS).try_for_each(|id| Sample::new(id, &time)?.put(run))?;
         Ok(SampleChanges {
             updated: run(corrected, &[at])?,
@@ -85,6 +96,22 @@ pub fn change(path: &Path, at: &str) -> anyhow::Result<SampleChanges> {
             spoiled: run(spoiled, &[at])?,
         })
     })
+}
+
+/// The number of an invoice that [`change`] updates.
+#[must_use]
+pub fn updated_number() -> String {
+    number(UPDATED)
+}
+
+/// The number of the invoice that [`change`] spoils.
+#[must_use]
+pub fn spoiled_number() -> String {
+    number(SPOILED)
+}
+
+fn number(id: u64) -> String {
+    format!("INV{id:09}")
 }
 
 /// One row before it is written.
@@ -97,7 +124,7 @@ struct Sample {
 
 impl Sample {
     fn new(id: u64, time: &SourceTime) -> anyhow::Result<Self> {
-        Ok(Self { id, number: format!("INV{id:09}"), date: day(time, 1 + scrambled(id) % 20)?, time: time.clone() })
+        Ok(Self { id, number: number(id), date: day(time, 1 + scrambled(id) % 20)?, time: time.clone() })
     }
 
     fn tenant(&self) -> &'static str {
@@ -138,7 +165,7 @@ impl Sample {
 
     /// Writes the row.
     fn put(&self, run: &mut RunStatement<'_>) -> anyhow::Result<()> {
-        let status = if self.id.is_multiple_of(33) { "1" } else { "3" };
+        let status = if self.id.is_multiple_of(NOT_ISSUED) { "1" } else { "3" };
         let row = [
             &self.id.to_string(),
             self.tenant(),

@@ -184,12 +184,12 @@ impl<D: Database> Source for InvoiceTable<D> {
         }
         let sql = format!("{} LIMIT ?", self.layout.in_id_order(&filter));
         filter.binds.push(Bind::Count(limit as u64));
-        let mut came = 0;
+        let mut rows = 0;
         self.database.query(&sql, &filter.binds, &mut |row| {
-            came += 1;
+            rows += 1;
             sink(fetched(row, &self.layout.names).map_err(SourceError::Statement)?).map_err(SourceError::Consumer)
         })?;
-        Ok(came)
+        Ok(rows)
     }
 
     fn find(&mut self, number: &str, ids: &[InvoiceId]) -> Result<Vec<RowSummary>, SourceError> {

@@ -28,6 +28,9 @@
 //! from an updated one: no fact of the table changes, and a server shows nothing of a row's age. `export/standing.rs`
 //! says which rows count as the same invoice all the same.
 //!
+//! A restart of the server changes the facts too, since a backup that was put back in between shows nowhere else. So the
+//! old files of invoices that move stay from then on, until their rows are read anew.
+//!
 //! SQLite has no TRUNCATE. Its facts are the file (device and inode) and the version of its schema, which DROP,
 //! CREATE, ALTER and VACUUM change. Rows that are deleted and inserted anew change neither, and SQLite gives the ids
 //! of deleted rows out again, except where the table says AUTOINCREMENT; without that nothing is proven.

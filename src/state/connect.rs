@@ -34,13 +34,13 @@ pub(super) enum StateAccess {
 
 /// The facts of the file when a reader opened it without locks. A process that writes after that changes them.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct FileFingerprint {
     identity: Identity,
     length: u64,
     modified: (i64, i64),
 }
 
-impl Stamp {
+impl FileFingerprint {
     /// None where the file is gone, or where a log lies beside it, so that it changes by other rules.
     fn of(file: &PrivateFile) -> Option<Self> {
         if file::has_log(file) {
@@ -121,21 +121,21 @@ pub(super) fn connect(file: &PrivateFile, access: StateAccess) -> anyhow::Result
     Ok(conn)
 }
 
-/// A connection for reading. Where it takes no locks it comes with the stamp of the file, which says whether a process
-/// wrote meanwhile.
-pub(super) fn connect_read_only(file: &PrivateFile) -> anyhow::Result<(Connection, Option<Stamp>)> {
-    // The stamp comes first: what is written after it is noticed.
-    let stamp = Stamp::of(file);
-    Ok((connect(file, StateAccess::ReadOnly)?, stamp))
+/// A connection for reading. Where it takes no locks it comes with the fingerprint of the file, which says whether a
+/// process wrote meanwhile.
+pub(super) fn connect_read_only(file: &PrivateFile) -> anyhow::Result<(Connection, Option<FileFingerprint>)> {
+    // The fingerprint comes first: what is written after it is noticed.
+    let fingerprint = FileFingerprint::of(file);
+    Ok((connect(file, StateAccess::ReadOnly)?, fingerprint))
 }
 
 /// Whether no process has written since a connection without locks was opened. None: the connection takes locks.
-pub(super) fn is_undisturbed(stamp: Option<&Stamp>, file: &PrivateFile) -> bool {
-    stamp.is_none_or(|stamp| stamp.still_holds(file))
+pub(super) fn is_undisturbed(fingerprint: Option<&FileFingerprint>, file: &PrivateFile) -> bool {
+    fingerprint.is_none_or(|fingerprint| fingerprint.still_holds(file))
 }
 
-/// The answer to a question, with the connection that gave it and its stamp.
-pub(super) type AnswerOfNew<T> = (rusqlite::Result<T>, Connection, Option<Stamp>);
+/// The answer to a question, with the connection that gave it and its fingerprint.
+pub(super) type AnswerOfNew<T> = (rusqlite::Result<T>, Connection, Option<FileFingerprint>);
 
 /// Asks through a new connection, and again if a process wrote meanwhile.
 pub(super) fn ask_anew<T>(
@@ -143,10 +143,10 @@ pub(super) fn ask_anew<T>(
     question: impl Fn(&Connection) -> rusqlite::Result<T>,
 ) -> anyhow::Result<AnswerOfNew<T>> {
     loop {
-        let (conn, stamp) = connect_read_only(file)?;
+        let (conn, fingerprint) = connect_read_only(file)?;
         let answer = question(&conn);
-        if is_undisturbed(stamp.as_ref(), file) {
-            return Ok((answer, conn, stamp));
+        if is_undisturbed(fingerprint.as_ref(), file) {
+            return Ok((answer, conn, fingerprint));
         }
     }
 }
@@ -215,7 +215,7 @@ pub(super) fn make_durable(conn: &Connection) -> anyhow::Result<()> {
     if mode != "wal" || synchronous != 2 {
         return Err(text!(
             "the state cannot be made durable here (journal_mode {mode}, synchronous {synchronous}); use another file system",
-            "状态文件在此处无法可靠落盘（journal_mode {mode}, synchronous {synchronous}）；请使用其他文件系统"
+            "状态文件在此处无法可靠落盘（journal_mode {mode}，synchronous {synchronous}）；请使用其他文件系统"
         )
         .into());
     }

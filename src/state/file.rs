@@ -2,7 +2,8 @@
 //!
 //! SQLite opens by path. Where another user can change the way to the folder (`fs::route`), a path may lead to
 //! another file from one moment to the next. So the files that SQLite has open are compared with those in the open
-//! folder: after they were opened, and before everything that is written.
+//! folder: after they were opened, and before everything that is written. After an error none is removed by its path,
+//! only by its name in the open folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::State;
 use super::changes::{ChangeKind, MovedWatermark};
 use super::connect::temporary;
-use super::stored::{TenantNo, account, counts};
+use super::stored::{TenantNo, account, counts, text};
 use super::todo::{self, Closing, LEFT_BY_RUN, Leftover};
 use super::verifications::{self, PastFinding, PastPending, PastVerification};
 use crate::invoice::{InvoiceId, ReasonCode, SourceTime, Tenant};
@@ -70,7 +70,7 @@ pub struct PastRun {
     pub tenants: u64,
     pub counts: PastCounts,
     pub retries: u64,
-    pub error: Option<String>,
+    pub error: Option<Text>,
     /// Of a verification whose comparison came to its end.
     pub verification: Option<Box<PastVerification>>,
 }
@@ -119,7 +119,7 @@ pub struct OfTenant {
     /// It has no new value where the run did not move it.
     pub watermark: MovedWatermark,
     pub counts: PastCounts,
-    pub error: Option<String>,
+    pub error: Option<Text>,
 }
 
 /// An invoice that could not be exported.
@@ -130,7 +130,7 @@ pub struct PastReject {
     pub number: Option<String>,
     pub time: Option<SourceTime>,
     pub reason: ReasonCode,
-    pub detail: String,
+    pub detail: Text,
     pub opened_run: i64,
     /// When that run started.
     pub opened: Option<String>,
@@ -303,7 +303,7 @@ impl PastRun {
             version: row.get("version")?,
             tenants: row.get("tenants")?,
             retries: row.get("retries")?,
-            error: row.get("error")?,
+            error: text(row, "error")?,
             counts: counts(row)?,
             verification: None,
         })
@@ -350,7 +350,7 @@ impl PastReject {
             number: row.get("number")?,
             time: row.get("time")?,
             reason: row.get("reason")?,
-            detail: row.get("detail")?,
+            detail: text(row, "detail")?.unwrap_or_else(|| Text::same("")),
             opened_run: row.get("opened_run")?,
             opened: row.get("opened")?,
             last_run: row.get("last_run")?,
@@ -372,7 +372,7 @@ fn tenants_of(conn: &Connection, run: RunId) -> rusqlite::Result<Vec<OfTenant>> 
         "SELECT t.*, n.name FROM run_tenant t JOIN tenant n ON n.n = t.tenant WHERE t.run = ?1 ORDER BY n.name",
     )?;
     let of_tenant =
-        |row: &Row<'_>| Ok(OfTenant { watermark: moved(row)?, counts: counts(row)?, error: row.get("error")? });
+        |row: &Row<'_>| Ok(OfTenant { watermark: moved(row)?, counts: counts(row)?, error: text(row, "error")? });
     query.query_map([run.0], of_tenant)?.collect()
 }
 

@@ -85,7 +85,7 @@ const SHOWN: usize = 5;
 const RULES: [Rule; 17] = [
     Rule {
         depth: Depth::Quick,
-        what: || text!("the counts of these runs do not balance", "这些运行的计数不平衡"),
+        what: || text!("the counts of these runs do not balance", "这些运行的各项计数对不上"),
         remedy: restore_hint,
         sql: "SELECT id FROM run WHERE seen <> written + unchanged + rejected + gone",
     },
@@ -230,7 +230,7 @@ impl State {
         Ok(match found {
             Ok(wrong) if wrong.is_empty() => None,
             Ok(wrong) => {
-                let what = text!("the ledger holds impossible paths", "台账中有不可能的路径");
+                let what = text!("the ledger holds impossible paths", "台账中有无效的路径");
                 Some(StateFinding::of(what, &wrong, restore_hint()))
             }
             Err(damage) => Some(StateFinding::damage(damage)),

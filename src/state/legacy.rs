@@ -169,7 +169,7 @@ fn time(text: &str, latest: &SourceTime) -> Result<SourceTime, Text> {
             "{time:?} is no time; write \"2025-11-28 16:30:00\"",
             "{time:?} 不是时间；格式为 \"2025-11-28 16:30:00\""
         )),
-        Some(_) if time > *latest => Err(text!("{time} lies in the future", "{time} 在将来")),
+        Some(_) if time > *latest => Err(text!("{time} lies in the future", "{time} 晚于当前时间")),
         Some(_) => Ok(time),
     }
 }

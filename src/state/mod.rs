@@ -15,7 +15,7 @@
 //! | `selection` | the tenants and the window that an operator has selected |
 //! | `todo` | what is still to be done or was rejected |
 //! | `record`, `origin` | a published batch, in one transaction after its files; how each invoice got its file |
-//! | `supposition`, `rehearsal` | the state as a run that begins would change it, and what a dry run decided |
+//! | `supposition`, `dry_run_ledger` | the state as a run that begins would change it, and what a dry run decided |
 //! | `conditions` | conditions of the source that runs have warned of |
 //! | `runs`, `starts`, `verifications`, `proofs` | the history of runs, of starts that failed and of verifications, and what those prove |
 //! | `changes` | the history of other changes; `history`, `pages`, `trace`, `file_past` and `overview` read all of it |
@@ -48,7 +48,7 @@ mod query_plan_tests;
 pub mod record;
 pub mod replaced;
 mod readers;
-pub mod rehearsal;
+pub mod dry_run_ledger;
 pub mod restore;
 pub mod selection;
 pub mod visited;
@@ -74,6 +74,7 @@ mod tests {
 
     use super::*;
     use crate::fs::file::PrivateFile;
+    use crate::given_time::OwnZone;
     use crate::invoice::{InvoiceId, SourceTime};
     use crate::lang::Lang;
     use crate::run::{Account, Kind, RunId, Starter};
@@ -87,6 +88,7 @@ mod tests {
             pid: 1,
             command_line: "invoice-export run".to_owned(),
             at: chrono::DateTime::UNIX_EPOCH,
+            zone: OwnZone::Utc,
         }
     }
 
@@ -119,8 +121,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
         State::create_file(&file(&path), &starter()).unwrap().close().unwrap();
-        let look = State::open_read_only(&path).unwrap().unwrap();
-        let lookup = look.lookup().unwrap();
+        let idle = State::open_read_only(&path).unwrap().unwrap();
+        let lookup = idle.lookup().unwrap();
         assert!(lookup.is_empty().unwrap());
         let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
         let row = "DROP TRIGGER entry_comes_now; INSERT INTO entry VALUES (1, 1, NULL, 1, '20251128+A', zeroblob(32), 2, 1, 1, 0, 1, 0, NULL, NULL)";
@@ -129,7 +131,7 @@ mod tests {
         state.close().unwrap();
         assert!(!lookup.is_empty().unwrap(), "after it");
         let backup = folder.path().join("backup.db");
-        look.back_up_to(&backup).unwrap();
+        idle.back_up_to(&backup).unwrap();
         assert!(!State::open_read_only(&backup).unwrap().unwrap().lookup().unwrap().is_empty().unwrap());
     }
 
@@ -169,16 +171,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
         State::create_file(&file(&path), &starter()).unwrap().close().unwrap();
-        let look = State::open_read_only(&path).unwrap().unwrap();
-        assert_eq!(look.newest_run().unwrap(), None);
+        let idle = State::open_read_only(&path).unwrap().unwrap();
+        assert_eq!(idle.newest_run().unwrap(), None);
         for _ in 0..3 {
             let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
             let run = begin_a_run(&mut state);
-            assert_eq!(look.newest_run().unwrap(), Some(run), "while the run is at work");
+            assert_eq!(idle.newest_run().unwrap(), Some(run), "while the run is at work");
             state.close().unwrap();
-            assert_eq!(look.newest_run().unwrap(), Some(run), "after it");
+            assert_eq!(idle.newest_run().unwrap(), Some(run), "after it");
         }
-        drop(look);
+        drop(idle);
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["state.db"]);
     }
@@ -188,16 +190,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
         State::create_file(&file(&path), &starter()).unwrap().close().unwrap();
-        let look = State::open_read_only(&path).unwrap().unwrap();
-        assert_eq!(look.newest_run().unwrap(), None);
+        let idle = State::open_read_only(&path).unwrap().unwrap();
+        assert_eq!(idle.newest_run().unwrap(), None);
         let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
         let run = begin_a_run(&mut state);
         state.transaction(|tx| tx.execute("UPDATE run SET seen = 1", [])).unwrap();
         state.close().unwrap();
         let target = folder.path().join("backup.db");
-        look.back_up_to(&target).unwrap();
+        idle.back_up_to(&target).unwrap();
         assert_eq!(State::open_read_only(&target).unwrap().unwrap().newest_run().unwrap(), Some(run));
-        let findings = look.check(integrity::Depth::Deep).unwrap();
+        let findings = idle.check(integrity::Depth::Deep).unwrap();
         assert!(
             findings.iter().any(|finding| finding.what.in_lang(Lang::En).contains("do not balance: 1")),
             "{findings:?}"

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use super::State;
 use super::backup::Occasion;
 use super::changes::ChangeKind;
-use super::connect::{Stamp, StateAccess, connect, connect_read_only, connect_to, harden, make_durable};
+use super::connect::{FileFingerprint, StateAccess, connect, connect_read_only, connect_to, harden, make_durable};
 use super::damage::{explain, explain_any};
 use super::file::{self, Watch};
 use super::readers;
@@ -117,7 +117,7 @@ impl State {
     }
 
     /// A second connection for another thread that only reads.
-    pub(super) fn reading_connection(&self) -> anyhow::Result<(Connection, Option<Stamp>)> {
+    pub(super) fn reading_connection(&self) -> anyhow::Result<(Connection, Option<FileFingerprint>)> {
         let (conn, unlocked) = match self.access {
             StateAccess::Write => (connect(&self.file, StateAccess::Write)?, None),
             StateAccess::ReadOnly => connect_read_only(&self.file)?,

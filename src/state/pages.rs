@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 
+use clap::builder::PossibleValue;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
@@ -23,14 +24,18 @@ pub enum OfKind {
 }
 
 impl OfKind {
-    /// Every word that can be asked for.
-    pub fn words() -> impl Iterator<Item = &'static str> {
-        Kind::WORDS.iter().map(|(_, word, _)| *word).chain(ChangeKind::WORDS.iter().map(|(_, word, _)| *word))
+    /// Every kind that can be asked for.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let changes = ChangeKind::WORDS.iter().map(|(kind, ..)| Self::Change(*kind));
+        Kind::WORDS.iter().map(|(kind, ..)| Self::Run(*kind)).chain(changes)
     }
 
-    /// None for a text that is no kind.
-    pub fn parse(word: &str) -> Option<Self> {
-        Kind::parse(word).map(Self::Run).or_else(|| ChangeKind::parse(word).map(Self::Change))
+    /// The kind as the command line takes it.
+    pub fn possible_value(self) -> Option<PossibleValue> {
+        match self {
+            Self::Run(kind) => kind.possible_value(),
+            Self::Change(kind) => kind.possible_value(),
+        }
     }
 }
 
@@ -71,7 +76,8 @@ pub struct HistoryEntry {
 }
 
 /// A run with what it did for one tenant in the place of its totals: of two columns with one name the first is read.
-const RUN_FOR_TENANT: &str = "coalesce(t.error, r.error) AS error, 1 AS tenants, t.*, r.*";
+const RUN_FOR_TENANT: &str = "coalesce(t.error, r.error) AS error,
+    CASE WHEN t.error IS NULL THEN r.error_zh ELSE t.error_zh END AS error_zh, 1 AS tenants, t.*, r.*";
 /// Of verifications by number: those that covered the tenant ?1, and those that mended something of it.
 const CONCERNS_TENANT: &str = "(t.run IS NOT NULL OR CASE v.all_tenants WHEN 1 THEN v.last_tenant >= ?1
     ELSE EXISTS (SELECT 1 FROM verification_tenant x WHERE x.run = v.run AND x.tenant = ?1) END)";

@@ -30,11 +30,11 @@ pub struct Record {
     /// Invoices that are withdrawn: the ledger forgets them.
     pub withdrawn: Vec<InvoiceId>,
     /// Leftovers that were dealt with.
-    pub tidied: Vec<TreePath>,
+    pub resolved_leftovers: Vec<TreePath>,
     /// Files that a dead run left to invoices that are none any more, or cannot be exported now.
-    pub found: Vec<Entry>,
+    pub recovered: Vec<Entry>,
     /// Doubt about these files is settled.
-    pub cleared: Vec<TreePath>,
+    pub resolved_doubts: Vec<TreePath>,
     /// What was done for each tenant since the last record.
     pub tenants: HashMap<Tenant, Counts>,
     /// Of what earlier records of the run have counted: what is counted otherwise now.
@@ -76,7 +76,7 @@ impl State {
                 ledger::forget(tx, id)?;
                 todo::close(tx, run.id, id, Closing::Gone)?;
             }
-            for entry in &record.found {
+            for entry in &record.recovered {
                 ledger::correct(tx, run.id, entry)?;
             }
             put_paths(tx, run, published, record)?;
@@ -134,10 +134,10 @@ fn put_paths(tx: &Transaction<'_>, run: &OpenRun, published: &Published, record:
     for leftover in record.leftovers.values() {
         todo::add_leftover(tx, run.id, leftover)?;
     }
-    for path in &record.tidied {
+    for path in &record.resolved_leftovers {
         remove_leftover(tx, path)?;
     }
-    for path in &record.cleared {
+    for path in &record.resolved_doubts {
         todo::clear_doubt(tx, path)?;
     }
     Ok(())

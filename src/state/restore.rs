@@ -153,7 +153,8 @@ fn no_backup(from: &Path) -> anyhow::Error {
     })
 }
 
-/// The last numbers that a state has given to runs and to changes. No number is given twice.
+/// The last numbers that a state has given to runs and to changes. No number is given twice, so that the mark, an old
+/// log and an auditor mean the same run by it.
 #[derive(Clone, Copy, Debug, Default)]
 struct LastNumbers {
     run: i64,

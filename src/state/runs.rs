@@ -11,6 +11,7 @@ use super::history::RunStatus;
 use super::{State, changes, source_table, tenants, watermarks};
 use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
+use crate::lang::{Lang, Text};
 use crate::refusal::Refusal;
 use crate::run::{CountName, Counts, Kind, RunId, Starter, Uptime, rfc3339};
 use crate::source::TableIdentity;
@@ -174,10 +175,10 @@ pub struct End {
     pub retries: u64,
     /// None leaves what the last batch recorded.
     pub counts: Option<Counts>,
-    /// The tenants that failed, each with its error in English.
-    pub failed: Vec<(Tenant, String)>,
-    /// The error that ended the run, in English.
-    pub error: Option<String>,
+    /// The tenants that failed, each with its error.
+    pub failed: Vec<(Tenant, Text)>,
+    /// The error that ended the run.
+    pub error: Option<Text>,
 }
 
 impl State {
@@ -266,16 +267,23 @@ impl State {
                 tenants::record_failure(tx, run.id, tenant)?;
                 put_tenant(tx, run.id, tenant, &Counts::default())?;
                 tx.execute(
-                    "UPDATE run_tenant SET error = ?3 WHERE run = ?1 AND tenant = ?2",
-                    params![run.id, tenants::get_or_insert(tx, tenant)?, error],
+                    "UPDATE run_tenant SET error = ?3, error_zh = ?4 WHERE run = ?1 AND tenant = ?2",
+                    params![
+                        run.id,
+                        tenants::get_or_insert(tx, tenant)?,
+                        error.in_lang(Lang::En),
+                        error.in_lang(Lang::Zh)
+                    ],
                 )?;
             }
             if let Some(counts) = &end.counts {
                 put_counts(tx, run.id, counts)?;
             }
+            let [error, error_zh] = [Lang::En, Lang::Zh].map(|lang| end.error.as_ref().map(|text| text.in_lang(lang)));
             tx.execute(
-                "UPDATE run SET status = ?2, finished = ?3, tenants = ?4, retries = ?5, error = ?6 WHERE id = ?1",
-                params![run.id, end.status, end.at, end.tenants, end.retries, end.error],
+                "UPDATE run SET status = ?2, finished = ?3, tenants = ?4, retries = ?5, error = ?6, error_zh = ?7
+                 WHERE id = ?1",
+                params![run.id, end.status, end.at, end.tenants, end.retries, error, error_zh],
             )?;
             Ok(())
         })

@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, params};
 use super::State;
 use super::history::{PastRun, RUN, RunStatus};
 use super::runs::{NewRun, insert};
+use crate::lang::{Lang, Text};
 use crate::run::{Kind, RunId, Starter};
 use crate::window::Span;
 
@@ -17,7 +18,7 @@ pub struct FailedStart<'a> {
     pub window: &'a Span,
     /// When it failed, RFC 3339.
     pub at: &'a str,
-    pub error: &'a str,
+    pub error: &'a Text,
     /// The last number that a run got, 0 if none is known.
     pub last_number: i64,
 }
@@ -30,8 +31,8 @@ impl State {
         self.transaction(|tx| {
             let id = insert(tx, &NewRun { kind, starter, window, boundary: None, last_number })?;
             tx.execute(
-                "UPDATE run SET status = 'failed', finished = ?2, error = ?3 WHERE id = ?1",
-                params![id, at, error],
+                "UPDATE run SET status = 'failed', finished = ?2, error = ?3, error_zh = ?4 WHERE id = ?1",
+                params![id, at, error.in_lang(Lang::En), error.in_lang(Lang::Zh)],
             )?;
             Ok(id)
         })

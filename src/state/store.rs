@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::connect::{Stamp, StateAccess, ask_anew, is_undisturbed};
+use super::connect::{FileFingerprint, StateAccess, ask_anew, is_undisturbed};
 use super::damage::explain;
 use super::file::Watch;
 use super::supposition::Supposition;
@@ -19,7 +19,7 @@ pub struct State {
     pub(super) file: PrivateFile,
     pub(super) access: StateAccess,
     /// How the file was when it was opened without locks.
-    pub(super) unlocked: Option<Stamp>,
+    pub(super) unlocked: Option<FileFingerprint>,
     /// Where another user could put another file in its place.
     pub(super) watch: Option<Watch>,
     /// What a dry run supposes.

@@ -5,6 +5,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRe
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 
 use crate::invoice::{Digest, InvoiceId, ReasonCode, SourceTime, Tenant};
+use crate::lang::Text;
 use crate::run::{Account, Counts, KeptReason, Kind, PastCounts, RunId};
 use crate::tree::name::TreePath;
 use crate::window::ReadFrom;
@@ -120,6 +121,12 @@ pub(super) fn get_or_insert<T: FromSql>(
 ) -> rusqlite::Result<T> {
     let known = conn.prepare_cached(select)?.query_row([key], |row| row.get(0)).optional()?;
     known.map_or_else(|| conn.prepare_cached(insert)?.query_row([key], |row| row.get(0)), Ok)
+}
+
+/// A text whose Chinese wording stands in a column beside it: the English one in both languages where that is NULL.
+pub(super) fn text(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Text>> {
+    let (en, zh): (Option<String>, Option<String>) = (row.get(column)?, row.get(format!("{column}_zh").as_str())?);
+    Ok(en.map(|en| zh.map_or_else(|| Text::same(&en), |zh| Text::new(&en, zh))))
 }
 
 /// The account behind a run or a change.

@@ -93,8 +93,8 @@ impl State {
     }
 }
 
-/// SQLite has no checksums. A flipped byte here could make a run start later than it should, and rows
-/// would be lost without a word.
+/// Times that no run can have left, such as a look-back above its watermark, are damage. SQLite has no checksums: a
+/// flipped byte here could make a run start later than it should, and rows would be lost without a word.
 fn plausible(tenant: &Tenant, times: [Option<&SourceTime>; 2]) -> rusqlite::Result<()> {
     let [watermark, look_back] = times;
     let ordered = look_back.is_none() || look_back <= watermark;

@@ -9,6 +9,7 @@ use super::runs::last_begun;
 use super::stored::TenantNo;
 use super::{State, ledger, tenants};
 use crate::invoice::{Digest, InvoiceId, Reason, SourceTime, Tenant};
+use crate::lang::Lang;
 use crate::run::{Counts, KeptReason, RunId};
 use crate::tree::name::TreePath;
 use crate::tree::stage::{Target, Unrecorded};
@@ -135,6 +136,13 @@ impl State {
             }
             Ok(paths)
         })
+    }
+
+    /// The last run that died and left a path in doubt; None: it is not known, or nothing is in doubt.
+    pub fn run_that_left_doubt(&self) -> anyhow::Result<Option<RunId>> {
+        let sql = "SELECT max(r.id) FROM doubt_path p CROSS JOIN todo d ON d.id = p.id AND d.why = 'doubt'
+                   CROSS JOIN run r ON r.id = d.run AND r.status = 'interrupted'";
+        self.read(|conn| conn.query_row(sql, [], |row| row.get(0)))
     }
 
     /// How many invoices cannot be exported.
@@ -315,12 +323,13 @@ pub(super) fn open_reject(conn: &Connection, run: RunId, reject: &Reject) -> rus
         .prepare_cached("SELECT opened_run FROM reject WHERE id = ?1 AND closed_run IS NULL")?
         .query_row([reject.id.as_str()], |row| row.get(0))
         .optional()?;
+    let detail = reject.reason.text();
     conn.prepare_cached(
-        "INSERT INTO reject (id, opened_run, tenant, number, time, reason, detail, last_run)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO reject (id, opened_run, tenant, number, time, reason, detail, detail_zh, last_run)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (id, opened_run) DO UPDATE SET tenant = excluded.tenant, number = excluded.number,
-             time = excluded.time, reason = excluded.reason, detail = excluded.detail, last_run = excluded.last_run,
-             closed_run = NULL, closed_how = NULL",
+             time = excluded.time, reason = excluded.reason, detail = excluded.detail, detail_zh = excluded.detail_zh,
+             last_run = excluded.last_run, closed_run = NULL, closed_how = NULL",
     )?
     .execute(params![
         reject.id.as_str(),
@@ -329,7 +338,8 @@ pub(super) fn open_reject(conn: &Connection, run: RunId, reject: &Reject) -> rus
         reject.number,
         reject.time,
         reject.reason.code(),
-        reject.reason.to_string(),
+        detail.in_lang(Lang::En),
+        detail.in_lang(Lang::Zh),
         run,
     ])?;
     Ok(())

@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::State;
 use super::ledger::{Entry, entry};
-use super::stored::{LedgerKey, account};
-use crate::invoice::{InvoiceId, Reason, ReasonCode, Tenant};
+use super::stored::{LedgerKey, account, text};
+use crate::invoice::{InvoiceId, ReasonCode, Tenant};
 use crate::lang::Text;
 use crate::run::{Account, Kind, RunId};
 use crate::tree::name::TreePath;
@@ -26,16 +26,10 @@ pub struct RunNote {
 pub struct OpenReject {
     pub tenant: Option<Tenant>,
     pub reason: ReasonCode,
-    pub detail: String,
+    /// Why it cannot be exported.
+    pub detail: Text,
     pub opened: RunNote,
     pub last_run: RunId,
-}
-
-impl OpenReject {
-    /// Why it cannot be exported.
-    pub fn text(&self) -> Text {
-        Reason::recorded(self.reason, &self.detail)
-    }
 }
 
 /// What the state knows of one invoice.
@@ -106,14 +100,14 @@ impl RunNote {
 /// The reject of an invoice, if one is open.
 fn open_reject(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<OpenReject>> {
     conn.query_row(
-        "SELECT r.*, j.tenant, j.reason, j.detail, j.last_run FROM reject j JOIN run r ON r.id = j.opened_run
+        "SELECT r.*, j.tenant, j.reason, j.detail, j.detail_zh, j.last_run FROM reject j JOIN run r ON r.id = j.opened_run
          WHERE j.id = ?1 AND j.closed_run IS NULL",
         [id.as_str()],
         |row| {
             Ok(OpenReject {
                 tenant: row.get("tenant")?,
                 reason: row.get("reason")?,
-                detail: row.get("detail")?,
+                detail: text(row, "detail")?.unwrap_or_else(|| Text::same("")),
                 opened: RunNote::from_row(row)?,
                 last_run: row.get("last_run")?,
             })

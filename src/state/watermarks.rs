@@ -78,7 +78,8 @@ pub(super) fn put_back(conn: &Connection, tenant: &Tenant, to: &SourceTime) -> r
     Ok(())
 }
 
-/// Moves a watermark so that nothing above it counts as exported.
+/// Moves a watermark so that nothing above it counts as exported. Files above it that are gone are written again. An
+/// ordinary incremental run leaves them out (`export::check`, `Presence::Assumed`).
 pub(super) fn set(
     tx: &Connection,
     change: i64,
@@ -172,8 +173,8 @@ pub(super) fn advance_unchanged(
     Ok(())
 }
 
-/// Makes what a run doubts at its start lasting, so that a run that dies does not forget it. `times_again`: source
-/// times above it may come again; None: any may.
+/// Makes what a run doubts at its start lasting, in the transaction that opens the run, so that a run that dies does not
+/// forget it. `times_again`: source times above it may come again; None: any may.
 pub(super) fn record_doubts(
     conn: &Connection,
     doubts: &[Doubt],

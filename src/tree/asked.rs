@@ -47,6 +47,11 @@ impl AskedFiles {
         self.outside || self.stem.is_some() || !self.paths.is_empty()
     }
 
+    /// Whether a file of the tree may be meant.
+    pub fn names(&self, path: &TreePath) -> bool {
+        self.paths.contains(path) || self.stem.as_deref() == Some(path.stem())
+    }
+
     /// The number that the file's name spells.
     pub fn number(&self) -> Option<String> {
         let of_name = || TreePath::join("-/-", self.stem.as_ref()?)?.number();

@@ -32,7 +32,8 @@ pub struct Mark {
     pub written: Written,
 }
 
-/// How much of what that run published is in the tree. A copy that was taken meanwhile holds a part.
+/// How much of what that run published is in the tree. A copy that was taken meanwhile holds a part, so it is not the
+/// tree that the state describes. A run that failed or died leaves `InPart`: how much it published is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     InPart,

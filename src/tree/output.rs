@@ -22,7 +22,7 @@ words! {
     /// How a published file is made to survive a power cut.
     pub enum Durability {
         /// One `syncfs` for a batch of files, and one for their names.
-        Batch = "batch", "整批";
+        Batch = "batch", "批量";
         /// One `fsync` for each file and each folder, and one for a new file after them: for old kernels and foreign
         /// mounts.
         File = "file", "逐个文件";

@@ -268,17 +268,25 @@ pub fn unrecorded(private: &PrivateFolder) -> anyhow::Result<Unrecorded> {
     Ok(unrecorded)
 }
 
-/// The same without the lock, for a dry run. The lists of a run at work say nothing of a dead one; whether there is one,
-/// its lock says.
-pub fn unrecorded_without_lock(output: &Path) -> anyhow::Result<Unrecorded> {
-    let Some(private) = PrivateFolder::open_existing(&output.join(PRIVATE))? else { return Ok(Unrecorded::default()) };
+/// The run that has left the lists in staging.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writer {
+    #[default]
+    Died,
+    /// It holds the lock, and goes on.
+    AtWork,
+}
+
+/// The same without the lock. Whether the run has died, its lock says.
+pub fn unrecorded_without_lock(output: &Path) -> anyhow::Result<(Unrecorded, Writer)> {
+    let Some(private) = PrivateFolder::open_existing(&output.join(PRIVATE))? else { return Ok(Default::default()) };
     let unrecorded = unrecorded(&private)?;
     if unrecorded == Unrecorded::default() {
-        return Ok(unrecorded);
+        return Ok(Default::default());
     }
     let lock = private.open(mark::FILE, FileAccess::Read)?;
     let is_at_work = lock.is_some_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
-    Ok(if is_at_work { Unrecorded::default() } else { unrecorded })
+    Ok((unrecorded, if is_at_work { Writer::AtWork } else { Writer::Died }))
 }
 
 fn read_list(mut list: File, unrecorded: &mut Unrecorded) -> anyhow::Result<()> {

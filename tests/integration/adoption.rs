@@ -12,7 +12,7 @@ use crate::support::exporter::{Exporter, numbers};
 use crate::support::server::server;
 use crate::support::table::{Row, Table, on_every_flavor, on_every_source};
 
-const ROWS: u32 = 24_552;
+const ROWS: u32 = 10_000;
 const TENANTS: &str = "1:0.6,10:0.3,89:0.1";
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -60,7 +60,7 @@ fn the_tree_of_a_colleagues_script_equals_ours_and_is_taken_over_without_a_rewri
             .map(|(path, _)| path)
             .collect();
         assert_eq!(touched, [path]);
-        let log = theirs.ask("SELECT action, count(*) > 20000 FROM file_log GROUP BY action");
+        let log = theirs.ask("SELECT action, count(*) > 8000 FROM file_log GROUP BY action");
         assert_eq!(log, ["adopted 1", "written 0"]);
         theirs.assert_state_is_sound();
     });

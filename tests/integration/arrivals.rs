@@ -93,6 +93,10 @@ fn what_a_restored_state_does_not_know_is_not_late() {
         insert(table, 3, 160);
         let summary = exporter.run(INCREMENTAL).expect(0).json();
         assert_eq!(numbers(&summary, ["written", "taken_over", "late"]), [1, 1, 0], "{summary}");
+        // A run of the state that was replaced had put it on record.
+        exporter.run(["state", "restore", "latest", "--yes"]).expect(0);
+        let told = exporter.run(["run"]).expect(0);
+        assert!(told.stdout.contains("- taken over: 2 files that the state had no record of\n"), "{told}");
     });
 }
 

@@ -19,8 +19,11 @@ fn arrive(table: &Table, id: i64, minutes: u32) {
 }
 
 fn exported(table: &Table) -> Exporter<'_> {
-    (1..=20).for_each(|id| arrive(table, id, 300));
-    let exporter = Exporter::new(table);
+    exported_by(Exporter::new(table))
+}
+
+fn exported_by(exporter: Exporter<'_>) -> Exporter<'_> {
+    (1..=20).for_each(|id| arrive(exporter.table(), id, 300));
     exporter.run(INCREMENTAL).expect(0);
     exporter
 }
@@ -323,7 +326,8 @@ fn dies_at_every(calls: &[&str], scene: impl Fn(&Exporter<'_>) -> Vec<String>, i
         let mut deaths = 0;
         for nth in 1.. {
             let table = Table::embedded();
-            let exporter = exported(&table);
+            // A process that dies loses the same in memory.
+            let exporter = exported_by(Exporter::in_memory(&table));
             let args = scene(&exporter);
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
             let finished = run_with(&exporter, &format!("{call}:signal=KILL:when={nth}"), &args);

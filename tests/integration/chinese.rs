@@ -75,6 +75,47 @@ fn english_words(text: &str, values: &[&str]) -> Vec<String> {
     text.split(separators).filter(is_word).map(str::to_owned).collect()
 }
 
+/// A blank behind a full-width mark, which has its own. Columns stand two blanks apart.
+fn stray_blank(text: &str) -> Option<&str> {
+    let behind = text.match_indices(FULL_WIDTH).map(|(at, mark)| (at, &text[at + mark.len()..]));
+    let stray = behind.filter(|(_, rest)| rest.starts_with(' ') && !rest[1..].starts_with([' ', '\n']));
+    stray.map(|(at, _)| text[at..].lines().next().unwrap_or_default()).next()
+}
+
+const FULL_WIDTH: [char; 8] = ['，', '；', '。', '？', '！', '（', '）', '、'];
+
+/// Why a Chinese wording has marks that are not Chinese, or blanks beside marks that are.
+fn wrong_mark(wording: &str) -> Option<&'static str> {
+    let chars: Vec<char> = wording.chars().collect();
+    let is_chinese = |c: char| ('\u{4e00}'..='\u{9fff}').contains(&c) || FULL_WIDTH.contains(&c);
+    let found = chars.windows(2).find_map(|pair| match *pair {
+        [mark, ' '] if FULL_WIDTH.contains(&mark) => Some("a blank behind a full-width mark"),
+        [' ', mark] if FULL_WIDTH.contains(&mark) => Some("a blank before a full-width mark"),
+        [before, ',' | ';' | '?' | '('] if is_chinese(before) => Some("a half-width mark behind a Chinese character"),
+        [',' | ';' | '?' | ')', behind] if is_chinese(behind) => Some("a half-width mark before a Chinese character"),
+        _ => None,
+    });
+    found.filter(|_| chars.iter().copied().any(is_chinese))
+}
+
+#[test]
+fn chinese_wordings_have_chinese_marks() {
+    assert!(wrong_mark("完成（2 个） 无法导出").is_some() && wrong_mark("是否支持?").is_some());
+    let mut wrong = Vec::new();
+    for file in walkdir::WalkDir::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).into_iter().map(Result::unwrap) {
+        if file.path().extension().is_none_or(|ending| ending != "rs") || file.path().ends_with("tests.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(file.path()).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            let wordings = line.split('"').skip(1).step_by(2);
+            wrong.extend(wordings.filter_map(|wording| Some(format!("{}: {wording}", wrong_mark(wording)?))));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn the_check_finds_english_and_passes_names_flags_and_values_over() {
     let text = "[WARN] 请用 --output /srv/x 或 run --mode full；INV001 nothing changed, cron@db1 c1 sqlite:/a 2h";
@@ -94,6 +135,7 @@ fn assert_chinese(exporter: &Exporter<'_>, args: &[&str], code: i32, values: &[&
         .replace(MISSING, "");
     let english = english_words(&said, values);
     assert!(english.is_empty(), "{args:?} says {english:?}: {finished}");
+    assert_eq!(stray_blank(&said), None, "{args:?}: {finished}");
     finished
 }
 
@@ -180,7 +222,7 @@ fn what_is_done_to_the_state_is_told_in_chinese() {
     meddle(&exporter.state(), "DELETE FROM todo");
     assert_chinese(&exporter, &["state", "check"], 6, &["x"]);
     let demo = exporter.home().join("demo");
-    assert_chinese(&exporter, &["demo", demo.to_str().unwrap()], 0, &["sqlite", "*.json"]);
+    assert_chinese(&exporter, &["demo", demo.to_str().unwrap()], 0, &["sqlite", "*.json", "kill", "why"]);
     assert_chinese(&exporter, &["demo", demo.to_str().unwrap()], 2, &[]);
 }
 

@@ -45,7 +45,7 @@ fn rows_that_lose_their_path_in_a_later_batch_of_the_run_are_rejected_and_no_mor
             table.load_sample(3_000, 7, "1:1");
             table.execute("UPDATE t_invoice SET fissue_status = 3, fupdate_time = fupdate_time");
             add_rivals(table, "fid + 1000000", "2025-12-15 10:00:00");
-            let exporter = Exporter::new(table);
+            let exporter = Exporter::in_memory(table);
             assert_counted(&exporter, &["run", "--mode", mode], [6_000, 3_000, 0, 3_000, 0, 9_000]);
             assert!(exporter.tree().into_values().all(|document| document == b"[2]"));
         });

@@ -241,7 +241,7 @@ fn the_environment_wins_over_the_settings_unless_it_is_empty() {
         let exporter = Exporter::new(&table);
         let done = with_settings(&exporter, settings, &[("EXPORT_MODE", mode)]).expect(0);
         assert!(done.stdout.contains(line), "{mode:?}: {done}");
-        let warned = "[WARN] 变量 INVOICE_EXPORT_OVERLAPP 无法识别，不起作用\n[HINT] 应该是 INVOICE_EXPORT_OVERLAP\n";
+        let warned = "[WARN] 变量 INVOICE_EXPORT_OVERLAPP 无法识别，不起作用\n[HINT] 可能应为 INVOICE_EXPORT_OVERLAP\n";
         assert!(done.stdout.starts_with(warned), "{done}");
     }
 }

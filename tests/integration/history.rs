@@ -480,6 +480,9 @@ fn the_files_of_a_run_are_listed_and_those_that_are_there_can_be_given_to_rsync(
     // Of the first run's files the second one removed one.
     assert_eq!(files("1", "-0"), "1/CN/20251128+N 2.json\0".to_owned() + "1/CN/20251128+N 3.json\0");
     assert_eq!(files("last", "-0"), "1/CN/20251127+N 1.json\0");
+    let list = exporter.run(["history"]).expect(0).stdout;
+    let results: Vec<&str> = list.lines().skip(1).map(|line| line.rsplit("  ").next().unwrap()).collect();
+    assert_eq!(results, ["1 written (1 moved), 1 removed", "2 written, 1 unchanged (1 taken over)"], "{list}");
     let listed: Value = serde_json::from_str(&files("2", "--format=json")).unwrap();
     let removed = json!({ "action": "removed", "path": "1/CN/20251128+N 1.json" });
     assert!(listed.as_array().unwrap().contains(&removed), "{listed}");

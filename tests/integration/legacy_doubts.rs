@@ -69,5 +69,5 @@ fn everything_wrong_in_a_file_is_said_at_once() {
     assert_eq!((line(3), line(5)), (None, None), "{refused}");
     assert!(refused.last_error().contains("1, 2, 4"), "{refused}");
     let chinese = import(&exporter, content, &["--lang", "zh"]).expect(1);
-    assert!(chinese.stderr.contains("在将来；") && chinese.stderr.contains("该租户已在第 1 行出现"), "{chinese}");
+    assert!(chinese.stderr.contains("晚于当前时间；") && chinese.stderr.contains("该租户已在第 1 行出现"), "{chinese}");
 }

@@ -257,3 +257,38 @@ fn a_state_that_two_outputs_share_is_locked_too() {
     assert!(left.iter().all(|name| ["backups", "lock", "state.db"].iter().any(|ours| name == ours)), "{left:?}");
     other.run(INCREMENTAL).expect(0);
 }
+
+#[test]
+fn the_time_of_the_lock_is_that_of_the_other_times() {
+    let table = table();
+    let exporter = exported(Exporter::new(&table).env("TZ", "Asia/Shanghai"));
+    arrive(&table, 2);
+    let first = at_work(&exporter, &exporter.state());
+    let second = exporter.run(INCREMENTAL).expect(4);
+    let utc = exporter.run([&INCREMENTAL[..], &["--utc"]].concat()).expect(4);
+    let full = exporter.run(["run", "--mode", "full", "--lock-wait", "1s"]).expect(4);
+    let account = first.owner["user"].as_str().unwrap().to_owned();
+    first.goes_on().expect(0);
+    assert!(second.error().contains(" +08:00") && !second.error().contains("Z;"), "{second}");
+    assert!(second.error().contains(&format!("user {account}")), "{second}");
+    assert!(!utc.error().contains("+08:00") && utc.error().contains("Z"), "{utc}");
+    assert_eq!(full.stderr.matches(" +08:00").count(), 2, "in the line that it waits, and in the error: {full}");
+}
+
+#[test]
+fn a_reader_that_holds_the_lock_is_named() {
+    let table = table();
+    let exporter = exported(Exporter::new(&table));
+    let lock = exporter.output().join(".export_state/lock");
+    let mut reader = std::process::Command::new("flock");
+    reader.arg("-s").arg(&lock).args(["sh", "-c", "echo held; read -r _"]);
+    let mut reader = reader.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(reader.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    let refused = exporter.run(["run", "--mode", "incremental", "--lock-wait", "0s"]).expect(4);
+    drop(reader.stdin.take());
+    reader.wait().unwrap();
+    let pid = format!("pid {} on ", reader.id());
+    assert!(refused.error().contains(&pid) && refused.error().contains("user "), "{pid}: {refused}");
+    assert!(!refused.error().contains("has not said its name"), "{refused}");
+}

@@ -14,7 +14,7 @@ use crate::support::{Exporter, Row, Table, on_every_source};
 const MINUTE: Duration = Duration::from_secs(60);
 const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
-/// The fields that the README lists, in its order.
+/// The fields that docs/operations.md lists.
 const FIELDS: [&str; 31] = [
     "run",
     "dry_run",
@@ -210,7 +210,9 @@ fn a_verbose_run_tells_all_the_numbers_of_a_tenant() {
         let exporter = Exporter::new(table);
         let verbose = exporter.run(["run", "-v", "--mode", "incremental"]).expect(0);
         assert!(
-            verbose.stderr.contains("tenant 1: seen 1, written 1, new 1, replaced 0, moved 0, unchanged 0"),
+            verbose
+                .stderr
+                .contains("tenant 1: 1 seen, 1 written (1 new, 0 replaced, 0 moved), 0 unchanged (0 taken over)"),
             "{verbose}"
         );
         assert!(verbose.stdout.contains("took: "), "{verbose}");
@@ -234,4 +236,35 @@ fn a_run_whose_result_nobody_reads_is_done_all_the_same() {
         exporter.assert_agrees();
         exporter.assert_state_is_sound();
     }
+}
+
+#[test]
+fn only_a_tenant_that_no_run_has_exported_has_its_first_export() {
+    on_every_source(|table| {
+        insert(table, 1, "1", 60);
+        let exporter = Exporter::new(table);
+        exporter.run(["run", "--mode", "full"]).expect(0);
+        insert(table, 2, "2", 60);
+        let said = exporter.run(["run", "--mode", "incremental"]).expect(0).stderr;
+        assert!(said.contains("tenant 1: no watermark, from the baseline 1970-01-01 00:00:00\n"), "{said}");
+        assert!(said.contains("tenant 2: first export, from the baseline 1970-01-01 00:00:00\n"), "{said}");
+        exporter.run(["state", "reset", "2", "--yes"]).expect(0);
+        let said = exporter.run(["run", "--mode", "incremental", "--lang", "zh"]).expect(0).stderr;
+        assert!(said.contains("租户 2: 没有水位线，基线时间: 1970-01-01 00:00:00\n"), "{said}");
+    });
+}
+
+#[test]
+fn a_dry_run_that_meets_rejects_says_as_well_that_nothing_was_written() {
+    on_every_source(|table| {
+        table.insert(&Row { document: "{", ..Row::default() });
+        let exporter = Exporter::new(table);
+        let dry = |lang: &str| exporter.run(["run", "--dry-run", "--lang", lang]).expect(3).stdout;
+        let (en, zh) = (dry("en"), dry("zh"));
+        assert!(
+            en.contains("[WARN] full dry run done, nothing was written, but 1 more invoice cannot be exported\n"),
+            "{en}"
+        );
+        assert!(zh.contains("[WARN] 全量导出测试完成（未写入任何文件），但新增 1 条记录无法导出\n"), "{zh}");
+    });
 }

@@ -39,7 +39,7 @@ fn a_spoiled_packet_is_asked_for_again_wherever_it_comes() {
         let table = small_table(flavor);
         let proxy = Proxy::to(&table.url());
         proxy.spoil(u64::MAX, Spoil::Empty);
-        let through = |proxy: &Proxy| Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", proxy.url());
+        let through = |proxy: &Proxy| Exporter::in_memory(&table).env("INVOICE_EXPORT_SOURCE", proxy.url());
         through(&proxy).run(["run", "--mode", "incremental"]).expect(0);
         let packets = proxy.packets();
         let step = if is_campaign() { 1 } else { 16 };
@@ -77,7 +77,7 @@ fn a_text_that_is_not_utf8_is_asked_for_again_wherever_it_comes() {
         let proxy = Proxy::to(&table.url());
         proxy.spoil(u64::MAX, Spoil::Empty);
         let run = |proxy: &Proxy| {
-            let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", proxy.url());
+            let exporter = Exporter::in_memory(&table).env("INVOICE_EXPORT_SOURCE", proxy.url());
             exporter.run(["run", "--mode", "incremental", "--retry-for", "1m", "--read-timeout", "1s"])
         };
         run(&proxy).expect(0);
@@ -106,7 +106,7 @@ fn a_spoiled_packet_that_is_not_asked_for_again_is_one_error() {
     on_every_flavor(|flavor| {
         let table = small_table(flavor);
         let proxy = Proxy::to(&table.url());
-        let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", proxy.url());
+        let exporter = Exporter::in_memory(&table).env("INVOICE_EXPORT_SOURCE", proxy.url());
         for at in [0, 1, 2, 3, 10] {
             proxy.spoil(at, Spoil::Empty);
             let run = exporter.run(["run", "--retry-for", "0s", "--format", "json", "--read-timeout", "1s"]).expect(1);
@@ -126,7 +126,7 @@ fn an_account_that_logs_in_with_ed25519_exports() {
     table.execute("CREATE USER signs IDENTIFIED VIA ed25519 USING PASSWORD('secret')");
     table.execute("GRANT SELECT, PROCESS ON *.* TO signs");
     let url = table.url().replace("root@", "signs@");
-    let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", url).env("MYSQL_PWD", "secret");
+    let exporter = Exporter::in_memory(&table).env("INVOICE_EXPORT_SOURCE", url).env("MYSQL_PWD", "secret");
     exporter.run(["run"]).expect(0);
     exporter.assert_agrees();
     let refused = exporter.env("MYSQL_PWD", "wrong").run(["run"]).expect(1);
@@ -139,7 +139,7 @@ fn threads_that_are_not_to_be_had_are_done_without_or_named() {
     on_every_flavor(|flavor| {
         let table = small_table(flavor);
         for nth in ["1", "2", "3", "4", "5", "1+", "2+", "3+", "4+", "5+"] {
-            let exporter = Exporter::new(&table);
+            let exporter = Exporter::in_memory(&table);
             let run = run_with(&exporter, &format!("clone3:error=EAGAIN:when={nth}"), &["run", "--format", "json"]);
             assert_no_panic(&run);
             if run.status.code() == Some(1) {
@@ -158,7 +158,7 @@ fn threads_that_are_not_to_be_had_are_done_without_or_named() {
 fn a_clock_before_1970_keeps_nothing_from_working() {
     let table = Table::embedded();
     table.insert(&Row::default());
-    let mut exporter = Exporter::new(&table);
+    let mut exporter = Exporter::in_memory(&table);
     exporter.set_clocks(1_764_347_400, -86_400);
     for args in [
         &["run"][..],

@@ -2,16 +2,20 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::history::INCREMENTAL;
-use crate::support::exporter::{Exporter, Finished, run_with, spawn_held};
+use crate::support::exporter::{Exporter, Finished, Running, run_with, spawn_held};
+use crate::support::listing::{Traces, everything_in};
 use crate::support::scene::FULL;
 use crate::support::table::{Row, Table};
 use crate::support::wait_for;
 
+const COUNT_RUNS: &str = "SELECT COUNT(*) FROM run";
 const READER: u32 = 1_234;
 const GROUP: u32 = 4_242;
 const ROOT_ONLY: &str = "this test needs root, who acts for both users";
@@ -77,7 +81,7 @@ fn modes(exporter: &Exporter<'_>) -> [Vec<u32>; 2] {
 fn a_member_of_the_group_looks_at_everything_and_leaves_no_trace() {
     let table = table();
     let exporter = shared(&table);
-    let before = crate::support::listing::everything_in(&[&exporter.output()], crate::support::listing::Traces::None);
+    let before = everything_in(&[&exporter.output()], Traces::None);
     for args in LOOKS {
         by_reader(&exporter, args).expect(0);
     }
@@ -85,9 +89,11 @@ fn a_member_of_the_group_looks_at_everything_and_leaves_no_trace() {
         let args = [args, &["--format", "json"]].concat();
         let verified = by_reader(&exporter, &args).expect(0).json();
         assert_eq!((&verified["differences"], &verified["run"]), (&json!(0), &Value::Null), "{verified}");
-        assert!(verified["not_recorded"].as_str().unwrap().contains("ermission denied"), "{verified}");
+        let why = verified["not_recorded"].as_str().unwrap();
+        assert!(why.contains("ermission denied") && why.contains("its answer holds all the same"), "{why}");
+        assert!(!why.contains("write to it"), "a reader is not to write: {why}");
     }
-    let after = crate::support::listing::everything_in(&[&exporter.output()], crate::support::listing::Traces::None);
+    let after = everything_in(&[&exporter.output()], Traces::None);
     assert_eq!(before, after);
     // The script at work makes files disagree as well.
     let script = exporter.output().join(".export_state/.export.lock");
@@ -97,6 +103,97 @@ fn a_member_of_the_group_looks_at_everything_and_leaves_no_trace() {
     // What changes something is refused, and says which file it may not write.
     let refused = by_reader(&exporter, &["state", "reset", "--all", "--yes"]);
     assert!(refused.status.code() != Some(0) && refused.stderr.contains(".export_state"), "{refused}");
+}
+
+/// Debian's own, as the member of the group.
+fn sqlite3_by_reader(arguments: &[&str]) -> Finished {
+    Running::new(Command::new("sqlite3").args(arguments).uid(READER).gid(GROUP).env("HOME", "/")).wait()
+}
+
+/// Makes a copy of the state as a member of the group, and counts its runs.
+fn count_runs_in_a_copy(exporter: &Exporter<'_>, name: &str) -> String {
+    let own = exporter.home().join(name);
+    fs::create_dir(&own).unwrap();
+    chown(&own, Some(READER), None).unwrap();
+    let copy = own.join("copy.db").display().to_string();
+    by_reader(exporter, &["state", "backup", &copy]).expect(0);
+    sqlite3_by_reader(&["-readonly", &copy, COUNT_RUNS]).expect(0).stdout
+}
+
+#[test]
+fn a_member_of_the_group_asks_with_sqlite3_too_and_leaves_no_trace() {
+    let table = table();
+    let exporter = shared(&table);
+    let everything = || everything_in(&[&exporter.output()], Traces::None);
+    let (before, state) = (everything(), exporter.state().display().to_string());
+    assert_eq!(count_runs_in_a_copy(&exporter, "at_rest"), "1\n");
+    let uri = format!("file:{state}?immutable=1");
+    assert_eq!(sqlite3_by_reader(&[&uri, COUNT_RUNS]).expect(0).stdout, "1\n");
+    let plain = sqlite3_by_reader(&["-readonly", &state, COUNT_RUNS]);
+    assert!(plain.stderr.contains("readonly"), "the documents say that this fails at rest: {plain}");
+    let backup = by_reader(&exporter, &["state", "backups", "--format", "json"]).expect(0).json();
+    let backup = backup[0]["file"].as_str().unwrap();
+    assert_eq!(sqlite3_by_reader(&["-readonly", backup, COUNT_RUNS]).expect(0).stdout, "1\n");
+    assert_eq!(everything(), before);
+
+    change(&table);
+    let run = spawn_held(&exporter, "renameat", 1, &FULL);
+    wait_for("a run on record", || exporter.ask_one("SELECT status FROM run ORDER BY id DESC LIMIT 1") == "running");
+    assert_eq!(count_runs_in_a_copy(&exporter, "during"), "2\n");
+    run.go_on();
+    run.wait().expect(0);
+}
+
+/// What the documents tell an operator to do, once as the output is made and once with backups in it.
+const RECIPE: &str = "mkdir -p $0 && chgrp -R 4242 $0 && find $0 -type d -exec chmod g+s {} +";
+
+fn follow(recipe: &str, private: &Path) {
+    Running::new(Command::new("sh").args(["-c", recipe]).arg(private)).wait().expect(0);
+}
+
+#[test]
+fn a_folder_of_another_group_than_its_files_is_told_and_the_recipe_mends_it() {
+    let table = table();
+    let exporter = Exporter::new(&table);
+    let private = exporter.output().join(".export_state");
+    exporter.run(INCREMENTAL).expect(0);
+    let share = || exporter.run(["run", "--mode", "incremental", "--state-mode", "0640"]).expect(0);
+    assert!(!share().stderr.contains("[WARN]"), "all of one group");
+    chown(&private, None, Some(GROUP)).expect(ROOT_ONLY);
+    for (lang, words) in [("en", "members of group 4242 cannot read all"), ("zh", "属组 4242 的成员无法读取")]
+    {
+        exporter.run(["state", "backup"]).expect(0);
+        let told = exporter.run(["run", "--mode", "incremental", "--state-mode", "0640", "--lang", lang]).expect(0);
+        assert!(told.stderr.contains(words), "{told}");
+        by_reader(&exporter, &["status"]).expect(1);
+        let (_, command) = told.stderr.split_once("[HINT] ").unwrap();
+        assert_eq!(
+            command.lines().next(),
+            Some(&*RECIPE[RECIPE.find("chgrp").unwrap()..].replace("$0", private.to_str().unwrap()))
+        );
+    }
+    // New files would get the group of the user who exports.
+    follow("chgrp -R 4242 $0", &private);
+    assert!(share().stderr.contains("4242"), "new files");
+    follow(RECIPE, &private);
+    for _ in 0..2 {
+        assert!(!share().stderr.contains("[WARN]"), "after the recipe");
+        exporter.run(["state", "backup"]).expect(0);
+        LOOKS.iter().for_each(|args| drop(by_reader(&exporter, args).expect(0)));
+    }
+
+    let fresh = Exporter::new(&table);
+    follow(RECIPE, &fresh.output().join(".export_state"));
+    let first = fresh.run(["run", "--state-mode", "0640"]).expect(0);
+    assert!(!first.stderr.contains("[WARN]"), "{first}");
+    fresh.run(["state", "backup"]).expect(0);
+    LOOKS.iter().for_each(|args| drop(by_reader(&fresh, args).expect(0)));
+    let file = fresh.output().join(fresh.tree().keys().next().unwrap());
+    assert_eq!(
+        fs::metadata(file).unwrap().gid(),
+        fs::metadata(fresh.output()).unwrap().gid(),
+        "the export has its own"
+    );
 }
 
 #[test]
@@ -164,10 +261,10 @@ fn the_mode_is_that_of_state_log_backups_and_lock_and_stays() {
     ] {
         let script = format!("umask 077; exec {} \"$@\"", env!("CARGO_BIN_EXE_invoice-export"));
         let plain = exporter.command(args);
-        let mut command = std::process::Command::new("sh");
+        let mut command = Command::new("sh");
         command.args(["-c", &script, "-"]).args(plain.get_args()).env_clear();
         command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        crate::support::exporter::Running::new(&mut command).wait().expect(0);
+        Running::new(&mut command).wait().expect(0);
         assert_eq!(modes(&exporter), shared, "{args:?}");
     }
     // A state that is set aside or lost takes nothing with it.
@@ -192,6 +289,11 @@ fn by_default_no_other_user_looks_or_keeps_a_run_from_its_lock() {
     for args in LOOKS.into_iter().filter(|args| args[1..] != ["backups"]).chain(VERIFICATIONS) {
         let refused = by_reader(&exporter, args);
         assert!(refused.status.code() != Some(0) && refused.stderr.contains("ermission denied"), "{refused}");
+        let hint = refused.last_error();
+        assert!(
+            hint.contains("--state-mode 0640") && !hint.contains("write to it"),
+            "a reader is not to write: {refused}"
+        );
     }
     assert_eq!(mode(&private.join("lock")), 0o600, "whoever may open it may share it, and runs wait");
 }

@@ -1,4 +1,5 @@
-//! The scripts of the repository: they install what building takes, and find the program wherever Cargo has put it.
+//! The scripts of the repository: they install what building takes, find the program wherever Cargo has put it, and draw
+//! the pictures of the documents.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -75,4 +76,22 @@ fn a_demo_installs_the_compiler_that_a_bare_machine_lacks() {
     let install = asked.lines().find(|line| line.starts_with("install ")).unwrap_or_else(|| panic!("{asked}"));
     assert!(["gcc", "libc6-dev", "make"].iter().all(|package| install.contains(package)), "{asked}");
     assert!(done.stderr.contains("installing gcc libc6-dev make"), "{done}");
+}
+
+#[test]
+fn the_pictures_of_the_documents_are_what_their_script_draws_today() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let drawn = tempfile::tempdir().unwrap();
+    Running::new(Command::new(root.join("scripts/pictures")).arg(drawn.path())).wait().expect(0);
+    let names = |folder: &Path| {
+        let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let kept = root.join("docs/pictures");
+    assert_eq!(names(&kept), names(drawn.path()));
+    for name in names(&kept) {
+        let [old, new] = [&kept, drawn.path()].map(|folder| fs::read_to_string(folder.join(&name)).unwrap());
+        assert!(old == new, "{} is stale: run scripts/pictures", name.display());
+    }
 }

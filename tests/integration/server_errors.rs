@@ -66,7 +66,7 @@ fn at_once<T: Copy + Sync>(cases: &[T], table: &Table, each: impl Fn(T, &Proxy, 
             threads.spawn(|| {
                 let proxy = Proxy::to(&table.url());
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let exporter = Exporter::new(table).env("INVOICE_EXPORT_SOURCE", proxy.url());
+                    let exporter = Exporter::in_memory(table).env("INVOICE_EXPORT_SOURCE", proxy.url());
                     each(*case, &proxy, &exporter);
                 }
             });
@@ -205,7 +205,7 @@ fn only_an_error_that_says_so_means_that_an_index_or_a_privilege_is_missing() {
     on_every_flavor(|flavor| {
         let table = table(flavor);
         let proxy = Proxy::to(&table.url());
-        let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", proxy.url());
+        let exporter = Exporter::in_memory(&table).env("INVOICE_EXPORT_SOURCE", proxy.url());
         let by_index = "FORCE INDEX (`idx_incremental_export`) LIMIT 0";
         for (code, stands_for_it) in [(1176, true), (1712, true), (1064, false), (1030, false), (1142, false)] {
             proxy.refuse(by_index, code);
@@ -233,7 +233,7 @@ fn an_index_of_another_kind_keeps_no_run_from_the_table() {
         if matches!(flavor, Flavor::MySql) {
             table.execute("CREATE INDEX by_expression ON t_invoice ((finvoice_no + 1))");
         }
-        let run = Exporter::new(&table).run(["run", "--mode", "incremental"]).expect(0);
+        let run = Exporter::in_memory(&table).run(["run", "--mode", "incremental"]).expect(0);
         assert!(!run.stderr.contains("CREATE INDEX"), "{run}");
     });
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::exporter::Running;
+use crate::support::exporter::{Running, tracer_of};
 use crate::support::{
     Exporter, Flavor, Row, Server, Settings, Table, exporter, on_every_flavor, on_every_source, server,
 };
@@ -199,6 +199,27 @@ fn a_process_can_be_killed_and_is_known_to_be() {
     let running = Running::new(Command::new("sleep").arg("600"));
     running.signal(rustix::process::Signal::KILL);
     assert!(running.wait().was_killed());
+}
+
+#[test]
+fn a_process_that_its_tracer_holds_ends_with_the_test() {
+    let hold = [
+        "-D",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=exit_group",
+        "-e",
+        "inject=exit_group:delay_enter=600000000",
+    ];
+    let running = Running::new(Command::new("strace").args(hold).args(["sh", "-c", "exit 0"]));
+    let process = running.pid();
+    assert!(comes_true(|| tracer_of(process).is_some()));
+    let both = [process, running.tracer()].map(|pid| pid.as_raw_pid().cast_unsigned());
+    drop(running);
+    assert!(both.into_iter().all(|pid| comes_true(|| !is_running(pid))));
 }
 
 fn is_running(pid: u32) -> bool {

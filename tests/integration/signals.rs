@@ -10,6 +10,8 @@ use crate::support::table::{Table, on_every_flavor, on_every_source};
 use crate::support::wait_for;
 
 const TENANTS: &str = "1:0.6,10:0.3,89:0.1";
+/// When the first files are published, a run has decided 5,000 rows at most and read 5,000 more.
+const MORE_THAN_IS_READ_AHEAD: u32 = 14_000;
 
 /// Whoever runs the tests may ignore signals, as `nohup` does, and what is ignored is inherited.
 const DEFAULT_SIGNALS: [&str; 2] = ["env", "--default-signal=HUP,INT,TERM"];
@@ -72,7 +74,7 @@ fn a_run_that_waits_for_a_server_that_says_nothing_is_cancelled_all_the_same() {
     on_every_flavor(|flavor| {
         let server = Server::fresh(flavor);
         let table = Table::on(&server);
-        table.load_sample(24_552, 1, TENANTS);
+        table.load_sample(MORE_THAN_IS_READ_AHEAD, 1, TENANTS);
         let exporter = Exporter::new(&table);
         let run = spawn(&exporter, &["run", "--format", "json"]);
         wait_for_files(&exporter);
@@ -94,7 +96,7 @@ fn a_run_that_pauses_before_it_tries_again_is_cancelled_at_once() {
     on_every_flavor(|flavor| {
         let mut server = Server::fresh(flavor);
         let table = Table::on(&server);
-        table.load_sample(24_552, 1, TENANTS);
+        table.load_sample(MORE_THAN_IS_READ_AHEAD, 1, TENANTS);
         let exporter = Exporter::new(&table);
         let run = spawn(&exporter, &["run", "--mode", "full"]);
         wait_for_files(&exporter);

@@ -1,6 +1,7 @@
 //! What a source promises about the rows, the keys and the documents that it gives, on real servers and files.
 
 use invoice_export::invoice::{Fetched, InvoiceId, Reason, Tenant};
+use invoice_export::lang::Lang;
 use invoice_export::source::{self, Access, ListedTenant, TableNames, sample};
 use invoice_export::window::Span;
 use mysql::prelude::Queryable;
@@ -254,7 +255,7 @@ fn a_row_whose_texts_cannot_be_read_is_named_with_what_is_known_of_it() {
             .iter()
             .map(|fetched| match fetched {
                 Fetched::Unreadable { tenant, number, reason: Reason::Unreadable { detail }, .. } => {
-                    (tenant.as_ref().map(Tenant::as_str), number.as_deref(), detail.as_str())
+                    (tenant.as_ref().map(Tenant::as_str), number.as_deref(), detail.in_lang(Lang::En))
                 }
                 other => panic!("{other:?}"),
             })

@@ -227,7 +227,8 @@ fn a_server_that_dies_within_a_page_breaks_the_connection_and_is_found_again() {
     on_every_flavor(|flavor| {
         let mut own = Server::fresh(flavor);
         let database = own.database();
-        database.load_sample(24_552, 7, "1:40,10:40,89:20");
+        // Some fifty megabytes: far more than the buffers of a connection hold.
+        database.load_sample(10_000, 7, "1:40,10:40,89:20");
         let mut source = open(&database.url());
         let mut came = 0;
         let fault = source.page(None, 30_000, &mut |_| {
@@ -238,7 +239,7 @@ fn a_server_that_dies_within_a_page_breaks_the_connection_and_is_found_again() {
             Ok(())
         });
         assert!(matches!(fault, Err(SourceError::Connection(_))), "{fault:?}");
-        assert!((10..23_000).contains(&came), "{came} rows came");
+        assert!((10..9_000).contains(&came), "{came} rows came");
         assert!(matches!(source.clock(), Err(SourceError::Connection(_))));
         own.restart();
         assert_eq!(source.tenants(&FOREVER.into()).unwrap().tenants.len(), 3);

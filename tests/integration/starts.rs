@@ -82,7 +82,7 @@ fn assert_on_record(exporter: &Exporter<'_>, kind: &str, failed: &Finished, fact
             (&newest["id"].as_str().unwrap().to_owned(), &newest["started"], &newest["error"])
         );
         let chinese = exporter.run(["status", "--source", "", "--lang", "zh"]).expect(0);
-        assert!(chinese.stderr.contains("最近一次导出失败: 第 "), "{chinese}");
+        assert!(chinese.stderr.contains("最近一次导出失败: 运行 "), "{chinese}");
     }
 }
 
@@ -391,7 +391,7 @@ fn a_run_that_died_before_it_recorded_anything_has_not_found_nothing_new() {
         let list = exporter.run(["history"]).expect(0);
         assert!(list.stdout.lines().any(|line| line.ends_with(words)), "{list}");
     };
-    result("nothing recorded yet");
+    result("nothing recorded");
     exporter.run(["run"]).expect(0);
     result("nothing recorded");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::disk::Closed;
-use crate::support::exporter::{Exporter, Finished};
+use crate::support::exporter::{Exporter, Finished, run_with};
 use crate::support::server::{Server, server};
 use crate::support::state::meddle;
 use crate::support::table::{Row, Table, on_every_flavor, on_every_source};
@@ -178,7 +178,7 @@ fn a_tenant_that_lags_too_far_makes_exit_6() {
         assert_eq!((tenants(&rows)[0], &rows[0]["stale"]), ("new", &json!(true)));
         let text = exporter.run(["status", "--stale-after", "20m", "-q", "--lang", "zh"]).expect(6);
         assert!(text.stdout.lines().nth(1).unwrap().ends_with("滞后过久，从未导出"), "{text}");
-        assert_eq!(warnings(&text), ["[WARN] 3 个租户中有 1 个滞后超过 20 分（--stale-after）"]);
+        assert_eq!(warnings(&text), ["[WARN] 3 个租户中有 1 个滞后超过 20 分钟（--stale-after）"]);
     });
 }
 
@@ -325,4 +325,26 @@ fn many_open_rejects_are_listed_oldest_first_and_those_of_nobody_are_counted_too
     assert_eq!(nobody["oldest_reject"], exporter.ask_one("SELECT started FROM run WHERE id = 1").as_str());
     let text = exporter.run(["status"]).expect(0).stdout;
     assert!(text.lines().nth_back(1).unwrap().ends_with("rejects whose tenant cannot be read"), "{text}");
+}
+
+#[test]
+fn files_that_stay_in_doubt_after_the_next_run_are_still_told() {
+    on_every_source(|table| {
+        let exporter = exported(table);
+        insert(table, 3, "1", &table.ago(2 * HOUR));
+        assert!(run_with(&exporter, "renameat:signal=KILL:when=1", &INCREMENTAL).was_killed());
+        table.execute("UPDATE t_invoice SET fcountry = 'IT' WHERE fid = 3");
+        let closed = Closed::new(exporter.output().join("1/IT"));
+        exporter.run(INCREMENTAL).expect(3);
+        let (english, chinese) =
+            (exporter.run(["status"]).expect(0), exporter.run(["status", "--lang", "zh"]).expect(0));
+        drop(closed);
+        assert!(
+            english.stderr.contains("[WARN] 1 file in doubt since a run died; the next run settles it\n"),
+            "{english}"
+        );
+        assert!(chinese.stderr.contains("[WARN] 有 1 个文件因运行意外终止而待确认；下次运行会重新确认\n"), "{chinese}");
+        exporter.run(INCREMENTAL).expect(0);
+        assert!(exporter.run(["status"]).expect(0).stderr.is_empty());
+    });
 }

@@ -28,12 +28,15 @@ struct Moment {
     /// The statement is the one with these words, or one that is executed later.
     words: &'static str,
     executions: u32,
+    /// So many that the statement is not the last of its kind: a page has 10,000 keys, 500 documents of keys or 1,000
+    /// rows of a full run.
+    rows: u32,
 }
 
 fn assert_swap_is_noticed(before: &str, after: &str, moment: &Moment) {
     on_every_flavor(|flavor| {
         let table = Table::on(server(flavor));
-        table.load_sample(12_000, 1, "1:0.95,10:0.05");
+        table.load_sample(moment.rows, 1, "1:0.95,10:0.05");
         table.execute(&format!("ALTER TABLE t_invoice {before}"));
         let proxy = Proxy::to(&table.url());
         let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", proxy.url());
@@ -56,7 +59,7 @@ fn a_swap_between_two_pages_for_a_table_with_textual_ids_loses_nothing() {
     assert_swap_is_noticed(
         "MODIFY fid BIGINT NOT NULL",
         "MODIFY fid VARCHAR(40) NOT NULL",
-        &Moment { run: &FULL, words: "`fid` > ?", executions: 0 },
+        &Moment { run: &FULL, words: "`fid` > ?", executions: 0, rows: 3_000 },
     );
 }
 
@@ -65,7 +68,7 @@ fn a_swap_before_a_page_that_was_prepared_earlier_loses_nothing() {
     assert_swap_is_noticed(
         "MODIFY fid BIGINT NOT NULL",
         "MODIFY fid VARCHAR(40) NOT NULL",
-        &Moment { run: &FULL, words: "`fid` > ?", executions: 4 },
+        &Moment { run: &FULL, words: "`fid` > ?", executions: 4, rows: 7_500 },
     );
 }
 
@@ -74,7 +77,7 @@ fn a_swap_back_to_ids_that_are_numbers_loses_nothing() {
     assert_swap_is_noticed(
         "MODIFY fid VARCHAR(40) NOT NULL",
         "MODIFY fid BIGINT NOT NULL",
-        &Moment { run: &FULL, words: "`fid` > ?", executions: 2 },
+        &Moment { run: &FULL, words: "`fid` > ?", executions: 2, rows: 5_000 },
     );
 }
 
@@ -84,7 +87,7 @@ fn a_swap_between_keys_and_documents_loses_nothing() {
         assert_swap_is_noticed(
             "MODIFY fid BIGINT NOT NULL",
             "MODIFY fid VARCHAR(40) NOT NULL",
-            &Moment { run: &INCREMENTAL, words: "`fid` IN (", executions },
+            &Moment { run: &INCREMENTAL, words: "`fid` IN (", executions, rows: 3_500 },
         );
     }
 }
@@ -94,7 +97,7 @@ fn a_swap_between_two_pages_of_keys_loses_nothing() {
     assert_swap_is_noticed(
         "MODIFY fid BIGINT NOT NULL",
         "MODIFY fid VARCHAR(40) NOT NULL",
-        &Moment { run: &INCREMENTAL, words: "`fupdate_time` >= ?", executions: 0 },
+        &Moment { run: &INCREMENTAL, words: "`fupdate_time` >= ?", executions: 0, rows: 12_000 },
     );
 }
 
@@ -103,7 +106,7 @@ fn a_swap_after_the_tenants_were_listed_for_a_stricter_collation_loses_nothing()
     assert_swap_is_noticed(
         "MODIFY ftenant_id VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci NOT NULL",
         "MODIFY ftenant_id VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL",
-        &Moment { run: &INCREMENTAL, words: "`fupdate_time` <= ?", executions: 0 },
+        &Moment { run: &INCREMENTAL, words: "`fupdate_time` <= ?", executions: 0, rows: 1_500 },
     );
 }
 
@@ -113,7 +116,7 @@ fn a_swap_for_a_table_that_is_read_in_the_same_way_costs_nothing() {
     on_every_flavor(|flavor| {
         for (run, words) in [(&FULL, "`fid` > ?"), (&INCREMENTAL, "`fid` IN (")] {
             let table = Table::on(server(flavor));
-            table.load_sample(6_000, 1, "1:0.9,10:0.1");
+            table.load_sample(4_000, 1, "1:0.9,10:0.1");
             let proxy = Proxy::to(&table.url());
             let exporter = Exporter::new(&table).env("INVOICE_EXPORT_SOURCE", proxy.url());
             let gate = proxy.hold(words, 1);

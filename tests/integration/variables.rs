@@ -6,7 +6,7 @@ use std::path::Path;
 
 use walkdir::WalkDir;
 
-use crate::support::exporter::Exporter;
+use crate::support::exporter::{Exporter, Finished};
 use crate::support::table::{Row, Table};
 
 const PREFIX: &str = "INVOICE_EXPORT_";
@@ -59,6 +59,85 @@ fn an_empty_variable_counts_as_unset_in_every_command() {
     }
 }
 
+/// Refused for this name and value, with an example in the hint: the examples.
+fn examples(refused: &Finished, name: &str, value: &str) -> Vec<String> {
+    let error = refused.error();
+    assert!(error.contains(&format!("{name} cannot be {value:?}")), "{refused}");
+    let (_, hint) = error.split_once("\n[HINT] write ").unwrap_or_else(|| panic!("no hint: {refused}"));
+    let examples = hint.trim_end().split_once("for example ").map_or(hint.trim_end(), |(_, examples)| examples);
+    examples.trim_start_matches("one of ").replace(" or ", ", ").split(", ").map(|word| word.replace('"', "")).collect()
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_option_or_variable_and_with_values_that_do() {
+    let table = Table::embedded();
+    table.insert(&Row::default());
+    let mut exporter = Exporter::new(&table);
+    exporter.run(["run", "--mode", "incremental"]).expect(0);
+    let dry = ["run", "--dry-run"];
+    let mut refused = 0;
+    for name in documented(&exporter).iter().map(String::as_str).chain(["EXPORT_MODE", "DRY_RUN"]) {
+        if ["SOURCE", "OUTPUT", "STATE_DIR", "_FILE"].iter().any(|other| name.ends_with(other)) {
+            continue;
+        }
+        let command: &[&str] = if name.ends_with("DRY_RUN") { &["run"] } else { &dry };
+        exporter.set(name, "~wrong~");
+        let wrong = exporter.run(command);
+        if wrong.status.code() == Some(2) && wrong.stderr.contains("cannot be") {
+            refused += 1;
+            for example in examples(&wrong, name, "~wrong~") {
+                exporter.set(name, &example);
+                let right = exporter.run(command);
+                assert!(!right.stderr.contains("cannot be"), "{name}={example}: {right}");
+            }
+        }
+        exporter.set(name, "");
+    }
+    assert!(refused >= 20, "only {refused} were refused");
+    for (arguments, value) in [
+        (&["status", "--reject-older-than"], "2026-11-30"),
+        (&["status", "--max-rejects"], "-1"),
+        (&["verify", "--limit"], "many"),
+        (&["history", "--kind"], "some"),
+        (&["run", "--writers"], "65"),
+    ] {
+        let of = |value: &str| exporter.run([arguments[0], &format!("{}={value}", arguments[1])]);
+        for example in examples(&of(value).expect(2), arguments[1], value) {
+            of(&example).expect(0);
+        }
+        let chinese = exporter.run([arguments[0], &format!("{}={value}", arguments[1]), "--lang", "zh"]).expect(2);
+        let words = format!("[ERROR] {} 的值不能是 {value:?}", arguments[1]);
+        assert!(chinese.stderr.starts_with(&words) && chinese.stderr.contains("\n[HINT] "), "{chinese}");
+    }
+    // As of the script's variable.
+    for (value, is_dry) in [("0", false), ("no", false), ("1", true), ("yes", true)] {
+        exporter.set("INVOICE_EXPORT_DRY_RUN", value);
+        assert_eq!(exporter.run(["run"]).expect(0).stderr.contains("dry run"), is_dry, "{value}");
+    }
+}
+
+#[test]
+fn a_folder_or_a_source_that_cannot_be_is_named_as_it_was_given() {
+    let table = Table::embedded();
+    let mut exporter = Exporter::new(&table);
+    let file = exporter.home().join("file").display().to_string();
+    fs::write(&file, "").unwrap();
+    for (name, option) in [("INVOICE_EXPORT_OUTPUT", "--output"), ("INVOICE_EXPORT_STATE_DIR", "--state-dir")] {
+        let by_option = exporter.run(["run", option, &file]).expect(2);
+        assert!(by_option.error().contains(&format!("{option} is {file:?}")), "{by_option}");
+        let before = exporter.output();
+        exporter.set(name, &file);
+        let by_variable = exporter.run(["run"]).expect(2);
+        assert!(by_variable.error().contains(&format!("{name} is {file:?}")), "{by_variable}");
+        exporter.set(name, before);
+    }
+    let by_option = exporter.run(["run", "--source", "postgres:x"]).expect(2);
+    assert!(by_option.error().contains("--source: ") && by_option.error().contains("mysql://"), "{by_option}");
+    exporter.set("INVOICE_EXPORT_SOURCE", "postgres:x");
+    let by_variable = exporter.run(["run"]).expect(2);
+    assert!(by_variable.error().contains("INVOICE_EXPORT_SOURCE: "), "{by_variable}");
+}
+
 #[test]
 fn a_variable_that_only_looks_like_ours_is_named_with_the_one_that_was_meant() {
     let table = Table::embedded();
@@ -74,7 +153,7 @@ fn a_variable_that_only_looks_like_ours_is_named_with_the_one_that_was_meant() {
         (
             "zh",
             "[WARN] 变量 INVOICE_EXPORT_ 无法识别，不起作用\n[HINT] 各命令的 `--help` 列出了可用的变量\n\
-             [WARN] 变量 INVOICE_EXPORT_OVERLAPP 无法识别，不起作用\n[HINT] 应该是 INVOICE_EXPORT_OVERLAP\n",
+             [WARN] 变量 INVOICE_EXPORT_OVERLAPP 无法识别，不起作用\n[HINT] 可能应为 INVOICE_EXPORT_OVERLAP\n",
         ),
     ] {
         for command in [&["run", "-q"][..], &["history"], &["verify", "--format", "json"]] {
@@ -94,7 +173,7 @@ fn every_variable_that_scripts_tests_and_documents_name_is_known() {
     let known = documented(&exporter);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut names = BTreeSet::new();
-    for place in ["scripts", "tests", "README.md", "README.zh-CN.md", "BENCHMARKS.md"] {
+    for place in ["scripts", "tests", "docs", "README.md", "README.zh-CN.md", "BENCHMARKS.md"] {
         let files =
             WalkDir::new(root.join(place)).into_iter().map(Result::unwrap).filter(|it| it.file_type().is_file());
         // The names in this file and in that of the drop-in are mistyped on purpose.

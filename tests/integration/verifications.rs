@@ -72,7 +72,7 @@ fn every_verification_is_a_run_with_what_it_compared_and_found() {
         let answer = verify(&exporter, &args, 6);
         assert_eq!(
             (&answer["run"], &answer["tenants"], &answer["differences"]),
-            (&json!(3), &json!("1, 10"), &json!(3))
+            (&json!(3), &json!(["1", "10"]), &json!(3))
         );
         assert_eq!((&answer["against"], &answer["content"]), (&json!("keys"), &json!("hash")));
         assert!(answer["source"].as_str().unwrap().ends_with(".t_invoice"), "{answer}");

@@ -569,7 +569,7 @@ fn what_a_dead_run_left_is_the_next_runs_business_and_no_finding() {
     fs::write(exporter.output().join("1/CN/20251128+INV11.json"), "{}").unwrap();
     let answer = exporter.run(["verify", "--format", "json"]).expect(6).json();
     let detail = answer["findings"][0]["detail"].as_str().unwrap();
-    assert!(detail.ends_with("a run that died may have changed it, and the next run settles it"), "{answer}");
+    assert!(detail.ends_with("run 6, which died, may have changed it, and the next run settles it"), "{answer}");
     exporter.run(["run"]).expect(0);
     assert_finds(&exporter, &[SOURCE], &[]);
 }

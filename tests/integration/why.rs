@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::exporter::Exporter;
+use crate::support::exporter::{Exporter, run_with, spawn_held};
 use crate::support::listing::{Traces, everything_in};
 use crate::support::server::server;
 use crate::support::table::{Row, Table, on_every_flavor, on_every_source};
@@ -224,7 +224,7 @@ fn a_file_is_asked_for_by_any_path_that_leads_to_it() {
         }
         for (asked, because, next) in [
             ("/srv/elsewhere/1/CN/20251128+INV%2F1.json", "lies outside the output", "--output"),
-            ("1/DE/20251128+INV%2F1.json", "no run has exported a file of this name", "why \"INV/1\""),
+            ("1/DE/20251128+INV%2F1.json", "has its number and another file", "why \"INV/1\""),
         ] {
             assert_says(&exporter, asked, 6, "not exported", because, next);
         }
@@ -295,4 +295,177 @@ fn a_server_that_refuses_the_account_is_said_to_do_so_once() {
             assert!(told.stderr.contains("[HINT] check the user in --source"), "{told}");
         }
     });
+}
+
+/// The file of a number, in the folder of tenant 1.
+fn file(number: &str) -> String {
+    format!("1/CN/20251128+{number}.json")
+}
+
+/// Kills a run when it has put one of two files in place, and none on record. Returns first the number of that file.
+fn killed_between<'n>(exporter: &Exporter<'_>, numbers: [&'n str; 2], content: &str) -> [&'n str; 2] {
+    assert!(run_with(exporter, "renameat:signal=KILL:when=2", &["run"]).was_killed());
+    let is_there = |number: &str| {
+        fs::read_to_string(exporter.output().join(file(number))).is_ok_and(|found| found.contains(content))
+    };
+    let [first, second] = numbers;
+    assert_ne!(is_there(first), is_there(second), "one of two files is expected");
+    if is_there(first) { [first, second] } else { [second, first] }
+}
+
+#[test]
+fn a_file_that_a_dead_run_rewrote_is_in_doubt_and_not_altered() {
+    on_every_source(|table| {
+        for (id, number) in [(1, "A"), (2, "B")] {
+            insert(table, id, number, 60, Row::default());
+        }
+        let exporter = Exporter::new(table);
+        exporter.run(INCREMENTAL).expect(0);
+        table
+            .execute(&format!("UPDATE t_invoice SET fext_field = '[77]', fupdate_time = '{}'", table.ago(MINUTE * 10)));
+        let [written, untouched] = killed_between(&exporter, ["A", "B"], "77");
+        for asked in [written, &file(written)] {
+            let said =
+                assert_says(&exporter, asked, 6, "waiting", "run 2, which died, may have written", "next run settles");
+            assert_eq!((&said["file"], &said["file_is"]), (&file(written).into(), &"in doubt".into()), "{said}");
+            let chinese = exporter.run(["why", asked, "--lang", "zh"]).expect(6).stdout;
+            assert!(chinese.contains("文件待确认: 意外终止的运行 2 可能已写入或删除它，但尚未登记"), "{chinese}");
+        }
+        let said = assert_says(&exporter, untouched, 6, "stale", "changed after it was exported", "");
+        assert_eq!(said["file_is"], "intact");
+        let status = exporter.run(["status"]).expect(0);
+        assert!(status.stderr.contains(", died with 0 invoices on record and 2 files in doubt;"), "{status}");
+        let status = exporter.run(["status", "--lang", "zh"]).expect(0);
+        assert!(status.stderr.contains("意外终止，已登记 0 条记录，另有 2 个文件待确认；"), "{status}");
+        exporter.run(INCREMENTAL).expect(0);
+        assert_says(&exporter, &file(written), 0, "exported", "intact", "");
+        assert!(exporter.run(["status"]).expect(0).stderr.is_empty());
+    });
+}
+
+#[test]
+fn a_new_file_of_a_dead_run_is_known_by_its_number_and_its_path() {
+    on_every_source(|table| {
+        insert(table, 1, "OLD", 60, Row::default());
+        let mut exporter = Exporter::new(table);
+        exporter.run(INCREMENTAL).expect(0);
+        for (id, number) in [(2, "A"), (3, "B")] {
+            insert(table, id, number, 30, Row { document: "[77]", ..Row::default() });
+        }
+        let [written, missing] = killed_between(&exporter, ["A", "B"], "77");
+        let all = [written.to_owned(), missing.to_owned(), file(written), format!("20251128+{missing}.json")];
+        let told = |exporter: &Exporter<'_>| {
+            for asked in &all {
+                assert_says(exporter, asked, 6, "waiting", "run 2, which died, may have written", "next run settles");
+            }
+        };
+        told(&exporter);
+        let source = table.url();
+        exporter.set("INVOICE_EXPORT_SOURCE", "mysql://nobody@127.0.0.1:1/nothing");
+        told(&exporter);
+        exporter.set("INVOICE_EXPORT_SOURCE", source);
+        table.execute("DELETE FROM t_invoice WHERE fid = 1");
+        fs::remove_file(exporter.output().join(file("OLD"))).unwrap();
+        let old = assert_says(&exporter, "OLD", 6, "orphaned", "not in the source any more; the file stays", "");
+        assert_eq!(old["file_is"], "missing", "the dead run did not touch it");
+        exporter.run(INCREMENTAL).expect(0);
+        for asked in &all {
+            assert_says(&exporter, asked, 0, "exported", "intact", "");
+        }
+    });
+}
+
+#[test]
+fn the_path_of_an_invoice_that_is_not_exported_leads_to_the_verdict_on_its_number() {
+    on_every_source(|table| {
+        insert(table, 1, "GOOD", 60, Row::default());
+        insert(table, 2, "DRAFT", 60, Row { status: 1, ..Row::default() });
+        insert(table, 3, "SPOILED", 60, Row { document: "{", ..Row::default() });
+        let exporter = Exporter::new(table);
+        exporter.run(INCREMENTAL).expect(3);
+        insert(table, 4, "NEW/1", 30, Row::default());
+        insert(table, 5, "NEW/1", 30, Row { tenant: "2", ..Row::default() });
+        insert(table, 6, "DRAFT", 60, Row { tenant: "2", ..Row::default() });
+        for (path, verdict, because) in [
+            ("1/CN/20251128+NEW%2F1.json", "waiting", "below the watermark"),
+            ("context/1/CN/20251128+NEW%2F1", "waiting", "below the watermark"),
+            ("1/CN/20251128+DRAFT.json", "not exported", "its status is 1"),
+            ("1/CN/20251128+SPOILED.json", "not exported", "not JSON"),
+        ] {
+            let said = assert_says(&exporter, path, 6, verdict, because, "");
+            assert_eq!((&said["tenant"], &said["file"]), (&"1".into(), &Value::Null), "{said}");
+        }
+        assert_eq!(all(&exporter, "20251128+NEW%2F1.json", 6).len(), 2, "a bare name may be of both tenants");
+        let because = "no run has exported a file of this name; 1 invoice has its number and another file";
+        assert_says(&exporter, "1/DE/20251128+GOOD.json", 6, "not exported", because, "why \"GOOD\"");
+        assert_says(&exporter, "1/CN/20251128+NONE.json", 6, "not exported", "no row has this number", "");
+        exporter.run(INCREMENTAL).expect(0);
+        assert_says(&exporter, "1/CN/20251128+NEW%2F1.json", 0, "exported", "intact", "");
+    });
+}
+
+#[test]
+fn of_a_file_that_no_run_wrote_that_is_said_with_the_verdict_on_its_number() {
+    on_every_source(|table| {
+        insert(table, 1, "GOOD", 60, Row { country: Some("DE"), ..Row::default() });
+        insert(table, 2, "SPOILED", 60, Row { document: "{", ..Row::default() });
+        let exporter = Exporter::new(table);
+        exporter.run(INCREMENTAL).expect(3);
+        for number in ["GOOD", "SPOILED", "NONE", "NEW", "RIGHT"] {
+            fs::create_dir_all(exporter.output().join("1/CN")).unwrap();
+            fs::write(exporter.output().join(file(number)), Row::default().document).unwrap();
+        }
+        let not_ours = "a file lies there, and no run on record wrote it";
+        for (number, verdict, because) in [("GOOD", "exported", "intact"), ("SPOILED", "not exported", "not JSON")] {
+            let said = all(&exporter, &file(number), 6);
+            assert_eq!(said.len(), 2, "{said:?}");
+            assert_eq!((&said[0]["file"], &said[0]["because"]), (&file(number).into(), &not_ours.into()));
+            assert_eq!(said[1]["verdict"], verdict);
+            assert!(said[1]["because"].as_str().unwrap().contains(because), "{said:?}");
+        }
+        let none = assert_says(&exporter, &file("NONE"), 6, "not exported", not_ours, "`verify` lists all such files");
+        assert!(
+            none["because"].as_str().unwrap().ends_with("no row has this number, and the state knows none"),
+            "{none}"
+        );
+        let chinese = exporter.run(["why", &file("NONE"), "--lang", "zh"]).expect(6).stdout;
+        assert!(chinese.contains("该处有一个文件，但没有任何运行记录写入过它"), "{chinese}");
+        insert(table, 3, "NEW", 30, Row { document: "[77]", ..Row::default() });
+        insert(table, 4, "RIGHT", 30, Row::default());
+        assert_says(&exporter, &file("NEW"), 6, "waiting", "another file lies at its path", "next incremental run");
+        assert_says(&exporter, &file("RIGHT"), 6, "waiting", "its file is right already, but not on record", "");
+        let silent = exporter.env("INVOICE_EXPORT_SOURCE", "mysql://nobody@127.0.0.1:1/nothing");
+        assert_says(&silent, &file("NONE"), 6, "not exported", "the source was not asked", "");
+        assert_says(&silent, "ELSE", 6, "not exported", "the state knows no invoice with this number", "");
+    });
+}
+
+#[test]
+fn a_file_that_a_run_at_work_has_rewritten_is_in_doubt_until_that_ends() {
+    let table = Table::embedded();
+    for (id, number) in [(1, "A"), (2, "B")] {
+        insert(&table, id, number, 60, Row::default());
+    }
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    table.execute("UPDATE t_invoice SET fext_field = '[77]'");
+    let run = spawn_held(&exporter, "renameat", 2, &["run"]);
+    let is_written = |number: &&str| fs::read(exporter.output().join(file(number))).unwrap() == b"[77]";
+    let written = loop {
+        let written: Vec<&str> = ["A", "B"].into_iter().filter(is_written).collect();
+        if !written.is_empty() || !run.is_alive() {
+            break written;
+        }
+        std::thread::yield_now();
+    };
+    let said: Vec<_> = written.iter().map(|number| exporter.run(["why", number])).collect();
+    let status = exporter.run(["status"]);
+    run.go_on();
+    run.wait().expect(0);
+    let [number] = written[..] else { panic!("one of two files is expected: {written:?}") };
+    let said = &said[0].stdout;
+    assert!(said.contains("in doubt: run 2, which is at work, may have written"), "{said}");
+    assert!(said.contains("ask again when the run has ended"), "{said}");
+    assert!(status.stderr.contains("is at work") && !status.stderr.contains("in doubt"), "{status}");
+    assert_says(&exporter, number, 0, "exported", "intact", "");
 }

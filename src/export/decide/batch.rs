@@ -65,12 +65,12 @@ impl Batch {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        let Record { advances, cleared, found, tenants, .. } = &self.record;
+        let Record { advances, resolved_doubts, recovered, tenants, .. } = &self.record;
         self.len() == 0
             && advances.is_empty()
             && self.removals.is_empty()
-            && cleared.is_empty()
-            && found.is_empty()
+            && resolved_doubts.is_empty()
+            && recovered.is_empty()
             && tenants.is_empty()
             && self.tenantless == Counts::default()
             && self.corrections.is_empty()
@@ -179,7 +179,7 @@ impl Batch {
 
     /// What a dead run may have written there could not be removed.
     pub(super) fn keep_in_doubt(&mut self, path: &TreePath) {
-        self.record.cleared.retain(|cleared| cleared != path);
+        self.record.resolved_doubts.retain(|resolved| resolved != path);
     }
 
     /// The invoice cannot be exported. It keeps the file that it has.
@@ -254,9 +254,9 @@ impl Batch {
         let mut placements: Vec<Placement> = mem::take(&mut self.placements).into_values().collect();
         // Neighbours in a folder are put there one after the other.
         placements.sort_by(|a, b| a.path.cmp(&b.path));
-        let Record { entries, found, .. } = &self.record;
+        let Record { entries, recovered, .. } = &self.record;
         let adopted = entries.values().filter(|(_, origin)| origin.is_adopted()).map(|(entry, _)| entry);
-        let adopted = adopted.chain(found).map(|entry| entry.path.clone()).collect();
+        let adopted = adopted.chain(recovered).map(|entry| entry.path.clone()).collect();
         self.taken_over.clear();
         Changes { placements, adopted, removals: mem::take(&mut self.removals).into_values().collect() }
     }

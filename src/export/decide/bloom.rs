@@ -1,5 +1,8 @@
 //! A Bloom filter: it may take what is new for known, which costs a question to the ledger, and never what is known
 //! for new.
+//!
+//! A first run begins with an empty ledger, and asks it nothing about ids and paths that the filter does not contain:
+//! the run has not given them out. That spares two of three statements for each file.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 

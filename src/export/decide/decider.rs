@@ -10,11 +10,11 @@ use anyhow::{bail, ensure};
 
 use super::batch::{BATCH_TIME, Batch, FIRST_BATCH_DECISIONS, next_limit};
 use super::conflicts::{Conflicts, DeferredRow, RereadRows, Winner, winners};
+use super::decider_source::DeciderSource;
 use super::decisions::{Decisions, Rival};
 use super::doubted;
 use super::ledger_view::{InFlight, PathOwners};
 use super::parts::{Parts, advances, members};
-use super::second::SecondSource;
 use crate::event::Notice;
 use crate::export::check::{Candidate, CheckResult, FileState};
 use crate::export::commit::Committer;
@@ -44,7 +44,7 @@ const REREAD_A_PAGE: usize = 100;
 pub(in crate::export) struct Decider<'a> {
     groups: &'a [Group],
     decisions: Decisions<'a>,
-    second: SecondSource<'a>,
+    source: DeciderSource<'a>,
     conflicts: Conflicts,
     parts: Parts,
     /// When the open batch was begun: no row of it came earlier.
@@ -121,8 +121,8 @@ impl RowHandler for Decider<'_> {
         parts.into_iter().for_each(|part| self.decisions.take_back_doubles(part));
         self.publish_and_record()?;
         self.decisions.journal.finish(self.groups.len());
-        if let Committer::DryRun { state, rehearsal, .. } = &self.decisions.view.committer {
-            self.decisions.journal.say_prospects(*state, rehearsal)?;
+        if let Committer::DryRun { state, dry_run_ledger, .. } = &self.decisions.view.committer {
+            self.decisions.journal.say_prospects(*state, dry_run_ledger)?;
         }
         let totals = &self.decisions.journal.outcome.totals.run;
         ensure!(
@@ -134,10 +134,10 @@ impl RowHandler for Decider<'_> {
 }
 
 impl<'a> Decider<'a> {
-    pub(in crate::export) fn new(groups: &'a [Group], decisions: Decisions<'a>, second: SecondSource<'a>) -> Self {
+    pub(in crate::export) fn new(groups: &'a [Group], decisions: Decisions<'a>, source: DeciderSource<'a>) -> Self {
         let (conflicts, parts) = Default::default();
         let (opened, limit) = (Instant::now(), FIRST_BATCH_DECISIONS);
-        Self { groups, decisions, second, conflicts, parts, opened, limit }
+        Self { groups, decisions, source, conflicts, parts, opened, limit }
     }
 
     pub(in crate::export) fn into_outcome(self) -> RunResult {
@@ -147,7 +147,7 @@ impl<'a> Decider<'a> {
     /// The reader has begun a group: its tenants are started.
     fn begin(&mut self, group: usize) {
         for member in &self.groups[group].members {
-            self.decisions.journal.start(&member.tenant, member.watermark.clone());
+            self.decisions.journal.start(member);
         }
     }
 
@@ -161,7 +161,7 @@ impl<'a> Decider<'a> {
         };
         let Decisions { view, .. } = &mut self.decisions;
         if needs_file && !view.was_rejected(check_result.id())? {
-            view.batch.count(check_result.tenant(), |counts| counts.late(late_by));
+            view.batch.count(check_result.tenant(), |counts| counts.count_late_arrival(late_by));
         }
         Ok(())
     }
@@ -328,7 +328,7 @@ impl<'a> Decider<'a> {
     ) -> Result<(), SourceError> {
         let known = self.known_of(ids).map_err(SourceError::Consumer)?;
         let checker = self.decisions.checker;
-        let mut asks = self.second.telling(self.decisions.journal.tell);
+        let mut asks = self.source.telling(self.decisions.journal.tell);
         let refused = one_by_one::read(ids, |ids| {
             asks.ask(|source| {
                 let missing: Vec<InvoiceId> = ids.iter().filter(|id| !fresh.contains_key(*id)).cloned().collect();
@@ -342,8 +342,8 @@ impl<'a> Decider<'a> {
                 })
             })
         })?;
-        let came: Vec<InvoiceId> = ids.iter().filter(|id| fresh.contains_key(*id)).cloned().collect();
-        for (id, error) in one_by_one::blame(&mut asks, refused, &came)? {
+        let readable: Vec<InvoiceId> = ids.iter().filter(|id| fresh.contains_key(*id)).cloned().collect();
+        for (id, error) in one_by_one::blame(&mut asks, refused, &readable)? {
             let of_ledger = known.get(&id).and_then(|(known, _)| known.as_ref()).map(|known| &known.tenant);
             let tenant = waiting.get(&id).map(|waiting| &waiting.tenant).or(of_ledger).cloned();
             let unreadable = one_by_one::unreadable(id.clone(), tenant, &error);
@@ -496,7 +496,7 @@ impl<'a> Decider<'a> {
     /// A server that refuses to show the table, or takes too long for it, proves nothing.
     fn table_lasts(&mut self) -> anyhow::Result<bool> {
         let Some(before) = &self.decisions.parameters.table else { return Ok(false) };
-        let mut asks = self.second.telling(self.decisions.journal.tell);
+        let mut asks = self.source.telling(self.decisions.journal.tell);
         match asks.ask(|source| source.table_identity()) {
             Ok(now) => Ok(now.is_some_and(|now| before.lasts(&now))),
             Err(SourceError::Statement(_)) => Ok(false),

@@ -237,7 +237,8 @@ impl Decisions<'_> {
         Ok(())
     }
 
-    /// A file could not be removed, or is not what we wrote: it is listed, and a folder that is stuck fails the tenant.
+    /// A superseded file could not be removed, or is not what this program wrote: it is listed for `verify --prune`. A
+    /// folder that is stuck fails its tenant alone. The invoice is on record at its new path either way.
     fn note_not_removed(&mut self, batch: &mut Batch, left: &NotRemoved) {
         let path = left.path.to_string();
         match &left.why {
@@ -290,14 +291,14 @@ mod tests {
     use crate::export::options::Rejects;
     use crate::invoice::{Digest, SourceTime};
     use crate::run::Kind;
-    use crate::state::rehearsal::Rehearsal;
+    use crate::state::dry_run_ledger::DryRunLedger;
 
     fn decisions<'a>(parameters: &'a RunParameters, tell: &'a mut dyn FnMut(Event)) -> Decisions<'a> {
-        let rehearsal = Rehearsal::new().unwrap();
+        let dry_run_ledger = DryRunLedger::new().unwrap();
         Decisions {
             parameters,
             checker: Checker { tree: None, stage: None, presence: Presence::Checked, max_document: 9 },
-            view: LedgerView::new(Committer::DryRun { state: None, tree: None, rehearsal }, None),
+            view: LedgerView::new(Committer::DryRun { state: None, tree: None, dry_run_ledger }, None),
             journal: Journal::new(parameters, Rejects::Kept, tell),
             tally: Tally::new(Kind::Full, &[]),
             doubted: BTreeMap::new(),

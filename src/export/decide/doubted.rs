@@ -17,7 +17,7 @@ pub(super) fn clear_doubt(decisions: &mut Decisions<'_>) -> anyhow::Result<()> {
     }
     for (path, doubted) in std::mem::take(&mut decisions.doubted) {
         match clear_path(decisions, &path, &doubted) {
-            Ok(()) => decisions.view.batch.record.cleared.push(path),
+            Ok(()) => decisions.view.batch.record.resolved_doubts.push(path),
             // A folder that is not ours to read holds up no other tenant.
             Err(error) if error.downcast_ref().is_some_and(concerns_one_tenant) => {
                 let (path, detail) = (path.to_string(), format!("{error:#}"));
@@ -77,7 +77,7 @@ fn adopt_file(decisions: &mut Decisions<'_>, id: &InvoiceId, path: &TreePath) ->
     let Some(digest) = tree.digest(path)? else { return Ok(false) };
     if (&entry.path, entry.digest) != (path, digest) {
         let entry = Entry { path: path.clone(), digest, size: facts.size, settled: false, ..entry };
-        decisions.view.batch.record.found.push(entry);
+        decisions.view.batch.record.recovered.push(entry);
     }
     Ok(true)
 }

@@ -3,17 +3,18 @@
 
 use std::time::Duration;
 
-use crate::event::{Event, Notice};
+use crate::event::{Event, Notice, TenantPast};
 use crate::export::check::CheckResult;
 use crate::export::metrics::RunResult;
 use crate::export::options::Rejects;
+use crate::export::plan::Member;
 use crate::export::server::RunParameters;
 use crate::export::ticket::Part;
-use crate::invoice::{SourceTime, Tenant};
+use crate::invoice::Tenant;
 use crate::refusal::Trouble;
 use crate::run::{KeptReason, Kind};
 use crate::state::State;
-use crate::state::rehearsal::Rehearsal;
+use crate::state::dry_run_ledger::DryRunLedger;
 use crate::state::todo::{Leftover, Reject};
 
 const PROGRESS_EVERY: u64 = 100;
@@ -47,10 +48,11 @@ impl<'a> Journal<'a> {
     }
 
     /// Says that a tenant is read, and from where on.
-    pub(super) fn start(&mut self, tenant: &Tenant, watermark: Option<SourceTime>) {
+    pub(super) fn start(&mut self, Member { tenant, watermark, number, .. }: &Member) {
         let upto = (self.parameters.kind != Kind::Full).then(|| self.parameters.boundary.clone());
-        let after = if self.parameters.since.is_some() { self.parameters.since.clone() } else { watermark };
-        (self.tell)(Event::TenantStarted { tenant: tenant.clone(), after, upto });
+        let after = if self.parameters.since.is_some() { self.parameters.since.clone() } else { watermark.clone() };
+        let past = if number.is_some() { TenantPast::Known } else { TenantPast::None };
+        (self.tell)(Event::TenantStarted { tenant: tenant.clone(), past, after, upto });
         self.outcome.tenants.insert(tenant.clone());
     }
 
@@ -59,7 +61,7 @@ impl<'a> Journal<'a> {
         if let Some(tenant) =
             check_result.tenant().filter(|tenant| part != Part::Todo && !self.outcome.tenants.contains(*tenant))
         {
-            self.start(tenant, None);
+            self.start(&Member::new(tenant.clone()));
         }
         self.rows += 1;
         self.timeless += u64::from(check_result.is_timeless());
@@ -153,9 +155,9 @@ impl<'a> Journal<'a> {
     }
 
     /// Says what would become of each path that a dry run would touch, and notes how many rejects it would close.
-    pub(super) fn say_prospects(&mut self, state: Option<&State>, rehearsal: &Rehearsal) -> anyhow::Result<()> {
-        self.outcome.closed_rejects = state.map_or(Ok(0), |state| rehearsal.closed_rejects(state))?;
-        rehearsal.prospects(|path, prospect| (self.tell)(Event::Prospect { path: path.to_string(), prospect }))
+    pub(super) fn say_prospects(&mut self, state: Option<&State>, dry_run_ledger: &DryRunLedger) -> anyhow::Result<()> {
+        self.outcome.closed_rejects = state.map_or(Ok(0), |state| dry_run_ledger.closed_rejects(state))?;
+        dry_run_ledger.prospects(|path, prospect| (self.tell)(Event::Prospect { path: path.to_string(), prospect }))
     }
 
     fn say_what_stays(&mut self) {

@@ -1,5 +1,5 @@
 //! Owns the view of invoices and paths as decided so far, over three layers: the ledger, the batch in flight, and the
-//! open batch. Each overrules the one before. In a dry run the rehearsal overrules the ledger.
+//! open batch. Each overrules the one before. In a dry run what it decided (`DryRunLedger`) overrules the ledger.
 
 use std::hash::Hash;
 use std::iter;
@@ -9,9 +9,9 @@ use super::bloom::BloomFilter;
 use super::tally::Counted;
 use crate::export::commit::{Committer, Publishing};
 use crate::invoice::{Digest, InvoiceId};
+use crate::state::dry_run_ledger::DryRunInvoice;
 use crate::state::ledger::{Entry, Owner};
 use crate::state::origin::Origin;
-use crate::state::rehearsal::RehearsedInvoice;
 use crate::tree::name::TreePath;
 
 pub(in crate::export) struct LedgerView<'a> {
@@ -69,8 +69,8 @@ impl<'a> LedgerView<'a> {
         match self.unrecorded().find(|batch| batch.overrules(id)) {
             Some(batch) => Ok(batch.entry(id).cloned()),
             None if self.is_new(id) => Ok(None),
-            None => match self.rehearsed(id)?.filter(|rehearsed| rehearsed.overrules) {
-                Some(rehearsed) => Ok(rehearsed.entry),
+            None => match self.decided(id)?.filter(|decided| decided.overrules) {
+                Some(decided) => Ok(decided.entry),
                 None => self.recorded(id),
             },
         }
@@ -81,9 +81,9 @@ impl<'a> LedgerView<'a> {
         self.committer.state().map_or(Ok(None), |state| state.entry(id))
     }
 
-    fn rehearsed(&self, id: &InvoiceId) -> anyhow::Result<Option<RehearsedInvoice>> {
+    fn decided(&self, id: &InvoiceId) -> anyhow::Result<Option<DryRunInvoice>> {
         match &self.committer {
-            Committer::DryRun { rehearsal, .. } => rehearsal.of(id),
+            Committer::DryRun { dry_run_ledger, .. } => dry_run_ledger.of(id),
             Committer::Export { .. } => Ok(None),
         }
     }
@@ -122,14 +122,14 @@ impl<'a> LedgerView<'a> {
         }
         let run = self.committer.run();
         let owners = self.committer.state().map_or(Ok(Vec::new()), |state| state.owners(path, run))?;
-        let Committer::DryRun { rehearsal, .. } = &self.committer else { return Ok(owners) };
+        let Committer::DryRun { dry_run_ledger, .. } = &self.committer else { return Ok(owners) };
         let mut still = Vec::new();
         for owner in owners {
-            if self.rehearsed(&owner.id)?.is_none_or(|rehearsed| !rehearsed.overrules) {
+            if self.decided(&owner.id)?.is_none_or(|decided| !decided.overrules) {
                 still.push(owner);
             }
         }
-        still.extend(rehearsal.owners(path)?);
+        still.extend(dry_run_ledger.owners(path)?);
         Ok(still)
     }
 
@@ -160,7 +160,7 @@ impl<'a> LedgerView<'a> {
     pub(super) fn has_removed(&self, path: &TreePath) -> anyhow::Result<bool> {
         match &self.committer {
             Committer::Export { state, writing, .. } => state.has_removed(writing.run.id, path),
-            Committer::DryRun { rehearsal, .. } => rehearsal.has_removed(path),
+            Committer::DryRun { dry_run_ledger, .. } => dry_run_ledger.has_removed(path),
         }
     }
 
@@ -175,7 +175,7 @@ impl<'a> LedgerView<'a> {
     pub(super) fn counted(&self, id: &InvoiceId) -> anyhow::Result<Option<Counted>> {
         let counted = match &self.committer {
             Committer::Export { state, writing, .. } => state.counted(writing.run.id, id)?,
-            Committer::DryRun { .. } => self.rehearsed(id)?.map(|rehearsed| (rehearsed.tenant, rehearsed.counted)),
+            Committer::DryRun { .. } => self.decided(id)?.map(|decided| (decided.tenant, decided.counted)),
         };
         Ok(counted.filter(|(_, counts)| counts.seen > 0))
     }
@@ -189,8 +189,8 @@ impl<'a> LedgerView<'a> {
     pub(super) fn is_rejected(&self, id: &InvoiceId) -> anyhow::Result<bool> {
         let run = self.committer.run();
         let is_open = self.committer.state().map_or(Ok(false), |state| state.was_open_reject(id, run))?;
-        let is_rehearsed = self.rehearsed(id)?.is_some_and(|rehearsed| rehearsed.counted.rejected > 0);
-        Ok(is_open || is_rehearsed || self.unrecorded().any(|batch| batch.is_rejected(id)))
+        let is_decided = self.decided(id)?.is_some_and(|decided| decided.counted.rejected > 0);
+        Ok(is_open || is_decided || self.unrecorded().any(|batch| batch.is_rejected(id)))
     }
 }
 
@@ -198,12 +198,12 @@ impl<'a> LedgerView<'a> {
 mod tests {
     use super::*;
     use crate::invoice::Tenant;
-    use crate::state::rehearsal::Rehearsal;
+    use crate::state::dry_run_ledger::DryRunLedger;
     use crate::tree::publish::Published;
 
     fn view() -> LedgerView<'static> {
-        let rehearsal = Rehearsal::new().unwrap();
-        LedgerView::new(Committer::DryRun { state: None, tree: None, rehearsal }, None)
+        let dry_run_ledger = DryRunLedger::new().unwrap();
+        LedgerView::new(Committer::DryRun { state: None, tree: None, dry_run_ledger }, None)
     }
 
     fn entry(id: &str, country: &str, digest: u8) -> Entry {

@@ -13,15 +13,15 @@
 //! | `removal_proof.rs` | whether an old file may be removed: only if its row is provably the one that was exported |
 //! | `tally.rs` | that a row which is decided twice counts once |
 //! | `journal.rs` | what is said, and what came of the run |
-//! | `second.rs` | the deciding thread's connection to the source |
+//! | `decider_source.rs` | the deciding thread's connection to the source |
 //! | `bloom.rs` | which ids and paths an empty ledger need not be asked for |
 
 pub(super) use self::bloom::BloomFilter;
 pub(super) use self::decider::Decider;
+pub(super) use self::decider_source::DeciderSource;
 pub(super) use self::decisions::Decisions;
 pub(super) use self::journal::Journal;
 pub(super) use self::ledger_view::LedgerView;
-pub(super) use self::second::SecondSource;
 pub(super) use self::tally::Tally;
 
 mod batch;
@@ -33,7 +33,7 @@ mod doubted;
 mod journal;
 mod ledger_view;
 mod parts;
-mod second;
+mod decider_source;
 mod removal_proof;
 mod tally;
 

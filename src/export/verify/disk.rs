@@ -9,15 +9,16 @@ use chrono::DateTime;
 use super::findings::{Difference, Findings, Place};
 use super::task::{ContentCheck, Task};
 use crate::event::Event;
+use crate::export::in_doubt::{Blame, InDoubt};
 use crate::fs::private::{PRIVATE, PrivateFolder};
-use crate::invoice::{Digest, InvoiceId, Tenant};
+use crate::invoice::Tenant;
 use crate::lang::Text;
 use crate::refusal::Refusal;
 use crate::run::{Cancel, RunId};
 use crate::state::State;
 use crate::state::ledger::Entry;
 use crate::tree::name::TreePath;
-use crate::tree::stage::{self, Unrecorded};
+use crate::tree::stage::{self, Writer};
 use crate::tree::walk::{self, TreeEntryKind};
 use crate::tree::{Due, Facts, Tree};
 
@@ -39,7 +40,7 @@ pub(super) fn compare(
     let lookup = state.lookup()?;
     tell(Event::Expected(state.extent()?.0));
     let mut inspector = Inspector { tree, state, content: task.content, owner: tree.owner()?, ends: HashMap::new() };
-    let in_doubt = InDoubt::of(tree, state)?;
+    let in_doubt = in_doubt(tree, state)?;
     let mut after = None;
     loop {
         if let Some(signal) = cancel.signal() {
@@ -52,8 +53,8 @@ pub(super) fn compare(
             findings.files += 1;
             if let Some((difference, detail)) = inspector.inspect(entry, *run)? {
                 match in_doubt.judge(entry, tree) {
-                    Blame::NotTheDeadRun => findings.record_entry(difference, entry, detail),
-                    Blame::Perhaps => findings.record_entry(difference, entry, detail.then(&InDoubt::detail())),
+                    Blame::NotTheRun => findings.record_entry(difference, entry, detail),
+                    Blame::Perhaps => findings.record_entry(difference, entry, detail.then(&in_doubt.excuse())),
                     // The next run puts it on record.
                     Blame::ItsDocument => findings.note_pending(Place::Tenant(entry.tenant.clone())),
                 }
@@ -63,7 +64,13 @@ pub(super) fn compare(
             }
         }
     }
-    look_around(task, tree, state, &in_doubt.paths, findings)
+    look_around(task, tree, state, &in_doubt, findings)
+}
+
+/// What a dead run left in doubt. The lock is held, so no run is at work.
+fn in_doubt(tree: &Tree, state: &State) -> anyhow::Result<InDoubt> {
+    let private = PrivateFolder::open_existing(&tree.output().join(PRIVATE))?;
+    InDoubt::of(private.as_ref().map(stage::unrecorded).transpose()?.unwrap_or_default(), Writer::Died, state)
 }
 
 struct Inspector<'a> {
@@ -159,7 +166,7 @@ fn look_around(
     task: &Task,
     tree: &Tree,
     state: &State,
-    in_doubt: &HashMap<TreePath, Vec<Digest>>,
+    in_doubt: &InDoubt,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     let (selection, owner) = (&task.common.selection, tree.owner()?);
@@ -201,66 +208,16 @@ fn look_around(
     find_strangers(files, in_doubt, state, findings)
 }
 
-/// What a dead run may have done to files. The next run settles it.
-struct InDoubt {
-    /// At which it may have written, and the digests of the documents that may lie there.
-    paths: HashMap<TreePath, Vec<Digest>>,
-    /// Invoices that may have lost their file.
-    movers: HashSet<InvoiceId>,
-}
-
-/// Whether a dead run is to blame for a file that differs from the ledger.
-enum Blame {
-    NotTheDeadRun,
-    Perhaps,
-    /// The file holds the document that the run was to write.
-    ItsDocument,
-}
-
-impl InDoubt {
-    fn of(tree: &Tree, state: &State) -> anyhow::Result<Self> {
-        let private = PrivateFolder::open_existing(&tree.output().join(PRIVATE))?;
-        let Unrecorded { targets, movers } = private.as_ref().map(stage::unrecorded).transpose()?.unwrap_or_default();
-        let mut paths: HashMap<TreePath, Vec<Digest>> = HashMap::new();
-        for (path, doubted) in state.doubted_paths()? {
-            paths.entry(path).or_default().extend(doubted.contents.iter().map(|content| content.digest));
-        }
-        for target in targets {
-            paths.entry(target.path).or_default().extend(target.digest);
-        }
-        Ok(Self { paths, movers: movers.into_iter().collect() })
-    }
-
-    fn judge(&self, entry: &Entry, tree: &Tree) -> Blame {
-        match self.paths.get(&entry.path) {
-            Some(digests) => match tree.digest(&entry.path) {
-                Ok(Some(digest)) if digests.contains(&digest) => Blame::ItsDocument,
-                _ => Blame::Perhaps,
-            },
-            None if self.movers.contains(&entry.id) => Blame::Perhaps,
-            None => Blame::NotTheDeadRun,
-        }
-    }
-
-    /// Added to what differs, so that it is not taken for tampering.
-    fn detail() -> Text {
-        text!(
-            "a run that died may have changed it, and the next run settles it",
-            "可能是意外终止的运行所为，下次运行会重新确认"
-        )
-    }
-}
-
 /// Finds the files that no invoice of the ledger has.
 fn find_strangers(
     files: Vec<TreePath>,
-    in_doubt: &HashMap<TreePath, Vec<Digest>>,
+    in_doubt: &InDoubt,
     state: &State,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     for path in state.without_invoice(files)? {
         // The next run clears up what a dead run left.
-        if in_doubt.contains_key(&path) {
+        if in_doubt.has_path(&path) {
             findings.note_pending(Place::of_path(&path.to_string()));
             continue;
         }

@@ -159,8 +159,8 @@ fn remove_leftovers(
     }
     let published = publish(removals, writing, pruned, tell)?;
     let left: HashSet<&TreePath> = published.not_removed().iter().map(|left| &left.path).collect();
-    let tidied = paths.iter().filter(|path| !left.contains(path)).cloned().collect();
-    writing.record(state, &published, &Record { tidied, totals: *pruned, ..Record::default() })
+    let resolved_leftovers = paths.iter().filter(|path| !left.contains(path)).cloned().collect();
+    writing.record(state, &published, &Record { resolved_leftovers, totals: *pruned, ..Record::default() })
 }
 
 fn removal(id: &InvoiceId, path: &TreePath, digest: Digest) -> Removal {

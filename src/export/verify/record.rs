@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::disk::folder_of;
 use super::findings::{Findings, Place};
-use super::look::is_refused;
+use super::session::is_refused;
 use super::task::Task;
 use crate::export::metrics::RunMetrics;
 use crate::export::options::CommonOptions;
@@ -78,8 +78,8 @@ impl Record {
 
     /// Ends it with an error. The operator must know this one, not what ending it may meet.
     fn fail(&mut self, state: &mut State, task: &Task, metrics: &RunMetrics, error: &anyhow::Error) {
-        let message = Message::from(error).to_string();
-        let _ = self.end(state, &end(&task.common, metrics, RunStatus::Failed, Some(message)));
+        let text = Message::from(error).into();
+        let _ = self.end(state, &end(&task.common, metrics, RunStatus::Failed, Some(text)));
     }
 
     /// Ends it.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::findings::{Difference, Finding, Findings, Place};
-use super::look::Sight;
+use super::session::Sight;
 use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, CheckResult, Checker, Presence};
 use crate::export::diff::{Compare, ReaderEvent, Scope};
@@ -137,14 +137,7 @@ impl Examiner<'_> {
             if self.is_pending(&invoice.tenant, invoice.time.as_ref()) || self.is_rejected(&invoice.id)? {
                 return Ok(());
             }
-            let detail = match (&invoice.time, self.read_upto.contains_key(&invoice.tenant)) {
-                // The boundary may be that of a run of other tenants only.
-                (Some(time), false) => text!(
-                    "its source time is {time}, which runs have passed, and no run has exported its tenant",
-                    "更新时间为 {time}，之前的运行已读过这一时间，但该租户从未导出"
-                ),
-                (time, _) => lateness(time.as_ref()),
-            };
+            let detail = self.lateness(&invoice.tenant, invoice.time.as_ref());
             self.lost(&invoice.id, Some(&invoice.tenant), Some(path.to_string()), detail);
             return Ok(());
         };
@@ -205,7 +198,31 @@ impl Examiner<'_> {
         Ok(())
     }
 
-    /// Whether the next run exports the invoice anyway, since no run has read so far yet. Counts it if so.
+    /// Why no normal run exports an invoice any more. What runs have read of a tenant without a watermark is not known:
+    /// the boundary may be that of a run of other tenants only.
+    fn lateness(&self, tenant: &Tenant, time: Option<&SourceTime>) -> Text {
+        let Some(time) = time else {
+            return text!("it has no source time, so only full runs read it", "没有更新时间，只有全量导出会读取");
+        };
+        let boundary = self.otherwise.as_ref().map_or("-", SourceTime::as_str);
+        match self.read_upto.get(tenant) {
+            Some(Some(watermark)) => text!(
+                "its source time {time} is not above the watermark {watermark} of its tenant",
+                "更新时间 {time} 不晚于该租户的水位线 {watermark}"
+            ),
+            Some(None) => text!(
+                "its source time {time} is not above the boundary {boundary} of an earlier run; its tenant has no watermark",
+                "更新时间 {time} 不晚于之前一次运行的时间边界 {boundary}；该租户没有水位线"
+            ),
+            None => text!(
+                "its source time {time} is not above the boundary {boundary} of an earlier run; no run has exported its tenant",
+                "更新时间 {time} 不晚于之前一次运行的时间边界 {boundary}；该租户从未导出"
+            ),
+        }
+    }
+
+    /// Whether the next run exports the invoice anyway: it lies above the tenant's watermark, so no run has read so far
+    /// yet. Counts it if so. At or below the watermark, or without a time, an invoice that is not exported is lost.
     fn is_pending(&mut self, tenant: &Tenant, time: Option<&SourceTime>) -> bool {
         let read_upto = self.read_upto.get(tenant).and_then(Option::as_ref).or(self.otherwise.as_ref());
         let pending = time.is_some_and(|time| read_upto.is_none_or(|upto| time > upto));
@@ -248,15 +265,5 @@ impl Examiner<'_> {
     fn lost(&mut self, id: &InvoiceId, tenant: Option<&Tenant>, path: Option<String>, detail: Text) {
         let (tenant, id) = (tenant.cloned(), Some(id.clone()));
         self.findings.record(Finding { difference: Difference::Lost, tenant, id, path, detail });
-    }
-}
-
-/// Why no normal run exports an invoice any more.
-fn lateness(time: Option<&SourceTime>) -> Text {
-    match time {
-        Some(time) => {
-            text!("its source time is {time}, which runs have passed", "更新时间为 {time}，之前的运行已读过这一时间")
-        }
-        None => text!("it has no source time, so only full runs read it", "没有更新时间，只有全量导出会读取"),
     }
 }

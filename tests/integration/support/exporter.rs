@@ -402,9 +402,7 @@ impl Running {
     }
 
     pub(crate) fn tracer(&self) -> Pid {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("read its status");
-        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")?.trim().parse().ok());
-        tracer.and_then(Pid::from_raw).expect("the run is traced")
+        tracer_of(self.pid()).expect("the run is traced")
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -456,10 +454,21 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
+            let tracer = tracer_of(Pid::from_child(child));
             let _ = child.kill();
+            // The kernel gives a held process to its parent only after the tracer has let it go: a test that fails would
+            // wait for the ten minutes of `held`.
+            let _ = tracer.map(|tracer| kill_process(tracer, Signal::KILL));
             let _ = child.wait();
         }
     }
+}
+
+/// The process that traces this one; None if there is none.
+pub(crate) fn tracer_of(pid: Pid) -> Option<Pid> {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).ok()?;
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")?.trim().parse().ok());
+    tracer.and_then(Pid::from_raw)
 }
 
 /// The names in a folder; none where there is no folder.

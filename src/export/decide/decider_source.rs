@@ -5,13 +5,13 @@ use crate::export::one_by_one::RetryingSource;
 use crate::export::retry::RetryPolicy;
 use crate::source::{Source, SourceError};
 
-pub(in crate::export) struct SecondSource<'a> {
+pub(in crate::export) struct DeciderSource<'a> {
     retry: RetryPolicy,
     open: &'a dyn Fn() -> Result<Box<dyn Source>, SourceError>,
     source: Option<Box<dyn Source>>,
 }
 
-impl<'a> SecondSource<'a> {
+impl<'a> DeciderSource<'a> {
     pub(in crate::export) fn new(
         retry: RetryPolicy,
         open: &'a dyn Fn() -> Result<Box<dyn Source>, SourceError>,
@@ -21,12 +21,12 @@ impl<'a> SecondSource<'a> {
 
     /// Lends the connection. `tell` gets an event for each retry.
     pub(super) fn telling<'s>(&'s mut self, tell: &'s mut dyn FnMut(Event)) -> impl RetryingSource + use<'s, 'a> {
-        SourceWithEvents { second: self, tell }
+        SourceWithEvents { source: self, tell }
     }
 }
 
 struct SourceWithEvents<'s, 'a> {
-    second: &'s mut SecondSource<'a>,
+    source: &'s mut DeciderSource<'a>,
     tell: &'s mut dyn FnMut(Event),
 }
 
@@ -35,7 +35,7 @@ impl RetryingSource for SourceWithEvents<'_, '_> {
         &mut self,
         mut question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,
     ) -> Result<R, SourceError> {
-        let SecondSource { retry, open, source } = &mut *self.second;
+        let DeciderSource { retry, open, source } = &mut *self.source;
         retry.run(self.tell, || {
             let open = match source.take() {
                 Some(source) => source,

@@ -25,8 +25,8 @@ pub(super) struct Sight<'a> {
     pub run: Option<RunId>,
 }
 
-/// What is looked at, and held.
-pub(super) struct Look {
+/// Tree, state and lock of a verification that mends nothing. One that mends has `export::session::Session`.
+pub(super) struct VerifySession {
     pub tree: Tree,
     pub state: State,
     /// None where only tree and ledger are compared.
@@ -39,11 +39,11 @@ pub(super) struct Look {
 
 /// The lock, as far as it can be had.
 pub(super) enum Held {
-    Alone(ExportLock),
+    Alone(Box<ExportLock>),
     Shared { _lock: Option<SharedLock> },
 }
 
-impl Look {
+impl VerifySession {
     /// The session with the server is None where the source is not asked.
     pub(super) fn open(
         task: &Task,
@@ -90,11 +90,11 @@ fn open_read_only(task: &Task) -> anyhow::Result<State> {
 fn hold(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Held, Option<anyhow::Error>)> {
     let options = &task.common;
     match options.lock(tell) {
-        Ok((_, lock)) => Ok((Held::Alone(lock), None)),
+        Ok((_, lock)) => Ok((Held::Alone(Box::new(lock)), None)),
         Err(why) if may_only_read(&why) => {
             let (output, purpose) = (&options.paths.output, options.kind.as_str());
             let lock = lock::share(output, purpose, &options.surroundings.starter, options.work.lock_wait, tell)?;
-            Ok((Held::Shared { _lock: lock }, Some(why)))
+            Ok((Held::Shared { _lock: lock }, Some(not_on_record(why))))
         }
         Err(error) => Err(error),
     }
@@ -112,6 +112,7 @@ fn open_state(
             Ok(Some(state)) => return Ok((state, None)),
             Ok(None) => return Err(Refusal::NoState { state: task.common.paths.state.clone() }.into()),
             Err(error) if is_refused(&error) && !may_only_read(&error) => return Err(error),
+            Err(error) if may_only_read(&error) => Some(not_on_record(error)),
             Err(error) => Some(error),
         },
     };
@@ -129,6 +130,19 @@ fn refuse_tenants_not_in_state(state: &State, selection: &Selection) -> anyhow::
 /// Whether a command refuses to go on.
 pub(super) fn is_refused(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<Refusal>())
+}
+
+/// A reader needs no permission to write, so the remedy of the error itself would be wrong.
+fn not_on_record(why: anyhow::Error) -> anyhow::Error {
+    let what = text!(
+        "a verification without permission to write the state is not put on record",
+        "对状态没有写权限时，核对不记入历史"
+    );
+    let hint = text!(
+        "its answer holds all the same; the owner of the state puts one on record",
+        "其结果同样有效；由状态文件的所有者运行 verify 即可记入历史"
+    );
+    what.with_hint(hint).caused_by(why)
 }
 
 /// Whether tree or state can be read and not changed: they are another user's, or the file system is read-only.

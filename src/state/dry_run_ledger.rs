@@ -15,10 +15,10 @@ use crate::tree::name::TreePath;
 use crate::tree::publish::Published;
 
 /// The ledger as far as a dry run would have changed it.
-pub struct Rehearsal(Connection);
+pub struct DryRunLedger(Connection);
 
 /// What a dry run would have put on record of an invoice.
-pub struct RehearsedInvoice {
+pub struct DryRunInvoice {
     /// None: its file would belong to another one, or it has none.
     pub entry: Option<Entry>,
     pub tenant: Option<Tenant>,
@@ -37,7 +37,7 @@ const PROSPECTS: &str = "SELECT path, origin FROM decided WHERE origin < ?1 UNIO
                          SELECT path, NULL FROM removed WHERE path NOT IN (SELECT path FROM decided WHERE path IS NOT NULL)
                          ORDER BY path";
 
-impl Rehearsal {
+impl DryRunLedger {
     /// A ledger without any decision.
     pub fn new() -> anyhow::Result<Self> {
         let conn = temporary(
@@ -81,7 +81,7 @@ impl Rehearsal {
                 )?
                 .execute(params![id.as_str(), tenant, verdict])?;
         }
-        for entry in &record.found {
+        for entry in &record.recovered {
             self.0
                 .prepare_cached(
                     "INSERT INTO decided (id, tenant, time, path, sha256, size, settled, overrules)
@@ -105,8 +105,8 @@ impl Rehearsal {
     }
 
     /// What was decided on one invoice.
-    pub fn of(&self, id: &InvoiceId) -> anyhow::Result<Option<RehearsedInvoice>> {
-        Ok(self.0.prepare_cached(DECIDED)?.query_row([id.as_str()], rehearsed).optional()?)
+    pub fn of(&self, id: &InvoiceId) -> anyhow::Result<Option<DryRunInvoice>> {
+        Ok(self.0.prepare_cached(DECIDED)?.query_row([id.as_str()], decided_invoice).optional()?)
     }
 
     /// The invoices that would name a path.
@@ -159,7 +159,7 @@ impl Rehearsal {
     }
 }
 
-fn rehearsed(row: &Row<'_>) -> rusqlite::Result<RehearsedInvoice> {
+fn decided_invoice(row: &Row<'_>) -> rusqlite::Result<DryRunInvoice> {
     let tenant: Option<Tenant> = row.get("tenant")?;
     let path: Option<TreePath> = row.get("path")?;
     let size = row.get::<_, Option<u64>>("size")?.unwrap_or_default();
@@ -184,5 +184,5 @@ fn rehearsed(row: &Row<'_>) -> rusqlite::Result<RehearsedInvoice> {
         }),
         _ => None,
     };
-    Ok(RehearsedInvoice { entry, tenant, counted, overrules: row.get("overrules")? })
+    Ok(DryRunInvoice { entry, tenant, counted, overrules: row.get("overrules")? })
 }
