@@ -247,7 +247,7 @@ fn a_weaker_verification_does_not_take_a_proof_away() {
 }
 
 #[test]
-fn status_shows_the_date_of_each_depth_and_the_newest_verification_if_that_is_another() {
+fn status_shows_the_date_of_each_depth_and_the_newest_verification() {
     let table = Table::embedded();
     let exporter = exported(&table);
     // The clocks of the state stand still, so the dates are put in.
