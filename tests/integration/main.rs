@@ -21,6 +21,7 @@ mod counts;
 mod crash;
 mod damage;
 mod demo;
+mod documents;
 mod dropin;
 mod dryrun;
 mod errors;
