@@ -48,7 +48,9 @@ pub(crate) fn steps(document: &Document) -> (Vec<Step>, Vec<String>) {
                         Some(step) if step.output.is_none() => step.output = Some(number),
                         _ => faults.push(format!("{at}: the command before it has its output shown already")),
                     },
-                    Some((section, false)) if section == block.section => {}
+                    Some((section, false)) if section == block.section => {
+                        faults.push(format!("{at}: the command that printed this is not run"));
+                    }
                     _ => faults.push(format!("{at}: no command of this section could have printed this")),
                 }
                 continue;
