@@ -281,7 +281,7 @@ fn a_run_that_died_before_it_recorded_anything_has_not_found_nothing_new() {
         let list = exporter.run(["history"]).expect(0);
         assert!(list.stdout.lines().any(|line| line.ends_with(words)), "{list}");
     };
-    result("nothing recorded yet");
+    result("nothing recorded");
     exporter.run(["run"]).expect(0);
     result("nothing recorded");
 }
