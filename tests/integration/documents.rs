@@ -52,6 +52,7 @@ documents! {
     the_chinese_sources_show_what_happens: "docs/sources.zh-CN.md",
     the_state_shows_what_happens: "docs/state.md",
     the_architecture_shows_what_happens: "docs/architecture.md",
+    the_contributing_shows_what_happens: "docs/CONTRIBUTING.md",
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn assert_on_record(exporter: &Exporter<'_>, kind: &str, failed: &Finished, fact
             (&newest["id"].as_str().unwrap().to_owned(), &newest["started"], &newest["error"])
         );
         let chinese = exporter.run(["status", "--source", "", "--lang", "zh"]).expect(0);
-        assert!(chinese.stderr.contains("最近一次导出失败: 第 "), "{chinese}");
+        assert!(chinese.stderr.contains("最近一次导出失败: 运行 "), "{chinese}");
     }
 }
 

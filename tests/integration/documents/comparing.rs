@@ -11,6 +11,7 @@ static VOLATILE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let unit = "(?:ms|µs|us|s|m|h|d|min|seconds?|minutes?|hours?|days?)\\b";
     let chinese = "(?:毫秒|秒|分钟|分|小时|天)";
     let rules = [
+        (r"\s+".to_owned(), " "),
         (r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?(Z\b|[+-]\d\d:\d\d\b)?".to_owned(), "TIME"),
         (r"\b\d{4}-\d\d-\d\d\b".to_owned(), "DATE"),
         (r"\b\d{8}T\d{6}Z".to_owned(), "STAMP"),
@@ -20,13 +21,12 @@ static VOLATILE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b".to_owned(), "HEX"),
         (r"\b[0-9a-f]{16,}\b".to_owned(), "HEX"),
         (r#"("\w*(?:seconds|lag)": ?)[\d.]+"#.to_owned(), "${1}N"),
-        (r"\b(pid|process|进程)(:? ?)\d+".to_owned(), "$1${2}N"),
+        (r"\b(pid|process|进程号|进程)(:? ?)\d+".to_owned(), "$1${2}N"),
         (r"\binvoice-export \d+\.\d+\.\d+\S*".to_owned(), "invoice-export VERSION"),
         (r"\b\d+(\.\d+)? ?[KMGT]i?B\b|\b\d+ ?bytes?\b|\d+(\.\d+)? ?字节".to_owned(), "SIZE"),
         (format!("\\b\\d+(\\.\\d+)? ?{unit}( \\d+ ?{unit})*"), "SPAN"),
         (format!("\\d+(\\.\\d+)? ?{chinese}( ?\\d+ ?{chinese})*"), "SPAN"),
         (r"\b\d+(\.\d+)?( \w+)?/s\b".to_owned(), "RATE"),
-        (r"\s+".to_owned(), " "),
     ];
     rules.into_iter().map(|(pattern, instead)| (Regex::new(&pattern).unwrap(), instead)).collect()
 });
@@ -38,7 +38,7 @@ pub(crate) fn difference(shown: &[String], printed: &str) -> Option<String> {
         parts(shown).iter().map(|part| part.iter().map(|line| masked(line)).collect()).collect();
     let mut from = 0;
     for (n, part) in parts.iter().enumerate() {
-        let stands = |at: usize| real.get(at..at + part.len()).is_some_and(|lines| lines == part);
+        let stands = |at: usize| real.get(at..at + part.len()).is_some_and(|lines| part.iter().zip(lines).all(agree));
         let at = match (n == 0, n + 1 == parts.len()) {
             (true, true) => (real.len() == part.len() && stands(0)).then_some(0),
             (true, false) => stands(0).then_some(0),
@@ -46,13 +46,19 @@ pub(crate) fn difference(shown: &[String], printed: &str) -> Option<String> {
             (false, false) => (from..=real.len()).find(|&at| stands(at)),
         };
         let Some(at) = at else {
-            let differs = part.iter().find(|line| !real[from.min(real.len())..].contains(line));
-            let line = differs.or(real.iter().find(|line| !part.contains(line)));
+            let differs =
+                part.iter().find(|shown| !real[from.min(real.len())..].iter().any(|real| agree((shown, real))));
+            let line = differs.or(real.iter().find(|real| !part.iter().any(|shown| agree((shown, real)))));
             return Some(line.map_or("the order of lines".into(), |line| format!("the line {line:?}")));
         };
         from = at + part.len();
     }
     None
+}
+
+/// Whether a line is what is shown, which may leave its end out.
+fn agree((shown, real): (&String, &String)) -> bool {
+    shown == real || shown.strip_suffix('…').is_some_and(|start| real.starts_with(start.trim_end()))
 }
 
 /// What a block should show: all that was printed, or, where the block leaves lines out, the same lines as before.

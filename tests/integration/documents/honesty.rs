@@ -87,8 +87,9 @@ fn languages_that_do_not_agree_are_found_out() {
 
 #[test]
 fn dead_links_and_half_width_punctuation_are_found_out() {
-    let text = "# A heading: two\n[a](#a-heading-two) [b](../README.md) [c](https://example.org) [d](none.md) [e](#none)\n\
+    let text = "# A\n[a](../README.md#try-it) [b](../README.md) [c](https://example.org) [d](none.md) [e](#none)\n\
                 <img src=\"pictures/none.svg\">\n~sh\ncat [x](y)\n~\n";
+    assert_eq!(document("# A `b`: [c](d.md), e_f\n# A\n# A\n").anchors(), ["a-b-c-e_f", "a", "a-1"]);
     let found = dead_links(&document(text));
     assert_eq!(found.len(), 3, "{found:?}");
     let text = "一,二 `一,二` 三 (四)，five (六) [七](八)九\n~text\n一,二\n~\n";
@@ -105,7 +106,10 @@ fn output_is_compared_without_what_differs_from_run_to_run() {
     );
     assert_eq!(difference(&lines("…\nwritten 12 in 12 ms\n…"), printed), None);
     assert_eq!(difference(&lines("id started by\n…"), printed), None);
+    assert_eq!(difference(&lines("id …\n1 …\nwritten 12 …\nend"), printed), None);
+    assert_eq!(difference(&lines("pid 12\n进程号 1"), "pid     345\n进程号  678\n"), None);
     for wrong in [
+        "id …\n2 …\nwritten 12 …\nend",
         "id started by\n…\nwritten 13 in 1 s\n…",
         "…\nend\n…\nwritten 12 in 1 s\n…",
         "id started by",

@@ -62,7 +62,7 @@ fn with_history(place: &Place) {
     export(place, "--mode incremental --safety-lag 20m", &[0]);
     changes(table);
     export(place, "--mode incremental", &[3]);
-    prepare(place, "echo wrong >/tmp/wrong; ", &[0]);
+    prepare(place, "echo wrong >/tmp/wrong", &[0]);
     export(place, "--mode incremental --password-file /tmp/wrong", &[1]);
     export(place, "--mode incremental", &[0]);
 }
