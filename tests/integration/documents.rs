@@ -119,7 +119,9 @@ fn carry_out(document: &Document, steps: &[Step]) -> Vec<Outcome> {
 fn faults(document: &Document, step: &Step, outcome: &Outcome) -> Vec<String> {
     let at = format!("{}:{}: {}", document.path, step.line + 1, step.shown);
     let printed = &outcome.printed;
-    let Some(code) = outcome.code else { return vec![format!("{at}\n  was not reached; it printed:\n{printed}")] };
+    let Some(code) = outcome.code else {
+        return vec![format!("{at}\n  did not end, or was not reached; it printed:\n{printed}")];
+    };
     if !step.codes.contains(&code) {
         return vec![format!("{at}\n  ended with exit {code} instead of {:?}; it printed:\n{printed}", step.codes)];
     }

@@ -50,8 +50,10 @@ fn a_wrong_option_exit_output_or_field_is_found_out() {
 
 #[test]
 fn a_block_of_an_unknown_kind_and_an_output_without_its_command_are_found_out() {
-    let (_, found) = steps::steps(&document("# A\n~console\n$ ls\n~\n~sh\nls\n~\n# B\n~text\nfile\n~\n"));
-    assert_eq!(found.len(), 2, "{found:?}");
+    let (_, found) = steps::steps(&document(
+        "# A\n~console\n$ ls\n~\n~sh\nls\n~\n# B\n~text\nfile\n~\n~sh\nscripts/test\n~\n~text\nok\n~\n",
+    ));
+    assert!(found.len() == 3 && found[2].contains("is not run"), "{found:?}");
     assert!(
         found[0].contains("unknown kind \"console\"") && found[1].contains("no command of this section"),
         "{found:?}"

@@ -1,6 +1,7 @@
 //! What a document has a reader do: the commands of its blocks, one after the other, with the exit codes that it
 //! announces, and how all of them are run in one shell.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 
 use regex::Regex;
@@ -24,7 +25,7 @@ pub(crate) struct Step {
     pub(crate) output: Option<usize>,
 }
 
-/// What came of a step; no code where the shell did not get so far.
+/// What came of a step; no code where the shell did not get past it.
 pub(crate) struct Outcome {
     pub(crate) code: Option<i32>,
     pub(crate) printed: String,
@@ -48,7 +49,9 @@ pub(crate) fn steps(document: &Document) -> (Vec<Step>, Vec<String>) {
                         Some(step) if step.output.is_none() => step.output = Some(number),
                         _ => faults.push(format!("{at}: the command before it has its output shown already")),
                     },
-                    Some((section, false)) if section == block.section => {}
+                    Some((section, false)) if section == block.section => {
+                        faults.push(format!("{at}: the command that printed this is not run"));
+                    }
                     _ => faults.push(format!("{at}: no command of this section could have printed this")),
                 }
                 continue;
@@ -75,7 +78,8 @@ pub(crate) fn run(document: &Document, steps: &[Step], place: &Place) -> Vec<Out
         let errors = if is_json { "/dev/null" } else { "&1" };
         script += &format!("exec >>{EXCHANGE}/{n}.out 2>{errors}\n{}\necho $? >{EXCHANGE}/{n}.code\n", step.script);
     }
-    place.run(&script);
+    // A command that never ends is then the first that has no code.
+    let _ = catch_unwind(AssertUnwindSafe(|| place.run(&script)));
     let outcome = |n| Outcome {
         code: place.get(&format!("{n}.code")).and_then(|code| code.trim().parse().ok()),
         printed: place.get(&format!("{n}.out")).unwrap_or_default(),
