@@ -39,6 +39,7 @@ mod inherited;
 mod large;
 mod late_commits;
 mod legacy;
+mod legacy_doubts;
 mod legacy_mirror;
 mod locks;
 mod many_tenants;
