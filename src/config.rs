@@ -26,9 +26,10 @@ use crate::invoice::{SourceTime, Tenant};
 use crate::lang::{Message, Text};
 use crate::refusal::{AddressFault, Refusal, TextMark};
 use crate::run::Kind;
-use crate::source::{self, Access, Address, TableNames, Tls};
+use crate::source::{self, Access, Address, SourceName, TableNames, Tls};
 use crate::state::legacy;
 use crate::state::selection::Selection;
+use crate::window::Span;
 
 mod file;
 mod layer;
@@ -46,7 +47,8 @@ pub use self::wrong_values::wrong_value;
 /// The name of the state's file in the state folder.
 const STATE_FILE: &str = "state.db";
 
-/// The options of one `run`. A start that fails for want of a source, or of its password, is on record.
+/// The options of one `run`. Wrong usage that the command line alone shows is not on record; a start that fails when the
+/// files of the password are read is.
 pub fn export_options(
     common: &Common,
     run: &Run,
@@ -54,17 +56,20 @@ pub fn export_options(
     surroundings: Surroundings,
 ) -> anyhow::Result<ExportOptions> {
     let window = GivenWindow::of_source_times(run.since.as_deref(), run.until.as_deref())?;
+    let selection = selection(&run.tenant, &window)?;
     let kind = kind(run, matches, &window)?;
     let mode = if run.dry_run || dry_run_variable()? { export::Mode::DryRun } else { export::Mode::Export };
+    let (address, _) = source_address(common, matches)?;
     let options = CommonOptions {
         kind,
         paths: paths(common),
+        source: Some(SourceName::new(&address, &run.names.table)),
         policy: match (run.fresh, run.require_state) {
             (true, _) => StatePolicy::Fresh,
             (_, true) => StatePolicy::Required,
             _ => StatePolicy::Ordinary,
         },
-        selection: tenants(&run.tenant),
+        selection,
         margins: margins(&run.margins),
         work: work_options(&run.work),
         rejects: if run.strict { Rejects::FailTheirTenant } else { Rejects::Kept },
@@ -95,6 +100,7 @@ pub fn verification(
     surroundings: Surroundings,
 ) -> anyhow::Result<Task> {
     let window = GivenWindow::of_source_times(args.since.as_deref(), args.until.as_deref())?;
+    let selection = selection(&args.tenant, &window)?;
     let against = match (args.against_source, args.documents) {
         (_, true) => Against::Documents,
         (true, _) => Against::Keys,
@@ -104,11 +110,13 @@ pub fn verification(
     let leftovers = if args.prune_leftovers { Leftovers::Removed } else { Leftovers::Kept };
     let prune = if args.prune { Prune::Yes(PruneOrder { at_most: args.prune_up_to, leftovers }) } else { Prune::No };
     let needs_source = against != Against::Ledger || repair == Repair::Yes;
+    let address = needs_source.then(|| source_address(common, matches)).transpose()?;
     let options = CommonOptions {
         kind: Kind::Verify,
         paths: paths(common),
+        source: address.map(|(address, _)| SourceName::new(&address, &args.names.table)),
         policy: StatePolicy::Required,
-        selection: tenants(&args.tenant),
+        selection,
         margins: margins(&args.margins),
         work: work_options(&args.work),
         rejects: Rejects::Kept,
@@ -145,9 +153,10 @@ fn work_options(work: &Work) -> WorkOptions {
     WorkOptions { lock_wait, writers: usize::from(writers), durability }
 }
 
-/// The tenants that the command line names.
-fn tenants(named: &[String]) -> Selection {
-    Selection { tenants: named.iter().cloned().map(Tenant).collect(), ..Selection::default() }
+/// The tenants and the window that the command line names. A window by the source's clock is open until that is known.
+fn selection(tenants: &[String], window: &GivenWindow) -> anyhow::Result<Selection> {
+    let window = if window.needs_clock() { Span::default() } else { window.span()? };
+    Ok(Selection { tenants: tenants.iter().cloned().map(Tenant).collect(), window })
 }
 
 /// Where the script kept its state file.
@@ -260,17 +269,21 @@ fn address(text: &str, matches: &ArgMatches) -> anyhow::Result<(Address, Option<
     })
 }
 
-/// How to reach the source that the command line names, to read no documents.
-pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::Result<Access> {
-    let Some(text) = given_source(common) else {
-        return Err(Refusal::usage(message! {
+/// The address of the source that the command line or its variable names, and the password if it holds one.
+fn source_address(common: &Common, matches: &ArgMatches) -> anyhow::Result<(Address, Option<String>)> {
+    given_source(common).map(|text| address(text, matches)).unwrap_or_else(|| {
+        Err(Refusal::usage(message! {
             "no source given", "没有指定数据源";
             "name it with --source or INVOICE_EXPORT_SOURCE, for example mysql://user@host:3306/database",
             "请用 --source 或 INVOICE_EXPORT_SOURCE 指定，例如 mysql://user@host:3306/database"
-        }));
-    };
+        }))
+    })
+}
+
+/// How to reach the source that the command line names, to read no documents.
+pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::Result<Access> {
     refuse_password_on_command_line(common, matches)?;
-    let (mut url, from_url) = address(text, matches)?;
+    let (mut url, from_url) = source_address(common, matches)?;
     let login = common.defaults_file.as_deref().map(Login::read).transpose()?.unwrap_or_default();
     if let Some(user) = login.user {
         url.set_missing_user(user);

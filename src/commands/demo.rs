@@ -91,7 +91,7 @@ impl<'a> Stage<'a> {
         match in_place {
             Some(files) => self.say(&text!(
                 "# a first run is killed in the middle (kill -9): {files} of {issued} files are in place, each of them whole",
-                "# 第一次运行中途被 kill -9: {issued} 个文件中已有 {files} 个就位，且每个都是完整的"
+                "# 第一次运行中途被 kill -9: {issued} 个文件中已写好 {files} 个，且每个都是完整的"
             )),
             None => self.say(&text!(
                 "# this machine is too fast: each run that was to be killed in the middle was through before",
@@ -176,7 +176,7 @@ impl<'a> Stage<'a> {
             Some(0 | REJECTED | FINDING) => Ok(()),
             _ => Err(text!(
                 "the demo ends here: \"invoice-export {words}\" ended with {end}",
-                "演示到此结束: “invoice-export {words}” 以 {end} 结束"
+                "演示到此结束: “invoice-export {words}”的退出状态为 {end}"
             )
             .into()),
         }

@@ -5,6 +5,7 @@ use super::surroundings;
 use crate::cli::{Common, History};
 use crate::event::Life;
 use crate::given_time::{GivenWindow, OwnZone};
+use crate::lang::Text;
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::Columns;
@@ -13,6 +14,7 @@ use crate::state::State;
 use crate::state::changes::MovedWatermark;
 use crate::state::history::{LoggedFile, PastChange, RunInFull};
 use crate::state::pages::{HistoryFilter, OfKind};
+use crate::state::replaced::{PastNumber, Whereabouts};
 
 /// Entries and files that are read at once.
 const PAGE: usize = 1_000;
@@ -47,13 +49,11 @@ enum HistoryItem {
 fn find(state: &State, which: &str) -> anyhow::Result<HistoryItem> {
     let number = |text: &str| text.parse::<i64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
     if let Some(number) = which.strip_prefix('c').and_then(number) {
-        let found = state.change_in_full(number)?.ok_or_else(|| {
-            Refusal::usage(message! {
-                "there is no change {which}", "没有变更 {which}";
-                "list them with `history`", "请用 `history` 查看列表"
-            })
-        });
-        return found.map(|(change, moved)| HistoryItem::Change(Box::new(change), moved));
+        let Some((change, moved)) = state.change_in_full(number)? else {
+            let missing = text!("there is no change {which} in this state", "此状态文件中没有变更 {which}");
+            return Err(not_here(state, missing, which, PastNumber::Change(number)));
+        };
+        return Ok(HistoryItem::Change(Box::new(change), moved));
     }
     let id = match which {
         "last" => state.newest_run()?.ok_or_else(|| text!("there is no run yet", "还没有任何运行").into()),
@@ -68,12 +68,57 @@ fn find(state: &State, which: &str) -> anyhow::Result<HistoryItem> {
             })
         }),
     }?;
-    let run = state.run_in_full(id)?.ok_or_else(|| {
-        Refusal::usage(message! {
-            "there is no run {id}", "没有运行 {id}"; "list them with `history`", "请用 `history` 查看列表"
-        })
-    })?;
-    Ok(HistoryItem::Run(Box::new(run)))
+    match state.run_in_full(id)? {
+        Some(run) => Ok(HistoryItem::Run(Box::new(run))),
+        None => {
+            let missing = text!("there is no run {id} in this state", "此状态文件中没有运行 {id}");
+            Err(not_here(state, missing, which, PastNumber::Run(id.0)))
+        }
+    }
+}
+
+/// Says where the run or change may be found that this state does not have.
+fn not_here(state: &State, missing: Text, which: &str, number: PastNumber) -> anyhow::Error {
+    let whereabouts = match state.whereabouts(number) {
+        Ok(whereabouts) => whereabouts,
+        Err(error) => return error,
+    };
+    let in_range = |first, last| match number {
+        PastNumber::Run(_) => text!("runs {first} to {last}", "运行 {first} 至 {last}"),
+        PastNumber::Change(_) => text!("changes c{first} to c{last}", "变更 c{first} 至 c{last}"),
+    };
+    Refusal::usage(match whereabouts {
+        None => missing.with_hint(text!("list them with `history`", "请用 `history` 查看列表")),
+        Some(Whereabouts::In(file)) => {
+            let file = file.display();
+            message! {
+                "{missing}: it is in {file}, the state that this one has replaced",
+                "{missing}；它在被替换的状态文件 {file} 中";
+                "copy that file (and {file}-wal, if there is one) to state.db in an empty folder, and ask `history {which} --state-dir FOLDER`",
+                "请将该文件（若有 {file}-wal，一并复制）复制到空目录中并命名为 state.db，再执行 `history {which} --state-dir 目录`";
+                missing
+            }
+        }
+        Some(Whereabouts::Unreadable { first, last, files }) => {
+            let files = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
+            let range = in_range(first, last);
+            text!(
+                "{missing}: {range} belong to a state that this one has replaced, and what lies beside it cannot be read: {files}",
+                "{missing}；{range} 属于被替换的状态文件，而旁边的文件无法读取: {files}";
+                missing, range
+            )
+            .into()
+        }
+        Some(Whereabouts::Skipped { first, last }) => {
+            let range = in_range(first, last);
+            text!(
+                "{missing}: {range} belong to a state that this one has replaced, and that is not beside it any more",
+                "{missing}；{range} 属于被替换的状态文件，而它已不在旁边";
+                missing, range
+            )
+            .with_hint(text!("look in the copies of your backups", "请在备份副本中查找"))
+        }
+    })
 }
 
 /// A run that died counts as well, also before a later run has noticed.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use chrono::TimeDelta;
+use chrono::{Local, TimeDelta};
 use rustix::io::Errno;
 
 use super::{consent, surroundings};
@@ -24,12 +24,17 @@ use crate::run::Starter;
 use crate::state::State;
 use crate::state::backup::Occasion;
 use crate::state::changes::{Change, ChangeKind, ReadFile};
-use crate::state::legacy::{self, BadLine, Direction, ImportStep, LegacyEntry};
+use crate::state::legacy::{self, BadLine, Direction, ImportDoubt, ImportStep, LegacyEntry};
 use crate::state::legacy_file::{self, BackupPolicy, Replacement};
 use crate::tree::mark;
 
 /// Wrong lines that are told one by one, and tenants that are named in one line.
 const TOLD_AT_MOST: usize = 20;
+
+/// By how much the clock of the script's source may be ahead of this machine's. A time further ahead is of another zone,
+/// or wrong, which cannot be told here: its tenant is in doubt.
+const CLOCK_MARGIN: TimeDelta = TimeDelta::minutes(5);
+const TIME: &str = "%Y-%m-%d %H:%M:%S";
 
 /// A file that is to be imported, and what that would do.
 struct Import {
@@ -68,9 +73,32 @@ pub(super) fn import(common: &Common, args: &ImportLegacyState, reporter: &Repor
     carry_out(&planned, &file, &place, &starter, args, common.state_mode, reporter)
 }
 
+/// Says for which tenants it is not known that everything up to the time in the file was exported.
+fn say_doubts(steps: &[ImportStep], reporter: &Reporter) {
+    for (doubt, ..) in ImportDoubt::WORDS {
+        let doubted: Vec<&ImportStep> = steps.iter().filter(|step| step.doubt == Some(*doubt)).collect();
+        if doubted.is_empty() {
+            continue;
+        }
+        let names = names(&doubted);
+        let why = match doubt {
+            ImportDoubt::Failed => text!("their last run failed", "上次运行失败"),
+            ImportDoubt::Ahead => {
+                text!("their time lies ahead of this machine's clock", "其时间晚于本机时钟")
+            }
+        };
+        reporter.remark(&text!(
+            "the next incremental run compares all keys of these tenants, since {why}: {names}",
+            "下次增量导出会比对以下租户的全部键，因为{why}: {names}";
+            why
+        ));
+    }
+}
+
 /// Says what an import would do.
 fn show(planned: &Import, args: &ImportLegacyState, reporter: &Reporter) {
     reporter.table(&table(&planned.steps));
+    say_doubts(&planned.steps, reporter);
     if refuse_going_back(planned, args).is_err() {
         reporter.line(&text!(
             "some watermarks would go back, which takes --overwrite",
@@ -129,6 +157,7 @@ fn carry_out(
     let moved = state.import_legacy(&steps, args.overlap, &change)?;
     state.close()?;
     reporter.changed(&planned.details(moved.unsettled, backup.as_deref()));
+    say_doubts(&planned.steps, reporter);
     reporter.remark(&text!(
         "the script's files are taken into the ledger, and what it lost is exported, by: invoice-export run --mode full (what is right is not rewritten)",
         "接下来请运行 invoice-export run --mode full: 它把脚本导出的文件登记入台账，并补导漏掉的发票（正确的文件不会重写）"
@@ -153,7 +182,8 @@ fn plan(file: &Path, known: &[LegacyEntry], starter: &Starter, reporter: &Report
     let cannot = || text!("cannot read the script's state file {}", "无法读取脚本的状态文件 {}", file.display());
     let bytes = read(file).map_err(|error| Refusal::usage_because(cannot(), error))?;
     // Our clock and that of the source may differ by their zones, but not by more.
-    let latest = (starter.at + TimeDelta::days(1)).format("%Y-%m-%d %H:%M:%S").to_string();
+    let latest = (starter.at + TimeDelta::days(1)).format(TIME).to_string();
+    let now = (starter.at.with_timezone(&Local) + CLOCK_MARGIN).format(TIME).to_string();
     let refused = |fault| Refusal::NotLegacyState { file: file.to_path_buf(), fault };
     if TextMark::of(&bytes) == Some(TextMark::Utf16) {
         return Err(refused(LegacyFault::Marked(TextMark::Utf16)).into());
@@ -176,7 +206,7 @@ fn plan(file: &Path, known: &[LegacyEntry], starter: &Starter, reporter: &Report
         sha256: Digest::of(&bytes).to_string(),
         lines: Some(parsed.lines),
     };
-    Ok(Import { file, steps: legacy::steps(known, parsed.entries) })
+    Ok(Import { file, steps: legacy::steps(known, parsed.entries, &SourceTime(now)) })
 }
 
 /// A file that an operator names is reached as they say, the script's own only beneath the output.
@@ -212,6 +242,7 @@ fn table<'a>(steps: impl IntoIterator<Item = &'a ImportStep>) -> Table {
         .column("new", "新水位线", |step| (&step.entry.time).into())
         .column("change", "变化", |step| step.direction.into())
         .column("difference_seconds", "差值", |step| step.seconds().map_or(Cell::None, Cell::Seconds))
+        .column("doubt", "存疑", |step| step.doubt.into())
         .table(steps)
 }
 
@@ -229,6 +260,7 @@ impl Import {
             details = details.fact(word, zh, of(*direction));
         }
         details
+            .fact("in_doubt", "存疑的租户", self.steps.iter().filter(|step| step.doubt.is_some()).count())
             .fact("compared_again_by_the_next_incremental_run", "下次增量导出重新比对", unsettled)
             .fact("state_before", "原状态文件备份", backup)
             .table("moved", "移动的水位线", table(self.steps.iter().filter(|step| step.direction.moves())))

@@ -125,7 +125,7 @@ fn columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, HistoryE
         .for_people("window", "时间区间", window)
         .by(TimeBy::Source)
         .for_people("result", "结果", |entry| match &entry.what {
-            What::Run(run) => result(run).into(),
+            What::Run(run) => result(lives, run).into(),
             What::Change(change) => short_remark(change).into(),
         })
         .for_programs("user", "用户", |entry| (&starter(entry).0.name).into())
@@ -243,7 +243,7 @@ fn arrow<T: ToString>(from: Option<T>, to: Option<T>) -> Text {
 }
 
 /// The counts of rows and files that are not zero, and the error.
-fn result(run: &PastRun) -> Text {
+fn result(lives: &Lives<'_>, run: &PastRun) -> Text {
     let Counts { written, new, .. } = run.counts.counts;
     let told = run.counts.values().filter_map(|(name, n)| Some((name, n.filter(|n| *n > 0)?)));
     let told = told.filter(|(CountName { column, .. }, _)| match *column {
@@ -257,8 +257,8 @@ fn result(run: &PastRun) -> Text {
     match (told, error) {
         (Some(told), Some(error)) => told.then(&error),
         (None, None) => match run.status {
-            RunStatus::Running => text!("nothing recorded yet", "尚无记录"),
-            RunStatus::Interrupted => text!("nothing recorded", "未记录任何结果"),
+            RunStatus::Running if lives.of(run) != Some(Life::Dead) => text!("nothing recorded yet", "尚无记录"),
+            RunStatus::Running | RunStatus::Interrupted => text!("nothing recorded", "未记录任何结果"),
             _ => text!("nothing new", "无变化"),
         },
         (told, error) => told.or(error).unwrap_or_else(|| Text::same("")),

@@ -24,8 +24,9 @@ use crate::run::rfc3339;
 use crate::state::State;
 use crate::state::history::{PastReject, PastRun};
 use crate::state::overview::{LastRun, Overview};
+use crate::state::proofs::{NewestVerification, Proof};
 use crate::state::runs::LastKnownState;
-use crate::state::verifications::{ContentCheck, Proof};
+use crate::state::verifications::{Against, ContentCheck};
 
 /// Something is beyond a limit: the lag of a tenant, the number or the age of rejects.
 const FOUND: u8 = 6;
@@ -60,7 +61,7 @@ pub(super) fn run(common: &Common, args: &Status, matches: &ArgMatches, reporter
     let tenant_lags =
         totals::chosen(lag::tenant_lags(&overview, &by, args.stale_after), &args.tenant, present.as_ref())?;
     let totals = Totals::of(&tenant_lags, now);
-    let columns = columns(args, now).and(proof_columns()).and(failure_columns(failed.as_ref()));
+    let columns = columns(args, zone, now).and(proof_columns()).and(failure_columns(failed.as_ref()));
     reporter.table(&columns.table(tenant_lags.iter().take(row_limit(args))));
     conclude(&totals, &totals.of_tenants(args), args, reporter)
 }
@@ -148,7 +149,7 @@ fn mention_failed(failed: Option<&PastRun>, zone: OwnZone, reporter: &Reporter) 
 }
 
 /// The columns of tenants. How the last run went has shorter titles for people.
-fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, TenantLag> {
+fn columns(args: &Status, zone: OwnZone, now: DateTime<Utc>) -> Columns<'_, TenantLag> {
     let judged = args.stale_after.is_some();
     let last =
         |cell: fn(&LastRun) -> Cell| move |tenant_lag: &TenantLag| tenant_lag.last.as_ref().map_or(Cell::None, cell);
@@ -181,46 +182,78 @@ fn columns(args: &Status, now: DateTime<Utc>) -> Columns<'_, TenantLag> {
         .column("late_by_seconds", "最多迟到", |tenant_lag| {
             tenant_lag.late_by.map_or(Cell::None, |by| Cell::Seconds(by.cast_signed()))
         })
-        .and(shown_proof())
+        .and(shown_proofs(zone))
         .for_programs("note", "备注", |tenant_lag| tenant_lag.remark.into())
         .for_people("note", "备注", |tenant_lag| note(tenant_lag, args.margins.overlap).into())
 }
 
-/// The best proof of a tenant, for people.
-fn shown_proof() -> Columns<'static, TenantLag> {
+/// When a tenant was last proven at each depth, and the newest verification if that proved nothing, for people.
+fn shown_proofs(zone: OwnZone) -> Columns<'static, TenantLag> {
     Columns::default()
-        .for_people("verified", "最近核对", |tenant_lag: &TenantLag| {
-            Cell::moment(tenant_lag.proof.as_ref().map(|proof| &proof.at))
+        .for_people("last_proven", "最近一次核对无误", move |tenant_lag: &TenantLag| {
+            let proofs = tenant_lag.verified.telling();
+            let proofs = proofs.into_iter().map(|proof| {
+                let (at, how) = (zone.shown_text(&proof.at), how_proven(proof));
+                text!("{at} {how}", "{at} {how}"; how)
+            });
+            proofs.reduce(|all, proof| text!("{all}; {proof}", "{all}；{proof}"; all, proof)).into()
         })
         .by(TimeBy::Own)
-        .for_people("how", "核对方式", |tenant_lag| tenant_lag.proof.as_ref().map(how_proven).into())
+        .for_people("last_verified", "最近一次核对", move |tenant_lag| {
+            let newest = tenant_lag.verified.newest.as_ref();
+            let is_shown = |newest: &&NewestVerification| {
+                tenant_lag.verified.telling().iter().any(|proof| proof.run == newest.run)
+            };
+            newest.filter(|newest| !is_shown(newest)).map(|newest| found(newest, zone)).into()
+        })
+        .by(TimeBy::Own)
 }
 
-/// How a tenant was proven to differ in nothing, and in which window of source times.
+/// What a verification has found in a tenant, and when.
+fn found(newest: &NewestVerification, zone: OwnZone) -> Text {
+    let (at, against, differences) = (zone.shown_text(&newest.at), Text::from(newest.against), newest.differences);
+    match differences {
+        0 => text!("{at} {against}", "{at} {against}"; against),
+        _ => text!("{at} {against}: {differences} differ", "{at} {against}: 有 {differences} 处差异"; against),
+    }
+}
+
+/// What was compared when a tenant was proven to differ in nothing, and in which window of source times.
 fn how_proven(proof: &Proof) -> Text {
     let against = Text::from(proof.against);
     let content = match proof.content {
         ContentCheck::BySize => Text::same(""),
         ContentCheck::ByHash => text!(", hash", "，哈希"),
     };
-    let window = match span(proof.since.as_ref(), proof.until.as_ref()) {
+    let window = match span(proof.window.after.as_ref(), proof.window.upto.as_ref()) {
         None => Text::same(""),
         Some(window) => text!(", {window}", "，{window}"; window),
     };
     text!("{against}{content}{window}", "{against}{content}{window}"; against, content, window)
 }
 
-/// The best proof of a tenant, for programs.
+/// The best proof of a tenant, the date of each depth and the newest verification, for programs.
 fn proof_columns() -> Columns<'static, TenantLag> {
     let of =
-        |cell: fn(&Proof) -> Cell| move |tenant_lag: &TenantLag| tenant_lag.proof.as_ref().map_or(Cell::None, cell);
+        |cell: fn(&Proof) -> Cell| move |tenant_lag: &TenantLag| tenant_lag.verified.best().map_or(Cell::None, cell);
+    let at = |depth| move |tenant_lag: &TenantLag| Cell::moment(tenant_lag.verified.proven_at(depth));
+    let newest = |cell: fn(&NewestVerification) -> Cell| {
+        move |tenant_lag: &TenantLag| tenant_lag.verified.newest.as_ref().map_or(Cell::None, cell)
+    };
     Columns::default()
         .column("verified_run", "核对运行", of(|proof| proof.run.into()))
         .column("verified_time", "核对时间", of(|proof| Cell::moment(&proof.at)))
         .column("verified_against", "比对对象", of(|proof| proof.against.into()))
         .column("verified_content", "文件比对方式", of(|proof| proof.content.into()))
-        .column("verified_since", "核对区间起点", of(|proof| proof.since.as_ref().into()))
-        .column("verified_until", "核对区间终点", of(|proof| proof.until.as_ref().into()))
+        .column("verified_since", "核对区间起点", of(|proof| proof.window.after.as_ref().into()))
+        .column("verified_until", "核对区间终点", of(|proof| proof.window.upto.as_ref().into()))
+        .column("proven_ledger_time", "台账核对无误时间", at(Against::Ledger))
+        .column("proven_keys_time", "数据源的键核对无误时间", at(Against::Keys))
+        .column("proven_documents_time", "全部内容核对无误时间", at(Against::Documents))
+        .column("newest_verification_run", "最近一次核对运行", newest(|newest| newest.run.into()))
+        .column("newest_verification_time", "最近一次核对时间", newest(|newest| Cell::moment(&newest.at)))
+        .column("newest_verification_against", "最近一次核对的比对对象", newest(|newest| newest.against.into()))
+        .column("newest_verification_differences", "最近一次核对的差异", newest(|newest| newest.differences.into()))
         .all_for_programs()
 }
 

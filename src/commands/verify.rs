@@ -91,14 +91,16 @@ fn result(findings: &Findings, left: Option<&Findings>) -> Text {
         (found, None) => text!("{found} differ", "有 {found} 处差异"),
         (found, Some(left)) => text!("{found} differed, {left} still do", "原有 {found} 处差异，还剩 {left} 处"),
     };
-    match left.unwrap_or(findings).rejected {
+    let now = left.unwrap_or(findings);
+    let join = if now.number() == 0 { text!("but", "但") } else { text!("and", "另") };
+    match now.rejected {
         0 => compared,
         rejected => {
             let cannot = count(rejected, "invoice");
             text!(
-                "{compared}, but {cannot} cannot be exported (`status --rejects` lists them)",
-                "{compared}，但有 {rejected} 张发票无法导出（可用 status --rejects 查看）";
-                compared
+                "{compared}, {join} {cannot} cannot be exported (`status --rejects` lists them)",
+                "{compared}，{join}有 {rejected} 张发票无法导出（可用 status --rejects 查看）";
+                compared, join
             )
         }
     }

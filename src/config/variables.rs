@@ -10,7 +10,8 @@ use crate::lang::Message;
 /// The beginning of every name of ours.
 const PREFIX: &str = "INVOICE_EXPORT_";
 /// Names of ours that the program does not read: they are for the scripts and the tests of the repository.
-const OF_SCRIPTS: [&str; 6] = ["DEV_DB", "DEV_DB_ROWS", "FAULTS", "MYSQL", "SEED", "TEST_OWNS_A_SERVER"];
+const OF_SCRIPTS: [&str; 7] =
+    ["DEV_DB", "DEV_DB_ROWS", "FAULTS", "MYSQL", "SEED", "TEST_OWNS_A_SERVER", "WRITE_DOCUMENTS"];
 /// Variables of the script, which have no prefix.
 const OF_THE_SCRIPT: [&str; 2] = ["EXPORT_MODE", "DRY_RUN"];
 /// Of 1, which is the same name. A mistyped name is nearer than this, an arbitrary one is not.

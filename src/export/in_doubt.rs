@@ -116,7 +116,7 @@ impl InDoubt {
             Writer::Died => self.dead_run(),
             Writer::AtWork => self.run.map_or_else(
                 || text!("a run at work", "正在进行的运行"),
-                |run| text!("run {run}, which is at work,", "正在进行的第 {run} 次运行"),
+                |run| text!("run {run}, which is at work,", "正在进行的运行 {run} "),
             ),
         };
         text!(
@@ -138,7 +138,7 @@ impl InDoubt {
 
     fn dead_run(&self) -> Text {
         match self.run {
-            Some(run) => text!("run {run}, which died,", "意外终止的第 {run} 次运行"),
+            Some(run) => text!("run {run}, which died,", "意外终止的运行 {run} "),
             None => text!("a run that died", "意外终止的运行"),
         }
     }

@@ -13,8 +13,8 @@ use crate::invoice::{SourceTime, Tenant};
 use crate::source::{KeyCursor, ListedTenant, Source};
 use crate::state::history::RunStatus;
 use crate::state::overview::{LastRun, OpenRejects, Overview, TenantStanding};
+use crate::state::proofs::VerifiedTenant;
 use crate::state::runs::LastKnownState;
-use crate::state::verifications::Proof;
 use crate::window::{Span, seconds_between};
 
 /// What the source says now.
@@ -45,8 +45,8 @@ pub struct TenantLag {
     pub rejects: OpenRejects,
     /// Seconds that its latest late arrival lay below the watermark.
     pub late_by: Option<u64>,
-    /// The best proof that nothing differs in it.
-    pub proof: Option<Proof>,
+    /// What verifications say of it.
+    pub verified: VerifiedTenant,
     pub remark: Option<Remark>,
     pub stale: bool,
 }
@@ -158,7 +158,7 @@ fn without_lag(standing: &TenantStanding) -> TenantLag {
         last: standing.last.clone(),
         rejects: standing.rejects.clone(),
         late_by: standing.late_by,
-        proof: standing.proof.clone(),
+        verified: standing.verified.clone(),
         remark: standing.watermark.is_none().then_some(Remark::NoWatermark),
         ..TenantLag::default()
     }

@@ -72,7 +72,7 @@
 //! | `carry_out.rs` | the work of a run: scope, to-do list, threads |
 //! | `run.rs`, `dry_run.rs` | one run or dry run, from start to summary |
 //! | `verify.rs`, `verify/` | tree, ledger and source compared, with the same parts |
-//! | `lag.rs`, `why.rs` | how far tenants lag behind; what became of one invoice |
+//! | `lag.rs`, `why.rs`, `why/` | how far tenants lag behind; what became of one invoice |
 
 pub use self::options::{
     Backups, CommonOptions, ExportOptions, Margins, Mirror, Mode, Paths, Rejects, SourceOptions, Surroundings,

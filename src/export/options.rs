@@ -10,7 +10,7 @@ use crate::fs::readers::StateMode;
 use crate::given_time::GivenWindow;
 use crate::lock::{self, ExportLock};
 use crate::run::{Cancel, Kind, OwnClocks, Starter};
-use crate::source::Access;
+use crate::source::{Access, SourceName};
 use crate::state::selection::Selection;
 use crate::tree::{Durability, Tree};
 
@@ -30,6 +30,8 @@ pub struct ExportOptions {
 pub struct CommonOptions {
     pub kind: Kind,
     pub paths: Paths,
+    /// The source by the address that the operator gave; None: none is asked.
+    pub source: Option<SourceName>,
     pub policy: StatePolicy,
     pub selection: Selection,
     pub margins: Margins,

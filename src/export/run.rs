@@ -19,10 +19,6 @@ pub fn run(mut options: ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::R
     let metrics = RunMetrics::begin();
     let tell = &mut metrics.counting(tell);
     tell(Event::Started { kind: options.common.kind, dry_run: options.mode == Mode::DryRun });
-    // A start that fails before the server answers is on record with its window, if that is known by then.
-    if !options.window.needs_clock() {
-        options.common.selection.window = options.window.span()?;
-    }
     let ExportOptions { common, source, window, mode, .. } = &options;
     let mut connect = || ServerSession::open_with_window(source, window, tell);
     let (server_session, window) = match mode {

@@ -341,6 +341,17 @@ pub fn refuse_other_source(state: &Path, last: &LastKnownState, source: &dyn Sou
     }
 }
 
+/// Refuses what is not meant for this state: another source, or a tenant that neither has.
+pub(super) fn refuse_other_use(
+    options: &CommonOptions,
+    state: &State,
+    server_session: &mut ServerSession,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<()> {
+    refuse_other_source(&options.paths.state, &state.last_time()?, server_session.source.as_ref())?;
+    refuse_unknown_tenants(&options.selection, &[], Some(state), server_session, tell)
+}
+
 /// Refuses a selected tenant that neither the state nor the source has. The server is asked for those that it has not
 /// listed.
 pub(super) fn refuse_unknown_tenants(

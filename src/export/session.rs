@@ -10,7 +10,9 @@ use super::metrics::{RunMetrics, RunResult};
 use super::mirror;
 use super::options::{CommonOptions, ExportOptions};
 use super::plan::{self, StatePolicy};
-use super::server::{RunParameters, ServerSession, ServerSnapshot, refuse_unknown_tenants, take_snapshot};
+use super::server::{
+    RunParameters, ServerSession, ServerSnapshot, refuse_other_use, refuse_unknown_tenants, take_snapshot,
+};
 use super::writing::Writing;
 use crate::event::{Event, Notice};
 use crate::fs::private::PrivateFolder;
@@ -273,8 +275,23 @@ fn refuse_before_anything_is_made(
         return refuse_unknown_tenants(&options.selection, &[], None, server_session, tell);
     }
     if mark::of_output(&options.paths.output)?.is_some() {
-        return Ok(());
+        return refuse_before_an_upgrade(options, server_session, tell);
     }
     let state = options.location().open_read_only()?.map(|(state, ..)| state);
     refuse_unknown_tenants(&options.selection, &[], state.as_ref(), server_session, tell)
+}
+
+/// Opening the state of an older version upgrades it, which a run that may not start has no business to do.
+fn refuse_before_an_upgrade(
+    options: &CommonOptions,
+    server_session: &mut ServerSession,
+    tell: &mut dyn FnMut(Event),
+) -> anyhow::Result<()> {
+    if !State::is_older(&options.paths.state)? {
+        return Ok(());
+    }
+    match options.location().open_read_only()? {
+        Some((state, ..)) => refuse_other_use(options, &state, server_session, tell),
+        None => Ok(()),
+    }
 }

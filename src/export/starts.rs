@@ -64,16 +64,24 @@ fn belongs_on_record(error: &anyhow::Error) -> bool {
     )
 }
 
-/// Puts the start on record, if there is a state for it.
+/// Puts the start on record, if there is a state for it. The address that the operator gave says which source it is: the
+/// source may not have answered.
 fn record(options: &CommonOptions, error: &anyhow::Error) -> anyhow::Result<()> {
     let CommonOptions {
         kind,
         paths: Paths { output, state, .. },
+        source,
         surroundings: Surroundings { starter, clocks, .. },
         ..
     } = options;
     let Some(lock) = lock::acquire_state(state, starter, PATIENCE)? else { return Ok(()) };
     let Some(mut state) = State::open_for_record(&lock)? else { return Ok(()) };
+    if let (Some(recorded), Some(given)) = (state.source()?, source)
+        && recorded != given.0
+    {
+        return Ok(());
+    }
+    state.refuse_older()?;
     // A tree that cannot be looked at, or that another state describes, has nothing to say about numbers.
     let state_id = state.last_time()?.state_id;
     let mark = mark::of_output(output).ok().flatten().filter(|mark| mark.state_id == state_id);

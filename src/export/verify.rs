@@ -91,7 +91,8 @@ pub fn verify(mut task: Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event))
     let tell = &mut metrics.counting(tell);
     let Task { common, window, with_source, .. } = &task;
     let (server_session, window) = match with_source {
-        None => (None, window.span()?),
+        None if window.needs_clock() => (None, starts::on_record(common, || window.span())?),
+        None => (None, common.selection.window.clone()),
         Some(WithSource { source, .. }) => {
             let connect = || ServerSession::open_with_window(source, window, tell);
             let (server_session, window) = starts::on_record(common, connect)?;

@@ -17,7 +17,6 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, RenameFlags
 use rustix::io::Errno;
 
 use super::identity::Identity;
-use super::readers::remedy_of_readers;
 pub use super::route::Exposure;
 use super::route::{Route, is_trusted, others_may_write};
 use super::{FOLDER_MODE, create_folder_if_missing, open_beneath};
@@ -475,6 +474,14 @@ pub(super) fn cannot_create(path: &Path) -> Text {
 
 fn open_failed(path: &Path) -> Text {
     text!("cannot open {}", "无法打开 {}", path.display())
+}
+
+/// What helps a user against a file of the state that only others may read. Permission to write is not needed.
+fn remedy_of_readers() -> Text {
+    text!(
+        "ask its owner for permission to read it: `run --state-mode 0640` gives it to the group of the state's folder",
+        "请向其所有者申请读权限：run --state-mode 0640 可让状态目录的属组读取"
+    )
 }
 
 fn is_gone(path: &Path) -> Text {

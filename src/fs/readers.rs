@@ -104,14 +104,6 @@ impl PrivateFolder {
     }
 }
 
-/// What helps a user against a file of the state that only others may read. Permission to write is not needed.
-pub(super) fn remedy_of_readers() -> Text {
-    text!(
-        "ask its owner for permission to read it: `run --state-mode 0640` gives it to the group of the state's folder",
-        "请向其所有者申请读权限：run --state-mode 0640 可让状态目录的属组读取"
-    )
-}
-
 fn cannot_change(path: &Path) -> Text {
     text!("cannot change the permissions of {}", "无法更改 {} 的权限", path.display())
 }

@@ -47,7 +47,7 @@ impl AddressFault {
             Self::NotEncoded => message! {
                 "the source has a # or @ where none belongs", "数据源中有多余的 # 或 @";
                 "in a user name, password or path, write %23 for #, %40 for @, %2F for / and %3F for ?",
-                "用户名、密码和路径中的 # 请写成 %23，@ 写成 %40，/ 写成 %2F，? 写成 %3F"
+                "用户名、密码和路径中的 `#` 请写成 %23，`@` 写成 %40，`/` 写成 %2F，`?` 写成 %3F"
             },
             Self::FileNotEncoded => message! {
                 "the path of the sqlite: source has a ? or # in it", "sqlite: 数据源的路径中有 ? 或 #";

@@ -130,7 +130,10 @@ fn tallies(mode: RunMode, summary: &Summary) -> Vec<Text> {
         (moved, text!("- moved: {movers} with a new path", "- 移动: {moved} 条记录（路径已变）")),
         (
             unchanged,
-            text!("unchanged: {invoices} whose file was right already", "未变化: {unchanged} 条记录（文件已是最新）"),
+            text!(
+                "unchanged: {invoices} with the document and the file of before",
+                "未变化: {unchanged} 条记录（内容未变，文件仍在）"
+            ),
         ),
         (
             taken_over,
@@ -270,7 +273,7 @@ mod tests {
         assert_eq!(
             lines[6..],
             [
-                "[INFO] 未变化: 4 条记录（文件已是最新）",
+                "[INFO] 未变化: 4 条记录（内容未变，文件仍在）",
                 "[INFO] 已不是发票: 2 条记录（读取前已删除或状态已变）",
                 "[INFO] 迟到数据补导: 1 条记录（最多比水位线早 1 小时 30 分钟）",
                 "[INFO] 删除旧文件: 6 个（路径已变）",
@@ -315,7 +318,10 @@ mod tests {
     fn what_is_unchanged_is_not_exported_and_a_take_over_says_what_it_replaced() {
         let counts = Counts { seen: 10, unchanged: 10, ..Counts::default() };
         let full = Summary { counts, run: Some(RunId(1)), ..summary(Kind::Full) };
-        assert_eq!(chinese(&full)[4..], ["[INFO] 成功导出: 0 条记录", "[INFO] 未变化: 10 条记录（文件已是最新）"]);
+        assert_eq!(
+            chinese(&full)[4..],
+            ["[INFO] 成功导出: 0 条记录", "[INFO] 未变化: 10 条记录（内容未变，文件仍在）"]
+        );
         let counts = Counts { written: 6, new: 1, replaced: 3, moved: 2, unchanged: 4, taken_over: 3, ..counts };
         let full = Summary { counts, ..full };
         assert_eq!(
@@ -325,7 +331,7 @@ mod tests {
                 "[INFO] - new: 1 invoice without a file before",
                 "[INFO] - replaced: 3 invoices whose file had other content",
                 "[INFO] - moved: 2 invoices with a new path",
-                "[INFO] unchanged: 4 invoices whose file was right already",
+                "[INFO] unchanged: 4 invoices with the document and the file of before",
                 "[INFO] - taken over: 3 files that the state had no record of",
             ]
         );

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
@@ -49,6 +50,15 @@ impl Address {
         Ok((Self::Server(place), password))
     }
 
+    /// The server and the database, or the file, in a source's name. A file that is not there has the name that it
+    /// would have.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Server(place) => place.name(),
+            Self::File(given) => format!("sqlite:{}", real_path(Path::new(given)).display()),
+        }
+    }
+
     /// Sets the user of an address that names none. A file has no users.
     pub(crate) fn set_missing_user(&mut self, user: String) {
         if let Self::Server(place) = self
@@ -82,6 +92,15 @@ impl ServerAddress {
     pub(super) fn is_local(&self) -> bool {
         self.host == "localhost" || self.host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
     }
+}
+
+/// The path without links, as far as its parts are there.
+fn real_path(given: &Path) -> PathBuf {
+    let in_folder = || {
+        let folder = given.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(folder.canonicalize().ok()?.join(given.file_name()?))
+    };
+    given.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| given.to_path_buf())
 }
 
 /// Whether the text holds a URL with a password anywhere in it.

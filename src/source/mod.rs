@@ -59,6 +59,13 @@ pub use self::table_identity::TableIdentity;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceName(pub String);
 
+impl SourceName {
+    /// The name of a table at an address, whether or not it answers.
+    pub fn new(address: &Address, table: &str) -> Self {
+        Self(format!("{}.{table}", address.name()))
+    }
+}
+
 /// The names of the table and its columns, and the status that makes a row an invoice.
 #[derive(Clone, Debug)]
 pub struct TableNames {

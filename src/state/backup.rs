@@ -201,6 +201,13 @@ pub fn latest(state: &Path) -> anyhow::Result<Option<PathBuf>> {
     Ok(backup.map(|backup| backup.path))
 }
 
+/// The backups of states that restores replaced, newest first.
+pub(super) fn of_replaced_states(state: &PrivateFile) -> anyhow::Result<Vec<PathBuf>> {
+    let replaced = Occasion::Before(ChangeKind::Restore).name();
+    let made = finished(state)?.into_iter().filter(|backup| backup.occasion.starts_with(&replaced));
+    Ok(made.map(|backup| backup.path).collect())
+}
+
 /// Removes the oldest of those that runs made, and of those that were made before changes, beyond a
 /// number of each; an operator's own are never removed.
 pub fn prune(lock: &ExportLock, keep: usize) -> anyhow::Result<()> {

@@ -69,37 +69,51 @@ pub struct BadLine {
     pub text: String,
 }
 
-/// Reads a file, or says of every wrong line what is wrong. No time may lie after `latest`: the next
+/// The first line of a tenant.
+struct FirstLine<'a> {
+    number: u64,
+    line: &'a [u8],
+    /// Its place among the entries; None: it is wrong.
+    entry: Option<usize>,
+}
+
+/// Reads a file, or says of every wrong line everything that is wrong. No time may lie after `latest`: the next
 /// run would pull it back, and it would not be known what was exported up to it.
 pub fn parse(bytes: &[u8], latest: &SourceTime) -> Result<ParsedFile, Vec<BadLine>> {
     let mut entries: Vec<LegacyEntry> = Vec::new();
-    let mut first_lines: HashMap<Tenant, (u64, usize)> = HashMap::new();
+    let mut first_lines: HashMap<Tenant, FirstLine<'_>> = HashMap::new();
     let (mut bad, mut lines) = (Vec::new(), 0);
     for line in lines_of(bytes) {
         lines += 1;
-        let wrong =
-            |what| BadLine { number: lines, what, text: shortened(&String::from_utf8_lossy(line), QUOTED_AT_MOST) };
-        let entry = match entry(line, latest) {
+        let mut wrong = |what| {
+            bad.push(BadLine { number: lines, what, text: shortened(&String::from_utf8_lossy(line), QUOTED_AT_MOST) });
+        };
+        let fields = match fields(line) {
             Ok(None) => continue,
-            Ok(Some(entry)) => entry,
+            Ok(Some(fields)) => fields,
             Err(what) => {
-                bad.push(wrong(what));
+                wrong(what);
                 continue;
             }
         };
-        match first_lines.get(&entry.tenant) {
-            Some((_, at)) if entries[*at] == entry => {}
-            Some((first, _)) => {
-                bad.push(wrong(text!(
-                    "its tenant stands in line {first} already, with other values",
-                    "该租户已在第 {first} 行出现，且值不同"
-                )));
-            }
+        let (entry, mut faults) = match entry(fields, latest) {
+            Ok(entry) => (Some(entry), Vec::new()),
+            Err(faults) => (None, faults),
+        };
+        match first_lines.get(&Tenant::from(fields[0])) {
+            Some(first) if first.line == line => {}
+            Some(FirstLine { entry: Some(at), .. }) if entry.as_ref() == Some(&entries[*at]) => {}
+            Some(FirstLine { number, .. }) => faults.push(text!(
+                "its tenant stands in line {number} already, with other values",
+                "该租户已在第 {number} 行出现，且值不同"
+            )),
             None => {
-                first_lines.insert(entry.tenant.clone(), (lines, entries.len()));
-                entries.push(entry);
+                let at = entry.is_some().then_some(entries.len());
+                first_lines.insert(Tenant::from(fields[0]), FirstLine { number: lines, line, entry: at });
+                entries.extend(entry);
             }
         }
+        faults.into_iter().reduce(|all, one| text!("{all}; {one}", "{all}；{one}"; all, one)).map(wrong);
     }
     if bad.is_empty() { Ok(ParsedFile { entries, lines }) } else { Err(bad) }
 }
@@ -113,38 +127,51 @@ fn lines_of(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     lines.into_iter().flatten().map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
-/// None for an empty line or a comment.
-fn entry(line: &[u8], latest: &SourceTime) -> Result<Option<LegacyEntry>, Text> {
+/// The fields of a line; None for an empty line or a comment.
+fn fields(line: &[u8]) -> Result<Option<[&str; 4]>, Text> {
     let line = std::str::from_utf8(line)
         .map_err(|error| text!("it is not UTF-8 at byte {}", "第 {} 字节处不是 UTF-8", error.valid_up_to()))?;
     if line.starts_with('#') || line.trim().is_empty() {
         return Ok(None);
     }
     let fields: Vec<&str> = line.split('|').collect();
-    let &[tenant, time, count, status] = fields.as_slice() else {
-        let number = fields.len();
-        return Err(text!(
+    let number = fields.len();
+    fields.try_into().map(Some).map_err(|_| {
+        text!(
             "it has {number} fields; tenant|time|count|status are four",
             "有 {number} 个字段；应为 tenant|time|count|status 四个"
-        ));
-    };
-    if tenant.is_empty() {
-        return Err(text!("its tenant is empty", "租户为空"));
+        )
+    })
+}
+
+/// What the fields say, or everything that is wrong with them.
+fn entry([tenant, time, count, status]: [&str; 4], latest: &SourceTime) -> Result<LegacyEntry, Vec<Text>> {
+    match (self::tenant(tenant), self::time(time, latest), number(count), word(status)) {
+        (Ok(tenant), Ok(time), Ok(count), Ok(status)) => Ok(LegacyEntry { tenant, time, count, status }),
+        (tenant, time, count, status) => {
+            Err([tenant.err(), time.err(), count.err(), status.err()].into_iter().flatten().collect())
+        }
     }
-    if tenant.contains('\r') {
-        return Err(text!("there is a carriage return in its tenant", "租户中有回车符"));
+}
+
+fn tenant(text: &str) -> Result<Tenant, Text> {
+    match text {
+        "" => Err(text!("its tenant is empty", "租户为空")),
+        _ if text.contains('\r') => Err(text!("there is a carriage return in its tenant", "租户中有回车符")),
+        _ => Ok(Tenant::from(text)),
     }
-    let time = SourceTime::from(time);
-    let Some(_) = moment(&time) else {
-        return Err(text!(
+}
+
+fn time(text: &str, latest: &SourceTime) -> Result<SourceTime, Text> {
+    let time = SourceTime::from(text);
+    match moment(&time) {
+        None => Err(text!(
             "{time:?} is no time; write \"2025-11-28 16:30:00\"",
             "{time:?} 不是时间；格式为 \"2025-11-28 16:30:00\""
-        ));
-    };
-    if time > *latest {
-        return Err(text!("{time} lies in the future", "{time} 晚于当前时间"));
+        )),
+        Some(_) if time > *latest => Err(text!("{time} lies in the future", "{time} 晚于当前时间")),
+        Some(_) => Ok(time),
     }
-    Ok(Some(LegacyEntry { tenant: Tenant::from(tenant), time, count: number(count)?, status: word(status)? }))
 }
 
 fn number(text: &str) -> Result<u64, Text> {
@@ -212,12 +239,24 @@ impl Direction {
     }
 }
 
+words! {
+    /// Why it is not known that everything up to a time of the file was exported.
+    pub enum ImportDoubt {
+        /// Another program than the script wrote the line, and the run that failed may have moved the time.
+        Failed = "failed", "上次失败";
+        /// The time lies ahead of the clock.
+        Ahead = "ahead of the clock", "晚于时钟";
+    }
+}
+
 /// What an import does to one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportStep {
     pub entry: LegacyEntry,
     pub old: Option<SourceTime>,
     pub direction: Direction,
+    /// The next incremental run compares all keys of such a tenant. None: it reads keys from the overlap below the time.
+    pub doubt: Option<ImportDoubt>,
     /// Not even the count or the status differs.
     pub idle: bool,
 }
@@ -230,8 +269,9 @@ impl ImportStep {
     }
 }
 
-/// What an import of these entries would do to a state that says this.
-pub fn steps(state: &[LegacyEntry], entries: Vec<LegacyEntry>) -> Vec<ImportStep> {
+/// What an import of these entries would do to a state that says this. `now` is the latest time that the script can
+/// have read.
+pub fn steps(state: &[LegacyEntry], entries: Vec<LegacyEntry>, now: &SourceTime) -> Vec<ImportStep> {
     let known: HashMap<&Tenant, &LegacyEntry> = state.iter().map(|entry| (&entry.tenant, entry)).collect();
     let step = |entry: LegacyEntry| {
         let before = known.get(&entry.tenant);
@@ -242,7 +282,12 @@ pub fn steps(state: &[LegacyEntry], entries: Vec<LegacyEntry>) -> Vec<ImportStep
             Some(std::cmp::Ordering::Greater) => Direction::Forward,
         };
         let idle = before.is_some_and(|before| **before == entry);
-        ImportStep { old: before.map(|before| before.time.clone()), direction, idle, entry }
+        let doubt = match entry.status {
+            LegacyStatus::Failed => Some(ImportDoubt::Failed),
+            LegacyStatus::Success => (entry.time > *now).then_some(ImportDoubt::Ahead),
+        };
+        let doubt = doubt.filter(|_| direction != Direction::Same);
+        ImportStep { old: before.map(|before| before.time.clone()), direction, doubt, idle, entry }
     };
     entries.into_iter().map(step).collect()
 }
@@ -267,7 +312,7 @@ impl State {
     }
 
     /// Takes these watermarks over, all or none. The next incremental run reads keys from the overlap
-    /// below them.
+    /// below them, or all keys where a step is in doubt.
     pub fn import_legacy(
         &mut self,
         steps: &[ImportStep],
@@ -292,9 +337,9 @@ fn take(
     overlap: Duration,
     moved: &mut Moved,
 ) -> rusqlite::Result<()> {
-    let ImportStep { entry: LegacyEntry { tenant, time, count, status }, old, direction, .. } = step;
+    let ImportStep { entry: LegacyEntry { tenant, time, count, status }, old, direction, doubt, .. } = step;
     let n = tenants::get_or_insert(tx, tenant)?;
-    let below = window::earlier(time, overlap);
+    let below = if doubt.is_some() { None } else { window::earlier(time, overlap) };
     match direction {
         Direction::Same => {}
         Direction::Backward => watermarks::set(tx, change, tenant, Some(time), below, moved)?,

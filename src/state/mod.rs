@@ -17,7 +17,7 @@
 //! | `record`, `origin` | a published batch, in one transaction after its files; how each invoice got its file |
 //! | `supposition`, `dry_run_ledger` | the state as a run that begins would change it, and what a dry run decided |
 //! | `conditions` | conditions of the source that runs have warned of |
-//! | `runs`, `starts`, `verifications` | the history of runs, of starts that failed and of verifications |
+//! | `runs`, `starts`, `verifications`, `proofs` | the history of runs, of starts that failed and of verifications, and what those prove |
 //! | `changes` | the history of other changes; `history`, `pages`, `trace`, `file_past` and `overview` read all of it |
 //! | `legacy`, `legacy_file` | the script's state file, and how it is put in place |
 //!
@@ -42,9 +42,11 @@ pub mod open;
 pub mod origin;
 pub mod overview;
 pub mod pages;
+pub mod proofs;
 #[cfg(test)]
 mod query_plan_tests;
 pub mod record;
+pub mod replaced;
 mod readers;
 pub mod dry_run_ledger;
 pub mod restore;

@@ -35,9 +35,32 @@ impl State {
         Self::open_file(lock.state(), lock.starter())
     }
 
-    /// Opens the state for a record, in the same way.
+    /// Opens the state for a record. An older one is not upgraded, and takes none: `refuse_older` says so.
     pub fn open_for_record(lock: &StateLock) -> anyhow::Result<Option<Self>> {
-        Self::open_file(lock.state(), lock.starter())
+        if !is_state(lock.state())? {
+            return Ok(None);
+        }
+        refuse_unfit(lock.state())?;
+        Self::open_as_it_is(lock.state()).map(Some)
+    }
+
+    /// Refuses a state of an older version.
+    pub fn refuse_older(&self) -> anyhow::Result<()> {
+        let version = self.read(schema::version)?;
+        if version == KNOWN {
+            return Ok(());
+        }
+        Err(text!(
+            "the state has schema version {version}, which the next run upgrades to {KNOWN}",
+            "状态文件的结构版本为 {version}，下次运行会升级到 {KNOWN}"
+        )
+        .into())
+    }
+
+    /// Whether the head of the state is of an older version; false where there is no state.
+    pub fn is_older(path: &Path) -> anyhow::Result<bool> {
+        let Some(file) = PrivateFile::at(path)? else { return Ok(false) };
+        Ok(version_of(&file)?.is_some_and(|version| version < KNOWN))
     }
 
     /// Creates a state where there is none.
@@ -149,9 +172,14 @@ pub fn set_aside(lock: &ExportLock) -> anyhow::Result<Option<PathBuf>> {
 /// # Errors
 /// Refuses any other file, and a state of a newer version.
 pub(super) fn is_state(file: &PrivateFile) -> anyhow::Result<bool> {
+    version_of(file).map(|version| version.is_some())
+}
+
+/// The version of the schema in the head of a state; None where there is no state.
+fn version_of(file: &PrivateFile) -> anyhow::Result<Option<i64>> {
     let path = file.path();
     let damaged = |damage| Err(Refusal::StateDamaged { state: path.to_path_buf(), damage }.into());
-    let Some(mut file) = file.open()? else { return Ok(false) };
+    let Some(mut file) = file.open()? else { return Ok(None) };
     let (shown, mut header) = (path.display(), [0; 100]);
     let length =
         file.metadata().explain(|| text!("cannot look at the state {shown}", "无法查看状态文件 {shown}"))?.len();
@@ -170,7 +198,7 @@ pub(super) fn is_state(file: &PrivateFile) -> anyhow::Result<bool> {
     if version > KNOWN {
         return Err(Refusal::StateNewer { state: path.to_path_buf(), version, known: KNOWN }.into());
     }
-    Ok(true)
+    Ok(Some(version))
 }
 
 fn build(file: &PrivateFile) -> anyhow::Result<()> {

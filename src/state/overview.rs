@@ -6,8 +6,8 @@ use rusqlite::{Connection, Row, params};
 
 use super::State;
 use super::history::{PastReject, REJECT, RunStatus};
+use super::proofs::{VerifiedTenant, verified_tenants};
 use super::stored::TenantNo;
-use super::verifications::{Proof, proofs};
 use crate::invoice::{SourceTime, Tenant};
 use crate::run::RunId;
 
@@ -22,8 +22,8 @@ pub struct TenantStanding {
     pub rejects: OpenRejects,
     /// Seconds that the latest of its late arrivals lay below the watermark, as far as was asked for.
     pub late_by: Option<u64>,
-    /// The best proof that nothing differs.
-    pub proof: Option<Proof>,
+    /// What verifications say of it.
+    pub verified: VerifiedTenant,
 }
 
 /// The last incremental run that dealt with a tenant.
@@ -72,7 +72,7 @@ impl State {
             // A run at work goes on between two statements.
             let moment = conn.unchecked_transaction()?;
             let (mut rejects, late) = (open_rejects(&moment)?, lateness(&moment, late_since)?);
-            let proofs = proofs(&moment)?;
+            let mut verified = verified_tenants(&moment)?;
             let mut query = moment.prepare(STANDINGS)?;
             let rows = query.query_map([], |row| {
                 Ok(TenantStanding {
@@ -82,7 +82,7 @@ impl State {
                     last: last_run(row)?,
                     rejects: OpenRejects::default(),
                     late_by: late.get(&row.get("n")?).copied(),
-                    proof: proofs.get(&row.get("n")?).cloned(),
+                    verified: verified.remove(&row.get("n")?).unwrap_or_default(),
                 })
             })?;
             let mut tenants = rows.collect::<rusqlite::Result<Vec<_>>>()?;

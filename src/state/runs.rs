@@ -187,6 +187,11 @@ impl State {
         self.read(last_time)
     }
 
+    /// The name of the source that the state belongs to, also in a state of an older version; None: no run has begun.
+    pub fn source(&self) -> anyhow::Result<Option<String>> {
+        self.read(|conn| conn.query_row("SELECT source FROM meta", [], |row| row.get(0)))
+    }
+
     /// When a run ended; None while it has not, or if it is not known.
     pub fn end_of(&self, run: RunId) -> anyhow::Result<Option<String>> {
         self.read(|conn| conn.query_row("SELECT finished FROM run WHERE id = ?1", [run.0], |row| row.get(0)).optional())

@@ -140,8 +140,8 @@ impl State {
 
     /// The last run that died and left a path in doubt; None: it is not known, or nothing is in doubt.
     pub fn run_that_left_doubt(&self) -> anyhow::Result<Option<RunId>> {
-        let sql = "SELECT max(r.id) FROM doubt_path p JOIN todo d ON d.id = p.id AND d.why = 'doubt'
-                   JOIN run r ON r.id = d.run AND r.status = 'interrupted'";
+        let sql = "SELECT max(r.id) FROM doubt_path p CROSS JOIN todo d ON d.id = p.id AND d.why = 'doubt'
+                   CROSS JOIN run r ON r.id = d.run AND r.status = 'interrupted'";
         self.read(|conn| conn.query_row(sql, [], |row| row.get(0)))
     }
 

@@ -1,7 +1,7 @@
 //! Verifications: runs on record that compare, and what they found. Such a run has no boundary, so that no later run
 //! goes by it, until it goes on to mend what it found.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -88,18 +88,6 @@ pub struct PastPending {
     pub number: u64,
     /// Up to where runs had exported the tenant then; None: it had no watermark, or is not known.
     pub watermark: Option<SourceTime>,
-}
-
-/// A verification that covered a tenant and found no difference in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proof {
-    pub run: RunId,
-    /// When it began, RFC 3339. What changed later is not proven.
-    pub at: String,
-    pub against: Against,
-    pub content: ContentCheck,
-    pub since: Option<SourceTime>,
-    pub until: Option<SourceTime>,
 }
 
 impl PastVerification {
@@ -244,52 +232,6 @@ pub(super) fn findings_of(conn: &Connection, run: RunId) -> rusqlite::Result<Vec
     query.query_map([run], finding)?.collect()
 }
 
-/// The best proof of each tenant that has one: without a window before within one, then by what was compared, then the
-/// newest. A weaker verification says nothing that the stronger one before it did not say, but for what came later,
-/// which `Proof::at` tells. They are read in this order until every tenant has its proof.
-pub(super) fn proofs(conn: &Connection) -> rusqlite::Result<HashMap<TenantNo, Proof>> {
-    let mut proofs = HashMap::new();
-    let mut left: BTreeSet<i64> =
-        conn.prepare("SELECT n FROM tenant")?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    let mut query = conn.prepare(BEST_FIRST)?;
-    let mut rows = query.query([])?;
-    while !left.is_empty()
-        && let Some(row) = rows.next()?
-    {
-        let proof = Proof {
-            run: row.get("run")?,
-            at: row.get("started")?,
-            against: row.get("against")?,
-            content: row.get("content")?,
-            since: row.get("since")?,
-            until: row.get("until")?,
-        };
-        let mut covered: BTreeSet<i64> = match row.get("all_tenants")? {
-            true => left.range(..=row.get::<_, i64>("last_tenant")?).copied().collect(),
-            false => numbers(conn, "SELECT tenant FROM verification_tenant WHERE run = ?1", proof.run)?,
-        };
-        for unproven in numbers(conn, UNPROVEN, proof.run)? {
-            covered.remove(&unproven);
-        }
-        for proven in covered.into_iter().filter(|tenant| left.remove(tenant)).collect::<Vec<_>>() {
-            proofs.insert(TenantNo(proven), proof.clone());
-        }
-    }
-    Ok(proofs)
-}
-
-fn numbers(conn: &Connection, sql: &str, run: RunId) -> rusqlite::Result<BTreeSet<i64>> {
-    conn.prepare_cached(sql)?.query_map([run], |row| row.get(0))?.collect()
-}
-
-/// Without those that compared no file, which proves nothing.
-const BEST_FIRST: &str =
-    "SELECT v.*, r.started, r.since, r.until FROM verification v CROSS JOIN run r ON r.id = v.run WHERE v.files > 0
-    ORDER BY r.since IS NOT NULL OR r.until IS NOT NULL,
-             CASE v.against WHEN 'documents' THEN 0 WHEN 'keys' THEN 1 ELSE 2 END, v.run DESC";
-/// The tenants with differences, and those that had no watermark and may have consisted of pending invoices alone.
-const UNPROVEN: &str = "SELECT tenant FROM verification_finding WHERE run = ?1 UNION ALL
-    SELECT tenant FROM verification_tenant WHERE run = ?1 AND pending > 0 AND watermark IS NULL";
 pub(super) const DIFFERENCES_OF_TENANT: &str =
     "SELECT coalesce(sum(number), 0) FROM verification_finding WHERE run = ?1 AND tenant = ?2";
 pub(super) const PENDING_OF_TENANT: &str =

@@ -27,7 +27,8 @@ fn with_failed_tenant(table: &Table) -> Exporter<'_> {
     table.insert(&Row { id: 2, number: "INV2", document: "\u{feff}{}", time: &time, ..Row::default() });
     fs::create_dir_all(exporter.output()).unwrap();
     symlink(exporter.home(), exporter.output().join("10")).unwrap();
-    exporter.run(INCREMENTAL).expect(3);
+    let run = exporter.run(INCREMENTAL.iter().chain(&["--lang", "zh"])).expect(3);
+    assert!(run.stderr.contains("发票 INV2（id 2）无法导出: "), "{run}");
     exporter
 }
 

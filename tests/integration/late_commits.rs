@@ -399,7 +399,7 @@ fn an_invisible_transaction_longer_than_lag_and_overlap_is_found_by_verify() {
         incremental(&exporter, &BARE);
         end();
         incremental(&exporter, &BARE);
-        assert_eq!(exporter.tree().len(), 2, "normal runs do not see it, as the README says");
+        assert_eq!(exporter.tree().len(), 2, "normal runs do not see it, as docs/guarantees.md says");
         let verify = |args: &[&str], code| {
             let fixed = ["verify", "--against-source", "--format", "json"];
             exporter.run(fixed.iter().chain(args)).expect(code).json()

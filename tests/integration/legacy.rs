@@ -133,7 +133,7 @@ fn what_an_editor_leaves_in_the_file_is_read_over_and_the_import_is_on_record() 
     let moved = exporter.ask("SELECT change, name, old, new FROM watermark_change JOIN tenant ON n = tenant");
     assert_eq!(moved, ["1 1 NULL 2025-11-28 16:30:00", "1 10 NULL 2025-11-28 16:30:00"]);
     assert_eq!(tenant(&exporter, "1"), "2025-11-28 16:30:00 2025-11-28 15:30:00 NULL 127 success");
-    assert_eq!(tenant(&exporter, "10"), "2025-11-28 16:30:00 2025-11-28 15:30:00 NULL 0 failed");
+    assert_eq!(tenant(&exporter, "10"), "2025-11-28 16:30:00 NULL NULL 0 failed");
 }
 
 pub(crate) const GOOD: &str = "1|2025-11-28 16:30:00|127|SUCCESS\n";
@@ -235,11 +235,11 @@ fn a_dry_run_shows_what_would_change_and_leaves_no_trace() {
     );
     let untouched = everything_in(&[&exporter.output()], Traces::None);
     let shown = exporter.run([IMPORT, "--dry-run", "--format", "csv"]).expect(0);
-    let expected = "tenant,old,new,change,difference_seconds\n\
-                    1,2025-11-28 16:30:00,2025-11-28 17:30:01,forward,3601\n\
-                    2,2025-11-28 16:30:00,2025-11-28 16:29:00,backward,-60\n\
-                    3,2025-11-28 16:30:00,2025-11-28 16:30:00,same,0\n\
-                    4,,2025-11-28 16:30:00,new,\n";
+    let expected = "tenant,old,new,change,difference_seconds,doubt\n\
+                    1,2025-11-28 16:30:00,2025-11-28 17:30:01,forward,3601,\n\
+                    2,2025-11-28 16:30:00,2025-11-28 16:29:00,backward,-60,\n\
+                    3,2025-11-28 16:30:00,2025-11-28 16:30:00,same,0,\n\
+                    4,,2025-11-28 16:30:00,new,,\n";
     assert_eq!(shown.stdout, expected);
     assert!(shown.stderr.contains("--overwrite"), "{shown}");
     assert_eq!(everything_in(&[&exporter.output()], Traces::None), untouched);

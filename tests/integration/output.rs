@@ -14,7 +14,7 @@ use crate::support::{Exporter, Row, Table, on_every_source};
 const MINUTE: Duration = Duration::from_secs(60);
 const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
-/// The fields that the README lists, in its order.
+/// The fields that docs/operations.md lists.
 const FIELDS: [&str; 31] = [
     "run",
     "dry_run",

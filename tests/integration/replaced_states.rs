@@ -1,6 +1,7 @@
 //! States that another one has replaced: which watermarks moved by that, and where their runs are found.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -86,4 +87,71 @@ fn which_watermarks_moved_from_a_damaged_state_is_said_to_be_unknown() {
         let text = exporter.run(["history", "--kind", "restore", "--lang", lang]).expect(0);
         assert!(text.stdout.contains(words), "{text}");
     }
+}
+
+/// What `history` says of a number that the state does not have.
+#[track_caller]
+fn missing(exporter: &Exporter<'_>, which: &str, lang: &str) -> String {
+    exporter.run(["history", which, "--lang", lang]).expect(2).stderr
+}
+
+/// The only file in a folder with these words in its name.
+#[track_caller]
+fn file_named(folder: &Path, words: &str) -> String {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().display().to_string());
+    let found: Vec<String> =
+        entries.filter(|path| path.contains(words) && path.ends_with(char::is_alphanumeric)).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0].clone()
+}
+
+#[test]
+fn history_names_the_replaced_state_in_which_a_run_or_a_change_is() {
+    let table = Table::embedded();
+    arrive(&table, 1, "1");
+    let exporter = Exporter::new(&table);
+    exporter.run(INCREMENTAL).expect(0);
+    let backup = exporter.home().join("backup.db");
+    exporter.run(["state", "backup", backup.to_str().unwrap()]).expect(0);
+    exporter.run(INCREMENTAL).expect(0);
+    exporter.run(["state", "set", "1", "2025-11-27", "--yes"]).expect(0);
+    exporter.run(["state", "restore", backup.to_str().unwrap(), "--yes"]).expect(0);
+    let private = exporter.output().join(".export_state");
+    let replaced = file_named(&private.join("backups"), "before-restore");
+    for (which, en, zh) in [("2", "no run 2", "没有运行 2"), ("c1", "no change c1", "没有变更 c1")] {
+        let (english, chinese) = (missing(&exporter, which, "en"), missing(&exporter, which, "zh"));
+        assert!(english.contains(en) && english.contains(&replaced), "{english}");
+        assert!(chinese.contains(zh) && chinese.contains(&format!("它在被替换的状态文件 {replaced} 中")), "{chinese}");
+    }
+    // As the hint says.
+    let folder = exporter.home().join("look");
+    fs::create_dir(&folder).unwrap();
+    fs::copy(&replaced, folder.join("state.db")).unwrap();
+    let there = exporter.run(["history", "2", "--state-dir", folder.to_str().unwrap(), "--format", "json"]).expect(0);
+    assert_eq!(there.json()["id"], "2");
+
+    exporter.run(INCREMENTAL).expect(0);
+    exporter.run([&INCREMENTAL[..], &["--fresh"]].concat()).expect(0);
+    let aside = file_named(&private, "state.db.aside-");
+    assert!(missing(&exporter, "3", "en").contains(&aside), "{}", missing(&exporter, "3", "en"));
+    assert!(missing(&exporter, "2", "en").contains(&replaced), "{}", missing(&exporter, "2", "en"));
+    let files = exporter.run(["history", "3", "--files"]).expect(2);
+    assert!(files.stderr.contains(&aside), "{files}");
+    for never in ["99", "c99"] {
+        let said = missing(&exporter, never, "en");
+        assert!(!said.contains("replaced") && said.contains("list them"), "{said}");
+    }
+
+    fs::write(&aside, "damaged").unwrap();
+    let said = missing(&exporter, "3", "en");
+    assert!(said.contains("runs 1 to 3 belong") && said.contains(&aside), "{said}");
+    assert!(
+        missing(&exporter, "3", "zh").contains("运行 1 至 3 属于被替换的状态文件"),
+        "{}",
+        missing(&exporter, "3", "zh")
+    );
+    fs::remove_file(&aside).unwrap();
+    fs::remove_file(&replaced).unwrap();
+    let said = missing(&exporter, "3", "en");
+    assert!(said.contains("runs 1 to 3 belong") && said.contains("not beside it any more"), "{said}");
 }

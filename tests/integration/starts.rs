@@ -23,6 +23,29 @@ fn exported(table: &Table) -> Exporter<'_> {
     exporter
 }
 
+/// Lets the state belong to the source at this URL, as if its runs had been there.
+fn belongs_to(exporter: &Exporter<'_>, url: &str) {
+    let name = url.replace("root@", "").replace("nobody@", "");
+    meddle(&exporter.state(), &format!("UPDATE meta SET source = '{name}.t_invoice'"));
+}
+
+/// The file of a source, which is not there while it has another name.
+struct Hidden(String);
+
+impl Hidden {
+    fn new(table: &Table) -> Self {
+        let path = table.url().strip_prefix("sqlite:").unwrap().to_owned();
+        fs::rename(&path, format!("{path}.hidden")).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        fs::rename(format!("{}.hidden", self.0), &self.0).unwrap();
+    }
+}
+
 /// An invoice that came later.
 fn arrive(table: &Table, id: i64) {
     table.insert(&Row { id, number: &format!("INV{id}"), time: &table.ago(20 * MINUTE), ..Row::default() });
@@ -59,7 +82,7 @@ fn assert_on_record(exporter: &Exporter<'_>, kind: &str, failed: &Finished, fact
             (&newest["id"].as_str().unwrap().to_owned(), &newest["started"], &newest["error"])
         );
         let chinese = exporter.run(["status", "--source", "", "--lang", "zh"]).expect(0);
-        assert!(chinese.stderr.contains("最近一次导出失败: 第 "), "{chinese}");
+        assert!(chinese.stderr.contains("最近一次导出失败: 运行 "), "{chinese}");
     }
 }
 
@@ -82,12 +105,14 @@ fn a_start_that_the_server_refuses_is_on_record_and_status_says_so() {
         ];
         for (args, kind, source, fact) in cases {
             exporter.set("INVOICE_EXPORT_SOURCE", source);
+            belongs_to(&exporter, source);
             let code = if fact == "\"Nobody\"" { 2 } else { 1 };
             assert_on_record(&exporter, kind, &exporter.run(args).expect(code), fact);
         }
-        let of_backfill = exporter.ask_one("SELECT since, boundary FROM run WHERE kind = 'backfill'");
-        assert!(of_backfill.ends_with(" NULL") && of_backfill.starts_with("2025-1"), "{of_backfill}");
+        let of_backfill = exporter.ask_one("SELECT since, until, boundary FROM run WHERE kind = 'backfill'");
+        assert!(of_backfill.ends_with(" NULL NULL") && of_backfill.starts_with("2025-1"), "{of_backfill}");
         exporter.set("INVOICE_EXPORT_SOURCE", url.as_str());
+        belongs_to(&exporter, &url);
         table.execute("ALTER TABLE t_invoice RENAME TO t_elsewhere");
         assert_on_record(&exporter, "incremental", &exporter.run(INCREMENTAL).expect(1), "t_invoice");
         table.execute("ALTER TABLE t_elsewhere RENAME TO t_invoice");
@@ -110,12 +135,13 @@ fn a_start_without_a_source_or_its_password_is_on_record() {
     exporter.set("INVOICE_EXPORT_PASSWORD_FILE", "/nowhere/password");
     assert_on_record(&exporter, "incremental", &exporter.run(INCREMENTAL).expect(2), "--password-file");
     assert_on_record(&exporter, "verify", &exporter.run(["verify", "--against-source"]).expect(2), "--password-file");
-    let missing = exporter.home().join("missing.db").display().to_string();
+    let missing = table.url().replace("sqlite:", "");
     let password = exporter.home().join("password");
     fs::write(&password, "unused").unwrap();
     exporter.set("INVOICE_EXPORT_PASSWORD_FILE", password);
-    exporter.set("INVOICE_EXPORT_SOURCE", format!("sqlite:{missing}"));
+    let hidden = Hidden::new(&table);
     assert_on_record(&exporter, "full", &exporter.run(FULL).expect(1), &missing);
+    drop(hidden);
     let unknown = exporter.run(["verify", "--tenant", "Nobody"]).expect(2);
     assert_on_record(&exporter, "verify", &unknown, "\"Nobody\"");
 }
@@ -167,24 +193,109 @@ fn what_is_no_start_of_this_state_leaves_no_record() {
 }
 
 #[test]
-fn a_start_that_cannot_be_put_on_record_says_so_after_five_seconds() {
+fn a_start_against_another_source_leaves_no_record_though_that_does_not_answer() {
+    on_every_flavor(|flavor| {
+        let table = Table::on(server(flavor));
+        let mut exporter = exported(&table);
+        let before = everything_in(&[&exporter.output()], Traces::OfTheLock);
+        let url = table.url();
+        let (place, database) = url.rsplit_once('/').unwrap();
+        let others = [
+            format!("mysql://root@127.0.0.1:1/{database}"),
+            format!("{place}/no_such_database"),
+            format!("mysql://root@no-such-host.invalid:3306/{database}"),
+            format!("sqlite:{}", exporter.home().join("missing.db").display()),
+        ];
+        for other in &others {
+            exporter.set("INVOICE_EXPORT_SOURCE", other);
+            for args in [&INCREMENTAL[..], &["verify", "--against-source"]] {
+                let failed = exporter.run(args).expect(1);
+                assert!(!failed.error().contains("on record"), "{failed}");
+            }
+        }
+        exporter.set("INVOICE_EXPORT_SOURCE", url);
+        exporter.run([&INCREMENTAL[..], &["--table", "t_other"]].concat()).expect(1);
+        assert_eq!(everything_in(&[&exporter.output()], Traces::OfTheLock), before);
+        exporter.run(["run", "--tenant", "Nobody"]).expect(2);
+        assert_eq!(exporter.ask("SELECT id FROM run WHERE status = 'failed'"), ["2"]);
+    });
+}
+
+#[test]
+fn wrong_usage_is_on_record_where_state_or_source_had_to_be_asked() {
     let table = Table::embedded();
     let mut exporter = exported(&table);
+    let before = everything_in(&[&exporter.output()], Traces::OfTheLock);
+    let reversed = ["--since", "2025-11-02", "--until", "2025-11-01"];
+    for args in [
+        &["run", "--mode", "sideways"][..],
+        &["run", "--no-such-option"],
+        &["run", "--mode", "full", "--since", "2025-11-01"],
+        &["run", "--since", "some day"],
+        &["verify", "--since", "some day"],
+        &[&["run"][..], &reversed].concat(),
+        &[&["verify"][..], &reversed].concat(),
+        &["run", "--source", ""],
+        &["verify", "--against-source", "--source", ""],
+        &["run", "--source", "no address"],
+    ] {
+        exporter.run(args).expect(2);
+    }
+    exporter.set("EXPORT_MODE", "sideways");
+    exporter.run(["run"]).expect(2);
+    assert_eq!(everything_in(&[&exporter.output()], Traces::OfTheLock), before);
+    exporter.set("EXPORT_MODE", "");
+    for (args, kind, fact) in [
+        (&["run", "--tenant", "Nobody"][..], "full", "\"Nobody\""),
+        (&["verify", "--tenant", "Nobody"], "verify", "\"Nobody\""),
+        (&["verify", "--since", "2d"], "verify", "2d"),
+        (&["run", "--since", "2d", "--until", "3d"], "backfill", "3d"),
+    ] {
+        let failed = exporter.run(args).expect(2);
+        assert_on_record(&exporter, kind, &failed, if fact == "2d" { "no source is asked" } else { fact });
+    }
+    exporter.set("INVOICE_EXPORT_PASSWORD_FILE", "/nowhere/password");
+    assert_on_record(&exporter, "full", &exporter.run(FULL).expect(2), "--password-file");
+}
+
+#[test]
+fn a_start_that_failed_keeps_the_window_that_was_asked_for() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    let _hidden = Hidden::new(&table);
+    let (day, end) = (["--since", "2025-11-02 10:00:00"], ["--until", "2025-11-03 10:00:00"]);
+    let (from, to) = ("2025-11-02 10:00:00 ->", "-> 2025-11-03 10:00:00");
+    let both = "2025-11-02 10:00:00 -> 2025-11-03 10:00:00";
+    for command in [&["run"][..], &["verify", "--against-source"]] {
+        for (window, shown) in [(&day[..], from), (&end[..], to), (&[day, end].concat(), both)] {
+            exporter.run([command, window].concat()).expect(1);
+            let listed = exporter.run(["history", "--limit", "1"]).expect(0);
+            assert!(listed.stdout.contains(shown) && !listed.stdout.contains("none"), "{listed}");
+            let run = exporter.run(["history", "last", "--format", "json"]).expect(0).json();
+            let asked = |flag: &str| window.iter().skip_while(|word| **word != flag).nth(1).copied();
+            assert_eq!((&run["since"], &run["until"]), (&json!(asked("--since")), &json!(asked("--until"))), "{run}");
+        }
+    }
+}
+
+#[test]
+fn a_start_that_cannot_be_put_on_record_says_so_after_five_seconds() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
     arrive(&table, 2);
     let at_work = spawn_held(&exporter, "renameat", 1, &FULL);
     wait_for("a run at work", || exporter.ask("SELECT id FROM run WHERE status = 'running'") == ["2"]);
-    let source = table.url();
-    exporter.set("INVOICE_EXPORT_SOURCE", format!("sqlite:{}", exporter.home().join("missing.db").display()));
+    let hidden = Hidden::new(&table);
     for (lang, unrecorded) in [("en", "this start is not on record"), ("zh", "本次启动未能记入历史")] {
         let since = Instant::now();
         let failed = exporter.run(["run", "--mode", "incremental", "--lang", lang, "--format", "json"]).expect(1);
         assert!(since.elapsed() >= Duration::from_secs(5), "it did not wait");
-        assert!(failed.error().contains(unrecorded) && failed.error().contains("missing.db"), "{failed}");
+        assert!(failed.error().contains(unrecorded) && failed.error().contains(&hidden.0), "{failed}");
         assert!(failed.json()["error"].as_str().unwrap().contains("not on record"), "{failed}");
     }
+    drop(hidden);
     at_work.go_on();
     at_work.wait().expect(0);
-    exporter.set("INVOICE_EXPORT_SOURCE", source);
     assert_eq!(exporter.ask("SELECT id FROM run WHERE status = 'failed'"), [""; 0]);
     exporter.run(INCREMENTAL).expect(0);
     exporter.assert_agrees();
@@ -193,15 +304,14 @@ fn a_start_that_cannot_be_put_on_record_says_so_after_five_seconds() {
 #[test]
 fn a_start_that_failed_does_not_hide_that_an_older_state_was_restored() {
     let table = Table::embedded();
-    let mut exporter = exported(&table);
+    let exporter = exported(&table);
     exporter.run(["state", "backup"]).expect(0);
     arrive(&table, 2);
     exporter.run(INCREMENTAL).expect(0);
     exporter.run(["state", "restore", "latest", "--yes"]).expect(0);
-    let source = table.url();
-    exporter.set("INVOICE_EXPORT_SOURCE", format!("sqlite:{}", exporter.home().join("missing.db").display()));
+    let hidden = Hidden::new(&table);
     exporter.run(INCREMENTAL).expect(1);
-    exporter.set("INVOICE_EXPORT_SOURCE", source);
+    drop(hidden);
     exporter.run(["verify"]).expect(6);
     assert_eq!(exporter.ask("SELECT id, status FROM run ORDER BY id"), ["1 success", "3 failed", "4 success"]);
     let run = exporter.run(INCREMENTAL).expect(0);
@@ -213,7 +323,7 @@ fn a_start_that_failed_does_not_hide_that_an_older_state_was_restored() {
 #[test]
 fn a_start_that_failed_takes_no_number_from_the_tree_of_another_state() {
     let table = Table::embedded();
-    let (mut exporter, other) = (exported(&table), Exporter::new(&table));
+    let (exporter, other) = (exported(&table), Exporter::new(&table));
     for id in 2..5 {
         arrive(&table, id);
         other.run(INCREMENTAL).expect(0);
@@ -222,21 +332,21 @@ fn a_start_that_failed_takes_no_number_from_the_tree_of_another_state() {
         [exporter.state().parent().unwrap(), &other.output()].map(|path| path.display().to_string());
     let there = [&INCREMENTAL[..], &["--output", &foreign, "--state-dir", &folder]].concat();
     exporter.run(&there).expect(5);
-    exporter.set("INVOICE_EXPORT_SOURCE", format!("sqlite:{}", exporter.home().join("missing.db").display()));
+    let hidden = Hidden::new(&table);
     exporter.run(&there).expect(1);
+    drop(hidden);
     assert_eq!(exporter.ask("SELECT id, status FROM run ORDER BY id"), ["1 success", "2 failed", "3 failed"]);
 }
 
 #[test]
 fn a_start_that_failed_after_a_run_had_died_leaves_its_doubts_to_the_next_run() {
     let table = Table::embedded();
-    let mut exporter = exported(&table);
+    let exporter = exported(&table);
     arrive(&table, 2);
     assert!(run_with(&exporter, "renameat:signal=KILL:when=1", &INCREMENTAL).was_killed());
-    let source = table.url();
-    exporter.set("INVOICE_EXPORT_SOURCE", format!("sqlite:{}", exporter.home().join("missing.db").display()));
+    let hidden = Hidden::new(&table);
     exporter.run(INCREMENTAL).expect(1);
-    exporter.set("INVOICE_EXPORT_SOURCE", source);
+    drop(hidden);
     exporter.run(["verify"]);
     assert_eq!(
         exporter.ask("SELECT id, status FROM run WHERE id < 4 ORDER BY id"),
@@ -253,13 +363,13 @@ fn a_start_that_failed_after_a_run_had_died_leaves_its_doubts_to_the_next_run() 
 #[test]
 fn a_state_of_another_user_or_of_a_newer_program_is_left_alone_by_a_failed_start() {
     let table = Table::embedded();
-    let mut exporter = exported(&table);
-    exporter.set("INVOICE_EXPORT_SOURCE", format!("sqlite:{}", exporter.home().join("missing.db").display()));
+    let exporter = exported(&table);
+    let hidden = Hidden::new(&table);
     std::os::unix::fs::chown(exporter.state(), Some(65_534), None)
         .expect("this test gives a file to another user, which needs root");
     let before = everything_in(&[&exporter.output()], Traces::OfTheLock);
     let failed = exporter.run(INCREMENTAL).expect(1);
-    assert!(failed.error().contains("missing.db") && !failed.error().contains("on record"), "{failed}");
+    assert!(failed.error().contains(&hidden.0) && !failed.error().contains("on record"), "{failed}");
     assert_eq!(everything_in(&[&exporter.output()], Traces::OfTheLock), before);
     std::os::unix::fs::chown(exporter.state(), Some(0), None).unwrap();
     meddle(&exporter.state(), "PRAGMA user_version = 4711");
@@ -281,7 +391,7 @@ fn a_run_that_died_before_it_recorded_anything_has_not_found_nothing_new() {
         let list = exporter.run(["history"]).expect(0);
         assert!(list.stdout.lines().any(|line| line.ends_with(words)), "{list}");
     };
-    result("nothing recorded yet");
+    result("nothing recorded");
     exporter.run(["run"]).expect(0);
     result("nothing recorded");
 }

@@ -15,7 +15,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const INCREMENTAL: [&str; 3] = ["run", "--mode", "incremental"];
 
 /// As documented.
-const FIELDS: [&str; 22] = [
+const FIELDS: [&str; 29] = [
     "tenant",
     "watermark",
     "lag_seconds",
@@ -35,6 +35,13 @@ const FIELDS: [&str; 22] = [
     "verified_content",
     "verified_since",
     "verified_until",
+    "proven_ledger_time",
+    "proven_keys_time",
+    "proven_documents_time",
+    "newest_verification_run",
+    "newest_verification_time",
+    "newest_verification_against",
+    "newest_verification_differences",
     "failed_run",
     "failed_time",
     "failed_error",

@@ -45,9 +45,13 @@ impl Certificates {
 
     /// A server with this certificate. It reads the files once, at its start.
     pub(crate) fn server(&self, flavor: Flavor) -> Server {
+        Server::fresh_with(flavor, Settings { options: self.options().leak(), ..Settings::default() })
+    }
+
+    /// The options by which a server uses this certificate.
+    pub(crate) fn options(&self) -> Vec<&'static str> {
         let options = [("ca", "ca.pem"), ("cert", "server.pem"), ("key", "server.key")];
-        let options = options.map(|(name, file)| &*format!("--ssl-{name}={}", self.file(file)).leak());
-        Server::fresh_with(flavor, Settings { options: options.to_vec().leak(), ..Settings::default() })
+        options.map(|(name, file)| &*format!("--ssl-{name}={}", self.file(file)).leak()).to_vec()
     }
 }
 

@@ -339,3 +339,39 @@ fn which_watermarks_a_restore_moved_under_an_earlier_schema_is_not_known() {
     assert_eq!(moved(), [json!(0), json!(null)]);
     exporter.run(["state", "check", "--deep"]).expect(0);
 }
+
+#[test]
+fn a_start_that_fails_does_not_upgrade_the_state_and_says_it_is_not_on_record() {
+    for earlier in 1..steps().len() {
+        let (table, other) = (table(), self::table());
+        let mut exporter = Exporter::new(&table);
+        exporter.run(INCREMENTAL).expect(0);
+        take_back(&exporter, earlier);
+        let before = everything_in(&[&exporter.output()], Traces::OfTheLock);
+        let version = format!("schema version {earlier}");
+        for args in [
+            &["run", "--tenant", "Nobody"][..],
+            &["verify", "--tenant", "Nobody"],
+            &["verify", "--against-source", "--tenant", "Nobody"],
+        ] {
+            let failed = exporter.run(args).expect(2);
+            let error = failed.error();
+            assert!(error.contains("this start is not on record") && error.contains(&version), "{failed}");
+        }
+        let chinese = exporter.run(["run", "--tenant", "Nobody", "--lang", "zh"]).expect(2);
+        assert!(
+            chinese.error().contains(&format!("本次启动未能记入历史（状态文件的结构版本为 {earlier}")),
+            "{chinese}"
+        );
+        exporter.run(["run", "--table", "t_other"]).expect(1);
+        exporter.set("INVOICE_EXPORT_SOURCE", other.url());
+        exporter.run(INCREMENTAL).expect(5);
+        exporter.run(["verify", "--against-source"]).expect(5);
+        exporter.set("INVOICE_EXPORT_SOURCE", table.url());
+        assert_eq!(everything_in(&[&exporter.output()], Traces::OfTheLock), before, "schema {earlier}");
+        exporter.run(INCREMENTAL).expect(0);
+        exporter.run(["run", "--tenant", "Nobody"]).expect(2);
+        assert_eq!(exporter.ask("SELECT status FROM run ORDER BY id DESC LIMIT 2"), ["failed", "success"]);
+        exporter.assert_agrees();
+    }
+}

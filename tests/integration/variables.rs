@@ -173,7 +173,7 @@ fn every_variable_that_scripts_tests_and_documents_name_is_known() {
     let known = documented(&exporter);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut names = BTreeSet::new();
-    for place in ["scripts", "tests", "README.md", "README.zh-CN.md", "BENCHMARKS.md"] {
+    for place in ["scripts", "tests", "docs", "README.md", "README.zh-CN.md", "BENCHMARKS.md"] {
         let files =
             WalkDir::new(root.join(place)).into_iter().map(Result::unwrap).filter(|it| it.file_type().is_file());
         // The names in this file and in that of the drop-in are mistyped on purpose.

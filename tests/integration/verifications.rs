@@ -110,7 +110,7 @@ fn status_says_when_each_tenant_was_last_proven_and_how() {
     verify(&exporter, &["--against-source"], 0);
     assert_eq!(proofs(&exporter), ["1: 2 keys size null null", "10: 2 keys size null null"]);
     let text = exporter.run(["status"]).expect(0);
-    assert!(text.stdout.contains("verified") && text.stdout.contains(" keys"), "{text}");
+    assert!(text.stdout.contains("last proven") && text.stdout.contains(" keys"), "{text}");
     verify(&exporter, &["--hash", "--tenant", "10"], 0);
     assert_eq!(proofs(&exporter), ["1: 2 keys size null null", "10: 2 keys size null null"]);
     // A difference proves nothing, also where only the folder tells the tenant.
@@ -127,7 +127,7 @@ fn status_says_when_each_tenant_was_last_proven_and_how() {
     assert_eq!(proofs(&exporter), ["1: 4 keys size null null", windowed, "10: 2 keys size null null"]);
     let chinese = exporter.run(["status", "--lang", "zh"]).expect(0);
     assert!(
-        chinese.stdout.contains("最近核对")
+        chinese.stdout.contains("最近一次核对无误")
             && chinese.stdout.contains("台账和数据源的全部内容，2020-01-01 00:00:00 ->"),
         "{chinese}"
     );
@@ -244,6 +244,58 @@ fn a_weaker_verification_does_not_take_a_proof_away() {
     verify(&exporter, &["--against-source", "--documents", "--tenant", "1"], 0);
     verify(&exporter, &["--against-source"], 0);
     assert_eq!(proofs(&exporter), ["1: 6 documents size null null", "10: 7 keys size null null"]);
+}
+
+#[test]
+fn status_shows_the_date_of_each_depth_and_the_newest_verification() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    // The clocks of the state stand still, so the dates are put in.
+    let at = |run: u32, day: &str| {
+        let state = rusqlite::Connection::open(exporter.state()).unwrap();
+        let sql =
+            "DROP TRIGGER IF EXISTS run_is_final; UPDATE run SET started = '2026-11-DAYT10:00:00Z' WHERE id = RUN";
+        state.execute_batch(&sql.replace("DAY", day).replace("RUN", &run.to_string())).unwrap();
+    };
+    let row = |tenant: &str| {
+        let status = exporter.run(["status", "--tenant", tenant, "--format", "json"]).expect(0).json();
+        let fields =
+            ["proven_ledger_time", "proven_keys_time", "proven_documents_time"].map(|field| status[0][field].clone());
+        let newest =
+            ["run", "against", "differences"].map(|field| status[0][format!("newest_verification_{field}")].clone());
+        (fields.map(|time| time.as_str().map(|time| time[8..10].to_owned())), json!(newest))
+    };
+    let shown = |lang: &str| {
+        let status = exporter.run(["status", "--utc", "--lang", lang]).expect(0);
+        (status.stdout.lines().nth(1).unwrap().to_owned(), status.stdout)
+    };
+    let days = |days: [&str; 3]| days.map(|day| (!day.is_empty()).then(|| day.to_owned()));
+    assert_eq!(row("1"), (days(["", "", ""]), json!([null, null, null])));
+    verify(&exporter, &["--against-source", "--documents"], 0);
+    at(2, "01");
+    assert_eq!(row("1"), (days(["01", "01", "01"]), json!([2, "documents", 0])));
+    verify(&exporter, &["--against-source", "--tenant", "1"], 0);
+    at(3, "08");
+    assert_eq!(row("1"), (days(["08", "08", "01"]), json!([3, "keys", 0])));
+    assert_eq!(row("10"), (days(["01", "01", "01"]), json!([2, "documents", 0])));
+    let both = "2026-11-01 10:00:00Z documents; 2026-11-08 10:00:00Z keys";
+    assert!(shown("en").0.contains(both), "{}", shown("en").1);
+    // A deeper one that comes later outdoes the one before it.
+    verify(&exporter, &["--against-source", "--documents"], 0);
+    at(4, "15");
+    assert!(!shown("en").0.contains("11-08") && shown("en").0.contains("2026-11-15 10:00:00Z documents"));
+    fs::remove_file(exporter.output().join("1/CN/20251128+INV1.json")).unwrap();
+    verify(&exporter, &[], 6);
+    at(5, "22");
+    assert_eq!(row("1"), (days(["15", "15", "15"]), json!([5, "ledger", 1])));
+    for (lang, titles, newest) in [
+        ("en", ["last proven (UTC)", "last verified (UTC)"], "2026-11-22 10:00:00Z ledger: 1 differ"),
+        ("zh", ["最近一次核对无误", "最近一次核对"], "2026-11-22 10:00:00Z 台账: 有 1 处差异"),
+    ] {
+        let (row, all) = shown(lang);
+        assert!(titles.iter().all(|title| all.contains(title)) && row.contains(newest), "{all}");
+        assert!(row.contains("2026-11-15 10:00:00"), "{all}");
+    }
 }
 
 #[test]

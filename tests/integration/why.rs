@@ -329,7 +329,7 @@ fn a_file_that_a_dead_run_rewrote_is_in_doubt_and_not_altered() {
                 assert_says(&exporter, asked, 6, "waiting", "run 2, which died, may have written", "next run settles");
             assert_eq!((&said["file"], &said["file_is"]), (&file(written).into(), &"in doubt".into()), "{said}");
             let chinese = exporter.run(["why", asked, "--lang", "zh"]).expect(6).stdout;
-            assert!(chinese.contains("文件待确认: 意外终止的第 2 次运行可能已写入或删除它，但尚未登记"), "{chinese}");
+            assert!(chinese.contains("文件待确认: 意外终止的运行 2 可能已写入或删除它，但尚未登记"), "{chinese}");
         }
         let said = assert_says(&exporter, untouched, 6, "stale", "changed after it was exported", "");
         assert_eq!(said["file_is"], "intact");

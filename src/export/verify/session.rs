@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use super::task::Task;
 use crate::event::Event;
 use crate::export::options::Paths;
-use crate::export::server::{ServerSession, ServerSnapshot, take_snapshot, unknown_tenants};
+use crate::export::server::{ServerSession, ServerSnapshot, refuse_other_use, take_snapshot, unknown_tenants};
 use crate::lock::{self, ExportLock, SharedLock};
 use crate::refusal::Refusal;
 use crate::run::RunId;
@@ -47,12 +47,17 @@ impl VerifySession {
     /// The session with the server is None where the source is not asked.
     pub(super) fn open(
         task: &Task,
-        server_session: Option<ServerSession>,
+        mut server_session: Option<ServerSession>,
         tell: &mut dyn FnMut(Event),
     ) -> anyhow::Result<Self> {
         let options = &task.common;
-        // Taking the lock would make folders in a mistyped output.
-        drop(open_read_only(task)?);
+        // Taking the lock would make folders in a mistyped output, and opening the state would upgrade it.
+        let opened = open_read_only(task)?;
+        match &mut server_session {
+            Some(server_session) => refuse_other_use(options, &opened, server_session, tell)?,
+            None => refuse_tenants_not_in_state(&opened, &options.selection)?,
+        }
+        drop(opened);
         let (held, unwritable) = hold(task, tell)?;
         let (state, unwritable) = open_state(task, &held, unwritable)?;
         let (last, mark) = (state.last_time()?, mark::of_output(&options.paths.output)?);
@@ -131,7 +136,7 @@ pub(super) fn is_refused(error: &anyhow::Error) -> bool {
 fn not_on_record(why: anyhow::Error) -> anyhow::Error {
     let what = text!(
         "a verification without permission to write the state is not put on record",
-        "对状态没有写权限时，校验不记入历史"
+        "对状态没有写权限时，核对不记入历史"
     );
     let hint = text!(
         "its answer holds all the same; the owner of the state puts one on record",

@@ -14,6 +14,7 @@ use super::database::Database;
 use super::supervisor::Supervisor;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
+const USUAL_PORT: u16 = 3306;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flavor {
@@ -53,6 +54,8 @@ pub(crate) struct Server {
     address: Address,
     supervisor: Supervisor,
     pid: u32,
+    /// The process in the network of which it listens, if that is not ours.
+    network: Option<u32>,
 }
 
 /// How to reach a server; it outlives a kill and a restart.
@@ -69,16 +72,26 @@ impl Server {
     }
 
     pub(crate) fn fresh_with(flavor: Flavor, settings: Settings) -> Self {
+        Self::listening(flavor, settings, None)
+    }
+
+    /// A server that listens at its usual port in the network of this process.
+    pub(crate) fn in_network_of(process: u32, flavor: Flavor, settings: Settings) -> Self {
+        Self::listening(flavor, settings, Some(process))
+    }
+
+    fn listening(flavor: Flavor, settings: Settings, network: Option<u32>) -> Self {
+        let port = || if network.is_some() { USUAL_PORT } else { free_port() };
         let mut supervisor = Supervisor::new(settings.os_zone);
         let [from, to] = [flavor.new_data(), &supervisor.dir().join("data")].map(|folder| folder.display().to_string());
         let code = supervisor.run(&["cp".into(), "-a".into(), from, to]);
         assert!(code == 0, "the data folder could not be copied:\n{}", supervisor.log());
-        let address = Address { port: free_port(), socket: supervisor.dir().join("socket") };
-        let mut server = Self { flavor, settings, address, supervisor, pid: 0 };
+        let address = Address { port: port(), socket: supervisor.dir().join("socket") };
+        let mut server = Self { flavor, settings, address, supervisor, pid: 0, network };
         // Another process may take the port between our asking for it and the server's binding it.
         let started = (0..3).any(|_| {
             server.started() || {
-                server.address.port = free_port();
+                server.address.port = port();
                 false
             }
         });
@@ -90,6 +103,11 @@ impl Server {
     pub(crate) fn database(&self) -> Database {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         Database::create(self.address.clone(), format!("invoices_{}", NEXT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// A new empty database, where the test needs its name.
+    pub(crate) fn database_named(&self, name: &str) -> Database {
+        Database::create(self.address.clone(), name.to_owned())
     }
 
     /// SIGKILL; nothing is flushed or said good-bye to.
@@ -113,7 +131,10 @@ impl Server {
     }
 
     fn started(&mut self) -> bool {
-        let command = self.flavor.serve(self.supervisor.dir(), &self.address, self.settings.options);
+        let mut command = self.flavor.serve(self.supervisor.dir(), &self.address, self.settings.options);
+        if let Some(process) = self.network {
+            command.splice(0..0, ["nsenter".to_owned(), format!("--net=/proc/{process}/ns/net")]);
+        }
         self.pid = self.supervisor.start(&command);
         let deadline = Instant::now() + READY_WITHIN;
         while Instant::now() < deadline && !has_ended(self.pid) {
