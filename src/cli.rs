@@ -17,8 +17,10 @@ use crate::state::pages::OfKind;
 use crate::tree::Durability;
 
 mod chinese;
+mod configuration;
 
 pub use chinese::in_chinese;
+pub use configuration::{ConfigCommand, Init};
 
 /// Export issued invoices from MySQL or MariaDB, one JSON file each, completely or only what changed.
 ///
@@ -109,23 +111,6 @@ pub enum StateCommand {
     Check(Check),
     /// Let the state belong to the source that is given now
     AdoptSource(AdoptSource),
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
-    /// Each setting with its value and where that comes from
-    Show,
-    /// Write a configuration file with every setting as a comment
-    Init(Init),
-    /// Is the configuration right? Exit 2 if it is not, or if there is none
-    Check,
-}
-
-#[derive(Debug, Args)]
-pub struct Init {
-    /// A file that does not exist yet [default: /etc/invoice-export/config.toml for root, the one in ~/.config for others]
-    #[arg(value_name = "FILE")]
-    pub file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

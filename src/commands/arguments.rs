@@ -7,18 +7,18 @@ use crate::config::{self, ConfigFile};
 use crate::lang::Lang;
 use crate::report::PrintFormat;
 
-/// The language that flag, variable or locale ask for, in this order.
-pub(super) fn lang(arguments: &[String]) -> Lang {
-    match given(arguments, "--lang", "INVOICE_EXPORT_LANG").as_deref() {
+/// The language that flag, variable, configuration or locale ask for, in this order.
+pub(super) fn lang(arguments: &[String], file: Option<&ConfigFile>) -> Lang {
+    match given(arguments, "--lang", "INVOICE_EXPORT_LANG").as_deref().or_else(|| file?.text("lang")) {
         Some("zh") => Lang::Zh,
         Some("en") => Lang::En,
         _ => locale(),
     }
 }
 
-/// The form of results that flag or variable ask for.
-pub(super) fn format(arguments: &[String]) -> PrintFormat {
-    match given(arguments, "--format", "INVOICE_EXPORT_FORMAT").as_deref() {
+/// The form of results that flag, variable or configuration ask for, in this order.
+pub(super) fn format(arguments: &[String], file: Option<&ConfigFile>) -> PrintFormat {
+    match given(arguments, "--format", "INVOICE_EXPORT_FORMAT").as_deref().or_else(|| file?.text("format")) {
         Some("json") => PrintFormat::Json,
         Some("csv") => PrintFormat::Csv,
         _ => PrintFormat::Text,

@@ -44,7 +44,7 @@ pub fn main() -> ExitCode {
     };
     let (cli, matches) = match parse(command) {
         Ok(parsed) => parsed,
-        Err(error) => return ExitCode::from(refused(error, &arguments)),
+        Err(error) => return ExitCode::from(refused(error, &arguments, file.as_ref())),
     };
     let reporter = Reporter::new(report_settings(&cli));
     config::unknown_variables(&Cli::command()).into_iter().for_each(|unknown| reporter.warn(unknown));
@@ -70,10 +70,10 @@ fn configured(arguments: &[String]) -> anyhow::Result<(clap::Command, Option<Con
 /// Says what is wrong with the configuration, unless help was asked for, and returns the exit code.
 fn refused_configuration(error: &anyhow::Error, arguments: &[String]) -> u8 {
     match parse(Cli::command()) {
-        Err(help) if !help.use_stderr() => return refused(help, arguments),
+        Err(help) if !help.use_stderr() => return refused(help, arguments, None),
         _ => {}
     }
-    let (lang, format) = (arguments::lang(arguments), arguments::format(arguments));
+    let (lang, format) = (arguments::lang(arguments, None), arguments::format(arguments, None));
     Reporter::new(report::PrintSettings { format, ..report::PrintSettings::plain(lang) }).error(error);
     report::exit_code(error)
 }
@@ -108,8 +108,8 @@ fn by_flag(mut arguments: Vec<OsString>) -> Vec<OsString> {
 
 /// Says what clap refuses, or the help that it was asked for, and returns the exit code. With JSON a refusal is one
 /// object, too.
-fn refused(error: clap::Error, arguments: &[String]) -> u8 {
-    let (lang, format) = (arguments::lang(arguments), arguments::format(arguments));
+fn refused(error: clap::Error, arguments: &[String], file: Option<&ConfigFile>) -> u8 {
+    let (lang, format) = (arguments::lang(arguments, file), arguments::format(arguments, file));
     let error = redaction::redacted(in_lang(error, lang), lang);
     let is_help = !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     let worded = format == PrintFormat::Json && error.use_stderr() || lang == Lang::Zh && !is_help;
@@ -167,8 +167,9 @@ fn report_settings(cli: &Cli) -> report::PrintSettings {
             cli::Format::Csv => report::PrintFormat::Csv,
         },
         verbosity: match (common.quiet, common.verbose) {
-            (true, _) => report::Verbosity::Quiet,
+            // The flags exclude each other: then the file says the other one.
             (_, true) => report::Verbosity::Verbose,
+            (true, _) => report::Verbosity::Quiet,
             _ => report::Verbosity::Normal,
         },
         progress: if common.no_progress { report::ProgressDisplay::Never } else { report::ProgressDisplay::Auto },

@@ -58,6 +58,14 @@ impl ConfigFile {
         }
     }
 
+    /// The text that the file sets a flag to.
+    pub fn text(&self, flag: &str) -> Option<&str> {
+        self.settings.iter().find(|setting| setting.flag == flag).and_then(|setting| match &setting.value {
+            SettingValue::One(text) => Some(text.as_str()),
+            SettingValue::Switch(_) => None,
+        })
+    }
+
     fn read(path: PathBuf) -> anyhow::Result<Self> {
         let cannot = || text!("cannot read the configuration {}", "无法读取配置文件 {}", path.display());
         let content = read_text(&path).map_err(|error| Refusal::usage_because(cannot(), error))?;

@@ -1,7 +1,7 @@
 //! The settings of a configuration file, as values that apply where neither a flag nor a variable is given.
 //!
-//! A setting is an option that has a variable: what belongs to one call alone, as `--fresh` and `--since` do, has none,
-//! and is no key of a file.
+//! A setting is an option that has a variable, or one of a few that have none: what belongs to one call alone, as
+//! `--fresh` and `--since` do, is no key of a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,10 +9,13 @@ use std::path::Path;
 use clap::{Arg, ArgAction, Command};
 
 use super::file::{ConfigFile, Fault, Setting, SettingValue};
-use super::variables::nearest;
+use super::variables::{nearest, of_the_script};
 use super::wrong_values::refusal_of;
 use crate::lang::Text;
 use crate::source;
+
+/// Settings without a variable: how much is said, and what a monitor judges by.
+const WITHOUT_VARIABLE: [&str; 6] = ["utc", "quiet", "no-progress", "stale-after", "max-rejects", "reject-older-than"];
 
 /// The command line with the file's settings below flags and variables.
 ///
@@ -29,7 +32,11 @@ pub fn with_settings(command: Command, file: &ConfigFile) -> anyhow::Result<Comm
         }
         let option = option_of(setting, &options).map_err(|fault| fault.refusal(&file.path))?;
         let value = value_of(setting, option).map_err(|fault| fault.refusal(&file.path))?;
-        Ok(with_default(command, &setting.flag, &value))
+        // The program itself reads the script's variables, after clap.
+        Ok(match of_the_script(&setting.flag) {
+            Some(_) => command,
+            None => with_default(command, &setting.flag, &value),
+        })
     })
 }
 
@@ -67,7 +74,8 @@ fn option_of<'a>(setting: &Setting, options: &'a BTreeMap<String, Arg>) -> Resul
 
 /// Whether an option can stand in a file. The one that names the file cannot.
 pub(super) fn is_setting(option: &Arg) -> bool {
-    option.get_env().is_some() && option.get_long() != Some("config")
+    let long = option.get_long().unwrap_or_default();
+    WITHOUT_VARIABLE.contains(&long) || option.get_env().is_some() && long != "config"
 }
 
 /// The value as clap takes it, if the option would take it on the command line.
@@ -126,4 +134,56 @@ fn with_default(command: Command, flag: &str, value: &str) -> Command {
         _ => option,
     };
     command.mut_args(changed).mut_subcommands(|command| with_default(command, flag, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    /// What is said with one call and cannot stand in a file.
+    const OF_ONE_CALL: [&str; 26] = [
+        "adopt-tree",
+        "against-source",
+        "all",
+        "config",
+        "deep",
+        "documents",
+        "files",
+        "fresh",
+        "hash",
+        "kind",
+        "limit",
+        "no-config",
+        "null",
+        "overwrite",
+        "prune",
+        "prune-leftovers",
+        "prune-up-to",
+        "reason",
+        "rejects",
+        "repair",
+        "since",
+        "status",
+        "tenant",
+        "until",
+        "verbose",
+        "yes",
+    ];
+
+    #[test]
+    fn each_option_is_a_setting_or_belongs_to_one_call() {
+        let mut options = BTreeMap::new();
+        add_options(&Cli::command(), &mut options);
+        let others = options.values().filter(|option| !is_setting(option)).filter_map(Arg::get_long);
+        let others: BTreeSet<&str> = others.collect();
+        assert_eq!(others, OF_ONE_CALL.into_iter().collect());
+        for flag in WITHOUT_VARIABLE {
+            assert!(options[flag].get_env().is_none(), "{flag} has a variable");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use clap::{Arg, ArgMatches, Command};
 
 use super::file::{ConfigFile, SettingValue};
 use super::layer::is_setting;
-use super::variables::variable;
+use super::variables::{of_the_script, variable};
 
 /// A setting as a command would find it now.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,8 +46,9 @@ fn effective(option: &Arg, file: Option<&ConfigFile>, matches: &ArgMatches) -> E
     let name = option.get_long().unwrap_or_default().to_owned();
     let of_flag = || Some((flag_value(option, matches)?, Origin::Flag));
     let of_variable = || {
-        let variable_name = option.get_env()?.to_str()?;
-        Some((variable(variable_name)?, Origin::Variable(variable_name.to_owned())))
+        let own = option.get_env().and_then(|own| own.to_str()).filter(|own| variable(own).is_some());
+        let set = own.or_else(|| of_the_script(&name))?;
+        Some((variable(set)?, Origin::Variable(set.to_owned())))
     };
     let of_file = || {
         let setting = file?.settings.iter().find(|setting| setting.flag == name)?;

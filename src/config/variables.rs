@@ -12,8 +12,8 @@ const PREFIX: &str = "INVOICE_EXPORT_";
 /// Names of ours that the program does not read: they are for the scripts and the tests of the repository.
 const OF_SCRIPTS: [&str; 7] =
     ["DEV_DB", "DEV_DB_ROWS", "FAULTS", "MYSQL", "SEED", "TEST_OWNS_A_SERVER", "WRITE_DOCUMENTS"];
-/// Variables of the script, which have no prefix.
-const OF_THE_SCRIPT: [&str; 2] = ["EXPORT_MODE", "DRY_RUN"];
+/// Variables of the script, which have no prefix, with the options that they stand for.
+const OF_THE_SCRIPT: [(&str, &str); 2] = [("EXPORT_MODE", "mode"), ("DRY_RUN", "dry-run")];
 /// Of 1, which is the same name. A mistyped name is nearer than this, an arbitrary one is not.
 const LIKE: f64 = 0.8;
 
@@ -45,11 +45,17 @@ pub fn unknown_variables(command: &Command) -> Vec<Message> {
     unknown.iter().map(|name| message(name, meant(name))).collect()
 }
 
+/// The script's variable for an option, if it is set.
+pub(super) fn of_the_script(flag: &str) -> Option<&'static str> {
+    let (name, _) = OF_THE_SCRIPT.iter().find(|(_, option)| *option == flag)?;
+    variable(name).map(|_| *name)
+}
+
 /// The names of the variables that are set and meant for this program, or for the script that it replaces.
 pub fn set_variables() -> impl Iterator<Item = OsString> {
     let ours = |name: &OsString| {
         let name = name.to_string_lossy();
-        name.starts_with(PREFIX) || OF_THE_SCRIPT.contains(&&*name)
+        name.starts_with(PREFIX) || OF_THE_SCRIPT.iter().any(|(script, _)| *script == name)
     };
     std::env::vars_os().map(|(name, _)| name).filter(ours)
 }

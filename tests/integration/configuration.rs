@@ -38,7 +38,7 @@ fn shown(finished: &Finished, name: &str) -> (String, String) {
 }
 
 #[test]
-fn a_flag_comes_before_a_variable_a_variable_before_the_file_and_the_file_before_the_default() {
+fn flags_beat_variables_variables_the_file_and_the_file_defaults() {
     let table = Table::embedded();
     let exporter = Exporter::new(&table).env("INVOICE_EXPORT_WRITERS", "3");
     let content = "# ours\nformat = \"json\"\nwriters = 5\noverlap = \"2h\"\nlang = \"zh\"\nstrict = true\n";
@@ -180,4 +180,27 @@ fn a_new_file_holds_every_setting_as_a_comment_and_each_can_be_set() {
         exporter.run(check).expect(0);
         fs::remove_file(&path).unwrap();
     }
+}
+
+#[test]
+fn the_variables_of_the_script_come_before_the_file_too() {
+    let table = Table::embedded();
+    let exporter = Exporter::new(&table).env("EXPORT_MODE", "incremental").env("DRY_RUN", "false");
+    let content = "mode = \"full\"\ndry-run = true\nformat = \"json\"\n";
+    let shown_mode = shown(&with_file(&exporter, content, &["config", "show"]).expect(0), "mode");
+    assert_eq!(shown_mode, ("incremental".to_owned(), "EXPORT_MODE".to_owned()));
+    let run = with_file(&exporter, content, &["run"]).expect(0).json();
+    assert_eq!((&run["kind"], &run["dry_run"]), (&"incremental".into(), &false.into()));
+}
+
+#[test]
+fn the_language_of_the_file_is_that_of_a_wrong_command_line_too() {
+    let table = Table::embedded();
+    let exporter = Exporter::new(&table);
+    let refused = with_file(&exporter, "lang = \"zh\"\n", &["status", "--rum"]).expect(2);
+    assert!(refused.stderr.contains("用法"), "{refused}");
+    let loud = with_file(&exporter, "quiet = true\n", &["run", "-v"]).expect(0);
+    assert!(loud.stderr.contains("[INFO]"), "{loud}");
+    let quiet = with_file(&exporter, "quiet = true\n", &["run"]).expect(0);
+    assert!(!quiet.stderr.contains("[INFO]"), "{quiet}");
 }
