@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -23,13 +24,12 @@ fn exported(table: &Table) -> Exporter<'_> {
     exporter
 }
 
-/// Waits until SIGTERM does not end the process any more.
-fn wait_for_handler(run: &Running) {
-    wait_for("a process that watches for signals", || {
-        let status = fs::read_to_string(format!("/proc/{}/status", run.pid().as_raw_pid())).unwrap_or_default();
-        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-        let mask = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
-        mask >> (Signal::TERM.as_raw() - 1) & 1 == 1
+/// Waits until it asks a server.
+fn wait_for_connection(run: &Running) {
+    wait_for("a connection to the server", || {
+        let open = fs::read_dir(format!("/proc/{}/fd", run.pid().as_raw_pid())).into_iter().flatten().flatten();
+        let mut targets = open.filter_map(|fd| fs::read_link(fd.path()).ok());
+        targets.any(|target| target.to_string_lossy().starts_with("socket:"))
     });
 }
 
@@ -84,7 +84,7 @@ fn a_start_that_is_cancelled_while_the_server_says_nothing_is_on_record() {
         ] {
             kill_process(pid, Signal::STOP).unwrap();
             let run = exporter.spawn([args, &JSON].concat());
-            wait_for_handler(&run);
+            wait_for_connection(&run);
             run.signal(Signal::TERM);
             let ended = run.wait();
             kill_process(pid, Signal::CONT).unwrap();
@@ -177,9 +177,15 @@ fn a_record_of_a_start_waits_for_the_lock_of_sqlite_for_five_seconds_at_most() {
     std::io::Write::write_all(&mut orders, b"BEGIN IMMEDIATE;\nSELECT 'held';\n").unwrap();
     let mut held = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take().unwrap()), &mut held).unwrap();
-    let failed = exporter.run(INCREMENTAL);
+    let start = exporter.spawn(INCREMENTAL);
+    let since = Instant::now();
+    // A start that goes on waiting is let go, and then is on record.
+    while start.is_alive() && since.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
     drop(orders);
     holder.wait().unwrap();
+    let failed = start.wait();
     let failed = failed.expect(1);
     assert!(failed.error().contains("this start is not on record"), "{failed}");
 }
