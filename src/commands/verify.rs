@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use clap::ArgMatches;
 
-use super::{consent, surroundings};
+use super::{consent, signals, surroundings};
 use crate::cli::{Common, Verify};
 use crate::config;
 use crate::export::verify::findings::{Difference, Finding, Findings};
@@ -13,6 +13,7 @@ use crate::lang::{Text, Word};
 use crate::report::counts::count;
 use crate::report::table::{Columns, Details, Table, TimeBy};
 use crate::report::{Reporter, error_text};
+use crate::run::Cancel;
 use crate::window::Span;
 
 /// Something differs, or still does after it was to be mended.
@@ -20,8 +21,10 @@ const FOUND: u8 = 6;
 
 /// Compares, repairs and prunes if asked, and shows the findings.
 pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let task = config::verification(common, args, matches, surroundings::current(surroundings::own_zone(common)))?;
-    let confirm = |files, invoices| confirm(reporter, files, invoices);
+    let mut task = config::verification(common, args, matches, surroundings::current(surroundings::own_zone(common)))?;
+    let cancel = signals::watch()?;
+    task.common.surroundings.cancel = cancel.clone();
+    let confirm = |files, invoices| confirm(reporter, &cancel, files, invoices);
     let verified = verify::verify(task, &confirm, &mut |event| reporter.event(&event))?;
     reporter.details(&details(&verified));
     let differs = verified.differs();
@@ -32,14 +35,14 @@ pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter
 }
 
 /// Asks before files are removed.
-fn confirm(reporter: &Reporter, files: u64, invoices: u64) -> anyhow::Result<()> {
+fn confirm(reporter: &Reporter, cancel: &Cancel, files: u64, invoices: u64) -> anyhow::Result<()> {
     let what = if files == 1 { text!("1 file", "1 个文件") } else { text!("{files} files", "{files} 个文件") };
     let question = text!(
         "remove {what} (the ledger has {invoices} invoices)?",
         "确定删除 {what}（台账中共有 {invoices} 张发票）？";
         what
     );
-    consent::ask(reporter, &question, &format!("--prune-up-to {files}"))
+    consent::ask(reporter, &question, &format!("--prune-up-to {files}"), Some(cancel))
 }
 
 /// The whole answer.

@@ -159,7 +159,7 @@ fn ask_source<'a>(
     let max_document = args.documents.max_document.as_u64();
     let access = Access { max_document, ..config::access(common, &args.names, matches)? };
     let server_session = ServerSession::open(&access, args.retries.retry_for, tell)?;
-    export::refuse_other_source(state.path(), &state.last_time()?, server_session.source.as_ref())?;
+    export::refuse_other_source(state.path(), &state.last_time()?, server_session.name())?;
     SourceSnapshot::of(server_session, args.margins.safety_lag, args.margins.overlap, max_document, tell)
 }
 

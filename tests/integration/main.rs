@@ -10,6 +10,7 @@ mod arrivals;
 mod attacks;
 mod backups;
 mod build;
+mod cancelled_starts;
 mod charsets;
 mod checks;
 mod chinese;

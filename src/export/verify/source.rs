@@ -13,7 +13,7 @@ use crate::export::drive::{Checked, ReadTask, RowHandler, drive};
 use crate::export::options::{CommonOptions, SourceOptions};
 use crate::export::plan::{self, HowToRead};
 use crate::export::retry::RetryPolicy;
-use crate::export::server::second_source;
+use crate::export::server::second_source_until;
 use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::lang::Text;
@@ -44,7 +44,7 @@ pub(super) fn compare(
     let groups = plan::groups(&snapshot.listed, &selection.tenants, &known, &HowToRead::Span(selection.window.clone()));
     let mut retry = RetryPolicy::new(from.retry_for, cancel);
     let read_task = ReadTask {
-        source: retry.run(tell, || second_source(&from.access, &snapshot.server, run))?,
+        source: retry.run(tell, || second_source_until(cancel, &from.access, &snapshot.server, run))?,
         lookup: state.lookup()?,
         todo: snapshot.tenantless.iter().map(tenantless).collect(),
         scope: Arc::new(Scope::Groups { groups, compare }),
