@@ -5,6 +5,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 
 use super::changes::ChangeKind;
+use super::file_past::PRUNED;
 use super::history::{FILES, FILES_THAT_STAYED, NEWEST_OF_STATUS, OF_RUN, PULLED_BACK, RunStatus, UNFINISHED};
 use super::overview::OPEN_FROM;
 use super::pages::{Between, Dated, HistoryFilter, OfKind, Query, bounds, changes, runs, verifications};
@@ -13,7 +14,9 @@ use super::schema::in_memory;
 use super::starts::LAST_ATTEMPT;
 use super::stored::TenantNo;
 use super::todo::{LEFT_BEHIND, LEFT_BY_RUN};
-use super::verifications::{DIFFERENCES_OF_TENANT, FOUND_BY, LIMITED_TO, PENDING, PENDING_OF_TENANT};
+use super::verifications::{
+    DIFFERENCES_OF_TENANT, FOUND_BY, LIMITED_TO, PENDING, PENDING_OF_TENANT, REJECTED_OF_TENANT,
+};
 use crate::run::Kind;
 
 fn plan(conn: &Connection, sql: &str, values: &[Value]) -> String {

@@ -49,9 +49,7 @@ impl State {
     /// The ids that the state knows under an invoice number, also those that left a file with it. Reads the whole
     /// index of paths.
     pub fn ids_of(&self, number: &str) -> anyhow::Result<Vec<InvoiceId>> {
-        // The file's name but for the date, which no path lacks.
-        let name = TreePath::of(&Tenant("-".into()), None, "19700101", number);
-        let ending = name.stem().get("19700101".len()..).unwrap_or_default().to_owned();
+        let ending = TreePath::ending_of(number);
         self.read(|conn| {
             let mut query = conn.prepare(
                 "SELECT CAST(id AS TEXT) FROM entry WHERE substr(name, 9) = ?1

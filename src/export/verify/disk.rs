@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use chrono::DateTime;
 
 use super::findings::{Difference, Findings, Place};
+use super::session::Sight;
 use super::task::{ContentCheck, Task};
 use crate::event::Event;
 use crate::export::in_doubt::{Blame, InDoubt};
@@ -31,8 +32,8 @@ const GRACE: i64 = 2;
 /// Compares the selected rows of the ledger with their files, then looks for files that the ledger does not name.
 pub(super) fn compare(
     task: &Task,
-    tree: &Tree,
-    state: &State,
+    Sight { tree, state, .. }: Sight<'_>,
+    in_doubt: &InDoubt,
     cancel: &Cancel,
     findings: &mut Findings,
     tell: &mut dyn FnMut(Event),
@@ -40,7 +41,6 @@ pub(super) fn compare(
     let lookup = state.lookup()?;
     tell(Event::Expected(state.extent()?.0));
     let mut inspector = Inspector { tree, state, content: task.content, owner: tree.owner()?, ends: HashMap::new() };
-    let in_doubt = in_doubt(tree, state)?;
     let mut after = None;
     loop {
         if let Some(signal) = cancel.signal() {
@@ -54,9 +54,15 @@ pub(super) fn compare(
             if let Some((difference, detail)) = inspector.inspect(entry, *run)? {
                 match in_doubt.judge(entry, tree) {
                     Blame::NotTheRun => findings.record_entry(difference, entry, detail),
-                    Blame::Perhaps => findings.record_entry(difference, entry, detail.then(&in_doubt.excuse())),
+                    Blame::Perhaps => {
+                        findings.record_entry(difference, entry, detail.then(&in_doubt.excuse()));
+                        findings.note_found_in_doubt(&entry.id);
+                    }
                     // The next run puts it on record.
-                    Blame::ItsDocument => findings.note_pending(Place::Tenant(entry.tenant.clone())),
+                    Blame::ItsDocument => {
+                        let writers = in_doubt.writers_at(&entry.path).unwrap_or_default();
+                        findings.note_in_doubt(Place::Tenant(entry.tenant.clone()), writers);
+                    }
                 }
             }
             if findings.files.is_multiple_of(PROGRESS_EVERY) {
@@ -64,11 +70,11 @@ pub(super) fn compare(
             }
         }
     }
-    look_around(task, tree, state, &in_doubt, findings)
+    look_around(task, tree, state, in_doubt, findings)
 }
 
 /// What a dead run left in doubt. The lock is held, so no run is at work.
-fn in_doubt(tree: &Tree, state: &State) -> anyhow::Result<InDoubt> {
+pub(super) fn in_doubt(tree: &Tree, state: &State) -> anyhow::Result<InDoubt> {
     let private = PrivateFolder::open_existing(&tree.output().join(PRIVATE))?;
     InDoubt::of(private.as_ref().map(stage::unrecorded).transpose()?.unwrap_or_default(), Writer::Died, state)
 }
@@ -217,8 +223,8 @@ fn find_strangers(
 ) -> anyhow::Result<()> {
     for path in state.without_invoice(files)? {
         // The next run clears up what a dead run left.
-        if in_doubt.has_path(&path) {
-            findings.note_pending(Place::of_path(&path.to_string()));
+        if let Some(writers) = in_doubt.writers_at(&path) {
+            findings.note_in_doubt(Place::of_path(&path.to_string()), writers);
             continue;
         }
         match state.leftover(&path)? {
