@@ -239,7 +239,7 @@ fn past_file(past: &FilePast, zone: OwnZone, is_there: bool, without_row: Option
 /// The verdict, and everything that led to it. The number is the one that was asked for, or that of the file.
 fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&SourceTime>, zone: OwnZone) -> Details {
     let run_text = |run: &RunNote| run_text(run, zone);
-    let Case { row, trace, tenant, path, file, past, left_behind, verdict } = case;
+    let Case { row, trace, tenant, path, file, past, last_good, left_behind, verdict } = case;
     let left_behind: Vec<&str> = left_behind.iter().map(|leftover| leftover.path.as_str()).collect();
     let (row, entry, reject, known) = (row.as_ref(), trace.entry.as_ref(), trace.reject.as_ref(), tenant.as_ref());
     let tenant = known.map(|known| &known.tenant).or_else(|| row.and_then(|row| row.tenant.as_ref()));
@@ -286,6 +286,14 @@ fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&Sourc
         .fact("rejected_since", "无法导出始于", reject.map(|reject| run_text(&reject.opened)))
         .fact("reject", "无法导出的原因", reject.map(reason))
         .fact("last_refused_by_run", "最近一次拒绝的运行", reject.map(|reject| reject.last_run));
+    let details = match last_good.iter().map(TreePath::as_str).collect::<Vec<_>>().join(", ") {
+        files if files.is_empty() => details,
+        files => details.fact(
+            "not_on_record",
+            "未登记的文件",
+            text!("{files}: may be its last good file; keep it", "{files}: 可能是其最后一个正确文件，请保留"),
+        ),
+    };
     if past.is_empty() {
         return details;
     }

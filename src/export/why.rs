@@ -17,6 +17,7 @@ use crate::state::trace::{RunNote, Trace};
 use crate::tree::Tree;
 use crate::tree::asked::AskedFiles;
 use crate::tree::name::TreePath;
+use crate::tree::walk;
 
 mod verdict;
 
@@ -35,6 +36,8 @@ pub struct Case {
     pub file: Option<FileNow>,
     /// What runs did to the file, the oldest first, where one of them removed it and it came back.
     pub past: Vec<(RunNote, FileAction)>,
+    /// Files that are not on record and spell the number of an invoice that no run could export.
+    pub last_good: Vec<TreePath>,
     /// Files that were left where the id was before.
     pub left_behind: Vec<Leftover>,
     pub verdict: Verdict,
@@ -168,7 +171,15 @@ impl Inquiry<'_> {
         let left_behind = self.state.leftovers_of(id)?;
         let own = trace.entry.as_ref().map(|entry| &entry.path);
         let past = own.map_or(Ok(Vec::new()), |path| self.state.removed_past(path))?;
-        Ok(Some(Case { row, trace, tenant, path, file, past, left_behind, verdict }))
+        let last_good = self.last_good(&trace, whose.as_ref())?;
+        Ok(Some(Case { row, trace, tenant, path, file, past, last_good, left_behind, verdict }))
+    }
+
+    /// The files that may be the last good ones of an invoice that no run could export: from before this state.
+    fn last_good(&self, trace: &Trace, tenant: Option<&Tenant>) -> anyhow::Result<Vec<TreePath>> {
+        let number = trace.reject.as_ref().filter(|_| trace.entry.is_none()).and_then(|it| it.number.as_ref());
+        let (Some(number), Some(tenant), Some(tree)) = (number, tenant, self.tree) else { return Ok(Vec::new()) };
+        self.state.without_invoice(walk::of_number(tree.output(), tenant, number))
     }
 
     /// The file of the ledger, unless a run that died has written another one.

@@ -97,6 +97,11 @@ impl TreePath {
         path.stem().get(DATE..).unwrap_or_default().to_owned()
     }
 
+    /// The same of this file.
+    pub fn ending(&self) -> &str {
+        self.stem().get(DATE..).unwrap_or_default()
+    }
+
     /// The invoice number that the file name spells; None where it was cut.
     pub fn number(&self) -> Option<String> {
         decode(self.stem().get(NUMBER..)?)

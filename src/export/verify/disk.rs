@@ -221,22 +221,51 @@ fn find_strangers(
     state: &State,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    for path in state.without_invoice(files)? {
+    let strangers = state.without_invoice(files)?;
+    let rejected = rejected_numbers(&strangers, state)?;
+    for path in strangers {
         // The next run clears up what a dead run left.
         if let Some(writers) = in_doubt.writers_at(&path) {
             findings.note_in_doubt(Place::of_path(&path.to_string()), writers);
             continue;
         }
-        match state.leftover(&path)? {
-            Some(leftover) => findings.record_leftover(&leftover),
-            None => findings.record_path(
-                Difference::Foreign,
-                path,
-                text!("no invoice of the ledger has this path", "台账中没有发票使用此路径"),
-            ),
+        if let Some(leftover) = state.leftover(&path)? {
+            findings.record_leftover(&leftover);
+        } else if let Some(number) = rejected.get(&(path.tenant().to_owned(), path.ending().to_owned())) {
+            let detail = text!(
+                "it may be the last good file of the rejected invoice {number}; keep it",
+                "可能是无法导出的发票 {number} 的最后一个正确文件，请保留"
+            );
+            findings.record_path(Difference::LastGood, path, detail);
+        } else {
+            let detail = text!("no invoice of the ledger has this path", "台账中没有发票使用此路径");
+            findings.record_path(Difference::Foreign, path, detail);
         }
     }
     Ok(())
+}
+
+/// The numbers of open rejects that these files spell, by the tenant's folder and the ending of the file's name. A file
+/// of before this state may be the last good one of an invoice that no run could export since.
+fn rejected_numbers(files: &[TreePath], state: &State) -> anyhow::Result<HashMap<(String, String), String>> {
+    let names: HashSet<(&str, &str)> = files.iter().map(|path| (path.tenant(), path.ending())).collect();
+    let (mut last, mut numbers) = (None, HashMap::new());
+    while !names.is_empty() {
+        let page = state.open_rejects_from(last.as_ref(), PAGE)?;
+        for reject in &page {
+            if let (Some(tenant), Some(number)) = (&reject.tenant, &reject.number) {
+                let (folder, ending) = (folder_of(tenant), TreePath::ending_of(number));
+                if names.contains(&(folder.as_str(), ending.as_str())) {
+                    numbers.insert((folder, ending), number.clone());
+                }
+            }
+        }
+        match page.into_iter().next_back() {
+            Some(end) => last = Some(end),
+            None => break,
+        }
+    }
+    Ok(numbers)
 }
 
 /// The name of a tenant's folder.

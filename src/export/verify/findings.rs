@@ -28,6 +28,8 @@ words! {
         Withdrawn = "withdrawn", "发票已撤销";
         /// A file that its invoice, or an earlier one with the same id, left behind.
         Leftover = "leftover", "遗留文件";
+        /// No invoice is known to have the file, but a rejected one of its tenant has the number in its name.
+        LastGood = "last-good", "可能的最后版本";
         /// No invoice is known to have the file.
         Foreign = "foreign", "来历不明";
         /// The server did not return some rows, so that they are not compared.
@@ -59,6 +61,10 @@ impl Difference {
             Self::Leftover => text!(
                 "verify --against-source --prune --prune-leftovers removes it, also if it is the only file of an earlier invoice",
                 "用 verify --against-source --prune --prune-leftovers 删除，即使它是之前某张发票仅存的文件"
+            ),
+            Self::LastGood => text!(
+                "keep it: it may be the last good file of a rejected invoice; mend the row, then run exports it again",
+                "请保留: 可能是无法导出的发票的最后一个正确文件；修正数据源中的记录后会重新导出"
             ),
             Self::Foreign => text!("it is not ours to remove", "不是本程序的文件，不会删除"),
             Self::Unread => {
