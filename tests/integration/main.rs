@@ -52,6 +52,7 @@ mod open_work;
 mod option_files;
 mod output;
 mod panics;
+mod password_commands;
 mod passwords;
 mod paths;
 mod pipes;
