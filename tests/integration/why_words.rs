@@ -129,7 +129,9 @@ fn a_file_that_is_missing_is_not_said_to_stay() {
         exporter.run(INCREMENTAL).expect(0);
         table.execute("DELETE FROM t_invoice WHERE fid IN (1, 3)");
         table.execute("UPDATE t_invoice SET fissue_status = 5 WHERE fid = 2");
-        ["GONE", "LEFT"].map(|number| fs::remove_file(file(&exporter, number)).unwrap());
+        for number in ["GONE", "LEFT"] {
+            fs::remove_file(file(&exporter, number)).unwrap();
+        }
         for number in ["GONE", "LEFT"] {
             let said = &verdicts(&exporter, number, 6)[0];
             assert_eq!(said["verdict"], "not exported", "{said}");
