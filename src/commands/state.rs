@@ -134,7 +134,7 @@ fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u
 /// What moving watermarks came to.
 fn moved_details(moved: &Moved, backup: &Path) -> Details {
     Details::default()
-        .fact("compared_again_by_the_next_incremental_run", "下次增量导出重新比对", moved.unsettled)
+        .fact("compared_again_by_the_next_incremental_run", "下次增量导出将重新比对的发票数", moved.unsettled)
         .fact("state_before", "原状态文件备份", backup)
         .table("watermarks", "水位线", past::moves(&moved.watermarks))
 }

@@ -19,6 +19,7 @@ use crate::invoice::Tenant;
 use crate::lang::Text;
 use crate::refusal::Refusal;
 use crate::report::Reporter;
+use crate::report::counts::differ;
 use crate::report::table::{Cell, Columns, TimeBy};
 use crate::run::rfc3339;
 use crate::state::State;
@@ -218,7 +219,10 @@ fn found(newest: &NewestVerification, zone: OwnZone) -> Text {
     let (at, against, differences) = (zone.shown_text(&newest.at), Text::from(newest.against), newest.differences);
     match differences {
         0 => text!("{at} {against}", "{at} {against}"; against),
-        _ => text!("{at} {against}: {differences} differ", "{at} {against}: 有 {differences} 处差异"; against),
+        _ => {
+            let differ = differ(differences);
+            text!("{at} {against}: {differ}", "{at} {against}: {differ}"; against, differ)
+        }
     }
 }
 

@@ -206,7 +206,7 @@ impl Session {
 /// The end of a run that has done its work, with its counts and its failed tenants.
 fn end_of(result: &RunResult, options: &CommonOptions, metrics: &RunMetrics) -> End {
     End {
-        tenants: result.tenants.len() as u64,
+        tenants: Some(result.number_of_tenants()),
         counts: Some(result.totals.run),
         failed: result.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.message().into())).collect(),
         ..end(options, metrics, result.outcome().into(), result.error())
@@ -219,7 +219,7 @@ pub(super) fn end(options: &CommonOptions, metrics: &RunMetrics, status: RunStat
         status,
         at: (options.surroundings.clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
         error,
-        tenants: 0,
+        tenants: None,
         retries: metrics.retries.get(),
         counts: None,
         failed: Vec::new(),

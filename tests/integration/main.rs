@@ -98,6 +98,7 @@ mod verifications;
 mod verify;
 mod verify_answers;
 mod why;
+mod why_words;
 mod windows;
 mod wrong_causes;
 mod wrong_clocks;

@@ -138,7 +138,7 @@ pub(super) fn is_refused(error: &anyhow::Error) -> bool {
 fn not_on_record(why: anyhow::Error) -> anyhow::Error {
     let what = text!(
         "a verification without permission to write the state is not put on record",
-        "对状态没有写权限时，核对不记入历史"
+        "对状态文件没有写权限时，核对不记入历史"
     );
     let hint = text!(
         "its answer holds all the same; the owner of the state puts one on record",

@@ -226,11 +226,11 @@ impl Examiner<'_> {
             ),
             Some(None) => text!(
                 "its source time {time} is not above the boundary {boundary} of an earlier run; its tenant has no watermark",
-                "更新时间 {time} 不晚于之前一次运行的时间边界 {boundary}；该租户没有水位线"
+                "更新时间 {time} 不晚于之前一次运行的导出时间边界 {boundary}；该租户没有水位线"
             ),
             None => text!(
                 "its source time {time} is not above the boundary {boundary} of an earlier run; no run has exported its tenant",
-                "更新时间 {time} 不晚于之前一次运行的时间边界 {boundary}；该租户从未导出"
+                "更新时间 {time} 不晚于之前一次运行的导出时间边界 {boundary}；该租户从未导出"
             ),
         }
     }
