@@ -15,7 +15,7 @@ use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::{Cell, Columns, Details, TimeBy};
 use crate::run::{Starter, rfc3339};
-use crate::state::State;
+use crate::state::{State, numbers};
 use crate::state::backup::{self, Occasion};
 use crate::state::changes::{Change, ChangeKind, Moved};
 use crate::state::integrity::{Depth, StateFinding, run_again_hint};
@@ -79,9 +79,9 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
     let (export_lock, mut state, starter) = locked(common, "state set", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::Set), starter.at)?;
     let below = earlier(&to, args.margins.overlap);
-    let change = Change::new(ChangeKind::Set, &starter, args.changing.reason.as_deref());
+    let change = Change::under(&export_lock, ChangeKind::Set, args.changing.reason.as_deref())?;
     let moved = state.set_watermark(&tenant, &to, below, &change)?;
-    state.close()?;
+    numbers::close(state, &export_lock)?;
     drop(export_lock);
     reporter.changed(&moved_details(&moved, &backup));
     Ok(0)
@@ -123,9 +123,9 @@ fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
     let (export_lock, mut state, starter) = locked(common, "state reset", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::Reset), starter.at)?;
-    let change = Change::new(ChangeKind::Reset, &starter, args.changing.reason.as_deref());
+    let change = Change::under(&export_lock, ChangeKind::Reset, args.changing.reason.as_deref())?;
     let moved = state.reset_watermarks(&chosen, &change)?;
-    state.close()?;
+    numbers::close(state, &export_lock)?;
     drop(export_lock);
     reporter.changed(&moved_details(&moved, &backup));
     Ok(0)
@@ -310,9 +310,9 @@ fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, repor
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
     let (export_lock, mut state, starter) = locked(common, "state adopt-source", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::AdoptSource), starter.at)?;
-    let change = Change::new(ChangeKind::AdoptSource, &starter, args.changing.reason.as_deref());
+    let change = Change::under(&export_lock, ChangeKind::AdoptSource, args.changing.reason.as_deref())?;
     state.adopt_source(&given, &change)?;
-    state.close()?;
+    numbers::close(state, &export_lock)?;
     drop(export_lock);
     reporter.changed(
         &Details::default().fact("source_before", "原数据源", recorded).fact("source", "数据源", given).fact(
