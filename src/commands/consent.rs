@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use crate::cli::Changing;
-use crate::lang::{Explain, Text};
+use crate::lang::{Explain, Lang, Text};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 
@@ -21,9 +21,13 @@ pub(super) fn ask_unless_agreed(reporter: &Reporter, changing: &Changing, questi
 /// The answer is no, or there is no terminal.
 pub(super) fn ask(reporter: &Reporter, question: &Text, flag: &str) -> anyhow::Result<()> {
     if !io::stdin().is_terminal() {
+        let asked = Text::new(
+            question.in_lang(Lang::En).trim_end_matches('?'),
+            question.in_lang(Lang::Zh).trim_end_matches('？'),
+        );
         return Err(Refusal::usage(message! {
-            "{question} there is no terminal to ask at", "{question}当前没有终端，无法询问";
-            "confirm with {flag}", "请用 {flag} 确认"; question
+            "to {asked} needs a yes, and there is no terminal to ask at", "{asked}需要确认，但当前没有终端，无法询问";
+            "add {flag}", "请加上 {flag}"; asked
         }));
     }
     reporter.ask(&text!("{question} [y/N]", "{question}[是（y）/否（N）]"; question));

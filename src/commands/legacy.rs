@@ -21,11 +21,11 @@ use crate::refusal::{LegacyFault, Refusal, TextMark};
 use crate::report::Reporter;
 use crate::report::table::{Cell, Columns, Details, Table};
 use crate::run::Starter;
-use crate::state::{State, numbers};
 use crate::state::backup::Occasion;
 use crate::state::changes::{Change, ChangeKind, ReadFile};
 use crate::state::legacy::{self, BadLine, Direction, ImportDoubt, ImportStep, LegacyEntry};
 use crate::state::legacy_file::{self, BackupPolicy, Replacement};
+use crate::state::{State, numbers};
 use crate::tree::mark;
 
 /// Wrong lines that are told one by one, and tenants that are named in one line.

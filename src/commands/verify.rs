@@ -36,7 +36,7 @@ fn confirm(reporter: &Reporter, files: u64, invoices: u64) -> anyhow::Result<()>
     let what = if files == 1 { text!("1 file", "1 个文件") } else { text!("{files} files", "{files} 个文件") };
     let question = text!(
         "remove {what} (the ledger has {invoices} invoices)?",
-        "确定删除 {what}（台账中共有 {invoices} 张发票）？";
+        "删除 {what}（台账中共有 {invoices} 张发票）？";
         what
     );
     consent::ask(reporter, &question, &format!("--prune-up-to {files}"))

@@ -69,11 +69,7 @@ impl State {
     }
 
     /// Opens a state for writing, which is backed up and upgraded if it is older.
-    pub(super) fn open_file(
-        file: &PrivateFile,
-        starter: &Starter,
-        last: LastNumbers,
-    ) -> anyhow::Result<Option<Self>> {
+    pub(super) fn open_file(file: &PrivateFile, starter: &Starter, last: LastNumbers) -> anyhow::Result<Option<Self>> {
         if !is_state(file)? {
             return Ok(None);
         }
@@ -118,7 +114,8 @@ impl State {
         // SQLite would play a log that a lost or moved state left behind back into the new one.
         let move_log = || file::move_companions(file, &file.with_suffix(".orphaned")).map(drop);
         unfinished.put_in_place(file, move_log)?;
-        Self::open_file(file, starter, LastNumbers::default())?.explain(|| text!("the new state is not there", "新建的状态文件不存在"))
+        Self::open_file(file, starter, LastNumbers::default())?
+            .explain(|| text!("the new state is not there", "新建的状态文件不存在"))
     }
 
     /// A second connection for another thread that only reads.

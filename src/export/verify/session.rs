@@ -10,8 +10,8 @@ use crate::export::server::{ServerSession, ServerSnapshot, refuse_other_use, tak
 use crate::lock::{self, ExportLock, SharedLock};
 use crate::refusal::Refusal;
 use crate::run::RunId;
-use crate::state::{State, numbers};
 use crate::state::selection::Selection;
+use crate::state::{State, numbers};
 use crate::tree::{Tree, mark};
 
 /// What a comparison looks at.
