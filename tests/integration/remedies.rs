@@ -2,6 +2,7 @@
 //! languages.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::support::exporter::{Exporter, Finished};
 use crate::support::scene::INCREMENTAL;
@@ -33,11 +34,10 @@ fn a_watermark_is_set_to_a_time_by_the_sources_clock() {
             let said = exporter.run(["state", "set", "1", time, "--yes", "--format", "json"]).expect(0).json();
             said["watermarks"][0]["new_watermark"].as_str().unwrap().to_owned()
         };
-        let two_days = chrono::Utc::now() - chrono::TimeDelta::days(2);
         assert!(set("yesterday").ends_with(" 00:00:00"));
-        let relative = set("2d");
-        let relative = chrono::NaiveDateTime::parse_from_str(&relative, "%Y-%m-%d %H:%M:%S").unwrap();
-        assert!((relative - two_days.naive_utc()).num_hours().abs() <= 14, "in any zone: {relative}");
+        let two_days_ago = || table.ago(Duration::from_secs(2 * 86_400))[..19].to_owned();
+        let (before, set_to, after) = (two_days_ago(), set("2d"), two_days_ago());
+        assert!(before <= set_to && set_to <= after, "{before} {set_to} {after}");
         let (one, other) = (set("2025-11-01T10:00:00+08:00"), set("2025-11-01T02:00:00Z"));
         assert_eq!(one, other);
         says(&exporter, &["state", "set", "1", "xx"], 2, &["\"2d\" for two days ago"], &["\"2d\" 表示两天前"]);
@@ -80,7 +80,7 @@ fn a_state_of_another_user_is_said_to_be_that() {
     ] {
         for (lang, words, remedy) in [("en", "belongs to another user", "chown"), ("zh", "属于另一个用户", "chown")]
         {
-            let said = exporter.spawn_as(1_234, 4_242, &[args, &["--lang", lang]].concat()).wait().expect(5);
+            let said = exporter.spawn_as(1_234, 4_242, [args, &["--lang", lang]].concat()).wait().expect(5);
             assert_eq!(said.stderr.matches(words).count(), 1, "{said}");
             assert!(said.stderr.contains(remedy), "{said}");
         }
