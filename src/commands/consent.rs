@@ -6,7 +6,7 @@ use std::thread;
 use crossbeam_channel::bounded;
 
 use crate::cli::Changing;
-use crate::lang::{Explain, Text};
+use crate::lang::{Explain, Lang, Text};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::run::{CANCEL_CHECK_INTERVAL, Cancel};
@@ -25,9 +25,13 @@ pub(super) fn ask_unless_agreed(reporter: &Reporter, changing: &Changing, questi
 /// The answer is no, there is no terminal, or a signal came that asks to stop.
 pub(super) fn ask(reporter: &Reporter, question: &Text, flag: &str, cancel: Option<&Cancel>) -> anyhow::Result<()> {
     if !io::stdin().is_terminal() {
+        let asked = Text::new(
+            question.in_lang(Lang::En).trim_end_matches('?'),
+            question.in_lang(Lang::Zh).trim_end_matches('？'),
+        );
         return Err(Refusal::usage(message! {
-            "{question} there is no terminal to ask at", "{question}当前没有终端，无法询问";
-            "confirm with {flag}", "请用 {flag} 确认"; question
+            "to {asked} needs a yes, and there is no terminal to ask at", "{asked}需要确认，但当前没有终端，无法询问";
+            "add {flag}", "请加上 {flag}"; asked
         }));
     }
     reporter.ask(&text!("{question} [y/N]", "{question}[是（y）/否（N）]"; question));

@@ -21,11 +21,11 @@ use crate::refusal::{LegacyFault, Refusal, TextMark};
 use crate::report::Reporter;
 use crate::report::table::{Cell, Columns, Details, Table, TimeBy};
 use crate::run::Starter;
-use crate::state::State;
 use crate::state::backup::Occasion;
 use crate::state::changes::{Change, ChangeKind, ReadFile};
 use crate::state::legacy::{self, BadLine, Direction, ImportDoubt, ImportStep, LegacyEntry};
 use crate::state::legacy_file::{self, BackupPolicy, Replacement};
+use crate::state::{State, numbers};
 use crate::tree::mark;
 
 /// Wrong lines that are told one by one, and tenants that are named in one line.
@@ -153,9 +153,9 @@ fn carry_out(
     let Attached { mut state, .. } = place.attach(&tree, &export_lock, &mut tell)?;
     let backup = existed.then(|| state.back_up(Occasion::Before(ChangeKind::Import), starter.at)).transpose()?;
     let reason = args.changing.reason.as_deref();
-    let change = Change { file: Some(&read), ..Change::new(ChangeKind::Import, starter, reason) };
+    let change = Change { file: Some(&read), ..Change::under(&export_lock, ChangeKind::Import, reason)? };
     let moved = state.import_legacy(&steps, args.overlap, &change)?;
-    state.close()?;
+    numbers::close(state, &export_lock)?;
     reporter.changed(&planned.details(moved.unsettled, backup.as_deref()));
     say_doubts(&planned.steps, reporter);
     reporter.remark(&text!(

@@ -177,7 +177,7 @@ fn of_run(cell: impl Fn(&PastRun) -> Cell) -> impl Fn(&HistoryEntry) -> Cell {
     }
 }
 
-fn change_id(change: &PastChange) -> String {
+pub(super) fn change_id(change: &PastChange) -> String {
     format!("c{}", change.number)
 }
 
@@ -295,14 +295,19 @@ fn remark(change: &PastChange) -> Text {
         Some(1) => Some(text!("1 watermark", "1 个水位线")),
         Some(n) => Some(text!("{n} watermarks", "{n} 个水位线")),
     };
-    let versions = change.old.is_some() || change.new.is_some();
-    let parts = [
-        watermarks,
-        change.file.as_ref().map(Text::same),
-        versions.then(|| arrow(change.old.as_ref(), change.new.as_ref())),
-        reason(change),
-    ];
+    let parts = [watermarks, change.file.as_ref().map(Text::same), before_and_after(change), reason(change)];
     parts.into_iter().flatten().reduce(|all, part| all.then(&part)).unwrap_or_else(|| Text::same(""))
+}
+
+/// The replaced state of a restore; of other changes the value before and after.
+fn before_and_after(change: &PastChange) -> Option<Text> {
+    match (change.kind, &change.old, &change.new) {
+        (_, None, None) => None,
+        (ChangeKind::Restore, Some(replaced), None) => {
+            Some(text!("the state before is {replaced}", "原状态文件保留为 {replaced}"))
+        }
+        (_, old, new) => Some(arrow(old.as_ref(), new.as_ref())),
+    }
 }
 
 /// As much of the remark as fits a line of the list.

@@ -76,7 +76,9 @@ fn first_line(error: &Error) -> String {
 fn tips(error: &Error) -> Vec<Text> {
     let mut tips = Vec::new();
     for kind in [ContextKind::ValidValue, ContextKind::ValidSubcommand] {
-        if let Some(ContextValue::Strings(all)) = error.get(kind).filter(|_| is_listed(error)) {
+        if let Some(ContextValue::Strings(all)) = error.get(kind).filter(|_| is_listed(error))
+            && !all.is_empty()
+        {
             let all = all.join(", ");
             tips.push(text!("possible values: {all}", "可选值: {all}"));
         }

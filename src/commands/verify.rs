@@ -60,7 +60,7 @@ fn confirm(reporter: &Reporter, cancel: &Cancel, files: u64, invoices: u64) -> a
     let (counted, known) = (count(files, "file"), count(invoices, "invoice"));
     let question = text!(
         "remove {counted} (the ledger has {known})?",
-        "确定删除 {files} 个文件（台账中共有 {invoices} 张发票）？"
+        "删除 {files} 个文件（台账中共有 {invoices} 张发票）？"
     );
     consent::ask(reporter, &question, &format!("--prune-up-to {files}"), Some(cancel))
 }

@@ -13,7 +13,7 @@ use super::conditions::{FoundConditions, TenantQuestions};
 use super::options::{CommonOptions, SourceOptions};
 use super::retry::RetryPolicy;
 use crate::event::{Event, Notice};
-use crate::given_time::GivenWindow;
+use crate::given_time::{self, GivenTime, GivenWindow};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Kind, RunId, Uptime};
@@ -108,6 +108,17 @@ impl ServerSession {
         }
         let clock = self.ask_at_start(tell, |source| source.clock())?;
         given.span_by(&clock, |seconds| Ok(self.ask_at_start(tell, move |source| source.shown_at(seconds))?))
+    }
+
+    /// The source time that an operator means, and the one that the source's clock shows now.
+    pub fn point(
+        &mut self,
+        given: &GivenTime,
+        tell: &mut dyn FnMut(Event),
+    ) -> anyhow::Result<(SourceTime, SourceTime)> {
+        let clock = self.ask(tell, |source| source.clock())?;
+        let point = given.point(&clock, |seconds| self.ask(tell, |source| source.shown_at(seconds)))?;
+        Ok((point.ok_or_else(|| given_time::beyond_calendar_of("TIME"))?, clock.now))
     }
 
     /// Asks until there is an answer.
@@ -278,6 +289,13 @@ fn ask_server(
     let boundary = clock.boundary(options.margins.safety_lag);
     // The window of a verification bounds what it compares, and not the run that mends.
     let window = if options.kind == Kind::Backfill { options.selection.window.clone() } else { Span::default() };
+    if let Some(since) = window.after.as_ref().filter(|since| **since >= boundary) {
+        return Err(Refusal::usage(message! {
+            "--since {since} is not before the boundary {boundary}, up to which a run reads: there is nothing to read",
+            "--since {since} 不早于时间边界 {boundary}（运行只读到此处）: 没有可读取的数据";
+            "name an earlier time, or a shorter --safety-lag", "请指定更早的时间，或缩短 --safety-lag"
+        }));
+    }
     let boundary = window.upto.filter(|until| *until < boundary).unwrap_or(boundary);
     tell(Event::Boundary(boundary.clone()));
     let (listed, tenantless) = list_tenants(options, &boundary, server_session, conditions, tell)?;

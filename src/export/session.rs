@@ -21,14 +21,15 @@ use crate::lang::{Message, Text};
 use crate::lock::ExportLock;
 use crate::panics;
 use crate::refusal::Refusal;
-use crate::run::{Kind, RunId, Starter};
+use crate::run::{Kind, LastNumbers, RunId};
 use crate::source::SourceName;
-use crate::state::State;
 use crate::state::backup::{self, Occasion, REGULAR};
+use crate::state::changes::{Change, ChangeKind};
 use crate::state::conditions::ConditionChanges;
 use crate::state::history::RunStatus;
 use crate::state::runs::{End, LastKnownState, OpenRun, Start};
 use crate::state::watermarks::PullBack;
+use crate::state::{State, numbers};
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, Written};
 use crate::tree::stage::{self, Stage};
@@ -108,9 +109,9 @@ impl Session {
         work: impl FnOnce(RunContext<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<RunResult>,
     ) -> anyhow::Result<RunResult> {
         let Self { tree, state, snapshot, lock, last, .. } = self;
-        lock.note_number(run.id)?;
+        lock.note_numbers(LastNumbers { run: run.id.0, change: 0 })?;
         let durability = options.work.durability.map_or_else(|| tree.durability(), Ok)?;
-        pull_back(&snapshot.parameters, &options.surroundings.starter, state, tell)?;
+        pull_back(&snapshot.parameters, lock, state, tell)?;
         let stage = Stage::create(tree, lock.private(), durability)?;
         let mark = Mark { state_id: last.state_id.clone(), run: run.id.0, written: Written::InPart };
         let writing = Writing { tree, stage: &stage, lock, run, mark: Some(mark) };
@@ -199,7 +200,7 @@ impl Session {
 
     /// Closes the state and frees the lock.
     pub(super) fn close(self) -> anyhow::Result<()> {
-        self.state.close()
+        numbers::close(self.state, &self.lock)
     }
 }
 
@@ -229,7 +230,7 @@ pub(super) fn end(options: &CommonOptions, metrics: &RunMetrics, status: RunStat
 /// Pulls watermarks that lie ahead of the boundary back to it.
 fn pull_back(
     parameters: &RunParameters,
-    starter: &Starter,
+    lock: &ExportLock,
     state: &mut State,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
@@ -239,7 +240,8 @@ fn pull_back(
     let boundary = &parameters.boundary;
     let back = plan::pull_backs(&state.tenants_ahead_of(Some(boundary))?, boundary);
     if !back.is_empty() {
-        state.pull_back(&back, boundary, starter)?;
+        let change = Change::under(lock, ChangeKind::PullBack, Some("it lay ahead of the boundary"))?;
+        state.pull_back(&back, boundary, &change)?;
     }
     for PullBack { tenant, from } in back {
         tell(Event::Notice(Notice::PulledBack { tenant, from, to: boundary.clone() }));

@@ -180,7 +180,8 @@ impl Distrust {
             },
             Self::NotAFile => message! {
                 "{path} is no ordinary file", "{path} 不是普通文件";
-                "remove it", "请将其删除"
+                "an ordinary file is needed there: name another path, or put a file in its place",
+                "此处需要普通文件: 请指定其他路径，或换成普通文件"
             },
             Self::OtherNames => message! {
                 "{path} has more than one name (hard links), and another user can make names in its folder",

@@ -66,6 +66,7 @@ mod refusals;
 mod rejects;
 mod replaced_states;
 mod replicas;
+mod remedies;
 mod results;
 mod retries;
 mod run_numbers;

@@ -14,7 +14,7 @@ use crate::export::starts;
 use crate::invoice::Tenant;
 use crate::lang::Message;
 use crate::lock::ExportLock;
-use crate::run::RunId;
+use crate::run::{LastNumbers, RunId};
 use crate::state::State;
 use crate::state::runs::{End, OpenRun};
 use crate::state::verifications::Comparison;
@@ -35,9 +35,9 @@ impl Record {
     pub(super) fn begin(state: &mut State, task: &Task, lock: &ExportLock) -> anyhow::Result<Self> {
         let mut record = Self { run: None, missing: None };
         let CommonOptions { surroundings, selection, .. } = &task.common;
-        let begun = state.begin_verification(&surroundings.starter, &selection.window, lock.last_number()?);
+        let begun = state.begin_verification(&surroundings.starter, &selection.window, lock.last_numbers()?.run);
         record.run = record.kept(begun)?;
-        record.run.map_or(Ok(()), |run| lock.note_number(run))?;
+        record.run.map_or(Ok(()), |run| lock.note_numbers(LastNumbers { run: run.0, change: 0 }))?;
         Ok(record)
     }
 

@@ -10,8 +10,8 @@ use crate::export::server::{ServerSession, ServerSnapshot, refuse_other_use, tak
 use crate::lock::{self, ExportLock, Patience, SharedLock};
 use crate::refusal::Refusal;
 use crate::run::RunId;
-use crate::state::State;
 use crate::state::selection::Selection;
+use crate::state::{State, numbers};
 use crate::tree::{Tree, mark};
 
 /// What a comparison looks at.
@@ -75,7 +75,10 @@ impl VerifySession {
 
     /// Closes the state and frees the lock.
     pub(super) fn close(self) -> anyhow::Result<()> {
-        self.state.close()
+        match &self.held {
+            Held::Alone(lock) => numbers::close(self.state, lock),
+            Held::Shared { .. } => self.state.close(),
+        }
     }
 }
 
