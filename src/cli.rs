@@ -18,9 +18,11 @@ use crate::tree::Durability;
 
 mod chinese;
 mod configuration;
+mod names;
 
 pub use chinese::in_chinese;
 pub use configuration::{ConfigCommand, Init};
+pub use names::Names;
 
 /// Export issued invoices from MySQL or MariaDB, one JSON file each, completely or only what changed.
 ///
@@ -119,13 +121,22 @@ pub struct Common {
     /// Where invoices come from: mysql://user@host:3306/database, the same with ?socket=/path, or
     /// sqlite:path
     ///
-    /// A password comes from --password-file, --defaults-file, MYSQL_PWD or the URL in
+    /// A password comes from --password-file, --password-command, --defaults-file, MYSQL_PWD or the URL in
     /// INVOICE_EXPORT_SOURCE, in this order, never from the command line.
     #[arg(long, global = true, env = "INVOICE_EXPORT_SOURCE", hide_env_values = true, value_name = "URL")]
     pub source: Option<String>,
     /// A file whose first line is the password
     #[arg(long, global = true, env = "INVOICE_EXPORT_PASSWORD_FILE", hide_env_values = true, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
+    /// A command of the shell that prints the password, if there is no --password-file; it has 30 seconds
+    #[arg(
+        long,
+        global = true,
+        env = "INVOICE_EXPORT_PASSWORD_COMMAND",
+        hide_env_values = true,
+        value_name = "COMMAND"
+    )]
+    pub password_command: Option<String>,
     /// An option file of MySQL, of which user, password and server-public-key-path in `[client]` and
     /// `[invoice-export]` are taken
     #[arg(long, global = true, env = "INVOICE_EXPORT_DEFAULTS_FILE", value_name = "FILE")]
@@ -502,38 +513,6 @@ pub struct ExportLegacyState {
     /// `-` is standard output [default: .export_state/.last_export_time in the output]
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
-}
-
-/// What the table and its columns are called.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Names in the source")]
-pub struct Names {
-    /// The table of invoices
-    #[arg(long, env = "INVOICE_EXPORT_TABLE", value_name = "NAME", default_value = "t_invoice")]
-    pub table: String,
-    /// A unique column that is NOT NULL [default: the primary key]
-    #[arg(long, env = "INVOICE_EXPORT_ID_COLUMN", value_name = "NAME")]
-    pub id_column: Option<String>,
-    #[arg(long, env = "INVOICE_EXPORT_TENANT_COLUMN", value_name = "NAME", default_value = "ftenant_id")]
-    pub tenant_column: String,
-    #[arg(long, env = "INVOICE_EXPORT_COUNTRY_COLUMN", value_name = "NAME", default_value = "fcountry")]
-    pub country_column: String,
-    #[arg(long, env = "INVOICE_EXPORT_DATE_COLUMN", value_name = "NAME", default_value = "fissue_date")]
-    pub date_column: String,
-    #[arg(long, env = "INVOICE_EXPORT_NUMBER_COLUMN", value_name = "NAME", default_value = "finvoice_no")]
-    pub number_column: String,
-    #[arg(long, env = "INVOICE_EXPORT_STATUS_COLUMN", value_name = "NAME", default_value = "fissue_status")]
-    pub status_column: String,
-    #[arg(long, env = "INVOICE_EXPORT_DOCUMENT_COLUMN", value_name = "NAME", default_value = "fext_field")]
-    pub document_column: String,
-    #[arg(long, env = "INVOICE_EXPORT_TIME_COLUMN", value_name = "NAME", default_value = "fupdate_time")]
-    pub time_column: String,
-    /// The status that makes a row an invoice
-    #[arg(long, env = "INVOICE_EXPORT_ISSUED_STATUS", value_name = "VALUE", default_value = "3")]
-    pub issued_status: String,
-    /// The zone in which a DATETIME column was written, as the server knows it [default: the server's own]
-    #[arg(long, env = "INVOICE_EXPORT_TIME_ZONE", value_name = "ZONE")]
-    pub time_zone: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
@@ -19,12 +19,11 @@ use crate::export::{
     self, Backups, CommonOptions, ExportOptions, Margins, Mirror, Paths, Rejects, SourceOptions, Surroundings,
     WorkOptions, starts,
 };
-use crate::fs::input::read_text;
 use crate::fs::private::PRIVATE;
 use crate::given_time::{self, GivenTime, GivenWindow};
 use crate::invoice::{SourceTime, Tenant};
-use crate::lang::{Message, Text};
-use crate::refusal::{AddressFault, Refusal, TextMark};
+use crate::lang::Message;
+use crate::refusal::{AddressFault, Refusal};
 use crate::run::Kind;
 use crate::source::{self, Access, Address, SourceName, TableNames, Tls};
 use crate::state::legacy;
@@ -35,6 +34,7 @@ mod file;
 mod layer;
 mod option_file;
 mod origin;
+mod password;
 mod variables;
 mod wrong_values;
 
@@ -288,9 +288,10 @@ pub fn access(common: &Common, names: &Names, matches: &ArgMatches) -> anyhow::R
     if let Some(user) = login.user {
         url.set_missing_user(user);
     }
-    let password = match &common.password_file {
-        Some(file) => Some(first_line(file)?),
-        None => login.password.or_else(|| variable("MYSQL_PWD")).or(from_url),
+    let password = match (&common.password_file, &common.password_command) {
+        (Some(file), _) => Some(password::of_file(file)?),
+        (None, Some(command)) => Some(password::of_command(command)?),
+        (None, None) => login.password.or_else(|| variable("MYSQL_PWD")).or(from_url),
     };
     let tls = Tls {
         mode: common.ssl_mode,
@@ -323,35 +324,6 @@ fn table_names(names: &Names) -> TableNames {
         time: names.time_column.clone(),
         id: names.id_column.clone(),
         issued: names.issued_status.clone(),
-    }
-}
-
-/// The password in a file is its first line.
-fn first_line(file: &Path) -> anyhow::Result<String> {
-    // The message does not show the path: the operator may have given the password instead.
-    let cannot = || {
-        text!(
-            "cannot read the file that --password-file or INVOICE_EXPORT_PASSWORD_FILE names",
-            "无法读取 --password-file 或 INVOICE_EXPORT_PASSWORD_FILE 指定的文件"
-        )
-    };
-    let refused = |what: Text, hint| {
-        let cannot = cannot();
-        Refusal::usage(text!("{cannot}: {what}", "{cannot}: {what}"; cannot, what).with_hint(hint))
-    };
-    let text = read_text(file)
-        .map_err(|error| Refusal::usage_because(cannot(), error))?
-        .map_err(|mark| refused(mark.text(), TextMark::remedy()))?;
-    let text = String::from_utf8(text).map_err(|error| Refusal::usage_because(cannot(), error.into()))?;
-    match text.lines().next().unwrap_or_default() {
-        line if line.trim().is_empty() => Err(refused(
-            text!("its first line is empty", "第一行为空"),
-            text!(
-                "write the password into its first line, or leave the file out for an account without one",
-                "请把密码写在第一行；账号没有密码时请不要指定该文件"
-            ),
-        )),
-        line => Ok(line.to_owned()),
     }
 }
 

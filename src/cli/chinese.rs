@@ -199,6 +199,7 @@ fn of_every_command(id: &str) -> Option<&'static str> {
             "数据源: mysql://user@host:3306/database（可加 ?socket=/path），或 sqlite:path。密码依次取自 --password-file、--defaults-file、MYSQL_PWD、INVOICE_EXPORT_SOURCE 中的 URL，不能写在命令行上"
         }
         "password_file" => "第一行为密码的文件",
+        "password_command" => "没有 --password-file 时，用于输出密码的 shell 命令，限时 30 秒",
         "defaults_file" => {
             "MySQL 选项文件，取其中 `[client]` 和 `[invoice-export]` 的 user、password 和 server-public-key-path"
         }

@@ -51,6 +51,7 @@ mod open_work;
 mod option_files;
 mod output;
 mod panics;
+mod password_commands;
 mod passwords;
 mod paths;
 mod pipes;
