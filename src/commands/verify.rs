@@ -1,6 +1,7 @@
 //! `verify`: does the tree hold what was exported, and was everything exported?
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use clap::ArgMatches;
 
@@ -9,7 +10,7 @@ use crate::cli::{Common, Verify};
 use crate::config;
 use crate::export::verify::findings::{Difference, Finding, Findings};
 use crate::export::verify::{self, RepairResult, Verification};
-use crate::lang::{Text, Word};
+use crate::lang::{Message, Text, Word};
 use crate::report::counts::count;
 use crate::report::table::{Columns, Details, Table, TimeBy};
 use crate::report::{Reporter, error_text};
@@ -27,11 +28,31 @@ pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter
     let confirm = |files, invoices| confirm(reporter, &cancel, files, invoices);
     let verified = verify::verify(task, &confirm, &mut |event| reporter.event(&event))?;
     reporter.details(&details(&verified));
+    if reporter.prints_text()
+        && verified.refused.is_none()
+        && let Some(alarm) = alarm(&verified, &common.output)
+    {
+        reporter.warn(alarm);
+    }
     let differs = verified.differs();
     match verified.refused {
         Some(refused) => Err(refused),
         None => Ok(if differs { FOUND } else { 0 }),
     }
+}
+
+/// What is wrong, for the mail of a timer that drops the answer; None: nothing is.
+fn alarm(verified: &Verification, output: &Path) -> Option<Message> {
+    let Verification { findings, mended, run, .. } = verified;
+    let left = mended.as_ref().map(|mended| &mended.left);
+    let now = left.unwrap_or(findings);
+    if now.number() == 0 && now.rejected() == 0 {
+        return None;
+    }
+    let (output, result) = (output.display(), result(findings, left));
+    let what = text!("{output}: {result}", "{output}: {result}"; result);
+    let hint = run.map(|run| text!("history {run} shows the differences by tenant", "history {run} 按租户列出差异"));
+    Some(Message { what, hint: hint.filter(|_| now.number() > 0) })
 }
 
 /// Asks before files are removed.
@@ -54,7 +75,7 @@ fn details(verified: &Verification) -> Details {
         .fact("files_looked_at", "检查的文件", findings.files)
         .fact("differences", "差异", findings.number())
         .fact("pending", "等待导出", findings.pending())
-        .fact("known_rejects", "已知无法导出", findings.rejected)
+        .fact("known_rejects", "已知无法导出", findings.rejected())
         .fact("run", "运行", *run)
         .fact("not_recorded", "未记入历史的原因", unrecorded.as_ref().map(error_text));
     details = scope(details, verified);
@@ -96,7 +117,18 @@ fn result(findings: &Findings, left: Option<&Findings>) -> Text {
     };
     let now = left.unwrap_or(findings);
     let join = if now.number() == 0 { text!("but", "但") } else { text!("and", "另") };
-    match now.rejected {
+    let compared = match now.in_doubt() {
+        0 => compared,
+        in_doubt => {
+            let files = count(in_doubt, "file");
+            text!(
+                "{compared}, {join} {files} left in doubt by a run that died could not be judged (the next run settles that)",
+                "{compared}，{join}有 {in_doubt} 个文件因运行意外终止而待确认，未能比对（下次运行会确认）";
+                compared, join
+            )
+        }
+    };
+    match now.rejected() {
         0 => compared,
         rejected => {
             let cannot = count(rejected, "invoice");

@@ -192,17 +192,18 @@ fn outcome(task: &Task, metrics: &RunMetrics, findings: &Findings, refused: Opti
 /// Compares what the task asks for.
 fn examine(task: &Task, sight: Sight<'_>, cancel: &Cancel, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Findings> {
     let mut findings = Findings::new(task.shown);
-    disk::compare(task, sight.tree, sight.state, cancel, &mut findings, tell)?;
+    let in_doubt = disk::in_doubt(sight.tree, sight.state)?;
+    disk::compare(task, sight, &in_doubt, cancel, &mut findings, tell)?;
     let compare = match task.against() {
         Against::Ledger => {
-            findings.rejected = source::rejects_on_record(sight.state, &task.common.selection)?;
+            source::note_rejects_on_record(sight.state, &task.common.selection, &mut findings)?;
             return Ok(findings);
         }
         Against::Keys => Compare::Keys,
         Against::Documents => Compare::Documents,
     };
     if let Some(with) = &task.with_source {
-        source::compare(&with.source, &task.common, sight, compare, cancel, &mut findings, tell)?;
+        source::compare(&with.source, &task.common, sight, compare, cancel, &mut findings, &in_doubt, tell)?;
     }
     Ok(findings)
 }

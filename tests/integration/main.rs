@@ -38,6 +38,7 @@ mod hostile;
 mod identity;
 mod incremental;
 mod inherited;
+mod known_only;
 mod large;
 mod late_commits;
 mod legacy;

@@ -110,20 +110,23 @@ fn comparison<'a>(state: &State, task: &'a Task, findings: &Findings) -> anyhow:
         Place::Folder(folder) => known.get(folder).cloned(),
         Place::Unknown => None,
     };
-    let (mut found, mut pending) = (BTreeMap::new(), BTreeMap::new());
+    let mut found = BTreeMap::new();
+    let by_tenant = |by_place: &BTreeMap<Place, u64>| {
+        let mut by_tenant = BTreeMap::new();
+        by_place.iter().for_each(|(place, number)| *by_tenant.entry(tenant(place)).or_default() += number);
+        by_tenant
+    };
     for ((place, difference), number) in findings.by_place() {
         *found.entry((tenant(place), difference.as_str())).or_default() += number;
-    }
-    for (place, number) in findings.pending_by_place() {
-        *pending.entry(tenant(place)).or_default() += number;
     }
     Ok(Comparison {
         against: task.against(),
         content: task.content,
         selection: &task.common.selection,
         files: findings.files,
-        pending,
-        rejected: findings.rejected,
+        pending: by_tenant(findings.pending_by_place()),
+        in_doubt: by_tenant(findings.in_doubt_by_place()),
+        rejected: by_tenant(findings.rejected_by_place()),
         differences: findings.number(),
         found,
     })
