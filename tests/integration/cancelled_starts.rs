@@ -120,7 +120,7 @@ fn a_start_that_is_cancelled_while_the_table_is_locked_is_on_record() {
 }
 
 #[test]
-fn a_start_that_is_cancelled_while_it_waits_for_the_lock_says_that_it_is_not_on_record() {
+fn a_start_that_is_cancelled_while_the_lock_is_held_says_it_is_not_on_record() {
     let table = Table::embedded();
     let exporter = exported(&table);
     table.insert(&Row { id: 2, number: "INV2", time: &table.ago(20 * MINUTE), ..Row::default() });
