@@ -429,7 +429,7 @@ pub struct Changing {
 pub struct Set {
     #[arg(value_name = "TENANT")]
     pub tenant: String,
-    /// In the source's own clock: "2025-11-28 10:00:00" or "2025-11-28"
+    /// By the source's clock: "2025-11-28 10:00:00", "2025-11-28" (its 00:00:00), "2025-11-28T10:00:00+08:00", "yesterday", or "2d" for two days ago
     #[arg(value_name = "TIME")]
     pub time: String,
     #[command(flatten)]
@@ -444,7 +444,7 @@ pub struct Set {
 
 #[derive(Debug, Args)]
 pub struct Reset {
-    #[arg(value_name = "TENANT", required_unless_present = "all")]
+    #[arg(value_name = "TENANT")]
     pub tenant: Option<String>,
     /// Every tenant
     #[arg(long, conflicts_with = "tenant")]

@@ -20,8 +20,8 @@ use crate::export::{
     WorkOptions, starts,
 };
 use crate::fs::private::PRIVATE;
-use crate::given_time::{self, GivenTime, GivenWindow};
-use crate::invoice::{SourceTime, Tenant};
+use crate::given_time::GivenWindow;
+use crate::invoice::Tenant;
 use crate::lang::Message;
 use crate::refusal::{AddressFault, Refusal};
 use crate::run::Kind;
@@ -222,15 +222,6 @@ fn dry_run_variable() -> anyhow::Result<bool> {
     }
 }
 
-/// A source time that a command requires, without a source: a day alone is its midnight.
-pub fn required_time(text: &str) -> anyhow::Result<SourceTime> {
-    match GivenTime::required(text, "TIME")? {
-        GivenTime::Shown(time) => Ok(time),
-        GivenTime::Day(day) => Ok(SourceTime(format!("{day} 00:00:00"))),
-        GivenTime::DaysAgo(_) | GivenTime::Instant(_) | GivenTime::Ago(_) => Err(given_time::needs_source()),
-    }
-}
-
 /// The source that the command line or its variable names. An empty variable counts as unset.
 pub fn given_source(common: &Common) -> Option<&str> {
     common.source.as_deref().filter(|source| !source.is_empty())
@@ -332,18 +323,4 @@ fn wrong_variable(name: &str, value: &str, [one, other]: [&str; 2]) -> anyhow::E
     Refusal::usage(message! {
         "{name} cannot be {value:?}", "{name} 的值不能是 {value:?}"; "write {one} or {other}", "请写 {one} 或 {other}"
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_day_is_its_midnight_where_a_watermark_is_set() {
-        assert_eq!(required_time("2025-11-28").unwrap().0, "2025-11-28 00:00:00");
-        assert_eq!(required_time("2025-11-28T10:00:00.125").unwrap().0, "2025-11-28 10:00:00.125");
-        for wrong in ["tomorrow", "2025-13-01", "yesterday", "2d", "2025-11-28T10:00:00Z"] {
-            assert!(required_time(wrong).is_err(), "{wrong}");
-        }
-    }
 }

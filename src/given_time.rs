@@ -249,6 +249,24 @@ impl GivenTime {
         }
     }
 
+    /// A point of source times by the source's clock: a day is its midnight. None where the calendar ends.
+    ///
+    /// # Errors
+    /// Those of `shown_at`.
+    pub fn point<E>(
+        &self,
+        clock: &Clock,
+        shown_at: impl FnOnce(i64) -> Result<Option<SourceTime>, E>,
+    ) -> Result<Option<SourceTime>, E> {
+        let Some(end) = self.bound(WindowEnd::Until, clock, shown_at)? else { return Ok(None) };
+        Ok(match self {
+            Self::Day(_) | Self::DaysAgo(_) => {
+                end.0.strip_suffix(LAST_MOMENT).map(|day| SourceTime(format!("{day}00:00:00")))
+            }
+            Self::Shown(_) | Self::Instant(_) | Self::Ago(_) => Some(end),
+        })
+    }
+
     /// The moment by a clock of our own: the first or the last second that is meant. None where the calendar ends.
     fn own_moment<Z: TimeZone>(&self, end: WindowEnd, now: DateTime<Utc>, zone: &Z) -> Option<DateTime<Utc>> {
         let of_day = |day: NaiveDate| match end {
@@ -266,6 +284,11 @@ impl GivenTime {
     }
 }
 
+/// The refusal of a time that the source's clock never shows.
+pub fn beyond_calendar_of(given_as: &str) -> anyhow::Error {
+    Refusal::usage(text!("{given_as} is a time that the clock cannot show", "{given_as} 超出了时钟能表示的范围"))
+}
+
 fn beyond_calendar() -> anyhow::Error {
     Refusal::usage(text!(
         "--since or --until names a time that the clock cannot show",
@@ -274,7 +297,7 @@ fn beyond_calendar() -> anyhow::Error {
 }
 
 /// The refusal of a time that goes by the source's clock where no source is asked.
-pub fn needs_source() -> anyhow::Error {
+fn needs_source() -> anyhow::Error {
     Refusal::usage(message! {
         "a time with an offset, or one that counts from now, goes by the source's clock, and no source is asked here",
         "带时区偏移或相对于当前的时间以数据源的时钟为准，而此处不访问数据源";
@@ -349,6 +372,15 @@ mod tests {
             assert_eq!(bound(text, WindowEnd::Since), shown, "{text}");
             assert_eq!(bound(text, WindowEnd::Until), shown, "{text}");
         }
+    }
+
+    #[test]
+    fn a_day_is_its_midnight_where_a_watermark_is_set() {
+        let point = |text: &str| GivenTime::parse(text).unwrap().point(&clock(), |_| Ok::<_, ()>(None)).unwrap();
+        for (text, midnight) in [("2026-11-28", "2026-11-28"), ("today", "2026-11-30"), ("yesterday", "2026-11-29")] {
+            assert_eq!(point(text).unwrap().0, format!("{midnight} 00:00:00"), "{text}");
+        }
+        assert_eq!(point("2025-11-28T10:00:00.125").unwrap().0, "2025-11-28 10:00:00.125");
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //!
 //! `sharers.rs` names the readers that share it.
 //!
-//! The file has three sectors: the tree's mark (`tree::mark`), the holder, and the last number that a run got.
+//! The file has three sectors: the tree's mark (`tree::mark`), the holder, and the last numbers that a run and a
+//! change got.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -27,7 +28,7 @@ use crate::fs::private::{FileAccess, PRIVATE, PrivateFolder, parent};
 use crate::fs::readers::{OWNER_ONLY, StateMode};
 use crate::lang::Explain;
 use crate::refusal::{self, Distrust, Holder, Refusal};
-use crate::run::{RunId, Starter, rfc3339};
+use crate::run::{Cancel, LastNumbers, RunId, Starter, rfc3339};
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, SECTOR};
 
@@ -40,8 +41,8 @@ const OLD_SCRIPT_LOCK: &str = ".export.lock.old";
 const OWNER: &str = "owner";
 /// Where the lock file names its holder.
 const HOLDER_AT: u64 = SECTOR;
-/// Where it has the last number that a run got.
-const NUMBER_AT: u64 = 2 * SECTOR;
+/// Where it has the last numbers that a run and a change got.
+const NUMBERS_AT: u64 = 2 * SECTOR;
 /// The purpose for which the state alone is locked. Every command waits for it, since it is over in a moment.
 pub const RECORDING: &str = "record";
 /// How often a waiting run tries again.
@@ -88,16 +89,16 @@ impl ExportLock {
         mark::read(&self.file)
     }
 
-    /// The last number that a run got, as far as output and state folder know: a state that was lost, or brought
+    /// The last numbers that were given, as far as output and state folder know: a state that was lost, or brought
     /// back by hand, does not.
-    pub fn last_number(&self) -> anyhow::Result<i64> {
-        let mark = self.mark()?.map_or(0, |mark| mark.run);
-        self.files().try_fold(mark, |last, file| Ok(last.max(read_number(file)?)))
+    pub fn last_numbers(&self) -> anyhow::Result<LastNumbers> {
+        let mark = LastNumbers { run: self.mark()?.map_or(0, |mark| mark.run), change: 0 };
+        self.files().try_fold(mark, |last, file| Ok(last.max(read_numbers(file)?)))
     }
 
-    /// Keeps the number that a run got.
-    pub fn note_number(&self, run: RunId) -> anyhow::Result<()> {
-        self.files().try_for_each(|file| write_number(file, run))
+    /// Keeps numbers that were given.
+    pub fn note_numbers(&self, given: LastNumbers) -> anyhow::Result<()> {
+        self.files().try_for_each(|file| write_numbers(file, given))
     }
 
     /// The readers of the state may read the lock too. No other user may: a lock that is shared keeps runs away.
@@ -161,12 +162,12 @@ impl StateLock {
 impl StateLock {
     /// The last number that a run got, as far as the state's folder knows.
     pub fn last_number(&self) -> anyhow::Result<i64> {
-        read_number(&self.file)
+        Ok(read_numbers(&self.file)?.run)
     }
 
     /// Keeps the number that a run got.
     pub fn note_number(&self, run: RunId) -> anyhow::Result<()> {
-        write_number(&self.file, run)
+        write_numbers(&self.file, LastNumbers { run: run.0, change: 0 })
     }
 }
 
@@ -176,13 +177,28 @@ impl Drop for StateLock {
     }
 }
 
+/// How long a lock is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience<'a> {
+    pub time: Duration,
+    /// Ends the wait when a signal asks to stop; None where a signal ends the process.
+    pub cancel: Option<&'a Cancel>,
+}
+
+impl Patience<'_> {
+    /// Waits so long, whatever signal comes.
+    pub fn of(time: Duration) -> Self {
+        Self { time, cancel: None }
+    }
+}
+
 /// Who asks for a lock, and how long it may take.
 struct LockRequest<'a> {
     /// `full`, `state set`
     purpose: &'a str,
     starter: &'a Starter,
     holder: Value,
-    patience: Duration,
+    patience: Patience<'a>,
     since: Instant,
     is_waiting: bool,
     /// How often the lock was only shared.
@@ -215,7 +231,7 @@ pub fn ask(state: &Path) -> LockState {
 }
 
 impl<'a> LockRequest<'a> {
-    fn new(purpose: &'a str, starter: &'a Starter, patience: Duration) -> Self {
+    fn new(purpose: &'a str, starter: &'a Starter, patience: Patience<'a>) -> Self {
         let holder = json!({
             "kind": purpose, "pid": starter.pid, "host": starter.host, "user": starter.account.name,
             "since": rfc3339(starter.at),
@@ -246,7 +262,7 @@ pub fn acquire(
     state: &Path,
     purpose: &str,
     starter: &Starter,
-    patience: Duration,
+    patience: Patience<'_>,
     mode: Option<StateMode>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<(Tree, ExportLock)> {
@@ -279,7 +295,7 @@ pub fn share(
     output: &Path,
     purpose: &str,
     starter: &Starter,
-    patience: Duration,
+    patience: Patience<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Option<SharedLock>> {
     let Some(private) = PrivateFolder::open_existing(&output.join(PRIVATE))? else { return Ok(None) };
@@ -303,7 +319,7 @@ pub fn share(
 ///
 /// # Errors
 /// Refuses a lock that is still held after `patience`.
-pub fn acquire_state(state: &Path, starter: &Starter, patience: Duration) -> anyhow::Result<Option<StateLock>> {
+pub fn acquire_state(state: &Path, starter: &Starter, patience: Patience<'_>) -> anyhow::Result<Option<StateLock>> {
     let Some(folder) = PrivateFolder::open_existing(parent(state))?.map(Arc::new) else { return Ok(None) };
     let file = PrivateFile::new(&folder, name_of(state)?);
     if !file.exists()? {
@@ -373,13 +389,20 @@ fn open_or_create(folder: &PrivateFolder) -> anyhow::Result<Option<File>> {
     }
 }
 
-fn read_number(file: &File) -> anyhow::Result<i64> {
-    let number = mark::read_sector(file, NUMBER_AT).explain(|| text!("cannot read the lock", "无法读取锁文件"))?;
-    Ok(number.and_then(|number| number.get("run")?.as_i64()).unwrap_or_default())
+fn read_numbers(file: &File) -> anyhow::Result<LastNumbers> {
+    let numbers = mark::read_sector(file, NUMBERS_AT).explain(|| text!("cannot read the lock", "无法读取锁文件"))?;
+    let number = |name| numbers.as_ref().and_then(|numbers| numbers.get(name)?.as_i64()).unwrap_or_default();
+    Ok(LastNumbers { run: number("run"), change: number("change") })
 }
 
-fn write_number(file: &File, run: RunId) -> anyhow::Result<()> {
-    let written = mark::write_sector(file, NUMBER_AT, &json!({ "run": run.0 }));
+/// A number that is kept already and is greater stays.
+fn write_numbers(file: &File, given: LastNumbers) -> anyhow::Result<()> {
+    let kept = read_numbers(file)?;
+    let LastNumbers { run, change } = kept.max(given);
+    if kept == (LastNumbers { run, change }) {
+        return Ok(());
+    }
+    let written = mark::write_sector(file, NUMBERS_AT, &json!({ "run": run, "change": change }));
     written.explain(|| text!("cannot write the lock", "无法写入锁文件"))
 }
 
@@ -403,16 +426,21 @@ fn wait(file: &File, path: &Path, request: &mut LockRequest<'_>, tell: &mut dyn 
     let holder = read_holder(file).explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?;
     let holder = holder.filter(|_| !is_shared);
     let named = || if is_shared { sharers::sharer(file, &request.starter.host) } else { request.shown(holder.clone()) };
-    if !request.waits_for(holder.as_ref()) || request.since.elapsed() >= request.patience {
+    if !request.waits_for(holder.as_ref()) || request.since.elapsed() >= request.patience.time {
         return Err(Refusal::Locked { holder: named().map(Box::new), lock: path.to_path_buf() }.into());
     }
     if !request.is_waiting {
         let holder = named();
         request.is_waiting = true;
-        tell(Event::Waiting { holder, at_most: request.patience });
+        tell(Event::Waiting { holder, at_most: request.patience.time });
     }
-    std::thread::sleep(RETRY_INTERVAL.min(request.patience));
-    Ok(())
+    let pause = RETRY_INTERVAL.min(request.patience.time);
+    let Some(cancel) = request.patience.cancel else {
+        std::thread::sleep(pause);
+        return Ok(());
+    };
+    cancel.sleep(pause);
+    cancel.signal().map_or(Ok(()), |signal| Err(Refusal::Cancelled { signal }.into()))
 }
 
 /// None where the lock's holder has not written who it is yet.

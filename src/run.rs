@@ -25,6 +25,20 @@ impl fmt::Display for RunId {
     }
 }
 
+/// The last numbers that were given to a run and to a change, 0 for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastNumbers {
+    pub run: i64,
+    pub change: i64,
+}
+
+impl LastNumbers {
+    /// The greater of each.
+    pub fn max(self, other: Self) -> Self {
+        Self { run: self.run.max(other.run), change: self.change.max(other.change) }
+    }
+}
+
 /// A moment as the state and JSON have it: UTC in whole seconds, `2025-11-28T16:30:00Z`.
 pub fn rfc3339(moment: DateTime<Utc>) -> String {
     moment.to_rfc3339_opts(SecondsFormat::Secs, true)

@@ -12,7 +12,7 @@ use crate::invoice::{SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word, shortened};
 use crate::lock::{self, LockState};
 use crate::refusal::Holder;
-use crate::report::counts;
+use crate::report::counts::{self, differ};
 use crate::report::table::{Cell, Columns, Details, Table, TimeBy};
 use crate::run::{Account, CountName, Counts, PastCounts, RunId};
 use crate::state::State;
@@ -134,7 +134,7 @@ fn columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, HistoryE
         .for_programs("host", "主机", |entry| starter(entry).1.into())
         .for_programs("since", "区间起点", of_run(|run| run.window.after.as_ref().into()))
         .by(TimeBy::Source)
-        .for_programs("boundary", "时间边界", of_run(|run| run.boundary.as_ref().into()))
+        .for_programs("boundary", "导出时间边界", of_run(|run| run.boundary.as_ref().into()))
         .by(TimeBy::Source)
         .for_programs("tenants", "租户数", |entry| match &entry.what {
             What::Run(PastRun { verification: Some(verification), .. }) => verification.tenants.into(),
@@ -177,7 +177,7 @@ fn of_run(cell: impl Fn(&PastRun) -> Cell) -> impl Fn(&HistoryEntry) -> Cell {
     }
 }
 
-fn change_id(change: &PastChange) -> String {
+pub(super) fn change_id(change: &PastChange) -> String {
     format!("c{}", change.number)
 }
 
@@ -270,10 +270,13 @@ fn compared(verification: &PastVerification) -> Text {
     let PastVerification { files, differences, rejected, .. } = verification;
     let compared = match differences {
         0 => text!("nothing differs", "没有差异"),
-        _ => text!("{differences} differ", "有 {differences} 处差异"),
+        _ => differ(*differences),
     };
     let compared = match files {
-        Some(files) => text!("{files} files, {compared}", "{files} 个文件，{compared}"; compared),
+        Some(files) => {
+            let counted = counts::count(*files, "file");
+            text!("{counted}, {compared}", "{files} 个文件，{compared}"; compared)
+        }
         None => compared,
     };
     match rejected {
@@ -292,14 +295,19 @@ fn remark(change: &PastChange) -> Text {
         Some(1) => Some(text!("1 watermark", "1 个水位线")),
         Some(n) => Some(text!("{n} watermarks", "{n} 个水位线")),
     };
-    let versions = change.old.is_some() || change.new.is_some();
-    let parts = [
-        watermarks,
-        change.file.as_ref().map(Text::same),
-        versions.then(|| arrow(change.old.as_ref(), change.new.as_ref())),
-        reason(change),
-    ];
+    let parts = [watermarks, change.file.as_ref().map(Text::same), before_and_after(change), reason(change)];
     parts.into_iter().flatten().reduce(|all, part| all.then(&part)).unwrap_or_else(|| Text::same(""))
+}
+
+/// The replaced state of a restore; of other changes the value before and after.
+fn before_and_after(change: &PastChange) -> Option<Text> {
+    match (change.kind, &change.old, &change.new) {
+        (_, None, None) => None,
+        (ChangeKind::Restore, Some(replaced), None) => {
+            Some(text!("the state before is {replaced}", "原状态文件保留为 {replaced}"))
+        }
+        (_, old, new) => Some(arrow(old.as_ref(), new.as_ref())),
+    }
 }
 
 /// As much of the remark as fits a line of the list.

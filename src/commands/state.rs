@@ -8,18 +8,19 @@ use super::{consent, past, surroundings};
 use crate::cli::{AdoptSource, Backup, Changing, Check, Common, Reset, Restore, Set, StateCommand};
 use crate::event::{Event, Life};
 use crate::export::ServerSession;
+use crate::given_time::GivenTime;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word};
-use crate::lock::{self, ExportLock};
+use crate::lock::{self, ExportLock, Patience};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::{Cell, Columns, Details, TimeBy};
 use crate::run::{Starter, rfc3339};
-use crate::state::State;
 use crate::state::backup::{self, Occasion};
 use crate::state::changes::{Change, ChangeKind, Moved};
 use crate::state::integrity::{Depth, StateFinding, run_again_hint};
 use crate::state::restore::{self, ReplacedState};
+use crate::state::{State, numbers};
 use crate::tree::{Tree, mark};
 use crate::window::{BASELINE, earlier};
 use crate::{config, export};
@@ -49,14 +50,14 @@ pub(super) fn run(
 /// Moves the watermark of one tenant.
 fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
     let tenant = Tenant(args.tenant.clone());
-    let to = config::required_time(&args.time)?;
+    let given = GivenTime::required(&args.time, "TIME")?;
     let state = surroundings::open_read_only(common)?;
     let tell = &mut |event| reporter.event(&event);
     let access = config::access(common, &args.names, matches)?;
     let mut server_session = ServerSession::open(&access, args.retries.retry_for, tell)?;
-    export::refuse_other_source(state.path(), &state.last_time()?, server_session.source.as_ref())?;
+    export::refuse_other_source(state.path(), &state.last_time()?, server_session.name())?;
     let old = known_watermark(&state, &tenant, &mut server_session, tell)?;
-    let now = server_session.ask(tell, |source| source.clock())?.now;
+    let (to, now) = server_session.point(&given, tell)?;
     if to > now {
         let refused = text!("{to} lies ahead of the server's clock ({now})", "{to} 晚于数据库时钟（{now}）");
         return Err(Refusal::usage(refused));
@@ -79,9 +80,9 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
     let (export_lock, mut state, starter) = locked(common, "state set", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::Set), starter.at)?;
     let below = earlier(&to, args.margins.overlap);
-    let change = Change::new(ChangeKind::Set, &starter, args.changing.reason.as_deref());
+    let change = Change::under(&export_lock, ChangeKind::Set, args.changing.reason.as_deref())?;
     let moved = state.set_watermark(&tenant, &to, below, &change)?;
-    state.close()?;
+    numbers::close(state, &export_lock)?;
     drop(export_lock);
     reporter.changed(&moved_details(&moved, &backup));
     Ok(0)
@@ -104,6 +105,12 @@ fn known_watermark(
 
 /// Takes watermarks away.
 fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u8> {
+    if args.tenant.is_none() && !args.all {
+        return Err(Refusal::usage(message! {
+            "no tenant is named", "没有指定租户";
+            "name a tenant, or --all for every tenant", "请指定租户，或用 --all 表示所有租户"
+        }));
+    }
     let known: Vec<Tenant> =
         surroundings::open_read_only(common)?.tenants()?.into_iter().map(|known| known.tenant).collect();
     let chosen = match &args.tenant {
@@ -123,9 +130,9 @@ fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
     let (export_lock, mut state, starter) = locked(common, "state reset", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::Reset), starter.at)?;
-    let change = Change::new(ChangeKind::Reset, &starter, args.changing.reason.as_deref());
+    let change = Change::under(&export_lock, ChangeKind::Reset, args.changing.reason.as_deref())?;
     let moved = state.reset_watermarks(&chosen, &change)?;
-    state.close()?;
+    numbers::close(state, &export_lock)?;
     drop(export_lock);
     reporter.changed(&moved_details(&moved, &backup));
     Ok(0)
@@ -134,7 +141,7 @@ fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u
 /// What moving watermarks came to.
 fn moved_details(moved: &Moved, backup: &Path) -> Details {
     Details::default()
-        .fact("compared_again_by_the_next_incremental_run", "下次增量导出重新比对", moved.unsettled)
+        .fact("compared_again_by_the_next_incremental_run", "下次增量导出将重新比对的发票数", moved.unsettled)
         .fact("state_before", "原状态文件备份", backup)
         .table("watermarks", "水位线", past::moves(&moved.watermarks))
 }
@@ -178,8 +185,11 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
     let latest = args.file.as_os_str() == "latest";
     let from = if latest { backup::latest(&state)? } else { Some(args.file.clone()) };
     let Some(from) = from else {
-        let refused = text!("there is no backup beside {}", "{} 旁边没有备份", state.display());
-        return Err(Refusal::usage(refused));
+        return Err(Refusal::usage(message! {
+            "there is no backup beside {}", "{} 旁边没有备份", state.display();
+            "check --output and --state-dir (is the volume mounted?); name a backup that is kept elsewhere with `state restore FILE`; where there is none, `run --mode full` without --require-state takes the files over, and `run --fresh` starts anew",
+            "请检查 --output 和 --state-dir（磁盘是否已挂载？）；备份若在别处，请用 `state restore FILE` 指定；若没有备份，请用不带 --require-state 的 `run --mode full` 接管已有文件，或用 `run --fresh` 重新开始"
+        }));
     };
     refuse_other_output(common, args, &from)?;
     let question = restore_question(common, args, &from, &state);
@@ -204,13 +214,23 @@ fn restore(common: &Common, args: &Restore, reporter: &Reporter) -> anyhow::Resu
         ReplacedState::Nothing => None,
         ReplacedState::BackedUp(path) | ReplacedState::SetAside(path) => Some(path.as_path()),
     };
-    reporter.changed(
-        &Details::default()
-            .fact("restored", "已恢复", from.as_path())
-            .fact("state_before", "原状态文件备份", replaced)
-            .fact("next", "下一步", next),
-    );
+    let restored = Details::default()
+        .fact("restored", "已恢复", from.as_path())
+        .fact("state_before", "原状态文件备份", replaced)
+        .fact("next", "下一步", next);
+    reporter.changed(&with_moves_of_newest_change(restored, &state)?);
+    drop(export_lock);
     Ok(0)
+}
+
+/// With the watermarks that a restore moved, which it put on record as the newest change of the restored state.
+fn with_moves_of_newest_change(details: Details, state: &Path) -> anyhow::Result<Details> {
+    let restored = State::open_read_only(state)?.map(|state| state.newest_change()).transpose()?.flatten();
+    let Some((change, moved)) = restored else { return Ok(details) };
+    let unknown = change.watermarks.is_none();
+    let unknown = unknown.then(|| text!("not known which watermarks moved", "无法得知移动了哪些水位线"));
+    let details = details.fact("change", "变更编号", past::change_id(&change)).fact("remark", "备注", unknown);
+    Ok(details.table("watermarks", "水位线", past::moves(&moved)))
 }
 
 /// Refuses an output that cannot be the state's tree.
@@ -292,7 +312,7 @@ fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, repor
     let state = surroundings::open_read_only(common)?;
     let access = config::access(common, &args.names, matches)?;
     let server_session = ServerSession::open(&access, args.retries.retry_for, &mut |event| reporter.event(&event))?;
-    let given = server_session.source.name().0;
+    let given = server_session.name().0.clone();
     let recorded = state.last_time()?.source;
     if recorded.as_ref() == Some(&given) {
         return Err(text!(
@@ -310,9 +330,9 @@ fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, repor
     consent::ask_unless_agreed(reporter, &args.changing, &question)?;
     let (export_lock, mut state, starter) = locked(common, "state adopt-source", &args.changing, reporter)?;
     let backup = state.back_up(Occasion::Before(ChangeKind::AdoptSource), starter.at)?;
-    let change = Change::new(ChangeKind::AdoptSource, &starter, args.changing.reason.as_deref());
+    let change = Change::under(&export_lock, ChangeKind::AdoptSource, args.changing.reason.as_deref())?;
     state.adopt_source(&given, &change)?;
-    state.close()?;
+    numbers::close(state, &export_lock)?;
     drop(export_lock);
     reporter.changed(
         &Details::default().fact("source_before", "原数据源", recorded).fact("source", "数据源", given).fact(
@@ -348,5 +368,13 @@ fn lock(
 ) -> anyhow::Result<(Tree, ExportLock)> {
     let state = config::state_path(common);
     let mut tell = |event| reporter.event(&event);
-    lock::acquire(&common.output, &state, purpose, starter, changing.lock_wait, common.state_mode, &mut tell)
+    lock::acquire(
+        &common.output,
+        &state,
+        purpose,
+        starter,
+        Patience::of(changing.lock_wait),
+        common.state_mode,
+        &mut tell,
+    )
 }

@@ -5,15 +5,16 @@ use std::path::Path;
 
 use clap::ArgMatches;
 
-use super::{consent, surroundings};
+use super::{consent, signals, surroundings};
 use crate::cli::{Common, Verify};
 use crate::config;
 use crate::export::verify::findings::{Difference, Finding, Findings};
 use crate::export::verify::{self, RepairResult, Verification};
 use crate::lang::{Message, Text, Word};
-use crate::report::counts::count;
+use crate::report::counts::{count, differ};
 use crate::report::table::{Columns, Details, Table, TimeBy};
 use crate::report::{Reporter, error_text};
+use crate::run::Cancel;
 use crate::window::Span;
 
 /// Something differs, or still does after it was to be mended.
@@ -21,8 +22,10 @@ const FOUND: u8 = 6;
 
 /// Compares, repairs and prunes if asked, and shows the findings.
 pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let task = config::verification(common, args, matches, surroundings::current(surroundings::own_zone(common)))?;
-    let confirm = |files, invoices| confirm(reporter, files, invoices);
+    let mut task = config::verification(common, args, matches, surroundings::current(surroundings::own_zone(common)))?;
+    let cancel = signals::watch()?;
+    task.common.surroundings.cancel = cancel.clone();
+    let confirm = |files, invoices| confirm(reporter, &cancel, files, invoices);
     let verified = verify::verify(task, &confirm, &mut |event| reporter.event(&event))?;
     reporter.details(&details(&verified));
     if reporter.prints_text()
@@ -53,14 +56,13 @@ fn alarm(verified: &Verification, output: &Path) -> Option<Message> {
 }
 
 /// Asks before files are removed.
-fn confirm(reporter: &Reporter, files: u64, invoices: u64) -> anyhow::Result<()> {
-    let what = if files == 1 { text!("1 file", "1 个文件") } else { text!("{files} files", "{files} 个文件") };
+fn confirm(reporter: &Reporter, cancel: &Cancel, files: u64, invoices: u64) -> anyhow::Result<()> {
+    let (counted, known) = (count(files, "file"), count(invoices, "invoice"));
     let question = text!(
-        "remove {what} (the ledger has {invoices} invoices)?",
-        "确定删除 {what}（台账中共有 {invoices} 张发票）？";
-        what
+        "remove {counted} (the ledger has {known})?",
+        "删除 {files} 个文件（台账中共有 {invoices} 张发票）？"
     );
-    consent::ask(reporter, &question, &format!("--prune-up-to {files}"))
+    consent::ask(reporter, &question, &format!("--prune-up-to {files}"), Some(cancel))
 }
 
 /// The whole answer.
@@ -109,8 +111,11 @@ fn scope(details: Details, verified: &Verification) -> Details {
 fn result(findings: &Findings, left: Option<&Findings>) -> Text {
     let compared = match (findings.number(), left.map(Findings::number)) {
         (0, _) => text!("nothing differs", "没有差异"),
-        (found, None) => text!("{found} differ", "有 {found} 处差异"),
-        (found, Some(left)) => text!("{found} differed, {left} still do", "原有 {found} 处差异，还剩 {left} 处"),
+        (found, None) => differ(found),
+        (found, Some(left)) => {
+            let still = if left == 1 { "does" } else { "do" };
+            text!("{found} differed, {left} still {still}", "原有 {found} 处差异，还剩 {left} 处")
+        }
     };
     let now = left.unwrap_or(findings);
     let join = if now.number() == 0 { text!("but", "但") } else { text!("and", "另") };

@@ -19,7 +19,7 @@ use crate::source::{Access, RowSummary};
 use crate::state::State;
 use crate::state::file_past::FilePast;
 use crate::state::history::FileAction;
-use crate::state::trace::{OpenReject, RunNote};
+use crate::state::trace::{OpenReject, RunNote, RunOnFile};
 use crate::tree::asked::AskedFiles;
 use crate::tree::name::TreePath;
 use crate::tree::stage::{Unrecorded, Writer};
@@ -163,7 +163,7 @@ fn ask_source<'a>(
     let max_document = args.documents.max_document.as_u64();
     let access = Access { max_document, ..config::access(common, &args.names, matches)? };
     let server_session = ServerSession::open(&access, args.retries.retry_for, tell)?;
-    export::refuse_other_source(state.path(), &state.last_time()?, server_session.source.as_ref())?;
+    export::refuse_other_source(state.path(), &state.last_time()?, server_session.name())?;
     SourceSnapshot::of(server_session, args.margins.safety_lag, args.margins.overlap, max_document, tell)
 }
 
@@ -238,7 +238,7 @@ fn past_file(past: &FilePast, zone: OwnZone, is_there: bool, without_row: Option
 
 /// The verdict, and everything that led to it. The number is the one that was asked for, or that of the file.
 fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&SourceTime>, zone: OwnZone) -> Details {
-    let run_text = |run: &RunNote| run_text(run, zone);
+    let run_text = |run: RunNote| run_text(&run, zone);
     let Case { row, trace, tenant, path, file, past, last_good, left_behind, verdict } = case;
     let left_behind: Vec<&str> = left_behind.iter().map(|leftover| leftover.path.as_str()).collect();
     let (row, entry, reject, known) = (row.as_ref(), trace.entry.as_ref(), trace.reject.as_ref(), tenant.as_ref());
@@ -249,12 +249,19 @@ fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&Sourc
         true => path.and_then(TreePath::number).or_else(|| files.number()),
         false => Some(asked.to_owned()),
     };
+    let by = |run: &Option<RunOnFile>, action| run.as_ref().and_then(|run| run.that(action)).cloned();
+    let (first, last) = (&trace.first_run, &trace.last_run);
+    let taken_over_by = by(last, FileAction::Adopted).or_else(|| by(first, FileAction::Adopted));
+    let on_record = entry.map(|entry| &entry.path).filter(|on_record| Some(*on_record) != path);
     let reason = |reject: &OpenReject| {
         let (code, detail) = (reject.reason, reject.detail.clone());
         text!("{code}: {detail}", "{code}: {detail}"; code, detail)
     };
     // The ledger forgets a withdrawn invoice, the history does not.
-    let first_run = past.first().map(|(run, _)| run).or(trace.first_run.as_ref());
+    let first_written = match past.first() {
+        Some((run, action)) => (*action == FileAction::Written).then(|| run.clone()),
+        None => by(first, FileAction::Written),
+    };
     let details = Details::default()
         .fact("number", "发票号", number.as_ref())
         .fact("verdict", "结论", verdict.status)
@@ -269,21 +276,24 @@ fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&Sourc
             row.and_then(|row| row.number.as_ref()).filter(|now| Some(*now) != number.as_ref()),
         )
         .fact("source_time", "更新时间", row.and_then(|row| row.time.as_ref()))
+        .by(TimeBy::Source)
         .fact("watermark", "水位线", known.and_then(|known| known.watermark.as_ref()))
         .by(TimeBy::Source)
         .fact("look_back", "回看起点", known.and_then(|known| known.look_back.as_ref()))
         .by(TimeBy::Source)
-        .fact("boundary", "时间边界", boundary)
+        .fact("boundary", "导出时间边界", boundary)
         .by(TimeBy::Source)
         .fact("file", "文件", path.map(TreePath::to_string))
         .fact("file_is", "文件状态", *file)
         .fact("left_behind", "遗留文件", (!left_behind.is_empty()).then(|| left_behind.join(", ")))
+        .fact("file_on_record", "登记的文件", on_record.map(TreePath::to_string))
         .fact("exported_version", "导出版本", entry.and_then(|entry| entry.time.as_ref()))
         .by(TimeBy::Source)
         .fact("sha256", "SHA-256", entry.map(|entry| entry.digest))
-        .fact("first_exported_by", "首次导出", first_run.map(run_text))
-        .fact("written_by", "文件写入", trace.last_run.as_ref().map(run_text))
-        .fact("rejected_since", "无法导出始于", reject.map(|reject| run_text(&reject.opened)))
+        .fact("first_exported_by", "首次导出", first_written.map(run_text))
+        .fact("written_by", "文件写入", by(last, FileAction::Written).map(run_text))
+        .fact("taken_over_by", "文件接管", taken_over_by.map(run_text))
+        .fact("rejected_since", "无法导出始于", reject.map(|reject| run_text(reject.opened.clone())))
         .fact("reject", "无法导出的原因", reject.map(reason))
         .fact("last_refused_by_run", "最近一次拒绝的运行", reject.map(|reject| reject.last_run));
     let details = match last_good.iter().map(TreePath::as_str).collect::<Vec<_>>().join(", ") {

@@ -31,11 +31,11 @@ pub fn wrong_value(error: &clap::Error) -> Option<Message> {
 /// A value that the option cannot have, as clap's error shows it, with one that it can.
 pub(super) fn refusal_of(name: &str, value: &str, option: &Arg, error: &clap::Error) -> Message {
     let cause = std::error::Error::source(error).map(ToString::to_string);
-    let what = match cause.filter(|_| value.parse::<i64>().is_ok()) {
+    let range = cause.as_deref().and_then(|cause| cause.split_once(" is not in "));
+    let what = match range.filter(|_| value.parse::<i64>().is_ok()) {
         // A number outside its limits.
-        Some(limits) => {
-            let zh = limits.split_once(" is not in ").map(|(_, range)| format!("允许的范围是 {range}"));
-            let limits = Text::new(limits.clone(), zh.unwrap_or(limits));
+        Some((number, range)) => {
+            let limits = Text::new(format!("{number} is not in {range}"), format!("允许的范围是 {range}"));
             text!("{name} cannot be {value:?}: {limits}", "{name} 的值不能是 {value:?}: {limits}"; limits)
         }
         None => text!("{name} cannot be {value:?}", "{name} 的值不能是 {value:?}"),

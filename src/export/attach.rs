@@ -7,7 +7,7 @@ use super::plan::{self, Purpose, SiteFacts, StartMode, StatePolicy, TreeUse};
 use crate::event::{Event, Notice};
 use crate::lock::ExportLock;
 use crate::state::runs::LastKnownState;
-use crate::state::{State, open, restore};
+use crate::state::{State, numbers, open};
 use crate::tree::mark::{self, Mark, Written};
 use crate::tree::{Tree, walk};
 
@@ -68,10 +68,9 @@ impl Location<'_> {
             let state_id = state.last_time()?.state_id;
             lock.write_mark(&Mark { state_id, run: marked_run, written: Written::Whole })?;
         }
-        let mut last_number = lock.last_number()?;
         if last.is_none_or(|last| last.last_run == 0) {
-            last_number = last_number.max(restore::last_run_beside(lock)?);
+            lock.note_numbers(numbers::beside(lock.state())?)?;
         }
-        Ok(Attached { state, begun, last_number })
+        Ok(Attached { state, begun, last_number: lock.last_numbers()?.run })
     }
 }

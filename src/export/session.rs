@@ -13,6 +13,7 @@ use super::plan::{self, StatePolicy};
 use super::server::{
     RunParameters, ServerSession, ServerSnapshot, refuse_other_use, refuse_unknown_tenants, take_snapshot,
 };
+use super::starts;
 use super::writing::Writing;
 use crate::event::{Event, Notice};
 use crate::fs::private::PrivateFolder;
@@ -20,14 +21,15 @@ use crate::lang::{Message, Text};
 use crate::lock::ExportLock;
 use crate::panics;
 use crate::refusal::Refusal;
-use crate::run::{Kind, RunId, Starter};
+use crate::run::{Kind, LastNumbers, RunId};
 use crate::source::SourceName;
-use crate::state::State;
 use crate::state::backup::{self, Occasion, REGULAR};
+use crate::state::changes::{Change, ChangeKind};
 use crate::state::conditions::ConditionChanges;
 use crate::state::history::RunStatus;
 use crate::state::runs::{End, LastKnownState, OpenRun, Start};
 use crate::state::watermarks::PullBack;
+use crate::state::{State, numbers};
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, Written};
 use crate::tree::stage::{self, Stage};
@@ -70,7 +72,7 @@ impl Session {
             snapshot.remind(tell);
         }
         recover(lock.private(), &mut state, tell)?;
-        let source = server_session.source.name();
+        let source = server_session.name().clone();
         Ok(Self { tree, state, snapshot, lock, source, begun, last, last_number })
     }
 
@@ -107,9 +109,9 @@ impl Session {
         work: impl FnOnce(RunContext<'_>, &mut dyn FnMut(Event)) -> anyhow::Result<RunResult>,
     ) -> anyhow::Result<RunResult> {
         let Self { tree, state, snapshot, lock, last, .. } = self;
-        lock.note_number(run.id)?;
+        lock.note_numbers(LastNumbers { run: run.id.0, change: 0 })?;
         let durability = options.work.durability.map_or_else(|| tree.durability(), Ok)?;
-        pull_back(&snapshot.parameters, &options.surroundings.starter, state, tell)?;
+        pull_back(&snapshot.parameters, lock, state, tell)?;
         let stage = Stage::create(tree, lock.private(), durability)?;
         let mark = Mark { state_id: last.state_id.clone(), run: run.id.0, written: Written::InPart };
         let writing = Writing { tree, stage: &stage, lock, run, mark: Some(mark) };
@@ -121,8 +123,10 @@ impl Session {
 
     /// A run counts as cancelled only if the mark of the tree could be made whole.
     fn status_after(&self, error: &anyhow::Error, run: RunId) -> RunStatus {
-        let is_cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
-        if is_cancelled && say_whole(&self.lock, run).is_ok() { RunStatus::Cancelled } else { RunStatus::Failed }
+        match starts::status_after(error) {
+            RunStatus::Cancelled if say_whole(&self.lock, run).is_err() => RunStatus::Failed,
+            status => status,
+        }
     }
 
     /// Puts the beginning of a run on record, with its doubts about clocks and server. From here on every error is the
@@ -196,14 +200,14 @@ impl Session {
 
     /// Closes the state and frees the lock.
     pub(super) fn close(self) -> anyhow::Result<()> {
-        self.state.close()
+        numbers::close(self.state, &self.lock)
     }
 }
 
 /// The end of a run that has done its work, with its counts and its failed tenants.
 fn end_of(result: &RunResult, options: &CommonOptions, metrics: &RunMetrics) -> End {
     End {
-        tenants: result.tenants.len() as u64,
+        tenants: Some(result.number_of_tenants()),
         counts: Some(result.totals.run),
         failed: result.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.message().into())).collect(),
         ..end(options, metrics, result.outcome().into(), result.error())
@@ -216,7 +220,7 @@ pub(super) fn end(options: &CommonOptions, metrics: &RunMetrics, status: RunStat
         status,
         at: (options.surroundings.clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
         error,
-        tenants: 0,
+        tenants: None,
         retries: metrics.retries.get(),
         counts: None,
         failed: Vec::new(),
@@ -226,7 +230,7 @@ pub(super) fn end(options: &CommonOptions, metrics: &RunMetrics, status: RunStat
 /// Pulls watermarks that lie ahead of the boundary back to it.
 fn pull_back(
     parameters: &RunParameters,
-    starter: &Starter,
+    lock: &ExportLock,
     state: &mut State,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
@@ -236,7 +240,8 @@ fn pull_back(
     let boundary = &parameters.boundary;
     let back = plan::pull_backs(&state.tenants_ahead_of(Some(boundary))?, boundary);
     if !back.is_empty() {
-        state.pull_back(&back, boundary, starter)?;
+        let change = Change::under(lock, ChangeKind::PullBack, Some("it lay ahead of the boundary"))?;
+        state.pull_back(&back, boundary, &change)?;
     }
     for PullBack { tenant, from } in back {
         tell(Event::Notice(Notice::PulledBack { tenant, from, to: boundary.clone() }));

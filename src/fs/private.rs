@@ -60,7 +60,11 @@ impl PrivateFolder {
         let path = output.join(PRIVATE);
         let handle = match open_beneath(root, PRIVATE) {
             Err(Errno::NOENT) => {
-                create_folder_if_missing(root, PRIVATE).explain(|| cannot_create(&path))?;
+                let created = create_folder_if_missing(root, PRIVATE);
+                if created.as_ref().is_err_and(is_denied) && is_of_another_user(root, ".".as_ref()) {
+                    return Err(Refusal::NotOwner { path: output.to_path_buf() }.into());
+                }
+                created.explain(|| cannot_create(&path))?;
                 open_beneath(root, PRIVATE)
             }
             opened => opened,
@@ -236,10 +240,6 @@ impl PrivateFolder {
             Err(Errno::NOENT) => return Ok(None),
             // A socket.
             Err(Errno::NXIO) => return Err(self.distrust(name, Distrust::NotAFile)),
-            Err(Errno::ACCESS) if access == FileAccess::Read => {
-                let closed = open_failed(&self.path_of(name)).with_hint(remedy_of_readers());
-                return Err(closed.caused_by(io::Error::from(Errno::ACCESS)));
-            }
             file => File::from(file.map_err(|error| self.cannot_open(name, error))?),
         };
         if file.metadata().explain(|| cannot_look_at(&self.path_of(name)))?.is_file() {
@@ -430,9 +430,22 @@ fn cannot_open(around: impl AsFd, name: &Path, path: &Path, error: Errno) -> any
     let why = match error {
         Errno::XDEV => Distrust::MountPoint,
         Errno::LOOP | Errno::NOTDIR if is_link() => Distrust::Link,
+        Errno::ACCESS if is_of_another_user(&around, name) => {
+            return Refusal::NotOwner { path: path.to_path_buf() }.into();
+        }
         _ => return open_failed(path).caused_by(io::Error::from(error)),
     };
     Refusal::Untrusted { path: path.to_path_buf(), why }.into()
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// Whether what has this name belongs to another user: that is why it is denied to this one.
+fn is_of_another_user(around: impl AsFd, name: &Path) -> bool {
+    let stat = rustix::fs::statat(around, name, AtFlags::SYMLINK_NOFOLLOW);
+    stat.is_ok_and(|stat| stat.st_uid != rustix::process::geteuid().as_raw())
 }
 
 fn names(folder: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
@@ -474,14 +487,6 @@ pub(super) fn cannot_create(path: &Path) -> Text {
 
 fn open_failed(path: &Path) -> Text {
     text!("cannot open {}", "无法打开 {}", path.display())
-}
-
-/// What helps a user against a file of the state that only others may read. Permission to write is not needed.
-fn remedy_of_readers() -> Text {
-    text!(
-        "ask its owner for permission to read it: `run --state-mode 0640` gives it to the group of the state's folder",
-        "请向其所有者申请读权限：run --state-mode 0640 可让状态目录的属组读取"
-    )
 }
 
 fn is_gone(path: &Path) -> Text {

@@ -45,18 +45,19 @@ impl Refusal {
             Self::StateMissing { state } => message! {
                 "there is no state at {}, and --require-state was given",
                 "已指定 --require-state，但没有状态文件 {}", state.display();
-                "check --output and --state-dir; if the state was lost, bring a backup back with `state restore latest`; leave --require-state out only for a very first run",
-                "请检查 --output 和 --state-dir；如果状态文件丢失，请用 `state restore latest` 恢复备份；只有首次运行才可去掉 --require-state"
+                "check --output and --state-dir, and that the volume is mounted; if the state was lost, bring a backup back with `state restore latest`; leave --require-state out only for a very first run",
+                "请检查 --output 和 --state-dir，以及磁盘是否已挂载；如果状态文件丢失，请用 `state restore latest` 恢复备份；只有首次运行才可去掉 --require-state"
             },
             Self::NoState { state } => message! {
                 "there is no state at {}", "没有状态文件 {}", state.display();
-                "check --output and --state-dir; a first run makes one", "请检查 --output 和 --state-dir；首次运行会创建它"
+                "check --output and --state-dir, and that the volume is mounted; a first run makes one",
+                "请检查 --output 和 --state-dir，以及磁盘是否已挂载；首次运行会创建它"
             },
             Self::TreeWithoutState { output, state } => message! {
                 "{} holds exported files, but there is no state at {}",
                 "{} 中已有导出文件，但没有状态文件 {}", output.display(), state.display();
                 "check --state-dir, bring a backup back with `state restore latest`, go on from the script's state with `import-legacy-state`, take the tree over with `run --mode full`, or start anew with `run --fresh`",
-                "请检查 --state-dir，或用 `state restore latest` 恢复备份，或用 `import-legacy-state` 接续脚本的状态，或用 `run --mode full` 接管这些文件，或用 `run --fresh` 重新开始"
+                "请检查 --state-dir，或用 `state restore latest` 恢复备份，或用 `import-legacy-state` 接续脚本的状态文件，或用 `run --mode full` 接管这些文件，或用 `run --fresh` 重新开始"
             },
             Self::StateDamaged { state, damage } => {
                 let (state, damage) = (state.display(), damage.text());
@@ -123,7 +124,8 @@ impl Refusal {
             },
             Self::NotOwner { path } => message! {
                 "{} belongs to another user", "{} 属于另一个用户", path.display();
-                "run as that user, or give it to this one with chown", "请以该用户运行，或用 chown 改为当前用户所有"
+                "run as that user, or give it to this one with chown; if it is only to be read, `run --state-mode 0640` by that user lets the group of its folder read it",
+                "请以该用户运行，或用 chown 改为当前用户所有；如果只需读取，由该用户执行 `run --state-mode 0640` 即可让其目录的属组读取"
             },
             Self::Untrusted { path, why } => why.message(path),
             Self::NotLegacyState { file, fault } => {
@@ -138,7 +140,7 @@ impl Refusal {
                 let (file, noun) = (file.display(), if *tenants == 1 { "tenant" } else { "tenants" });
                 Text::new(
                     format!("{file} would move watermarks back, of {tenants} {noun}: {names}; nothing was changed"),
-                    format!("{file} 会使 {tenants} 个租户的水位线倒退: {names}；未做任何改动"),
+                    format!("{file} 会使 {tenants} 个租户的水位线后退: {names}；未做任何改动"),
                 )
                 .with_hint(text!("if that is wanted, use --overwrite", "如确需如此，请用 --overwrite"))
             }
@@ -160,14 +162,14 @@ impl Refusal {
             },
             Self::TableMissing { table } => message! {
                 "there is no table {table} that this account may read", "没有表 {table}，或当前账号无权读取";
-                "check the database in --source and the table's name (--table), or grant SELECT on it",
-                "请检查 --source 中的数据库名和表名（--table），或授予 SELECT 权限"
+                "check the database in --source and the table's name (--table), or, on a server, grant SELECT on it",
+                "请检查 --source 中的数据库名和表名（--table）；若是数据库服务器，也可授予 SELECT 权限"
             },
             Self::ColumnsMissing { table, columns } => message! {
                 "the table {table} has no column {columns} that this account may read",
                 "表 {table} 没有列 {columns}，或当前账号无权读取";
                 "if it is called otherwise, name it with --time-column and the like; otherwise grant SELECT on it",
-                "如果列名不同，请用 --time-column 等参数指定，否则请授予 SELECT 权限"
+                "如果列名不同，请用 --time-column 等选项指定，否则请授予 SELECT 权限"
             },
             Self::TableChanged { table, column } => message! {
                 "the table {table} was changed while it was read: the column {column} has another type now; what was exported is on record",

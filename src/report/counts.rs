@@ -11,6 +11,12 @@ pub fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
+/// How many things differ.
+pub fn differ(number: u64) -> Text {
+    let verb = if number == 1 { "differs" } else { "differ" };
+    text!("{number} {verb}", "有 {number} 处差异")
+}
+
 /// One count with its parts.
 struct Term {
     whole: Text,

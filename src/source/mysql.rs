@@ -528,11 +528,26 @@ fn farthest_behind(channels: Vec<Option<u64>>) -> Option<Replication> {
 /// Names the source in the error of a lost connection. An error that the server answered with stays as it is.
 fn connection_lost(source_error: SourceError, place: &ServerAddress) -> SourceError {
     match source_error {
-        SourceError::Connection(error) if error_codes::code(&error).is_none() => SourceError::Connection(
-            Refusal::ConnectionLost { source: place.name(), detail: Message::from(&error).what }.into(),
-        ),
+        SourceError::Connection(error) if error_codes::code(&error).is_none() => {
+            let detail = silence(&error).unwrap_or_else(|| Message::from(&error).what);
+            SourceError::Connection(Refusal::ConnectionLost { source: place.name(), detail }.into())
+        }
         other => other,
     }
+}
+
+/// What happened if the server sent nothing for as long as we wait. The operating system says no more than that it has
+/// nothing to read yet.
+fn silence(error: &anyhow::Error) -> Option<Text> {
+    let is_silence = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    error.chain().any(is_silence).then(|| {
+        text!(
+            "the server said nothing for as long as --read-timeout allows",
+            "服务器在 --read-timeout 规定的时间内没有应答"
+        )
+    })
 }
 
 /// Puts a text in front of an error.

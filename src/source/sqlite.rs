@@ -1,6 +1,7 @@
 //! Owns the engine of an SQLite file with the same table, for the demo and for tests without a server. The file is opened
 //! for reading only and never created. `sample.rs` writes to it by [`write`].
 
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -58,13 +59,26 @@ fn open_file(given: &str) -> anyhow::Result<File> {
         }));
     }
     // SQLite does not say why it cannot open a file.
-    std::fs::File::open(&path).map_err(cannot_be_read).explain(failed)?;
+    let mut opened = std::fs::File::open(&path).map_err(cannot_be_read).explain(failed)?;
+    if !is_database(&mut opened).explain(failed)? {
+        return Err(anyhow::Error::from(text!("it is no SQLite database", "它不是 SQLite 数据库"))).explain(failed);
+    }
     let identity = format!("{}:{}", path.display(), metadata.ino());
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&path, flags).explain(failed)?;
     connection.busy_timeout(BUSY)?;
     Ok(File { path, identity, connection, columns: None })
 }
+
+/// Whether SQLite would take the file for a database, which may be empty.
+fn is_database(file: &mut std::fs::File) -> std::io::Result<bool> {
+    let mut head = Vec::new();
+    file.take(HEADER.len() as u64).read_to_end(&mut head)?;
+    Ok(head.is_empty() || head == HEADER)
+}
+
+/// The beginning of every SQLite file.
+const HEADER: &[u8] = b"SQLite format 3\0";
 
 impl Database for File {
     fn place(&self) -> String {

@@ -5,7 +5,8 @@ use rusqlite::{Connection, params};
 
 use super::stored::TenantNo;
 use crate::invoice::{SourceTime, Tenant};
-use crate::run::{Starter, rfc3339};
+use crate::lock::ExportLock;
+use crate::run::{LastNumbers, Starter, rfc3339};
 
 words! {
     /// What was done.
@@ -35,27 +36,21 @@ pub struct Change<'a> {
     /// Adopted source: its name; upgrade: the schema's version; restore: where the replaced state lies.
     pub old: Option<String>,
     pub new: Option<String>,
-    /// Restore: the last run of the replaced state. Later runs have greater numbers.
-    pub last_run: i64,
     /// Restore: the watermarks of the replaced state could be read, so that those which moved are on record.
     pub watermarks_known: bool,
-    /// Restore: the last change of the replaced state. Later changes have greater numbers.
-    pub last_change: i64,
+    /// The last numbers that were given, also by states before this one. Later runs and changes have greater ones.
+    pub last: LastNumbers,
 }
 
 impl<'a> Change<'a> {
-    pub fn new(kind: ChangeKind, starter: &'a Starter, reason: Option<&'a str>) -> Self {
-        Self {
-            kind,
-            starter,
-            reason,
-            file: None,
-            old: None,
-            new: None,
-            watermarks_known: false,
-            last_run: 0,
-            last_change: 0,
-        }
+    /// A change by the process that holds the lock.
+    pub fn under(lock: &'a ExportLock, kind: ChangeKind, reason: Option<&'a str>) -> anyhow::Result<Self> {
+        Ok(Self::new(kind, lock.starter(), reason, lock.last_numbers()?))
+    }
+
+    pub(super) fn new(kind: ChangeKind, starter: &'a Starter, reason: Option<&'a str>, last: LastNumbers) -> Self {
+        let (file, old, new) = (None, None, None);
+        Self { kind, starter, reason, file, old, new, watermarks_known: false, last }
     }
 }
 
@@ -87,7 +82,9 @@ pub struct MovedWatermark {
 
 /// Puts a change on record and returns its number.
 pub(super) fn note(tx: &Connection, change: &Change<'_>) -> rusqlite::Result<i64> {
-    let Change { kind, starter, reason, file, old, new, watermarks_known, last_run, last_change } = change;
+    let Change { kind, starter, reason, file, old, new, watermarks_known, last } = change;
+    // The others come after the last run of this state.
+    let last_run = if *kind == ChangeKind::Restore { last.run } else { 0 };
     tx.query_row(
         "INSERT INTO state_change (n, kind, at, last_run, user, uid, sudo_user, host, command_line, reason, file, sha256, lines, old, new,
                                    watermarks_known)
@@ -107,7 +104,7 @@ pub(super) fn note(tx: &Connection, change: &Change<'_>) -> rusqlite::Result<i64
             old,
             new,
             last_run,
-            last_change,
+            last.change,
             watermarks_known.then_some(true),
         ],
         |row| row.get(0),

@@ -223,6 +223,13 @@ impl State {
         })
     }
 
+    /// The last change that is on record, with the watermarks that it moved.
+    pub fn newest_change(&self) -> anyhow::Result<Option<(PastChange, Vec<MovedWatermark>)>> {
+        let newest: Option<i64> =
+            self.read(|conn| conn.query_row("SELECT max(n) FROM state_change", [], |row| row.get(0)))?;
+        newest.map_or(Ok(None), |newest| self.change_in_full(newest))
+    }
+
     /// What a run did to files.
     pub fn files(&self, run: RunId) -> anyhow::Result<Listing> {
         self.read(|conn| Listing::of(conn, FILES, run)).explain(sorting)

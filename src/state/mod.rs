@@ -38,6 +38,7 @@ pub mod integrity;
 pub mod ledger;
 pub mod legacy;
 pub mod legacy_file;
+pub mod numbers;
 pub mod open;
 pub mod origin;
 pub mod overview;
@@ -77,7 +78,7 @@ mod tests {
     use crate::given_time::OwnZone;
     use crate::invoice::{InvoiceId, SourceTime};
     use crate::lang::Lang;
-    use crate::run::{Account, Kind, RunId, Starter};
+    use crate::run::{Account, Kind, LastNumbers, RunId, Starter};
     use crate::state::conditions::ConditionChanges;
     use crate::state::runs::Start;
 
@@ -124,7 +125,7 @@ mod tests {
         let idle = State::open_read_only(&path).unwrap().unwrap();
         let lookup = idle.lookup().unwrap();
         assert!(lookup.is_empty().unwrap());
-        let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
+        let mut state = State::open_file(&file(&path), &starter(), LastNumbers::default()).unwrap().unwrap();
         let row = "DROP TRIGGER entry_comes_now; INSERT INTO entry VALUES (1, 1, NULL, 1, '20251128+A', zeroblob(32), 2, 1, 1, 0, 1, 0, NULL, NULL)";
         state.transaction(|tx| tx.execute_batch(row)).unwrap();
         assert!(!lookup.is_empty().unwrap(), "while the run is at work");
@@ -174,7 +175,7 @@ mod tests {
         let idle = State::open_read_only(&path).unwrap().unwrap();
         assert_eq!(idle.newest_run().unwrap(), None);
         for _ in 0..3 {
-            let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
+            let mut state = State::open_file(&file(&path), &starter(), LastNumbers::default()).unwrap().unwrap();
             let run = begin_a_run(&mut state);
             assert_eq!(idle.newest_run().unwrap(), Some(run), "while the run is at work");
             state.close().unwrap();
@@ -192,7 +193,7 @@ mod tests {
         State::create_file(&file(&path), &starter()).unwrap().close().unwrap();
         let idle = State::open_read_only(&path).unwrap().unwrap();
         assert_eq!(idle.newest_run().unwrap(), None);
-        let mut state = State::open_file(&file(&path), &starter()).unwrap().unwrap();
+        let mut state = State::open_file(&file(&path), &starter(), LastNumbers::default()).unwrap().unwrap();
         let run = begin_a_run(&mut state);
         state.transaction(|tx| tx.execute("UPDATE run SET seen = 1", [])).unwrap();
         state.close().unwrap();

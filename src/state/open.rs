@@ -6,13 +6,14 @@
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::Connection;
 
 use super::State;
 use super::backup::Occasion;
-use super::changes::ChangeKind;
+use super::changes::{Change, ChangeKind};
 use super::connect::{FileFingerprint, StateAccess, connect, connect_read_only, connect_to, harden, make_durable};
 use super::damage::{explain, explain_any};
 use super::file::{self, Watch};
@@ -23,7 +24,7 @@ use crate::fs::kind;
 use crate::lang::Explain;
 use crate::lock::{ExportLock, StateLock};
 use crate::refusal::{Damage, Refusal};
-use crate::run::Starter;
+use crate::run::{LastNumbers, Starter};
 
 /// In the name of a state that was set aside, before the moment.
 const ASIDE: &str = ".aside-";
@@ -32,16 +33,19 @@ impl State {
     /// Opens the state for writing; None where there is none. An older one is backed up and upgraded.
     pub fn open(lock: &ExportLock) -> anyhow::Result<Option<Self>> {
         readers::admit(lock)?;
-        Self::open_file(lock.state(), lock.starter())
+        Self::open_file(lock.state(), lock.starter(), lock.last_numbers()?)
     }
 
     /// Opens the state for a record. An older one is not upgraded, and takes none: `refuse_older` says so.
-    pub fn open_for_record(lock: &StateLock) -> anyhow::Result<Option<Self>> {
+    /// It waits for another writer for `patience` at most.
+    pub fn open_for_record(lock: &StateLock, patience: Duration) -> anyhow::Result<Option<Self>> {
         if !is_state(lock.state())? {
             return Ok(None);
         }
         refuse_unfit(lock.state())?;
-        Self::open_as_it_is(lock.state()).map(Some)
+        let state = Self::open_as_it_is(lock.state())?;
+        state.conn.busy_timeout(patience).map_err(|error| explain(error, state.path()))?;
+        Ok(Some(state))
     }
 
     /// Refuses a state of an older version.
@@ -69,7 +73,7 @@ impl State {
     }
 
     /// Opens a state for writing, which is backed up and upgraded if it is older.
-    pub(super) fn open_file(file: &PrivateFile, starter: &Starter) -> anyhow::Result<Option<Self>> {
+    pub(super) fn open_file(file: &PrivateFile, starter: &Starter, last: LastNumbers) -> anyhow::Result<Option<Self>> {
         if !is_state(file)? {
             return Ok(None);
         }
@@ -78,7 +82,8 @@ impl State {
         let explained = |error| explain(error, file.path());
         if schema::version(&state.conn).map_err(explained)? < KNOWN {
             state.back_up(Occasion::Before(ChangeKind::Upgrade), starter.at)?;
-            schema::upgrade(&state.conn, Some(starter))
+            let change = Change::new(ChangeKind::Upgrade, starter, None, last);
+            schema::upgrade(&state.conn, Some(&change))
                 .map_err(explained)
                 .explain(|| text!("cannot upgrade the state's schema", "无法升级状态文件的结构"))?;
         }
@@ -113,7 +118,8 @@ impl State {
         // SQLite would play a log that a lost or moved state left behind back into the new one.
         let move_log = || file::move_companions(file, &file.with_suffix(".orphaned")).map(drop);
         unfinished.put_in_place(file, move_log)?;
-        Self::open_file(file, starter)?.explain(|| text!("the new state is not there", "新建的状态文件不存在"))
+        Self::open_file(file, starter, LastNumbers::default())?
+            .explain(|| text!("the new state is not there", "新建的状态文件不存在"))
     }
 
     /// A second connection for another thread that only reads.
@@ -148,6 +154,17 @@ pub(super) fn aside(file: &PrivateFile, at: DateTime<Utc>) -> PrivateFile {
     file.with_suffix(&format!("{ASIDE}{}", at.format("%Y%m%dT%H%M%SZ")))
 }
 
+/// A name like that which no file has yet: two commands may set a state aside in one second.
+pub(super) fn free_aside(file: &PrivateFile, at: DateTime<Utc>) -> anyhow::Result<PrivateFile> {
+    let mut seconds = (0..).map(TimeDelta::seconds);
+    loop {
+        let candidate = aside(file, at + seconds.next().unwrap_or_default());
+        if !candidate.exists()? {
+            return Ok(candidate);
+        }
+    }
+}
+
 /// Whether a name is that of a state which was set aside, and not of what SQLite keeps beside it.
 pub(super) fn is_aside(file: &PrivateFile, name: &OsStr) -> bool {
     let start = [file.name().as_encoded_bytes(), ASIDE.as_bytes()].concat();
@@ -157,10 +174,7 @@ pub(super) fn is_aside(file: &PrivateFile, name: &OsStr) -> bool {
 /// Moves the state aside, with everything that belongs to it, and returns its new path; None where there was nothing.
 /// It is never deleted.
 pub fn set_aside(lock: &ExportLock) -> anyhow::Result<Option<PathBuf>> {
-    let (file, target) = (lock.state(), aside(lock.state(), lock.starter().at));
-    if target.exists()? {
-        return Err(text!("{} is already there", "{} 已经存在", target.path().display()).into());
-    }
+    let (file, target) = (lock.state(), free_aside(lock.state(), lock.starter().at)?);
     let state = file.rename(&target)?;
     let companions = file::move_companions(file, &target)?;
     Ok((state || companions).then(|| target.path().to_path_buf()))

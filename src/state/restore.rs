@@ -4,7 +4,6 @@
 //! A log of the old state must never lie beside the new one, because SQLite would play it back into
 //! it. So it is emptied first, or, where the old state is damaged, moved aside with it.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -15,13 +14,13 @@ use super::connect::{StateAccess, connect, connect_to};
 use super::damage::explain;
 use super::runs::last_time;
 use super::watermarks::{self, Watermarks};
-use super::{State, file, open};
+use super::{State, file, numbers, open};
 use crate::fs::digest_of;
-use crate::fs::file::{PrivateFile, UnfinishedFile};
+use crate::fs::file::{PrivateFile, UnfinishedFile, name_of};
 use crate::lang::Explain;
 use crate::lock::ExportLock;
 use crate::refusal::Refusal;
-use crate::run::Starter;
+use crate::run::{LastNumbers, Starter};
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, Written};
 
@@ -64,7 +63,7 @@ pub fn restore_and_adopt_tree(
         let last = state.last_time()?;
         let run = last.last_run.max(last.published_run).max(marked_run) + 1;
         lock.write_mark(&Mark { state_id: last.state_id, run, written: Written::Whole })?;
-        state.close()?;
+        numbers::close(state, lock)?;
     }
     Ok(replaced)
 }
@@ -80,22 +79,20 @@ fn replace(
     let backup = open_backup(&file, from)?;
     judge(&backup)?;
     let (replaced, last) = keep_old(state, starter)?;
+    lock.note_numbers(last.max(numbers::beside(state)?))?;
     let before = watermarks_before(&replaced, state)?;
-    let beside = last_numbers_beside(lock)?;
-    let last_run = last.run.max(lock.last_number()?).max(beside.run);
-    let last_change = last.change.max(beside.change);
     let unfinished = open::begin_beside(state)?;
     let file = ReadFile { path: from.display().to_string(), sha256: sha256(&file, from)?, lines: None };
     let old = match &replaced {
         ReplacedState::Nothing => None,
         ReplacedState::BackedUp(path) | ReplacedState::SetAside(path) => Some(path.display().to_string()),
     };
-    let change = Change::new(ChangeKind::Restore, starter, reason);
-    let change = Change { file: Some(&file), old, watermarks_known: before.is_some(), last_run, last_change, ..change };
+    let change = Change::under(lock, ChangeKind::Restore, reason)?;
+    let change = Change { file: Some(&file), old, watermarks_known: before.is_some(), ..change };
     build(&unfinished, &backup, &change, before.as_ref(), from)?;
     unfinished.put_in_place(state, || {
-        if let ReplacedState::SetAside(_) = &replaced {
-            file::move_companions(state, &open::aside(state, starter.at))?;
+        if let ReplacedState::SetAside(path) = &replaced {
+            file::move_companions(state, &PrivateFile::new(state.folder(), name_of(path)?))?;
         }
         file::remove_companions(state)
     })?;
@@ -153,14 +150,6 @@ fn no_backup(from: &Path) -> anyhow::Error {
     })
 }
 
-/// The last numbers that a state has given to runs and to changes. No number is given twice, so that the mark, an old
-/// log and an auditor mean the same run by it.
-#[derive(Clone, Copy, Debug, Default)]
-struct LastNumbers {
-    run: i64,
-    change: i64,
-}
-
 /// A state that is whole is backed up and its log emptied; a damaged one gets a second name. Returns its
 /// last numbers too, as far as they can be read.
 fn keep_old(state: &PrivateFile, starter: &Starter) -> anyhow::Result<(ReplacedState, LastNumbers)> {
@@ -172,15 +161,10 @@ fn keep_old(state: &PrivateFile, starter: &Starter) -> anyhow::Result<(ReplacedS
     match back_up_and_close(state, starter) {
         Ok((path, last)) => Ok((ReplacedState::BackedUp(path), last)),
         Err(error) if error.chain().any(is_damage) => {
-            let aside = open::aside(state, starter.at);
-            match state.link(&aside) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                linked => {
-                    let (from, to) = (state.path().display(), aside.path().display());
-                    linked.explain(|| text!("cannot keep {from} as {to}", "无法将 {from} 保留为 {to}"))?;
-                }
-            }
-            Ok((ReplacedState::SetAside(aside.path().to_path_buf()), last_numbers_of(state)))
+            let aside = open::free_aside(state, starter.at)?;
+            let (from, to) = (state.path().display(), aside.path().display());
+            state.link(&aside).explain(|| text!("cannot keep {from} as {to}", "无法将 {from} 保留为 {to}"))?;
+            Ok((ReplacedState::SetAside(aside.path().to_path_buf()), numbers::of_file(state)))
         }
         Err(error) => Err(error),
     }
@@ -195,7 +179,7 @@ fn back_up_and_close(state: &PrivateFile, starter: &Starter) -> anyhow::Result<(
     let old = State::open_as_it_is(state)?;
     old.assert_whole()?;
     let path = old.back_up(Occasion::Before(ChangeKind::Restore), starter.at)?;
-    let last = old.read(last_numbers)?;
+    let last = old.read(numbers::of_state)?;
     old.empty_log()?;
     old.close()?;
     Ok((path, last))
@@ -204,37 +188,6 @@ fn back_up_and_close(state: &PrivateFile, starter: &Starter) -> anyhow::Result<(
 fn sha256(file: &PrivateFile, from: &Path) -> anyhow::Result<String> {
     let digest = digest_of(file.open()?.ok_or_else(|| no_backup(from))?);
     Ok(digest.explain(|| text!("cannot read {}", "无法读取 {}", from.display()))?.to_string())
-}
-
-/// The last run of the states that were set aside beside this one: a new state goes on with greater numbers.
-pub fn last_run_beside(lock: &ExportLock) -> anyhow::Result<i64> {
-    Ok(last_numbers_beside(lock)?.run)
-}
-
-fn last_numbers_beside(lock: &ExportLock) -> anyhow::Result<LastNumbers> {
-    let state = lock.state();
-    let names = state.folder().names()?.into_iter().filter(|name| open::is_aside(state, name));
-    let beside = names.map(|name| last_numbers_of(&PrivateFile::new(state.folder(), name)));
-    Ok(beside.fold(LastNumbers::default(), |last, other| LastNumbers {
-        run: last.run.max(other.run),
-        change: last.change.max(other.change),
-    }))
-}
-
-/// As far as the file can be read, which may be damaged.
-fn last_numbers_of(state: &PrivateFile) -> LastNumbers {
-    let read = connect(state, StateAccess::ReadOnly).and_then(|conn| Ok(last_numbers(&conn)?));
-    read.unwrap_or_default()
-}
-
-/// Also of the states that this one replaced.
-fn last_numbers(conn: &Connection) -> rusqlite::Result<LastNumbers> {
-    conn.query_row(
-        "SELECT max((SELECT coalesce(max(id), 0) FROM run), coalesce(max(last_run), 0)), coalesce(max(n), 0)
-         FROM state_change",
-        [],
-        |row| Ok(LastNumbers { run: row.get(0)?, change: row.get(1)? }),
-    )
 }
 
 impl State {

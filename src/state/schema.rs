@@ -2,8 +2,7 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::changes::{Change, ChangeKind, note};
-use crate::run::Starter;
+use super::changes::{Change, note};
 
 /// "ivex" in ASCII, at byte 68 of the file.
 pub(super) const APPLICATION_ID: i32 = 0x6976_6578;
@@ -28,8 +27,8 @@ pub(super) fn version(conn: &Connection) -> rusqlite::Result<i64> {
     conn.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// Brings a state up to date in one transaction, on record if `starter` is named.
-pub(super) fn upgrade(conn: &Connection, starter: Option<&Starter>) -> rusqlite::Result<()> {
+/// Brings a state up to date in one transaction, on record as this change.
+pub(super) fn upgrade(conn: &Connection, change: Option<&Change<'_>>) -> rusqlite::Result<()> {
     let tx = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
     let version = version(&tx)?;
     let missing = usize::try_from(version).map_or(&SCHEMA[..], |applied| &SCHEMA[applied.min(SCHEMA.len())..]);
@@ -40,9 +39,8 @@ pub(super) fn upgrade(conn: &Connection, starter: Option<&Starter>) -> rusqlite:
         tx.execute_batch(step)?;
     }
     tx.pragma_update(None, "user_version", KNOWN)?;
-    if let Some(starter) = starter {
-        let change = Change::new(ChangeKind::Upgrade, starter, None);
-        note(&tx, &Change { old: Some(version.to_string()), new: Some(KNOWN.to_string()), ..change })?;
+    if let Some(change) = change {
+        note(&tx, &Change { old: Some(version.to_string()), new: Some(KNOWN.to_string()), ..change.clone() })?;
     }
     tx.commit()
 }

@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, params};
 
 use super::State;
-use super::changes::{self, Change, ChangeKind, Moved, MovedWatermark};
+use super::changes::{self, Change, Moved, MovedWatermark};
 use super::stored::TenantNo;
 use super::tenants::{self, Advance};
 use crate::event::Doubt;
 use crate::invoice::{SourceTime, Tenant};
-use crate::run::{RunId, Starter};
+use crate::run::RunId;
 
 /// A watermark that lies ahead of the boundary.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,10 +54,9 @@ impl State {
     }
 
     /// Pulls watermarks back to the boundary of a run, on record.
-    pub fn pull_back(&mut self, back: &[PullBack], to: &SourceTime, starter: &Starter) -> anyhow::Result<()> {
+    pub fn pull_back(&mut self, back: &[PullBack], to: &SourceTime, change: &Change<'_>) -> anyhow::Result<()> {
         self.transaction(|tx| {
-            let change = Change::new(ChangeKind::PullBack, starter, Some("it lay ahead of the boundary"));
-            let change = changes::note(tx, &change)?;
+            let change = changes::note(tx, change)?;
             for PullBack { tenant, from } in back {
                 let n = tenants::get_or_insert(tx, tenant)?;
                 changes::note_watermark(tx, change, n, Some(from), Some(to))?;

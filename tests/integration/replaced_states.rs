@@ -42,7 +42,8 @@ fn a_restore_says_which_watermarks_moved_from_where_to_where() {
             arrive(table, 100 + tenant.parse::<i64>().unwrap(), tenant);
             exporter.run(["state", "set", tenant, day, "--yes"]).expect(0);
         }
-        exporter.run(["state", "restore", backup.to_str().unwrap(), "--yes", "--reason", "a test"]).expect(0);
+        let restore = ["state", "restore", backup.to_str().unwrap(), "--yes", "--reason", "a test", "--format", "json"];
+        let said = exporter.run(restore).expect(0).json();
         let moved = |tenant: &str, old: &str, new: Option<&str>| json!({ "tenant": tenant, "old_watermark": format!("{old} 00:00:00"), "new_watermark": new });
         let expected = json!([
             moved("10", "2025-11-26", Some(&then)),
@@ -51,9 +52,15 @@ fn a_restore_says_which_watermarks_moved_from_where_to_where() {
         ]);
         let (listed, full) = newest_change(&exporter);
         assert_eq!((&listed["tenants"], &full["tenants"], &full["watermarks"]), (&json!(3), &json!(3), &expected));
-        for (lang, words) in [("en", "3 watermarks"), ("zh", "3 个水位线")] {
+        assert_eq!((&said["watermarks"], &said["change"]), (&expected, &full["id"]));
+        let replaced = [("en", "3 watermarks", "the state before is /"), ("zh", "3 个水位线", "原状态文件保留为 /")];
+        for (lang, words, replaced) in replaced {
+            let text =
+                exporter.run(["history", "--kind", "restore", "--limit", "1", "--lang", lang, "--format", "csv"]);
+            let text = text.expect(0);
+            assert!(text.stdout.contains(replaced) || lang == "zh", "{text}");
             let text = exporter.run(["history", "--kind", "restore", "--limit", "1", "--lang", lang]).expect(0);
-            assert!(text.stdout.contains(words), "{text}");
+            assert!(text.stdout.contains(words) && !text.stdout.contains("-> "), "{text}");
         }
         let of_tenant = exporter.run(["history", "--tenant", "10", "--kind", "restore", "--format", "json"]).expect(0);
         assert_eq!(of_tenant.json().as_array().unwrap().len(), 1, "{of_tenant}");
@@ -80,7 +87,8 @@ fn which_watermarks_moved_from_a_damaged_state_is_said_to_be_unknown() {
     let mut bytes = fs::read(exporter.state()).unwrap();
     bytes.truncate(20_000);
     fs::write(exporter.state(), bytes).unwrap();
-    exporter.run(["state", "restore", backup.to_str().unwrap(), "--yes"]).expect(0);
+    let said = exporter.run(["state", "restore", backup.to_str().unwrap(), "--yes"]).expect(0);
+    assert!(said.stdout.contains("not known which watermarks moved"), "{said}");
     let (listed, full) = newest_change(&exporter);
     assert_eq!((&listed["tenants"], &full["tenants"]), (&Value::Null, &Value::Null), "{full}");
     for (lang, words) in [("en", "not known which watermarks moved"), ("zh", "无法得知移动了哪些水位线")] {

@@ -1,4 +1,4 @@
-//! No number is given to two runs, whatever becomes of the state.
+//! No number is given to two runs or to two changes, whatever becomes of the state.
 
 use std::fs;
 use std::path::PathBuf;
@@ -117,4 +117,33 @@ fn a_restore_gives_no_number_of_a_change_twice() {
     restore(&exporter);
     exporter.run(set).expect(0);
     assert_eq!(changes(), ["3 restore", "4 set"]);
+}
+
+#[test]
+fn no_number_of_a_change_is_given_twice_where_the_state_began_anew() {
+    let table = Table::embedded();
+    let exporter = exported(&table);
+    let set = || exporter.run(["state", "set", "1", "2025-11-27", "--yes"]).expect(0);
+    let changes = || exporter.ask("SELECT n, kind FROM state_change ORDER BY n");
+    set();
+    exporter.run([&INCREMENTAL[..], &["--fresh"]].concat()).expect(0);
+    set();
+    assert_eq!(changes(), ["2 set"]);
+    let first = exporter.run(["history", "c1"]).expect(2);
+    assert!(first.stderr.contains("state.db.aside-"), "{first}");
+    fs::remove_file(exporter.state()).unwrap();
+    exporter.run(["run", "--mode", "full"]).expect(0);
+    set();
+    assert_eq!(changes(), ["3 set"]);
+    fs::copy(backup(&exporter), exporter.state()).unwrap();
+    set();
+    assert_eq!(changes(), ["4 set"]);
+    // Two states are set aside in one second.
+    exporter.run([&INCREMENTAL[..], &["--fresh"]].concat()).expect(0);
+    exporter.run([&INCREMENTAL[..], &["--fresh"]].concat()).expect(0);
+    // As a version that kept no numbers of changes in the lock left it.
+    fs::remove_file(exporter.output().join(".export_state/lock")).unwrap();
+    exporter.run([&INCREMENTAL[..], &["--fresh"]].concat()).expect(0);
+    set();
+    assert_eq!(changes(), ["5 set"]);
 }

@@ -10,12 +10,12 @@ use super::task::Task;
 use crate::export::metrics::RunMetrics;
 use crate::export::options::CommonOptions;
 use crate::export::session::end;
+use crate::export::starts;
 use crate::invoice::Tenant;
 use crate::lang::Message;
 use crate::lock::ExportLock;
-use crate::run::RunId;
+use crate::run::{LastNumbers, RunId};
 use crate::state::State;
-use crate::state::history::RunStatus;
 use crate::state::runs::{End, OpenRun};
 use crate::state::verifications::Comparison;
 
@@ -35,9 +35,9 @@ impl Record {
     pub(super) fn begin(state: &mut State, task: &Task, lock: &ExportLock) -> anyhow::Result<Self> {
         let mut record = Self { run: None, missing: None };
         let CommonOptions { surroundings, selection, .. } = &task.common;
-        let begun = state.begin_verification(&surroundings.starter, &selection.window, lock.last_number()?);
+        let begun = state.begin_verification(&surroundings.starter, &selection.window, lock.last_numbers()?.run);
         record.run = record.kept(begun)?;
-        record.run.map_or(Ok(()), |run| lock.note_number(run))?;
+        record.run.map_or(Ok(()), |run| lock.note_numbers(LastNumbers { run: run.0, change: 0 }))?;
         Ok(record)
     }
 
@@ -79,7 +79,7 @@ impl Record {
     /// Ends it with an error. The operator must know this one, not what ending it may meet.
     fn fail(&mut self, state: &mut State, task: &Task, metrics: &RunMetrics, error: &anyhow::Error) {
         let text = Message::from(error).into();
-        let _ = self.end(state, &end(&task.common, metrics, RunStatus::Failed, Some(text)));
+        let _ = self.end(state, &end(&task.common, metrics, starts::status_after(error), Some(text)));
     }
 
     /// Ends it.

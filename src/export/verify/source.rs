@@ -13,7 +13,7 @@ use crate::export::drive::{Checked, ReadTask, RowHandler, drive};
 use crate::export::options::{CommonOptions, SourceOptions};
 use crate::export::plan::{self, HowToRead};
 use crate::export::retry::RetryPolicy;
-use crate::export::server::second_source;
+use crate::export::server::second_source_until;
 use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::lang::Text;
@@ -44,7 +44,7 @@ pub(super) fn compare(
     let groups = plan::groups(&snapshot.listed, &selection.tenants, &known, &HowToRead::Span(selection.window.clone()));
     let mut retry = RetryPolicy::new(from.retry_for, cancel);
     let read_task = ReadTask {
-        source: retry.run(tell, || second_source(&from.access, &snapshot.server, run))?,
+        source: retry.run(tell, || second_source_until(cancel, &from.access, &snapshot.server, run))?,
         lookup: state.lookup()?,
         todo: snapshot.tenantless.iter().map(tenantless).collect(),
         scope: Arc::new(Scope::Groups { groups, compare }),
@@ -221,11 +221,11 @@ impl Examiner<'_> {
             ),
             Some(None) => text!(
                 "its source time {time} is not above the boundary {boundary} of an earlier run; its tenant has no watermark",
-                "更新时间 {time} 不晚于之前一次运行的时间边界 {boundary}；该租户没有水位线"
+                "更新时间 {time} 不晚于之前一次运行的导出时间边界 {boundary}；该租户没有水位线"
             ),
             None => text!(
                 "its source time {time} is not above the boundary {boundary} of an earlier run; no run has exported its tenant",
-                "更新时间 {time} 不晚于之前一次运行的时间边界 {boundary}；该租户从未导出"
+                "更新时间 {time} 不晚于之前一次运行的导出时间边界 {boundary}；该租户从未导出"
             ),
         }
     }

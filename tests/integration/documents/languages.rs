@@ -7,6 +7,8 @@ use super::steps::without_comment;
 
 /// The block by which a Chinese document turns to Chinese; no other document has one.
 const TURN_TO_CHINESE: &str = "export INVOICE_EXPORT_LANG=zh\n";
+/// The line by which a Chinese crontab turns to Chinese: cron has no locale.
+const CRON_TURNS_TO_CHINESE: &str = "INVOICE_EXPORT_LANG=zh";
 /// Blocks that must be the same in both languages, but for comments.
 const SAME: [&str; 7] = ["sh", "cron", "sql", "sql state", "json", "ini", "toml"];
 
@@ -82,7 +84,8 @@ fn plain(block: &Block) -> Vec<String> {
         "sql" | "sql state" => line.split(" --").next().unwrap_or_default().trim_end(),
         _ => without_comment(line),
     });
-    lines.filter(|line| !line.is_empty() && !line.starts_with("--")).map(str::to_owned).collect()
+    let counts = |line: &&str| !line.is_empty() && !line.starts_with("--") && *line != CRON_TURNS_TO_CHINESE;
+    lines.filter(counts).map(str::to_owned).collect()
 }
 
 /// The first of the entries that the other document does not have.

@@ -115,7 +115,7 @@ fn insert(table: &Table, ids: &[i64], minutes: u32) {
 }
 
 fn export(place: &Place, options: &str, codes: &[i32]) {
-    prepare(place, &format!("{SETTINGS}invoice-export run --retry-for 0s {options}"), codes);
+    prepare(place, &format!("{SETTINGS}invoice-export run {options}"), codes);
 }
 
 fn prepare(place: &Place, script: &str, codes: &[i32]) {
