@@ -191,8 +191,9 @@ fn outcome(task: &Task, metrics: &RunMetrics, findings: &Findings, refused: Opti
 
 /// Compares what the task asks for.
 fn examine(task: &Task, sight: Sight<'_>, cancel: &Cancel, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Findings> {
-    let mut findings = Findings::new(task.shown);
     let in_doubt = disk::in_doubt(sight.tree, sight.state)?;
+    let mut findings = Findings::new(task.shown);
+    findings.left_in_doubt = in_doubt.invoices();
     disk::compare(task, sight, &in_doubt, cancel, &mut findings, tell)?;
     let compare = match task.against() {
         Against::Ledger => {
@@ -203,7 +204,7 @@ fn examine(task: &Task, sight: Sight<'_>, cancel: &Cancel, tell: &mut dyn FnMut(
         Against::Documents => Compare::Documents,
     };
     if let Some(with) = &task.with_source {
-        source::compare(&with.source, &task.common, sight, compare, cancel, &mut findings, &in_doubt, tell)?;
+        source::compare(&with.source, &task.common, sight, compare, cancel, &mut findings, tell)?;
     }
     Ok(findings)
 }

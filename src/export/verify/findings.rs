@@ -118,6 +118,8 @@ pub struct Findings {
     pending: BTreeMap<Place, u64>,
     /// Of these, what a dead run left in doubt.
     in_doubt: BTreeMap<Place, u64>,
+    /// Invoices that the next run reads again, since a dead run may have written them.
+    pub(super) left_in_doubt: HashSet<InvoiceId>,
     /// The invoices in doubt that are counted already, here or among the findings.
     doubted: HashSet<InvoiceId>,
     /// Invoices known to be rejected that were met; where the source is not asked, all of the selection.
@@ -162,6 +164,7 @@ impl Findings {
             files: 0,
             pending: BTreeMap::new(),
             in_doubt: BTreeMap::new(),
+            left_in_doubt: HashSet::new(),
             doubted: HashSet::new(),
             rejected: BTreeMap::new(),
         }
@@ -244,6 +247,11 @@ impl Findings {
             *self.in_doubt.entry(place.clone()).or_default() += 1;
             self.note_pending(place);
         }
+    }
+
+    /// Whether a dead run may have written the invoice.
+    pub(super) fn is_in_doubt(&self, id: &InvoiceId) -> bool {
+        self.left_in_doubt.contains(id)
     }
 
     /// An invoice in doubt is a finding already.

@@ -10,7 +10,6 @@ use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, CheckResult, Checker, Presence};
 use crate::export::diff::{Compare, ReaderEvent, Scope};
 use crate::export::drive::{Checked, ReadTask, RowHandler, drive};
-use crate::export::in_doubt::InDoubt;
 use crate::export::options::{CommonOptions, SourceOptions};
 use crate::export::plan::{self, HowToRead};
 use crate::export::retry::RetryPolicy;
@@ -37,7 +36,6 @@ pub(super) fn compare(
     compare: Compare,
     cancel: &Cancel,
     findings: &mut Findings,
-    in_doubt: &InDoubt,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
     let Some(snapshot) = snapshot else { return Ok(()) };
@@ -57,8 +55,7 @@ pub(super) fn compare(
     let checker = Checker { tree: None, stage: None, presence: Presence::Assumed, max_document };
     let read_upto = known.into_iter().map(|known| (known.tenant, known.watermark)).collect();
     let otherwise = state.newest_boundary()?;
-    let (in_doubt, unread) = (in_doubt.invoices(), HashSet::new());
-    let mut examiner = Examiner { selection, state, read_upto, otherwise, in_doubt, unread, findings, tell };
+    let mut examiner = Examiner { selection, state, read_upto, otherwise, unread: HashSet::new(), findings, tell };
     drive(&mut examiner, checker, read_task, options.work.writers, cancel)
 }
 
@@ -98,8 +95,6 @@ struct Examiner<'a> {
     read_upto: HashMap<Tenant, Option<SourceTime>>,
     /// The same for tenants without a watermark.
     otherwise: Option<SourceTime>,
-    /// Invoices that the next run reads again, since a dead run may have written them.
-    in_doubt: HashSet<InvoiceId>,
     /// Tenants with rows that could not be read.
     unread: HashSet<Tenant>,
     findings: &'a mut Findings,
@@ -250,7 +245,7 @@ impl Examiner<'_> {
     /// so. It says nothing of a reject that its time lies above the watermark: runs have refused it.
     fn is_on_todo_list(&mut self, id: &InvoiceId, tenant: Option<&Tenant>) -> anyhow::Result<bool> {
         let place = Place::of_tenant(tenant);
-        if self.in_doubt.contains(id) {
+        if self.findings.is_in_doubt(id) {
             self.findings.note_in_doubt(place, std::slice::from_ref(id));
             return Ok(true);
         }
