@@ -16,7 +16,7 @@ use crate::fs::private::{PRIVATE, parent};
 use crate::fs::readers::StateMode;
 use crate::invoice::{Digest, SourceTime};
 use crate::lang::Word;
-use crate::lock;
+use crate::lock::{self, Patience};
 use crate::refusal::{LegacyFault, Refusal, TextMark};
 use crate::report::Reporter;
 use crate::report::table::{Cell, Columns, Details, Table, TimeBy};
@@ -135,7 +135,7 @@ fn carry_out(
         place.state,
         "import-legacy-state",
         starter,
-        args.changing.lock_wait,
+        Patience::of(args.changing.lock_wait),
         mode,
         &mut tell,
     )?;

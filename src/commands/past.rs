@@ -280,8 +280,8 @@ fn compared(verification: &PastVerification) -> Text {
         None => compared,
     };
     match rejected {
-        None | Some(0) => compared,
-        Some(rejected) => {
+        0 => compared,
+        rejected => {
             text!("{compared}, {rejected} cannot be exported", "{compared}，{rejected} 张无法导出"; compared)
         }
     }

@@ -10,7 +10,7 @@ use crate::event::{Event, Life};
 use crate::export::ServerSession;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word};
-use crate::lock::{self, ExportLock};
+use crate::lock::{self, ExportLock, Patience};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::{Cell, Columns, Details, TimeBy};
@@ -54,7 +54,7 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
     let tell = &mut |event| reporter.event(&event);
     let access = config::access(common, &args.names, matches)?;
     let mut server_session = ServerSession::open(&access, args.retries.retry_for, tell)?;
-    export::refuse_other_source(state.path(), &state.last_time()?, server_session.source.as_ref())?;
+    export::refuse_other_source(state.path(), &state.last_time()?, server_session.name())?;
     let old = known_watermark(&state, &tenant, &mut server_session, tell)?;
     let now = server_session.ask(tell, |source| source.clock())?.now;
     if to > now {
@@ -292,7 +292,7 @@ fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, repor
     let state = surroundings::open_read_only(common)?;
     let access = config::access(common, &args.names, matches)?;
     let server_session = ServerSession::open(&access, args.retries.retry_for, &mut |event| reporter.event(&event))?;
-    let given = server_session.source.name().0;
+    let given = server_session.name().0.clone();
     let recorded = state.last_time()?.source;
     if recorded.as_ref() == Some(&given) {
         return Err(text!(
@@ -348,5 +348,13 @@ fn lock(
 ) -> anyhow::Result<(Tree, ExportLock)> {
     let state = config::state_path(common);
     let mut tell = |event| reporter.event(&event);
-    lock::acquire(&common.output, &state, purpose, starter, changing.lock_wait, common.state_mode, &mut tell)
+    lock::acquire(
+        &common.output,
+        &state,
+        purpose,
+        starter,
+        Patience::of(changing.lock_wait),
+        common.state_mode,
+        &mut tell,
+    )
 }

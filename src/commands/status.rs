@@ -23,7 +23,7 @@ use crate::report::counts::differ;
 use crate::report::table::{Cell, Columns, TimeBy};
 use crate::run::rfc3339;
 use crate::state::State;
-use crate::state::history::{PastReject, PastRun};
+use crate::state::history::{PastReject, PastRun, RunStatus};
 use crate::state::overview::{LastRun, Overview};
 use crate::state::proofs::{NewestVerification, Proof};
 use crate::state::runs::LastKnownState;
@@ -145,7 +145,11 @@ fn mention_failed(failed: Option<&PastRun>, zone: OwnZone, reporter: &Reporter) 
     if let Some(run) = failed {
         let (kind, started, error) = (run.kind, zone.shown_text(&run.started), run.error.clone());
         let error = error.unwrap_or_else(|| Text::same(""));
-        say(reporter, Notice::LastAttemptFailed { run: run.id, kind, started, error });
+        let how = match run.status {
+            RunStatus::Cancelled => text!("was cancelled", "被取消"),
+            _ => text!("failed", "失败"),
+        };
+        say(reporter, Notice::LastAttemptFailed { run: run.id, how, kind, started, error });
     }
 }
 

@@ -13,6 +13,7 @@ use super::plan::{self, StatePolicy};
 use super::server::{
     RunParameters, ServerSession, ServerSnapshot, refuse_other_use, refuse_unknown_tenants, take_snapshot,
 };
+use super::starts;
 use super::writing::Writing;
 use crate::event::{Event, Notice};
 use crate::fs::private::PrivateFolder;
@@ -70,7 +71,7 @@ impl Session {
             snapshot.remind(tell);
         }
         recover(lock.private(), &mut state, tell)?;
-        let source = server_session.source.name();
+        let source = server_session.name().clone();
         Ok(Self { tree, state, snapshot, lock, source, begun, last, last_number })
     }
 
@@ -121,8 +122,10 @@ impl Session {
 
     /// A run counts as cancelled only if the mark of the tree could be made whole.
     fn status_after(&self, error: &anyhow::Error, run: RunId) -> RunStatus {
-        let is_cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
-        if is_cancelled && say_whole(&self.lock, run).is_ok() { RunStatus::Cancelled } else { RunStatus::Failed }
+        match starts::status_after(error) {
+            RunStatus::Cancelled if say_whole(&self.lock, run).is_err() => RunStatus::Failed,
+            status => status,
+        }
     }
 
     /// Puts the beginning of a run on record, with its doubts about clocks and server. From here on every error is the

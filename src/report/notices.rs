@@ -66,9 +66,11 @@ pub(super) fn line(notice: &Notice) -> Line {
                 }),
             }
         }
-        Notice::LastAttemptFailed { run, kind, started, error } => {
+        Notice::LastAttemptFailed { run, how, kind, started, error } => {
             let run = text!("run {run} ({kind}), started {started}", "运行 {run}（{kind}，开始于 {started}）"; kind);
-            Line::warn(text!("last attempt failed: {run}: {error}", "最近一次导出失败: {run}: {error}"; run, error))
+            Line::warn(
+                text!("last attempt {how}: {run}: {error}", "最近一次导出{how}: {run}: {error}"; run, how, error),
+            )
         }
         Notice::MissingIndex { statement } => Line::warn(message! {
             "the index for incremental runs is missing, so they are slow", "缺少增量导出所需的索引，查询会很慢";
@@ -421,6 +423,7 @@ mod tests {
             Notice::Stale { tenants: 2, of: 3, after: Duration::from_secs(45) },
             Notice::LastAttemptFailed {
                 run: RunId(3),
+                how: text!("failed", "失败"),
                 kind: Kind::Full,
                 started: time.into(),
                 error: Text::same("errno 13"),

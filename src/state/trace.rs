@@ -33,6 +33,7 @@ pub struct RunOnFile {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenReject {
     pub tenant: Option<Tenant>,
+    pub number: Option<String>,
     pub reason: ReasonCode,
     /// Why it cannot be exported.
     pub detail: Text,
@@ -57,9 +58,7 @@ impl State {
     /// The ids that the state knows under an invoice number, also those that left a file with it. Reads the whole
     /// index of paths.
     pub fn ids_of(&self, number: &str) -> anyhow::Result<Vec<InvoiceId>> {
-        // The file's name but for the date, which no path lacks.
-        let name = TreePath::of(&Tenant("-".into()), None, "19700101", number);
-        let ending = name.stem().get("19700101".len()..).unwrap_or_default().to_owned();
+        let ending = TreePath::ending_of(number);
         self.read(|conn| {
             let mut query = conn.prepare(
                 "SELECT CAST(id AS TEXT) FROM entry WHERE substr(name, 9) = ?1
@@ -128,12 +127,13 @@ impl RunNote {
 /// The reject of an invoice, if one is open.
 fn open_reject(conn: &Connection, id: &InvoiceId) -> rusqlite::Result<Option<OpenReject>> {
     conn.query_row(
-        "SELECT r.*, j.tenant, j.reason, j.detail, j.detail_zh, j.last_run FROM reject j JOIN run r ON r.id = j.opened_run
+        "SELECT r.*, j.tenant, j.number, j.reason, j.detail, j.detail_zh, j.last_run FROM reject j JOIN run r ON r.id = j.opened_run
          WHERE j.id = ?1 AND j.closed_run IS NULL",
         [id.as_str()],
         |row| {
             Ok(OpenReject {
                 tenant: row.get("tenant")?,
+                number: row.get("number")?,
                 reason: row.get("reason")?,
                 detail: text(row, "detail")?.unwrap_or_else(|| Text::same("")),
                 opened: RunNote::from_row(row)?,

@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 
 use super::task::Task;
 use crate::event::Event;
-use crate::export::options::Paths;
+use crate::export::options::{Paths, Surroundings};
 use crate::export::server::{ServerSession, ServerSnapshot, refuse_other_use, take_snapshot, unknown_tenants};
-use crate::lock::{self, ExportLock, SharedLock};
+use crate::lock::{self, ExportLock, Patience, SharedLock};
 use crate::refusal::Refusal;
 use crate::run::RunId;
 use crate::state::State;
@@ -93,7 +93,9 @@ fn hold(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Held, Optio
         Ok((_, lock)) => Ok((Held::Alone(Box::new(lock)), None)),
         Err(why) if may_only_read(&why) => {
             let (output, purpose) = (&options.paths.output, options.kind.as_str());
-            let lock = lock::share(output, purpose, &options.surroundings.starter, options.work.lock_wait, tell)?;
+            let Surroundings { starter, cancel, .. } = &options.surroundings;
+            let patience = Patience { time: options.work.lock_wait, cancel: Some(cancel) };
+            let lock = lock::share(output, purpose, starter, patience, tell)?;
             Ok((Held::Shared { _lock: lock }, Some(not_on_record(why))))
         }
         Err(error) => Err(error),
