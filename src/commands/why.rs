@@ -258,10 +258,8 @@ fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&Sourc
         text!("{code}: {detail}", "{code}: {detail}"; code, detail)
     };
     // The ledger forgets a withdrawn invoice, the history does not.
-    let first_written = match past.first() {
-        Some((run, action)) => (*action == FileAction::Written).then(|| run.clone()),
-        None => by(first, FileAction::Written),
-    };
+    let first_written = past.iter().find(|(_, action)| *action == FileAction::Written).map(|(run, _)| run.clone());
+    let first_written = first_written.or_else(|| by(first, FileAction::Written));
     let details = Details::default()
         .fact("number", "发票号", number.as_ref())
         .fact("verdict", "结论", verdict.status)

@@ -7,7 +7,6 @@ use rustix::io::Errno;
 
 use super::TextMark;
 use crate::lang::{Message, Text};
-use crate::run::Kind;
 
 /// What went wrong with one tenant while the run goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +17,10 @@ pub enum Trouble {
     NotRemoved { path: String, detail: String },
     /// A file could not be looked at.
     NotSeen { path: String, detail: Message },
-    /// `--strict` lets no tenant pass that has any, in a run of this kind.
-    Rejects { invoices: u64, kind: Kind },
+    /// `--strict` lets no tenant pass that has any.
+    Rejects { invoices: u64 },
+    /// The same in a run that would have moved the tenant's watermark.
+    HeldByRejects { invoices: u64 },
     /// An error with its causes.
     Error(Message),
 }
@@ -53,25 +54,19 @@ impl Trouble {
                 what: text!("cannot look at {path}: {what}", "文件 {path} 无法查看: {what}"; what),
                 hint: hint.clone(),
             },
-            Self::Rejects { invoices, kind } => strict(*invoices, *kind),
+            Self::Rejects { invoices } => message! {
+                "{invoices} of its invoices cannot be exported, and with --strict it has failed for that",
+                "有 {invoices} 条记录无法导出，因 --strict 视为失败";
+                "see status --rejects", "见 status --rejects"
+            },
+            Self::HeldByRejects { invoices } => message! {
+                "{invoices} of its invoices cannot be exported, and --strict holds its watermark until they can",
+                "有 {invoices} 条记录无法导出，--strict 使水位线停住，直到可以导出为止";
+                "see status --rejects", "见 status --rejects"
+            },
             Self::Error(message) => message.clone(),
         }
     }
-}
-
-/// Only incremental runs move watermarks, so that no other run can hold one.
-fn strict(invoices: u64, kind: Kind) -> Message {
-    let what = match kind {
-        Kind::Incremental => text!(
-            "{invoices} of its invoices cannot be exported, and --strict holds its watermark until they can",
-            "有 {invoices} 条记录无法导出，--strict 使水位线停住，直到可以导出为止"
-        ),
-        Kind::Full | Kind::Backfill | Kind::Verify => text!(
-            "{invoices} of its invoices cannot be exported, and with --strict it has failed for that",
-            "有 {invoices} 条记录无法导出，因 --strict 视为失败"
-        ),
-    };
-    what.with_hint(text!("see status --rejects", "见 status --rejects"))
 }
 
 impl From<&anyhow::Error> for Trouble {

@@ -412,11 +412,8 @@ mod tests {
                     },
                 ],
             },
-            Notice::Retrying {
-                trouble: Trouble::Rejects { invoices: 3, kind: Kind::Incremental },
-                pause: Duration::from_millis(1500),
-            },
-            Notice::Unread { invoices: 6, trouble: Trouble::Rejects { invoices: 3, kind: Kind::Incremental } },
+            Notice::Retrying { trouble: Trouble::Rejects { invoices: 3 }, pause: Duration::from_millis(1500) },
+            Notice::Unread { invoices: 6, trouble: Trouble::Rejects { invoices: 3 } },
             Notice::WithoutTime { invoices: 8 },
             Notice::NoSource,
             Notice::SourceSilent,

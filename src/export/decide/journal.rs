@@ -112,8 +112,9 @@ impl<'a> Journal<'a> {
         for tenant in tenants {
             let invoices = self.outcome.totals.of(tenant).rejected;
             if invoices > 0 {
-                let kind = self.parameters.kind;
-                self.fail(tenant, Trouble::Rejects { invoices, kind });
+                let is_held = self.parameters.kind == Kind::Incremental;
+                let held = Trouble::HeldByRejects { invoices };
+                self.fail(tenant, if is_held { held } else { Trouble::Rejects { invoices } });
             }
         }
     }
@@ -209,10 +210,10 @@ mod tests {
         let parameters = parameters(Kind::Incremental);
         let mut journal = Journal::new(&parameters, Rejects::Kept, &mut tell);
         for invoices in [1, 2] {
-            journal.fail(&Tenant::from("1"), Trouble::Rejects { invoices, kind: Kind::Incremental });
+            journal.fail(&Tenant::from("1"), Trouble::Rejects { invoices });
         }
         let failed: Vec<_> = journal.outcome.failed.values().cloned().collect();
-        assert_eq!(failed, [Trouble::Rejects { invoices: 1, kind: Kind::Incremental }]);
+        assert_eq!(failed, [Trouble::Rejects { invoices: 1 }]);
         assert_eq!(said, 1);
     }
 }
