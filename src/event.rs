@@ -128,7 +128,8 @@ pub enum Notice {
     /// Files are still in doubt though a run has ended since another one died.
     InDoubt { files: u64 },
     /// `status`: the last export there was failed.
-    LastAttemptFailed { run: RunId, kind: Kind, started: String, error: Text },
+    /// `how`: it failed or was cancelled.
+    LastAttemptFailed { run: RunId, how: Text, kind: Kind, started: String, error: Text },
     /// Tenants that lag farther behind than they may.
     Stale { tenants: u64, of: u64, after: Duration },
     /// More invoices cannot be exported than may be.

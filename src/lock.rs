@@ -28,7 +28,7 @@ use crate::fs::private::{FileAccess, PRIVATE, PrivateFolder, parent};
 use crate::fs::readers::{OWNER_ONLY, StateMode};
 use crate::lang::Explain;
 use crate::refusal::{self, Distrust, Holder, Refusal};
-use crate::run::{LastNumbers, RunId, Starter, rfc3339};
+use crate::run::{Cancel, LastNumbers, RunId, Starter, rfc3339};
 use crate::tree::Tree;
 use crate::tree::mark::{self, Mark, SECTOR};
 
@@ -177,13 +177,28 @@ impl Drop for StateLock {
     }
 }
 
+/// How long a lock is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience<'a> {
+    pub time: Duration,
+    /// Ends the wait when a signal asks to stop; None where a signal ends the process.
+    pub cancel: Option<&'a Cancel>,
+}
+
+impl Patience<'_> {
+    /// Waits so long, whatever signal comes.
+    pub fn of(time: Duration) -> Self {
+        Self { time, cancel: None }
+    }
+}
+
 /// Who asks for a lock, and how long it may take.
 struct LockRequest<'a> {
     /// `full`, `state set`
     purpose: &'a str,
     starter: &'a Starter,
     holder: Value,
-    patience: Duration,
+    patience: Patience<'a>,
     since: Instant,
     is_waiting: bool,
     /// How often the lock was only shared.
@@ -216,7 +231,7 @@ pub fn ask(state: &Path) -> LockState {
 }
 
 impl<'a> LockRequest<'a> {
-    fn new(purpose: &'a str, starter: &'a Starter, patience: Duration) -> Self {
+    fn new(purpose: &'a str, starter: &'a Starter, patience: Patience<'a>) -> Self {
         let holder = json!({
             "kind": purpose, "pid": starter.pid, "host": starter.host, "user": starter.account.name,
             "since": rfc3339(starter.at),
@@ -247,7 +262,7 @@ pub fn acquire(
     state: &Path,
     purpose: &str,
     starter: &Starter,
-    patience: Duration,
+    patience: Patience<'_>,
     mode: Option<StateMode>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<(Tree, ExportLock)> {
@@ -280,7 +295,7 @@ pub fn share(
     output: &Path,
     purpose: &str,
     starter: &Starter,
-    patience: Duration,
+    patience: Patience<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Option<SharedLock>> {
     let Some(private) = PrivateFolder::open_existing(&output.join(PRIVATE))? else { return Ok(None) };
@@ -304,7 +319,7 @@ pub fn share(
 ///
 /// # Errors
 /// Refuses a lock that is still held after `patience`.
-pub fn acquire_state(state: &Path, starter: &Starter, patience: Duration) -> anyhow::Result<Option<StateLock>> {
+pub fn acquire_state(state: &Path, starter: &Starter, patience: Patience<'_>) -> anyhow::Result<Option<StateLock>> {
     let Some(folder) = PrivateFolder::open_existing(parent(state))?.map(Arc::new) else { return Ok(None) };
     let file = PrivateFile::new(&folder, name_of(state)?);
     if !file.exists()? {
@@ -411,16 +426,21 @@ fn wait(file: &File, path: &Path, request: &mut LockRequest<'_>, tell: &mut dyn 
     let holder = read_holder(file).explain(|| text!("cannot read {}", "无法读取 {}", path.display()))?;
     let holder = holder.filter(|_| !is_shared);
     let named = || if is_shared { sharers::sharer(file, &request.starter.host) } else { request.shown(holder.clone()) };
-    if !request.waits_for(holder.as_ref()) || request.since.elapsed() >= request.patience {
+    if !request.waits_for(holder.as_ref()) || request.since.elapsed() >= request.patience.time {
         return Err(Refusal::Locked { holder: named().map(Box::new), lock: path.to_path_buf() }.into());
     }
     if !request.is_waiting {
         let holder = named();
         request.is_waiting = true;
-        tell(Event::Waiting { holder, at_most: request.patience });
+        tell(Event::Waiting { holder, at_most: request.patience.time });
     }
-    std::thread::sleep(RETRY_INTERVAL.min(request.patience));
-    Ok(())
+    let pause = RETRY_INTERVAL.min(request.patience.time);
+    let Some(cancel) = request.patience.cancel else {
+        std::thread::sleep(pause);
+        return Ok(());
+    };
+    cancel.sleep(pause);
+    cancel.signal().map_or(Ok(()), |signal| Err(Refusal::Cancelled { signal }.into()))
 }
 
 /// None where the lock's holder has not written who it is yet.

@@ -147,7 +147,7 @@ impl Counts {
         CountName { column: "gone", field: "gone", zh: "已不是发票" },
         CountName { column: "late", field: "late", zh: "迟到" },
         CountName { column: "late_by", field: "late_by_seconds", zh: "最多迟到" },
-        CountName { column: "removed", field: "removed", zh: "删除旧文件" },
+        CountName { column: "removed", field: "removed", zh: "删除文件" },
         CountName { column: "bytes", field: "bytes", zh: "字节" },
     ];
 

@@ -94,6 +94,9 @@ ALTER TABLE reject ADD COLUMN detail_zh TEXT;   -- NULL: last refused up to sche
 -- 4 taken over, 5 unchanged. NULL: up to schema 6, or a file that is believed to be as a dead run left it.
 ALTER TABLE entry ADD COLUMN counted INTEGER CHECK (counted BETWEEN 0 AND 5);
 
+-- An invoice whose file was removed and that comes back is not new.
+CREATE INDEX file_past_removed ON file_past (name, folder) WHERE action = 'removed';
+
 -- As in `run`.
 ALTER TABLE state_change ADD COLUMN uid INTEGER;
 ALTER TABLE state_change ADD COLUMN sudo_user TEXT;
@@ -131,11 +134,13 @@ CREATE TABLE verification (
   differences INTEGER NOT NULL       -- found in total, before any repair
 ) STRICT;
 
--- The tenants that a verification was limited to; of all tenants, those with pending invoices.
+-- The tenants that a verification was limited to; of all tenants, those with pending or rejected invoices.
 CREATE TABLE verification_tenant (
   run       INTEGER NOT NULL,
   tenant    INTEGER NOT NULL,        -- tenant.n; 0: the tenant is not known
   pending   INTEGER NOT NULL,        -- its part of verification.pending
+  in_doubt  INTEGER NOT NULL,        -- of these, what a dead run left in doubt: it was not compared
+  rejected  INTEGER NOT NULL,        -- its part of verification.rejected
   watermark TEXT,                    -- of the tenant then; NULL: it had none
   PRIMARY KEY (run, tenant)
 ) STRICT, WITHOUT ROWID;

@@ -38,7 +38,7 @@ pub fn in_chinese(command: Command) -> Command {
 
 const EXIT_CODES: &str = "从 MySQL 或 MariaDB 导出已开具的发票，每张一个 JSON 文件；可全量导出，也可只导出有变化的发票
 
-退出码: 0 完成；1 失败；2 用法错误；3 已完成，但有租户失败或有发票新近无法导出；4 另一个进程持有锁；5 状态被拒绝；6 发现问题；129、130、143 被信号取消。";
+退出码: 0 完成；1 失败；2 用法错误；3 已完成，但有租户失败或有发票新近无法导出；4 另一个进程持有锁；5 状态文件被拒绝；6 发现问题；129、130、143 被信号取消。";
 
 /// It is only shown: `commands` asks for the help of a subcommand by `--help`.
 fn help_command() -> Command {
@@ -86,17 +86,17 @@ fn about(command: &str) -> Option<&'static str> {
     Some(match command {
         "run" => "导出发票",
         "status" => "各租户的状态: 已导出到哪里，上次运行结果如何，哪些发票无法导出",
-        "history" => "运行和状态变更的历史，最新的在前；也可查看其中一条的全部内容",
+        "history" => "运行和状态文件变更的历史，最新的在前；也可查看其中一条的全部内容",
         "why" => "查询一张发票: 是否已导出；如果没有，原因是什么",
         "verify" => "核对: 文件与已导出的内容是否一致，是否全部导出；--repair 可修复",
-        "state" => "修正、备份、恢复和检查状态",
+        "state" => "修正、备份、恢复和检查状态文件",
         "set" => "移动某个租户的水位线；其后导出的内容会重新比对",
         "reset" => "清除水位线，使下次增量导出比对所有发票",
-        "backup" => "备份状态（经过检查的完整副本），运行期间也可使用",
+        "backup" => "备份状态文件（经过检查的完整副本），运行期间也可使用",
         "backups" => "列出备份，最新的在前",
-        "restore" => "用备份替换当前状态",
-        "check" => "检查状态是否完整、内容是否一致",
-        "adopt-source" => "把状态改为属于当前指定的数据源",
+        "restore" => "用备份替换当前状态文件",
+        "check" => "检查状态文件是否完整、内容是否一致",
+        "adopt-source" => "把状态文件改为属于当前指定的数据源",
         "import-legacy-state" => "导入旧脚本状态文件中的水位线",
         "export-legacy-state" => "按旧脚本状态文件的格式写出水位线",
         "config" => "查看、生成和检查配置",
@@ -128,20 +128,22 @@ fn of_command(command: &str, id: &str) -> Option<&'static str> {
         ("run", "since") => {
             "重新导出更新时间晚于此时间（或从这一天起）的发票: \"2025-11-28 10:00:00\"（按数据源显示的时间）、\"2025-11-28\"（从 00:00:00 起；用于 --until 时到当天结束）、\"2025-11-28T10:00:00+08:00\"、today、yesterday，或 2d（两天前）"
         }
-        ("run", "until") => "到此时间为止（含）[默认: 时间边界]",
+        ("run", "until") => "到此时间为止（含）[默认: 导出时间边界]",
         ("run", "strict") => "租户只要有发票无法导出就算失败，水位线不动，直到可以导出",
-        ("run", "fresh") => "把已有状态放到一旁（不会删除），从头开始；内容正确的文件保留不动",
-        ("run", "require_state") => "没有状态时报错；首次运行之后建议写入 crontab",
-        ("run", "backup_every") => "增量导出前，若上次自动备份早于此时长则备份状态；0s 表示从不",
+        ("run", "fresh") => "把已有的状态文件放到一旁（不会删除），从头开始；内容正确的文件保留不动",
+        ("run", "require_state") => "没有状态文件时报错；首次运行之后建议写入 crontab",
+        ("run", "backup_every") => "增量导出前，若上次自动备份早于此时长则备份状态文件；0s 表示从不",
         ("run", "keep_backups") => "保留多少份自动备份",
         ("run", "mirror_legacy_state") => {
             "运行结束后写出旧脚本的状态文件，供读取该文件的监控使用；被替换的文件按 --backup-every 和 --keep-backups 保留"
         }
         ("verify", "hash") => "读取每个文件，而不仅是大小或时间可疑的文件",
-        ("verify", "against_source") => "同时将台账与数据源比对: 有无丢失、过期、移动或撤回",
+        ("verify", "against_source") => "同时将台账与数据源比对: 有无漏导、内容过时、路径已变或已撤销的发票",
         ("verify", "documents") => "还读取全部发票内容，以发现没有改变更新时间的修改",
-        ("verify", "repair") => "导出缺失或被改动的文件；加 --against-source 时还包括丢失、过期或移动的；其他一概不动",
-        ("verify", "prune") => "删除已撤回发票的文件，以及之前未能删除的旧文件",
+        ("verify", "repair") => {
+            "导出缺失或被改动的文件；加 --against-source 时还包括漏导、内容过时或路径已变的；其他一概不动"
+        }
+        ("verify", "prune") => "删除已撤销发票的文件，以及之前未能删除的旧文件",
         ("verify", "prune_leftovers") => {
             "还删除因 id 被（或可能被）重复使用而遗留的文件；每个都可能是早先那张发票的唯一文件"
         }
@@ -181,7 +183,9 @@ fn of_command(command: &str, id: &str) -> Option<&'static str> {
         ("reset", "all") => "所有租户",
         ("backup", "file") => "备份到哪里 [默认: 状态目录下 `backups` 中的新文件]",
         ("restore", "file") => "备份文件，或 `latest`",
-        ("restore", "adopt_tree") => "导出目录属于此状态，尽管其标记已丢失或属于另一个状态: 文件和状态是分别恢复的",
+        ("restore", "adopt_tree") => {
+            "导出目录属于此状态文件，尽管其标记已丢失或属于另一个状态文件: 导出文件和状态文件是分别恢复的"
+        }
         ("check", "deep") => "读取每一页和每一行",
         ("import-legacy-state" | "export-legacy-state", "file") => {
             "旧脚本的状态文件（导出时 `-` 表示标准输出）[默认: 导出目录下的 .export_state/.last_export_time]"
@@ -216,8 +220,8 @@ fn of_every_command(id: &str) -> Option<&'static str> {
         }
         "no_config" => "不读取配置文件",
         "output" => "导出目录；不存在时自动创建",
-        "state_dir" => "状态存放的目录，须在本地文件系统上 [默认: 导出目录下的 .export_state]",
-        "state_mode" => "谁可以读取状态及其日志、备份和锁 [默认: 保持现有权限；新建的状态仅限所有者]",
+        "state_dir" => "状态文件存放的目录，须在本地文件系统上 [默认: 导出目录下的 .export_state]",
+        "state_mode" => "谁可以读取状态文件及其日志、备份和锁 [默认: 保持现有权限；新建的状态文件仅限所有者]",
         "format" => "标准输出上结果的格式",
         "utc" => "运行时间按 UTC 读取和显示 [默认: 本机时区]",
         "lang" => "提示和错误的语言 [默认: 由 locale 决定]",
@@ -232,7 +236,7 @@ fn of_every_command(id: &str) -> Option<&'static str> {
 fn of_work(id: &str) -> Option<&'static str> {
     Some(match id {
         "tenant" => "只处理此租户；可重复使用",
-        "safety_lag" => "时间边界比服务器时钟早多久",
+        "safety_lag" => "导出时间边界比服务器时钟早多久",
         "overlap" => "从租户最新更新时间往前多久重新读取键，以覆盖延迟提交的事务",
         "retry_for" => "服务器无法连接或连接中断时，最多重试多久",
         "lock_wait" => "等待另一个进程释放锁的最长时间；同一模式的运行从不等待",
@@ -260,7 +264,7 @@ fn of_names(id: &str) -> Option<&'static str> {
         "document_column" => "发票内容列",
         "time_column" => "更新时间列",
         "issued_status" => "表示已开具的状态值",
-        "time_zone" => "写入 DATETIME 列时所用的时区，须为服务器认识的名称 [默认: 服务器自己的时区]",
+        "time_zone" => "写入 DATETIME 列时所用的时区: 时区偏移（+08:00），或服务器认识的名称 [默认: 服务器自己的时区]",
         _ => return None,
     })
 }

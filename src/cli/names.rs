@@ -42,7 +42,7 @@ pub struct Names {
     /// The status that makes a row an invoice
     #[arg(long, hide = true, env = "INVOICE_EXPORT_ISSUED_STATUS", value_name = "VALUE", default_value = "3")]
     pub issued_status: String,
-    /// The zone in which a DATETIME column was written, as the server knows it [default: the server's own]
+    /// The zone in which a DATETIME column was written: an offset (+08:00), or a name that the server knows [default: the server's own]
     #[arg(long, hide = true, env = "INVOICE_EXPORT_TIME_ZONE", value_name = "ZONE")]
     pub time_zone: Option<String>,
 }

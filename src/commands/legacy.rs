@@ -16,10 +16,10 @@ use crate::fs::private::{PRIVATE, parent};
 use crate::fs::readers::StateMode;
 use crate::invoice::{Digest, SourceTime};
 use crate::lang::Word;
-use crate::lock;
+use crate::lock::{self, Patience};
 use crate::refusal::{LegacyFault, Refusal, TextMark};
 use crate::report::Reporter;
-use crate::report::table::{Cell, Columns, Details, Table};
+use crate::report::table::{Cell, Columns, Details, Table, TimeBy};
 use crate::run::Starter;
 use crate::state::backup::Occasion;
 use crate::state::changes::{Change, ChangeKind, ReadFile};
@@ -135,7 +135,7 @@ fn carry_out(
         place.state,
         "import-legacy-state",
         starter,
-        args.changing.lock_wait,
+        Patience::of(args.changing.lock_wait),
         mode,
         &mut tell,
     )?;
@@ -239,7 +239,9 @@ fn table<'a>(steps: impl IntoIterator<Item = &'a ImportStep>) -> Table {
     Columns::default()
         .column("tenant", "租户", |step: &ImportStep| (&step.entry.tenant).into())
         .column("old", "原水位线", |step| step.old.as_ref().into())
+        .by(TimeBy::Source)
         .column("new", "新水位线", |step| (&step.entry.time).into())
+        .by(TimeBy::Source)
         .column("change", "变化", |step| step.direction.into())
         .column("difference_seconds", "差值", |step| step.seconds().map_or(Cell::None, Cell::Seconds))
         .column("doubt", "存疑", |step| step.doubt.into())
@@ -261,7 +263,7 @@ impl Import {
         }
         details
             .fact("in_doubt", "存疑的租户", self.steps.iter().filter(|step| step.doubt.is_some()).count())
-            .fact("compared_again_by_the_next_incremental_run", "下次增量导出重新比对", unsettled)
+            .fact("compared_again_by_the_next_incremental_run", "下次增量导出将重新比对的发票数", unsettled)
             .fact("state_before", "原状态文件备份", backup)
             .table("moved", "移动的水位线", table(self.steps.iter().filter(|step| step.direction.moves())))
     }

@@ -12,7 +12,7 @@ use crate::invoice::{SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word, shortened};
 use crate::lock::{self, LockState};
 use crate::refusal::Holder;
-use crate::report::counts;
+use crate::report::counts::{self, differ};
 use crate::report::table::{Cell, Columns, Details, Table, TimeBy};
 use crate::run::{Account, CountName, Counts, PastCounts, RunId};
 use crate::state::State;
@@ -134,7 +134,7 @@ fn columns<'a>(lives: &'a Lives<'a>, now: DateTime<Utc>) -> Columns<'a, HistoryE
         .for_programs("host", "主机", |entry| starter(entry).1.into())
         .for_programs("since", "区间起点", of_run(|run| run.window.after.as_ref().into()))
         .by(TimeBy::Source)
-        .for_programs("boundary", "时间边界", of_run(|run| run.boundary.as_ref().into()))
+        .for_programs("boundary", "导出时间边界", of_run(|run| run.boundary.as_ref().into()))
         .by(TimeBy::Source)
         .for_programs("tenants", "租户数", |entry| match &entry.what {
             What::Run(PastRun { verification: Some(verification), .. }) => verification.tenants.into(),
@@ -270,15 +270,18 @@ fn compared(verification: &PastVerification) -> Text {
     let PastVerification { files, differences, rejected, .. } = verification;
     let compared = match differences {
         0 => text!("nothing differs", "没有差异"),
-        _ => text!("{differences} differ", "有 {differences} 处差异"),
+        _ => differ(*differences),
     };
     let compared = match files {
-        Some(files) => text!("{files} files, {compared}", "{files} 个文件，{compared}"; compared),
+        Some(files) => {
+            let counted = counts::count(*files, "file");
+            text!("{counted}, {compared}", "{files} 个文件，{compared}"; compared)
+        }
         None => compared,
     };
     match rejected {
-        None | Some(0) => compared,
-        Some(rejected) => {
+        0 => compared,
+        rejected => {
             text!("{compared}, {rejected} cannot be exported", "{compared}，{rejected} 张无法导出"; compared)
         }
     }

@@ -2,7 +2,7 @@
 
 use clap::ArgMatches;
 
-use super::surroundings;
+use super::{signals, surroundings};
 use crate::cli::{Common, Run};
 use crate::report::Reporter;
 use crate::run::Outcome;
@@ -13,7 +13,9 @@ const PARTIAL: u8 = 3;
 
 /// Carries out one run.
 pub(super) fn run(common: &Common, args: &Run, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let options = config::export_options(common, args, matches, surroundings::current(surroundings::own_zone(common)))?;
+    let mut options =
+        config::export_options(common, args, matches, surroundings::current(surroundings::own_zone(common)))?;
+    options.common.surroundings.cancel = signals::watch()?;
     let summary = export::run(options, &mut |event| reporter.event(&event))?;
     Ok(match summary.outcome {
         Outcome::Success => 0,

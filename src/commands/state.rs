@@ -11,7 +11,7 @@ use crate::export::ServerSession;
 use crate::given_time::GivenTime;
 use crate::invoice::{SourceTime, Tenant};
 use crate::lang::{Lang, Text, Word};
-use crate::lock::{self, ExportLock};
+use crate::lock::{self, ExportLock, Patience};
 use crate::refusal::Refusal;
 use crate::report::Reporter;
 use crate::report::table::{Cell, Columns, Details, TimeBy};
@@ -55,7 +55,7 @@ fn set(common: &Common, args: &Set, matches: &ArgMatches, reporter: &Reporter) -
     let tell = &mut |event| reporter.event(&event);
     let access = config::access(common, &args.names, matches)?;
     let mut server_session = ServerSession::open(&access, args.retries.retry_for, tell)?;
-    export::refuse_other_source(state.path(), &state.last_time()?, server_session.source.as_ref())?;
+    export::refuse_other_source(state.path(), &state.last_time()?, server_session.name())?;
     let old = known_watermark(&state, &tenant, &mut server_session, tell)?;
     let (to, now) = server_session.point(&given, tell)?;
     if to > now {
@@ -141,7 +141,7 @@ fn reset(common: &Common, args: &Reset, reporter: &Reporter) -> anyhow::Result<u
 /// What moving watermarks came to.
 fn moved_details(moved: &Moved, backup: &Path) -> Details {
     Details::default()
-        .fact("compared_again_by_the_next_incremental_run", "下次增量导出重新比对", moved.unsettled)
+        .fact("compared_again_by_the_next_incremental_run", "下次增量导出将重新比对的发票数", moved.unsettled)
         .fact("state_before", "原状态文件备份", backup)
         .table("watermarks", "水位线", past::moves(&moved.watermarks))
 }
@@ -312,7 +312,7 @@ fn adopt_source(common: &Common, args: &AdoptSource, matches: &ArgMatches, repor
     let state = surroundings::open_read_only(common)?;
     let access = config::access(common, &args.names, matches)?;
     let server_session = ServerSession::open(&access, args.retries.retry_for, &mut |event| reporter.event(&event))?;
-    let given = server_session.source.name().0;
+    let given = server_session.name().0.clone();
     let recorded = state.last_time()?.source;
     if recorded.as_ref() == Some(&given) {
         return Err(text!(
@@ -368,5 +368,13 @@ fn lock(
 ) -> anyhow::Result<(Tree, ExportLock)> {
     let state = config::state_path(common);
     let mut tell = |event| reporter.event(&event);
-    lock::acquire(&common.output, &state, purpose, starter, changing.lock_wait, common.state_mode, &mut tell)
+    lock::acquire(
+        &common.output,
+        &state,
+        purpose,
+        starter,
+        Patience::of(changing.lock_wait),
+        common.state_mode,
+        &mut tell,
+    )
 }

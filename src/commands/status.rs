@@ -19,10 +19,11 @@ use crate::invoice::Tenant;
 use crate::lang::Text;
 use crate::refusal::Refusal;
 use crate::report::Reporter;
+use crate::report::counts::differ;
 use crate::report::table::{Cell, Columns, TimeBy};
 use crate::run::rfc3339;
 use crate::state::State;
-use crate::state::history::{PastReject, PastRun};
+use crate::state::history::{PastReject, PastRun, RunStatus};
 use crate::state::overview::{LastRun, Overview};
 use crate::state::proofs::{NewestVerification, Proof};
 use crate::state::runs::LastKnownState;
@@ -144,7 +145,11 @@ fn mention_failed(failed: Option<&PastRun>, zone: OwnZone, reporter: &Reporter) 
     if let Some(run) = failed {
         let (kind, started, error) = (run.kind, zone.shown_text(&run.started), run.error.clone());
         let error = error.unwrap_or_else(|| Text::same(""));
-        say(reporter, Notice::LastAttemptFailed { run: run.id, kind, started, error });
+        let how = match run.status {
+            RunStatus::Cancelled => text!("was cancelled", "被取消"),
+            _ => text!("failed", "失败"),
+        };
+        say(reporter, Notice::LastAttemptFailed { run: run.id, how, kind, started, error });
     }
 }
 
@@ -214,7 +219,10 @@ fn found(newest: &NewestVerification, zone: OwnZone) -> Text {
     let (at, against, differences) = (zone.shown_text(&newest.at), Text::from(newest.against), newest.differences);
     match differences {
         0 => text!("{at} {against}", "{at} {against}"; against),
-        _ => text!("{at} {against}: {differences} differ", "{at} {against}: 有 {differences} 处差异"; against),
+        _ => {
+            let differ = differ(differences);
+            text!("{at} {against}: {differ}", "{at} {against}: {differ}"; against, differ)
+        }
     }
 }
 

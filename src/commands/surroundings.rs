@@ -5,13 +5,12 @@ use std::time::SystemTime;
 use chrono::{DateTime, Utc};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::signals;
 use crate::cli::Common;
 use crate::config;
 use crate::export::Surroundings;
 use crate::given_time::OwnZone;
 use crate::refusal::Refusal;
-use crate::run::{Account, OwnClocks, Starter, Uptime};
+use crate::run::{Account, Cancel, OwnClocks, Starter, Uptime};
 use crate::state::State;
 
 /// The clock of this machine.
@@ -23,7 +22,7 @@ pub(super) fn now() -> DateTime<Utc> {
 
 /// The surroundings of a run that starts now.
 pub(super) fn current(zone: OwnZone) -> Surroundings {
-    Surroundings { starter: starter(zone), clocks: OwnClocks { now, uptime }, watch: signals::watch }
+    Surroundings { starter: starter(zone), clocks: OwnClocks { now, uptime }, cancel: Cancel::default() }
 }
 
 /// How long this machine has been up.

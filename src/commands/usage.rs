@@ -24,25 +24,30 @@ fn quoted(all: &[String]) -> String {
     all.iter().map(|one| format!("'{one}'")).collect::<Vec<_>>().join(", ")
 }
 
+/// What the help calls an argument in Chinese: one with dashes is an option.
+fn noun(argument: &str) -> &'static str {
+    if argument.trim_start_matches('\'').starts_with('-') { "选项" } else { "参数" }
+}
+
 fn what(error: &Error) -> Text {
     let (argument, value_of) = (value(error, ContextKind::InvalidArg), value(error, ContextKind::InvalidValue));
-    let command = value(error, ContextKind::InvalidSubcommand);
+    let (command, noun) = (value(error, ContextKind::InvalidSubcommand), noun(&argument));
     match error.kind() {
-        ErrorKind::UnknownArgument => text!("unexpected argument '{argument}'", "无法识别的参数 '{argument}'"),
+        ErrorKind::UnknownArgument => text!("unexpected argument '{argument}'", "无法识别的{noun} '{argument}'"),
         ErrorKind::InvalidSubcommand => text!("unrecognized subcommand '{command}'", "没有子命令 '{command}'"),
         ErrorKind::InvalidValue if value_of.is_empty() => {
-            text!("a value is required for '{argument}'", "参数 '{argument}' 缺少值")
+            text!("a value is required for '{argument}'", "{noun} '{argument}' 缺少值")
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            text!("invalid value '{value_of}' for '{argument}'", "参数 '{argument}' 的值 '{value_of}' 无效")
+            text!("invalid value '{value_of}' for '{argument}'", "{noun} '{argument}' 的值 '{value_of}' 无效")
         }
-        ErrorKind::MissingRequiredArgument => text!("required but missing: {argument}", "缺少必需的参数: {argument}"),
+        ErrorKind::MissingRequiredArgument => text!("required but missing: {argument}", "缺少必需的{noun}: {argument}"),
         ErrorKind::MissingSubcommand => text!("'{command}' requires a subcommand", "'{command}' 后面缺少子命令"),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => text!("a subcommand is missing", "缺少子命令"),
         ErrorKind::ArgumentConflict => conflict(error, if argument.is_empty() { &command } else { &argument }),
         ErrorKind::InvalidUtf8 => text!("an argument is not UTF-8", "有参数不是 UTF-8 编码"),
         ErrorKind::TooManyValues => {
-            text!("unexpected value '{value_of}' for '{argument}'", "参数 '{argument}' 有多余的值 '{value_of}'")
+            text!("unexpected value '{value_of}' for '{argument}'", "{noun} '{argument}' 有多余的值 '{value_of}'")
         }
         _ => Text::same(first_line(error)),
     }
@@ -50,9 +55,10 @@ fn what(error: &Error) -> Text {
 
 /// Two arguments that exclude each other, or one that is given twice.
 fn conflict(error: &Error, argument: &str) -> Text {
+    let noun = noun(argument);
     let prior = match error.get(ContextKind::PriorArg) {
         Some(ContextValue::String(prior)) if prior == argument => {
-            return text!("'{argument}' cannot be used multiple times", "参数 '{argument}' 不能重复使用");
+            return text!("'{argument}' cannot be used multiple times", "{noun} '{argument}' 不能重复使用");
         }
         Some(ContextValue::String(prior)) => quoted(std::slice::from_ref(prior)),
         _ => value(error, ContextKind::PriorArg),

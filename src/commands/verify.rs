@@ -1,18 +1,20 @@
 //! `verify`: does the tree hold what was exported, and was everything exported?
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use clap::ArgMatches;
 
-use super::{consent, surroundings};
+use super::{consent, signals, surroundings};
 use crate::cli::{Common, Verify};
 use crate::config;
 use crate::export::verify::findings::{Difference, Finding, Findings};
 use crate::export::verify::{self, RepairResult, Verification};
-use crate::lang::{Text, Word};
-use crate::report::counts::count;
+use crate::lang::{Message, Text, Word};
+use crate::report::counts::{count, differ};
 use crate::report::table::{Columns, Details, Table, TimeBy};
 use crate::report::{Reporter, error_text};
+use crate::run::Cancel;
 use crate::window::Span;
 
 /// Something differs, or still does after it was to be mended.
@@ -20,10 +22,18 @@ const FOUND: u8 = 6;
 
 /// Compares, repairs and prunes if asked, and shows the findings.
 pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter: &Reporter) -> anyhow::Result<u8> {
-    let task = config::verification(common, args, matches, surroundings::current(surroundings::own_zone(common)))?;
-    let confirm = |files, invoices| confirm(reporter, files, invoices);
+    let mut task = config::verification(common, args, matches, surroundings::current(surroundings::own_zone(common)))?;
+    let cancel = signals::watch()?;
+    task.common.surroundings.cancel = cancel.clone();
+    let confirm = |files, invoices| confirm(reporter, &cancel, files, invoices);
     let verified = verify::verify(task, &confirm, &mut |event| reporter.event(&event))?;
     reporter.details(&details(&verified));
+    if reporter.prints_text()
+        && verified.refused.is_none()
+        && let Some(alarm) = alarm(&verified, &common.output)
+    {
+        reporter.warn(alarm);
+    }
     let differs = verified.differs();
     match verified.refused {
         Some(refused) => Err(refused),
@@ -31,15 +41,26 @@ pub(super) fn run(common: &Common, args: &Verify, matches: &ArgMatches, reporter
     }
 }
 
+/// What is wrong, for the mail of a timer that drops the answer; None: nothing is.
+fn alarm(verified: &Verification, output: &Path) -> Option<Message> {
+    let Verification { findings, mended, run, .. } = verified;
+    let left = mended.as_ref().map(|mended| &mended.left);
+    let now = left.unwrap_or(findings);
+    if now.number() == 0 && now.rejected() == 0 {
+        return None;
+    }
+    let (output, result) = (output.display(), result(findings, left));
+    let what = text!("{output}: {result}", "{output}: {result}"; result);
+    let hint = run.map(|run| text!("history {run} shows the differences by tenant", "history {run} 按租户列出差异"));
+    Some(Message { what, hint: hint.filter(|_| now.number() > 0) })
+}
+
 /// Asks before files are removed.
-fn confirm(reporter: &Reporter, files: u64, invoices: u64) -> anyhow::Result<()> {
-    let what = if files == 1 { text!("1 file", "1 个文件") } else { text!("{files} files", "{files} 个文件") };
-    let question = text!(
-        "remove {what} (the ledger has {invoices} invoices)?",
-        "删除 {what}（台账中共有 {invoices} 张发票）？";
-        what
-    );
-    consent::ask(reporter, &question, &format!("--prune-up-to {files}"))
+fn confirm(reporter: &Reporter, cancel: &Cancel, files: u64, invoices: u64) -> anyhow::Result<()> {
+    let (counted, known) = (count(files, "file"), count(invoices, "invoice"));
+    let question =
+        text!("remove {counted} (the ledger has {known})?", "删除 {files} 个文件（台账中共有 {invoices} 张发票）？");
+    consent::ask(reporter, &question, &format!("--prune-up-to {files}"), Some(cancel))
 }
 
 /// The whole answer.
@@ -51,7 +72,7 @@ fn details(verified: &Verification) -> Details {
         .fact("files_looked_at", "检查的文件", findings.files)
         .fact("differences", "差异", findings.number())
         .fact("pending", "等待导出", findings.pending())
-        .fact("known_rejects", "已知无法导出", findings.rejected)
+        .fact("known_rejects", "已知无法导出", findings.rejected())
         .fact("run", "运行", *run)
         .fact("not_recorded", "未记入历史的原因", unrecorded.as_ref().map(error_text));
     details = scope(details, verified);
@@ -88,12 +109,26 @@ fn scope(details: Details, verified: &Verification) -> Details {
 fn result(findings: &Findings, left: Option<&Findings>) -> Text {
     let compared = match (findings.number(), left.map(Findings::number)) {
         (0, _) => text!("nothing differs", "没有差异"),
-        (found, None) => text!("{found} differ", "有 {found} 处差异"),
-        (found, Some(left)) => text!("{found} differed, {left} still do", "原有 {found} 处差异，还剩 {left} 处"),
+        (found, None) => differ(found),
+        (found, Some(left)) => {
+            let still = if left == 1 { "does" } else { "do" };
+            text!("{found} differed, {left} still {still}", "原有 {found} 处差异，还剩 {left} 处")
+        }
     };
     let now = left.unwrap_or(findings);
     let join = if now.number() == 0 { text!("but", "但") } else { text!("and", "另") };
-    match now.rejected {
+    let compared = match now.in_doubt() {
+        0 => compared,
+        in_doubt => {
+            let files = count(in_doubt, "file");
+            text!(
+                "{compared}, {join} {files} left in doubt by a run that died could not be judged (the next run settles that)",
+                "{compared}，{join}有 {in_doubt} 个文件因运行意外终止而待确认，未能比对（下次运行会确认）";
+                compared, join
+            )
+        }
+    };
+    match now.rejected() {
         0 => compared,
         rejected => {
             let cannot = count(rejected, "invoice");

@@ -19,7 +19,7 @@ use crate::source::{Access, RowSummary};
 use crate::state::State;
 use crate::state::file_past::FilePast;
 use crate::state::history::FileAction;
-use crate::state::trace::{OpenReject, RunNote};
+use crate::state::trace::{OpenReject, RunNote, RunOnFile};
 use crate::tree::asked::AskedFiles;
 use crate::tree::name::TreePath;
 use crate::tree::stage::{Unrecorded, Writer};
@@ -82,11 +82,15 @@ impl Question<'_> {
     /// Files first, since the question was about them; where there is nothing, the one answer that says so. The boundary
     /// is None where the source was not asked.
     fn answers(&self, answer: &Answer, boundary: Option<&SourceTime>, zone: OwnZone) -> Vec<Details> {
-        let Answer { cases, past, strays, elsewhere } = answer;
+        let Answer { cases, past, is_number_known_from_past, strays, elsewhere } = answer;
         let no_number = || self.no_number(boundary);
         let strays = strays.iter().map(|path| stray_file(path, cases.is_empty().then(no_number)));
         let cases = cases.iter().map(|case| details(self.text, self.files, case, boundary, zone));
-        let past = past.iter().map(|past| past_file(past, zone, self.output.join(past.path.as_str()).exists()));
+        let without_row = is_number_known_from_past.then_some(boundary.is_some());
+        let past = past.iter().map(|past| {
+            let is_there = self.output.join(past.path.as_str()).exists();
+            past_file(past, zone, is_there, without_row)
+        });
         let answers: Vec<Details> = strays.chain(cases).chain(past).collect();
         if answers.is_empty() { vec![self.unknown(*elsewhere, no_number())] } else { answers }
     }
@@ -159,7 +163,7 @@ fn ask_source<'a>(
     let max_document = args.documents.max_document.as_u64();
     let access = Access { max_document, ..config::access(common, &args.names, matches)? };
     let server_session = ServerSession::open(&access, args.retries.retry_for, tell)?;
-    export::refuse_other_source(state.path(), &state.last_time()?, server_session.source.as_ref())?;
+    export::refuse_other_source(state.path(), &state.last_time()?, server_session.name())?;
     SourceSnapshot::of(server_session, args.margins.safety_lag, args.margins.overlap, max_document, tell)
 }
 
@@ -186,27 +190,42 @@ fn stray_file(path: &TreePath, no_number: Option<Text>) -> Details {
 /// As many of the acts on a file are told.
 const ACTS_AT_MOST: usize = 20;
 
-/// The answer for a file that no invoice has any more.
-fn past_file(past: &FilePast, zone: OwnZone, is_there: bool) -> Details {
-    let FilePast { path, acts } = past;
+/// What runs did to a file.
+fn acts_of(acts: &[(RunNote, FileAction)], zone: OwnZone) -> Vec<Text> {
     let act = |(run, action): &(RunNote, FileAction)| {
         let (run, action) = (run_text(run, zone), *action);
         text!("{action} by {run}", "{run}: {action}"; run, action)
     };
-    let acts: Vec<Text> = acts.iter().skip(acts.len().saturating_sub(ACTS_AT_MOST)).map(act).collect();
+    acts.iter().skip(acts.len().saturating_sub(ACTS_AT_MOST)).map(act).collect()
+}
+
+/// The answer for a file that no invoice has any more. `without_row`: no invoice has its number, as the source says if it
+/// was asked.
+fn past_file(past: &FilePast, zone: OwnZone, is_there: bool, without_row: Option<bool>) -> Details {
+    let FilePast { path, acts } = past;
+    let acts = acts_of(acts, zone);
     let last = acts.last().cloned().unwrap_or_else(|| Text::same("-"));
     let gone = text!("no invoice has this file any more: {last}", "已没有发票对应这个文件: {last}"; last);
     let because = if is_there { gone.then(&text!("a file lies there", "该处有一个文件")) } else { gone };
     let number = path.number();
-    let next = number.as_ref().map_or_else(
-        || {
-            text!(
-                "history and the number of a run show what else it did",
-                "用 history 加运行编号可查看该次运行的其他操作"
-            )
-        },
-        |number| text!("ask where its invoice is now: why {number:?}", "查询这张发票现在的位置: why {number:?}"),
-    );
+    let because = match without_row {
+        Some(true) => because.then(&text!("no row has its number now", "数据中现在没有此发票号")),
+        Some(false) => because.then(&text!("the source was not asked", "没有查询数据源")),
+        None => because,
+    };
+    let next = match (&number, without_row) {
+        (_, Some(true)) => text!(
+            "look for its row in the source if the invoice should be there",
+            "如果这张发票应当存在，请在数据源中查找它的记录"
+        ),
+        (Some(number), None) => {
+            text!("ask where its invoice is now: why {number:?}", "查询这张发票现在的位置: why {number:?}")
+        }
+        _ => text!(
+            "history and the number of a run show what else it did",
+            "用 history 加运行编号可查看该次运行的其他操作"
+        ),
+    };
     Details::default()
         .fact("number", "发票号", number)
         .fact("verdict", "结论", InvoiceStatus::NotExported)
@@ -219,8 +238,8 @@ fn past_file(past: &FilePast, zone: OwnZone, is_there: bool) -> Details {
 
 /// The verdict, and everything that led to it. The number is the one that was asked for, or that of the file.
 fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&SourceTime>, zone: OwnZone) -> Details {
-    let run_text = |run: &RunNote| run_text(run, zone);
-    let Case { row, trace, tenant, path, file, left_behind, verdict } = case;
+    let run_text = |run: RunNote| run_text(&run, zone);
+    let Case { row, trace, tenant, path, file, past, last_good, left_behind, verdict } = case;
     let left_behind: Vec<&str> = left_behind.iter().map(|leftover| leftover.path.as_str()).collect();
     let (row, entry, reject, known) = (row.as_ref(), trace.entry.as_ref(), trace.reject.as_ref(), tenant.as_ref());
     let tenant = known.map(|known| &known.tenant).or_else(|| row.and_then(|row| row.tenant.as_ref()));
@@ -230,11 +249,20 @@ fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&Sourc
         true => path.and_then(TreePath::number).or_else(|| files.number()),
         false => Some(asked.to_owned()),
     };
+    let by = |run: &Option<RunOnFile>, action| run.as_ref().and_then(|run| run.that(action)).cloned();
+    let (first, last) = (&trace.first_run, &trace.last_run);
+    let taken_over_by = by(last, FileAction::Adopted).or_else(|| by(first, FileAction::Adopted));
+    let on_record = entry.map(|entry| &entry.path).filter(|on_record| Some(*on_record) != path);
     let reason = |reject: &OpenReject| {
         let (code, detail) = (reject.reason, reject.detail.clone());
         text!("{code}: {detail}", "{code}: {detail}"; code, detail)
     };
-    Details::default()
+    // The ledger forgets a withdrawn invoice, the history does not.
+    let first_written = match past.first() {
+        Some((run, action)) => (*action == FileAction::Written).then(|| run.clone()),
+        None => by(first, FileAction::Written),
+    };
+    let details = Details::default()
         .fact("number", "发票号", number.as_ref())
         .fact("verdict", "结论", verdict.status)
         .fact("because", "原因", verdict.because.clone())
@@ -248,23 +276,38 @@ fn details(asked: &str, files: &AskedFiles, case: &Case, boundary: Option<&Sourc
             row.and_then(|row| row.number.as_ref()).filter(|now| Some(*now) != number.as_ref()),
         )
         .fact("source_time", "更新时间", row.and_then(|row| row.time.as_ref()))
+        .by(TimeBy::Source)
         .fact("watermark", "水位线", known.and_then(|known| known.watermark.as_ref()))
         .by(TimeBy::Source)
         .fact("look_back", "回看起点", known.and_then(|known| known.look_back.as_ref()))
         .by(TimeBy::Source)
-        .fact("boundary", "时间边界", boundary)
+        .fact("boundary", "导出时间边界", boundary)
         .by(TimeBy::Source)
         .fact("file", "文件", path.map(TreePath::to_string))
         .fact("file_is", "文件状态", *file)
         .fact("left_behind", "遗留文件", (!left_behind.is_empty()).then(|| left_behind.join(", ")))
+        .fact("file_on_record", "登记的文件", on_record.map(TreePath::to_string))
         .fact("exported_version", "导出版本", entry.and_then(|entry| entry.time.as_ref()))
         .by(TimeBy::Source)
         .fact("sha256", "SHA-256", entry.map(|entry| entry.digest))
-        .fact("first_exported_by", "首次导出", trace.first_run.as_ref().map(run_text))
-        .fact("written_by", "文件写入", trace.last_run.as_ref().map(run_text))
-        .fact("rejected_since", "无法导出始于", reject.map(|reject| run_text(&reject.opened)))
+        .fact("first_exported_by", "首次导出", first_written.map(run_text))
+        .fact("written_by", "文件写入", by(last, FileAction::Written).map(run_text))
+        .fact("taken_over_by", "文件接管", taken_over_by.map(run_text))
+        .fact("rejected_since", "无法导出始于", reject.map(|reject| run_text(reject.opened.clone())))
         .fact("reject", "无法导出的原因", reject.map(reason))
-        .fact("last_refused_by_run", "最近一次拒绝的运行", reject.map(|reject| reject.last_run))
+        .fact("last_refused_by_run", "最近一次拒绝的运行", reject.map(|reject| reject.last_run));
+    let details = match last_good.iter().map(TreePath::as_str).collect::<Vec<_>>().join(", ") {
+        files if files.is_empty() => details,
+        files => details.fact(
+            "not_on_record",
+            "未登记的文件",
+            text!("{files}: may be its last good file; keep it", "{files}: 可能是其最后一个正确文件，请保留"),
+        ),
+    };
+    if past.is_empty() {
+        return details;
+    }
+    details.fact("past", "文件历史", Text::join(&acts_of(past, zone), "; ", "；"))
 }
 
 fn number_of(row: Option<&RowSummary>) -> Option<&str> {

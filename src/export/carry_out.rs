@@ -73,7 +73,11 @@ impl ReadPlan {
     ) -> anyhow::Result<Self> {
         let mut known = state.map_or(Ok(Vec::new()), State::tenants)?;
         if options.kind == Kind::Incremental {
-            server_session.ask(tell, |source| tenant_families::merge(&mut known, &snapshot.listed, source))?;
+            let listed = snapshot.listed.clone();
+            known = server_session.ask_at_start(tell, move |source| {
+                let mut known = known.clone();
+                tenant_families::merge(&mut known, &listed, source).map(|()| known)
+            })?;
         }
         let scope = Arc::new(scope(options, snapshot, &known));
         if options.kind == Kind::Incremental {
@@ -127,8 +131,8 @@ pub(super) fn carry_out(
         let checker = committer.checker(options.kind, source.access.max_document);
         let run = committer.run();
         let connect = move || second_source(&source.access, &snapshot.server, run);
-        let cancel = committer.cancel(options)?;
-        let retry = || RetryPolicy::new(source.retry_for, &cancel);
+        let cancel = &options.surroundings.cancel;
+        let retry = || RetryPolicy::new(source.retry_for, cancel);
         let decider_source = DeciderSource::new(retry(), &connect);
         let decisions = Decisions {
             parameters: &snapshot.parameters,
@@ -142,9 +146,9 @@ pub(super) fn carry_out(
             has_entered: false,
         };
         let mut decider = Decider::new(scope.groups(), decisions, decider_source);
-        let (source, retry, scope) = (server_session.source, retry(), Arc::clone(&scope));
+        let (source, retry, scope) = (server_session.into_source()?, retry(), Arc::clone(&scope));
         let read_task = ReadTask { source, lookup, todo, scope, retry, ids_in_source: None };
-        let driven = drive(&mut decider, checker, read_task, options.work.writers, &cancel);
+        let driven = drive(&mut decider, checker, read_task, options.work.writers, cancel);
         // In whatever way the run ends, what is in the tree is on record if it can be.
         let recorded = decider.record_published();
         driven.and(recorded)?;

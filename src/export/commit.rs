@@ -11,11 +11,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::check::{Checker, Presence};
 use super::decide::BloomFilter;
 use super::drive::no_thread;
-use super::options::CommonOptions;
 use super::server::RunParameters;
 use super::writing::Writing;
 use crate::panics;
-use crate::run::{Cancel, Kind, RunId};
+use crate::run::{Kind, RunId};
 use crate::state::State;
 use crate::state::dry_run_ledger::DryRunLedger;
 use crate::state::ledger::LedgerReader;
@@ -68,13 +67,6 @@ impl<'a> Committer<'a> {
         match self {
             Self::Export { writing, .. } => Ok(writing.run.table_no),
             Self::DryRun { state, .. } => state.map_or(Ok(None), |state| state.source_table(parameters.table.as_ref())),
-        }
-    }
-
-    pub(super) fn cancel(&self, options: &CommonOptions) -> anyhow::Result<Cancel> {
-        match self {
-            Self::Export { .. } => (options.surroundings.watch)(),
-            Self::DryRun { .. } => Ok(Cancel::default()),
         }
     }
 

@@ -81,8 +81,15 @@ impl InDoubt {
         }
     }
 
-    pub fn has_path(&self, path: &TreePath) -> bool {
-        self.paths.contains_key(path)
+    /// The invoices that may have been written to a path; None: it is not in doubt.
+    pub fn writers_at(&self, path: &TreePath) -> Option<&[InvoiceId]> {
+        self.paths.get(path).map(|file| file.writers.as_slice())
+    }
+
+    /// All invoices that may have been written or may have lost their file.
+    pub fn invoices(&self) -> HashSet<InvoiceId> {
+        let writers = self.paths.values().flat_map(|file| &file.writers);
+        writers.chain(&self.movers).cloned().collect()
     }
 
     /// How many files a run that died has left in doubt.

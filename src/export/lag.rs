@@ -73,7 +73,7 @@ pub fn ask(
     safety_lag: Duration,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<LagSnapshot> {
-    refuse_other_source(state, last, server_session.source.as_ref())?;
+    refuse_other_source(state, last, server_session.name())?;
     let boundary = server_session.ask(tell, |source| source.clock())?.boundary(safety_lag);
     let mut listed = server_session.ask(tell, |source| source.tenants(&boundary))?.tenants;
     let known = known_spellings(overview);

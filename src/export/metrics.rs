@@ -58,6 +58,11 @@ impl Totals {
         }
     }
 
+    /// The tenants for which anything was counted.
+    pub(super) fn tenants(&self) -> impl Iterator<Item = &Tenant> {
+        self.tenants.iter().filter(|(_, counts)| **counts != Counts::default()).map(|(tenant, _)| tenant)
+    }
+
     pub(super) fn of(&self, tenant: &Tenant) -> Counts {
         self.tenants.get(tenant).copied().unwrap_or_default()
     }
@@ -86,6 +91,12 @@ impl RunResult {
         if is_whole { Outcome::Success } else { Outcome::Partial }
     }
 
+    /// How many tenants were looked at, or have something on record: the to-do list may bring rows of others.
+    pub(super) fn number_of_tenants(&self) -> u64 {
+        let others = self.totals.tenants().filter(|tenant| !self.tenants.contains(*tenant));
+        (self.tenants.len() + others.count()) as u64
+    }
+
     /// The error that belongs to no tenant's record.
     pub(super) fn error(&self) -> Option<Text> {
         let (invoices, trouble) = self.unread.as_ref()?;
@@ -111,7 +122,7 @@ impl RunResult {
             outcome: self.outcome(),
             boundary: parameters.boundary.clone(),
             since: parameters.since.clone(),
-            tenants: self.tenants.len() as u64,
+            tenants: self.number_of_tenants(),
             failed_tenants: self.failed.into_iter().collect(),
             counts: self.totals.run,
             new_rejects: self.new_rejects,

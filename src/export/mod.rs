@@ -59,6 +59,7 @@
 //! | `metrics.rs` | what is measured of a run, and its summary |
 //! | `session.rs` | a run on record, from the lock to its end |
 //! | `starts.rs` | starts that fail, on record |
+//! | `abandon.rs` | questions that a signal ends |
 //! | `in_doubt.rs` | what a dead run left in doubt, for commands that look |
 //! | `ticket.rs` | what goes along with a row from reading to deciding |
 //! | `check.rs` | whether a row can be exported, and whether its file is right |
@@ -81,6 +82,7 @@ pub use self::options::{
 pub use self::run::run;
 pub use self::server::{ServerSession, refuse_other_source};
 
+mod abandon;
 mod budget;
 mod carry_out;
 mod check;

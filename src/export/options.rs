@@ -8,7 +8,7 @@ use super::plan::{Purpose, StatePolicy};
 use crate::event::Event;
 use crate::fs::readers::StateMode;
 use crate::given_time::GivenWindow;
-use crate::lock::{self, ExportLock};
+use crate::lock::{self, ExportLock, Patience};
 use crate::run::{Cancel, Kind, OwnClocks, Starter};
 use crate::source::{Access, SourceName};
 use crate::state::selection::Selection;
@@ -50,7 +50,9 @@ impl CommonOptions {
     /// Opens the tree and takes its lock for this kind of run.
     pub(super) fn lock(&self, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Tree, ExportLock)> {
         let (Paths { output, state, mode }, purpose) = (&self.paths, self.kind.as_str());
-        lock::acquire(output, state, purpose, &self.surroundings.starter, self.work.lock_wait, *mode, tell)
+        let Surroundings { starter, cancel, .. } = &self.surroundings;
+        let patience = Patience { time: self.work.lock_wait, cancel: Some(cancel) };
+        lock::acquire(output, state, purpose, starter, patience, *mode, tell)
     }
 }
 
@@ -96,9 +98,8 @@ pub struct Surroundings {
     pub starter: Starter,
     /// For the record, and to find out whether the server's clock was set.
     pub clocks: OwnClocks,
-    /// Makes signals ask to stop instead of ending the process. Called once there is work that must be brought to an
-    /// end.
-    pub watch: fn() -> anyhow::Result<Cancel>,
+    /// Set when a signal asks to stop.
+    pub cancel: Cancel,
 }
 
 /// What invoices that cannot be exported mean for their tenant. They are kept on record in every case.

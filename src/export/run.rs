@@ -20,7 +20,7 @@ pub fn run(mut options: ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::R
     let tell = &mut metrics.counting(tell);
     tell(Event::Started { kind: options.common.kind, dry_run: options.mode == Mode::DryRun });
     let ExportOptions { common, source, window, mode, .. } = &options;
-    let mut connect = || ServerSession::open_with_window(source, window, tell);
+    let mut connect = || ServerSession::open_with_window(source, window, &common.surroundings.cancel, tell);
     let (server_session, window) = match mode {
         Mode::DryRun => connect()?,
         Mode::Export => starts::on_record(common, connect)?,
@@ -58,7 +58,7 @@ fn export(
     let (mut session, run) = starts::on_record(common, || start(options, &mut server_session, tell))?;
     let recorded = session.on_record(common, run, metrics, tell, |context, tell| {
         let RunContext { state, snapshot, writing } = context;
-        server_session.source.label(writing.run.id);
+        server_session.label(writing.run.id);
         carry_out(common, source, snapshot, server_session, Destination::Export { state, writing }, tell)
     });
     // A run that failed may have moved watermarks too. Its error comes before one of this file.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono::TimeDelta;
 
+use super::abandon::{answer_until, given_up};
 use super::conditions::{FoundConditions, TenantQuestions};
 use super::options::{CommonOptions, SourceOptions};
 use super::retry::RetryPolicy;
@@ -16,7 +17,9 @@ use crate::given_time::{self, GivenTime, GivenWindow};
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::refusal::Refusal;
 use crate::run::{Cancel, Kind, RunId, Uptime};
-use crate::source::{self, Access, ListedTenant, Replication, Source, SourceError, TableIdentity, TenantList};
+use crate::source::{
+    self, Access, ListedTenant, Replication, Source, SourceError, SourceName, TableIdentity, TenantList,
+};
 use crate::state::State;
 use crate::state::runs::{Clocks, LastKnownState};
 use crate::state::selection::Selection;
@@ -24,16 +27,50 @@ use crate::window::{Clock, OpenWork, Span, settled_below};
 
 /// A connection that is made again when it is lost.
 pub struct ServerSession {
-    pub source: Box<dyn Source>,
+    name: SourceName,
+    /// None once a question was given up: the thread that waits for its answer has the connection.
+    source: Option<Box<dyn Source>>,
     retry: RetryPolicy,
+    /// None where a signal ends the process.
+    cancel: Option<Cancel>,
 }
 
 impl ServerSession {
     /// Connects. The connection and each later question are tried again for `retry_for` at most.
     pub fn open(access: &Access, retry_for: Duration, tell: &mut dyn FnMut(Event)) -> Result<Self, SourceError> {
-        let mut retry = RetryPolicy::new(retry_for, &Cancel::default());
-        let source = retry.run(tell, || source::open(access))?;
-        Ok(Self { source, retry })
+        Self::open_until(access, retry_for, None, tell)
+    }
+
+    /// Connects as `open` does, until a signal asks to stop.
+    fn open_until(
+        access: &Access,
+        retry_for: Duration,
+        cancel: Option<&Cancel>,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Self, SourceError> {
+        let mut retry = RetryPolicy::new(retry_for, &cancel.cloned().unwrap_or_default());
+        let source = retry.run(tell, || {
+            let access = access.clone();
+            answer_until(cancel, move || source::open(&access))
+        })?;
+        Ok(Self { name: source.name(), source: Some(source), retry, cancel: cancel.cloned() })
+    }
+
+    /// The source by its address.
+    pub fn name(&self) -> &SourceName {
+        &self.name
+    }
+
+    /// Puts a comment with the number of this run into every later statement.
+    pub(super) fn label(&mut self, run: RunId) {
+        if let Some(source) = &mut self.source {
+            source.label(run);
+        }
+    }
+
+    /// The connection alone.
+    pub(super) fn into_source(self) -> Result<Box<dyn Source>, SourceError> {
+        self.source.ok_or_else(|| given_up(self.cancel.as_ref()))
     }
 
     /// One more connection to the same server, tried again as `open` does.
@@ -44,20 +81,22 @@ impl ServerSession {
         options: &SourceOptions,
         server: &str,
         run: RunId,
+        cancel: &Cancel,
         tell: &mut dyn FnMut(Event),
     ) -> Result<Self, SourceError> {
-        let mut retry = RetryPolicy::new(options.retry_for, &Cancel::default());
-        let source = retry.run(tell, || second_source(&options.access, server, Some(run)))?;
-        Ok(Self { source, retry })
+        let mut retry = RetryPolicy::new(options.retry_for, cancel);
+        let source = retry.run(tell, || second_source_until(cancel, &options.access, server, Some(run)))?;
+        Ok(Self { name: source.name(), source: Some(source), retry, cancel: Some(cancel.clone()) })
     }
 
     /// Connects, and asks for the window of source times that an operator means.
     pub(super) fn open_with_window(
         source: &SourceOptions,
         given: &GivenWindow,
+        cancel: &Cancel,
         tell: &mut dyn FnMut(Event),
     ) -> anyhow::Result<(Self, Span)> {
-        let mut server_session = Self::open(&source.access, source.retry_for, tell)?;
+        let mut server_session = Self::open_until(&source.access, source.retry_for, Some(cancel), tell)?;
         let window = server_session.window(given, tell)?;
         Ok((server_session, window))
     }
@@ -67,8 +106,8 @@ impl ServerSession {
         if !given.needs_clock() {
             return given.span();
         }
-        let clock = self.ask(tell, |source| source.clock())?;
-        given.span_by(&clock, |seconds| Ok(self.ask(tell, |source| source.shown_at(seconds))?))
+        let clock = self.ask_at_start(tell, |source| source.clock())?;
+        given.span_by(&clock, |seconds| Ok(self.ask_at_start(tell, move |source| source.shown_at(seconds))?))
     }
 
     /// The source time that an operator means, and the one that the source's clock shows now.
@@ -91,23 +130,54 @@ impl ServerSession {
         tell: &mut dyn FnMut(Event),
         mut question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,
     ) -> Result<R, SourceError> {
-        let Self { source, retry } = self;
-        retry.run(tell, || question(source.as_mut()))
+        let Self { source, retry, cancel, .. } = self;
+        retry.run(tell, || question(source.as_mut().ok_or_else(|| given_up(cancel.as_ref()))?.as_mut()))
+    }
+
+    /// Asks as `ask` does, and gives up soon after a signal asks to stop, whatever the server does: a thread of its own
+    /// waits for the answer.
+    pub(super) fn ask_at_start<R: Send + 'static>(
+        &mut self,
+        tell: &mut dyn FnMut(Event),
+        question: impl FnMut(&mut dyn Source) -> Result<R, SourceError> + Clone + Send + 'static,
+    ) -> Result<R, SourceError> {
+        let Self { source, retry, cancel, .. } = self;
+        retry.run(tell, || {
+            let mut asked = source.take().ok_or_else(|| given_up(cancel.as_ref()))?;
+            let mut question = question.clone();
+            let (back, answer) = answer_until(cancel.as_ref(), move || {
+                let answer = question(asked.as_mut());
+                Ok((asked, answer))
+            })?;
+            *source = Some(back);
+            answer
+        })
     }
 
     /// Asks for what a run can do without. The answer is `otherwise` if the server refuses the statement, or takes too
     /// long for it every time.
-    pub(super) fn ask_if_shown<R>(
+    pub(super) fn ask_if_shown<R: Send + 'static>(
         &mut self,
         tell: &mut dyn FnMut(Event),
         otherwise: R,
-        question: impl FnMut(&mut dyn Source) -> Result<R, SourceError>,
+        question: impl FnMut(&mut dyn Source) -> Result<R, SourceError> + Clone + Send + 'static,
     ) -> Result<R, SourceError> {
-        match self.ask(tell, question) {
+        match self.ask_at_start(tell, question) {
             Err(SourceError::Statement(_)) => Ok(otherwise),
             result => result,
         }
     }
+}
+
+/// One more connection, until a signal asks to stop.
+pub(super) fn second_source_until(
+    cancel: &Cancel,
+    access: &Access,
+    server: &str,
+    label: Option<RunId>,
+) -> Result<Box<dyn Source>, SourceError> {
+    let (access, server) = (access.clone(), server.to_owned());
+    answer_until(Some(cancel), move || second_source(&access, &server, label))
 }
 
 /// One more connection to the server that answered at the start of the run.
@@ -183,7 +253,7 @@ pub(super) fn take_snapshot(
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<ServerSnapshot> {
     if let Some((_, last)) = state {
-        refuse_other_source(&options.paths.state, last, server_session.source.as_ref())?;
+        refuse_other_source(&options.paths.state, last, server_session.name())?;
     }
     let mut conditions = FoundConditions::default();
     let asked = ask_server(options, server_session, &mut conditions, tell);
@@ -207,8 +277,9 @@ fn ask_server(
     conditions: &mut FoundConditions,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<ServerSnapshot> {
-    server_session.source.notices().into_iter().for_each(|notice| conditions.sort(notice, tell));
-    let server = server_session.ask(tell, |source| source.identity())?;
+    let notices = server_session.ask_at_start(tell, |source| Ok(source.notices()))?;
+    notices.into_iter().for_each(|notice| conditions.sort(notice, tell));
+    let server = server_session.ask_at_start(tell, |source| source.identity())?;
     let table = server_session.ask_if_shown(tell, None, |source| source.table_identity())?;
     let (clock, clocks) = read_clocks(options, server_session, tell)?;
     let work = server_session.ask_if_shown(tell, OpenWork::Unreliable, |source| source.open_work())?;
@@ -259,7 +330,9 @@ fn list_tenants(
         return Ok((Vec::new(), Vec::new()));
     }
     tell(Event::ListingTenants);
-    let TenantList { tenants, has_tenantless } = server_session.ask(tell, |source| source.tenants(boundary))?;
+    let upto = boundary.clone();
+    let TenantList { tenants, has_tenantless } =
+        server_session.ask_at_start(tell, move |source| source.tenants(&upto))?;
     conditions.asked = if has_all_tenants { TenantQuestions::TimesAndTenantless } else { TenantQuestions::Times };
     let is_asked = has_tenantless && has_all_tenants;
     let tenantless = if is_asked { find_tenantless(server_session, conditions, tell)? } else { Vec::new() };
@@ -295,7 +368,7 @@ fn find_tenantless(
     conditions: &mut FoundConditions,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Vec<InvoiceId>, SourceError> {
-    let mut found = server_session.ask(tell, |source| source.tenantless(TENANTLESS_AT_MOST + 1))?;
+    let mut found = server_session.ask_at_start(tell, |source| source.tenantless(TENANTLESS_AT_MOST + 1))?;
     let more = found.len() > TENANTLESS_AT_MOST;
     found.truncate(TENANTLESS_AT_MOST);
     if !found.is_empty() {
@@ -320,13 +393,14 @@ fn read_clocks(
     server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<(Clock, Clocks)> {
+    let own = options.surroundings.clocks;
     let mut quickest: Option<(TimeDelta, Clock, Clocks)> = None;
     for _ in 0..READ_AT_MOST {
-        let (clock, [before, after], uptime) = server_session.ask(tell, |source| {
-            let before = (options.surroundings.clocks.now)();
+        let (clock, [before, after], uptime) = server_session.ask_at_start(tell, move |source| {
+            let before = (own.now)();
             let clock = source.clock()?;
-            let uptime = (options.surroundings.clocks.uptime)();
-            Ok((clock, [before, (options.surroundings.clocks.now)()], uptime))
+            let uptime = (own.uptime)();
+            Ok((clock, [before, (own.now)()], uptime))
         })?;
         let took = after.signed_duration_since(before);
         if quickest.as_ref().is_none_or(|(least, ..)| took < *least) {
@@ -349,11 +423,11 @@ fn read_clocks(
 }
 
 /// Refuses a source that is not the one of the state: its invoices are others, though ids may be the same.
-pub fn refuse_other_source(state: &Path, last: &LastKnownState, source: &dyn Source) -> anyhow::Result<()> {
-    let given = source.name().0;
+pub fn refuse_other_source(state: &Path, last: &LastKnownState, SourceName(given): &SourceName) -> anyhow::Result<()> {
     match &last.source {
-        Some(recorded) if *recorded != given => {
-            Err(Refusal::OtherSource { state: state.to_path_buf(), recorded: recorded.clone(), given }.into())
+        Some(recorded) if recorded != given => {
+            let (recorded, given) = (recorded.clone(), given.clone());
+            Err(Refusal::OtherSource { state: state.to_path_buf(), recorded, given }.into())
         }
         _ => Ok(()),
     }
@@ -366,7 +440,7 @@ pub(super) fn refuse_other_use(
     server_session: &mut ServerSession,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
-    refuse_other_source(&options.paths.state, &state.last_time()?, server_session.source.as_ref())?;
+    refuse_other_source(&options.paths.state, &state.last_time()?, server_session.name())?;
     refuse_unknown_tenants(&options.selection, &[], Some(state), server_session, tell)
 }
 
@@ -380,7 +454,8 @@ pub(super) fn refuse_unknown_tenants(
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
     for tenant in unknown_tenants(selection, listed, state)? {
-        if !server_session.ask(tell, |source| source.has_tenant(tenant))? {
+        let asked = tenant.clone();
+        if !server_session.ask_at_start(tell, move |source| source.has_tenant(&asked))? {
             return Err(Refusal::UnknownTenant(tenant.to_string()).into());
         }
     }

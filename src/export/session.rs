@@ -13,6 +13,7 @@ use super::plan::{self, StatePolicy};
 use super::server::{
     RunParameters, ServerSession, ServerSnapshot, refuse_other_use, refuse_unknown_tenants, take_snapshot,
 };
+use super::starts;
 use super::writing::Writing;
 use crate::event::{Event, Notice};
 use crate::fs::private::PrivateFolder;
@@ -71,7 +72,7 @@ impl Session {
             snapshot.remind(tell);
         }
         recover(lock.private(), &mut state, tell)?;
-        let source = server_session.source.name();
+        let source = server_session.name().clone();
         Ok(Self { tree, state, snapshot, lock, source, begun, last, last_number })
     }
 
@@ -122,8 +123,10 @@ impl Session {
 
     /// A run counts as cancelled only if the mark of the tree could be made whole.
     fn status_after(&self, error: &anyhow::Error, run: RunId) -> RunStatus {
-        let is_cancelled = matches!(error.downcast_ref(), Some(Refusal::Cancelled { .. }));
-        if is_cancelled && say_whole(&self.lock, run).is_ok() { RunStatus::Cancelled } else { RunStatus::Failed }
+        match starts::status_after(error) {
+            RunStatus::Cancelled if say_whole(&self.lock, run).is_err() => RunStatus::Failed,
+            status => status,
+        }
     }
 
     /// Puts the beginning of a run on record, with its doubts about clocks and server. From here on every error is the
@@ -204,7 +207,7 @@ impl Session {
 /// The end of a run that has done its work, with its counts and its failed tenants.
 fn end_of(result: &RunResult, options: &CommonOptions, metrics: &RunMetrics) -> End {
     End {
-        tenants: result.tenants.len() as u64,
+        tenants: Some(result.number_of_tenants()),
         counts: Some(result.totals.run),
         failed: result.failed.iter().map(|(tenant, trouble)| (tenant.clone(), trouble.message().into())).collect(),
         ..end(options, metrics, result.outcome().into(), result.error())
@@ -217,7 +220,7 @@ pub(super) fn end(options: &CommonOptions, metrics: &RunMetrics, status: RunStat
         status,
         at: (options.surroundings.clocks.now)().to_rfc3339_opts(SecondsFormat::Secs, true),
         error,
-        tenants: 0,
+        tenants: None,
         retries: metrics.retries.get(),
         counts: None,
         failed: Vec::new(),

@@ -2,22 +2,24 @@
 //!
 //! Only a state that is there, sound and this user's says anything about a start. Nothing is made.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::options::{CommonOptions, Paths, Surroundings};
 use crate::lang::{Explain, Message};
-use crate::lock;
+use crate::lock::{self, Patience};
 use crate::panics;
 use crate::refusal::Refusal;
 use crate::run::rfc3339;
 use crate::state::State;
+use crate::state::history::RunStatus;
 use crate::state::starts::FailedStart;
 use crate::tree::mark;
 
-/// How long a record waits for the lock of the state.
+/// How long a record waits for the lock of the state, and for a process that has SQLite's own.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Starts a run or a verification. If that fails, it is on record as a run that failed.
+/// Starts a run or a verification. If that fails, it is on record as a run that failed; if a signal ends it, as one that
+/// was cancelled.
 ///
 /// # Errors
 /// Those of the start, each once. If the start should be on record and cannot be, the error says so.
@@ -48,6 +50,14 @@ fn refusal(error: &anyhow::Error) -> Option<&Refusal> {
     error.chain().find_map(|cause| cause.downcast_ref())
 }
 
+/// How a run ended that ended with this error.
+pub(super) fn status_after(error: &anyhow::Error) -> RunStatus {
+    match refusal(error) {
+        Some(Refusal::Cancelled { .. }) => RunStatus::Cancelled,
+        _ => RunStatus::Failed,
+    }
+}
+
 /// Whether a start that failed like this is a run that failed. A run that makes way for another one did not fail, and
 /// a state that was refused says nothing about this start.
 fn belongs_on_record(error: &anyhow::Error) -> bool {
@@ -56,7 +66,6 @@ fn belongs_on_record(error: &anyhow::Error) -> bool {
         Some(
             Refusal::Locked { .. }
                 | Refusal::ScriptLocked { .. }
-                | Refusal::Cancelled { .. }
                 | Refusal::StateDamaged { .. }
                 | Refusal::StateNewer { .. }
                 | Refusal::OtherSource { .. }
@@ -74,8 +83,11 @@ fn record(options: &CommonOptions, error: &anyhow::Error) -> anyhow::Result<()> 
         surroundings: Surroundings { starter, clocks, .. },
         ..
     } = options;
-    let Some(lock) = lock::acquire_state(state, starter, PATIENCE)? else { return Ok(()) };
-    let Some(mut state) = State::open_for_record(&lock)? else { return Ok(()) };
+    let since = Instant::now();
+    let Some(lock) = lock::acquire_state(state, starter, Patience::of(PATIENCE))? else { return Ok(()) };
+    let Some(mut state) = State::open_for_record(&lock, PATIENCE.saturating_sub(since.elapsed()))? else {
+        return Ok(());
+    };
     if let (Some(recorded), Some(given)) = (state.source()?, source)
         && recorded != given.0
     {
@@ -91,6 +103,7 @@ fn record(options: &CommonOptions, error: &anyhow::Error) -> anyhow::Result<()> 
         starter,
         window: &options.selection.window,
         at: &rfc3339((clocks.now)()),
+        status: status_after(error),
         error: &Message::from(error).into(),
         last_number: lock.last_number()?.max(marked),
     })?;

@@ -94,7 +94,7 @@ pub fn verify(mut task: Task, confirm: Confirm<'_>, tell: &mut dyn FnMut(Event))
         None if window.needs_clock() => (None, starts::on_record(common, || window.span())?),
         None => (None, common.selection.window.clone()),
         Some(WithSource { source, .. }) => {
-            let connect = || ServerSession::open_with_window(source, window, tell);
+            let connect = || ServerSession::open_with_window(source, window, &common.surroundings.cancel, tell);
             let (server_session, window) = starts::on_record(common, connect)?;
             (Some(server_session), window)
         }
@@ -115,7 +115,7 @@ fn compare(
     metrics: &RunMetrics,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Verification> {
-    let source = server_session.as_ref().map(|server_session| server_session.source.name().0);
+    let source = server_session.as_ref().map(|server_session| server_session.name().0.clone());
     let mut session = starts::on_record(&task.common, || VerifySession::open(task, server_session, tell))?;
     let mut record = match (session.unwritable.take(), &session.held) {
         (None, Held::Alone(lock)) => Record::begin(&mut session.state, task, lock)?,
@@ -123,7 +123,7 @@ fn compare(
     };
     let run = record.run;
     let sight = Sight { tree: &session.tree, state: &session.state, snapshot: session.snapshot.as_ref(), run };
-    let examined = panics::as_error(|| examine(task, sight, &Cancel::default(), tell));
+    let examined = panics::as_error(|| examine(task, sight, &task.common.surroundings.cancel, tell));
     let findings = record.examined(&mut session.state, task, metrics, examined)?;
     record.end(&mut session.state, &outcome(task, metrics, &findings, None))?;
     if record.run.is_some() {
@@ -143,14 +143,15 @@ fn compare_and_mend(
 ) -> anyhow::Result<Verification> {
     let (options, source) = (&task.common, &with.source);
     let mut session = starts::on_record(options, || Session::open(options, &mut server_session, tell))?;
-    let name = Some(server_session.source.name().0);
+    let name = Some(server_session.name().0.clone());
     drop(server_session);
     let mut record = Record::begin(&mut session.state, task, &session.lock)?;
-    // A signal may end the process at once as long as nothing is changed.
-    let examined = panics::as_error(|| examine(task, sight(&session, record.run), &Cancel::default(), tell));
+    let examined =
+        panics::as_error(|| examine(task, sight(&session, record.run), &task.common.surroundings.cancel, tell));
     let findings = record.examined(&mut session.state, task, metrics, examined)?;
     if let Prune::Yes(prune) = with.prune
-        && let Err(refused) = prune::refuse(source, &findings, &session, prune, confirm, tell)
+        && let Err(refused) =
+            prune::refuse(source, &findings, &session, prune, confirm, &options.surroundings.cancel, tell)
     {
         record.end(&mut session.state, &outcome(task, metrics, &findings, Some(&refused)))?;
         session.close()?;
@@ -167,7 +168,7 @@ fn compare_and_mend(
     let mend = |context: RunContext<'_>, tell: &mut dyn FnMut(Event)| mend(options, with, &findings, context, tell);
     let (_, RunResult { totals: Totals { run: counts, .. }, .. }) =
         session.on_record(options, run, metrics, tell, mend)?;
-    let left = examine(task, sight(&session, record.run), &(options.surroundings.watch)()?, tell)?;
+    let left = examine(task, sight(&session, record.run), &options.surroundings.cancel, tell)?;
     session.close()?;
     let mended = Some(RepairResult { counts, left });
     Ok(Verification { mended, ..Verification::new(task, name, record, findings) })
@@ -180,7 +181,7 @@ fn sight(session: &Session, run: Option<RunId>) -> Sight<'_> {
 /// The end of a verification that has changed nothing.
 fn outcome(task: &Task, metrics: &RunMetrics, findings: &Findings, refused: Option<&anyhow::Error>) -> End {
     let status = match refused {
-        Some(_) => RunStatus::Failed,
+        Some(refused) => starts::status_after(refused),
         // Rows that the server does not return are not compared.
         None if findings.number_of(Difference::Unread) > 0 => RunStatus::Partial,
         None => RunStatus::Success,
@@ -191,17 +192,18 @@ fn outcome(task: &Task, metrics: &RunMetrics, findings: &Findings, refused: Opti
 /// Compares what the task asks for.
 fn examine(task: &Task, sight: Sight<'_>, cancel: &Cancel, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Findings> {
     let mut findings = Findings::new(task.shown);
-    disk::compare(task, sight.tree, sight.state, cancel, &mut findings, tell)?;
+    let in_doubt = disk::in_doubt(sight.tree, sight.state)?;
+    disk::compare(task, sight, &in_doubt, cancel, &mut findings, tell)?;
     let compare = match task.against() {
         Against::Ledger => {
-            findings.rejected = source::rejects_on_record(sight.state, &task.common.selection)?;
+            source::note_rejects_on_record(sight.state, &task.common.selection, &mut findings)?;
             return Ok(findings);
         }
         Against::Keys => Compare::Keys,
         Against::Documents => Compare::Documents,
     };
     if let Some(with) = &task.with_source {
-        source::compare(&with.source, &task.common, sight, compare, cancel, &mut findings, tell)?;
+        source::compare(&with.source, &task.common, sight, compare, cancel, &mut findings, &in_doubt, tell)?;
     }
     Ok(findings)
 }
@@ -216,13 +218,16 @@ fn mend(
 ) -> anyhow::Result<RunResult> {
     let RunContext { state, snapshot, mut writing } = context;
     let mut pruned = Counts::default();
+    let cancel = &options.surroundings.cancel;
+    let run = writing.run.id;
     if let Prune::Yes(PruneOrder { leftovers, .. }) = with.prune {
-        pruned = prune::prune(&with.source, findings, leftovers, state, snapshot, &mut writing, tell)?;
+        let server_session = ServerSession::again(&with.source, &snapshot.server, run, cancel, tell)?;
+        pruned = prune::prune(server_session, findings, leftovers, state, &mut writing, tell)?;
     }
     if with.repair == Repair::Yes {
         state.put_on_todo_list(findings.to_export())?;
     }
-    let server_session = ServerSession::again(&with.source, &snapshot.server, writing.run.id, tell)?;
+    let server_session = ServerSession::again(&with.source, &snapshot.server, run, cancel, tell)?;
     let mut carried_out =
         carry_out(options, &with.source, snapshot, server_session, Destination::Export { state, writing }, tell)?;
     carried_out.totals.run += pruned;

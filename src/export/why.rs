@@ -9,13 +9,15 @@ use crate::refusal::Refusal;
 use crate::source::RowSummary;
 use crate::state::State;
 use crate::state::file_past::FilePast;
+use crate::state::history::FileAction;
 use crate::state::ledger::Entry;
 use crate::state::tenants::KnownTenant;
 use crate::state::todo::Leftover;
-use crate::state::trace::Trace;
+use crate::state::trace::{RunNote, Trace};
 use crate::tree::Tree;
 use crate::tree::asked::AskedFiles;
 use crate::tree::name::TreePath;
+use crate::tree::walk;
 
 mod verdict;
 
@@ -32,6 +34,10 @@ pub struct Case {
     /// Of the ledger, else the one at which a run that died may have written the invoice.
     pub path: Option<TreePath>,
     pub file: Option<FileNow>,
+    /// What runs did to the file, the oldest first, where one of them removed it and it came back.
+    pub past: Vec<(RunNote, FileAction)>,
+    /// Files that are not on record and spell the number of an invoice that no run could export.
+    pub last_good: Vec<TreePath>,
     /// Files that were left where the id was before.
     pub left_behind: Vec<Leftover>,
     pub verdict: Verdict,
@@ -56,6 +62,8 @@ pub struct Answer {
     pub cases: Vec<Case>,
     /// Files that were asked for and that no invoice has any more.
     pub past: Vec<FilePast>,
+    /// The past was found by the number, which no invoice has.
+    pub is_number_known_from_past: bool,
     /// Files that were asked for, are there, and are not on record.
     pub strays: Vec<TreePath>,
     /// How many invoices have the number of such a file, and another file.
@@ -86,6 +94,10 @@ pub fn why(
     let is_wanted = |past: &FilePast| tenant.is_none() || past.path.tenant_name().as_ref() == tenant;
     let past: Vec<FilePast> = state.past_of_files(asked)?.into_iter().filter(is_wanted).collect();
     let mut answer = Answer { cases, past, ..Answer::default() };
+    if answer.cases.is_empty() && answer.past.is_empty() {
+        answer.past = state.past_of_number(number)?.into_iter().filter(is_wanted).collect();
+        answer.is_number_known_from_past = !answer.past.is_empty();
+    }
     if answer.cases.is_empty()
         && answer.past.is_empty()
         && let Some(number) = asked.number()
@@ -157,7 +169,17 @@ impl Inquiry<'_> {
         };
         let verdict = verdict::judge(row.as_ref(), &clues, now)?;
         let left_behind = self.state.leftovers_of(id)?;
-        Ok(Some(Case { row, trace, tenant, path, file, left_behind, verdict }))
+        let own = trace.entry.as_ref().map(|entry| &entry.path);
+        let past = own.map_or(Ok(Vec::new()), |path| self.state.removed_past(path))?;
+        let last_good = self.last_good(&trace, whose.as_ref())?;
+        Ok(Some(Case { row, trace, tenant, path, file, past, last_good, left_behind, verdict }))
+    }
+
+    /// The files that may be the last good ones of an invoice that no run could export: from before this state.
+    fn last_good(&self, trace: &Trace, tenant: Option<&Tenant>) -> anyhow::Result<Vec<TreePath>> {
+        let number = trace.reject.as_ref().filter(|_| trace.entry.is_none()).and_then(|it| it.number.as_ref());
+        let (Some(number), Some(tenant), Some(tree)) = (number, tenant, self.tree) else { return Ok(Vec::new()) };
+        self.state.without_invoice(walk::of_number(tree.output(), tenant, number))
     }
 
     /// The file of the ledger, unless a run that died has written another one.

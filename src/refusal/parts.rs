@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::TextMark;
 use crate::lang::{Message, Text};
+use crate::run::Kind;
 
 /// What went wrong with one tenant while the run goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +18,8 @@ pub enum Trouble {
     NotRemoved { path: String, detail: String },
     /// A file could not be looked at.
     NotSeen { path: String, detail: Message },
-    /// `--strict` lets no tenant pass that has any.
-    Rejects { invoices: u64 },
+    /// `--strict` lets no tenant pass that has any, in a run of this kind.
+    Rejects { invoices: u64, kind: Kind },
     /// An error with its causes.
     Error(Message),
 }
@@ -52,14 +53,25 @@ impl Trouble {
                 what: text!("cannot look at {path}: {what}", "文件 {path} 无法查看: {what}"; what),
                 hint: hint.clone(),
             },
-            Self::Rejects { invoices } => message! {
-                "{invoices} of its invoices cannot be exported, and --strict holds its watermark until they can",
-                "有 {invoices} 条记录无法导出，--strict 使水位线停住，直到可以导出为止";
-                "see status --rejects", "见 status --rejects"
-            },
+            Self::Rejects { invoices, kind } => strict(*invoices, *kind),
             Self::Error(message) => message.clone(),
         }
     }
+}
+
+/// Only incremental runs move watermarks, so that no other run can hold one.
+fn strict(invoices: u64, kind: Kind) -> Message {
+    let what = match kind {
+        Kind::Incremental => text!(
+            "{invoices} of its invoices cannot be exported, and --strict holds its watermark until they can",
+            "有 {invoices} 条记录无法导出，--strict 使水位线停住，直到可以导出为止"
+        ),
+        Kind::Full | Kind::Backfill | Kind::Verify => text!(
+            "{invoices} of its invoices cannot be exported, and with --strict it has failed for that",
+            "有 {invoices} 条记录无法导出，因 --strict 视为失败"
+        ),
+    };
+    what.with_hint(text!("see status --rejects", "见 status --rejects"))
 }
 
 impl From<&anyhow::Error> for Trouble {
@@ -158,7 +170,7 @@ impl Distrust {
             Self::Link => message! {
                 "{path} is a symbolic link, and none is followed there", "{path} 是符号链接，本程序不跟随此处的链接";
                 "remove it, or put in its place what it leads to; to keep the state in another folder, use --state-dir",
-                "请将其删除，或换成它所指向的内容；如需将状态放在其他目录，请用 --state-dir"
+                "请将其删除，或换成它所指向的内容；如需将状态文件放在其他目录，请用 --state-dir"
             },
             Self::Configuration => message! {
                 "another user can change the configuration {path}, or put another file in its place",
@@ -180,13 +192,13 @@ impl Distrust {
                 "{path} is a mount point, and files cannot be moved from it into the output",
                 "{path} 是挂载点，其中的文件无法移入输出目录";
                 "unmount it; to keep the state on another file system, use --state-dir",
-                "请将其卸载；如需将状态放在其他文件系统，请用 --state-dir"
+                "请将其卸载；如需将状态文件放在其他文件系统，请用 --state-dir"
             },
             Self::Replaced => message! {
                 "{path} was moved or replaced while this command was at work, so nothing more is written",
                 "{path} 在命令执行期间被移走或替换，因此不再写入";
                 "put it back and run again; keep the state with --state-dir in a folder that no other user can change",
-                "请将其放回原处并重新运行；请用 --state-dir 将状态放在其他用户无法修改的目录中"
+                "请将其放回原处并重新运行；请用 --state-dir 将状态文件放在其他用户无法修改的目录中"
             },
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::lang::{Lang, Text};
+use crate::run::Kind;
 
 fn holder(purpose: &str) -> Holder {
     let [purpose, host, since] = [purpose, "db7", "2025-11-28T02:00:00Z"].map(str::to_owned);
@@ -201,7 +202,7 @@ fn every_trouble_is_worded_in_both_languages() {
         Trouble::NotInPlace { path: path.clone(), detail: Text::same(detail.clone()).into() },
         Trouble::NotRemoved { path: path.clone(), detail: detail.clone() },
         Trouble::NotSeen { path, detail: Text::same(detail).into() },
-        Trouble::Rejects { invoices: 7 },
+        Trouble::Rejects { invoices: 7, kind: Kind::Full },
     ] {
         let Message { what, .. } = trouble.message();
         let [english, chinese] = [Lang::En, Lang::Zh].map(|lang| what.in_lang(lang));

@@ -57,7 +57,7 @@ impl Refusal {
                 "{} holds exported files, but there is no state at {}",
                 "{} 中已有导出文件，但没有状态文件 {}", output.display(), state.display();
                 "check --state-dir, bring a backup back with `state restore latest`, go on from the script's state with `import-legacy-state`, take the tree over with `run --mode full`, or start anew with `run --fresh`",
-                "请检查 --state-dir，或用 `state restore latest` 恢复备份，或用 `import-legacy-state` 接续脚本的状态，或用 `run --mode full` 接管这些文件，或用 `run --fresh` 重新开始"
+                "请检查 --state-dir，或用 `state restore latest` 恢复备份，或用 `import-legacy-state` 接续脚本的状态文件，或用 `run --mode full` 接管这些文件，或用 `run --fresh` 重新开始"
             },
             Self::StateDamaged { state, damage } => {
                 let (state, damage) = (state.display(), damage.text());
@@ -140,7 +140,7 @@ impl Refusal {
                 let (file, noun) = (file.display(), if *tenants == 1 { "tenant" } else { "tenants" });
                 Text::new(
                     format!("{file} would move watermarks back, of {tenants} {noun}: {names}; nothing was changed"),
-                    format!("{file} 会使 {tenants} 个租户的水位线倒退: {names}；未做任何改动"),
+                    format!("{file} 会使 {tenants} 个租户的水位线后退: {names}；未做任何改动"),
                 )
                 .with_hint(text!("if that is wanted, use --overwrite", "如确需如此，请用 --overwrite"))
             }
@@ -169,7 +169,7 @@ impl Refusal {
                 "the table {table} has no column {columns} that this account may read",
                 "表 {table} 没有列 {columns}，或当前账号无权读取";
                 "if it is called otherwise, name it with --time-column and the like; otherwise grant SELECT on it",
-                "如果列名不同，请用 --time-column 等参数指定，否则请授予 SELECT 权限"
+                "如果列名不同，请用 --time-column 等选项指定，否则请授予 SELECT 权限"
             },
             Self::TableChanged { table, column } => message! {
                 "the table {table} was changed while it was read: the column {column} has another type now; what was exported is on record",

@@ -37,7 +37,7 @@ pub(super) fn closing(summary: &Summary, verbosity: Verbosity) -> Vec<Line> {
 fn finished(mode: RunMode, summary: &Summary) -> Text {
     let (kind, title) = (mode.kind.as_str(), title(mode.kind));
     let what = match mode.dry_run {
-        true => text!("{kind} dry run", "{title}测试"; title),
+        true => text!("{kind} dry run", "{title}试运行"; title),
         false => text!("{kind} export", "{title}"; title),
     };
     match summary.outcome {
@@ -74,7 +74,7 @@ fn documented(mode: RunMode, summary: &Summary) -> Vec<Text> {
     let tenants = summary.tenants;
     let exported = summary.counts.written;
     let records = records(mode.kind);
-    let invoices = count(exported, if mode.kind == Kind::Incremental { "new invoice" } else { "invoice" });
+    let invoices = count(exported, "invoice");
     let mut lines = vec![
         match mode.kind {
             Kind::Full => text!("tenants: {tenants}", "租户数量: {tenants}"),
@@ -138,14 +138,14 @@ fn tallies(mode: RunMode, summary: &Summary) -> Vec<Text> {
         (
             taken_over,
             match mode.dry_run {
-                // After a restore, the state that was replaced may have known them.
+                // After a restore, the ledger may know such a file with the content of before.
                 true => text!(
-                    "- would be taken over: {files} that the state has no record of",
-                    "- 将接管: {taken_over} 个状态文件中没有记录的文件"
+                    "- would be taken over: {files} that are right already and not on record as they are",
+                    "- 将接管: {taken_over} 个内容已正确、但状态文件中没有相应记录的文件"
                 ),
                 false => text!(
-                    "- taken over: {files} that the state had no record of",
-                    "- 接管: {taken_over} 个状态文件中此前没有记录的文件"
+                    "- taken over: {files} that were right already and not on record as they were",
+                    "- 接管: {taken_over} 个内容已正确、但状态文件中没有相应记录的文件"
                 ),
             },
         ),
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(prefixes(&lines), prefixes(&chinese(&troubled())));
         let headline = "incremental export done, but 1 tenant failed and 2 more invoices cannot be exported";
         assert_eq!(lines[1], format!("[WARN] {headline}"));
-        assert_eq!(lines[4], "[INFO] exported: 212 new invoices");
+        assert_eq!(lines[4], "[INFO] exported: 212 invoices");
         assert_eq!(lines[10], "[WARN] cannot be exported: 3 invoices (2 newly), 5 open");
     }
 
@@ -303,12 +303,12 @@ mod tests {
     fn the_numbers_of_a_dry_run_read_as_what_would_be() {
         let dry = Summary { run: None, ..troubled() };
         let lines = chinese(&Summary { outcome: Outcome::Success, ..dry.clone() });
-        assert_eq!(lines[1], "[SUCCESS] 增量导出测试完成（未写入任何文件）!");
+        assert_eq!(lines[1], "[SUCCESS] 增量导出试运行完成（未写入任何文件）!");
         assert_eq!(lines[4], "[INFO] 将导出: 212 条新记录");
         assert_eq!(lines[5], "[INFO] 状态文件: ../context/.export_state/.last_export_time（未改动）");
-        assert_eq!(english(&dry)[4], "[INFO] would be exported: 212 new invoices");
+        assert_eq!(english(&dry)[4], "[INFO] would be exported: 212 invoices");
         let troubled = chinese(&dry)[1].clone();
-        assert_eq!(troubled, "[WARN] 增量导出测试完成（未写入任何文件），但有 1 个租户失败，新增 2 条记录无法导出");
+        assert_eq!(troubled, "[WARN] 增量导出试运行完成（未写入任何文件），但有 1 个租户失败，新增 2 条记录无法导出");
         assert!(
             english(&dry)[1].starts_with("[WARN] incremental dry run done, nothing was written, but 1 tenant failed")
         );
@@ -332,7 +332,7 @@ mod tests {
                 "[INFO] - replaced: 3 invoices whose file had other content",
                 "[INFO] - moved: 2 invoices with a new path",
                 "[INFO] unchanged: 4 invoices with the document and the file of before",
-                "[INFO] - taken over: 3 files that the state had no record of",
+                "[INFO] - taken over: 3 files that were right already and not on record as they were",
             ]
         );
         let backfill = Summary { kind: Kind::Backfill, since: Some("2025-11-01 00:00:00".into()), ..full };

@@ -11,6 +11,12 @@ pub fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
+/// How many things differ.
+pub fn differ(number: u64) -> Text {
+    let verb = if number == 1 { "differs" } else { "differ" };
+    text!("{number} {verb}", "有 {number} 处差异")
+}
+
 /// One count with its parts.
 struct Term {
     whole: Text,
@@ -79,7 +85,7 @@ mod tests {
         );
         assert_eq!(
             shown.in_lang(Lang::Zh),
-            "写入 4（新增 1，替换 2，移动 1），未变化 5（接管 3），其中迟到 1，删除旧文件 1"
+            "写入 4（新增 1，替换 2，移动 1），未变化 5（接管 3），其中迟到 1，删除文件 1"
         );
         assert_eq!(listed([]), None);
     }

@@ -82,7 +82,7 @@ fn tenant_done(mode: RunMode, tenant: &Tenant, counts: &Counts) -> Text {
         true => (records(mode.kind), "would be exported", "将导出"),
         false => (records(mode.kind), "exported", "导出"),
     };
-    let exported = count(written, if mode.kind == Kind::Incremental { "new invoice" } else { "invoice" });
+    let exported = count(written, "invoice");
     let right = count(unchanged, "invoice");
     let outcome = match mode.kind {
         Kind::Full if mode.dry_run => text!("tenant {tenant}: checked", "租户 {tenant} 检查完成"),
@@ -188,6 +188,8 @@ impl Lines {
             Event::Notice(Notice::Retrying { trouble, pause }) => {
                 vec![Line::warn(retrying(trouble, *pause, self.patience.take()))]
             }
+            // A warning that was mailed is not taken back in silence, so `--quiet` says it too.
+            Event::Notice(notice @ Notice::ConditionEnded(_)) => return vec![notices::line(notice)],
             Event::Notice(notice) => vec![notices::line(notice)],
             Event::Reminder(notice) => vec![Line { level: Level::Info, ..notices::line(notice) }],
             // A full run has no window, and its log never spoke of one.
@@ -359,6 +361,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Condition;
     use crate::lang::Lang;
 
     fn lines(verbosity: Verbosity, kind: Kind) -> (Lines, Instant) {
@@ -399,10 +402,10 @@ mod tests {
         assert_eq!(
             texts(&said(done("1", 1))),
             [
-                "tenant 1: 1 new invoice exported",
+                "tenant 1: 1 invoice exported",
                 "tenant 2: a -> b",
                 "tenant 2: invoice id 7 cannot be exported: the document is not UTF-8 at byte 3",
-                "tenant 2: 5 new invoices exported",
+                "tenant 2: 5 invoices exported",
                 "tenant 3: a -> b",
             ]
         );
@@ -415,7 +418,7 @@ mod tests {
         for event in [started("1"), started("2"), done("2", 5)] {
             lines.event(&event, now);
         }
-        assert_eq!(texts(&lines.remaining()), ["tenant 2: a -> b", "tenant 2: 5 new invoices exported"]);
+        assert_eq!(texts(&lines.remaining()), ["tenant 2: a -> b", "tenant 2: 5 invoices exported"]);
         assert_eq!(lines.remaining(), []);
     }
 
@@ -471,6 +474,8 @@ mod tests {
         assert_eq!(texts(&lines.event(&failed, now)), ["tenant 1: failed: no disk"]);
         assert_eq!(lines.event(&done("2", 9), now), []);
         assert_eq!(lines.event(&Event::Notice(Notice::OpenWorkNotPermitted), now).len(), 1);
+        let ended = lines.event(&Event::Notice(Notice::ConditionEnded(Condition::IndexMissing)), now);
+        assert_eq!(ended.iter().map(|line| line.level).collect::<Vec<_>>(), [Level::Success]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::counts::count;
-use super::line::Line;
+use super::line::{Level, Line};
 use crate::event::{Condition, Doubt, FallenTenant, Life, Notice};
 use crate::invoice::InvoiceId;
 use crate::lang::{Message, Text, span};
@@ -66,9 +66,11 @@ pub(super) fn line(notice: &Notice) -> Line {
                 }),
             }
         }
-        Notice::LastAttemptFailed { run, kind, started, error } => {
+        Notice::LastAttemptFailed { run, how, kind, started, error } => {
             let run = text!("run {run} ({kind}), started {started}", "运行 {run}（{kind}，开始于 {started}）"; kind);
-            Line::warn(text!("last attempt failed: {run}: {error}", "最近一次导出失败: {run}: {error}"; run, error))
+            Line::warn(
+                text!("last attempt {how}: {run}: {error}", "最近一次导出{how}: {run}: {error}"; run, how, error),
+            )
         }
         Notice::MissingIndex { statement } => Line::warn(message! {
             "the index for incremental runs is missing, so they are slow", "缺少增量导出所需的索引，查询会很慢";
@@ -108,7 +110,7 @@ pub(super) fn line(notice: &Notice) -> Line {
             let again = count(*files, "file");
             Line::warn(text!(
                 "an earlier run died; {again} it left in doubt are read again",
-                "之前的运行意外终止；将重新读取其未确认的 {files} 个文件"
+                "之前的运行意外终止；将重新读取其留下的 {files} 个待确认文件"
             ))
         }
         Notice::Doubt(reason) => Line::warn(doubt(*reason)),
@@ -126,7 +128,7 @@ pub(super) fn line(notice: &Notice) -> Line {
             let (folder, example) = (folder.display(), example.display());
             Line::warn(message! {
                 "members of group {group} cannot read all of the state in {folder}: {example} has, or hands down to new files, another group",
-                "属组 {group} 的成员无法读取 {folder} 中的全部状态: {example} 的属组不同，或不会把该属组传给新文件";
+                "属组 {group} 的成员无法读取 {folder} 中的全部状态文件: {example} 的属组不同，或不会把该属组传给新文件";
                 "chgrp -R {group} {folder} && find {folder} -type d -exec chmod g+s {{}} +",
                 "chgrp -R {group} {folder} && find {folder} -type d -exec chmod g+s {{}} +"
             })
@@ -143,7 +145,8 @@ pub(super) fn line(notice: &Notice) -> Line {
             Line::warn(message! {
                 "{kept} kept that no invoice names any more ({example}): {because}",
                 "保留了 {files} 个已不属于任何发票的文件（例如 {example}）: {because}";
-                "`verify` lists them, --prune-leftovers removes them", "可用 verify 查看，用 --prune-leftovers 删除"; because
+                "`verify` lists them, `verify --against-source --prune --prune-leftovers` removes them",
+                "可用 verify 查看，用 verify --against-source --prune --prune-leftovers 删除"; because
             })
         }
         Notice::TableUnknown => Line::warn(text!(
@@ -209,7 +212,7 @@ pub(super) fn line(notice: &Notice) -> Line {
                 "`status --rejects` lists it first", "status --rejects 中的第一条即是"; open_for, allowed
             })
         }
-        Notice::ConditionEnded(condition) => Line::warn(ended(condition)),
+        Notice::ConditionEnded(condition) => Line::new(Level::Success, ended(condition)),
     }
 }
 
@@ -409,8 +412,11 @@ mod tests {
                     },
                 ],
             },
-            Notice::Retrying { trouble: Trouble::Rejects { invoices: 3 }, pause: Duration::from_millis(1500) },
-            Notice::Unread { invoices: 6, trouble: Trouble::Rejects { invoices: 3 } },
+            Notice::Retrying {
+                trouble: Trouble::Rejects { invoices: 3, kind: Kind::Incremental },
+                pause: Duration::from_millis(1500),
+            },
+            Notice::Unread { invoices: 6, trouble: Trouble::Rejects { invoices: 3, kind: Kind::Incremental } },
             Notice::WithoutTime { invoices: 8 },
             Notice::NoSource,
             Notice::SourceSilent,
@@ -420,6 +426,7 @@ mod tests {
             Notice::Stale { tenants: 2, of: 3, after: Duration::from_secs(45) },
             Notice::LastAttemptFailed {
                 run: RunId(3),
+                how: text!("failed", "失败"),
                 kind: Kind::Full,
                 started: time.into(),
                 error: Text::same("errno 13"),

@@ -6,9 +6,14 @@ use super::State;
 use super::history::FileAction;
 use super::trace::RunNote;
 use crate::invoice::InvoiceId;
+use crate::run::Kind;
 use crate::tree::asked::AskedFiles;
 use crate::tree::name::TreePath;
 
+/// A condition: no invoice has the file.
+const ORPHANED: &str = "NOT EXISTS (SELECT 1 FROM entry e WHERE e.folder = p.folder AND e.name = p.name)";
+pub(super) const PRUNED: &str = "SELECT 1 FROM file_past p CROSS JOIN run r ON r.id = p.run
+    WHERE p.action = 'removed' AND p.name = ?2 AND p.folder = (SELECT n FROM folder WHERE path = ?1) AND r.kind = 'verify'";
 /// As many answers are given to one question.
 const AT_MOST: usize = 1_000;
 
@@ -52,13 +57,42 @@ impl State {
         self.read(|conn| {
             let mut found = Vec::new();
             for path in &asked.paths {
-                collect(conn, "f.path = ?1 AND p.name = ?2", params![path.folder(), path.stem(), AT_MOST], &mut found)?;
+                let values = params![path.folder(), path.stem(), AT_MOST];
+                collect(conn, &format!("f.path = ?1 AND p.name = ?2 AND {ORPHANED}"), values, &mut found)?;
             }
             if let Some(stem) = &asked.stem {
-                collect(conn, "p.name = ?1 AND ?2 = ''", params![stem, "", AT_MOST], &mut found)?;
+                let values = params![stem, "", AT_MOST];
+                collect(conn, &format!("p.name = ?1 AND ?2 = '' AND {ORPHANED}"), values, &mut found)?;
             }
             Ok(found)
         })
+    }
+
+    /// What runs did to the files that spell a number and that no invoice has now. Reads all that is on record of files.
+    pub fn past_of_number(&self, number: &str) -> anyhow::Result<Vec<FilePast>> {
+        self.read(|conn| {
+            let mut found = Vec::new();
+            let values = params![TreePath::ending_of(number), "", AT_MOST];
+            collect(conn, &format!("substr(p.name, 9) = ?1 AND ?2 = '' AND {ORPHANED}"), values, &mut found)?;
+            Ok(found)
+        })
+    }
+
+    /// What runs did to the file of an invoice before it was written or taken over as it is now. Empty where no
+    /// verification removed it as that of a withdrawn invoice: then the ledger knows all of it.
+    pub fn removed_past(&self, path: &TreePath) -> anyhow::Result<Vec<(RunNote, FileAction)>> {
+        self.read(|conn| {
+            let mut found = Vec::new();
+            collect(conn, "f.path = ?1 AND p.name = ?2", params![path.folder(), path.stem(), AT_MOST], &mut found)?;
+            let acts = found.pop().map(|past| past.acts).unwrap_or_default();
+            let removed = acts.iter().any(|(run, action)| *action == FileAction::Removed && run.kind == Kind::Verify);
+            Ok(if removed { acts } else { Vec::new() })
+        })
+    }
+
+    /// Whether a verification has removed this file: the invoice that gets it was there before.
+    pub fn was_pruned(&self, path: &TreePath) -> anyhow::Result<bool> {
+        self.read_at_one_moment(|conn| conn.prepare_cached(PRUNED)?.exists([path.folder(), path.stem()]))
     }
 }
 
@@ -78,7 +112,7 @@ fn collect(
     let mut query = conn.prepare(&format!(
         "SELECT f.path AS folder, p.name AS stem, p.action AS action, r.* FROM file_past p
          JOIN folder f ON f.n = p.folder JOIN run r ON r.id = p.run
-         WHERE {condition} AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.folder = p.folder AND e.name = p.name)
+         WHERE {condition}
          ORDER BY f.path, p.run, p.action = 'removed' LIMIT ?3"
     ))?;
     let act = |row: &Row<'_>| {

@@ -125,7 +125,7 @@ const RULES: [Rule; 17] = [
     },
     Rule {
         depth: Depth::Quick,
-        what: || text!("the watermarks of these tenants lie above every boundary that runs had and every time that was set", "这些租户的水位线晚于所有运行的时间边界和所有设置过的时间"),
+        what: || text!("the watermarks of these tenants lie above every boundary that runs had and every time that was set", "这些租户的水位线晚于所有运行的导出时间边界和所有设置过的时间"),
         remedy: set_hint,
         sql: "SELECT name FROM tenant WHERE watermark > max(
                 coalesce((SELECT max(boundary) FROM run), ''), coalesce((SELECT max(new) FROM watermark_change), ''))",
@@ -176,7 +176,7 @@ const RULES: [Rule; 17] = [
     },
     Rule {
         depth: Depth::Deep,
-        what: || text!("these invoices count as seen, though they lie above every boundary that runs had", "这些发票被视为已读，但晚于所有运行的时间边界"),
+        what: || text!("these invoices count as seen, though they lie above every boundary that runs had", "这些发票被视为已读，但晚于所有运行的导出时间边界"),
         remedy: full_run_hint,
         sql: "SELECT id FROM entry WHERE settled AND time > (SELECT coalesce(max(boundary), '') FROM run)",
     },

@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::Connection;
@@ -36,12 +37,15 @@ impl State {
     }
 
     /// Opens the state for a record. An older one is not upgraded, and takes none: `refuse_older` says so.
-    pub fn open_for_record(lock: &StateLock) -> anyhow::Result<Option<Self>> {
+    /// It waits for another writer for `patience` at most.
+    pub fn open_for_record(lock: &StateLock, patience: Duration) -> anyhow::Result<Option<Self>> {
         if !is_state(lock.state())? {
             return Ok(None);
         }
         refuse_unfit(lock.state())?;
-        Self::open_as_it_is(lock.state()).map(Some)
+        let state = Self::open_as_it_is(lock.state())?;
+        state.conn.busy_timeout(patience).map_err(|error| explain(error, state.path()))?;
+        Ok(Some(state))
     }
 
     /// Refuses a state of an older version.

@@ -166,6 +166,7 @@ const BEST_FIRST: &str = "SELECT v.*, r.started, r.since, r.until FROM verificat
 const NEWEST_FIRST: &str =
     "SELECT v.*, r.started FROM verification v CROSS JOIN run r ON r.id = v.run ORDER BY v.run DESC";
 const DIFFERENCES: &str = "SELECT tenant, sum(number) FROM verification_finding WHERE run = ?1 GROUP BY tenant";
-/// The tenants with differences, and those that had no watermark and may have consisted of pending invoices alone.
+/// The tenants with differences, those with files in doubt, which were not compared, and those that had no watermark and
+/// may have consisted of pending invoices alone.
 const UNPROVEN: &str = "SELECT tenant FROM verification_finding WHERE run = ?1 UNION ALL
-    SELECT tenant FROM verification_tenant WHERE run = ?1 AND pending > 0 AND watermark IS NULL";
+    SELECT tenant FROM verification_tenant WHERE run = ?1 AND (in_doubt > 0 OR pending > 0 AND watermark IS NULL)";

@@ -5,6 +5,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 
 use super::changes::ChangeKind;
+use super::file_past::PRUNED;
 use super::history::{FILES, FILES_THAT_STAYED, NEWEST_OF_STATUS, OF_RUN, PULLED_BACK, RunStatus, UNFINISHED};
 use super::overview::OPEN_FROM;
 use super::pages::{Between, Dated, HistoryFilter, OfKind, Query, bounds, changes, runs, verifications};
@@ -13,7 +14,9 @@ use super::schema::in_memory;
 use super::starts::LAST_ATTEMPT;
 use super::stored::TenantNo;
 use super::todo::{LEFT_BEHIND, LEFT_BY_RUN};
-use super::verifications::{DIFFERENCES_OF_TENANT, FOUND_BY, LIMITED_TO, PENDING, PENDING_OF_TENANT};
+use super::verifications::{
+    DIFFERENCES_OF_TENANT, FOUND_BY, LIMITED_TO, PENDING, PENDING_OF_TENANT, REJECTED_OF_TENANT,
+};
 use crate::run::Kind;
 
 fn plan(conn: &Connection, sql: &str, values: &[Value]) -> String {
@@ -134,6 +137,7 @@ fn what_hangs_on_one_run_is_found_by_an_index() {
         (PULLED_BACK, "INDEX state_change_kind (kind=?)"),
         (LIMITED_TO, "SEARCH v USING PRIMARY KEY (run=?)"),
         (DIFFERENCES_OF_TENANT, "SEARCH verification_finding USING PRIMARY KEY (run=? AND tenant=?)"),
+        (REJECTED_OF_TENANT, "SEARCH verification_tenant USING PRIMARY KEY (run=? AND tenant=?)"),
         (PENDING_OF_TENANT, "SEARCH verification_tenant USING PRIMARY KEY (run=? AND tenant=?)"),
         (PENDING, "SEARCH v USING PRIMARY KEY (run=?)"),
         (FOUND_BY, "SEARCH f USING PRIMARY KEY (run=?)"),
@@ -188,6 +192,11 @@ fn an_invoice_moves_on_at_the_same_cost_however_many_files_its_run_wrote() {
         [steps("UPDATE entry SET name = 'moved', run = 2"), steps("DELETE FROM entry")]
     };
     assert_eq!(steps(10), steps(1_000));
+}
+
+#[test]
+fn that_a_file_was_pruned_is_found_by_an_index() {
+    assert_by_index(PRUNED, &plan(&in_memory(), PRUNED, &[]), "INDEX file_past_removed (name=? AND folder=?)");
 }
 
 mod the_checks_can_fail {

@@ -171,7 +171,8 @@ pub struct End {
     pub status: RunStatus,
     /// RFC 3339, UTC.
     pub at: String,
-    pub tenants: u64,
+    /// None: those that have something on record.
+    pub tenants: Option<u64>,
     pub retries: u64,
     /// None leaves what the last batch recorded.
     pub counts: Option<Counts>,
@@ -228,7 +229,8 @@ impl State {
         self.transaction(|tx| {
             let at = rfc3339(start.starter.at);
             tx.execute(
-                "UPDATE run SET status = 'interrupted', finished = ?1 WHERE status = 'running' AND id IS NOT ?2",
+                "UPDATE run SET status = 'interrupted', finished = ?1,
+                     tenants = (SELECT count(*) FROM run_tenant t WHERE t.run = run.id) WHERE status = 'running' AND id IS NOT ?2",
                 params![at, start.verification],
             )?;
             put_clocks(tx, start)?;
@@ -281,7 +283,7 @@ impl State {
             }
             let [error, error_zh] = [Lang::En, Lang::Zh].map(|lang| end.error.as_ref().map(|text| text.in_lang(lang)));
             tx.execute(
-                "UPDATE run SET status = ?2, finished = ?3, tenants = ?4, retries = ?5, error = ?6, error_zh = ?7
+                "UPDATE run SET status = ?2, finished = ?3, tenants = coalesce(?4, (SELECT count(*) FROM run_tenant t WHERE t.run = run.id)), retries = ?5, error = ?6, error_zh = ?7
                  WHERE id = ?1",
                 params![run.id, end.status, end.at, end.tenants, end.retries, error, error_zh],
             )?;

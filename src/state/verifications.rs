@@ -45,8 +45,10 @@ pub struct Comparison<'a> {
     pub files: u64,
     /// Invoices that the next run exports, by tenant, which is None where it is not known.
     pub pending: BTreeMap<Option<Tenant>, u64>,
-    /// Invoices with an open reject; where the source is not asked, those of the selection.
-    pub rejected: u64,
+    /// Of these, what a dead run left in doubt, so that it was not compared.
+    pub in_doubt: BTreeMap<Option<Tenant>, u64>,
+    /// Invoices with an open reject by tenant; where the source is not asked, those of the selection.
+    pub rejected: BTreeMap<Option<Tenant>, u64>,
     /// How many differences were found.
     pub differences: u64,
     /// How often each difference was found in a tenant, which is None where it is not known. One between two tenants
@@ -66,7 +68,7 @@ pub struct PastVerification {
     pub tenants: u64,
     pub files: Option<u64>,
     pub pending: u64,
-    pub rejected: Option<u64>,
+    pub rejected: u64,
     pub differences: u64,
 }
 
@@ -96,8 +98,7 @@ impl PastVerification {
         let figure = |sql: &str| conn.prepare_cached(sql)?.query_row(params![run, tenant], |row| row.get(0));
         self.differences = figure(DIFFERENCES_OF_TENANT)?;
         self.pending = figure(PENDING_OF_TENANT)?;
-        // Rejects without a tenant are among the rejected ones of every selection.
-        self.rejected = None;
+        self.rejected = figure(REJECTED_OF_TENANT)?;
         self.files = self.files.filter(|_| self.limited_to.as_ref().is_some_and(|tenants| tenants.len() == 1));
         self.tenants = 1;
         Ok(())
@@ -119,7 +120,7 @@ impl State {
 
     /// Puts on record what an open verification has found.
     pub fn record_comparison(&mut self, run: RunId, comparison: &Comparison<'_>) -> anyhow::Result<()> {
-        let Comparison { against, content, selection, files, pending, rejected, differences, found } = comparison;
+        let Comparison { against, content, selection, files, pending, rejected, differences, found, .. } = comparison;
         self.transaction(|tx| {
             tx.execute(
                 "INSERT INTO verification (run, against, content, all_tenants, last_tenant, files, pending, rejected,
@@ -132,40 +133,40 @@ impl State {
                     selection.tenants.is_empty(),
                     files.cast_signed(),
                     pending.values().sum::<u64>().cast_signed(),
-                    rejected.cast_signed(),
+                    rejected.values().sum::<u64>().cast_signed(),
                     differences.cast_signed()
                 ],
             )?;
-            record_tenants(tx, run, &selection.tenants, pending)?;
+            record_tenants(tx, run, comparison)?;
             record_findings(tx, run, found)
         })
     }
 }
 
-/// Enters the tenants that the verification was limited to, and those with pending invoices. Tenants that the state does
-/// not know share a row.
-fn record_tenants(
-    tx: &Connection,
-    run: RunId,
-    limited_to: &[Tenant],
-    pending: &BTreeMap<Option<Tenant>, u64>,
-) -> rusqlite::Result<()> {
-    let mut by_number: BTreeMap<i64, (u64, Option<SourceTime>)> = BTreeMap::new();
+/// Enters the tenants that the verification was limited to, and those with pending or rejected invoices. Tenants that the
+/// state does not know share a row.
+fn record_tenants(tx: &Connection, run: RunId, comparison: &Comparison<'_>) -> rusqlite::Result<()> {
+    let mut by_number: BTreeMap<i64, ([u64; 3], Option<SourceTime>)> = BTreeMap::new();
     let mut known = tx.prepare("SELECT n, watermark FROM tenant WHERE name = ?1")?;
     let mut known = |tenant| known.query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?))).optional();
-    for tenant in limited_to {
+    for tenant in &comparison.selection.tenants {
         if let Some((n, watermark)) = known(Some(tenant))? {
-            by_number.insert(n, (0, watermark));
+            by_number.insert(n, ([0; 3], watermark));
         }
     }
-    for (tenant, number) in pending {
-        let (n, watermark) = known(tenant.as_ref())?.unwrap_or((0, None));
-        by_number.entry(n).or_insert((0, watermark)).0 += number;
+    for (column, figures) in [&comparison.pending, &comparison.in_doubt, &comparison.rejected].into_iter().enumerate() {
+        for (tenant, number) in figures {
+            let (n, watermark) = known(tenant.as_ref())?.unwrap_or((0, None));
+            by_number.entry(n).or_insert(([0; 3], watermark)).0[column] += number;
+        }
     }
-    let mut insert =
-        tx.prepare("INSERT INTO verification_tenant (run, tenant, pending, watermark) VALUES (?1, ?2, ?3, ?4)")?;
-    for (tenant, (pending, watermark)) in by_number {
-        insert.execute(params![run, tenant, pending.cast_signed(), watermark])?;
+    let mut insert = tx.prepare(
+        "INSERT INTO verification_tenant (run, tenant, pending, in_doubt, rejected, watermark)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for (tenant, (figures, watermark)) in by_number {
+        let [pending, in_doubt, rejected] = figures.map(u64::cast_signed);
+        insert.execute(params![run, tenant, pending, in_doubt, rejected, watermark])?;
     }
     Ok(())
 }
@@ -236,6 +237,8 @@ pub(super) const DIFFERENCES_OF_TENANT: &str =
     "SELECT coalesce(sum(number), 0) FROM verification_finding WHERE run = ?1 AND tenant = ?2";
 pub(super) const PENDING_OF_TENANT: &str =
     "SELECT coalesce(sum(pending), 0) FROM verification_tenant WHERE run = ?1 AND tenant = ?2";
+pub(super) const REJECTED_OF_TENANT: &str =
+    "SELECT coalesce(sum(rejected), 0) FROM verification_tenant WHERE run = ?1 AND tenant = ?2";
 pub(super) const LIMITED_TO: &str = "SELECT t.name FROM verification_tenant v CROSS JOIN tenant t ON t.n = v.tenant
     WHERE v.run = ?1 ORDER BY t.name";
 pub(super) const PENDING: &str = "SELECT t.name, v.pending, v.watermark FROM verification_tenant v

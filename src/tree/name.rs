@@ -91,6 +91,17 @@ impl TreePath {
         self.file().strip_suffix(ENDING).unwrap_or_default()
     }
 
+    /// How the names of the files of a number end: without the date, which no name lacks, and without `.json`.
+    pub fn ending_of(number: &str) -> String {
+        let path = Self::of(&Tenant("-".into()), None, "19700101", number);
+        path.stem().get(DATE..).unwrap_or_default().to_owned()
+    }
+
+    /// The same of this file.
+    pub fn ending(&self) -> &str {
+        self.stem().get(DATE..).unwrap_or_default()
+    }
+
     /// The invoice number that the file name spells; None where it was cut.
     pub fn number(&self) -> Option<String> {
         decode(self.stem().get(NUMBER..)?)

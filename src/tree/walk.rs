@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
+use super::name::TreePath;
+use crate::invoice::Tenant;
+
 /// A file's depth below the output: tenant, country, file.
 const FILE_DEPTH: usize = 3;
 
@@ -51,6 +54,15 @@ pub enum TreeEntryKind {
     Closed,
     /// Anything else below a tenant's folder, at any depth.
     File,
+}
+
+/// The files of a tenant that spell this number, in any country and of any date. Folders that cannot be read have none.
+pub fn of_number(output: &Path, tenant: &Tenant, number: &str) -> Vec<TreePath> {
+    let (folder, ending) = (TreePath::of(tenant, None, "20000101", number), TreePath::ending_of(number));
+    let entries = WalkDir::new(output.join(folder.tenant())).min_depth(2).max_depth(2).sort_by_file_name();
+    let files = entries.into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
+    let paths = files.filter_map(|entry| TreePath::parse(entry.path().strip_prefix(output).ok()?.to_str()?));
+    paths.filter(|path| path.ending() == ending).collect()
 }
 
 /// Everything below the output, in no order: folders of tenants and countries, and everything that is no folder.

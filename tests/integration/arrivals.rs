@@ -96,7 +96,10 @@ fn what_a_restored_state_does_not_know_is_not_late() {
         // A run of the state that was replaced had put it on record.
         exporter.run(["state", "restore", "latest", "--yes"]).expect(0);
         let told = exporter.run(["run"]).expect(0);
-        assert!(told.stdout.contains("- taken over: 2 files that the state had no record of\n"), "{told}");
+        assert!(
+            told.stdout.contains("- taken over: 2 files that were right already and not on record as they were\n"),
+            "{told}"
+        );
     });
 }
 

@@ -49,9 +49,10 @@ fn errors_of_tenants_and_invoices_are_kept_in_both_languages() {
 #[test]
 fn errors_of_starts_and_verifications_are_kept_in_both_languages() {
     let table = Table::embedded();
-    let mut exporter = with_failed_tenant(&table);
-    let missing = format!("sqlite:{}", exporter.home().join("missing.db").display());
-    exporter.set("INVOICE_EXPORT_SOURCE", &missing);
+    let exporter = with_failed_tenant(&table);
+    let file = table.url().replace("sqlite:", "");
+    let hidden = format!("{file}.hidden");
+    fs::rename(&file, &hidden).unwrap();
     let (zh, en) = ("无法打开数据源", "cannot open");
     exporter.run(INCREMENTAL).expect(1);
     assert_quotes(&exporter, &["history", "last-failed"], zh, en);
@@ -60,7 +61,7 @@ fn errors_of_starts_and_verifications_are_kept_in_both_languages() {
     exporter.run(["verify", "--against-source"]).expect(1);
     assert_quotes(&exporter, &["history", "last-failed"], zh, en);
     assert_eq!(exporter.ask_one("SELECT kind FROM run WHERE id = 3"), "verify");
-    exporter.set("INVOICE_EXPORT_SOURCE", table.url());
+    fs::rename(&hidden, &file).unwrap();
     table.execute("ALTER TABLE t_invoice RENAME TO t_other");
     exporter.run(INCREMENTAL).expect(1);
     assert_quotes(&exporter, &["history", "last-failed"], "没有表", "there is no table");

@@ -140,7 +140,7 @@ fn missing_columns_are_named_with_their_table() {
         place.grant("SELECT ON *.*");
         place.database.execute("ALTER TABLE t_invoice DROP COLUMN fcountry, CHANGE fext_field fdocument TEXT");
         let facts = [place.shown.as_str(), "t_invoice", "fcountry, fext_field", "--time-column"];
-        assert_told(&place.url(), &facts, ["name it with", "参数指定"]);
+        assert_told(&place.url(), &facts, ["name it with", "选项指定"]);
     });
 }
 

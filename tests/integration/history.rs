@@ -90,7 +90,7 @@ fn debians_own_sqlite3_reads_the_state_and_cannot_change_finished_history() {
         "DELETE FROM run",
         "UPDATE run_tenant SET written = 2",
         "DELETE FROM run_tenant",
-        "INSERT INTO run_tenant SELECT run, tenant + 1, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0 FROM run_tenant",
+        "INSERT INTO run_tenant SELECT run, tenant + 1, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0, 0, 0 FROM run_tenant",
         "UPDATE entry SET run = 2",
         "UPDATE entry SET name = 'x'",
         "UPDATE entry SET adopted = 1",

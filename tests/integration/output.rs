@@ -265,6 +265,6 @@ fn a_dry_run_that_meets_rejects_says_as_well_that_nothing_was_written() {
             en.contains("[WARN] full dry run done, nothing was written, but 1 more invoice cannot be exported\n"),
             "{en}"
         );
-        assert!(zh.contains("[WARN] 全量导出测试完成（未写入任何文件），但新增 1 条记录无法导出\n"), "{zh}");
+        assert!(zh.contains("[WARN] 全量导出试运行完成（未写入任何文件），但新增 1 条记录无法导出\n"), "{zh}");
     });
 }

@@ -7,21 +7,21 @@ use crate::support::table::{Row, Table};
 
 /// A wrong command line, and what is said of it in English and in Chinese.
 const CASES: [(&[&str], &str, &[&str]); 16] = [
-    (&["run", "--mod", "full"], "unexpected argument '--mod'", &["无法识别的参数 '--mod'", "相近的有 '--mode'"]),
+    (&["run", "--mod", "full"], "unexpected argument '--mod'", &["无法识别的选项 '--mod'", "相近的有 '--mode'"]),
     (&["rum"], "unrecognized subcommand 'rum'", &["没有子命令 'rum'", "'run'"]),
     (&["run", "--mode", "fulll"], "--mode cannot be \"fulll\"", &["--mode 的值不能是 \"fulll\"", "可用的值: full, "]),
-    (&["run", "--mode"], "a value is required", &["参数 '--mode <MODE>' 缺少值"]),
+    (&["run", "--mode"], "a value is required", &["选项 '--mode <MODE>' 缺少值"]),
     (&["run", "--overlap", "5x"], "--overlap cannot be \"5x\"", &["请写一段时长"]),
     (&["run", "--max-document", "much"], "--max-document cannot be", &["请写大小"]),
     (&["run", "--writers", "65"], "65 is not in 1..=64", &["允许的范围是 1..=64"]),
     (&["status", "--limit", "x"], "--limit cannot be \"x\"", &["请写整数"]),
     (&["why"], "required but missing: '<NUMBER|FILE>'", &["缺少必需的参数: '<NUMBER|FILE>'"]),
-    (&["verify", "--prune"], "'--against-source'", &["缺少必需的参数: '--against-source'"]),
+    (&["verify", "--prune"], "'--against-source'", &["缺少必需的选项: '--against-source'"]),
     (&["run", "-q", "-v"], "cannot be used with '--verbose'", &["不能与 '--verbose' 一起使用"]),
-    (&["run", "--mode", "full", "--mode", "full"], "multiple times", &["参数 '--mode <MODE>' 不能重复使用"]),
+    (&["run", "--mode", "full", "--mode", "full"], "multiple times", &["选项 '--mode <MODE>' 不能重复使用"]),
     (&["history", "1", "--tenant", "7"], "cannot be used with", &["不能与", "一起使用"]),
     (&["state"], "subcommand", &["<COMMAND>"]),
-    (&["why", "INV1", "--n"], "unexpected argument '--n'", &["无法识别的参数 '--n'"]),
+    (&["why", "INV1", "--n"], "unexpected argument '--n'", &["无法识别的选项 '--n'"]),
     (&["status", "mysql://u:Hush1@h/db"], "unexpected argument", &["无法识别的参数 '（可能含有密码，不显示）'"]),
 ];
 

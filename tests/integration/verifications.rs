@@ -364,11 +364,8 @@ fn a_tenants_history_has_the_verifications_that_covered_it_with_its_own_figures(
             entries.map(|entry| fields.map(|field| entry[field].to_string().replace('"', "")).join(" ")).collect()
         };
         let (export, none) = ("1 incremental 1 null null null null", "null null null null");
-        assert_eq!(
-            shown("1", &[])[..3],
-            ["4 verify 1 1 0 null null 1", "3 verify 1 1 0 2 null 0", &format!("{export} 2")]
-        );
-        assert_eq!(shown("10", &[]), ["4 verify 1 0 0 null null 0", "2 verify 1 0 0 1 null 0", &format!("{export} 1")]);
+        assert_eq!(shown("1", &[])[..3], ["4 verify 1 1 0 null 0 1", "3 verify 1 1 0 2 0 0", &format!("{export} 2")]);
+        assert_eq!(shown("10", &[]), ["4 verify 1 0 0 null 0 0", "2 verify 1 0 0 1 0 0", &format!("{export} 1")]);
         assert_eq!(shown("20", &[]), [format!("5 incremental 1 {none} 1")]);
         assert_eq!(
             shown("10", &["--kind", "verify", "--status", "success", "--limit", "1"]),

@@ -120,7 +120,7 @@ fn what_changed_after_the_export_is_told_apart() {
         assert_says(&exporter, "LEFT", 6, "orphaned", "its status is 5", "verify --against-source");
         assert_says(&exporter, "BROKEN", 6, "stale", "not JSON", "mend the row");
         assert_says(&exporter, "LOST", 6, "not exported", "its file is missing", "full run");
-        assert_says(&exporter, "EDITED", 6, "not exported", "its file is altered", "full run");
+        assert_says(&exporter, "EDITED", 6, "not exported", "its file is altered", "verify --hash --repair");
 
         exporter.run(INCREMENTAL).expect(3);
         assert_says(&exporter, "TOUCHED", 0, "exported", "", "");
@@ -366,7 +366,8 @@ fn a_new_file_of_a_dead_run_is_known_by_its_number_and_its_path() {
         exporter.set("INVOICE_EXPORT_SOURCE", source);
         table.execute("DELETE FROM t_invoice WHERE fid = 1");
         fs::remove_file(exporter.output().join(file("OLD"))).unwrap();
-        let old = assert_says(&exporter, "OLD", 6, "orphaned", "not in the source any more; the file stays", "");
+        let old =
+            assert_says(&exporter, "OLD", 6, "not exported", "not in the source any more; its file is missing too", "");
         assert_eq!(old["file_is"], "missing", "the dead run did not touch it");
         exporter.run(INCREMENTAL).expect(0);
         for asked in &all {

@@ -85,7 +85,9 @@ impl RowHandler for Decider<'_> {
                 }
             }
             ReaderEvent::Gone { part, id, tenant } => {
-                if !self.decisions.tally.remove_rival(&id) {
+                // What the index shows need not be an invoice: of a row that was on no record it is not known that it was.
+                let was_invoice = part == Part::Todo || self.decisions.view.is_on_record(&id)?;
+                if !self.decisions.tally.remove_rival(&id) && was_invoice {
                     self.decisions.journal.note_gone_row();
                     self.decisions.record_gone(id, tenant.as_ref());
                 }
@@ -152,15 +154,15 @@ impl<'a> Decider<'a> {
     }
 
     /// Counts a late arrival, by so many seconds. None is an invoice with a file that is right already, nor one that
-    /// earlier runs have seen and rejected.
+    /// earlier runs have seen: they have rejected it, or exported it and removed its file when its row was gone.
     fn count_late(&mut self, check_result: &CheckResult, late_by: u64) -> anyhow::Result<()> {
-        let needs_file = match check_result {
-            CheckResult::Candidate(candidate) => !candidate.has_right_file(),
+        let Decisions { view, .. } = &mut self.decisions;
+        let may_be_new = match check_result {
+            CheckResult::Candidate(candidate) => !candidate.has_right_file() && !view.was_pruned(&candidate.path)?,
             CheckResult::Reject(_) => true,
             CheckResult::Trouble { .. } => false,
         };
-        let Decisions { view, .. } = &mut self.decisions;
-        if needs_file && !view.was_rejected(check_result.id())? {
+        if may_be_new && !view.was_rejected(check_result.id())? {
             view.batch.count(check_result.tenant(), |counts| counts.count_late_arrival(late_by));
         }
         Ok(())

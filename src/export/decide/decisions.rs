@@ -347,7 +347,7 @@ mod tests {
     fn nothing_is_accepted_of_a_tenant_that_has_failed() {
         let (parameters, mut tell) = (parameters(Kind::Full), |_| {});
         let mut decisions = decisions(&parameters, &mut tell);
-        decisions.journal.fail(&Tenant::from("1"), Trouble::Rejects { invoices: 1 });
+        decisions.journal.fail(&Tenant::from("1"), Trouble::Rejects { invoices: 1, kind: Kind::Incremental });
         decisions
             .accept(candidate("CN", FileState::Staged(None, Before::Nothing)), None, &PathOwners::default())
             .unwrap();

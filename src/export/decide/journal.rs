@@ -47,20 +47,22 @@ impl<'a> Journal<'a> {
         (self.tell)(Event::Notice(notice));
     }
 
-    /// Says that a tenant is read, and from where on.
+    /// Says that a tenant is read, and from where on. Rows of the to-do list may have started it already.
     pub(super) fn start(&mut self, Member { tenant, watermark, number, .. }: &Member) {
+        if !self.outcome.tenants.insert(tenant.clone()) {
+            return;
+        }
         let upto = (self.parameters.kind != Kind::Full).then(|| self.parameters.boundary.clone());
         let after = if self.parameters.since.is_some() { self.parameters.since.clone() } else { watermark.clone() };
         let past = if number.is_some() { TenantPast::Known } else { TenantPast::None };
         (self.tell)(Event::TenantStarted { tenant: tenant.clone(), past, after, upto });
-        self.outcome.tenants.insert(tenant.clone());
     }
 
     /// Counts a row that has arrived. The first one of a tenant starts that tenant where no group did.
     pub(super) fn note_row(&mut self, part: Part, check_result: &CheckResult) {
-        if let Some(tenant) =
-            check_result.tenant().filter(|tenant| part != Part::Todo && !self.outcome.tenants.contains(*tenant))
-        {
+        // The to-do list of an incremental run may bring rows of a tenant before its group begins.
+        let starts = part != Part::Todo || self.parameters.kind == Kind::Full;
+        if let Some(tenant) = check_result.tenant().filter(|tenant| starts && !self.outcome.tenants.contains(*tenant)) {
             self.start(&Member::new(tenant.clone()));
         }
         self.rows += 1;
@@ -110,7 +112,8 @@ impl<'a> Journal<'a> {
         for tenant in tenants {
             let invoices = self.outcome.totals.of(tenant).rejected;
             if invoices > 0 {
-                self.fail(tenant, Trouble::Rejects { invoices });
+                let kind = self.parameters.kind;
+                self.fail(tenant, Trouble::Rejects { invoices, kind });
             }
         }
     }
@@ -152,6 +155,8 @@ impl<'a> Journal<'a> {
             self.fail_if_rejected(&ready);
             self.say_done(ready);
         }
+        let others = self.outcome.totals.tenants().filter(|tenant| !self.outcome.tenants.contains(*tenant));
+        self.say_done(others.cloned().collect());
     }
 
     /// Says what would become of each path that a dry run would touch, and notes how many rejects it would close.
@@ -204,10 +209,10 @@ mod tests {
         let parameters = parameters(Kind::Incremental);
         let mut journal = Journal::new(&parameters, Rejects::Kept, &mut tell);
         for invoices in [1, 2] {
-            journal.fail(&Tenant::from("1"), Trouble::Rejects { invoices });
+            journal.fail(&Tenant::from("1"), Trouble::Rejects { invoices, kind: Kind::Incremental });
         }
         let failed: Vec<_> = journal.outcome.failed.values().cloned().collect();
-        assert_eq!(failed, [Trouble::Rejects { invoices: 1 }]);
+        assert_eq!(failed, [Trouble::Rejects { invoices: 1, kind: Kind::Incremental }]);
         assert_eq!(said, 1);
     }
 }

@@ -192,6 +192,16 @@ impl<'a> LedgerView<'a> {
         let is_decided = self.decided(id)?.is_some_and(|decided| decided.counted.rejected > 0);
         Ok(is_open || is_decided || self.unrecorded().any(|batch| batch.is_rejected(id)))
     }
+
+    /// Whether a verification has removed this file, since the row of its invoice was gone.
+    pub(super) fn was_pruned(&self, path: &TreePath) -> anyhow::Result<bool> {
+        self.committer.state().map_or(Ok(false), |state| state.was_pruned(path))
+    }
+
+    /// Whether a row is known to be an invoice, exported or not.
+    pub(super) fn is_on_record(&self, id: &InvoiceId) -> anyhow::Result<bool> {
+        Ok(self.entry(id)?.is_some() || self.is_rejected(id)?)
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use chrono::DateTime;
 
 use super::findings::{Difference, Findings, Place};
+use super::session::Sight;
 use super::task::{ContentCheck, Task};
 use crate::event::Event;
 use crate::export::in_doubt::{Blame, InDoubt};
@@ -31,8 +32,8 @@ const GRACE: i64 = 2;
 /// Compares the selected rows of the ledger with their files, then looks for files that the ledger does not name.
 pub(super) fn compare(
     task: &Task,
-    tree: &Tree,
-    state: &State,
+    Sight { tree, state, .. }: Sight<'_>,
+    in_doubt: &InDoubt,
     cancel: &Cancel,
     findings: &mut Findings,
     tell: &mut dyn FnMut(Event),
@@ -40,7 +41,6 @@ pub(super) fn compare(
     let lookup = state.lookup()?;
     tell(Event::Expected(state.extent()?.0));
     let mut inspector = Inspector { tree, state, content: task.content, owner: tree.owner()?, ends: HashMap::new() };
-    let in_doubt = in_doubt(tree, state)?;
     let mut after = None;
     loop {
         if let Some(signal) = cancel.signal() {
@@ -54,9 +54,15 @@ pub(super) fn compare(
             if let Some((difference, detail)) = inspector.inspect(entry, *run)? {
                 match in_doubt.judge(entry, tree) {
                     Blame::NotTheRun => findings.record_entry(difference, entry, detail),
-                    Blame::Perhaps => findings.record_entry(difference, entry, detail.then(&in_doubt.excuse())),
+                    Blame::Perhaps => {
+                        findings.record_entry(difference, entry, detail.then(&in_doubt.excuse()));
+                        findings.note_found_in_doubt(&entry.id);
+                    }
                     // The next run puts it on record.
-                    Blame::ItsDocument => findings.note_pending(Place::Tenant(entry.tenant.clone())),
+                    Blame::ItsDocument => {
+                        let writers = in_doubt.writers_at(&entry.path).unwrap_or_default();
+                        findings.note_in_doubt(Place::Tenant(entry.tenant.clone()), writers);
+                    }
                 }
             }
             if findings.files.is_multiple_of(PROGRESS_EVERY) {
@@ -64,11 +70,11 @@ pub(super) fn compare(
             }
         }
     }
-    look_around(task, tree, state, &in_doubt, findings)
+    look_around(task, tree, state, in_doubt, findings)
 }
 
 /// What a dead run left in doubt. The lock is held, so no run is at work.
-fn in_doubt(tree: &Tree, state: &State) -> anyhow::Result<InDoubt> {
+pub(super) fn in_doubt(tree: &Tree, state: &State) -> anyhow::Result<InDoubt> {
     let private = PrivateFolder::open_existing(&tree.output().join(PRIVATE))?;
     InDoubt::of(private.as_ref().map(stage::unrecorded).transpose()?.unwrap_or_default(), Writer::Died, state)
 }
@@ -215,22 +221,51 @@ fn find_strangers(
     state: &State,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    for path in state.without_invoice(files)? {
+    let strangers = state.without_invoice(files)?;
+    let rejected = rejected_numbers(&strangers, state)?;
+    for path in strangers {
         // The next run clears up what a dead run left.
-        if in_doubt.has_path(&path) {
-            findings.note_pending(Place::of_path(&path.to_string()));
+        if let Some(writers) = in_doubt.writers_at(&path) {
+            findings.note_in_doubt(Place::of_path(&path.to_string()), writers);
             continue;
         }
-        match state.leftover(&path)? {
-            Some(leftover) => findings.record_leftover(&leftover),
-            None => findings.record_path(
-                Difference::Foreign,
-                path,
-                text!("no invoice of the ledger has this path", "台账中没有发票使用此路径"),
-            ),
+        if let Some(leftover) = state.leftover(&path)? {
+            findings.record_leftover(&leftover);
+        } else if let Some(number) = rejected.get(&(path.tenant().to_owned(), path.ending().to_owned())) {
+            let detail = text!(
+                "it may be the last good file of the rejected invoice {number}; keep it",
+                "可能是无法导出的发票 {number} 的最后一个正确文件，请保留"
+            );
+            findings.record_path(Difference::LastGood, path, detail);
+        } else {
+            let detail = text!("no invoice of the ledger has this path", "台账中没有发票使用此路径");
+            findings.record_path(Difference::Foreign, path, detail);
         }
     }
     Ok(())
+}
+
+/// The numbers of open rejects that these files spell, by the tenant's folder and the ending of the file's name. A file
+/// of before this state may be the last good one of an invoice that no run could export since.
+fn rejected_numbers(files: &[TreePath], state: &State) -> anyhow::Result<HashMap<(String, String), String>> {
+    let names: HashSet<(&str, &str)> = files.iter().map(|path| (path.tenant(), path.ending())).collect();
+    let (mut last, mut numbers) = (None, HashMap::new());
+    while !names.is_empty() {
+        let page = state.open_rejects_from(last.as_ref(), PAGE)?;
+        for reject in &page {
+            if let (Some(tenant), Some(number)) = (&reject.tenant, &reject.number) {
+                let (folder, ending) = (folder_of(tenant), TreePath::ending_of(number));
+                if names.contains(&(folder.as_str(), ending.as_str())) {
+                    numbers.insert((folder, ending), number.clone());
+                }
+            }
+        }
+        match page.into_iter().next_back() {
+            Some(end) => last = Some(end),
+            None => break,
+        }
+    }
+    Ok(numbers)
 }
 
 /// The name of a tenant's folder.

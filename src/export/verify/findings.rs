@@ -1,6 +1,6 @@
 //! The differences that `verify` finds. All are counted, and of each kind the first ones are listed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::invoice::{InvoiceId, Tenant};
 use crate::lang::Text;
@@ -28,6 +28,8 @@ words! {
         Withdrawn = "withdrawn", "发票已撤销";
         /// A file that its invoice, or an earlier one with the same id, left behind.
         Leftover = "leftover", "遗留文件";
+        /// No invoice is known to have the file, but a rejected one of its tenant has the number in its name.
+        LastGood = "last-good", "可能的最后版本";
         /// No invoice is known to have the file.
         Foreign = "foreign", "来历不明";
         /// The server did not return some rows, so that they are not compared.
@@ -59,6 +61,10 @@ impl Difference {
             Self::Leftover => text!(
                 "verify --against-source --prune --prune-leftovers removes it, also if it is the only file of an earlier invoice",
                 "用 verify --against-source --prune --prune-leftovers 删除，即使它是之前某张发票仅存的文件"
+            ),
+            Self::LastGood => text!(
+                "keep it: it may be the last good file of a rejected invoice; mend the row, then run exports it again",
+                "请保留: 可能是无法导出的发票的最后一个正确文件；修正数据源中的记录后会重新导出"
             ),
             Self::Foreign => text!("it is not ours to remove", "不是本程序的文件，不会删除"),
             Self::Unread => {
@@ -110,14 +116,22 @@ pub struct Findings {
     /// How many rows of the ledger were compared with their files.
     pub files: u64,
     pending: BTreeMap<Place, u64>,
+    /// Of these, what a dead run left in doubt.
+    in_doubt: BTreeMap<Place, u64>,
+    /// The invoices in doubt that are counted already, here or among the findings.
+    doubted: HashSet<InvoiceId>,
     /// Invoices known to be rejected that were met; where the source is not asked, all of the selection.
-    pub rejected: u64,
+    rejected: BTreeMap<Place, u64>,
 }
 
 impl Place {
     /// The folder of a path below the output.
     pub(super) fn of_path(path: &str) -> Self {
         path.split('/').next().map_or(Self::Unknown, |folder| Self::Folder(folder.to_owned()))
+    }
+
+    pub(super) fn of_tenant(tenant: Option<&Tenant>) -> Self {
+        tenant.cloned().map_or(Self::Unknown, Self::Tenant)
     }
 }
 
@@ -147,7 +161,9 @@ impl Findings {
             reused: Vec::new(),
             files: 0,
             pending: BTreeMap::new(),
-            rejected: 0,
+            in_doubt: BTreeMap::new(),
+            doubted: HashSet::new(),
+            rejected: BTreeMap::new(),
         }
     }
 
@@ -215,9 +231,49 @@ impl Findings {
         }
     }
 
-    /// The next run takes care of an invoice or a file of this place: no run has read so far yet, or a dead run left it.
+    /// The next run exports an invoice of this place: no run has read so far yet.
     pub(super) fn note_pending(&mut self, place: Place) {
         *self.pending.entry(place).or_default() += 1;
+    }
+
+    /// The next run settles a file or an invoice of this place that a dead run left in doubt. Tree and source both show
+    /// it, and it counts once.
+    pub(super) fn note_in_doubt(&mut self, place: Place, invoices: &[InvoiceId]) {
+        let is_new = invoices.iter().filter(|id| self.doubted.insert((*id).clone())).count() > 0;
+        if is_new || invoices.is_empty() {
+            *self.in_doubt.entry(place.clone()).or_default() += 1;
+            self.note_pending(place);
+        }
+    }
+
+    /// An invoice in doubt is a finding already.
+    pub(super) fn note_found_in_doubt(&mut self, id: &InvoiceId) {
+        self.doubted.insert(id.clone());
+    }
+
+    /// How many files or invoices are in doubt, so that they were not compared.
+    pub fn in_doubt(&self) -> u64 {
+        self.in_doubt.values().sum()
+    }
+
+    /// The same by place.
+    pub(super) fn in_doubt_by_place(&self) -> &BTreeMap<Place, u64> {
+        &self.in_doubt
+    }
+
+    /// An invoice of this place is known to be one that cannot be exported.
+    pub(super) fn note_rejected(&mut self, place: Place) {
+        *self.rejected.entry(place).or_default() += 1;
+    }
+
+    /// How many are known to be rejected.
+    pub fn rejected(&self) -> u64 {
+        self.rejected.values().sum()
+    }
+
+    /// The same by place.
+    pub(super) fn rejected_by_place(&self) -> &BTreeMap<Place, u64> {
+        &self.rejected
     }
 
     /// How many invoices and files the next run takes care of.

@@ -9,7 +9,7 @@ use super::task::{Confirm, Leftovers, PruneOrder};
 use crate::event::{Event, Notice};
 use crate::export::options::SourceOptions;
 use crate::export::retry::RetryPolicy;
-use crate::export::server::{ServerSession, ServerSnapshot, second_source};
+use crate::export::server::{ServerSession, second_source_until};
 use crate::export::session::Session;
 use crate::export::writing::Writing;
 use crate::invoice::{Digest, InvoiceId};
@@ -35,6 +35,7 @@ pub(super) fn refuse(
     session: &Session,
     with: PruneOrder,
     confirm: Confirm<'_>,
+    cancel: &Cancel,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
     let leftovers = if with.leftovers == Leftovers::Removed { findings.reused() } else { &[] };
@@ -52,7 +53,7 @@ pub(super) fn refuse(
     }
     let harmless = match with.at_most {
         Some(at_most) => at_most,
-        None if !leftovers.is_empty() || !is_proven(source, findings, session, tell)? => 0,
+        None if !leftovers.is_empty() || !is_proven(source, findings, session, cancel, tell)? => 0,
         None => HARMLESS.min(invoices / HARMLESS_PART),
     };
     if files > harmless { confirm(files, invoices) } else { Ok(()) }
@@ -64,6 +65,7 @@ fn is_proven(
     source: &SourceOptions,
     findings: &Findings,
     session: &Session,
+    cancel: &Cancel,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<bool> {
     if findings.withdrawn().is_empty() {
@@ -77,22 +79,21 @@ fn is_proven(
             return Ok(false);
         }
     }
-    let mut retry = RetryPolicy::new(source.retry_for, &Cancel::default());
-    let now = retry.run(tell, || second_source(&source.access, &snapshot.server, None)?.table_identity())?;
+    let mut retry = RetryPolicy::new(source.retry_for, cancel);
+    let now =
+        retry.run(tell, || second_source_until(cancel, &source.access, &snapshot.server, None)?.table_identity())?;
     Ok(now.is_some_and(|now| before.lasts(&now)))
 }
 
 /// Removes the files of withdrawn invoices, and leftovers. Returns the counts of it.
 pub(super) fn prune(
-    source: &SourceOptions,
+    mut server_session: ServerSession,
     findings: &Findings,
     leftovers: Leftovers,
     state: &mut State,
-    snapshot: &ServerSnapshot,
     writing: &mut Writing<'_>,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Counts> {
-    let mut server_session = ServerSession::again(source, &snapshot.server, writing.run.id, tell)?;
     let mut pruned = Counts::default();
     for ids in findings.withdrawn().chunks(PAGE) {
         let mut back = HashSet::new();

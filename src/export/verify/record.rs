@@ -10,12 +10,12 @@ use super::task::Task;
 use crate::export::metrics::RunMetrics;
 use crate::export::options::CommonOptions;
 use crate::export::session::end;
+use crate::export::starts;
 use crate::invoice::Tenant;
 use crate::lang::Message;
 use crate::lock::ExportLock;
 use crate::run::{LastNumbers, RunId};
 use crate::state::State;
-use crate::state::history::RunStatus;
 use crate::state::runs::{End, OpenRun};
 use crate::state::verifications::Comparison;
 
@@ -79,7 +79,7 @@ impl Record {
     /// Ends it with an error. The operator must know this one, not what ending it may meet.
     fn fail(&mut self, state: &mut State, task: &Task, metrics: &RunMetrics, error: &anyhow::Error) {
         let text = Message::from(error).into();
-        let _ = self.end(state, &end(&task.common, metrics, RunStatus::Failed, Some(text)));
+        let _ = self.end(state, &end(&task.common, metrics, starts::status_after(error), Some(text)));
     }
 
     /// Ends it.
@@ -110,20 +110,23 @@ fn comparison<'a>(state: &State, task: &'a Task, findings: &Findings) -> anyhow:
         Place::Folder(folder) => known.get(folder).cloned(),
         Place::Unknown => None,
     };
-    let (mut found, mut pending) = (BTreeMap::new(), BTreeMap::new());
+    let mut found = BTreeMap::new();
+    let by_tenant = |by_place: &BTreeMap<Place, u64>| {
+        let mut by_tenant = BTreeMap::new();
+        by_place.iter().for_each(|(place, number)| *by_tenant.entry(tenant(place)).or_default() += number);
+        by_tenant
+    };
     for ((place, difference), number) in findings.by_place() {
         *found.entry((tenant(place), difference.as_str())).or_default() += number;
-    }
-    for (place, number) in findings.pending_by_place() {
-        *pending.entry(tenant(place)).or_default() += number;
     }
     Ok(Comparison {
         against: task.against(),
         content: task.content,
         selection: &task.common.selection,
         files: findings.files,
-        pending,
-        rejected: findings.rejected,
+        pending: by_tenant(findings.pending_by_place()),
+        in_doubt: by_tenant(findings.in_doubt_by_place()),
+        rejected: by_tenant(findings.rejected_by_place()),
         differences: findings.number(),
         found,
     })

@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 
 use super::task::Task;
 use crate::event::Event;
-use crate::export::options::Paths;
+use crate::export::options::{Paths, Surroundings};
 use crate::export::server::{ServerSession, ServerSnapshot, refuse_other_use, take_snapshot, unknown_tenants};
-use crate::lock::{self, ExportLock, SharedLock};
+use crate::lock::{self, ExportLock, Patience, SharedLock};
 use crate::refusal::Refusal;
 use crate::run::RunId;
 use crate::state::selection::Selection;
@@ -96,7 +96,9 @@ fn hold(task: &Task, tell: &mut dyn FnMut(Event)) -> anyhow::Result<(Held, Optio
         Ok((_, lock)) => Ok((Held::Alone(Box::new(lock)), None)),
         Err(why) if may_only_read(&why) => {
             let (output, purpose) = (&options.paths.output, options.kind.as_str());
-            let lock = lock::share(output, purpose, &options.surroundings.starter, options.work.lock_wait, tell)?;
+            let Surroundings { starter, cancel, .. } = &options.surroundings;
+            let patience = Patience { time: options.work.lock_wait, cancel: Some(cancel) };
+            let lock = lock::share(output, purpose, starter, patience, tell)?;
             Ok((Held::Shared { _lock: lock }, Some(not_on_record(why))))
         }
         Err(error) => Err(error),
@@ -139,7 +141,7 @@ pub(super) fn is_refused(error: &anyhow::Error) -> bool {
 fn not_on_record(why: anyhow::Error) -> anyhow::Error {
     let what = text!(
         "a verification without permission to write the state is not put on record",
-        "对状态没有写权限时，核对不记入历史"
+        "对状态文件没有写权限时，核对不记入历史"
     );
     let hint = text!(
         "its answer holds all the same; the owner of the state puts one on record",

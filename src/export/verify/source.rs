@@ -10,10 +10,11 @@ use crate::event::{Event, Notice};
 use crate::export::check::{Candidate, CheckResult, Checker, Presence};
 use crate::export::diff::{Compare, ReaderEvent, Scope};
 use crate::export::drive::{Checked, ReadTask, RowHandler, drive};
+use crate::export::in_doubt::InDoubt;
 use crate::export::options::{CommonOptions, SourceOptions};
 use crate::export::plan::{self, HowToRead};
 use crate::export::retry::RetryPolicy;
-use crate::export::server::second_source;
+use crate::export::server::second_source_until;
 use crate::export::ticket::Part;
 use crate::invoice::{InvoiceId, SourceTime, Tenant};
 use crate::lang::Text;
@@ -36,6 +37,7 @@ pub(super) fn compare(
     compare: Compare,
     cancel: &Cancel,
     findings: &mut Findings,
+    in_doubt: &InDoubt,
     tell: &mut dyn FnMut(Event),
 ) -> anyhow::Result<()> {
     let Some(snapshot) = snapshot else { return Ok(()) };
@@ -44,7 +46,7 @@ pub(super) fn compare(
     let groups = plan::groups(&snapshot.listed, &selection.tenants, &known, &HowToRead::Span(selection.window.clone()));
     let mut retry = RetryPolicy::new(from.retry_for, cancel);
     let read_task = ReadTask {
-        source: retry.run(tell, || second_source(&from.access, &snapshot.server, run))?,
+        source: retry.run(tell, || second_source_until(cancel, &from.access, &snapshot.server, run))?,
         lookup: state.lookup()?,
         todo: snapshot.tenantless.iter().map(tenantless).collect(),
         scope: Arc::new(Scope::Groups { groups, compare }),
@@ -55,23 +57,30 @@ pub(super) fn compare(
     let checker = Checker { tree: None, stage: None, presence: Presence::Assumed, max_document };
     let read_upto = known.into_iter().map(|known| (known.tenant, known.watermark)).collect();
     let otherwise = state.newest_boundary()?;
-    let mut examiner = Examiner { selection, state, read_upto, otherwise, unread: HashSet::new(), findings, tell };
+    let (in_doubt, unread) = (in_doubt.invoices(), HashSet::new());
+    let mut examiner = Examiner { selection, state, read_upto, otherwise, in_doubt, unread, findings, tell };
     drive(&mut examiner, checker, read_task, options.work.writers, cancel)
 }
 
-/// How many open rejects are selected, where the source is not asked. Those without a tenant are selected always.
-pub(super) fn rejects_on_record(state: &State, selection: &Selection) -> anyhow::Result<u64> {
-    let (mut last, mut number) = (None, 0);
+/// Notes the open rejects that are selected, where the source is not asked. Those without a tenant are selected always.
+pub(super) fn note_rejects_on_record(
+    state: &State,
+    selection: &Selection,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let mut last = None;
     loop {
         let page = state.open_rejects_from(last.as_ref(), REJECTS_A_PAGE)?;
         let is_selected = |reject: &&PastReject| {
             reject.tenant.as_ref().is_none_or(|tenant| selection.has_tenant(tenant))
                 && selection.spans(reject.time.as_ref())
         };
-        number += page.iter().filter(is_selected).count() as u64;
+        for reject in page.iter().filter(is_selected) {
+            findings.note_rejected(Place::of_tenant(reject.tenant.as_ref()));
+        }
         match page.into_iter().next_back() {
             Some(end) => last = Some(end),
-            None => return Ok(number),
+            None => return Ok(()),
         }
     }
 }
@@ -89,6 +98,8 @@ struct Examiner<'a> {
     read_upto: HashMap<Tenant, Option<SourceTime>>,
     /// The same for tenants without a watermark.
     otherwise: Option<SourceTime>,
+    /// Invoices that the next run reads again, since a dead run may have written them.
+    in_doubt: HashSet<InvoiceId>,
     /// Tenants with rows that could not be read.
     unread: HashSet<Tenant>,
     findings: &'a mut Findings,
@@ -134,7 +145,9 @@ impl Examiner<'_> {
     fn judge(&mut self, candidate: &Candidate, known: Option<&Entry>) -> anyhow::Result<()> {
         let Candidate { invoice, path, digest, .. } = candidate;
         let Some(entry) = known else {
-            if self.is_pending(&invoice.tenant, invoice.time.as_ref()) || self.is_rejected(&invoice.id)? {
+            if self.is_on_todo_list(&invoice.id, Some(&invoice.tenant))?
+                || self.is_pending(&invoice.tenant, invoice.time.as_ref())
+            {
                 return Ok(());
             }
             let detail = self.lateness(&invoice.tenant, invoice.time.as_ref());
@@ -144,11 +157,11 @@ impl Examiner<'_> {
         if (&entry.path, &entry.digest) == (path, digest) {
             return Ok(());
         }
-        if invoice.time != entry.time && self.is_pending(&invoice.tenant, invoice.time.as_ref()) {
+        // A newer version that cannot get its path keeps its last good file.
+        if self.is_on_todo_list(&invoice.id, Some(&invoice.tenant))? {
             return Ok(());
         }
-        // A newer version that cannot get its path keeps its last good file.
-        if self.is_rejected(&invoice.id)? {
+        if invoice.time != entry.time && self.is_pending(&invoice.tenant, invoice.time.as_ref()) {
             return Ok(());
         }
         if entry.path == *path {
@@ -181,8 +194,9 @@ impl Examiner<'_> {
         if tenant.is_none() && !self.selection.spans(time.as_ref()) {
             return Ok(());
         }
-        let pending = tenant.as_ref().is_some_and(|tenant| self.is_pending(tenant, time.as_ref()));
-        if pending || self.is_rejected(id)? {
+        if self.is_on_todo_list(id, tenant.as_ref())?
+            || tenant.as_ref().is_some_and(|tenant| self.is_pending(tenant, time.as_ref()))
+        {
             return Ok(());
         }
         let entry = self.state.entry(id)?;
@@ -212,11 +226,11 @@ impl Examiner<'_> {
             ),
             Some(None) => text!(
                 "its source time {time} is not above the boundary {boundary} of an earlier run; its tenant has no watermark",
-                "更新时间 {time} 不晚于之前一次运行的时间边界 {boundary}；该租户没有水位线"
+                "更新时间 {time} 不晚于之前一次运行的导出时间边界 {boundary}；该租户没有水位线"
             ),
             None => text!(
                 "its source time {time} is not above the boundary {boundary} of an earlier run; no run has exported its tenant",
-                "更新时间 {time} 不晚于之前一次运行的时间边界 {boundary}；该租户从未导出"
+                "更新时间 {time} 不晚于之前一次运行的导出时间边界 {boundary}；该租户从未导出"
             ),
         }
     }
@@ -232,11 +246,19 @@ impl Examiner<'_> {
         pending
     }
 
-    /// Whether the invoice is a known reject. Counts it if so.
-    fn is_rejected(&mut self, id: &InvoiceId) -> anyhow::Result<bool> {
-        let open = self.state.is_open_reject(id)?;
-        self.findings.rejected += u64::from(open);
-        Ok(open)
+    /// Whether the next run reads the invoice whatever its time, since it is in doubt or a known reject. Counts it if
+    /// so. It says nothing of a reject that its time lies above the watermark: runs have refused it.
+    fn is_on_todo_list(&mut self, id: &InvoiceId, tenant: Option<&Tenant>) -> anyhow::Result<bool> {
+        let place = Place::of_tenant(tenant);
+        if self.in_doubt.contains(id) {
+            self.findings.note_in_doubt(place, std::slice::from_ref(id));
+            return Ok(true);
+        }
+        let is_rejected = self.state.is_open_reject(id)?;
+        if is_rejected {
+            self.findings.note_rejected(place);
+        }
+        Ok(is_rejected)
     }
 
     /// Records rows that the server did not return. The others are compared.

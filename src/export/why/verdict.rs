@@ -110,7 +110,24 @@ impl Clues<'_> {
     fn wrong_file(&self, file: FileNow) -> Verdict {
         match file {
             FileNow::InDoubt => verdict(InvoiceStatus::Waiting, self.in_doubt.cause(), Some(self.in_doubt.remedy())),
-            _ => verdict(InvoiceStatus::NotExported, text!("its file is {file}", "文件{file}"; file), Some(full_run())),
+            _ => {
+                verdict(InvoiceStatus::NotExported, text!("its file is {file}", "文件{file}"; file), Some(repair(file)))
+            }
+        }
+    }
+
+    /// Of an exported invoice that is none any more, and why.
+    fn withdrawn(&self, because: Text) -> Verdict {
+        let next = text!("verify --against-source lists such invoices", "verify --against-source 可列出这类发票");
+        match self.file {
+            Some(FileNow::Missing) => {
+                let because = because.then(&text!("its file is missing too", "其文件也已缺失"));
+                verdict(InvoiceStatus::NotExported, because, Some(next))
+            }
+            Some(FileNow::InDoubt) => verdict(InvoiceStatus::Orphaned, self.with_doubt(because), Some(next)),
+            Some(FileNow::Intact | FileNow::Altered) | None => {
+                verdict(InvoiceStatus::Orphaned, because.then(&text!("the file stays", "文件保留")), Some(next))
+            }
         }
     }
 }
@@ -136,12 +153,33 @@ fn full_run() -> Text {
     text!("a full run (run --mode full) writes it again", "全量导出（run --mode full）会重新写入")
 }
 
+/// What writes a file again. A full run looks for a file of the exported size and does not read it.
+fn repair(file: FileNow) -> Text {
+    match file {
+        FileNow::Altered => text!("verify --hash --repair writes it again", "verify --hash --repair 会重新写入"),
+        FileNow::Intact | FileNow::Missing | FileNow::InDoubt => full_run(),
+    }
+}
+
 /// What a run will say again until the reject is mended.
 fn rejected(trace: &Trace, code: ReasonCode, detail: Text) -> Verdict {
     let status = if trace.entry.is_some() { InvoiceStatus::Stale } else { InvoiceStatus::NotExported };
-    let mend =
-        || text!("mend the row; every run reads it again until then", "请修正这条记录；在此之前每次运行都会重新读取");
-    verdict(status, detail, Some(mend_elsewhere(code).unwrap_or_else(mend)))
+    verdict(status, detail, Some(mend_elsewhere(code).unwrap_or_else(mend_row)))
+}
+
+fn mend_row() -> Text {
+    text!("mend the row; every run reads it again until then", "请修正这条记录；在此之前每次运行都会重新读取")
+}
+
+/// The remedy for a reject that was found just now.
+fn mend(reason: &Reason) -> Text {
+    match reason {
+        Reason::PathBlocked { path } => text!(
+            "move away what lies at {path}; every run tries again until then",
+            "请移走 {path} 处的东西；在此之前每次运行都会重试"
+        ),
+        _ => mend_elsewhere(reason.code()).unwrap_or_else(mend_row),
+    }
 }
 
 /// What can be said from the state alone.
@@ -166,19 +204,10 @@ fn judge_without_source(clues: &Clues<'_>) -> Verdict {
     }
 }
 
-fn orphaned(because: Text) -> Verdict {
-    let next = text!("verify --against-source lists such files", "verify --against-source 可列出这类文件");
-    verdict(InvoiceStatus::Orphaned, because, Some(next))
-}
-
 /// Of an id that has no row any more.
 fn judge_gone(clues: &Clues<'_>) -> Verdict {
     match (&clues.trace.entry, &clues.trace.reject) {
-        (Some(_), _) => {
-            let gone =
-                text!("its row is not in the source any more; the file stays", "数据源中已没有这条记录；文件保留");
-            orphaned(clues.with_doubt(gone))
-        }
+        (Some(_), _) => clues.withdrawn(text!("its row is not in the source any more", "数据源中已没有这条记录")),
         (None, Some(reject)) => {
             let gone = text!("its row is not in the source any more", "数据源中已没有这条记录");
             let next = text!("the next run closes the reject", "下次运行会关闭这条问题记录");
@@ -210,7 +239,9 @@ fn judge_document(row: &RowSummary, clues: &Clues<'_>, document: Document, now: 
             let next = text!("ask again", "请稍后重新查询");
             verdict(InvoiceStatus::Waiting, text!("its row is changing right now", "这条记录正在变化"), Some(next))
         }
-        (Document::Rejected(reason), _) => rejected(trace, reason.code(), clues.with_doubt(reason.text())),
+        (Document::Rejected(reason), _) => {
+            Verdict { next: Some(mend(&reason)), ..rejected(trace, reason.code(), clues.with_doubt(reason.text())) }
+        }
         (_, Some(file @ FileNow::InDoubt)) => clues.wrong_file(file),
         (Document::Same, Some(FileNow::Intact)) => settled(trace),
         (Document::Same, Some(file)) => clues.wrong_file(file),
@@ -231,9 +262,7 @@ fn judge_document(row: &RowSummary, clues: &Clues<'_>, document: Document, now: 
 /// Of a row that is no invoice, and what it lacks.
 fn judge_no_invoice(clues: &Clues<'_>, lacking: Text) -> Verdict {
     if clues.trace.entry.is_some() {
-        return orphaned(clues.with_doubt(text!(
-            "it was exported, but now {lacking}; the file stays",
-            "曾经导出，但现在{lacking}；文件保留"; lacking)));
+        return clues.withdrawn(text!("it was exported, but now {lacking}", "曾经导出，但现在{lacking}"; lacking));
     }
     let next = text!(
         "it is exported once that is mended and its source time has moved",
@@ -317,6 +346,10 @@ fn mend_elsewhere(reason: ReasonCode) -> Option<Text> {
         ReasonCode::PathTaken => Some(text!(
             "every run reads it again until the other invoice has another path",
             "在另一张发票换用其他路径之前，每次运行都会重新读取"
+        )),
+        ReasonCode::PathBlocked => Some(text!(
+            "move away what lies in the place of its file; every run tries again until then",
+            "请移走占用其文件路径的东西；在此之前每次运行都会重试"
         )),
         ReasonCode::TooLarge => Some(text!(
             "run with a greater --max-document; every run reads it again until then",

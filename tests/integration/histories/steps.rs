@@ -83,7 +83,7 @@ pub(super) enum Step {
 /// What is on record as a run and changes nothing that a later run goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Aside {
-    /// The source does not answer.
+    /// The password cannot be read.
     FailedStart,
     Verified,
     VerifiedAgainstSource,
@@ -92,9 +92,7 @@ pub(super) enum Aside {
 impl Aside {
     pub(super) fn args(self) -> &'static [&'static str] {
         match self {
-            Self::FailedStart => {
-                &["run", "--mode", "incremental", "--source", "sqlite:/nowhere/a.db", "--retry-for", "0s"]
-            }
+            Self::FailedStart => &["run", "--mode", "incremental", "--password-file", "/nowhere/password"],
             Self::Verified => &["verify", "--hash"],
             Self::VerifiedAgainstSource => &["verify", "--against-source", "--documents"],
         }
