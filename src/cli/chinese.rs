@@ -114,10 +114,31 @@ fn help(command: &str, id: &str) -> Option<&'static str> {
             .then_some("尚不存在的文件 [默认: root 为 /etc/invoice-export/config.toml，其他用户为 ~/.config 下的文件]")
     };
     of_command(command, id)
+        .or_else(|| of_history(command, id))
         .or_else(|| of_every_command(id))
         .or_else(|| of_work(id))
         .or_else(|| of_names(id))
         .or_else(of_init)
+}
+
+/// Flags of `history`.
+fn of_history(command: &str, id: &str) -> Option<&'static str> {
+    Some(match (command, id) {
+        ("history", "which") => "一次运行（编号、`last` 或 `last-failed`）或一次变更（如 `c3`）",
+        ("history", "files") => "该次运行写入、接管或删除的文件路径",
+        ("history", "null") => {
+            "只输出可供复制的路径: 写入或接管、且之后未被删除的；每个以零字节结尾，供 `rsync --from0 --files-from=-` 使用（rsync 不会据此删除文件）"
+        }
+        ("history", "tenant") => "只列出处理过该租户的运行，以及其水位线的变更",
+        ("history", "status") => "只列出此状态的运行",
+        ("history", "kind") => "只列出此类型的记录",
+        ("history", "since") => {
+            "只列出此时间起（按本机时钟）开始的记录: \"2025-11-28 10:00:00\"、\"2025-11-28\"、\"2025-11-28T10:00:00+08:00\"、yesterday，或 2d（两天前）"
+        }
+        ("history", "until") => "到此时间为止",
+        ("history", "limit") => "最多列出多少条；0 表示全部",
+        _ => return None,
+    })
 }
 
 /// Flags of one command.
@@ -160,19 +181,6 @@ fn of_command(command: &str, id: &str) -> Option<&'static str> {
         ("status", "reject_older_than") => "有发票无法导出的时间超过此时长则退出码为 6",
         ("status", "rejects") => "改为列出无法导出的发票",
         ("status", "limit") => "最多列出多少行；计数和判断始终完整。0 表示全部",
-        ("history", "which") => "一次运行（编号、`last` 或 `last-failed`）或一次变更（如 `c3`）",
-        ("history", "files") => "该次运行写入、接管或删除的文件路径",
-        ("history", "null") => {
-            "只输出可供复制的路径: 写入或接管、且之后未被删除的；每个以零字节结尾，供 `rsync --from0 --files-from=-` 使用（rsync 不会据此删除文件）"
-        }
-        ("history", "tenant") => "只列出处理过该租户的运行，以及其水位线的变更",
-        ("history", "status") => "只列出此状态的运行",
-        ("history", "kind") => "只列出此类型的记录",
-        ("history", "since") => {
-            "只列出此时间起（按本机时钟）开始的记录: \"2025-11-28 10:00:00\"、\"2025-11-28\"、\"2025-11-28T10:00:00+08:00\"、yesterday，或 2d（两天前）"
-        }
-        ("history", "until") => "到此时间为止",
-        ("history", "limit") => "最多列出多少条；0 表示全部",
         ("why", "number") => "发票号，或其文件: 绝对路径、相对路径或文件名",
         ("why", "tenant") => "只查询此租户",
         ("set", "tenant") => "租户",

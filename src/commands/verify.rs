@@ -58,10 +58,8 @@ fn alarm(verified: &Verification, output: &Path) -> Option<Message> {
 /// Asks before files are removed.
 fn confirm(reporter: &Reporter, cancel: &Cancel, files: u64, invoices: u64) -> anyhow::Result<()> {
     let (counted, known) = (count(files, "file"), count(invoices, "invoice"));
-    let question = text!(
-        "remove {counted} (the ledger has {known})?",
-        "删除 {files} 个文件（台账中共有 {invoices} 张发票）？"
-    );
+    let question =
+        text!("remove {counted} (the ledger has {known})?", "删除 {files} 个文件（台账中共有 {invoices} 张发票）？");
     consent::ask(reporter, &question, &format!("--prune-up-to {files}"), Some(cancel))
 }
 

@@ -359,6 +359,17 @@ mod tests {
     use crate::refusal::Trouble;
     use crate::run::{Kind, RunId};
 
+    fn ended() -> impl Iterator<Item = Notice> {
+        let conditions = [
+            Condition::OpenWorkUnseen,
+            Condition::IndexMissing,
+            Condition::ReplicationStopped,
+            Condition::TimesAhead(Tenant::from("acme7")),
+            Condition::WithoutTenant,
+        ];
+        conditions.into_iter().map(Notice::ConditionEnded)
+    }
+
     /// Every notice, with every part of it that changes the wording.
     fn every_notice() -> Vec<Notice> {
         let (tenant, time) = (Tenant::from("acme7"), "2025-11-28 16:30:00");
@@ -395,11 +406,6 @@ mod tests {
             Notice::TimesAhead { tenant: tenant.clone(), newest: time.into() },
             Notice::TooManyRejects { open: 3, allowed: 2 },
             Notice::OldReject { open_for: Duration::from_secs(45), allowed: Duration::from_secs(44) },
-            Notice::ConditionEnded(Condition::OpenWorkUnseen),
-            Notice::ConditionEnded(Condition::IndexMissing),
-            Notice::ConditionEnded(Condition::ReplicationStopped),
-            Notice::ConditionEnded(Condition::TimesAhead(tenant)),
-            Notice::ConditionEnded(Condition::WithoutTenant),
             Notice::Late { by: Duration::from_secs(45), overlap: Duration::from_secs(50) },
             Notice::GoneBack {
                 tenants: 3,
@@ -429,7 +435,14 @@ mod tests {
                 error: Text::same("errno 13"),
             },
         ];
-        others.into_iter().chain(unfinished).chain(doubts.map(Notice::Doubt)).chain(kept).chain(nameless).collect()
+        others
+            .into_iter()
+            .chain(unfinished)
+            .chain(doubts.map(Notice::Doubt))
+            .chain(kept)
+            .chain(nameless)
+            .chain(ended())
+            .collect()
     }
 
     fn numbers(text: &str) -> Vec<&str> {
