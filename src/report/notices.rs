@@ -359,6 +359,20 @@ mod tests {
     use crate::refusal::Trouble;
     use crate::run::{Kind, RunId};
 
+    fn gone_back() -> Notice {
+        Notice::GoneBack {
+            tenants: 3,
+            some: vec![
+                FallenTenant { tenant: "1".into(), from: "2025-11-28 16:30:00".into(), to: None },
+                FallenTenant {
+                    tenant: "2".into(),
+                    from: "2025-11-28 16:30:00".into(),
+                    to: Some("2025-11-27 16:30:00".into()),
+                },
+            ],
+        }
+    }
+
     fn ended() -> impl Iterator<Item = Notice> {
         let conditions = [
             Condition::OpenWorkUnseen,
@@ -407,17 +421,7 @@ mod tests {
             Notice::TooManyRejects { open: 3, allowed: 2 },
             Notice::OldReject { open_for: Duration::from_secs(45), allowed: Duration::from_secs(44) },
             Notice::Late { by: Duration::from_secs(45), overlap: Duration::from_secs(50) },
-            Notice::GoneBack {
-                tenants: 3,
-                some: vec![
-                    FallenTenant { tenant: "1".into(), from: "2025-11-28 16:30:00".into(), to: None },
-                    FallenTenant {
-                        tenant: "2".into(),
-                        from: "2025-11-28 16:30:00".into(),
-                        to: Some("2025-11-27 16:30:00".into()),
-                    },
-                ],
-            },
+            gone_back(),
             Notice::Retrying { trouble: Trouble::Rejects { invoices: 3 }, pause: Duration::from_millis(1500) },
             Notice::Unread { invoices: 6, trouble: Trouble::Rejects { invoices: 3 } },
             Notice::WithoutTime { invoices: 8 },

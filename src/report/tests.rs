@@ -248,12 +248,12 @@ fn every_link_of_a_chain_is_in_the_chosen_language_and_the_hint_has_its_line() {
     assert_eq!(
         told(CHINESE, &error).1,
         "[ERROR] restore: 无法打开状态文件: /srv/state.db 属于另一个用户\n\
-         [HINT] 请以该用户运行，或用 chown 改为当前用户所有\n"
+         [HINT] 请以该用户运行，或用 chown 改为当前用户所有；如果只需读取，由该用户执行 `run --state-mode 0640` 即可让其目录的属组读取\n"
     );
     assert_eq!(
         told(ENGLISH, &error).1,
         "[ERROR] restore: cannot open the state: /srv/state.db belongs to another user\n\
-         [HINT] run as that user, or give it to this one with chown\n"
+         [HINT] run as that user, or give it to this one with chown; if it is only to be read, `run --state-mode 0640` by that user lets the group of its folder read it\n"
     );
     assert_eq!(exit_code(&error), 5);
 }

@@ -138,7 +138,7 @@ fn verify_warns_on_stderr_exactly_when_something_is_wrong() {
     assert_eq!(said("en", 0), "");
     fs::remove_file(exporter.output().join("1/CN/20251128+INV1.json")).unwrap();
     let lines = said("en", 6);
-    assert!(lines.starts_with("[WARN] ") && lines.contains(": 1 differ\n"), "{lines}");
+    assert!(lines.starts_with("[WARN] ") && lines.contains(": 1 differs\n"), "{lines}");
     assert_eq!(lines.lines().filter(|line| line.starts_with("[WARN]")).count(), 1, "{lines}");
     assert!(said("zh", 6).contains(": 有 1 处差异\n"));
     exporter.run(["run", "--mode", "full"]).expect(0);
