@@ -27,7 +27,7 @@ pub use names::Names;
 /// Export issued invoices from MySQL or MariaDB, one JSON file each, completely or only what changed.
 ///
 /// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but a tenant failed or rows were newly
-/// rejected; 4 another run holds the lock; 5 the state was refused; 6 something was found; 129, 130, 143
+/// rejected; 4 another run holds the lock; 5 the state or the configuration was refused; 6 something was found; 129, 130, 143
 /// cancelled by a signal.
 #[derive(Debug, Parser)]
 #[command(name = "invoice-export", version = env!("INVOICE_EXPORT_VERSION"), max_term_width = 100)]

@@ -233,7 +233,7 @@ words! {
     /// could not be removed.
     pub enum KeptReason {
         /// The id carries another number now, or the same number of another year.
-        Number = "number", "发票号已变";
+        Number = "number", "发票号或年份已变";
         /// The id belongs to another tenant now.
         Tenant = "tenant", "租户已变";
         /// The table is not provably the one in which the row was read.

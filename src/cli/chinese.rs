@@ -15,6 +15,11 @@ pub fn in_chinese(command: Command) -> Command {
         .arg(Arg::new("help").short('h').long("help").action(ArgAction::Help).help("显示帮助（--help 显示全部说明）"))
         .mut_args(|flag| flag_in_chinese(&name, flag))
         .mut_subcommands(in_chinese);
+    if name == "config" {
+        // The state has a command of the same name.
+        let about = "检查配置文件是否正确；有误或没有配置文件时，退出码为 2";
+        command = command.mut_subcommand("check", |check| check.about(about));
+    }
     if let Some(about) = about(&name).filter(|_| !is_top) {
         command = command.about(about);
     }
@@ -38,7 +43,7 @@ pub fn in_chinese(command: Command) -> Command {
 
 const EXIT_CODES: &str = "从 MySQL 或 MariaDB 导出已开具的发票，每张一个 JSON 文件；可全量导出，也可只导出有变化的发票
 
-退出码: 0 完成；1 失败；2 用法错误；3 已完成，但有租户失败或有发票新近无法导出；4 另一个进程持有锁；5 状态文件被拒绝；6 发现问题；129、130、143 被信号取消。";
+退出码: 0 完成；1 失败；2 用法错误；3 已完成，但有租户失败或有发票新近无法导出；4 另一个进程持有锁；5 状态文件或配置文件被拒绝；6 发现问题；129、130、143 被信号取消。";
 
 /// It is only shown: `commands` asks for the help of a subcommand by `--help`.
 fn help_command() -> Command {
@@ -110,7 +115,7 @@ fn about(command: &str) -> Option<&'static str> {
 /// What a flag of a command is for. The same flag may mean something else in another command.
 fn help(command: &str, id: &str) -> Option<&'static str> {
     let of_init = || {
-        (command == "init")
+        (command == "init" && id == "file")
             .then_some("尚不存在的文件 [默认: root 为 /etc/invoice-export/config.toml，其他用户为 ~/.config 下的文件]")
     };
     of_command(command, id)

@@ -25,13 +25,16 @@ pub(super) fn format(arguments: &[String], file: Option<&ConfigFile>) -> PrintFo
     }
 }
 
-/// The configuration that goes with the command line; `None` where none is read.
+/// The configuration that goes with the command line; `None` where none is read. A new file is begun whatever another
+/// one holds.
 ///
 /// # Errors
 /// Those of [`ConfigFile::find`].
 pub(super) fn configuration(arguments: &[String]) -> anyhow::Result<Option<ConfigFile>> {
     let flags = arguments.split(|argument| argument == "--").next().unwrap_or_default();
-    if flags.iter().any(|argument| argument == "--no-config") {
+    let mut words = flags.iter().filter(|argument| !argument.starts_with('-')).map(String::as_str);
+    let begins_one = words.next() == Some("config") && words.next() == Some("init");
+    if begins_one || flags.iter().any(|argument| argument == "--no-config") {
         return Ok(None);
     }
     ConfigFile::find(given(arguments, "--config", "INVOICE_EXPORT_CONFIG").map(PathBuf::from))

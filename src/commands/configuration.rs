@@ -101,7 +101,7 @@ fn init(args: &Init, lang: Lang, reporter: &Reporter) -> anyhow::Result<()> {
     let mut file = opened.explain(cannot)?;
     file.write_all(commented(lang).as_bytes()).and_then(|()| file.sync_all()).explain(cannot)?;
     let path = path.display();
-    reporter.line(&text!(
+    reporter.remark(&text!(
         "{path} is written: take the # away before what you want to set",
         "已写入 {path}: 需要设置的项，去掉行首的 # 即可"
     ));
@@ -154,7 +154,7 @@ fn add(written: &mut String, option: &Arg, key: &str) {
     }
     let default = option.get_default_values().first().map(|value| value.to_string_lossy().into_owned());
     let value = match default {
-        _ if !option.get_action().takes_values() => "true".to_owned(),
+        _ if !option.get_action().takes_values() => "false".to_owned(),
         Some(number) if number.parse::<u64>().is_ok() => number,
         Some(text) => format!("{text:?}"),
         None => "\"\"".to_owned(),

@@ -12,7 +12,7 @@ use super::file::{ConfigFile, Fault, Setting, SettingValue};
 use super::variables::{nearest, of_the_script};
 use super::wrong_values::refusal_of;
 use crate::lang::Text;
-use crate::source;
+use crate::source::{self, Address};
 
 /// Settings without a variable: how much is said, and what a monitor judges by.
 const WITHOUT_VARIABLE: [&str; 6] = ["utc", "quiet", "no-progress", "stale-after", "max-rejects", "reject-older-than"];
@@ -85,7 +85,7 @@ fn value_of(setting: &Setting, option: &Arg) -> Result<String, Fault> {
     match value {
         SettingValue::Switch(set) if is_switch => Ok(set.to_string()),
         SettingValue::One(text) if !is_switch => {
-            refuse_password(setting, text)?;
+            refuse_wrong_source(setting, text)?;
             refuse_relative_path(setting, option, text)?;
             let alone = option.clone().env(None::<&'static str>).global(false);
             let tried = Command::new("").no_binary_name(true).arg(alone);
@@ -103,10 +103,18 @@ fn value_of(setting: &Setting, option: &Arg) -> Result<String, Fault> {
     }
 }
 
-/// A file may be readable by others, as a command line is.
-fn refuse_password(setting: &Setting, text: &str) -> Result<(), Fault> {
-    if !source::holds_password(text) {
-        return Ok(());
+/// Refuses what is no address of a source. A file may be readable by others, as a command line is, so it holds no
+/// password.
+fn refuse_wrong_source(setting: &Setting, text: &str) -> Result<(), Fault> {
+    let is_secret = source::holds_password(text);
+    match (setting.flag == "source").then(|| Address::parse(text)) {
+        _ if is_secret => {}
+        Some(Ok((_, Some(_)))) => {}
+        Some(Ok((Address::File(path), None))) if !Path::new(&path).is_absolute() => {
+            return Err(relative(setting, text));
+        }
+        Some(Err(fault)) => return Err(Fault::new(setting.line, fault.message())),
+        Some(Ok(_)) | None => return Ok(()),
     }
     let what = text!("a password does not belong into this file", "密码不能写在这个文件里");
     Err(Fault::new(setting.line, what.with_hint(text!("use password-file", "请使用 password-file"))))
@@ -119,12 +127,16 @@ fn refuse_relative_path(setting: &Setting, option: &Arg, text: &str) -> Result<(
     if !names_file || Path::new(text).is_absolute() {
         return Ok(());
     }
-    let (flag, text) = (&setting.flag, text.to_owned());
+    Err(relative(setting, text))
+}
+
+fn relative(setting: &Setting, text: &str) -> Fault {
+    let flag = &setting.flag;
     let what = text!(
         "{flag} is {text:?}, and where that leads depends on the folder of the call",
         "{flag} 的值是 {text:?}，其位置取决于执行时所在的目录"
     );
-    Err(Fault::new(setting.line, what.with_hint(text!("write the whole path, from /", "请写以 / 开头的完整路径"))))
+    Fault::new(setting.line, what.with_hint(text!("write the whole path, from /", "请写以 / 开头的完整路径")))
 }
 
 /// Gives the option another default in every command that has it.

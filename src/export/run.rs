@@ -10,12 +10,14 @@ use super::starts;
 use crate::event::Event;
 use crate::run::{Kind, Summary};
 use crate::state::runs::OpenRun;
+use crate::tree;
 
 /// Carries out one run or dry run.
 ///
 /// # Errors
 /// The run was refused or has failed as a whole. Tenants that failed are in the summary.
 pub fn run(mut options: ExportOptions, tell: &mut dyn FnMut(Event)) -> anyhow::Result<Summary> {
+    tree::make_room();
     let metrics = RunMetrics::begin();
     let tell = &mut metrics.counting(tell);
     tell(Event::Started { kind: options.common.kind, dry_run: options.mode == Mode::DryRun });

@@ -23,7 +23,7 @@ use crate::source::{
 use crate::state::State;
 use crate::state::runs::{Clocks, LastKnownState};
 use crate::state::selection::Selection;
-use crate::window::{Clock, OpenWork, Span, settled_below};
+use crate::window::{Clock, OpenWork, Span, earlier, settled_below};
 
 /// A connection that is made again when it is lost.
 pub struct ServerSession {
@@ -269,6 +269,14 @@ pub(super) fn take_snapshot(
     Ok(snapshot)
 }
 
+/// A row of the present may be this far ahead of a clock that was asked before it.
+const AHEAD_BY_CHANCE: Duration = Duration::from_secs(60);
+
+/// Whether a source time lies ahead of the server's clock, which shows whole seconds and was asked before the times were.
+fn is_ahead(time: &SourceTime, now: &SourceTime) -> bool {
+    earlier(time, AHEAD_BY_CHANCE).is_none_or(|time| time > *now)
+}
+
 /// Asks for the server's identity, its clock and its open work, in this order and before any row is read. So a
 /// transaction is either committed, and visible to later reads, or listed as open work.
 fn ask_server(
@@ -300,7 +308,7 @@ fn ask_server(
     tell(Event::Boundary(boundary.clone()));
     let (listed, tenantless) = list_tenants(options, &boundary, server_session, conditions, tell)?;
     for ListedTenant { spelling, ahead, .. } in &listed {
-        if let Some(newest) = ahead.clone().filter(|ahead| *ahead > clock.now) {
+        if let Some(newest) = ahead.clone().filter(|ahead| is_ahead(ahead, &clock.now)) {
             conditions.sort(Notice::TimesAhead { tenant: spelling.clone(), newest }, tell);
         }
     }

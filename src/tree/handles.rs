@@ -44,6 +44,14 @@ pub(super) fn claim() -> Result<usize, Refusal> {
     }
 }
 
+/// Makes room for open files before the first thread asks the source: see [`tmpfile::grow_fd_table`]. A limit that is too
+/// low is refused when the output is opened.
+pub fn make_room() {
+    if let Ok(handles) = claim() {
+        tmpfile::grow_fd_table(std::io::stdin(), handles);
+    }
+}
+
 /// How many handles the program that started this one has left open, beside the standard streams. The kernel closes a
 /// handle with `O_CLOEXEC` when a program starts, and this program opens all of its own with that flag. Where `/proc` is
 /// missing, none is known.

@@ -24,3 +24,4 @@ mod sync_gate;
 pub mod walk;
 
 pub use self::output::{Due, Durability, Facts, FileComparison, Tree};
+pub use handles::make_room;

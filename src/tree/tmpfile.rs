@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -112,7 +112,7 @@ fn link(file: &File, folder: &OwnedFd, name: &str) -> rustix::io::Result<()> {
 /// threads, all that open a file wait each time the kernel's table of handles doubles, for up to 20 ms
 /// (`synchronize_rcu` in its `expand_fdtable`). If this fails, the table grows then as before. On a terminal
 /// there is a second thread by now, which draws, and this one waits once.
-pub(super) fn grow_fd_table(handle: &OwnedFd, handles: usize) {
+pub(super) fn grow_fd_table(handle: impl AsFd, handles: usize) {
     if let Ok(last) = i32::try_from(handles.min(WANTED_FDS)) {
         let _ = rustix::io::fcntl_dupfd_cloexec(handle, last - 1);
     }

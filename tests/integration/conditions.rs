@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::support::exporter::Finished;
 use crate::support::state::meddle;
+use crate::support::table::on_every_source;
 use crate::support::{Exporter, Row, Table, on_every_flavor, server};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -139,4 +140,18 @@ fn the_conditions_of_a_source_are_forgotten_with_it() {
     exporter.run(["state", "adopt-source", "--reason", "a copy", "--yes"]).expect(0);
     let lines = mailed(&exporter);
     assert!(lines.iter().any(|line| line.contains("ahead of the server's clock")), "{lines:?}");
+}
+
+#[test]
+fn a_row_of_the_present_second_is_not_ahead_of_the_clock() {
+    on_every_source(|table| {
+        // The clock of the run shows whole seconds, and rows go on coming after it was asked.
+        insert(table, 1, &table.ahead(Duration::from_secs(5)));
+        let exporter = Exporter::new(table).env("INVOICE_EXPORT_LANG", "en");
+        let ran = exporter.run(["run", "--mode", "incremental"]).expect(0);
+        assert!(!ran.stderr.contains("ahead of the server's clock"), "{ran}");
+        insert(table, 2, &table.ahead(Duration::from_secs(600)));
+        let ran = exporter.run(["run", "--mode", "incremental"]).expect(0);
+        assert!(ran.stderr.contains("ahead of the server's clock"), "{ran}");
+    });
 }

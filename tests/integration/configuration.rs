@@ -77,7 +77,10 @@ fn a_run_needs_nothing_but_its_mode_beside_the_file() {
 fn what_is_wrong_in_a_file_is_named_with_its_line_and_a_value_that_would_do() {
     let table = Table::embedded();
     let exporter = Exporter::new(&table);
-    let wrong: [(&str, &[&str]); 12] = [
+    let wrong: [(&str, &[&str]); 15] = [
+        ("source = 3", &["line 1", "mysql://"]),
+        ("source = \"mysql//h/d\"", &["line 1", "mysql://"]),
+        ("source = \"sqlite:a.db\"", &["line 1", "whole path"]),
         ("\noverlapp = \"1h\"", &["line 2", "overlapp", "did you mean overlap?"]),
         ("overlap = \"soon\"", &["line 1", "overlap", "\"soon\"", "1h"]),
         ("writers = 900", &["line 1", "writers", "64"]),
@@ -150,6 +153,9 @@ fn the_file_of_the_user_is_found_and_left_alone_on_demand() {
     fs::write(folder.join("config.toml"), "writer = 7\n").unwrap();
     exporter.run(["config", "show", "--no-config"]).expect(0);
     exporter.run(["config", "show"]).expect(2);
+    let new = exporter.home().join("new.toml");
+    let begun = exporter.run(["config", "init", new.to_str().unwrap(), "-q"]).expect(0);
+    assert_eq!((begun.stdout.as_str(), begun.stderr.as_str(), new.exists()), ("", "", true));
 }
 
 #[test]

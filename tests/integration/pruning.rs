@@ -99,7 +99,7 @@ fn a_question_in_chinese_takes_a_chinese_yes() {
     for (answer, code) in [("否", 1), ("是的吗", 1), ("是", 0)] {
         let table = Table::embedded();
         let exporter = withdrawn(&table).env("LC_ALL", "zh_CN.UTF-8");
-        let (ended, stdout, said) = Asking::about(&exporter, &PRUNE, "确定删除 5 个文件").answer(answer);
+        let (ended, stdout, said) = Asking::about(&exporter, &PRUNE, "删除 5 个文件").answer(answer);
         assert_eq!(ended, Some(code), "{stdout}{said}");
         assert_eq!(said.contains("已取消，没有做任何更改"), code == 1, "{said}");
     }
