@@ -120,10 +120,10 @@ fn nothing_is_changed_without_consent_nor_by_a_mistype() {
     for (code, args, facts) in [
         (2, vec!["state", "set", "1", "2025-11-28"], vec!["--yes", "tenant 1"]),
         (2, vec!["state", "reset", "1"], vec!["--yes"]),
-        (2, vec!["state", "reset"], vec!["TENANT"]),
+        (2, vec!["state", "reset"], vec!["--all"]),
         (2, vec!["state", "reset", "11", "--yes"], vec!["no tenant \"11\""]),
         (2, vec!["state", "set", "11", "2025-11-28", "--yes"], vec!["no tenant \"11\""]),
-        (2, vec!["state", "set", "1", "yesterday", "--yes"], vec!["source's clock", "as the source shows it"]),
+        (2, vec!["state", "set", "1", "tomorrow", "--yes"], vec!["\"tomorrow\""]),
         (2, vec!["state", "set", "1", &ahead, "--yes"], vec!["ahead of the server's clock", &ahead]),
         (1, vec!["state", "adopt-source", "--yes"], vec!["belongs to", "already"]),
         (2, vec!["state", "restore", "nothing.db", "--yes"], vec!["no backup nothing.db"]),

@@ -343,7 +343,7 @@ fn prune_does_not_empty_the_tree_for_a_restored_an_empty_or_a_shrunken_source() 
         let exporter = exported(table);
         let prune = ["verify", SOURCE, "--prune"];
         table.execute("DELETE FROM t_invoice WHERE fid = 1");
-        let refused = assert_refused(&exporter, &prune, 2, "remove 1 file (the ledger has 10 invoices)?");
+        let refused = assert_refused(&exporter, &prune, 2, "remove 1 file (the ledger has 10 invoices)");
         assert!(refused.stdout.contains("withdrawn") && refused.stderr.contains("--prune-up-to 1"), "{refused}");
         let answer = exporter.run(prune.iter().chain(&["--format", "json"])).expect(2).json();
         assert!(answer["refused"].as_str().unwrap().contains("--prune-up-to 1"), "{answer}");

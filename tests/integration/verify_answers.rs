@@ -46,7 +46,7 @@ fn rejects_are_no_difference_and_stand_in_the_answer() {
         assert!(line.ends_with("2 files, nothing differs, 1 cannot be exported"), "{listed}");
         fs::remove_file(exporter.output().join("10/CN/20251128+INV1.json")).unwrap();
         let answer = verify(&exporter, &[], 6);
-        assert!(answer["result"].as_str().unwrap().starts_with("1 differ, and 1 invoice cannot"), "{answer}");
+        assert!(answer["result"].as_str().unwrap().starts_with("1 differs, and 1 invoice cannot"), "{answer}");
     });
 }
 
