@@ -44,7 +44,7 @@ pub(super) fn claim() -> Result<usize, Refusal> {
     }
 }
 
-/// Makes room for open files before the first thread asks the source: see [`tmpfile::grow_fd_table`]. A limit that is too
+/// Makes room for open files before the first thread asks the source: see `tmpfile::grow_fd_table`. A limit that is too
 /// low is refused when the output is opened.
 pub fn make_room() {
     if let Ok(handles) = claim() {
