@@ -164,7 +164,7 @@ pub struct Common {
     /// alone]
     #[arg(long, global = true, env = "INVOICE_EXPORT_STATE_MODE", value_enum, value_name = "MODE")]
     pub state_mode: Option<StateMode>,
-    /// A configuration file, whose keys are the long names of options [default: ~/.config/invoice-export/config.toml,
+    /// A configuration file with the long names of options as keys [default: ~/.config/invoice-export/config.toml,
     /// else /etc/invoice-export/config.toml]
     #[arg(long, global = true, env = "INVOICE_EXPORT_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,

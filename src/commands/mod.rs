@@ -144,7 +144,7 @@ fn dispatch(cli: &Cli, matches: &ArgMatches, file: Option<&ConfigFile>, reporter
     }
 }
 
-/// Refuses CSV of a command whose answer has no rows.
+/// Refuses CSV of a command with an answer without rows.
 fn refuse_csv_of_no_rows(cli: &Cli) -> anyhow::Result<()> {
     if cli.common.format != cli::Format::Csv || cli.command.has_rows() {
         return Ok(());

@@ -22,7 +22,7 @@ pub const COLUMN_SUFFIX: &str = "-column";
 const OF_USER: &str = ".config/invoice-export/config.toml";
 const OF_MACHINE: &str = "/etc/invoice-export/config.toml";
 
-/// A file whose content is known.
+/// A file that was read.
 #[derive(Debug, Default)]
 pub struct ConfigFile {
     pub path: PathBuf,

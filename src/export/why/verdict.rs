@@ -302,7 +302,7 @@ enum Document {
     Gone,
     Rejected(Reason),
     Same,
-    /// With what lies at its path now.
+    /// With the file that is at its path now.
     Other(Before),
 }
 
