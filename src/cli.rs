@@ -125,7 +125,7 @@ pub struct Common {
     /// INVOICE_EXPORT_SOURCE, in this order, never from the command line.
     #[arg(long, global = true, env = "INVOICE_EXPORT_SOURCE", hide_env_values = true, value_name = "URL")]
     pub source: Option<String>,
-    /// A file whose first line is the password
+    /// A file with the password in its first line
     #[arg(long, global = true, env = "INVOICE_EXPORT_PASSWORD_FILE", hide_env_values = true, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
     /// A command of the shell that prints the password, if there is no --password-file; it has 30 seconds

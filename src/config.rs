@@ -40,7 +40,7 @@ mod wrong_values;
 
 pub use self::file::{COLUMN_SUFFIX, ConfigFile, places};
 pub use self::layer::with_settings;
-pub use self::origin::{EffectiveSetting, Origin, effective_settings, options as setting_options};
+pub use self::origin::{EffectiveSetting, Origin, effective_settings, setting_options};
 pub use self::variables::{set_variables, unknown_variables, variable, without_empty_variables};
 pub use self::wrong_values::wrong_value;
 

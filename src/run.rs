@@ -72,7 +72,7 @@ words! {
 pub struct Counts {
     /// Invoices that a run asked the document of.
     pub seen: u64,
-    /// Invoices whose file the run wrote.
+    /// Invoices with a file that the run wrote.
     pub written: u64,
     /// Of the written ones: there was no file at their path before the run.
     pub new: u64,

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgMatches, Command, CommandFactory};
+use clap::{Arg, ArgMatches, CommandFactory};
 
 use crate::cli::{self, Cli, ConfigCommand, Init};
 use crate::config::{self, COLUMN_SUFFIX, ConfigFile, EffectiveSetting, Origin};
@@ -126,19 +126,12 @@ fn commented(lang: Lang) -> String {
         "# invoice-export 的配置文件。命令行优先于环境变量，环境变量优先于本文件。\n"
     );
     let mut written = head.in_lang(lang).to_owned();
-    let settings = each_once(&command);
+    let settings = config::setting_options(&command);
     let (columns, others): (Vec<&Arg>, Vec<&Arg>) = settings.into_iter().partition(|option| column(option).is_some());
     others.into_iter().for_each(|option| add(&mut written, option, option.get_long().unwrap_or_default()));
     written.push_str("\n# [columns]\n");
     columns.into_iter().for_each(|option| add(&mut written, option, column(option).unwrap_or_default()));
     written
-}
-
-/// The settings of all commands, each with its first help.
-fn each_once(command: &Command) -> Vec<&Arg> {
-    let mut known = std::collections::BTreeSet::new();
-    let options = config::setting_options(command).into_iter();
-    options.filter(|option| known.insert(option.get_long())).collect()
 }
 
 /// The key of a column in its table.

@@ -23,7 +23,7 @@ const OF_USER: &str = ".config/invoice-export/config.toml";
 const OF_MACHINE: &str = "/etc/invoice-export/config.toml";
 
 /// A file that was read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ConfigFile {
     pub path: PathBuf,
     pub settings: Vec<Setting>,

@@ -10,7 +10,7 @@ use super::layer::is_setting;
 use super::variables::{of_the_script, variable};
 
 /// A setting as a command would find it now.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct EffectiveSetting {
     /// The long flag.
     pub name: String,
@@ -20,7 +20,7 @@ pub struct EffectiveSetting {
 }
 
 /// Where a value comes from.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Origin {
     Flag,
     Variable(String),
@@ -31,15 +31,19 @@ pub enum Origin {
 
 /// All settings of the command line, in the order of the help, each once.
 pub fn effective_settings(command: &Command, file: Option<&ConfigFile>, matches: &ArgMatches) -> Vec<EffectiveSetting> {
-    let mut known = BTreeSet::new();
-    let unknown = |option: &&Arg| option.get_long().is_some_and(|long| known.insert(long.to_owned()));
-    options(command).into_iter().filter(unknown).map(|option| effective(option, file, matches)).collect()
+    setting_options(command).into_iter().map(|option| effective(option, file, matches)).collect()
 }
 
-/// The settings of the command and, after them, of its subcommands.
-pub fn options(command: &Command) -> Vec<&Arg> {
+/// The settings of the command and, after them, of its subcommands, each once.
+pub fn setting_options(command: &Command) -> Vec<&Arg> {
+    let mut known = BTreeSet::new();
+    with_repetitions(command).into_iter().filter(|option| known.insert(option.get_long())).collect()
+}
+
+/// The settings in the same order. Several commands have the same ones.
+fn with_repetitions(command: &Command) -> Vec<&Arg> {
     let own = command.get_arguments().filter(|option| is_setting(option));
-    own.chain(command.get_subcommands().flat_map(options)).collect()
+    own.chain(command.get_subcommands().flat_map(with_repetitions)).collect()
 }
 
 fn effective(option: &Arg, file: Option<&ConfigFile>, matches: &ArgMatches) -> EffectiveSetting {

@@ -36,7 +36,7 @@ pub enum Yardstick<'a> {
 /// How far one tenant lags behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TenantLag {
-    /// None for rejects whose tenant is unknown.
+    /// None for rejects of an unknown tenant.
     pub tenant: Option<Tenant>,
     pub watermark: Option<SourceTime>,
     /// Seconds from the watermark to the boundary.

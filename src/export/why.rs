@@ -154,11 +154,11 @@ impl Inquiry<'_> {
     ) -> anyhow::Result<Option<Case>> {
         let trace = self.state.trace(id)?;
         let (path, file) = self.file_of(id, trace.entry.as_ref())?;
-        let whose = tenant_of(row.as_ref(), &trace, path.as_ref());
-        if self.tenant.is_some_and(|tenant| whose.as_ref() != Some(tenant)) {
+        let owner = tenant_of(row.as_ref(), &trace, path.as_ref());
+        if self.tenant.is_some_and(|tenant| owner.as_ref() != Some(tenant)) {
             return Ok(None);
         }
-        let tenant = self.known.iter().find(|known| Some(&known.tenant) == whose.as_ref()).cloned();
+        let tenant = self.known.iter().find(|known| Some(&known.tenant) == owner.as_ref()).cloned();
         let clues = Clues {
             trace: &trace,
             file,
@@ -171,7 +171,7 @@ impl Inquiry<'_> {
         let left_behind = self.state.leftovers_of(id)?;
         let own = trace.entry.as_ref().map(|entry| &entry.path);
         let past = own.map_or(Ok(Vec::new()), |path| self.state.removed_past(path))?;
-        let last_good = self.last_good(&trace, whose.as_ref())?;
+        let last_good = self.last_good(&trace, owner.as_ref())?;
         Ok(Some(Case { row, trace, tenant, path, file, past, last_good, left_behind, verdict }))
     }
 

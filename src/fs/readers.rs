@@ -53,7 +53,7 @@ impl PrivateFolder {
         changed.explain(|| cannot_change(self.path()))
     }
 
-    /// The group whose members read the files of the folder where their mode lets a group read.
+    /// The folder's group. Its members read the files in it that have a mode for it.
     pub fn group(&self) -> anyhow::Result<u32> {
         Ok(self.own_stat()?.st_gid)
     }

@@ -13,7 +13,7 @@ use crate::window::earlier;
 
 const ROWS: u64 = 300;
 const NEW_ROWS: u64 = 3;
-/// Each row whose id this divides is not issued.
+/// Rows with a multiple of this for an id are not issued.
 const NOT_ISSUED: u64 = 33;
 /// The issued invoices of the sample, before it is changed.
 pub const ISSUED: u64 = ROWS - ROWS / NOT_ISSUED;

@@ -71,7 +71,7 @@ pub struct PastRun {
     pub counts: PastCounts,
     pub retries: u64,
     pub error: Option<Text>,
-    /// Of a verification whose comparison came to its end.
+    /// Of a verification that compared to the end.
     pub verification: Option<Box<PastVerification>>,
 }
 

@@ -123,7 +123,7 @@ pub(super) fn get_or_insert<T: FromSql>(
     known.map_or_else(|| conn.prepare_cached(insert)?.query_row([key], |row| row.get(0)), Ok)
 }
 
-/// A text whose Chinese wording stands in a column beside it: the English one in both languages where that is NULL.
+/// A text with its Chinese wording in a column beside it. Where that column is NULL, both languages get the English one.
 pub(super) fn text(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Text>> {
     let (en, zh): (Option<String>, Option<String>) = (row.get(column)?, row.get(format!("{column}_zh").as_str())?);
     Ok(en.map(|en| zh.map_or_else(|| Text::same(&en), |zh| Text::new(&en, zh))))

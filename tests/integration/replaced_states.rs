@@ -1,7 +1,7 @@
 //! States that another one has replaced: which watermarks moved by that, and where their runs are found.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -76,14 +76,20 @@ fn a_restore_says_which_watermarks_moved_from_where_to_where() {
     });
 }
 
-#[test]
-fn which_watermarks_moved_from_a_damaged_state_is_said_to_be_unknown() {
-    let table = Table::embedded();
-    arrive(&table, 1, "1");
-    let exporter = Exporter::new(&table);
+/// An export of one invoice, and a backup of its state.
+fn backed_up(table: &Table) -> (Exporter<'_>, PathBuf) {
+    arrive(table, 1, "1");
+    let exporter = Exporter::new(table);
     exporter.run(INCREMENTAL).expect(0);
     let backup = exporter.home().join("backup.db");
     exporter.run(["state", "backup", backup.to_str().unwrap()]).expect(0);
+    (exporter, backup)
+}
+
+#[test]
+fn which_watermarks_moved_from_a_damaged_state_is_said_to_be_unknown() {
+    let table = Table::embedded();
+    let (exporter, backup) = backed_up(&table);
     let mut bytes = fs::read(exporter.state()).unwrap();
     bytes.truncate(20_000);
     fs::write(exporter.state(), bytes).unwrap();
@@ -116,11 +122,7 @@ fn file_named(folder: &Path, words: &str) -> String {
 #[test]
 fn history_names_the_replaced_state_in_which_a_run_or_a_change_is() {
     let table = Table::embedded();
-    arrive(&table, 1, "1");
-    let exporter = Exporter::new(&table);
-    exporter.run(INCREMENTAL).expect(0);
-    let backup = exporter.home().join("backup.db");
-    exporter.run(["state", "backup", backup.to_str().unwrap()]).expect(0);
+    let (exporter, backup) = backed_up(&table);
     exporter.run(INCREMENTAL).expect(0);
     exporter.run(["state", "set", "1", "2025-11-27", "--yes"]).expect(0);
     exporter.run(["state", "restore", backup.to_str().unwrap(), "--yes"]).expect(0);

@@ -10,7 +10,7 @@ const INDEX: &str = "CREATE INDEX idx_incremental_export ON t_invoice (ftenant_i
 /// The settings that the runs before a document are made with.
 const SETTINGS: &str = "export INVOICE_EXPORT_SOURCE=mysql://reader@db.example:3306/invoices
 export INVOICE_EXPORT_OUTPUT=/srv/context INVOICE_EXPORT_PASSWORD_FILE=/etc/invoice-export.pw
-PATH=$PATH:/root/invoice-export/target/release
+PATH=$PATH:$HOME/invoice-export/target/release
 ";
 
 /// The machine on which this document is read, in whatever language.
